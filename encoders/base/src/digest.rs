@@ -1,0 +1,22 @@
+//! Digests: of files, of configurations, of anything that can change a result.
+
+use crate::{Context, Result};
+use std::path::Path;
+
+/// Hexadecimal BLAKE3 digest of some bytes, cut to 32 digits (128 bits).
+pub fn of_bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().as_str()[..32].to_string()
+}
+
+/// Digest of a value by its JSON form. Field order is that of the type, so it is stable.
+pub fn of_value<T: serde::Serialize>(value: &T) -> Result<String> {
+    Ok(of_bytes(&serde_json::to_vec(value)?))
+}
+
+/// Digest of a file's contents, read in pieces.
+pub fn of_file(path: &Path) -> Result<String> {
+    let step = || format!("reading {}", path.display());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path).with_context(step)?).with_context(step)?;
+    Ok(hasher.finalize().to_hex().as_str()[..32].to_string())
+}

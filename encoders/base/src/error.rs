@@ -1,0 +1,196 @@
+//! One error type for all rooms: what happened, why, and what to do about it.
+
+use std::fmt;
+
+/// The result type of every fallible function in Burgess.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who has to act, and so which exit code the command ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line, a study or a card asks for something that does not exist: exit code 2.
+    Usage,
+    /// The work could not be done (files, weights, devices, memory): exit code 1.
+    Failed,
+}
+
+/// An error with its chain of causes, outermost first, and optionally a hint.
+///
+/// ```
+/// use burgess_base::{Error, Context};
+/// let e = Error::failed("the header is 12 bytes long, the file only 4")
+///     .context("reading weights.safetensors")
+///     .hint("the download was cut off: delete the file and fetch it again");
+/// assert_eq!(e.to_string(), "reading weights.safetensors: the header is 12 bytes long, the file only 4");
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    chain: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// The user asked for something that does not exist or makes no sense (exit code 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, chain: vec![message.into()], hint: None }
+    }
+
+    /// The work could not be done (exit code 1).
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Failed, chain: vec![message.into()], hint: None }
+    }
+
+    /// Says in which larger step the error happened.
+    #[must_use]
+    pub fn context(mut self, step: impl Into<String>) -> Self {
+        self.chain.insert(0, step.into());
+        self
+    }
+
+    /// Says what the user can do; the innermost hint, nearest to the cause, is kept.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Usage or failure.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What the user can do, if anything is known.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The steps and the cause, outermost first.
+    pub fn chain(&self) -> &[String] {
+        &self.chain
+    }
+
+    /// 2 for wrong usage, 1 for failed work.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage => 2,
+            Kind::Failed => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain.join(": "))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds the step in which a foreign error happened, turning it into [`Error`].
+pub trait Context<T> {
+    /// `step` reads as "doing what to which file".
+    fn context(self, step: impl Into<String>) -> Result<T>;
+    /// The same, with the text made only when there is an error.
+    fn with_context<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
+    fn context(self, step: impl Into<String>) -> Result<T> {
+        self.map_err(|e| e.into().0.context(step))
+    }
+
+    fn with_context<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| e.into().0.context(step()))
+    }
+}
+
+/// Any error on its way to becoming ours; foreign ones become `Kind::Failed`.
+#[doc(hidden)]
+pub struct Cause(Error);
+
+impl From<Error> for Cause {
+    fn from(e: Error) -> Self {
+        Self(e)
+    }
+}
+
+macro_rules! foreign {
+    ($($t:ty),*) => {$(
+        impl From<$t> for Cause {
+            fn from(e: $t) -> Self {
+                Self(e.into())
+            }
+        }
+        impl From<$t> for Error {
+            fn from(e: $t) -> Self {
+                Error::failed(e.to_string())
+            }
+        }
+    )*};
+}
+foreign!(serde_json::Error, std::num::ParseIntError, std::num::ParseFloatError, std::str::Utf8Error, std::fmt::Error);
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        use std::io::ErrorKind::*;
+        let hint = match e.kind() {
+            StorageFull | QuotaExceeded => Some("free some disk space and run the same command again: finished work is kept"),
+            PermissionDenied | ReadOnlyFilesystem => Some("choose a directory you may write to with --out"),
+            _ => None,
+        };
+        let error = Error::failed(e.to_string());
+        match hint {
+            Some(h) => error.hint(h),
+            None => error,
+        }
+    }
+}
+
+impl From<std::io::Error> for Cause {
+    fn from(e: std::io::Error) -> Self {
+        Self(e.into())
+    }
+}
+
+/// Up to three of `known` that look like `wanted`, nearest first: for "did you mean".
+pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let mut scored: Vec<(f64, &str)> = known
+        .into_iter()
+        .map(|k| {
+            let lower = k.to_lowercase();
+            let contained = !wanted.is_empty() && (lower.contains(&wanted) || wanted.contains(&lower));
+            (strsim::jaro_winkler(&wanted, &lower) + if contained { 0.3 } else { 0.0 }, k)
+        })
+        .filter(|(score, _)| *score > 0.7)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.into_iter().take(3).map(|(_, k)| k).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_nearest_to_the_cause_is_kept() {
+        let e = Error::failed("a").hint("inner").context("b").hint("outer");
+        assert_eq!(e.to_string(), "b: a");
+        assert_eq!(e.hint_text(), Some("inner"));
+    }
+
+    #[test]
+    fn foreign_errors_gain_a_step() {
+        let r: std::result::Result<u8, _> = "x".parse::<u8>();
+        assert_eq!(r.context("reading seed").unwrap_err().to_string(), "reading seed: invalid digit found in string");
+    }
+
+    #[test]
+    fn nearest_finds_typos_and_parts() {
+        let ids = ["nano-clip", "nano-siglip", "nano-mae"];
+        assert_eq!(nearest("nano-clp", ids)[0], "nano-clip");
+        assert_eq!(nearest("mae", ids), ["nano-mae"]);
+        assert!(nearest("zzz", ids).is_empty());
+    }
+}

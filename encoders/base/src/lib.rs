@@ -1,0 +1,11 @@
+//! What every room of Burgess stands on: errors that carry a hint ([`Error`]), named seeded random
+//! streams ([`stream`]), digests ([`digest`]) and files that are whole or absent ([`atomic`]).
+//!
+//! It knows neither pictures nor tensors.
+
+pub mod atomic;
+pub mod digest;
+mod error;
+pub mod stream;
+
+pub use error::{Context, Error, Kind, Result, nearest};

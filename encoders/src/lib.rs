@@ -1,0 +1,1 @@
+//! Pixels to patch features: cards, preprocessing, checkpoints, architectures.

@@ -1,0 +1,1 @@
+//! The burgess command: studies, plan, run store, feature cache.

@@ -1,0 +1,1 @@
+//! Features to answers to scores: connectors, language models, recipes, training, generation, benchmarks.

@@ -1,0 +1,1 @@
+//! The nano world: pictures with exact ground truth, and questions about them.

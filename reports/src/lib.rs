@@ -1,0 +1,1 @@
+//! Results to rankings: schema, statistics, tables, figures, pages. Knows no tensor.

@@ -1,0 +1,1 @@
+//! End-to-end tests through the binary, goldens, and the scripts that make them.
