@@ -1,1 +1,46 @@
 //! The nano world: pictures with exact ground truth, and questions about them.
+//!
+//! ```text
+//! Scene::draw ──► render()   96×96 picture
+//!            ├──► caption()  what it shows, in words
+//!            ├──► classes()  what it shows, as labels
+//!            └──► turns()    questions and right answers
+//! corpus ─────► text without pictures, for the language model
+//! dataset::write ──► captions, conversations and the nine nano benchmarks on disk
+//! ```
+//!
+//! Six kinds of pictures: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of solids (`solids`,
+//! `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`). `facts` holds what is true
+//! of the things, `questions` one file per benchmark. Everything follows from seeds; nothing depends on the number of threads.
+
+mod canvas;
+mod caption;
+mod chart;
+mod classes;
+mod corpus;
+pub mod dataset;
+mod diagram;
+mod dice;
+mod facts;
+mod flat;
+mod icons;
+mod page;
+mod palette;
+mod questions;
+mod raycast;
+mod scene;
+#[cfg(test)]
+mod sheets;
+mod solids;
+mod text;
+
+pub use classes::class_names;
+pub use corpus::{Document, corpus};
+pub use questions::Turn;
+pub use scene::{Scene, Split};
+
+/// Changes whenever any pixel or any text of the world changes; part of every cache key.
+pub const VERSION: u32 = 1;
+
+/// Width and height of every picture in pixels.
+pub const SIZE: u32 = 96;

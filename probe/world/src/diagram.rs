@@ -1,0 +1,143 @@
+//! Small diagrams: things with letters beside them, chains and cycles with arrows.
+
+use burgess_base::stream::Stream;
+use image::RgbImage;
+use resvg::tiny_skia::Transform;
+use serde::{Deserialize, Serialize};
+
+use crate::canvas::{Anchor, Background, Canvas, Texture};
+use crate::facts::pictograms;
+use crate::icons::outline;
+use crate::{dice, palette};
+
+/// How the things are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// Letters beside things, no arrows.
+    Labelled,
+    /// Three in a row or column, joined by arrows.
+    Chain {
+        /// Top to bottom instead of left to right.
+        down: bool,
+        /// Arrows run from the last to the first.
+        reversed: bool,
+    },
+    /// Four in a ring, joined by arrows.
+    Cycle {
+        /// Arrows run against the clock.
+        reversed: bool,
+    },
+}
+
+/// Letters that label things; far from the A to D of answer options.
+pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X'];
+
+/// A whole diagram. `things` are different pictograms in the order of their places.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diagram {
+    pub background: Background,
+    pub layout: Layout,
+    pub things: Vec<u16>,
+    pub colours: Vec<u8>,
+    /// One a thing, all different; empty unless labelled.
+    pub letters: Vec<char>,
+    /// How far each place is moved, in pixels right and down; in chains the first alone counts, across the chain.
+    pub shift: Vec<(i8, i8)>,
+}
+
+impl Diagram {
+    /// Any diagram.
+    pub fn draw(s: &mut Stream) -> Self {
+        let layout = match dice::below(s, 4) {
+            0 | 1 => Layout::Labelled,
+            2 => Layout::Chain { down: dice::chance(s, 40), reversed: dice::chance(s, 40) },
+            _ => Layout::Cycle { reversed: dice::chance(s, 50) },
+        };
+        Self::of(s, layout)
+    }
+
+    /// A diagram of one layout.
+    pub fn of(s: &mut Stream, layout: Layout) -> Self {
+        let n = match layout {
+            Layout::Chain { .. } => 3,
+            _ => 4,
+        };
+        let all: Vec<u16> = (0..pictograms() as u16).collect();
+        let things = dice::sample(s, &all, n);
+        let colours = things.iter().map(|_| palette::draw(s)).collect();
+        let letters = if layout == Layout::Labelled { dice::sample(s, &LETTERS, n) } else { Vec::new() };
+        // Chains are moved across their direction only: a shift that cannot be seen must not be there.
+        let chain = matches!(layout, Layout::Chain { .. });
+        let shift = things
+            .iter()
+            .map(|_| (dice::within(s, -3, 3) as i8, if chain { 0 } else { dice::within(s, -3, 3) as i8 }))
+            .collect();
+        Self { background: Background::Plain(palette::pale(s)), layout, things, colours, letters, shift }
+    }
+
+    /// The thing that the arrow from `index` leads to.
+    pub fn next(&self, index: usize) -> Option<usize> {
+        let n = self.things.len();
+        match self.layout {
+            Layout::Labelled => None,
+            Layout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
+            Layout::Chain { reversed: true, .. } => index.checked_sub(1),
+            Layout::Cycle { reversed: false } => Some((index + 1) % n),
+            Layout::Cycle { reversed: true } => Some((index + n - 1) % n),
+        }
+    }
+
+    /// The thing whose arrow leads to `index`.
+    pub fn before(&self, index: usize) -> Option<usize> {
+        (0..self.things.len()).find(|&i| self.next(i) == Some(index))
+    }
+
+    fn spot(&self, index: usize) -> (f32, f32, f32) {
+        let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
+        match self.layout {
+            Layout::Labelled => {
+                let (x, y) = [(24.0, 19.0), (72.0, 19.0), (24.0, 66.0), (72.0, 66.0)][index % 4];
+                (x + dx, y + dy * 0.5, 28.0)
+            }
+            Layout::Chain { down, .. } => {
+                let along = 15.0 + 33.0 * index as f32;
+                let across = 48.0 + dx * 2.0;
+                if down { (across, along, 23.0) } else { (along, across, 23.0) }
+            }
+            Layout::Cycle { .. } => {
+                let (x, y) = [(20.0, 20.0), (76.0, 20.0), (76.0, 76.0), (20.0, 76.0)][index % 4];
+                (x + dx * 0.7, y + dy * 0.7, 29.0)
+            }
+        }
+    }
+
+    /// The picture.
+    pub fn render(&self) -> RgbImage {
+        let mut canvas = Canvas::new(&self.background);
+        let ink = [30, 30, 35];
+        for (i, (&thing, &colour)) in self.things.iter().zip(&self.colours).enumerate() {
+            let (x, y, size) = self.spot(i);
+            for (path, rule) in &outline(thing).parts {
+                canvas.fill(
+                    path,
+                    *rule,
+                    Transform::from_row(size, 0.0, 0.0, size, x, y),
+                    palette::rgb(colour),
+                    Texture::Plain,
+                );
+            }
+            if let Some(letter) = self.letters.get(i) {
+                canvas.text(&letter.to_string(), x, y + 26.5, 9.5, Anchor::Middle, ink);
+            }
+            if let Some(to) = self.next(i) {
+                let (tx, ty, _) = self.spot(to);
+                let (dx, dy) = (tx - x, ty - y);
+                let length = dx.hypot(dy).max(1.0);
+                let gap = if length > 40.0 { 18.0 } else { 12.0 } / length;
+                let part = |t: f32| (x + dx * t, y + dy * t);
+                canvas.arrow(part(gap), part(1.0 - gap), 2.4, ink);
+            }
+        }
+        canvas.finish()
+    }
+}

@@ -1,0 +1,63 @@
+//! `nano-ai2d`: labelled diagrams, chains and cycles; multiple choice.
+
+use burgess_base::stream::Stream;
+
+use super::{Question, Unit, held_out};
+use crate::diagram::{Diagram, Layout};
+use crate::dice;
+use crate::facts::thing;
+use crate::scene::{Content, Scene};
+
+const SUBTASKS: [&str; 4] = ["letter", "label", "after", "before"];
+
+/// One training question.
+pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let Content::Diagram(d) = &scene.content else { return None };
+    let place = dice::below(s, 12);
+    let subtask = *dice::pick(s, &SUBTASKS);
+    question(subtask, d, place, s)
+}
+
+/// One diagram, one question.
+pub fn unit(s: &mut Stream, index: usize) -> Unit {
+    let subtask = SUBTASKS[index % SUBTASKS.len()];
+    let turn = index / SUBTASKS.len();
+    let layout = |s: &mut Stream| match subtask {
+        "letter" | "label" => Layout::Labelled,
+        _ if turn.is_multiple_of(2) => Layout::Cycle { reversed: dice::chance(s, 50) },
+        _ => Layout::Chain { down: dice::chance(s, 40), reversed: dice::chance(s, 40) },
+    };
+    // Chains and cycles take turns, so each has its own count of places.
+    let place = index % SUBTASKS.len() + if matches!(subtask, "letter" | "label") { turn } else { turn / 2 };
+    held_out(s, |s| {
+        let layout = layout(s);
+        let d = Diagram::of(s, layout);
+        let q = question(subtask, &d, place, s)?;
+        Some((Content::Diagram(d), vec![q]))
+    })
+}
+
+fn question(subtask: &'static str, d: &Diagram, place: usize, s: &mut Stream) -> Option<Question> {
+    let i = dice::below(s, d.things.len());
+    let name = |i: usize| thing(d.things[i]).name.clone();
+    let (text, right, from): (String, String, Vec<String>) = match subtask {
+        "letter" => {
+            let letters: Vec<String> = d.letters.iter().map(char::to_string).collect();
+            (format!("Which letter is at the {}?", name(i)), letters.get(i)?.clone(), letters)
+        }
+        "label" => {
+            (format!("What is at the letter {}?", d.letters.get(i)?), name(i), (0..d.things.len()).map(name).collect())
+        }
+        _ => {
+            let (word, to) = if subtask == "after" { ("after", d.next(i)?) } else { ("before", d.before(i)?) };
+            (
+                format!("What comes {word} the {}?", name(i)),
+                name(to),
+                (0..d.things.len()).filter(|&k| k != i).map(name).collect(),
+            )
+        }
+    };
+    let wrong: Vec<String> = from.into_iter().filter(|o| *o != right).collect();
+    let wrong = dice::sample(s, &wrong, 3);
+    Some(Question::choice(subtask, text, right, wrong, place))
+}

@@ -1,0 +1,62 @@
+//! `nano-chartqa`: read and compare the values of charts.
+
+use burgess_base::stream::Stream;
+
+use super::{Question, Unit, held_out};
+use crate::chart::{Chart, Kind, TOP};
+use crate::scene::{Content, Scene};
+use crate::{dice, palette};
+
+const SUBTASKS: [&str; 5] = ["value", "largest", "smallest", "difference", "color"];
+
+/// One training question.
+pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let Content::Chart(c) = &scene.content else { return None };
+    let subtask = *dice::pick(s, &SUBTASKS);
+    question(subtask, c, s)
+}
+
+/// One chart, one question; values, differences and colours take turns as answers.
+pub fn unit(s: &mut Stream, index: usize) -> Unit {
+    let subtask = SUBTASKS[index % SUBTASKS.len()];
+    let turn = index / SUBTASKS.len();
+    let kind = match subtask {
+        "color" => [Kind::Pie, Kind::Bar][turn % 2],
+        _ => [Kind::Bar, Kind::Line, Kind::Bar, Kind::Pie][turn % 4],
+    };
+    let target = match subtask {
+        "value" => Some((1 + turn % usize::from(TOP)).to_string()),
+        "difference" => Some((1 + turn % 5).to_string()),
+        "color" => Some(palette::name((turn % palette::COLOURS.len()) as u8).to_string()),
+        _ => None,
+    };
+    held_out(s, |s| {
+        let c = Chart::of(s, kind);
+        let q = question(subtask, &c, s)?;
+        target.as_ref().is_none_or(|t| *t == q.answer).then(|| (Content::Chart(c), vec![q]))
+    })
+}
+
+fn question(subtask: &'static str, c: &Chart, s: &mut Stream) -> Option<Question> {
+    let pair = dice::sample(s, &(0..c.values.len()).collect::<Vec<_>>(), 2);
+    let &[i, j] = pair.as_slice() else { return None };
+    let (text, answer) = match subtask {
+        "value" => (format!("What is the value of {}?", c.labels[i]), c.values[i].to_string()),
+        "largest" => (format!("Which {} is the largest?", c.kind.mark()), c.labels[c.largest()].clone()),
+        "smallest" => (format!("Which {} is the smallest?", c.kind.mark()), c.labels[c.smallest()].clone()),
+        "difference" => {
+            let (i, j) = if c.values[i] > c.values[j] { (i, j) } else { (j, i) };
+            (
+                format!("How much larger is {} than {}?", c.labels[i], c.labels[j]),
+                (c.values[i] - c.values[j]).to_string(),
+            )
+        }
+        _ => {
+            if !c.coloured() {
+                return None;
+            }
+            (format!("What color is {}?", c.labels[i]), palette::name(c.colours[i]).to_string())
+        }
+    };
+    Some(Question::short(subtask, text, answer))
+}
