@@ -1,1 +1,26 @@
 //! Results to rankings: schema, statistics, tables, figures, pages. Knows no tensor.
+//!
+//! The way through this crate:
+//!
+//! 1. [`schema`]: what a finished run leaves behind (`results.json`, `train.jsonl`, `samples/*.jsonl`);
+//! 2. [`load`]: a study's directory, with its finished, failed and unfinished runs;
+//! 3. [`stats`]: bootstrap over images, clustered standard errors, permutation tests, correlations;
+//! 4. [`ranking`]: runs to a [`ranking::Ranking`], with intervals, tests and conclusions in words;
+//! 5. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file.
+//!
+//! ```no_run
+//! # fn main() -> burgess_base::Result<()> {
+//! let written = burgess_reports::page::write(std::path::Path::new("runs/nano"))?;
+//! print!("{}", burgess_reports::table::ranking_table(&written.ranking, 100, false));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod figure;
+pub mod load;
+pub mod page;
+pub mod ranking;
+pub mod schema;
+pub mod stats;
+pub mod table;
+mod words;

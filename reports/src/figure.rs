@@ -1,0 +1,83 @@
+//! Figures in SVG. Colours come from CSS variables (`templates/figure.css`), so that a figure follows the page, or the
+//! reader's system where it stands alone, into dark mode.
+//!
+//! Panels are drawn for a width of 360 so that their text is legible on a phone; a page lays several side by side.
+
+mod curves;
+mod panels;
+mod scatter;
+mod svg;
+
+pub(crate) use curves::{Curves, curves, legend};
+pub(crate) use panels::{benchmark_panel, ranking_panel, unfreezing_panel};
+pub(crate) use scatter::{COSTS, scatter};
+
+use crate::ranking::{AVERAGE, RankedArm, Ranking};
+use svg::Svg;
+
+/// Width of a panel in its own units, about that of a phone in CSS pixels.
+pub(crate) const PANEL: f64 = 360.0;
+
+/// The style shared by all figures.
+pub(crate) const STYLE: &str = include_str!("../templates/figure.css");
+
+/// What kind an arm is, which gives its colour: the CSS class and its name in legends.
+pub(crate) fn kind(r: &Ranking, arm: &RankedArm) -> (&'static str, &'static str) {
+    if r.control.as_deref() == Some(arm.arm.as_str()) {
+        ("control", "control")
+    } else if arm.freeze == "unfrozen" {
+        ("unfrozen", "unfrozen")
+    } else if arm.encoders.len() > 1 {
+        ("combined", "combination")
+    } else {
+        ("frozen", "frozen")
+    }
+}
+
+/// The kinds that occur, in a fixed order: (CSS class, name).
+pub(crate) fn kinds(r: &Ranking) -> Vec<(&'static str, &'static str)> {
+    let mut kinds: Vec<_> = r.arms.iter().map(|a| kind(r, a)).collect();
+    let place = |k: &str| ["frozen", "combined", "unfrozen", "control"].iter().position(|o| *o == k);
+    kinds.sort_by_key(|(class, _)| place(class));
+    kinds.dedup();
+    kinds
+}
+
+/// The main figure as a file of its own: the average over the categories, light or dark as the reader's system is.
+pub fn ranking_svg(r: &Ranking) -> String {
+    let width = 2.0 * PANEL + 40.0;
+    let title = if r.study.is_empty() { "Ranking".to_string() } else { format!("Ranking of the {} study", r.study) };
+    let mut body = Svg::new(width, 0.0);
+    body.text(12.0, 24.0, "head", &title);
+    let mut x = 12.0;
+    for (class, name) in kinds(r) {
+        body.rect(x, 36.0, 12.0, 12.0, &format!("bar {class}"));
+        body.text(x + 17.0, 46.0, "soft", name);
+        x += 17.0 + 7.0 * name.len() as f64 + 18.0;
+    }
+    body.circle(x + 4.0, 42.0, 3.5, "blind");
+    body.text(x + 13.0, 46.0, "soft", "blind");
+    body.line(x + 58.0, 36.0, x + 58.0, 50.0, "chance");
+    body.text(x + 66.0, 46.0, "soft", "chance");
+    let mut y = 64.0;
+    let wide = ranking_panel(r, AVERAGE, width - 24.0);
+    body.nest(&wide, 12.0, y);
+    y += wide.height() + 16.0;
+    for pair in r.categories.chunks(2) {
+        let mut tallest: f64 = 0.0;
+        for (i, category) in pair.iter().enumerate() {
+            let panel = ranking_panel(r, category, PANEL);
+            body.nest(&panel, 12.0 + i as f64 * (PANEL + 16.0), y);
+            tallest = tallest.max(panel.height());
+        }
+        y += tallest + 16.0;
+    }
+    let dots = if r.arms.iter().any(|a| a.seeds.len() > 1) { " Small dots: single seeds." } else { "" };
+    for line in crate::words::wrap(&format!("{}{dots}", r.uncertainty), 110) {
+        body.text(12.0, y + 6.0, "soft small", &line);
+        y += 16.0;
+    }
+    let best = r.arms.first().map_or(String::new(), |a| format!("{} is first with {:.1}. ", a.label, a.average.score));
+    body.set_height(y + 8.0);
+    body.standalone(&title, &format!("{best}{}", r.conclusions.join(" ")), STYLE)
+}

@@ -1,0 +1,100 @@
+//! Panels with a row per arm (or per scope): bars with intervals, with and without image, change by unfreezing.
+
+use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::{PANEL, kind};
+use crate::ranking::{AVERAGE, Family, PairTest, Ranking, Score};
+use crate::words;
+
+const ROW: f64 = 21.0;
+const TOP: f64 = 26.0;
+const LABELS: f64 = 150.0;
+const NUMBERS: f64 = 40.0;
+
+/// Heading of a scope.
+fn name(scope: &str) -> &str {
+    if scope == AVERAGE { "Average of the categories" } else { scope }
+}
+
+/// Bars of all arms in a scope, best first, with intervals, blind scores, the chance line and, for the average, a dot
+/// per seed.
+pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
+    let arms = r.order(scope);
+    let scores: Vec<(&crate::ranking::RankedArm, &Score)> =
+        arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
+    let mut svg = Svg::new(width, TOP + ROW * scores.len() as f64 + 24.0);
+    svg.text(0.0, 13.0, "head", name(scope));
+    let highest = scores.iter().map(|(_, s)| s.high).fold(10.0, f64::max);
+    let x = axis(&mut svg, (0.0, (highest / 10.0).ceil() * 10.0), width, scores.len());
+    for (i, (arm, s)) in scores.iter().enumerate() {
+        let y = TOP + ROW * (i as f64 + 0.5);
+        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.label, 23));
+        svg.rect(LABELS, y - 7.0, x.at(s.score) - LABELS, 14.0, &format!("bar {}", kind(r, arm).0));
+        svg.whisker(x.at(s.low), x.at(s.high), y);
+        svg.circle(x.at(s.blind), y, 3.5, "blind");
+        if scope == AVERAGE && arm.per_seed.len() > 1 {
+            arm.per_seed.values().for_each(|score| svg.circle(x.at(*score), y + 5.0, 1.6, "seed"));
+        }
+        svg.text(width, y + 4.0, "end", &format!("{:.1}", s.score));
+    }
+    chance_line(&mut svg, &x, scores.first().map(|(_, s)| s.chance), scores.len());
+    svg
+}
+
+/// One benchmark: each arm with the image (dot with interval) and without (ring), and chance.
+pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
+    let scores: Vec<_> = r.arms.iter().filter_map(|a| Some((a, a.score(benchmark)?))).collect();
+    let mut svg = Svg::new(PANEL, TOP + ROW * scores.len() as f64 + 24.0);
+    svg.text(0.0, 13.0, "head", benchmark);
+    let highest = scores.iter().map(|(_, s)| s.high.max(s.blind_high)).fold(10.0, f64::max);
+    let x = axis(&mut svg, (0.0, (highest / 10.0).ceil() * 10.0), PANEL, scores.len());
+    chance_line(&mut svg, &x, scores.first().map(|(_, s)| s.chance), scores.len());
+    for (i, (arm, s)) in scores.iter().enumerate() {
+        let y = TOP + ROW * (i as f64 + 0.5);
+        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.label, 23));
+        svg.line(x.at(s.blind), y, x.at(s.score), y, "link");
+        svg.circle(x.at(s.blind), y, 3.5, "blind");
+        svg.whisker(x.at(s.low), x.at(s.high), y);
+        svg.circle(x.at(s.score), y, 4.2, kind(r, arm).0);
+        svg.text(PANEL, y + 4.0, "end", &format!("{:.1}", s.score));
+    }
+    svg
+}
+
+/// What unfreezing one arm's encoder changes, on average and per category.
+pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg {
+    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let tests: Vec<(&str, &PairTest)> = scopes
+        .filter_map(|s| Some((s, r.tests(Family::Unfreezing, s).find(|t| t.a == unfrozen && t.b == frozen)?)))
+        .collect();
+    let mut svg = Svg::new(PANEL, TOP + ROW * tests.len() as f64 + 24.0);
+    svg.text(0.0, 13.0, "head", &format!("{}: unfrozen − frozen", r.arm(frozen).map_or(frozen, |a| &a.label)));
+    let reach = tests.iter().map(|(_, t)| t.low.abs().max(t.high.abs())).fold(1.0, f64::max);
+    let reach = reach.ceil();
+    let x = axis(&mut svg, (-reach, reach), PANEL, tests.len());
+    svg.line(x.at(0.0), TOP, x.at(0.0), TOP + ROW * tests.len() as f64, "axis");
+    for (i, (scope, t)) in tests.iter().enumerate() {
+        let y = TOP + ROW * (i as f64 + 0.5);
+        svg.text(LABELS - 6.0, y + 4.0, "end", if *scope == AVERAGE { "Average" } else { scope });
+        svg.whisker(x.at(t.low), x.at(t.high), y);
+        svg.circle(x.at(t.difference), y, 4.2, if t.separable { "unfrozen" } else { "blind" });
+        svg.text(PANEL, y + 4.0, "end", &words::signed(t.difference));
+    }
+    svg
+}
+
+/// Grid and numbers of the horizontal axis.
+fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
+    let x = Scale::linear(range, (LABELS, width - NUMBERS));
+    let bottom = TOP + ROW * rows as f64;
+    for tick in ticks(range.0, range.1, if width > PANEL { 8 } else { 5 }) {
+        svg.line(x.at(tick), TOP, x.at(tick), bottom, "grid");
+        svg.text(x.at(tick), bottom + 14.0, "soft small mid", &tick_label(tick).replace('-', "−"));
+    }
+    x
+}
+
+fn chance_line(svg: &mut Svg, x: &Scale, chance: Option<f64>, rows: usize) {
+    if let Some(chance) = chance {
+        svg.line(x.at(chance), TOP - 2.0, x.at(chance), TOP + ROW * rows as f64, "chance");
+    }
+}

@@ -1,0 +1,264 @@
+//! A study's directory, as a run may have left it at any moment.
+
+use crate::schema::{Missing, RunResults, SCHEMA, Sample, Step};
+use burgess_base::{Context, Error, Result, atomic};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+/// A study: finished runs, and those without results.
+#[derive(Debug, Clone)]
+pub struct StudyData {
+    /// `OUT/<study>`.
+    pub dir: PathBuf,
+    /// The study's name: that of its runs, or of the directory while there are none.
+    pub study: String,
+    /// Finished runs, by arm and seed.
+    pub runs: Vec<RunData>,
+    /// Failed and unfinished runs.
+    pub missing: Vec<Missing>,
+    /// Lines that could not be read; nothing else is lost by them.
+    pub problems: Vec<Problem>,
+}
+
+/// A finished run. Samples stay on the disk until asked for: a real study has millions.
+#[derive(Debug, Clone)]
+pub struct RunData {
+    pub dir: PathBuf,
+    pub results: RunResults,
+    pub steps: Vec<Step>,
+    /// Benchmark to `samples/<benchmark>.jsonl`.
+    pub samples: BTreeMap<String, PathBuf>,
+}
+
+/// A line that could not be read, such as one that was cut off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    pub cause: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file.display(), self.line, self.cause)
+    }
+}
+
+impl StudyData {
+    /// Reads `OUT/<study>/<arm>/seed-<n>/`.
+    ///
+    /// A run without `results.json` is listed as missing, with the cause from its `failed.json` or "not finished".
+    /// Temporary files, hidden ones, `report/` and whatever else has no `seed-<n>` inside are passed over.
+    ///
+    /// # Errors
+    /// When the directory itself cannot be read.
+    pub fn load(dir: &Path) -> Result<StudyData> {
+        if !dir.is_dir() {
+            return Err(Error::usage(format!("{} is not a directory", dir.display()))
+                .hint("give the directory of a study, such as runs/nano"));
+        }
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut study = Self { dir: dir.to_path_buf(), study: name, runs: vec![], missing: vec![], problems: vec![] };
+        for (arm, arm_dir) in directories(dir)? {
+            for (name, run_dir) in directories(&arm_dir)? {
+                if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
+                    study.load_run(&arm, seed, run_dir)?;
+                }
+            }
+        }
+        study.runs.sort_by(|a, b| {
+            let key = |r: &RunData| (r.results.run.arm.clone(), r.results.run.seed);
+            key(a).cmp(&key(b))
+        });
+        study.missing.sort_by(|a, b| (&a.arm, a.seed).cmp(&(&b.arm, b.seed)));
+        if let Some(run) = study.runs.first() {
+            study.study.clone_from(&run.results.run.study);
+        }
+        Ok(study)
+    }
+
+    fn load_run(&mut self, arm: &str, seed: u64, dir: PathBuf) -> Result<()> {
+        match read_results(&dir) {
+            Ok(Some(results)) => {
+                let train = dir.join("train.jsonl");
+                let (steps, problems) = if train.is_file() { read_lines(&train)? } else { Default::default() };
+                self.problems.extend(problems);
+                let samples = sample_files(&dir.join("samples"))?;
+                self.runs.push(RunData { dir, results, steps, samples });
+            }
+            Ok(None) => self.missing.push(why_missing(arm, seed, &dir)),
+            Err(e) => self.missing.push(Missing {
+                arm: arm.to_string(),
+                seed,
+                cause: e.to_string(),
+                hint: Some(e.hint_text().unwrap_or("delete this file and run the study again").to_string()),
+            }),
+        }
+        Ok(())
+    }
+
+    /// All results, in the order of `runs`.
+    pub fn results(&self) -> Vec<RunResults> {
+        self.runs.iter().map(|r| r.results.clone()).collect()
+    }
+}
+
+impl RunData {
+    /// The questions and answers of one benchmark; none where the run has no such file.
+    ///
+    /// # Errors
+    /// When the file cannot be read; a broken line only becomes a [`Problem`].
+    pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<Problem>)> {
+        match self.samples.get(benchmark) {
+            Some(path) => read_lines(path),
+            None => Ok(Default::default()),
+        }
+    }
+}
+
+fn read_results(dir: &Path) -> Result<Option<RunResults>> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let path = dir.join("results.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    // The version first: a file of another one may lack fields, and should be told apart from a damaged one.
+    let found = atomic::read_json::<Version>(&path)?.schema;
+    if found != SCHEMA {
+        return Err(Error::failed(format!("{} has schema {found}, this burgess reads {SCHEMA}", path.display()))
+            .hint("run the study again with this version, in another directory"));
+    }
+    atomic::read_json(&path).map(Some)
+}
+
+fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
+    let path = dir.join("failed.json");
+    let other = |cause: String| Missing {
+        arm: arm.to_string(),
+        seed,
+        cause,
+        hint: Some("run the same command again: it continues with what is left".to_string()),
+    };
+    if !path.is_file() {
+        return other("not finished".to_string());
+    }
+    atomic::read_json(&path).unwrap_or_else(|e| other(format!("failed, and {e}")))
+}
+
+/// Lines of JSON; those that do not parse are counted with file and line.
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, Vec<Problem>)> {
+    let step = || format!("reading {}", path.display());
+    let mut reader = BufReader::new(fs::File::open(path).with_context(step)?);
+    let (mut values, mut problems) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        if reader.read_until(b'\n', &mut bytes).with_context(step)? == 0 {
+            break;
+        }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => values.push(value),
+            Err(e) => {
+                let cause = if e.is_eof() { "cut off".to_string() } else { e.to_string() };
+                problems.push(Problem { file: path.to_path_buf(), line, cause });
+            }
+        }
+    }
+    Ok((values, problems))
+}
+
+fn sample_files(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut files = BTreeMap::new();
+    if dir.is_dir() {
+        for path in entries(dir)? {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if let Some(benchmark) = name.strip_suffix(".jsonl") {
+                files.insert(benchmark.to_string(), path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn directories(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let named = entries(dir)?.into_iter().filter(|p| p.is_dir()).filter_map(|p| {
+        let name = p.file_name()?.to_string_lossy().into_owned();
+        (!name.ends_with(".tmp") && !name.starts_with('.')).then_some((name, p))
+    });
+    Ok(named.collect())
+}
+
+/// Entries of a directory by name, so that nothing depends on the file system's order.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let step = || format!("reading {}", dir.display());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).with_context(step)? {
+        paths.push(entry.with_context(step)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESULTS: &str = r#"{"schema":1,"run":{"id":"r","study":"s","arm":"a","encoders":["a"],"freeze":"frozen",
+        "connector":"mlp","llm":"l","seed":0},"results":{},"categories":{},"average":0,"cost":{"encoder_params":1,
+        "gflops_per_image":1,"tokens":1,"train_seconds":1,"images_per_second":1,"peak_memory_bytes":1},"config":null,
+        "versions":{},"digests":{},"date":"","device":"flex"}"#;
+    const STEP: &str = r#"{"stage":"tune","step":1,"loss":2.5,"lr":0.1,"grad_norm":1,"tokens":9,"seconds":0.1}"#;
+
+    fn put(dir: &Path, name: &str, text: &str) {
+        atomic::write(&dir.join(name), text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn every_state_of_a_run_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        put(d, "a/seed-0/results.json", RESULTS);
+        put(d, "a/seed-0/train.jsonl", &format!("{STEP}\n{STEP}\n{}", &STEP[..30]));
+        put(d, "a/seed-0/samples/b.jsonl", "{\"id\": 3}\n");
+        put(d, "a/seed-1/config.json", "{}");
+        put(d, "a/seed-1/results.json.1-2.tmp", RESULTS);
+        put(d, "b/seed-0/failed.json", r#"{"arm":"b","seed":0,"cause":"loss is NaN","hint":null}"#);
+        put(d, "c/seed-0/results.json", &RESULTS[..50]);
+        put(d, "d/seed-0/results.json", r#"{"schema": 99}"#);
+        put(d, "e.tmp/seed-0/results.json", RESULTS);
+        put(d, "report/index.html", "");
+        let study = StudyData::load(d).unwrap();
+
+        assert_eq!(study.study, "s");
+        assert_eq!(study.runs.len(), 1);
+        assert_eq!(study.runs[0].steps.len(), 2);
+        assert_eq!(study.problems.len(), 1);
+        assert_eq!((study.problems[0].line, study.problems[0].cause.as_str()), (3, "cut off"));
+        let (samples, problems) = study.runs[0].read_samples("b").unwrap();
+        assert!(samples.is_empty() && problems.len() == 1);
+
+        let causes: Vec<_> = study.missing.iter().map(|m| (m.arm.as_str(), m.seed, m.cause.as_str())).collect();
+        assert_eq!(causes[0], ("a", 1, "not finished"));
+        assert_eq!(causes[1], ("b", 0, "loss is NaN"));
+        assert!(causes[2].2.contains("results.json"), "{}", causes[2].2);
+        assert!(causes[3].2.contains("schema 99"), "{}", causes[3].2);
+        assert_eq!(causes.len(), 4);
+    }
+
+    #[test]
+    fn a_directory_that_is_none_is_wrong_usage() {
+        let error = StudyData::load(Path::new("/nonexistent/runs")).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

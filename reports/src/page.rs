@@ -1,0 +1,197 @@
+//! The ranking as one self-contained HTML file: style, figures and pictures inside, no script, no network.
+//!
+//! The words and the order of things are in `templates/page.html`; here is what fills it.
+
+mod examples;
+mod tables;
+
+use crate::figure::{self, COSTS};
+use crate::load::{Problem, StudyData};
+use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
+use burgess_base::{Error, Result, atomic};
+use minijinja::Environment;
+use minijinja::value::Serde;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What the page says about the study.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct About {
+    pub title: String,
+    /// What the study asks, in one or two sentences.
+    pub question: String,
+    /// The command that made it.
+    pub command: String,
+    /// More to know, set below the notes on method.
+    pub notes: Vec<String>,
+}
+
+/// What [`write()`] made.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub ranking: Ranking,
+    /// `DIR/ranking.json`.
+    pub ranking_file: PathBuf,
+    /// `DIR/report/index.html`.
+    pub page_file: PathBuf,
+    /// `DIR/report/ranking.svg`.
+    pub figure_file: PathBuf,
+    /// Lines of `train.jsonl` that could not be read; those of samples are told on the page.
+    pub problems: Vec<Problem>,
+}
+
+/// One HTML file, with everything inside it.
+///
+/// # Errors
+/// When a file of samples cannot be opened. Broken lines and absent pictures are told on the page instead.
+pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<String> {
+    let (examples, sample_problems) = examples::examples(study, ranking)?;
+    let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(Problem::to_string).collect();
+    let curves = figure::curves(study, ranking);
+    let overall = |width: f64, where_: &str| {
+        let title = format!("Average score of every arm{where_}");
+        figure::ranking_panel(ranking, AVERAGE, width).inline(&title, &tables::in_words(ranking, AVERAGE))
+    };
+    let category_panels: Vec<String> = ranking
+        .categories
+        .iter()
+        .map(|c| {
+            let panel = figure::ranking_panel(ranking, c, figure::PANEL);
+            panel.inline(&format!("Score of every arm on {c}"), &tables::in_words(ranking, c))
+        })
+        .collect();
+    let benchmark_panels: Vec<String> = ranking
+        .benchmarks
+        .iter()
+        .map(|b| {
+            let title = format!("{} with and without the image", b.name);
+            figure::benchmark_panel(ranking, &b.name).inline(&title, &tables::in_words(ranking, &b.name))
+        })
+        .collect();
+    let unfreezing: Vec<String> = ranking::unfrozen_pairs(ranking)
+        .iter()
+        .map(|(unfrozen, frozen)| {
+            let title = format!("What unfreezing {frozen} changes");
+            figure::unfreezing_panel(ranking, unfrozen, frozen)
+                .inline(&title, &tables::change_in_words(ranking, unfrozen))
+        })
+        .collect();
+    let scatters: Vec<String> = COSTS.iter().filter_map(|(what, cost)| figure::scatter(ranking, what, *cost)).collect();
+    let correlation = tables::correlation(ranking);
+
+    let mut sections = vec![("ranking", "Ranking"), ("intervals", "Intervals"), ("heat", "Heat map")];
+    sections.push(("blind", "Blind and chance"));
+    for (there, section) in [
+        (!unfreezing.is_empty(), ("unfreezing", "Unfreezing")),
+        (correlation.is_some(), ("correlation", "Correlation")),
+        (!scatters.is_empty(), ("cost", "Cost")),
+        (!curves.is_empty(), ("training", "Training")),
+        (!examples.is_empty(), ("examples", "Questions")),
+        (!ranking.missing.is_empty(), ("missing", "Missing runs")),
+        (true, ("method", "Method")),
+    ] {
+        if there {
+            sections.push(section);
+        }
+    }
+
+    let title = match about.title.as_str() {
+        "" => format!("Ranking of the {} study", ranking.study),
+        title => title.to_string(),
+    };
+    render(&Filled {
+        title,
+        question: &about.question,
+        command: &about.command,
+        notes: tables::notes(ranking).into_iter().chain(about.notes.iter().cloned()).collect(),
+        style: format!("{}{}", figure::STYLE, include_str!("../templates/page.css")),
+        sections,
+        version: env!("CARGO_PKG_VERSION"),
+        percent: format!("{:.0}", 100.0 * ranking.confidence),
+        several_seeds: ranking.arms.iter().any(|a| a.seeds.len() > 1),
+        ranking,
+        rows: tables::rows(ranking),
+        foot: tables::foot(ranking),
+        kinds: figure::kinds(ranking),
+        overall_broad: overall(800.0, ""),
+        overall_narrow: overall(figure::PANEL, ", narrow"),
+        category_panels,
+        neighbours: tables::neighbours(ranking),
+        heat: tables::heat(ranking),
+        benchmark_panels,
+        unfreezing,
+        correlation,
+        scatters,
+        legend: figure::legend(ranking),
+        last_losses: tables::last_losses(ranking, &curves),
+        curves,
+        examples,
+        problems,
+        provenance: tables::provenance(study),
+    })
+}
+
+/// What the template is filled with.
+#[derive(Serialize)]
+struct Filled<'a> {
+    title: String,
+    question: &'a str,
+    command: &'a str,
+    notes: Vec<String>,
+    style: String,
+    /// (id, name)
+    sections: Vec<(&'a str, &'a str)>,
+    version: &'a str,
+    percent: String,
+    several_seeds: bool,
+    ranking: &'a Ranking,
+    rows: Vec<tables::Row>,
+    foot: Vec<tables::Foot>,
+    /// (CSS class, name)
+    kinds: Vec<(&'a str, &'a str)>,
+    overall_broad: String,
+    overall_narrow: String,
+    category_panels: Vec<String>,
+    neighbours: Vec<tables::Test>,
+    heat: tables::Heat,
+    benchmark_panels: Vec<String>,
+    unfreezing: Vec<String>,
+    correlation: Option<Vec<tables::Cells>>,
+    scatters: Vec<String>,
+    /// (CSS class, label)
+    legend: Vec<(String, String)>,
+    last_losses: Vec<tables::Losses>,
+    curves: Vec<figure::Curves>,
+    examples: Vec<examples::Examples>,
+    problems: Vec<String>,
+    provenance: Vec<(String, String)>,
+}
+
+fn render(filled: &Filled) -> Result<String> {
+    let failed = |e: minijinja::Error| Error::failed(e.to_string()).context("writing the page");
+    let mut env = Environment::new();
+    // Text is escaped because the template's name ends in .html.
+    env.add_template("page.html", include_str!("../templates/page.html")).map_err(failed)?;
+    env.get_template("page.html").map_err(failed)?.render(Serde(filled)).map_err(failed)
+}
+
+/// Loads a study directory, ranks its runs, and writes `ranking.json`, `report/index.html` and `report/ranking.svg`.
+pub fn write(dir: &Path) -> Result<Written> {
+    write_with(dir, &About::default(), &RankOptions::default())
+}
+
+/// The same with a say in the texts and in how to rank; an empty title or study name is filled from the runs.
+pub fn write_with(dir: &Path, about: &About, options: &RankOptions) -> Result<Written> {
+    let study = StudyData::load(dir)?;
+    let mut options = options.clone();
+    if options.study.is_empty() {
+        options.study.clone_from(&study.study);
+    }
+    let ranking = ranking::rank(&study.results(), &study.missing, &options)?;
+    let ranking_file = dir.join("ranking.json");
+    let (page_file, figure_file) = (dir.join("report/index.html"), dir.join("report/ranking.svg"));
+    atomic::write_json(&ranking_file, &ranking)?;
+    atomic::write(&page_file, page(&study, &ranking, about)?.as_bytes())?;
+    atomic::write(&figure_file, figure::ranking_svg(&ranking).as_bytes())?;
+    Ok(Written { ranking, ranking_file, page_file, figure_file, problems: study.problems })
+}

@@ -1,0 +1,313 @@
+//! The numbers of the page, formatted.
+
+use crate::figure::{Curves, kind};
+use crate::load::StudyData;
+use crate::ranking::{AVERAGE, Family, Ranking, Score};
+use crate::schema::CATEGORIES;
+use crate::{stats, words};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A score as the table shows it.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    score: String,
+    interval: String,
+    blind: String,
+}
+
+impl Shown {
+    fn of(s: &Score) -> Self {
+        Self {
+            score: format!("{:.1}", s.score),
+            interval: format!("{:.1}–{:.1}", s.low, s.high),
+            blind: format!("{:.1}", s.blind),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Row {
+    label: String,
+    kind: &'static str,
+    ranks: String,
+    average: Shown,
+    categories: Vec<Shown>,
+    p_best: String,
+    params: String,
+    gflops: String,
+    tokens: usize,
+    train_seconds: String,
+    images_per_second: String,
+    memory: String,
+    seeds: String,
+}
+
+pub(super) fn rows(r: &Ranking) -> Vec<Row> {
+    r.arms
+        .iter()
+        .map(|a| Row {
+            label: a.label.clone(),
+            kind: kind(r, a).0,
+            ranks: words::range(a.rank_low, a.rank_high),
+            average: Shown::of(&a.average),
+            categories: r.categories.iter().filter_map(|c| a.score(c)).map(Shown::of).collect(),
+            p_best: words::probability(a.p_best),
+            params: words::big(a.cost.encoder_params as f64),
+            gflops: precise(a.cost.gflops_per_image),
+            tokens: a.cost.tokens,
+            train_seconds: format!("{:.0}", a.cost.train_seconds),
+            images_per_second: words::big(a.cost.images_per_second),
+            memory: format!("{}B", words::big(a.cost.peak_memory_bytes as f64)),
+            seeds: seeds(&a.seeds),
+        })
+        .collect()
+}
+
+/// "seed 0", "seeds 0, 1, 2".
+fn seeds(seeds: &[u64]) -> String {
+    let numbers: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, numbers.join(", "))
+}
+
+/// About three digits.
+fn precise(x: f64) -> String {
+    match x {
+        x if x >= 100.0 => format!("{x:.0}"),
+        x if x >= 1.0 => format!("{x:.1}"),
+        x => format!("{x:.3}"),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Foot {
+    name: &'static str,
+    values: Vec<String>,
+}
+
+/// Chance and mean blind score, for the average and each category.
+pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
+    let row = |name, of: fn(&Score) -> f64| {
+        let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+        Foot { name, values: scopes.map(|s| mean_over_arms(r, s, of)).collect() }
+    };
+    vec![row("chance", |s| s.chance), row("blind (mean of arms)", |s| s.blind)]
+}
+
+fn mean_over_arms(r: &Ranking, scope: &str, of: fn(&Score) -> f64) -> String {
+    let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
+    stats::mean(&values).map_or(String::new(), |m| format!("{m:.1}"))
+}
+
+#[derive(Serialize)]
+pub(super) struct Test {
+    scope: String,
+    arms: String,
+    difference: String,
+    interval: String,
+    p: String,
+    p_adjusted: String,
+    separable: bool,
+}
+
+pub(super) fn neighbours(r: &Ranking) -> Vec<Test> {
+    let label = |arm: &str| r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone());
+    let of_p = |p: f64| if p < 0.001 { "<0.001".to_string() } else { format!("{p:.3}") };
+    let tests = r.tests.iter().filter(|t| t.family == Family::Neighbours);
+    tests
+        .map(|t| Test {
+            scope: if t.scope == AVERAGE { "Average".to_string() } else { t.scope.clone() },
+            arms: format!("{} over {}", label(&t.a), label(&t.b)),
+            difference: words::signed(t.difference),
+            interval: format!("{} to {}", words::signed(t.low), words::signed(t.high)),
+            p: of_p(t.p),
+            p_adjusted: of_p(t.p_adjusted),
+            separable: t.separable,
+        })
+        .collect()
+}
+
+/// A coloured cell: which side of the middle, and how far, 0 to 1.
+#[derive(Serialize)]
+pub(super) struct Cell {
+    side: &'static str,
+    depth: String,
+    text: String,
+    title: String,
+}
+
+impl Cell {
+    fn new(distance: f64, full: f64, text: String, title: String) -> Self {
+        let depth = if full > 0.0 { (distance.abs() / full).min(1.0) } else { 0.0 };
+        Self { side: if distance >= 0.0 { "up" } else { "down" }, depth: format!("{depth:.2}"), text, title }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Cells {
+    label: String,
+    /// The same as `label`, for rows that name a benchmark.
+    name: String,
+    cells: Vec<Cell>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Group {
+    name: String,
+    span: usize,
+}
+
+/// Arms × benchmarks.
+#[derive(Serialize)]
+pub(super) struct Heat {
+    groups: Vec<Group>,
+    rows: Vec<Cells>,
+    chance: Vec<String>,
+    blind: Vec<String>,
+    /// The distance from the benchmark's mean at which a colour is full.
+    full: String,
+}
+
+pub(super) fn heat(r: &Ranking) -> Heat {
+    let means: Vec<f64> = r
+        .benchmarks
+        .iter()
+        .map(|b| r.arms.iter().filter_map(|a| a.score(&b.name)).map(|s| s.score).sum::<f64>() / r.arms.len() as f64)
+        .collect();
+    let with_means = || r.benchmarks.iter().zip(&means);
+    let distances =
+        r.arms.iter().flat_map(|a| with_means().filter_map(|(b, m)| Some((a.score(&b.name)?.score - m).abs())));
+    let full = (distances.fold(0.0, f64::max) / 5.0).ceil().max(1.0) * 5.0;
+    let cell = |label: &str, name: &str, mean: f64, s: &Score| {
+        let distance = s.score - mean;
+        let title = format!(
+            "{label}, {name}: {:.1} ({:.1}–{:.1}), {} from the mean",
+            s.score,
+            s.low,
+            s.high,
+            words::signed(distance)
+        );
+        Cell::new(distance, full, format!("{:.1}", s.score), title)
+    };
+    let rows = r.arms.iter().map(|a| Cells {
+        label: a.label.clone(),
+        name: a.label.clone(),
+        cells: with_means().filter_map(|(b, m)| Some(cell(&a.label, &b.name, *m, a.score(&b.name)?))).collect(),
+    });
+    let size = |c: &String| r.benchmarks.iter().filter(|b| b.category == *c).count();
+    Heat {
+        groups: r.categories.iter().map(|c| Group { name: c.clone(), span: size(c) }).collect(),
+        rows: rows.collect(),
+        chance: r.benchmarks.iter().map(|b| format!("{:.1}", b.chance)).collect(),
+        blind: r.benchmarks.iter().map(|b| mean_over_arms(r, &b.name, |s| s.blind)).collect(),
+        full: format!("{full:.0}"),
+    }
+}
+
+/// Spearman's correlation of the benchmarks over the arms; `None` for fewer than four arms or two benchmarks.
+pub(super) fn correlation(r: &Ranking) -> Option<Vec<Cells>> {
+    if r.arms.len() < 4 || r.benchmarks.len() < 2 {
+        return None;
+    }
+    let columns: Vec<(&str, Vec<f64>)> = r
+        .benchmarks
+        .iter()
+        .map(|b| (b.name.as_str(), r.arms.iter().filter_map(|a| a.score(&b.name)).map(|s| s.score).collect()))
+        .collect();
+    let cell = |(a, x): &(&str, Vec<f64>), (b, y): &(&str, Vec<f64>)| match stats::spearman(x, y) {
+        Some(rho) => Cell::new(rho, 1.0, format!("{rho:.2}").replace('-', "−"), format!("{a} and {b}: {rho:.2}")),
+        None => Cell::new(0.0, 1.0, "n/a".to_string(), format!("{a} and {b}: one does not vary over the arms")),
+    };
+    let row = |row: &(&str, Vec<f64>)| Cells {
+        label: row.0.to_string(),
+        name: row.0.to_string(),
+        cells: columns.iter().map(|column| cell(row, column)).collect(),
+    };
+    Some(columns.iter().map(row).collect())
+}
+
+#[derive(Serialize)]
+pub(super) struct Losses {
+    label: String,
+    values: Vec<String>,
+}
+
+/// Per arm the last (smoothed) loss of each stage.
+pub(super) fn last_losses(r: &Ranking, curves: &[Curves]) -> Vec<Losses> {
+    let of = |c: &Curves, label: &str| {
+        c.last.iter().find(|(l, _)| l == label).map_or(String::new(), |(_, loss)| format!("{loss:.3}"))
+    };
+    let row = |label: &str| Losses { label: label.to_string(), values: curves.iter().map(|c| of(c, label)).collect() };
+    r.arms.iter().map(|a| row(&a.label)).collect()
+}
+
+/// A panel of scores, read aloud.
+pub(super) fn in_words(r: &Ranking, scope: &str) -> String {
+    let arms = r.order(scope);
+    let said = arms.iter().filter_map(|a| {
+        let s = a.score(scope)?;
+        Some(format!("{} {:.1} ({:.1} to {:.1}; blind {:.1})", a.label, s.score, s.low, s.high, s.blind))
+    });
+    let chance =
+        arms.first().and_then(|a| a.score(scope)).map_or(String::new(), |s| format!("; chance {:.1}", s.chance));
+    said.collect::<Vec<_>>().join(", ") + &chance
+}
+
+/// What unfreezing changes, read aloud.
+pub(super) fn change_in_words(r: &Ranking, unfrozen: &str) -> String {
+    let tests = r.tests.iter().filter(|t| t.family == Family::Unfreezing && t.a == unfrozen);
+    let said = tests.map(|t| {
+        format!("{} {} ({} to {})", t.scope, words::signed(t.difference), words::signed(t.low), words::signed(t.high))
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// How the numbers were made.
+pub(super) fn notes(r: &Ranking) -> Vec<String> {
+    let percent = 100.0 * r.confidence;
+    let mut notes = vec![
+        "A score is in percent of the points of a benchmark under its own metric. A category's score is the mean of its \
+         benchmarks, the average the mean of the categories; nothing is rescaled."
+            .to_string(),
+        r.uncertainty.clone(),
+        "All questions about one image are drawn together, and the same images are drawn for all arms, so that differences \
+         between arms are paired. Where arms have several seeds, seeds are drawn too; with two or three of them the \
+         spread between seeds is itself known only roughly. Nothing here covers another evaluator, other training data \
+         or other benchmarks."
+            .to_string(),
+        format!(
+            "Two arms are called separable when the {percent:.0} % interval of their paired difference excludes zero and \
+             Holm's adjusted p of a sign-flip test over images is below {:.2}. A rank's interval holds the places that \
+             the arm takes in {percent:.0} % of the replicates; p(best) is the share of replicates in which it is first.",
+            1.0 - r.confidence
+        ),
+        "Blind is the same trained model asked without the image; chance is the expected score of guessing.".to_string(),
+    ];
+    if r.categories.iter().any(|c| !CATEGORIES.contains(&c.as_str())) {
+        notes.push("Some categories are not those of the Cambrian-1 study.".to_string());
+    }
+    notes.extend(r.left_out.iter().map(|why| format!("{why}.")));
+    notes
+}
+
+/// Versions, digests, devices and dates of the runs; where runs differ, every value.
+pub(super) fn provenance(study: &StudyData) -> Vec<(String, String)> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut add = |key: String, value: &str| {
+        found.entry(key).or_default().insert(value.to_string());
+    };
+    for run in study.runs.iter().map(|r| &r.results) {
+        add("connector".into(), &run.run.connector);
+        add("language model".into(), &run.run.llm);
+        add("device".into(), &run.device);
+        run.versions.iter().for_each(|(k, v)| add(format!("version of {k}"), v));
+        run.digests.iter().for_each(|(k, v)| add(format!("digest of {k}"), v));
+    }
+    let mut all: Vec<(String, String)> =
+        found.into_iter().map(|(k, v)| (k, v.into_iter().collect::<Vec<_>>().join(", "))).collect();
+    let dates: BTreeSet<&str> = study.runs.iter().map(|r| r.results.date.as_str()).collect();
+    if let (Some(first), Some(last)) = (dates.first(), dates.last()) {
+        all.push(("finished".into(), if first == last { first.to_string() } else { format!("{first} to {last}") }));
+    }
+    all
+}

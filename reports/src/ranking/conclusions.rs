@@ -1,0 +1,193 @@
+//! What follows from a ranking, and what does not, in a few short sentences.
+
+use super::{AVERAGE, Family, PairTest, RankedArm, Ranking, Score};
+use crate::words::{count, list, p, probability, short_list, signed};
+
+/// Names beyond this many are only counted.
+const MOST_NAMES: usize = 4;
+
+pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
+    let mut said = Vec::new();
+    said.extend(best_on_average(r));
+    said.extend(best_by_category(r));
+    said.extend(control(r));
+    said.extend(unfreezing(r));
+    said.extend(blind(r));
+    said.extend(chance(r));
+    said.extend(stability(r));
+    said.extend(r.left_out.iter().map(|why| format!("{why}.")));
+    said.extend(missing(r));
+    said.extend(limits(r));
+    said
+}
+
+fn label(r: &Ranking, arm: &str) -> String {
+    r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone())
+}
+
+/// Arms that cannot be told from the leader of a scope.
+fn tied_with_leader(r: &Ranking, scope: &str) -> Vec<String> {
+    r.tests(Family::Leader, scope).filter(|t| !t.separable).map(|t| label(r, &t.b)).collect()
+}
+
+fn best_on_average(r: &Ranking) -> Option<String> {
+    let best = r.arms.first()?;
+    if r.arms.len() == 1 {
+        return Some(format!("{} is the only arm: there is nothing to rank.", best.label));
+    }
+    let tied = tied_with_leader(r, AVERAGE);
+    let p_best = probability(best.p_best);
+    Some(if tied.is_empty() {
+        format!("{} is best on average (p(best) {p_best}).", best.label)
+    } else if tied.len() + 1 == r.arms.len() {
+        format!("{} leads on average (p(best) {p_best}), but no arm is separable from it.", best.label)
+    } else {
+        let (tied, n) = (short_list(&tied, MOST_NAMES), tied.len());
+        let verb = if n == 1 { "is" } else { "are" };
+        format!("{} leads on average (p(best) {p_best}), but {tied} {verb} not separable from it.", best.label)
+    })
+}
+
+/// One sentence per category, those with a clear winner first said together.
+fn best_by_category(r: &Ranking) -> Vec<String> {
+    if r.arms.len() < 2 {
+        return Vec::new();
+    }
+    let (mut clear, mut said) = (Vec::new(), Vec::new());
+    for category in &r.categories {
+        let Some(best) = r.order(category).first().map(|a| a.label.clone()) else { continue };
+        let tied = tied_with_leader(r, category);
+        if tied.is_empty() {
+            clear.push(format!("{best} on {category}"));
+        } else if tied.len() + 1 == r.arms.len() {
+            said.push(format!("On {category} no arm is separable from the first, {best}."));
+        } else if let [other] = tied.as_slice() {
+            said.push(format!("{best} and {other} are not separable on {category}."));
+        } else {
+            let tied = short_list(&tied, MOST_NAMES);
+            said.push(format!("{best} leads on {category}, but is not separable from {tied}."));
+        }
+    }
+    if !clear.is_empty() {
+        said.insert(0, format!("Best and separable from all others: {}.", list(&clear)));
+    }
+    said
+}
+
+/// Whether the arm that has learnt nothing comes out last, and where that is significant.
+fn control(r: &Ranking) -> Option<String> {
+    let control = r.arm(r.control.as_deref()?)?;
+    let beaten_by_all = |scope: &str| {
+        let mut tests = r.tests(Family::Control, scope).peekable();
+        tests.peek().is_some() && tests.all(|t| t.separable && t.difference > 0.0)
+    };
+    let worst = |scope: &str| r.tests(Family::Control, scope).map(|t| t.p_adjusted).fold(0.0, f64::max);
+    let not_beating = |scope: &str| -> Vec<String> {
+        let tests = r.tests(Family::Control, scope).filter(|t| !(t.separable && t.difference > 0.0));
+        tests.map(|t| label(r, &t.a)).collect()
+    };
+    r.tests(Family::Control, AVERAGE).next()?;
+    let mut said = if beaten_by_all(AVERAGE) {
+        format!("The control {} is below every other frozen arm on average ({})", control.label, p(worst(AVERAGE)))
+    } else {
+        let others = short_list(&not_beating(AVERAGE), MOST_NAMES);
+        format!("On average {others} cannot be shown to beat the control {}", control.label)
+    };
+    let (yes, no): (Vec<String>, Vec<String>) = r.categories.iter().cloned().partition(|c| beaten_by_all(c));
+    if no.is_empty() {
+        said.push_str(" and in every category");
+    } else if yes.is_empty() {
+        said.push_str("; in no category do all arms separably beat it");
+    } else {
+        said.push_str(&format!("; all arms separably beat it on {}, but not on {}", list(&yes), list(&no)));
+    }
+    Some(said + ".")
+}
+
+fn unfreezing(r: &Ranking) -> Option<String> {
+    let change = |t: &PairTest| {
+        let verdict = if t.separable { "" } else { ", not separable from 0" };
+        format!("{} by {} [{}, {}]{verdict}", label(r, &t.b), signed(t.difference), signed(t.low), signed(t.high))
+    };
+    let changes: Vec<String> = r.tests(Family::Unfreezing, AVERAGE).map(change).collect();
+    (!changes.is_empty()).then(|| format!("Unfreezing changes the average of {}.", changes.join("; of ")))
+}
+
+/// Which arms do not gain from looking at the image.
+fn blind(r: &Ranking) -> Option<String> {
+    let failing = |scope: &str| failing(r, scope, Score::beats_blind);
+    let average = failing(AVERAGE);
+    let mut said = match average.len() {
+        0 => "With the image every arm scores above its blind self on average".to_string(),
+        n if n == r.arms.len() => "No arm scores above its blind self on average".to_string(),
+        _ => format!("On average {} cannot be shown to score above blind", short_list(&average, MOST_NAMES)),
+    };
+    let exceptions: Vec<String> = r.categories.iter().filter_map(|c| exception(r, c, &failing(c))).collect();
+    if !exceptions.is_empty() && average.len() < r.arms.len() {
+        said.push_str(&format!("; not shown on {}", exceptions.join(", ")));
+    }
+    Some(said + ".")
+}
+
+/// "Knowledge (clip, mae)" or "Knowledge (any arm)"; nothing where no arm fails.
+fn exception(r: &Ranking, scope: &str, failing: &[String]) -> Option<String> {
+    match failing.len() {
+        0 => None,
+        n if n == r.arms.len() => Some(format!("{scope} (any arm)")),
+        _ => Some(format!("{scope} ({})", failing_names(failing))),
+    }
+}
+
+fn failing_names(names: &[String]) -> String {
+    if names.len() > MOST_NAMES { count(names.len(), "arm") } else { names.join(", ") }
+}
+
+fn failing(r: &Ranking, scope: &str, passes: fn(&Score) -> bool) -> Vec<String> {
+    let fails = |a: &&RankedArm| a.score(scope).is_some_and(|s| !passes(s));
+    r.arms.iter().filter(fails).map(|a| a.label.clone()).collect()
+}
+
+/// Benchmarks on which arms are not shown to do better than guessing.
+fn chance(r: &Ranking) -> Option<String> {
+    let parts: Vec<String> =
+        r.benchmarks.iter().filter_map(|b| exception(r, &b.name, &failing(r, &b.name, Score::beats_chance))).collect();
+    (!parts.is_empty()).then(|| format!("Not shown to beat chance: {}.", parts.join(", ")))
+}
+
+fn stability(r: &Ranking) -> Option<String> {
+    let s = r.stability.as_ref()?;
+    let seeds = r.arms.iter().map(|a| a.seeds.len()).max().unwrap_or(0);
+    let first = if s.same_best { "the same arm is first under each" } else { "the first arm differs" };
+    Some(format!("Order over {}: mean Kendall τ {:.2}, {first}.", count(seeds, "seed"), s.tau))
+}
+
+fn missing(r: &Ranking) -> Option<String> {
+    let each: Vec<String> =
+        r.missing.iter().map(|m| format!("{} seed {} ({})", m.arm, m.seed, brief(&m.cause))).collect();
+    (!each.is_empty()).then(|| format!("Missing runs, not part of this ranking: {}.", short_list(&each, 3)))
+}
+
+/// The first line of a cause, cut where it is long; the report has the whole.
+fn brief(cause: &str) -> String {
+    let line = cause.lines().next().unwrap_or("").trim_end_matches('.');
+    if line.chars().count() <= 60 {
+        return line.to_string();
+    }
+    line.chars().take(57).collect::<String>() + "..."
+}
+
+/// What the design of this study leaves open.
+fn limits(r: &Ranking) -> Option<String> {
+    let once = r.arms.iter().filter(|a| a.seeds.len() < 2).count();
+    if once == 0 {
+        return None;
+    }
+    let who = if once == r.arms.len() {
+        "One seed only".to_string()
+    } else {
+        format!("{} of one seed only", count(once, "arm"))
+    };
+    Some(format!(
+        "{who}: the intervals cover other images, not another training; a second seed may reorder close arms."
+    ))
+}

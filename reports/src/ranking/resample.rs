@@ -1,0 +1,140 @@
+//! The random part of a ranking: bootstrap replicates and sign flips, for all arms at once.
+
+use super::RankOptions;
+use super::grid::{Arm, Grid, Scope};
+use crate::stats::{self, dot};
+use burgess_base::stream::stream;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+/// Scores of every arm (rows) in every scope (columns), with the image and without.
+pub(super) struct Scores {
+    pub image: Array2<f64>,
+    pub blind: Array2<f64>,
+}
+
+/// Per benchmark: points over units, to be weighed by how often each unit was drawn.
+type Columns = [Vec<f64>];
+
+/// The observed scores: every unit once, every seed once.
+pub(super) fn observed(grid: &Grid) -> Scores {
+    let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
+    scores(grid, &once, |arm| vec![1.0 / arm.runs.len() as f64; arm.runs.len()])
+}
+
+/// Bootstrap replicates. Each draws, per benchmark, as many units as there are, with replacement: **the same units for
+/// all arms**, with the image and without, so that differences are paired. Where an arm has several seeds, its seeds
+/// are drawn too, independently of the other arms'.
+///
+/// Drawing S seeds with replacement shows only (S−1)/S of the variance between seeds, which matters when S is 2 or 3;
+/// so the deviation of the drawn seeds from their mean is stretched by √(S/(S−1)), which makes the variance of a mean
+/// unbiased. Drawing images and seeds crosswise overstates the variance a little rather than understating it (Owen
+/// 2007, *The pigeonhole bootstrap*).
+pub(super) fn bootstrap(grid: &Grid, options: &RankOptions) -> Vec<Scores> {
+    (0..options.replicates)
+        .into_par_iter()
+        .map(|r| {
+            let draws: Vec<Vec<f64>> = grid
+                .benchmarks
+                .iter()
+                .map(|b| {
+                    let mut rng = stream(&format!("bootstrap/units/{}/{r}", b.name), options.seed);
+                    stats::resample(b.weights.len(), &mut rng)
+                })
+                .collect();
+            scores(grid, &draws, |arm| {
+                let n = arm.runs.len();
+                if n < 2 {
+                    return vec![1.0; n];
+                }
+                let mut rng = stream(&format!("bootstrap/seeds/{}/{r}", arm.arm), options.seed);
+                let (share, stretch) = (1.0 / n as f64, (n as f64 / (n as f64 - 1.0)).sqrt());
+                stats::resample(n, &mut rng).iter().map(|drawn| share * (1.0 + stretch * (drawn - 1.0))).collect()
+            })
+        })
+        .collect()
+}
+
+/// Scores of all arms when each unit counts as often as drawn and each seed with its weight.
+fn scores(grid: &Grid, draws: &[Vec<f64>], seed_weights: impl Fn(&Arm) -> Vec<f64>) -> Scores {
+    let shape = (grid.arms.len(), grid.scopes.len());
+    let mut out = Scores { image: Array2::zeros(shape), blind: Array2::zeros(shape) };
+    let totals: Vec<f64> = grid.benchmarks.iter().zip(draws).map(|(b, d)| dot(d, &b.weights)).collect();
+    for (a, arm) in grid.arms.iter().enumerate() {
+        let weights = seed_weights(arm);
+        let mean_over_seeds = |columns: fn(&super::grid::Run) -> &Columns| -> Vec<f64> {
+            (0..grid.benchmarks.len())
+                .map(|b| {
+                    let share = |(run, weight): (_, &f64)| weight * points(columns(run), draws, &totals, b);
+                    arm.runs.iter().zip(&weights).map(share).sum()
+                })
+                .collect()
+        };
+        let image = mean_over_seeds(|r| &r.sums);
+        let blind = mean_over_seeds(|r| &r.blinds);
+        for (s, scope) in grid.scopes.iter().enumerate() {
+            if let (Some(i), Some(b)) = (out.image.get_mut((a, s)), out.blind.get_mut((a, s))) {
+                *i = dot(&scope.weights, &image);
+                *b = dot(&scope.weights, &blind);
+            }
+        }
+    }
+    out
+}
+
+/// Score of one benchmark in percent; 0 in the practically impossible case that only units of weight 0 were drawn.
+fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f64 {
+    match (columns.get(b), draws.get(b), totals.get(b)) {
+        (Some(points), Some(drawn), Some(total)) if *total > 0.0 => 100.0 * dot(drawn, points) / total,
+        _ => 0.0,
+    }
+}
+
+/// Scores of one seed of each arm that has it: (arm, average).
+pub(super) fn seed_averages(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f64)> {
+    let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
+    let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
+    let score = |sums: &Columns| -> Vec<f64> { (0..totals.len()).map(|b| points(sums, &once, &totals, b)).collect() };
+    arm.runs.iter().map(|run| (run.seed, dot(&scope.weights, &score(&run.sums)))).collect()
+}
+
+/// Sign-flip replicates: per arm and scope the score after flipping the signs of units at random, **the same signs for
+/// all arms**. As scores are linear in the points, the flipped difference of any two arms is the difference of their
+/// flipped scores, so one pass serves every pair. Points are averaged over an arm's seeds.
+pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
+    let averaged: Vec<Vec<Vec<f64>>> = grid.arms.iter().map(|arm| mean_columns(arm, grid)).collect();
+    let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
+    (0..options.replicates)
+        .into_par_iter()
+        .map(|r| {
+            let signs: Vec<Vec<f64>> = grid
+                .benchmarks
+                .iter()
+                .map(|b| {
+                    let mut rng = stream(&format!("flip/units/{}/{r}", b.name), options.seed);
+                    stats::signs(b.weights.len(), &mut rng)
+                })
+                .collect();
+            Array2::from_shape_fn((grid.arms.len(), grid.scopes.len()), |(a, s)| {
+                let (Some(columns), Some(scope)) = (averaged.get(a), grid.scopes.get(s)) else { return 0.0 };
+                // Most scopes weigh most benchmarks with nothing.
+                let terms = scope.weights.iter().enumerate().filter(|(_, w)| **w > 0.0);
+                terms.map(|(b, w)| w * points(columns, &signs, &totals, b)).sum()
+            })
+        })
+        .collect()
+}
+
+/// Points of an arm's units, averaged over its seeds.
+fn mean_columns(arm: &Arm, grid: &Grid) -> Vec<Vec<f64>> {
+    let n = arm.runs.len() as f64;
+    let mut mean: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![0.0; b.weights.len()]).collect();
+    for run in &arm.runs {
+        for (total, column) in mean.iter_mut().zip(&run.sums) {
+            for (t, points) in total.iter_mut().zip(column) {
+                *t += points / n;
+            }
+        }
+    }
+    mean
+}

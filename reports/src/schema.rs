@@ -1,0 +1,272 @@
+//! What a run leaves behind. Field names follow lm-evaluation-harness where it has one.
+//!
+//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (a [`Step`] a
+//! line) and `samples/<benchmark>.jsonl` (a [`Sample`] a line), or `failed.json` ([`Missing`]) where it came to nothing.
+
+use crate::stats;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of these forms; a file of another version is not read.
+pub const SCHEMA: u32 = 1;
+
+/// The four categories of the study, in the order in which they are shown.
+pub const CATEGORIES: [&str; 4] = ["General", "Knowledge", "OCR & Chart", "Vision-centric"];
+
+/// `results.json`: everything that one run (one arm, one seed) measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResults {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    pub run: RunId,
+    /// By benchmark name.
+    pub results: BTreeMap<String, BenchmarkResult>,
+    /// Mean score of each category's benchmarks.
+    pub categories: BTreeMap<String, f64>,
+    /// Mean of the category means; equals the mean of all benchmarks where every category has as many.
+    pub average: f64,
+    pub cost: Cost,
+    /// The resolved configuration of the run.
+    pub config: serde_json::Value,
+    /// Versions of what computed it (burgess, burn, ...).
+    pub versions: BTreeMap<String, String>,
+    /// Digests of weights and data.
+    pub digests: BTreeMap<String, String>,
+    /// When it finished, RFC 3339.
+    pub date: String,
+    pub device: String,
+}
+
+/// Which run: one arm of a study under one seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunId {
+    pub id: String,
+    pub study: String,
+    pub arm: String,
+    /// Card ids, in the order of concatenation.
+    pub encoders: Vec<String>,
+    /// `frozen` or `unfrozen`.
+    pub freeze: String,
+    pub connector: String,
+    pub llm: String,
+    pub seed: u64,
+}
+
+/// One benchmark's outcome. Scores are percentages, 0 to 100.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkResult {
+    pub category: String,
+    /// Name of the official metric, such as `relaxed_accuracy`.
+    pub metric: String,
+    pub score: f64,
+    /// Standard error of `score`, clustered by [`Unit`].
+    pub stderr: f64,
+    /// Expected score of guessing.
+    pub chance: f64,
+    /// Score of the same model asked without the image.
+    pub blind: f64,
+    /// Number of questions.
+    pub n: usize,
+    /// Answers from which no choice, number or yes/no could be read; they score as wrong.
+    pub n_unparsed: usize,
+    pub higher_is_better: bool,
+    pub seconds: f64,
+    /// What is resampled; empty only where a benchmark cannot say.
+    pub units: Vec<Unit>,
+}
+
+/// What is scored together and resampled together: an image, or a pair of images.
+///
+/// `score = 100·Σsum/Σweight` and `blind = 100·Σblind/Σweight` over a benchmark's units. Written as the array
+/// `[id, sum, weight, blind]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(String, f64, f64, f64)", into = "(String, f64, f64, f64)")]
+pub struct Unit {
+    pub id: String,
+    /// Points won with the image.
+    pub sum: f64,
+    /// Points that could be won.
+    pub weight: f64,
+    /// Points won without the image.
+    pub blind: f64,
+}
+
+impl From<(String, f64, f64, f64)> for Unit {
+    fn from((id, sum, weight, blind): (String, f64, f64, f64)) -> Self {
+        Self { id, sum, weight, blind }
+    }
+}
+
+impl From<Unit> for (String, f64, f64, f64) {
+    fn from(u: Unit) -> Self {
+        (u.id, u.sum, u.weight, u.blind)
+    }
+}
+
+/// What a run costs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    pub encoder_params: u64,
+    pub gflops_per_image: f64,
+    /// Visual tokens per image that the language model reads.
+    pub tokens: usize,
+    pub train_seconds: f64,
+    /// Throughput of the encoder.
+    pub images_per_second: f64,
+    pub peak_memory_bytes: u64,
+}
+
+/// One question with the answers to it: a line of `samples/<benchmark>.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub id: String,
+    /// The [`Unit`] it belongs to.
+    pub unit: String,
+    pub question: String,
+    /// The text given to the model, as formatted by the benchmark.
+    pub prompt: String,
+    /// Path of the picture, absolute or relative to the study's directory.
+    pub image: String,
+    pub target: String,
+    pub answer: String,
+    /// What the scorer read from the answer.
+    pub parsed: Option<String>,
+    /// 0 to 1.
+    pub score: f64,
+    pub blind_answer: String,
+    /// 0 to 1.
+    pub blind_score: f64,
+}
+
+/// One optimiser step: a line of `train.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// `align` or `tune`.
+    pub stage: String,
+    pub step: usize,
+    pub loss: f64,
+    pub lr: f64,
+    pub grad_norm: f64,
+    pub tokens: usize,
+    pub seconds: f64,
+}
+
+/// A run without results, and why: `failed.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Missing {
+    pub arm: String,
+    pub seed: u64,
+    pub cause: String,
+    pub hint: Option<String>,
+}
+
+impl BenchmarkResult {
+    /// Fills `score`, `stderr` and `blind` from the units; leaves them alone where there are none.
+    pub fn summarise(&mut self) {
+        let column = |f: fn(&Unit) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
+        let (sums, weights, blinds) = (column(|u| u.sum), column(|u| u.weight), column(|u| u.blind));
+        if let (Some(score), Some(blind)) = (stats::ratio(&sums, &weights), stats::ratio(&blinds, &weights)) {
+            self.score = 100.0 * score;
+            self.blind = 100.0 * blind;
+            self.stderr = 100.0 * stats::clustered_se(&sums, &weights).unwrap_or(0.0);
+        }
+    }
+}
+
+impl RunResults {
+    /// Fills each benchmark from its units ([`BenchmarkResult::summarise`]), then `categories` and `average`.
+    pub fn summarise(&mut self) {
+        self.results.values_mut().for_each(BenchmarkResult::summarise);
+        self.categories = category_means(self.results.values().map(|r| (r.category.as_str(), r.score)));
+        self.average = stats::mean(&self.categories.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
+    }
+}
+
+/// Mean per category of (category, score) pairs.
+pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a str, f64)>) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (category, score) in scores {
+        let entry = sums.entry(category.to_string()).or_default();
+        entry.0 += score;
+        entry.1 += 1.0;
+    }
+    sums.into_iter().map(|(category, (sum, n))| (category, sum / n)).collect()
+}
+
+/// Categories in display order: the four of the study first, then others by name.
+pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<String> = categories.into_iter().map(str::to_string).collect();
+    let place = |c: &str| CATEGORIES.iter().position(|k| *k == c).unwrap_or(CATEGORIES.len());
+    names.sort_by(|a, b| place(a).cmp(&place(b)).then(a.cmp(b)));
+    names.dedup();
+    names
+}
+
+/// How an arm is called in text: `nano-clip-unfrozen` is shown as `nano-clip (unfrozen)`, any other name as it is.
+pub fn label(arm: &str, encoders: &[String], freeze: &str) -> String {
+    let joined = encoders.join("+");
+    if freeze == "unfrozen" && arm == format!("{joined}-unfrozen") {
+        format!("{joined} (unfrozen)")
+    } else {
+        arm.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(category: &str, units: &[(f64, f64, f64)]) -> BenchmarkResult {
+        let units = units.iter().enumerate();
+        BenchmarkResult {
+            category: category.into(),
+            metric: "accuracy".into(),
+            score: 0.0,
+            stderr: 0.0,
+            chance: 25.0,
+            blind: 0.0,
+            n: 4,
+            n_unparsed: 0,
+            higher_is_better: true,
+            seconds: 0.0,
+            units: units.map(|(i, u)| Unit { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
+        }
+    }
+
+    #[test]
+    fn a_unit_is_an_array() {
+        let unit = Unit { id: "p7".into(), sum: 1.5, weight: 2.0, blind: 0.0 };
+        let text = serde_json::to_string(&unit).unwrap();
+        assert_eq!(text, r#"["p7",1.5,2.0,0.0]"#);
+        assert_eq!(serde_json::from_str::<Unit>(&text).unwrap(), unit);
+    }
+
+    #[test]
+    fn summaries_follow_from_units() {
+        let mut r = result("General", &[(1.0, 2.0, 0.0), (2.0, 2.0, 1.0)]);
+        r.summarise();
+        assert_eq!((r.score, r.blind), (75.0, 25.0));
+        // Two residuals of ±0.5 points: sqrt(2/1 · (0.25 + 0.25)) / 4.
+        assert!((r.stderr - 25.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_average_weighs_categories_equally() {
+        let means = category_means([("General", 10.0), ("General", 30.0), ("Knowledge", 50.0)]);
+        assert_eq!(means.values().copied().collect::<Vec<_>>(), [20.0, 50.0]);
+    }
+
+    #[test]
+    fn categories_are_shown_in_the_order_of_the_study() {
+        let shown = in_display_order(["Vision-centric", "General", "Audio", "OCR & Chart", "General"]);
+        assert_eq!(shown, ["General", "OCR & Chart", "Vision-centric", "Audio"]);
+    }
+
+    #[test]
+    fn unfrozen_arms_are_labelled() {
+        let one = ["nano-clip".to_string()];
+        assert_eq!(label("nano-clip-unfrozen", &one, "unfrozen"), "nano-clip (unfrozen)");
+        assert_eq!(label("nano-clip", &one, "frozen"), "nano-clip");
+        assert_eq!(label("mine", &one, "unfrozen"), "mine");
+    }
+}

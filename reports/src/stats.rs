@@ -1,0 +1,218 @@
+//! Statistics for scores that are ratios of sums over images.
+//!
+//! Questions about one image are not independent, so the image (a [`crate::schema::Unit`]) is what is resampled and
+//! what is counted; treating questions as independent would make every interval too narrow. Every random draw comes
+//! from a stream named after what it is for and which replicate it belongs to, so that results depend neither on the
+//! number of threads nor on what else was computed.
+
+use burgess_base::stream::{Stream, stream};
+use rand::{Rng, RngExt};
+use rayon::prelude::*;
+
+/// Arithmetic mean; `None` of nothing.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Σsums / Σweights; `None` where the weights add up to nothing.
+pub fn ratio(sums: &[f64], weights: &[f64]) -> Option<f64> {
+    let total: f64 = weights.iter().sum();
+    (total > 0.0).then(|| sums.iter().sum::<f64>() / total)
+}
+
+/// Standard error of [`ratio`] when whole units (clusters) are drawn.
+///
+/// The linearised (sandwich) estimate with the small-sample factor n/(n−1): √(n/(n−1)·Σ(sᵢ − r·wᵢ)²) / Σwᵢ. With equal
+/// weights it is the standard error of the mean. `None` for fewer than two units. Source: Cochran, *Sampling
+/// Techniques*, 3rd ed., §6.
+pub fn clustered_se(sums: &[f64], weights: &[f64]) -> Option<f64> {
+    let n = sums.len() as f64;
+    let r = ratio(sums, weights).filter(|_| sums.len() > 1)?;
+    let squares: f64 = sums.iter().zip(weights).map(|(s, w)| (s - r * w).powi(2)).sum();
+    Some((n / (n - 1.0) * squares).sqrt() / weights.iter().sum::<f64>())
+}
+
+/// How often each of `n` things is drawn when `n` are drawn with replacement.
+pub fn resample(n: usize, rng: &mut Stream) -> Vec<f64> {
+    let mut counts = vec![0.0; n];
+    // Drawn as u32: a usize draw would differ between 32- and 64-bit machines.
+    let bound = u32::try_from(n).unwrap_or(u32::MAX);
+    for _ in 0..n {
+        if let Some(count) = counts.get_mut(rng.random_range(0..bound) as usize) {
+            *count += 1.0;
+        }
+    }
+    counts
+}
+
+/// `statistic` of `replicates` bootstrap resamples of `n` units, given as how often each unit was drawn.
+///
+/// The units of replicate `r` are drawn from the stream `<name>/<r>`: the same name and seed give the same draws, which
+/// is what makes two calls paired.
+pub fn bootstrap<T: Send>(
+    n: usize,
+    replicates: usize,
+    name: &str,
+    seed: u64,
+    statistic: impl Fn(&[f64]) -> T + Sync,
+) -> Vec<T> {
+    (0..replicates)
+        .into_par_iter()
+        .map(|r| statistic(&resample(n, &mut stream(&format!("{name}/{r}"), seed))))
+        .collect()
+}
+
+/// Bootstrap replicates of [`ratio`]; `None` without units or weight.
+pub fn bootstrap_ratio(sums: &[f64], weights: &[f64], replicates: usize, name: &str, seed: u64) -> Option<Vec<f64>> {
+    let point = ratio(sums, weights)?;
+    let statistic = |counts: &[f64]| {
+        let weight = dot(counts, weights);
+        // Only units of no weight drawn: possible in principle, and then nothing is known.
+        if weight > 0.0 { dot(counts, sums) / weight } else { point }
+    };
+    Some(bootstrap(sums.len(), replicates, name, seed, statistic))
+}
+
+/// Bootstrap replicates of the difference of two ratios over the same units: the same units are drawn for both.
+pub fn paired_bootstrap(
+    a: &[f64],
+    b: &[f64],
+    weights: &[f64],
+    replicates: usize,
+    name: &str,
+    seed: u64,
+) -> Option<Vec<f64>> {
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    bootstrap_ratio(&differences, weights, replicates, name, seed)
+}
+
+/// Percentile interval of bootstrap replicates; `(NaN, NaN)` of nothing.
+pub fn interval(values: &[f64], confidence: f64) -> (f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    (quantile(&sorted, tail), quantile(&sorted, 1.0 - tail))
+}
+
+/// Quantile of sorted values, linear between order statistics (NumPy's default, type 7 of Hyndman and Fan).
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let place = q.clamp(0.0, 1.0) * last as f64;
+    let low = place.floor() as usize;
+    let at = |i: usize| sorted.get(i.min(last)).copied().unwrap_or(f64::NAN);
+    at(low) + (place - low as f64) * (at(low + 1) - at(low))
+}
+
+/// Two-sided p-value that the differences have mean zero, by flipping their signs.
+///
+/// All 2ⁿ sign patterns where these are at most `replicates`, else `replicates` drawn ones plus the observed one, so
+/// that p is never 0 (Phipson and Smyth 2010). `None` of nothing.
+pub fn sign_flip(differences: &[f64], replicates: usize, name: &str, seed: u64) -> Option<f64> {
+    let n = differences.len();
+    let observed = mean(differences)?.abs() * n as f64;
+    let tolerance = tie_tolerance(observed);
+    let exceeds = |total: f64| usize::from(total.abs() >= observed - tolerance);
+    if n < 32 && (1usize << n) <= replicates {
+        let patterns = 1usize << n;
+        let total = |p: usize| differences.iter().enumerate().map(|(i, d)| if p >> i & 1 == 1 { -d } else { *d }).sum();
+        let count: usize = (0..patterns).map(|p| exceeds(total(p))).sum();
+        return Some(count as f64 / patterns as f64);
+    }
+    let count: usize = (0..replicates)
+        .into_par_iter()
+        .map(|r| exceeds(dot(&signs(n, &mut stream(&format!("{name}/{r}"), seed)), differences)))
+        .sum();
+    Some(p_value(count, replicates))
+}
+
+/// n random signs, ±1.
+pub fn signs(n: usize, rng: &mut Stream) -> Vec<f64> {
+    let mut out = Vec::with_capacity(n);
+    while out.len() < n {
+        let mut bits = rng.next_u64();
+        for _ in 0..(n - out.len()).min(64) {
+            out.push(if bits & 1 == 1 { 1.0 } else { -1.0 });
+            bits >>= 1;
+        }
+    }
+    out
+}
+
+/// p-value of a Monte Carlo test in which `count` of `replicates` draws were at least as extreme as the data.
+pub fn p_value(count: usize, replicates: usize) -> f64 {
+    (count + 1) as f64 / (replicates + 1) as f64
+}
+
+/// Sums that differ only by rounding count as tied.
+pub(crate) fn tie_tolerance(observed: f64) -> f64 {
+    1e-9 * observed.abs().max(1.0)
+}
+
+/// Holm's step-down adjustment: the family-wise error over all these tests stays below what the adjusted p-values are
+/// compared with. Source: Holm 1979.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let m = p_values.len();
+    let mut order: Vec<(usize, f64)> = p_values.iter().copied().enumerate().collect();
+    order.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let mut adjusted = vec![1.0; m];
+    let mut running: f64 = 0.0;
+    for (step, (i, p)) in order.into_iter().enumerate() {
+        running = running.max((p * (m - step) as f64).min(1.0));
+        if let Some(slot) = adjusted.get_mut(i) {
+            *slot = running;
+        }
+    }
+    adjusted
+}
+
+/// Pearson's correlation; `None` for fewer than two pairs or where one side does not vary.
+pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+    let (mx, my) = (mean(x)?, mean(y)?);
+    if x.len() < 2 || x.len() != y.len() {
+        return None;
+    }
+    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    for (a, b) in x.iter().zip(y) {
+        let (a, b) = (a - mx, b - my);
+        xy += a * b;
+        xx += a * a;
+        yy += b * b;
+    }
+    (xx > 0.0 && yy > 0.0).then(|| (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
+}
+
+/// Spearman's rank correlation, ties given their mean rank.
+pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
+    pearson(&mean_ranks(x), &mean_ranks(y))
+}
+
+/// Ranks from 1 for the smallest, ties given their mean rank.
+pub fn mean_ranks(values: &[f64]) -> Vec<f64> {
+    let below = |v: f64| values.iter().filter(|o| **o < v).count();
+    let equal = |v: f64| values.iter().filter(|o| **o == v).count();
+    values.iter().map(|v| below(*v) as f64 + (equal(*v) as f64 + 1.0) / 2.0).collect()
+}
+
+/// Kendall's τ-b: agreement of two orders, 1 for the same and −1 for opposite ones, corrected for ties. `None` for
+/// fewer than two pairs or where one side does not vary.
+pub fn kendall_tau(x: &[f64], y: &[f64]) -> Option<f64> {
+    if x.len() != y.len() {
+        return None;
+    }
+    let sign = |d: f64| if d == 0.0 { 0.0 } else { d.signum() };
+    let (mut concordance, mut xs, mut ys) = (0.0, 0.0, 0.0);
+    for (i, (xi, yi)) in x.iter().zip(y).enumerate() {
+        for (xj, yj) in x.iter().zip(y).skip(i + 1) {
+            let (dx, dy) = (sign(xi - xj), sign(yi - yj));
+            concordance += dx * dy;
+            xs += dx * dx;
+            ys += dy * dy;
+        }
+    }
+    (xs > 0.0 && ys > 0.0).then(|| concordance / (xs * ys).sqrt())
+}
+
+/// Σ aᵢ·bᵢ.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}

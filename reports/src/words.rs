@@ -1,0 +1,105 @@
+//! Small pieces of English and of number formatting that table, figures, page and conclusions share.
+
+/// "a", "a and b", "a, b and c".
+pub(crate) fn list(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// [`list`], with what is beyond `most` names only counted.
+pub(crate) fn short_list(names: &[String], most: usize) -> String {
+    if names.len() <= most + 1 {
+        return list(names);
+    }
+    let mut shown: Vec<String> = names.iter().take(most).cloned().collect();
+    shown.push(format!("{} more", names.len() - most));
+    list(&shown)
+}
+
+/// "3 seeds", "1 seed".
+pub(crate) fn count(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A change with its sign, "+1.2" or "−0.3".
+pub(crate) fn signed(x: f64) -> String {
+    // Rounded first: −0.04 is "0.0", not "−0.0".
+    let rounded = (x * 10.0).round() / 10.0;
+    if rounded < 0.0 { format!("−{:.1}", -rounded) } else { format!("+{:.1}", rounded.abs()) }
+}
+
+/// "p = 0.013", "p < 0.001".
+pub(crate) fn p(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".to_string() } else { format!("p = {p:.3}") }
+}
+
+/// A probability in two digits: never "1.00" or "0.00" for what is only nearly so.
+pub(crate) fn probability(p: f64) -> String {
+    match p {
+        p if p > 0.995 && p < 1.0 => ">0.99".to_string(),
+        p if p < 0.005 && p > 0.0 => "<0.01".to_string(),
+        p => format!("{p:.2}"),
+    }
+}
+
+/// "865M", "1.2M", "340k".
+pub(crate) fn big(n: f64) -> String {
+    let (scaled, suffix) = match n {
+        n if n >= 1e9 => (n / 1e9, "G"),
+        n if n >= 1e6 => (n / 1e6, "M"),
+        n if n >= 1e3 => (n / 1e3, "k"),
+        n => (n, ""),
+    };
+    if scaled >= 10.0 || suffix.is_empty() { format!("{scaled:.0}{suffix}") } else { format!("{scaled:.1}{suffix}") }
+}
+
+/// "1" or "1–3".
+pub(crate) fn range(low: usize, high: usize) -> String {
+    if low == high { low.to_string() } else { format!("{low}–{high}") }
+}
+
+/// Lines of at most `width` characters, broken between words.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_joined_as_in_english() {
+        let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
+        assert_eq!(list(&names[..1]), "a");
+        assert_eq!(list(&names[..2]), "a and b");
+        assert_eq!(list(&names), "a, b, c and d");
+        assert_eq!(short_list(&names, 2), "a, b and 2 more");
+        assert_eq!(short_list(&names, 3), "a, b, c and d", "one more is as short by its name");
+    }
+
+    #[test]
+    fn numbers_are_short_and_honest() {
+        assert_eq!((signed(-0.04).as_str(), signed(-1.26).as_str()), ("+0.0", "−1.3"));
+        assert_eq!((probability(0.9999).as_str(), probability(1.0).as_str()), (">0.99", "1.00"));
+        assert_eq!((big(865_900_000.0).as_str(), big(1_230.0).as_str(), big(12.0).as_str()), ("866M", "1.2k", "12"));
+    }
+
+    #[test]
+    fn wrapping_keeps_words_whole() {
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("longword a", 4), ["longword", "a"]);
+    }
+}

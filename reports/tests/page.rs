@@ -1,0 +1,69 @@
+//! The page of the made-up study.
+
+mod fixture;
+
+use burgess_reports::load::StudyData;
+use burgess_reports::page::{About, page, write, write_with};
+use burgess_reports::ranking::{RankOptions, rank};
+
+#[test]
+fn a_study_directory_becomes_one_self_contained_page() {
+    let dir = tempfile::tempdir().unwrap();
+    // Looked at by people: BURGESS_KEEP_PAGE=DIR keeps what this test writes.
+    let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(std::path::PathBuf::from);
+    let dir = kept.as_deref().unwrap_or(dir.path());
+    fixture::write_study(dir, 2, 60).unwrap();
+    let about = About {
+        title: "The nano study".into(),
+        question: "Which way of pretraining makes an encoder see best, when data and budget are the same?".into(),
+        command: "burgess rank nano".into(),
+        notes: vec!["Made of made-up numbers & <nothing> else.".into()],
+    };
+    let written = write_with(dir, &about, &RankOptions { replicates: 300, ..Default::default() }).unwrap();
+    let html = std::fs::read_to_string(&written.page_file).unwrap();
+    for external in ["src=\"http", "href=\"http", "@import", "url(", "<script"] {
+        assert!(!html.contains(external), "{external}");
+    }
+    for said in [
+        "The nano study",
+        "made-up numbers &amp; &lt;nothing&gt; else",
+        "data:image/png;base64,",
+        "the loss is NaN",
+        "not finished",
+        "id=\"unfreezing\"",
+        "id=\"correlation\"",
+        "Stage tune: loss by step",
+        "I think it is &lt;nothing&gt;",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    assert_eq!(html.matches("<svg xmlns").count(), html.matches("<desc").count(), "every figure is described");
+    assert_eq!(html.matches("<img").count(), 27);
+    assert!(html.len() < 1_500_000, "{} bytes", html.len());
+    assert!(written.problems.is_empty());
+    assert_eq!(written.ranking.missing.len(), 2);
+    let svg = std::fs::read_to_string(&written.figure_file).unwrap();
+    assert!(svg.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn one_arm_alone_has_a_page_too() {
+    let run = fixture::run(0, 0, 10);
+    let ranking = rank(std::slice::from_ref(&run), &[], &RankOptions { replicates: 50, ..Default::default() }).unwrap();
+    assert!(ranking.conclusions.iter().any(|c| c.contains("nothing to rank")));
+    let dir = tempfile::tempdir().unwrap();
+    let run_dir = dir.path().join("nano-clip/seed-0");
+    burgess_base::atomic::write_json(&run_dir.join("results.json"), &run).unwrap();
+    let study = StudyData::load(dir.path()).unwrap();
+    let html = page(&study, &ranking, &About::default()).unwrap();
+    assert!(html.contains("Ranking of the") && !html.contains("id=\"correlation\""));
+}
+
+#[test]
+fn a_study_without_results_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("nano-clip/seed-0")).unwrap();
+    let error = write(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("no finished run"));
+    assert!(!dir.path().join("ranking.json").exists());
+}

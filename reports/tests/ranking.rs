@@ -1,0 +1,145 @@
+//! The ranking of the made-up study.
+
+mod fixture;
+
+use burgess_reports::ranking::{AVERAGE, Family, RankOptions, Ranking, rank};
+use burgess_reports::schema::RunResults;
+use burgess_reports::table::ranking_table;
+
+fn options() -> RankOptions {
+    RankOptions { study: "nano".into(), replicates: 600, ..Default::default() }
+}
+
+fn ranked(runs: &[RunResults]) -> Ranking {
+    rank(runs, &[fixture::missing()], &options()).unwrap()
+}
+
+#[test]
+fn the_table_and_its_conclusions() {
+    let one = ranked(&fixture::runs(1, 150));
+    let two = ranked(&fixture::runs(2, 150));
+    let text = ranking_table(&two, 100, false);
+    assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+    assert!(!text.contains('\u{1b}'));
+    assert!(ranking_table(&two, 100, true).contains('\u{1b}'));
+    insta::assert_snapshot!("one_seed", ranking_table(&one, 100, false));
+    insta::assert_snapshot!("two_seeds", text);
+}
+
+#[test]
+fn a_narrow_terminal_is_respected() {
+    let text = ranking_table(&ranked(&fixture::runs(1, 40)), 80, false);
+    assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn it_depends_neither_on_order_nor_on_threads() {
+    let mut runs = fixture::runs(2, 40);
+    let forward = ranked(&runs);
+    runs.reverse();
+    for run in &mut runs {
+        run.results.values_mut().for_each(|r| r.units.reverse());
+    }
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(one_thread.install(|| ranked(&runs)), forward);
+}
+
+#[test]
+fn it_survives_being_written_and_read() {
+    let ranking = ranked(&fixture::runs(2, 30));
+    let text = serde_json::to_string(&ranking).unwrap();
+    assert_eq!(serde_json::from_str::<Ranking>(&text).unwrap(), ranking);
+}
+
+#[test]
+fn more_images_and_seeds_narrow_the_intervals() {
+    let width = |r: &Ranking| r.arms.iter().map(|a| a.average.half_width()).sum::<f64>();
+    assert!(width(&ranked(&fixture::runs(1, 200))) < 0.7 * width(&ranked(&fixture::runs(1, 50))));
+}
+
+#[test]
+fn the_scores_are_those_of_the_runs() {
+    let runs = fixture::runs(1, 50);
+    let ranking = ranked(&runs);
+    for run in &runs {
+        let arm = ranking.arm(&run.run.arm).unwrap();
+        assert!((arm.average.score - run.average).abs() < 1e-9);
+        for (category, score) in &run.categories {
+            assert!((arm.categories[category].score - score).abs() < 1e-9);
+        }
+        for (benchmark, result) in &run.results {
+            assert!((arm.benchmarks[benchmark].score - result.score).abs() < 1e-9);
+            assert!((arm.benchmarks[benchmark].blind - result.blind).abs() < 1e-9);
+        }
+    }
+    let p_best: f64 = ranking.arms.iter().map(|a| a.p_best).sum();
+    assert!((p_best - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn the_bootstrap_agrees_with_the_clustered_standard_error() {
+    let runs = fixture::runs(1, 300);
+    let ranking = ranked(&runs);
+    for run in &runs {
+        for (benchmark, result) in &run.results {
+            let half = ranking.arm(&run.run.arm).unwrap().benchmarks[benchmark].half_width();
+            let expected = 1.96 * result.stderr;
+            assert!((half - expected).abs() < 0.2 * expected, "{benchmark}: {half} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn an_arm_is_not_separable_from_its_twin() {
+    let mut runs = vec![fixture::run(0, 0, 80)];
+    let mut twin = runs[0].clone();
+    twin.run.arm = "twin".into();
+    runs.push(twin);
+    let ranking = ranked(&runs);
+    assert!(ranking.tests.iter().all(|t| !t.separable && t.p == 1.0 && t.difference == 0.0));
+    assert!(ranking.arms.iter().all(|a| a.p_best == 0.5 && (a.rank_low, a.rank_high) == (1, 1)));
+}
+
+#[test]
+fn the_control_is_found_and_tested() {
+    let ranking = ranked(&fixture::runs(1, 150));
+    assert_eq!(ranking.control.as_deref(), Some("nano-random"));
+    assert_eq!(ranking.tests(Family::Control, AVERAGE).count(), 7, "every other frozen arm");
+    assert!(ranking.tests(Family::Control, AVERAGE).all(|t| t.separable));
+    assert_eq!(ranking.tests(Family::Unfreezing, AVERAGE).count(), 1);
+    let wrong = RankOptions { control: Some("nano-rnd".into()), ..options() };
+    assert_eq!(rank(&fixture::runs(1, 5), &[], &wrong).unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn runs_that_cannot_be_compared_are_refused() {
+    let refused = |change: fn(&mut RunResults)| {
+        let mut runs = fixture::runs(1, 20);
+        change(&mut runs[3]);
+        rank(&runs, &[], &options()).unwrap_err().to_string()
+    };
+    let message = refused(|r| {
+        let result = r.results.get_mut("nano-gqa").unwrap();
+        result.units[4].id = "other".into();
+    });
+    assert!(message.contains("nano-gqa") && message.contains("nano-dinov2 (seed 0)"), "{message}");
+    let message = refused(|r| {
+        r.results.get_mut("nano-gqa").unwrap().units.pop();
+        r.summarise();
+    });
+    assert!(message.contains("19 and 20 units"), "{message}");
+    assert!(refused(|r| r.results.get_mut("nano-gqa").unwrap().score += 1.0).contains("does not follow"));
+    assert!(refused(|r| r.results.get_mut("nano-gqa").unwrap().units[0].sum = f64::NAN).contains("not finite"));
+    assert!(refused(|r| r.results.get_mut("nano-gqa").unwrap().chance = 12.0).contains("chance"));
+    assert!(refused(|r| r.run.arm = "nano-clip".into()).contains("two runs"));
+    assert!(rank(&[], &[], &options()).unwrap_err().to_string().contains("no finished run"));
+}
+
+#[test]
+fn a_benchmark_that_an_arm_lacks_is_left_out_and_said() {
+    let mut runs = fixture::runs(1, 20);
+    runs[2].results.remove("nano-mmvp");
+    let ranking = ranked(&runs);
+    assert_eq!(ranking.benchmarks.len(), 8);
+    assert!(ranking.conclusions.iter().any(|c| c == "nano-mmvp is not compared: nano-convnext lacks it."));
+}
