@@ -1,1 +1,12 @@
 //! Pixels to patch features: cards, preprocessing, checkpoints, architectures.
+
+pub mod arch;
+pub mod attention;
+pub mod card;
+pub mod checkpoint;
+pub mod encoder;
+pub mod features;
+pub mod init;
+pub mod preprocess;
+pub mod objective;
+pub mod pretrain;

@@ -1,0 +1,336 @@
+//! Encoder cards: everything about one pretrained encoder except its weights.
+//!
+//! A card is a TOML file in `zoo/`; the folder is the list, nothing else has to be told about a new
+//! one. `zoo/nano-clip.toml` shows every table.
+
+use crate::arch::{ArchitectureConfig, Tap};
+use crate::checkpoint::Dialect;
+use crate::preprocess::Preprocess;
+use burgess_base::{Context, Error, Result, nearest};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
+
+/// Everything about one pretrained encoder except its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderCard {
+    /// What it is called on the command line and in studies; equals the file's name.
+    pub id: String,
+    /// What it is called in tables and figures.
+    pub title: String,
+    /// The method it was trained with, such as "CLIP" or "DINOv2".
+    pub family: String,
+    /// What told it right from wrong.
+    pub supervision: Supervision,
+    /// Licence of the weights.
+    pub licence: String,
+    /// Features are resampled to this grid, `[rows, columns]`. Default: the encoder's own grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<[usize; 2]>,
+    /// Where the weights come from and how they are named.
+    pub source: Source,
+    /// The network's numbers.
+    pub architecture: ArchitectureConfig,
+    /// What happens to a picture first.
+    pub preprocess: Preprocess,
+    /// Which layer's output the features are.
+    #[serde(default)]
+    pub tap: Tap,
+    /// How this project trained it, if it did; read by the pretraining code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<toml::Table>,
+}
+
+/// What told an encoder right from wrong when it was trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supervision {
+    /// Captions.
+    Language,
+    /// The pictures themselves.
+    SelfSupervised,
+    /// Class labels.
+    Labels,
+    /// Depth maps.
+    Depth,
+    /// Segmentation masks.
+    Segmentation,
+    /// Generating pictures.
+    Generation,
+    /// Nothing: it was never trained.
+    None,
+}
+
+impl Supervision {
+    /// As a word in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::SelfSupervised => "self-supervised",
+            Self::Labels => "labels",
+            Self::Depth => "depth",
+            Self::Segmentation => "segmentation",
+            Self::Generation => "generation",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The `[source]` table of a card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SourceTable", into = "SourceTable")]
+pub struct Source {
+    /// Where the weights are.
+    pub location: Location,
+    /// Which dialect their names are in, see [`Dialect`].
+    pub dialect: String,
+    /// The names' common prefix when the encoder is a part of a larger model, such as `image_encoder.`.
+    pub prefix: Option<String>,
+    /// Number of parameters of the encoder as it is used here.
+    pub parameters: u64,
+}
+
+/// Where weights are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In `zoo/weights/` of this project.
+    Shipped {
+        /// File name.
+        file: String,
+    },
+    /// On the Hugging Face hub.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// File in it; without one, the usual names are tried.
+        file: Option<String>,
+        /// Branch, tag or commit; without one, `main`.
+        revision: Option<String>,
+    },
+    /// In a directory of this machine, in Hugging Face layout.
+    Directory(PathBuf),
+}
+
+/// [`Source`] as it is written: exactly one of `shipped`, `hub` and `directory`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shipped: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    directory: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
+    dialect: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
+    parameters: u64,
+}
+
+impl TryFrom<SourceTable> for Source {
+    type Error = String;
+
+    fn try_from(table: SourceTable) -> std::result::Result<Self, String> {
+        if table.hub.is_none() && (table.file.is_some() || table.revision.is_some()) {
+            return Err("`file` and `revision` belong to `hub`".into());
+        }
+        let location = match (table.shipped, table.hub, table.directory) {
+            (Some(file), None, None) => Location::Shipped { file },
+            (None, Some(repository), None) => Location::Hub { repository, file: table.file, revision: table.revision },
+            (None, None, Some(directory)) => Location::Directory(directory),
+            _ => return Err("exactly one of `shipped`, `hub` and `directory` is needed".into()),
+        };
+        Ok(Self { location, dialect: table.dialect, prefix: table.prefix, parameters: table.parameters })
+    }
+}
+
+impl From<Source> for SourceTable {
+    fn from(source: Source) -> Self {
+        let Source { location, dialect, prefix, parameters } = source;
+        let mut table =
+            Self { shipped: None, hub: None, directory: None, file: None, revision: None, dialect, prefix, parameters };
+        match location {
+            Location::Shipped { file } => table.shipped = Some(file),
+            Location::Hub { repository, file, revision } => {
+                (table.hub, table.file, table.revision) = (Some(repository), file, revision);
+            }
+            Location::Directory(directory) => table.directory = Some(directory),
+        }
+        table
+    }
+}
+
+impl EncoderCard {
+    /// Reads a card; `origin` is the file's name for errors.
+    ///
+    /// # Errors
+    /// A key that does not exist, is missing or holds something else (with file, line and key);
+    /// numbers that contradict each other.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let card: Self = toml::from_str(text).map_err(|e| located(&e, text, origin))?;
+        card.validate().map_err(|e| e.context(format!("card {origin}")))?;
+        Ok(card)
+    }
+
+    /// Reads a card from a file.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading card {}", path.display()))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// The card of this id.
+    ///
+    /// # Errors
+    /// There is none; the hint has the nearest ids.
+    pub fn find(id: &str) -> Result<Self> {
+        let mut cards = zoo()?;
+        if let Some(at) = cards.iter().position(|c| c.id == id) {
+            return Ok(cards.swap_remove(at));
+        }
+        let ids: Vec<&str> = cards.iter().map(|c| c.id.as_str()).collect();
+        let near = nearest(id, ids.iter().copied());
+        let hint = if near.is_empty() {
+            format!("known encoders: {}", ids.join(", "))
+        } else {
+            format!("did you mean {}? `burgess encoders` lists all", near.join(" or "))
+        };
+        Err(Error::usage(format!("there is no encoder `{id}`")).hint(hint))
+    }
+
+    /// The grid of the features as they leave the encoder, `[rows, columns]`, before [`EncoderCard::grid`].
+    pub fn native_grid(&self) -> Result<[usize; 2]> {
+        self.architecture.grid(&self.tap)
+    }
+
+    /// The grid of the features as they are used, `[rows, columns]`.
+    pub fn used_grid(&self) -> Result<[usize; 2]> {
+        self.grid.map_or_else(|| self.native_grid(), Ok)
+    }
+
+    fn validate(&self) -> Result<()> {
+        Dialect::find(&self.source.dialect)?;
+        self.architecture.validate()?;
+        self.architecture.check_tap(&self.tap)?;
+        self.preprocess.validate()?;
+        if self.grid.is_some_and(|g| g.contains(&0)) {
+            return Err(Error::usage("grid: both numbers must be positive"));
+        }
+        if self.preprocess.size != self.architecture.image_size() {
+            return Err(Error::usage(format!(
+                "[preprocess] size = {} makes pictures of another size than [architecture] image_size = {}",
+                self.preprocess.size,
+                self.architecture.image_size()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// All cards of the zoo, sorted by id.
+///
+/// # Errors
+/// A card is malformed, or its id is not its file's name.
+pub fn zoo() -> Result<Vec<EncoderCard>> {
+    let mut cards = Vec::with_capacity(CARDS.len());
+    for (name, text) in CARDS {
+        let card = EncoderCard::parse(text, &format!("zoo/{name}"))?;
+        if name.strip_suffix(".toml") != Some(&card.id) {
+            return Err(Error::usage(format!("card zoo/{name} has id `{}`", card.id)).hint("make both the same"));
+        }
+        cards.push(card);
+    }
+    Ok(cards)
+}
+
+/// A TOML error as `file:line: the line: what is wrong`, which names the key even where the parser
+/// names only the value.
+fn located(error: &toml::de::Error, text: &str, origin: &str) -> Error {
+    let message = error.message().trim_end();
+    let Some(before) = error.span().and_then(|s| text.get(..s.start)) else {
+        return Error::usage(format!("{origin}: {message}"));
+    };
+    let line = before.matches('\n').count();
+    let content = text.lines().nth(line).unwrap_or_default().trim();
+    Error::usage(format!("{origin}:{}: `{content}`: {message}", line + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zoo_is_sound() -> Result<()> {
+        let cards = zoo()?;
+        let ids: Vec<&str> = cards.iter().map(|c| c.id.as_str()).collect();
+        assert!(ids.is_sorted());
+        for id in ["clip", "siglip", "convnext", "dinov2", "mae", "sup", "random"] {
+            assert!(ids.contains(&format!("nano-{id}").as_str()), "{id} in {ids:?}");
+        }
+        for card in &cards {
+            let text = toml::to_string(card).map_err(|e| Error::failed(e.to_string()))?;
+            assert_eq!(&EncoderCard::parse(&text, "written")?, card);
+        }
+        Ok(())
+    }
+
+    /// The nano encoders are comparable only if nothing but their training differs.
+    #[test]
+    fn nano_encoders_see_the_same_and_answer_alike() -> Result<()> {
+        for card in zoo()?.iter().filter(|c| c.id.starts_with("nano-")) {
+            assert_eq!((card.preprocess.size, card.used_grid()?), (96, [6, 6]), "{}", card.id);
+            let parameters = crate::checkpoint::parameters(&card.architecture.init(&burn::tensor::Device::flex())?)?;
+            let elements: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+            assert_eq!(card.source.parameters, elements as u64, "[source] parameters of {}", card.id);
+        }
+        Ok(())
+    }
+
+    /// The question the nano study asks is which objective is best on one budget.
+    #[test]
+    fn nano_encoders_are_trained_on_one_budget() -> Result<()> {
+        let mut budgets = Vec::new();
+        for card in zoo()?.into_iter().filter(|c| c.id.starts_with("nano-") && c.supervision != Supervision::None) {
+            let mut table = card.pretrain.ok_or_else(|| Error::failed(format!("{} has no [pretrain]", card.id)))?;
+            let pictures = table.remove("pictures").and_then(|n| n.as_integer());
+            let recipe: crate::pretrain::PretrainConfig =
+                table.try_into().map_err(|e: toml::de::Error| Error::failed(format!("{}: {e}", card.id)))?;
+            recipe.validate()?;
+            budgets.push((pictures, recipe.steps, recipe.batch));
+        }
+        assert!(budgets.iter().all(|b| b.0.is_some() && b == &budgets[0]), "{budgets:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_id_is_answered_with_the_nearest() {
+        let error = EncoderCard::find("nano-clp").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.hint_text().is_some_and(|h| h.contains("nano-clip")));
+        assert!(EncoderCard::find("qqq").unwrap_err().hint_text().is_some_and(|h| h.contains("nano-mae")));
+    }
+
+    #[test]
+    fn errors_say_file_line_and_key() {
+        let good = CARDS[0].1;
+        let say = |text: &str| EncoderCard::parse(text, "x.toml").unwrap_err().to_string();
+        let typo = say(&good.replacen("licence", "license", 1));
+        assert!(typo.starts_with("x.toml:") && typo.contains("unknown field `license`"), "{typo}");
+        let wrong = say(&good.replacen("patch = 16", "patch = \"big\"", 1));
+        assert!(wrong.contains("expected usize"), "{wrong}");
+        let title = say(&good.replacen("title = ", "title = 3 # ", 1));
+        assert!(title.starts_with("x.toml:3: `title = 3") && title.contains("expected a string"), "{title}");
+        let missing: String = good.lines().filter(|l| !l.starts_with("title")).map(|l| format!("{l}\n")).collect();
+        assert!(say(&missing).contains("missing field `title`"));
+        let none: String = good.lines().filter(|l| !l.starts_with("shipped")).map(|l| format!("{l}\n")).collect();
+        assert!(say(&none).contains("exactly one of `shipped`"), "{}", say(&none));
+        assert!(say(&good.replacen("\nsize = 96", "\nsize = 95", 1)).contains("another size"));
+        assert!(say(&good.replacen("dialect = \"", "dialect = \"x", 1)).contains("no key dialect"));
+        assert!(say("id = ").starts_with("x.toml:1:"));
+    }
+}

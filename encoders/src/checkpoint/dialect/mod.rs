@@ -1,0 +1,201 @@
+//! Dialects: how a family of upstream files names what our modules hold, in both directions.
+//!
+//! A module is seen through PyTorch's eyes before any dialect is asked (see
+//! [`parameters`](super::module::parameters)): `gamma`/`beta` of norms are called `weight`/`bias`,
+//! and a linear weight has shape `[out, in]`. A dialect then only has to rename, to fuse and to drop
+//! leading dimensions of length one. It is a table; there is one file per family in this folder.
+//!
+//! Names in a table may hold placeholders: `{rest}` stands for any rest, `{p}` for `weight` or
+//! `bias`, and any other (`{i}`) for a number. What a placeholder took on one side is put in
+//! on the other.
+
+mod open_clip;
+mod timm;
+mod transformers_clip;
+mod transformers_dinov2;
+mod transformers_siglip;
+
+use burgess_base::{Error, Result, nearest};
+
+/// One family's names.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect {
+    /// The name that cards use.
+    pub name: &'static str,
+    /// The first rule whose module side matches a parameter's path is used.
+    pub rules: &'static [Rule],
+    /// Names that a file of this family may hold and that no encoder needs (text towers, heads,
+    /// buffers). Every other unused name is an error.
+    pub ignored: &'static [&'static str],
+}
+
+/// One line of a dialect: a parameter of ours and the tensors it is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    module: &'static str,
+    upstream: &'static [&'static str],
+    squeezed: usize,
+}
+
+impl Rule {
+    /// The same tensor under another name.
+    pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
+        Self { module, upstream, squeezed: 0 }
+    }
+
+    /// Ours is the upstream tensors stacked along the first dimension, in equal parts (fused q, k, v).
+    pub const fn stacked(module: &'static str, upstream: &'static [&'static str]) -> Self {
+        Self { module, upstream, squeezed: 0 }
+    }
+
+    /// The upstream tensor lacks the first `n` dimensions of ours, which have length one.
+    pub const fn squeezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
+        Self { module, upstream, squeezed: n }
+    }
+}
+
+/// What one parameter of a module is called upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Names of the parts, in stacking order; one for most parameters.
+    pub keys: Vec<String>,
+    /// Shape of each part.
+    pub shape: Vec<usize>,
+}
+
+impl Dialect {
+    /// Names and shapes upstream of the parameter at `path` with `shape` (both in PyTorch's terms).
+    ///
+    /// # Errors
+    /// The dialect has no rule for this path, or the shape cannot be split or squeezed as the rule says.
+    pub fn source(&self, path: &str, shape: &[usize]) -> Result<Source> {
+        let (rule, captured) =
+            self.rules.iter().find_map(|rule| Some((rule, matched(rule.module, path)?))).ok_or_else(|| {
+                Error::failed(format!("dialect `{}` has no name for parameter `{path}`", self.name))
+                    .hint("the card's dialect and its architecture do not belong together")
+            })?;
+        let keys: Vec<String> = rule.upstream.iter().map(|name| filled(name, &captured)).collect();
+        let (front, rest) = shape.split_at(rule.squeezed.min(shape.len()));
+        let mut shape = rest.to_vec();
+        let parts = keys.len();
+        let divides = parts == 1 || shape.first().is_some_and(|n| n % parts == 0);
+        if front.iter().any(|&n| n != 1) || front.len() < rule.squeezed || !divides {
+            return Err(Error::failed(format!(
+                "dialect `{}` cannot store parameter `{path}` of shape {:?}",
+                self.name,
+                [front, &shape].concat()
+            )));
+        }
+        if parts > 1
+            && let Some(n) = shape.first_mut()
+        {
+            *n /= parts;
+        }
+        Ok(Source { keys, shape })
+    }
+
+    /// Whether a file of this family may hold `key` without anybody using it.
+    pub fn ignores(&self, key: &str) -> bool {
+        self.ignored.iter().any(|pattern| matched(pattern, key).is_some())
+    }
+
+    /// The dialect of this name.
+    ///
+    /// # Errors
+    /// There is none; the hint has the nearest names.
+    pub fn find(name: &str) -> Result<&'static Self> {
+        ALL.iter().find(|d| d.name == name).ok_or_else(|| {
+            let names = ALL.iter().map(|d| d.name);
+            let near = nearest(name, names.clone());
+            let list: Vec<&str> = if near.is_empty() { names.collect() } else { near };
+            Error::usage(format!("there is no key dialect `{name}`")).hint(format!("known: {}", list.join(", ")))
+        })
+    }
+
+    /// All dialects of vision encoders.
+    pub fn all() -> &'static [Self] {
+        ALL
+    }
+}
+
+/// Names as our modules have them, in PyTorch's terms. For modules of our own making.
+pub const IDENTITY: Dialect = Dialect { name: "burgess", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &[] };
+
+static ALL: &[Dialect] = &[
+    IDENTITY,
+    timm::TIMM,
+    open_clip::OPEN_CLIP,
+    transformers_clip::CLIP,
+    transformers_dinov2::DINOV2,
+    transformers_siglip::SIGLIP,
+];
+
+/// A placeholder's name and what it stands for in one name.
+type Captured<'a> = Vec<(&'static str, &'a str)>;
+
+/// Matches the whole of `text`; `None` if it differs. Placeholders take as much as they can, which
+/// is exact as long as a number is not followed by a digit.
+fn matched<'a>(pattern: &'static str, text: &'a str) -> Option<Captured<'a>> {
+    let mut captured = Vec::new();
+    let (mut pattern, mut text) = (pattern, text);
+    loop {
+        let Some((literal, after)) = pattern.split_once('{') else {
+            return (pattern == text).then_some(captured);
+        };
+        let (name, after) = after.split_once('}')?;
+        text = text.strip_prefix(literal)?;
+        let length = match name {
+            "rest" => text.len(),
+            "p" => ["weight", "bias"].into_iter().find(|p| text.starts_with(p))?.len(),
+            _ => text.bytes().take_while(u8::is_ascii_digit).count(),
+        };
+        if length == 0 {
+            return None;
+        }
+        let (value, rest) = text.split_at_checked(length)?;
+        captured.push((name, value));
+        (pattern, text) = (after, rest);
+    }
+}
+
+/// The pattern with its placeholders replaced.
+fn filled(pattern: &str, captured: &Captured<'_>) -> String {
+    captured.iter().fold(pattern.to_string(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_take_numbers_endings_and_rests() {
+        assert_eq!(matched("a.{i}.b.{p}", "a.12.b.weight"), Some(vec![("i", "12"), ("p", "weight")]));
+        assert_eq!(matched("a.{i}.b", "a.x.b"), None);
+        assert_eq!(matched("a.{i}.b", "a.1.bb"), None);
+        assert_eq!(matched("text.{rest}", "text.x.y"), Some(vec![("rest", "x.y")]));
+        assert_eq!(matched("text.{rest}", "text."), None);
+        assert_eq!(matched("a.{p}", "a.running_mean"), None);
+        assert_eq!(filled("x.{i}.y.{p}", &vec![("i", "3"), ("p", "bias")]), "x.3.y.bias");
+    }
+
+    #[test]
+    fn sources_are_split_and_squeezed() -> Result<()> {
+        let clip = Dialect::find("transformers-clip")?;
+        let qkv = clip.source("blocks.2.attn.qkv.bias", &[12])?;
+        assert_eq!(qkv.keys[1], "vision_model.encoder.layers.2.self_attn.k_proj.bias");
+        assert_eq!((qkv.keys.len(), qkv.shape), (3, vec![4]));
+        let class = clip.source("cls_token", &[1, 1, 8])?;
+        assert_eq!((class.keys[0].as_str(), class.shape), ("vision_model.embeddings.class_embedding", vec![8]));
+        assert!(clip.source("cls_token", &[1, 2, 8]).is_err());
+        assert!(clip.source("cls_token", &[8]).is_err());
+        assert!(clip.source("blocks.0.attn.qkv.bias", &[13]).is_err());
+        assert!(clip.source("nowhere", &[1]).unwrap_err().to_string().contains("no name for parameter `nowhere`"));
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_dialect_is_answered_with_the_nearest() {
+        let e = Dialect::find("transformer-clip").unwrap_err();
+        assert!(e.hint_text().is_some_and(|h| h.contains("transformers-clip")));
+    }
+}

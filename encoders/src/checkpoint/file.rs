@@ -1,0 +1,196 @@
+//! A checkpoint on disk: one safetensors file or several shards with an index, mapped into memory.
+
+use super::header::{self, Entry, Stored};
+use burgess_base::{Context, Error, Result, digest};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// An opened checkpoint. Its tensors stay on disk until [`Checkpoint::read`] asks for one.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+}
+
+/// A tensor: which shard, and where in it.
+#[derive(Debug)]
+struct Place {
+    shard: usize,
+    entry: Entry,
+    /// Name in the file, which differs from the key when a prefix was taken off.
+    stored_name: String,
+}
+
+/// The part of `*.safetensors.index.json` that matters.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Opens a `.safetensors` file, a `.safetensors.index.json`, or a directory that holds either.
+    ///
+    /// Only headers are read here. The files are mapped, so they must not be shortened while the
+    /// checkpoint is open; all writers of this project replace files by renaming, which is safe.
+    ///
+    /// # Errors
+    /// Nothing is there, or a header is damaged (see [`header::parse`]), or an index and its shards
+    /// disagree.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { find_in(path)? } else { path.to_path_buf() };
+        let step = || format!("opening weights {}", file.display());
+        let mut checkpoint = Self { path: file.clone(), shards: Vec::new(), tensors: BTreeMap::new() };
+        if file.extension().is_some_and(|e| e == "json") {
+            checkpoint.add_sharded(&file).map_err(|e| e.context(step()))?;
+        } else {
+            checkpoint.add(&file).map_err(|e| e.context(step()))?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn add_sharded(&mut self, index: &Path) -> Result<()> {
+        let listed: Index = serde_json::from_slice(&std::fs::read(index)?)?;
+        let names: BTreeSet<&str> = listed.weight_map.values().map(String::as_str).collect();
+        for name in names {
+            // Only plain names: an index must not reach outside its own directory.
+            if Path::new(name).file_name() != Some(name.as_ref()) {
+                return Err(Error::failed(format!("the index names `{name}`, which is not a file beside it")));
+            }
+            self.add(&index.with_file_name(name)).map_err(|e| e.context(format!("shard {name}")))?;
+        }
+        let absent: Vec<&String> = listed.weight_map.keys().filter(|k| !self.tensors.contains_key(*k)).collect();
+        if let Some(first) = absent.first() {
+            return Err(Error::failed(format!(
+                "{} tensors of the index are in no shard, first `{first}`",
+                absent.len()
+            ))
+            .hint("the shards belong to another index: get the whole directory again"));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path)?;
+        // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
+        // out. Another process that shortens the file under us is outside of what can be guarded
+        // against; our own writers never do (they rename).
+        #[allow(unsafe_code)]
+        let map = unsafe { Mmap::map(&file) }?;
+        let shard = self.shards.len();
+        for (key, entry) in header::parse(&map)? {
+            let place = Place { shard, entry, stored_name: key.clone() };
+            if self.tensors.insert(key.clone(), place).is_some() {
+                return Err(Error::failed(format!("tensor `{key}` is in two shards")));
+            }
+        }
+        self.shards.push(Shard { path: path.to_path_buf(), map });
+        Ok(())
+    }
+
+    /// The part of the checkpoint under `prefix` (with its final dot), the prefix taken off: the
+    /// vision tower out of a larger model.
+    ///
+    /// # Errors
+    /// No key starts with `prefix`; the hint lists what keys do start with.
+    pub fn inside(mut self, prefix: &str) -> Result<Self> {
+        let all = std::mem::take(&mut self.tensors);
+        let heads: BTreeSet<String> =
+            all.keys().filter_map(|k| k.split_once('.')).map(|(h, _)| format!("`{h}.`")).collect();
+        self.tensors =
+            all.into_iter().filter_map(|(k, place)| Some((k.strip_prefix(prefix)?.to_string(), place))).collect();
+        if self.tensors.is_empty() {
+            let heads: Vec<String> = heads.into_iter().take(8).collect();
+            return Err(Error::failed(format!("{} has no tensor under `{prefix}`", self.path.display()))
+                .hint(format!("its names start with {}", heads.join(", "))));
+        }
+        Ok(self)
+    }
+
+    /// The file that was opened (the index for a sharded checkpoint).
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All names, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Shape of one tensor, `None` if there is none of this name.
+    pub fn shape(&self, key: &str) -> Option<&[usize]> {
+        self.tensors.get(key).map(|p| p.entry.shape.as_slice())
+    }
+
+    /// Values of one tensor as f32, row-major in the shape of [`Checkpoint::shape`].
+    ///
+    /// # Errors
+    /// No such tensor; not a floating-point one; a value that is NaN or infinite (weights that
+    /// diverged in training, or a damaged file).
+    pub fn read(&self, key: &str) -> Result<Vec<f32>> {
+        let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
+        let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
+        let bytes = self.shards.get(place.shard).and_then(|s| s.map.get(place.entry.bytes.clone()));
+        let bytes = bytes.ok_or_else(|| Error::failed(format!("{} lies outside its file", name())))?;
+        let values: Vec<f32> = match place.entry.stored {
+            Stored::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Stored::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+            Stored::Bf16 => bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+            #[allow(clippy::cast_possible_truncation)]
+            Stored::F64 => bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
+            Stored::Other { .. } => {
+                return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
+            }
+        };
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(Error::failed(format!("{} holds {} at element {at}", name(), values[at]))
+                .hint("these weights diverged in training or the file is damaged: get or make them again")),
+            None => Ok(values),
+        }
+    }
+
+    /// Digest of everything in the checkpoint's files, for keys of caches and records of runs.
+    pub fn digest(&self) -> Result<String> {
+        match self.shards.as_slice() {
+            [one] => digest::of_file(&one.path),
+            many => digest::of_value(&many.iter().map(|s| digest::of_file(&s.path)).collect::<Result<Vec<_>>>()?),
+        }
+    }
+}
+
+/// The weights in a directory: the usual names first, else the only safetensors file there.
+fn find_in(dir: &Path) -> Result<PathBuf> {
+    for name in ["model.safetensors", "model.safetensors.index.json"] {
+        let path = dir.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+    }
+    let step = || format!("looking for weights in {}", dir.display());
+    let mut found = Vec::new();
+    for item in std::fs::read_dir(dir).with_context(step)? {
+        let path = item.with_context(step)?.path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Error::failed("there is no .safetensors file")
+            .context(step())
+            .hint("expected model.safetensors, or model.safetensors.index.json with its shards")),
+        n => Err(Error::failed(format!("there are {n} .safetensors files"))
+            .context(step())
+            .hint("name the file to use instead of the directory")),
+    }
+}

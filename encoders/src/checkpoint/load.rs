@@ -1,0 +1,157 @@
+//! Filling a module from a checkpoint: all of it, from all of it, or an error that says what is left.
+
+use super::dialect::{Dialect, Source};
+use super::file::Checkpoint;
+use super::module::{self, Parameter};
+use burgess_base::{Error, Result};
+use burn::module::Module;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What was done with each tensor of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Parameters filled, which is all the module has.
+    pub tensors: usize,
+    /// Numbers in them.
+    pub elements: usize,
+    /// Keys of the file that the dialect names as not needed and nobody used.
+    pub ignored: Vec<String>,
+}
+
+/// Returns `module` with every parameter replaced by the checkpoint's, translated by `dialect`.
+///
+/// # Errors
+/// One error for all that does not fit: parameters missing in the file, keys that nothing uses,
+/// other shapes. Also weights that are not finite, see [`Checkpoint::read`].
+pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) -> Result<(M, LoadReport)> {
+    let parameters = module::parameters(&module)?;
+    let mut sources = HashMap::new();
+    for Parameter { path, shape } in &parameters {
+        sources.insert(path.clone(), dialect.source(path, shape)?);
+    }
+    let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
+    let module = module::fill(module, |parameter| {
+        let source =
+            sources.get(&parameter.path).ok_or_else(|| Error::failed("the module changed while it was read"))?;
+        let mut values = Vec::new();
+        for key in &source.keys {
+            let part = checkpoint.read(key)?;
+            if values.is_empty() {
+                values = part;
+            } else {
+                values.extend_from_slice(&part);
+            }
+        }
+        Ok(values)
+    })?;
+    let elements = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
+}
+
+/// Everything in which the file differs from what the module wants. Returns the ignored keys.
+fn compare(
+    sources: &HashMap<String, Source>,
+    parameters: &[Parameter],
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+) -> Result<Vec<String>> {
+    let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for source in parameters.iter().filter_map(|p| sources.get(&p.path)) {
+        for key in &source.keys {
+            used.insert(key.as_str());
+            match checkpoint.shape(key) {
+                None => missing.push(key.clone()),
+                Some(found) if found != source.shape => {
+                    misshapen.push(format!("{key}: expected {:?}, found {found:?}", source.shape));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    let (ignored, extra): (Vec<String>, Vec<String>) =
+        checkpoint.keys().filter(|k| !used.contains(k)).map(str::to_string).partition(|k| dialect.ignores(k));
+    if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
+        return Ok(ignored);
+    }
+
+    let mut message = format!("{} does not fit (key dialect `{}`)", checkpoint.path().display(), dialect.name);
+    message += &list("missing in the file", &missing);
+    message += &list("used by nothing", &extra);
+    message += &list("of another shape", &misshapen);
+    let wanted = used.len();
+    Err(Error::failed(message).hint(hint(&missing, wanted, &misshapen, parameters, checkpoint, dialect)))
+}
+
+/// "\n  12 tensors used by nothing: a, b, … and 2 more", or nothing for an empty list.
+fn list(what: &str, items: &[String]) -> String {
+    const SHOWN: usize = 10;
+    if items.is_empty() {
+        return String::new();
+    }
+    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let rest = if items.len() > SHOWN { format!(" … and {} more", items.len() - SHOWN) } else { String::new() };
+    let plural = if items.len() == 1 { "tensor" } else { "tensors" };
+    format!("\n  {} {plural} {what}: {shown}{rest}", items.len())
+}
+
+/// The most likely reason, most specific first.
+fn hint(
+    missing: &[String],
+    wanted: usize,
+    misshapen: &[String],
+    parameters: &[Parameter],
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+) -> String {
+    if let Some(prefix) = common_prefix(missing, checkpoint) {
+        return format!(
+            "the names stand under `{prefix}`: these are the weights of a larger model; set prefix = \"{prefix}\" in the card's [source]"
+        );
+    }
+    if let Some(prefix) = left_out_prefix(missing, checkpoint) {
+        return format!(
+            "the same names without `{prefix}` are there: this is the vision part saved by itself; save the whole model, whose names this dialect reads"
+        );
+    }
+    if 2 * missing.len() > wanted {
+        // How many of the module's tensors each dialect would find.
+        let found = |d: &Dialect| {
+            let named = parameters.iter().filter_map(|p| d.source(&p.path, &p.shape).ok());
+            named.flat_map(|s| s.keys).filter(|k| checkpoint.shape(k).is_some()).count()
+        };
+        let best =
+            Dialect::all().iter().max_by_key(|d| found(d)).filter(|d| d.name != dialect.name && 2 * found(d) > wanted);
+        return match best {
+            Some(best) => {
+                format!("the names look like dialect `{}`: set dialect = \"{0}\" in the card's [source]", best.name)
+            }
+            None => "these weights are of another architecture, or of a dialect that is not known yet".into(),
+        };
+    }
+    if !misshapen.is_empty() || !missing.is_empty() {
+        return "the numbers in the card's [architecture] do not describe these weights".into();
+    }
+    "these weights have more layers or parts than the card's [architecture]: compare the two".into()
+}
+
+/// The prefix under which most of the `missing` names do exist.
+fn common_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> {
+    let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+    for wanted in missing {
+        for prefix in checkpoint.keys().filter_map(|key| key.strip_suffix(wanted.as_str())) {
+            if prefix.ends_with('.') {
+                *votes.entry(prefix).or_default() += 1;
+            }
+        }
+    }
+    let (prefix, count) = votes.into_iter().max_by_key(|(_, n)| *n)?;
+    (2 * count > missing.len()).then(|| prefix.to_string())
+}
+
+/// The prefix without which most of the `missing` names do exist.
+fn left_out_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> {
+    let (prefix, _) = missing.first()?.split_once('.')?;
+    let prefix = format!("{prefix}.");
+    let there = |k: &&String| k.strip_prefix(&prefix).is_some_and(|k| checkpoint.shape(k).is_some());
+    (2 * missing.iter().filter(there).count() > missing.len()).then_some(prefix)
+}

@@ -1,0 +1,27 @@
+//! Weights: opening files, translating names, filling modules, writing them back.
+//!
+//! ```no_run
+//! use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Precision};
+//! # fn f<M: burn::module::Module>(module: M) -> burgess_base::Result<()> {
+//! let weights = Checkpoint::open("model.safetensors".as_ref())?;
+//! let (module, report) = checkpoint::load(module, &weights, Dialect::find("transformers-clip")?)?;
+//! checkpoint::save(&module, Dialect::find("timm")?, Precision::F16, "out.safetensors".as_ref())?;
+//! # Ok(()) }
+//! ```
+//!
+//! Loading is strict and there is no other way: every parameter of the module is filled, and every
+//! tensor of the file is used or is named as ignored by the [`Dialect`]. A module of another crate
+//! brings a dialect of its own (a `const` table), or uses [`IDENTITY`].
+
+mod dialect;
+mod file;
+mod header;
+mod load;
+mod module;
+mod save;
+
+pub use dialect::{Dialect, IDENTITY, Rule, Source};
+pub use file::Checkpoint;
+pub use load::{LoadReport, load};
+pub use module::{Parameter, collect, fill, parameters};
+pub use save::{Precision, save};

@@ -1,0 +1,71 @@
+//! Writing a module as a safetensors file under the names of its family.
+
+use super::dialect::Dialect;
+use super::module;
+use burgess_base::{Context, Error, Result, atomic};
+use burn::module::Module;
+use half::f16;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// How weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 16-bit floats: half the size, 11 bits of precision.
+    F16,
+    /// 32-bit floats, without loss.
+    F32,
+}
+
+/// Writes all parameters of `module` to `path` (a safetensors file), under `dialect`'s names, so that
+/// the upstream library can load it too. The file appears whole or not at all; the same weights give
+/// the same bytes.
+///
+/// # Errors
+/// A parameter that is not finite or does not fit into f16; a parameter without a name in the dialect;
+/// a directory that cannot be written to.
+pub fn save<M: Module>(module: &M, dialect: &Dialect, precision: Precision, path: &Path) -> Result<()> {
+    let step = || format!("saving weights to {}", path.display());
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    module::collect(module, |parameter, values| {
+        let source = dialect.source(&parameter.path, &parameter.shape)?;
+        let size: usize = source.shape.iter().product();
+        for (part, key) in source.keys.into_iter().enumerate() {
+            let values = values.get(part * size..(part + 1) * size).unwrap_or_default();
+            let bytes = encoded(values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
+            if tensors.insert(key.clone(), (source.shape.clone(), bytes)).is_some() {
+                return Err(Error::failed(format!("two parameters are called `{key}` in dialect `{}`", dialect.name)));
+            }
+        }
+        Ok(())
+    })
+    .map_err(|e| e.context(step()))?;
+
+    let dtype = if precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
+    let foreign = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
+    let mut views = Vec::with_capacity(tensors.len());
+    for (key, (shape, bytes)) in &tensors {
+        views.push((key, TensorView::new(dtype, shape.clone(), bytes).map_err(foreign).with_context(step)?));
+    }
+    // transformers refuses files that do not say which framework's layout they have.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(foreign).with_context(step)?;
+    atomic::write(path, &bytes)
+}
+
+/// Little-endian bytes of finite numbers.
+fn encoded(values: &[f32], precision: Precision) -> Result<Vec<u8>> {
+    if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+        return Err(Error::failed(format!("holds {bad}")).hint("the training diverged: lower the learning rate"));
+    }
+    match precision {
+        Precision::F32 => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Precision::F16 => {
+            if let Some(large) = values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
+                return Err(Error::failed(format!("holds {large}, too large for 16 bits")).hint("save it as f32"));
+            }
+            Ok(values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A pretrained encoder, ready to use: card + weights + device.
+//!
+//! ```no_run
+//! use burgess_encoders::{card::EncoderCard, encoder::Encoder, preprocess};
+//! # fn f() -> burgess_base::Result<()> {
+//! let encoder = Encoder::load(EncoderCard::find("nano-clip")?, None, &burn::tensor::Device::flex())?;
+//! let features = encoder.encode(&[preprocess::decode("cat.jpg".as_ref())?], 16)?;
+//! assert_eq!(features.values.len(), features.pictures * features.tokens * features.width);
+//! # Ok(()) }
+//! ```
+
+use crate::arch::Architecture;
+use crate::card::{EncoderCard, Location};
+use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, Precision};
+use crate::features::FeatureMap;
+use burgess_base::{Context, Error, Result};
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use std::path::{Path, PathBuf};
+
+/// An encoder with its weights.
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    /// What it is.
+    pub card: EncoderCard,
+    /// The network.
+    pub arch: Architecture,
+    device: Device,
+}
+
+/// Features on the host: `[pictures, tokens, width]`, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// All numbers.
+    pub values: Vec<f32>,
+    /// Number of pictures.
+    pub pictures: usize,
+    /// Tokens per picture: the class token if the tap keeps it, then the grid row by row.
+    pub tokens: usize,
+    /// Channels.
+    pub width: usize,
+    /// `[rows, columns]` of the patch tokens.
+    pub grid: [usize; 2],
+}
+
+impl Encoder {
+    /// An encoder around a network at hand, for one that is being trained.
+    pub fn new(card: EncoderCard, arch: Architecture, device: &Device) -> Self {
+        Self { card, arch, device: device.clone() }
+    }
+
+    /// Loads an encoder. `weights` is a file or directory to use instead of the card's own source.
+    ///
+    /// # Errors
+    /// The weights are not on this machine, damaged, or do not fit the card in any key.
+    pub fn load(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<Self> {
+        Ok(Self::load_reporting(card, weights, device)?.0)
+    }
+
+    /// As [`Encoder::load`], with the report of what was filled and what was ignored.
+    pub fn load_reporting(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<(Self, LoadReport)> {
+        let step = format!("loading encoder {}", card.id);
+        let load = || {
+            let path = weights.map_or_else(|| weights_path(&card), |w| Ok(w.to_path_buf()))?;
+            let mut file = Checkpoint::open(&path)?;
+            if let Some(prefix) = &card.source.prefix {
+                file = file.inside(prefix)?;
+            }
+            checkpoint::load(card.architecture.init(device)?, &file, Dialect::find(&card.source.dialect)?)
+        };
+        let (arch, report) = load().map_err(|e| e.context(step))?;
+        Ok((Self::new(card, arch, device), report))
+    }
+
+    /// Writes the weights under the card's upstream names.
+    pub fn save(&self, precision: Precision, path: &Path) -> Result<()> {
+        checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, precision, path)
+    }
+
+    /// Features at the card's tap of prepared pictures `[batch, 3, size, size]`, on the card's grid.
+    pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
+        let features = self.arch.forward(pixels, &self.card.tap)?;
+        match self.card.grid {
+            Some(grid) => features.resample(grid),
+            None => Ok(features),
+        }
+    }
+
+    /// Prepares `pictures` and returns their features on the host, `batch` pictures at a time.
+    /// One picture's features do not depend on the others'.
+    pub fn encode(&self, pictures: &[RgbImage], batch: usize) -> Result<Features> {
+        let grid = self.card.used_grid()?;
+        let mut all = Features { values: Vec::new(), pictures: pictures.len(), tokens: 0, width: 0, grid };
+        for chunk in pictures.chunks(batch.max(1)) {
+            let map = self.forward(self.card.preprocess.pixels(chunk, &self.device))?;
+            [_, all.tokens, all.width] = map.tokens.dims();
+            all.grid = map.grid;
+            let data = map.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()));
+            let values = data.and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string())));
+            all.values.extend(values.with_context(|| format!("encoding pictures with {}", self.card.id))?);
+        }
+        Ok(all)
+    }
+
+    /// Where the network computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+/// The file or directory on this machine that holds a card's weights.
+///
+/// Shipped weights are looked for in `$BURGESS_ZOO/weights/`, beside the executable in
+/// `zoo/weights/`, in `../share/burgess/zoo/weights/` from there, and in the source tree this was
+/// built from; if `BURGESS_ZOO` is set, only there.
+///
+/// # Errors
+/// They are not on this machine.
+pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
+    match &card.source.location {
+        Location::Shipped { file } => {
+            let tried: Vec<PathBuf> = zoo_dirs().iter().map(|dir| dir.join("weights").join(file)).collect();
+            tried.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
+                let list = tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+                Error::failed(format!("the weights of {} are not on this machine; looked for {list}", card.id)).hint(
+                    format!(
+                        "set BURGESS_ZOO to the `encoders/zoo` folder of a checkout, or make them with `burgess pretrain {}`",
+                        card.id.replacen('-', "/", 1)
+                    ),
+                )
+            })
+        }
+        Location::Directory(path) if path.is_dir() => Ok(path.clone()),
+        Location::Directory(path) => {
+            Err(Error::failed(format!("the weights of {} should be in {}, which is absent", card.id, path.display()))
+                .hint("correct `directory` in the card's [source], or name the weights with --weights"))
+        }
+        Location::Hub { repository, .. } => {
+            Err(Error::failed(format!("the weights of {} ({repository}) are not on this machine", card.id))
+                .hint("download the repository and name its directory with --weights"))
+        }
+    }
+}
+
+/// The folders that may hold `weights/` of the zoo, in the order in which they are tried.
+pub fn zoo_dirs() -> Vec<PathBuf> {
+    if let Some(dir) = std::env::var_os("BURGESS_ZOO").filter(|d| !d.is_empty()) {
+        return vec![dir.into()];
+    }
+    let mut dirs = Vec::new();
+    if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        dirs.push(dir.join("zoo"));
+        if let Some(parent) = dir.parent() {
+            dirs.push(parent.join("share/burgess/zoo"));
+        }
+    }
+    dirs.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo"));
+    dirs
+}
+
+/// Whether a card's weights are on this machine.
+pub fn is_available(card: &EncoderCard) -> bool {
+    weights_path(card).is_ok()
+}
+
+/// Digest of the weights that [`Encoder::load`] would use with the same arguments.
+pub fn weights_digest(card: &EncoderCard, weights: Option<&Path>) -> Result<String> {
+    let path = weights.map_or_else(|| weights_path(card), |w| Ok(w.to_path_buf()))?;
+    Checkpoint::open(&path)?.digest()
+}

@@ -1,0 +1,175 @@
+//! Patch features: a grid of tokens, how to bring it to another grid, how to join two encoders.
+
+use burgess_base::{Error, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// The features of a batch of pictures: `tokens` is `[batch, tokens, width]`, row by row over `grid`
+/// (`[rows, columns]`). A class token, if the tap keeps it, comes before the patches.
+#[derive(Debug, Clone)]
+pub struct FeatureMap {
+    /// `[batch, prefix + rows * columns, width]`, f32.
+    pub tokens: Tensor<3>,
+    /// `[rows, columns]` of the patch tokens.
+    pub grid: [usize; 2],
+}
+
+impl FeatureMap {
+    /// How many tokens stand before the patches: 0, or 1 with the class token.
+    pub fn prefix(&self) -> usize {
+        self.tokens.dims()[1].saturating_sub(self.grid[0] * self.grid[1])
+    }
+
+    /// The same picture on another grid: bilinear, corners not aligned, no anti-aliasing, as Cambrian-1 brings
+    /// its encoders to one token count (`F.interpolate(..., mode="bilinear", align_corners=False)` in
+    /// `cambrian/model/multimodal_encoder`). Unchanged when the grids are equal; a class token is kept as it is.
+    pub fn resample(self, grid: [usize; 2]) -> Result<Self> {
+        if grid == self.grid {
+            return Ok(self);
+        }
+        if grid.contains(&0) {
+            return Err(Error::usage(format!("a feature grid of {}x{} has no tokens", grid[0], grid[1])));
+        }
+        let prefix = self.prefix();
+        let [batch, tokens, width] = self.tokens.dims();
+        let patches = self.tokens.clone().slice([0..batch, prefix..tokens, 0..width]);
+        let patches = resample_tokens(patches, self.grid, grid, Kernel::Bilinear);
+        let tokens = match prefix {
+            0 => patches,
+            _ => Tensor::cat(vec![self.tokens.slice([0..batch, 0..prefix, 0..width]), patches], 1),
+        };
+        Ok(Self { tokens, grid })
+    }
+
+    /// Joins the channels of several encoders, token by token. All must share batch size, grid and prefix.
+    pub fn concat(maps: &[FeatureMap]) -> Result<Self> {
+        let Some(first) = maps.first() else {
+            return Err(Error::usage("no features to concatenate"));
+        };
+        let [batch, tokens, _] = first.tokens.dims();
+        for map in maps {
+            let [b, t, _] = map.tokens.dims();
+            if map.grid != first.grid || b != batch || t != tokens {
+                return Err(Error::failed(format!(
+                    "cannot concatenate features of {b} pictures on a {}x{} grid ({t} tokens) with {batch} pictures on {}x{} ({tokens} tokens)",
+                    map.grid[0], map.grid[1], first.grid[0], first.grid[1],
+                ))
+                .hint("resample all features to one grid first, and keep the class token for all or none"));
+            }
+        }
+        Ok(Self { tokens: Tensor::cat(maps.iter().map(|m| m.tokens.clone()).collect(), 2), grid: first.grid })
+    }
+}
+
+/// How a value between grid points is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// The two nearest points.
+    Bilinear,
+    /// The four nearest points, Keys' cubic with a = -0.75 as in PyTorch.
+    Bicubic,
+}
+
+/// Resamples `[batch, rows * columns, width]` tokens to another grid as two matrix products, one per
+/// axis: differentiable, the same on every backend, and without bringing channels to the front.
+pub(crate) fn resample_tokens(tokens: Tensor<3>, from: [usize; 2], to: [usize; 2], kernel: Kernel) -> Tensor<3> {
+    let [batch, _, width] = tokens.dims();
+    let device = tokens.device();
+    let across = axis_weights(from[1], to[1], kernel, &device).unsqueeze::<3>();
+    let down = axis_weights(from[0], to[0], kernel, &device).unsqueeze::<3>();
+    let rows = tokens.reshape([batch * from[0], from[1], width]);
+    let rows = across.matmul(rows).reshape([batch, from[0], to[1] * width]);
+    down.matmul(rows).reshape([batch, to[0] * to[1], width])
+}
+
+/// `[to, from]`: how much each old point counts for each new one (half-pixel centres, borders repeated).
+fn axis_weights(from: usize, to: usize, kernel: Kernel, device: &Device) -> Tensor<2> {
+    let mut weights = vec![0f32; to * from];
+    let scale = from as f64 / to as f64;
+    for (new, row) in weights.chunks_exact_mut(from).enumerate() {
+        let mut centre = (new as f64 + 0.5) * scale - 0.5;
+        if kernel == Kernel::Bilinear {
+            centre = centre.max(0.0);
+        }
+        let base = centre.floor();
+        let t = centre - base;
+        let taps: &[(i64, f64)] = &match kernel {
+            Kernel::Bilinear => [(0, 1.0 - t), (1, t), (0, 0.0), (0, 0.0)],
+            Kernel::Bicubic => [(-1, cubic(t + 1.0)), (0, cubic(t)), (1, cubic(1.0 - t)), (2, cubic(2.0 - t))],
+        };
+        for (offset, weight) in taps {
+            let old = (base as i64 + offset).clamp(0, from as i64 - 1) as usize;
+            if let Some(w) = row.get_mut(old) {
+                *w += *weight as f32;
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(weights, [to, from]), device)
+}
+
+/// Keys' cubic convolution kernel at distance `x` in 0..2.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.75;
+    if x <= 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else {
+        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::interpolate::{Interpolate2dConfig, InterpolateMode};
+    use burn::tensor::Tolerance;
+
+    fn map(batch: usize, grid: [usize; 2], prefix: usize, width: usize) -> FeatureMap {
+        let tokens = grid[0] * grid[1] + prefix;
+        let values: Vec<f32> = (0..batch * tokens * width).map(|i| ((i * 31 + 7) % 97) as f32 / 97.0).collect();
+        FeatureMap {
+            tokens: Tensor::from_data(TensorData::new(values, [batch, tokens, width]), &Device::flex()),
+            grid,
+        }
+    }
+
+    #[test]
+    fn resampling_equals_interpolate() -> Result<()> {
+        for (kernel, mode) in
+            [(Kernel::Bilinear, InterpolateMode::Linear), (Kernel::Bicubic, InterpolateMode::Cubic)]
+        {
+            for (from, to) in [([6, 6], [4, 4]), ([3, 5], [7, 6]), ([4, 4], [8, 2])] {
+                let m = map(2, from, 0, 3);
+                let ours = resample_tokens(m.tokens.clone(), from, to, kernel);
+                let planes = m.tokens.swap_dims(1, 2).reshape([2, 3, from[0], from[1]]);
+                let theirs = Interpolate2dConfig::new()
+                    .with_output_size(Some(to))
+                    .with_mode(mode.clone())
+                    .with_align_corners(false)
+                    .init()
+                    .forward(planes);
+                let theirs = theirs.reshape([2, 3, to[0] * to[1]]).swap_dims(1, 2);
+                ours.into_data().assert_approx_eq::<f32>(&theirs.into_data(), Tolerance::absolute(2e-5));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_class_token_survives_resampling() -> Result<()> {
+        let m = map(2, [4, 4], 1, 3);
+        let out = m.clone().resample([2, 2])?;
+        assert_eq!(out.tokens.dims(), [2, 5, 3]);
+        assert_eq!(out.prefix(), 1);
+        assert_eq!(out.tokens.slice([0..2, 0..1]).into_data(), m.tokens.slice([0..2, 0..1]).into_data());
+        Ok(())
+    }
+
+    #[test]
+    fn concatenation_joins_channels_and_rejects_other_grids() -> Result<()> {
+        let both = FeatureMap::concat(&[map(2, [3, 3], 0, 4), map(2, [3, 3], 0, 5)])?;
+        assert_eq!(both.tokens.dims(), [2, 9, 9]);
+        let error = FeatureMap::concat(&[map(2, [3, 3], 0, 4), map(2, [2, 2], 0, 5)]).err();
+        assert!(error.is_some_and(|e| e.to_string().contains("2x2") && e.hint_text().is_some()));
+        assert!(FeatureMap::concat(&[]).is_err());
+        Ok(())
+    }
+}

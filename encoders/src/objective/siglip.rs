@@ -1,0 +1,148 @@
+//! SigLIP (Zhai et al. 2023, arXiv:2303.15343): every pair of a picture and a caption is a yes/no question of its
+//! own, so no softmax over the batch. Pictures are pooled by attention, as in big_vision's `MAPHead`.
+
+use super::text::{TextConfig, TextTower};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Tap, Tokens};
+use crate::attention::attend;
+use crate::init::initialise;
+use burgess_base::Result;
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation::log_sigmoid};
+use serde::{Deserialize, Serialize};
+
+/// The numbers of SigLIP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SigLipConfig {
+    /// Width of the space in which pictures and captions meet. Default 128.
+    pub embed: usize,
+    /// The text tower.
+    pub text: TextConfig,
+    /// Area of the random crops. Default 0.9 to 1, as [`super::clip`].
+    pub crop: [f64; 2],
+}
+
+impl Default for SigLipConfig {
+    fn default() -> Self {
+        Self { embed: 128, text: TextConfig::default(), crop: [0.9, 1.0] }
+    }
+}
+
+/// An encoder learning from captions by pairwise sigmoids.
+#[derive(Module, Debug)]
+pub struct SigLip {
+    encoder: Architecture,
+    /// Only for encoders without a summary of their own.
+    pool: Option<AttentionPool>,
+    text: TextTower,
+    image_projection: Linear,
+    text_projection: Linear,
+    /// Logarithm of the inverse temperature, `[1]`.
+    logit_scale: Param<Tensor<1>>,
+    /// Added to every logit, `[1]`.
+    logit_bias: Param<Tensor<1>>,
+    #[module(skip)]
+    config: SigLipConfig,
+}
+
+impl LearnerConfig for SigLipConfig {
+    type Learner = SigLip;
+
+    fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64) -> Result<SigLip> {
+        let projection = |from: usize| LinearConfig::new(from, self.embed).init(device);
+        let pool = match encoder {
+            ArchitectureConfig::Vit(vit) if !vit.class_token => {
+                vit.validate()?;
+                Some(AttentionPool::new(vit.width, vit.heads, vit.mlp_hidden, device))
+            }
+            _ => None,
+        };
+        let siglip = SigLip {
+            encoder: encoder.init(device)?,
+            pool,
+            text: self.text.init(data, device)?,
+            image_projection: projection(encoder.summary_width()),
+            text_projection: projection(self.text.width),
+            // Section 3.2 of the paper: most pairs are negative at the start, hence the bias.
+            logit_scale: Initializer::Constant { value: 10f64.ln() }.init([1], device),
+            logit_bias: Initializer::Constant { value: -10.0 }.init([1], device),
+            config: self.clone(),
+        };
+        Ok(initialise(siglip, INIT, seed))
+    }
+}
+
+impl Learner for SigLip {
+    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+        let [_, _, size, _] = batch.pixels.dims();
+        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
+        let images = match (&self.pool, &self.encoder) {
+            (Some(pool), Architecture::Vit(vit)) => {
+                let tap = Tap { layer: -1, norm: vit.config().final_norm, tokens: Tokens::Patch };
+                pool.forward(self.encoder.forward(pixels, &tap)?.tokens)
+            }
+            _ => self.encoder.summary(pixels)?,
+        };
+        let images = self.image_projection.forward(images);
+        let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
+        let (scale, bias) = (self.logit_scale.val().exp(), self.logit_bias.val());
+        Ok(Loss {
+            total: siglip_loss(images, texts, scale.clone(), bias.clone()),
+            parts: vec![("logit_scale", scale.detach()), ("logit_bias", bias.detach())],
+        })
+    }
+
+    fn into_encoder(self) -> Architecture {
+        self.encoder
+    }
+}
+
+/// Algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · xᵢ·yⱼ + bias))`, plus for pairs that belong together and minus
+/// for the others. `images` and `texts` are `[batch, embed]`. A single number.
+pub fn siglip_loss(images: Tensor<2>, texts: Tensor<2>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<1> {
+    let [batch, _] = images.dims();
+    let signs = Tensor::<2>::eye(batch, &images.device()).mul_scalar(2.0).sub_scalar(1.0);
+    let logits = normalise(images).matmul(normalise(texts).transpose()) * scale.unsqueeze() + bias.unsqueeze();
+    log_sigmoid(logits * signs).sum().mul_scalar(-1.0 / batch as f64)
+}
+
+/// Attention pooling: one learned query asks all patches, followed by a residual MLP.
+#[derive(Module, Debug)]
+pub struct AttentionPool {
+    /// The query, `[1, 1, width]`.
+    probe: Param<Tensor<3>>,
+    q: Linear,
+    kv: Linear,
+    proj: Linear,
+    norm: LayerNorm,
+    mlp: Mlp,
+    heads: usize,
+}
+
+impl AttentionPool {
+    fn new(width: usize, heads: usize, hidden: usize, device: &Device) -> Self {
+        Self {
+            probe: Initializer::Zeros.init([1, 1, width], device),
+            q: LinearConfig::new(width, width).init(device),
+            kv: LinearConfig::new(width, 2 * width).init(device),
+            proj: LinearConfig::new(width, width).init(device),
+            norm: LayerNormConfig::new(width).with_epsilon(1e-6).init(device),
+            mlp: Mlp::new(width, hidden, width, Activation::Gelu, device),
+            heads,
+        }
+    }
+
+    /// `[batch, patches, width]` to `[batch, width]`.
+    fn forward(&self, patches: Tensor<3>) -> Tensor<2> {
+        let [batch, count, width] = patches.dims();
+        let head = |x: Tensor<3>, n: usize| x.reshape([batch, n, self.heads, width / self.heads]).swap_dims(1, 2);
+        let q = head(self.q.forward(self.probe.val()).expand([batch, 1, width]), 1);
+        let kv = self.kv.forward(patches);
+        let k = head(kv.clone().slice([0..batch, 0..count, 0..width]), count);
+        let v = head(kv.slice([0..batch, 0..count, width..2 * width]), count);
+        let x = self.proj.forward(attend(q, k, v, None).reshape([batch, width]));
+        x.clone() + self.mlp.forward(self.norm.forward(x))
+    }
+}

@@ -1,0 +1,79 @@
+//! Supervised class labels: a linear classifier on the picture's summary, a yes/no question per class, since a
+//! picture of the nano world shows several things (binary cross entropy, as DeiT III, arXiv:2204.07118).
+
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, random_crops};
+use crate::arch::{Architecture, ArchitectureConfig};
+use crate::init::initialise;
+use burgess_base::{Error, Result};
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation::log_sigmoid};
+use serde::{Deserialize, Serialize};
+
+/// The numbers of supervised pretraining.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SupervisedConfig {
+    /// Area of the random crops. Default 0.7 to 1: smaller ones would cut off what the labels name.
+    pub crop: [f64; 2],
+}
+
+impl Default for SupervisedConfig {
+    fn default() -> Self {
+        Self { crop: [0.7, 1.0] }
+    }
+}
+
+/// An encoder learning to name what a picture shows.
+#[derive(Module, Debug)]
+pub struct Supervised {
+    encoder: Architecture,
+    head: Linear,
+    #[module(skip)]
+    config: SupervisedConfig,
+}
+
+impl LearnerConfig for SupervisedConfig {
+    type Learner = Supervised;
+
+    fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64) -> Result<Supervised> {
+        if data.classes == 0 {
+            return Err(Error::usage("supervised pretraining needs at least one class"));
+        }
+        let supervised = Supervised {
+            encoder: encoder.init(device)?,
+            head: LinearConfig::new(encoder.summary_width(), data.classes).init(device),
+            config: self.clone(),
+        };
+        Ok(initialise(supervised, INIT, seed))
+    }
+}
+
+impl Learner for Supervised {
+    fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
+        let labels = batch.labels()?.clone();
+        let [_, _, size, _] = batch.pixels.dims();
+        let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
+        let logits = self.head.forward(self.encoder.summary(pixels)?);
+        if labels.dims() != logits.dims() {
+            return Err(Error::failed(format!(
+                "labels of shape {:?} do not fit {:?} pictures and classes",
+                labels.dims(),
+                logits.dims()
+            )));
+        }
+        Ok(Loss::single(binary_cross_entropy(logits, labels)))
+    }
+
+    fn into_encoder(self) -> Architecture {
+        self.encoder
+    }
+}
+
+/// The binary cross entropy of `logits` and 0/1 `labels`, both `[batch, classes]`, summed over classes and averaged
+/// over the batch. A single number.
+pub fn binary_cross_entropy(logits: Tensor<2>, labels: Tensor<2>) -> Tensor<1> {
+    let [batch, _] = logits.dims();
+    // -y log σ(x) - (1 - y) log σ(-x), with log σ(x) = log σ(-x) + x.
+    (log_sigmoid(logits.clone().neg()) + logits * labels).sum().mul_scalar(-1.0 / batch as f64)
+}

@@ -1,0 +1,209 @@
+//! From an image file to the numbers an encoder was trained on: decode, pad to a square, resize,
+//! crop, normalise, as Cambrian-1 does it with Pillow (pad with the mean colour, resize the square to
+//! the encoder's size, then the crop of the encoder's own transform on top).
+//!
+//! Resizing gives Pillow's bits. Decoding does too, except for JPEG, where decoders differ by a few
+//! grey levels. Pillow's habits are kept: the orientation in EXIF data is *not* applied, transparency
+//! is dropped without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte.
+
+mod resample;
+
+pub use resample::Interpolation;
+
+use burgess_base::{Error, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+use image::{DynamicImage, ImageReader, Rgb, RgbImage};
+use rayon::prelude::*;
+use resample::Canvas;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What happens to a picture before an encoder sees it: the `[preprocess]` table of a card.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Side of the square the encoder takes, in pixels.
+    pub size: usize,
+    /// Kernel of the resize from the padded square to `size`.
+    pub interpolation: Interpolation,
+    /// Share of the side that is left after cropping: below 1, the picture is enlarged to
+    /// ⌊size / crop_pct⌋ and its centre is cut out. Default 1.
+    #[serde(default = "whole")]
+    pub crop_pct: f64,
+    /// Kernel of that enlargement. Default: that of `interpolation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_interpolation: Option<Interpolation>,
+    /// Subtracted from each channel of 0..1.
+    pub mean: [f32; 3],
+    /// Divides each channel after that.
+    pub std: [f32; 3],
+    /// Colour around a picture that is not square.
+    pub pad: [u8; 3],
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+impl Preprocess {
+    /// Says what is wrong with the numbers, if anything.
+    pub fn validate(&self) -> Result<()> {
+        if self.size == 0 || self.size > 8192 {
+            return Err(Error::usage(format!("size = {}: must be between 1 and 8192 pixels", self.size)));
+        }
+        if !(self.crop_pct > 0.1 && self.crop_pct <= 1.0) {
+            return Err(Error::usage(format!("crop_pct = {}: must be above 0.1 and at most 1", self.crop_pct)));
+        }
+        let normal = self.mean.iter().all(|m| m.is_finite()) && self.std.iter().all(|s| s.is_finite() && *s > 0.0);
+        if !normal {
+            return Err(Error::usage(format!(
+                "mean = {:?}, std = {:?}: must be finite, and std positive",
+                self.mean, self.std
+            )));
+        }
+        Ok(())
+    }
+
+    /// Decodes and prepares one file: `3 · size · size` numbers, channel by channel.
+    ///
+    /// # Errors
+    /// Those of [`decode`].
+    pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
+        Ok(self.apply(&decode(path)?))
+    }
+
+    /// Prepares one picture: `[3, size, size]`, row-major.
+    pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
+        let bytes = self.resized(picture);
+        let mut out = Vec::with_capacity(bytes.len());
+        for channel in 0..3 {
+            // 256 values are all there are.
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+            out.extend(bytes.as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[channel])]));
+        }
+        out
+    }
+
+    /// The picture as the encoder will see it, before normalisation: `size` × `size` RGB bytes.
+    pub fn resized(&self, picture: &RgbImage) -> Vec<u8> {
+        let square = Canvas::around(picture, self.pad).resize(self.size, self.interpolation);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let enlarged = (self.size as f64 / self.crop_pct) as usize;
+        if enlarged <= self.size {
+            return square;
+        }
+        let side = u32::try_from(self.size).unwrap_or(u32::MAX);
+        let Some(square) = RgbImage::from_raw(side, side, square) else {
+            // Only reachable with a size that `validate` refuses.
+            return self.pad.repeat(self.size * self.size);
+        };
+        let kernel = self.crop_interpolation.unwrap_or(self.interpolation);
+        let large = Canvas::around(&square, self.pad).resize(enlarged, kernel);
+        // Halves are rounded to even, as Python's round() in torchvision's centre crop.
+        let margin = enlarged - self.size;
+        let offset = if margin % 4 == 3 { margin / 2 + 1 } else { margin / 2 };
+        let rows = large.chunks_exact(3 * enlarged).skip(offset).take(self.size);
+        rows.flat_map(|row| row[3 * offset..3 * (offset + self.size)].iter().copied()).collect()
+    }
+
+    /// Prepares a batch: `[pictures, 3, size, size]`. Pictures are shared among threads unless the
+    /// caller is a worker of a thread pool itself, whose size is then respected.
+    pub fn pixels(&self, pictures: &[RgbImage], device: &Device) -> Tensor<4> {
+        let each: Vec<Vec<f32>> = if rayon::current_thread_index().is_some() {
+            pictures.iter().map(|p| self.apply(p)).collect()
+        } else {
+            pictures.par_iter().map(|p| self.apply(p)).collect()
+        };
+        Tensor::from_data(TensorData::new(each.concat(), [pictures.len(), 3, self.size, self.size]), device)
+    }
+}
+
+/// Reads an image file as Pillow's `Image.open(path).convert("RGB")` does; the module documentation
+/// lists what that means for unusual pictures. The format is recognised by content, not by name.
+///
+/// # Errors
+/// The file is absent, cut off, of an unknown format, or larger than 512 MiB when decoded.
+pub fn decode(path: &Path) -> Result<RgbImage> {
+    let step = || format!("reading image {}", path.display());
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let decoded = reader.map_err(|e| Error::from(e).context(step()))?.decode();
+    decoded.map(to_rgb).map_err(|e| {
+        Error::failed(e.to_string())
+            .context(step())
+            .hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
+    })
+}
+
+/// Pillow's `convert("RGB")`.
+fn to_rgb(picture: DynamicImage) -> RgbImage {
+    let (width, height) = (picture.width(), picture.height());
+    let high = |v: u16| v.to_be_bytes()[0];
+    // One pixel at a time, through the iterator, so that no size can be mistaken.
+    fn build(width: u32, height: u32, mut pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
+        RgbImage::from_fn(width, height, |_, _| Rgb(pixels.next().unwrap_or_default()))
+    }
+    match picture {
+        DynamicImage::ImageLuma16(p) => build(width, height, p.pixels().map(|p| [p[0].min(255) as u8; 3])),
+        DynamicImage::ImageLumaA16(p) => build(width, height, p.pixels().map(|p| [high(p[0]); 3])),
+        DynamicImage::ImageRgb16(p) => build(width, height, p.pixels().map(|p| [high(p[0]), high(p[1]), high(p[2])])),
+        DynamicImage::ImageRgba16(p) => build(width, height, p.pixels().map(|p| [high(p[0]), high(p[1]), high(p[2])])),
+        // 8 bits: grey is repeated, alpha dropped.
+        other => other.into_rgb8(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(size: usize) -> Preprocess {
+        Preprocess {
+            size,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.0,
+            crop_interpolation: None,
+            mean: [0.5; 3],
+            std: [0.25, 0.5, 1.0],
+            pad: [0, 0, 0],
+        }
+    }
+
+    #[test]
+    fn channels_come_first_and_are_normalised() {
+        let picture = RgbImage::from_fn(2, 2, |x, y| Rgb([255 * x as u8, 255 * y as u8, 255]));
+        let out = plain(2).apply(&picture);
+        assert_eq!(out, [-2., 2., -2., 2., -1., -1., 1., 1., 0.5, 0.5, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn a_batch_is_its_pictures_in_order() {
+        let pictures: Vec<RgbImage> = (0..5).map(|i| RgbImage::from_pixel(3, 4, Rgb([i * 50; 3]))).collect();
+        let batch = plain(6).pixels(&pictures, &Device::flex());
+        assert_eq!(batch.dims(), [5, 3, 6, 6]);
+        let expected: Vec<f32> = pictures.iter().flat_map(|p| plain(6).apply(p)).collect();
+        assert_eq!(batch.into_data().try_into_vec_as::<f32>().unwrap(), expected);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for broken in [
+            Preprocess { size: 0, ..plain(4) },
+            Preprocess { crop_pct: 0.0, ..plain(4) },
+            Preprocess { crop_pct: f64::NAN, ..plain(4) },
+            Preprocess { std: [0.0; 3], ..plain(4) },
+        ] {
+            assert!(broken.validate().is_err());
+        }
+    }
+
+    #[test]
+    fn unreadable_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.png");
+        std::fs::write(&path, b"\x89PNG\r\n\x1a\ncut").unwrap();
+        let error = decode(&path).unwrap_err();
+        assert!(error.to_string().contains("x.png") && error.hint_text().is_some());
+        assert!(decode(&dir.path().join("absent.png")).is_err());
+    }
+}

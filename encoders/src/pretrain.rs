@@ -1,0 +1,271 @@
+//! Pretraining: an architecture, an objective and a source of batches to a trained encoder.
+//!
+//! Every draw comes from a stream named by step, so the same seed, device and thread count give the same bits.
+
+use crate::arch::{Architecture, ArchitectureConfig};
+use crate::objective::{Batch, DataShape, Learner, Moment, Objective, WithLearner};
+use burgess_base::stream::stream;
+use burgess_base::{Error, Result};
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// A pretraining recipe: the `[pretrain]` table of an encoder card. The objective's own numbers stand beside the
+/// common ones; unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PretrainConfig {
+    /// `objective = "clip"` and so on, with its numbers.
+    #[serde(flatten)]
+    pub objective: Objective,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Pictures per step; the batch source reads it.
+    pub batch: usize,
+    /// Highest learning rate, reached after the warm-up.
+    pub learning_rate: f64,
+    /// AdamW's weight decay, on matrices and kernels only. Default 0.05.
+    #[serde(default = "default_decay")]
+    pub weight_decay: f32,
+    /// AdamW's second moment coefficient. Default 0.98, the value CLIP and SigLIP need and MAE's neighbour (0.95).
+    #[serde(default = "default_beta2")]
+    pub beta2: f32,
+    /// Steps over which the learning rate rises linearly; it then falls to zero by half a cosine. Default 0.
+    #[serde(default)]
+    pub warmup: usize,
+    /// Longest gradient, over all parameters together. Default 1.
+    #[serde(default = "default_clip")]
+    pub clip_norm: f64,
+    /// Seed of all streams. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn default_decay() -> f32 {
+    0.05
+}
+
+fn default_beta2() -> f32 {
+    0.98
+}
+
+fn default_clip() -> f64 {
+    1.0
+}
+
+impl PretrainConfig {
+    /// Says what is wrong with the numbers, if anything.
+    pub fn validate(&self) -> Result<()> {
+        let fine = self.steps > 0
+            && self.batch > 0
+            && self.learning_rate > 0.0
+            && self.learning_rate.is_finite()
+            && self.clip_norm > 0.0
+            && (0.0..1.0).contains(&self.beta2)
+            && self.weight_decay >= 0.0;
+        if fine {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "cannot pretrain with steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
+            self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
+        ))
+        .hint("steps, batch, learning_rate and clip_norm must be positive, beta2 below 1"))
+    }
+
+    /// The learning rate at `step`, counted from 0.
+    pub fn learning_rate_at(&self, step: usize) -> f64 {
+        if step < self.warmup {
+            return self.learning_rate * (step + 1) as f64 / self.warmup as f64;
+        }
+        let rest = self.steps.saturating_sub(self.warmup).max(1) as f64;
+        let progress = ((step - self.warmup) as f64 / rest).min(1.0);
+        self.learning_rate * (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0
+    }
+}
+
+/// What happened in one step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Counted from 0.
+    pub step: usize,
+    /// Steps in the whole training.
+    pub steps: usize,
+    /// What was minimised.
+    pub loss: f64,
+    /// The named parts of the loss and other numbers worth following.
+    pub parts: Vec<(String, f64)>,
+    /// Of this step.
+    pub learning_rate: f64,
+    /// Length of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Wall time of the whole step.
+    pub seconds: f64,
+    /// Wall time of making the batch, within `seconds`.
+    pub data_seconds: f64,
+}
+
+/// Trains a new encoder of `architecture` by `config`.
+///
+/// `batches` makes the batch of a step (counted from 0) on the device it is given; the same step must always give
+/// the same batch. `progress` is called after each step; an error from either ends the training and is returned.
+/// The result lives on `device` without gradients; for DINOv2 it is the teacher.
+///
+/// A loss or gradient that is not finite is an error that names the step.
+pub fn pretrain(
+    architecture: &ArchitectureConfig,
+    config: &PretrainConfig,
+    data: &DataShape,
+    device: &Device,
+    batches: impl FnMut(usize, &Device) -> Result<Batch>,
+    progress: impl FnMut(&StepReport) -> Result<()>,
+) -> Result<Architecture> {
+    config.validate()?;
+    let training = device.clone().autodiff();
+    let train = Train { config, device: &training, batches, progress };
+    config.objective.with_learner(architecture, data, &training, config.seed, train)
+}
+
+struct Train<'a, B, P> {
+    config: &'a PretrainConfig,
+    device: &'a Device,
+    batches: B,
+    progress: P,
+}
+
+impl<B, P> WithLearner for Train<'_, B, P>
+where
+    B: FnMut(usize, &Device) -> Result<Batch>,
+    P: FnMut(&StepReport) -> Result<()>,
+{
+    type Output = Architecture;
+
+    fn call<L: Learner>(mut self, mut learner: L) -> Result<Architecture> {
+        let config = self.config;
+        let mut optimiser = optimiser(&learner, config);
+        for step in 0..config.steps {
+            let started = Instant::now();
+            let batch = (self.batches)(step, self.device)?;
+            let data_seconds = started.elapsed().as_secs_f64();
+
+            let draws = stream(&format!("pretrain/step-{step}"), config.seed);
+            let mut moment = Moment { step, steps: config.steps, stream: draws };
+            let loss = learner.loss(&batch, &mut moment)?;
+            let value = number(&loss.total)?;
+            if !value.is_finite() {
+                return Err(diverged("loss", value, step));
+            }
+            let grads = GradientsParams::from_grads(loss.total.backward(), &learner);
+            let (grads, grad_norm) = clip_gradients(&learner, grads, config.clip_norm)?;
+            if !grad_norm.is_finite() {
+                return Err(diverged("gradient", grad_norm, step));
+            }
+            let learning_rate = config.learning_rate_at(step);
+            learner = optimiser.step(learning_rate, learner, grads).after_step(&moment);
+
+            let mut parts = Vec::with_capacity(loss.parts.len());
+            for (name, part) in &loss.parts {
+                parts.push((name.to_string(), number(part)?));
+            }
+            (self.progress)(&StepReport {
+                step,
+                steps: config.steps,
+                loss: value,
+                parts,
+                learning_rate,
+                grad_norm,
+                seconds: started.elapsed().as_secs_f64(),
+                data_seconds,
+            })?;
+        }
+        Ok(learner.into_encoder().valid())
+    }
+}
+
+fn diverged(what: &str, value: f64, step: usize) -> Error {
+    Error::failed(format!("the {what} became {value} at step {step}"))
+        .hint("lower learning_rate or lengthen warmup, and check that the pictures are normalised")
+}
+
+/// The value of a single-number tensor.
+fn number(tensor: &Tensor<1>) -> Result<f64> {
+    let value: f32 = tensor.clone().try_into_scalar().map_err(|e| Error::failed(e.to_string()))?;
+    Ok(f64::from(value))
+}
+
+/// AdamW with weight decay on the weights of linear layers and convolutions only.
+fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer {
+    let adamw = AdamWConfig::new().with_beta_2(config.beta2).with_epsilon(1e-8);
+    let plain = adamw.clone().with_weight_decay(0.0).build();
+    let mut paths = Paths::default();
+    module.visit(&mut paths);
+    adamw.with_weight_decay(config.weight_decay).init().with_group(
+        ParamGroup::from_paths(paths.undecayed),
+        plain,
+        None,
+    )
+}
+
+/// Collects the paths of the parameters that weight decay leaves alone.
+#[derive(Default)]
+struct Paths {
+    path: Vec<String>,
+    owners: Vec<String>,
+    undecayed: Vec<String>,
+}
+
+impl ModuleVisitor for Paths {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.push(name.to_string());
+        self.owners.push(container.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+        self.owners.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        let owner = self.owners.iter().rev().find_map(|o| o.strip_prefix("Struct:")).unwrap_or("");
+        let matrix = D >= 2 && (owner.starts_with("Linear") || owner.starts_with("Conv"));
+        if !matrix {
+            self.undecayed.push(self.path.join("."));
+        }
+    }
+}
+
+/// Scales all gradients together so that their common length is at most `longest`; returns the length before.
+fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, longest: f64) -> Result<(GradientsParams, f64)> {
+    struct Squares<'a>(&'a GradientsParams, Vec<Tensor<1>>);
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.0.get::<D>(param.id) {
+                self.1.push(grad.square().sum());
+            }
+        }
+    }
+    struct Scale(GradientsParams, f64);
+    impl ModuleVisitor for Scale {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, grad.mul_scalar(self.1));
+            }
+        }
+    }
+    let mut squares = Squares(&grads, Vec::new());
+    module.visit(&mut squares);
+    if squares.1.is_empty() {
+        return Err(Error::failed("the loss depends on no trainable parameter"));
+    }
+    let norm = number(&Tensor::cat(squares.1, 0).sum().sqrt())?;
+    if norm <= longest || !norm.is_finite() {
+        return Ok((grads, norm));
+    }
+    let mut scale = Scale(grads, longest / norm);
+    module.visit(&mut scale);
+    Ok((scale.0, norm))
+}
+
+#[cfg(test)]
+mod tests;

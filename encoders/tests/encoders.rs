@@ -1,0 +1,140 @@
+//! Encoders against the libraries their weights come from (made by `tests/reference/encoders.py`):
+//! the same file, the same picture, the same features.
+
+use burgess_base::Result;
+use burgess_encoders::arch::{Architecture, Tap, Tokens};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Precision};
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::preprocess::decode;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::path::PathBuf;
+
+const FAMILIES: [&str; 7] = ["clip", "siglip", "dinov2", "supervised", "mae", "convnext", "convnext-stem2"];
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name)
+}
+
+fn card(name: &str) -> Result<EncoderCard> {
+    EncoderCard::from_file(&golden(name).join("card.toml"))
+}
+
+fn weights(name: &str) -> PathBuf {
+    golden(name).join("model.safetensors")
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
+}
+
+fn features(arch: &Architecture, pixels: Tensor<4>, tap: &Tap) -> Result<Vec<f32>> {
+    Ok(arch.forward(pixels, tap)?.tokens.into_data().try_into_vec_as::<f32>().unwrap())
+}
+
+#[test]
+fn features_equal_the_reference() -> Result<()> {
+    let device = Device::flex();
+    for name in FAMILIES {
+        let expected = Checkpoint::open(&golden(name).join("expected.safetensors"))?;
+        let (encoder, report) = Encoder::load_reporting(card(name)?, Some(&weights(name)), &device)?;
+        assert_eq!(report.ignored.is_empty(), name == "mae", "{name}: {:?}", report.ignored);
+
+        // From the file to the features, through everything.
+        let picture = decode(&golden("picture.png"))?;
+        let whole = encoder.encode(&[picture.clone(), picture], 1)?;
+        let reference = expected.read("features")?;
+        assert_eq!(expected.shape("features"), Some(&[whole.tokens, whole.width][..]), "{name}");
+        assert_eq!(whole.grid, encoder.card.used_grid()?);
+        for each in whole.values.chunks_exact(reference.len()) {
+            let error = difference(each, &reference);
+            assert!(error < 1e-4, "{name}: features differ by {error:e}");
+        }
+
+        // At other taps, from the reference's own pixels.
+        let size = encoder.card.preprocess.size;
+        let data = TensorData::new(expected.read("pixels")?, [1, 3, size, size]);
+        let pixels = Tensor::<4>::from_data(data, &device);
+        let first = Tap { layer: 0, norm: false, tokens: Tokens::Patch };
+        let last = Tap { layer: -1, ..first.clone() };
+        let class = Tap { tokens: Tokens::PatchAndClass, ..encoder.card.tap.clone() };
+        for (key, tap) in [("first", first), ("last", last), ("cls", class)] {
+            let key = format!("features.{key}");
+            if expected.shape(&key).is_some() {
+                let error = difference(&features(&encoder.arch, pixels.clone(), &tap)?, &expected.read(&key)?);
+                assert!(error < 1e-4, "{name}: {key} differ by {error:e}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Saving writes the names and shapes that were read; loading that again gives the same features.
+#[test]
+fn saving_and_loading_changes_nothing() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    for name in FAMILIES {
+        let device = Device::flex();
+        let original = Checkpoint::open(&weights(name))?;
+        let (encoder, report) = Encoder::load_reporting(card(name)?, Some(&weights(name)), &device)?;
+        for precision in [Precision::F32, Precision::F16] {
+            let path = dir.path().join(format!("{name}-{precision:?}.safetensors"));
+            encoder.save(precision, &path)?;
+            let saved = Checkpoint::open(&path)?;
+            let kept: Vec<&str> = original.keys().filter(|k| !report.ignored.iter().any(|i| i == k)).collect();
+            assert_eq!(saved.keys().collect::<Vec<_>>(), kept, "{name}");
+            for key in kept {
+                assert_eq!(saved.shape(key), original.shape(key), "{name}: {key}");
+                // The golden weights are f16 numbers, so neither precision loses anything.
+                assert_eq!(saved.read(key)?, original.read(key)?, "{name}: {key}");
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            encoder.save(precision, &path)?;
+            assert_eq!(bytes, std::fs::read(&path).unwrap(), "{name}: the same weights give the same bytes");
+        }
+    }
+    Ok(())
+}
+
+/// Any vision transformer's weights can be written in our own names and read back.
+#[test]
+fn our_own_dialect_holds_every_module() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    for name in FAMILIES {
+        let card = card(name)?;
+        let encoder = Encoder::load(card.clone(), Some(&weights(name)), &Device::flex())?;
+        let path = dir.path().join(name);
+        checkpoint::save(&encoder.arch, &checkpoint::IDENTITY, Precision::F32, &path)?;
+        let empty = card.architecture.init(&Device::flex())?;
+        let (again, report) = checkpoint::load(empty, &Checkpoint::open(&path)?, Dialect::find("burgess")?)?;
+        assert!(report.ignored.is_empty());
+        let mut before = Vec::new();
+        checkpoint::collect(&encoder.arch, |p, v| Ok(before.push((p, v))))?;
+        let mut after = Vec::new();
+        checkpoint::collect(&again, |p, v| Ok(after.push((p, v))))?;
+        assert_eq!(before, after, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_prefix_on_the_card_finds_the_tower_in_a_larger_model() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut card = card("mae")?;
+    let bytes = std::fs::read(weights("mae")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = tensors.tensors().into_iter().map(|(k, v)| (format!("image_encoder.{k}"), v));
+    std::fs::write(dir.path().join("model.safetensors"), safetensors::serialize(renamed, None).unwrap()).unwrap();
+
+    let error = Encoder::load(card.clone(), Some(dir.path()), &Device::flex()).unwrap_err();
+    assert!(error.hint_text().is_some_and(|h| h.contains("prefix = \"image_encoder.\"")), "{error}");
+    card.source.prefix = Some("image_encoder.".into());
+    Encoder::load(card.clone(), Some(dir.path()), &Device::flex())?;
+    card.source.prefix = Some("nothing.".into());
+    let error = Encoder::load(card, Some(dir.path()), &Device::flex()).unwrap_err();
+    assert!(error.hint_text().is_some_and(|h| h.contains("`image_encoder.`")), "{error}");
+    Ok(())
+}
