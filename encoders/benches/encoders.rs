@@ -14,10 +14,10 @@ fn main() {
     divan::main();
 }
 
-const VIT: &str = "architecture = \"vit\"\nimage_size = 96\npatch = 16\nwidth = 128\ndepth = 4\nheads = 4\nmlp_hidden = 512\n";
+const VIT: &str =
+    "architecture = \"vit\"\nimage_size = 96\npatch = 16\nwidth = 128\ndepth = 4\nheads = 4\nmlp_hidden = 512\n";
 const SIGLIP_VIT: &str = "architecture = \"vit\"\nimage_size = 96\npatch = 16\nwidth = 128\ndepth = 4\nheads = 4\nmlp_hidden = 512\nclass_token = false";
-const CONVNEXT: &str =
-    "architecture = \"convnext\"\nimage_size = 96\nstem = 2\ndepths = [1, 1, 3, 1]\ndims = [24, 48, 96, 192]\nlayer_scale = 0.1";
+const CONVNEXT: &str = "architecture = \"convnext\"\nimage_size = 96\nstem = 2\ndepths = [1, 1, 3, 1]\ndims = [24, 48, 96, 192]\nlayer_scale = 0.1";
 
 fn architecture(text: &str) -> ArchitectureConfig {
     toml::from_str(text).unwrap_or_else(|e| panic!("{e}"))

@@ -5,9 +5,7 @@
 //! the crate calls [`attend`]: masks are additive float biases, which all backends read the same
 //! way, and the differentiated path is written out with the cheaper softmax.
 
-use burn::tensor::{
-    Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions,
-};
+use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
 
 /// `softmax(q kᵀ / √head_dim + bias) v`.
 ///

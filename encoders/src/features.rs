@@ -109,11 +109,7 @@ fn axis_weights(from: usize, to: usize, kernel: Kernel, device: &Device) -> Tens
 /// Keys' cubic convolution kernel at distance `x` in 0..2.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.75;
-    if x <= 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else {
-        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
-    }
+    if x <= 1.0 { ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0 } else { ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A }
 }
 
 #[cfg(test)]
@@ -125,17 +121,12 @@ mod tests {
     fn map(batch: usize, grid: [usize; 2], prefix: usize, width: usize) -> FeatureMap {
         let tokens = grid[0] * grid[1] + prefix;
         let values: Vec<f32> = (0..batch * tokens * width).map(|i| ((i * 31 + 7) % 97) as f32 / 97.0).collect();
-        FeatureMap {
-            tokens: Tensor::from_data(TensorData::new(values, [batch, tokens, width]), &Device::flex()),
-            grid,
-        }
+        FeatureMap { tokens: Tensor::from_data(TensorData::new(values, [batch, tokens, width]), &Device::flex()), grid }
     }
 
     #[test]
     fn resampling_equals_interpolate() -> Result<()> {
-        for (kernel, mode) in
-            [(Kernel::Bilinear, InterpolateMode::Linear), (Kernel::Bicubic, InterpolateMode::Cubic)]
-        {
+        for (kernel, mode) in [(Kernel::Bilinear, InterpolateMode::Linear), (Kernel::Bicubic, InterpolateMode::Cubic)] {
             for (from, to) in [([6, 6], [4, 4]), ([3, 5], [7, 6]), ([4, 4], [8, 2])] {
                 let m = map(2, from, 0, 3);
                 let ours = resample_tokens(m.tokens.clone(), from, to, kernel);

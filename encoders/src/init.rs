@@ -32,7 +32,9 @@ pub(crate) fn truncated_normal(stream: &mut Stream, count: usize) -> Vec<f32> {
         // 1 - u lies in (0, 1], so the logarithm is finite.
         let radius = (-2.0 * (1.0 - uniform(stream)).ln()).sqrt();
         let angle = std::f64::consts::TAU * uniform(stream);
-        values.extend([radius * angle.cos(), radius * angle.sin()].into_iter().filter(|v| v.abs() <= 2.0).map(|v| v as f32));
+        values.extend(
+            [radius * angle.cos(), radius * angle.sin()].into_iter().filter(|v| v.abs() <= 2.0).map(|v| v as f32),
+        );
     }
     values.truncate(count);
     values
@@ -163,9 +165,8 @@ mod tests {
     #[test]
     fn every_kind_of_parameter_gets_its_rule() -> Result<()> {
         let values = values(&vit(1), 0)?;
-        let all = |path: &str, value: f32| {
-            assert!(values.get(path).is_some_and(|v| v.iter().all(|x| *x == value)), "{path}")
-        };
+        let all =
+            |path: &str, value: f32| assert!(values.get(path).is_some_and(|v| v.iter().all(|x| *x == value)), "{path}");
         all("Vit.blocks.0.norm1.gamma", 1.0);
         all("Vit.blocks.0.norm1.beta", 0.0);
         all("Vit.blocks.0.ls1.gamma", 0.1);

@@ -7,6 +7,6 @@ pub mod checkpoint;
 pub mod encoder;
 pub mod features;
 pub mod init;
-pub mod preprocess;
 pub mod objective;
+pub mod preprocess;
 pub mod pretrain;

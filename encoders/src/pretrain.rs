@@ -200,11 +200,7 @@ fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer 
     let plain = adamw.clone().with_weight_decay(0.0).build();
     let mut paths = Paths::default();
     module.visit(&mut paths);
-    adamw.with_weight_decay(config.weight_decay).init().with_group(
-        ParamGroup::from_paths(paths.undecayed),
-        plain,
-        None,
-    )
+    adamw.with_weight_decay(config.weight_decay).init().with_group(ParamGroup::from_paths(paths.undecayed), plain, None)
 }
 
 /// Collects the paths of the parameters that weight decay leaves alone.

@@ -4,7 +4,7 @@
 use burgess_base::Result;
 use burgess_encoders::arch::{Architecture, Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Precision};
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Parameter, Precision};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::decode;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -99,7 +99,17 @@ fn saving_and_loading_changes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Any vision transformer's weights can be written in our own names and read back.
+/// Every parameter with its values.
+fn contents(arch: &Architecture) -> Result<Vec<(Parameter, Vec<f32>)>> {
+    let mut all = Vec::new();
+    checkpoint::collect(arch, |parameter, values| {
+        all.push((parameter, values));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Any encoder's weights can be written in our own names and read back.
 #[test]
 fn our_own_dialect_holds_every_module() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
@@ -111,10 +121,7 @@ fn our_own_dialect_holds_every_module() -> Result<()> {
         let empty = card.architecture.init(&Device::flex())?;
         let (again, report) = checkpoint::load(empty, &Checkpoint::open(&path)?, Dialect::find("burgess")?)?;
         assert!(report.ignored.is_empty());
-        let mut before = Vec::new();
-        checkpoint::collect(&encoder.arch, |p, v| Ok(before.push((p, v))))?;
-        let mut after = Vec::new();
-        checkpoint::collect(&again, |p, v| Ok(after.push((p, v))))?;
+        let (before, after) = (contents(&encoder.arch)?, contents(&again)?);
         assert_eq!(before, after, "{name}");
     }
     Ok(())

@@ -1,1 +1,28 @@
-//! The burgess command: studies, plan, run store, feature cache.
+//! The `burgess` command: which visual representation is best for a multimodal language model, at what,
+//! and how sure are we?
+//!
+//! The tour, in the order in which `burgess rank` walks it:
+//!
+//! - [`cli`]: one file per verb; parses, calls, prints.
+//! - [`study`]: arms × seeds × benchmarks under one evaluator, read from TOML.
+//! - [`data`]: the pictures and questions of a study; a world is rendered when first needed.
+//! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
+//! - [`store`]: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
+//! - [`run`]: one arm × one seed: align, tune, answer, score.
+//! - [`rank`]: all runs of a study, then the ranking and its report.
+//! - [`pretrain`]: how the nano encoders and the nano language model were made.
+//! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
+
+pub mod cache;
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod memory;
+pub mod paths;
+pub mod pretrain;
+pub mod progress;
+pub mod rank;
+pub mod run;
+pub mod store;
+pub mod study;
+pub mod workers;

@@ -56,7 +56,7 @@ impl ConvNextConfig {
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
         let positive = self.stem > 0 && self.depths.iter().chain(&self.dims).all(|n| *n > 0);
-        if !positive || self.image_size == 0 || self.image_size % self.stride(3) != 0 {
+        if !positive || self.image_size == 0 || !self.image_size.is_multiple_of(self.stride(3)) {
             return Err(Error::usage(format!(
                 "a ConvNeXt cannot have image_size {}, stem {}, depths {:?}, dims {:?}",
                 self.image_size, self.stem, self.depths, self.dims

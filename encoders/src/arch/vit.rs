@@ -99,7 +99,7 @@ impl VitConfig {
     pub fn validate(&self) -> Result<()> {
         let positive =
             [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden].iter().all(|n| *n > 0);
-        if !positive || self.image_size % self.patch != 0 || self.width % self.heads != 0 {
+        if !positive || !self.image_size.is_multiple_of(self.patch) || !self.width.is_multiple_of(self.heads) {
             return Err(Error::usage(format!(
                 "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
                 self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
@@ -445,10 +445,8 @@ impl Vit {
     /// patches; registers are dropped.
     pub fn split(&self, tokens: Tensor<3>) -> (Option<Tensor<2>>, Tensor<3>) {
         let [batch, count, width] = tokens.dims();
-        let class = self
-            .config
-            .class_token
-            .then(|| tokens.clone().slice([0..batch, 0..1, 0..width]).reshape([batch, width]));
+        let class =
+            self.config.class_token.then(|| tokens.clone().slice([0..batch, 0..1, 0..width]).reshape([batch, width]));
         let prefix = self.config.prefix();
         let patches = if prefix == 0 { tokens } else { tokens.slice([0..batch, prefix..count, 0..width]) };
         (class, patches)

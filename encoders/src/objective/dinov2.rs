@@ -117,7 +117,11 @@ impl LearnerConfig for DinoV2Config {
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<DinoV2> {
         let vit = vit_config(encoder, "dinov2")?;
-        if !vit.class_token || self.local_size % vit.patch != 0 || self.local_size == 0 || self.prototypes == 0 {
+        if !vit.class_token
+            || !self.local_size.is_multiple_of(vit.patch)
+            || self.local_size == 0
+            || self.prototypes == 0
+        {
             return Err(Error::usage(format!(
                 "dinov2 cannot train this encoder with local_size {} and {} prototypes",
                 self.local_size, self.prototypes
@@ -241,9 +245,9 @@ impl Learner for DinoV2 {
             0,
         );
 
-        let (student_class, student_patches) = self.student.forward(globals, |patches| {
-            patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches)
-        })?;
+        let (student_class, student_patches) = self
+            .student
+            .forward(globals, |patches| patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches))?;
         let scores = self.student.dino_head.forward(student_class.clone());
         let mut dino = cross_entropy(swapped, scores, config.student_temperature).mean();
         let pairs = GLOBALS * (GLOBALS - 1);
@@ -267,7 +271,8 @@ impl Learner for DinoV2 {
         let mut parts = vec![("dino", dino.detach()), ("ibot", ibot.detach())];
         if config.koleo_weight > 0.0 && count > 1 {
             let width = self.student.encoder.config().width;
-            let views = (0..GLOBALS).map(|v| koleo(student_class.clone().slice([v * count..(v + 1) * count, 0..width])));
+            let views =
+                (0..GLOBALS).map(|v| koleo(student_class.clone().slice([v * count..(v + 1) * count, 0..width])));
             if let Some(spread) = views.reduce(|a, b| a + b) {
                 parts.push(("koleo", spread.clone().detach()));
                 total = total + spread.mul_scalar(config.koleo_weight);

@@ -52,7 +52,7 @@ impl LearnerConfig for MaeConfig {
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<Mae> {
         let vit = vit_config(encoder, "mae")?;
-        if !(0.0..1.0).contains(&self.mask_ratio) || self.decoder_width % 4 != 0 || self.decoder_width == 0 {
+        if !(0.0..1.0).contains(&self.mask_ratio) || !self.decoder_width.is_multiple_of(4) || self.decoder_width == 0 {
             return Err(Error::usage(format!(
                 "mae cannot have mask_ratio {} with decoder_width {}",
                 self.mask_ratio, self.decoder_width
@@ -158,10 +158,11 @@ pub fn normalised_patches(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
     let [batch, channels, height, width] = pixels.dims();
     let (rows, columns) = (height / patch, width / patch);
     let values = channels * patch * patch;
-    let x = pixels
-        .reshape([batch, channels, rows, patch, columns, patch])
-        .permute([0, 2, 4, 3, 5, 1])
-        .reshape([batch, rows * columns, values]);
+    let x = pixels.reshape([batch, channels, rows, patch, columns, patch]).permute([0, 2, 4, 3, 5, 1]).reshape([
+        batch,
+        rows * columns,
+        values,
+    ]);
     let centred = x.clone() - x.mean_dim(2);
     // PyTorch's `var` divides by n - 1.
     let variance = centred.clone().square().sum_dim(2).div_scalar((values - 1).max(1) as f64);
@@ -205,7 +206,8 @@ mod tests {
         assert!(kept.iter().all(|k| *k == 1.0));
         let twice = (mask.keep.sum_dim(1).reshape([5, 36]) + mask.hidden.clone()).into_data();
         assert!(twice.iter::<f32>().all(|v| v == 1.0));
-        let rows: Vec<Vec<f32>> = (0..5).map(|i| mask.hidden.clone().slice([i..i + 1]).into_data().iter().collect()).collect();
+        let rows: Vec<Vec<f32>> =
+            (0..5).map(|i| mask.hidden.clone().slice([i..i + 1, 0..36]).into_data().iter().collect()).collect();
         assert_ne!(rows[0], rows[1], "every picture has its own mask");
     }
 

@@ -116,7 +116,8 @@ fn batch(device: &Device) -> Batch {
     }
 }
 
-const VIT: &str = "architecture = \"vit\"\nimage_size = 16\npatch = 4\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = 32\n";
+const VIT: &str =
+    "architecture = \"vit\"\nimage_size = 16\npatch = 4\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = 32\n";
 const CONVNEXT: &str = "architecture = \"convnext\"\nimage_size = 16\nstem = 2\ndepths = [1, 1, 1, 1]\ndims = [8, 8, 16, 16]\nlayer_scale = 0.1\n";
 const TEXT: &str = "embed = 8\ncrop = [1.0, 1.0]\ntext = { width = 16, depth = 1, heads = 2 }";
 

@@ -35,7 +35,8 @@ fn errors_of_the_source_and_missing_labels_come_through() {
     assert_eq!(error.to_string(), "the disk is gone");
     let error = run(|_, device| Ok(Batch { labels: None, ..batch(1.0, device) })).err().unwrap();
     assert!(error.to_string().contains("labels"), "{error}");
-    let odd = |_: usize, device: &Device| Ok(Batch { pixels: Tensor::ones([2, 3, 9, 8], device), ..batch(1.0, device) });
+    let odd =
+        |_: usize, device: &Device| Ok(Batch { pixels: Tensor::ones([2, 3, 9, 8], device), ..batch(1.0, device) });
     assert!(run(odd).err().unwrap().to_string().contains("do not divide"));
 }
 
@@ -59,10 +60,9 @@ fn a_long_gradient_is_shortened_as_a_whole() -> Result<()> {
     let before: Tensor<2> = grads.get(linear.weight.id).unwrap();
     let (clipped, norm) = clip_gradients(&linear, grads, 1.0)?;
     let after: Tensor<2> = clipped.get(linear.weight.id).unwrap();
-    after.into_data().assert_approx_eq::<f32>(
-        &before.div_scalar(norm).into_data(),
-        burn::tensor::Tolerance::absolute(1e-6),
-    );
+    after
+        .into_data()
+        .assert_approx_eq::<f32>(&before.div_scalar(norm).into_data(), burn::tensor::Tolerance::absolute(1e-6));
     let (same, shorter) = clip_gradients(&linear, clipped, 2.0)?;
     assert!((shorter - 1.0).abs() < 1e-4);
     assert_eq!(same.len(), 2);

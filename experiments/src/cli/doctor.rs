@@ -1,0 +1,138 @@
+//! `burgess doctor`: what is there, what is missing, and the fix.
+
+use super::{print, print_json};
+use crate::{cache, device, paths};
+use burgess_base::Result;
+use burgess_encoders::{card, encoder};
+use serde::Serialize;
+use std::path::Path;
+
+/// Show devices, caches, disk and weights, and what would work
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  burgess doctor
+  burgess doctor --json")]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    what: String,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Missing,
+    Broken,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let mut lines = vec![machine()];
+    lines.extend(device::BACKENDS.iter().map(backend));
+    lines.push(cache_line());
+    lines.push(disk("free disk for results (runs/)", Path::new(".")));
+    lines.extend(weights());
+    lines.push(hub());
+    if args.json {
+        return print_json(&lines);
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let mark = match line.state {
+            State::Ok => "ok     ",
+            State::Missing => "missing",
+            State::Broken => "BROKEN ",
+        };
+        text += &format!("{mark}  {:<32} {}\n", line.what, line.detail);
+        if let Some(fix) = &line.fix {
+            text += &format!("         fix: {fix}\n");
+        }
+    }
+    print(&text)
+}
+
+fn machine() -> Line {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let memory = crate::memory::available().map_or("unknown memory".into(), |b| format!("{:.1} GiB memory free", b as f64 / (1u64 << 30) as f64));
+    Line { what: "machine".into(), state: State::Ok, detail: format!("{} {}, {cores} cores, {memory}", std::env::consts::OS, std::env::consts::ARCH), fix: None }
+}
+
+/// A backend works only if a small computation on it gives the right number.
+fn backend(backend: &device::Backend) -> Line {
+    let what = format!("device {}", backend.name);
+    if !backend.compiled {
+        return Line { what, state: State::Missing, detail: format!("not in this binary: {}", backend.what), fix: Some(backend.fix.into()) };
+    }
+    let tried = crate::workers::guarded(|| {
+        let device = device::parse(backend.name)?;
+        let x = burn::tensor::Tensor::<2>::ones([8, 8], &device);
+        let sum = x.clone().matmul(x).sum().into_data().try_into_vec_as::<f32>();
+        Ok(sum.ok().and_then(|v| v.first().copied()).unwrap_or(f32::NAN))
+    });
+    match tried {
+        Ok(512.0) => Line { what, state: State::Ok, detail: backend.what.into(), fix: None },
+        Ok(other) => Line { what, state: State::Broken, detail: format!("8×8 product sums to {other}, not 512"), fix: Some("update the driver".into()) },
+        Err(e) => Line { what, state: State::Broken, detail: e.to_string(), fix: Some("check the driver and that the device exists".into()) },
+    }
+}
+
+fn cache_line() -> Line {
+    let what = "cache".to_string();
+    let (dir, limit) = match (paths::cache(), paths::cache_limit()) {
+        (Ok(dir), Ok(limit)) => (dir, limit),
+        (Err(e), _) | (_, Err(e)) => {
+            return Line { what, state: State::Broken, detail: e.to_string(), fix: e.hint_text().map(String::from) };
+        }
+    };
+    match cache::FeatureCache::open(&dir, limit) {
+        Err(e) => Line { what, state: State::Broken, detail: e.to_string(), fix: Some("set BURGESS_CACHE to a directory you may write to".into()) },
+        Ok(cache) => Line {
+            what,
+            state: State::Ok,
+            detail: format!("{}: features {:.2} of {:.0} GiB", dir.display(), cache.size() as f64 / (1u64 << 30) as f64, limit as f64 / (1u64 << 30) as f64),
+            fix: None,
+        },
+    }
+}
+
+fn disk(what: &str, dir: &Path) -> Line {
+    match fs4::available_space(dir) {
+        Ok(bytes) if bytes < 1 << 30 => Line { what: what.into(), state: State::Broken, detail: format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64), fix: Some("free some space".into()) },
+        Ok(bytes) => Line { what: what.into(), state: State::Ok, detail: format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64), fix: None },
+        Err(e) => Line { what: what.into(), state: State::Broken, detail: e.to_string(), fix: None },
+    }
+}
+
+fn weights() -> Vec<Line> {
+    match card::zoo() {
+        Err(e) => vec![Line { what: "zoo".into(), state: State::Broken, detail: e.to_string(), fix: None }],
+        Ok(cards) => {
+            let missing: Vec<&str> =
+                cards.iter().filter(|c| encoder::weights_path(c).is_err()).map(|c| c.id.as_str()).collect();
+            let here = cards.len() - missing.len();
+            let mut lines = vec![Line { what: "encoder weights".into(), state: State::Ok, detail: format!("{here} of {} cards have theirs here", cards.len()), fix: None }];
+            if !missing.is_empty() {
+                lines.push(Line { what: "encoder weights missing".into(), state: State::Missing, detail: missing.join(", "), fix: Some("set BURGESS_ZOO to the directory that holds them, or make them: burgess pretrain nano/<id>".into()) });
+            }
+            lines
+        }
+    }
+}
+
+fn hub() -> Line {
+    let what = "Hugging Face cache".to_string();
+    match paths::hub_cache() {
+        Some(dir) if dir.is_dir() => Line { what, state: State::Ok, detail: dir.display().to_string(), fix: None },
+        Some(dir) => Line { what, state: State::Missing, detail: format!("{} (the nano studies do not need it)", dir.display()), fix: None },
+        None => Line { what, state: State::Missing, detail: "HOME is not set".into(), fix: Some("set HF_HOME".into()) },
+    }
+}

@@ -1,0 +1,74 @@
+//! `burgess encoders`: the zoo.
+
+use super::{print, print_json};
+use burgess_base::Result;
+use burgess_encoders::card::{self, EncoderCard};
+use burgess_encoders::encoder;
+use serde_json::json;
+
+/// List the zoo, or show one card
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  burgess encoders                               every encoder, and whether its weights are here
+  burgess encoders nano-clip                     one card with its sources
+  burgess encoders --json")]
+pub struct Args {
+    /// Show this card
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    match args.id {
+        Some(id) => one(&EncoderCard::find(&id)?, args.json),
+        None => list(args.json),
+    }
+}
+
+fn list(as_json: bool) -> Result<()> {
+    let cards = card::zoo()?;
+    if as_json {
+        let rows: Vec<_> = cards
+            .iter()
+            .map(|c| json!({"card": c, "weights": encoder::weights_path(c).ok()}))
+            .collect();
+        return print_json(&rows);
+    }
+    let mut rows = vec![["id", "family", "supervision", "params", "pixels", "tokens × width", "weights"].map(String::from)];
+    for c in &cards {
+        let grid = c.used_grid()?;
+        rows.push([
+            c.id.clone(),
+            c.family.clone(),
+            c.supervision.as_str().to_string(),
+            format!("{:.2} M", c.source.parameters as f64 / 1e6),
+            c.preprocess.size.to_string(),
+            format!("{}×{} × {}", grid[0], grid[1], c.architecture.width(&c.tap)?),
+            if encoder::is_available(c) { "here" } else { "not here" }.to_string(),
+        ]);
+    }
+    let widths: Vec<usize> =
+        (0..7).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 7]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
+        cells.join("  ").trim_end().to_string() + "\n"
+    };
+    print(&rows.iter().map(line).collect::<String>())
+}
+
+fn one(card: &EncoderCard, as_json: bool) -> Result<()> {
+    let weights = encoder::weights_path(card);
+    if as_json {
+        return print_json(&json!({"card": card, "weights": weights.ok()}));
+    }
+    let text = toml::to_string_pretty(card)
+        .map_err(|e| burgess_base::Error::failed(e.to_string()).context(format!("showing the card {}", card.id)))?;
+    let here = match &weights {
+        Ok(path) => format!("# weights: {}\n", path.display()),
+        Err(e) => format!("# weights: not on this machine: {e}\n"),
+    };
+    print(&format!("{text}\n{here}"))
+}

@@ -1,0 +1,54 @@
+//! `burgess pretrain`: makes the nano weights again.
+
+use super::print;
+use crate::progress::Progress;
+use crate::{device, pretrain};
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
+use std::path::PathBuf;
+
+/// Make the weights of a nano encoder, or of the nano language model
+#[derive(clap::Args)]
+#[command(after_help = "The language model comes first: its tokenizer reads the captions of clip, siglip and convnext.
+
+Examples:
+  burgess pretrain nano/lm
+  burgess pretrain nano/clip
+  burgess pretrain nano/dinov2 --out dinov2.safetensors --device tch")]
+pub struct Args {
+    /// nano/lm, or a nano encoder: nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/sup, nano/random
+    #[arg(value_name = "nano/ID")]
+    id: String,
+    /// The file to write (for nano/lm: the directory) [default: where the zoo keeps it]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    device: String,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let device = device::parse(&args.device)?;
+    let progress = Progress::new();
+    let id = args.id.replacen('/', "-", 1);
+    let (record, path) = if id == pretrain::LLM {
+        let dir = match args.out {
+            Some(dir) => dir,
+            None => crate::run::llm_directory(pretrain::LLM)?,
+        };
+        (pretrain::llm(&dir, &device, &args.device, &progress)?, dir)
+    } else {
+        let card = EncoderCard::find(&id)?;
+        if card.pretrain.is_none() && card.supervision.as_str() != "none" {
+            return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
+                .hint("published encoders are fetched, not made"));
+        }
+        let path = match args.out {
+            Some(path) => path,
+            None => pretrain::default_weights(&card)?,
+        };
+        (pretrain::encoder(&card, &path, &device, &args.device, &progress)?, path)
+    };
+    let last = record.losses.last().map_or(String::new(), |(_, loss, _)| format!(", final loss {loss:.4}"));
+    print(&format!("{}: {} in {:.0} s{last}\n", record.id, path.display(), record.seconds))
+}

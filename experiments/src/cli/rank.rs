@@ -1,0 +1,85 @@
+//! `burgess rank`: the main job.
+
+use super::{colours, print, print_json};
+use crate::progress::Progress;
+use crate::rank::{self, Options};
+use crate::study::{Arm, Study};
+use crate::workers::Share;
+use burgess_base::{Error, Result};
+use std::path::PathBuf;
+
+/// Run a study, resume what is done, print the ranking, write the report
+#[derive(clap::Args, Default)]
+#[command(after_help = "Examples:
+  burgess rank                                   the nano study, in minutes, on any CPU
+  burgess rank nano-full                         every arm, three seeds
+  burgess rank nano --encoders nano-clip,nano-mae,nano-clip+nano-dinov2,nano-sup:unfrozen
+  burgess rank my-study.toml --seeds 0,1,2 --out results
+  burgess rank nano --dry-run                    what would be done")]
+pub struct Args {
+    /// A built-in study or the path of a TOML file
+    #[arg(value_name = "STUDY")]
+    study: Option<String>,
+    /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    encoders: Vec<String>,
+    /// Seeds instead of the study's, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// At most N images (or pairs) of each benchmark, a fixed random sample
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Where results go [default: runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0 [default: flex]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Runs side by side [default: one a core on a CPU]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Show the resolved study and what would be done, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the ranking as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let mut study = Study::open(args.study.as_deref().unwrap_or("nano"))?;
+    if !args.encoders.is_empty() {
+        study.arms = args.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
+    }
+    if !args.seeds.is_empty() {
+        study.seeds = args.seeds;
+    }
+    if args.limit.is_some() {
+        study.evaluator.limit = args.limit;
+    }
+    if args.jobs == Some(0) {
+        return Err(Error::usage("--jobs 0 leaves nobody to work"));
+    }
+    study.check()?;
+    let options = Options {
+        out: args.out.unwrap_or_else(|| PathBuf::from("runs")),
+        device: args.device.unwrap_or_else(|| "flex".into()),
+        share: Share::of_this_machine(args.jobs),
+    };
+    if args.dry_run {
+        let plan = rank::plan(&study, &options)?;
+        return if args.json { print_json(&plan) } else { print(&plan.to_string()) };
+    }
+    let outcome = rank::rank(&study, &options, &Progress::new())?;
+    if args.json {
+        print_json(&outcome.ranking)?;
+    } else {
+        print(&burgess_reports::table::ranking_table(&outcome.ranking, super::width(), colours()))?;
+        print(&format!("\nranking  {}\nreport   {}\n", outcome.ranking_path.display(), outcome.report_path.display()))?;
+    }
+    match outcome.failed {
+        0 => Ok(()),
+        n => Err(Error::failed(format!("{n} of {} runs failed; the ranking names them", outcome.runs))
+            .hint("mend the cause and run the same command again: finished runs are kept")),
+    }
+}

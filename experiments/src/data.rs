@@ -1,0 +1,72 @@
+//! The pictures and questions of a study on this machine.
+
+use crate::paths;
+use crate::progress::Progress;
+use crate::study::Data;
+use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_world::dataset::DatasetSpec;
+use std::path::{Path, PathBuf};
+
+/// A data directory: `align.jsonl`, `tune.jsonl`, `bench/<benchmark>.jsonl` and the pictures they name.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    pub dir: PathBuf,
+    /// Changes when anything in the directory does.
+    pub digest: String,
+}
+
+/// The digest of a world: of its version and its specification, from which every byte follows.
+pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
+    digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
+}
+
+/// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
+pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
+    match data {
+        Data::World(spec) => {
+            let digest = world_digest(spec)?;
+            let dir = paths::cache()?.join("worlds").join(&digest);
+            if !dir.is_dir() {
+                let bar = progress.bar("rendering the nano world", 0);
+                atomic::create_dir_with(&dir, |tmp| {
+                    burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))
+                })
+                .context("rendering the nano world")?;
+                bar.done("rendered the nano world");
+            }
+            Ok(DataDir { dir, digest })
+        }
+        Data::Directory(dir) => {
+            if !dir.is_dir() {
+                return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
+                    .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
+            }
+            Ok(DataDir { dir: dir.clone(), digest: directory_digest(dir)? })
+        }
+    }
+}
+
+/// Digest of a directory by the names, sizes and times of its files: contents of millions of pictures
+/// are not read for it.
+fn directory_digest(dir: &Path) -> Result<String> {
+    fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
+        let step = || format!("listing {}", dir.display());
+        for entry in std::fs::read_dir(dir).with_context(step)? {
+            let entry = entry.with_context(step)?;
+            let meta = std::fs::metadata(entry.path()).with_context(step)?;
+            if meta.is_dir() {
+                walk(&entry.path(), root, out)?;
+            } else {
+                let path = entry.path();
+                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                let time = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+                out.push((name, meta.len(), time.map_or(0, |t| t.as_nanos())));
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    walk(dir, dir, &mut files)?;
+    files.sort();
+    digest::of_value(&files)
+}

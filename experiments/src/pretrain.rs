@@ -1,0 +1,308 @@
+//! How the shipped nano weights were made: `burgess pretrain nano/<id>`.
+//!
+//! All encoders see the same pictures of the nano world, in the same order, the same number of times; only the
+//! objective on the card differs. The language model reads text only.
+
+use crate::progress::Progress;
+use crate::run::llm_directory;
+use burgess_base::stream::stream;
+use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::Precision;
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::init::initialise;
+use burgess_encoders::objective::{Batch, DataShape, Objective, Texts};
+use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
+use burgess_probe::data::collate;
+use burgess_probe::llm::pretrain as lm;
+use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
+use burgess_probe::llm::{ChatTemplate, LlamaConfig};
+use burgess_probe::mllm::save_llm;
+use burgess_probe::train::{Outcome, StepLog};
+use burgess_world::{Scene, Split};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Seed of the pretraining pictures and captions.
+const WORLD_SEED: u64 = 0;
+/// The language model of the nano studies; its tokenizer reads the captions.
+pub const LLM: &str = "nano-lm";
+/// Longest caption in tokens, its end token included.
+const CONTEXT: usize = 48;
+
+/// What is written beside the weights.
+#[derive(Serialize)]
+pub struct Record {
+    pub id: String,
+    pub command: String,
+    pub world_version: u32,
+    pub device: String,
+    pub threads: usize,
+    /// Distinct pictures and how many were seen in all (for the language model: tokens).
+    pub distinct: usize,
+    pub seen: usize,
+    pub seconds: f64,
+    pub recipe: serde_json::Value,
+    /// Step, loss, parts: every fiftieth of the training.
+    pub losses: Vec<(usize, f64, Vec<(String, f64)>)>,
+    pub digest: String,
+}
+
+/// Every fiftieth step of a training, smoothed by a moving average, for the record.
+#[derive(Default)]
+pub(crate) struct Curve {
+    sum: f64,
+    count: usize,
+    pub(crate) losses: Vec<(usize, f64, Vec<(String, f64)>)>,
+}
+
+impl Curve {
+    pub(crate) fn add(&mut self, step: usize, steps: usize, loss: f64, parts: &[(String, f64)]) {
+        self.sum += loss;
+        self.count += 1;
+        let every = (steps / 50).max(1);
+        if (step + 1) % every == 0 || step + 1 == steps {
+            self.losses.push((step + 1, self.sum / self.count as f64, parts.to_vec()));
+            (self.sum, self.count) = (0.0, 0);
+        }
+    }
+}
+
+/// Pretrains the encoder of a card and writes its weights (f16, upstream names) and the record of how.
+pub fn encoder(
+    card: &EncoderCard,
+    weights: &Path,
+    device: &Device,
+    device_name: &str,
+    progress: &Progress,
+) -> Result<Record> {
+    let started = Instant::now();
+    let (arch, recipe, distinct, seen, losses) = match &card.pretrain {
+        None => {
+            let arch = initialise(card.architecture.init(device)?, &card.id, WORLD_SEED);
+            (arch, serde_json::Value::Null, 0, 0, Vec::new())
+        }
+        Some(table) => {
+            let (config, distinct) = recipe(card, table)?;
+            let pictures = Pictures::draw(card, &config, distinct, progress)?;
+            let bar = progress.bar(&format!("pretraining {}", card.id), config.steps as u64);
+            let mut curve = Curve::default();
+            let report = |step: &StepReport| {
+                curve.add(step.step, step.steps, step.loss, &step.parts);
+                bar.set(step.step as u64 + 1, step.steps as u64);
+                bar.message(&format!("pretraining {}, loss {:.4}", card.id, step.loss));
+                if (step.step + 1) % (step.steps / 10).max(1) == 0 {
+                    progress.line(&format!("{} step {}: loss {:.4} {:?}", card.id, step.step + 1, step.loss, step.parts));
+                }
+                Ok(())
+            };
+            let shape = pictures.shape;
+            let arch = pretrain(&card.architecture, &config, &shape, device, |s, d| pictures.batch(s, d), report)?;
+            bar.done(&format!("pretrained {}", card.id));
+            let seen = config.steps * config.batch;
+            (arch, serde_json::to_value(&config)?, distinct, seen, curve.losses)
+        }
+    };
+    Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
+    let record = Record {
+        id: card.id.clone(),
+        command: format!("burgess pretrain {}", card.id.replacen('-', "/", 1)),
+        world_version: burgess_world::VERSION,
+        device: device_name.to_string(),
+        threads: rayon::current_num_threads(),
+        distinct,
+        seen,
+        seconds: started.elapsed().as_secs_f64(),
+        recipe,
+        losses,
+        digest: digest::of_file(weights)?,
+    };
+    atomic::write_json(&weights.with_extension("json"), &record)?;
+    Ok(record)
+}
+
+/// How a language model is made: `recipe.toml` in its directory.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LlmRecipe {
+    /// Entries of the tokenizer and of the model.
+    vocabulary: usize,
+    /// Documents the tokenizer is trained on.
+    tokenizer_documents: usize,
+    hidden_size: usize,
+    layers: usize,
+    seed: u64,
+    training: lm::PretrainConfig,
+}
+
+/// Pretrains the language model of `dir` by its `recipe.toml` on text alone, and writes tokenizer, chat template,
+/// configuration, weights (f16) and the record of how into `dir`.
+pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) -> Result<Record> {
+    let started = Instant::now();
+    let path = dir.join("recipe.toml");
+    let step = || format!("reading {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(step)?;
+    let recipe: LlmRecipe = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()).context(step()))?;
+    let chat = ChatTemplate::nano();
+    let texts: Vec<String> =
+        burgess_world::corpus(recipe.seed).take(recipe.tokenizer_documents).map(|d| lm::plain(&d)).collect();
+    let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocabulary, &SPECIALS)?;
+    // The encoders' captions need only the tokenizer: it is there before the long part.
+    tokenizer.save(&dir.join("tokenizer.json"))?;
+    let config = LlamaConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
+    let bar = progress.bar("pretraining nano-lm", recipe.training.steps as u64);
+    let mut curve = Curve::default();
+    let mut tokens = 0;
+    let mut on_step = |s: &StepLog| {
+        curve.add(s.step - 1, s.steps, s.loss, &[]);
+        tokens += s.tokens;
+        bar.set(s.step as u64, s.steps as u64);
+        bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
+        if s.step % (s.steps / 10).max(1) == 0 {
+            progress.line(&format!("{LLM} step {}: loss {:.4}", s.step, s.loss));
+        }
+    };
+    // The tokenizer's documents come first in the corpus and are read like all others.
+    let documents = burgess_world::corpus(recipe.seed);
+    let outcome = lm::pretrain(
+        &recipe.training,
+        &config,
+        &tokenizer,
+        &chat,
+        documents,
+        device,
+        recipe.seed,
+        &mut on_step,
+        &|| false,
+    )?;
+    let Outcome::Done(model) = outcome else {
+        return Err(Error::failed("pretraining was interrupted"));
+    };
+    bar.done("pretrained nano-lm");
+    save_llm(&model, &tokenizer, dir, Precision::F16)?;
+    atomic::write_json(&dir.join("chat.json"), &chat)?;
+    let record = Record {
+        id: LLM.into(),
+        command: "burgess pretrain nano/lm".into(),
+        world_version: burgess_world::VERSION,
+        device: device_name.to_string(),
+        threads: rayon::current_num_threads(),
+        distinct: tokens,
+        seen: tokens,
+        seconds: started.elapsed().as_secs_f64(),
+        recipe: serde_json::to_value(&recipe)?,
+        losses: curve.losses,
+        digest: digest::of_file(&dir.join("model.safetensors"))?,
+    };
+    atomic::write_json(&dir.join("record.json"), &record)?;
+    Ok(record)
+}
+
+/// The objective's recipe and the number of distinct pictures, from the card's `[pretrain]` table.
+fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, usize)> {
+    let mut table = table.clone();
+    let distinct = match table.remove("pictures") {
+        Some(toml::Value::Integer(n)) if n > 0 => n as usize,
+        other => {
+            return Err(Error::usage(format!("[pretrain] of {} needs pictures = N, not {other:?}", card.id)));
+        }
+    };
+    let config: PretrainConfig =
+        table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message().to_string())).context(format!("[pretrain] of {}", card.id))?;
+    config.validate()?;
+    Ok((config, distinct))
+}
+
+/// The pretraining pictures with captions and labels, drawn once and kept in memory as bytes.
+struct Pictures<'a> {
+    card: &'a EncoderCard,
+    config: &'a PretrainConfig,
+    shape: DataShape,
+    pictures: Vec<RgbImage>,
+    /// Token ids of each caption, ended and padded to the context, and their number.
+    captions: Option<Vec<(Vec<i32>, i32)>>,
+    labels: Vec<Vec<usize>>,
+}
+
+impl<'a> Pictures<'a> {
+    fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+        let bar = progress.bar("drawing pictures", count as u64);
+        let drawn: Vec<(RgbImage, String, Vec<usize>)> = (0..count as u64)
+            .into_par_iter()
+            .map(|i| {
+                let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
+                let caption = scene.caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
+                bar.add(1);
+                (scene.render(), caption, scene.classes())
+            })
+            .collect();
+        bar.done(&format!("drew {count} pictures"));
+        let texts = matches!(config.objective, Objective::Clip(_) | Objective::SigLip(_));
+        let (mut vocab, mut captions) = (0, None);
+        if texts {
+            let tokenizer = Tokenizer::from_file(&llm_directory(LLM)?.join("tokenizer.json"))?;
+            vocab = tokenizer.vocab_size();
+            let (end, pad) = (tokenizer.id(EOS)?, tokenizer.id(PAD)?);
+            let encoded: Result<Vec<_>> = drawn
+                .iter()
+                .map(|(_, caption, _)| {
+                    let mut ids: Vec<i32> = tokenizer.encode(caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
+                    ids.push(end as i32);
+                    let length = ids.len() as i32;
+                    ids.resize(CONTEXT, pad as i32);
+                    Ok((ids, length))
+                })
+                .collect();
+            captions = Some(encoded?);
+        }
+        let shape = DataShape { vocab, context: CONTEXT, classes: burgess_world::class_names().len() };
+        let (pictures, labels) = drawn.into_iter().map(|(p, _, l)| (p, l)).unzip();
+        Ok(Self { card, config, shape, pictures, captions, labels })
+    }
+
+    /// The pictures of a step: every epoch visits each picture once, in an order of its own.
+    fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
+        let size = self.config.batch;
+        let per_epoch = (self.pictures.len() / size).max(1);
+        let mut order: Vec<usize> = (0..self.pictures.len()).collect();
+        collate::shuffle(&mut order, &mut stream(&format!("pretrain/epoch-{}", step / per_epoch), WORLD_SEED));
+        let first = step % per_epoch * size;
+        let chosen: Vec<usize> = order.into_iter().cycle().skip(first).take(size).collect();
+        let images: Vec<RgbImage> = chosen.iter().map(|&i| self.pictures[i].clone()).collect();
+        let pixels = self.card.preprocess.pixels(&images, device);
+        let texts = self.captions.as_ref().map(|captions| {
+            let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied()).collect();
+            let lengths: Vec<i32> = chosen.iter().map(|&i| captions[i].1).collect();
+            Texts {
+                ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, CONTEXT]), device),
+                lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
+            }
+        });
+        let labels = matches!(self.config.objective, Objective::Supervised(_)).then(|| {
+            let mut hot = vec![0.0_f32; size * self.shape.classes];
+            for (row, &i) in chosen.iter().enumerate() {
+                for &class in &self.labels[i] {
+                    hot[row * self.shape.classes + class] = 1.0;
+                }
+            }
+            Tensor::<2>::from_data(TensorData::new(hot, [size, self.shape.classes]), device)
+        });
+        Ok(Batch { pixels, texts, labels })
+    }
+}
+
+/// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
+pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
+    use burgess_encoders::card::Location;
+    use burgess_encoders::encoder::zoo_dirs;
+    let Location::Shipped { file } = &card.source.location else {
+        return Err(Error::usage(format!("{} is not made here but published by others", card.id)).hint("`burgess pretrain` makes the nano encoders"));
+    };
+    let dirs = zoo_dirs();
+    let dir = dirs.iter().find(|d| d.is_dir()).or(dirs.last()).ok_or_else(|| Error::failed("no zoo directory is known"))?;
+    Ok(dir.join("weights").join(file))
+}

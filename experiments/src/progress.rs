@@ -1,0 +1,93 @@
+//! What is being done, how far, how long still: on stderr, as bars in a terminal, as lines elsewhere.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::Instant;
+
+/// The progress display of a command.
+#[derive(Clone)]
+pub struct Progress {
+    bars: MultiProgress,
+    terminal: bool,
+    started: Instant,
+}
+
+impl Progress {
+    /// Bars when stderr is a terminal, otherwise a line for every finished step.
+    pub fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), terminal, started: Instant::now() }
+    }
+
+    /// A silent display, for tests and machine-read output.
+    pub fn silent() -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        Self { bars, terminal: true, started: Instant::now() }
+    }
+
+    /// A bar for `what` with `total` steps (0: not known yet).
+    pub fn bar(&self, what: &str, total: u64) -> Bar {
+        let bar = self.bars.add(ProgressBar::new(total));
+        let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {elapsed}, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("━╸─"));
+        bar.set_message(what.to_string());
+        Bar { bar, progress: self.clone(), started: Instant::now() }
+    }
+
+    /// A line that stays.
+    pub fn line(&self, text: &str) {
+        if self.terminal {
+            // An error here means that stderr is gone; the results do not depend on it.
+            let _ = self.bars.println(text);
+        } else {
+            eprintln!("[{:>6.1} s] {text}", self.started.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One bar; it disappears when dropped.
+pub struct Bar {
+    bar: ProgressBar,
+    progress: Progress,
+    started: Instant,
+}
+
+impl Bar {
+    /// `done` of `total` steps.
+    pub fn set(&self, done: u64, total: u64) {
+        if self.bar.length() != Some(total) {
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+    }
+
+    /// Some steps more.
+    pub fn add(&self, steps: u64) {
+        self.bar.inc(steps);
+    }
+
+    /// What is being done now.
+    pub fn message(&self, text: &str) {
+        self.bar.set_message(text.to_string());
+    }
+
+    /// Replaces the bar by a line with the time it took.
+    pub fn done(self, text: &str) {
+        self.bar.finish_and_clear();
+        self.progress.line(&format!("{text} in {:.1} s", self.started.elapsed().as_secs_f64()));
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,281 @@
+//! All runs of a study, then the ranking and its report.
+
+use crate::cache::{FeatureCache, Features, Wanted};
+use crate::data;
+use crate::progress::Progress;
+use crate::run::{self, Instrument};
+use crate::store::{RunStore, StudyStore};
+use crate::study::{Arm, Study};
+use crate::workers::{self, Share};
+use crate::{device, paths};
+use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::encoder;
+use burgess_reports::load::StudyData;
+use burgess_reports::page::{self, About};
+use burgess_reports::ranking::{self, RankOptions, Ranking};
+use burgess_reports::schema::Missing;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where and how a study runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Results go to `out/<study>`.
+    pub out: PathBuf,
+    /// As on the command line.
+    pub device: String,
+    /// Runs side by side.
+    pub share: Share,
+}
+
+/// What `burgess rank` leaves.
+pub struct Outcome {
+    pub ranking: Ranking,
+    pub ranking_path: PathBuf,
+    pub report_path: PathBuf,
+    /// Runs of the study.
+    pub runs: usize,
+    /// Runs that came to nothing.
+    pub failed: usize,
+}
+
+/// What would be done.
+#[derive(Serialize)]
+pub struct Plan {
+    pub directory: PathBuf,
+    pub device: String,
+    pub workers: usize,
+    pub study: Study,
+    pub runs: Vec<PlannedRun>,
+}
+
+/// One run of a plan.
+#[derive(Clone, Serialize)]
+pub struct PlannedRun {
+    pub arm: Arm,
+    pub seed: u64,
+    pub state: &'static str,
+}
+
+/// Resolves a study without doing anything: every id, every file, and what is done already.
+pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
+    device::parse(&options.device)?;
+    run::llm_directory(&study.evaluator.llm)?;
+    let directory = options.out.join(&study.name);
+    let runs = expand(study)
+        .into_iter()
+        .map(|(arm, seed)| {
+            let dir = directory.join(arm.name()).join(format!("seed-{seed}"));
+            let state = if dir.join("results.json").exists() {
+                "done"
+            } else if dir.join("failed.json").exists() {
+                "failed before"
+            } else if dir.exists() {
+                "begun"
+            } else {
+                "to do"
+            };
+            PlannedRun { arm, seed, state }
+        })
+        .collect();
+    Ok(Plan { directory, device: options.device.clone(), workers: options.share.workers, study: study.clone(), runs })
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# {}: {} runs into {} on {}, {} at once", self.study.name, self.runs.len(), self.directory.display(), self.device, self.workers)?;
+        for run in &self.runs {
+            writeln!(f, "#   {:<40} seed {:<4} {}", run.arm.name(), run.seed, run.state)?;
+        }
+        let text = toml::to_string(&self.study).map_err(|_| fmt::Error)?;
+        write!(f, "\n{text}")
+    }
+}
+
+fn expand(study: &Study) -> Vec<(Arm, u64)> {
+    // All arms of the first seed come first: a ranking of everything exists as early as possible.
+    study.seeds.iter().flat_map(|seed| study.arms.iter().map(|arm| (arm.clone(), *seed))).collect()
+}
+
+/// The evaluator as `study.json` keeps it. Arms and seeds may be added later; what measures them may not change.
+fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
+    Ok(json!({
+        "study": study.name,
+        "title": study.title,
+        "question": study.question,
+        "device": device,
+        "evaluator": serde_json::to_value(&study.evaluator)?,
+    }))
+}
+
+/// Runs what is left of a study, ranks it, writes `ranking.json` and the report.
+pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Outcome> {
+    let device = device::parse(&options.device)?;
+    let dir = options.out.join(&study.name);
+    let store = StudyStore::open(&dir, &evaluator_json(study, &options.device)?)?;
+    let runs: Vec<(Arm, u64, RunStore)> =
+        expand(study).into_iter().map(|(arm, seed)| { let s = store.run(&arm.name(), seed); (arm, seed, s) }).collect();
+
+    let instrument = Instrument::open(study, data::open(&study.evaluator.data, progress)?, &options.device, device, progress)?;
+    let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
+    for id in study.arms.iter().flat_map(|a| &a.encoders) {
+        encoders.entry(id.clone()).or_insert_with(|| prepare(id));
+    }
+
+    // What is done already, and was done with the same inputs, stays done.
+    let mut left = Vec::new();
+    let mut failures: Vec<Missing> = Vec::new();
+    for (arm, seed, run) in &runs {
+        let check = || -> Result<bool> {
+            let config = instrument.config(arm, *seed, &digests(arm, &encoders)?)?;
+            run.claim(&config)?;
+            Ok(run.results()?.is_some())
+        };
+        match check() {
+            Ok(true) => {}
+            Ok(false) => left.push((arm.clone(), *seed, run.clone())),
+            Err(e) => fail(&mut failures, arm, *seed, run, e, progress)?,
+        }
+    }
+    let done = runs.len() - left.len() - failures.len();
+    if done > 0 && !left.is_empty() {
+        progress.line(&format!("{done} of {} runs are done already", runs.len()));
+    }
+
+    if !left.is_empty() {
+        let needed: Vec<&Prepared> = encoders
+            .values()
+            .flatten()
+            .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.card.id)))
+            .collect();
+        let wanted: Vec<Wanted<'_>> = needed
+            .iter()
+            .map(|p| Wanted { card: &p.card, weights: None, weights_digest: p.weights_digest.clone() })
+            .collect();
+        let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
+        let features = cache.features(&wanted, &instrument, options.share, progress)?;
+        let features: BTreeMap<&str, std::result::Result<Arc<Features>, Error>> =
+            needed.iter().zip(features).map(|(p, f)| (p.card.id.as_str(), f.map(Arc::new))).collect();
+
+        let bar = progress.bar("runs", left.len() as u64);
+        let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
+            let parts: Vec<run::Part> = arm
+                .encoders
+                .iter()
+                .map(|id| match features.get(id.as_str()) {
+                    Some(Ok(f)) => Ok(run::Part { card: EncoderCard::find(id)?, features: f.clone() }),
+                    Some(Err(e)) => Err(repeat(e)),
+                    None => Err(Error::failed(format!("{id} has no features"))),
+                })
+                .collect::<Result<_>>()?;
+            let outcome = run::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            bar.add(1);
+            outcome
+        })?;
+        drop(bar);
+        for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
+            if let Err(e) = outcome {
+                fail(&mut failures, arm, *seed, run, e, progress)?;
+            }
+        }
+    }
+    let mut written = report(&dir, None, Some(&runs_of(study)))?;
+    written.runs = runs.len();
+    written.failed = failures.len();
+    Ok(written)
+}
+
+/// An encoder of the study whose weights are on this machine.
+struct Prepared {
+    card: EncoderCard,
+    weights_digest: String,
+}
+
+fn prepare(id: &str) -> Result<Prepared> {
+    let card = EncoderCard::find(id)?;
+    let path = encoder::weights_path(&card)?;
+    Ok(Prepared { card, weights_digest: digest::of_file(&path)? })
+}
+
+fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<BTreeMap<String, String>> {
+    arm.encoders
+        .iter()
+        .map(|id| match encoders.get(id) {
+            Some(Ok(p)) => Ok((id.clone(), p.weights_digest.clone())),
+            Some(Err(e)) => Err(repeat(e)),
+            None => Err(Error::failed(format!("{id} is not in the study"))),
+        })
+        .collect()
+}
+
+/// The same error again, for every arm that needs the same encoder.
+fn repeat(e: &Error) -> Error {
+    let again = Error::failed(e.to_string());
+    match e.hint_text() {
+        Some(hint) => again.hint(hint),
+        None => again,
+    }
+}
+
+fn fail(failures: &mut Vec<Missing>, arm: &Arm, seed: u64, run: &RunStore, e: Error, progress: &Progress) -> Result<()> {
+    progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
+    let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: e.hint_text().map(String::from) };
+    // A full disk can be the very cause; the failure is reported all the same.
+    if let Err(e) = run.fail(&missing) {
+        progress.line(&format!("the failure could not be noted: {e}"));
+    }
+    failures.push(missing);
+    Ok(())
+}
+
+fn runs_of(study: &Study) -> Vec<(String, u64)> {
+    expand(study).iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
+}
+
+/// Ranks what a study directory holds (only the runs in `only`, if given) and writes `ranking.json` and
+/// `report/index.html`, there or under `out`.
+pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<Outcome> {
+    if !dir.is_dir() {
+        return Err(Error::usage(format!("{} is not a study directory", dir.display()))
+            .hint("give OUT/<study>, as in `burgess report runs/nano`"));
+    }
+    let mut data = StudyData::load(dir)?;
+    if let Some(only) = only {
+        let wanted = |arm: &str, seed: u64| only.iter().any(|(a, s)| a == arm && *s == seed);
+        data.runs.retain(|r| wanted(&r.results.run.arm, r.results.run.seed));
+        data.missing.retain(|m| wanted(&m.arm, m.seed));
+    }
+    if data.runs.is_empty() {
+        let causes: Vec<String> = data.missing.iter().take(5).map(|m| format!("\n  {} seed {}: {}", m.arm, m.seed, m.cause)).collect();
+        return Err(Error::failed(format!("no run in {} is finished{}", dir.display(), causes.concat()))
+            .hint(data.missing.iter().find_map(|m| m.hint.clone()).unwrap_or("run `burgess rank` on this study first".into())));
+    }
+    let options = RankOptions { study: data.study.clone(), ..RankOptions::default() };
+    let ranking = ranking::rank(&data.results(), &data.missing, &options)?;
+    let target = out.unwrap_or(dir);
+    let ranking_path = target.join("ranking.json");
+    let report_path = if out.is_some() { target.join("index.html") } else { target.join("report").join("index.html") };
+    atomic::write_json(&ranking_path, &ranking)?;
+    let html = page::page(&data, &ranking, &about(dir, &data)?).context("making the report")?;
+    atomic::write(&report_path, html.as_bytes())?;
+    Ok(Outcome { runs: data.runs.len() + data.missing.len(), failed: 0, ranking, ranking_path, report_path })
+}
+
+fn about(dir: &Path, data: &StudyData) -> Result<About> {
+    let study: Value = match dir.join("study.json") {
+        path if path.exists() => atomic::read_json(&path)?,
+        _ => Value::Null,
+    };
+    let text = |key: &str| study.get(key).and_then(Value::as_str).map(String::from);
+    Ok(About {
+        title: text("title").unwrap_or_else(|| data.study.clone()),
+        question: text("question").unwrap_or_default(),
+        command: format!("burgess rank {}", data.study),
+        notes: Vec::new(),
+    })
+}

@@ -1,0 +1,582 @@
+//! One arm × one seed: align, tune, answer, score. Each step's outcome is kept in the run's directory, and a
+//! step whose outcome is there is not done again.
+
+use crate::cache::Features;
+use crate::data::DataDir;
+use crate::memory;
+use crate::progress::{Bar, Progress};
+use crate::store::RunStore;
+use crate::study::{Arm, Evaluator, Freeze, Study};
+use burgess_base::stream::stream;
+use burgess_base::{Error, Result, atomic, digest};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::features::FeatureMap;
+use burgess_probe::bench::{self, Benchmark, Judged, Question};
+use burgess_probe::connector::ConnectorConfig;
+use burgess_probe::data::{Example, collate, conversation};
+use burgess_probe::generate::{self, Prompt};
+use burgess_probe::llm::{ChatTemplate, LlamaConfig, Tokenizer};
+use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
+use burgess_probe::recipe::{Part as Trained, Stage};
+use burgess_probe::train::{self, FeatureSource, Outcome, StepLog};
+use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults, Sample, Step};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Questions answered together.
+const BATCH: usize = 32;
+
+/// The measuring instrument, opened once and shared by all runs of a study.
+pub struct Instrument {
+    pub study: String,
+    pub evaluator: Evaluator,
+    pub data: DataDir,
+    /// Every picture of the data, by its path relative to the data directory; features are numbered like this.
+    pub pictures: Vec<String>,
+    pub device: Device,
+    pub device_name: String,
+    image_id: u32,
+    llm: Llm,
+    align: Vec<Example>,
+    tune: Vec<Example>,
+    benchmarks: Vec<Asked>,
+}
+
+/// The language model's directory, and what is known of it without its weights.
+struct Llm {
+    dir: PathBuf,
+    config: LlamaConfig,
+    tokenizer: Tokenizer,
+    chat: ChatTemplate,
+    digest: String,
+}
+
+/// A benchmark with its questions as tokens.
+struct Asked {
+    benchmark: &'static dyn Benchmark,
+    questions: Vec<Question>,
+    /// Number of each question's picture.
+    pictures: Vec<usize>,
+    prompts: Vec<String>,
+    /// With and without the picture's token.
+    seeing: Vec<Vec<u32>>,
+    blind: Vec<Vec<u32>>,
+}
+
+/// One encoder of an arm.
+pub struct Part {
+    pub card: EncoderCard,
+    pub features: Arc<Features>,
+}
+
+/// The directory of a language model: a path, or a name in `probe/zoo`.
+pub fn llm_directory(name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let mut tried: Vec<PathBuf> =
+        burgess_encoders::encoder::zoo_dirs().into_iter().map(|d| d.join("llm").join(name)).collect();
+    tried.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe/zoo").join(name));
+    tried.iter().find(|d| d.is_dir()).cloned().ok_or_else(|| {
+        let list: Vec<String> = tried.iter().map(|d| d.display().to_string()).collect();
+        Error::usage(format!("there is no language model `{name}`; looked for {}", list.join(", ")))
+            .hint("give a directory with config.json, model.safetensors, tokenizer.json and chat.json, or `nano-lm`")
+    })
+}
+
+impl Instrument {
+    /// Reads all conversations and questions of a study.
+    pub fn open(
+        study: &Study,
+        data: DataDir,
+        device_name: &str,
+        device: Device,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let evaluator = study.evaluator.clone();
+        evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
+        let llm = Llm::open(&evaluator.llm)?;
+        let mut pictures = Pictures::default();
+        let align = match &evaluator.recipe.align {
+            Some(_) => examples(&data.dir.join("align.jsonl"), &llm, &mut pictures, progress)?,
+            None => Vec::new(),
+        };
+        let tune = examples(&data.dir.join("tune.jsonl"), &llm, &mut pictures, progress)?;
+        let mut benchmarks = Vec::new();
+        for id in &evaluator.benchmarks {
+            // All pictures are numbered before the limit is applied: a smaller sample reuses the same features.
+            benchmarks.push(Asked::read(bench::find(id)?, &data, evaluator.limit, &llm, &mut pictures)?);
+        }
+        Ok(Self {
+            study: study.name.clone(),
+            evaluator,
+            data,
+            pictures: pictures.names,
+            device,
+            device_name: device_name.to_string(),
+            image_id: llm.tokenizer.id(&llm.chat.image)?,
+            llm,
+            align,
+            tune,
+            benchmarks,
+        })
+    }
+
+    /// Everything a run's numbers depend on, for `config.json`.
+    pub fn config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
+        Ok(json!({
+            "burgess": env!("CARGO_PKG_VERSION"),
+            "study": self.study,
+            "arm": arm.name(),
+            "freeze": arm.freeze.as_str(),
+            "seed": seed,
+            "encoders": encoders,
+            "llm": {"name": self.evaluator.llm, "digest": self.llm.digest},
+            "data": self.data.digest,
+            "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
+            "evaluator": serde_json::to_value(&self.evaluator)?,
+            "device": self.device_name,
+            "threads": rayon_threads(),
+        }))
+    }
+}
+
+/// Threads a run computes with; see [`crate::workers::Share`].
+fn rayon_threads() -> usize {
+    crate::workers::Share::of_this_machine(None).threads
+}
+
+impl Llm {
+    fn open(name: &str) -> Result<Self> {
+        let dir = llm_directory(name)?;
+        let config: LlamaConfig = atomic::read_json(&dir.join("config.json"))?;
+        let chat: ChatTemplate = atomic::read_json(&dir.join("chat.json"))?;
+        let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+        let parts: Result<Vec<String>> = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"]
+            .iter()
+            .map(|f| digest::of_file(&dir.join(f)))
+            .collect();
+        Ok(Self { digest: digest::of_value(&parts?)?, dir, config, tokenizer, chat })
+    }
+}
+
+/// Numbers pictures in the order in which they are first named.
+#[derive(Default)]
+struct Pictures {
+    names: Vec<String>,
+    numbers: HashMap<String, usize>,
+}
+
+impl Pictures {
+    fn number(&mut self, name: &str) -> usize {
+        *self.numbers.entry(name.to_string()).or_insert_with(|| {
+            self.names.push(name.to_string());
+            self.names.len() - 1
+        })
+    }
+}
+
+fn examples(path: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress) -> Result<Vec<Example>> {
+    let mut examples = Vec::new();
+    let problems = conversation::read(path, |c| {
+        let encoded = llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some())?;
+        let image = c.image.as_ref().map(|i| pictures.number(i));
+        examples.extend(Example::new(encoded, image));
+        Ok(())
+    })?;
+    for (what, count, first) in problems.iter() {
+        progress.line(&format!("note: {}: {count} conversations left out: {what} (first: {first})", path.display()));
+    }
+    Ok(examples)
+}
+
+impl Asked {
+    fn read(
+        benchmark: &'static dyn Benchmark,
+        data: &DataDir,
+        limit: Option<usize>,
+        llm: &Llm,
+        pictures: &mut Pictures,
+    ) -> Result<Self> {
+        let mut questions = benchmark.read(&data.dir)?;
+        let mut numbers = Vec::with_capacity(questions.len());
+        for q in &questions {
+            let image = q.image.as_ref().ok_or_else(|| Error::failed(format!("question {} has no picture", q.id)))?;
+            let name = image.strip_prefix(&data.dir).unwrap_or(image).to_string_lossy();
+            numbers.push(pictures.number(&name));
+        }
+        if let Some(limit) = limit {
+            let kept = sample(&questions, limit, benchmark.id());
+            let mut keep = questions.iter().map(|q| kept.contains(&q.unit)).collect::<Vec<_>>().into_iter();
+            numbers.retain(|_| keep.next().unwrap_or(true));
+            questions.retain(|q| kept.contains(&q.unit));
+        }
+        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q)).collect();
+        let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
+            prompts.iter().map(|p| llm.chat.prompt(&llm.tokenizer, p, image)).collect()
+        };
+        Ok(Self { benchmark, pictures: numbers, seeing: encode(true)?, blind: encode(false)?, questions, prompts })
+    }
+}
+
+/// A fixed random sample of the units of a benchmark: whole pictures or pairs, never single questions.
+fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet<String> {
+    let units: BTreeSet<&str> = questions.iter().map(|q| q.unit.as_str()).collect();
+    let mut units: Vec<&str> = units.into_iter().collect();
+    collate::shuffle(&mut units, &mut stream(&format!("limit/{benchmark}"), 0));
+    units.into_iter().take(limit).map(String::from).collect()
+}
+
+/// Does what is left of a run.
+pub fn run(
+    place: &Instrument,
+    arm: &Arm,
+    seed: u64,
+    parts: &[Part],
+    encoders: &BTreeMap<String, String>,
+    store: &RunStore,
+    progress: &Progress,
+) -> Result<()> {
+    let name = format!("{} (seed {seed})", arm.name());
+    let bar = progress.bar(&name, 0);
+    let started = Instant::now();
+    let model = match store.model().is_dir() {
+        true => Mllm::load(&store.model(), &place.device)?.0,
+        false => trained(place, arm, seed, parts, store, &bar)?,
+    };
+    let source = source(place, arm, parts)?;
+    let mut results = BTreeMap::new();
+    for asked in &place.benchmarks {
+        bar.message(&format!("{name}: {}", asked.benchmark.id()));
+        let samples = match store.read_samples(asked.benchmark.id())? {
+            Some(samples) => samples,
+            None => {
+                let samples = ask(place, &model, source.as_ref(), asked, &bar)?;
+                store.write_samples(asked.benchmark.id(), &samples)?;
+                samples
+            }
+        };
+        results.insert(asked.benchmark.id().to_string(), score(asked, &samples)?);
+    }
+    let mut results = RunResults {
+        schema: schema::SCHEMA,
+        run: RunId {
+            id: format!("{}/{}/seed-{seed}", place.study, arm.name()),
+            study: place.study.clone(),
+            arm: arm.name(),
+            encoders: arm.encoders.clone(),
+            freeze: arm.freeze.as_str().into(),
+            connector: serde_json::to_value(place.evaluator.connector)?.as_str().unwrap_or_default().into(),
+            llm: place.evaluator.llm.clone(),
+            seed,
+        },
+        results,
+        categories: BTreeMap::new(),
+        average: 0.0,
+        cost: cost(parts, store)?,
+        config: place.config(arm, seed, encoders)?,
+        versions: versions(place),
+        digests: digests(place, encoders),
+        date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        device: place.device_name.clone(),
+    };
+    results.summarise();
+    store.finish(&results)?;
+    drop(bar);
+    progress.line(&format!("{name}: average {:.1} in {:.0} s", results.average, started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Trains the model of a run, from the aligned connector if that is there.
+fn trained(place: &Instrument, arm: &Arm, seed: u64, parts: &[Part], store: &RunStore, bar: &Bar) -> Result<Mllm> {
+    let device = &place.device;
+    let recipe = &place.evaluator.recipe;
+    let (llm, _) = load_llm(&place.llm.dir, device)?;
+    let grid = common_grid(parts)?;
+    let config = MllmConfig {
+        connector: ConnectorConfig {
+            kind: place.evaluator.connector,
+            feature_width: parts.iter().map(|p| p.features.width).sum(),
+            llm_width: place.llm.config.hidden_size,
+        },
+        llm: llm.config().clone(),
+        chat: place.llm.chat.clone(),
+        encoders: Vec::new(),
+        grid: None,
+    };
+    let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
+    let frozen = Frozen { parts, grid };
+
+    let aligned = store.aligned().join("connector.safetensors");
+    let mut log = store.train_log(if aligned.exists() { &["align"] } else { &[] })?;
+    if let Some(stage) = &recipe.align {
+        if aligned.exists() {
+            model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
+        } else {
+            model = train_stage(place, model, "align", stage, &place.align, &frozen, seed, &mut log, arm, bar)?;
+            checkpoint::save(&model.connector, &IDENTITY, Precision::F32, &aligned)?;
+        }
+    }
+    let tune = tune_stage(&recipe.tune, arm.freeze);
+    let model = match arm.freeze {
+        Freeze::Frozen => train_stage(place, model, "tune", &tune, &place.tune, &frozen, seed, &mut log, arm, bar)?,
+        Freeze::Unfrozen => {
+            let (mut encoders, mut configs) = (Vec::new(), Vec::new());
+            for part in parts {
+                let card = &part.card;
+                encoders.push(Encoder::load(card.clone(), None, device)?.arch);
+                configs.push(EncoderConfig {
+                    id: card.id.clone(),
+                    architecture: card.architecture.clone(),
+                    tap: card.tap.clone(),
+                });
+            }
+            let config = MllmConfig { encoders: configs, grid: Some(grid), ..config };
+            let connector = model.connector;
+            let mut model = Mllm::assemble(config, encoders, model.llm, seed, device)?;
+            model.connector = connector;
+            let pixels = Pixels { place, parts };
+            train_stage(place, model, "tune", &tune, &place.tune, &pixels, seed, &mut log, arm, bar)?
+        }
+    };
+    // f32: a run that goes on from here answers with the very same weights.
+    model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
+    Ok(model)
+}
+
+/// The tune stage of an arm: its encoders are trained exactly when the arm says so.
+fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
+    let mut stage = stage.clone();
+    stage.trainable.retain(|p| *p != Trained::Encoder);
+    if freeze == Freeze::Unfrozen {
+        stage.trainable.push(Trained::Encoder);
+    }
+    stage
+}
+
+#[allow(clippy::too_many_arguments)]
+fn train_stage(
+    place: &Instrument,
+    model: Mllm,
+    name: &str,
+    stage: &Stage,
+    examples: &[Example],
+    source: &dyn FeatureSource,
+    seed: u64,
+    log: &mut crate::store::TrainLog,
+    arm: &Arm,
+    bar: &Bar,
+) -> Result<Mllm> {
+    let mut failure = None;
+    let mut on_step = |s: &StepLog| {
+        bar.set(s.step as u64, s.steps as u64);
+        bar.message(&format!("{} (seed {seed}): {name}, loss {:.3}", arm.name(), s.loss));
+        let step = Step {
+            stage: s.stage.clone(),
+            step: s.step,
+            loss: s.loss,
+            lr: s.lr,
+            grad_norm: s.grad_norm,
+            tokens: s.tokens,
+            seconds: s.seconds,
+        };
+        if let Err(e) = log.write(&step) {
+            failure.get_or_insert(e);
+        }
+    };
+    let mut settings =
+        train::Run { name, stage, seed, device: &place.device, on_step: &mut on_step, stop: &|| false };
+    let outcome = train::train_stage(model, examples, source, &mut settings)?;
+    match (outcome, failure) {
+        (_, Some(e)) => Err(e),
+        (Outcome::Done(model), None) => Ok(model),
+        (Outcome::Interrupted, None) => Err(Error::failed(format!("stage {name} was interrupted"))),
+    }
+}
+
+/// The grid to which the features of several encoders are brought: the largest among them, so that none loses
+/// detail.
+fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
+    parts
+        .iter()
+        .map(|p| p.features.grid)
+        .max_by_key(|g| g[0] * g[1])
+        .ok_or_else(|| Error::failed("an arm has no encoders"))
+}
+
+/// Cached features, joined along the channels.
+struct Frozen<'a> {
+    parts: &'a [Part],
+    grid: [usize; 2],
+}
+
+impl FeatureSource for Frozen<'_> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let mut maps = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let map = FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid };
+            maps.push(map.resample(self.grid)?);
+        }
+        Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
+    }
+}
+
+/// Pixels for the encoders of an unfrozen arm.
+struct Pixels<'a> {
+    place: &'a Instrument,
+    parts: &'a [Part],
+}
+
+impl FeatureSource for Pixels<'_> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let mut all = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let size = part.card.preprocess.size;
+            let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
+            for &image in images {
+                let name = self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
+                pixels.extend(part.card.preprocess.load(&self.place.data.dir.join(name))?);
+            }
+            all.push(Tensor::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), device));
+        }
+        Ok(Visual::Pixels(all))
+    }
+}
+
+fn source<'a>(place: &'a Instrument, arm: &Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
+    Ok(match arm.freeze {
+        Freeze::Frozen => Box::new(Frozen { parts, grid: common_grid(parts)? }),
+        Freeze::Unfrozen => Box::new(Pixels { place, parts }),
+    })
+}
+
+/// Asks every question of a benchmark, with its picture and without.
+fn ask(place: &Instrument, model: &Mllm, source: &dyn FeatureSource, asked: &Asked, bar: &Bar) -> Result<Vec<Sample>> {
+    let device = &place.device;
+    let most = asked.benchmark.max_new_tokens();
+    let stop = place.llm.chat.stop(&place.llm.tokenizer)?;
+    let total = asked.questions.len() as u64;
+    let mut answers = Vec::with_capacity(asked.questions.len());
+    for first in (0..asked.questions.len()).step_by(BATCH) {
+        let range = first..(first + BATCH).min(asked.questions.len());
+        // A picture with several questions is seen once.
+        let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
+        images.dedup();
+        let seen = model.see(source.batch(&images, device)?)?;
+        let prompts: Vec<Prompt<'_>> = range
+            .map(|i| {
+                let at = asked.seeing[i].iter().position(|id| *id == place.image_id);
+                let image = images.iter().position(|p| *p == asked.pictures[i]).zip(at);
+                Prompt { ids: &asked.seeing[i], image }
+            })
+            .collect();
+        answers.extend(generate::answer(model, Some(&seen), &prompts, most, &stop, device)?);
+        bar.set(answers.len() as u64, 2 * total);
+    }
+    // Without pictures many questions are the same text: each text is asked once.
+    let texts: BTreeSet<&Vec<u32>> = asked.blind.iter().collect();
+    let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
+    let mut blind: HashMap<&Vec<u32>, Vec<u32>> = HashMap::new();
+    for chunk in texts.chunks(BATCH) {
+        let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: None }).collect();
+        let found = generate::answer(model, None, &prompts, most, &stop, device)?;
+        blind.extend(chunk.iter().copied().zip(found));
+        bar.add(chunk.len() as u64);
+    }
+    let text = |ids: &[u32]| place.llm.tokenizer.decode(ids).map(|t| t.trim().to_string());
+    let mut samples = Vec::with_capacity(answers.len());
+    for (i, question) in asked.questions.iter().enumerate() {
+        let answer = text(&answers[i])?;
+        let blind_answer = text(blind.get(&asked.blind[i]).map_or(&[], Vec::as_slice))?;
+        let judged = asked.benchmark.judge(question, &answer);
+        let blind_judged = asked.benchmark.judge(question, &blind_answer);
+        samples.push(Sample {
+            id: question.id.clone(),
+            unit: question.unit.clone(),
+            question: question.question.clone(),
+            prompt: asked.prompts[i].clone(),
+            image: place.data.dir.join(&place.pictures[asked.pictures[i]]).display().to_string(),
+            target: question.answer.clone(),
+            answer,
+            parsed: judged.parsed,
+            score: judged.score,
+            blind_answer,
+            blind_score: blind_judged.score,
+        });
+    }
+    Ok(samples)
+}
+
+/// The benchmark's number from its samples, with the image and blind.
+fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
+    let b = asked.benchmark;
+    if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
+        return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
+            .hint("remove the run's samples/ directory and run the command again"));
+    }
+    let judged: Vec<Judged> =
+        samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
+    // Whether a blind answer could be parsed is not kept; only its score counts.
+    let blind: Vec<Judged> =
+        samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
+    let outcome = b.aggregate(&asked.questions, &judged)?;
+    let blind = b.aggregate(&asked.questions, &blind)?;
+    let units = outcome
+        .units
+        .iter()
+        .zip(&blind.units)
+        .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
+        .collect();
+    Ok(BenchmarkResult {
+        category: b.category().to_string(),
+        metric: b.metric().to_string(),
+        score: outcome.score,
+        stderr: outcome.stderr,
+        chance: b.chance(&asked.questions),
+        blind: blind.score,
+        n: outcome.n,
+        n_unparsed: outcome.n_unparsed,
+        higher_is_better: true,
+        seconds: 0.0,
+        units,
+    })
+}
+
+fn cost(parts: &[Part], store: &RunStore) -> Result<Cost> {
+    let mut flops = 0.0;
+    for part in parts {
+        flops += part.card.architecture.flops(&part.card.tap)? as f64;
+    }
+    Ok(Cost {
+        encoder_params: parts.iter().map(|p| p.card.source.parameters).sum(),
+        gflops_per_image: flops / 1e9,
+        tokens: common_grid(parts)?.iter().product(),
+        train_seconds: store.train_seconds()?,
+        images_per_second: 1.0 / parts.iter().map(|p| 1.0 / p.features.images_per_second).sum::<f64>(),
+        peak_memory_bytes: memory::peak(),
+    })
+}
+
+fn versions(place: &Instrument) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::from([
+        ("burgess".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ("burgess-world".to_string(), burgess_world::VERSION.to_string()),
+        ("burn".to_string(), "0.22.1".to_string()),
+    ]);
+    versions.extend(place.benchmarks.iter().map(|b| (b.benchmark.id().to_string(), b.benchmark.version().to_string())));
+    versions
+}
+
+fn digests(place: &Instrument, encoders: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut digests = encoders.clone();
+    digests.insert(place.evaluator.llm.clone(), place.llm.digest.clone());
+    digests.insert("data".into(), place.data.digest.clone());
+    digests
+}

@@ -1,0 +1,232 @@
+//! A study: arms × seeds × benchmarks under one evaluator, as a TOML file says it.
+//!
+//! The built-in studies are the files of `experiments/studies/`.
+
+use burgess_base::{Context, Error, Result, nearest};
+use burgess_encoders::card::EncoderCard;
+use burgess_probe::bench;
+use burgess_probe::connector::ConnectorKind;
+use burgess_probe::recipe::Recipe;
+use burgess_world::dataset::DatasetSpec;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Name and text of every built-in study.
+pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/studies.rs"));
+
+/// A study as written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Study {
+    /// Names the output directory.
+    pub name: String,
+    /// One line for the report's head.
+    pub title: String,
+    /// What the study asks, in a sentence or two.
+    pub question: String,
+    /// Random seeds; each is a run of every arm.
+    pub seeds: Vec<u64>,
+    /// What is compared.
+    pub arms: Vec<Arm>,
+    /// What it is measured with; the same for all arms.
+    #[serde(flatten)]
+    pub evaluator: Evaluator,
+}
+
+/// The measuring instrument of a study: everything that all its arms share. Runs made under different
+/// evaluators are never put into one ranking.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluator {
+    /// A language model of `probe/zoo`, or a directory in Hugging Face layout.
+    pub llm: String,
+    /// Patch features → embeddings of the language model.
+    pub connector: ConnectorKind,
+    /// Benchmarks by id.
+    pub benchmarks: Vec<String>,
+    /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Where pictures and questions come from.
+    pub data: Data,
+    /// How the model is trained.
+    pub recipe: Recipe,
+}
+
+/// Where training data and benchmarks come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum Data {
+    /// The nano world, rendered on this machine from a seed.
+    World(DatasetSpec),
+    /// A directory with `align.jsonl`, `tune.jsonl` and `bench/`.
+    Directory(std::path::PathBuf),
+}
+
+/// One encoder or a combination, under one freeze setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// Card ids; more than one are concatenated along the channels.
+    pub encoders: Vec<String>,
+    /// Whether the encoders train in the tune stage.
+    #[serde(default)]
+    pub freeze: Freeze,
+}
+
+/// Whether the encoders of an arm train in the tune stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Freeze {
+    #[default]
+    Frozen,
+    Unfrozen,
+}
+
+impl Freeze {
+    /// `frozen` or `unfrozen`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Freeze::Frozen => "frozen",
+            Freeze::Unfrozen => "unfrozen",
+        }
+    }
+}
+
+impl Arm {
+    /// The name of the arm's directory: `a`, `a+b`, `a-unfrozen`.
+    pub fn name(&self) -> String {
+        let joined = self.encoders.join("+");
+        match self.freeze {
+            Freeze::Frozen => joined,
+            Freeze::Unfrozen => format!("{joined}-unfrozen"),
+        }
+    }
+
+    /// Reads `a`, `a+b` or `a:unfrozen`, as the command line writes arms.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (encoders, freeze) = match text.split_once(':') {
+            None => (text, Freeze::Frozen),
+            Some((e, "frozen")) => (e, Freeze::Frozen),
+            Some((e, "unfrozen")) => (e, Freeze::Unfrozen),
+            Some((_, other)) => {
+                return Err(Error::usage(format!("`{other}` in `{text}` is neither frozen nor unfrozen"))
+                    .hint("write arms as a, a+b or a:unfrozen, separated by commas"));
+            }
+        };
+        let encoders: Vec<String> = encoders.split('+').map(str::trim).map(String::from).collect();
+        if encoders.iter().any(String::is_empty) {
+            return Err(Error::usage(format!("`{text}` names an empty encoder"))
+                .hint("write arms as a, a+b or a:unfrozen, separated by commas"));
+        }
+        Ok(Arm { encoders, freeze })
+    }
+}
+
+impl Study {
+    /// A built-in study by name, or a TOML file by path.
+    pub fn open(name_or_path: &str) -> Result<Self> {
+        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(text).context(format!("reading the built-in study {name}"));
+        }
+        let path = Path::new(name_or_path);
+        let looks_like_path = name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']);
+        if !looks_like_path && !path.is_file() {
+            let names = BUILT_IN.iter().map(|(n, _)| *n);
+            let near = nearest(name_or_path, names.clone());
+            let list: Vec<&str> = names.collect();
+            return Err(Error::usage(format!("there is no study called `{name_or_path}`")).hint(match near.first() {
+                Some(n) => format!("did you mean `{n}`? Built in: {}; or give the path of a TOML file", list.join(", ")),
+                None => format!("built in: {}; or give the path of a TOML file", list.join(", ")),
+            }));
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::usage(e.to_string()))
+            .context(format!("reading study {}", path.display()))?;
+        Self::parse(&text).context(format!("reading study {}", path.display()))
+    }
+
+    /// Reads and checks the text of a study. Errors name line, column and key.
+    pub fn parse(text: &str) -> Result<Self> {
+        let study: Study = toml::from_str(text).map_err(|e| {
+            Error::usage(e.to_string().trim_end().to_string())
+                .hint("`burgess rank nano --dry-run` shows a complete study; experiments/studies/ has more")
+        })?;
+        study.check()?;
+        Ok(study)
+    }
+
+    /// What TOML cannot check: ids that exist, arms that are not listed twice.
+    pub fn check(&self) -> Result<()> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || !self.name.chars().all(fine) {
+            return Err(Error::usage(format!("name = {:?} cannot name a directory", self.name)).hint("use letters, digits, - and _"));
+        }
+        if self.arms.is_empty() {
+            return Err(Error::usage("the study has no arms").hint("add [[arms]] with encoders = [\"…\"]"));
+        }
+        if self.seeds.is_empty() {
+            return Err(Error::usage("the study has no seeds").hint("seeds = [0]"));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for arm in &self.arms {
+            if arm.encoders.is_empty() {
+                return Err(Error::usage("an arm has no encoders"));
+            }
+            for id in &arm.encoders {
+                EncoderCard::find(id)?;
+            }
+            if !seen.insert(arm.name()) {
+                return Err(Error::usage(format!("the arm {} is listed twice", arm.name())));
+            }
+        }
+        let seeds: std::collections::BTreeSet<_> = self.seeds.iter().collect();
+        if seeds.len() != self.seeds.len() {
+            return Err(Error::usage("a seed is listed twice"));
+        }
+        if self.evaluator.benchmarks.is_empty() {
+            return Err(Error::usage("the study has no benchmarks"));
+        }
+        for id in &self.evaluator.benchmarks {
+            bench::find(id)?;
+        }
+        if self.evaluator.limit == Some(0) {
+            return Err(Error::usage("limit = 0 leaves no questions"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_study_is_sound_and_named_after_its_file() -> Result<()> {
+        for (name, text) in BUILT_IN {
+            let study = Study::parse(text).context(*name)?;
+            assert_eq!(study.name, *name);
+            assert!(text.starts_with('#'), "{name} opens with its command, runtime and expected numbers");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn arms_read_back_as_written() -> Result<()> {
+        assert_eq!(Arm::parse("a")?.name(), "a");
+        assert_eq!(Arm::parse("a+b")?.name(), "a+b");
+        assert_eq!(Arm::parse("a:unfrozen")?.name(), "a-unfrozen");
+        assert!(Arm::parse("a+").is_err());
+        assert!(Arm::parse("a:thawed").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn malformed_studies_name_the_line_and_the_key() {
+        let text = BUILT_IN.iter().find(|(n, _)| *n == "nano").map(|(_, t)| t.replacen("seeds", "sedes", 1)).unwrap_or_default();
+        let e = Study::parse(&text).unwrap_err().to_string();
+        assert!(e.contains("sedes") && e.contains("line"), "{e}");
+        assert_eq!(Study::open("nono").unwrap_err().hint_text().map(|h| h.contains("`nano`")), Some(true));
+        assert_eq!(Study::open("/no/such/study.toml").unwrap_err().exit_code(), 2);
+    }
+}

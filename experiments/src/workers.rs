@@ -1,0 +1,99 @@
+//! Independent pieces of work side by side, each on its own share of the cores.
+//!
+//! Small models gain little from several threads in one matrix product and much from several models at
+//! once, so every worker computes inside a thread pool of its own. That also fixes the number of threads
+//! a result was made with, whatever else runs beside it: bits do not depend on the schedule.
+
+use burgess_base::{Context, Error, Result};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// How many workers run, and with how many threads each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub workers: usize,
+    pub threads: usize,
+}
+
+impl Share {
+    /// One worker a core with one thread each, unless `jobs` says otherwise. The number of threads a
+    /// worker has is always one here: it is part of what makes results repeatable.
+    pub fn of_this_machine(jobs: Option<usize>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Share { workers: jobs.unwrap_or(cores).max(1), threads: 1 }
+    }
+}
+
+/// Does `work` for every task and returns the outcomes in the order of the tasks. An outcome is an error
+/// also when the work panicked: one broken task never takes the others with it.
+pub fn each<T: Send, R: Send>(
+    share: Share,
+    tasks: Vec<T>,
+    work: impl Fn(T) -> Result<R> + Sync,
+) -> Result<Vec<Result<R>>> {
+    let count = tasks.len();
+    let queue: Mutex<VecDeque<(usize, T)>> = Mutex::new(tasks.into_iter().enumerate().collect());
+    let outcomes: Mutex<Vec<Option<Result<R>>>> = Mutex::new((0..count).map(|_| None).collect());
+    let pools: Vec<rayon::ThreadPool> = (0..share.workers.min(count))
+        .map(|_| rayon::ThreadPoolBuilder::new().num_threads(share.threads).build())
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Error::failed(e.to_string()))
+        .context("starting worker threads")?;
+    std::thread::scope(|scope| {
+        for pool in &pools {
+            scope.spawn(|| {
+                pool.install(|| {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some((index, task)) = next else { break };
+                        let outcome = guarded(|| work(task));
+                        outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+                    }
+                });
+            });
+        }
+    });
+    Ok(outcomes
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .into_iter()
+        .map(|o| o.unwrap_or_else(|| Err(Error::failed("the worker ended before this task"))))
+        .collect())
+}
+
+/// Runs `work` and turns a panic of a library below us into an error.
+pub fn guarded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Error::failed(format!("internal error: {text}"))
+            .hint("this is a bug of Burgess or of a library below it: please report it with the command you ran"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_keep_their_order_and_a_panic_stays_alone() -> Result<()> {
+        let share = Share { workers: 3, threads: 1 };
+        let outcomes = each(share, (0..20).collect(), |i: i32| {
+            assert_eq!(rayon::current_num_threads(), 1);
+            if i == 7 { panic!("seven") }
+            Ok(i * i)
+        })?;
+        assert_eq!(outcomes.len(), 20);
+        for (i, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Ok(v) => assert_eq!(v as usize, i * i),
+                Err(e) => assert!(i == 7 && e.to_string().contains("seven"), "{e}"),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! A reduced nano study through the binary: run, kill, resume, compare bits.
+
+use burgess_tests::{Place, stderr, stdout};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Two arms, a handful of pictures, a few steps: every part of the real study, nothing learned.
+fn study(place: &Place) -> String {
+    let text = r#"
+name = "tiny"
+title = "A tiny study"
+question = "Does everything run?"
+seeds = [0]
+llm = "nano-lm"
+connector = "mlp2x_gelu"
+benchmarks = ["nano-mme", "nano-cvbench-3d", "nano-mmvp", "nano-ocrbench"]
+
+[data.world]
+seed = 5
+align = 16
+tune = 16
+turns = 3
+per_benchmark = 6
+
+[[arms]]
+encoders = ["nano-sup"]
+[[arms]]
+encoders = ["nano-random"]
+[[arms]]
+encoders = ["nano-mae", "nano-convnext"]
+[[arms]]
+encoders = ["nano-random"]
+freeze = "unfrozen"
+
+[recipe.align]
+steps = 4
+batch = 4
+lr = 1e-3
+trainable = ["connector"]
+
+[recipe.tune]
+steps = 6
+batch = 4
+lr = 1e-3
+trainable = ["connector", "llm"]
+"#;
+    place.file("tiny.toml", text);
+    "tiny.toml".into()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Every `results.json` without what may differ between two runs: times, dates, memory, speed.
+fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
+    files(dir)
+        .into_iter()
+        .filter(|p| p.ends_with("results.json"))
+        .map(|path| {
+            let mut value: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
+            value["date"] = Value::Null;
+            for key in ["train_seconds", "images_per_second", "peak_memory_bytes"] {
+                value["cost"][key] = Value::Null;
+            }
+            for (_, benchmark) in value["results"].as_object_mut().expect("results") {
+                benchmark["seconds"] = Value::Null;
+            }
+            (path.strip_prefix(dir).expect("inside").to_path_buf(), value)
+        })
+        .collect()
+}
+
+#[test]
+fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
+    let place = Place::new();
+    let study = study(&place);
+
+    // Once without interruption.
+    let whole = place.run(&["rank", &study, "--out", "whole"]);
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    let table = stdout(&whole);
+    for arm in ["nano-sup", "nano-random", "nano-mae+nano-convnext", "(unfrozen)", "chance", "blind"] {
+        assert!(table.contains(arm), "{arm} is missing in\n{table}");
+    }
+    assert!(table.lines().all(|l| l.chars().count() <= 100 || l.starts_with("ranking") || l.starts_with("report")), "{table}");
+    let root = place.path().join("whole/tiny");
+    for file in ["ranking.json", "report/index.html", "nano-sup/seed-0/config.json", "nano-sup/seed-0/train.jsonl"] {
+        assert!(root.join(file).is_file(), "{file}");
+    }
+    let page = std::fs::read_to_string(root.join("report/index.html")).expect("the report");
+    assert!(page.contains("data:image/png;base64,") && !page.contains("src=\"http"), "self-contained, with pictures");
+    assert!(files(&root).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")), "no temporary file is left");
+
+    // The same again in another directory, killed several times on the way.
+    let mut kills = 0;
+    for attempt in 0..12 {
+        let mut child = place
+            .burgess(&["rank", &study, "--out", "killed", "--jobs", "1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("burgess starts");
+        let deadline = Instant::now() + Duration::from_millis(300 + 350 * attempt);
+        loop {
+            if child.try_wait().expect("a child").is_some() {
+                break;
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("a running child");
+                child.wait().expect("a child");
+                kills += 1;
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Whatever is there at any moment is whole.
+        let killed = place.path().join("killed");
+        if killed.is_dir() {
+            results(&killed);
+        }
+    }
+    let resumed = place.run(&["rank", &study, "--out", "killed"]);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(kills > 0, "the study was too fast to be killed");
+    assert_eq!(results(&place.path().join("killed")), results(&place.path().join("whole")));
+
+    // Started again, it has nothing left to do and changes nothing.
+    let before: Vec<_> = files(&root.join("nano-sup"))
+        .into_iter()
+        .map(|p| (p.clone(), p.metadata().and_then(|m| m.modified()).expect("a time")))
+        .collect();
+    let again = place.run(&["rank", &study, "--out", "whole", "--json"]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let ranking: Value = serde_json::from_str(&stdout(&again)).expect("JSON on stdout");
+    assert_eq!(ranking["arms"].as_array().map(Vec::len), Some(4));
+    for (path, time) in before {
+        assert_eq!(path.metadata().and_then(|m| m.modified()).expect("a time"), time, "{}", path.display());
+    }
+
+    // Another configuration never enters the same directory.
+    let changed = std::fs::read_to_string(place.path().join("tiny.toml")).expect("the study").replace("steps = 6", "steps = 7");
+    place.file("tiny.toml", &changed);
+    let refused = place.run(&["rank", &study, "--out", "whole"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("recipe.tune.steps: 6 there, 7 here"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("hint:"));
+}
+
+#[test]
+fn a_failed_arm_does_not_stop_the_others() {
+    let place = Place::new();
+    let study = study(&place);
+    // A zoo in which the weights of one encoder are cut off.
+    let zoo = place.path().join("zoo");
+    std::fs::create_dir_all(zoo.join("weights")).expect("a directory");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../encoders/zoo/weights");
+    for id in ["nano-sup", "nano-random"] {
+        let bytes = std::fs::read(shipped.join(format!("{id}.safetensors"))).expect("shipped weights");
+        let end = if id == "nano-random" { bytes.len() / 2 } else { bytes.len() };
+        std::fs::write(zoo.join("weights").join(format!("{id}.safetensors")), &bytes[..end]).expect("written");
+    }
+    let output = place
+        .burgess(&["rank", &study, "--encoders", "nano-sup,nano-random,nano-clip", "--out", "out"])
+        .env("BURGESS_ZOO", &zoo)
+        .output()
+        .expect("burgess starts");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let table = stdout(&output);
+    assert!(table.contains("nano-sup"), "{table}");
+    let failed = |arm: &str| -> Value {
+        let path = place.path().join("out/tiny").join(arm).join("seed-0/failed.json");
+        serde_json::from_slice(&std::fs::read(&path).expect("a note of the failure")).expect("JSON")
+    };
+    assert!(failed("nano-random")["cause"].as_str().is_some_and(|c| c.contains("nano-random")), "{}", failed("nano-random"));
+    assert!(failed("nano-clip")["hint"].as_str().is_some_and(|h| h.contains("BURGESS_ZOO")), "{}", failed("nano-clip"));
+
+    // Once the cause is mended, the same command finishes what is left.
+    let mended = place.run(&["rank", &study, "--encoders", "nano-sup,nano-random,nano-clip", "--out", "out"]);
+    assert!(!mended.status.success() || stdout(&mended).contains("nano-clip"), "{}", stderr(&mended));
+}
