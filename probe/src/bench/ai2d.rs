@@ -1,0 +1,36 @@
+//! AI2D: a question about a labelled diagram, with lettered choices; accuracy of the letter.
+
+use super::score;
+use super::{Benchmark, Card, Category, Form, Judged, Question};
+
+/// A benchmark of the AI2D family.
+pub struct Ai2d {
+    card: Card,
+}
+
+/// The small sibling: diagrams of the nano world.
+pub static NANO: Ai2d = Ai2d {
+    card: Card {
+        id: "nano-ai2d",
+        category: Category::Knowledge,
+        metric: "accuracy",
+        version: "1",
+        citation: "Kembhavi et al. 2016, A Diagram Is Worth a Dozen Images, arXiv:1603.07396",
+        form: Form::Choice,
+        max_new_tokens: 4,
+    },
+};
+
+impl Benchmark for Ai2d {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn prompt(&self, q: &Question) -> String {
+        score::letter_prompt(q)
+    }
+
+    fn judge(&self, q: &Question, answer: &str) -> Judged {
+        score::judge_letter(q, answer)
+    }
+}

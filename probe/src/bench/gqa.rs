@@ -1,0 +1,43 @@
+//! GQA: open questions with a one-word or one-phrase answer, scored by exact match.
+//!
+//! The official script compares strings; answers are lower-cased and lose trailing full stops before, as every
+//! published number for generating models does it.
+
+use super::score;
+use super::{Benchmark, Card, Category, Form, Judged, Question};
+
+/// A benchmark of the GQA family.
+pub struct Gqa {
+    card: Card,
+}
+
+/// The small sibling: pictures of the nano world.
+pub static NANO: Gqa = Gqa {
+    card: Card {
+        id: "nano-gqa",
+        category: Category::General,
+        metric: "exact match",
+        version: "1",
+        citation: "Hudson and Manning 2019, GQA: A New Dataset for Real-World Visual Reasoning, arXiv:1902.09506",
+        form: Form::Open,
+        max_new_tokens: 12,
+    },
+};
+
+impl Benchmark for Gqa {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn prompt(&self, q: &Question) -> String {
+        score::short_answer_prompt(&q.question)
+    }
+
+    fn judge(&self, q: &Question, answer: &str) -> Judged {
+        let said = score::normalise(answer);
+        match said.is_empty() {
+            true => Judged::unparsed(),
+            false => Judged::new(&*said, said == score::normalise(&q.answer)),
+        }
+    }
+}

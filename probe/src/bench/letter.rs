@@ -1,0 +1,172 @@
+//! Which choice does an answer name?
+//!
+//! The published scorers differ (first character of anything; only `X.`; only the bare letter) and some draw a
+//! letter when they find none. All agree on the form that the prompts ask for, and this parser accepts the union
+//! of the forms in which an answer *names* a choice, for all families alike:
+//!
+//! - the letter alone or as a label in front: `B`, `b`, `(B)`, `B.`, `B) cup`, `**B**: because …`;
+//! - the same after the last "answer is", "answer:", "option", "choice": `The correct answer is (B).`;
+//! - the text of exactly one choice, alone or after these words: `a red cup`;
+//! - one parenthesised letter in an explanation: `So (B) fits best.`
+//!
+//! It never takes the first letter of a word for a choice (`Dog` is not D, `a dog` is not A), nor one of several
+//! that are named (`A or B`, a list of all choices), nor a denied one (`not (B)`): these are unparsable. Answers
+//! that say it in another language than the question's are, too, unless they begin with the letter.
+
+/// The upper-case letter of the choice that `answer` names, or `None`. At most 26 choices.
+pub fn letter(answer: &str, options: &[String]) -> Option<char> {
+    let whole = answer.trim();
+    match after_announcement(whole) {
+        Some(said) => label_in_front(said, options)
+            .or_else(|| option_text(said, options))
+            .or_else(|| label_in_front(whole, options))
+            .or_else(|| option_text(whole, options)),
+        None => label_in_front(whole, options)
+            .or_else(|| option_text(whole, options))
+            .or_else(|| only_parenthesised(whole, options)),
+    }
+}
+
+/// What may stand around a label or a text: white space, quotes, emphasis, and the colon after "answer is".
+fn decoration(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '*' | '_' | '`' | '"' | '\'' | '“' | '”' | '‘' | '’' | ':' | '：')
+}
+
+/// What may end a label.
+fn closes(c: char) -> bool {
+    decoration(c) || matches!(c, ')' | ']' | '.' | ',' | ';' | '!' | '?' | '。' | '）' | '、' | '，')
+}
+
+/// Same text, but ASCII letters in lower case: byte positions stay the same.
+fn lower(text: &str) -> String {
+    text.to_ascii_lowercase()
+}
+
+/// The rest of the answer after the last phrase that announces a choice.
+fn after_announcement(answer: &str) -> Option<&str> {
+    const PHRASES: [&str; 4] = ["answer is", "answer:", "option", "choice"];
+    let low = lower(answer);
+    let ends = |phrase: &'static str| low.rmatch_indices(phrase).map(move |(at, _)| at + phrase.len());
+    let is_word_end = |end: &usize| !low.get(*end..).is_some_and(|rest| rest.starts_with(char::is_alphanumeric));
+    let end = PHRASES.iter().flat_map(|p| ends(p)).filter(is_word_end).max()?;
+    let rest = answer.get(end..)?.trim_start();
+    // "The correct option is B."
+    match lower(rest).strip_prefix("is") {
+        Some(after) if !after.starts_with(char::is_alphanumeric) => rest.get(2..),
+        _ => Some(rest),
+    }
+}
+
+/// Does `text` begin with the option's text, as whole words?
+fn begins_with(text: &str, option: &str) -> bool {
+    let text = text.trim_start_matches(decoration);
+    match text.get(..option.len()) {
+        Some(head) if head.to_lowercase() == option.to_lowercase() => {
+            !text.get(option.len()..).is_some_and(|rest| rest.starts_with(char::is_alphanumeric))
+        }
+        _ => false,
+    }
+}
+
+fn option_of(label: char, options: &[String]) -> Option<&String> {
+    let index = u32::from(label.to_ascii_uppercase()).checked_sub(u32::from('A'))?;
+    options.get(index as usize).filter(|_| label.is_ascii_alphabetic())
+}
+
+/// The label that the text begins with.
+fn label_in_front(text: &str, options: &[String]) -> Option<char> {
+    let text = text.trim_start_matches(decoration);
+    let opened = text.strip_prefix(['(', '[', '（']);
+    let mut chars = opened.unwrap_or(text).chars();
+    let label = chars.next()?;
+    let option = option_of(label, options)?;
+    let rest = chars.as_str();
+    let named = match (rest.chars().next(), opened) {
+        (None, _) => true,
+        (Some(c), Some(_)) => matches!(c, ')' | ']' | '）'),
+        (Some(c), None) if c.is_whitespace() => is_label_before_words(label, rest, option),
+        (Some(c), None) if closes(c) => {
+            // `B.` or `B.cup`, but not "e.g." or "d'accord".
+            let after = rest.get(c.len_utf8()..).unwrap_or_default();
+            !after.starts_with(char::is_alphanumeric) || begins_with(after, option)
+        }
+        _ => false,
+    };
+    let label = label.to_ascii_uppercase();
+    (named && !names_another(label, rest, options)).then_some(label)
+}
+
+/// Is a letter with a space behind it a label, and not a word ("a dog", "I see")?
+fn is_label_before_words(label: char, rest: &str, option: &str) -> bool {
+    let words = rest.trim_start();
+    let line_ends = rest.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\n');
+    let verb = ["is", "because", "since"].iter().any(|v| begins_with(words, v));
+    words.is_empty()
+        || line_ends
+        || begins_with(words, option)
+        || (label.is_ascii_uppercase()
+            && (!matches!(label, 'A' | 'I') || verb || !words.starts_with(char::is_alphanumeric)))
+}
+
+/// Does the text behind a label name another choice beside it ("or B", ", C", "B. cup")?
+fn names_another(label: char, rest: &str, options: &[String]) -> bool {
+    let rest = rest.trim_start_matches(closes);
+    // With a word or sign between them, both are meant.
+    let low = lower(rest);
+    let joined = ["or", "and"]
+        .iter()
+        .find_map(|w| low.strip_prefix(w).filter(|r| !r.starts_with(char::is_alphanumeric)).map(|_| w.len()))
+        .or_else(|| rest.starts_with(['/', '&', '|']).then_some(1));
+    let next = rest.get(joined.unwrap_or(0)..).unwrap_or_default();
+    let next = next.trim_start_matches(|c: char| decoration(c) || c == '(');
+    let mut chars = next.chars();
+    let lone = chars.next().filter(|c| option_of(*c, options).is_some() && c.to_ascii_uppercase() != label);
+    let beside = lone.is_some_and(|c| match chars.next() {
+        None => true,
+        Some(after) if after.is_whitespace() => joined.is_some() && c.is_ascii_uppercase(),
+        Some(after) => closes(after) && after != '\'' && after != '’',
+    });
+    beside || ('A'..='Z').zip(options).any(|(l, option)| l != label && lists(rest, l, option))
+}
+
+/// Does the text hold `X. <text of option X>`?
+fn lists(text: &str, label: char, option: &str) -> bool {
+    text.match_indices(label).any(|(at, _)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let after = text.get(at + 1..).unwrap_or_default();
+        let fresh = before.is_none_or(|c| !c.is_alphanumeric());
+        fresh && after.starts_with(['.', ')', ':']) && begins_with(after.get(1..).unwrap_or_default(), option)
+    })
+}
+
+/// The choice whose text this is, up to case, decoration and a full stop; `None` if several have it.
+fn option_text(text: &str, options: &[String]) -> Option<char> {
+    let plain = |t: &str| t.trim_matches(decoration).trim_end_matches('.').trim_matches(decoration).to_lowercase();
+    let text = plain(text);
+    let mut same = ('A'..='Z').zip(options).filter(|(_, o)| !text.is_empty() && plain(o) == text);
+    match (same.next(), same.next()) {
+        (Some((label, _)), None) => Some(label),
+        _ => None,
+    }
+}
+
+/// The one choice that stands in parentheses somewhere in the text, unless the text denies something.
+fn only_parenthesised(text: &str, options: &[String]) -> Option<char> {
+    let denies =
+        |w: &str| matches!(w, "not" | "no" | "neither" | "nor" | "never") || w.ends_with("n't") || w.ends_with("n’t");
+    if lower(text).split(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ';' | '(')).any(denies) {
+        return None;
+    }
+    let named = text.match_indices('(').filter_map(|(at, _)| {
+        let mut chars = text.get(at + 1..)?.chars();
+        let label = chars.next().filter(|c| option_of(*c, options).is_some())?;
+        (chars.next()? == ')').then_some(label.to_ascii_uppercase())
+    });
+    let mut distinct: Vec<char> = named.collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    match distinct.as_slice() {
+        [label] => Some(*label),
+        _ => None,
+    }
+}

@@ -1,0 +1,310 @@
+//! Benchmarks: from questions to prompts, from answers to scores.
+//!
+//! One file per benchmark family. A family says how its questions are asked ([`Benchmark::prompt`]), how one
+//! answer is judged ([`Benchmark::judge`]) and how judged answers become the published number
+//! ([`Benchmark::items`]); reading, aggregation with clustered standard errors, chance and the best constant
+//! answer follow from these and are the same for all. Primitives that families share live in [`score`].
+//!
+//! The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
+//! prompt forms and the same judging code. Their data are `<data>/bench/<id>.jsonl`, a line per question
+//! (see [`read`]).
+//!
+//! Two rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
+//! ([`Outcome::n_unparsed`]) and scores 0. And questions about the same picture, or of the same pair, belong to one
+//! [`Unit`], so that error bars come from independent units and not from questions.
+
+pub mod ai2d;
+pub mod chartqa;
+pub mod cvbench;
+pub mod gqa;
+mod letter;
+pub mod mme;
+pub mod mmvp;
+pub mod ocrbench;
+pub mod predictions;
+pub mod read;
+pub mod scienceqa;
+pub mod score;
+
+use burgess_base::{Error, Result, nearest};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
+pub use score::Item;
+
+/// Every benchmark, in the order of the columns of the published tables.
+static ALL: [&dyn Benchmark; 9] = [
+    &mme::NANO,
+    &gqa::NANO,
+    &scienceqa::NANO,
+    &ai2d::NANO,
+    &chartqa::NANO,
+    &ocrbench::NANO,
+    &mmvp::NANO,
+    &cvbench::NANO_2D,
+    &cvbench::NANO_3D,
+];
+
+/// Every benchmark, in the order of the columns of the published tables.
+pub fn all() -> &'static [&'static dyn Benchmark] {
+    &ALL
+}
+
+/// The benchmark called `id`. An unknown id is a usage error that names the nearest ones.
+pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
+    all().iter().copied().find(|b| b.id() == id).ok_or_else(|| {
+        let ids: Vec<&str> = all().iter().map(|b| b.id()).collect();
+        let near = nearest(id, ids.iter().copied());
+        let hint = match near.is_empty() {
+            true => format!("there are {}", ids.join(", ")),
+            false => format!("did you mean {}?", near.join(" or ")),
+        };
+        Error::usage(format!("no benchmark is called `{id}`")).hint(hint)
+    })
+}
+
+/// The four groups of the study, each worth a quarter of the average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Category {
+    /// Everyday perception.
+    General,
+    /// Facts about what is seen.
+    Knowledge,
+    /// Reading text and values.
+    #[serde(rename = "OCR & Chart")]
+    OcrChart,
+    /// Where, how many, how near.
+    #[serde(rename = "Vision-centric")]
+    VisionCentric,
+}
+
+impl Category {
+    /// All four, in the order of the tables.
+    pub const ALL: [Category; 4] = [Self::General, Self::Knowledge, Self::OcrChart, Self::VisionCentric];
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::General => "General",
+            Self::Knowledge => "Knowledge",
+            Self::OcrChart => "OCR & Chart",
+            Self::VisionCentric => "Vision-centric",
+        })
+    }
+}
+
+/// What an answer has to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Yes or no.
+    YesNo,
+    /// The letter of one of [`Question::options`].
+    Choice,
+    /// A word, phrase or number.
+    Open,
+}
+
+/// What is known of a benchmark apart from its code.
+#[derive(Debug)]
+pub struct Card {
+    /// Name in files and on the command line.
+    pub id: &'static str,
+    /// The group of the study that it belongs to.
+    pub category: Category,
+    /// What the score measures, in a few words.
+    pub metric: &'static str,
+    /// Counts up whenever the same answers could score differently.
+    pub version: &'static str,
+    /// The publication that defines prompt and metric.
+    pub citation: &'static str,
+    /// Shape of the answers.
+    pub form: Form,
+    /// Tokens that an answer may have; enough for the longest right one.
+    pub max_new_tokens: usize,
+}
+
+/// One question about one picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// Unique within the benchmark.
+    pub id: String,
+    /// The picture's file, already resolved against the data directory.
+    pub image: Option<PathBuf>,
+    /// Questions with the same value are about the same picture.
+    pub image_id: String,
+    /// The question alone: no options, no format line, no image token.
+    pub question: String,
+    /// The choices in the order of their letters; empty for open and yes/no questions.
+    pub options: Vec<String>,
+    /// The right answer: a letter (`B` or `(b)`), yes/no, or text.
+    pub answer: String,
+    /// The benchmark's own division, e.g. `count`.
+    pub subtask: String,
+    /// What is resampled together for error bars: a picture, or a pair of pictures.
+    pub unit: String,
+}
+
+/// The verdict on one answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// What the answer was taken to say; `None` if it could not be parsed (then `score` is 0).
+    pub parsed: Option<String>,
+    /// 1 for right, 0 for wrong.
+    pub score: f64,
+}
+
+impl Judged {
+    /// An answer that says nothing the scorer can use.
+    pub fn unparsed() -> Self {
+        Self { parsed: None, score: 0.0 }
+    }
+
+    /// A parsed answer, right or wrong.
+    pub fn new(parsed: impl Into<String>, right: bool) -> Self {
+        Self { parsed: Some(parsed.into()), score: if right { 1.0 } else { 0.0 } }
+    }
+}
+
+/// Questions that are not independent of each other. A score is `100 · Σ sum / Σ weight` over units, so a
+/// bootstrap resamples these and needs nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unit {
+    /// [`Question::unit`].
+    pub id: String,
+    /// Weighted score of its questions or pairs.
+    pub sum: f64,
+    /// Weight of its questions or pairs.
+    pub weight: f64,
+}
+
+/// The result of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The metric, 0 to 100.
+    pub score: f64,
+    /// Its standard error, clustered by unit (the linearised variance of a ratio), in the same scale.
+    /// A single unit says nothing of the spread: then it is 50, the largest standard deviation that a score
+    /// between 0 and 100 can have.
+    pub stderr: f64,
+    /// Number of questions.
+    pub n: usize,
+    /// Number of answers that could not be parsed.
+    pub n_unparsed: usize,
+    /// What to resample, sorted by id.
+    pub units: Vec<Unit>,
+    /// The same metric for each subtask alone.
+    pub subtasks: BTreeMap<String, f64>,
+}
+
+/// A benchmark: how to read, ask, judge and sum up.
+pub trait Benchmark: Sync {
+    /// Everything about it that is not code.
+    fn card(&self) -> &Card;
+
+    /// Name in files and on the command line.
+    fn id(&self) -> &str {
+        self.card().id
+    }
+    /// The group of the study that it belongs to.
+    fn category(&self) -> Category {
+        self.card().category
+    }
+    /// What the score measures, in a few words.
+    fn metric(&self) -> &str {
+        self.card().metric
+    }
+    /// Counts up whenever the same answers could score differently.
+    fn version(&self) -> &str {
+        self.card().version
+    }
+    /// The publication that defines prompt and metric.
+    fn citation(&self) -> &str {
+        self.card().citation
+    }
+    /// Tokens that an answer may have.
+    fn max_new_tokens(&self) -> usize {
+        self.card().max_new_tokens
+    }
+
+    /// Reads the questions under the data directory `data`. Errors name file, line and field; an id that comes
+    /// twice, a picture that is not there, or an incomplete pair is an error too.
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let path = data.join("bench").join(format!("{}.jsonl", self.id()));
+        let questions = read::read_jsonl(&path, data, self.card().form)?;
+        self.items(&questions, &vec![0.0; questions.len()])
+            .map_err(|e| e.context(format!("reading {}", path.display())))?;
+        Ok(questions)
+    }
+
+    /// The whole user turn, without the image token.
+    fn prompt(&self, q: &Question) -> String;
+
+    /// Judges one raw answer.
+    fn judge(&self, q: &Question, answer: &str) -> Judged;
+
+    /// What is counted: by default each question once. `p[i]` is the score of question i, or the probability
+    /// that it is answered rightly (answers taken as independent), so that the same code gives scores and chance.
+    /// Errors when questions that belong together are not complete.
+    fn items(&self, qs: &[Question], p: &[f64]) -> Result<Vec<Item>> {
+        Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect())
+    }
+
+    /// Probability that a uniform guess among the possible answers is right; 0 for open questions.
+    fn guess(&self, q: &Question) -> f64 {
+        match self.card().form {
+            Form::YesNo => 0.5,
+            Form::Choice if !q.options.is_empty() => 1.0 / q.options.len() as f64,
+            Form::Choice | Form::Open => 0.0,
+        }
+    }
+
+    /// Sums up the verdicts, `judged[i]` being that on `qs[i]`.
+    fn aggregate(&self, qs: &[Question], judged: &[Judged]) -> Result<Outcome> {
+        if qs.len() != judged.len() {
+            let message = format!("{}: {} questions but {} verdicts", self.id(), qs.len(), judged.len());
+            return Err(Error::failed(message));
+        }
+        let p: Vec<f64> = judged.iter().map(|j| j.score).collect();
+        let n_unparsed = judged.iter().filter(|j| j.parsed.is_none()).count();
+        let step = || format!("scoring {}", self.id());
+        let items = self.items(qs, &p).map_err(|e| e.context(step()))?;
+        score::sum_up(items, qs.len(), n_unparsed).map_err(|e| e.context(step()))
+    }
+
+    /// The expected score (0 to 100) of guessing uniformly among the possible answers, computed from these
+    /// questions: 1/options, under pairs both right by chance; 0 for open questions. NaN where
+    /// [`Benchmark::aggregate`] would fail: no questions, or an incomplete pair.
+    fn chance(&self, qs: &[Question]) -> f64 {
+        let p: Vec<f64> = qs.iter().map(|q| self.guess(q)).collect();
+        self.items(qs, &p).and_then(|items| score::sum_up(items, qs.len(), 0)).map_or(f64::NAN, |o| o.score)
+    }
+
+    /// Answers worth giving to every question alike: every right answer, every letter and option text.
+    fn constants(&self, qs: &[Question]) -> BTreeSet<String> {
+        let mut set: BTreeSet<String> = match self.card().form {
+            Form::YesNo => ["yes", "no"].map(String::from).into(),
+            Form::Choice => {
+                let most = qs.iter().map(|q| q.options.len()).max().unwrap_or(0).min(26);
+                ('A'..='Z').take(most).map(String::from).collect()
+            }
+            Form::Open => BTreeSet::new(),
+        };
+        set.extend(qs.iter().map(|q| q.answer.clone()));
+        set.extend(qs.iter().flat_map(|q| q.options.iter().cloned()));
+        set
+    }
+
+    /// The score (0 to 100) of the best constant answer among [`Benchmark::constants`]: what can be had without
+    /// looking at the picture or even the question. NaN where [`Benchmark::aggregate`] would fail.
+    fn majority(&self, qs: &[Question]) -> f64 {
+        let of = |answer: &String| {
+            let judged: Vec<Judged> = qs.iter().map(|q| self.judge(q, answer)).collect();
+            self.aggregate(qs, &judged).map_or(f64::NAN, |o| o.score)
+        };
+        self.constants(qs).iter().map(of).fold(f64::NAN, f64::max)
+    }
+}

@@ -1,0 +1,22 @@
+//! The connector of the first LLaVA (arXiv 2304.08485): one linear map.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+/// One linear map, under upstream's name `mm_projector`.
+#[derive(Module, Debug)]
+pub struct LinearConnector {
+    /// `[encoder width, LLM width]` with bias.
+    pub mm_projector: Linear,
+}
+
+impl LinearConnector {
+    pub(super) fn new(from: usize, to: usize, device: &Device) -> Self {
+        Self { mm_projector: LinearConfig::new(from, to).init(device) }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.mm_projector.forward(x)
+    }
+}

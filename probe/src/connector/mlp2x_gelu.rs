@@ -1,0 +1,28 @@
+//! The connector of LLaVA-1.5 (arXiv 2310.03744) and of Cambrian-1's encoder study: linear, GELU, linear.
+
+use burgess_base::{Error, Result};
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Device, Tensor};
+
+/// Two linear maps with an exact GELU between them, under upstream's names `mm_projector.0` and `mm_projector.2`.
+#[derive(Module, Debug)]
+pub struct Mlp2xGelu {
+    /// Upstream's `nn.Sequential`: its place 1 is the GELU, which has no parameters.
+    pub mm_projector: Vec<Option<Linear>>,
+}
+
+impl Mlp2xGelu {
+    pub(super) fn new(from: usize, to: usize, device: &Device) -> Self {
+        let linear = |i| Some(LinearConfig::new(i, to).init(device));
+        Self { mm_projector: vec![linear(from), None, linear(to)] }
+    }
+
+    pub(super) fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {
+        match self.mm_projector.as_slice() {
+            [Some(first), None, Some(second)] => Ok(second.forward(gelu(first.forward(x)))),
+            _ => Err(Error::failed("the mlp2x_gelu connector has lost a layer")),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Rotated causal attention of whole sequences in one step, reading the joint projection as it lies.
+//!
+//! Per head: queries and keys are rotated while they are copied into small buffers, then blocks of [`BLOCK`] queries
+//! meet only the keys that they may see, so the half of the square that the mask would discard is never computed.
+//! The backward pass computes the probabilities again instead of keeping them.
+
+use super::{Input, record, slice, tensor};
+use crate::llm::kernel::Heads;
+use crate::llm::kernel::wide::{exp, max, sum2, wide};
+use crate::llm::rope::Rope;
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Queries per block.
+const BLOCK: usize = 32;
+
+/// See [`crate::llm::kernel::portable::causal_attention`]; only for positions that all rows share.
+pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads) -> Option<Tensor<2>> {
+    let input = Input::of(qkv)?;
+    let angles = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
+    if rope.cos.dims() != [1, s.tokens, s.width / 2] || qkv.dims() != [s.batch * s.tokens, s.columns()] {
+        return None;
+    }
+    if s.batch * s.tokens == 0 {
+        return None;
+    }
+    let values = input.values();
+    let out_columns = s.query * s.width;
+    let mut out = vec![0f32; s.batch * s.tokens * out_columns];
+    out.par_chunks_mut(s.tokens * out_columns).zip(slice(&values).par_chunks(s.tokens * s.columns())).for_each_init(
+        || Scratch::new(s),
+        |scratch, (out, x)| {
+            let (cos, sin) = (slice(&angles[0]), slice(&angles[1]));
+            wide(|| forward(x, cos, sin, s, scratch, out));
+        },
+    );
+    let kept = tensor(out, [s.batch * s.tokens, out_columns]);
+    let output = kept.clone();
+    Some(record([input], output, move || {
+        Arc::new(move |grad, _| {
+            let mut d = vec![0f32; s.batch * s.tokens * s.columns()];
+            d.par_chunks_mut(s.tokens * s.columns())
+                .zip(slice(&values).par_chunks(s.tokens * s.columns()))
+                .zip(grad.par_chunks(s.tokens * out_columns).zip(slice(&kept).par_chunks(s.tokens * out_columns)))
+                .for_each_init(
+                    || Scratch::new(s),
+                    |scratch, ((d, x), (grad, out))| {
+                        let (cos, sin) = (slice(&angles[0]), slice(&angles[1]));
+                        wide(|| backward(x, cos, sin, s, scratch, grad, out, d));
+                    },
+                );
+            [Some(tensor(d, [s.batch * s.tokens, s.columns()]))]
+        })
+    }))
+}
+
+/// Buffers of one sequence, used again for the next.
+struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+    o: Vec<f32>,
+    p: Vec<f32>,
+    dp: Vec<f32>,
+}
+
+impl Scratch {
+    fn new(s: Heads) -> Self {
+        let (rows, square) = (vec![0f32; s.tokens * s.width], vec![0f32; BLOCK * s.tokens]);
+        Self {
+            q: rows.clone(),
+            k: rows.clone(),
+            v: rows.clone(),
+            dq: rows.clone(),
+            dk: rows.clone(),
+            dv: rows.clone(),
+            o: rows,
+            p: square.clone(),
+            dp: square,
+        }
+    }
+}
+
+/// One sequence: `x` `[t, columns]` → `out` `[t, query · width]`.
+#[inline(always)]
+fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, out: &mut [f32]) {
+    let (t, w) = (s.tokens, s.width);
+    for kv in 0..s.kv {
+        load_rotated(x, (s.query + kv) * w, cos, sin, s, 1.0, &mut b.k);
+        load(x, (s.query + s.kv + kv) * w, s, &mut b.v);
+        for h in kv * s.group()..(kv + 1) * s.group() {
+            load_rotated(x, h * w, cos, sin, s, s.scale() as f32, &mut b.q);
+            for from in (0..t).step_by(BLOCK) {
+                let to = (from + BLOCK).min(t);
+                let (rows, p) = (to - from, &mut b.p[..(to - from) * to]);
+                product(p, &b.q[from * w..to * w], &b.k[..to * w], [rows, to, w], [w, 1], [1, w], false);
+                probabilities(p, from, to);
+                product(&mut b.o[..rows * w], p, &b.v[..to * w], [rows, w, to], [to, 1], [w, 1], false);
+                store(&b.o[..rows * w], out, h * w, s.query * w, w, from);
+            }
+        }
+    }
+}
+
+/// One sequence: gradient `grad` of `out` (both `[t, query · width]`) → `d` `[t, columns]`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn backward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, grad: &[f32], out: &[f32], d: &mut [f32]) {
+    let (t, w) = (s.tokens, s.width);
+    let scale = s.scale() as f32;
+    let columns = s.query * w;
+    for kv in 0..s.kv {
+        load_rotated(x, (s.query + kv) * w, cos, sin, s, 1.0, &mut b.k);
+        load(x, (s.query + s.kv + kv) * w, s, &mut b.v);
+        b.dk.fill(0.0);
+        b.dv.fill(0.0);
+        for h in kv * s.group()..(kv + 1) * s.group() {
+            load_rotated(x, h * w, cos, sin, s, scale, &mut b.q);
+            for from in (0..t).step_by(BLOCK) {
+                let to = (from + BLOCK).min(t);
+                let rows = to - from;
+                let (p, dp) = (&mut b.p[..rows * to], &mut b.dp[..rows * to]);
+                let q = &b.q[from * w..to * w];
+                product(p, q, &b.k[..to * w], [rows, to, w], [w, 1], [1, w], false);
+                probabilities(p, from, to);
+                let go = &mut b.o[..rows * w];
+                for (i, go) in go.chunks_exact_mut(w).enumerate() {
+                    let at = (from + i) * columns + h * w;
+                    go.copy_from_slice(&grad[at..at + w]);
+                }
+                product(dp, go, &b.v[..to * w], [rows, to, w], [w, 1], [1, w], false);
+                // dv += pᵀ · go
+                product(&mut b.dv[..to * w], p, go, [to, w, rows], [1, to], [w, 1], true);
+                // ds = p · (dp − go·out), in the place of dp.
+                for (i, ((dp, p), go)) in
+                    dp.chunks_exact_mut(to).zip(p.chunks_exact(to)).zip(go.chunks_exact(w)).enumerate()
+                {
+                    let at = (from + i) * columns + h * w;
+                    let inner = sum2(go, &out[at..at + w], |a, b| a * b);
+                    for (dp, p) in dp.iter_mut().zip(p) {
+                        *dp = p * (*dp - inner);
+                    }
+                }
+                product(&mut b.dq[from * w..to * w], dp, &b.k[..to * w], [rows, w, to], [to, 1], [w, 1], false);
+                // dk += dsᵀ · q; q carries the scale.
+                product(&mut b.dk[..to * w], dp, q, [to, w, rows], [1, to], [w, 1], true);
+            }
+            store_rotated(&b.dq, d, h * w, cos, sin, s, scale);
+        }
+        store_rotated(&b.dk, d, (s.query + kv) * w, cos, sin, s, 1.0);
+        store(&b.dv, d, (s.query + s.kv + kv) * w, s.columns(), w, 0);
+    }
+}
+
+/// Copies one head's columns out of `x`.
+#[inline(always)]
+fn load(x: &[f32], column: usize, s: Heads, to: &mut [f32]) {
+    for (x, to) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)) {
+        to.copy_from_slice(&x[column..column + s.width]);
+    }
+}
+
+/// The same, rotated by each row's angles and scaled.
+#[inline(always)]
+fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32, to: &mut [f32]) {
+    let half = s.width / 2;
+    let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+    for ((x, to), (cos, sin)) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)).zip(angles) {
+        let (a, b) = x[column..column + s.width].split_at(half);
+        let (to_a, to_b) = to.split_at_mut(half);
+        for i in 0..half {
+            to_a[i] = (a[i] * cos[i] - b[i] * sin[i]) * scale;
+            to_b[i] = (b[i] * cos[i] + a[i] * sin[i]) * scale;
+        }
+    }
+}
+
+/// Copies rows of width `w` into columns of a wider matrix, from row `first`.
+#[inline(always)]
+fn store(from: &[f32], to: &mut [f32], column: usize, columns: usize, w: usize, first: usize) {
+    for (from, to) in from.chunks_exact(w).zip(to.chunks_exact_mut(columns).skip(first)) {
+        to[column..column + w].copy_from_slice(from);
+    }
+}
+
+/// The way back of [`load_rotated`]: rotated by the opposite angles.
+#[inline(always)]
+fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32) {
+    let half = s.width / 2;
+    let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+    for ((from, to), (cos, sin)) in from.chunks_exact(s.width).zip(to.chunks_exact_mut(s.columns())).zip(angles) {
+        let (a, b) = from.split_at(half);
+        let (to_a, to_b) = to[column..column + s.width].split_at_mut(half);
+        for i in 0..half {
+            to_a[i] = (a[i] * cos[i] + b[i] * sin[i]) * scale;
+            to_b[i] = (b[i] * cos[i] - a[i] * sin[i]) * scale;
+        }
+    }
+}
+
+/// Softmax of each row over the keys it may see: row `i` is query `from + i`; the rest becomes 0.
+#[inline(always)]
+fn probabilities(p: &mut [f32], from: usize, to: usize) {
+    for (i, row) in p.chunks_exact_mut(to).enumerate() {
+        let (seen, hidden) = row.split_at_mut(from + i + 1);
+        let most = max(seen);
+        for x in seen.iter_mut() {
+            *x = exp(*x - most);
+        }
+        let scale = 1.0 / sum2(seen, seen, |a, _| a);
+        for x in seen.iter_mut() {
+            *x *= scale;
+        }
+        hidden.fill(0.0);
+    }
+}
+
+/// `c (+)= a · b` for `[m, n, k]`; `a` and `b` are read with the given `[row, column]` strides, `c` is row-major.
+fn product(c: &mut [f32], a: &[f32], b: &[f32], [m, n, k]: [usize; 3], sa: [usize; 2], sb: [usize; 2], add: bool) {
+    let reach = |rows: usize, columns: usize, s: [usize; 2]| (rows - 1) * s[0] + (columns - 1) * s[1];
+    if m * n * k == 0 {
+        return;
+    }
+    assert!(c.len() >= m * n && reach(m, k, sa) < a.len() && reach(k, n, sb) < b.len(), "matrices are cut too short");
+    // SAFETY: the pointers come from live slices that reach as far as the strides do (asserted above), and `c` is
+    // borrowed exclusively.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            a.as_ptr(),
+            sa[1] as isize,
+            sa[0] as isize,
+            b.as_ptr(),
+            sb[1] as isize,
+            sb[0] as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

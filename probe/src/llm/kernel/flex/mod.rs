@@ -1,0 +1,119 @@
+//! The same four steps for the `flex` backend, each as one pass over memory with a gradient of its own.
+//!
+//! Composed of tensor operations, a norm or a softmax reads and writes its whole input once per operation and
+//! once more for each in the backward pass; on one core that is most of a training step of a small decoder. Here
+//! each step is one node of the graph. Every function returns `None` where a tensor is not an f32 tensor of this
+//! backend, and the caller takes the portable way.
+
+mod attention;
+mod rows;
+
+pub use attention::causal_attention;
+pub use rows::{cross_entropy, rms_norm, swiglu};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{Autodiff, AutodiffBackend, Flex};
+use burn::tensor::{Bytes, DType, Shape, Tensor};
+use std::fmt;
+use std::sync::Arc;
+
+/// The differentiating backend these kernels serve (without gradient checkpointing).
+type Tracking = Autodiff<Flex, NoCheckpointing>;
+type Tracked = <Tracking as burn::backend::BackendTypes>::FloatTensorPrimitive;
+
+/// An input on the plain or on the differentiating device.
+enum Input {
+    Plain(FlexTensor),
+    Tracked(Tracked),
+}
+
+impl Input {
+    /// The tensor as this backend holds it, contiguous; nothing if it belongs to another backend or type.
+    fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        if tensor.dtype() != DType::F32 {
+            return None;
+        }
+        if let Ok(plain) = tensor.clone().try_into_primitive::<Flex>() {
+            return Some(Self::Plain(plain));
+        }
+        tensor.clone().try_into_primitive::<Tracking>().ok().map(Self::Tracked)
+    }
+
+    /// The values, copied only if they do not lie side by side.
+    fn values(&self) -> FlexTensor {
+        match self {
+            Self::Plain(t) => t.to_contiguous(),
+            Self::Tracked(t) => t.primitive().to_contiguous(),
+        }
+    }
+
+    fn tracked(self) -> Tracked {
+        match self {
+            Self::Plain(t) => <Tracking as AutodiffBackend>::from_inner(t),
+            Self::Tracked(t) => t,
+        }
+    }
+}
+
+/// The numbers of a contiguous f32 tensor.
+fn slice(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().unwrap_or_default()
+}
+
+/// A tensor of these numbers.
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
+}
+
+/// From the gradient of the output to those of the inputs that want one.
+type Pull<const N: usize> = dyn Fn(&[f32], [bool; N]) -> [Option<FlexTensor>; N] + Send + Sync;
+
+#[derive(Clone)]
+struct Pulled<const N: usize>(Arc<Pull<N>>);
+
+impl<const N: usize> fmt::Debug for Pulled<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pulled")
+    }
+}
+
+/// A step of which only the way back is known to the graph.
+#[derive(Debug)]
+struct Fused<const N: usize>;
+
+impl<const N: usize> Backward<Flex, N> for Fused<N> {
+    type State = Pulled<N>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let pulled = (ops.state.0)(slice(&grad), wanted);
+        for (parent, grad) in ops.parents.into_iter().zip(pulled) {
+            if let (Some(parent), Some(grad)) = (parent, grad) {
+                grads.register::<Flex>(parent.id, grad);
+            }
+        }
+    }
+}
+
+/// Puts an output into the graph; `pull` is made only if a gradient will be asked for.
+fn record<const N: usize, const D: usize>(
+    inputs: [Input; N],
+    output: FlexTensor,
+    pull: impl FnOnce() -> Arc<Pull<N>>,
+) -> Tensor<D> {
+    if inputs.iter().all(|i| matches!(i, Input::Plain(_))) {
+        return Tensor::from_primitive::<Flex>(output);
+    }
+    let inputs = inputs.map(Input::tracked);
+    let nodes = inputs.each_ref().map(Tracked::node);
+    let out = match Fused::<N>.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(Pulled(pull()), output),
+        OpsKind::UnTracked(prep) => prep.finish(output),
+    };
+    Tensor::from_primitive::<Tracking>(out)
+}

@@ -1,0 +1,180 @@
+//! The four steps of a decoder that are not matrix products: normalisation, rotated causal attention, the gated
+//! activation, and the loss.
+//!
+//! [`portable`] says in ordinary tensor operations what each of them computes, and runs on every backend; [`flex`] does
+//! each in one pass on the CPU backend. The functions here choose by the tensors they are given, so that the rest
+//! of the crate does not know of it.
+
+mod flex;
+pub mod portable;
+mod wide;
+
+pub use portable::attend;
+
+use crate::llm::rope::Rope;
+use burn::tensor::{Int, Tensor};
+
+/// The sizes of one attention call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Sequences in the batch.
+    pub batch: usize,
+    /// Positions per sequence.
+    pub tokens: usize,
+    /// Query heads.
+    pub query: usize,
+    /// Key/value heads; each serves `query / kv` neighbouring query heads.
+    pub kv: usize,
+    /// Width of a head.
+    pub width: usize,
+}
+
+impl Heads {
+    /// Columns of the joint query–key–value projection: all query heads, then all keys, then all values.
+    pub fn columns(&self) -> usize {
+        (self.query + 2 * self.kv) * self.width
+    }
+
+    /// Query heads per key/value head.
+    pub fn group(&self) -> usize {
+        self.query / self.kv
+    }
+
+    /// The factor on the scores.
+    pub fn scale(&self) -> f64 {
+        1.0 / (self.width as f64).sqrt()
+    }
+}
+
+/// See [`portable::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    flex::rms_norm(&x, &weight, eps).unwrap_or_else(|| portable::rms_norm(x, weight, eps))
+}
+
+/// See [`portable::swiglu`].
+pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
+    flex::swiglu(&gate_up).unwrap_or_else(|| portable::swiglu(gate_up))
+}
+
+/// See [`portable::causal_attention`].
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads) -> Tensor<2> {
+    flex::causal_attention(&qkv, rope, s).unwrap_or_else(|| portable::causal_attention(qkv, rope, s))
+}
+
+/// See [`portable::cross_entropy`].
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    flex::cross_entropy(&logits, &targets).unwrap_or_else(|| portable::cross_entropy(logits, targets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn numbers<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| ((i * 7919 + salt * 104_729) % 1009) as f32 / 504.5 - 1.0).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    fn close<const D: usize>(what: &str, a: Tensor<D>, b: Tensor<D>) {
+        let (a, b) = (a.into_data(), b.into_data());
+        let (a, b): (Vec<f32>, Vec<f32>) = (a.iter().collect(), b.iter().collect());
+        assert_eq!(a.len(), b.len(), "{what}");
+        let (mut off, mut size) = (0f64, 0f64);
+        for (a, b) in a.iter().zip(&b) {
+            off += f64::from(a - b).powi(2);
+            size += f64::from(*b).powi(2);
+        }
+        assert!(off.sqrt() <= 2e-6 * size.sqrt(), "{what}: {} of {}", off.sqrt(), size.sqrt());
+    }
+
+    /// Output and gradients of a step, both ways, with the input's parts tracked or not.
+    fn compare<const D: usize, const E: usize>(
+        what: &str,
+        shapes: ([usize; D], [usize; E]),
+        fused: impl Fn(&Tensor<D>, &Tensor<E>) -> Option<Tensor<2>>,
+        plain: impl Fn(Tensor<D>, Tensor<E>) -> Tensor<2>,
+    ) {
+        let device = Device::flex();
+        let (a, b) = (numbers(shapes.0, 1, &device), numbers(shapes.1, 2, &device));
+        let out = fused(&a, &b).unwrap_or_else(|| panic!("{what}: not taken on flex"));
+        close(what, out, plain(a, b.clone()));
+        let tracking = device.autodiff();
+        // The second input of a step that has only one is a dummy of one number.
+        let cases: &[(bool, bool)] = if b.dims().iter().product::<usize>() == 1 {
+            &[(true, false)]
+        } else {
+            &[(true, true), (true, false), (false, true)]
+        };
+        for &(track_a, track_b) in cases {
+            let make = || {
+                let a = numbers(shapes.0, 1, &tracking).set_require_grad(track_a);
+                (a, numbers(shapes.1, 2, &tracking).set_require_grad(track_b))
+            };
+            let ((a, b), (c, d)) = (make(), make());
+            let out = fused(&a, &b).unwrap_or_else(|| panic!("{what}: not taken when tracked"));
+            let weights = numbers(out.dims(), 3, &tracking);
+            let one = (out * weights.clone()).sum().backward();
+            let two = (plain(c.clone(), d.clone()) * weights).sum().backward();
+            assert_eq!((a.grad(&one).is_some(), b.grad(&one).is_some()), (track_a, track_b), "{what}");
+            if let (Some(x), Some(y)) = (a.grad(&one), c.grad(&two)) {
+                close(&format!("{what}, first gradient"), x, y);
+            }
+            if let (Some(x), Some(y)) = (b.grad(&one), d.grad(&two)) {
+                close(&format!("{what}, second gradient"), x, y);
+            }
+        }
+    }
+
+    #[test]
+    fn the_fused_norm_is_the_portable_one() {
+        for (n, d) in [(1, 8), (130, 33), (200, 96)] {
+            compare("norm", ([n, d], [d]), |x, w| flex::rms_norm(x, w, 1e-5), |x, w| portable::rms_norm(x, w, 1e-5));
+        }
+    }
+
+    #[test]
+    fn the_fused_gate_is_the_portable_one() {
+        for (n, f) in [(1, 3), (130, 40)] {
+            let both = |x: &Tensor<2>, _: &Tensor<1>| flex::swiglu(&x.clone().mul_scalar(6.0));
+            compare("gate", ([n, 2 * f], [1]), both, |x, _| portable::swiglu(x.mul_scalar(6.0)));
+        }
+    }
+
+    #[test]
+    fn the_fused_loss_is_the_portable_one() {
+        let device = Device::flex();
+        let targets: Vec<i32> = (0..70).map(|i| i * 31 % 50).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [70]), &device);
+        let on = |x: &Tensor<2>| Tensor::<1, Int>::from_data(targets.to_data(), &x.device());
+        compare(
+            "loss",
+            ([70, 50], [1]),
+            |x, _| flex::cross_entropy(&x.clone().mul_scalar(9.0), &on(x)).map(|l| l.reshape([1, 1])),
+            |x, _| {
+                let t = on(&x);
+                portable::cross_entropy(x.mul_scalar(9.0), t).reshape([1, 1])
+            },
+        );
+    }
+
+    #[test]
+    fn the_fused_attention_is_the_portable_one() {
+        for (batch, tokens, query, kv, width) in
+            [(1, 1, 1, 1, 2), (3, 37, 4, 2, 8), (2, 64, 4, 4, 6), (2, 131, 6, 2, 32)]
+        {
+            let s = Heads { batch, tokens, query, kv, width };
+            let rope = |device: &Device| Rope::range(tokens, width, 10_000.0, device);
+            compare(
+                &format!("attention {s:?}"),
+                ([batch * tokens, s.columns()], [1]),
+                |x, _| flex::causal_attention(&x.clone().mul_scalar(2.0), &rope(&x.device()), s),
+                |x, _| {
+                    let rope = rope(&x.device());
+                    portable::causal_attention(x.mul_scalar(2.0), &rope, s)
+                },
+            );
+        }
+    }
+}

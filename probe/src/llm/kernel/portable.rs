@@ -1,0 +1,76 @@
+//! What each step computes, in tensor operations of any backend.
+
+use super::Heads;
+use crate::llm::rope::Rope;
+use burn::tensor::activation::{log_softmax, silu, softmax};
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// `x · weight / sqrt(mean(x²) + eps)` over the last axis (RMSNorm, arXiv 1910.07467).
+///
+/// `x`: `[n, d]`, `weight`: `[d]`.
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let scale = x.clone().square().mean_dim(1).add_scalar(eps).sqrt().recip();
+    x * scale * weight.unsqueeze::<2>()
+}
+
+/// `silu(gate) · up` (SwiGLU, arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first, result `[n, f]`.
+pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
+    let f = gate_up.dims()[1] / 2;
+    silu(gate_up.clone().narrow(1, 0, f)) * gate_up.narrow(1, f, f)
+}
+
+/// Cuts the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values,
+/// `[batch, heads, tokens, width]` each.
+pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
+    let cut = |from: usize, heads: usize| {
+        qkv.clone().narrow(1, from * s.width, heads * s.width).reshape([s.batch, s.tokens, heads, s.width])
+    };
+    let q = rope.rotate(cut(0, s.query)).swap_dims(1, 2);
+    let k = rope.rotate(cut(s.query, s.kv)).swap_dims(1, 2);
+    let v = cut(s.query + s.kv, s.kv).swap_dims(1, 2);
+    (q, k, v)
+}
+
+/// Scaled dot-product attention with an additive bias; the one place where scores meet a mask.
+///
+/// The bias is a float (0 = visible, −∞ = hidden) because a boolean mask means opposite things on different
+/// backends. Query heads that share a key/value head are stacked along the query axis, so keys and values are
+/// never repeated.
+///
+/// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, s, w]`, `bias`: `[b or 1, 1, t, s]`; result `[b · t, query · w]`.
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<2> {
+    let [b, heads, t, w] = q.dims();
+    let [_, kv, s, _] = k.dims();
+    let group = heads / kv;
+    let q = q.reshape([b, kv, group * t, w]).mul_scalar(1.0 / (w as f64).sqrt());
+    let mut scores = q.matmul(k.swap_dims(2, 3));
+    if let Some(bias) = bias {
+        let stacked = if group == 1 { bias } else { bias.repeat_dim(2, group) };
+        scores = scores + stacked;
+    }
+    debug_assert_eq!(scores.dims(), [b, kv, group * t, s]);
+    softmax(scores, 3).matmul(v).reshape([b, heads, t, w]).swap_dims(1, 2).reshape([b * t, heads * w])
+}
+
+/// Bias that lets each position see itself and what came before: `[1, 1, t, t]`.
+pub fn causal_bias(t: usize, device: &burn::tensor::Device) -> Tensor<4> {
+    let values: Vec<f32> = (0..t * t).map(|i| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, t, t]), device)
+}
+
+/// Rotates queries and keys and lets each position attend to itself and the positions before it.
+///
+/// `qkv`: `[batch · tokens, columns]`; result `[batch · tokens, query · width]`. Right padding needs no mask: a
+/// real token never sees a later one, and what padded positions compute is read by nobody.
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads) -> Tensor<2> {
+    let bias = causal_bias(s.tokens, &qkv.device());
+    let (q, k, v) = split(qkv, rope, s);
+    attend(q, k, v, Some(bias))
+}
+
+/// Mean over the rows of `−log softmax(logits)[target]`.
+///
+/// `logits`: `[n, v]`, `targets`: `[n]`, each below `v`; result `[1]`.
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    log_softmax(logits, 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
+}

@@ -1,0 +1,339 @@
+//! The measuring instrument: (unfrozen encoders +) connector + language model.
+
+use crate::connector::{Connector, ConnectorConfig};
+use crate::llm::{ChatTemplate, Llama, LlamaConfig, Tokenizer};
+use burgess_base::{Context, Error, Result, atomic};
+use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tap};
+use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
+use burgess_encoders::features::FeatureMap;
+use burgess_encoders::init::initialise;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Everything that defines an [`Mllm`] but its weights; the `config.json` of a model directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MllmConfig {
+    /// The connector.
+    pub connector: ConnectorConfig,
+    /// The language model.
+    pub llm: LlamaConfig,
+    /// The chat template it was trained with.
+    pub chat: ChatTemplate,
+    /// The encoders that are trained with it; empty when features come from outside (frozen encoders).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encoders: Vec<EncoderConfig>,
+    /// `[rows, columns]` to which the features of `encoders` are brought before they are joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<[usize; 2]>,
+}
+
+/// One encoder inside the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderConfig {
+    /// Its name in the zoo.
+    pub id: String,
+    /// Its numbers.
+    pub architecture: ArchitectureConfig,
+    /// Where its features are taken.
+    pub tap: Tap,
+}
+
+/// Connector and language model, with the encoders if they are trained too.
+#[derive(Module, Debug)]
+pub struct Mllm {
+    /// Unfrozen encoders, in the order of [`MllmConfig::encoders`]; empty for frozen ones.
+    pub encoders: Vec<Architecture>,
+    /// Patch features → embeddings.
+    pub connector: Connector,
+    /// The language model.
+    pub llm: Llama,
+    #[module(skip)]
+    config: MllmConfig,
+}
+
+/// What a picture is to the model.
+#[derive(Debug, Clone)]
+pub enum Visual {
+    /// Features of frozen encoders, `[pictures, tokens, width]`.
+    Features(Tensor<3>),
+    /// Normalised pixels for each encoder of the model, `[pictures, 3, height, width]`.
+    Pixels(Vec<Tensor<4>>),
+}
+
+/// One row of a batch to be spliced.
+#[derive(Debug, Clone, Copy)]
+pub struct Sequence<'a> {
+    /// Token ids, the picture's token included.
+    pub ids: &'a [u32],
+    /// Index of the picture's token.
+    pub image_at: Option<usize>,
+}
+
+impl Sequence<'_> {
+    /// Positions it takes with pictures of `image` tokens.
+    pub fn length(&self, image: usize) -> usize {
+        if self.image_at.is_some() { self.ids.len() - 1 + image } else { self.ids.len() }
+    }
+
+    /// Position of id `i` after the picture's token has become `image` positions.
+    pub fn position(&self, i: usize, image: usize) -> usize {
+        match self.image_at {
+            Some(at) if i > at => i - 1 + image,
+            _ => i,
+        }
+    }
+}
+
+impl Mllm {
+    /// A model around a language model, with a fresh connector drawn from `seed`, and the encoders that are to be
+    /// trained with it (none for frozen ones).
+    ///
+    /// # Errors
+    /// When widths do not fit together, or there is not one encoder for each configuration.
+    pub fn assemble(
+        config: MllmConfig,
+        encoders: Vec<Architecture>,
+        llm: Llama,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        config.check()?;
+        if encoders.len() != config.encoders.len() {
+            return Err(Error::failed(format!(
+                "{} encoders for a configuration with {}",
+                encoders.len(),
+                config.encoders.len()
+            )));
+        }
+        if llm.config() != &config.llm {
+            return Err(Error::failed("the language model was made from another configuration than the model's"));
+        }
+        let connector = initialise(config.connector.init(device), "connector", seed);
+        Ok(Self { encoders, connector, llm, config })
+    }
+
+    /// What defines this model.
+    pub fn config(&self) -> &MllmConfig {
+        &self.config
+    }
+
+    /// The pictures as embeddings of the language model: `[pictures, tokens, llm width]`.
+    ///
+    /// # Errors
+    /// When the input is not of the kind or width this model reads.
+    pub fn see(&self, visual: Visual) -> Result<Tensor<3>> {
+        let features = match visual {
+            Visual::Features(features) if self.encoders.is_empty() => features,
+            Visual::Features(_) => {
+                return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
+            }
+            Visual::Pixels(pixels) => self.encode(pixels)?,
+        };
+        self.connector.forward(features)
+    }
+
+    fn encode(&self, pixels: Vec<Tensor<4>>) -> Result<Tensor<3>> {
+        if self.encoders.is_empty() || pixels.len() != self.encoders.len() {
+            return Err(Error::failed(format!(
+                "pixels for {} encoders were given to a model with {}",
+                pixels.len(),
+                self.encoders.len()
+            )));
+        }
+        let mut maps = Vec::with_capacity(pixels.len());
+        for ((encoder, config), x) in self.encoders.iter().zip(&self.config.encoders).zip(pixels) {
+            let map = encoder.forward(x, &config.tap)?;
+            let grid = self.config.grid.unwrap_or(map.grid);
+            maps.push(map.resample(grid)?);
+        }
+        Ok(FeatureMap::concat(&maps)?.tokens)
+    }
+
+    /// Text embeddings with the picture's tokens in place of the token that stands for it, right-padded to the
+    /// longest row: `[rows, t, llm width]`.
+    ///
+    /// `image`: `[rows with a picture, tokens, llm width]` in the order of these rows, from [`Mllm::see`].
+    ///
+    /// # Errors
+    /// When rows and pictures do not match, or an id is outside the vocabulary.
+    pub fn splice(&self, rows: &[Sequence], image: Option<Tensor<3>>, device: &Device) -> Result<Tensor<3>> {
+        let [pictures, n, _] = image.as_ref().map_or([0; 3], Tensor::dims);
+        let wanted = rows.iter().filter(|r| r.image_at.is_some()).count();
+        if wanted != pictures {
+            return Err(Error::failed(format!("{wanted} sequences name a picture, {pictures} pictures were given")));
+        }
+        let t = rows.iter().map(|r| r.length(n)).max().unwrap_or(0);
+        let place = rows.first().and_then(|r| r.image_at);
+        match (image, place) {
+            (Some(image), Some(at)) if rows.iter().all(|r| r.image_at == Some(at)) => {
+                // The usual case, all pictures at one place: three pieces side by side.
+                let before: Vec<&[u32]> = rows.iter().map(|r| r.ids.get(..at).unwrap_or_default()).collect();
+                let after = padded(rows.iter().map(|r| r.ids.get(at + 1..).unwrap_or_default()), t - at - n);
+                let mut parts = Vec::with_capacity(3);
+                if at > 0 {
+                    parts.push(self.llm.embed_rows(&before, device)?);
+                }
+                parts.push(image);
+                if t > at + n {
+                    let after: Vec<&[u32]> = after.iter().map(Vec::as_slice).collect();
+                    parts.push(self.llm.embed_rows(&after, device)?);
+                }
+                Ok(Tensor::cat(parts, 1))
+            }
+            (image, _) => self.gather(rows, image, t, device),
+        }
+    }
+
+    /// Any arrangement: all text and picture embeddings in one table, then one look-up.
+    fn gather(&self, rows: &[Sequence], image: Option<Tensor<3>>, t: usize, device: &Device) -> Result<Tensor<3>> {
+        let longest = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
+        let ids = padded(rows.iter().map(|r| r.ids), longest);
+        let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let text = self.llm.embed_rows(&ids, device)?;
+        let [b, _, d] = text.dims();
+        let Some(image) = image else {
+            return Ok(text);
+        };
+        let [_, n, _] = image.dims();
+        let mut index: Vec<i32> = Vec::with_capacity(b * t);
+        let mut picture = 0;
+        for (r, row) in rows.iter().enumerate() {
+            let start = index.len();
+            for i in 0..row.ids.len() {
+                if row.image_at == Some(i) {
+                    index.extend((0..n).map(|k| (b * longest + picture * n + k) as i32));
+                    picture += 1;
+                } else {
+                    index.push((r * longest + i) as i32);
+                }
+            }
+            // Padding repeats the row's first token; nobody reads it.
+            index.resize(start + t, (r * longest) as i32);
+        }
+        let [m, _, _] = image.dims();
+        let table = Tensor::cat(vec![text.reshape([b * longest, d]), image.reshape([m * n, d])], 0);
+        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [b * t]), device);
+        Ok(table.select(0, index).reshape([b, t, d]))
+    }
+
+    /// Writes a model directory: `config.json`, `tokenizer.json`, `connector.safetensors`, `llm/config.json` and
+    /// `llm/model.safetensors` (readable by `transformers`), and `encoder-<n>.safetensors` for each unfrozen encoder.
+    /// It appears whole; an existing directory is kept.
+    ///
+    /// # Errors
+    /// When it cannot be written, or a weight is not finite.
+    pub fn save(&self, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
+        atomic::create_dir_with(dir, |dir| {
+            atomic::write_json(&dir.join("config.json"), &self.config)?;
+            tokenizer.save(&dir.join("tokenizer.json"))?;
+            checkpoint::save(&self.connector, &IDENTITY, precision, &dir.join("connector.safetensors"))?;
+            save_llm(&self.llm, tokenizer, &dir.join("llm"), precision)?;
+            for (i, encoder) in self.encoders.iter().enumerate() {
+                checkpoint::save(encoder, &IDENTITY, precision, &dir.join(format!("encoder-{i}.safetensors")))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads a model directory.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or holds other parameters than the configuration says.
+    pub fn load(dir: &Path, device: &Device) -> Result<(Self, Tokenizer)> {
+        let config: MllmConfig = atomic::read_json(&dir.join("config.json"))?;
+        config.check().with_context(|| format!("reading {}", dir.display()))?;
+        let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+        let connector = load_into(config.connector.init(device), &dir.join("connector.safetensors"))?;
+        let llm = load_into(config.llm.init(device)?, &dir.join("llm/model.safetensors"))?;
+        let mut encoders = Vec::with_capacity(config.encoders.len());
+        for (i, e) in config.encoders.iter().enumerate() {
+            encoders.push(load_into(e.architecture.init(device)?, &dir.join(format!("encoder-{i}.safetensors")))?);
+        }
+        Ok((Self { encoders, connector, llm, config }, tokenizer))
+    }
+}
+
+impl MllmConfig {
+    /// Checks that the widths fit together.
+    ///
+    /// # Errors
+    /// Names what does not.
+    pub fn check(&self) -> Result<()> {
+        self.llm.check()?;
+        if self.connector.llm_width != self.llm.hidden_size {
+            return Err(Error::usage(format!(
+                "the connector gives embeddings of width {}, the language model has {}",
+                self.connector.llm_width, self.llm.hidden_size
+            )));
+        }
+        let mut width = 0;
+        for e in &self.encoders {
+            e.architecture.check_tap(&e.tap)?;
+            width += e.architecture.width(&e.tap)?;
+        }
+        if !self.encoders.is_empty() && width != self.connector.feature_width {
+            return Err(Error::usage(format!(
+                "the encoders together give features of width {width}, the connector reads {}",
+                self.connector.feature_width
+            )));
+        }
+        if self.encoders.len() > 1 && self.grid.is_none() {
+            return Err(Error::usage("several encoders need a common `grid`"));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a language model as a directory of its own (`config.json`, `model.safetensors`, `tokenizer.json`), which
+/// `transformers` can read.
+///
+/// # Errors
+/// When it cannot be written, or a weight is not finite.
+pub fn save_llm(llm: &Llama, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
+    let mut config = serde_json::to_value(llm.config())?;
+    if let Some(fields) = config.as_object_mut() {
+        fields.insert("architectures".into(), serde_json::json!(["LlamaForCausalLM"]));
+        fields.insert("model_type".into(), "llama".into());
+    }
+    atomic::write_json(&dir.join("config.json"), &config)?;
+    tokenizer.save(&dir.join("tokenizer.json"))?;
+    checkpoint::save(llm, &IDENTITY, precision, &dir.join("model.safetensors"))
+}
+
+/// Reads a language model's directory: `config.json`, `model.safetensors`, `tokenizer.json`.
+///
+/// # Errors
+/// When a file is missing or damaged, or holds other parameters than the configuration says.
+pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llama, Tokenizer)> {
+    let config: LlamaConfig = atomic::read_json(&dir.join("config.json"))?;
+    let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+    if tokenizer.vocab_size() > config.vocab_size {
+        return Err(Error::failed(format!(
+            "{}: the tokenizer has {} entries, the model only {}",
+            dir.display(),
+            tokenizer.vocab_size(),
+            config.vocab_size
+        )));
+    }
+    let llm = config.init(device).with_context(|| format!("reading {}", dir.display()))?;
+    Ok((load_into(llm, &dir.join("model.safetensors"))?, tokenizer))
+}
+
+fn load_into<M: Module>(module: M, path: &Path) -> Result<M> {
+    let (module, _) = checkpoint::load(module, &Checkpoint::open(path)?, &IDENTITY)?;
+    Ok(module)
+}
+
+/// Rows filled up to `t` with id 0; what stands there is never read.
+fn padded<'a>(rows: impl Iterator<Item = &'a [u32]>, t: usize) -> Vec<Vec<u32>> {
+    rows.map(|r| {
+        let mut row = r.to_vec();
+        row.resize(t, 0);
+        row
+    })
+    .collect()
+}

@@ -1,0 +1,218 @@
+//! How a model is trained: two stages, what is trainable in each, and how fast it learns.
+
+use crate::data::Order;
+use burgess_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The stages of training (LLaVA's two, arXiv 2304.08485).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Connector only, on captions; left out to go straight to tuning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<Stage>,
+    /// Connector and language model (and encoder), on questions.
+    pub tune: Stage,
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Optimiser steps; give this or `epochs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Passes over the examples; give this or `steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
+    /// Examples per step.
+    pub batch: usize,
+    /// Learning rate of every trainable part that has none of its own.
+    pub lr: f64,
+    /// The connector is trained, with this rate instead of `lr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector_lr: Option<f64>,
+    /// The language model's rate instead of `lr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm_lr: Option<f64>,
+    /// The encoders' rate instead of `lr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_lr: Option<f64>,
+    /// Which parts are trained.
+    pub trainable: Vec<Part>,
+    /// Decoupled weight decay of AdamW, on matrices only (norm scales and biases are left alone).
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Share of the steps over which the rate rises from zero.
+    #[serde(default = "default_warmup")]
+    pub warmup: f64,
+    /// How the rate falls afterwards.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Largest norm of the gradient over all trained parameters together; 0 = never clipped.
+    #[serde(default = "default_clip")]
+    pub clip: f64,
+    /// First and second moment decay of AdamW.
+    #[serde(default = "default_betas")]
+    pub betas: [f64; 2],
+    /// In which order examples come.
+    #[serde(default)]
+    pub order: Order,
+}
+
+/// A part of the model that can be trained or frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// The connector.
+    Connector,
+    /// The language model.
+    Llm,
+    /// The vision encoders.
+    Encoder,
+}
+
+/// Course of the learning rate after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Half a cosine down to zero.
+    #[default]
+    Cosine,
+    /// A straight line down to zero.
+    Linear,
+    /// No decay.
+    Constant,
+}
+
+fn default_warmup() -> f64 {
+    0.03
+}
+
+fn default_clip() -> f64 {
+    1.0
+}
+
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+impl Recipe {
+    /// Checks both stages.
+    ///
+    /// # Errors
+    /// Names the stage and the field.
+    pub fn check(&self) -> Result<()> {
+        if let Some(align) = &self.align {
+            align.check().map_err(|e| e.context("stage align"))?;
+        }
+        self.tune.check().map_err(|e| e.context("stage tune"))
+    }
+}
+
+impl Stage {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn check(&self) -> Result<()> {
+        let bad = |what: &str| Err(Error::usage(what));
+        let rates = [Some(self.lr), self.connector_lr, self.llm_lr, self.encoder_lr];
+        match (self.steps, self.epochs) {
+            (Some(_), Some(_)) | (None, None) => return bad("give either `steps` or `epochs`"),
+            (None, Some(e)) if !(e > 0.0 && e.is_finite()) => return bad("`epochs` must be above 0"),
+            _ => {}
+        }
+        if self.batch == 0 {
+            return bad("`batch` is 0");
+        }
+        if rates.iter().flatten().any(|r| !(*r >= 0.0 && r.is_finite())) {
+            return bad("a learning rate is negative or not a number");
+        }
+        if !(0.0..=1.0).contains(&self.warmup) {
+            return bad("`warmup` is a share of the steps, from 0 to 1");
+        }
+        if !(self.weight_decay >= 0.0 && self.clip >= 0.0) {
+            return bad("`weight_decay` and `clip` cannot be negative");
+        }
+        if self.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
+            return bad("`betas` lie from 0 to below 1");
+        }
+        if self.trainable.is_empty() {
+            return bad("`trainable` is empty: nothing would be learned");
+        }
+        Ok(())
+    }
+
+    /// Optimiser steps for a number of examples.
+    pub fn total_steps(&self, examples: usize) -> usize {
+        match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            // A last batch that is not full still is a step, so whole epochs are counted in batches.
+            (None, Some(epochs)) => (epochs * examples.div_ceil(self.batch.max(1)) as f64).round().max(1.0) as usize,
+            (None, None) => 0,
+        }
+    }
+
+    /// Whether a part is trained.
+    pub fn trains(&self, part: Part) -> bool {
+        self.trainable.contains(&part)
+    }
+
+    /// Peak learning rate of a part.
+    pub fn peak(&self, part: Part) -> f64 {
+        let own = match part {
+            Part::Connector => self.connector_lr,
+            Part::Llm => self.llm_lr,
+            Part::Encoder => self.encoder_lr,
+        };
+        own.unwrap_or(self.lr)
+    }
+
+    /// Factor on every peak rate at `step` (from 0) of `total`, as `transformers`' schedulers: linear warm-up from
+    /// zero, then the schedule down to zero at `total`.
+    pub fn factor(&self, step: usize, total: usize) -> f64 {
+        let warmup = (self.warmup * total as f64).ceil() as usize;
+        if step < warmup {
+            return step as f64 / warmup as f64;
+        }
+        let progress = (step - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
+        match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => (1.0 - progress).max(0.0),
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(text: &str) -> std::result::Result<Stage, toml::de::Error> {
+        toml::from_str(&format!("batch = 8\nlr = 1e-3\ntrainable = [\"connector\"]\n{text}"))
+    }
+
+    #[test]
+    fn the_schedule_is_that_of_transformers() -> std::result::Result<(), toml::de::Error> {
+        // get_cosine_schedule_with_warmup(warmup 3, total 100) of transformers, steps 0, 1, 3, 50, 99.
+        let cosine = stage("steps = 100")?;
+        let expected = [0.0, 1.0 / 3.0, 1.0, 0.524_287, 0.000_262_2];
+        for (step, e) in [0, 1, 3, 50, 99].into_iter().zip(expected) {
+            assert!((cosine.factor(step, 100) - e).abs() < 1e-4, "{step}: {}", cosine.factor(step, 100));
+        }
+        assert_eq!(stage("steps = 10\nwarmup = 0.0\nschedule = \"linear\"")?.factor(5, 10), 0.5);
+        assert_eq!(stage("steps = 10\nwarmup = 0.0\nschedule = \"constant\"")?.factor(9, 10), 1.0);
+        Ok(())
+    }
+
+    #[test]
+    fn mistakes_are_named() -> std::result::Result<(), toml::de::Error> {
+        assert!(stage("steps = 1\nlearning_rate = 3").is_err());
+        assert!(stage("steps = 1\nepochs = 2.0")?.check().is_err());
+        assert!(stage("steps = 1\nwarmup = 3.0")?.check().unwrap_err().to_string().contains("warmup"));
+        assert!(stage("epochs = 1.0")?.check().is_ok());
+        assert_eq!(stage("epochs = 1.5")?.total_steps(33), 8);
+        Ok(())
+    }
+}

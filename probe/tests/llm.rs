@@ -1,0 +1,240 @@
+//! The decoder against `transformers` (goldens of `tests/reference/llama.py`), and decoding against itself.
+
+use burgess_base::{Error, Result, atomic};
+use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
+use burgess_probe::generate::{Prompt, answer, likelihoods};
+use burgess_probe::llm::{ChatTemplate, KvCache, Llama, LlamaConfig, Placement};
+use burgess_probe::mllm::{Mllm, MllmConfig, Sequence, Visual};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/llama").join(name)
+}
+
+fn load(name: &str) -> Result<Llama> {
+    let config: LlamaConfig = atomic::read_json(&golden(name).join("config.json"))?;
+    let weights = Checkpoint::open(&golden(name).join("model.safetensors"))?;
+    Ok(checkpoint::load(config.init(&Device::flex())?, &weights, &IDENTITY)?.0)
+}
+
+struct Golden {
+    ids: Vec<Vec<u32>>,
+    logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn expected(name: &str) -> Result<Golden> {
+    let bytes = std::fs::read(golden(name).join("golden.safetensors"))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::failed(e.to_string()))?;
+    let words = |key: &str| -> Result<Vec<[u8; 4]>> {
+        let data = file.tensor(key).map_err(|e| Error::failed(e.to_string()))?;
+        Ok(data.data().as_chunks::<4>().0.to_vec())
+    };
+    let ids: Vec<u32> = words("ids")?.into_iter().map(u32::from_le_bytes).collect();
+    Ok(Golden {
+        ids: ids.chunks(11).map(<[u32]>::to_vec).collect(),
+        logits: words("logits")?.into_iter().map(f32::from_le_bytes).collect(),
+        greedy: words("greedy")?.into_iter().map(u32::from_le_bytes).collect(),
+    })
+}
+
+fn logits_of(llm: &Llama, rows: &[&[u32]]) -> Result<Vec<f32>> {
+    let hidden = llm.hidden(llm.embed_rows(rows, &Device::flex())?)?;
+    let [b, t, d] = hidden.dims();
+    values(llm.logits(hidden.reshape([b * t, d])))
+}
+
+fn values<const D: usize>(t: Tensor<D>) -> Result<Vec<f32>> {
+    t.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
+    assert_eq!(a.len(), b.len());
+    square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())
+}
+
+/// A model with this language model behind a connector for features of width 6.
+fn mllm(name: &str) -> Result<Mllm> {
+    let llm = load(name)?;
+    let config = MllmConfig {
+        connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: 6, llm_width: 32 },
+        llm: llm.config().clone(),
+        chat: ChatTemplate::nano(),
+        encoders: Vec::new(),
+        grid: None,
+    };
+    Mllm::assemble(config, Vec::new(), llm, 5, &Device::flex())
+}
+
+fn pictures(n: usize) -> Tensor<3> {
+    let values: Vec<f32> = (0..n * 4 * 6).map(|i| ((i * 37 % 23) as f32 - 11.0) / 4.0).collect();
+    Tensor::from_data(TensorData::new(values, [n, 4, 6]), &Device::flex())
+}
+
+#[test]
+fn logits_are_those_of_transformers() -> Result<()> {
+    for name in ["tied", "untied"] {
+        let (llm, golden) = (load(name)?, expected(name)?);
+        let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
+        let d = difference(&logits_of(&llm, &rows)?, &golden.logits);
+        assert!(d < 1e-5, "{name}: relative difference {d}");
+    }
+    Ok(())
+}
+
+#[test]
+fn right_padding_changes_no_real_token() -> Result<()> {
+    let (llm, golden) = (load("tied")?, expected("tied")?);
+    let long = golden.ids[0].as_slice();
+    let mut short = golden.ids[1][..6].to_vec();
+    let alone = logits_of(&llm, &[&short])?;
+    short.resize(11, 0);
+    let together = logits_of(&llm, &[long, &short])?;
+    let v = llm.config().vocab_size;
+    assert!(difference(&together[11 * v..17 * v], &alone) < 1e-6);
+    Ok(())
+}
+
+#[test]
+fn the_cache_equals_the_full_pass() -> Result<()> {
+    for name in ["tied", "untied"] {
+        let (llm, golden) = (load(name)?, expected(name)?);
+        let device = Device::flex();
+        let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
+        let full = values(llm.hidden(llm.embed_rows(&rows, &device)?)?)?;
+        let mut cache = KvCache::new();
+        let mut parts = Vec::new();
+        // 5 tokens at once, then one by one.
+        for (from, to) in [(0, 5), (5, 6), (6, 7), (7, 8), (8, 9), (9, 10), (10, 11)] {
+            let piece: Vec<&[u32]> = rows.iter().map(|r| &r[from..to]).collect();
+            let positions: Vec<usize> = (from..to).collect();
+            let bias: Vec<f32> =
+                (from..to).flat_map(|q| (0..to).map(move |k| if k <= q { 0.0 } else { f32::NEG_INFINITY })).collect();
+            let bias = Tensor::from_data(TensorData::new(bias, [1, 1, to - from, to]), &device);
+            let place = Placement { positions: &[&positions], bias: Some(bias) };
+            parts.push(llm.extend(llm.embed_rows(&piece, &device)?, &place, &mut cache)?);
+        }
+        assert_eq!(cache.slots(), 11);
+        assert!(difference(&values(Tensor::cat(parts, 1))?, &full) < 1e-6);
+    }
+    Ok(())
+}
+
+#[test]
+fn greedy_tokens_are_those_of_transformers() -> Result<()> {
+    for name in ["tied", "untied"] {
+        let golden = expected(name)?;
+        let prompt = Prompt { ids: &golden.ids[0], image: None };
+        let out = answer(&mllm(name)?, None, &[prompt], 32, &[], &Device::flex())?;
+        assert_eq!(out, [golden.greedy], "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn batching_changes_no_answer() -> Result<()> {
+    let device = Device::flex();
+    let model = mllm("tied")?;
+    let golden = expected("tied")?;
+    let image = 5;
+    let images = model.see(Visual::Features(pictures(3)))?;
+    // Different lengths, pictures shared, one with text before the picture, one blind.
+    let mut ids: Vec<(Vec<u32>, Option<(usize, usize)>)> = Vec::new();
+    for (k, (length, picture)) in [(3, 0), (9, 1), (5, 0), (1, 2), (10, 1)].into_iter().enumerate() {
+        let mut row = vec![image];
+        row.extend(golden.ids[k % 3].iter().take(length));
+        ids.push((row, Some((picture, 0))));
+    }
+    ids.push((vec![7, 8, image, 9, 10], Some((1, 2))));
+    ids.push((golden.ids[2][..7].to_vec(), None));
+    let prompts: Vec<Prompt> = ids.iter().map(|(row, at)| Prompt { ids: row, image: *at }).collect();
+    let stop = [28, 44];
+    let together = answer(&model, Some(&images), &prompts, 12, &stop, &device)?;
+    let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11], vec![12, 13, 14], vec![13, 2]]).collect();
+    let scores = likelihoods(&model, Some(&images), &prompts, &options, &device)?;
+    for (i, prompt) in prompts.iter().enumerate() {
+        let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), 12, &stop, &device)?;
+        assert_eq!(alone[0], together[i], "prompt {i}");
+        // The picture spliced in and read as a whole, token by token without any cache.
+        let mut row = prompt.ids.to_vec();
+        let start = row.len();
+        let full = |row: &[u32]| -> Result<Tensor<2>> {
+            let picture = prompt.image.map(|(p, _)| images.clone().slice([p..p + 1]));
+            let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
+            let hidden = model.llm.hidden(model.splice(&[sequence], picture, &device)?)?;
+            let [_, t, d] = hidden.dims();
+            Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
+        };
+        for _ in 0..12 {
+            let log = full(&row)?;
+            let t = log.dims()[0];
+            let last: u32 = log.slice([t - 1..t]).argmax(1).into_scalar();
+            if stop.contains(&last) {
+                break;
+            }
+            row.push(last);
+        }
+        assert_eq!(row[start..], together[i], "prompt {i} without cache");
+        for (o, option) in options[i].iter().enumerate() {
+            let mut row = prompt.ids.to_vec();
+            row.extend(option);
+            let log = full(&row)?;
+            let t = log.dims()[0];
+            let sum: f64 = option
+                .iter()
+                .enumerate()
+                .map(|(k, &id)| {
+                    let at = t - option.len() + k - 1;
+                    let id = id as usize;
+                    f64::from(log.clone().slice([at..at + 1, id..id + 1]).into_scalar::<f32>())
+                })
+                .sum();
+            assert!((sum - scores[i][o]).abs() < 1e-4, "prompt {i} option {o}: {sum} {}", scores[i][o]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn errors_name_what_is_wrong() -> Result<()> {
+    let device = Device::flex();
+    let model = mllm("tied")?;
+    assert!(model.llm.embed_rows(&[&[61]], &device).unwrap_err().to_string().contains("61"));
+    let long = vec![1; 65];
+    assert!(model.llm.hidden(model.llm.embed_rows(&[&long], &device)?).unwrap_err().hint_text().is_some());
+    let ids = [5, 1, 2];
+    let missing = Prompt { ids: &ids, image: Some((3, 0)) };
+    let images = model.see(Visual::Features(pictures(2)))?;
+    let e = answer(&model, Some(&images), &[missing], 4, &[], &device).unwrap_err();
+    assert!(e.to_string().contains("picture 3"), "{e}");
+    let narrow = Tensor::<3>::zeros([1, 4, 5], &device);
+    assert!(model.see(Visual::Features(narrow)).unwrap_err().to_string().contains("width 6"));
+    Ok(())
+}
+
+#[test]
+fn a_model_directory_comes_back() -> Result<()> {
+    use burgess_encoders::checkpoint::Precision;
+    use burgess_probe::llm::Tokenizer;
+    use burgess_probe::llm::tokenizer::SPECIALS;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("model");
+    let model = mllm("untied")?;
+    let tokenizer = Tokenizer::train(["a cup", "a dog"].iter(), 262, &SPECIALS)?;
+    model.save(&tokenizer, &path, Precision::F32)?;
+    let (again, _) = Mllm::load(&path, &Device::flex())?;
+    assert_eq!(again.config(), model.config());
+    let see = |m: &Mllm| values(m.see(Visual::Features(pictures(2)))?);
+    assert_eq!(see(&model)?, see(&again)?);
+    let golden = expected("untied")?;
+    let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();
+    assert_eq!(logits_of(&model.llm, &rows)?, logits_of(&again.llm, &rows)?);
+    std::fs::write(path.join("connector.safetensors"), "cut")?;
+    assert!(Mllm::load(&path, &Device::flex()).is_err());
+    Ok(())
+}
