@@ -184,7 +184,8 @@ impl FeatureCache {
         let dir = self.root.join(digest::of_value(&what)?);
         let step = || format!("opening the cached features {}", dir.display());
         fs::create_dir_all(&dir).with_context(step)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
         lock.lock_shared().with_context(step)?;
         // The time of this file is the time of the last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
@@ -205,7 +206,8 @@ impl FeatureCache {
             .flatten()
             .map(|entry| {
                 let dir = entry.path();
-                let used = fs::metadata(dir.join("what.json")).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let used =
+                    fs::metadata(dir.join("what.json")).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
                 let files = fs::read_dir(&dir).into_iter().flatten().flatten();
                 let size = files.filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
                 (used, size, dir)
@@ -320,8 +322,11 @@ impl Entry {
             seconds += start.elapsed().as_secs_f64();
             if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
                 let picture = batch.get(bad / (tokens * width)).map_or("?", String::as_str);
-                return Err(Error::failed(format!("{} gives a feature that is not finite for {picture}", wanted.card.id))
-                    .hint("the weights are damaged or the card's preprocessing is wrong"));
+                return Err(Error::failed(format!(
+                    "{} gives a feature that is not finite for {picture}",
+                    wanted.card.id
+                ))
+                .hint("the weights are damaged or the card's preprocessing is wrong"));
             }
             shape = [rows, tokens, width];
             grid = [map.grid[0] as u64, map.grid[1] as u64];

@@ -50,7 +50,8 @@ pub fn parse(name: &str) -> Result<Device> {
     let rest: Vec<&str> = parts.collect();
     let known = BACKENDS.iter().find(|b| b.name == backend).ok_or_else(|| {
         let names: Vec<&str> = BACKENDS.iter().map(|b| b.name).collect();
-        Error::usage(format!("there is no device called `{name}`")).hint(format!("one of: {}, with an index as in cuda:0", names.join(", ")))
+        Error::usage(format!("there is no device called `{name}`"))
+            .hint(format!("one of: {}, with an index as in cuda:0", names.join(", ")))
     })?;
     if !known.compiled {
         return Err(Error::usage(format!("this binary was built without `{backend}`")).hint(known.fix));

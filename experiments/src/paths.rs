@@ -14,7 +14,9 @@ pub fn cache() -> Result<PathBuf> {
         .or_else(|| from("HOME").map(|h| h.join(".cache")))
         .or_else(|| from("LOCALAPPDATA"))
         .map(|d| d.join("burgess"))
-        .ok_or_else(|| Error::failed("no cache directory is known: HOME is not set").hint("set BURGESS_CACHE to a directory"))
+        .ok_or_else(|| {
+            Error::failed("no cache directory is known: HOME is not set").hint("set BURGESS_CACHE to a directory")
+        })
 }
 
 /// The largest size of the feature cache in bytes: `BURGESS_CACHE_GB`, default 20.

@@ -96,7 +96,13 @@ pub fn encoder(
                 bar.set(step.step as u64 + 1, step.steps as u64);
                 bar.message(&format!("pretraining {}, loss {:.4}", card.id, step.loss));
                 if (step.step + 1) % (step.steps / 10).max(1) == 0 {
-                    progress.line(&format!("{} step {}: loss {:.4} {:?}", card.id, step.step + 1, step.loss, step.parts));
+                    progress.line(&format!(
+                        "{} step {}: loss {:.4} {:?}",
+                        card.id,
+                        step.step + 1,
+                        step.loss,
+                        step.parts
+                    ));
                 }
                 Ok(())
             };
@@ -110,7 +116,7 @@ pub fn encoder(
     Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
     let record = Record {
         id: card.id.clone(),
-        command: format!("burgess pretrain {}", card.id.replacen('-', "/", 1)),
+        command: command(&card.id, device_name),
         world_version: burgess_world::VERSION,
         device: device_name.to_string(),
         threads: rayon::current_num_threads(),
@@ -123,6 +129,11 @@ pub fn encoder(
     };
     atomic::write_json(&weights.with_extension("json"), &record)?;
     Ok(record)
+}
+
+/// The command that makes these weights again.
+fn command(id: &str, device: &str) -> String {
+    format!("burgess pretrain {} --device {device}", id.replacen('-', "/", 1))
 }
 
 /// How a language model is made: `recipe.toml` in its directory.
@@ -187,7 +198,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     atomic::write_json(&dir.join("chat.json"), &chat)?;
     let record = Record {
         id: LLM.into(),
-        command: "burgess pretrain nano/lm".into(),
+        command: command(LLM, device_name),
         world_version: burgess_world::VERSION,
         device: device_name.to_string(),
         threads: rayon::current_num_threads(),
@@ -211,8 +222,10 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
             return Err(Error::usage(format!("[pretrain] of {} needs pictures = N, not {other:?}", card.id)));
         }
     };
-    let config: PretrainConfig =
-        table.try_into().map_err(|e: toml::de::Error| Error::usage(e.message().to_string())).context(format!("[pretrain] of {}", card.id))?;
+    let config: PretrainConfig = table
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::usage(e.message().to_string()))
+        .context(format!("[pretrain] of {}", card.id))?;
     config.validate()?;
     Ok((config, distinct))
 }
@@ -250,7 +263,8 @@ impl<'a> Pictures<'a> {
             let encoded: Result<Vec<_>> = drawn
                 .iter()
                 .map(|(_, caption, _)| {
-                    let mut ids: Vec<i32> = tokenizer.encode(caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
+                    let mut ids: Vec<i32> =
+                        tokenizer.encode(caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
                     ids.push(end as i32);
                     let length = ids.len() as i32;
                     ids.resize(CONTEXT, pad as i32);
@@ -300,9 +314,11 @@ pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
     use burgess_encoders::encoder::zoo_dirs;
     let Location::Shipped { file } = &card.source.location else {
-        return Err(Error::usage(format!("{} is not made here but published by others", card.id)).hint("`burgess pretrain` makes the nano encoders"));
+        return Err(Error::usage(format!("{} is not made here but published by others", card.id))
+            .hint("`burgess pretrain` makes the nano encoders"));
     };
     let dirs = zoo_dirs();
-    let dir = dirs.iter().find(|d| d.is_dir()).or(dirs.last()).ok_or_else(|| Error::failed("no zoo directory is known"))?;
+    let dir =
+        dirs.iter().find(|d| d.is_dir()).or(dirs.last()).ok_or_else(|| Error::failed("no zoo directory is known"))?;
     Ok(dir.join("weights").join(file))
 }

@@ -88,7 +88,15 @@ pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# {}: {} runs into {} on {}, {} at once", self.study.name, self.runs.len(), self.directory.display(), self.device, self.workers)?;
+        writeln!(
+            f,
+            "# {}: {} runs into {} on {}, {} at once",
+            self.study.name,
+            self.runs.len(),
+            self.directory.display(),
+            self.device,
+            self.workers
+        )?;
         for run in &self.runs {
             writeln!(f, "#   {:<40} seed {:<4} {}", run.arm.name(), run.seed, run.state)?;
         }
@@ -118,10 +126,16 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     let device = device::parse(&options.device)?;
     let dir = options.out.join(&study.name);
     let store = StudyStore::open(&dir, &evaluator_json(study, &options.device)?)?;
-    let runs: Vec<(Arm, u64, RunStore)> =
-        expand(study).into_iter().map(|(arm, seed)| { let s = store.run(&arm.name(), seed); (arm, seed, s) }).collect();
+    let runs: Vec<(Arm, u64, RunStore)> = expand(study)
+        .into_iter()
+        .map(|(arm, seed)| {
+            let s = store.run(&arm.name(), seed);
+            (arm, seed, s)
+        })
+        .collect();
 
-    let instrument = Instrument::open(study, data::open(&study.evaluator.data, progress)?, &options.device, device, progress)?;
+    let instrument =
+        Instrument::open(study, data::open(&study.evaluator.data, progress)?, &options.device, device, progress)?;
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
     for id in study.arms.iter().flat_map(|a| &a.encoders) {
         encoders.entry(id.clone()).or_insert_with(|| prepare(id));
@@ -222,7 +236,14 @@ fn repeat(e: &Error) -> Error {
     }
 }
 
-fn fail(failures: &mut Vec<Missing>, arm: &Arm, seed: u64, run: &RunStore, e: Error, progress: &Progress) -> Result<()> {
+fn fail(
+    failures: &mut Vec<Missing>,
+    arm: &Arm,
+    seed: u64,
+    run: &RunStore,
+    e: Error,
+    progress: &Progress,
+) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
     let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: e.hint_text().map(String::from) };
     // A full disk can be the very cause; the failure is reported all the same.
@@ -251,9 +272,11 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         data.missing.retain(|m| wanted(&m.arm, m.seed));
     }
     if data.runs.is_empty() {
-        let causes: Vec<String> = data.missing.iter().take(5).map(|m| format!("\n  {} seed {}: {}", m.arm, m.seed, m.cause)).collect();
-        return Err(Error::failed(format!("no run in {} is finished{}", dir.display(), causes.concat()))
-            .hint(data.missing.iter().find_map(|m| m.hint.clone()).unwrap_or("run `burgess rank` on this study first".into())));
+        let causes: Vec<String> =
+            data.missing.iter().take(5).map(|m| format!("\n  {} seed {}: {}", m.arm, m.seed, m.cause)).collect();
+        return Err(Error::failed(format!("no run in {} is finished{}", dir.display(), causes.concat())).hint(
+            data.missing.iter().find_map(|m| m.hint.clone()).unwrap_or("run `burgess rank` on this study first".into()),
+        ));
     }
     let options = RankOptions { study: data.study.clone(), ..RankOptions::default() };
     let ranking = ranking::rank(&data.results(), &data.missing, &options)?;

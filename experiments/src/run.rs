@@ -93,13 +93,7 @@ pub fn llm_directory(name: &str) -> Result<PathBuf> {
 
 impl Instrument {
     /// Reads all conversations and questions of a study.
-    pub fn open(
-        study: &Study,
-        data: DataDir,
-        device_name: &str,
-        device: Device,
-        progress: &Progress,
-    ) -> Result<Self> {
+    pub fn open(study: &Study, data: DataDir, device_name: &str, device: Device, progress: &Progress) -> Result<Self> {
         let evaluator = study.evaluator.clone();
         evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
         let llm = Llm::open(&evaluator.llm)?;
@@ -391,8 +385,7 @@ fn train_stage(
             failure.get_or_insert(e);
         }
     };
-    let mut settings =
-        train::Run { name, stage, seed, device: &place.device, on_step: &mut on_step, stop: &|| false };
+    let mut settings = train::Run { name, stage, seed, device: &place.device, on_step: &mut on_step, stop: &|| false };
     let outcome = train::train_stage(model, examples, source, &mut settings)?;
     match (outcome, failure) {
         (_, Some(e)) => Err(e),
@@ -441,7 +434,8 @@ impl FeatureSource for Pixels<'_> {
             let size = part.card.preprocess.size;
             let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
             for &image in images {
-                let name = self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
+                let name =
+                    self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
                 pixels.extend(part.card.preprocess.load(&self.place.data.dir.join(name))?);
             }
             all.push(Tensor::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), device));
@@ -521,8 +515,7 @@ fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
         return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
             .hint("remove the run's samples/ directory and run the command again"));
     }
-    let judged: Vec<Judged> =
-        samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
+    let judged: Vec<Judged> = samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
     // Whether a blind answer could be parsed is not kept; only its score counts.
     let blind: Vec<Judged> =
         samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();

@@ -92,7 +92,11 @@ impl RunStore {
                 return Err(Error::failed(format!(
                     "{} was made from other inputs: {first}{}",
                     self.dir.display(),
-                    if differences.len() > 1 { format!(" (and {} more)", differences.len() - 1) } else { String::new() }
+                    if differences.len() > 1 {
+                        format!(" (and {} more)", differences.len() - 1)
+                    } else {
+                        String::new()
+                    }
                 ))
                 .hint(format!("remove {} to run this arm anew", self.dir.display())));
             }
@@ -151,7 +155,9 @@ impl RunStore {
         let samples: Result<Vec<Sample>> = text
             .lines()
             .enumerate()
-            .map(|(i, line)| serde_json::from_str(line).with_context(|| format!("reading {}:{}", path.display(), i + 1)))
+            .map(|(i, line)| {
+                serde_json::from_str(line).with_context(|| format!("reading {}:{}", path.display(), i + 1))
+            })
             .collect();
         samples.map(Some)
     }
@@ -271,7 +277,11 @@ mod tests {
     fn the_log_of_an_interrupted_stage_is_dropped() -> Result<()> {
         let tmp = tempfile::tempdir()?;
         let run = RunStore::at(tmp.path());
-        let line = |stage: &str| format!("{{\"stage\":\"{stage}\",\"step\":0,\"loss\":1.0,\"lr\":0.1,\"grad_norm\":1.0,\"tokens\":1,\"seconds\":0.1}}\n");
+        let line = |stage: &str| {
+            format!(
+                "{{\"stage\":\"{stage}\",\"step\":0,\"loss\":1.0,\"lr\":0.1,\"grad_norm\":1.0,\"tokens\":1,\"seconds\":0.1}}\n"
+            )
+        };
         fs::write(tmp.path().join("train.jsonl"), format!("{}{}{{\"sta", line("align"), line("tune")))?;
         drop(run.train_log(&["align"])?);
         assert_eq!(fs::read_to_string(tmp.path().join("train.jsonl"))?, line("align"));

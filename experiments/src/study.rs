@@ -29,7 +29,6 @@ pub struct Study {
     /// What is compared.
     pub arms: Vec<Arm>,
     /// What it is measured with; the same for all arms.
-    #[serde(flatten)]
     pub evaluator: Evaluator,
 }
 
@@ -136,7 +135,9 @@ impl Study {
             let near = nearest(name_or_path, names.clone());
             let list: Vec<&str> = names.collect();
             return Err(Error::usage(format!("there is no study called `{name_or_path}`")).hint(match near.first() {
-                Some(n) => format!("did you mean `{n}`? Built in: {}; or give the path of a TOML file", list.join(", ")),
+                Some(n) => {
+                    format!("did you mean `{n}`? Built in: {}; or give the path of a TOML file", list.join(", "))
+                }
                 None => format!("built in: {}; or give the path of a TOML file", list.join(", ")),
             }));
         }
@@ -160,7 +161,8 @@ impl Study {
     pub fn check(&self) -> Result<()> {
         let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if self.name.is_empty() || !self.name.chars().all(fine) {
-            return Err(Error::usage(format!("name = {:?} cannot name a directory", self.name)).hint("use letters, digits, - and _"));
+            return Err(Error::usage(format!("name = {:?} cannot name a directory", self.name))
+                .hint("use letters, digits, - and _"));
         }
         if self.arms.is_empty() {
             return Err(Error::usage("the study has no arms").hint("add [[arms]] with encoders = [\"…\"]"));
@@ -223,7 +225,11 @@ mod tests {
 
     #[test]
     fn malformed_studies_name_the_line_and_the_key() {
-        let text = BUILT_IN.iter().find(|(n, _)| *n == "nano").map(|(_, t)| t.replacen("seeds", "sedes", 1)).unwrap_or_default();
+        let text = BUILT_IN
+            .iter()
+            .find(|(n, _)| *n == "nano")
+            .map(|(_, t)| t.replacen("seeds", "sedes", 1))
+            .unwrap_or_default();
         let e = Study::parse(&text).unwrap_err().to_string();
         assert!(e.contains("sedes") && e.contains("line"), "{e}");
         assert_eq!(Study::open("nono").unwrap_err().hint_text().map(|h| h.contains("`nano`")), Some(true));

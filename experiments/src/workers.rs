@@ -84,7 +84,9 @@ mod tests {
         let share = Share { workers: 3, threads: 1 };
         let outcomes = each(share, (0..20).collect(), |i: i32| {
             assert_eq!(rayon::current_num_threads(), 1);
-            if i == 7 { panic!("seven") }
+            if i == 7 {
+                panic!("seven")
+            }
             Ok(i * i)
         })?;
         assert_eq!(outcomes.len(), 20);

@@ -14,11 +14,12 @@ name = "tiny"
 title = "A tiny study"
 question = "Does everything run?"
 seeds = [0]
+[evaluator]
 llm = "nano-lm"
 connector = "mlp2x_gelu"
 benchmarks = ["nano-mme", "nano-cvbench-3d", "nano-mmvp", "nano-ocrbench"]
 
-[data.world]
+[evaluator.data.world]
 seed = 5
 align = 16
 tune = 16
@@ -35,13 +36,13 @@ encoders = ["nano-mae", "nano-convnext"]
 encoders = ["nano-random"]
 freeze = "unfrozen"
 
-[recipe.align]
+[evaluator.recipe.align]
 steps = 4
 batch = 4
 lr = 1e-3
 trainable = ["connector"]
 
-[recipe.tune]
+[evaluator.recipe.tune]
 steps = 6
 batch = 4
 lr = 1e-3
@@ -92,7 +93,10 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     for arm in ["nano-sup", "nano-random", "nano-mae+nano-convnext", "(unfrozen)", "chance", "blind"] {
         assert!(table.contains(arm), "{arm} is missing in\n{table}");
     }
-    assert!(table.lines().all(|l| l.chars().count() <= 100 || l.starts_with("ranking") || l.starts_with("report")), "{table}");
+    assert!(
+        table.lines().all(|l| l.chars().count() <= 100 || l.starts_with("ranking") || l.starts_with("report")),
+        "{table}"
+    );
     let root = place.path().join("whole/tiny");
     for file in ["ranking.json", "report/index.html", "nano-sup/seed-0/config.json", "nano-sup/seed-0/train.jsonl"] {
         assert!(root.join(file).is_file(), "{file}");
@@ -148,11 +152,12 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     }
 
     // Another configuration never enters the same directory.
-    let changed = std::fs::read_to_string(place.path().join("tiny.toml")).expect("the study").replace("steps = 6", "steps = 7");
+    let changed =
+        std::fs::read_to_string(place.path().join("tiny.toml")).expect("the study").replace("steps = 6", "steps = 7");
     place.file("tiny.toml", &changed);
     let refused = place.run(&["rank", &study, "--out", "whole"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("recipe.tune.steps: 6 there, 7 here"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("evaluator.recipe.tune.steps: 6 there, 7 here"), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("hint:"));
 }
 
@@ -181,7 +186,11 @@ fn a_failed_arm_does_not_stop_the_others() {
         let path = place.path().join("out/tiny").join(arm).join("seed-0/failed.json");
         serde_json::from_slice(&std::fs::read(&path).expect("a note of the failure")).expect("JSON")
     };
-    assert!(failed("nano-random")["cause"].as_str().is_some_and(|c| c.contains("nano-random")), "{}", failed("nano-random"));
+    assert!(
+        failed("nano-random")["cause"].as_str().is_some_and(|c| c.contains("nano-random")),
+        "{}",
+        failed("nano-random")
+    );
     assert!(failed("nano-clip")["hint"].as_str().is_some_and(|h| h.contains("BURGESS_ZOO")), "{}", failed("nano-clip"));
 
     // Once the cause is mended, the same command finishes what is left.

@@ -67,7 +67,9 @@ fn doctor_tells_what_is_there() {
 fn encoding_writes_features_that_name_their_pictures() {
     let place = Place::new();
     for (name, shade) in [("a.png", 40), ("b.png", 200)] {
-        image::RgbImage::from_pixel(120, 80, image::Rgb([shade, 90, 30])).save(place.path().join(name)).expect("a picture");
+        image::RgbImage::from_pixel(120, 80, image::Rgb([shade, 90, 30]))
+            .save(place.path().join(name))
+            .expect("a picture");
     }
     let output = place.run(&["encode", "a.png", "b.png", "--encoder", "nano-sup", "-o", "f.safetensors"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -85,7 +87,9 @@ fn scoring_reads_anyones_answers() {
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
     image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("a picture");
     let line = |id: &str, answer: &str| {
-        format!("{{\"id\":\"{id}\",\"image\":\"p.png\",\"image_id\":\"{id}\",\"question\":\"What is written?\",\"answer\":\"{answer}\",\"subtask\":\"word\",\"unit\":\"{id}\"}}\n")
+        format!(
+            "{{\"id\":\"{id}\",\"image\":\"p.png\",\"image_id\":\"{id}\",\"question\":\"What is written?\",\"answer\":\"{answer}\",\"subtask\":\"word\",\"unit\":\"{id}\"}}\n"
+        )
     };
     place.file("data/bench/nano-ocrbench.jsonl", &format!("{}{}", line("a", "boat"), line("b", "42")));
     place.file("answers.jsonl", "{\"id\":\"a\",\"answer\":\"It says BOAT.\"}\n{\"id\":\"b\",\"answer\":\"24\"}\n");

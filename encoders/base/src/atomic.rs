@@ -104,7 +104,13 @@ mod tests {
     fn a_directory_is_whole_or_absent() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("data");
-        assert!(create_dir_with(&path, |d| { fs::write(d.join("x"), "1")?; Err(Error::failed("cut")) }).is_err());
+        assert!(
+            create_dir_with(&path, |d| {
+                fs::write(d.join("x"), "1")?;
+                Err(Error::failed("cut"))
+            })
+            .is_err()
+        );
         assert!(!path.exists());
         create_dir_with(&path, |d| Ok(fs::write(d.join("x"), "1")?))?;
         create_dir_with(&path, |d| Ok(fs::write(d.join("x"), "2")?))?;

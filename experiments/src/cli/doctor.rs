@@ -62,15 +62,26 @@ pub fn run(args: Args) -> Result<()> {
 
 fn machine() -> Line {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory = crate::memory::available().map_or("unknown memory".into(), |b| format!("{:.1} GiB memory free", b as f64 / (1u64 << 30) as f64));
-    Line { what: "machine".into(), state: State::Ok, detail: format!("{} {}, {cores} cores, {memory}", std::env::consts::OS, std::env::consts::ARCH), fix: None }
+    let memory = crate::memory::available()
+        .map_or("unknown memory".into(), |b| format!("{:.1} GiB memory free", b as f64 / (1u64 << 30) as f64));
+    Line {
+        what: "machine".into(),
+        state: State::Ok,
+        detail: format!("{} {}, {cores} cores, {memory}", std::env::consts::OS, std::env::consts::ARCH),
+        fix: None,
+    }
 }
 
 /// A backend works only if a small computation on it gives the right number.
 fn backend(backend: &device::Backend) -> Line {
     let what = format!("device {}", backend.name);
     if !backend.compiled {
-        return Line { what, state: State::Missing, detail: format!("not in this binary: {}", backend.what), fix: Some(backend.fix.into()) };
+        return Line {
+            what,
+            state: State::Missing,
+            detail: format!("not in this binary: {}", backend.what),
+            fix: Some(backend.fix.into()),
+        };
     }
     let tried = crate::workers::guarded(|| {
         let device = device::parse(backend.name)?;
@@ -80,8 +91,18 @@ fn backend(backend: &device::Backend) -> Line {
     });
     match tried {
         Ok(512.0) => Line { what, state: State::Ok, detail: backend.what.into(), fix: None },
-        Ok(other) => Line { what, state: State::Broken, detail: format!("8×8 product sums to {other}, not 512"), fix: Some("update the driver".into()) },
-        Err(e) => Line { what, state: State::Broken, detail: e.to_string(), fix: Some("check the driver and that the device exists".into()) },
+        Ok(other) => Line {
+            what,
+            state: State::Broken,
+            detail: format!("8×8 product sums to {other}, not 512"),
+            fix: Some("update the driver".into()),
+        },
+        Err(e) => Line {
+            what,
+            state: State::Broken,
+            detail: e.to_string(),
+            fix: Some("check the driver and that the device exists".into()),
+        },
     }
 }
 
@@ -94,11 +115,21 @@ fn cache_line() -> Line {
         }
     };
     match cache::FeatureCache::open(&dir, limit) {
-        Err(e) => Line { what, state: State::Broken, detail: e.to_string(), fix: Some("set BURGESS_CACHE to a directory you may write to".into()) },
+        Err(e) => Line {
+            what,
+            state: State::Broken,
+            detail: e.to_string(),
+            fix: Some("set BURGESS_CACHE to a directory you may write to".into()),
+        },
         Ok(cache) => Line {
             what,
             state: State::Ok,
-            detail: format!("{}: features {:.2} of {:.0} GiB", dir.display(), cache.size() as f64 / (1u64 << 30) as f64, limit as f64 / (1u64 << 30) as f64),
+            detail: format!(
+                "{}: features {:.2} of {:.0} GiB",
+                dir.display(),
+                cache.size() as f64 / (1u64 << 30) as f64,
+                limit as f64 / (1u64 << 30) as f64
+            ),
             fix: None,
         },
     }
@@ -106,8 +137,18 @@ fn cache_line() -> Line {
 
 fn disk(what: &str, dir: &Path) -> Line {
     match fs4::available_space(dir) {
-        Ok(bytes) if bytes < 1 << 30 => Line { what: what.into(), state: State::Broken, detail: format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64), fix: Some("free some space".into()) },
-        Ok(bytes) => Line { what: what.into(), state: State::Ok, detail: format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64), fix: None },
+        Ok(bytes) if bytes < 1 << 30 => Line {
+            what: what.into(),
+            state: State::Broken,
+            detail: format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64),
+            fix: Some("free some space".into()),
+        },
+        Ok(bytes) => Line {
+            what: what.into(),
+            state: State::Ok,
+            detail: format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64),
+            fix: None,
+        },
         Err(e) => Line { what: what.into(), state: State::Broken, detail: e.to_string(), fix: None },
     }
 }
@@ -119,9 +160,22 @@ fn weights() -> Vec<Line> {
             let missing: Vec<&str> =
                 cards.iter().filter(|c| encoder::weights_path(c).is_err()).map(|c| c.id.as_str()).collect();
             let here = cards.len() - missing.len();
-            let mut lines = vec![Line { what: "encoder weights".into(), state: State::Ok, detail: format!("{here} of {} cards have theirs here", cards.len()), fix: None }];
+            let mut lines = vec![Line {
+                what: "encoder weights".into(),
+                state: State::Ok,
+                detail: format!("{here} of {} cards have theirs here", cards.len()),
+                fix: None,
+            }];
             if !missing.is_empty() {
-                lines.push(Line { what: "encoder weights missing".into(), state: State::Missing, detail: missing.join(", "), fix: Some("set BURGESS_ZOO to the directory that holds them, or make them: burgess pretrain nano/<id>".into()) });
+                lines.push(Line {
+                    what: "encoder weights missing".into(),
+                    state: State::Missing,
+                    detail: missing.join(", "),
+                    fix: Some(
+                        "set BURGESS_ZOO to the directory that holds them, or make them: burgess pretrain nano/<id>"
+                            .into(),
+                    ),
+                });
             }
             lines
         }
@@ -132,7 +186,12 @@ fn hub() -> Line {
     let what = "Hugging Face cache".to_string();
     match paths::hub_cache() {
         Some(dir) if dir.is_dir() => Line { what, state: State::Ok, detail: dir.display().to_string(), fix: None },
-        Some(dir) => Line { what, state: State::Missing, detail: format!("{} (the nano studies do not need it)", dir.display()), fix: None },
+        Some(dir) => Line {
+            what,
+            state: State::Missing,
+            detail: format!("{} (the nano studies do not need it)", dir.display()),
+            fix: None,
+        },
         None => Line { what, state: State::Missing, detail: "HOME is not set".into(), fix: Some("set HF_HOME".into()) },
     }
 }

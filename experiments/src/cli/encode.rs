@@ -58,8 +58,11 @@ pub fn run(args: Args) -> Result<()> {
         let map = encoder.forward(pixels)?;
         let [_, tokens, width] = map.tokens.dims();
         (shape[1], shape[2], grid) = (tokens, width, map.grid);
-        let host: Vec<f32> =
-            map.tokens.into_data().try_into_vec_as().map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
+        let host: Vec<f32> = map
+            .tokens
+            .into_data()
+            .try_into_vec_as()
+            .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
         values.extend(host.iter().flat_map(|v| v.to_le_bytes()));
     }
     let grid_bytes: Vec<u8> = grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
@@ -77,6 +80,11 @@ pub fn run(args: Args) -> Result<()> {
     atomic::write_with(&args.out, |w| Ok(w.write_all(&bytes)?))?;
     print(&format!(
         "{}: {} pictures × {} tokens ({}×{}) × {}\n",
-        args.out.display(), shape[0], shape[1], grid[0], grid[1], shape[2]
+        args.out.display(),
+        shape[0],
+        shape[1],
+        grid[0],
+        grid[1],
+        shape[2]
     ))
 }

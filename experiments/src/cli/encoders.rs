@@ -31,13 +31,11 @@ pub fn run(args: Args) -> Result<()> {
 fn list(as_json: bool) -> Result<()> {
     let cards = card::zoo()?;
     if as_json {
-        let rows: Vec<_> = cards
-            .iter()
-            .map(|c| json!({"card": c, "weights": encoder::weights_path(c).ok()}))
-            .collect();
+        let rows: Vec<_> = cards.iter().map(|c| json!({"card": c, "weights": encoder::weights_path(c).ok()})).collect();
         return print_json(&rows);
     }
-    let mut rows = vec![["id", "family", "supervision", "params", "pixels", "tokens × width", "weights"].map(String::from)];
+    let mut rows =
+        vec![["id", "family", "supervision", "params", "pixels", "tokens × width", "weights"].map(String::from)];
     for c in &cards {
         let grid = c.used_grid()?;
         rows.push([
@@ -50,8 +48,7 @@ fn list(as_json: bool) -> Result<()> {
             if encoder::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }
-    let widths: Vec<usize> =
-        (0..7).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..7).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
     let line = |row: &[String; 7]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
         cells.join("  ").trim_end().to_string() + "\n"

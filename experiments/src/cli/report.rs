@@ -24,7 +24,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.dirs.len() > 1 && args.out.is_some() {
-        return Err(Error::usage("one output directory for several studies").hint("give one study with -o, or leave -o out"));
+        return Err(
+            Error::usage("one output directory for several studies").hint("give one study with -o, or leave -o out")
+        );
     }
     for dir in &args.dirs {
         let written = crate::rank::report(dir, args.out.as_deref(), None)?;
@@ -32,7 +34,11 @@ pub fn run(args: Args) -> Result<()> {
             print_json(&written.ranking)?;
         } else {
             print(&burgess_reports::table::ranking_table(&written.ranking, super::width(), colours()))?;
-            print(&format!("\nranking  {}\nreport   {}\n", written.ranking_path.display(), written.report_path.display()))?;
+            print(&format!(
+                "\nranking  {}\nreport   {}\n",
+                written.ranking_path.display(),
+                written.report_path.display()
+            ))?;
         }
     }
     Ok(())

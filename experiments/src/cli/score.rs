@@ -53,7 +53,12 @@ pub fn run(args: Args) -> Result<()> {
         [("without prediction", &report.missing), ("unknown", &report.unknown), ("predicted twice", &report.duplicates)]
     {
         if ids.count > 0 {
-            text += &format!("\n{} {what}: {}{}", ids.count, ids.first.join(", "), if ids.count > ids.first.len() { " …" } else { "" });
+            text += &format!(
+                "\n{} {what}: {}{}",
+                ids.count,
+                ids.first.join(", "),
+                if ids.count > ids.first.len() { " …" } else { "" }
+            );
         }
     }
     for (subtask, score) in &outcome.subtasks {
