@@ -48,24 +48,27 @@ pub struct Record {
     pub seconds: f64,
     pub recipe: serde_json::Value,
     /// Step, loss, parts: every fiftieth of the training.
-    pub losses: Vec<(usize, f64, Vec<(String, f64)>)>,
+    pub losses: Vec<Point>,
     pub digest: String,
 }
 
+/// Step, mean loss since the last point, and the loss's parts at this step.
+pub type Point = (usize, f64, Vec<(String, f64)>);
+
 /// Every fiftieth step of a training, smoothed by a moving average, for the record.
 #[derive(Default)]
-pub(crate) struct Curve {
+struct Curve {
     sum: f64,
     count: usize,
-    pub(crate) losses: Vec<(usize, f64, Vec<(String, f64)>)>,
+    losses: Vec<Point>,
 }
 
 impl Curve {
-    pub(crate) fn add(&mut self, step: usize, steps: usize, loss: f64, parts: &[(String, f64)]) {
+    fn add(&mut self, step: usize, steps: usize, loss: f64, parts: &[(String, f64)]) {
         self.sum += loss;
         self.count += 1;
         let every = (steps / 50).max(1);
-        if (step + 1) % every == 0 || step + 1 == steps {
+        if (step + 1).is_multiple_of(every) || step + 1 == steps {
             self.losses.push((step + 1, self.sum / self.count as f64, parts.to_vec()));
             (self.sum, self.count) = (0.0, 0);
         }
@@ -95,7 +98,7 @@ pub fn encoder(
                 curve.add(step.step, step.steps, step.loss, &step.parts);
                 bar.set(step.step as u64 + 1, step.steps as u64);
                 bar.message(&format!("pretraining {}, loss {:.4}", card.id, step.loss));
-                if (step.step + 1) % (step.steps / 10).max(1) == 0 {
+                if (step.step + 1).is_multiple_of((step.steps / 10).max(1)) {
                     progress.line(&format!(
                         "{} step {}: loss {:.4} {:?}",
                         card.id,
@@ -173,7 +176,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         tokens += s.tokens;
         bar.set(s.step as u64, s.steps as u64);
         bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
-        if s.step % (s.steps / 10).max(1) == 0 {
+        if s.step.is_multiple_of((s.steps / 10).max(1)) {
             progress.line(&format!("{LLM} step {}: loss {:.4}", s.step, s.loss));
         }
     };

@@ -56,6 +56,8 @@ pub struct Mllm {
 }
 
 /// What a picture is to the model.
+// One value lives per batch: its size on the stack does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Visual {
     /// Features of frozen encoders, `[pictures, tokens, width]`.

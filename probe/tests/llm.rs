@@ -144,7 +144,8 @@ fn batching_changes_no_answer() -> Result<()> {
     let image = 5;
     let images = model.see(Visual::Features(pictures(3)))?;
     // Different lengths, pictures shared, one with text before the picture, one blind.
-    let mut ids: Vec<(Vec<u32>, Option<(usize, usize)>)> = Vec::new();
+    type Asked = (Vec<u32>, Option<(usize, usize)>);
+    let mut ids: Vec<Asked> = Vec::new();
     for (k, (length, picture)) in [(3, 0), (9, 1), (5, 0), (1, 2), (10, 1)].into_iter().enumerate() {
         let mut row = vec![image];
         row.extend(golden.ids[k % 3].iter().take(length));
@@ -164,7 +165,7 @@ fn batching_changes_no_answer() -> Result<()> {
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {
-            let picture = prompt.image.map(|(p, _)| images.clone().slice([p..p + 1]));
+            let picture = prompt.image.map(|(p, _)| images.clone().narrow(0, p, 1));
             let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
             let hidden = model.llm.hidden(model.splice(&[sequence], picture, &device)?)?;
             let [_, t, d] = hidden.dims();
@@ -173,7 +174,7 @@ fn batching_changes_no_answer() -> Result<()> {
         for _ in 0..12 {
             let log = full(&row)?;
             let t = log.dims()[0];
-            let last: u32 = log.slice([t - 1..t]).argmax(1).into_scalar();
+            let last: u32 = log.narrow(0, t - 1, 1).argmax(1).into_scalar();
             if stop.contains(&last) {
                 break;
             }

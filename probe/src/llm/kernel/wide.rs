@@ -2,7 +2,8 @@
 
 /// Runs `f` compiled for AVX2 with fused multiply-add where the processor has them.
 ///
-/// Everything `f` calls must be inlined into it to profit.
+/// `f` itself, and everything it calls, must be `#[inline(always)]` to profit: what stays a function of its own is
+/// compiled for the oldest processor.
 #[inline]
 pub fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]

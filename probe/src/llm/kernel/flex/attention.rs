@@ -32,7 +32,10 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads) -> Option<Tensor
         || Scratch::new(s),
         |scratch, (out, x)| {
             let (cos, sin) = (slice(&angles[0]), slice(&angles[1]));
-            wide(|| forward(x, cos, sin, s, scratch, out));
+            wide(
+                #[inline(always)]
+                || forward(x, cos, sin, s, scratch, out),
+            );
         },
     );
     let kept = tensor(out, [s.batch * s.tokens, out_columns]);
@@ -47,7 +50,10 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads) -> Option<Tensor
                     || Scratch::new(s),
                     |scratch, ((d, x), (grad, out))| {
                         let (cos, sin) = (slice(&angles[0]), slice(&angles[1]));
-                        wide(|| backward(x, cos, sin, s, scratch, grad, out, d));
+                        wide(
+                            #[inline(always)]
+                            || backward(x, cos, sin, s, scratch, grad, out, d),
+                        );
                     },
                 );
             [Some(tensor(d, [s.batch * s.tokens, s.columns()]))]

@@ -22,14 +22,17 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     y.par_chunks_mut(ROWS * d).zip(inverse.par_chunks_mut(ROWS)).zip(slice(&x).par_chunks(ROWS * d)).for_each(
         |((y, inverse), x)| {
             let w = slice(&weight);
-            wide(|| {
-                for ((y, r), x) in y.chunks_exact_mut(d).zip(inverse).zip(x.chunks_exact(d)) {
-                    *r = 1.0 / (sum2(x, x, |a, b| a * b) / d as f32 + eps as f32).sqrt();
-                    for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                        *y = x * *r * w;
+            wide(
+                #[inline(always)]
+                || {
+                    for ((y, r), x) in y.chunks_exact_mut(d).zip(inverse).zip(x.chunks_exact(d)) {
+                        *r = 1.0 / (sum2(x, x, |a, b| a * b) / d as f32 + eps as f32).sqrt();
+                        for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                            *y = x * *r * w;
+                        }
                     }
-                }
-            });
+                },
+            );
         },
     );
     Some(record(inputs, tensor(y, [n, d]), move || {
@@ -46,18 +49,21 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
                     .for_each_init(
                         || vec![0f32; d],
                         |scaled, ((dx, inverse), (x, g))| {
-                            wide(|| {
-                                let rows = x.chunks_exact(d).zip(g.chunks_exact(d));
-                                for ((dx, r), (x, g)) in dx.chunks_exact_mut(d).zip(inverse).zip(rows) {
-                                    for ((s, g), w) in scaled.iter_mut().zip(g).zip(w) {
-                                        *s = g * w;
+                            wide(
+                                #[inline(always)]
+                                || {
+                                    let rows = x.chunks_exact(d).zip(g.chunks_exact(d));
+                                    for ((dx, r), (x, g)) in dx.chunks_exact_mut(d).zip(inverse).zip(rows) {
+                                        for ((s, g), w) in scaled.iter_mut().zip(g).zip(w) {
+                                            *s = g * w;
+                                        }
+                                        let pull = sum2(scaled, x, |a, b| a * b) * r * r / d as f32;
+                                        for ((dx, s), x) in dx.iter_mut().zip(scaled.iter()).zip(x) {
+                                            *dx = r * (s - x * pull);
+                                        }
                                     }
-                                    let pull = sum2(scaled, x, |a, b| a * b) * r * r / d as f32;
-                                    for ((dx, s), x) in dx.iter_mut().zip(scaled.iter()).zip(x) {
-                                        *dx = r * (s - x * pull);
-                                    }
-                                }
-                            });
+                                },
+                            );
                         },
                     );
             }
@@ -66,13 +72,16 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
                     .zip(inverse.par_chunks(ROWS))
                     .zip(x.par_chunks(ROWS * d).zip(grad.par_chunks(ROWS * d)))
                     .for_each(|((dw, inverse), (x, g))| {
-                        wide(|| {
-                            for ((r, x), g) in inverse.iter().zip(x.chunks_exact(d)).zip(g.chunks_exact(d)) {
-                                for ((dw, x), g) in dw.iter_mut().zip(x).zip(g) {
-                                    *dw += g * x * r;
+                        wide(
+                            #[inline(always)]
+                            || {
+                                for ((r, x), g) in inverse.iter().zip(x.chunks_exact(d)).zip(g.chunks_exact(d)) {
+                                    for ((dw, x), g) in dw.iter_mut().zip(x).zip(g) {
+                                        *dw += g * x * r;
+                                    }
                                 }
-                            }
-                        });
+                            },
+                        );
                     });
             }
             let dw = weight_wanted.then(|| {
@@ -100,14 +109,17 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
     }
     let mut out = vec![0f32; n * f];
     out.par_chunks_mut(ROWS * f).zip(slice(&both).par_chunks(ROWS * two_f)).for_each(|(out, both)| {
-        wide(|| {
-            for (out, both) in out.chunks_exact_mut(f).zip(both.chunks_exact(two_f)) {
-                let (gate, up) = both.split_at(f);
-                for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-                    *o = g * sigmoid(*g) * u;
+        wide(
+            #[inline(always)]
+            || {
+                for (out, both) in out.chunks_exact_mut(f).zip(both.chunks_exact(two_f)) {
+                    let (gate, up) = both.split_at(f);
+                    for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+                        *o = g * sigmoid(*g) * u;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     Some(record([input], tensor(out, [n, f]), move || {
         Arc::new(move |grad, _| {
@@ -115,19 +127,22 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
             d.par_chunks_mut(ROWS * two_f)
                 .zip(slice(&both).par_chunks(ROWS * two_f).zip(grad.par_chunks(ROWS * f)))
                 .for_each(|(d, (both, grad))| {
-                    wide(|| {
-                        let rows = both.chunks_exact(two_f).zip(grad.chunks_exact(f));
-                        for (d, (both, grad)) in d.chunks_exact_mut(two_f).zip(rows) {
-                            let (gate, up) = both.split_at(f);
-                            let (d_gate, d_up) = d.split_at_mut(f);
-                            let inner = gate.iter().zip(up).zip(grad);
-                            for ((dg, du), ((g, u), o)) in d_gate.iter_mut().zip(d_up).zip(inner) {
-                                let s = sigmoid(*g);
-                                *du = o * g * s;
-                                *dg = o * u * s * (1.0 + g * (1.0 - s));
+                    wide(
+                        #[inline(always)]
+                        || {
+                            let rows = both.chunks_exact(two_f).zip(grad.chunks_exact(f));
+                            for (d, (both, grad)) in d.chunks_exact_mut(two_f).zip(rows) {
+                                let (gate, up) = both.split_at(f);
+                                let (d_gate, d_up) = d.split_at_mut(f);
+                                let inner = gate.iter().zip(up).zip(grad);
+                                for ((dg, du), ((g, u), o)) in d_gate.iter_mut().zip(d_up).zip(inner) {
+                                    let s = sigmoid(*g);
+                                    *du = o * g * s;
+                                    *dg = o * u * s * (1.0 + g * (1.0 - s));
+                                }
                             }
-                        }
-                    });
+                        },
+                    );
                 });
             [Some(tensor(d, [n, two_f]))]
         })
@@ -148,22 +163,25 @@ pub fn cross_entropy(logits: &Tensor<2>, targets: &Tensor<1, Int>) -> Option<Ten
     let mut losses = vec![0f64; n];
     pull.par_chunks_mut(v).zip(slice(&values).par_chunks(v)).zip(losses.par_iter_mut().zip(&targets)).for_each(
         |((p, x), (loss, target))| {
-            wide(|| {
-                let most = max(x);
-                for (p, x) in p.iter_mut().zip(x) {
-                    *p = exp(x - most);
-                }
-                let sum = sum2(p, p, |a, _| a);
-                let scale = 1.0 / (sum * n as f32);
-                for p in p.iter_mut() {
-                    *p *= scale;
-                }
-                // `n` and the target were checked above; a missing place would only lose its own row.
-                if let (Some(p), Some(x)) = (p.get_mut(*target), x.get(*target)) {
-                    *p -= 1.0 / n as f32;
-                    *loss = f64::from(sum.ln()) - f64::from(x - most);
-                }
-            });
+            wide(
+                #[inline(always)]
+                || {
+                    let most = max(x);
+                    for (p, x) in p.iter_mut().zip(x) {
+                        *p = exp(x - most);
+                    }
+                    let sum = sum2(p, p, |a, _| a);
+                    let scale = 1.0 / (sum * n as f32);
+                    for p in p.iter_mut() {
+                        *p *= scale;
+                    }
+                    // `n` and the target were checked above; a missing place would only lose its own row.
+                    if let (Some(p), Some(x)) = (p.get_mut(*target), x.get(*target)) {
+                        *p -= 1.0 / n as f32;
+                        *loss = f64::from(sum.ln()) - f64::from(x - most);
+                    }
+                },
+            );
         },
     );
     let loss = (losses.iter().sum::<f64>() / n as f64) as f32;
