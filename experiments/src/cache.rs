@@ -7,6 +7,7 @@
 //! pass continues with the next chunk.
 
 use crate::data::DataDir;
+use crate::features;
 use crate::progress::Progress;
 use crate::run::Instrument;
 use crate::workers::{self, Share};
@@ -15,13 +16,12 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
 use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 /// Pictures a chunk holds: a few seconds of work are lost at an interruption, and the memory for the
 /// largest real encoder (1024 tokens × 3520) stays under 2 GB.
@@ -299,52 +299,14 @@ impl Entry {
     ) -> Result<()> {
         let encoder = Encoder::load(wanted.card.clone(), wanted.weights, device)?;
         let first = chunk * CHUNK;
-        let rows = rows_of(chunk, pictures.len());
-        let mut values: Vec<u8> = Vec::new();
-        let mut shape = [rows, 0, 0];
-        let mut grid = [0_u64; 2];
-        let mut seconds = 0.0;
-        for batch in pictures[first..first + rows].chunks(BATCH) {
-            let mut pixels = Vec::new();
-            for picture in batch {
-                pixels.extend(encoder.card.preprocess.load(&data.dir.join(picture))?);
-            }
-            let start = Instant::now();
-            let size = encoder.card.preprocess.size;
-            let pixels = Tensor::<4>::from_data(TensorData::new(pixels, [batch.len(), 3, size, size]), device);
-            let map = encoder.forward(pixels)?;
-            let [_, tokens, width] = map.tokens.dims();
-            let host: Vec<f32> = map
-                .tokens
-                .into_data()
-                .try_into_vec_as()
-                .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
-            seconds += start.elapsed().as_secs_f64();
-            if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
-                let picture = batch.get(bad / (tokens * width)).map_or("?", String::as_str);
-                return Err(Error::failed(format!(
-                    "{} gives a feature that is not finite for {picture}",
-                    wanted.card.id
-                ))
-                .hint("the weights are damaged or the card's preprocessing is wrong"));
-            }
-            shape = [rows, tokens, width];
-            grid = [map.grid[0] as u64, map.grid[1] as u64];
-            values.extend(host.iter().flat_map(|v| v.to_le_bytes()));
-            advance(batch.len() as u64);
-        }
-        let grid: Vec<u8> = grid.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
-        let tensors = [
-            ("features", TensorView::new(Dtype::F32, shape.to_vec(), &values).map_err(invalid)?),
-            ("grid", TensorView::new(Dtype::U64, vec![2], &grid).map_err(invalid)?),
-        ];
-        let metadata = HashMap::from([
+        let files: Vec<PathBuf> =
+            pictures[first..first + rows_of(chunk, pictures.len())].iter().map(|p| data.dir.join(p)).collect();
+        let encoded = features::encode(&encoder, &files, BATCH, advance)?;
+        let bytes = encoded.pack(HashMap::from([
             ("encoder".to_string(), wanted.card.id.clone()),
-            ("seconds".to_string(), seconds.to_string()),
-        ]);
-        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(invalid)?;
-        atomic::write_with(&self.path(chunk), |w| Ok(w.write_all(&bytes)?))
+            ("seconds".to_string(), encoded.seconds.to_string()),
+        ]))?;
+        atomic::write(&self.path(chunk), &bytes)
     }
 
     fn open(self, pictures: &[String]) -> Result<Features> {

@@ -7,6 +7,7 @@
 //! - [`study`]: arms × seeds × benchmarks under one evaluator, read from TOML.
 //! - [`data`]: the pictures and questions of a study; a world is rendered when first needed.
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
+//! - [`features`]: picture files to features to a file, for the cache and `burgess encode`.
 //! - [`store`]: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
 //! - [`rank`]: all runs of a study, then the ranking and its report.
@@ -17,6 +18,7 @@ pub mod cache;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod features;
 pub mod memory;
 pub mod paths;
 pub mod pretrain;

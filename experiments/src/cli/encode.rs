@@ -1,14 +1,11 @@
 //! `burgess encode`: patch features of pictures.
 
 use super::print;
-use crate::device;
-use burgess_base::{Context, Error, Result, atomic};
+use crate::{device, features};
+use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
-use burn::tensor::{Tensor, TensorData};
-use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Patch features of pictures, as safetensors
@@ -47,44 +44,13 @@ pub fn run(args: Args) -> Result<()> {
     let card = EncoderCard::find(&args.encoder)?;
     let device = device::parse(&args.device)?;
     let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
-    let size = encoder.card.preprocess.size;
-    let (mut values, mut shape, mut grid) = (Vec::<u8>::new(), [args.images.len(), 0, 0], [0, 0]);
-    for images in args.images.chunks(args.batch) {
-        let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
-        for image in images {
-            pixels.extend(encoder.card.preprocess.load(image)?);
-        }
-        let pixels = Tensor::<4>::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), &device);
-        let map = encoder.forward(pixels)?;
-        let [_, tokens, width] = map.tokens.dims();
-        (shape[1], shape[2], grid) = (tokens, width, map.grid);
-        let host: Vec<f32> = map
-            .tokens
-            .into_data()
-            .try_into_vec_as()
-            .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
-        values.extend(host.iter().flat_map(|v| v.to_le_bytes()));
-    }
-    let grid_bytes: Vec<u8> = grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
-    let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
-    let tensors = [
-        ("features", TensorView::new(Dtype::F32, shape.to_vec(), &values).map_err(invalid)?),
-        ("grid", TensorView::new(Dtype::U64, vec![2], &grid_bytes).map_err(invalid)?),
-    ];
+    let encoded = features::encode(&encoder, &args.images, args.batch, &|_| ())?;
     let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
-    let metadata = HashMap::from([
+    let bytes = encoded.pack(HashMap::from([
         ("images".to_string(), serde_json::to_string(&names)?),
         ("card".to_string(), serde_json::to_string(&card)?),
-    ]);
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(invalid).context("packing the features")?;
-    atomic::write_with(&args.out, |w| Ok(w.write_all(&bytes)?))?;
-    print(&format!(
-        "{}: {} pictures × {} tokens ({}×{}) × {}\n",
-        args.out.display(),
-        shape[0],
-        shape[1],
-        grid[0],
-        grid[1],
-        shape[2]
-    ))
+    ]))?;
+    atomic::write(&args.out, &bytes)?;
+    let ([pictures, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
+    print(&format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}\n", args.out.display()))
 }

@@ -1,0 +1,74 @@
+//! Picture files → patch features → bytes of a safetensors file: what the feature cache keeps and what
+//! `burgess encode` writes.
+
+use burgess_base::{Context, Error, Result};
+use burgess_encoders::encoder::Encoder;
+use burn::tensor::{Tensor, TensorData};
+use safetensors::{Dtype, tensor::TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// Features of some pictures on the host.
+pub struct Encoded {
+    /// f32, little endian, [pictures, tokens, width].
+    bytes: Vec<u8>,
+    /// Pictures, tokens, width.
+    pub shape: [usize; 3],
+    /// Rows and columns of the tokens.
+    pub grid: [usize; 2],
+    /// Time spent in the encoder, without reading pictures.
+    pub seconds: f64,
+}
+
+/// Encodes picture files, `batch` at a time; `advance` hears of every batch.
+///
+/// # Errors
+/// A picture cannot be read, or the encoder gives a feature that is not finite.
+pub fn encode<P: AsRef<Path>>(
+    encoder: &Encoder,
+    pictures: &[P],
+    batch: usize,
+    advance: &dyn Fn(u64),
+) -> Result<Encoded> {
+    let size = encoder.card.preprocess.size;
+    let mut all = Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], seconds: 0.0 };
+    for files in pictures.chunks(batch.max(1)) {
+        let mut pixels = Vec::with_capacity(files.len() * 3 * size * size);
+        for file in files {
+            pixels.extend(encoder.card.preprocess.load(file.as_ref())?);
+        }
+        let start = Instant::now();
+        let pixels = TensorData::new(pixels, [files.len(), 3, size, size]);
+        let map = encoder.forward(Tensor::<4>::from_data(pixels, encoder.device()))?;
+        let [_, tokens, width] = map.tokens.dims();
+        let host: Vec<f32> = map
+            .tokens
+            .into_data()
+            .try_into_vec_as()
+            .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
+        all.seconds += start.elapsed().as_secs_f64();
+        if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
+            let picture = files.get(bad / (tokens * width)).map_or("?".into(), |p| p.as_ref().display().to_string());
+            return Err(Error::failed(format!("{} gives a feature that is not finite for {picture}", encoder.card.id))
+                .hint("the weights are damaged or the card's preprocessing is wrong"));
+        }
+        (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
+        all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
+        advance(files.len() as u64);
+    }
+    Ok(all)
+}
+
+impl Encoded {
+    /// A safetensors file with `features` f32 and `grid` [2] u64.
+    pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+        let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
+        let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
+        let tensors = [
+            ("features", TensorView::new(Dtype::F32, self.shape.to_vec(), &self.bytes).map_err(invalid)?),
+            ("grid", TensorView::new(Dtype::U64, vec![2], &grid).map_err(invalid)?),
+        ];
+        safetensors::serialize(tensors, Some(metadata)).map_err(invalid).context("packing the features")
+    }
+}
