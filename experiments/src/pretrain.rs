@@ -16,10 +16,11 @@ use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
-use burgess_probe::llm::{ChatTemplate, LlamaConfig};
+use burgess_probe::llm::{ChatTemplate, Llama, LlamaConfig};
 use burgess_probe::mllm::save_llm;
 use burgess_probe::train::{Outcome, StepLog};
 use burgess_world::{Scene, Split};
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -33,6 +34,8 @@ const WORLD_SEED: u64 = 0;
 pub const LLM: &str = "nano-lm";
 /// Longest caption in tokens, its end token included.
 const CONTEXT: usize = 48;
+/// Questions of the reading test at the end of the language model's pretraining; a tenth of them on the way.
+const EXERCISES: usize = 3600;
 
 /// What is written beside the weights.
 #[derive(Serialize)]
@@ -49,6 +52,9 @@ pub struct Record {
     pub recipe: serde_json::Value,
     /// Step, loss, parts: every fiftieth of the training.
     pub losses: Vec<Point>,
+    /// For the language model: how well it answers from text, with the description and (blind) without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reading: Vec<lm::Reading>,
     pub digest: String,
 }
 
@@ -118,6 +124,7 @@ pub fn encoder(
     };
     Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
     let record = Record {
+        reading: Vec::new(),
         id: card.id.clone(),
         command: command(&card.id, device_name),
         world_version: burgess_world::VERSION,
@@ -171,14 +178,21 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let bar = progress.bar("pretraining nano-lm", recipe.training.steps as u64);
     let mut curve = Curve::default();
     let mut tokens = 0;
-    let mut on_step = |s: &StepLog| {
+    let mut readings = Vec::new();
+    let mut on_step = |s: &StepLog, model: &Llama| {
         curve.add(s.step - 1, s.steps, s.loss, &[]);
         tokens += s.tokens;
         bar.set(s.step as u64, s.steps as u64);
         bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
-        if s.step.is_multiple_of((s.steps / 10).max(1)) {
-            progress.line(&format!("{LLM} step {}: loss {:.4}", s.step, s.loss));
+        if s.step.is_multiple_of((s.steps / 20).max(1)) || s.step == s.steps {
+            let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
+            let table = lm::reading(&model.valid(), &tokenizer, &chat, asked, recipe.seed, device)?;
+            let shown: Vec<String> =
+                table.iter().map(|r| format!("{} {:.2} ({:.2})", r.benchmark, r.read, r.blind)).collect();
+            progress.line(&format!("{LLM} step {}: loss {:.4}; reads {}", s.step, s.loss, shown.join(", ")));
+            readings = table;
         }
+        Ok(())
     };
     // The tokenizer's documents come first in the corpus and are read like all others.
     let documents = burgess_world::corpus(recipe.seed);
@@ -200,6 +214,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     save_llm(&model, &tokenizer, dir, Precision::F16)?;
     atomic::write_json(&dir.join("chat.json"), &chat)?;
     let record = Record {
+        reading: readings,
         id: LLM.into(),
         command: command(LLM, device_name),
         world_version: burgess_world::VERSION,

@@ -205,9 +205,12 @@ fn a_language_model_learns_text() -> Result<()> {
     let tokenizer = Tokenizer::train(["the big small old cup is red"; 4].iter(), 270, &SPECIALS)?;
     let llm = LlamaConfig::nano(32, 1, 270);
     let config: PretrainConfig =
-        toml::from_str("steps = 80\nbatch = 4\ncontext = 24\nlr = 1e-2").map_err(|e| Error::failed(e.to_string()))?;
+        toml::from_str("steps = 80\ntokens = 96\ncontext = 24\nlr = 1e-2").map_err(|e| Error::failed(e.to_string()))?;
     let mut losses = Vec::new();
-    let mut on_step = |s: &StepLog| losses.push(s.loss);
+    let mut on_step = |s: &StepLog, _: &Llama| {
+        losses.push(s.loss);
+        Ok(())
+    };
     let chat = ChatTemplate::nano();
     let outcome = pretrain(&config, &llm, &tokenizer, &chat, documents(), &Device::flex(), 0, &mut on_step, &|| false)?;
     done(outcome)?;

@@ -1,16 +1,19 @@
-//! Pretraining a language model on text: documents packed into contexts. Of a text every token is learned, of a
-//! conversation the answers: what a question is about is drawn at random, and learning to predict it would drown what
-//! there is to learn, to find the answer in it.
+//! Pretraining a language model on text, one document a row, as it will be asked later. Of a text every token is
+//! learned, of a conversation the answers: what a question is about is drawn at random, and learning to predict it would
+//! drown what there is to learn, to find the answer in it. Documents are not packed one behind the other: cut at the
+//! border of a context, a question loses what it is about, and learning such questions teaches not to read.
 
+use crate::data::collate::shuffle;
 use crate::llm::chat::{ChatTemplate, Turn};
 use crate::llm::tokenizer::{EOS, Tokenizer};
 use crate::llm::{Llama, LlamaConfig, kernel};
 use crate::optimiser::{AdamW, StepSettings};
 use crate::recipe::{Part, Schedule, Stage};
 use crate::train::{Outcome, StepLog};
-use burgess_base::{Error, Result};
+use burgess_base::stream::{Stream, stream};
+use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
-use burgess_world::Document;
+use burgess_world::{Document, Exercise};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -23,9 +26,9 @@ use std::time::Instant;
 pub struct PretrainConfig {
     /// Optimiser steps.
     pub steps: usize,
-    /// Contexts per step.
-    pub batch: usize,
-    /// Tokens per context.
+    /// Tokens per step, padding included: rows of about equal length, as many as fit.
+    pub tokens: usize,
+    /// Longest document in tokens; what is longer is cut off there.
     pub context: usize,
     /// Peak learning rate.
     pub lr: f64,
@@ -91,8 +94,8 @@ pub fn plain(document: &Document) -> String {
     }
 }
 
-/// Trains a fresh model (weights drawn from `seed`) on `documents`, which are packed one after the other into
-/// contexts; what is cut off at the end of a context begins the next. Stops early only if `stop` says so.
+/// Trains a fresh model (weights drawn from `seed`) on `documents`, batched by length. Stops early only if `stop` says
+/// so.
 ///
 /// # Errors
 /// When the numbers do not fit, the documents run out, or the loss is no number (the step is named).
@@ -105,7 +108,7 @@ pub fn pretrain(
     documents: impl Iterator<Item = Document>,
     device: &Device,
     seed: u64,
-    on_step: &mut dyn FnMut(&StepLog),
+    on_step: &mut dyn FnMut(&StepLog, &Llama) -> Result<()>,
     stop: &dyn Fn() -> bool,
 ) -> Result<Outcome<Llama>> {
     if tokenizer.vocab_size() > llm.vocab_size {
@@ -118,7 +121,7 @@ pub fn pretrain(
     let stage = Stage {
         steps: Some(config.steps),
         epochs: None,
-        batch: config.batch,
+        batch: 1,
         lr: config.lr,
         connector_lr: None,
         llm_lr: None,
@@ -138,51 +141,31 @@ pub fn pretrain(
             config.context, llm.max_position_embeddings
         )));
     }
+    if config.tokens < config.context {
+        return Err(Error::usage(format!(
+            "{} tokens per step cannot hold one document of {}",
+            config.tokens, config.context
+        )));
+    }
     let device = device.clone().autodiff();
     let mut model = initialise(llm.init(&device)?, "llm", seed);
     let mut optimiser = AdamW::new(config.betas);
-    let mut documents = documents;
-    let mut waiting: Vec<u32> = Vec::new();
-    let mut learned: Vec<bool> = Vec::new();
-    // Each context needs one token more than it reads: the last is only predicted.
-    let wanted = config.batch * config.context + 1;
+    let encoded = documents.map(|d| encode(&d, tokenizer, chat));
+    let mut batches = Batches::new(encoded, config, stream("llm/order", seed));
     for step in 0..config.steps {
         if stop() {
             return Ok(Outcome::Interrupted);
         }
         let clock = Instant::now();
-        while waiting.len() < wanted {
-            let document =
-                documents.next().ok_or_else(|| Error::failed(format!("the documents ran out at step {}", step + 1)))?;
-            let (ids, learn) = encode(&document, tokenizer, chat)?;
-            waiting.extend(ids);
-            learned.extend(learn);
-        }
-        let inputs: Vec<&[u32]> = waiting.chunks_exact(config.context).take(config.batch).collect();
-        let (positions, targets): (Vec<i32>, Vec<i32>) = (waiting.iter().zip(&learned).skip(1).take(wanted - 1))
-            .enumerate()
-            .filter(|(_, (_, learn))| **learn)
-            .map(|(i, (&id, _))| (i as i32, id as i32))
-            .unzip();
-        let count = targets.len();
-        if count == 0 {
-            return Err(Error::failed(format!("step {}: {wanted} tokens and nothing to learn in them", step + 1))
-                .hint("use longer contexts or larger batches"));
-        }
-        let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), &device);
-        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), &device);
-        let hidden = model.hidden(model.embed_rows(&inputs, &device)?)?;
-        let [b, t, d] = hidden.dims();
-        let hidden = hidden.reshape([b * t, d]).select(0, positions);
-        let loss = kernel::cross_entropy(model.logits(hidden), targets);
+        let rows = batches.next().context(format!("step {}", step + 1))?;
+        let tokens: usize = rows.iter().map(|(ids, _)| ids.len()).sum();
+        let loss = answers(&model, &rows, &device)?.cross_entropy();
         let gradients = loss.backward();
         let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
         if !value.is_finite() {
             return Err(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))
                 .hint("lower the learning rate, or raise the warm-up"));
         }
-        waiting.drain(..wanted - 1);
-        learned.drain(..wanted - 1);
         let lr = config.lr * stage.factor(step, config.steps);
         // The model is the whole module here, so its parameters' paths begin with its own fields.
         let rates = [("model", lr), ("lm_head", lr)];
@@ -190,16 +173,205 @@ pub fn pretrain(
         let gradients = GradientsParams::from_grads(gradients, &model);
         let (moved, grad_norm) = optimiser.step(model, gradients, &settings);
         model = moved;
-        on_step(&StepLog {
+        let log = StepLog {
             stage: "pretrain".into(),
             step: step + 1,
             steps: config.steps,
             loss: f64::from(value),
             lr,
             grad_norm,
-            tokens: wanted - 1,
+            tokens,
             seconds: clock.elapsed().as_secs_f64(),
-        });
+        };
+        on_step(&log, &model)?;
     }
     Ok(Outcome::Done(model.valid()))
+}
+
+/// Token ids and which of them are learned.
+type Row = (Vec<u32>, Vec<bool>);
+
+/// Documents of about equal length together, so that little is spent on padding; the order of lengths is random.
+struct Batches<'a, D> {
+    documents: D,
+    config: &'a PretrainConfig,
+    random: Stream,
+    ready: Vec<Vec<Row>>,
+    rest: Vec<Row>,
+}
+
+/// Steps that are sorted by length together.
+const POOL: usize = 24;
+
+impl<'a, D: Iterator<Item = Result<Row>>> Batches<'a, D> {
+    fn new(documents: D, config: &'a PretrainConfig, random: Stream) -> Self {
+        Self { documents, config, random, ready: Vec::new(), rest: Vec::new() }
+    }
+
+    /// The rows of the next step.
+    fn next(&mut self) -> Result<Vec<Row>> {
+        if let Some(batch) = self.ready.pop() {
+            return Ok(batch);
+        }
+        let mut pool = std::mem::take(&mut self.rest);
+        let mut size: usize = pool.iter().map(|(ids, _)| ids.len()).sum();
+        while size < POOL * self.config.tokens {
+            let Some(document) = self.documents.next() else { break };
+            let (mut ids, mut learned) = document?;
+            ids.truncate(self.config.context);
+            learned.truncate(self.config.context);
+            // Nothing predicts the first token.
+            if learned.iter().skip(1).any(|l| *l) {
+                size += ids.len();
+                pool.push((ids, learned));
+            }
+        }
+        pool.sort_by_key(|(ids, _)| std::cmp::Reverse(ids.len()));
+        let mut batch: Vec<Row> = Vec::new();
+        for row in pool {
+            let longest = batch.first().unwrap_or(&row).0.len();
+            if (batch.len() + 1) * longest > self.config.tokens {
+                self.ready.push(std::mem::take(&mut batch));
+            }
+            batch.push(row);
+        }
+        shuffle(&mut self.ready, &mut self.random);
+        // The last batch, which is not full, waits for the next pool; at the end of the documents it is the last.
+        if self.ready.is_empty() && !batch.is_empty() {
+            return Ok(batch);
+        }
+        self.rest = batch;
+        self.ready.pop().ok_or_else(|| Error::failed("the documents ran out"))
+    }
+}
+
+/// What a model predicts for the learned tokens of some rows.
+struct Answers {
+    /// `[learned tokens, vocabulary]`.
+    logits: Tensor<2>,
+    targets: Vec<i32>,
+    /// The row of each learned token.
+    rows: Vec<usize>,
+}
+
+impl Answers {
+    fn cross_entropy(self) -> Tensor<1> {
+        let device = self.logits.device();
+        let count = self.targets.len();
+        kernel::cross_entropy(self.logits, Tensor::from_data(TensorData::new(self.targets, [count]), &device))
+    }
+
+    /// Which of `count` rows have all their learned tokens predicted as the likeliest: exactly those that greedy
+    /// decoding answers right.
+    fn right(self, count: usize) -> Result<Vec<bool>> {
+        let best: Vec<i64> = self
+            .logits
+            .argmax(1)
+            .into_data()
+            .convert::<i64>()
+            .try_to_vec()
+            .map_err(|e| Error::failed(format!("reading predictions: {e:?}")))?;
+        let mut right = vec![true; count];
+        for ((row, target), best) in self.rows.iter().zip(&self.targets).zip(best) {
+            right[*row] &= i64::from(*target) == best;
+        }
+        Ok(right)
+    }
+}
+
+fn answers(model: &Llama, rows: &[Row], device: &Device) -> Result<Answers> {
+    let t = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
+    // Padding stands on the right, where no real token sees it; any id will do.
+    let padded: Vec<Vec<u32>> = rows
+        .iter()
+        .map(|(ids, _)| {
+            let mut ids = ids.clone();
+            ids.resize(t, 0);
+            ids
+        })
+        .collect();
+    let (mut places, mut targets, mut of) = (Vec::new(), Vec::new(), Vec::new());
+    for (r, (ids, learned)) in rows.iter().enumerate() {
+        for i in 1..ids.len() {
+            if learned[i] {
+                places.push((r * t + i - 1) as i32);
+                targets.push(ids[i] as i32);
+                of.push(r);
+            }
+        }
+    }
+    let inputs: Vec<&[u32]> = padded.iter().map(Vec::as_slice).collect();
+    let hidden = model.hidden(model.embed_rows(&inputs, device)?)?;
+    let [b, t, d] = hidden.dims();
+    let count = places.len();
+    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), device);
+    Ok(Answers { logits: model.logits(hidden.reshape([b * t, d]).select(0, places)), targets, rows: of })
+}
+
+/// How well a language model answers from text, in one benchmark's form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The benchmark.
+    pub benchmark: String,
+    /// Number of questions.
+    pub questions: usize,
+    /// Share answered right, word for word, with the description before the question.
+    pub read: f64,
+    /// The same without it.
+    pub blind: f64,
+}
+
+/// Asks the first `questions` of [`burgess_world::reading`], once with the description and once without: the most that
+/// the model could answer if an encoder told it everything, and what it guesses. An evaluator that cannot read what is
+/// written cannot be expected to see.
+///
+/// # Errors
+/// When the tokenizer lacks a token of the template, or a question is longer than the model's context.
+pub fn reading(
+    model: &Llama,
+    tokenizer: &Tokenizer,
+    chat: &ChatTemplate,
+    questions: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<Vec<Reading>> {
+    let exercises: Vec<Exercise> = burgess_world::reading(seed).take(questions).collect();
+    let ask = |described: bool| -> Result<Vec<bool>> {
+        let mut right = Vec::with_capacity(exercises.len());
+        for part in exercises.chunks(32) {
+            let rows: Vec<Row> = part
+                .iter()
+                .map(|e| {
+                    let question = match described {
+                        true => format!("{}\n{}", e.description, e.turn.question),
+                        false => e.turn.question.clone(),
+                    };
+                    let turns = vec![burgess_world::Turn { question, answer: e.turn.answer.clone() }];
+                    encode(&Document::Chat(turns), tokenizer, chat)
+                })
+                .collect::<Result<_>>()?;
+            right.extend(answers(model, &rows, device)?.right(rows.len())?);
+        }
+        Ok(right)
+    };
+    let (read, blind) = (ask(true)?, ask(false)?);
+    let mut table: Vec<Reading> = Vec::new();
+    for ((e, read), blind) in exercises.iter().zip(read).zip(blind) {
+        let line = match table.iter_mut().position(|r| r.benchmark == e.benchmark) {
+            Some(at) => &mut table[at],
+            None => {
+                table.push(Reading { benchmark: e.benchmark.into(), questions: 0, read: 0.0, blind: 0.0 });
+                let last = table.len() - 1;
+                &mut table[last]
+            }
+        };
+        line.questions += 1;
+        line.read += f64::from(u8::from(read));
+        line.blind += f64::from(u8::from(blind));
+    }
+    for line in &mut table {
+        line.read /= line.questions as f64;
+        line.blind /= line.questions as f64;
+    }
+    Ok(table)
 }

@@ -5,7 +5,7 @@ use burgess_base::stream::{Stream, stream};
 
 use crate::dice;
 use crate::facts::{ATTRIBUTES, Thing, pictograms, thing};
-use crate::questions::Turn;
+use crate::questions::{BENCHMARKS, Turn};
 use crate::scene::{Content, Scene};
 
 /// One piece of text.
@@ -25,21 +25,22 @@ pub fn corpus(seed: u64) -> impl Iterator<Item = Document> {
 
 fn document(s: &mut Stream) -> Document {
     match dice::below(s, 100) {
-        0..=14 => Document::Text(facts(s)),
-        15..=34 => {
-            let scene = imagined(s);
+        0..=9 => Document::Text(facts(s)),
+        10..=19 => {
+            let scene = imagined(s, false);
             Document::Text(if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) })
         }
-        35..=49 => fact_chat(s),
-        50..=57 => {
-            let scene = imagined(s);
+        20..=34 => fact_chat(s),
+        // To tell again, in another order, what was told: every word of the answer has to be found in the question.
+        35..=54 => {
+            let scene = imagined(s, false);
             let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
-            let answer = scene.caption(s);
+            let answer = if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) };
             Document::Chat(vec![Turn { question, answer }])
         }
         _ => loop {
-            let scene = imagined(s);
-            let n = dice::within(s, 1, 4) as usize;
+            let scene = imagined(s, false);
+            let n = dice::within(s, 2, 6) as usize;
             let mut turns = scene.turns(n, s);
             if let Some(first) = turns.first_mut() {
                 first.question = format!("{}\n{}", scene.description(s), first.question);
@@ -49,10 +50,40 @@ fn document(s: &mut Stream) -> Document {
     }
 }
 
+/// A question about a description, for [`reading`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exercise {
+    /// The benchmark whose form the question has.
+    pub benchmark: &'static str,
+    /// Everything that is to be seen, in sentences.
+    pub description: String,
+    /// The question, with the line that says how to answer, and the right answer.
+    pub turn: Turn,
+}
+
+/// Endless questions about descriptions of **test** scenes, which [`corpus`] never describes, the benchmarks in turn:
+/// what a language model must be able to read before it can be shown pictures.
+pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
+    (0usize..).map(move |index| {
+        let s = &mut stream(&format!("world/reading/{index}"), seed);
+        let benchmark = &BENCHMARKS[index % BENCHMARKS.len()];
+        loop {
+            let scene = imagined(s, true);
+            if let Some(question) = (benchmark.ask)(&scene, s) {
+                return Exercise {
+                    benchmark: benchmark.name,
+                    description: scene.description(s),
+                    turn: question.turn(true),
+                };
+            }
+        }
+    })
+}
+
 /// A scene to be told in words. Of solids there are three at most: with four, the relations alone would fill a page.
-fn imagined(s: &mut Stream) -> Scene {
+fn imagined(s: &mut Stream, test: bool) -> Scene {
     loop {
-        let scene = Scene::draw_from(s, false);
+        let scene = Scene::draw_from(s, test);
         if !matches!(&scene.content, Content::Solids(c) if c.solids.len() > 3) {
             return scene;
         }
@@ -75,21 +106,30 @@ fn facts(s: &mut Stream) -> String {
     sentences.join(" ")
 }
 
-/// A question about a thing that is named, as it would be asked of its picture.
+/// Questions about a thing that is named, as they would be asked of its picture.
 fn fact_chat(s: &mut Stream) -> Document {
     loop {
         let t = any(s);
-        if let Some(q) = crate::questions::about(t, s) {
-            let mut turn = q.turn(true);
+        let mut asked: Vec<&'static str> = Vec::new();
+        let mut turns: Vec<Turn> = Vec::new();
+        for _ in 0..dice::within(s, 1, 4) {
+            if let Some(q) = crate::questions::about(t, s).filter(|q| !asked.contains(&q.subtask)) {
+                asked.push(q.subtask);
+                turns.push(q.turn(turns.is_empty()));
+            }
+        }
+        if let Some(first) = turns.first_mut() {
             let named = crate::caption::sentence(&t.with_article(""));
-            turn.question = format!("{named}.\n{}", turn.question);
-            return Document::Chat(vec![turn]);
+            first.question = format!("{named}.\n{}", first.question);
+            return Document::Chat(turns);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -108,5 +148,20 @@ mod tests {
             assert!(any > 0, "{}", t.name);
         }
         assert!(texts.iter().all(|d| if let Document::Text(t) = d { t.ends_with('.') } else { true }));
+    }
+
+    #[test]
+    fn reading_asks_in_every_form_about_scenes_the_corpus_does_not_describe() {
+        let exercises: Vec<Exercise> = reading(1).take(9 * 20).collect();
+        assert_eq!(exercises[..50], reading(1).take(50).collect::<Vec<_>>());
+        let told: BTreeSet<String> = corpus(1)
+            .take(3000)
+            .filter_map(|d| if let Document::Chat(t) = d { t.first().map(|t| t.question.clone()) } else { None })
+            .collect();
+        for (exercise, benchmark) in exercises.iter().zip(BENCHMARKS.iter().cycle()) {
+            assert_eq!(exercise.benchmark, benchmark.name);
+            assert!(exercise.description.ends_with('.') && !exercise.turn.answer.is_empty(), "{exercise:?}");
+            assert!(!told.contains(&format!("{}\n{}", exercise.description, exercise.turn.question)), "{exercise:?}");
+        }
     }
 }

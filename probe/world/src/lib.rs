@@ -35,7 +35,7 @@ mod solids;
 mod text;
 
 pub use classes::class_names;
-pub use corpus::{Document, corpus};
+pub use corpus::{Document, Exercise, corpus, reading};
 pub use questions::Turn;
 pub use scene::{Scene, Split};
 
