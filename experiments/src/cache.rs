@@ -21,6 +21,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// Pictures a chunk holds: a few seconds of work are lost at an interruption, and the memory for the
@@ -140,12 +141,16 @@ impl FeatureCache {
             let images: usize = tasks.iter().map(|(_, c)| rows_of(*c, pictures.len())).sum();
             let bar = progress.bar("encoding pictures", images as u64);
             let encoders: std::collections::BTreeSet<usize> = tasks.iter().map(|(n, _)| *n).collect();
+            let loaded: Vec<Mutex<Loaded>> = (0..wanted.len())
+                .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), encoder: None }))
+                .collect();
             let outcomes = workers::each(share, tasks.clone(), |(number, chunk)| {
                 let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
                     return Err(Error::failed("no cache entry"));
                 };
                 bar.message(&format!("encoding pictures with {}", w.card.id));
-                entry.compute(w, chunk, data, pictures, device, &|n| bar.add(n))
+                let encoder = Loaded::take(&loaded[number], w, device)?;
+                entry.compute(&encoder, chunk, data, pictures, &|n| bar.add(n))
             })?;
             for ((number, _), outcome) in tasks.iter().zip(outcomes) {
                 if let Err(e) = outcome {
@@ -245,6 +250,29 @@ fn rows_of(chunk: usize, pictures: usize) -> usize {
     (pictures - chunk * CHUNK).min(CHUNK)
 }
 
+/// An encoder between its first and its last chunk; the others take no memory.
+struct Loaded {
+    /// Chunks not yet begun.
+    left: usize,
+    encoder: Option<Arc<Encoder>>,
+}
+
+impl Loaded {
+    /// The encoder for one more chunk, loaded for the first and let go with the last.
+    fn take(place: &Mutex<Self>, wanted: &Wanted<'_>, device: &Device) -> Result<Arc<Encoder>> {
+        let mut this = place.lock().unwrap_or_else(PoisonError::into_inner);
+        this.left = this.left.saturating_sub(1);
+        let encoder = match this.encoder.take() {
+            Some(encoder) => encoder,
+            None => Arc::new(Encoder::load(wanted.card.clone(), wanted.weights, device)?),
+        };
+        if this.left > 0 {
+            this.encoder = Some(encoder.clone());
+        }
+        Ok(encoder)
+    }
+}
+
 /// The directory of one key, in use while this value lives.
 struct Entry {
     dir: PathBuf,
@@ -290,20 +318,18 @@ impl Entry {
 
     fn compute(
         &self,
-        wanted: &Wanted<'_>,
+        encoder: &Encoder,
         chunk: usize,
         data: &DataDir,
         pictures: &[String],
-        device: &Device,
         advance: &dyn Fn(u64),
     ) -> Result<()> {
-        let encoder = Encoder::load(wanted.card.clone(), wanted.weights, device)?;
         let first = chunk * CHUNK;
         let files: Vec<PathBuf> =
             pictures[first..first + rows_of(chunk, pictures.len())].iter().map(|p| data.dir.join(p)).collect();
-        let encoded = features::encode(&encoder, &files, BATCH, advance)?;
+        let encoded = features::encode(encoder, &files, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
-            ("encoder".to_string(), wanted.card.id.clone()),
+            ("encoder".to_string(), encoder.card.id.clone()),
             ("seconds".to_string(), encoded.seconds.to_string()),
         ]))?;
         atomic::write(&self.path(chunk), &bytes)

@@ -187,9 +187,16 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         if s.step.is_multiple_of((s.steps / 20).max(1)) || s.step == s.steps {
             let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
             let table = lm::reading(&model.valid(), &tokenizer, &chat, asked, recipe.seed, device)?;
-            let shown: Vec<String> =
-                table.iter().map(|r| format!("{} {:.2} ({:.2})", r.benchmark, r.read, r.blind)).collect();
-            progress.line(&format!("{LLM} step {}: loss {:.4}; reads {}", s.step, s.loss, shown.join(", ")));
+            let shown: Vec<String> = table
+                .iter()
+                .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.mapped, r.blind))
+                .collect();
+            progress.line(&format!(
+                "{LLM} step {}: loss {:.4}; description, map (blind): {}",
+                s.step,
+                s.loss,
+                shown.join(", ")
+            ));
             readings = table;
         }
         Ok(())

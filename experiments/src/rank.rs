@@ -8,12 +8,12 @@ use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, Study};
 use crate::workers::{self, Share};
 use crate::{device, paths};
-use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder;
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{self, About};
-use burgess_reports::ranking::{self, RankOptions, Ranking};
+use burgess_reports::page::{self, About, Files, Written};
+use burgess_reports::ranking::RankOptions;
 use burgess_reports::schema::Missing;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -35,9 +35,8 @@ pub struct Options {
 
 /// What `burgess rank` leaves.
 pub struct Outcome {
-    pub ranking: Ranking,
-    pub ranking_path: PathBuf,
-    pub report_path: PathBuf,
+    /// Ranking and report.
+    pub written: Written,
     /// Runs of the study.
     pub runs: usize,
     /// Runs that came to nothing.
@@ -198,10 +197,10 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             }
         }
     }
-    let mut written = report(&dir, None, Some(&runs_of(study)))?;
-    written.runs = runs.len();
-    written.failed = failures.len();
-    Ok(written)
+    let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
+    outcome.runs = runs.len();
+    outcome.failed = failures.len();
+    Ok(outcome)
 }
 
 /// An encoder of the study whose weights are on this machine.
@@ -278,15 +277,10 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
             data.missing.iter().find_map(|m| m.hint.clone()).unwrap_or("run `burgess rank` on this study first".into()),
         ));
     }
-    let options = RankOptions { study: data.study.clone(), ..RankOptions::default() };
-    let ranking = ranking::rank(&data.results(), &data.missing, &options)?;
-    let target = out.unwrap_or(dir);
-    let ranking_path = target.join("ranking.json");
-    let report_path = if out.is_some() { target.join("index.html") } else { target.join("report").join("index.html") };
-    atomic::write_json(&ranking_path, &ranking)?;
-    let html = page::page(&data, &ranking, &about(dir, &data)?).context("making the report")?;
-    atomic::write(&report_path, html.as_bytes())?;
-    Ok(Outcome { runs: data.runs.len() + data.missing.len(), failed: 0, ranking, ranking_path, report_path })
+    let files = out.map_or_else(|| Files::of_study(dir), Files::together);
+    let (runs, about) = (data.runs.len() + data.missing.len(), about(dir, &data)?);
+    let written = page::write_study(data, &about, &RankOptions::default(), files)?;
+    Ok(Outcome { runs, failed: 0, written })
 }
 
 fn about(dir: &Path, data: &StudyData) -> Result<About> {

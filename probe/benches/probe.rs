@@ -1,8 +1,8 @@
 //! Speed of the nano study's evaluator on one core: `cargo bench -p burgess-probe`.
 //!
 //! Every case runs in a thread pool of one thread, as an arm of the study does. The first lines say how many GFLOP of
-//! matrix products a training step has: divided by its time and set against the machine's matrix product, that
-//! is the share of the time spent in products.
+//! matrix products a training step has, and where its time goes: forward and backward are tensor operations, reading
+//! features and the optimiser (which works on the host) are not.
 
 use burgess_base::Result;
 use burgess_encoders::init::initialise;
@@ -11,16 +11,21 @@ use burgess_probe::data::Example;
 use burgess_probe::generate::{Prompt, answer};
 use burgess_probe::llm::{ChatTemplate, LlamaConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
+use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Run, train_stage};
+use burgess_probe::train::{FeatureSource, Run, batch_loss, train_stage};
+use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 const BATCH: usize = 16;
 const IMAGE_TOKENS: usize = 36;
 const FEATURES: usize = 128;
-const VOCABULARY: usize = 768;
+const VOCABULARY: usize = 1024;
 /// Positions of a training sequence, the picture's included.
 const TOKENS: usize = 128;
 const STEPS: usize = 4;
@@ -33,6 +38,9 @@ fn main() {
         let config = LlamaConfig::nano(width, layers, VOCABULARY);
         let step = 3.0 * BATCH as f64 * config.forward_flops(TOKENS) / 1e9;
         println!("width {width}, {layers} layers: {step:.2} GFLOP in a training step of {BATCH} x {TOKENS}");
+        for method in [Method::AdamW, Method::Muon] {
+            println!("  {method:?}: {}", shares(width, layers, method).expect("a training step"));
+        }
     }
     divan::main();
 }
@@ -69,7 +77,7 @@ fn examples() -> Vec<Example> {
     let length = TOKENS + 2 - IMAGE_TOKENS;
     (0..BATCH)
         .map(|i| {
-            let ids = (0..length).map(|k| if k == 0 { 5 } else { 6 + ((i * 31 + k * 17) % 700) as u32 }).collect();
+            let ids = (0..length).map(|k| if k == 0 { 5 } else { 6 + ((i * 31 + k * 17) % 1000) as u32 }).collect();
             Example { image: Some(i), ids, learned: (0..length).map(|k| k % 10 == 9).collect(), image_at: Some(0) }
         })
         .collect()
@@ -85,6 +93,54 @@ fn training(bencher: Bencher, width: usize, layers: usize, trainable: &str) {
             Run { name: "tune", stage: &stage, seed: 0, device: &device, on_step: &mut |_| (), stop: &|| false };
         train_stage(model, &examples, &Features, &mut run).expect("a trained model")
     });
+}
+
+/// Where the time of a training step of connector and language model goes, over twenty steps.
+fn shares(width: usize, layers: usize, method: Method) -> Result<String> {
+    let device = Device::flex().autodiff();
+    let (mut model, examples) = (model(width, layers)?.train(), examples());
+    let chosen: Vec<&Example> = examples.iter().collect();
+    let mut optimiser = Optimiser::new(method, [0.9, 0.999]);
+    let settings = StepSettings { rates: &[("connector", 1e-3), ("llm", 1e-3)], clip: 1.0, weight_decay: 0.0 };
+    let source = Timed { nanoseconds: AtomicU64::new(0) };
+    let mut spent = [0.0; 3];
+    for _ in 0..20 {
+        let clock = Instant::now();
+        let Some((loss, _)) = batch_loss(&model, &chosen, &source, &device)? else { continue };
+        spent[0] += clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        spent[1] += clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        model = optimiser.step(model, gradients, &settings).0;
+        spent[2] += clock.elapsed().as_secs_f64();
+    }
+    let total: f64 = spent.iter().sum();
+    let reading = source.nanoseconds.into_inner() as f64 / 1e9;
+    let percent = |seconds: f64| 100.0 * seconds / total;
+    Ok(format!(
+        "{:.1} ms a step: forward {:.0} %, backward {:.0} %; outside tensor operations {:.0} % (features {:.1} %, optimiser {:.0} %)",
+        total / 20.0 * 1e3,
+        percent(spent[0] - reading),
+        percent(spent[1]),
+        percent(reading + spent[2]),
+        percent(reading),
+        percent(spent[2]),
+    ))
+}
+
+/// [`Features`], with the time they take.
+struct Timed {
+    nanoseconds: AtomicU64,
+}
+
+impl FeatureSource for Timed {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let clock = Instant::now();
+        let batch = Features.batch(images, device);
+        self.nanoseconds.fetch_add(clock.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        batch
+    }
 }
 
 /// Examples per second while connector and language model are trained.

@@ -1,9 +1,22 @@
-//! AdamW with one learning rate per part of the model and clipping by the norm of the whole gradient.
+//! AdamW and Muon with one learning rate per part of the model and clipping by the norm of the whole gradient.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+
+/// How a gradient becomes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// AdamW for every parameter, as LLaVA and Cambrian-1 train.
+    #[default]
+    AdamW,
+    /// Muon for the matrices of repeated blocks and of the connector, AdamW for the rest. For small models trained
+    /// from little data: it learns in far fewer steps.
+    Muon,
+}
 
 /// What one step uses.
 #[derive(Debug, Clone)]
@@ -17,27 +30,33 @@ pub struct StepSettings<'a> {
     pub weight_decay: f64,
 }
 
-/// AdamW (arXiv 1711.05101) as PyTorch computes it; epsilon 1e-8.
+/// AdamW (arXiv 1711.05101) as PyTorch computes it; epsilon 1e-8. With [`Method::Muon`] also Muon as PyTorch computes
+/// it, scaled to AdamW's learning rates (arXiv 2502.16982): momentum 0.95 with Nesterov's look-ahead, then five
+/// Newton-Schulz steps towards the nearest orthogonal matrix.
 #[derive(Debug)]
-pub struct AdamW {
+pub struct Optimiser {
+    method: Method,
     betas: [f64; 2],
     step: i32,
     moments: HashMap<ParamId, Moments>,
 }
 
-/// Running means of the gradient and its square, in the parameter's order.
+/// What is remembered of a parameter's gradients, in the parameter's order.
 #[derive(Debug)]
 struct Moments {
+    /// Running mean.
     first: Vec<f32>,
+    /// Running mean of the squares; empty where Muon needs none.
     second: Vec<f32>,
 }
 
 const EPSILON: f64 = 1e-8;
+const MOMENTUM: f32 = 0.95;
 
-impl AdamW {
+impl Optimiser {
     /// An optimiser that has seen nothing.
-    pub fn new(betas: [f64; 2]) -> Self {
-        Self { betas, step: 0, moments: HashMap::new() }
+    pub fn new(method: Method, betas: [f64; 2]) -> Self {
+        Self { method, betas, step: 0, moments: HashMap::new() }
     }
 
     /// Moves the parameters of `module` that have a gradient in `grads`; returns the module and the norm of the
@@ -55,6 +74,7 @@ impl AdamW {
         self.step += 1;
         let [b1, b2] = self.betas;
         let mut update = Update {
+            method: self.method,
             values,
             moments: &mut self.moments,
             settings,
@@ -62,6 +82,7 @@ impl AdamW {
             betas: [b1 as f32, b2 as f32],
             corrections: [1.0 - b1.powi(self.step), 1.0 - b2.powi(self.step)],
             path: Vec::new(),
+            repeated: 0,
         };
         (module.map(&mut update), norm)
     }
@@ -105,6 +126,7 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 struct Update<'a> {
+    method: Method,
     values: HashMap<ParamId, Vec<f32>>,
     moments: &'a mut HashMap<ParamId, Moments>,
     settings: &'a StepSettings<'a>,
@@ -112,15 +134,19 @@ struct Update<'a> {
     betas: [f32; 2],
     corrections: [f64; 2],
     path: Vec<String>,
+    /// How many of the enclosing modules are places in a list: layers of a model, of a connector.
+    repeated: usize,
 }
 
 impl ModuleMapper for Update<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
+    fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(name.to_string());
+        self.repeated += usize::from(container == "Vec");
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
+    fn exit_module(&mut self, _name: &str, container: &str) {
         self.path.pop();
+        self.repeated -= usize::from(container == "Vec");
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -130,27 +156,124 @@ impl ModuleMapper for Update<'_> {
             return param;
         };
         let id = param.id;
-        let decay = if D >= 2 { (1.0 - rate * self.settings.weight_decay) as f32 } else { 1.0 };
         param.map(|tensor| {
             let device: Device = tensor.device();
             let shape: [usize; D] = tensor.dims();
             let mut values = host(tensor.inner());
-            let moments = self
-                .moments
-                .entry(id)
-                .or_insert_with(|| Moments { first: vec![0.0; grad.len()], second: vec![0.0; grad.len()] });
-            let [b1, b2] = self.betas;
-            let step_size = (rate / self.corrections[0]) as f32;
-            let root = self.corrections[1].sqrt() as f32;
-            let (scale, eps) = (self.scale, EPSILON as f32);
-            let all = values.iter_mut().zip(&grad).zip(moments.first.iter_mut().zip(moments.second.iter_mut()));
-            for ((p, g), (m, v)) in all {
-                let g = g * scale;
-                *m += (1.0 - b1) * (g - *m);
-                *v = b2 * *v + (1.0 - b2) * g * g;
-                *p = *p * decay - step_size * *m / (v.sqrt() / root + eps);
+            match (self.method, shape.as_slice()) {
+                (Method::Muon, &[rows, columns]) if self.repeated > 0 => {
+                    self.muon(id, &mut values, &grad, [rows, columns], rate);
+                }
+                _ => self.adamw(id, &mut values, &grad, D, rate),
             }
             Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
         })
+    }
+}
+
+impl Update<'_> {
+    fn adamw(&mut self, id: ParamId, values: &mut [f32], grad: &[f32], axes: usize, rate: f64) {
+        let decay = if axes >= 2 { (1.0 - rate * self.settings.weight_decay) as f32 } else { 1.0 };
+        let moments = self
+            .moments
+            .entry(id)
+            .or_insert_with(|| Moments { first: vec![0.0; grad.len()], second: vec![0.0; grad.len()] });
+        let [b1, b2] = self.betas;
+        let step_size = (rate / self.corrections[0]) as f32;
+        let root = self.corrections[1].sqrt() as f32;
+        let (scale, eps) = (self.scale, EPSILON as f32);
+        let all = values.iter_mut().zip(grad).zip(moments.first.iter_mut().zip(moments.second.iter_mut()));
+        for ((p, g), (m, v)) in all {
+            let g = g * scale;
+            *m += (1.0 - b1) * (g - *m);
+            *v = b2 * *v + (1.0 - b2) * g * g;
+            *p = *p * decay - step_size * *m / (v.sqrt() / root + eps);
+        }
+    }
+
+    fn muon(&mut self, id: ParamId, values: &mut [f32], grad: &[f32], shape: [usize; 2], rate: f64) {
+        let moments =
+            self.moments.entry(id).or_insert_with(|| Moments { first: vec![0.0; grad.len()], second: Vec::new() });
+        let grad: Vec<f32> = grad.iter().map(|g| g * self.scale).collect();
+        muon(values, &grad, &mut moments.first, shape, rate, self.settings.weight_decay);
+    }
+}
+
+/// One step of Muon for a matrix of `shape`, in PyTorch's order of operations.
+fn muon(values: &mut [f32], grad: &[f32], momentum: &mut [f32], shape: [usize; 2], rate: f64, weight_decay: f64) {
+    let ahead: Vec<f32> = (momentum.iter_mut().zip(grad))
+        .map(|(m, g)| {
+            *m += (1.0 - MOMENTUM) * (g - *m);
+            g + MOMENTUM * (*m - g)
+        })
+        .collect();
+    // Always on the CPU, where the moments are.
+    let ahead = Tensor::<2>::from_data(TensorData::new(ahead, shape), &Device::flex());
+    let direction = host(orthogonal(ahead));
+    let decay = (1.0 - rate * weight_decay) as f32;
+    let longest = shape[0].max(shape[1]) as f64;
+    let step_size = (rate * 0.2 * longest.sqrt()) as f32;
+    for (p, d) in values.iter_mut().zip(direction) {
+        *p = *p * decay - step_size * d;
+    }
+}
+
+/// Five steps of a quintic Newton-Schulz iteration (Keller Jordan 2024): all singular values move close to one.
+fn orthogonal(x: Tensor<2>) -> Tensor<2> {
+    const A: f32 = 3.4445;
+    const B: f32 = -4.775;
+    const C: f32 = 2.0315;
+    let [rows, columns] = x.dims();
+    let tall = rows > columns;
+    let x = if tall { x.transpose() } else { x };
+    let norm = x.clone().square().sum().sqrt().clamp_min(1e-7).reshape([1, 1]);
+    let mut x = x / norm;
+    for _ in 0..5 {
+        let gram = x.clone().matmul(x.clone().transpose());
+        let polynomial = gram.clone().mul_scalar(B) + gram.clone().matmul(gram).mul_scalar(C);
+        x = x.clone().mul_scalar(A) + polynomial.matmul(x);
+    }
+    if tall { x.transpose() } else { x }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burgess_base::{Result, atomic};
+    use std::path::Path;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        lr: f64,
+        weight_decay: f64,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        shape: [usize; 2],
+        start: Vec<f32>,
+        steps: Vec<Step>,
+    }
+
+    #[derive(Deserialize)]
+    struct Step {
+        gradient: Vec<f32>,
+        after: Vec<f32>,
+    }
+
+    #[test]
+    fn muon_steps_as_pytorch_does() -> Result<()> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/train/muon.json");
+        let golden: Golden = atomic::read_json(&file)?;
+        for case in &golden.cases {
+            let (mut values, mut momentum) = (case.start.clone(), vec![0.0; case.start.len()]);
+            for (n, step) in case.steps.iter().enumerate() {
+                muon(&mut values, &step.gradient, &mut momentum, case.shape, golden.lr, golden.weight_decay);
+                let worst = values.iter().zip(&step.after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 1e-5, "{:?} step {n}: {worst}", case.shape);
+            }
+        }
+        Ok(())
     }
 }

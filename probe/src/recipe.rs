@@ -1,6 +1,7 @@
 //! How a model is trained: two stages, what is trainable in each, and how fast it learns.
 
 use crate::data::Order;
+use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,10 @@ pub struct Stage {
     pub encoder_lr: Option<f64>,
     /// Which parts are trained.
     pub trainable: Vec<Part>,
-    /// Decoupled weight decay of AdamW, on matrices only (norm scales and biases are left alone).
+    /// AdamW, or Muon for the layers' matrices.
+    #[serde(default)]
+    pub optimiser: Method,
+    /// Decoupled weight decay, on matrices only (norm scales and biases are left alone).
     #[serde(default)]
     pub weight_decay: f64,
     /// Share of the steps over which the rate rises from zero.

@@ -1,9 +1,9 @@
-//! Training one stage: batches → loss → gradients → AdamW.
+//! Training one stage: batches → loss → gradients → optimiser.
 
 use crate::data::{Example, collate};
 use crate::llm::kernel;
 use crate::mllm::{Mllm, Sequence, Visual};
-use crate::optimiser::{AdamW, StepSettings};
+use crate::optimiser::{Optimiser, StepSettings};
 use crate::recipe::{Part, Stage};
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -93,7 +93,7 @@ pub fn train_stage(
     }
     let device = run.device.clone().autodiff();
     let mut model = prepare(model, stage);
-    let mut optimiser = AdamW::new(stage.betas);
+    let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
     let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
     let stream = format!("train/{}", run.name);

@@ -170,6 +170,25 @@ fn a_stage_moves_only_what_it_trains_and_repeats_bit_by_bit() -> Result<()> {
 }
 
 #[test]
+fn muon_learns_and_repeats_itself() -> Result<()> {
+    let run = |optimiser: &str| -> Result<Vec<f64>> {
+        let (model, features, examples, _) = start("front")?;
+        let stage = stage(&format!(
+            "optimiser = \"{optimiser}\"\nsteps = 20\nbatch = 6\nlr = 1e-2\ntrainable = [\"connector\", \"llm\"]"
+        ))?;
+        let (outcome, log) = train(model, &examples, &features, &stage, 0)?;
+        done(outcome)?;
+        Ok(log.iter().map(|l| l.loss).collect())
+    };
+    let (muon, adamw) = (run("muon")?, run("adamw")?);
+    assert!(muon[19] < 0.5 * muon[0], "{muon:?}");
+    assert_eq!(muon, run("muon")?);
+    assert_eq!(muon[0], adamw[0]);
+    assert_ne!(muon[2], adamw[2]);
+    Ok(())
+}
+
+#[test]
 fn a_diverging_or_empty_stage_is_an_error_and_a_stopped_one_is_interrupted() -> Result<()> {
     let (model, features, mut examples, _) = start("front")?;
     let wild =

@@ -8,7 +8,7 @@ mod tables;
 use crate::figure::{self, COSTS};
 use crate::load::{Problem, StudyData};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic};
 use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
@@ -26,16 +26,31 @@ pub struct About {
     pub notes: Vec<String>,
 }
 
+/// Where [`write_study`] puts its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    pub ranking: PathBuf,
+    pub page: PathBuf,
+    pub figure: PathBuf,
+}
+
+impl Files {
+    /// In a study's own directory: `ranking.json`, `report/index.html`, `report/ranking.svg`.
+    pub fn of_study(dir: &Path) -> Self {
+        Self { ranking: dir.join("ranking.json"), ..Self::together(&dir.join("report")) }
+    }
+
+    /// All in one directory.
+    pub fn together(dir: &Path) -> Self {
+        Self { ranking: dir.join("ranking.json"), page: dir.join("index.html"), figure: dir.join("ranking.svg") }
+    }
+}
+
 /// What [`write()`] made.
 #[derive(Debug, Clone)]
 pub struct Written {
     pub ranking: Ranking,
-    /// `DIR/ranking.json`.
-    pub ranking_file: PathBuf,
-    /// `DIR/report/index.html`.
-    pub page_file: PathBuf,
-    /// `DIR/report/ranking.svg`.
-    pub figure_file: PathBuf,
+    pub files: Files,
     /// Lines of `train.jsonl` that could not be read; those of samples are told on the page.
     pub problems: Vec<Problem>,
 }
@@ -180,18 +195,22 @@ pub fn write(dir: &Path) -> Result<Written> {
     write_with(dir, &About::default(), &RankOptions::default())
 }
 
-/// The same with a say in the texts and in how to rank; an empty title or study name is filled from the runs.
+/// The same with a say in the texts and in how to rank.
 pub fn write_with(dir: &Path, about: &About, options: &RankOptions) -> Result<Written> {
-    let study = StudyData::load(dir)?;
+    write_study(StudyData::load(dir)?, about, options, Files::of_study(dir))
+}
+
+/// Ranks the runs of a study that is loaded, all or some of them, and writes ranking, page and figure. An empty title
+/// or study name is filled from the runs.
+pub fn write_study(study: StudyData, about: &About, options: &RankOptions, files: Files) -> Result<Written> {
     let mut options = options.clone();
     if options.study.is_empty() {
         options.study.clone_from(&study.study);
     }
     let ranking = ranking::rank(&study.results(), &study.missing, &options)?;
-    let ranking_file = dir.join("ranking.json");
-    let (page_file, figure_file) = (dir.join("report/index.html"), dir.join("report/ranking.svg"));
-    atomic::write_json(&ranking_file, &ranking)?;
-    atomic::write(&page_file, page(&study, &ranking, about)?.as_bytes())?;
-    atomic::write(&figure_file, figure::ranking_svg(&ranking).as_bytes())?;
-    Ok(Written { ranking, ranking_file, page_file, figure_file, problems: study.problems })
+    let html = page(&study, &ranking, about).context("making the report")?;
+    atomic::write_json(&files.ranking, &ranking)?;
+    atomic::write(&files.page, html.as_bytes())?;
+    atomic::write(&files.figure, figure::ranking_svg(&ranking).as_bytes())?;
+    Ok(Written { ranking, files, problems: study.problems })
 }

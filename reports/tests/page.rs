@@ -20,7 +20,7 @@ fn a_study_directory_becomes_one_self_contained_page() {
         notes: vec!["Made of made-up numbers & <nothing> else.".into()],
     };
     let written = write_with(dir, &about, &RankOptions { replicates: 300, ..Default::default() }).unwrap();
-    let html = std::fs::read_to_string(&written.page_file).unwrap();
+    let html = std::fs::read_to_string(&written.files.page).unwrap();
     for external in ["src=\"http", "href=\"http", "@import", "url(", "<script"] {
         assert!(!html.contains(external), "{external}");
     }
@@ -42,7 +42,7 @@ fn a_study_directory_becomes_one_self_contained_page() {
     assert!(html.len() < 1_500_000, "{} bytes", html.len());
     assert!(written.problems.is_empty());
     assert_eq!(written.ranking.missing.len(), 2);
-    let svg = std::fs::read_to_string(&written.figure_file).unwrap();
+    let svg = std::fs::read_to_string(&written.files.figure).unwrap();
     assert!(svg.contains("prefers-color-scheme: dark"));
 }
 

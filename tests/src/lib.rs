@@ -45,9 +45,20 @@ impl Place {
 
     /// `burgess` with these arguments, started here, with a cache of its own and no colours.
     pub fn burgess(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.here(Command::new(binary()));
+        command.args(args);
         command
-            .args(args)
+    }
+
+    /// A line of `sh`, started here, in which `"$0"` is the binary.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = self.here(Command::new("sh"));
+        command.args(["-c", line]).arg(binary());
+        command
+    }
+
+    fn here(&self, mut command: Command) -> Command {
+        command
             .current_dir(self.path())
             .env("BURGESS_CACHE", self.path().join("cache"))
             .env("NO_COLOR", "1")

@@ -197,3 +197,25 @@ fn a_failed_arm_does_not_stop_the_others() {
     let mended = place.run(&["rank", &study, "--encoders", "nano-sup,nano-random,nano-clip", "--out", "out"]);
     assert!(!mended.status.success() || stdout(&mended).contains("nano-clip"), "{}", stderr(&mended));
 }
+
+/// Files that may not grow beyond 3 MB stand for a disk that fills up: features fit, the model does not.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
+    let place = Place::new();
+    let study = study(&place);
+    let rank = format!("rank {study} --encoders nano-sup --out");
+    let full = place.shell(&format!("trap '' XFSZ; ulimit -f 5800; exec \"$0\" {rank} full")).output().expect("sh starts");
+    assert_eq!(full.status.code(), Some(1), "{}", stderr(&full));
+    let told = stderr(&full);
+    assert!(told.contains("nano-sup (seed 0) failed") && told.contains("too large") && told.contains("hint:"), "{told}");
+    let arm = place.path().join("full/tiny/nano-sup/seed-0");
+    assert!(!arm.join("model").exists() && !arm.join("results.json").exists(), "{:?}", files(&arm));
+
+    let mended = place.shell(&format!("exec \"$0\" {rank} full")).output().expect("sh starts");
+    assert!(mended.status.success(), "{}", stderr(&mended));
+    let whole = place.shell(&format!("exec \"$0\" {rank} whole")).output().expect("sh starts");
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    assert_eq!(results(&place.path().join("full")), results(&place.path().join("whole")));
+    assert!(files(&place.path().join("full")).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")));
+}

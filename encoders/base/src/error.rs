@@ -135,7 +135,7 @@ impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
         use std::io::ErrorKind::*;
         let hint = match e.kind() {
-            StorageFull | QuotaExceeded => {
+            StorageFull | QuotaExceeded | FileTooLarge => {
                 Some("free some disk space and run the same command again: finished work is kept")
             }
             PermissionDenied | ReadOnlyFilesystem => Some("choose a directory you may write to with --out"),

@@ -1,6 +1,6 @@
 //! `burgess rank`: the main job.
 
-use super::{colours, print, print_json};
+use super::{print, print_json};
 use crate::progress::Progress;
 use crate::rank::{self, Options};
 use crate::study::{Arm, Study};
@@ -71,12 +71,7 @@ pub fn run(args: Args) -> Result<()> {
         return if args.json { print_json(&plan) } else { print(&plan.to_string()) };
     }
     let outcome = rank::rank(&study, &options, &Progress::new())?;
-    if args.json {
-        print_json(&outcome.ranking)?;
-    } else {
-        print(&burgess_reports::table::ranking_table(&outcome.ranking, super::width(), colours()))?;
-        print(&format!("\nranking  {}\nreport   {}\n", outcome.ranking_path.display(), outcome.report_path.display()))?;
-    }
+    super::report::show(&outcome.written, args.json)?;
     match outcome.failed {
         0 => Ok(()),
         n => Err(Error::failed(format!("{n} of {} runs failed; the ranking names them", outcome.runs))

@@ -2,6 +2,7 @@
 
 use super::{colours, print, print_json};
 use burgess_base::{Error, Result};
+use burgess_reports::page::Written;
 use std::path::PathBuf;
 
 /// Make tables, figures and the HTML page from results
@@ -29,17 +30,20 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     for dir in &args.dirs {
-        let written = crate::rank::report(dir, args.out.as_deref(), None)?;
-        if args.json {
-            print_json(&written.ranking)?;
-        } else {
-            print(&burgess_reports::table::ranking_table(&written.ranking, super::width(), colours()))?;
-            print(&format!(
-                "\nranking  {}\nreport   {}\n",
-                written.ranking_path.display(),
-                written.report_path.display()
-            ))?;
-        }
+        show(&crate::rank::report(dir, args.out.as_deref(), None)?.written, args.json)?;
     }
     Ok(())
+}
+
+/// Prints a ranking and where it lies; what could not be read of the logs goes to stderr.
+pub(super) fn show(written: &Written, json: bool) -> Result<()> {
+    if let Some(first) = written.problems.first() {
+        eprintln!("note: {} lines of logs could not be read (first: {first})", written.problems.len());
+    }
+    if json {
+        return print_json(&written.ranking);
+    }
+    print(&burgess_reports::table::ranking_table(&written.ranking, super::width(), colours()))?;
+    let files = &written.files;
+    print(&format!("\nranking  {}\nreport   {}\n", files.ranking.display(), files.page.display()))
 }

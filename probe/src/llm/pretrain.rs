@@ -7,7 +7,7 @@ use crate::data::collate::shuffle;
 use crate::llm::chat::{ChatTemplate, Turn};
 use crate::llm::tokenizer::{EOS, Tokenizer};
 use crate::llm::{Llama, LlamaConfig, kernel};
-use crate::optimiser::{AdamW, StepSettings};
+use crate::optimiser::{Method, Optimiser, StepSettings};
 use crate::recipe::{Part, Schedule, Stage};
 use crate::train::{Outcome, StepLog};
 use burgess_base::stream::{Stream, stream};
@@ -35,7 +35,10 @@ pub struct PretrainConfig {
     /// Share of the steps over which the rate rises from zero.
     #[serde(default = "default_warmup")]
     pub warmup: f64,
-    /// AdamW's weight decay, on matrices only.
+    /// AdamW, or Muon for the layers' matrices.
+    #[serde(default)]
+    pub optimiser: Method,
+    /// Weight decay, on matrices only.
     #[serde(default = "default_decay")]
     pub weight_decay: f64,
     /// Largest norm of the gradient.
@@ -123,6 +126,7 @@ pub fn pretrain(
         epochs: None,
         batch: 1,
         lr: config.lr,
+        optimiser: config.optimiser,
         connector_lr: None,
         llm_lr: None,
         encoder_lr: None,
@@ -149,7 +153,7 @@ pub fn pretrain(
     }
     let device = device.clone().autodiff();
     let mut model = initialise(llm.init(&device)?, "llm", seed);
-    let mut optimiser = AdamW::new(config.betas);
+    let mut optimiser = Optimiser::new(config.optimiser, config.betas);
     let encoded = documents.map(|d| encode(&d, tokenizer, chat));
     let mut batches = Batches::new(encoded, config, stream("llm/order", seed));
     for step in 0..config.steps {
@@ -319,6 +323,10 @@ pub struct Reading {
     pub read: f64,
     /// The same without it.
     pub blind: f64,
+    /// Number of questions of which there is a map.
+    pub maps: usize,
+    /// Share of these answered right from the map.
+    pub mapped: f64,
 }
 
 /// Asks the first `questions` of [`burgess_world::reading`], once with the description and once without: the most that
@@ -336,15 +344,16 @@ pub fn reading(
     device: &Device,
 ) -> Result<Vec<Reading>> {
     let exercises: Vec<Exercise> = burgess_world::reading(seed).take(questions).collect();
-    let ask = |described: bool| -> Result<Vec<bool>> {
+    // What stands before the question.
+    let ask = |told: &dyn Fn(&Exercise) -> Option<String>| -> Result<Vec<bool>> {
         let mut right = Vec::with_capacity(exercises.len());
         for part in exercises.chunks(32) {
             let rows: Vec<Row> = part
                 .iter()
                 .map(|e| {
-                    let question = match described {
-                        true => format!("{}\n{}", e.description, e.turn.question),
-                        false => e.turn.question.clone(),
+                    let question = match told(e) {
+                        Some(told) => format!("{told}\n{}", e.turn.question),
+                        None => e.turn.question.clone(),
                     };
                     let turns = vec![burgess_world::Turn { question, answer: e.turn.answer.clone() }];
                     encode(&Document::Chat(turns), tokenizer, chat)
@@ -354,13 +363,21 @@ pub fn reading(
         }
         Ok(right)
     };
-    let (read, blind) = (ask(true)?, ask(false)?);
+    let (read, blind, mapped) = (ask(&|e| Some(e.description.clone()))?, ask(&|_| None)?, ask(&|e| e.map.clone())?);
     let mut table: Vec<Reading> = Vec::new();
-    for ((e, read), blind) in exercises.iter().zip(read).zip(blind) {
+    for (((e, read), blind), mapped) in exercises.iter().zip(read).zip(blind).zip(mapped) {
         let line = match table.iter_mut().position(|r| r.benchmark == e.benchmark) {
             Some(at) => &mut table[at],
             None => {
-                table.push(Reading { benchmark: e.benchmark.into(), questions: 0, read: 0.0, blind: 0.0 });
+                let empty = Reading {
+                    benchmark: e.benchmark.into(),
+                    questions: 0,
+                    read: 0.0,
+                    blind: 0.0,
+                    maps: 0,
+                    mapped: 0.0,
+                };
+                table.push(empty);
                 let last = table.len() - 1;
                 &mut table[last]
             }
@@ -368,10 +385,13 @@ pub fn reading(
         line.questions += 1;
         line.read += f64::from(u8::from(read));
         line.blind += f64::from(u8::from(blind));
+        line.maps += usize::from(e.map.is_some());
+        line.mapped += f64::from(u8::from(mapped && e.map.is_some()));
     }
     for line in &mut table {
         line.read /= line.questions as f64;
         line.blind /= line.questions as f64;
+        line.mapped /= line.maps.max(1) as f64;
     }
     Ok(table)
 }

@@ -25,25 +25,25 @@ pub fn corpus(seed: u64) -> impl Iterator<Item = Document> {
 
 fn document(s: &mut Stream) -> Document {
     match dice::below(s, 100) {
-        0..=9 => Document::Text(facts(s)),
-        10..=19 => {
+        0..=7 => Document::Text(facts(s)),
+        8..=12 => {
             let scene = imagined(s, false);
             Document::Text(if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) })
         }
-        20..=34 => fact_chat(s),
+        13..=22 => fact_chat(s),
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
-        35..=54 => {
-            let scene = imagined(s, false);
-            let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
+        23..=42 => {
+            let (scene, told) = told(s, false);
+            let question = format!("{told}\n{}", crate::dataset::caption_request(s));
             let answer = if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) };
             Document::Chat(vec![Turn { question, answer }])
         }
         _ => loop {
-            let scene = imagined(s, false);
+            let (scene, told) = told(s, false);
             let n = dice::within(s, 2, 6) as usize;
             let mut turns = scene.turns(n, s);
             if let Some(first) = turns.first_mut() {
-                first.question = format!("{}\n{}", scene.description(s), first.question);
+                first.question = format!("{told}\n{}", first.question);
                 return Document::Chat(turns);
             }
         },
@@ -57,6 +57,8 @@ pub struct Exercise {
     pub benchmark: &'static str,
     /// Everything that is to be seen, in sentences.
     pub description: String,
+    /// The same as a map, where there is one.
+    pub map: Option<String>,
     /// The question, with the line that says how to answer, and the right answer.
     pub turn: Turn,
 }
@@ -73,6 +75,7 @@ pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
                 return Exercise {
                     benchmark: benchmark.name,
                     description: scene.description(s),
+                    map: crate::map::map(&scene, s),
                     turn: question.turn(true),
                 };
             }
@@ -86,6 +89,23 @@ fn imagined(s: &mut Stream, test: bool) -> Scene {
         let scene = Scene::draw_from(s, test);
         if !matches!(&scene.content, Content::Solids(c) if c.solids.len() > 3) {
             return scene;
+        }
+    }
+}
+
+/// A scene with what stands for its picture in text: half of them a map, half a description.
+fn told(s: &mut Stream, test: bool) -> (Scene, String) {
+    loop {
+        let map = dice::chance(s, 50);
+        let scene = imagined(s, test);
+        match map.then(|| crate::map::map(&scene, s)) {
+            None => {
+                let text = scene.description(s);
+                return (scene, text);
+            }
+            Some(Some(text)) => return (scene, text),
+            // A kind of picture that has none: another is drawn.
+            Some(None) => {}
         }
     }
 }

@@ -108,6 +108,13 @@ fn conversations(dir: &Path, spec: &DatasetSpec, split: Split, n: usize, tick: &
                     let question = caption_request(&mut s).to_string();
                     vec![Turn { question, answer: scene.caption(&mut s) }]
                 }
+                // Half of the conversations begin with a description, whose every word is learned.
+                _ if dice::chance(&mut s, 50) => {
+                    let question = caption_request(&mut s).to_string();
+                    let mut turns = vec![Turn { question, answer: scene.caption(&mut s) }];
+                    turns.extend(scene.turns(spec.turns.saturating_sub(1), &mut s));
+                    turns
+                }
                 _ => scene.turns(spec.turns, &mut s),
             };
             let image = format!("images/{name}/{i:06}.png");

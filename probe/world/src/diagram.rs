@@ -111,6 +111,15 @@ impl Diagram {
         }
     }
 
+    /// The thing at a point of the picture, taken as a square with its letter below.
+    pub fn at(&self, x: f32, y: f32) -> Option<usize> {
+        (0..self.things.len()).find(|&i| {
+            let (cx, cy, size) = self.spot(i);
+            let below = if self.letters.is_empty() { 0.0 } else { 10.0 };
+            (x - cx).abs() <= size / 2.0 && (y - cy).abs() <= size / 2.0 + below && y >= cy - size / 2.0
+        })
+    }
+
     /// The picture.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);

@@ -108,6 +108,13 @@ pub struct Bar {
     pub height: u8,
 }
 
+impl Bar {
+    fn covers(&self, x: f32, y: f32) -> bool {
+        let inside = |v: f32, from: u8, long: u8| v >= f32::from(from) && v < f32::from(from) + f32::from(long);
+        inside(x, self.x, self.width) && inside(y, self.y, self.height)
+    }
+}
+
 /// A whole flat picture; later items lie in front of earlier ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flat {
@@ -158,10 +165,7 @@ impl Flat {
     /// Any flat picture: a single thing, a few different ones, or some of the same.
     pub fn draw(s: &mut Stream) -> Self {
         let wishes = match dice::below(s, 100) {
-            0..=34 => {
-                let t = any_thing(s);
-                vec![Wish::of(s, t)]
-            }
+            0..=34 => return Self::draw_one(s),
             35..=69 => {
                 let k = dice::within(s, 2, 4) as usize;
                 different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect()
@@ -172,6 +176,13 @@ impl Flat {
             }
         };
         Self::of(s, &wishes)
+    }
+
+    /// A single thing.
+    pub fn draw_one(s: &mut Stream) -> Self {
+        let t = any_thing(s);
+        let wish = Wish::of(s, t);
+        Self::of(s, &[wish])
     }
 
     /// A picture of the things wished for.
@@ -206,15 +217,16 @@ impl Flat {
         let (mut all, mut seen) = (0u32, 0u32);
         for (x, y) in item.cells() {
             all += 1;
-            let barred = self.bar.as_ref().is_some_and(|b| {
-                x >= f32::from(b.x)
-                    && x < f32::from(b.x) + f32::from(b.width)
-                    && y >= f32::from(b.y)
-                    && y < f32::from(b.y) + f32::from(b.height)
-            });
+            let barred = self.bar.as_ref().is_some_and(|b| b.covers(x, y));
             seen += u32::from(!barred && !above.iter().any(|o| o.covers(x, y)));
         }
         seen as f32 / all.max(1) as f32
+    }
+
+    /// The thing that is seen at a point of the picture.
+    pub fn at(&self, x: f32, y: f32) -> Option<usize> {
+        let barred = self.bar.as_ref().is_some_and(|b| b.covers(x, y));
+        if barred { None } else { (0..self.items.len()).rev().find(|&i| self.items[i].covers(x, y)) }
     }
 
     /// The picture.

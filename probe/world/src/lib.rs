@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Six kinds of pictures: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of solids (`solids`,
-//! `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`). `facts` holds what is true
+//! `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`). `map` writes pictures as rows of words. `facts` holds what is true
 //! of the things, `questions` one file per benchmark. Everything follows from seeds; nothing depends on the number of threads.
 
 mod canvas;
@@ -24,6 +24,7 @@ mod dice;
 mod facts;
 mod flat;
 mod icons;
+mod map;
 mod page;
 mod palette;
 mod questions;
@@ -40,7 +41,7 @@ pub use questions::Turn;
 pub use scene::{Scene, Split};
 
 /// Changes whenever any pixel or any text of the world changes; part of every cache key.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Width and height of every picture in pixels.
 pub const SIZE: u32 = 96;

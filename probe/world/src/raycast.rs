@@ -234,6 +234,12 @@ pub fn render(scene: &Solids, side: u32) -> RgbImage {
     })
 }
 
+/// Which solid is seen at a point of the picture, both coordinates from 0 to 1.
+pub fn first_met(scene: &Solids) -> impl Fn(f32, f32) -> Option<usize> {
+    let world = World::new(scene);
+    move |u, v| world.first(world.eye, world.ray(u, v)).map(|(i, _)| i)
+}
+
 /// How a solid is seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {

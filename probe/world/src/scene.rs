@@ -66,21 +66,29 @@ impl Scene {
     /// Picture `index` of a split under `seed`, of any kind.
     pub fn draw(split: Split, seed: u64, index: u64) -> Self {
         let mut s = stream(&format!("world/{}/{index}", split.as_str()), seed);
+        // Encoders learn from collections in which most pictures show one thing; so does every second of these.
+        if split == Split::Pretrain && dice::chance(&mut s, 50) {
+            return Self::draw_until(&mut s, false, |s| Content::Flat(Flat::draw_one(s)));
+        }
         Self::draw_from(&mut s, split == Split::Test)
     }
 
     /// The next picture of a stream, from the test scenes or from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
+        Self::draw_until(s, test, |s| match dice::below(s, 100) {
+            0..=44 => Content::Flat(Flat::draw(s)),
+            45..=61 => Content::Solids(Solids::draw(s)),
+            62..=72 => Content::Writing(Writing::draw(s)),
+            73..=78 => Content::Table(Table::draw(s)),
+            79..=89 => Content::Chart(Chart::draw(s)),
+            _ => Content::Diagram(Diagram::draw(s)),
+        })
+    }
+
+    /// The first of the drawn contents that is a test scene, or that is none.
+    fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
         loop {
-            let content = match dice::below(s, 100) {
-                0..=44 => Content::Flat(Flat::draw(s)),
-                45..=61 => Content::Solids(Solids::draw(s)),
-                62..=72 => Content::Writing(Writing::draw(s)),
-                73..=78 => Content::Table(Table::draw(s)),
-                79..=89 => Content::Chart(Chart::draw(s)),
-                _ => Content::Diagram(Diagram::draw(s)),
-            };
-            let scene = Self { content };
+            let scene = Self { content: draw(s) };
             if scene.is_test() == test {
                 return scene;
             }
