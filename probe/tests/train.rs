@@ -6,7 +6,7 @@ use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::llm::pretrain::{PretrainConfig, pretrain};
 use burgess_probe::llm::tokenizer::{SPECIALS, Tokenizer};
-use burgess_probe::llm::{ChatTemplate, LlamaConfig};
+use burgess_probe::llm::{ChatTemplate, Llama, LlamaConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, Outcome, Run, StepLog, train_stage};

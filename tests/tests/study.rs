@@ -205,10 +205,14 @@ fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
     let place = Place::new();
     let study = study(&place);
     let rank = format!("rank {study} --encoders nano-sup --out");
-    let full = place.shell(&format!("trap '' XFSZ; ulimit -f 5800; exec \"$0\" {rank} full")).output().expect("sh starts");
+    let full =
+        place.shell(&format!("trap '' XFSZ; ulimit -f 5800; exec \"$0\" {rank} full")).output().expect("sh starts");
     assert_eq!(full.status.code(), Some(1), "{}", stderr(&full));
     let told = stderr(&full);
-    assert!(told.contains("nano-sup (seed 0) failed") && told.contains("too large") && told.contains("hint:"), "{told}");
+    assert!(
+        told.contains("nano-sup (seed 0) failed") && told.contains("too large") && told.contains("hint:"),
+        "{told}"
+    );
     let arm = place.path().join("full/tiny/nano-sup/seed-0");
     assert!(!arm.join("model").exists() && !arm.join("results.json").exists(), "{:?}", files(&arm));
 

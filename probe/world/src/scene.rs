@@ -216,7 +216,7 @@ mod tests {
         }
         assert_eq!(
             (crate::VERSION, digest::of_value(&all).unwrap_or_default().as_str()),
-            (1, "40d8393163fa6f0fa4477e806547b205")
+            (2, "db41679982667d1fdf781e3aa3479fca")
         );
     }
 
