@@ -169,8 +169,12 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let text = std::fs::read_to_string(&path).with_context(step)?;
     let recipe: LlmRecipe = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()).context(step()))?;
     let chat = ChatTemplate::nano();
-    let texts: Vec<String> =
-        burgess_world::corpus(recipe.seed).take(recipe.tokenizer_documents).map(|d| lm::plain(&d)).collect();
+    // From the corpus as it stays: the first lessons repeat a few words.
+    let texts: Vec<String> = burgess_world::corpus(recipe.seed)
+        .skip(burgess_world::FIRST_LESSONS)
+        .take(recipe.tokenizer_documents)
+        .flat_map(lm::texts)
+        .collect();
     let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocabulary, &SPECIALS)?;
     // The encoders' captions need only the tokenizer: it is there before the long part.
     tokenizer.save(&dir.join("tokenizer.json"))?;
@@ -184,7 +188,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         tokens += s.tokens;
         bar.set(s.step as u64, s.steps as u64);
         bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
-        if s.step.is_multiple_of((s.steps / 20).max(1)) || s.step == s.steps {
+        if s.step.is_multiple_of((s.steps / 40).max(1)) || s.step == s.steps {
             let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
             let table = lm::reading(&model.valid(), &tokenizer, &chat, asked, recipe.seed, device)?;
             let shown: Vec<String> = table
@@ -201,7 +205,6 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         }
         Ok(())
     };
-    // The tokenizer's documents come first in the corpus and are read like all others.
     let documents = burgess_world::corpus(recipe.seed);
     let outcome = lm::pretrain(
         &recipe.training,

@@ -89,11 +89,11 @@ pub fn encode(document: &Document, tokenizer: &Tokenizer, chat: &ChatTemplate) -
     }
 }
 
-/// The text a tokenizer is trained on for such a document.
-pub fn plain(document: &Document) -> String {
+/// The texts a tokenizer is trained on for such a document: those that stand between special tokens.
+pub fn texts(document: Document) -> Vec<String> {
     match document {
-        Document::Text(text) => text.clone(),
-        Document::Chat(turns) => turns.iter().map(|t| format!("{}\n{}\n", t.question, t.answer)).collect(),
+        Document::Text(text) => vec![text],
+        Document::Chat(turns) => turns.into_iter().flat_map(|t| [t.question, t.answer]).collect(),
     }
 }
 

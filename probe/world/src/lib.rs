@@ -36,7 +36,7 @@ mod solids;
 mod text;
 
 pub use classes::class_names;
-pub use corpus::{Document, Exercise, corpus, reading};
+pub use corpus::{Document, Exercise, FIRST_LESSONS, corpus, reading};
 pub use questions::Turn;
 pub use scene::{Scene, Split};
 

@@ -86,7 +86,7 @@ impl Scene {
     }
 
     /// The first of the drawn contents that is a test scene, or that is none.
-    fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
+    pub(crate) fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
         loop {
             let scene = Self { content: draw(s) };
             if scene.is_test() == test {

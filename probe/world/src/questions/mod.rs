@@ -161,6 +161,11 @@ pub fn turns(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
             questions.push(q);
         }
     }
+    explained(&questions)
+}
+
+/// The exchanges of a conversation; the first of each form carries the line that says how to answer.
+pub fn explained(questions: &[Question]) -> Vec<Turn> {
     let mut seen: Vec<Form> = Vec::new();
     questions
         .iter()

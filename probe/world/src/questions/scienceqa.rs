@@ -13,17 +13,21 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Flat(f) = &scene.content else { return None };
     let mut seen = f.items.iter().filter(|i| usize::from(i.thing) < pictograms());
     let item = seen.next()?;
-    if seen.next().is_some() { None } else { about(item.what(), s) }
+    if seen.next().is_some() { None } else { about(item.what(), false, s) }
 }
 
-/// A question about a thing, its values drawn so that frequent ones do not become the usual answer.
-pub fn about(thing: &'static Thing, s: &mut Stream) -> Option<Question> {
+/// A question about a thing, its values drawn so that frequent ones do not become the usual answer; a multiple choice,
+/// or `open` for the value itself.
+pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Question> {
     let known: Vec<&Attribute> = ATTRIBUTES.iter().filter(|a| a.of(thing).is_some()).collect();
     let attribute = *dice::try_pick(s, &known)?;
     let value = attribute.of(thing)?;
     let frequency = THINGS.iter().filter(|t| attribute.of(t) == Some(value)).count();
     if dice::below(s, frequency.max(1)) >= 3 {
         return None;
+    }
+    if open {
+        return Some(Question::short(attribute.key, attribute.question, value));
     }
     // A multiple of two, three and four, so that every place is equally likely whatever the number of options.
     let place = dice::below(s, 12);
