@@ -262,7 +262,7 @@ fn about_word(words: &[String], form: Form, s: &mut Stream) -> Question {
     let place = dice::below(s, 12);
     let other = wrong[0].as_str();
     match form {
-        Form::YesNo if place % 2 == 0 => Question::yes_no("word", format!("Is it {word}?"), true),
+        Form::YesNo if place.is_multiple_of(2) => Question::yes_no("word", format!("Is it {word}?"), true),
         Form::YesNo => Question::yes_no("word", format!("Is it {other}?"), false),
         Form::Pair => {
             let mut options = [word.to_string(), other.to_string()];
