@@ -197,7 +197,7 @@ fn number(tensor: &Tensor<1>) -> Result<f64> {
 
 /// Muon on the matrices of repeated blocks (Keller Jordan 2024; scaled as Moonlight, arXiv:2502.16982, so that it
 /// shares AdamW's learning rate), AdamW on all else; weight decay on the weights of linear layers and convolutions
-/// only. On the nano pictures Muon learns in a tenth of the steps what AdamW learns.
+/// only. After 48,000 nano pictures a supervised encoder named the thing in 34 % of pictures with Muon, in 5 % with AdamW.
 fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer {
     let adamw = AdamWConfig::new().with_beta_2(config.beta2).with_epsilon(1e-8);
     let plain = adamw.clone().with_weight_decay(0.0).build();

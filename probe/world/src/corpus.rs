@@ -310,7 +310,12 @@ mod tests {
         for (exercise, name) in exercises.iter().zip(names.cycle()) {
             assert_eq!(exercise.benchmark, name);
             assert!(exercise.description.ends_with('.') && !exercise.turn.answer.is_empty(), "{exercise:?}");
-            assert!(!told.contains(&format!("{}\n{}", exercise.description, exercise.turn.question)), "{exercise:?}");
+            // "It is saw. Is it saw?" may well be in the corpus: there are only so many words.
+            let word = WORD_FORMS.iter().any(|(form, _)| *form == name);
+            assert!(
+                word || !told.contains(&format!("{}\n{}", exercise.description, exercise.turn.question)),
+                "{exercise:?}"
+            );
         }
     }
 }
