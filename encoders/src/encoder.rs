@@ -74,7 +74,8 @@ impl Encoder {
 
     /// Writes the weights under the card's upstream names.
     pub fn save(&self, precision: Precision, path: &Path) -> Result<()> {
-        checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, precision, path)
+        let prefix = self.card.source.prefix.as_deref().unwrap_or_default();
+        checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
     /// Features at the card's tap of prepared pictures `[batch, 3, size, size]`, on the card's grid.

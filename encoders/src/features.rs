@@ -32,7 +32,7 @@ impl FeatureMap {
         let prefix = self.prefix();
         let [batch, tokens, width] = self.tokens.dims();
         let patches = self.tokens.clone().slice([0..batch, prefix..tokens, 0..width]);
-        let patches = resample_tokens(patches, self.grid, grid, Kernel::Bilinear);
+        let patches = resample_tokens(patches, self.grid, grid, Kernel::Bilinear, 0.0);
         let tokens = match prefix {
             0 => patches,
             _ => Tensor::cat(vec![self.tokens.slice([0..batch, 0..prefix, 0..width]), patches], 1),
@@ -70,21 +70,28 @@ pub(crate) enum Kernel {
 }
 
 /// Resamples `[batch, rows * columns, width]` tokens to another grid as two matrix products, one per
-/// axis: differentiable, the same on every backend, and without bringing channels to the front.
-pub(crate) fn resample_tokens(tokens: Tensor<3>, from: [usize; 2], to: [usize; 2], kernel: Kernel) -> Tensor<3> {
+/// axis: differentiable, the same on every backend, and without bringing channels to the front. `offset` is added to
+/// the new sides where they give the step between points, as PyTorch does when it is told a scale and not a size.
+pub(crate) fn resample_tokens(
+    tokens: Tensor<3>,
+    from: [usize; 2],
+    to: [usize; 2],
+    kernel: Kernel,
+    offset: f64,
+) -> Tensor<3> {
     let [batch, _, width] = tokens.dims();
     let device = tokens.device();
-    let across = axis_weights(from[1], to[1], kernel, &device).unsqueeze::<3>();
-    let down = axis_weights(from[0], to[0], kernel, &device).unsqueeze::<3>();
+    let across = axis_weights(from[1], to[1], kernel, offset, &device).unsqueeze::<3>();
+    let down = axis_weights(from[0], to[0], kernel, offset, &device).unsqueeze::<3>();
     let rows = tokens.reshape([batch * from[0], from[1], width]);
     let rows = across.matmul(rows).reshape([batch, from[0], to[1] * width]);
     down.matmul(rows).reshape([batch, to[0] * to[1], width])
 }
 
 /// `[to, from]`: how much each old point counts for each new one (half-pixel centres, borders repeated).
-fn axis_weights(from: usize, to: usize, kernel: Kernel, device: &Device) -> Tensor<2> {
+fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &Device) -> Tensor<2> {
     let mut weights = vec![0f32; to * from];
-    let scale = from as f64 / to as f64;
+    let scale = from as f64 / (to as f64 + offset);
     for (new, row) in weights.chunks_exact_mut(from).enumerate() {
         let mut centre = (new as f64 + 0.5) * scale - 0.5;
         if kernel == Kernel::Bilinear {
@@ -129,7 +136,7 @@ mod tests {
         for (kernel, mode) in [(Kernel::Bilinear, InterpolateMode::Linear), (Kernel::Bicubic, InterpolateMode::Cubic)] {
             for (from, to) in [([6, 6], [4, 4]), ([3, 5], [7, 6]), ([4, 4], [8, 2])] {
                 let m = map(2, from, 0, 3);
-                let ours = resample_tokens(m.tokens.clone(), from, to, kernel);
+                let ours = resample_tokens(m.tokens.clone(), from, to, kernel, 0.0);
                 let planes = m.tokens.swap_dims(1, 2).reshape([2, 3, from[0], from[1]]);
                 let theirs = Interpolate2dConfig::new()
                     .with_output_size(Some(to))

@@ -164,14 +164,14 @@ fn shards_are_one_checkpoint_and_their_index_is_checked() {
     write(&second, &dir.path().join("b.safetensors"));
     assert_eq!(Checkpoint::open(&index).unwrap().digest().unwrap(), digest);
     std::fs::remove_file(&index).unwrap();
-    assert!(load("mae", dir.path()).unwrap_err().to_string().contains("2 .safetensors files"));
+    assert!(load("mae", dir.path()).unwrap_err().to_string().contains("2 files of weights"));
 }
 
 #[test]
 fn absent_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
     assert!(load("mae", &dir.path().join("none.safetensors")).unwrap_err().to_string().contains("none.safetensors"));
-    assert!(load("mae", dir.path()).unwrap_err().to_string().contains("no .safetensors file"));
+    assert!(load("mae", dir.path()).unwrap_err().to_string().contains("no weights (.safetensors"));
     std::fs::write(dir.path().join("model.safetensors"), b"").unwrap();
     assert!(load("mae", dir.path()).unwrap_err().to_string().contains("0 bytes long"));
 }

@@ -315,7 +315,7 @@ fn trained(place: &Instrument, arm: &Arm, seed: u64, parts: &[Part], store: &Run
             model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
         } else {
             model = train_stage(place, model, "align", stage, &place.align, &frozen, seed, &mut log, arm, bar)?;
-            checkpoint::save(&model.connector, &IDENTITY, Precision::F32, &aligned)?;
+            checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &aligned)?;
         }
     }
     let tune = tune_stage(&recipe.tune, arm.freeze);

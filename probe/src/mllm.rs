@@ -232,10 +232,10 @@ impl Mllm {
         atomic::create_dir_with(dir, |dir| {
             atomic::write_json(&dir.join("config.json"), &self.config)?;
             tokenizer.save(&dir.join("tokenizer.json"))?;
-            checkpoint::save(&self.connector, &IDENTITY, precision, &dir.join("connector.safetensors"))?;
+            checkpoint::save(&self.connector, &IDENTITY, "", precision, &dir.join("connector.safetensors"))?;
             save_llm(&self.llm, tokenizer, &dir.join("llm"), precision)?;
             for (i, encoder) in self.encoders.iter().enumerate() {
-                checkpoint::save(encoder, &IDENTITY, precision, &dir.join(format!("encoder-{i}.safetensors")))?;
+                checkpoint::save(encoder, &IDENTITY, "", precision, &dir.join(format!("encoder-{i}.safetensors")))?;
             }
             Ok(())
         })
@@ -303,7 +303,7 @@ pub fn save_llm(llm: &Llama, tokenizer: &Tokenizer, dir: &Path, precision: Preci
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    checkpoint::save(llm, &IDENTITY, precision, &dir.join("model.safetensors"))
+    checkpoint::save(llm, &IDENTITY, "", precision, &dir.join("model.safetensors"))
 }
 
 /// Reads a language model's directory: `config.json`, `model.safetensors`, `tokenizer.json`.

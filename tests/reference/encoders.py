@@ -1,6 +1,7 @@
 """Golden checkpoints and features for burgess-encoders, made with the libraries that users' weights come from.
 
-Versions: torch 2.9.0, transformers 5.23.0, timm 1.0.20, open_clip_torch 3.3.0, pillow 13.0.0, safetensors.
+Versions: torch 2.9.0, transformers 5.23.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, pillow 13.0.0,
+safetensors.
 Run from anywhere: python tests/reference/encoders.py
 
 Per family, tests/golden/encoders/<id>/ gets
@@ -8,7 +9,8 @@ Per family, tests/golden/encoders/<id>/ gets
                         every parameter moved away from its initial value, rounded to f16 so that it is small
   card.toml             the encoder card that describes it
   expected.safetensors  pixels [1, 3, s, s] as the card's preprocessing must make them from picture.png, and
-                        features [tokens, width] at the card's tap (and, as features.<layer>, at others)
+                        features [tokens, width] at the card's tap (and, as features.<layer>, at others), and for the
+                        sum of features * projection the gradients of three parameters, as gradient.<upstream name>
 """
 
 import pathlib
@@ -21,9 +23,23 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from segment_anything.modeling import ImageEncoderViT
+from timm.models.eva import Eva
 from timm.models.convnext import ConvNeXt, ConvNeXtStage
 from timm.models.vision_transformer import VisionTransformer
-from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel
+from transformers import (
+    BeitConfig,
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    DPTConfig,
+    DPTForDepthEstimation,
+    IJepaConfig,
+    IJepaModel,
+    SiglipConfig,
+    SiglipModel,
+)
 
 OUT = pathlib.Path(__file__).parents[1] / "golden" / "encoders"
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "timm": timm.__version__, "open_clip": open_clip.__version__}
@@ -73,12 +89,26 @@ def perturb(model):
     return model.eval()
 
 
-def write(name, family, dialect, state, architecture, size, normalisation, tap, x, features, **more):
+def gradients(model, state, features):
+    """Of the first, a middle and the last weight, under the names of published files: transformers 5 has others in
+    memory, so a parameter is recognised by its values."""
+    projection = torch.randn(features.shape, generator=torch.Generator().manual_seed(5))
+    model.zero_grad()
+    (features * projection).sum().backward(retain_graph=True)
+    known = {(p.shape, p.detach().double().sum().item()): p.grad for p in model.parameters() if p.grad is not None}
+    grads = {k: known.get((v.shape, v.double().sum().item())) for k, v in state.items()}
+    keys = [k for k, g in grads.items() if g is not None and g.abs().max() > 0]
+    layer = lambda key: next((int(part) for part in key.split(".") if part.isdigit()), -1)
+    keys.sort(key=lambda k: (layer(k), k))
+    return {"projection": projection[0], **{f"gradient.{keys[i]}": grads[keys[i]] for i in (0, len(keys) // 2, len(keys) - 1)}}
+
+
+def write(name, family, dialect, model, state, architecture, size, normalisation, tap, x, features, prefix=None, **more):
     folder = OUT / name
     folder.mkdir(exist_ok=True)
-    save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"})
-    expected = {"pixels": x, "features": features[0], **{f"features.{k}": v[0] for k, v in more.items()}}
-    save_file({k: v.float().clone(memory_format=torch.contiguous_format) for k, v in expected.items()}, folder / "expected.safetensors")
+    save_file({k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"})
+    expected = {"pixels": x, "features": features[0], **{f"features.{k}": v[0] for k, v in more.items()}, **gradients(model, state, features)}
+    save_file({k: v.detach().float().clone(memory_format=torch.contiguous_format) for k, v in expected.items()}, folder / "expected.safetensors")
     numbers = lambda table: "\n".join(f"{k} = {str(v).lower() if isinstance(v, bool) else repr(v)}" for k, v in table.items())
     mean, std = normalisation
     card = f"""id = "{name}"
@@ -89,7 +119,7 @@ licence = "MIT OR Apache-2.0"
 
 [source]
 directory = "."
-dialect = "{dialect}"
+dialect = "{dialect}"{f'{chr(10)}prefix = "{prefix}"' if prefix else ""}
 parameters = 0
 
 [architecture]
@@ -112,7 +142,6 @@ def vit(size, patch, depth, **more):
     return dict(architecture="vit", image_size=size, patch=patch, width=32, depth=depth, heads=4, mlp_hidden=48, **more)
 
 
-@torch.no_grad()
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -125,14 +154,14 @@ def main():
     out = model.vision_model(x, output_hidden_states=True).hidden_states
     # Files from before transformers 4.31 hold this buffer too.
     state = upstream(model) | {"vision_model.embeddings.position_ids": torch.arange(10)[None]}
-    write("clip", "CLIP", "transformers-clip", state,
+    write("clip", "CLIP", "transformers-clip", model, state,
           vit(48, 16, 3, pre_norm=True, patch_bias=False, activation="quick_gelu", norm_eps=1e-5),
           48, OPENAI, dict(layer=-2), x, out[-2][:, 1:], last=out[-1][:, 1:], first=out[1][:, 1:], cls=out[-2])
 
     model = perturb(SiglipModel(SiglipConfig(vision_config=dict(**sizes, image_size=32, patch_size=8), text_config=TEXT)))
     x = pixels(image, 32, HALF)
     out = model.vision_model(x, output_hidden_states=True)
-    write("siglip", "SigLIP", "transformers-siglip", upstream(model),
+    write("siglip", "SigLIP", "transformers-siglip", model, upstream(model),
           vit(32, 8, 3, class_token=False, activation="gelu_tanh", norm_eps=1e-6),
           32, HALF, dict(norm=True), x, out.last_hidden_state, last=out.hidden_states[-1], first=out.hidden_states[1])
 
@@ -140,7 +169,7 @@ def main():
     model = perturb(Dinov2Model(config))
     x = pixels(image, 42, IMAGENET)
     out = model(x, output_hidden_states=True)
-    write("dinov2", "DINOv2", "transformers-dinov2", upstream(model),
+    write("dinov2", "DINOv2", "transformers-dinov2", model, upstream(model),
           vit(42, 14, 3, layer_scale=1.0) | dict(mlp_hidden=64),
           42, IMAGENET, dict(norm=True), x, out.last_hidden_state[:, 1:], last=out.hidden_states[-1][:, 1:],
           first=out.hidden_states[1][:, 1:], cls=out.last_hidden_state)
@@ -150,7 +179,7 @@ def main():
         model = perturb(VisionTransformer(img_size=48, patch_size=16, embed_dim=32, depth=2, num_heads=4, mlp_ratio=1.5, num_classes=classes))
         x = pixels(image, 48, normalisation)
         first, last = model.forward_intermediates(x, indices=2, output_fmt="NLC", intermediates_only=True)
-        write(name, name, "timm", model.state_dict(), vit(48, 16, 2), 48, normalisation, dict(norm=True), x,
+        write(name, name, "timm", model, model.state_dict(), vit(48, 16, 2), 48, normalisation, dict(norm=True), x,
               model.forward_features(x)[:, 1:], last=last, first=first, cls=model.forward_features(x))
 
     # The tower that open_clip holds for its ConvNeXt models (open_clip.timm_model.TimmModel.trunk), under its names.
@@ -168,9 +197,83 @@ def main():
         state |= {"visual.head.proj.weight": torch.zeros(4, 24), "logit_scale": torch.tensor(1.0), "positional_embedding": torch.zeros(3, 4)}
         state |= {"transformer.resblocks.0.ln_1.weight": torch.zeros(4), "token_embedding.weight": torch.zeros(5, 4)}
         state |= {"ln_final.bias": torch.zeros(4), "text_projection": torch.zeros(4, 4)}
-        write(name, "OpenCLIP", "open-clip", state,
+        write(name, "OpenCLIP", "open-clip", model, state,
               dict(architecture="convnext", image_size=size, stem=stem, depths=[1, 1, 2, 1], dims=[8, 12, 16, 24]),
               size, OPENAI, dict(layer=-1), x, tokens[-1], first=tokens[0])
+
+    # open_clip's own tower, as the DFN models have it.
+    vision = dict(image_size=48, patch_size=16, width=32, layers=3, head_width=8, mlp_ratio=1.5, output_tokens=True)
+    text = dict(context_length=4, vocab_size=11, width=8, heads=2, layers=1)
+    model = perturb(open_clip.CLIP(embed_dim=8, vision_cfg=vision, text_cfg=text, quick_gelu=True))
+    x = pixels(image, 48, OPENAI)
+    clip = dict(pre_norm=True, patch_bias=False, activation="quick_gelu", norm_eps=1e-5)
+    write("openclip-vit", "OpenCLIP", "open-clip-vit", model, model.state_dict(), vit(48, 16, 3, **clip), 48, OPENAI,
+          dict(norm=True), x, model.visual(x)[1])
+
+    # With rotary positions for another grid than the picture's, as EVA-02's at 336 pixels are.
+    model = perturb(Eva(img_size=48, patch_size=16, embed_dim=32, depth=2, num_heads=4, mlp_ratio=1.5, qkv_fused=False, swiglu_mlp=True,
+                        scale_mlp=True, scale_attn_inner=True, use_rot_pos_emb=True, ref_feat_shape=(2, 2), num_classes=5, global_pool="token"))
+    first, last = model.forward_intermediates(x, indices=2, output_fmt="NLC", intermediates_only=True)
+    state = {f"visual.trunk.{k}": v for k, v in model.state_dict().items()} | {"text.ln_final.bias": torch.zeros(4)}
+    write("eva02", "EVA-02", "open-clip-eva02", model, state,
+          vit(48, 16, 2, activation="swiglu", rotary_grid=2, inner_norms=True), 48, OPENAI, dict(norm=True), x,
+          model.forward_features(x)[:, 1:], last=last, first=first, cls=model.forward_features(x))
+
+    # MiDaS 3.0 and 3.1: the encoders of depth models, before their final norm.
+    head = dict(neck_hidden_sizes=[4, 4, 4, 4], fusion_hidden_size=4, readout_type="project", reassemble_factors=[1, 1, 1, 1])
+    config = DPTConfig(**(sizes | dict(num_hidden_layers=4)), image_size=48, patch_size=16, layer_norm_eps=1e-12, is_hybrid=False, backbone_out_indices=[0, 1, 2, 3], **head)
+    model = perturb(DPTForDepthEstimation(config))
+    x = pixels(image, 48, HALF)
+    out = model.dpt(x, output_hidden_states=True).hidden_states
+    write("dpt", "MiDaS", "transformers-vit", model, upstream(model), vit(48, 16, 4, norm_eps=1e-12, final_norm=False), 48, HALF,
+          dict(layer=-1), x, out[-1][:, 1:], prefix="dpt.", first=out[1][:, 1:], cls=out[-1])
+
+    beit = BeitConfig(**(sizes | dict(num_hidden_layers=4)), image_size=48, patch_size=16, layer_norm_eps=1e-12, use_relative_position_bias=True,
+                      layer_scale_init_value=0.1, out_indices=[1, 2, 3, 4], reshape_hidden_states=False)
+    model = perturb(DPTForDepthEstimation(DPTConfig(backbone_config=beit, use_bias_in_fusion_residual=False, **head)))
+    out = model.backbone(x, output_hidden_states=True).hidden_states
+    beit = dict(norm_eps=1e-12, final_norm=False, absolute_positions=False, relative_positions=True, layer_scale=0.1)
+    write("beit", "MiDaS", "transformers-beit", model, upstream(model), vit(48, 16, 4, **beit), 48, HALF,
+          dict(layer=-1), x, out[-1][:, 1:], prefix="backbone.", first=out[1][:, 1:], cls=out[-1])
+
+    model = perturb(IJepaModel(IJepaConfig(**sizes, image_size=48, patch_size=16, layer_norm_eps=1e-6), add_pooling_layer=False))
+    x = pixels(image, 48, IMAGENET)
+    out = model(x, output_hidden_states=True)
+    write("ijepa", "I-JEPA", "transformers-vit", model, upstream(model), vit(48, 16, 3, class_token=False), 48, IMAGENET,
+          dict(norm=True), x, out.last_hidden_state, first=out.hidden_states[1])
+
+    # Windows of 2 over a grid of 3, so that they are padded; one block attends over the whole.
+    model = perturb(ImageEncoderViT(img_size=48, patch_size=16, embed_dim=32, depth=3, num_heads=4, mlp_ratio=1.5, out_chans=4,
+                                    use_rel_pos=True, window_size=2, global_attn_indexes=(1,), norm_layer=lambda d: torch.nn.LayerNorm(d, eps=1e-6)))
+    x = pixels(image, 48, IMAGENET)
+    blocks = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda *arguments: blocks.append(arguments[2].flatten(1, 2)))
+    model(x)
+    state = {f"image_encoder.{k}": v for k, v in model.state_dict().items()} | {"mask_decoder.iou_token.weight": torch.zeros(1, 4), "prompt_encoder.no_mask_embed.weight": torch.zeros(1, 4)}
+    sam = dict(architecture="sam", image_size=48, patch=16, width=32, depth=3, heads=4, mlp_hidden=48, window=2, global_blocks=[1])
+    write("sam", "SAM", "sam", model, state, sam, 48, IMAGENET, dict(layer=-1), x, blocks[-1], first=blocks[0])
+
+    # DINOv2-giant's gated MLP, at another size than its positions', resampled as the authors' code does it (dinov2's
+    # vision_transformer.py with interpolate_offset = 0.1), and transformers' until 4.37.
+    config = Dinov2Config(hidden_size=32, mlp_ratio=2, num_hidden_layers=2, num_attention_heads=4, image_size=56, patch_size=14, layerscale_value=1.0, use_swiglu_ffn=True)
+    model = perturb(Dinov2Model(config))
+
+    def resampled(embeddings, height, width):
+        positions = model.embeddings.position_embeddings
+        table = positions[:, 1:].reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
+        scale = ((height // 14 + 0.1) / 4, (width // 14 + 0.1) / 4)
+        table = torch.nn.functional.interpolate(table, scale_factor=scale, mode="bicubic", antialias=False)
+        return torch.cat([positions[:, :1], table.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+    model.embeddings.interpolate_pos_encoding = resampled
+    x = pixels(image, 42, IMAGENET)
+    out = model(x, output_hidden_states=True)
+    state = upstream(model)
+    hidden = state["encoder.layer.0.mlp.weights_out.weight"].shape[1]
+    write("dinov2-giant", "DINOv2", "transformers-dinov2-swiglu", model, state,
+          vit(42, 14, 2, layer_scale=1.0, activation="swiglu", position_grid=4, position_offset=0.1) | dict(mlp_hidden=hidden),
+          42, IMAGENET, dict(norm=True), x, out.last_hidden_state[:, 1:], first=out.hidden_states[1][:, 1:], cls=out.last_hidden_state)
     print(VERSIONS)
 
 

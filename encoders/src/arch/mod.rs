@@ -2,11 +2,16 @@
 //!
 //! Module paths mirror timm's checkpoint keys, so that a checkpoint needs no translation table.
 
+mod block;
 mod convnext;
+mod sam;
 mod vit;
 
+pub(crate) use block::blocks;
+pub use block::{Activation, Block, Mlp, Places};
 pub use convnext::{ConvNext, ConvNextConfig};
-pub use vit::{Activation, Block, Mlp, Vit, VitConfig};
+pub use sam::{Sam, SamConfig};
+pub use vit::{Vit, VitConfig};
 
 use crate::features::FeatureMap;
 use burgess_base::{Error, Result};
@@ -14,7 +19,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"` or `"convnext"`.
+/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"` or `"sam"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "architecture", rename_all = "lowercase")]
 pub enum ArchitectureConfig {
@@ -22,6 +27,8 @@ pub enum ArchitectureConfig {
     Vit(VitConfig),
     /// A ConvNeXt.
     ConvNext(ConvNextConfig),
+    /// SAM's image encoder.
+    Sam(SamConfig),
 }
 
 /// An encoder's network.
@@ -35,6 +42,8 @@ pub enum Architecture {
     Vit(Vit),
     /// A ConvNeXt.
     ConvNext(ConvNext),
+    /// SAM's image encoder.
+    Sam(Sam),
 }
 
 /// Which tokens a tap hands out.
@@ -93,6 +102,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(config) => config.validate(),
             Self::ConvNext(config) => config.validate(),
+            Self::Sam(config) => config.validate(),
         }
     }
 
@@ -102,6 +112,7 @@ impl ArchitectureConfig {
         Ok(match self {
             Self::Vit(config) => Architecture::Vit(config.init(device)),
             Self::ConvNext(config) => Architecture::ConvNext(config.init(device)),
+            Self::Sam(config) => Architecture::Sam(config.init(device)),
         })
     }
 
@@ -110,6 +121,7 @@ impl ArchitectureConfig {
         let (layer, final_norm, class_token) = match self {
             Self::Vit(c) => (tap.index(c.depth, "block")?, c.final_norm, c.class_token),
             Self::ConvNext(c) => (tap.index(c.depths.len(), "stage")?, c.final_norm, false),
+            Self::Sam(c) => (tap.index(c.depth, "block")?, false, false),
         };
         let convnext_inner = matches!(self, Self::ConvNext(c) if layer + 1 != c.depths.len());
         if tap.norm && (!final_norm || convnext_inner) {
@@ -128,6 +140,7 @@ impl ArchitectureConfig {
         let side = match self {
             Self::Vit(c) => c.image_size / c.patch,
             Self::ConvNext(c) => c.image_size / c.stride(tap.index(c.depths.len(), "stage")?),
+            Self::Sam(c) => c.side(),
         };
         Ok([side, side])
     }
@@ -136,6 +149,7 @@ impl ArchitectureConfig {
     pub fn width(&self, tap: &Tap) -> Result<usize> {
         match self {
             Self::Vit(c) => Ok(c.width),
+            Self::Sam(c) => Ok(c.width),
             Self::ConvNext(c) => {
                 let stage = tap.index(c.depths.len(), "stage")?;
                 c.dims.get(stage).copied().ok_or_else(|| Error::usage("dims and depths differ in length"))
@@ -148,6 +162,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(c) => c.width,
             Self::ConvNext(c) => c.dims[3],
+            Self::Sam(c) => c.width,
         }
     }
 
@@ -156,6 +171,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(c) => c.image_size,
             Self::ConvNext(c) => c.image_size,
+            Self::Sam(c) => c.image_size,
         }
     }
 
@@ -165,6 +181,7 @@ impl ArchitectureConfig {
         Ok(2 * match self {
             Self::Vit(c) => c.multiply_adds(tap.index(c.depth, "block")? + 1),
             Self::ConvNext(c) => c.multiply_adds(tap.index(c.depths.len(), "stage")? + 1),
+            Self::Sam(c) => c.multiply_adds(tap.index(c.depth, "block")? + 1),
         })
     }
 }
@@ -175,15 +192,17 @@ impl Architecture {
         match self {
             Self::Vit(vit) => vit.features(pixels, tap),
             Self::ConvNext(convnext) => convnext.features(pixels, tap),
+            Self::Sam(sam) => sam.features(pixels, tap),
         }
     }
 
     /// One vector per picture, `[batch, width]`, as image-level objectives read it: the class token after the
-    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean.
+    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean, for SAM the mean.
     pub fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
         match self {
             Self::Vit(vit) => vit.summary(pixels),
             Self::ConvNext(convnext) => convnext.summary(pixels),
+            Self::Sam(sam) => sam.summary(pixels),
         }
     }
 
@@ -192,6 +211,7 @@ impl Architecture {
         match self {
             Self::Vit(vit) => ArchitectureConfig::Vit(vit.config().clone()),
             Self::ConvNext(convnext) => ArchitectureConfig::ConvNext(convnext.config().clone()),
+            Self::Sam(sam) => ArchitectureConfig::Sam(sam.config().clone()),
         }
     }
 }

@@ -1,42 +1,18 @@
 //! Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the variants that CLIP, SigLIP, DINOv2,
-//! MAE and supervised checkpoints differ in. Parameter paths are those of timm's `VisionTransformer`.
+//! MAE, EVA-02, BEiT and supervised checkpoints differ in. Parameter paths are those of timm's `VisionTransformer`.
 //!
 //! The forward pass is cut where pretraining objectives reach in: [`Vit::patches`] → (MAE drops tokens, DINOv2
 //! puts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
 
+use super::block::{Activation, Block, BlockConfig, Places, Rotary};
 use super::{Tap, Tokens, check_pixels};
-use crate::attention::attend;
 use crate::features::{FeatureMap, Kernel, resample_tokens};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, activation, module::linear};
+use burn::nn::{LayerNorm, LayerNormConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData, module::linear};
 use serde::{Deserialize, Serialize};
-
-/// The non-linearity between the two layers of a block's MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// Exact GELU, x·Φ(x).
-    #[default]
-    Gelu,
-    /// x·σ(1.702 x), of OpenAI's CLIP.
-    QuickGelu,
-    /// GELU by tanh, of SigLIP.
-    GeluTanh,
-}
-
-impl Activation {
-    /// Applies it to every element.
-    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Gelu => activation::gelu(x),
-            Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
-            Self::GeluTanh => activation::gelu_approximate(x),
-        }
-    }
-}
 
 /// The numbers of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,10 +60,45 @@ pub struct VitConfig {
     /// Whether the class token has a position embedding of its own. Default true.
     #[serde(default = "yes")]
     pub pos_embed_class: bool,
+    /// Learned positions added to the patches. Default true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub absolute_positions: bool,
+    /// Side of the grid for which the positions were learned. Default: that of `image_size`; where it differs, they are
+    /// resampled (bicubic, as DINOv2 does it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_grid: Option<usize>,
+    /// Added to the new side when positions are resampled: 0.1 for DINOv2, whose weights were made so. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub position_offset: f64,
+    /// A learned bias for each head and each way in which two tokens lie to each other (BEiT). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub relative_positions: bool,
+    /// Rotary positions, with coordinates as on a grid of this side (EVA-02: that of its pretraining).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary_grid: Option<usize>,
+    /// Norms before the last layer of attention and MLP (EVA-02). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub inner_norms: bool,
 }
 
 fn yes() -> bool {
     true
+}
+
+// serde hands references to these two.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_no(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn default_eps() -> f64 {
@@ -106,12 +117,26 @@ impl VitConfig {
             ))
             .hint("all must be positive, patch must divide image_size, and heads must divide width"));
         }
+        if self.rotary_grid.is_some_and(|g| g == 0 || !(self.width / self.heads).is_multiple_of(4)) {
+            return Err(Error::usage("rotary positions need a grid above 0 and heads whose width is a multiple of 4"));
+        }
+        if self.position_grid == Some(0) || !(0.0..1.0).contains(&self.position_offset) {
+            return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
+        }
+        if self.relative_positions && (!self.class_token || self.registers > 0) {
+            return Err(Error::usage("relative positions are defined for one class token and patches only"));
+        }
         Ok(())
     }
 
     /// `[rows, columns]` of patches.
     pub fn grid(&self) -> [usize; 2] {
         [self.image_size / self.patch; 2]
+    }
+
+    /// `[rows, columns]` for which there are learned positions.
+    fn position_grid(&self) -> [usize; 2] {
+        self.position_grid.map_or_else(|| self.grid(), |side| [side; 2])
     }
 
     /// Tokens before the patches.
@@ -124,30 +149,23 @@ impl VitConfig {
         let [rows, columns] = self.grid();
         let patches = (rows * columns) as u64;
         let tokens = patches + self.prefix() as u64;
-        let (width, hidden) = (self.width as u64, self.mlp_hidden as u64);
-        let embed = patches * width * (3 * self.patch * self.patch) as u64;
-        let block = tokens * (4 * width * width + 2 * width * hidden) + 2 * tokens * tokens * width;
-        embed + blocks as u64 * block
+        let embed = patches * self.width as u64 * (3 * self.patch * self.patch) as u64;
+        embed + blocks as u64 * self.block().multiply_adds(tokens)
     }
 
     /// A network with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> Vit {
         let width = self.width;
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
-        let [rows, columns] = self.grid();
+        let [rows, columns] = self.position_grid();
         let positions = rows * columns + usize::from(self.class_token && self.pos_embed_class);
         Vit {
             cls_token: self.class_token.then(|| token(1)),
             reg_token: (self.registers > 0).then(|| token(self.registers)),
-            pos_embed: token(positions),
-            patch_embed: PatchEmbed {
-                proj: Conv2dConfig::new([3, width], [self.patch, self.patch])
-                    .with_stride([self.patch, self.patch])
-                    .with_bias(self.patch_bias)
-                    .init(device),
-            },
+            pos_embed: self.absolute_positions.then(|| token(positions)),
+            patch_embed: PatchEmbed::new(width, self.patch, self.patch_bias, device),
             norm_pre: self.pre_norm.then(|| self.norm(device)),
-            blocks: (0..self.depth).map(|_| self.block(device)).collect(),
+            blocks: (0..self.depth).map(|_| self.block().init(device)).collect(),
             norm: self.final_norm.then(|| self.norm(device)),
             config: self.clone(),
         }
@@ -157,46 +175,60 @@ impl VitConfig {
         LayerNormConfig::new(self.width).with_epsilon(self.norm_eps).init(device)
     }
 
-    fn block(&self, device: &Device) -> Block {
-        let scale = |value: f64| LayerScale { gamma: Initializer::Constant { value }.init([self.width], device) };
-        Block {
-            norm1: self.norm(device),
-            attn: Attention {
-                qkv: LinearConfig::new(self.width, 3 * self.width).with_bias(self.qkv_bias).init(device),
-                proj: LinearConfig::new(self.width, self.width).init(device),
-                heads: self.heads,
-            },
-            ls1: self.layer_scale.map(scale),
-            norm2: self.norm(device),
-            mlp: Mlp::new(self.width, self.mlp_hidden, self.width, self.activation, device),
-            ls2: self.layer_scale.map(scale),
+    fn block(&self) -> BlockConfig {
+        let [rows, columns] = self.grid();
+        BlockConfig {
+            width: self.width,
+            heads: self.heads,
+            mlp_hidden: self.mlp_hidden,
+            activation: self.activation,
+            qkv_bias: self.qkv_bias,
+            norm_eps: self.norm_eps,
+            layer_scale: self.layer_scale,
+            inner_norms: self.inner_norms,
+            relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
         }
     }
 
-    /// Blocks alone, for the towers and decoders that objectives put beside an encoder: exact GELU, an MLP four
-    /// times as wide, biases everywhere, no layer scale. An error unless `heads` divides `width`.
-    pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) -> Result<Vec<Block>> {
-        let config = Self {
-            image_size: 1,
-            patch: 1,
-            width,
-            depth,
-            heads,
-            mlp_hidden: 4 * width,
-            class_token: false,
-            registers: 0,
-            pre_norm: false,
-            patch_bias: true,
-            qkv_bias: true,
-            layer_scale: None,
-            activation: Activation::Gelu,
-            norm_eps: default_eps(),
-            final_norm: false,
-            pos_embed_class: false,
-        };
-        config.validate()?;
-        Ok((0..depth).map(|_| config.block(device)).collect())
+    /// What the blocks are told about the places of the patches of `grid` and what stands before them.
+    ///
+    /// # Errors
+    /// The table of relative positions is for another grid.
+    pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<Places> {
+        if self.relative_positions && grid != self.grid() {
+            return Err(Error::usage(format!(
+                "the table of relative positions is for {:?} patches, not for {grid:?}",
+                self.grid()
+            ))
+            .hint("prepare the pictures at the size on the encoder's card"));
+        }
+        let head_dim = self.width / self.heads;
+        Ok(Places {
+            bias: None,
+            rotary: self.rotary_grid.map(|reference| Rotary::new(grid, self.prefix(), head_dim, reference, device)),
+            relations: self.relative_positions.then(|| relations(grid, device)),
+        })
     }
+}
+
+/// For each pair of tokens its row in BEiT's table: a class token and the patches of `grid` (`BeitRelativePositionBias`
+/// of transformers). Rows are ordered by the difference of rows, then of columns; the last three are class to patch,
+/// patch to class, class to class.
+fn relations(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
+    let [rows, columns] = grid;
+    let tokens = 1 + rows * columns;
+    let special = (2 * rows - 1) * (2 * columns - 1);
+    let index = |query: usize, key: usize| match (query.checked_sub(1), key.checked_sub(1)) {
+        (None, None) => special + 2,
+        (None, Some(_)) => special,
+        (Some(_), None) => special + 1,
+        (Some(q), Some(k)) => {
+            let down = q / columns + rows - 1 - k / columns;
+            down * (2 * columns - 1) + q % columns + columns - 1 - k % columns
+        }
+    };
+    let values: Vec<i64> = (0..tokens * tokens).map(|pair| index(pair / tokens, pair % tokens) as i64).collect();
+    Tensor::from_data(TensorData::new(values, [tokens * tokens]), device)
 }
 
 /// A vision transformer. See the module documentation.
@@ -207,7 +239,7 @@ pub struct Vit {
     /// `[1, registers, width]`.
     pub reg_token: Option<Param<Tensor<3>>>,
     /// `[1, (1 +) patches, width]`.
-    pub pos_embed: Param<Tensor<3>>,
+    pub pos_embed: Option<Param<Tensor<3>>>,
     /// Patches to tokens.
     pub patch_embed: PatchEmbed,
     /// CLIP's `ln_pre`.
@@ -227,114 +259,15 @@ pub struct PatchEmbed {
     pub proj: Conv2d,
 }
 
-/// A pre-norm transformer block.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Before attention.
-    pub norm1: LayerNorm,
-    /// Self-attention.
-    pub attn: Attention,
-    /// Scale of the attention branch.
-    pub ls1: Option<LayerScale>,
-    /// Before the MLP.
-    pub norm2: LayerNorm,
-    /// The MLP.
-    pub mlp: Mlp,
-    /// Scale of the MLP branch.
-    pub ls2: Option<LayerScale>,
-}
-
-/// Multi-head self-attention with one matrix for queries, keys and values.
-#[derive(Module, Debug)]
-pub struct Attention {
-    /// `[width, 3 * width]`: queries, keys, values.
-    pub qkv: Linear,
-    /// `[width, width]`.
-    pub proj: Linear,
-    heads: usize,
-}
-
-/// Two linear layers with a non-linearity between.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// To the hidden width.
-    pub fc1: Linear,
-    /// Back.
-    pub fc2: Linear,
-    #[module(skip)]
-    activation: Activation,
-}
-
-/// A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239).
-#[derive(Module, Debug)]
-pub struct LayerScale {
-    /// `[width]`.
-    pub gamma: Param<Tensor<1>>,
-}
-
-impl Mlp {
-    /// An MLP with placeholder weights.
-    pub fn new(input: usize, hidden: usize, output: usize, activation: Activation, device: &Device) -> Self {
-        Self {
-            fc1: LinearConfig::new(input, hidden).init(device),
-            fc2: LinearConfig::new(hidden, output).init(device),
-            activation,
-        }
-    }
-
-    /// `[rows, input]` to `[rows, output]`. Tokens come as rows of one matrix: a product per picture is up to
-    /// twice as slow on the CPU backend where the output is narrow.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(self.activation.forward(self.fc1.forward(x)))
-    }
-}
-
-impl Attention {
-    /// `x` is `[batch * tokens, width]`; `bias` is added to the scores.
-    fn forward(&self, x: Tensor<2>, batch: usize, bias: Option<&Tensor<4>>) -> Tensor<2> {
-        let [rows, width] = x.dims();
-        let tokens = rows / batch;
-        let head = |part: Tensor<2>| part.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2);
-        let [q, k, v] = if x.is_autodiff() {
-            // The gradient of a slice is a whole tensor of zeros around it: slice the small weights, not the tokens.
-            let weight = self.qkv.weight.val();
-            let bias = self.qkv.bias.as_ref().map(Param::val);
-            std::array::from_fn(|i| {
-                let columns = i * width..(i + 1) * width;
-                let weight = weight.clone().slice([0..width, columns.clone()]);
-                head(linear(x.clone(), weight, bias.clone().map(|b| b.slice([columns]))))
-            })
-        } else {
-            let qkv = self.qkv.forward(x);
-            std::array::from_fn(|i| head(qkv.clone().slice([0..rows, i * width..(i + 1) * width])))
-        };
-        let mixed = attend(q, k, v, bias.cloned());
-        self.proj.forward(mixed.swap_dims(1, 2).reshape([rows, width]))
-    }
-}
-
-impl Block {
-    /// `x` is `[batch, tokens, width]`; `bias` (for example causal) is added to the attention scores.
-    pub fn forward(&self, x: Tensor<3>, bias: Option<&Tensor<4>>) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        let x = x.reshape([batch * tokens, width]);
-        let branch = self.attn.forward(self.norm1.forward(x.clone()), batch, bias);
-        let x = x + scaled(&self.ls1, branch);
-        let branch = self.mlp.forward(self.norm2.forward(x.clone()));
-        (x + scaled(&self.ls2, branch)).reshape([batch, tokens, width])
-    }
-}
-
-fn scaled(scale: &Option<LayerScale>, branch: Tensor<2>) -> Tensor<2> {
-    match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze(),
-        None => branch,
-    }
-}
-
 impl PatchEmbed {
+    /// A patch embedding with placeholder weights.
+    pub(super) fn new(width: usize, patch: usize, bias: bool, device: &Device) -> Self {
+        let proj = Conv2dConfig::new([3, width], [patch, patch]).with_stride([patch, patch]).with_bias(bias);
+        Self { proj: proj.init(device) }
+    }
+
     /// `[batch, 3, height, width]` to `[batch, patches, width]`, row by row.
-    fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+    pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
         let [batch, channels, height, width] = pixels.dims();
         let weight = self.proj.weight.val();
         let [d, _, p, _] = weight.dims();
@@ -363,25 +296,29 @@ impl Vit {
         Ok((self.patch_embed.forward(pixels), [height / self.config.patch, width / self.config.patch]))
     }
 
-    /// The position embeddings of the patches of `grid`, `[1, patches, width]`; resampled (bicubic, no
-    /// anti-aliasing, as DINOv2's `interpolate_pos_encoding`) if the grid is not the configuration's.
-    pub fn positions(&self, grid: [usize; 2]) -> Tensor<3> {
-        let all = self.pos_embed.val();
+    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic,
+    /// no anti-aliasing, as DINOv2's `interpolate_pos_encoding`) if the grid is not that of the table.
+    pub fn positions(&self, grid: [usize; 2]) -> Option<Tensor<3>> {
+        let all = self.pos_embed.as_ref()?.val();
         let [_, count, width] = all.dims();
-        let own = self.config.grid();
+        let own = self.config.position_grid();
         let patches = all.slice([0..1, count - own[0] * own[1]..count, 0..width]);
-        if grid == own { patches } else { resample_tokens(patches, own, grid, Kernel::Bicubic) }
+        let offset = self.config.position_offset;
+        Some(if grid == own { patches } else { resample_tokens(patches, own, grid, Kernel::Bicubic, offset) })
     }
 
     /// The position embedding of the class token, `[1, 1, width]`, if it has one.
     pub fn class_position(&self) -> Option<Tensor<3>> {
-        (self.config.class_token && self.config.pos_embed_class)
-            .then(|| self.pos_embed.val().slice([0..1, 0..1, 0..self.config.width]))
+        let all = self.pos_embed.as_ref().filter(|_| self.config.class_token && self.config.pos_embed_class)?;
+        Some(all.val().slice([0..1, 0..1, 0..self.config.width]))
     }
 
     /// Adds positions, then all of [`Vit::with_prefix`].
     pub fn prepare(&self, patches: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
-        self.with_prefix(patches + self.positions(grid))
+        self.with_prefix(match self.positions(grid) {
+            Some(positions) => patches + positions,
+            None => patches,
+        })
     }
 
     /// Puts class token and registers before patches that already have their positions, and applies the norm
@@ -414,23 +351,8 @@ impl Vit {
     }
 
     /// All blocks.
-    pub fn run_blocks(&self, tokens: Tensor<3>) -> Tensor<3> {
-        self.blocks.iter().fold(tokens, |x, block| block.forward(x, None))
-    }
-
-    /// The outputs of the blocks numbered in `layers` (0 is the first), in the order of the network; blocks
-    /// after the last of them do not run.
-    pub fn run_blocks_collect(&self, tokens: Tensor<3>, layers: &[usize]) -> Vec<Tensor<3>> {
-        let depth = layers.iter().max().map_or(0, |last| last + 1);
-        let mut collected = Vec::with_capacity(layers.len());
-        let mut x = tokens;
-        for (i, block) in self.blocks.iter().enumerate().take(depth) {
-            x = block.forward(x, None);
-            if layers.contains(&i) {
-                collected.push(x.clone());
-            }
-        }
-        collected
+    pub fn run_blocks(&self, tokens: Tensor<3>, places: &Places) -> Tensor<3> {
+        self.blocks.iter().fold(tokens, |x, block| block.forward(x, places))
     }
 
     /// The norm after the last block, if there is one.
@@ -456,7 +378,8 @@ impl Vit {
         super::ArchitectureConfig::Vit(self.config.clone()).check_tap(tap)?;
         let layer = tap.index(self.config.depth, "block")?;
         let (patches, grid) = self.patches(pixels)?;
-        let tokens = self.blocks.iter().take(layer + 1).fold(self.prepare(patches, grid), |x, b| b.forward(x, None));
+        let places = self.config.places(grid, &patches.device())?;
+        let tokens = self.blocks.iter().take(layer + 1).fold(self.prepare(patches, grid), |x, b| b.forward(x, &places));
         let (class, patches) = self.split(tokens);
         let tokens = match (tap.tokens, class) {
             (Tokens::PatchAndClass, Some(class)) => Tensor::cat(vec![class.unsqueeze_dim(1), patches], 1),
@@ -467,7 +390,8 @@ impl Vit {
 
     pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
         let (patches, grid) = self.patches(pixels)?;
-        let tokens = self.run_blocks(self.prepare(patches, grid));
+        let places = self.config.places(grid, &patches.device())?;
+        let tokens = self.run_blocks(self.prepare(patches, grid), &places);
         let (class, patches) = self.split(tokens);
         // Only the token that is read needs its norm.
         Ok(match class {

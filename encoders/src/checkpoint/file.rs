@@ -1,6 +1,7 @@
-//! A checkpoint on disk: one safetensors file or several shards with an index, mapped into memory.
+//! A checkpoint on disk: one file of safetensors or `torch.save`, or several shards with an index, mapped into memory.
 
 use super::header::{self, Entry, Stored};
+use super::pytorch;
 use burgess_base::{Context, Error, Result, digest};
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -31,14 +32,15 @@ struct Place {
     stored_name: String,
 }
 
-/// The part of `*.safetensors.index.json` that matters.
+/// The part of `*.safetensors.index.json` and `*.bin.index.json` that matters.
 #[derive(serde::Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `.safetensors.index.json`, or a directory that holds either.
+    /// Opens a file of safetensors or of `torch.save`, an `.index.json` of shards, or a directory that holds one of
+    /// them. Formats are told apart by content, not by name.
     ///
     /// Only headers are read here. The files are mapped, so they must not be shortened while the
     /// checkpoint is open; all writers of this project replace files by renaming, which is safe.
@@ -87,7 +89,8 @@ impl Checkpoint {
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
-        for (key, entry) in header::parse(&map)? {
+        let entries = if pytorch::is_pytorch(&map) { pytorch::parse(&map)? } else { header::parse(&map)? };
+        for (key, entry) in entries {
             let place = Place { shard, entry, stored_name: key.clone() };
             if self.tensors.insert(key.clone(), place).is_some() {
                 return Err(Error::failed(format!("tensor `{key}` is in two shards")));
@@ -151,6 +154,10 @@ impl Checkpoint {
                 return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
             }
         };
+        let values = match &place.entry.strides {
+            Some(strides) => row_major(values, &place.entry.shape, strides),
+            None => values,
+        };
         match values.iter().position(|v| !v.is_finite()) {
             Some(at) => Err(Error::failed(format!("{} holds {} at element {at}", name(), values[at]))
                 .hint("these weights diverged in training or the file is damaged: get or make them again")),
@@ -167,9 +174,41 @@ impl Checkpoint {
     }
 }
 
-/// The weights in a directory: the usual names first, else the only safetensors file there.
+/// `values` with the given strides, in row-major order.
+fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
+    let mut size = 1;
+    // The stride of a dimension of one means nothing.
+    let plain = shape.iter().zip(strides).rev().all(|(n, stride)| {
+        let fits = *n == 1 || *stride == size;
+        size *= n;
+        fits
+    });
+    if plain || values.is_empty() {
+        return values;
+    }
+    let mut places = vec![0usize];
+    for (n, stride) in shape.iter().zip(strides) {
+        places = places.iter().flat_map(|place| (0..*n).map(move |i| place + i * stride)).collect();
+    }
+    // The range of the tensor was made from the same shape and strides, so no place lies outside.
+    places.iter().map(|place| values.get(*place).copied().unwrap_or(f32::NAN)).collect()
+}
+
+/// The usual names of weights, the preferred first: of transformers, timm, open_clip and diffusers.
+const USUAL: [&str; 8] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+];
+
+/// The weights in a directory: the usual names first, else the only file that looks like weights.
 fn find_in(dir: &Path) -> Result<PathBuf> {
-    for name in ["model.safetensors", "model.safetensors.index.json"] {
+    for name in USUAL {
         let path = dir.join(name);
         if path.is_file() {
             return Ok(path);
@@ -179,17 +218,18 @@ fn find_in(dir: &Path) -> Result<PathBuf> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(dir).with_context(step)? {
         let path = item.with_context(step)?.path();
-        if path.extension().is_some_and(|e| e == "safetensors") {
+        let weights = ["safetensors", "bin", "pth", "pt", "tar"];
+        if path.extension().is_some_and(|e| weights.iter().any(|w| e == *w)) {
             found.push(path);
         }
     }
     found.sort();
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(Error::failed("there is no .safetensors file")
+        0 => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt)")
             .context(step())
             .hint("expected model.safetensors, or model.safetensors.index.json with its shards")),
-        n => Err(Error::failed(format!("there are {n} .safetensors files"))
+        n => Err(Error::failed(format!("there are {n} files of weights"))
             .context(step())
             .hint("name the file to use instead of the directory")),
     }

@@ -64,6 +64,8 @@ pub struct Entry {
     pub stored: Stored,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
+    /// Distance in elements between neighbours in each dimension; `None`: row-major without gaps.
+    pub strides: Option<Vec<usize>>,
     /// Byte range within the file (not within the data section).
     pub bytes: Range<usize>,
 }
@@ -115,10 +117,6 @@ pub fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
         return Err(Error::failed("this is a Git LFS pointer, not the weights")
             .hint("run `git lfs pull` where the file comes from"));
     }
-    if file.starts_with(b"PK\x03\x04") || file.starts_with(b"\x80\x02") {
-        return Err(Error::failed("this is a PyTorch pickle, not a safetensors file")
-            .hint("convert it with `safetensors.torch.save_file(torch.load(...), ...)`"));
-    }
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
         return Err(Error::failed(format!("the file is {} bytes long, too short for a header", file.len())).hint(CUT));
     };
@@ -153,7 +151,9 @@ fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
     let shape: Option<Vec<usize>> = raw.shape.iter().map(|&n| usize::try_from(n).ok()).collect();
     let size = shape.as_deref().and_then(|s| s.iter().try_fold(stored.size(), |a, &n| a.checked_mul(n)));
     match (shape, size) {
-        (Some(shape), Some(size)) if size == to - from => Ok(Entry { stored, shape, bytes: start + from..start + to }),
+        (Some(shape), Some(size)) if size == to - from => {
+            Ok(Entry { stored, shape, strides: None, bytes: start + from..start + to })
+        }
         _ => Err(Error::failed(format!(
             "has {} bytes of data, which does not match shape {:?} of {}",
             to - from,
@@ -200,7 +200,7 @@ mod tests {
         let entries = parse(&file(GOOD, 16))?;
         assert_eq!(
             entries["a"],
-            Entry { stored: Stored::F16, shape: vec![2, 3], bytes: 8 + GOOD.len()..20 + GOOD.len() }
+            Entry { stored: Stored::F16, shape: vec![2, 3], strides: None, bytes: 8 + GOOD.len()..20 + GOOD.len() }
         );
         assert_eq!(entries["b"].shape, Vec::<usize>::new());
         assert!(parse(&file("{}", 0))?.is_empty());

@@ -35,7 +35,7 @@ pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) ->
             sources.get(&parameter.path).ok_or_else(|| Error::failed("the module changed while it was read"))?;
         let mut values = Vec::new();
         for key in &source.keys {
-            let part = checkpoint.read(key)?;
+            let part = if key.is_empty() { vec![0.0; source.shape.iter().product()] } else { checkpoint.read(key)? };
             if values.is_empty() {
                 values = part;
             } else {
@@ -57,7 +57,7 @@ fn compare(
 ) -> Result<Vec<String>> {
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     for source in parameters.iter().filter_map(|p| sources.get(&p.path)) {
-        for key in &source.keys {
+        for key in source.keys.iter().filter(|key| !key.is_empty()) {
             used.insert(key.as_str());
             match checkpoint.shape(key) {
                 None => missing.push(key.clone()),

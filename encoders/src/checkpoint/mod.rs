@@ -5,7 +5,7 @@
 //! # fn f<M: burn::module::Module>(module: M) -> burgess_base::Result<()> {
 //! let weights = Checkpoint::open("model.safetensors".as_ref())?;
 //! let (module, report) = checkpoint::load(module, &weights, Dialect::find("transformers-clip")?)?;
-//! checkpoint::save(&module, Dialect::find("timm")?, Precision::F16, "out.safetensors".as_ref())?;
+//! checkpoint::save(&module, Dialect::find("timm")?, "", Precision::F16, "out.safetensors".as_ref())?;
 //! # Ok(()) }
 //! ```
 //!
@@ -18,6 +18,7 @@ mod file;
 mod header;
 mod load;
 mod module;
+mod pytorch;
 mod save;
 
 pub use dialect::{Dialect, IDENTITY, Rule, Source};

@@ -18,22 +18,23 @@ pub enum Precision {
     F32,
 }
 
-/// Writes all parameters of `module` to `path` (a safetensors file), under `dialect`'s names, so that
-/// the upstream library can load it too. The file appears whole or not at all; the same weights give
+/// Writes all parameters of `module` to `path` (a safetensors file), under `dialect`'s names with `prefix` before them
+/// (empty for most), so that the upstream library can load it too. The file appears whole or not at all; the same weights give
 /// the same bytes.
 ///
 /// # Errors
 /// A parameter that is not finite or does not fit into f16; a parameter without a name in the dialect;
 /// a directory that cannot be written to.
-pub fn save<M: Module>(module: &M, dialect: &Dialect, precision: Precision, path: &Path) -> Result<()> {
+pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: Precision, path: &Path) -> Result<()> {
     let step = || format!("saving weights to {}", path.display());
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     module::collect(module, |parameter, values| {
         let source = dialect.source(&parameter.path, &parameter.shape)?;
         let size: usize = source.shape.iter().product();
-        for (part, key) in source.keys.into_iter().enumerate() {
+        for (part, key) in source.keys.into_iter().enumerate().filter(|(_, key)| !key.is_empty()) {
             let values = values.get(part * size..(part + 1) * size).unwrap_or_default();
             let bytes = encoded(values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
+            let key = format!("{prefix}{key}");
             if tensors.insert(key.clone(), (source.shape.clone(), bytes)).is_some() {
                 return Err(Error::failed(format!("two parameters are called `{key}` in dialect `{}`", dialect.name)));
             }

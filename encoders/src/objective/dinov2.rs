@@ -8,7 +8,7 @@
 
 use super::mae::choose;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
 use crate::init::{initialise, uniform};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
@@ -164,7 +164,7 @@ impl Network {
     /// embeddings before the positions are added.
     fn forward(&self, pixels: Tensor<4>, hide: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid));
+        let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default());
         match self.encoder.split(self.encoder.final_norm(tokens)) {
             (Some(class), patches) => Ok((class, patches)),
             (None, _) => Err(Error::failed("dinov2 needs an encoder with a class token")),

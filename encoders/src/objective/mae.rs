@@ -2,7 +2,7 @@
 //! paints the others.
 
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Block, Vit, VitConfig};
+use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
 use crate::init::{initialise, uniform};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
@@ -63,7 +63,7 @@ impl LearnerConfig for MaeConfig {
             encoder: vit.init(device),
             decoder_embed: LinearConfig::new(vit.width, self.decoder_width).init(device),
             mask_token: Initializer::Zeros.init([1, 1, self.decoder_width], device),
-            decoder_blocks: VitConfig::blocks(self.decoder_width, self.decoder_depth, self.decoder_heads, device)?,
+            decoder_blocks: blocks(self.decoder_width, self.decoder_depth, self.decoder_heads, device)?,
             decoder_norm: LayerNormConfig::new(self.decoder_width).with_epsilon(vit.norm_eps).init(device),
             decoder_pred: LinearConfig::new(self.decoder_width, 3 * vit.patch * vit.patch).init(device),
             config: self.clone(),
@@ -81,8 +81,13 @@ impl Learner for Mae {
         let keep = (((n as f64) * (1.0 - self.config.mask_ratio)) as usize).max(1);
         let mask = Mask::draw(count, n, keep, &pixels.device(), &mut moment.stream);
 
-        let seen = mask.keep.clone().matmul(patches + self.encoder.positions(grid));
-        let latent = self.encoder.final_norm(self.encoder.run_blocks(self.encoder.with_prefix(seen)));
+        let patches = match self.encoder.positions(grid) {
+            Some(positions) => patches + positions,
+            None => patches,
+        };
+        let seen = mask.keep.clone().matmul(patches);
+        let latent =
+            self.encoder.final_norm(self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default()));
 
         let target = normalised_patches(pixels, self.encoder.config().patch);
         let painted = self.decode(latent, grid, &mask);
@@ -107,7 +112,7 @@ impl Mae {
         let all = mask.keep.clone().swap_dims(1, 2).matmul(seen) + hidden + sin_cos(grid, width, &x.device());
         // As in the paper's code, the class token passes through the decoder at position zero.
         let all = if prefix == 0 { all } else { Tensor::cat(vec![x.slice([0..batch, 0..prefix, 0..width]), all], 1) };
-        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, None));
+        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &Places::default()));
         let painted = self.decoder_norm.forward(all.slice([0..batch, prefix..prefix + n, 0..width]));
         self.decoder_pred.forward(painted)
     }

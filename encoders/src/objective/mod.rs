@@ -183,9 +183,14 @@ fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'
     match encoder {
         ArchitectureConfig::Vit(config) => {
             config.validate()?;
+            if config.relative_positions || config.rotary_grid.is_some() {
+                return Err(Error::usage(format!("the objective {objective} needs absolute positions only")).hint(
+                    "it drops patches or cuts crops of other sizes: leave out rotary_grid and relative_positions",
+                ));
+            }
             Ok(config)
         }
-        ArchitectureConfig::ConvNext(_) => {
+        ArchitectureConfig::ConvNext(_) | ArchitectureConfig::Sam(_) => {
             Err(Error::usage(format!("the objective {objective} works on the tokens of a vision transformer"))
                 .hint("give the card architecture = \"vit\", or another objective"))
         }

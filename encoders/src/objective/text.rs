@@ -2,7 +2,7 @@
 //! arXiv:2103.00020, section 2.4): pre-norm blocks, learned positions, read at the end-of-text token.
 
 use super::{DataShape, Texts};
-use crate::arch::{Block, VitConfig};
+use crate::arch::{Block, Places, blocks};
 use crate::attention::causal_bias;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -37,7 +37,7 @@ impl TextConfig {
         Ok(TextTower {
             token_embedding: EmbeddingConfig::new(data.vocab, self.width).init(device),
             positional_embedding: Initializer::Zeros.init([data.context, self.width], device),
-            blocks: VitConfig::blocks(self.width, self.depth, self.heads, device)?,
+            blocks: blocks(self.width, self.depth, self.heads, device)?,
             ln_final: LayerNormConfig::new(self.width).init(device),
         })
     }
@@ -71,8 +71,8 @@ impl TextTower {
         let device = texts.ids.device();
         let positions = self.positional_embedding.val().slice([0..length, 0..width]);
         let tokens = self.token_embedding.forward(texts.ids.clone()) + positions.unsqueeze();
-        let bias = causal_bias(length, &device);
-        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x, Some(&bias)));
+        let places = Places { bias: Some(causal_bias(length, &device)), ..Places::default() };
+        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places));
         let starts = Tensor::<1, Int>::arange(0..batch as i64, &device).mul_scalar(length as i64);
         let ends = texts.lengths.clone().clamp(1, length as i64).sub_scalar(1) + starts;
         Ok(self.ln_final.forward(tokens.reshape([batch * length, width]).select(0, ends)))

@@ -10,10 +10,13 @@
 //! on the other.
 
 mod open_clip;
+mod sam;
 mod timm;
+mod transformers_beit;
 mod transformers_clip;
 mod transformers_dinov2;
 mod transformers_siglip;
+mod transformers_vit;
 
 use burgess_base::{Error, Result, nearest};
 
@@ -38,6 +41,10 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// In place of a part of a stacked parameter: upstream has no such tensor, and ours is zero there. A bias of the keys
+    /// adds the same to all scores of a query, so leaving it out changes nothing.
+    pub const ZEROS: &'static str = "";
+
     /// The same tensor under another name.
     pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
         Self { module, upstream, squeezed: 0 }
@@ -57,7 +64,8 @@ impl Rule {
 /// What one parameter of a module is called upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Names of the parts, in stacking order; one for most parameters.
+    /// Names of the parts, in stacking order; one for most parameters. An empty name ([`Rule::ZEROS`]) stands for a
+    /// part that is zero and in no file.
     pub keys: Vec<String>,
     /// Shape of each part.
     pub shape: Vec<usize>,
@@ -125,9 +133,15 @@ static ALL: &[Dialect] = &[
     IDENTITY,
     timm::TIMM,
     open_clip::OPEN_CLIP,
+    open_clip::VIT,
+    open_clip::EVA02,
+    sam::SAM,
+    transformers_beit::BEIT,
     transformers_clip::CLIP,
     transformers_dinov2::DINOV2,
+    transformers_dinov2::SWIGLU,
     transformers_siglip::SIGLIP,
+    transformers_vit::VIT,
 ];
 
 /// A placeholder's name and what it stands for in one name.

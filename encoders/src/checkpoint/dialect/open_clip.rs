@@ -1,24 +1,77 @@
-//! open_clip models with a timm tower as image encoder (`visual.trunk.*`), as ConvNeXt and EVA are.
+//! open_clip models: with a timm tower as image encoder (`visual.trunk.*`), as ConvNeXt, SigLIP and EVA-02 are, and with
+//! open_clip's own vision transformer (`visual.*`), as the DFN and LAION ViTs are.
 
 use super::{Dialect, Rule};
 
-pub(super) const OPEN_CLIP: Dialect = Dialect {
-    name: "open-clip",
-    rules: &[Rule::same("{rest}", &["visual.trunk.{rest}"])],
-    ignored: &[
-        "visual.head.{rest}",
-        "visual.trunk.head.{rest}",
-        "visual.trunk.fc_norm.{p}",
-        "visual.trunk.norm.{p}",
-        // The text tower, either in a module of its own or at the top level.
-        "text.{rest}",
-        "transformer.{rest}",
-        "token_embedding.weight",
-        "positional_embedding",
-        "ln_final.{p}",
-        "text_projection",
-        "attn_mask",
-        "logit_scale",
-        "logit_bias",
+pub(super) const OPEN_CLIP: Dialect =
+    Dialect { name: "open-clip", rules: &[Rule::same("{rest}", &["visual.trunk.{rest}"])], ignored: &TRUNK_IGNORED };
+
+/// A timm EVA-02 tower, whose projections are not fused.
+pub(super) const EVA02: Dialect = Dialect {
+    name: "open-clip-eva02",
+    rules: &[
+        Rule::stacked(
+            "blocks.{i}.attn.qkv.weight",
+            &[
+                "visual.trunk.blocks.{i}.attn.q_proj.weight",
+                "visual.trunk.blocks.{i}.attn.k_proj.weight",
+                "visual.trunk.blocks.{i}.attn.v_proj.weight",
+            ],
+        ),
+        Rule::stacked(
+            "blocks.{i}.attn.qkv.bias",
+            &["visual.trunk.blocks.{i}.attn.q_proj.bias", Rule::ZEROS, "visual.trunk.blocks.{i}.attn.v_proj.bias"],
+        ),
+        Rule::stacked(
+            "blocks.{i}.mlp.fc1.{p}",
+            &["visual.trunk.blocks.{i}.mlp.fc1_g.{p}", "visual.trunk.blocks.{i}.mlp.fc1_x.{p}"],
+        ),
+        Rule::same("{rest}", &["visual.trunk.{rest}"]),
     ],
+    ignored: &TRUNK_IGNORED,
+};
+
+pub(super) const VIT: Dialect = Dialect {
+    name: "open-clip-vit",
+    rules: &[
+        Rule::squeezed("cls_token", &["visual.class_embedding"], 2),
+        Rule::squeezed("pos_embed", &["visual.positional_embedding"], 1),
+        Rule::same("patch_embed.proj.{p}", &["visual.conv1.{p}"]),
+        Rule::same("norm_pre.{p}", &["visual.ln_pre.{p}"]),
+        Rule::same("blocks.{i}.norm1.{p}", &["visual.transformer.resblocks.{i}.ln_1.{p}"]),
+        Rule::same("blocks.{i}.attn.qkv.{p}", &["visual.transformer.resblocks.{i}.attn.in_proj_{p}"]),
+        Rule::same("blocks.{i}.attn.proj.{p}", &["visual.transformer.resblocks.{i}.attn.out_proj.{p}"]),
+        Rule::same("blocks.{i}.ls1.gamma", &["visual.transformer.resblocks.{i}.ls_1.gamma"]),
+        Rule::same("blocks.{i}.norm2.{p}", &["visual.transformer.resblocks.{i}.ln_2.{p}"]),
+        Rule::same("blocks.{i}.mlp.fc1.{p}", &["visual.transformer.resblocks.{i}.mlp.c_fc.{p}"]),
+        Rule::same("blocks.{i}.mlp.fc2.{p}", &["visual.transformer.resblocks.{i}.mlp.c_proj.{p}"]),
+        Rule::same("blocks.{i}.ls2.gamma", &["visual.transformer.resblocks.{i}.ls_2.gamma"]),
+        Rule::same("norm.{p}", &["visual.ln_post.{p}"]),
+    ],
+    ignored: &{
+        let [a, b, c, d, e, f, g, h, i] = TEXT;
+        ["visual.proj", "visual.ln_post.{p}", a, b, c, d, e, f, g, h, i]
+    },
+};
+
+/// The text tower, either in a module of its own or at the top level.
+const TEXT: [&str; 9] = [
+    "text.{rest}",
+    "transformer.{rest}",
+    "token_embedding.weight",
+    "positional_embedding",
+    "ln_final.{p}",
+    "text_projection",
+    "attn_mask",
+    "logit_scale",
+    "logit_bias",
+];
+
+/// What an image encoder does not need of a model with a timm tower.
+const TRUNK_IGNORED: [&str; 14] = {
+    let [a, b, c, d, e, f, g, h, i] = TEXT;
+    let heads = "visual.head.{rest}";
+    let classifier = "visual.trunk.head.{rest}";
+    let pool = "visual.trunk.attn_pool.{rest}";
+    [heads, classifier, pool, "visual.trunk.fc_norm.{p}", "visual.trunk.norm.{p}", a, b, c, d, e, f, g, h, i]
 };

@@ -1,0 +1,314 @@
+//! The transformer block that the vision transformers of this crate share, with the variants in which their families
+//! differ: gated MLPs, norms inside the branches, rotary and relative positions. Parameter paths are timm's.
+
+use crate::attention::attend;
+use burgess_base::{Error, Result};
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation, module::linear};
+use serde::{Deserialize, Serialize};
+
+/// The non-linearity between the two layers of a block's MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Exact GELU, x·Φ(x).
+    #[default]
+    Gelu,
+    /// x·σ(1.702 x), of OpenAI's CLIP.
+    QuickGelu,
+    /// GELU by tanh, of SigLIP.
+    GeluTanh,
+    /// SiLU(first half) · second half: the first layer is twice as wide (Shazeer 2020, arXiv:2002.05202), of
+    /// DINOv2-giant and EVA-02.
+    Swiglu,
+}
+
+impl Activation {
+    /// Applies it to every element, or to every pair of elements of the two halves of the last axis.
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Gelu => activation::gelu(x),
+            Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
+            Self::GeluTanh => activation::gelu_approximate(x),
+            Self::Swiglu => {
+                let half = x.dims()[D - 1] / 2;
+                activation::silu(x.clone().narrow(D - 1, 0, half)) * x.narrow(D - 1, half, half)
+            }
+        }
+    }
+
+    /// How many columns of the first layer make one hidden channel.
+    pub fn columns(self) -> usize {
+        match self {
+            Self::Swiglu => 2,
+            Self::Gelu | Self::QuickGelu | Self::GeluTanh => 1,
+        }
+    }
+}
+
+/// The numbers of a block.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockConfig {
+    /// Channels of a token.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Channels inside the MLP.
+    pub mlp_hidden: usize,
+    /// Between the layers of the MLP.
+    pub activation: Activation,
+    /// Biases of queries, keys and values.
+    pub qkv_bias: bool,
+    /// Added to the variance in every norm.
+    pub norm_eps: f64,
+    /// Scale of each branch at the start; none without it.
+    pub layer_scale: Option<f64>,
+    /// Norms before the last layer of each branch (EVA-02's sub-LN).
+    pub inner_norms: bool,
+    /// Rows of the table of relative positions; none without it.
+    pub relative_positions: Option<usize>,
+}
+
+impl BlockConfig {
+    /// Four times as wide an MLP with exact GELU, biases everywhere, nothing else.
+    pub fn plain(width: usize, heads: usize) -> Self {
+        Self {
+            width,
+            heads,
+            mlp_hidden: 4 * width,
+            activation: Activation::Gelu,
+            qkv_bias: true,
+            norm_eps: 1e-6,
+            layer_scale: None,
+            inner_norms: false,
+            relative_positions: None,
+        }
+    }
+
+    /// A block with placeholder weights. `heads` must divide `width`.
+    pub fn init(&self, device: &Device) -> Block {
+        let norm = |width: usize| LayerNormConfig::new(width).with_epsilon(self.norm_eps).init(device);
+        let scale = |value: f64| LayerScale { gamma: Initializer::Constant { value }.init([self.width], device) };
+        let mut mlp = Mlp::new(self.width, self.mlp_hidden, self.width, self.activation, device);
+        mlp.norm = self.inner_norms.then(|| norm(self.mlp_hidden));
+        Block {
+            norm1: norm(self.width),
+            attn: Attention {
+                qkv: LinearConfig::new(self.width, 3 * self.width).with_bias(self.qkv_bias).init(device),
+                norm: self.inner_norms.then(|| norm(self.width)),
+                proj: LinearConfig::new(self.width, self.width).init(device),
+                relative_position_bias_table: self
+                    .relative_positions
+                    .map(|rows| Initializer::Zeros.init([rows, self.heads], device)),
+                heads: self.heads,
+            },
+            ls1: self.layer_scale.map(scale),
+            norm2: norm(self.width),
+            mlp,
+            ls2: self.layer_scale.map(scale),
+        }
+    }
+
+    /// Multiply-adds of one picture of `tokens` tokens.
+    pub fn multiply_adds(&self, tokens: u64) -> u64 {
+        let (width, hidden) = (self.width as u64, self.mlp_hidden as u64);
+        let mlp = (1 + self.activation.columns() as u64) * width * hidden;
+        tokens * (4 * width * width + mlp) + 2 * tokens * tokens * width
+    }
+}
+
+/// Plain blocks, for the towers and decoders that objectives put beside an encoder.
+///
+/// # Errors
+/// A number is zero, or `heads` does not divide `width`.
+pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) -> Result<Vec<Block>> {
+    if [width, depth, heads].contains(&0) || !width.is_multiple_of(heads) {
+        return Err(Error::usage(format!("{depth} blocks cannot have width {width} and {heads} heads"))
+            .hint("all must be positive, and heads must divide width"));
+    }
+    Ok((0..depth).map(|_| BlockConfig::plain(width, heads).init(device)).collect())
+}
+
+/// A pre-norm transformer block.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attn: Attention,
+    /// Scale of the attention branch.
+    pub ls1: Option<LayerScale>,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// The MLP.
+    pub mlp: Mlp,
+    /// Scale of the MLP branch.
+    pub ls2: Option<LayerScale>,
+}
+
+/// Multi-head self-attention with one matrix for queries, keys and values.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[width, 3 * width]`: queries, keys, values.
+    pub qkv: Linear,
+    /// Of the mixed values.
+    pub norm: Option<LayerNorm>,
+    /// `[width, width]`.
+    pub proj: Linear,
+    /// `[relations, heads]`: what is added to the score of a pair of tokens, by how they lie to each other (BEiT).
+    pub relative_position_bias_table: Option<Param<Tensor<2>>>,
+    heads: usize,
+}
+
+/// Two linear layers with a non-linearity between.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// To the hidden width.
+    pub fc1: Linear,
+    /// Of the hidden channels.
+    pub norm: Option<LayerNorm>,
+    /// Back.
+    pub fc2: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239).
+#[derive(Module, Debug)]
+pub struct LayerScale {
+    /// `[width]`.
+    pub gamma: Param<Tensor<1>>,
+}
+
+/// What attention is told about the places of the tokens; nothing by default.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// Added to the scores, `[1 or batch, 1 or heads, tokens, tokens]`, for example causal.
+    pub bias: Option<Tensor<4>>,
+    /// Rotates queries and keys.
+    pub rotary: Option<Rotary>,
+    /// For each pair of tokens (query by query) its row in the table of relative positions.
+    pub relations: Option<Tensor<1, Int>>,
+}
+
+/// Rotary positions in two dimensions (EVA-02; timm's `RotaryEmbeddingCat`): `[tokens, head_dim]` each.
+#[derive(Debug, Clone)]
+pub struct Rotary {
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
+
+impl Rotary {
+    /// For `prefix` tokens, which are not rotated, and the patches of `grid`. A quarter of the channels of a head gives
+    /// the frequencies 10000^(-j / quarter); the first half of the channels turns with the row, the second with the
+    /// column, neighbours in pairs. Coordinates are those of a grid of `reference` × `reference` laid over the picture.
+    pub fn new(grid: [usize; 2], prefix: usize, head_dim: usize, reference: usize, device: &Device) -> Self {
+        let quarter = head_dim / 4;
+        let tokens = prefix + grid[0] * grid[1];
+        let (mut cos, mut sin) = (vec![1f32; tokens * head_dim], vec![0f32; tokens * head_dim]);
+        for patch in 0..grid[0] * grid[1] {
+            let place = [(patch / grid[1], grid[0]), (patch % grid[1], grid[1])];
+            for (axis, (at, of)) in place.into_iter().enumerate() {
+                let position = at as f64 / of as f64 * reference as f64;
+                for j in 0..quarter {
+                    let angle = position * 10000f64.powf(-(j as f64) / quarter as f64);
+                    let channel = (prefix + patch) * head_dim + 2 * (axis * quarter + j);
+                    cos[channel..channel + 2].fill(angle.cos() as f32);
+                    sin[channel..channel + 2].fill(angle.sin() as f32);
+                }
+            }
+        }
+        let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, head_dim]), device);
+        Self { cos: tensor(cos), sin: tensor(sin) }
+    }
+
+    /// `x` is `[batch, heads, tokens, head_dim]`.
+    fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, heads, tokens, head_dim] = x.dims();
+        let pairs: Tensor<5> = x.clone().reshape([batch, heads, tokens, head_dim / 2, 2]);
+        let turned = Tensor::cat(vec![pairs.clone().narrow(4, 1, 1).neg(), pairs.narrow(4, 0, 1)], 4);
+        let turned: Tensor<4> = turned.reshape([batch, heads, tokens, head_dim]);
+        x * self.cos.clone().unsqueeze() + turned * self.sin.clone().unsqueeze()
+    }
+}
+
+impl Mlp {
+    /// An MLP with placeholder weights and no norm.
+    pub fn new(input: usize, hidden: usize, output: usize, activation: Activation, device: &Device) -> Self {
+        Self {
+            fc1: LinearConfig::new(input, activation.columns() * hidden).init(device),
+            norm: None,
+            fc2: LinearConfig::new(hidden, output).init(device),
+            activation,
+        }
+    }
+
+    /// `[rows, input]` to `[rows, output]`. Tokens come as rows of one matrix: a product per picture is up to
+    /// twice as slow on the CPU backend where the output is narrow.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let hidden = self.activation.forward(self.fc1.forward(x));
+        self.fc2.forward(match &self.norm {
+            Some(norm) => norm.forward(hidden),
+            None => hidden,
+        })
+    }
+}
+
+impl Attention {
+    /// `x` is `[batch * tokens, width]`.
+    fn forward(&self, x: Tensor<2>, batch: usize, places: &Places) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let tokens = rows / batch;
+        let head = |part: Tensor<2>| part.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2);
+        let [q, k, v] = if x.is_autodiff() {
+            // The gradient of a slice is a whole tensor of zeros around it: slice the small weights, not the tokens.
+            let weight = self.qkv.weight.val();
+            let bias = self.qkv.bias.as_ref().map(Param::val);
+            std::array::from_fn(|i| {
+                let columns = i * width..(i + 1) * width;
+                let weight = weight.clone().slice([0..width, columns.clone()]);
+                head(linear(x.clone(), weight, bias.clone().map(|b| b.slice([columns]))))
+            })
+        } else {
+            let qkv = self.qkv.forward(x);
+            std::array::from_fn(|i| head(qkv.clone().slice([0..rows, i * width..(i + 1) * width])))
+        };
+        let (q, k) = match &places.rotary {
+            Some(rotary) => (rotary.rotate(q), rotary.rotate(k)),
+            None => (q, k),
+        };
+        let bias = match (&self.relative_position_bias_table, &places.relations) {
+            (Some(table), Some(relations)) => {
+                let rows = table.val().select(0, relations.clone());
+                let relative = rows.reshape([tokens, tokens, self.heads]).permute([2, 0, 1]).unsqueeze();
+                Some(places.bias.clone().map_or(relative.clone(), |bias| bias + relative))
+            }
+            _ => places.bias.clone(),
+        };
+        let mixed = attend(q, k, v, bias).swap_dims(1, 2).reshape([rows, width]);
+        self.proj.forward(match &self.norm {
+            Some(norm) => norm.forward(mixed),
+            None => mixed,
+        })
+    }
+}
+
+impl Block {
+    /// `x` is `[batch, tokens, width]`.
+    pub fn forward(&self, x: Tensor<3>, places: &Places) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let x = x.reshape([batch * tokens, width]);
+        let branch = self.attn.forward(self.norm1.forward(x.clone()), batch, places);
+        let x = x + scaled(&self.ls1, branch);
+        let branch = self.mlp.forward(self.norm2.forward(x.clone()));
+        (x + scaled(&self.ls2, branch)).reshape([batch, tokens, width])
+    }
+}
+
+fn scaled(scale: &Option<LayerScale>, branch: Tensor<2>) -> Tensor<2> {
+    match scale {
+        Some(scale) => branch * scale.gamma.val().unsqueeze(),
+        None => branch,
+    }
+}

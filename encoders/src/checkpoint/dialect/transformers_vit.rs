@@ -1,0 +1,30 @@
+//! `ViTModel` of Hugging Face transformers, and what is named like it: `ViTMAEModel`, `IJepaModel` and the encoder of
+//! `DPTForDepthEstimation` (MiDaS 3.0). With a head on top the names stand under `vit.`, `ijepa.` or `dpt.`, which the
+//! card gives as prefix.
+
+use super::{Dialect, Rule};
+
+pub(super) const VIT: Dialect = Dialect {
+    name: "transformers-vit",
+    rules: &[
+        Rule::same("cls_token", &["embeddings.cls_token"]),
+        Rule::same("pos_embed", &["embeddings.position_embeddings"]),
+        Rule::same("patch_embed.proj.{p}", &["embeddings.patch_embeddings.projection.{p}"]),
+        Rule::same("blocks.{i}.norm1.{p}", &["encoder.layer.{i}.layernorm_before.{p}"]),
+        Rule::stacked(
+            "blocks.{i}.attn.qkv.{p}",
+            &[
+                "encoder.layer.{i}.attention.attention.query.{p}",
+                "encoder.layer.{i}.attention.attention.key.{p}",
+                "encoder.layer.{i}.attention.attention.value.{p}",
+            ],
+        ),
+        Rule::same("blocks.{i}.attn.proj.{p}", &["encoder.layer.{i}.attention.output.dense.{p}"]),
+        Rule::same("blocks.{i}.norm2.{p}", &["encoder.layer.{i}.layernorm_after.{p}"]),
+        Rule::same("blocks.{i}.mlp.fc1.{p}", &["encoder.layer.{i}.intermediate.dense.{p}"]),
+        Rule::same("blocks.{i}.mlp.fc2.{p}", &["encoder.layer.{i}.output.dense.{p}"]),
+        Rule::same("norm.{p}", &["layernorm.{p}"]),
+    ],
+    // The final norm where the tap lies before it (DPT); what pools for a classifier; what replaces hidden patches.
+    ignored: &["layernorm.{p}", "pooler.dense.{p}", "embeddings.mask_token"],
+};

@@ -1,0 +1,222 @@
+//! Files of `torch.save` (`.pth`, `.pt`, `.bin`, `.pth.tar`): the zip archive of PyTorch 1.6 and later, and the row of
+//! pickles before it. Tensors only, in place: nothing is executed (see [`pickle`]), unpacked or copied.
+//!
+//! Dictionaries within dictionaries become dots in names: the encoder of a MoCo v3 checkpoint lies under
+//! `state_dict.module.base_encoder.`, which a card names as its prefix. Source of the formats: `torch/serialization.py`.
+
+mod pickle;
+
+use super::header::{Entry, Stored};
+use burgess_base::{Error, Result};
+use pickle::{Heap, Id, Node};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Cursor;
+use std::ops::Range;
+use zip::{CompressionMethod, ZipArchive};
+
+const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
+/// How deep tables of tensors are nested in any checkpoint, and how many values they have, with room to spare.
+const MAX_DEPTH: usize = 16;
+const MAX_VALUES: usize = 1 << 20;
+
+/// Whether `file` begins like one of `torch.save`. The length at the front of a safetensors file may be the bytes of a
+/// pickle's front, but then its JSON follows.
+pub(super) fn is_pytorch(file: &[u8]) -> bool {
+    file.starts_with(b"PK\x03\x04") || (matches!(file, [0x80, 2..=5, ..]) && file.get(8) != Some(&b'{'))
+}
+
+/// Names and places of all tensors in a file held in `file`.
+///
+/// # Errors
+/// The file is cut off, damaged, compressed, of a big-endian machine, or holds objects instead of tensors.
+pub(super) fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
+    let parsed = if file.starts_with(b"PK") { archive(file) } else { row(file) };
+    parsed.map_err(|e| e.hint(CUT))
+}
+
+/// Where the storages are, by key, and how their numbers are stored if the file says so there.
+type Storages = HashMap<String, Range<usize>>;
+
+/// The zip format: `<any>/data.pkl` and one uncompressed member `<any>/data/<key>` for each storage.
+fn archive(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
+    let foreign = |e: zip::result::ZipError| Error::failed(format!("the zip archive cannot be read: {e}"));
+    let mut archive = ZipArchive::new(Cursor::new(file)).map_err(foreign)?;
+    let mut members = HashMap::new();
+    for index in 0..archive.len() {
+        let member = archive.by_index_raw(index).map_err(foreign)?;
+        let name = member.name().map_err(foreign)?.into_owned();
+        if member.compression() != CompressionMethod::Stored || member.encrypted() {
+            return Err(Error::failed(format!("`{name}` in the archive is compressed, which torch.save never does"))
+                .hint("unpack the archive, or save the weights anew with torch.save or as safetensors"));
+        }
+        let from = member.data_start().and_then(|n| usize::try_from(n).ok());
+        let range =
+            from.zip(usize::try_from(member.size()).ok()).and_then(|(from, n)| Some(from..from.checked_add(n)?));
+        let range = range.filter(|r| r.end <= file.len());
+        let range = range.ok_or_else(|| Error::failed(format!("`{name}` in the archive lies beyond its end")))?;
+        members.insert(name, range);
+    }
+    let pickles: Vec<&String> =
+        members.keys().filter(|n| n.ends_with("data.pkl") && n.matches('/').count() <= 1).collect();
+    let [main] = pickles.as_slice() else {
+        return Err(Error::failed("this zip archive is not one of torch.save: it has no data.pkl")
+            .hint("if weights are packed in it, unpack it and name the file with the weights"));
+    };
+    let root = main.trim_end_matches("data.pkl").to_string();
+    let content = |name: &str| members.get(name).and_then(|r| file.get(r.clone()));
+    if content(&format!("{root}byteorder")).is_some_and(|order| order != b"little") {
+        return Err(Error::failed("the weights were saved on a big-endian machine").hint("save them as safetensors"));
+    }
+    let (heap, top, _) = pickle::read(content(main).unwrap_or_default())?;
+    let folder = format!("{root}data/");
+    let storages =
+        members.iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_string(), range.clone())));
+    tensors(&heap, top, &storages.collect())
+}
+
+/// The format before PyTorch 1.6: five pickles (magic number, version, machine, values, keys of storages), then for
+/// each key the number of its elements in 8 bytes and the elements.
+fn row(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
+    const MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+    let mut at = MAGIC.len();
+    if !file.starts_with(MAGIC) {
+        return Err(Error::failed("this is a Python pickle, but not one of torch.save")
+            .hint("load it in Python and save its tensors as safetensors"));
+    }
+    let mut next = || {
+        let read = pickle::read(file.get(at..).unwrap_or_default());
+        read.inspect(|(_, _, length)| at += length)
+    };
+    let (version, machine) = (next()?, next()?);
+    if version.0.size(version.1) != Some(1001) {
+        return Err(Error::failed("this version of torch.save's format is not known"));
+    }
+    if let Node::Dict(pairs) = machine.0.get(machine.1)
+        && pairs
+            .iter()
+            .any(|(k, v)| machine.0.text(*k) == Some("little_endian") && machine.0.get(*v) == &Node::Bool(false))
+    {
+        return Err(Error::failed("the weights were saved on a big-endian machine").hint("save them as safetensors"));
+    }
+    let ((heap, top, _), (names, keys, _)) = (next()?, next()?);
+    let mut sizes = HashMap::new();
+    for storage in heap.all().filter_map(|node| Storage::of(&heap, node)) {
+        sizes.insert(storage.key.to_string(), storage.stored?.size());
+    }
+    let mut storages = Storages::new();
+    for key in names.parts(keys).unwrap_or_default() {
+        let key = names.text(*key).ok_or_else(|| Error::failed("the list of storages is damaged"))?;
+        let count = file.get(at..).and_then(|rest| rest.first_chunk::<8>()).map(|n| u64::from_le_bytes(*n));
+        let bytes = count.and_then(|n| usize::try_from(n).ok()?.checked_mul(*sizes.get(key)?));
+        let end = bytes.and_then(|n| n.checked_add(at + 8)).filter(|end| *end <= file.len());
+        let end = end.ok_or_else(|| Error::failed(format!("storage `{key}` lies beyond the end of the file")))?;
+        storages.insert(key.to_string(), at + 8..end);
+        at = end;
+    }
+    tensors(&heap, top, &storages)
+}
+
+/// What `torch.save` writes in place of a storage: `("storage", type, key, device, elements)`.
+struct Storage<'a> {
+    stored: Result<Stored>,
+    key: &'a str,
+}
+
+impl<'a> Storage<'a> {
+    fn of(heap: &'a Heap, node: &Node) -> Option<Self> {
+        let Node::Storage(description) = node else { return None };
+        let parts = heap.parts(*description)?;
+        let (&class, &key) = (parts.get(1)?, parts.get(2)?);
+        let Node::Global(class) = heap.get(class) else { return None };
+        let stored = match class.strip_prefix("torch ").or(class.strip_prefix("torch.cuda ")).unwrap_or(class) {
+            "DoubleStorage" => Ok(Stored::F64),
+            "FloatStorage" => Ok(Stored::F32),
+            "HalfStorage" => Ok(Stored::F16),
+            "BFloat16Storage" => Ok(Stored::Bf16),
+            "LongStorage" | "ComplexFloatStorage" => Ok(Stored::Other { size: 8 }),
+            "IntStorage" => Ok(Stored::Other { size: 4 }),
+            "ShortStorage" => Ok(Stored::Other { size: 2 }),
+            "CharStorage" | "ByteStorage" | "BoolStorage" => Ok(Stored::Other { size: 1 }),
+            other => Err(Error::failed(format!("storages of type `{other}` are not known"))
+                .hint("save the weights as safetensors, in f32, f16 or bf16")),
+        };
+        Some(Self { stored, key: heap.text(key)? })
+    }
+}
+
+/// All tensors reachable from `top` through dictionaries and lists.
+fn tensors(heap: &Heap, top: Id, storages: &Storages) -> Result<BTreeMap<String, Entry>> {
+    let mut entries = BTreeMap::new();
+    let mut left = vec![(String::new(), top, 0)];
+    let mut seen = 0;
+    while let Some((name, id, depth)) = left.pop() {
+        seen += 1;
+        if depth > MAX_DEPTH || seen > MAX_VALUES {
+            return Err(Error::failed("the file's tables contain themselves or are nested without end"));
+        }
+        let below = |part: String| if name.is_empty() { part } else { format!("{name}.{part}") };
+        match heap.get(id) {
+            Node::Dict(pairs) => {
+                for (key, value) in pairs {
+                    let part = match heap.get(*key) {
+                        Node::Text(text) => text.clone(),
+                        Node::Int(n) => n.to_string(),
+                        _ => continue,
+                    };
+                    left.push((below(part), *value, depth + 1));
+                }
+            }
+            Node::List(parts) | Node::Tuple(parts) => {
+                left.extend(parts.iter().enumerate().map(|(i, part)| (below(i.to_string()), *part, depth + 1)));
+            }
+            Node::Tensor(arguments) => {
+                let entry = tensor(heap, arguments, storages).map_err(|e| e.context(format!("tensor `{name}`")))?;
+                // Of a key that is written twice Python keeps the later, which is taken off the heap first.
+                entries.entry(name).or_insert(entry);
+            }
+            _ => {}
+        }
+    }
+    if entries.is_empty() || entries.contains_key("") {
+        return Err(Error::failed(
+            "the file holds no table of tensors, but a single tensor or some other Python object",
+        )
+        .hint("load it in Python with the code it belongs to and save `model.state_dict()`"));
+    }
+    Ok(entries)
+}
+
+/// `_rebuild_tensor_v2(storage, offset, size, stride, …)`, offset and stride in elements.
+fn tensor(heap: &Heap, arguments: &[Id], storages: &Storages) -> Result<Entry> {
+    let odd = || Error::failed("its description is damaged");
+    let [storage, offset, shape, strides, ..] = arguments else { return Err(odd()) };
+    let storage = Storage::of(heap, heap.get(*storage)).ok_or_else(odd)?;
+    let sizes = |id: Id| heap.parts(id)?.iter().map(|n| heap.size(*n)).collect::<Option<Vec<usize>>>();
+    let (offset, shape, strides) =
+        (|| Some((heap.size(*offset)?, sizes(*shape)?, sizes(*strides)?)))().ok_or_else(odd)?;
+    let stored = storage.stored?;
+    let data = storages.get(storage.key);
+    let data = data.ok_or_else(|| Error::failed(format!("its storage `{}` is not in the file", storage.key)))?;
+
+    // One past the last element: ones for a scalar, none where a dimension is empty.
+    let reach = if shape.contains(&0) {
+        Some(0)
+    } else {
+        shape.iter().zip(&strides).try_fold(1usize, |end, (n, stride)| end.checked_add((n - 1).checked_mul(*stride)?))
+    };
+    let range = reach.and_then(|reach| {
+        let from = data.start.checked_add(offset.checked_mul(stored.size())?)?;
+        let to = from.checked_add(reach.checked_mul(stored.size())?)?;
+        (to <= data.end && shape.len() == strides.len()).then_some(from..to)
+    });
+    let bytes = range.ok_or_else(|| {
+        Error::failed(format!("shape {shape:?} at offset {offset} does not lie in its storage `{}`", storage.key))
+    })?;
+    let entry = Entry { stored, shape, strides: Some(strides), bytes };
+    // An expanded tensor would claim more numbers than the file has.
+    let size = entry.shape.iter().try_fold(stored.size(), |size, n| size.checked_mul(*n));
+    if size.is_none_or(|size| size > data.len()) {
+        return Err(Error::failed(format!("shape {:?} is larger than its storage `{}`", entry.shape, storage.key)));
+    }
+    Ok(entry)
+}

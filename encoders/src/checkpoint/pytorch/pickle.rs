@@ -1,0 +1,428 @@
+//! Pickles as data: the little machine that Python's `pickle` runs, with every instruction that could call
+//! something replaced by a note of what would have been called.
+//!
+//! A pickle is a program, and loading one in Python can run anything. Here only the constructors of containers and
+//! of tensors that `torch.save` writes have a meaning (`torch/_utils.py`, `collections.OrderedDict`); the result of
+//! any other call is [`Node::Opaque`], which holds nothing. Values live in one arena and refer to each other by
+//! index, so that neither depth nor cycles of a hostile file can harm. Opcodes: CPython's `Lib/pickletools.py`.
+
+use burgess_base::{Error, Result};
+
+/// A pickle of a checkpoint is a list of names and places; a larger one is something else.
+const MAX_NODES: usize = 1 << 22;
+
+/// Index of a value in its [`Heap`].
+pub(super) type Id = usize;
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    /// `None`, floats, bytes and whatever a call made that has no meaning here.
+    Opaque,
+    Bool(bool),
+    Int(i64),
+    Text(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, `module name`.
+    Global(String),
+    /// What `torch.save` puts in place of a storage, by its description.
+    Storage(Id),
+    /// `torch._utils._rebuild_tensor_v2` and its kin, called with these arguments.
+    Tensor(Vec<Id>),
+}
+
+/// All values of one pickle.
+#[derive(Debug, Default)]
+pub(super) struct Heap {
+    nodes: Vec<Node>,
+}
+
+impl Heap {
+    pub fn get(&self, id: Id) -> &Node {
+        self.nodes.get(id).unwrap_or(&Node::Opaque)
+    }
+
+    pub fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub fn size(&self, id: Id) -> Option<usize> {
+        match self.get(id) {
+            Node::Int(n) => usize::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    /// The parts of a tuple or a list.
+    pub fn parts(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Node::Tuple(parts) | Node::List(parts) => Some(parts),
+            _ => None,
+        }
+    }
+
+    /// Every value, whether reachable or not.
+    pub fn all(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
+    fn add(&mut self, node: Node) -> Result<Id> {
+        if self.nodes.len() == MAX_NODES {
+            return Err(damaged("it has more values than any checkpoint"));
+        }
+        self.nodes.push(node);
+        Ok(self.nodes.len() - 1)
+    }
+}
+
+fn damaged(why: impl std::fmt::Display) -> Error {
+    Error::failed(format!("the pickle is damaged or not of PyTorch: {why}"))
+}
+
+/// Runs the pickle at the front of `bytes`. Returns its values, the last one, and how many bytes it took.
+///
+/// # Errors
+/// It is cut off, uses an instruction that `torch.save` does not write, or contradicts itself.
+pub(super) fn read(bytes: &[u8]) -> Result<(Heap, Id, usize)> {
+    let mut machine =
+        Machine { bytes, at: 0, heap: Heap::default(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new() };
+    let result = machine.run()?;
+    Ok((machine.heap, result, machine.at))
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    heap: Heap,
+    stack: Vec<Id>,
+    /// Heights of the stack at which marks stand.
+    marks: Vec<usize>,
+    memo: Vec<Id>,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) -> Result<Id> {
+        loop {
+            let place = self.at;
+            let [opcode] = self.take()?;
+            if opcode == b'.' {
+                return self.pop();
+            }
+            self.step(opcode).map_err(|e| e.context(format!("at byte {place} of a pickle")))?;
+        }
+    }
+
+    fn step(&mut self, opcode: u8) -> Result<()> {
+        let node = match opcode {
+            // Protocol and framing say nothing about values.
+            0x80 => return self.take::<1>().map(|_| ()),
+            0x95 => return self.take::<8>().map(|_| ()),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                return Ok(());
+            }
+            b'0' => return self.pop().map(|_| ()),
+            b'1' => return self.popped_to_mark().map(|_| ()),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+                return Ok(());
+            }
+            b'q' => {
+                let [index] = self.take()?;
+                return self.memoise(usize::from(index));
+            }
+            b'r' => {
+                let index = self.length4()?;
+                return self.memoise(index);
+            }
+            0x94 => return self.memoise(self.memo.len()),
+            b'h' => {
+                let [index] = self.take()?;
+                return self.recall(usize::from(index));
+            }
+            b'j' => {
+                let index = self.length4()?;
+                return self.recall(index);
+            }
+            b'a' => {
+                let item = self.pop()?;
+                return self.extend(vec![item]);
+            }
+            b'e' | 0x90 => {
+                let items = self.popped_to_mark()?;
+                return self.extend(items);
+            }
+            b's' => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                return self.insert(vec![(key, value)]);
+            }
+            b'u' => {
+                let pairs = pairs(self.popped_to_mark()?)?;
+                return self.insert(pairs);
+            }
+            // The state of an object of a class that is not looked at: `OrderedDict` of `state_dict()` carries
+            // `_metadata` so.
+            b'b' => return self.pop().map(|_| ()),
+            b'N' | b'G' => {
+                if opcode == b'G' {
+                    self.take::<8>()?;
+                }
+                Node::Opaque
+            }
+            0x88 => Node::Bool(true),
+            0x89 => Node::Bool(false),
+            b'K' => Node::Int(i64::from(self.take::<1>()?[0])),
+            b'M' => Node::Int(i64::from(u16::from_le_bytes(self.take()?))),
+            b'J' => Node::Int(i64::from(i32::from_le_bytes(self.take()?))),
+            0x8a => {
+                let [n] = self.take()?;
+                self.long(usize::from(n))?
+            }
+            b'X' | b'T' | b'B' => {
+                let n = self.length4()?;
+                self.string(n, opcode != b'B')?
+            }
+            0x8c | b'U' | b'C' => {
+                let [n] = self.take()?;
+                self.string(usize::from(n), opcode != b'C')?
+            }
+            b'}' => Node::Dict(Vec::new()),
+            b']' | 0x8f => Node::List(Vec::new()),
+            b')' => Node::Tuple(Vec::new()),
+            0x85..=0x87 => {
+                let n = usize::from(opcode - 0x84);
+                let from = self.stack.len().checked_sub(n).filter(|from| self.marks.last().is_none_or(|m| m <= from));
+                Node::Tuple(self.stack.split_off(from.ok_or_else(|| damaged("its stack is empty"))?))
+            }
+            b't' => Node::Tuple(self.popped_to_mark()?),
+            b'l' | 0x91 => Node::List(self.popped_to_mark()?),
+            b'd' => Node::Dict(pairs(self.popped_to_mark()?)?),
+            b'c' => {
+                let module = self.line()?;
+                Node::Global(format!("{module} {}", self.line()?))
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (self.heap.text(module), self.heap.text(name)) {
+                    (Some(module), Some(name)) => Node::Global(format!("{module} {name}")),
+                    _ => return Err(damaged("a class has no name")),
+                }
+            }
+            b'Q' => Node::Storage(self.pop()?),
+            b'R' | 0x81 => {
+                let (arguments, called) = (self.pop()?, self.pop()?);
+                return self.call(called, arguments);
+            }
+            other => return Err(damaged(format!("instruction {other:#04x} is not one that torch.save writes"))),
+        };
+        self.push(node)
+    }
+
+    /// The few calls that have a meaning; all others come to nothing.
+    fn call(&mut self, called: Id, arguments: Id) -> Result<()> {
+        let (Node::Global(name), Some(arguments)) = (self.heap.get(called), self.heap.parts(arguments)) else {
+            return self.push(Node::Opaque);
+        };
+        let node = match name.as_str() {
+            "collections OrderedDict" | "collections defaultdict" => match arguments.first().map(|a| self.heap.get(*a))
+            {
+                // Python 2 writes the pairs as an argument.
+                Some(Node::List(items)) => {
+                    let pair = |id: &Id| match self.heap.parts(*id) {
+                        Some(&[key, value]) => Some((key, value)),
+                        _ => None,
+                    };
+                    Node::Dict(items.iter().filter_map(pair).collect())
+                }
+                _ => Node::Dict(Vec::new()),
+            },
+            "torch._utils _rebuild_tensor" | "torch._utils _rebuild_tensor_v2" => Node::Tensor(arguments.to_vec()),
+            "torch._utils _rebuild_parameter" => match arguments.first() {
+                Some(&tensor) => {
+                    self.stack.push(tensor);
+                    return Ok(());
+                }
+                None => Node::Opaque,
+            },
+            _ => Node::Opaque,
+        };
+        self.push(node)
+    }
+
+    fn push(&mut self, node: Node) -> Result<()> {
+        let id = self.heap.add(node)?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn top(&self) -> Result<Id> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        self.stack.get(floor..).and_then(<[Id]>::last).copied().ok_or_else(|| damaged("its stack is empty"))
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn popped_to_mark(&mut self) -> Result<Vec<Id>> {
+        let mark = self.marks.pop().ok_or_else(|| damaged("a mark is missing"))?;
+        Ok(self.stack.split_off(mark.min(self.stack.len())))
+    }
+
+    /// Adds to the list (or set) on top. What has no meaning here swallows what is put into it.
+    fn extend(&mut self, items: Vec<Id>) -> Result<()> {
+        let top = self.top()?;
+        if let Some(Node::List(list)) = self.heap.nodes.get_mut(top) {
+            list.extend(items);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, pairs: Vec<(Id, Id)>) -> Result<()> {
+        let top = self.top()?;
+        if let Some(Node::Dict(dict)) = self.heap.nodes.get_mut(top) {
+            dict.extend(pairs);
+        }
+        Ok(())
+    }
+
+    /// Python numbers its memo without gaps.
+    fn memoise(&mut self, index: usize) -> Result<()> {
+        let top = self.top()?;
+        if let Some(slot) = self.memo.get_mut(index) {
+            *slot = top;
+        } else if index == self.memo.len() {
+            self.memo.push(top);
+        } else if index == 1 && self.memo.is_empty() {
+            // Python 2's pickler counts from one.
+            self.memo.extend([top, top]);
+        } else {
+            return Err(damaged("it numbers its values with gaps"));
+        }
+        Ok(())
+    }
+
+    fn recall(&mut self, index: usize) -> Result<()> {
+        let id = self.memo.get(index).copied().ok_or_else(|| damaged("it recalls a value it never had"))?;
+        self.stack.push(id);
+        if self.stack.len() > MAX_NODES {
+            return Err(damaged("its stack is larger than any checkpoint's"));
+        }
+        Ok(())
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).copied();
+        self.at += N;
+        bytes.ok_or_else(|| damaged("it is cut off"))
+    }
+
+    fn slice(&mut self, n: usize) -> Result<&[u8]> {
+        let bytes = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
+        self.at = self.at.saturating_add(n);
+        bytes.ok_or_else(|| damaged("it is cut off"))
+    }
+
+    fn length4(&mut self) -> Result<usize> {
+        Ok(u32::from_le_bytes(self.take()?) as usize)
+    }
+
+    fn string(&mut self, n: usize, is_text: bool) -> Result<Node> {
+        let bytes = self.slice(n)?;
+        Ok(match std::str::from_utf8(bytes) {
+            Ok(text) if is_text => Node::Text(text.to_string()),
+            _ => Node::Opaque,
+        })
+    }
+
+    /// Whole numbers of any length; those that do not fit 64 bits mean nothing here.
+    fn long(&mut self, n: usize) -> Result<Node> {
+        let bytes = self.slice(n)?;
+        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+        if n > 8 {
+            return Ok(Node::Opaque);
+        }
+        let mut full = [if negative { 0xff } else { 0 }; 8];
+        full[..n].copy_from_slice(bytes);
+        Ok(Node::Int(i64::from_le_bytes(full)))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let n = rest.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("it is cut off"))?;
+        let text = String::from_utf8_lossy(&rest[..n]).into_owned();
+        self.at += n + 1;
+        Ok(text)
+    }
+}
+
+fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
+    let (pairs, rest) = items.as_chunks::<2>();
+    if rest.is_empty() { Ok(pairs.iter().map(|[k, v]| (*k, *v)).collect()) } else { Err(damaged("a key has no value")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn containers_and_numbers_are_read() -> Result<()> {
+        // pickle.dumps({"a": (1, -2, 300), "b": [True, None]}, protocol=2)
+        let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01K\x01J\xfe\xff\xff\xffM,\x01\x87q\x02X\x01\x00\x00\x00bq\x03]q\x04(\x88Neu.rest";
+        let (heap, top, length) = read(bytes)?;
+        assert_eq!(length, bytes.len() - 4);
+        let Node::Dict(pairs) = heap.get(top) else { panic!("{heap:?}") };
+        assert_eq!(heap.text(pairs[0].0), Some("a"));
+        let numbers: Vec<&Node> = heap.parts(pairs[0].1).unwrap_or_default().iter().map(|i| heap.get(*i)).collect();
+        assert_eq!(numbers, [&Node::Int(1), &Node::Int(-2), &Node::Int(300)]);
+        assert_eq!(heap.parts(pairs[1].1).map(<[Id]>::len), Some(2));
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_executed() -> Result<()> {
+        // os.system("false"), as pickle would run it.
+        let (heap, top, _) = read(b"\x80\x02cos\nsystem\nX\x05\x00\x00\x00false\x85R.")?;
+        assert_eq!(heap.get(top), &Node::Opaque);
+        Ok(())
+    }
+
+    #[test]
+    fn depth_and_cycles_are_harmless() -> Result<()> {
+        let mut deep = b"\x80\x02)".to_vec();
+        deep.extend(std::iter::repeat_n(0x85, 1_000_000));
+        deep.push(b'.');
+        assert!(read(&deep).is_ok());
+        // A list that holds itself.
+        let (heap, top, _) = read(b"]q\x00h\x00a.")?;
+        assert_eq!(heap.parts(top), Some(&[top][..]));
+        let endless: Vec<u8> = std::iter::repeat_n(b')', MAX_NODES + 1).collect();
+        assert!(read(&endless).unwrap_err().to_string().contains("more values"));
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn random_programs_never_panic(
+            bytes in proptest::collection::vec(proptest::sample::select(b"(012qrhjaesubNGKMJXTBUC}])tldcQR.\x81\x85\x86\x87\x88\x8a\x8c\x93\x94\x00\x01\x02\n".to_vec()), 0..200)
+        ) {
+            let _ = read(&bytes);
+        }
+    }
+}
