@@ -136,6 +136,8 @@ pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
             Err(Error::failed(format!("the weights of {} should be in {}, which is absent", card.id, path.display()))
                 .hint("correct `directory` in the card's [source], or name the weights with --weights"))
         }
+        Location::Url(url) => Err(Error::failed(format!("the weights of {} are not on this machine", card.id))
+            .hint(format!("download {url} and name the file with --weights"))),
         Location::Hub { repository, .. } => {
             Err(Error::failed(format!("the weights of {} ({repository}) are not on this machine", card.id))
                 .hint("download the repository and name its directory with --weights"))

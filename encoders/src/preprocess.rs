@@ -1,6 +1,9 @@
-//! From an image file to the numbers an encoder was trained on: decode, pad to a square, resize,
-//! crop, normalise, as Cambrian-1 does it with Pillow (pad with the mean colour, resize the square to
-//! the encoder's size, then the crop of the encoder's own transform on top).
+//! From an image file to the numbers an encoder was trained on: decode, pad to a square, resize, crop, normalise, with
+//! Pillow's arithmetic.
+//!
+//! Two [`Pipeline`]s are on the cards. `correct` pads with the encoder's own mean colour and then does what the encoder's
+//! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
+//! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
 //!
 //! Resizing gives Pillow's bits. Decoding does too, except for JPEG, where decoders differ by a few
 //! grey levels. Pillow's habits are kept: the orientation in EXIF data is *not* applied, transparency
@@ -26,19 +29,45 @@ pub struct Preprocess {
     pub size: usize,
     /// Kernel of the resize from the padded square to `size`.
     pub interpolation: Interpolation,
-    /// Share of the side that is left after cropping: below 1, the picture is enlarged to
-    /// ⌊size / crop_pct⌋ and its centre is cut out. Default 1.
+    /// Share of the side that is left after cropping: below 1, the square is brought to ⌊size / crop_pct⌋ and its
+    /// centre is cut out (timm, torchvision). Default 1.
     #[serde(default = "whole")]
     pub crop_pct: f64,
-    /// Kernel of that enlargement. Default: that of `interpolation`.
+    /// Bring the square to `size` first and enlarge it from there, with this kernel, before the crop: Cambrian-1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crop_interpolation: Option<Interpolation>,
+    pub enlarge: Option<Interpolation>,
     /// Subtracted from each channel of 0..1.
     pub mean: [f32; 3],
     /// Divides each channel after that.
     pub std: [f32; 3],
     /// Colour around a picture that is not square.
     pub pad: [u8; 3],
+}
+
+/// Which of a card's two ways to prepare a picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pipeline {
+    /// The encoder's own evaluation transform, after padding to a square.
+    #[default]
+    Correct,
+    /// That of the Cambrian-1 study, with its quirks.
+    #[serde(rename = "cambrian-1")]
+    Cambrian1,
+}
+
+impl std::str::FromStr for Pipeline {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "correct" => Ok(Self::Correct),
+            "cambrian-1" => Ok(Self::Cambrian1),
+            other => {
+                Err(Error::usage(format!("there is no preprocessing `{other}`")).hint("known: correct, cambrian-1"))
+            }
+        }
+    }
 }
 
 fn whole() -> f64 {
@@ -87,19 +116,21 @@ impl Preprocess {
 
     /// The picture as the encoder will see it, before normalisation: `size` × `size` RGB bytes.
     pub fn resized(&self, picture: &RgbImage) -> Vec<u8> {
-        let square = Canvas::around(picture, self.pad).resize(self.size, self.interpolation);
+        let square = Canvas::around(picture, self.pad);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let enlarged = (self.size as f64 / self.crop_pct) as usize;
         if enlarged <= self.size {
-            return square;
+            return square.resize(self.size, self.interpolation);
         }
-        let side = u32::try_from(self.size).unwrap_or(u32::MAX);
-        let Some(square) = RgbImage::from_raw(side, side, square) else {
-            // Only reachable with a size that `validate` refuses.
-            return self.pad.repeat(self.size * self.size);
+        let large = match self.enlarge {
+            None => square.resize(enlarged, self.interpolation),
+            Some(kernel) => {
+                let side = u32::try_from(self.size).unwrap_or(u32::MAX);
+                let small = RgbImage::from_raw(side, side, square.resize(self.size, self.interpolation));
+                // `None` is only reachable with a size that `validate` refuses.
+                small.map(|s| Canvas::around(&s, self.pad).resize(enlarged, kernel)).unwrap_or_default()
+            }
         };
-        let kernel = self.crop_interpolation.unwrap_or(self.interpolation);
-        let large = Canvas::around(&square, self.pad).resize(enlarged, kernel);
         // Halves are rounded to even, as Python's round() in torchvision's centre crop.
         let margin = enlarged - self.size;
         let offset = if margin % 4 == 3 { margin / 2 + 1 } else { margin / 2 };
@@ -162,7 +193,7 @@ mod tests {
             size,
             interpolation: Interpolation::Bicubic,
             crop_pct: 1.0,
-            crop_interpolation: None,
+            enlarge: None,
             mean: [0.5; 3],
             std: [0.25, 0.5, 1.0],
             pad: [0, 0, 0],

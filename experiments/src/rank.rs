@@ -8,9 +8,10 @@ use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, Study};
 use crate::workers::{self, Share};
 use crate::{device, paths};
-use burgess_base::{Error, Result, atomic, digest};
+use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder;
+use burgess_encoders::preprocess::Pipeline;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Files, Written};
 use burgess_reports::ranking::RankOptions;
@@ -137,7 +138,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         Instrument::open(study, data::open(&study.evaluator.data, progress)?, &options.device, device, progress)?;
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
     for id in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(id.clone()).or_insert_with(|| prepare(id));
+        encoders.entry(id.clone()).or_insert_with(|| prepare(id, study.evaluator.preprocess));
     }
 
     // What is done already, and was done with the same inputs, stays done.
@@ -180,10 +181,10 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             let parts: Vec<run::Part> = arm
                 .encoders
                 .iter()
-                .map(|id| match features.get(id.as_str()) {
-                    Some(Ok(f)) => Ok(run::Part { card: EncoderCard::find(id)?, features: f.clone() }),
-                    Some(Err(e)) => Err(repeat(e)),
-                    None => Err(Error::failed(format!("{id} has no features"))),
+                .map(|id| match (features.get(id.as_str()), encoders.get(id)) {
+                    (Some(Ok(f)), Some(Ok(p))) => Ok(run::Part { card: p.card.clone(), features: f.clone() }),
+                    (Some(Err(e)), _) => Err(repeat(e)),
+                    _ => Err(Error::failed(format!("{id} has no features"))),
                 })
                 .collect::<Result<_>>()?;
             let outcome = run::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
@@ -209,10 +210,10 @@ struct Prepared {
     weights_digest: String,
 }
 
-fn prepare(id: &str) -> Result<Prepared> {
-    let card = EncoderCard::find(id)?;
-    let path = encoder::weights_path(&card)?;
-    Ok(Prepared { card, weights_digest: digest::of_file(&path)? })
+fn prepare(id: &str, pipeline: Pipeline) -> Result<Prepared> {
+    let card = EncoderCard::find(id)?.with_pipeline(pipeline);
+    let weights_digest = encoder::weights_digest(&card, None)?;
+    Ok(Prepared { card, weights_digest })
 }
 
 fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<BTreeMap<String, String>> {

@@ -4,6 +4,7 @@
 
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::preprocess::Pipeline;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::recipe::Recipe;
@@ -41,6 +42,9 @@ pub struct Evaluator {
     pub llm: String,
     /// Patch features → embeddings of the language model.
     pub connector: ConnectorKind,
+    /// How pictures are prepared: `correct`, or `cambrian-1` to repeat the study's quirks. Default `correct`.
+    #[serde(default, skip_serializing_if = "is_correct")]
+    pub preprocess: Pipeline,
     /// Benchmarks by id.
     pub benchmarks: Vec<String>,
     /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed.
@@ -50,6 +54,12 @@ pub struct Evaluator {
     pub data: Data,
     /// How the model is trained.
     pub recipe: Recipe,
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_correct(pipeline: &Pipeline) -> bool {
+    *pipeline == Pipeline::Correct
 }
 
 /// Where training data and benchmarks come from.

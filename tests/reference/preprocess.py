@@ -64,17 +64,19 @@ def pictures():
     Image.fromarray(smooth).save(OUT / "turned.jpg", quality=92, exif=exif)
 
 
-def prepare(path, size, interpolation, pad, crop_pct=1.0, crop_interpolation=None):
+def prepare(path, size, interpolation, pad, crop_pct=1.0, enlarge=None):
     kernels = {"bicubic": Image.BICUBIC, "bilinear": Image.BILINEAR}
     image = Image.open(path).convert("RGB")
     w, h = image.size
     side = max(w, h)
     square = Image.new("RGB", (side, side), tuple(pad))
     square.paste(image, ((side - w) // 2, (side - h) // 2))
-    square = square.resize((size, size), kernels[interpolation])
     enlarged = int(size / crop_pct)
+    # timm and torchvision resize to the larger size; Cambrian-1 to the smaller one first.
+    square = square.resize((size, size) if enlarge else (enlarged, enlarged), kernels[interpolation])
     if enlarged > size:
-        square = square.resize((enlarged, enlarged), kernels[crop_interpolation or interpolation])
+        if enlarge:
+            square = square.resize((enlarged, enlarged), kernels[enlarge])
         offset = int(round((enlarged - size) / 2.0))
         square = square.crop((offset, offset, offset + size, offset + size))
     return np.asarray(square)
@@ -92,10 +94,11 @@ def main():
         cases.append(dict(file=name, size=61, interpolation="bicubic", pad=[127, 127, 127]))
     cases.append(dict(file="tall.png", size=38, interpolation="bicubic", pad=[0, 0, 0]))
     for size, pct in ((28, 0.9), (28, 0.875), (30, 0.9), (26, 0.9), (20, 0.8)):
-        cases.append(dict(file="rgb.png", size=size, interpolation="bicubic", pad=[122, 116, 104], crop_pct=pct))
-    cases.append(
-        dict(file="tall.png", size=28, interpolation="bicubic", pad=[122, 116, 104], crop_pct=0.875, crop_interpolation="bilinear")
-    )
+        cases.append(dict(file="rgb.png", size=size, interpolation="bicubic", pad=[122, 116, 104], crop_pct=pct, enlarge="bicubic"))
+    crop = dict(file="tall.png", size=28, pad=[122, 116, 104], crop_pct=0.875)
+    cases.append(dict(interpolation="bicubic", enlarge="bilinear", **crop))
+    cases.append(dict(interpolation="bicubic", **crop))
+    cases.append(dict(interpolation="bilinear", **crop))
     expected = {}
     for i, case in enumerate(cases):
         settings = {k: v for k, v in case.items() if k != "file"}

@@ -57,6 +57,18 @@ pub enum Tokens {
     PatchAndClass,
 }
 
+impl std::str::FromStr for Tokens {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "patch" => Ok(Self::Patch),
+            "patch-and-class" => Ok(Self::PatchAndClass),
+            other => Err(Error::usage(format!("there are no tokens `{other}`")).hint("known: patch, patch-and-class")),
+        }
+    }
+}
+
 /// Where features are taken from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,11 +138,11 @@ impl ArchitectureConfig {
         let convnext_inner = matches!(self, Self::ConvNext(c) if layer + 1 != c.depths.len());
         if tap.norm && (!final_norm || convnext_inner) {
             return Err(Error::usage("the feature tap asks for a final norm that this layer does not have")
-                .hint("set norm = false in the card's tap"));
+                .hint("set norm = false in the card's tap, or say --norm false"));
         }
         if tap.tokens == Tokens::PatchAndClass && !class_token {
             return Err(Error::usage("the feature tap asks for a class token that this architecture does not have")
-                .hint("set tokens = \"patch\" in the card's tap"));
+                .hint("set tokens = \"patch\" in the card's tap, or say --tokens patch"));
         }
         Ok(())
     }

@@ -110,12 +110,12 @@ impl VitConfig {
     pub fn validate(&self) -> Result<()> {
         let positive =
             [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden].iter().all(|n| *n > 0);
-        if !positive || !self.image_size.is_multiple_of(self.patch) || !self.width.is_multiple_of(self.heads) {
+        if !positive || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
             return Err(Error::usage(format!(
                 "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
                 self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
             ))
-            .hint("all must be positive, patch must divide image_size, and heads must divide width"));
+            .hint("all must be positive, patch must not exceed image_size, and heads must divide width"));
         }
         if self.rotary_grid.is_some_and(|g| g == 0 || !(self.width / self.heads).is_multiple_of(4)) {
             return Err(Error::usage("rotary positions need a grid above 0 and heads whose width is a multiple of 4"));
@@ -287,13 +287,21 @@ impl Vit {
         &self.config
     }
 
-    /// Patch embeddings without positions: pictures `[batch, 3, height, width]` to `[batch, patches, width]`,
-    /// and the grid of the patches. Pictures smaller or larger than the configuration's are welcome if their
-    /// sides are multiples of the patch.
+    /// Patch embeddings without positions: pictures `[batch, 3, height, width]` to `[batch, patches, width]`, and the grid
+    /// of the patches. Pictures of the configuration's size lose what is left over on the right and at the bottom, as in
+    /// a convolution with the patch as its stride (SigLIP-SO400M: 384 pixels, patches of 14). Smaller and larger ones are
+    /// welcome if their sides are multiples of the patch.
     pub fn patches(&self, pixels: Tensor<4>) -> Result<(Tensor<3>, [usize; 2])> {
-        check_pixels(&pixels, self.config.patch)?;
-        let [_, _, height, width] = pixels.dims();
-        Ok((self.patch_embed.forward(pixels), [height / self.config.patch, width / self.config.patch]))
+        let VitConfig { patch, image_size, .. } = self.config;
+        let [batch, channels, height, width] = pixels.dims();
+        let grid = [height / patch, width / patch];
+        let pixels = if [height, width] == [image_size; 2] && !image_size.is_multiple_of(patch) {
+            pixels.slice([0..batch, 0..channels, 0..grid[0] * patch, 0..grid[1] * patch])
+        } else {
+            pixels
+        };
+        check_pixels(&pixels, patch)?;
+        Ok((self.patch_embed.forward(pixels), grid))
     }
 
     /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic,

@@ -3,7 +3,8 @@
 use super::{print, print_json};
 use crate::{cache, device, paths};
 use burgess_base::Result;
-use burgess_encoders::{card, encoder};
+use burgess_encoders::card::{self, EncoderCard, Location};
+use burgess_encoders::encoder;
 use serde::Serialize;
 use std::path::Path;
 
@@ -157,15 +158,26 @@ fn weights() -> Vec<Line> {
     match card::zoo() {
         Err(e) => vec![Line { what: "zoo".into(), state: State::Broken, detail: e.to_string(), fix: None }],
         Ok(cards) => {
+            let (shipped, published): (Vec<&EncoderCard>, Vec<&EncoderCard>) =
+                cards.iter().partition(|c| matches!(c.source.location, Location::Shipped { .. }));
+            let here = |cards: &[&EncoderCard]| cards.iter().filter(|c| encoder::is_available(c)).count();
+            let mut lines = vec![
+                Line {
+                    what: "encoders of this project".into(),
+                    state: State::Ok,
+                    detail: format!("{} of {} have their weights here", here(&shipped), shipped.len()),
+                    fix: None,
+                },
+                Line {
+                    what: "published encoders".into(),
+                    state: State::Ok,
+                    detail: format!("{} of {} have their weights here", here(&published), published.len()),
+                    fix: Some("download what a card's [source] names, then encode with --weights".into())
+                        .filter(|_| here(&published) < published.len()),
+                },
+            ];
             let missing: Vec<&str> =
-                cards.iter().filter(|c| encoder::weights_path(c).is_err()).map(|c| c.id.as_str()).collect();
-            let here = cards.len() - missing.len();
-            let mut lines = vec![Line {
-                what: "encoder weights".into(),
-                state: State::Ok,
-                detail: format!("{here} of {} cards have theirs here", cards.len()),
-                fix: None,
-            }];
+                shipped.iter().filter(|c| !encoder::is_available(c)).map(|c| c.id.as_str()).collect();
             if !missing.is_empty() {
                 lines.push(Line {
                     what: "encoder weights missing".into(),

@@ -3,8 +3,10 @@
 use super::print;
 use crate::{device, features};
 use burgess_base::{Error, Result, atomic};
+use burgess_encoders::arch::Tokens;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
+use burgess_encoders::preprocess::Pipeline;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -15,7 +17,8 @@ names the pictures and the card.
 
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
-  burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors")]
+  burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
+  burgess encode *.png --encoder dinov2-l14-518 --weights facebook-dinov2-large/ --layer -2 -o f.safetensors")]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
@@ -26,6 +29,18 @@ pub struct Args {
     /// Weights instead of the card's
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
+    /// How pictures are prepared: correct, or cambrian-1 for the study's quirks
+    #[arg(long, value_name = "PIPELINE", default_value = "correct")]
+    preprocess: Pipeline,
+    /// The layer to tap instead of the card's: -1 is the last, 0 the first
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    layer: Option<i32>,
+    /// Whether the encoder's final norm is applied, instead of what the card says
+    #[arg(long, value_name = "true|false")]
+    norm: Option<bool>,
+    /// Tokens to keep instead of the card's: patch, or patch-and-class
+    #[arg(long, value_name = "TOKENS")]
+    tokens: Option<Tokens>,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -41,7 +56,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
-    let card = EncoderCard::find(&args.encoder)?;
+    let mut card = EncoderCard::find(&args.encoder)?.with_pipeline(args.preprocess);
+    card.tap.layer = args.layer.unwrap_or(card.tap.layer);
+    card.tap.norm = args.norm.unwrap_or(card.tap.norm);
+    card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
+    card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
     let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
     let encoded = features::encode(&encoder, &args.images, args.batch, &|_| ())?;
