@@ -64,6 +64,8 @@ pub enum Supervision {
     Generation,
     /// Nothing: it was never trained.
     None,
+    /// Not known: the encoder has no card.
+    Unknown,
 }
 
 impl Supervision {
@@ -77,6 +79,7 @@ impl Supervision {
             Self::Segmentation => "segmentation",
             Self::Generation => "generation",
             Self::None => "none",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -222,6 +225,12 @@ impl EncoderCard {
             self.preprocess = cambrian;
         }
         self
+    }
+
+    /// The card of this id, or that of the directory at this path (see [`directory`](crate::directory)).
+    pub fn open(id_or_directory: &str) -> Result<Self> {
+        let path = Path::new(id_or_directory);
+        if path.is_dir() { crate::directory::card(path) } else { Self::find(id_or_directory) }
     }
 
     /// The grid of the features as they leave the encoder, `[rows, columns]`, before [`EncoderCard::grid`].

@@ -4,6 +4,7 @@ pub mod arch;
 pub mod attention;
 pub mod card;
 pub mod checkpoint;
+pub mod directory;
 pub mod encoder;
 pub mod features;
 pub mod init;

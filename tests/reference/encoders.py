@@ -11,6 +11,8 @@ Per family, tests/golden/encoders/<id>/ gets
   expected.safetensors  pixels [1, 3, s, s] as the card's preprocessing must make them from picture.png, and
                         features [tokens, width] at the card's tap (and, as features.<layer>, at others), and for the
                         sum of features * projection the gradients of three parameters, as gradient.<upstream name>
+  config.json           (and preprocessor_config.json) as the library saves it, for the families that can be read without
+                        a card
 """
 
 import pathlib
@@ -109,6 +111,12 @@ def write(name, family, dialect, model, state, architecture, size, normalisation
     save_file({k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"})
     expected = {"pixels": x, "features": features[0], **{f"features.{k}": v[0] for k, v in more.items()}, **gradients(model, state, features)}
     save_file({k: v.detach().float().clone(memory_format=torch.contiguous_format) for k, v in expected.items()}, folder / "expected.safetensors")
+    if isinstance(model, transformers.PreTrainedModel) and not prefix:
+        model.config.save_pretrained(folder)
+        processor = transformers.CLIPImageProcessorPil if name == "clip" else transformers.ViTImageProcessorPil
+        more = dict(crop_size=dict(height=size, width=size)) if name == "clip" else {}
+        steps = processor(size=dict(height=size, width=size), image_mean=normalisation[0], image_std=normalisation[1], resample=3, **more)
+        steps.save_pretrained(folder)
     numbers = lambda table: "\n".join(f"{k} = {str(v).lower() if isinstance(v, bool) else repr(v)}" for k, v in table.items())
     mean, std = normalisation
     card = f"""id = "{name}"
@@ -181,6 +189,11 @@ def main():
         first, last = model.forward_intermediates(x, indices=2, output_fmt="NLC", intermediates_only=True)
         write(name, name, "timm", model, model.state_dict(), vit(48, 16, 2), 48, normalisation, dict(norm=True), x,
               model.forward_features(x)[:, 1:], last=last, first=first, cls=model.forward_features(x))
+
+    arguments = dict(img_size=48, patch_size=16, embed_dim=32, depth=2, num_heads=4, mlp_ratio=1.5)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **arguments)
+    model.pretrained_cfg = model.pretrained_cfg | dict(input_size=(3, 48, 48), crop_pct=1.0, mean=IMAGENET[0], std=IMAGENET[1], interpolation="bicubic")
+    timm.models._hub.save_config_for_hf(model, OUT / "mae" / "config.json", model_args=arguments)
 
     # The tower that open_clip holds for its ConvNeXt models (open_clip.timm_model.TimmModel.trunk), under its names.
     # With a stem of 2, timm would halve the grid in the first stage too; the nano encoder does not, to keep a grid

@@ -23,8 +23,8 @@ pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Card id, as `burgess encoders` lists them
-    #[arg(long, value_name = "ID")]
+    /// Card id, as `burgess encoders` lists them, or a directory with weights and a config.json
+    #[arg(long, value_name = "ID|DIR")]
     encoder: String,
     /// Weights instead of the card's
     #[arg(long, value_name = "PATH")]
@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
-    let mut card = EncoderCard::find(&args.encoder)?.with_pipeline(args.preprocess);
+    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess);
     card.tap.layer = args.layer.unwrap_or(card.tap.layer);
     card.tap.norm = args.norm.unwrap_or(card.tap.norm);
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);

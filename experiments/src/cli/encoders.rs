@@ -11,10 +11,11 @@ use serde_json::json;
 #[command(after_help = "Examples:
   burgess encoders                               every encoder, and whether its weights are here
   burgess encoders nano-clip                     one card with its sources
+  burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders --json")]
 pub struct Args {
-    /// Show this card
-    #[arg(value_name = "ID")]
+    /// Show this card, or the one that the config.json of a directory amounts to
+    #[arg(value_name = "ID|DIR")]
     id: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -23,7 +24,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     match args.id {
-        Some(id) => one(&EncoderCard::find(&id)?, args.json),
+        Some(id) => one(&EncoderCard::open(&id)?, args.json),
         None => list(args.json),
     }
 }

@@ -102,6 +102,12 @@ impl Dialect {
         Ok(Source { keys, shape })
     }
 
+    /// Names upstream of the parameter at `path`, whatever its shape; `None` if the dialect has no rule for it.
+    pub fn names(&self, path: &str) -> Option<Vec<String>> {
+        let (rule, captured) = self.rules.iter().find_map(|rule| Some((rule, matched(rule.module, path)?)))?;
+        Some(rule.upstream.iter().filter(|name| !name.is_empty()).map(|name| filled(name, &captured)).collect())
+    }
+
     /// Whether a file of this family may hold `key` without anybody using it.
     pub fn ignores(&self, key: &str) -> bool {
         self.ignored.iter().any(|pattern| matched(pattern, key).is_some())
