@@ -71,25 +71,24 @@ struct Found {
     tap: Tap,
 }
 
-/// A kind of transformers model: its `model_type`s, the dialect of its weights, and the values that `config.json`
-/// leaves out where they are transformers' defaults.
+/// transformers' defaults for all these models, which `config.json` may leave out.
+const HEADS: u64 = 12;
+const IMAGE_SIZE: u64 = 224;
+
+/// A kind of transformers model: its `model_type`s, the dialect of its weights, and its own defaults.
 struct Kind {
     types: &'static [&'static str],
     dialect: &'static str,
-    heads: u64,
-    image_size: u64,
     act: &'static str,
     eps: f64,
     /// LLaVA's tap of CLIP: the layer before the last, whose final norm is for the class token alone.
     before_last: bool,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 5] = [
     Kind {
         types: &["clip", "clip_vision_model"],
         dialect: "transformers-clip",
-        heads: 12,
-        image_size: 224,
         act: "quick_gelu",
         eps: 1e-5,
         before_last: true,
@@ -97,8 +96,6 @@ const KINDS: [Kind; 6] = [
     Kind {
         types: &["siglip", "siglip_vision_model"],
         dialect: "transformers-siglip",
-        heads: 12,
-        image_size: 224,
         act: "gelu_pytorch_tanh",
         eps: 1e-6,
         before_last: false,
@@ -106,26 +103,13 @@ const KINDS: [Kind; 6] = [
     Kind {
         types: &["dinov2", "dinov2_with_registers"],
         dialect: "transformers-dinov2",
-        heads: 12,
-        image_size: 224,
         act: "gelu",
         eps: 1e-6,
         before_last: false,
     },
     Kind {
-        types: &["vit", "vit_mae", "deit"],
+        types: &["vit", "vit_mae", "deit", "ijepa"],
         dialect: "transformers-vit",
-        heads: 12,
-        image_size: 224,
-        act: "gelu",
-        eps: 1e-12,
-        before_last: false,
-    },
-    Kind {
-        types: &["ijepa"],
-        dialect: "transformers-vit",
-        heads: 12,
-        image_size: 224,
         act: "gelu",
         eps: 1e-12,
         before_last: false,
@@ -133,8 +117,6 @@ const KINDS: [Kind; 6] = [
     Kind {
         types: &["beit", "data2vec-vision"],
         dialect: "transformers-beit",
-        heads: 12,
-        image_size: 224,
         act: "gelu",
         eps: 1e-12,
         before_last: false,
@@ -157,7 +139,7 @@ fn transformers(kind: &str, config: &Value, dir: &Path, weights: &Checkpoint) ->
         "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
         other => return Err(Error::failed(format!("hidden_act = \"{other}\" is not known"))),
     };
-    let own_size = number("image_size", family.image_size) as usize;
+    let own_size = number("image_size", IMAGE_SIZE) as usize;
     let preprocess = match json(&dir.join("preprocessor_config.json")) {
         Ok(steps) => processor(&steps, own_size)?,
         // A directory of weights alone: the size it was trained for, and the constants most models share.
@@ -165,7 +147,7 @@ fn transformers(kind: &str, config: &Value, dir: &Path, weights: &Checkpoint) ->
     };
     let shapes = Shapes { weights, dialect: Dialect::find(dialect)?, prefix: String::new() }.under_its_prefix()?;
     let mut vit = shapes.vit(preprocess.size)?;
-    vit.heads = number("num_attention_heads", family.heads) as usize;
+    vit.heads = number("num_attention_heads", HEADS) as usize;
     vit.activation = activation;
     vit.norm_eps = vision.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(family.eps);
     let tap = Tap {
@@ -187,13 +169,8 @@ fn processor(steps: &Value, own_size: usize) -> Result<Preprocess> {
     let resize = side(steps.get("size")).unwrap_or(own_size);
     let crops = steps.get("do_center_crop").and_then(Value::as_bool).unwrap_or(false);
     let size = if crops { side(steps.get("crop_size")).unwrap_or(resize) } else { resize };
-    let three = |key: &str| -> Option<[f32; 3]> {
-        let values: Vec<f32> = steps.get(key)?.as_array()?.iter().filter_map(|v| Some(v.as_f64()? as f32)).collect();
-        values.try_into().ok()
-    };
-    let missing = |key: &str| Error::failed(format!("preprocessor_config.json has no `{key}` of three numbers"));
-    let mean = three("image_mean").ok_or_else(|| missing("image_mean"))?;
-    let std = three("image_std").ok_or_else(|| missing("image_std"))?;
+    let three = |key: &str| three(steps, key).map_err(|e| e.context("reading preprocessor_config.json"));
+    let (mean, std) = (three("image_mean")?, three("image_std")?);
     Ok(Preprocess {
         // Pillow's numbers for its filters.
         interpolation: match steps.get("resample").and_then(Value::as_u64) {
@@ -224,13 +201,7 @@ fn timm(name: &str, config: &Value, weights: &Checkpoint) -> Result<Found> {
     let arguments = config.get("model_args").unwrap_or(&Value::Null);
     let side = pretrained.get("input_size").and_then(|s| s.get(1)).and_then(Value::as_u64);
     let side = side.ok_or_else(|| Error::failed("config.json has no pretrained_cfg.input_size"))? as usize;
-    let three = |key: &str| -> Result<[f32; 3]> {
-        let values = pretrained.get(key).and_then(Value::as_array).map(|a| a.iter().filter_map(Value::as_f64));
-        let values: Vec<f32> = values.into_iter().flatten().map(|v| v as f32).collect();
-        values
-            .try_into()
-            .map_err(|_| Error::failed(format!("config.json has no pretrained_cfg.{key} of three numbers")))
-    };
+    let three = |key: &str| three(pretrained, key).map_err(|e| e.context("reading pretrained_cfg of config.json"));
     let crop = pretrained.get("crop_pct").and_then(Value::as_f64).unwrap_or(0.875);
     let squashes = pretrained.get("crop_mode").and_then(Value::as_str) == Some("squash");
     let preprocess = Preprocess {
@@ -371,6 +342,13 @@ impl Shapes<'_> {
             final_norm: self.has("head.norm.weight"),
         })
     }
+}
+
+/// The three numbers under `key`, one for each channel.
+fn three(table: &Value, key: &str) -> Result<[f32; 3]> {
+    let values = table.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_f64);
+    let values: Vec<f32> = values.map(|v| v as f32).collect();
+    values.try_into().map_err(|_| Error::failed(format!("there is no `{key}` of three numbers")))
 }
 
 fn json(path: &Path) -> Result<Value> {
