@@ -12,8 +12,10 @@
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
 //! - [`rank`]: all runs of a study, then the ranking and its report.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
+//! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
 
+pub mod bench;
 pub mod cache;
 pub mod cli;
 pub mod data;

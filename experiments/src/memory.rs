@@ -5,6 +5,11 @@ pub fn peak() -> u64 {
     kib("/proc/self/status", "VmHWM:").unwrap_or(0)
 }
 
+/// Lets [`peak`] begin again from what the process holds now; without effect where the system has no such thing.
+pub fn reset_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Memory that could be used now, in bytes.
 pub fn available() -> Option<u64> {
     kib("/proc/meminfo", "MemAvailable:")

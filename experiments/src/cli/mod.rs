@@ -1,6 +1,7 @@
 //! The command line: one file per verb. A verb's file parses, calls and prints; the logic lies elsewhere.
 //! stdout carries results, stderr progress and errors; exit code 0 done, 1 failed, 2 wrong usage.
 
+mod bench;
 mod doctor;
 mod encode;
 mod encoders;
@@ -41,6 +42,7 @@ enum Verb {
     // The steps of a run by themselves.
     Score(score::Args),
     // This machine.
+    Bench(bench::Args),
     Doctor(doctor::Args),
 }
 
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Verb::Encode(args) => encode::run(args),
         Verb::Pretrain(args) => pretrain::run(args),
         Verb::Score(args) => score::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),
     };
     match outcome {

@@ -1,0 +1,122 @@
+//! Pictures per second and peak memory of encoders at their true size, without their weights: made-up numbers in
+//! their place take as long.
+
+use crate::memory;
+use burgess_base::{Error, Result};
+use burgess_encoders::arch::Architecture;
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// One encoder at one batch size.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// Card id.
+    pub encoder: String,
+    /// Pictures per forward pass.
+    pub batch: usize,
+    /// Median over the runs.
+    pub pictures_per_second: f64,
+    /// Median seconds of a forward pass, features on the host included.
+    pub seconds: f64,
+    /// Seconds of the fastest.
+    pub fastest: f64,
+    /// Forward passes measured, after one that is not.
+    pub runs: usize,
+    /// Tera floating-point operations per second (matrix products and convolutions).
+    pub tflops: f64,
+    /// Size of the weights in f32.
+    pub weight_bytes: u64,
+    /// The most memory the process held; 0 where the system does not tell.
+    pub peak_bytes: u64,
+}
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Forward passes at the least.
+    pub runs: usize,
+    /// And until this much time has passed.
+    pub time: Duration,
+}
+
+/// One card of each architecture of the published encoders: the one with the fewest parameters.
+///
+/// # Errors
+/// The zoo is unsound.
+pub fn representatives() -> Result<Vec<EncoderCard>> {
+    let mut chosen: Vec<(String, EncoderCard)> = Vec::new();
+    let mut cards = burgess_encoders::card::zoo()?;
+    cards.retain(|c| c.pretrain.is_none() && !c.id.starts_with("nano-"));
+    cards.sort_by_key(|c| c.source.parameters);
+    for card in cards {
+        // Within an architecture, what a dialect is for (rotary positions, relative positions ...) changes the work.
+        let kind = card.source.dialect.clone();
+        if !chosen.iter().any(|(k, _)| *k == kind) {
+            chosen.push((kind, card));
+        }
+    }
+    Ok(chosen.into_iter().map(|(_, card)| card).collect())
+}
+
+/// Measures `card` at each batch size in turn.
+///
+/// # Errors
+/// The card cannot be built, a forward pass fails.
+pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: Effort) -> Result<Vec<Measurement>> {
+    let network = made_up(card, device)?;
+    let size = card.preprocess.size;
+    let flops = card.architecture.flops(&card.tap)? as f64;
+    let mut rows = Vec::with_capacity(batches.len());
+    for &batch in batches {
+        memory::reset_peak();
+        let values: Vec<f32> = (0..batch * 3 * size * size).map(|i| noise(i as u64)).collect();
+        let pixels = Tensor::<4>::from_data(TensorData::new(values, [batch, 3, size, size]), device);
+        let pass = || -> Result<f64> {
+            let start = Instant::now();
+            let features = network.forward(pixels.clone(), &card.tap)?.tokens;
+            features.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        pass()?;
+        let (begin, mut seconds) = (Instant::now(), Vec::new());
+        while seconds.len() < effort.runs.max(1) || begin.elapsed() < effort.time {
+            seconds.push(pass()?);
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
+        rows.push(Measurement {
+            encoder: card.id.clone(),
+            batch,
+            pictures_per_second: batch as f64 / median,
+            seconds: median,
+            fastest: seconds.first().copied().unwrap_or(f64::NAN),
+            runs: seconds.len(),
+            tflops: flops * batch as f64 / median / 1e12,
+            weight_bytes: 4 * card.source.parameters,
+            peak_bytes: memory::peak(),
+        });
+    }
+    Ok(rows)
+}
+
+/// The network with numbers of about the size of trained ones.
+fn made_up(card: &EncoderCard, device: &Device) -> Result<Architecture> {
+    let network = card.architecture.init(device)?;
+    let network = checkpoint::fill(network, |parameter| {
+        let count = parameter.shape.iter().product::<usize>();
+        let inputs = parameter.shape.iter().skip(1).product::<usize>().max(1);
+        let scale = if parameter.shape.len() > 1 { (inputs as f32).powf(-0.5) } else { 1.0 };
+        Ok((0..count as u64).map(|i| scale * noise(i)).collect())
+    })?;
+    Ok(network.no_grad())
+}
+
+/// About −1..1, the same for the same place.
+fn noise(at: u64) -> f32 {
+    let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}

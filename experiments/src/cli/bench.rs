@@ -1,0 +1,91 @@
+//! `burgess bench`: throughput and memory on this machine.
+
+use super::print;
+use crate::{bench, device};
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
+use std::time::Duration;
+
+/// Measure throughput and memory on this machine
+#[derive(clap::Args)]
+#[command(after_help = "Weights are made up: none need be here, and the time is the same.
+
+Examples:
+  burgess bench encoders                                   one of each kind, at batch 1 and 8
+  burgess bench encoders openai-clip-l14-336 --batch 1,4
+  burgess bench encoders mae-l16 --device tch --json")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    Encoders(Encoders),
+}
+
+/// Pictures per second and peak memory of encoders at their true size
+#[derive(clap::Args)]
+struct Encoders {
+    /// Card ids or directories; without any, the smallest published encoder of each kind
+    #[arg(value_name = "ID|DIR")]
+    ids: Vec<String>,
+    /// Pictures per forward pass
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
+    batch: Vec<usize>,
+    /// Forward passes to measure at the least
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    runs: usize,
+    /// Seconds to measure at the least, for each encoder and batch size
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    seconds: u64,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    device: String,
+    /// Print JSON, a line for each measurement
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let What::Encoders(args) = args.what;
+    if args.batch.contains(&0) {
+        return Err(Error::usage("--batch 0 measures nothing"));
+    }
+    let device = device::parse(&args.device)?;
+    let cards = match args.ids.as_slice() {
+        [] => bench::representatives()?,
+        ids => ids.iter().map(|id| EncoderCard::open(id)).collect::<Result<_>>()?,
+    };
+    let effort = bench::Effort { runs: args.runs, time: Duration::from_secs(args.seconds) };
+    let width = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
+    if !args.json {
+        let threads = rayon::current_num_threads();
+        print(&format!("device {}, {threads} threads\n", args.device))?;
+        print(&format!(
+            "{:<width$}  batch  pictures/s  s/pass  Tflop/s  weights GB  peak GB  peak/weights\n",
+            "encoder"
+        ))?;
+    }
+    for card in &cards {
+        for m in bench::encoder(card, &args.batch, &device, effort)? {
+            if args.json {
+                print(&(serde_json::to_string(&m)? + "\n"))?;
+                continue;
+            }
+            let (weights, peak) = (m.weight_bytes as f64, m.peak_bytes as f64);
+            print(&format!(
+                "{:<width$}  {:>5}  {:>10.2}  {:>6.2}  {:>7.3}  {:>10.2}  {:>7.2}  {:>12.2}\n",
+                m.encoder,
+                m.batch,
+                m.pictures_per_second,
+                m.seconds,
+                m.tflops,
+                weights / 1e9,
+                peak / 1e9,
+                peak / weights
+            ))?;
+        }
+    }
+    Ok(())
+}
