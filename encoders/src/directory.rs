@@ -1,8 +1,11 @@
-//! Encoders without a card: a directory with weights and a `config.json` of transformers or timm, as the hub has them.
+//! Encoders without a card: a directory with weights and a `config.json` of transformers or timm, or one of diffusers
+//! with a folder for each part of Stable Diffusion, as the hub has them.
 //!
 //! What the shapes of the tensors tell (width, depth, class token, layer scale ...) is read from them; the configuration
 //! is asked only for what they cannot tell (heads, activation, epsilon, preprocessing). The result is an ordinary card:
 //! `burgess encoders DIR` prints it, and it can be kept as a file.
+
+mod diffusers;
 
 use crate::arch::{Activation, ArchitectureConfig, ConvNextConfig, Tap, VitConfig};
 use crate::card::{EncoderCard, Location, Source, Supervision};
@@ -23,19 +26,7 @@ pub fn card(dir: &Path) -> Result<EncoderCard> {
 }
 
 fn describe(dir: &Path) -> Result<EncoderCard> {
-    let config = json(&dir.join("config.json")).map_err(|e| {
-        e.hint("expected config.json of transformers or timm beside the weights; for anything else write a card")
-    })?;
-    let weights = Checkpoint::open(dir)?;
-    let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let found = match (text("architecture"), text("model_type")) {
-        (Some(name), _) => timm(name, &config, &weights)?,
-        (None, Some(kind)) => transformers(kind, &config, dir, &weights)?,
-        _ => {
-            return Err(Error::failed("config.json names neither a `model_type` nor an `architecture`")
-                .hint("only configurations of transformers and timm are known"));
-        }
-    };
+    let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir)? };
     let name = dir.canonicalize()?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
     let card = EncoderCard {
@@ -59,6 +50,23 @@ fn describe(dir: &Path) -> Result<EncoderCard> {
     };
     // What a card's own text must pass, this one must pass too.
     EncoderCard::parse(&toml::to_string(&card).map_err(|e| Error::failed(e.to_string()))?, "made from config.json")
+}
+
+/// What a directory with a `config.json` holds.
+fn found(dir: &Path) -> Result<Found> {
+    let config = json(&dir.join("config.json")).map_err(|e| {
+        e.hint("expected config.json of transformers or timm beside the weights; for anything else write a card")
+    })?;
+    let weights = Checkpoint::open(dir)?;
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    match (text("architecture"), text("model_type")) {
+        (Some(name), _) => timm(name, &config, &weights),
+        (None, Some(kind)) => transformers(kind, &config, dir, &weights),
+        _ => {
+            Err(Error::failed("config.json names neither a `model_type` nor an `architecture`")
+                .hint("only configurations of transformers and timm are known"))
+        }
+    }
 }
 
 /// What a configuration and the shapes say together.

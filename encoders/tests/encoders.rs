@@ -11,7 +11,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
 
-const FAMILIES: [&str; 14] = [
+const FAMILIES: [&str; 16] = [
     "clip",
     "siglip",
     "dinov2",
@@ -26,6 +26,8 @@ const FAMILIES: [&str; 14] = [
     "sam",
     "dpt",
     "beit",
+    "stable-diffusion",
+    "stable-diffusion-1",
 ];
 
 /// The files that hold nothing but what the encoder needs.
@@ -39,8 +41,10 @@ fn card(name: &str) -> Result<EncoderCard> {
     EncoderCard::from_file(&golden(name).join("card.toml"))
 }
 
+/// The file of weights, or the directory of diffusers.
 fn weights(name: &str) -> PathBuf {
-    golden(name).join("model.safetensors")
+    let file = golden(name).join("model.safetensors");
+    if file.is_file() { file } else { golden(name) }
 }
 
 /// ‖a − b‖ / ‖b‖.
@@ -124,7 +128,7 @@ fn gradients_equal_the_reference() -> Result<()> {
         encoder.save(Precision::F32, &path)?;
         let found = Checkpoint::open(&path)?;
         let keys: Vec<&str> = expected.keys().filter_map(|k| k.strip_prefix("gradient.")).collect();
-        assert_eq!(keys.len(), 3, "{name}");
+        assert!(keys.len() >= 3, "{name}");
         for key in keys {
             let error = difference(&found.read(key)?, &expected.read(&format!("gradient.{key}"))?);
             assert!(error < 1e-3, "{name}: gradient of {key} differs by {error:e}");
@@ -137,7 +141,8 @@ fn gradients_equal_the_reference() -> Result<()> {
 #[test]
 fn saving_and_loading_changes_nothing() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
-    for name in FAMILIES {
+    // Where a library has changed its names, today's are written.
+    for name in FAMILIES.into_iter().filter(|name| *name != "stable-diffusion-1") {
         let device = Device::flex();
         let prefix = card(name)?.source.prefix.unwrap_or_default();
         let open = |path: &std::path::Path| {

@@ -1,9 +1,10 @@
 """Every published encoder of the zoo at its true size, with random weights: the reference library writes them under the
 official names and in the official format, and `burgess encode` must give the library's features. Too large for CI.
 
-Versions: torch 2.9.0, transformers 5.23.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, pillow 13.0.0.
+Versions: torch 2.9.0, transformers 5.23.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, diffusers 0.42.1,
+blake3 1.0.11, pillow 13.0.0.
 Run from the repository after `cargo build --release`: python tests/reference/full_size.py [ID ...]
-One encoder at a time; up to 10 GB of memory and 5 GB of disk, removed again. Prints a row for each: the difference
+One encoder at a time; up to 12 GB of memory and 5 GB of disk, removed again. Prints a row for each: the difference
 |ours - theirs| / |theirs|, the seconds of the reference's forward pass and of the whole `burgess encode` (loading
 included), and its peak memory.
 """
@@ -15,8 +16,10 @@ import tempfile
 import time
 import tomllib
 
+import diffusers
 import numpy as np
 import open_clip.transformer
+import stable_diffusion
 import timm
 import torch
 import transformers
@@ -109,7 +112,35 @@ def build(card):
     if dialect == "transformers-beit":
         config = transformers.BeitConfig(**common(a), intermediate_size=a["mlp_hidden"], layer_norm_eps=1e-12, use_relative_position_bias=True, layer_scale_init_value=0.1)
         return transformers.BeitModel(config, add_pooling_layer=False), lambda m, x: m(x, output_hidden_states=True).hidden_states[-1][:, 1:]
+    if a["architecture"] == "stable-diffusion":
+        return diffusion(a)
     raise SystemExit(f"{id}: nothing here builds dialect {dialect}")
+
+
+def diffusion(a):
+    """The parts of Stable Diffusion, in one module that diffusers' folders are saved from."""
+    unet, vae, text, scheduler = (a[k] for k in ("unet", "vae", "text", "scheduler"))
+    attends = [("CrossAttn" if there else "") for there in unet["attention"]]
+    parts = torch.nn.ModuleDict(dict(
+        unet=diffusers.UNet2DConditionModel(
+            block_out_channels=unet["channels"], layers_per_block=unet["layers"], attention_head_dim=unet["heads"], cross_attention_dim=text["width"],
+            down_block_types=[f"{kind}DownBlock2D" for kind in attends], up_block_types=[f"{kind}UpBlock2D" for kind in reversed(attends)],
+            norm_num_groups=unet["groups"], use_linear_projection=unet["linear_projection"]),
+        vae=diffusers.AutoencoderKL(
+            block_out_channels=vae["channels"], layers_per_block=vae["layers"], norm_num_groups=vae["groups"], latent_channels=vae["latent_channels"],
+            down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, scaling_factor=vae["scaling_factor"]),
+        text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig(
+            hidden_size=text["width"], num_hidden_layers=text["depth"], num_attention_heads=text["heads"], intermediate_size=text["mlp_hidden"],
+            max_position_embeddings=text["positions"], vocab_size=text["vocabulary"], hidden_act=text["activation"]))))
+    betas = dict(beta_start=scheduler["beta_start"], beta_end=scheduler["beta_end"], beta_schedule=scheduler["schedule"].replace("-", "_"))
+    steps = diffusers.DDIMScheduler(num_train_timesteps=scheduler["steps"], **betas)
+    ids = torch.tensor([text["prompt"] + [text["pad"]] * (text["positions"] - len(text["prompt"]))])
+
+    def run(m, x):
+        outputs = stable_diffusion.up_blocks(m["unet"], m["vae"], m["text_encoder"], steps, ids, x)
+        return stable_diffusion.concatenated(outputs, a["image_size"] // a["patch"])
+
+    return parts, run
 
 
 def state_of(model):
@@ -123,6 +154,14 @@ def state_of(model):
 def save(card, state, folder):
     """Under the names and in the format in which the makers publish it."""
     source = card["source"]
+    if card["architecture"]["architecture"] == "stable-diffusion":
+        for part, inner, name in (("unet", "", "diffusion_pytorch_model"), ("vae", "", "diffusion_pytorch_model"), ("text_encoder", "text_model.", "model")):
+            (folder / "model" / part).mkdir(parents=True)
+            named = {inner + k.removeprefix(part + "."): v.contiguous() for k, v in state.items() if k.startswith(part + ".")}
+            if part == "vae":
+                named = stable_diffusion.former(named)
+            save_file(named, folder / "model" / part / f"{name}.safetensors", {"format": "pt"})
+        return folder / "model"
     prefix = source.get("prefix", PREFIX.get(source["dialect"], ""))
     parts = prefix.rstrip(".").split(".") if source["dialect"] == "timm" and prefix else []
     if source.get("file", "").endswith(".bin") or "url" in source:

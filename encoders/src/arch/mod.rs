@@ -5,12 +5,16 @@
 mod block;
 mod convnext;
 mod sam;
+mod stable_diffusion;
 mod vit;
 
 pub(crate) use block::blocks;
 pub use block::{Activation, Block, Mlp, Places};
 pub use convnext::{ConvNext, ConvNextConfig};
 pub use sam::{Sam, SamConfig};
+pub use stable_diffusion::{
+    PromptConfig, Schedule, SchedulerConfig, StableDiffusion, StableDiffusionConfig, UnetConfig, VaeConfig,
+};
 pub use vit::{Vit, VitConfig};
 
 use crate::features::FeatureMap;
@@ -19,7 +23,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"` or `"sam"`.
+/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"`, `"sam"` or
+/// `"stable-diffusion"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "architecture", rename_all = "lowercase")]
 pub enum ArchitectureConfig {
@@ -29,6 +34,9 @@ pub enum ArchitectureConfig {
     ConvNext(ConvNextConfig),
     /// SAM's image encoder.
     Sam(SamConfig),
+    /// Stable Diffusion.
+    #[serde(rename = "stable-diffusion")]
+    StableDiffusion(StableDiffusionConfig),
 }
 
 /// An encoder's network.
@@ -44,6 +52,8 @@ pub enum Architecture {
     ConvNext(ConvNext),
     /// SAM's image encoder.
     Sam(Sam),
+    /// Stable Diffusion.
+    StableDiffusion(StableDiffusion),
 }
 
 /// Which tokens a tap hands out.
@@ -73,8 +83,9 @@ impl std::str::FromStr for Tokens {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tap {
-    /// The block (ViT) or stage (ConvNeXt) whose output is taken: -1 is the last, -2 the one before it,
-    /// 0 the first. Default -1.
+    /// The block (ViT), stage (ConvNeXt) or up block (Stable Diffusion) whose output is taken: -1 is the last, -2 the
+    /// one before it, 0 the first. Stable Diffusion's last is not an up block: it is all of them, brought to one grid and
+    /// concatenated. Default -1.
     #[serde(default = "last")]
     pub layer: i32,
     /// Whether the final norm is applied to it.
@@ -115,6 +126,7 @@ impl ArchitectureConfig {
             Self::Vit(config) => config.validate(),
             Self::ConvNext(config) => config.validate(),
             Self::Sam(config) => config.validate(),
+            Self::StableDiffusion(config) => config.validate(),
         }
     }
 
@@ -125,6 +137,7 @@ impl ArchitectureConfig {
             Self::Vit(config) => Architecture::Vit(config.init(device)),
             Self::ConvNext(config) => Architecture::ConvNext(config.init(device)),
             Self::Sam(config) => Architecture::Sam(config.init(device)),
+            Self::StableDiffusion(config) => Architecture::StableDiffusion(config.init(device)),
         })
     }
 
@@ -134,6 +147,7 @@ impl ArchitectureConfig {
             Self::Vit(c) => (tap.index(c.depth, "block")?, c.final_norm, c.class_token),
             Self::ConvNext(c) => (tap.index(c.depths.len(), "stage")?, c.final_norm, false),
             Self::Sam(c) => (tap.index(c.depth, "block")?, false, false),
+            Self::StableDiffusion(c) => (c.tapped(tap)?.unwrap_or(c.unet.channels.len()), false, false),
         };
         let convnext_inner = matches!(self, Self::ConvNext(c) if layer + 1 != c.depths.len());
         if tap.norm && (!final_norm || convnext_inner) {
@@ -153,6 +167,7 @@ impl ArchitectureConfig {
             Self::Vit(c) => c.image_size / c.patch,
             Self::ConvNext(c) => c.image_size / c.stride(tap.index(c.depths.len(), "stage")?),
             Self::Sam(c) => c.side(),
+            Self::StableDiffusion(c) => c.side(tap)?,
         };
         Ok([side, side])
     }
@@ -162,6 +177,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(c) => Ok(c.width),
             Self::Sam(c) => Ok(c.width),
+            Self::StableDiffusion(c) => c.width(tap),
             Self::ConvNext(c) => {
                 let stage = tap.index(c.depths.len(), "stage")?;
                 c.dims.get(stage).copied().ok_or_else(|| Error::usage("dims and depths differ in length"))
@@ -175,6 +191,7 @@ impl ArchitectureConfig {
             Self::Vit(c) => c.width,
             Self::ConvNext(c) => c.dims[3],
             Self::Sam(c) => c.width,
+            Self::StableDiffusion(c) => c.unet.channels.iter().sum(),
         }
     }
 
@@ -184,6 +201,7 @@ impl ArchitectureConfig {
             Self::Vit(c) => c.image_size,
             Self::ConvNext(c) => c.image_size,
             Self::Sam(c) => c.image_size,
+            Self::StableDiffusion(c) => c.image_size,
         }
     }
 
@@ -194,6 +212,7 @@ impl ArchitectureConfig {
             Self::Vit(c) => c.multiply_adds(tap.index(c.depth, "block")? + 1),
             Self::ConvNext(c) => c.multiply_adds(tap.index(c.depths.len(), "stage")? + 1),
             Self::Sam(c) => c.multiply_adds(tap.index(c.depth, "block")? + 1),
+            Self::StableDiffusion(c) => c.multiply_adds(tap)?,
         })
     }
 }
@@ -205,16 +224,19 @@ impl Architecture {
             Self::Vit(vit) => vit.features(pixels, tap),
             Self::ConvNext(convnext) => convnext.features(pixels, tap),
             Self::Sam(sam) => sam.features(pixels, tap),
+            Self::StableDiffusion(diffusion) => diffusion.features(pixels, tap),
         }
     }
 
     /// One vector per picture, `[batch, width]`, as image-level objectives read it: the class token after the
-    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean, for SAM the mean.
+    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean, for SAM and Stable
+    /// Diffusion the mean.
     pub fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
         match self {
             Self::Vit(vit) => vit.summary(pixels),
             Self::ConvNext(convnext) => convnext.summary(pixels),
             Self::Sam(sam) => sam.summary(pixels),
+            Self::StableDiffusion(diffusion) => diffusion.summary(pixels),
         }
     }
 
@@ -224,6 +246,7 @@ impl Architecture {
             Self::Vit(vit) => ArchitectureConfig::Vit(vit.config().clone()),
             Self::ConvNext(convnext) => ArchitectureConfig::ConvNext(convnext.config().clone()),
             Self::Sam(sam) => ArchitectureConfig::Sam(sam.config().clone()),
+            Self::StableDiffusion(diffusion) => ArchitectureConfig::StableDiffusion(diffusion.config().clone()),
         }
     }
 }

@@ -40,7 +40,8 @@ struct Index {
 
 impl Checkpoint {
     /// Opens a file of safetensors or of `torch.save`, an `.index.json` of shards, or a directory that holds one of
-    /// them. Formats are told apart by content, not by name.
+    /// them. Formats are told apart by content, not by name. A directory of diffusers holds a folder for each part of a
+    /// model; the names of the parts' tensors are preceded by the folder's (`unet.`, `vae.`, `text_encoder.`).
     ///
     /// Only headers are read here. The files are mapped, so they must not be shortened while the
     /// checkpoint is open; all writers of this project replace files by renaming, which is safe.
@@ -49,18 +50,26 @@ impl Checkpoint {
     /// Nothing is there, or a header is damaged (see [`header::parse`]), or an index and its shards
     /// disagree.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { find_in(path)? } else { path.to_path_buf() };
-        let step = || format!("opening weights {}", file.display());
-        let mut checkpoint = Self { path: file.clone(), shards: Vec::new(), tensors: BTreeMap::new() };
-        if file.extension().is_some_and(|e| e == "json") {
-            checkpoint.add_sharded(&file).map_err(|e| e.context(step()))?;
+        let mut checkpoint = Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new() };
+        if is_pipeline(path) {
+            for part in PIPELINE {
+                checkpoint.add_file(&find_in(&path.join(part))?, &format!("{part}."))?;
+            }
         } else {
-            checkpoint.add(&file).map_err(|e| e.context(step()))?;
+            checkpoint.path = if path.is_dir() { find_in(path)? } else { path.to_path_buf() };
+            checkpoint.add_file(&checkpoint.path.clone(), "")?;
         }
         Ok(checkpoint)
     }
 
-    fn add_sharded(&mut self, index: &Path) -> Result<()> {
+    /// Adds a file or an index of files; `prefix` is put before the names in them.
+    fn add_file(&mut self, file: &Path, prefix: &str) -> Result<()> {
+        let sharded = file.extension().is_some_and(|e| e == "json");
+        let added = if sharded { self.add_sharded(file, prefix) } else { self.add(file, prefix) };
+        added.map_err(|e| e.context(format!("opening weights {}", file.display())))
+    }
+
+    fn add_sharded(&mut self, index: &Path, prefix: &str) -> Result<()> {
         let listed: Index = serde_json::from_slice(&std::fs::read(index)?)?;
         let names: BTreeSet<&str> = listed.weight_map.values().map(String::as_str).collect();
         for name in names {
@@ -68,9 +77,9 @@ impl Checkpoint {
             if Path::new(name).file_name() != Some(name.as_ref()) {
                 return Err(Error::failed(format!("the index names `{name}`, which is not a file beside it")));
             }
-            self.add(&index.with_file_name(name)).map_err(|e| e.context(format!("shard {name}")))?;
+            self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
-        let absent: Vec<&String> = listed.weight_map.keys().filter(|k| !self.tensors.contains_key(*k)).collect();
+        let absent: Vec<&String> = listed.weight_map.keys().filter(|k| !self.tensors.contains_key(&format!("{prefix}{k}"))).collect();
         if let Some(first) = absent.first() {
             return Err(Error::failed(format!(
                 "{} tensors of the index are in no shard, first `{first}`",
@@ -81,7 +90,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn add(&mut self, path: &Path) -> Result<()> {
+    fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
         let file = File::open(path)?;
         // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
         // out. Another process that shortens the file under us is outside of what can be guarded
@@ -92,7 +101,7 @@ impl Checkpoint {
         let entries = if pytorch::is_pytorch(&map) { pytorch::parse(&map)? } else { header::parse(&map)? };
         for (key, entry) in entries {
             let place = Place { shard, entry, stored_name: key.clone() };
-            if self.tensors.insert(key.clone(), place).is_some() {
+            if self.tensors.insert(format!("{prefix}{key}"), place).is_some() {
                 return Err(Error::failed(format!("tensor `{key}` is in two shards")));
             }
         }
@@ -119,7 +128,7 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// The file that was opened (the index for a sharded checkpoint).
+    /// The file that was opened (the index for a sharded checkpoint, the directory for one of diffusers).
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -194,19 +203,37 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     places.iter().map(|place| values.get(*place).copied().unwrap_or(f32::NAN)).collect()
 }
 
+/// The folders of a diffusers model that hold weights from which features can be made.
+const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
+
+/// Whether this is the directory of a diffusers model.
+pub fn is_pipeline(path: &Path) -> bool {
+    path.join("model_index.json").is_file() || PIPELINE.iter().all(|part| path.join(part).is_dir())
+}
+
 /// The usual names of weights, the preferred first: of transformers, timm, open_clip and diffusers.
-const USUAL: [&str; 8] = [
+const USUAL: [&str; 10] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
     "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
     "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
 ];
 
-/// The weights in a directory: the usual names first, else the only file that looks like weights.
+/// `fp16` of `model.fp16.safetensors`: what stands before the ending of a usual name, but for the numbers of shards.
+fn variant<'a>(name: &'a str, usual: &str) -> Option<&'a str> {
+    let (front, ending) = usual.rsplit_once('.')?;
+    let variant = name.strip_prefix(front)?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
+    (!variant.is_empty() && !variant.contains('.') && !variant.contains("-of-")).then_some(variant)
+}
+
+/// The weights in a directory: the usual names first, then the usual names of its only variant, else the only file that
+/// looks like weights.
 fn find_in(dir: &Path) -> Result<PathBuf> {
     for name in USUAL {
         let path = dir.join(name);
@@ -216,14 +243,27 @@ fn find_in(dir: &Path) -> Result<PathBuf> {
     }
     let step = || format!("looking for weights in {}", dir.display());
     let mut found = Vec::new();
+    let mut variants: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
     for item in std::fs::read_dir(dir).with_context(step)? {
         let path = item.with_context(step)?.path();
         let weights = ["safetensors", "bin", "pth", "pt", "tar"];
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        for (rank, usual) in USUAL.iter().enumerate() {
+            if let Some(variant) = variant(&name, usual) {
+                variants.entry(variant.to_string()).or_default().insert(rank, path.clone());
+            }
+        }
         if path.extension().is_some_and(|e| weights.iter().any(|w| e == *w)) {
             found.push(path);
         }
     }
     found.sort();
+    if let (1, Some((variant, mut files))) = (variants.len(), variants.pop_first())
+        && found.iter().all(|path| path.to_string_lossy().contains(&format!(".{variant}")))
+        && let Some((_, preferred)) = files.pop_first()
+    {
+        return Ok(preferred);
+    }
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt)")

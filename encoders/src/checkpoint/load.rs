@@ -27,7 +27,8 @@ pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) ->
     let parameters = module::parameters(&module)?;
     let mut sources = HashMap::new();
     for Parameter { path, shape } in &parameters {
-        sources.insert(path.clone(), dialect.source(path, shape)?);
+        let source = dialect.source(path, shape)?.found_by(|key| checkpoint.shape(key).is_some());
+        sources.insert(path.clone(), source);
     }
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
     let module = module::fill(module, |parameter| {

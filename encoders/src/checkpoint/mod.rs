@@ -22,7 +22,7 @@ mod pytorch;
 mod save;
 
 pub use dialect::{Dialect, IDENTITY, Rule, Source};
-pub use file::Checkpoint;
+pub use file::{Checkpoint, is_pipeline};
 pub use load::{LoadReport, load};
 pub use module::{Parameter, collect, fill, parameters};
 pub use save::{Precision, save};

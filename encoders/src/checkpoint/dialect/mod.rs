@@ -9,6 +9,7 @@
 //! `bias`, and any other (`{i}`) for a number. What a placeholder took on one side is put in
 //! on the other.
 
+mod diffusers;
 mod open_clip;
 mod sam;
 mod timm;
@@ -37,6 +38,8 @@ pub struct Dialect {
 pub struct Rule {
     module: &'static str,
     upstream: &'static [&'static str],
+    /// What other versions of the library call the same tensors.
+    otherwise: &'static [&'static str],
     squeezed: usize,
 }
 
@@ -47,17 +50,24 @@ impl Rule {
 
     /// The same tensor under another name.
     pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
-        Self { module, upstream, squeezed: 0 }
+        Self { module, upstream, otherwise: &[], squeezed: 0 }
     }
 
     /// Ours is the upstream tensors stacked along the first dimension, in equal parts (fused q, k, v).
     pub const fn stacked(module: &'static str, upstream: &'static [&'static str]) -> Self {
-        Self { module, upstream, squeezed: 0 }
+        Self { module, upstream, otherwise: &[], squeezed: 0 }
+    }
+
+    /// Files that other versions of the library wrote have `otherwise` in place of `upstream`, part by part; we write
+    /// `upstream`.
+    pub const fn or(mut self, otherwise: &'static [&'static str]) -> Self {
+        self.otherwise = otherwise;
+        self
     }
 
     /// The upstream tensor lacks the first `n` dimensions of ours, which have length one.
     pub const fn squeezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
-        Self { module, upstream, squeezed: n }
+        Self { module, upstream, otherwise: &[], squeezed: n }
     }
 }
 
@@ -67,8 +77,22 @@ pub struct Source {
     /// Names of the parts, in stacking order; one for most parameters. An empty name ([`Rule::ZEROS`]) stands for a
     /// part that is zero and in no file.
     pub keys: Vec<String>,
+    /// The same names as other versions of the library write them; none for most parameters.
+    pub otherwise: Vec<String>,
     /// Shape of each part.
     pub shape: Vec<usize>,
+}
+
+impl Source {
+    /// With the names that are in the file: the other ones, if `has` knows all of them and not those of `keys`.
+    #[must_use]
+    pub fn found_by(mut self, has: impl Fn(&str) -> bool) -> Self {
+        let all = |names: &[String]| !names.is_empty() && names.iter().all(|name| has(name));
+        if all(&self.otherwise) && !all(&self.keys) {
+            self.keys = std::mem::take(&mut self.otherwise);
+        }
+        self
+    }
 }
 
 impl Dialect {
@@ -82,7 +106,8 @@ impl Dialect {
                 Error::failed(format!("dialect `{}` has no name for parameter `{path}`", self.name))
                     .hint("the card's dialect and its architecture do not belong together")
             })?;
-        let keys: Vec<String> = rule.upstream.iter().map(|name| filled(name, &captured)).collect();
+        let names = |names: &[&str]| names.iter().map(|name| filled(name, &captured)).collect::<Vec<_>>();
+        let (keys, otherwise) = (names(rule.upstream), names(rule.otherwise));
         let (front, rest) = shape.split_at(rule.squeezed.min(shape.len()));
         let mut shape = rest.to_vec();
         let parts = keys.len();
@@ -99,7 +124,7 @@ impl Dialect {
         {
             *n /= parts;
         }
-        Ok(Source { keys, shape })
+        Ok(Source { keys, otherwise, shape })
     }
 
     /// Names upstream of the parameter at `path`, whatever its shape; `None` if the dialect has no rule for it.
@@ -137,6 +162,7 @@ pub const IDENTITY: Dialect = Dialect { name: "burgess", rules: &[Rule::same("{r
 
 static ALL: &[Dialect] = &[
     IDENTITY,
+    diffusers::STABLE_DIFFUSION,
     timm::TIMM,
     open_clip::OPEN_CLIP,
     open_clip::VIT,

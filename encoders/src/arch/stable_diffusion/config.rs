@@ -1,0 +1,320 @@
+//! The numbers of a Stable Diffusion encoder, and what follows from them.
+
+use super::super::{Activation, Tap};
+use burgess_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The numbers of the encoder: of its four parts, and of the point at which the denoising network is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StableDiffusionConfig {
+    /// Side of the square pictures, in pixels.
+    pub image_size: usize,
+    /// Side of what one token of the concatenated features stands for, in pixels.
+    pub patch: usize,
+    /// The step of the diffusion whose noise is added. Default 250, as in Cambrian-1.
+    #[serde(default = "default_step")]
+    pub time_step: usize,
+    /// Seed of that noise. Default 0.
+    #[serde(default)]
+    pub noise_seed: u64,
+    /// How much noise there is at each step.
+    pub scheduler: SchedulerConfig,
+    /// Reads the prompt.
+    pub text: PromptConfig,
+    /// Pixels to latents.
+    pub vae: VaeConfig,
+    /// Denoises latents.
+    pub unet: UnetConfig,
+}
+
+fn default_step() -> usize {
+    250
+}
+
+/// How much noise there is at each step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulerConfig {
+    /// Number of steps.
+    pub steps: usize,
+    /// Variance added in the first step.
+    pub beta_start: f64,
+    /// Variance added in the last step.
+    pub beta_end: f64,
+    /// What lies between.
+    pub schedule: Schedule,
+}
+
+/// How the variances grow from the first step to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// They grow evenly.
+    Linear,
+    /// Their square roots do.
+    ScaledLinear,
+}
+
+/// A CLIP text encoder and the prompt it is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptConfig {
+    /// Number of tokens it knows.
+    pub vocabulary: usize,
+    /// Length to which a prompt is padded.
+    pub positions: usize,
+    /// Channels of a token.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads per block.
+    pub heads: usize,
+    /// Channels inside the MLP.
+    pub mlp_hidden: usize,
+    /// Between the layers of the MLP.
+    pub activation: Activation,
+    /// Added to the variance in every norm.
+    pub norm_eps: f64,
+    /// The prompt: for an empty one, the tokens that begin and end a text.
+    pub prompt: Vec<usize>,
+    /// The token after the prompt, up to `positions`.
+    pub pad: usize,
+}
+
+/// The encoding half of the autoencoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeConfig {
+    /// Channels of each level; each but the last halves the grid.
+    pub channels: Vec<usize>,
+    /// Residual blocks of a level.
+    pub layers: usize,
+    /// Groups of channels in every norm.
+    pub groups: usize,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Brings latents to unit variance.
+    pub scaling_factor: f64,
+}
+
+/// The denoising network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnetConfig {
+    /// Channels of each level on the way down; each but the last halves the grid.
+    pub channels: Vec<usize>,
+    /// Residual blocks of a level on the way down; there is one more on the way up.
+    pub layers: usize,
+    /// Attention heads of each level.
+    pub heads: Vec<usize>,
+    /// Which levels attend, on both ways; the middle always does.
+    pub attention: Vec<bool>,
+    /// Transformer blocks after each residual block that has them. Default 1.
+    #[serde(default = "one")]
+    pub transformer_depth: usize,
+    /// Groups of channels in every norm over channels.
+    pub groups: usize,
+    /// Added to the variance in the residual blocks' norms.
+    pub norm_eps: f64,
+    /// Whether the layers around the transformer blocks are stored as linear ones (Stable Diffusion 2) or as
+    /// convolutions of one pixel (1).
+    pub linear_projection: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl SchedulerConfig {
+    /// ᾱ, the share of the picture's variance that is left after `step`.
+    pub fn signal(&self, step: usize) -> f64 {
+        let root = |beta: f64| if self.schedule == Schedule::Linear { beta } else { beta.sqrt() };
+        let (first, last) = (root(self.beta_start), root(self.beta_end));
+        let gap = (last - first) / (self.steps.max(2) - 1) as f64;
+        let beta = |at: usize| {
+            let value = first + gap * at as f64;
+            if self.schedule == Schedule::Linear { value } else { value * value }
+        };
+        (0..=step).map(|at| 1.0 - beta(at)).product()
+    }
+}
+
+impl VaeConfig {
+    /// Pixels per latent along a side.
+    pub fn stride(&self) -> usize {
+        1 << (self.channels.len() - 1)
+    }
+}
+
+impl StableDiffusionConfig {
+    /// Says what is wrong with the numbers, if anything.
+    pub fn validate(&self) -> Result<()> {
+        self.validate_parts()?;
+        let levels = self.vae.channels.len() + self.unet.channels.len() - 2;
+        let stride = u32::try_from(levels).ok().and_then(|levels| 1usize.checked_shl(levels)).unwrap_or(0);
+        let divides = self.image_size > 0 && self.image_size.checked_rem(stride) == Some(0);
+        if !divides || self.image_size.checked_rem(self.patch) != Some(0) {
+            return Err(Error::usage(format!(
+                "a Stable Diffusion encoder cannot have image_size {} with patch {} and {levels} halvings",
+                self.image_size, self.patch
+            ))
+            .hint("patch, and 2 to the number of halvings in vae and unet, must divide image_size"));
+        }
+        Ok(())
+    }
+
+    fn validate_parts(&self) -> Result<()> {
+        let (scheduler, text, vae, unet) = (&self.scheduler, &self.text, &self.vae, &self.unet);
+        let share = |beta: f64| beta > 0.0 && beta < 1.0;
+        let wrong = |part: &str, numbers: &dyn std::fmt::Debug, hint: &str| {
+            Err(Error::usage(format!("a Stable Diffusion encoder cannot have {part} = {numbers:?}")).hint(hint))
+        };
+        if !share(scheduler.beta_start) || !share(scheduler.beta_end) || self.time_step >= scheduler.steps {
+            let hint = "beta_start and beta_end must lie between 0 and 1, and time_step must be below steps";
+            return wrong("scheduler", &(self.time_step, scheduler), hint);
+        }
+        let numbers = [text.positions, text.width, text.depth, text.heads, text.mlp_hidden];
+        let known = text.prompt.iter().chain([&text.pad]).all(|id| *id < text.vocabulary);
+        let long = text.prompt.len() > text.positions;
+        if numbers.contains(&0) || !text.width.is_multiple_of(text.heads.max(1)) || !known || long {
+            let hint = "all must be positive, heads must divide width, and the prompt must fit into positions and vocabulary";
+            return wrong("text", text, hint);
+        }
+        let grouped = |channels: &[usize], groups: usize| {
+            !channels.is_empty() && groups > 0 && channels.iter().all(|n| *n > 0 && n.is_multiple_of(groups))
+        };
+        if !grouped(&vae.channels, vae.groups) || [vae.layers, vae.latent_channels].contains(&0) {
+            return wrong("vae", vae, "all must be positive, and groups must divide all channels");
+        }
+        let levels = unet.channels.len();
+        let fits = grouped(&unet.channels, unet.groups)
+            && ![unet.layers, unet.transformer_depth].contains(&0)
+            && (unet.heads.len(), unet.attention.len()) == (levels, levels)
+            && unet.channels.iter().zip(&unet.heads).all(|(n, heads)| *heads > 0 && n.is_multiple_of(*heads))
+            && unet.channels.first().is_some_and(|n| n.is_multiple_of(2));
+        if !fits {
+            let hint = "all must be positive, channels, heads and attention of one length, groups and heads must divide the channels, and the first channels must be even";
+            return wrong("unet", unet, hint);
+        }
+        Ok(())
+    }
+
+    /// The up block whose output `tap` takes; `None` for the concatenation of all.
+    pub(in crate::arch) fn tapped(&self, tap: &Tap) -> Result<Option<usize>> {
+        let layer = tap.index(self.unet.channels.len() + 1, "up block (the last is all of them together)")?;
+        Ok((layer < self.unet.channels.len()).then_some(layer))
+    }
+
+    /// Side of the grid of the features at `tap`.
+    pub(in crate::arch) fn side(&self, tap: &Tap) -> Result<usize> {
+        let latents = self.image_size / self.vae.stride();
+        let halvings = |block: usize| self.unet.channels.len().saturating_sub(block + 2);
+        Ok(self.tapped(tap)?.map_or(self.image_size / self.patch, |block| latents >> halvings(block)))
+    }
+
+    /// Channels of the features at `tap`.
+    pub(in crate::arch) fn width(&self, tap: &Tap) -> Result<usize> {
+        let up = self.unet.channels.iter().rev();
+        Ok(match self.tapped(tap)? {
+            Some(block) => up.copied().nth(block).unwrap_or_default(),
+            None => up.sum(),
+        })
+    }
+
+    /// Multiply-adds of one picture for the features at `tap`. The prompt is the same for all pictures and not counted.
+    pub(in crate::arch) fn multiply_adds(&self, tap: &Tap) -> Result<u64> {
+        let blocks = self.tapped(tap)?.map_or(self.unet.channels.len(), |block| block + 1);
+        Ok(self.vae_multiply_adds() + self.unet_multiply_adds(blocks))
+    }
+
+    fn vae_multiply_adds(&self) -> u64 {
+        let c = &self.vae;
+        let levels = c.channels.len();
+        let mut side = self.image_size;
+        let mut before = c.channels[0];
+        let mut total = convolution(3, before, 3, side);
+        for (level, &width) in c.channels.iter().enumerate() {
+            total += (0..c.layers).map(|i| residual(if i == 0 { before } else { width }, width, side)).sum::<u64>();
+            before = width;
+            if level + 1 < levels {
+                side /= 2;
+                total += convolution(width, width, 3, side);
+            }
+        }
+        let tokens = side * side;
+        total += 2 * residual(before, before, side) + (4 * tokens * before * before + 2 * tokens * tokens * before) as u64;
+        let moments = 2 * c.latent_channels;
+        total + convolution(before, moments, 3, side) + convolution(moments, moments, 1, side)
+    }
+
+    fn unet_multiply_adds(&self, up_blocks: usize) -> u64 {
+        let c = &self.unet;
+        let levels = c.channels.len();
+        let mut side = self.image_size / self.vae.stride();
+        let mut before = c.channels[0];
+        let mut total = convolution(self.vae.latent_channels, before, 3, side);
+        let mut skips = vec![before];
+        for level in 0..levels {
+            let width = c.channels[level];
+            for _ in 0..c.layers {
+                total += residual(before, width, side) + self.transformer(c.attention[level], width, side);
+                before = width;
+                skips.push(width);
+            }
+            if level + 1 < levels {
+                side /= 2;
+                total += convolution(width, width, 3, side);
+                skips.push(width);
+            }
+        }
+        total += 2 * residual(before, before, side) + self.transformer(true, before, side);
+        for level in (0..levels).rev().take(up_blocks) {
+            let width = c.channels[level];
+            for _ in 0..=c.layers {
+                total += residual(before + skips.pop().unwrap_or_default(), width, side);
+                total += self.transformer(c.attention[level], width, side);
+                before = width;
+            }
+            if level > 0 {
+                side *= 2;
+                total += convolution(width, width, 3, side);
+            }
+        }
+        total
+    }
+
+    fn transformer(&self, there: bool, width: usize, side: usize) -> u64 {
+        let (tokens, prompt) = (side * side, self.text.positions);
+        let itself = 4 * tokens * width * width + 2 * tokens * tokens * width;
+        let text = 2 * tokens * width * width + 2 * prompt * self.text.width * width + 2 * tokens * prompt * width;
+        let block = itself + text + 12 * tokens * width * width;
+        if there { (2 * tokens * width * width + self.unet.transformer_depth * block) as u64 } else { 0 }
+    }
+}
+
+fn convolution(from: usize, to: usize, kernel: usize, side: usize) -> u64 {
+    (side * side * kernel * kernel * from * to) as u64
+}
+
+fn residual(from: usize, to: usize, side: usize) -> u64 {
+    let shortcut = if from == to { 0 } else { convolution(from, to, 1, side) };
+    convolution(from, to, 3, side) + convolution(to, to, 3, side) + shortcut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of DDIMScheduler with Stable Diffusion's configuration.
+    #[test]
+    fn the_signal_is_that_of_the_scheduler() {
+        let mut scheduler =
+            SchedulerConfig { steps: 1000, beta_start: 0.00085, beta_end: 0.012, schedule: Schedule::ScaledLinear };
+        assert!((scheduler.signal(250) - 0.673_793).abs() < 1e-6, "{}", scheduler.signal(250));
+        assert!((scheduler.signal(0) - 0.99915).abs() < 1e-9);
+        scheduler.schedule = Schedule::Linear;
+        let by_hand = (1.0 - 0.00085) * (1.0 - (0.00085 + (0.012 - 0.00085) / 999.0));
+        assert!((scheduler.signal(1) - by_hand).abs() < 1e-12);
+    }
+}

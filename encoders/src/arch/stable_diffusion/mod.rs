@@ -1,0 +1,100 @@
+//! Stable Diffusion (Rombach et al. 2022, arXiv:2112.10752) as an encoder of pictures, in the way of Cambrian-1
+//! (`diffusion_encoder.py`, after El Banani et al. 2024, arXiv:2404.08636): the autoencoder's latents, made noisy as at
+//! one step of the diffusion, are given to the denoising network with an empty prompt, and the features are what its up
+//! blocks put out, brought to one grid and concatenated.
+//!
+//! Parameter paths are those of `diffusers`' folders, `unet.`, `vae.` and, but for the names inside, `text_encoder.`.
+//! Upstream draws new noise for each picture at each call; here all pictures are given the same noise, from a named
+//! stream, so that features can be computed again. Upstream computes without gradients; here the autoencoder and the
+//! denoising network can be trained, the prompt is a constant.
+
+mod config;
+mod noise;
+mod parts;
+mod prompt;
+mod transformer;
+mod unet;
+mod vae;
+
+pub use config::{PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig, UnetConfig, VaeConfig};
+
+use super::{Tap, check_pixels};
+use crate::features::FeatureMap;
+use burgess_base::Result;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use parts::tokens;
+use prompt::PromptEncoder;
+use unet::Unet;
+use vae::Vae;
+
+/// Stable Diffusion's networks without what makes pictures again. See the module documentation.
+#[derive(Module, Debug)]
+pub struct StableDiffusion {
+    /// Reads the prompt.
+    pub text_encoder: PromptEncoder,
+    /// Denoises latents.
+    pub unet: Unet,
+    /// Pixels to latents.
+    pub vae: Vae,
+    #[module(skip)]
+    config: StableDiffusionConfig,
+}
+
+impl StableDiffusionConfig {
+    /// Networks with placeholder weights; the configuration must be valid.
+    pub fn init(&self, device: &Device) -> StableDiffusion {
+        StableDiffusion {
+            text_encoder: self.text.init(device),
+            unet: self.unet.init(self.vae.latent_channels, self.text.width, device),
+            vae: self.vae.init(device),
+            config: self.clone(),
+        }
+    }
+}
+
+impl StableDiffusion {
+    /// The numbers these networks were built from.
+    pub fn config(&self) -> &StableDiffusionConfig {
+        &self.config
+    }
+
+    /// The outputs of the first `count` up blocks, each `[batch, channels, rows, columns]`, for pictures
+    /// `[batch, 3, height, width]` whose sides all halvings divide.
+    fn up_blocks(&self, pixels: Tensor<4>, count: usize) -> Result<Vec<Tensor<4>>> {
+        let config = &self.config;
+        let levels = config.unet.channels.len();
+        check_pixels(&pixels, config.vae.stride() << (levels - 1))?;
+        let device = pixels.device();
+        let latents = self.vae.latents(pixels);
+        let [_, channels, rows, columns] = latents.dims();
+        let noise = noise::noise(config.noise_seed, channels * rows * columns);
+        let noise = Tensor::<4>::from_data(TensorData::new(noise, [1, channels, rows, columns]), &device);
+        let signal = config.scheduler.signal(config.time_step);
+        let noisy = latents.mul_scalar(signal.sqrt()) + noise.mul_scalar((1.0 - signal).sqrt());
+        self.unet.up_blocks(noisy, config.time_step, &self.text_encoder.prompt(&device)?, count)
+    }
+
+    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
+        super::ArchitectureConfig::StableDiffusion(self.config.clone()).check_tap(tap)?;
+        let block = self.config.tapped(tap)?;
+        let [_, _, height, width] = pixels.dims();
+        let count = block.map_or(self.config.unet.channels.len(), |block| block + 1);
+        let blocks = self.up_blocks(pixels, count)?;
+        let mut maps = blocks.into_iter().map(feature_map);
+        if block.is_some() {
+            return maps.next_back().map_or_else(|| FeatureMap::concat(&[]), Ok);
+        }
+        let grid = [height / self.config.patch, width / self.config.patch];
+        FeatureMap::concat(&maps.map(|map| map.resample(grid)).collect::<Result<Vec<_>>>()?)
+    }
+
+    pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
+        Ok(self.features(pixels, &Tap::default())?.tokens.mean_dim(1).squeeze_dim(1))
+    }
+}
+
+fn feature_map(x: Tensor<4>) -> FeatureMap {
+    let [batch, channels, rows, columns] = x.dims();
+    FeatureMap { tokens: tokens(x).reshape([batch, rows * columns, channels]), grid: [rows, columns] }
+}

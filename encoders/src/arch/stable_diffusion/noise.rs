@@ -1,0 +1,50 @@
+//! What depends on the time step alone: the noise and the network's view of the time.
+
+use crate::init::uniform;
+use burgess_base::stream::stream;
+
+/// `count` draws from the standard normal distribution (Box–Muller), the same for every picture: so features depend
+/// neither on the order of pictures nor on which of them share a batch.
+pub(super) fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut stream = stream("stable-diffusion/noise", seed);
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        // 1 - u lies in (0, 1], so the logarithm is finite.
+        let radius = (-2.0 * (1.0 - uniform(&mut stream)).ln()).sqrt();
+        let angle = std::f64::consts::TAU * uniform(&mut stream);
+        values.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
+    }
+    values.truncate(count);
+    values
+}
+
+/// Cosines, then sines, of `step` at `channels / 2` frequencies from 1 down to nearly 1/10000 (the transformer's positions,
+/// Vaswani et al. 2017, as Ho et al. 2020 use them for time).
+pub(super) fn time_features(step: usize, channels: usize) -> Vec<f32> {
+    let half = channels / 2;
+    let angle = |i: usize| step as f64 * (-(10000f64.ln()) * i as f64 / half as f64).exp();
+    let cosines = (0..half).map(|i| angle(i).cos() as f32);
+    cosines.chain((0..half).map(|i| angle(i).sin() as f32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_standard_normal_and_repeats() {
+        let values = noise(0, 20_001);
+        assert_eq!(values[..100], noise(0, 100));
+        assert_ne!(values[..100], noise(1, 100));
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        let variance = values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32;
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+    }
+
+    #[test]
+    fn time_is_cosines_and_sines() {
+        let at_zero = time_features(0, 6);
+        assert_eq!(at_zero, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+        assert!((time_features(250, 4)[3] - (2.5f32).sin()).abs() < 1e-6);
+    }
+}
