@@ -62,10 +62,8 @@ fn found(dir: &Path) -> Result<Found> {
     match (text("architecture"), text("model_type")) {
         (Some(name), _) => timm(name, &config, &weights),
         (None, Some(kind)) => transformers(kind, &config, dir, &weights),
-        _ => {
-            Err(Error::failed("config.json names neither a `model_type` nor an `architecture`")
-                .hint("only configurations of transformers and timm are known"))
-        }
+        _ => Err(Error::failed("config.json names neither a `model_type` nor an `architecture`")
+            .hint("only configurations of transformers and timm are known")),
     }
 }
 

@@ -154,7 +154,8 @@ fn a_directory_needs_no_card() -> Result<()> {
         // Its own padding is the mean colour, the golden's is Cambrian-1's.
         found.preprocess.pad = card(name).preprocess.pad;
         let encoder = Encoder::load(found, None, &Device::flex())?;
-        let error = difference(&encoder.encode(&[picture.clone()], 1)?.values, &expected(name).read("features")?);
+        let error =
+            difference(&encoder.encode(std::slice::from_ref(&picture), 1)?.values, &expected(name).read("features")?);
         assert!(error < 1e-4, "{name}: {error:e}");
     }
     Ok(())
@@ -186,7 +187,8 @@ fn variants_and_shards_are_found() -> Result<()> {
     let in_first = |key: &str| key.starts_with("down_blocks");
     let mut places = serde_json::Map::new();
     for key in Checkpoint::open(&whole)?.keys() {
-        let shard = format!("diffusion_pytorch_model.fp16-0000{}-of-00002.safetensors", if in_first(key) { 1 } else { 2 });
+        let shard =
+            format!("diffusion_pytorch_model.fp16-0000{}-of-00002.safetensors", if in_first(key) { 1 } else { 2 });
         places.insert(key.into(), shard.into());
     }
     for (number, wanted) in [(1, true), (2, false)] {
@@ -213,14 +215,21 @@ fn both_generations_of_names_are_read_but_not_a_mixture() -> Result<()> {
     // As transformers 5 saves it.
     rewrite(&text, |key| key.strip_prefix("text_model.").map(str::to_string), &text);
     let encoder = load(path)?;
-    let error = difference(&features(&encoder, pixels(MODELS[0], 1), &Tap::default()), &expected(MODELS[0]).read("features")?);
+    let error =
+        difference(&features(&encoder, pixels(MODELS[0], 1), &Tap::default()), &expected(MODELS[0]).read("features")?);
     assert!(error < 1e-4, "{error:e}");
 
     let bias = "encoder.mid_block.attentions.0.query.bias";
     rewrite(&vae, |key| (key != bias).then(|| key.to_string()), &vae);
     let error = load(path).unwrap_err().to_string();
     assert!(error.contains("1 tensor missing in the file: vae.encoder.mid_block.attentions.0.to_q.bias"), "{error}");
-    rewrite(&vae, |key| Some(if key.ends_with("encoder.mid_block.attentions.0.key.bias") { format!("{key}2") } else { key.into() }), &vae);
+    rewrite(
+        &vae,
+        |key| {
+            Some(if key.ends_with("encoder.mid_block.attentions.0.key.bias") { format!("{key}2") } else { key.into() })
+        },
+        &vae,
+    );
     let error = load(path).unwrap_err().to_string();
     assert!(error.contains("used by nothing: vae.encoder.mid_block.attentions.0.key.bias2"), "{error}");
     Ok(())
@@ -248,7 +257,9 @@ fn what_is_not_stable_diffusion_is_refused_with_a_hint() {
     assert!(say(unet, r#""sample_size": 16"#, r#""sample_size": 15"#).contains("image_size 60"));
     assert!(say(unet, r#""norm_num_groups": 4"#, r#""norm_num_groups": 3"#).contains("unet"));
     assert!(say("vae/config.json", r#""norm_num_groups": 2"#, r#""norm_num_groups": "x""#).contains("norm_num_groups"));
-    assert!(say("vae/config.json", r#""use_quant_conv": true"#, r#""use_quant_conv": false"#).contains("use_quant_conv"));
+    assert!(
+        say("vae/config.json", r#""use_quant_conv": true"#, r#""use_quant_conv": false"#).contains("use_quant_conv")
+    );
     let scheduler = "scheduler/scheduler_config.json";
     assert!(say(scheduler, "scaled_linear", "squaredcos_cap_v2").contains("squaredcos_cap_v2"));
     assert!(say("text_encoder/config.json", r#""gelu""#, r#""relu""#).contains("relu"));

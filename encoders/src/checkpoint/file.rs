@@ -79,7 +79,8 @@ impl Checkpoint {
             }
             self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
-        let absent: Vec<&String> = listed.weight_map.keys().filter(|k| !self.tensors.contains_key(&format!("{prefix}{k}"))).collect();
+        let absent: Vec<&String> =
+            listed.weight_map.keys().filter(|k| !self.tensors.contains_key(&format!("{prefix}{k}"))).collect();
         if let Some(first) = absent.first() {
             return Err(Error::failed(format!(
                 "{} tensors of the index are in no shard, first `{first}`",

@@ -67,11 +67,11 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
     let (vae, sample) = (autoencoder(&vae)?, unet.number("sample_size", None)?);
     let text = prompt(&text, &dir.join("tokenizer"))?;
     let unet = denoiser(&unet, text.width, vae.latent_channels)?;
-    let image_size = sample * vae.stride();
+    let image_size = sample.saturating_mul(vae.stride());
     let architecture = StableDiffusionConfig {
         image_size,
         // As fine a grid as Cambrian-1's: two latents to a side.
-        patch: 2 * vae.stride(),
+        patch: vae.stride().saturating_mul(2),
         time_step: 250,
         noise_seed: 0,
         scheduler: SchedulerConfig {
@@ -81,7 +81,7 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
             schedule: match scheduler.text("beta_schedule").unwrap_or("linear") {
                 "linear" => Schedule::Linear,
                 "scaled_linear" => Schedule::ScaledLinear,
-                other => return Err(scheduler.refused("beta_schedule", other)),
+                _ => return Err(scheduler.refused("beta_schedule")),
             },
         },
         text,
@@ -117,8 +117,10 @@ fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
     let mut up = unet.all("up_block_types", levels, &["UpBlock2D", "CrossAttnUpBlock2D"])?;
     up.reverse();
     if down != up {
-        return Err(Error::failed("the levels of unet/config.json that attend on the way up are not those on the way down")
-            .hint("only networks that attend at the same levels on both ways can be read"));
+        return Err(Error::failed(
+            "the levels of unet/config.json that attend on the way up are not those on the way down",
+        )
+        .hint("only networks that attend at the same levels on both ways can be read"));
     }
     let (width, input) = (unet.number("cross_attention_dim", Some(1280))?, unet.number("in_channels", Some(4))?);
     if (width, input) != (prompt, latent) {
@@ -131,7 +133,10 @@ fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
     let heads = unet.numbers("attention_head_dim", &[8])?;
     Ok(UnetConfig {
         layers: unet.number("layers_per_block", Some(2))?,
-        heads: if heads.len() == 1 { vec![heads[0]; levels] } else { heads },
+        heads: match heads.as_slice() {
+            [same] => vec![*same; levels],
+            _ => heads,
+        },
         attention: down,
         transformer_depth: unet.number("transformer_layers_per_block", Some(1))?,
         groups: unet.number("norm_num_groups", Some(32))?,
@@ -153,7 +158,7 @@ fn prompt(text: &Part, tokenizer: &Path) -> Result<PromptConfig> {
         activation: match text.text("hidden_act").unwrap_or("quick_gelu") {
             "gelu" => Activation::Gelu,
             "quick_gelu" => Activation::QuickGelu,
-            other => return Err(text.refused("hidden_act", other)),
+            _ => return Err(text.refused("hidden_act")),
         },
         norm_eps: text.real("layer_norm_eps", 1e-5)?,
         prompt: vec![tokens.id("bos_token")?, tokens.id("eos_token")?],
@@ -170,20 +175,22 @@ struct Part {
 impl Part {
     fn open(dir: &Path, folder: &str, name: &str, fixed: &Fixed) -> Result<Self> {
         let file = format!("{folder}/{name}");
-        let config = json(&dir.join(&file))
-            .map_err(|e| e.hint("a model of diffusers has the folders unet, vae, text_encoder, scheduler and tokenizer"))?;
+        let config = json(&dir.join(&file)).map_err(|e| {
+            e.hint("a model of diffusers has the folders unet, vae, text_encoder, scheduler and tokenizer")
+        })?;
         let part = Self { file, config };
         for (key, only) in fixed {
             let only: Value = serde_json::from_str(only)?;
             let same = |found: &Value| *found == only || found.as_f64().is_some_and(|n| Some(n) == only.as_f64());
-            if let Some(found) = part.config.get(key).filter(|found| !same(found)) {
-                return Err(part.refused(key, &found.to_string()));
+            if part.config.get(key).is_some_and(|found| !same(found)) {
+                return Err(part.refused(key));
             }
         }
         Ok(part)
     }
 
-    fn refused(&self, key: &str, found: &str) -> Error {
+    fn refused(&self, key: &str) -> Error {
+        let found = self.config.get(key).map_or("nothing".into(), Value::to_string);
         Error::failed(format!("{}: {key} = {found} is not known", self.file))
             .hint("only networks like those of Stable Diffusion 1 and 2 can be read")
     }
@@ -201,12 +208,12 @@ impl Part {
             (Some(value), _) => value.as_u64().and_then(|n| usize::try_from(n).ok()),
             (None, default) => default,
         };
-        found.ok_or_else(|| self.refused(key, &self.config.get(key).map_or("nothing".into(), Value::to_string)))
+        found.ok_or_else(|| self.refused(key))
     }
 
     fn real(&self, key: &str, default: f64) -> Result<f64> {
         let found = self.get(key).map_or(Some(default), Value::as_f64);
-        found.ok_or_else(|| self.refused(key, &self.config[key].to_string()))
+        found.ok_or_else(|| self.refused(key))
     }
 
     /// One number, or a list of them.
@@ -216,7 +223,7 @@ impl Part {
         let list = value.as_array().map_or(one, Vec::as_slice);
         let found = list.iter().map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()));
         let found = found.collect::<Option<Vec<_>>>().filter(|list| !list.is_empty());
-        found.ok_or_else(|| self.refused(key, &value.to_string()))
+        found.ok_or_else(|| self.refused(key))
     }
 
     /// Which of the `count` blocks named under `key` are of the last of the `known` kinds.
@@ -224,9 +231,7 @@ impl Part {
         let kinds = self.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let places = kinds.iter().map(|kind| known.iter().position(|k| kind.as_str() == Some(k)));
         let attends = places.map(|place| Some(place? + 1 == known.len())).collect::<Option<Vec<_>>>();
-        attends
-            .filter(|list| list.len() == count)
-            .ok_or_else(|| self.refused(key, &self.config.get(key).map_or("nothing".into(), Value::to_string)))
+        attends.filter(|list| list.len() == count).ok_or_else(|| self.refused(key))
     }
 }
 
@@ -247,10 +252,14 @@ impl Tokenizer {
         // As in transformers' `_from_pretrained`: the map of older versions goes before the configuration, but newer
         // ones put everything into the latter. Stable Diffusion 2 pads with "!" by its map, while its configuration says
         // "<|endoftext|>" (diffusers issue 2201).
-        let map = if config.get("added_tokens_decoder").is_some() { Value::Null } else { read("special_tokens_map.json")? };
+        let map =
+            if config.get("added_tokens_decoder").is_some() { Value::Null } else { read("special_tokens_map.json")? };
         let whole = read("tokenizer.json")?;
         let inside = whole.get("model").and_then(|m| m.get("vocab")).cloned().unwrap_or_default();
-        Ok(Self { special: vec![map, config], vocabulary: vec![read("vocab.json")?, read("added_tokens.json")?, inside] })
+        Ok(Self {
+            special: vec![map, config],
+            vocabulary: vec![read("vocab.json")?, read("added_tokens.json")?, inside],
+        })
     }
 
     fn id(&self, role: &str) -> Result<usize> {

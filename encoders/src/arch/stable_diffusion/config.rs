@@ -141,9 +141,10 @@ impl SchedulerConfig {
 }
 
 impl VaeConfig {
-    /// Pixels per latent along a side.
+    /// Pixels per latent along a side; 0 where there is no such number.
     pub fn stride(&self) -> usize {
-        1 << (self.channels.len() - 1)
+        let halvings = self.channels.len().checked_sub(1).and_then(|n| u32::try_from(n).ok());
+        halvings.and_then(|n| 1usize.checked_shl(n)).unwrap_or(0)
     }
 }
 
@@ -178,7 +179,8 @@ impl StableDiffusionConfig {
         let known = text.prompt.iter().chain([&text.pad]).all(|id| *id < text.vocabulary);
         let long = text.prompt.len() > text.positions;
         if numbers.contains(&0) || !text.width.is_multiple_of(text.heads.max(1)) || !known || long {
-            let hint = "all must be positive, heads must divide width, and the prompt must fit into positions and vocabulary";
+            let hint =
+                "all must be positive, heads must divide width, and the prompt must fit into positions and vocabulary";
             return wrong("text", text, hint);
         }
         let grouped = |channels: &[usize], groups: usize| {
@@ -243,7 +245,8 @@ impl StableDiffusionConfig {
             }
         }
         let tokens = side * side;
-        total += 2 * residual(before, before, side) + (4 * tokens * before * before + 2 * tokens * tokens * before) as u64;
+        total +=
+            2 * residual(before, before, side) + (4 * tokens * before * before + 2 * tokens * tokens * before) as u64;
         let moments = 2 * c.latent_channels;
         total + convolution(before, moments, 3, side) + convolution(moments, moments, 1, side)
     }

@@ -20,7 +20,7 @@ pub use config::{PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig,
 
 use super::{Tap, check_pixels};
 use crate::features::FeatureMap;
-use burgess_base::Result;
+use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use parts::tokens;
@@ -81,9 +81,9 @@ impl StableDiffusion {
         let [_, _, height, width] = pixels.dims();
         let count = block.map_or(self.config.unet.channels.len(), |block| block + 1);
         let blocks = self.up_blocks(pixels, count)?;
-        let mut maps = blocks.into_iter().map(feature_map);
+        let maps = blocks.into_iter().map(feature_map);
         if block.is_some() {
-            return maps.next_back().map_or_else(|| FeatureMap::concat(&[]), Ok);
+            return maps.last().ok_or_else(|| Error::failed("a network without up blocks has no features"));
         }
         let grid = [height / self.config.patch, width / self.config.patch];
         FeatureMap::concat(&maps.map(|map| map.resample(grid)).collect::<Result<Vec<_>>>()?)

@@ -53,7 +53,10 @@ impl PromptEncoder {
         let data = match self.known.0.get() {
             Some(data) => data.clone(),
             None => {
-                let data = self.run().try_into_data().map_err(|e| Error::failed(e.to_string()).context("reading the prompt"))?;
+                let data = self
+                    .run()
+                    .try_into_data()
+                    .map_err(|e| Error::failed(e.to_string()).context("reading the prompt"))?;
                 self.known.0.get_or_init(|| data).clone()
             }
         };
@@ -63,7 +66,8 @@ impl PromptEncoder {
     fn run(&self) -> Tensor<2> {
         let (length, width) = (self.config.positions, self.config.width);
         let padding = std::iter::repeat(self.config.pad);
-        let ids: Vec<i64> = self.config.prompt.iter().copied().chain(padding).take(length).map(|id| id as i64).collect();
+        let ids: Vec<i64> =
+            self.config.prompt.iter().copied().chain(padding).take(length).map(|id| id as i64).collect();
         let table = self.token_embed.val();
         let device = table.device();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &device);

@@ -145,7 +145,13 @@ impl TimeEmbedding {
 impl Unet {
     /// The outputs of the first `count` up blocks for noisy latents `[batch, channels, rows, columns]` at `step`, given a
     /// prompt `[tokens, width]`. Later blocks do not run.
-    pub(super) fn up_blocks(&self, latents: Tensor<4>, step: usize, prompt: &Tensor<2>, count: usize) -> Result<Vec<Tensor<4>>> {
+    pub(super) fn up_blocks(
+        &self,
+        latents: Tensor<4>,
+        step: usize,
+        prompt: &Tensor<2>,
+        count: usize,
+    ) -> Result<Vec<Tensor<4>>> {
         let time = self.time_embedding.forward(step);
         let layer = |x: Tensor<4>, resnet: &Resnet, attention: Option<&SpatialTransformer>| {
             let x = resnet.forward(x, Some(&time));

@@ -15,8 +15,11 @@ pub(super) const STABLE_DIFFUSION: Dialect = Dialect {
             .or(&["text_encoder.embeddings.token_embedding.weight"]),
         Rule::same("text_encoder.pos_embed", &["text_encoder.text_model.embeddings.position_embedding.weight"])
             .or(&["text_encoder.embeddings.position_embedding.weight"]),
-        Rule::same("text_encoder.blocks.{i}.norm1.{p}", &["text_encoder.text_model.encoder.layers.{i}.layer_norm1.{p}"])
-            .or(&["text_encoder.encoder.layers.{i}.layer_norm1.{p}"]),
+        Rule::same(
+            "text_encoder.blocks.{i}.norm1.{p}",
+            &["text_encoder.text_model.encoder.layers.{i}.layer_norm1.{p}"],
+        )
+        .or(&["text_encoder.encoder.layers.{i}.layer_norm1.{p}"]),
         Rule::stacked(
             "text_encoder.blocks.{i}.attn.qkv.{p}",
             &[
@@ -35,29 +38,23 @@ pub(super) const STABLE_DIFFUSION: Dialect = Dialect {
             &["text_encoder.text_model.encoder.layers.{i}.self_attn.out_proj.{p}"],
         )
         .or(&["text_encoder.encoder.layers.{i}.self_attn.out_proj.{p}"]),
-        Rule::same("text_encoder.blocks.{i}.norm2.{p}", &["text_encoder.text_model.encoder.layers.{i}.layer_norm2.{p}"])
-            .or(&["text_encoder.encoder.layers.{i}.layer_norm2.{p}"]),
+        Rule::same(
+            "text_encoder.blocks.{i}.norm2.{p}",
+            &["text_encoder.text_model.encoder.layers.{i}.layer_norm2.{p}"],
+        )
+        .or(&["text_encoder.encoder.layers.{i}.layer_norm2.{p}"]),
         Rule::same("text_encoder.blocks.{i}.mlp.fc1.{p}", &["text_encoder.text_model.encoder.layers.{i}.mlp.fc1.{p}"])
             .or(&["text_encoder.encoder.layers.{i}.mlp.fc1.{p}"]),
         Rule::same("text_encoder.blocks.{i}.mlp.fc2.{p}", &["text_encoder.text_model.encoder.layers.{i}.mlp.fc2.{p}"])
             .or(&["text_encoder.encoder.layers.{i}.mlp.fc2.{p}"]),
         Rule::same("text_encoder.norm.{p}", &["text_encoder.text_model.final_layer_norm.{p}"])
             .or(&["text_encoder.final_layer_norm.{p}"]),
-        Rule::same(
-            "vae.encoder.mid_block.attentions.{i}.to_q.{p}",
-            &["vae.encoder.mid_block.attentions.{i}.to_q.{p}"],
-        )
-        .or(&["vae.encoder.mid_block.attentions.{i}.query.{p}"]),
-        Rule::same(
-            "vae.encoder.mid_block.attentions.{i}.to_k.{p}",
-            &["vae.encoder.mid_block.attentions.{i}.to_k.{p}"],
-        )
-        .or(&["vae.encoder.mid_block.attentions.{i}.key.{p}"]),
-        Rule::same(
-            "vae.encoder.mid_block.attentions.{i}.to_v.{p}",
-            &["vae.encoder.mid_block.attentions.{i}.to_v.{p}"],
-        )
-        .or(&["vae.encoder.mid_block.attentions.{i}.value.{p}"]),
+        Rule::same("vae.encoder.mid_block.attentions.{i}.to_q.{p}", &["vae.encoder.mid_block.attentions.{i}.to_q.{p}"])
+            .or(&["vae.encoder.mid_block.attentions.{i}.query.{p}"]),
+        Rule::same("vae.encoder.mid_block.attentions.{i}.to_k.{p}", &["vae.encoder.mid_block.attentions.{i}.to_k.{p}"])
+            .or(&["vae.encoder.mid_block.attentions.{i}.key.{p}"]),
+        Rule::same("vae.encoder.mid_block.attentions.{i}.to_v.{p}", &["vae.encoder.mid_block.attentions.{i}.to_v.{p}"])
+            .or(&["vae.encoder.mid_block.attentions.{i}.value.{p}"]),
         Rule::same(
             "vae.encoder.mid_block.attentions.{i}.to_out.0.{p}",
             &["vae.encoder.mid_block.attentions.{i}.to_out.0.{p}"],
