@@ -1,28 +1,94 @@
 //! Scaled dot-product attention behind one door.
 //!
-//! Burn's fused operation is fast for inference, but its boolean mask means opposite things on
-//! different backends and its differentiable form is a chain of small operations. So the rest of
-//! the crate calls [`attend`]: masks are additive float biases, which all backends read the same
-//! way, and the differentiated path is written out with the cheaper softmax.
+//! Burn's fused operation means opposite things by its boolean mask on different backends, wants queries, keys and
+//! values copied into its order on the CPU, and its differentiable form is a chain of small operations. So the rest of
+//! the crate calls [`attend`]: masks are additive float biases, which all backends read the same way; on `flex` our own
+//! loop reads everything where it lies; and the differentiated path is written out with the cheaper softmax.
 
+use crate::kernel;
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
 
-/// `softmax(q kᵀ / √head_dim + bias) v`.
-///
-/// `q` is `[batch, heads, queries, head_dim]`; `k` and `v` are `[batch, heads, keys, head_dim]`; `bias` is
-/// added to the scores and broadcasts from `[1 or batch, 1 or heads, queries, keys]`. Returns the shape of `q`.
-pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<4> {
-    if !q.is_autodiff() {
-        return attention(q, k, v, None, bias, AttentionModuleOptions::default());
+/// What is added to the scores.
+#[derive(Debug, Clone, Default)]
+#[expect(clippy::large_enum_variant, reason = "made once for each block and handed on")]
+pub enum Bias {
+    /// Nothing.
+    #[default]
+    None,
+    /// `[1 or batch, 1 or heads, queries, keys]`.
+    Full(Tensor<4>),
+    /// Keys lie on a grid, row by row: the sum of `down` `[batch, heads, queries, rows]` for a key's row and `across`
+    /// `[batch, heads, queries, columns]` for its column.
+    ByAxis {
+        /// By row.
+        down: Tensor<4>,
+        /// By column.
+        across: Tensor<4>,
+    },
+}
+
+impl Bias {
+    /// As one tensor `[1 or batch, 1 or heads, queries, keys]`.
+    fn whole(self) -> Option<Tensor<4>> {
+        match self {
+            Self::None => None,
+            Self::Full(bias) => Some(bias),
+            Self::ByAxis { down, across } => {
+                let ([batch, heads, queries, rows], [_, _, _, columns]) = (down.dims(), across.dims());
+                let sum = down.unsqueeze_dim::<5>(4) + across.unsqueeze_dim::<5>(3);
+                Some(sum.reshape([batch, heads, queries, rows * columns]))
+            }
+        }
     }
-    let [_, _, _, head_dim] = q.dims();
-    // Scaling the queries touches fewer numbers than scaling the scores.
-    let scores = q.mul_scalar((head_dim as f64).powf(-0.5)).matmul(k.transpose());
-    let scores = match bias {
-        Some(bias) => scores + bias,
-        None => scores,
+}
+
+/// Angles by which queries and keys are turned before they meet, neighbouring channels in pairs: `[tokens, head_dim]`
+/// each, both channels of a pair with the same angle.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Cosines.
+    pub cos: Tensor<2>,
+    /// Sines.
+    pub sin: Tensor<2>,
+}
+
+impl Rotation {
+    /// `x` is `[batch, heads, tokens, head_dim]`.
+    fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, heads, tokens, head_dim] = x.dims();
+        let pairs: Tensor<5> = x.clone().reshape([batch, heads, tokens, head_dim / 2, 2]);
+        let turned = Tensor::cat(vec![pairs.clone().narrow(4, 1, 1).neg(), pairs.narrow(4, 0, 1)], 4);
+        let turned: Tensor<4> = turned.reshape([batch, heads, tokens, head_dim]);
+        x * self.cos.clone().unsqueeze() + turned * self.sin.clone().unsqueeze()
+    }
+}
+
+/// `softmax(q kᵀ / √head_dim + bias) v`, queries and keys rotated first if `rotation` says so.
+///
+/// `q` is `[batch, heads, queries, head_dim]`; `k` and `v` are `[batch, heads, keys, head_dim]`; they may be views.
+/// Returns the heads side by side, `[batch, queries, heads * head_dim]`.
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias, rotation: Option<&Rotation>) -> Tensor<3> {
+    if let Some(mixed) = kernel::attention(&q, &k, &v, &bias, rotation) {
+        return mixed;
+    }
+    let (q, k) = match rotation {
+        Some(rotation) => (rotation.apply(q), rotation.apply(k)),
+        None => (q, k),
     };
-    softmax(scores, 3).matmul(v)
+    let bias = bias.whole();
+    let [batch, heads, queries, head_dim] = q.dims();
+    let mixed = if q.is_autodiff() {
+        // Scaling the queries touches fewer numbers than scaling the scores.
+        let scores = q.mul_scalar((head_dim as f64).powf(-0.5)).matmul(k.transpose());
+        let scores = match bias {
+            Some(bias) => scores + bias,
+            None => scores,
+        };
+        softmax(scores, 3).matmul(v)
+    } else {
+        attention(q, k, v, None, bias, AttentionModuleOptions::default())
+    };
+    mixed.swap_dims(1, 2).reshape([batch, queries, heads * head_dim])
 }
 
 /// The additive bias `[1, 1, len, len]` that hides later tokens from earlier ones.
@@ -45,16 +111,52 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
+    /// Keys and queries of a pair of heads, as views of one tensor where they come from one projection.
+    fn compare(what: &str, bias: impl Fn(&Device) -> Bias, rotated: bool, [tokens, width]: [usize; 2]) {
+        let run = |device: &Device| {
+            let all = ramp([2, tokens, 3 * 3, width], 17, device).mul_scalar(3.0);
+            let part = |i: usize| all.clone().narrow(2, 3 * i, 3).swap_dims(1, 2);
+            let rotation = rotated.then(|| {
+                let angle: Tensor<2> = ramp([1, 1, tokens, width / 2], 13, device).squeeze_dims(&[0, 1]);
+                let angle: Tensor<2> = angle.unsqueeze_dim::<3>(2).repeat_dim(2, 2).reshape([tokens, width]);
+                Rotation { cos: angle.clone().cos(), sin: angle.sin() }
+            });
+            attend(part(0), part(1), part(2), bias(device), rotation.as_ref()).into_data()
+        };
+        let plain = Device::flex();
+        let (fused, tracked) = (run(&plain), run(&plain.autodiff()));
+        fused.assert_approx_eq::<f32>(&tracked, Tolerance::absolute(2e-6));
+        assert_eq!(fused.shape(), tracked.shape(), "{what}");
+    }
+
     #[test]
     fn the_differentiable_path_equals_the_fused_one() {
-        let shape = [2, 3, 5, 4];
-        for causal in [false, true] {
-            let run = |device: &Device| {
-                let bias = causal.then(|| causal_bias(5, device));
-                attend(ramp(shape, 17, device), ramp(shape, 13, device), ramp(shape, 29, device), bias).into_data()
-            };
-            let plain = Device::flex();
-            run(&plain).assert_approx_eq::<f32>(&run(&plain.autodiff()), Tolerance::absolute(1e-6));
+        for shape in [[1, 2], [5, 4], [150, 32]] {
+            let [tokens, _] = shape;
+            for rotated in [false, true] {
+                compare("plain", |_| Bias::None, rotated, shape);
+                compare("causal", |device| Bias::Full(causal_bias(tokens, device)), rotated, shape);
+                compare("full", |device| Bias::Full(ramp([2, 3, tokens, tokens], 23, device)), rotated, shape);
+            }
+        }
+        let by_axis = |device: &Device| Bias::ByAxis {
+            down: ramp([2, 3, 12, 3], 23, device),
+            across: ramp([2, 3, 12, 4], 19, device),
+        };
+        compare("by axis", by_axis, false, [12, 4]);
+    }
+
+    #[test]
+    fn a_picture_alone_gives_the_bits_it_gives_among_others() {
+        let device = Device::flex();
+        let all = [11, 13, 17].map(|period| ramp([3, 2, 70, 8], period, &device));
+        let run = |from: usize, count: usize| {
+            let [q, k, v] = all.clone().map(|x| x.narrow(0, from, count));
+            attend(q, k, v, Bias::None, None)
+        };
+        let together = run(0, 3);
+        for i in 0..3 {
+            assert_eq!(run(i, 1).into_data(), together.clone().narrow(0, i, 1).into_data());
         }
     }
 
@@ -63,8 +165,11 @@ mod tests {
         let device = Device::flex();
         let (q, k) = (ramp([1, 1, 3, 2], 5, &device), ramp([1, 1, 3, 2], 7, &device));
         let v = ramp([1, 1, 3, 2], 11, &device);
-        let out = attend(q, k, v.clone(), Some(causal_bias(3, &device)));
-        let first = out.slice([0..1, 0..1, 0..1]).into_data();
-        first.assert_approx_eq::<f32>(&v.slice([0..1, 0..1, 0..1]).into_data(), Tolerance::absolute(1e-6));
+        let out = attend(q, k, v.clone(), Bias::Full(causal_bias(3, &device)), None);
+        let first = out.slice([0..1, 0..1]).into_data();
+        first.assert_approx_eq::<f32>(
+            &v.slice([0..1, 0..1, 0..1]).reshape([1, 1, 2]).into_data(),
+            Tolerance::absolute(1e-6),
+        );
     }
 }

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod encoder;
 pub mod features;
 pub mod init;
+pub mod kernel;
 pub mod objective;
 pub mod preprocess;
 pub mod pretrain;

@@ -1,7 +1,8 @@
 //! The transformer block that the vision transformers of this crate share, with the variants in which their families
 //! differ: gated MLPs, norms inside the branches, rotary and relative positions. Parameter paths are timm's.
 
-use crate::attention::attend;
+use crate::attention::{Bias, Rotation, attend};
+use crate::kernel;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
@@ -187,23 +188,17 @@ pub struct Places {
     /// Added to the scores, `[1 or batch, 1 or heads, tokens, tokens]`, for example causal.
     pub bias: Option<Tensor<4>>,
     /// Rotates queries and keys.
-    pub rotary: Option<Rotary>,
+    pub rotary: Option<Rotation>,
     /// For each pair of tokens (query by query) its row in the table of relative positions.
     pub relations: Option<Tensor<1, Int>>,
 }
 
-/// Rotary positions in two dimensions (EVA-02; timm's `RotaryEmbeddingCat`): `[tokens, head_dim]` each.
-#[derive(Debug, Clone)]
-pub struct Rotary {
-    cos: Tensor<2>,
-    sin: Tensor<2>,
-}
-
-impl Rotary {
-    /// For `prefix` tokens, which are not rotated, and the patches of `grid`. A quarter of the channels of a head gives
-    /// the frequencies 10000^(-j / quarter); the first half of the channels turns with the row, the second with the
-    /// column, neighbours in pairs. Coordinates are those of a grid of `reference` × `reference` laid over the picture.
-    pub fn new(grid: [usize; 2], prefix: usize, head_dim: usize, reference: usize, device: &Device) -> Self {
+impl Rotation {
+    /// Rotary positions in two dimensions (EVA-02; timm's `RotaryEmbeddingCat`) for `prefix` tokens, which are not
+    /// rotated, and the patches of `grid`. A quarter of the channels of a head gives the frequencies
+    /// 10000^(-j / quarter); the first half of the channels turns with the row, the second with the column, neighbours in
+    /// pairs. Coordinates are those of a grid of `reference` × `reference` laid over the picture.
+    pub(super) fn of_grid(grid: [usize; 2], prefix: usize, head_dim: usize, reference: usize, device: &Device) -> Self {
         let quarter = head_dim / 4;
         let tokens = prefix + grid[0] * grid[1];
         let (mut cos, mut sin) = (vec![1f32; tokens * head_dim], vec![0f32; tokens * head_dim]);
@@ -222,15 +217,6 @@ impl Rotary {
         let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, head_dim]), device);
         Self { cos: tensor(cos), sin: tensor(sin) }
     }
-
-    /// `x` is `[batch, heads, tokens, head_dim]`.
-    fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, tokens, head_dim] = x.dims();
-        let pairs: Tensor<5> = x.clone().reshape([batch, heads, tokens, head_dim / 2, 2]);
-        let turned = Tensor::cat(vec![pairs.clone().narrow(4, 1, 1).neg(), pairs.narrow(4, 0, 1)], 4);
-        let turned: Tensor<4> = turned.reshape([batch, heads, tokens, head_dim]);
-        x * self.cos.clone().unsqueeze() + turned * self.sin.clone().unsqueeze()
-    }
 }
 
 impl Mlp {
@@ -247,20 +233,29 @@ impl Mlp {
     /// `[rows, input]` to `[rows, output]`. Tokens come as rows of one matrix: a product per picture is up to
     /// twice as slow on the CPU backend where the output is narrow.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = self.activation.forward(self.fc1.forward(x));
-        self.fc2.forward(match &self.norm {
+        self.fc2.forward(self.hidden(x))
+    }
+
+    /// `x + scale · self(normed)`.
+    pub(super) fn residual(&self, x: Tensor<2>, normed: Tensor<2>, scale: Option<Tensor<1>>) -> Tensor<2> {
+        kernel::residual(x, self.hidden(normed), &self.fc2, scale)
+    }
+
+    fn hidden(&self, x: Tensor<2>) -> Tensor<2> {
+        let hidden = kernel::linear_activation(x, &self.fc1, self.activation);
+        match &self.norm {
             Some(norm) => norm.forward(hidden),
             None => hidden,
-        })
+        }
     }
 }
 
 impl Attention {
-    /// `x` is `[batch * tokens, width]`.
-    fn forward(&self, x: Tensor<2>, batch: usize, places: &Places) -> Tensor<2> {
+    /// What the tokens read of each other, before the last layer: `x` is `[batch * tokens, width]`.
+    fn mixed(&self, x: Tensor<2>, batch: usize, places: &Places) -> Tensor<2> {
         let [rows, width] = x.dims();
-        let tokens = rows / batch;
-        let head = |part: Tensor<2>| part.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2);
+        let (tokens, heads) = (rows / batch, self.heads);
+        let head_dim = width / heads;
         let [q, k, v] = if x.is_autodiff() {
             // The gradient of a slice is a whole tensor of zeros around it: slice the small weights, not the tokens.
             let weight = self.qkv.weight.val();
@@ -268,29 +263,27 @@ impl Attention {
             std::array::from_fn(|i| {
                 let columns = i * width..(i + 1) * width;
                 let weight = weight.clone().slice([0..width, columns.clone()]);
-                head(linear(x.clone(), weight, bias.clone().map(|b| b.slice([columns]))))
+                let part = linear(x.clone(), weight, bias.clone().map(|b| b.slice([columns])));
+                part.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
             })
         } else {
-            let qkv = self.qkv.forward(x);
-            std::array::from_fn(|i| head(qkv.clone().slice([0..rows, i * width..(i + 1) * width])))
-        };
-        let (q, k) = match &places.rotary {
-            Some(rotary) => (rotary.rotate(q), rotary.rotate(k)),
-            None => (q, k),
+            // Views of one tensor: nothing is copied.
+            let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
+            std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
         };
         let bias = match (&self.relative_position_bias_table, &places.relations) {
             (Some(table), Some(relations)) => {
                 let rows = table.val().select(0, relations.clone());
-                let relative = rows.reshape([tokens, tokens, self.heads]).permute([2, 0, 1]).unsqueeze();
-                Some(places.bias.clone().map_or(relative.clone(), |bias| bias + relative))
+                let relative = rows.reshape([tokens, tokens, heads]).permute([2, 0, 1]).unsqueeze();
+                Bias::Full(places.bias.clone().map_or(relative.clone(), |bias| bias + relative))
             }
-            _ => places.bias.clone(),
+            _ => places.bias.clone().map_or(Bias::None, Bias::Full),
         };
-        let mixed = attend(q, k, v, bias).swap_dims(1, 2).reshape([rows, width]);
-        self.proj.forward(match &self.norm {
+        let mixed = attend(q, k, v, bias, places.rotary.as_ref()).reshape([rows, width]);
+        match &self.norm {
             Some(norm) => norm.forward(mixed),
             None => mixed,
-        })
+        }
     }
 }
 
@@ -298,17 +291,11 @@ impl Block {
     /// `x` is `[batch, tokens, width]`.
     pub fn forward(&self, x: Tensor<3>, places: &Places) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
+        let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
         let x = x.reshape([batch * tokens, width]);
-        let branch = self.attn.forward(self.norm1.forward(x.clone()), batch, places);
-        let x = x + scaled(&self.ls1, branch);
-        let branch = self.mlp.forward(self.norm2.forward(x.clone()));
-        (x + scaled(&self.ls2, branch)).reshape([batch, tokens, width])
-    }
-}
-
-fn scaled(scale: &Option<LayerScale>, branch: Tensor<2>) -> Tensor<2> {
-    match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze(),
-        None => branch,
+        let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, places);
+        let x = kernel::residual(x, mixed, &self.attn.proj, scale(&self.ls1));
+        let normed = self.norm2.forward(x.clone());
+        self.mlp.residual(x, normed, scale(&self.ls2)).reshape([batch, tokens, width])
     }
 }

@@ -190,8 +190,10 @@ impl ConvBlock {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mixed = self.conv_dw.forward(x.clone().permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         let [batch, rows, columns, channels] = x.dims();
-        let branch = self.mlp.forward(self.norm.forward(mixed.reshape([batch * rows * columns, channels])));
-        x + (branch * self.gamma.val().unsqueeze()).reshape([batch, rows, columns, channels])
+        let places = batch * rows * columns;
+        let normed = self.norm.forward(mixed.reshape([places, channels]));
+        let x = self.mlp.residual(x.reshape([places, channels]), normed, Some(self.gamma.val()));
+        x.reshape([batch, rows, columns, channels])
     }
 }
 

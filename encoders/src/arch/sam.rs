@@ -5,7 +5,7 @@
 use super::block::{Activation, Mlp};
 use super::vit::PatchEmbed;
 use super::{Tap, check_pixels};
-use crate::attention::attend;
+use crate::attention::{Bias, attend};
 use crate::features::FeatureMap;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -161,19 +161,16 @@ impl Attention {
         let [batch, side, _, width] = x.dims();
         let (tokens, heads, head_dim) = (side * side, self.heads, width / self.heads);
         let qkv = self.qkv.forward(x.reshape([batch * tokens, width]));
-        let head = |i: usize| {
-            let part = qkv.clone().narrow(1, i * width, width);
-            part.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
-        };
-        let (q, k, v) = (head(0), head(1), head(2));
+        // Views of one tensor: nothing is copied.
+        let qkv = qkv.reshape([batch, tokens, 3 * heads, head_dim]);
+        let [q, k, v] = std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2));
         let grid: Tensor<5> = q.clone().reshape([batch, heads, side, side, head_dim]);
         // By row: [.., row, column, key row]; by column, with the axes swapped there and back.
         let down = by_difference(grid.clone(), &self.rel_pos_h);
         let across = by_difference(grid.swap_dims(2, 3), &self.rel_pos_w).swap_dims(2, 3);
-        let down: Tensor<5> = down.reshape([batch, heads, tokens, side, 1]);
-        let across: Tensor<5> = across.reshape([batch, heads, tokens, 1, side]);
-        let bias = (down + across).reshape([batch, heads, tokens, tokens]);
-        let mixed = attend(q, k, v, Some(bias)).swap_dims(1, 2).reshape([batch * tokens, width]);
+        let whole = |part: Tensor<5>| part.reshape([batch, heads, tokens, side]);
+        let bias = Bias::ByAxis { down: whole(down), across: whole(across) };
+        let mixed = attend(q, k, v, bias, None).reshape([batch * tokens, width]);
         self.proj.forward(mixed).reshape([batch, side, side, width])
     }
 }
@@ -201,8 +198,8 @@ impl Block {
             None => self.attn.forward(normed),
         };
         let x = (x + branch).reshape([batch * side * side, width]);
-        let branch = self.mlp.forward(self.norm2.forward(x.clone()));
-        (x + branch).reshape([batch, side, side, width])
+        let normed = self.norm2.forward(x.clone());
+        self.mlp.residual(x, normed, None).reshape([batch, side, side, width])
     }
 }
 

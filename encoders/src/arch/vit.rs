@@ -4,8 +4,9 @@
 //! The forward pass is cut where pretraining objectives reach in: [`Vit::patches`] → (MAE drops tokens, DINOv2
 //! puts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
 
-use super::block::{Activation, Block, BlockConfig, Places, Rotary};
+use super::block::{Activation, Block, BlockConfig, Places};
 use super::{Tap, Tokens, check_pixels};
+use crate::attention::Rotation;
 use crate::features::{FeatureMap, Kernel, resample_tokens};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -205,7 +206,9 @@ impl VitConfig {
         let head_dim = self.width / self.heads;
         Ok(Places {
             bias: None,
-            rotary: self.rotary_grid.map(|reference| Rotary::new(grid, self.prefix(), head_dim, reference, device)),
+            rotary: self
+                .rotary_grid
+                .map(|reference| Rotation::of_grid(grid, self.prefix(), head_dim, reference, device)),
             relations: self.relative_positions.then(|| relations(grid, device)),
         })
     }

@@ -4,7 +4,7 @@
 use super::text::{TextConfig, TextTower};
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops};
 use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Tap, Tokens};
-use crate::attention::attend;
+use crate::attention::{Bias, attend};
 use crate::init::initialise;
 use burgess_base::Result;
 use burn::module::{Initializer, Module, Param};
@@ -142,7 +142,7 @@ impl AttentionPool {
         let kv = self.kv.forward(patches);
         let k = head(kv.clone().slice([0..batch, 0..count, 0..width]), count);
         let v = head(kv.slice([0..batch, 0..count, width..2 * width]), count);
-        let x = self.proj.forward(attend(q, k, v, None).reshape([batch, width]));
+        let x = self.proj.forward(attend(q, k, v, Bias::None, None).reshape([batch, width]));
         x.clone() + self.mlp.forward(self.norm.forward(x))
     }
 }

@@ -1,7 +1,7 @@
 //! What the autoencoder and the denoising network are both made of: residual blocks and changes of resolution, on
 //! `[batch, channels, rows, columns]`, and attention over the places of such a map.
 
-use crate::attention::attend;
+use crate::attention::{Bias, attend};
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::interpolate::{Interpolate2dConfig, InterpolateMode};
@@ -122,5 +122,5 @@ pub(super) fn attend_rows(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, groups: usiz
         let [rows, width] = x.dims();
         x.reshape([groups, rows / groups, heads, width / heads]).swap_dims(1, 2)
     };
-    attend(split(q), split(k), split(v), None).swap_dims(1, 2).reshape([rows, width])
+    attend(split(q), split(k), split(v), Bias::None, None).reshape([rows, width])
 }

@@ -7,7 +7,6 @@
 
 mod flex;
 pub mod portable;
-mod wide;
 
 pub use portable::attend;
 

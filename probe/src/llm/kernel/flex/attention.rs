@@ -6,8 +6,9 @@
 
 use super::{Input, record, slice, tensor};
 use crate::llm::kernel::Heads;
-use crate::llm::kernel::wide::{exp, max, sum2, wide};
 use crate::llm::rope::Rope;
+use burgess_encoders::kernel::wide::{exp, max, sum2, wide};
+use burgess_encoders::kernel::{self, Strides, Threads};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -227,34 +228,6 @@ fn probabilities(p: &mut [f32], from: usize, to: usize) {
 
 /// `c (+)= a · b` for `[m, n, k]`; `a` and `b` are read with the given `[row, column]` strides, `c` is row-major.
 fn product(c: &mut [f32], a: &[f32], b: &[f32], [m, n, k]: [usize; 3], sa: [usize; 2], sb: [usize; 2], add: bool) {
-    let reach = |rows: usize, columns: usize, s: [usize; 2]| (rows - 1) * s[0] + (columns - 1) * s[1];
-    if m * n * k == 0 {
-        return;
-    }
-    assert!(c.len() >= m * n && reach(m, k, sa) < a.len() && reach(k, n, sb) < b.len(), "matrices are cut too short");
-    // SAFETY: the pointers come from live slices that reach as far as the strides do (asserted above), and `c` is
-    // borrowed exclusively.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            n as isize,
-            add,
-            a.as_ptr(),
-            sa[1] as isize,
-            sa[0] as isize,
-            b.as_ptr(),
-            sb[1] as isize,
-            sb[0] as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+    let strides = |[rows, columns]: [usize; 2]| Strides { rows, columns };
+    kernel::product::product([m, n, k], c, Strides::row_major(n), a, strides(sa), b, strides(sb), add, Threads::One);
 }

@@ -1,7 +1,7 @@
 //! Steps that work row by row: the norm, the gated activation, the loss.
 
 use super::{Input, record, slice, tensor};
-use crate::llm::kernel::wide::{exp, max, sigmoid, sum2, wide};
+use burgess_encoders::kernel::wide::{exp, max, sigmoid, sum2, wide};
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;

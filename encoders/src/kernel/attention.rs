@@ -1,0 +1,252 @@
+//! Attention that reads queries, keys and values where they lie and writes heads side by side.
+//!
+//! Keys are turned over once per head, scaled (and rotated) on the way. Then blocks of queries of one picture are a task
+//! each: scores of one head, bias, softmax, values, into the block's columns of the result. Scores of a block stay in the
+//! cache, and no picture's block depends on how many pictures there are.
+
+use super::product::{Strides, Threads, product};
+use super::wide::{exp, max, sum2, wide};
+use super::{plain, slice, tensor};
+use crate::attention::{Bias, Rotation};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+/// Scores that a block of queries may have with one head's keys: 256 KiB.
+const BLOCK_SCORES: usize = 64 * 1024;
+/// Queries in a block at most.
+const BLOCK: usize = 64;
+
+/// `[batch, heads, tokens, head_dim]` in any order, channels side by side.
+struct View {
+    held: FlexTensor,
+    offset: usize,
+    /// Of batch, heads, tokens.
+    strides: [usize; 3],
+}
+
+impl View {
+    fn of(tensor: &Tensor<4>) -> Option<Self> {
+        let held = plain(tensor)?;
+        let readable = |t: &FlexTensor| {
+            let strides = t.layout().strides();
+            strides.last() == Some(&1) && strides.iter().all(|s| *s >= 0)
+        };
+        let held = if readable(&held) { held } else { held.to_contiguous() };
+        let strides: Vec<usize> = held.layout().strides().iter().filter_map(|s| usize::try_from(*s).ok()).collect();
+        let [b, h, t, 1] = strides[..] else { return None };
+        let view = Self { offset: held.layout().start_offset(), strides: [b, h, t], held };
+        let [batch, heads, tokens, channels] = tensor.dims();
+        let last = (batch - 1) * b + (heads - 1) * h + (tokens - 1) * t + channels - 1;
+        (view.offset + last < view.held.storage::<f32>().len()).then_some(view)
+    }
+
+    /// From one head's first number on.
+    fn head(&self, batch: usize, head: usize) -> &[f32] {
+        let from = self.offset + batch * self.strides[0] + head * self.strides[1];
+        self.held.storage::<f32>().get(from..).unwrap_or_default()
+    }
+
+    fn step(&self) -> usize {
+        self.strides[2]
+    }
+}
+
+/// What is added to the scores, as it lies.
+enum Added {
+    Nothing,
+    /// Offsets of a batch and of a head, then queries × keys.
+    Full(FlexTensor, [usize; 2]),
+    /// `[batch, heads, queries, rows]` and `[.., columns]`, contiguous.
+    ByAxis(FlexTensor, FlexTensor, [usize; 2]),
+}
+
+impl Added {
+    fn of(bias: &Bias, [batch, heads, queries, keys]: [usize; 4]) -> Option<Self> {
+        match bias {
+            Bias::None => Some(Self::Nothing),
+            Bias::Full(bias) => {
+                let [b, h, q, k] = bias.dims();
+                if ![1, batch].contains(&b) || ![1, heads].contains(&h) || [q, k] != [queries, keys] {
+                    return None;
+                }
+                let step = |n: usize, size: usize| if n == 1 { 0 } else { size };
+                Some(Self::Full(plain(bias)?.to_contiguous(), [step(b, h * q * k), step(h, q * k)]))
+            }
+            Bias::ByAxis { down, across } => {
+                let ([_, _, _, rows], [_, _, _, columns]) = (down.dims(), across.dims());
+                let whole = |n| [batch, heads, queries, n];
+                if down.dims() != whole(rows) || across.dims() != whole(columns) || rows * columns != keys {
+                    return None;
+                }
+                Some(Self::ByAxis(plain(down)?.to_contiguous(), plain(across)?.to_contiguous(), [rows, columns]))
+            }
+        }
+    }
+
+    /// Adds what belongs to query number `query` of head `head` (of `heads`) of picture `batch`.
+    #[inline(always)]
+    fn add(&self, scores: &mut [f32], [batch, head, query]: [usize; 3], [heads, queries]: [usize; 2]) {
+        match self {
+            Self::Nothing => {}
+            Self::Full(bias, [b, h]) => {
+                let from = batch * b + head * h + query * scores.len();
+                for (s, b) in scores.iter_mut().zip(slice(bias).get(from..).unwrap_or_default()) {
+                    *s += b;
+                }
+            }
+            Self::ByAxis(down, across, [rows, columns]) => {
+                let place = (batch * heads + head) * queries + query;
+                let down = slice(down).get(place * rows..(place + 1) * rows).unwrap_or_default();
+                let across = slice(across).get(place * columns..(place + 1) * columns).unwrap_or_default();
+                for (scores, d) in scores.chunks_exact_mut(*columns).zip(down) {
+                    for (s, a) in scores.iter_mut().zip(across) {
+                        *s += d + a;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// See [`crate::attention::attend`].
+pub fn attention(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    bias: &Bias,
+    rotation: Option<&Rotation>,
+) -> Option<Tensor<3>> {
+    let ([batch, heads, queries, width], [_, _, keys, _]) = (q.dims(), k.dims());
+    if batch * heads * queries * keys * width == 0 || k.dims() != [batch, heads, keys, width] || v.dims() != k.dims() {
+        return None;
+    }
+    let (q, k, v) = (View::of(q)?, View::of(k)?, View::of(v)?);
+    let added = Added::of(bias, [batch, heads, queries, keys])?;
+    let angles = match rotation {
+        Some(r) if r.cos.dims() != [queries, width] || r.sin.dims() != [queries, width] || queries != keys => {
+            return None;
+        }
+        Some(r) => Some((plain(&r.cos)?.to_contiguous(), plain(&r.sin)?.to_contiguous())),
+        None => None,
+    };
+    let angles = angles.as_ref().map(|(cos, sin)| (slice(cos), slice(sin)));
+
+    // [batch * heads, width, keys]
+    let scale = 1.0 / (width as f32).sqrt();
+    let mut turned = vec![0f32; batch * heads * width * keys];
+    turned.par_chunks_mut(width * keys).enumerate().for_each_init(
+        || vec![0f32; width],
+        |row, (i, out)| {
+            let from = k.head(i / heads, i % heads);
+            wide(
+                #[inline(always)]
+                || turn(from, k.step(), angles, scale, row, out),
+            );
+        },
+    );
+
+    let blocks = queries.div_ceil((BLOCK_SCORES / keys).clamp(8, BLOCK));
+    let rows = queries.div_ceil(blocks);
+    let columns = heads * width;
+    let mut out = vec![0f32; batch * queries * columns];
+    let tasks = out.par_chunks_mut(queries * columns).enumerate().flat_map(|(b, picture)| {
+        picture.par_chunks_mut(rows * columns).enumerate().map(move |(block, out)| (b, block * rows, out))
+    });
+    tasks.for_each_init(
+        || (vec![0f32; rows * keys], vec![0f32; rows * width]),
+        |(scores, rotated), (b, first, out)| {
+            let count = out.len() / columns;
+            let scores = &mut scores[..count * keys];
+            for head in 0..heads {
+                let from = q.head(b, head).get(first * q.step()..).unwrap_or_default();
+                let (from, strides) = match angles {
+                    None => (from, Strides::row_major(q.step())),
+                    Some((cos, sin)) => {
+                        let places =
+                            from.chunks(q.step()).zip(cos.chunks_exact(width).zip(sin.chunks_exact(width)).skip(first));
+                        for (to, (x, (cos, sin))) in rotated.chunks_exact_mut(width).zip(places).take(count) {
+                            to.copy_from_slice(&x[..width]);
+                            rotate(to, cos, sin);
+                        }
+                        (rotated.as_slice(), Strides::row_major(width))
+                    }
+                };
+                let keys_of = &turned[(b * heads + head) * width * keys..][..width * keys];
+                let key_strides = Strides::row_major(keys);
+                product(
+                    [count, keys, width],
+                    scores,
+                    key_strides,
+                    from,
+                    strides,
+                    keys_of,
+                    key_strides,
+                    false,
+                    Threads::One,
+                );
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
+                            added.add(row, [b, head, first + i], [heads, queries]);
+                            softmax(row);
+                        }
+                    },
+                );
+                let to = &mut out[head * width..];
+                let (values, value_strides) = (v.head(b, head), Strides::row_major(v.step()));
+                product(
+                    [count, width, keys],
+                    to,
+                    Strides::row_major(columns),
+                    scores,
+                    key_strides,
+                    values,
+                    value_strides,
+                    false,
+                    Threads::One,
+                );
+            }
+        },
+    );
+    Some(tensor(out, [batch, queries, columns]))
+}
+
+/// One head's keys, `[keys, width]` with `step` numbers from one to the next, rotated and scaled into `[width, keys]`.
+#[inline(always)]
+fn turn(from: &[f32], step: usize, angles: Option<(&[f32], &[f32])>, scale: f32, row: &mut [f32], out: &mut [f32]) {
+    let width = row.len();
+    let keys = out.len() / width;
+    for key in 0..keys {
+        row.copy_from_slice(&from[key * step..key * step + width]);
+        if let Some((cos, sin)) = angles {
+            rotate(row, &cos[key * width..(key + 1) * width], &sin[key * width..(key + 1) * width]);
+        }
+        for (to, x) in out.iter_mut().skip(key).step_by(keys).zip(row.iter()) {
+            *to = x * scale;
+        }
+    }
+}
+
+/// Neighbouring channels in pairs: `(a, b)` becomes `(a cos − b sin, b cos + a sin)`.
+#[inline(always)]
+fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (pairs, _) = x.as_chunks_mut::<2>();
+    for ((pair, cos), sin) in pairs.iter_mut().zip(cos.as_chunks::<2>().0).zip(sin.as_chunks::<2>().0) {
+        let [a, b] = *pair;
+        *pair = [a * cos[0] - b * sin[0], b * cos[1] + a * sin[1]];
+    }
+}
+
+#[inline(always)]
+fn softmax(row: &mut [f32]) {
+    let most = max(row);
+    for x in row.iter_mut() {
+        *x = exp(*x - most);
+    }
+    let scale = 1.0 / sum2(row, row, |a, _| a);
+    for x in row.iter_mut() {
+        *x *= scale;
+    }
+}
