@@ -1,0 +1,91 @@
+"""Features of ViT-B/16@224 and ViT-L/14@336: pictures per second of Burgess beside PyTorch eager, on this machine, by
+turns in one run.
+
+Versions: torch 2.9.0, timm 1.0.20, transformers 5.23.0.
+Run from the repository after `cargo build --release`: python tests/reference/speed.py [--device flex] [--rounds 3]
+Both sides do the same work on two threads: made-up weights, f32, the blocks up to the tap of the card and no more, no
+gradients. Each round measures both sides at each batch size in processes of their own, so that neither warms or slows
+the other; a side's number is its best batch size in its median round, and the ratio is ours through PyTorch's.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+CARDS = {"mocov3-b16": "ViT-B/16@224", "openai-clip-l14-336": "ViT-L/14@336"}
+
+
+def reference(card):
+    """The model and the side of its pictures."""
+    import timm
+    import transformers
+
+    if card == "mocov3-b16":
+        model = timm.create_model("vit_base_patch16_224", num_classes=0)
+        return model.eval().forward_features, 224
+    # The card taps the last layer but one: the last is left away here, as it is not run there.
+    config = transformers.CLIPVisionConfig(
+        hidden_size=1024, num_hidden_layers=23, num_attention_heads=16, intermediate_size=4096, image_size=336,
+        patch_size=14, hidden_act="quick_gelu")
+    return transformers.CLIPVisionModel(config).eval(), 336
+
+
+def measure_reference(card, batches, seconds):
+    import torch
+
+    torch.set_num_threads(2)
+    model, side = reference(card)
+    result = {}
+    with torch.inference_mode():
+        for batch in batches:
+            pixels = torch.randn(batch, 3, side, side)
+            model(pixels)
+            runs, start = 0, time.perf_counter()
+            while runs < 3 or time.perf_counter() - start < seconds:
+                model(pixels)
+                runs += 1
+            result[batch] = batch * runs / (time.perf_counter() - start)
+    print(json.dumps(result))
+
+
+def run(command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="flex")
+    parser.add_argument("--binary", default=ROOT / "target" / "release" / "burgess")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", default="1,2,4,8")
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--reference", help="measure PyTorch on this card and print JSON (for the script itself)")
+    args = parser.parse_args()
+    batches = [int(b) for b in args.batches.split(",")]
+    if args.reference:
+        return measure_reference(args.reference, batches, args.seconds)
+    same = [f"--batches={args.batches}", f"--seconds={args.seconds}"]
+    print(f"device {args.device}, pictures per second (PyTorch | Burgess), best batch of {args.batches}")
+    for card, name in CARDS.items():
+        theirs, ours = {b: [] for b in batches}, {b: [] for b in batches}
+        for _ in range(args.rounds):
+            for batch, speed in json.loads(run([sys.executable, __file__, "--reference", card, *same])[-1]).items():
+                theirs[int(batch)].append(speed)
+            bench = [args.binary, "bench", "encoders", card, "--json", "--device", args.device,
+                     "--batch", args.batches, "--seconds", str(args.seconds)]
+            for line in map(json.loads, run(bench)):
+                ours[line["batch"]].append(line["pictures_per_second"])
+        table = [{b: statistics.median(v) for b, v in side.items()} for side in (theirs, ours)]
+        for batch in batches:
+            print(f"{name:14} batch {batch}: {table[0][batch]:6.3f} | {table[1][batch]:6.3f}", flush=True)
+        best = [max(side.values()) for side in table]
+        print(f"{name:14} best:    {best[0]:6.3f} | {best[1]:6.3f}   ratio {best[1] / best[0]:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
