@@ -5,8 +5,11 @@ use super::pytorch;
 use burgess_base::{Context, Error, Result, digest};
 use half::{bf16, f16};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An opened checkpoint. Its tensors stay on disk until [`Checkpoint::read`] asks for one.
@@ -21,6 +24,18 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     map: Mmap,
+}
+
+impl Shard {
+    /// Lets go of the memory of these bytes, which have been copied, so that no more than one copy of the weights is
+    /// resident. They come back from the file when they are read again.
+    fn release(&self, bytes: Range<usize>) {
+        // SAFETY: a read-only mapping of a file keeps its contents under this advice.
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        // A system that refuses keeps the pages: memory is all that this is about.
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+    }
 }
 
 /// A tensor: which shard, and where in it.
@@ -152,8 +167,9 @@ impl Checkpoint {
     pub fn read(&self, key: &str) -> Result<Vec<f32>> {
         let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
         let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
-        let bytes = self.shards.get(place.shard).and_then(|s| s.map.get(place.entry.bytes.clone()));
-        let bytes = bytes.ok_or_else(|| Error::failed(format!("{} lies outside its file", name())))?;
+        let outside = || Error::failed(format!("{} lies outside its file", name()));
+        let shard = self.shards.get(place.shard).ok_or_else(outside)?;
+        let bytes = shard.map.get(place.entry.bytes.clone()).ok_or_else(outside)?;
         let values: Vec<f32> = match place.entry.stored {
             Stored::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             Stored::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
@@ -164,6 +180,7 @@ impl Checkpoint {
                 return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
             }
         };
+        shard.release(place.entry.bytes.clone());
         let values = match &place.entry.strides {
             Some(strides) => row_major(values, &place.entry.shape, strides),
             None => values,
