@@ -5,17 +5,17 @@
 //! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
 //! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
 //!
-//! Resizing gives Pillow's bits. Decoding does too, except for JPEG, where decoders differ by a few
-//! grey levels. Pillow's habits are kept: the orientation in EXIF data is *not* applied, transparency
-//! is dropped without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte.
+//! Decoding and resizing give Pillow's bits. Pillow's habits are kept: the orientation in EXIF data is *not* applied,
+//! transparency is dropped without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte.
 
+mod jpeg;
 mod resample;
 
 pub use resample::Interpolation;
 
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
-use image::{DynamicImage, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, ImageFormat, ImageReader, Rgb, RgbImage};
 use rayon::prelude::*;
 use resample::Canvas;
 use serde::{Deserialize, Serialize};
@@ -158,9 +158,13 @@ impl Preprocess {
 pub fn decode(path: &Path) -> Result<RgbImage> {
     let step = || format!("reading image {}", path.display());
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let decoded = reader.map_err(|e| Error::from(e).context(step()))?.decode();
-    decoded.map(to_rgb).map_err(|e| {
-        Error::failed(e.to_string())
+    let reader = reader.map_err(|e| Error::from(e).context(step()))?;
+    let decoded = match reader.format() {
+        Some(ImageFormat::Jpeg) => jpeg::decode(path),
+        _ => reader.decode().map(to_rgb).map_err(|e| e.to_string()),
+    };
+    decoded.map_err(|cause| {
+        Error::failed(cause)
             .context(step())
             .hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
     })

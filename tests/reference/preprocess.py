@@ -62,6 +62,15 @@ def pictures():
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate by 90 degrees": Pillow does not, so neither do we
     Image.fromarray(smooth).save(OUT / "turned.jpg", quality=92, exif=exif)
+    # Sharp colours, sides that no block divides: the places where JPEG decoders differ.
+    sharp = Image.fromarray(noise(45, 29)).resize((181, 118), Image.BICUBIC)
+    for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
+        sharp.save(OUT / f"{subsampling.replace(':', '')}.jpg", quality=80, subsampling=subsampling)
+    sharp.save(OUT / "progressive.jpg", quality=60, progressive=True)
+    sharp.save(OUT / "rgb.jpg", quality=75, keep_rgb=True)
+    sharp.convert("L").save(OUT / "grey.jpg", quality=75)
+    Image.fromarray(noise(33, 17, 4), "CMYK").save(OUT / "cmyk.jpg", quality=75)
+    sharp.crop((0, 0, 1, 1)).save(OUT / "pixel.jpg")
 
 
 def prepare(path, size, interpolation, pad, crop_pct=1.0, enlarge=None):
