@@ -2,7 +2,7 @@
 turns in one run.
 
 Versions: torch 2.9.0, timm 1.0.20, transformers 5.23.0.
-Run from the repository after `cargo build --release`: python tests/reference/speed.py [--device flex] [--rounds 3]
+Run from the repository after `cargo build --release`: python tests/reference/speed.py [CARD ...] [--device flex] [--rounds 3]
 Both sides do the same work on two threads: made-up weights, f32, the blocks up to the tap of the card and no more, no
 gradients. Each round measures both sides at each batch size in processes of their own, so that neither warms or slows
 the other; a side's number is its best batch size in its median round, and the ratio is ours through PyTorch's.
@@ -59,6 +59,7 @@ def run(command):
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("cards", nargs="*", default=list(CARDS), help=" ".join(CARDS))
     parser.add_argument("--device", default="flex")
     parser.add_argument("--binary", default=ROOT / "target" / "release" / "burgess")
     parser.add_argument("--rounds", type=int, default=3)
@@ -71,7 +72,7 @@ def main():
         return measure_reference(args.reference, batches, args.seconds)
     same = [f"--batches={args.batches}", f"--seconds={args.seconds}"]
     print(f"device {args.device}, pictures per second (PyTorch | Burgess), best batch of {args.batches}")
-    for card, name in CARDS.items():
+    for card, name in ((card, CARDS[card]) for card in args.cards):
         theirs, ours = {b: [] for b in batches}, {b: [] for b in batches}
         for _ in range(args.rounds):
             for batch, speed in json.loads(run([sys.executable, __file__, "--reference", card, *same])[-1]).items():
