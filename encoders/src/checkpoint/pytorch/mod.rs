@@ -149,7 +149,8 @@ impl Walk<'_> {
         if depth > MAX_DEPTH || name.len() + part.len() >= MAX_NAME {
             return Err(Error::failed("the file's tables contain themselves or are nested without end"));
         }
-        self.left.push((if name.is_empty() { part.to_string() } else { format!("{name}.{part}") }, value, depth));
+        let whole = if name.is_empty() { part.to_string() } else { [name, ".", part].concat() };
+        self.left.push((whole, value, depth));
         Ok(())
     }
 }

@@ -377,7 +377,7 @@ impl<'a> Machine<'a> {
 /// A class or function. Its names may be recalled from the memo and so be copied any number of times.
 fn global(module: &str, name: &str, budget: &mut Budget) -> Result<Node> {
     budget.spend(module.len() + name.len() + 1)?;
-    Ok(Node::Global(format!("{module} {name}")))
+    Ok(Node::Global([module, " ", name].concat()))
 }
 
 fn pairs(items: Vec<Id>) -> Result<Vec<(Id, Id)>> {
