@@ -265,7 +265,18 @@ fn indexes_of_shards() {
     };
     assert_eq!(open(&index("w", "s.safetensors")), Ok(()));
     let absolute = dir.path().join("out.safetensors").display().to_string();
-    for outside in ["../out.safetensors", &absolute, "x/../../out.safetensors", "..", ".", "", "/", "./s.safetensors", "s.safetensors/", "..\\\\out.safetensors"] {
+    for outside in [
+        "../out.safetensors",
+        &absolute,
+        "x/../../out.safetensors",
+        "..",
+        ".",
+        "",
+        "/",
+        "./s.safetensors",
+        "s.safetensors/",
+        "..\\\\out.safetensors",
+    ] {
         let error = open(&index("w", outside)).unwrap_err();
         assert!(error.contains("not a file beside it") && error.contains("index.json"), "{outside}: {error}");
     }

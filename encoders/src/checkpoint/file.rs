@@ -60,8 +60,10 @@ impl Index {
         const MAX_LENGTH: u64 = 1 << 20;
         let length = std::fs::metadata(path)?.len();
         if length > MAX_LENGTH {
-            return Err(Error::failed(format!("the index has {length} bytes, which is more than a list of shards has"))
-                .hint("name the file with the weights, or the index of its shards"));
+            return Err(Error::failed(format!(
+                "the index has {length} bytes, which is more than a list of shards has"
+            ))
+            .hint("name the file with the weights, or the index of its shards"));
         }
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
     }

@@ -55,8 +55,7 @@ impl Stream {
     /// `bytes` with one to six changes.
     pub fn damaged(&mut self, bytes: &[u8]) -> Vec<u8> {
         /// Numbers at which something overflows, and what stands in headers.
-        const ODD: [u64; 10] =
-            [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX >> 1, u64::MAX];
+        const ODD: [u64; 10] = [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX >> 1, u64::MAX];
         const TEXT: &[u8] = b"0123456789{}[]\",:.(tRbuesqhjQcX)\x80\x81\x85\x8a\x93\x94";
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.below(6) {

@@ -20,7 +20,17 @@ impl Member {
         let size = u32::try_from(content.len()).unwrap();
         let (name, content) = (name.to_string(), content.to_vec());
         let directory_name = name.clone();
-        Self { name, content, directory_name, directory_method: None, method: 0, flags: 0, size, packed: size, header: None }
+        Self {
+            name,
+            content,
+            directory_name,
+            directory_method: None,
+            method: 0,
+            flags: 0,
+            size,
+            packed: size,
+            header: None,
+        }
     }
 
     /// Its own header and its content.

@@ -111,7 +111,8 @@ fn line(directory: &[u8]) -> Option<Line<'_>> {
     const FIXED: usize = 46;
     let record = Record::at(directory, 0, b"PK\x01\x02")?;
     let (name, extra, comment) = (record.number::<2>(28)?, record.number::<2>(30)?, record.number::<2>(32)?);
-    let (mut packed, mut size, mut header) = (record.number::<4>(20)?, record.number::<4>(24)?, record.number::<4>(42)?);
+    let (mut packed, mut size, mut header) =
+        (record.number::<4>(20)?, record.number::<4>(24)?, record.number::<4>(42)?);
     // Numbers that do not fit 32 bits stand in an extra field, in this order.
     let mut wide = wide_numbers(record.bytes(FIXED + name, extra)?);
     for number in [&mut size, &mut packed, &mut header] {

@@ -247,7 +247,8 @@ impl<'a> Machine<'a> {
                 _ => Node::Dict(Vec::new()),
             },
             "torch._utils _rebuild_tensor" | "torch._utils _rebuild_tensor_v2" => Node::Tensor(arguments.to_vec()),
-            "torch._utils _rebuild_parameter" | "torch._utils _rebuild_parameter_with_state" => match arguments.first() {
+            "torch._utils _rebuild_parameter" | "torch._utils _rebuild_parameter_with_state" => match arguments.first()
+            {
                 Some(&tensor) => {
                     return self.push_id(tensor);
                 }
