@@ -111,7 +111,7 @@ def unusual(sharp, rgb):
     rgb.convert("1").save(OUT / "bilevel.bmp")
     Image.fromarray(noise(19, 21, 4), "RGBA").save(OUT / "rgba.bmp")
     rgb.convert("L").save(OUT / "grey.tiff")
-    rgb.convert("CMYK").save(OUT / "cmyk.tiff")
+    Image.fromarray(noise(19, 21, 4), "CMYK").save(OUT / "cmyk.tiff")
     Image.fromarray(noise(19, 21, 4), "RGBA").save(OUT / "rgba.tiff", compression="tiff_deflate")
     Image.fromarray(rng.integers(0, 600, (9, 11), dtype=np.uint16)).save(OUT / "grey16.tiff")
     rgb.convert("1").save(OUT / "bilevel.tiff")
