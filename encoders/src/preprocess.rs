@@ -5,8 +5,9 @@
 //! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
 //! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
 //!
-//! Decoding and resizing give Pillow's bits. Pillow's habits are kept: the orientation in EXIF data is *not* applied,
-//! transparency is dropped without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte.
+//! Decoding and resizing give Pillow's bits. Pillow's habits are kept: the orientation in EXIF data is *not* applied
+//! (except to TIFF, where Pillow's reader does it), transparency is dropped without blending, grey of 16 bits is cut at
+//! 255, colour of 16 bits loses its low byte; of several frames the first is taken.
 
 mod jpeg;
 mod resample;
@@ -15,10 +16,13 @@ pub use resample::Interpolation;
 
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
-use image::{DynamicImage, ImageFormat, ImageReader, Rgb, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, Rgb, RgbImage};
 use rayon::prelude::*;
 use resample::Canvas;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 /// What happens to a picture before an encoder sees it: the `[preprocess]` table of a card.
@@ -161,13 +165,35 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
     let reader = reader.map_err(|e| Error::from(e).context(step()))?;
     let decoded = match reader.format() {
         Some(ImageFormat::Jpeg) => jpeg::decode(path),
-        _ => reader.decode().map(to_rgb).map_err(|e| e.to_string()),
+        Some(ImageFormat::WebP) if is_cut_webp(path) => Err("the file is cut off".to_string()),
+        format => others(reader, format == Some(ImageFormat::Tiff)).map_err(|e| e.to_string()),
     };
     decoded.map_err(|cause| {
         Error::failed(cause)
             .context(step())
             .hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
     })
+}
+
+/// All formats but JPEG. The picture's size is checked before memory is taken for it.
+fn others(reader: ImageReader<BufReader<File>>, turn: bool) -> ImageResult<RgbImage> {
+    let mut limits = Limits::default();
+    let mut decoder = reader.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
+    let orientation = if turn { decoder.orientation()? } else { Orientation::NoTransforms };
+    let mut picture = DynamicImage::from_decoder(decoder)?;
+    picture.apply_orientation(orientation);
+    Ok(to_rgb(picture))
+}
+
+/// Whether the file is shorter than it says: the decoder would fill a few missing bytes with zeros.
+fn is_cut_webp(path: &Path) -> bool {
+    // "RIFF" and the length of what follows.
+    let mut front = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut front).and_then(|()| file.metadata()));
+    let [_, _, _, _, length @ ..] = front;
+    read.is_ok_and(|file| file.len() < 8 + u64::from(u32::from_le_bytes(length)))
 }
 
 /// Pillow's `convert("RGB")`.

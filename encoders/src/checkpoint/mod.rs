@@ -13,6 +13,7 @@
 //! tensor of the file is used or is named as ignored by the [`Dialect`]. A module of another crate
 //! brings a dialect of its own (a `const` table), or uses [`IDENTITY`].
 
+mod budget;
 mod dialect;
 mod file;
 mod header;

@@ -1,23 +1,23 @@
 //! Files of `torch.save` (`.pth`, `.pt`, `.bin`, `.pth.tar`): the zip archive of PyTorch 1.6 and later, and the row of
-//! pickles before it. Tensors only, in place: nothing is executed (see [`pickle`]), unpacked or copied.
+//! pickles before it. Tensors only, in place: nothing is executed (see [`pickle`]), unpacked or copied, and no more
+//! memory taken than the file has bytes (see [`Budget`]).
 //!
 //! Dictionaries within dictionaries become dots in names: the encoder of a MoCo v3 checkpoint lies under
 //! `state_dict.module.base_encoder.`, which a card names as its prefix. Source of the formats: `torch/serialization.py`.
 
+mod archive;
 mod pickle;
 
-use super::header::{Entry, Stored};
+use super::budget::Budget;
+use super::header::{Entry, MAX_DIMENSIONS, MAX_NAME, Stored};
 use burgess_base::{Error, Result};
 use pickle::{Heap, Id, Node};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Cursor;
 use std::ops::Range;
-use zip::{CompressionMethod, ZipArchive};
 
 const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
-/// How deep tables of tensors are nested in any checkpoint, and how many values they have, with room to spare.
+/// How deep tables of tensors are nested in any checkpoint, with room to spare.
 const MAX_DEPTH: usize = 16;
-const MAX_VALUES: usize = 1 << 20;
 
 /// Whether `file` begins like one of `torch.save`. The length at the front of a safetensors file may be the bytes of a
 /// pickle's front, but then its JSON follows.
@@ -29,54 +29,37 @@ pub(super) fn is_pytorch(file: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file is cut off, damaged, compressed, of a big-endian machine, or holds objects instead of tensors.
-pub(super) fn parse(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
-    let parsed = if file.starts_with(b"PK") { archive(file) } else { row(file) };
+pub(super) fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
+    let parsed = if file.starts_with(b"PK") { zipped(file, budget) } else { row(file, budget) };
     parsed.map_err(|e| e.hint(CUT))
 }
 
-/// Where the storages are, by key, and how their numbers are stored if the file says so there.
-type Storages = HashMap<String, Range<usize>>;
+/// Where the storages are, by key.
+type Storages<'a> = HashMap<&'a str, Range<usize>>;
 
 /// The zip format: `<any>/data.pkl` and one uncompressed member `<any>/data/<key>` for each storage.
-fn archive(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
-    let foreign = |e: zip::result::ZipError| Error::failed(format!("the zip archive cannot be read: {e}"));
-    let mut archive = ZipArchive::new(Cursor::new(file)).map_err(foreign)?;
-    let mut members = HashMap::new();
-    for index in 0..archive.len() {
-        let member = archive.by_index_raw(index).map_err(foreign)?;
-        let name = member.name().map_err(foreign)?.into_owned();
-        if member.compression() != CompressionMethod::Stored || member.encrypted() {
-            return Err(Error::failed(format!("`{name}` in the archive is compressed, which torch.save never does"))
-                .hint("unpack the archive, or save the weights anew with torch.save or as safetensors"));
-        }
-        let from = member.data_start().and_then(|n| usize::try_from(n).ok());
-        let range =
-            from.zip(usize::try_from(member.size()).ok()).and_then(|(from, n)| Some(from..from.checked_add(n)?));
-        let range = range.filter(|r| r.end <= file.len());
-        let range = range.ok_or_else(|| Error::failed(format!("`{name}` in the archive lies beyond its end")))?;
-        members.insert(name, range);
-    }
-    let pickles: Vec<&String> =
-        members.keys().filter(|n| n.ends_with("data.pkl") && n.matches('/').count() <= 1).collect();
-    let [main] = pickles.as_slice() else {
+fn zipped(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
+    let members = archive::members(file, budget)?;
+    let mut pickles = members.keys().filter(|n| n.ends_with("data.pkl") && n.matches('/').count() <= 1);
+    let (Some(main), None) = (pickles.next(), pickles.next()) else {
         return Err(Error::failed("this zip archive is not one of torch.save: it has no data.pkl")
             .hint("if weights are packed in it, unpack it and name the file with the weights"));
     };
-    let root = main.trim_end_matches("data.pkl").to_string();
+    let root = main.strip_suffix("data.pkl").unwrap_or_default();
     let content = |name: &str| members.get(name).and_then(|r| file.get(r.clone()));
     if content(&format!("{root}byteorder")).is_some_and(|order| order != b"little") {
         return Err(Error::failed("the weights were saved on a big-endian machine").hint("save them as safetensors"));
     }
-    let (heap, top, _) = pickle::read(content(main).unwrap_or_default())?;
+    let (heap, top, _) = pickle::read(content(main).unwrap_or_default(), budget)?;
     let folder = format!("{root}data/");
-    let storages =
-        members.iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?.to_string(), range.clone())));
-    tensors(&heap, top, &storages.collect())
+    budget.grow::<(&str, Range<usize>)>(members.len())?;
+    let storages = members.iter().filter_map(|(name, range)| Some((name.strip_prefix(&folder)?, range.clone())));
+    tensors(&heap, top, &storages.collect(), budget)
 }
 
 /// The format before PyTorch 1.6: five pickles (magic number, version, machine, values, keys of storages), then for
 /// each key the number of its elements in 8 bytes and the elements.
-fn row(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
+fn row(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     const MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
     let mut at = MAGIC.len();
     if !file.starts_with(MAGIC) {
@@ -84,7 +67,7 @@ fn row(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
             .hint("load it in Python and save its tensors as safetensors"));
     }
     let mut next = || {
-        let read = pickle::read(file.get(at..).unwrap_or_default());
+        let read = pickle::read(file.get(at..).unwrap_or_default(), budget);
         read.inspect(|(_, _, length)| at += length)
     };
     let (version, machine) = (next()?, next()?);
@@ -101,19 +84,21 @@ fn row(file: &[u8]) -> Result<BTreeMap<String, Entry>> {
     let ((heap, top, _), (names, keys, _)) = (next()?, next()?);
     let mut sizes = HashMap::new();
     for storage in heap.all().filter_map(|node| Storage::of(&heap, node)) {
-        sizes.insert(storage.key.to_string(), storage.stored?.size());
+        budget.grow::<(&str, usize)>(1)?;
+        sizes.insert(storage.key, storage.stored?.size());
     }
     let mut storages = Storages::new();
     for key in names.parts(keys).unwrap_or_default() {
+        budget.grow::<(&str, Range<usize>)>(1)?;
         let key = names.text(*key).ok_or_else(|| Error::failed("the list of storages is damaged"))?;
         let count = file.get(at..).and_then(|rest| rest.first_chunk::<8>()).map(|n| u64::from_le_bytes(*n));
         let bytes = count.and_then(|n| usize::try_from(n).ok()?.checked_mul(*sizes.get(key)?));
         let end = bytes.and_then(|n| n.checked_add(at + 8)).filter(|end| *end <= file.len());
         let end = end.ok_or_else(|| Error::failed(format!("storage `{key}` lies beyond the end of the file")))?;
-        storages.insert(key.to_string(), at + 8..end);
+        storages.insert(key, at + 8..end);
         at = end;
     }
-    tensors(&heap, top, &storages)
+    tensors(&heap, top, &storages, budget)
 }
 
 /// What `torch.save` writes in place of a storage: `("storage", type, key, device, elements)`.
@@ -128,6 +113,12 @@ impl<'a> Storage<'a> {
         let parts = heap.parts(*description)?;
         let (&class, &key) = (parts.get(1)?, parts.get(2)?);
         let Node::Global(class) = heap.get(class) else { return None };
+        // `None`, or the place of a view within another storage.
+        if parts.get(5).is_some_and(|view| heap.get(*view) != &Node::Opaque) {
+            let stored = Err(Error::failed("a storage is a view of another one, as PyTorch before 0.4 wrote them")
+                .hint("save the weights anew with a later PyTorch, or as safetensors"));
+            return Some(Self { stored, key: heap.text(key)? });
+        }
         let stored = match class.strip_prefix("torch ").or(class.strip_prefix("torch.cuda ")).unwrap_or(class) {
             "DoubleStorage" => Ok(Stored::F64),
             "FloatStorage" => Ok(Stored::F32),
@@ -144,35 +135,55 @@ impl<'a> Storage<'a> {
     }
 }
 
-/// All tensors reachable from `top` through dictionaries and lists.
-fn tensors(heap: &Heap, top: Id, storages: &Storages) -> Result<BTreeMap<String, Entry>> {
-    let mut entries = BTreeMap::new();
-    let mut left = vec![(String::new(), top, 0)];
-    let mut seen = 0;
-    while let Some((name, id, depth)) = left.pop() {
-        seen += 1;
-        if depth > MAX_DEPTH || seen > MAX_VALUES {
+/// What is still to be looked at of a file's tables: name, value, depth.
+struct Walk<'a> {
+    left: Vec<(String, Id, usize)>,
+    budget: &'a mut Budget,
+}
+
+impl Walk<'_> {
+    /// The same table may stand in many places, a billion of them in a few bytes: each is paid for.
+    fn enter(&mut self, name: &str, part: &str, value: Id, depth: usize) -> Result<()> {
+        self.budget.grow::<(String, Id, usize)>(1)?;
+        self.budget.spend(name.len() + part.len() + 1)?;
+        if depth > MAX_DEPTH || name.len() + part.len() >= MAX_NAME {
             return Err(Error::failed("the file's tables contain themselves or are nested without end"));
         }
-        let below = |part: String| if name.is_empty() { part } else { format!("{name}.{part}") };
+        let whole = if name.is_empty() { part.to_string() } else { [name, ".", part].concat() };
+        self.left.push((whole, value, depth));
+        Ok(())
+    }
+}
+
+/// All tensors reachable from `top` through dictionaries and lists.
+fn tensors(heap: &Heap, top: Id, storages: &Storages, budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
+    let mut entries = BTreeMap::new();
+    let mut walk = Walk { left: vec![(String::new(), top, 0)], budget };
+    while let Some((name, id, depth)) = walk.left.pop() {
         match heap.get(id) {
             Node::Dict(pairs) => {
+                // For those whose key cannot be part of a name.
+                walk.budget.spend(pairs.len())?;
                 for (key, value) in pairs {
-                    let part = match heap.get(*key) {
-                        Node::Text(text) => text.clone(),
-                        Node::Int(n) => n.to_string(),
-                        _ => continue,
-                    };
-                    left.push((below(part), *value, depth + 1));
+                    match heap.get(*key) {
+                        Node::Text(text) => walk.enter(&name, text, *value, depth + 1)?,
+                        Node::Int(n) => walk.enter(&name, &n.to_string(), *value, depth + 1)?,
+                        _ => {}
+                    }
                 }
             }
             Node::List(parts) | Node::Tuple(parts) => {
-                left.extend(parts.iter().enumerate().map(|(i, part)| (below(i.to_string()), *part, depth + 1)));
+                for (i, part) in parts.iter().enumerate() {
+                    walk.enter(&name, &i.to_string(), *part, depth + 1)?;
+                }
             }
             Node::Tensor(arguments) => {
+                let dimensions = arguments.get(2).and_then(|shape| heap.parts(*shape)).unwrap_or_default().len();
+                walk.budget.spend(Entry::cost(&name, 2 * dimensions))?;
                 let entry = tensor(heap, arguments, storages).map_err(|e| e.context(format!("tensor `{name}`")))?;
-                // Of a key that is written twice Python keeps the later, which is taken off the heap first.
-                entries.entry(name).or_insert(entry);
+                if entries.insert(name.clone(), entry).is_some() {
+                    return Err(Error::failed(format!("tensor `{name}` is in the file twice")));
+                }
             }
             _ => {}
         }
@@ -186,14 +197,20 @@ fn tensors(heap: &Heap, top: Id, storages: &Storages) -> Result<BTreeMap<String,
     Ok(entries)
 }
 
-/// `_rebuild_tensor_v2(storage, offset, size, stride, …)`, offset and stride in elements.
+/// `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata)`, offset and stride in elements.
 fn tensor(heap: &Heap, arguments: &[Id], storages: &Storages) -> Result<Entry> {
     let odd = || Error::failed("its description is damaged");
     let [storage, offset, shape, strides, ..] = arguments else { return Err(odd()) };
     let storage = Storage::of(heap, heap.get(*storage)).ok_or_else(odd)?;
-    let sizes = |id: Id| heap.parts(id)?.iter().map(|n| heap.size(*n)).collect::<Option<Vec<usize>>>();
+    let sizes = |id: Id| {
+        let parts = heap.parts(id).filter(|parts| parts.len() <= MAX_DIMENSIONS)?;
+        parts.iter().map(|n| heap.size(*n)).collect::<Option<Vec<usize>>>()
+    };
     let (offset, shape, strides) =
         (|| Some((heap.size(*offset)?, sizes(*shape)?, sizes(*strides)?)))().ok_or_else(odd)?;
+    if arguments.get(6).is_some_and(|metadata| heap.get(*metadata) != &Node::Opaque) {
+        return Err(Error::failed("it is a negated or conjugated view").hint("save it after `.resolve_neg()`"));
+    }
     let stored = storage.stored?;
     let data = storages.get(storage.key);
     let data = data.ok_or_else(|| Error::failed(format!("its storage `{}` is not in the file", storage.key)))?;

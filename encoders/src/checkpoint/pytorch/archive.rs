@@ -1,0 +1,177 @@
+//! The members of a zip archive, read as hostile input: what its directory says is believed only where it lies within
+//! the file, agrees with the members' own headers and gives no byte to two members.
+//!
+//! `torch.save` stores members as they are, so nothing is ever unpacked, and a "bomb" is only a compressed member, which
+//! is refused. Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit sizes).
+
+use super::super::budget::Budget;
+use burgess_base::{Error, Result};
+use indexmap::IndexMap;
+use std::ops::Range;
+
+/// Where the members lie, by name, in the order of the directory.
+pub(super) type Members<'a> = IndexMap<&'a str, Range<usize>>;
+
+/// Little-endian numbers and bytes at given places, as far as the file reaches.
+struct Record<'a>(&'a [u8]);
+
+impl<'a> Record<'a> {
+    /// The bytes from `at` on, if they begin with `signature`.
+    fn at(file: &'a [u8], at: usize, signature: &[u8; 4]) -> Option<Self> {
+        file.get(at..).filter(|rest| rest.starts_with(signature)).map(Self)
+    }
+
+    fn number<const N: usize>(&self, at: usize) -> Option<usize> {
+        let bytes = self.0.get(at..)?.first_chunk::<N>()?;
+        let mut wide = [0; 8];
+        wide.get_mut(..N)?.copy_from_slice(bytes);
+        usize::try_from(u64::from_le_bytes(wide)).ok()
+    }
+
+    fn bytes(&self, at: usize, length: usize) -> Option<&'a [u8]> {
+        self.0.get(at..at.checked_add(length)?)
+    }
+}
+
+/// One line of the directory.
+struct Line<'a> {
+    name: &'a str,
+    flags: usize,
+    method: usize,
+    packed: usize,
+    size: usize,
+    header: usize,
+    /// Bytes that the line itself takes.
+    length: usize,
+}
+
+fn damaged(why: impl std::fmt::Display) -> Error {
+    Error::failed(format!("the zip archive cannot be read: {why}"))
+}
+
+/// Names and places of all members.
+///
+/// # Errors
+/// The archive is cut off, contradicts itself, or holds a compressed or encrypted member.
+pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members<'a>> {
+    let (count, directory) = directory(file)?;
+    let mut members = IndexMap::new();
+    let mut taken: Vec<Range<usize>> = Vec::new();
+    let mut at = directory.start;
+    for _ in 0..count {
+        let line = line(file.get(at..directory.end).unwrap_or_default())
+            .ok_or_else(|| damaged("its directory is cut off or damaged"))?;
+        at += line.length;
+        budget.grow::<(Line<'_>, Range<usize>)>(1)?;
+        let member = place(file, &line)?;
+        taken.push(line.header..member.end);
+        if members.insert(line.name, member).is_some() {
+            return Err(damaged(format!("`{}` is in it twice", shown(line.name))));
+        }
+    }
+    if at != directory.end {
+        return Err(damaged("its directory lists more than it counts"));
+    }
+    taken.push(directory);
+    taken.sort_by_key(|range| (range.start, range.end));
+    if taken.windows(2).any(|pair| matches!(pair, [a, b] if a.end > b.start)) {
+        return Err(damaged("its members overlap"));
+    }
+    Ok(members)
+}
+
+/// How many members there are, and where their directory lies.
+fn directory(file: &[u8]) -> Result<(usize, Range<usize>)> {
+    const END: usize = 22;
+    const END_RECORD: &[u8; 4] = b"PK\x05\x06";
+    const LOCATOR: usize = 20;
+    /// A comment of up to 65,535 bytes may follow the end record.
+    const FURTHEST: usize = END + 0xffff;
+    // The true end record is the one whose comment ends with the file.
+    let from = file.len().saturating_sub(FURTHEST);
+    let found = memchr::memmem::rfind_iter(file.get(from..).unwrap_or_default(), END_RECORD).find_map(|at| {
+        let record = Record::at(file, from + at, END_RECORD)?;
+        (from + at + END + record.number::<2>(20)? == file.len()).then_some((from + at, record))
+    });
+    let (end, record) = found.ok_or_else(|| damaged("it has no end record"))?;
+    let locator = end.checked_sub(LOCATOR).and_then(|at| Record::at(file, at, b"PK\x06\x07"));
+    let read = match locator {
+        Some(locator) => (|| {
+            let wide = Record::at(file, locator.number::<8>(8)?, b"PK\x06\x06")?;
+            Some((wide.number::<8>(32)?, wide.number::<8>(40)?, wide.number::<8>(48)?))
+        })(),
+        None => (|| Some((record.number::<2>(10)?, record.number::<4>(12)?, record.number::<4>(16)?)))(),
+    };
+    let range = read.and_then(|(count, length, from)| Some((count, from..from.checked_add(length)?)));
+    range.filter(|(_, range)| range.end <= end).ok_or_else(|| damaged("its directory lies beyond its end"))
+}
+
+/// Reads the line at the front of what is left of the directory.
+fn line(directory: &[u8]) -> Option<Line<'_>> {
+    const FIXED: usize = 46;
+    let record = Record::at(directory, 0, b"PK\x01\x02")?;
+    let (name, extra, comment) = (record.number::<2>(28)?, record.number::<2>(30)?, record.number::<2>(32)?);
+    let (mut packed, mut size, mut header) =
+        (record.number::<4>(20)?, record.number::<4>(24)?, record.number::<4>(42)?);
+    // Numbers that do not fit 32 bits stand in an extra field, in this order.
+    let mut wide = wide_numbers(record.bytes(FIXED + name, extra)?);
+    for number in [&mut size, &mut packed, &mut header] {
+        if *number == 0xffff_ffff {
+            let (front, rest) = wide.split_first_chunk::<8>()?;
+            *number = usize::try_from(u64::from_le_bytes(*front)).ok()?;
+            wide = rest;
+        }
+    }
+    Some(Line {
+        name: std::str::from_utf8(record.bytes(FIXED, name)?).ok()?,
+        flags: record.number::<2>(8)?,
+        method: record.number::<2>(10)?,
+        packed,
+        size,
+        header,
+        length: record.bytes(0, FIXED + name + extra + comment)?.len(),
+    })
+}
+
+/// The content of the extra field with the number 1; empty if there is none.
+fn wide_numbers(mut extra: &[u8]) -> &[u8] {
+    while let Some((head, rest)) = extra.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
+        let Some((field, rest)) = rest.split_at_checked(length) else { break };
+        if head[..2] == [1, 0] {
+            return field;
+        }
+        extra = rest;
+    }
+    &[]
+}
+
+/// Where the content of a member lies, which only its own header tells.
+fn place(file: &[u8], line: &Line<'_>) -> Result<Range<usize>> {
+    const FIXED: usize = 30;
+    let name = shown(line.name);
+    if line.method != 0 || line.flags & 1 != 0 {
+        return Err(Error::failed(format!("`{name}` in the archive is compressed, which torch.save never does"))
+            .hint("unpack the archive, or save the weights anew with torch.save or as safetensors"));
+    }
+    if line.packed != line.size {
+        return Err(damaged(format!("`{name}` has {} bytes and is stored in {}", line.size, line.packed)));
+    }
+    let header = Record::at(file, line.header, b"PK\x03\x04");
+    let read = header.and_then(|header| {
+        let (length, extra) = (header.number::<2>(26)?, header.number::<2>(28)?);
+        let same = header.bytes(FIXED, length)? == line.name.as_bytes() && header.number::<2>(8)? == line.method;
+        let from = line.header.checked_add(FIXED + length + extra)?;
+        Some((same, from..from.checked_add(line.size)?))
+    });
+    match read {
+        Some((true, range)) if range.end <= file.len() => Ok(range),
+        Some((true, _)) => Err(damaged(format!("`{name}` lies beyond its end"))),
+        _ => Err(damaged(format!("`{name}` is not where its directory says"))),
+    }
+}
+
+/// As much of a name as an error needs.
+fn shown(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(200)).unwrap_or_default()
+}
