@@ -1,11 +1,13 @@
-//! Encoders without a card: a directory with weights and a `config.json` of transformers or timm, or one of diffusers
-//! with a folder for each part of Stable Diffusion, as the hub has them.
+//! Encoders without a card: a directory with weights and a `config.json` of transformers or timm, an
+//! `open_clip_config.json`, or one of diffusers with a folder for each part of Stable Diffusion, as the hub has them.
 //!
-//! What the shapes of the tensors tell (width, depth, class token, layer scale ...) is read from them; the configuration
-//! is asked only for what they cannot tell (heads, activation, epsilon, preprocessing). The result is an ordinary card:
-//! `burgess encoders DIR` prints it, and it can be kept as a file.
+//! timm, open_clip and diffusers say the whole network in their configurations; of transformers' models the shapes of the
+//! tensors tell more than the configuration, which must agree with them. The result is an ordinary card: `burgess encoders
+//! DIR` prints it, and it can be kept as a file. What the files leave open and had to be assumed is in the card's notes.
 
 mod diffusers;
+mod open_clip;
+mod processor;
 mod shapes;
 mod timm;
 mod transformers;
@@ -22,7 +24,7 @@ use std::path::Path;
 /// The card of the encoder in `dir`.
 ///
 /// # Errors
-/// There is no `config.json` or no weights; the configuration is of another kind of model; the weights do not fit.
+/// There is no configuration or no weights; the configuration is of another kind of model; the weights do not fit.
 pub fn card(dir: &Path) -> Result<EncoderCard> {
     let step = || format!("reading the encoder in {}", dir.display());
     describe(dir).map_err(|e| e.context(step()))
@@ -31,6 +33,8 @@ pub fn card(dir: &Path) -> Result<EncoderCard> {
 fn describe(dir: &Path) -> Result<EncoderCard> {
     let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir)? };
     let name = dir.canonicalize()?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    // Before the network is made, so that no absurd number reaches it.
+    found.architecture.validate()?;
     let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
     let card = EncoderCard {
         id: name.clone(),
@@ -38,6 +42,7 @@ fn describe(dir: &Path) -> Result<EncoderCard> {
         family: found.family,
         supervision: Supervision::Unknown,
         licence: "see its makers".into(),
+        notes: found.notes,
         grid: None,
         source: Source {
             location: Location::Directory(dir.to_path_buf()),
@@ -52,15 +57,24 @@ fn describe(dir: &Path) -> Result<EncoderCard> {
         pretrain: None,
     };
     // What a card's own text must pass, this one must pass too.
-    EncoderCard::parse(&toml::to_string(&card).map_err(|e| Error::failed(e.to_string()))?, "made from config.json")
+    EncoderCard::parse(&toml::to_string(&card).map_err(|e| Error::failed(e.to_string()))?, "made from its configuration")
 }
 
-/// What a directory with a `config.json` holds.
+/// What a directory holds. Where there are a `config.json` and an `open_clip_config.json` (many repositories have the same
+/// model in two forms), the file of weights that is read tells which one speaks of it.
 fn found(dir: &Path) -> Result<Found> {
-    let config = json(&dir.join("config.json")).map_err(|e| {
-        e.hint("expected config.json of transformers or timm beside the weights; for anything else write a card")
-    })?;
+    let (own, clip) = (dir.join("config.json"), dir.join("open_clip_config.json"));
+    if !own.is_file() && !clip.is_file() {
+        return Err(Error::failed("there is neither a config.json nor an open_clip_config.json").hint(
+            "expected config.json of transformers or timm, or open_clip_config.json, beside the weights; for anything else write a card",
+        ));
+    }
     let weights = Checkpoint::open(dir)?;
+    let name = weights.path().file_name().unwrap_or_default().to_string_lossy();
+    if clip.is_file() && (!own.is_file() || name.starts_with("open_clip")) {
+        return open_clip::found(&json(&clip)?, &weights);
+    }
+    let config = json(&own)?;
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     match (text("architecture"), text("model_type")) {
         (Some(name), _) => timm::found(name, &config, &weights),
@@ -78,12 +92,52 @@ struct Found {
     architecture: ArchitectureConfig,
     preprocess: Preprocess,
     tap: Tap,
+    notes: Vec<String>,
 }
 
-fn plain(size: usize, mean: [f32; 3], std: [f32; 3]) -> Preprocess {
+/// What a configuration may say only in this way (JSON), if it says anything.
+type Fixed = [(&'static str, &'static str)];
+
+/// The first key of `fixed` under which `get` finds something else.
+fn otherwise<'a>(fixed: &Fixed, get: impl Fn(&str) -> Option<&'a Value>) -> Result<Option<&'static str>> {
+    for (key, only) in fixed {
+        let only: Value = serde_json::from_str(only)?;
+        let same = |found: &Value| *found == only || found.as_f64().is_some_and(|n| Some(n) == only.as_f64());
+        if get(key).is_some_and(|found| !same(found)) {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+/// The colour of the mean around a picture, and nothing cut off.
+fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3]) -> Preprocess {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let pad = mean.map(|m| (m * 255.0).clamp(0.0, 255.0) as u8);
-    Preprocess { size, interpolation: Interpolation::Bicubic, crop_pct: 1.0, enlarge: None, mean, std, pad }
+    Preprocess { size, interpolation, crop_pct: 1.0, enlarge: None, mean, std, pad }
+}
+
+/// The kernel of this name, as timm and open_clip call it.
+fn interpolation(name: &Value) -> Result<Interpolation> {
+    match name.as_str() {
+        Some("bilinear") => Ok(Interpolation::Bilinear),
+        Some("bicubic") => Ok(Interpolation::Bicubic),
+        _ => Err(Error::failed(format!("interpolation = {name} is not known")).hint("known: bilinear, bicubic")),
+    }
+}
+
+/// A whole number that fits this machine.
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|n| usize::try_from(n).ok())
+}
+
+/// The side of a square: a whole number, or two that are equal.
+fn side(value: &Value) -> Option<usize> {
+    match value.as_array().map(Vec::as_slice) {
+        None => whole(value),
+        Some([a, b]) if a == b => whole(a),
+        Some(_) => None,
+    }
 }
 
 /// The three numbers under `key`, one for each channel.

@@ -3,7 +3,9 @@
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::{ArchitectureConfig, VitConfig};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::Checkpoint;
 use burgess_encoders::encoder::Encoder;
+use burgess_encoders::preprocess::decode;
 use burn::tensor::Device;
 use std::path::PathBuf;
 
@@ -37,6 +39,52 @@ fn configurations_of_transformers_and_timm_amount_to_the_card() -> Result<()> {
         assert_eq!(vit(found), expected, "{name}");
     }
     Ok(())
+}
+
+/// Every directory of `tests/reference/directories.py`: the library's pixels and features from the picture.
+#[test]
+fn features_of_directories_equal_the_reference() -> Result<()> {
+    let picture = decode(&golden("picture.png"))?;
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    let mut directories: Vec<PathBuf> =
+        std::fs::read_dir(golden("../directories")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    directories.sort();
+    for directory in directories {
+        let name = directory.file_name().unwrap().to_string_lossy().into_owned();
+        let read = || -> Result<(f64, f64)> {
+            let expected = Checkpoint::open(&directory.join("expected.safetensors"))?;
+            let card = open(&directory)?;
+            assert!(card.notes.is_empty(), "{name}: {:?}", card.notes);
+            let encoder = Encoder::load(card, None, &Device::flex())?;
+            let pixels = encoder.card.preprocess.apply(&picture);
+            let found = encoder.encode(std::slice::from_ref(&picture), 1)?;
+            assert_eq!(expected.shape("features"), Some(&[found.tokens, found.width][..]), "{name}");
+            Ok((
+                difference(&pixels, &expected.read("pixels")?),
+                difference(&found.values, &expected.read("features")?),
+            ))
+        };
+        count += 1;
+        match read() {
+            Ok((pixels, features)) => {
+                println!("{name:26} pixels {pixels:.1e} features {features:.1e}");
+                if pixels > 1e-6 || features > 1e-4 {
+                    wrong.push(format!("{name}: pixels {pixels:.1e} features {features:.1e}"));
+                }
+            }
+            Err(e) => wrong.push(format!("{name}: {e}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(count, 36);
+    Ok(())
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / norm(&mut b.iter().map(|b| f64::from(*b)))
 }
 
 #[test]
