@@ -57,7 +57,10 @@ fn describe(dir: &Path) -> Result<EncoderCard> {
         pretrain: None,
     };
     // What a card's own text must pass, this one must pass too.
-    EncoderCard::parse(&toml::to_string(&card).map_err(|e| Error::failed(e.to_string()))?, "made from its configuration")
+    EncoderCard::parse(
+        &toml::to_string(&card).map_err(|e| Error::failed(e.to_string()))?,
+        "made from its configuration",
+    )
 }
 
 /// What a directory holds. Where there are a `config.json` and an `open_clip_config.json` (many repositories have the same

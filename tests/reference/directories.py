@@ -130,7 +130,7 @@ def main():
     of_timm("timm-dinov3", "vit_small_patch16_dinov3_qkvb", size=48)
     of_timm("timm-dinov3-plus", "vit_small_plus_patch16_dinov3")
     of_timm("timm-beit", "beit_base_patch16_224", global_pool="token")
-    of_timm("timm-beit-plain", "beitv2_base_patch16_224", use_abs_pos_emb=True, use_rel_pos_bias=False, swiglu_mlp=True, scale_mlp=True, init_values=None)
+    of_timm("timm-beit-plain", "beitv2_base_patch16_224", use_abs_pos_emb=True, use_rel_pos_bias=False, swiglu_mlp=True, scale_mlp=True, init_values=0.0)
     of_timm("timm-sam", "samvit_base_patch16", window_size=3, global_attn_indexes=[1], neck_chans=4)
     of_timm("timm-sam-224", "samvit_base_patch16_224", window_size=3, global_attn_indexes=[0])
 
@@ -156,9 +156,10 @@ def main():
     beit = transformers.BeitConfig(**sizes, use_relative_position_bias=True, layer_scale_init_value=0.1, use_mean_pooling=False)
     of_transformers("transformers-beit", transformers.BeitModel(beit), transformers.BeitImageProcessorPil(size=size, do_center_crop=False), last)
     # Positions of a larger grid, which shrinks.
-    registers = transformers.Dinov2WithRegistersConfig(**(sizes | dict(image_size=56)), mlp_ratio=2, num_register_tokens=3)
+    larger = {k: v for k, v in sizes.items() if k != "intermediate_size"} | dict(image_size=56, mlp_ratio=2)
+    registers = transformers.Dinov2WithRegistersConfig(**larger, num_register_tokens=3)
     of_transformers("transformers-registers", transformers.Dinov2WithRegistersModel(registers), vit(resample=3, **imagenet), last, skip=4)
-    dinov2 = transformers.Dinov2Config(**(sizes | dict(image_size=56)), mlp_ratio=2, use_swiglu_ffn=True)
+    dinov2 = transformers.Dinov2Config(**larger, use_swiglu_ffn=True)
     of_transformers("transformers-dinov2", transformers.Dinov2Model(dinov2), vit(resample=3, **imagenet), last)
     head = dict(neck_hidden_sizes=[4] * 4, fusion_hidden_size=4, reassemble_factors=[1] * 4, backbone_out_indices=[0, 0, 1, 1], is_hybrid=False)
     dpt = transformers.DPTConfig(**sizes, **head)

@@ -47,6 +47,10 @@ def plain(value):
     return value.__name__ if callable(value) else value
 
 
+# The rates of stochastic depth are read as numbers while a model is made, which needs a real device.
+torch.linspace = functools.partial(torch.linspace, device="cpu")
+
+
 def contents(name):
     with torch.device("meta"):
         model = timm.create_model(name)

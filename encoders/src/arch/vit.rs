@@ -126,6 +126,40 @@ fn default_eps() -> f64 {
 }
 
 impl VitConfig {
+    /// The network of the first paper: a class token, learned positions for all tokens, biases everywhere, exact GELU.
+    pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
+        Self {
+            image_size,
+            patch,
+            width,
+            depth,
+            heads,
+            mlp_hidden,
+            class_token: true,
+            distillation_token: false,
+            registers: 0,
+            pre_norm: false,
+            patch_bias: true,
+            qkv_bias: true,
+            qk_norm: false,
+            layer_scale: None,
+            activation: Activation::Gelu,
+            norm_eps: default_eps(),
+            final_norm: true,
+            pos_embed_class: true,
+            pos_embed_registers: false,
+            absolute_positions: true,
+            position_grid: None,
+            position_offset: 0.0,
+            position_antialias: false,
+            relative_positions: false,
+            inner_norms: false,
+            mlp_norm: false,
+            post_norm: false,
+            rotary: None,
+        }
+    }
+
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
         let positive =

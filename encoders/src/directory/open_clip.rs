@@ -102,7 +102,8 @@ fn tower(vision: &Vision, name: &str, size: usize) -> Result<(&'static str, Arch
         return Err(Error::failed(format!(
             "image_size = {size}, but timm's `{name}` is made for {} pixels",
             model.architecture.image_size()
-        )));
+        ))
+        .hint("image_size must be that of the model"));
     }
     Ok((dialect, model.architecture))
 }
@@ -129,40 +130,21 @@ fn own(vision: &Vision, image_size: usize, quick_gelu: bool) -> Result<VitConfig
         (false, Some(settings)) if *settings == json!({"approximate": "tanh"}) => Activation::GeluTanh,
         (_, Some(_)) => return Err(vision.refused("act_kwargs")),
     };
+    // Positions that are not learned are in the file all the same.
     if !matches!(vision.read("pos_embed_type", Value::as_str)?, None | Some("learnable" | "sin_cos_2d")) {
         return Err(vision.refused("pos_embed_type"));
     }
+    let (patch, depth) = (vision.read("patch_size", side)?.unwrap_or(16), number("layers", 12)?);
+    let heads = width.checked_div(number("head_width", 64)?).ok_or_else(|| vision.refused("head_width"))?;
     let ratio = vision.read("mlp_ratio", Value::as_f64)?.unwrap_or(4.0);
     Ok(VitConfig {
-        image_size,
-        patch: vision.read("patch_size", side)?.unwrap_or(16),
-        width,
-        depth: number("layers", 12)?,
-        heads: width.checked_div(number("head_width", 64)?).ok_or_else(|| vision.refused("head_width"))?,
-        mlp_hidden: timm::times(width, ratio),
-        class_token: true,
-        distillation_token: false,
-        registers: 0,
         pre_norm: !vision.read("no_ln_pre", Value::as_bool)?.unwrap_or(false),
         patch_bias: false,
-        qkv_bias: true,
-        qk_norm: false,
         layer_scale: vision.read("ls_init_value", Value::as_f64)?,
         activation,
         norm_eps,
-        final_norm: true,
-        pos_embed_class: true,
-        pos_embed_registers: false,
-        // Learned, or fixed and in the file all the same.
-        absolute_positions: true,
-        position_grid: None,
-        position_offset: 0.0,
         position_antialias: true,
-        relative_positions: false,
-        inner_norms: false,
-        mlp_norm: false,
-        post_norm: false,
-        rotary: None,
+        ..VitConfig::plain(image_size, patch, width, depth, heads, timm::times(width, ratio))
     })
 }
 
@@ -172,7 +154,9 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
     const OPENAI: ([f32; 3], [f32; 3]) =
         ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
     let get = |key: &str| steps.get(key).filter(|v| !v.is_null());
-    let mut default = |key: &str, value: String| notes.push(format!("preprocess_cfg has no {key}: {value}, open_clip's default, is taken"));
+    let mut default = |key: &str, value: String| {
+        notes.push(format!("preprocess_cfg has no {key}: {value}, open_clip's default, is taken"))
+    };
     let mut colour = |key: &str, usual: [f32; 3]| match get(key) {
         Some(_) => three(steps, key).with_context(|| "reading preprocess_cfg"),
         None => {
@@ -188,9 +172,8 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
             interpolation(&"bicubic".into())?
         }
     };
-    let refused = |key: &str| {
-        Error::failed(format!("preprocess_cfg.{key} = {} is not known", get(key).unwrap_or(&Value::Null)))
-    };
+    let refused =
+        |key: &str| Error::failed(format!("preprocess_cfg.{key} = {} is not known", get(key).unwrap_or(&Value::Null)));
     if get("size").is_some_and(|found| side(found) != Some(size)) {
         return Err(refused("size").hint(format!("vision_cfg.image_size is {size}")));
     }
@@ -230,7 +213,8 @@ impl<'a> Vision<'a> {
     }
 
     fn refused(&self, key: &str) -> Error {
-        Error::failed(format!("vision_cfg.{key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null)))
-            .hint("of open_clip, plain vision transformers and towers of timm can be read; for anything else write a card")
+        Error::failed(format!("vision_cfg.{key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null))).hint(
+            "of open_clip, plain vision transformers and towers of timm can be read; for anything else write a card",
+        )
     }
 }

@@ -103,12 +103,6 @@ impl<'a> Shapes<'a> {
                 .hint("only networks with inner norms in both, or in the MLP alone, are known"));
         }
         Ok(VitConfig {
-            image_size,
-            patch,
-            width,
-            depth: self.depth(),
-            heads: 1,
-            mlp_hidden,
             class_token,
             distillation_token,
             registers,
@@ -118,19 +112,15 @@ impl<'a> Shapes<'a> {
             qk_norm: self.has("blocks.0.attn.q_norm.weight"),
             layer_scale: self.has("blocks.0.ls1.gamma").then_some(1.0),
             activation: if fc1 == 2 * mlp_hidden { Activation::Swiglu } else { Activation::Gelu },
-            norm_eps: 1e-6,
             final_norm: self.has("norm.weight"),
             pos_embed_class: before.is_none_or(|n| n > 0 || !class_token),
             pos_embed_registers: registers > 0 && before.is_some_and(|n| n > special),
             absolute_positions: grid.is_some(),
             position_grid: grid.filter(|side| *side != own),
-            position_offset: 0.0,
-            position_antialias: false,
             relative_positions: self.has("blocks.0.attn.relative_position_bias_table"),
             inner_norms: attention_norm,
             mlp_norm: mlp_norm && !attention_norm,
-            post_norm: false,
-            rotary: None,
+            ..VitConfig::plain(image_size, patch, width, self.depth(), 1, mlp_hidden)
         })
     }
 
@@ -158,5 +148,6 @@ fn square(n: usize) -> Option<usize> {
 }
 
 fn not_square() -> Error {
-    Error::failed("the positions are of a grid that is not square").hint("only positions of square pictures can be read")
+    Error::failed("the positions are of a grid that is not square")
+        .hint("only positions of square pictures can be read")
 }

@@ -64,7 +64,8 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
         "VisionTransformerSAM" => ("timm", ArchitectureConfig::Sam(sam::config(&mut arguments, size)?)),
         "ConvNeXt" => ("timm", ArchitectureConfig::ConvNext(convnext::config(&mut arguments, size)?)),
         other => {
-            return Err(Error::failed(format!("timm's `{name}` is a {other}, which cannot be read without a card")));
+            return Err(Error::failed(format!("timm's `{name}` is a {other}, which cannot be read without a card"))
+                .hint("write a card"));
         }
     };
     arguments.done()?;
@@ -116,7 +117,8 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
     };
     let kernel = interpolation(&get("interpolation", "bicubic".into())).with_context(step)?;
     let crop = get("crop_pct", 0.875.into());
-    let crop_pct = crop.as_f64().ok_or_else(|| Error::failed(format!("pretrained_cfg.crop_pct = {crop} is no number")))?;
+    let crop_pct =
+        crop.as_f64().ok_or_else(|| Error::failed(format!("pretrained_cfg.crop_pct = {crop} is no number")))?;
     let mode = pretrained.get("crop_mode").filter(|v| !v.is_null());
     if let Some(mode) = mode.filter(|mode| !matches!(mode.as_str(), Some("center" | "squash" | "border"))) {
         return Err(Error::failed(format!("pretrained_cfg.crop_mode = {mode} is not known"))

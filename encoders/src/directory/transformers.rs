@@ -140,7 +140,7 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
         vision = Vision(backbone);
     }
     if let Some(key) = otherwise(kind.fixed, |key| vision.0.get(key).filter(|v| !v.is_null()))? {
-        return Err(vision.refused(key).hint("such models cannot be read without a card"));
+        return Err(vision.refused(key));
     }
     let gated = vision.read("use_swiglu_ffn", Value::as_bool)?.unwrap_or(false);
     let dialect = if gated { "transformers-dinov2-swiglu" } else { kind.dialect };
@@ -203,6 +203,7 @@ impl<'a> Vision<'a> {
 
     fn refused(&self, key: &str) -> Error {
         Error::failed(format!("config.json: {key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null)))
+            .hint("models of this kind with other values can be read; for anything else write a card")
     }
 
     /// # Errors

@@ -184,9 +184,8 @@ fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'
         ArchitectureConfig::Vit(config) => {
             config.validate()?;
             if config.relative_positions || config.rotary.is_some() {
-                return Err(Error::usage(format!("the objective {objective} needs absolute positions only")).hint(
-                    "it drops patches or cuts crops of other sizes: leave out rotary and relative_positions",
-                ));
+                return Err(Error::usage(format!("the objective {objective} needs absolute positions only"))
+                    .hint("it drops patches or cuts crops of other sizes: leave out rotary and relative_positions"));
             }
             Ok(config)
         }

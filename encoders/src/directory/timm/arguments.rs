@@ -143,7 +143,7 @@ impl Arguments {
 
     /// What to say of arguments that do not go together.
     pub fn contradiction(&self, what: &str) -> Error {
-        Error::failed(format!("timm's `{}`: {what}", self.name))
+        Error::failed(format!("timm's `{}`: {what}", self.name)).hint("write a card")
     }
 
     /// # Errors

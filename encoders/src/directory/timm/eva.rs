@@ -1,7 +1,7 @@
 //! timm's `Eva` (EVA, EVA-02, and the models with rotary positions) and `Beit`.
 
 use super::arguments::Arguments;
-use super::vit::{NO_MATTER, times};
+use super::vit::{NO_MATTER, common};
 use crate::arch::{Activation, Rotary, VitConfig};
 use crate::directory::Fixed;
 use burgess_base::Result;
@@ -14,7 +14,7 @@ const BEIT: &Fixed = &[("in_chans", "3"), ("use_shared_rel_pos_bias", "false")];
 pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
     arguments.only(FIXED)?;
     arguments.without(NO_MATTER);
-    let width = arguments.number("embed_dim", 768)?;
+    let common = common(arguments, image_size)?;
     let class_token = arguments.flag("class_token", true)?;
     let registers = arguments.number("num_reg_tokens", 0)?;
     let placed = !arguments.flag("no_embed_class", false)?;
@@ -22,11 +22,11 @@ pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'sta
     if attention_norm && !mlp_norm {
         return Err(arguments.contradiction("a norm inside attention goes together with one inside the MLP"));
     }
-    let hidden = times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0));
     let align = arguments.number("swiglu_align_to", 0)?;
     let gated = arguments.flag("swiglu_mlp", false)?;
     // The gate has a layer of its own where a norm or an alignment asks for it.
     let apart = gated && (mlp_norm || align > 0);
+    let hidden = common.mlp_hidden;
     let mlp_hidden = if apart && align > 0 { hidden.next_multiple_of(align) } else { hidden };
     let fused = arguments.flag("qkv_fused", true)?;
     let dialect = match (arguments.text("attn_type", "eva")?.as_str(), fused, apart) {
@@ -45,34 +45,22 @@ pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'sta
     let post_norm = arguments.flag("use_post_norm", false)?;
     let layer_scale = arguments.real("init_values")?;
     let config = VitConfig {
-        image_size,
-        patch: arguments.side("patch_size")?.unwrap_or(16),
-        width,
-        depth: arguments.number("depth", 12)?,
-        heads: arguments.number("num_heads", 12)?,
-        mlp_hidden,
         class_token,
-        distillation_token: false,
         registers,
         pre_norm,
         patch_bias: !pre_norm,
-        qkv_bias: arguments.flag("qkv_bias", true)?,
-        qk_norm: false,
         layer_scale: layer_scale.filter(|_| !post_norm),
         activation: if gated { Activation::Swiglu } else { Activation::Gelu },
-        norm_eps: arguments.norm_eps(1e-6)?,
         final_norm: arguments.choice("use_post_transformer_norm")?.unwrap_or(!fc_norm),
         pos_embed_class: placed || !class_token,
         pos_embed_registers: placed && registers > 0,
         absolute_positions: arguments.flag("use_abs_pos_emb", true)?,
-        position_grid: None,
-        position_offset: 0.0,
-        position_antialias: true,
-        relative_positions: false,
         inner_norms: attention_norm,
         mlp_norm: mlp_norm && !attention_norm,
         post_norm,
         rotary: rotary(arguments)?,
+        mlp_hidden,
+        ..common
     };
     Ok((dialect, config))
 }
@@ -93,9 +81,7 @@ fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
         return Ok(None);
     }
     match (kind.as_str(), halves) {
-        ("" | "cat", false) => {
-            Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() }))
-        }
+        ("" | "cat", false) => Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() })),
         // Its order of rows and columns is the same for both indexings, and it takes neither grid nor offset.
         ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, halves, ..Rotary::default() })),
         ("" | "cat" | "dinov3", _) => Err(arguments.refused("rope_rotate_half", &halves.into())),
@@ -107,38 +93,17 @@ fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
 pub(super) fn beit(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
     arguments.only(BEIT)?;
     arguments.without(NO_MATTER);
-    let width = arguments.number("embed_dim", 768)?;
+    let common = common(arguments, image_size)?;
     let gated = arguments.flag("swiglu_mlp", false)?;
     let pooled = arguments.text("global_pool", "avg")?;
     let config = VitConfig {
-        image_size,
-        patch: arguments.side("patch_size")?.unwrap_or(16),
-        width,
-        depth: arguments.number("depth", 12)?,
-        heads: arguments.number("num_heads", 12)?,
-        mlp_hidden: times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0)),
-        class_token: true,
-        distillation_token: false,
-        registers: 0,
-        pre_norm: false,
-        patch_bias: true,
-        qkv_bias: arguments.flag("qkv_bias", true)?,
-        qk_norm: false,
         layer_scale: arguments.real("init_values")?.filter(|value| *value != 0.0),
         activation: if gated { Activation::Swiglu } else { Activation::Gelu },
-        norm_eps: arguments.norm_eps(1e-6)?,
         final_norm: pooled != "avg",
-        pos_embed_class: true,
-        pos_embed_registers: false,
         absolute_positions: arguments.flag("use_abs_pos_emb", true)?,
-        position_grid: None,
-        position_offset: 0.0,
-        position_antialias: true,
         relative_positions: arguments.flag("use_rel_pos_bias", false)?,
-        inner_norms: false,
         mlp_norm: arguments.flag("scale_mlp", false)?,
-        post_norm: false,
-        rotary: None,
+        ..common
     };
     Ok((if gated { "timm-eva-gated" } else { "timm-eva" }, config))
 }

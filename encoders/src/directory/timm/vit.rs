@@ -39,7 +39,7 @@ const FIXED: &Fixed = &[
 pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
     arguments.only(FIXED)?;
     arguments.without(NO_MATTER);
-    let width = arguments.number("embed_dim", 768)?;
+    let common = common(arguments, image_size)?;
     let class_token = arguments.flag("class_token", true)?;
     let registers = arguments.number("reg_tokens", 0)?;
     let placed = !arguments.flag("no_embed_class", false)? || distilled;
@@ -49,11 +49,12 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
         "ResPostBlock" => true,
         other => return Err(arguments.refused("block_fn", &other.into())),
     };
-    let (attention_norm, mlp_norm) = (arguments.flag("scale_attn_norm", false)?, arguments.flag("scale_mlp_norm", false)?);
+    let (attention_norm, mlp_norm) =
+        (arguments.flag("scale_attn_norm", false)?, arguments.flag("scale_mlp_norm", false)?);
     if attention_norm && !mlp_norm {
         return Err(arguments.contradiction("a norm inside attention goes together with one inside the MLP"));
     }
-    let hidden = times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0));
+    let hidden = common.mlp_hidden;
     let (activation, mlp_hidden) = match (arguments.take("mlp_layer"), arguments.text("act_layer", "gelu")?.as_str()) {
         (None, "gelu" | "GELU") => (Activation::Gelu, hidden),
         (None, "gelu_tanh") => (Activation::GeluTanh, hidden),
@@ -69,23 +70,15 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
     let fc_norm = arguments.choice("fc_norm")?.unwrap_or(pools);
     let layer_scale = arguments.real("init_values")?;
     Ok(VitConfig {
-        image_size,
-        patch: arguments.side("patch_size")?.unwrap_or(16),
-        width,
-        depth: arguments.number("depth", 12)?,
-        heads: arguments.number("num_heads", 12)?,
-        mlp_hidden,
         class_token,
         distillation_token: distilled,
         registers,
         pre_norm,
         patch_bias: !pre_norm,
-        qkv_bias: arguments.flag("qkv_bias", true)?,
         qk_norm: arguments.flag("qk_norm", false)?,
         // Where the norms stand at the end, they begin with these values.
         layer_scale: layer_scale.filter(|_| !post_norm),
         activation,
-        norm_eps: arguments.norm_eps(1e-6)?,
         final_norm: arguments.flag("final_norm", true)? && !fc_norm,
         pos_embed_class: placed || !class_token,
         pos_embed_registers: placed && registers > 0,
@@ -94,14 +87,25 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
             "" | "none" => false,
             other => return Err(arguments.refused("pos_embed", &other.into())),
         },
-        position_grid: None,
-        position_offset: 0.0,
-        position_antialias: true,
-        relative_positions: false,
         inner_norms: attention_norm,
         mlp_norm: mlp_norm && !attention_norm,
         post_norm,
-        rotary: None,
+        mlp_hidden,
+        ..common
+    })
+}
+
+/// What all of timm's vision transformers are told alike; the rest is as in the first paper.
+pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<VitConfig> {
+    let width = arguments.number("embed_dim", 768)?;
+    let patch = arguments.side("patch_size")?.unwrap_or(16);
+    let (depth, heads) = (arguments.number("depth", 12)?, arguments.number("num_heads", 12)?);
+    let mlp_hidden = times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0));
+    Ok(VitConfig {
+        qkv_bias: arguments.flag("qkv_bias", true)?,
+        norm_eps: arguments.norm_eps(1e-6)?,
+        position_antialias: true,
+        ..VitConfig::plain(image_size, patch, width, depth, heads, mlp_hidden)
     })
 }
 
