@@ -45,7 +45,10 @@ impl Arguments {
         match own {
             Value::Null => {}
             Value::Object(own) => left.extend(own.clone()),
-            other => return Err(Error::failed(format!("model_args = {other} is not a table of arguments"))),
+            other => {
+                return Err(Error::failed(format!("model_args = {other} is not a table of arguments"))
+                    .hint("expected an object, or nothing"));
+            }
         }
         Ok(Self { class, name: name.into(), left })
     }
