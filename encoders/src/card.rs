@@ -26,6 +26,9 @@ pub struct EncoderCard {
     pub supervision: Supervision,
     /// Licence of the weights.
     pub licence: String,
+    /// What had to be assumed where the model's own files say nothing; printed when the encoder is opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Features are resampled to this grid, `[rows, columns]`. Default: the encoder's own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,

@@ -67,6 +67,9 @@ pub(crate) enum Kernel {
     Bilinear,
     /// The four nearest points, Keys' cubic with a = -0.75 as in PyTorch.
     Bicubic,
+    /// Keys' cubic with a = -0.5 over as many points as one new point stands for where the grid shrinks: PyTorch's with
+    /// `antialias`, Pillow's.
+    SmoothBicubic,
 }
 
 /// Resamples `[batch, rows * columns, width]` tokens to another grid as two matrix products, one per
@@ -93,15 +96,21 @@ fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &De
     let mut weights = vec![0f32; to * from];
     let scale = from as f64 / (to as f64 + offset);
     for (new, row) in weights.chunks_exact_mut(from).enumerate() {
-        let mut centre = (new as f64 + 0.5) * scale - 0.5;
+        let middle = (new as f64 + 0.5) * scale;
+        if kernel == Kernel::SmoothBicubic {
+            smooth(row, middle, scale.max(1.0));
+            continue;
+        }
+        let mut centre = middle - 0.5;
         if kernel == Kernel::Bilinear {
             centre = centre.max(0.0);
         }
         let base = centre.floor();
         let t = centre - base;
+        let keys = |x| cubic(x, -0.75);
         let taps: &[(i64, f64)] = &match kernel {
             Kernel::Bilinear => [(0, 1.0 - t), (1, t), (0, 0.0), (0, 0.0)],
-            Kernel::Bicubic => [(-1, cubic(t + 1.0)), (0, cubic(t)), (1, cubic(1.0 - t)), (2, cubic(2.0 - t))],
+            _ => [(-1, keys(t + 1.0)), (0, keys(t)), (1, keys(1.0 - t)), (2, keys(2.0 - t))],
         };
         for (offset, weight) in taps {
             let old = (base as i64 + offset).clamp(0, from as i64 - 1) as usize;
@@ -113,10 +122,27 @@ fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &De
     Tensor::from_data(TensorData::new(weights, [to, from]), device)
 }
 
-/// Keys' cubic convolution kernel at distance `x` in 0..2.
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.75;
-    if x <= 1.0 { ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0 } else { ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A }
+/// The weights of the old points for a new one at `middle`, which stands for `stretch` of them; points beyond the borders
+/// count for nothing.
+fn smooth(row: &mut [f32], middle: f64, stretch: f64) {
+    let reach = 2.0 * stretch;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let [first, last] = [middle - reach, middle + reach].map(|x| ((x + 0.5).max(0.0) as usize).min(row.len()));
+    let weights: Vec<f64> =
+        (first..last).map(|old| cubic(((old as f64 + 0.5 - middle) / stretch).abs(), -0.5)).collect();
+    let sum: f64 = weights.iter().sum();
+    for (old, weight) in row.iter_mut().skip(first).zip(weights) {
+        *old = (weight / sum) as f32;
+    }
+}
+
+/// Keys' cubic convolution kernel of parameter `a` at distance `x`.
+fn cubic(x: f64, a: f64) -> f64 {
+    match x {
+        ..=1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
+        ..2.0 => ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a,
+        _ => 0.0,
+    }
 }
 
 #[cfg(test)]

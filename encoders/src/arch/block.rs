@@ -6,7 +6,7 @@ use crate::kernel;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation, module::linear};
+use burn::tensor::{Device, Int, Tensor, activation, module::linear};
 use serde::{Deserialize, Serialize};
 
 /// The non-linearity between the two layers of a block's MLP.
@@ -61,12 +61,20 @@ pub(crate) struct BlockConfig {
     pub activation: Activation,
     /// Biases of queries, keys and values.
     pub qkv_bias: bool,
+    /// Norms of queries and keys.
+    pub qk_norm: bool,
     /// Added to the variance in every norm.
     pub norm_eps: f64,
     /// Scale of each branch at the start; none without it.
     pub layer_scale: Option<f64>,
-    /// Norms before the last layer of each branch (EVA-02's sub-LN).
-    pub inner_norms: bool,
+    /// A norm before the last layer of attention (EVA-02's sub-LN).
+    pub attention_norm: bool,
+    /// A norm before the last layer of the MLP.
+    pub mlp_norm: bool,
+    /// Norms at the end of the branches, not at their beginning.
+    pub post_norm: bool,
+    /// Rotary positions turn a channel of a head's first half together with one of its second half.
+    pub halves: bool,
     /// Rows of the table of relative positions; none without it.
     pub relative_positions: Option<usize>,
 }
@@ -80,9 +88,13 @@ impl BlockConfig {
             mlp_hidden: 4 * width,
             activation: Activation::Gelu,
             qkv_bias: true,
+            qk_norm: false,
             norm_eps: 1e-6,
             layer_scale: None,
-            inner_norms: false,
+            attention_norm: false,
+            mlp_norm: false,
+            post_norm: false,
+            halves: false,
             relative_positions: None,
         }
     }
@@ -92,22 +104,26 @@ impl BlockConfig {
         let norm = |width: usize| LayerNormConfig::new(width).with_epsilon(self.norm_eps).init(device);
         let scale = |value: f64| LayerScale { gamma: Initializer::Constant { value }.init([self.width], device) };
         let mut mlp = Mlp::new(self.width, self.mlp_hidden, self.width, self.activation, device);
-        mlp.norm = self.inner_norms.then(|| norm(self.mlp_hidden));
+        mlp.norm = self.mlp_norm.then(|| norm(self.mlp_hidden));
         Block {
             norm1: norm(self.width),
             attn: Attention {
                 qkv: LinearConfig::new(self.width, 3 * self.width).with_bias(self.qkv_bias).init(device),
-                norm: self.inner_norms.then(|| norm(self.width)),
+                q_norm: self.qk_norm.then(|| norm(self.width / self.heads)),
+                k_norm: self.qk_norm.then(|| norm(self.width / self.heads)),
+                norm: self.attention_norm.then(|| norm(self.width)),
                 proj: LinearConfig::new(self.width, self.width).init(device),
                 relative_position_bias_table: self
                     .relative_positions
                     .map(|rows| Initializer::Zeros.init([rows, self.heads], device)),
                 heads: self.heads,
+                halves: self.halves,
             },
             ls1: self.layer_scale.map(scale),
             norm2: norm(self.width),
             mlp,
             ls2: self.layer_scale.map(scale),
+            post_norm: self.post_norm,
         }
     }
 
@@ -131,21 +147,22 @@ pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) 
     Ok((0..depth).map(|_| BlockConfig::plain(width, heads).init(device)).collect())
 }
 
-/// A pre-norm transformer block.
+/// A transformer block: a norm stands at the beginning of each branch, or at its end.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Before attention.
+    /// Of the branch of attention.
     pub norm1: LayerNorm,
     /// Self-attention.
     pub attn: Attention,
     /// Scale of the attention branch.
     pub ls1: Option<LayerScale>,
-    /// Before the MLP.
+    /// Of the branch of the MLP.
     pub norm2: LayerNorm,
     /// The MLP.
     pub mlp: Mlp,
     /// Scale of the MLP branch.
     pub ls2: Option<LayerScale>,
+    post_norm: bool,
 }
 
 /// Multi-head self-attention with one matrix for queries, keys and values.
@@ -153,6 +170,10 @@ pub struct Block {
 pub struct Attention {
     /// `[width, 3 * width]`: queries, keys, values.
     pub qkv: Linear,
+    /// Of each head's queries.
+    pub q_norm: Option<LayerNorm>,
+    /// Of each head's keys.
+    pub k_norm: Option<LayerNorm>,
     /// Of the mixed values.
     pub norm: Option<LayerNorm>,
     /// `[width, width]`.
@@ -160,6 +181,7 @@ pub struct Attention {
     /// `[relations, heads]`: what is added to the score of a pair of tokens, by how they lie to each other (BEiT).
     pub relative_position_bias_table: Option<Param<Tensor<2>>>,
     heads: usize,
+    halves: bool,
 }
 
 /// Two linear layers with a non-linearity between.
@@ -191,32 +213,6 @@ pub struct Places {
     pub rotary: Option<Rotation>,
     /// For each pair of tokens (query by query) its row in the table of relative positions.
     pub relations: Option<Tensor<1, Int>>,
-}
-
-impl Rotation {
-    /// Rotary positions in two dimensions (EVA-02; timm's `RotaryEmbeddingCat`) for `prefix` tokens, which are not
-    /// rotated, and the patches of `grid`. A quarter of the channels of a head gives the frequencies
-    /// 10000^(-j / quarter); the first half of the channels turns with the row, the second with the column, neighbours in
-    /// pairs. Coordinates are those of a grid of `reference` × `reference` laid over the picture.
-    pub(super) fn of_grid(grid: [usize; 2], prefix: usize, head_dim: usize, reference: usize, device: &Device) -> Self {
-        let quarter = head_dim / 4;
-        let tokens = prefix + grid[0] * grid[1];
-        let (mut cos, mut sin) = (vec![1f32; tokens * head_dim], vec![0f32; tokens * head_dim]);
-        for patch in 0..grid[0] * grid[1] {
-            let place = [(patch / grid[1], grid[0]), (patch % grid[1], grid[1])];
-            for (axis, (at, of)) in place.into_iter().enumerate() {
-                let position = at as f64 / of as f64 * reference as f64;
-                for j in 0..quarter {
-                    let angle = position * 10000f64.powf(-(j as f64) / quarter as f64);
-                    let channel = (prefix + patch) * head_dim + 2 * (axis * quarter + j);
-                    cos[channel..channel + 2].fill(angle.cos() as f32);
-                    sin[channel..channel + 2].fill(angle.sin() as f32);
-                }
-            }
-        }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [tokens, head_dim]), device);
-        Self { cos: tensor(cos), sin: tensor(sin) }
-    }
 }
 
 impl Mlp {
@@ -271,6 +267,12 @@ impl Attention {
             let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
             std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
         };
+        let normed = |norm: &Option<LayerNorm>, x: Tensor<4>| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let (q, k) = (normed(&self.q_norm, q), normed(&self.k_norm, k));
+        let (q, k) = if self.halves { (interleaved(q), interleaved(k)) } else { (q, k) };
         let bias = match (&self.relative_position_bias_table, &places.relations) {
             (Some(table), Some(relations)) => {
                 let rows = table.val().select(0, relations.clone());
@@ -287,10 +289,25 @@ impl Attention {
     }
 }
 
+/// The channels of each head's two halves in turn, so that those which turn together are neighbours. Queries and keys
+/// meet in the same products as before.
+fn interleaved(x: Tensor<4>) -> Tensor<4> {
+    let [batch, heads, tokens, channels] = x.dims();
+    let halves: Tensor<5> = x.reshape([batch, heads, tokens, 2, channels / 2]);
+    halves.swap_dims(3, 4).reshape([batch, heads, tokens, channels])
+}
+
 impl Block {
     /// `x` is `[batch, tokens, width]`.
     pub fn forward(&self, x: Tensor<3>, places: &Places) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
+        if self.post_norm {
+            let x = x.reshape([batch * tokens, width]);
+            let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, places));
+            let x = x + self.norm1.forward(branch);
+            let branch = self.mlp.forward(x.clone());
+            return (x + self.norm2.forward(branch)).reshape([batch, tokens, width]);
+        }
         let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
         let x = x.reshape([batch * tokens, width]);
         let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, places);

@@ -4,6 +4,7 @@
 
 mod block;
 mod convnext;
+mod rotary;
 mod sam;
 mod stable_diffusion;
 mod vit;
@@ -11,6 +12,7 @@ mod vit;
 pub(crate) use block::blocks;
 pub use block::{Activation, Block, Mlp, Places};
 pub use convnext::{ConvNext, ConvNextConfig};
+pub use rotary::Rotary;
 pub use sam::{Sam, SamConfig};
 pub use stable_diffusion::{
     PromptConfig, Schedule, SchedulerConfig, StableDiffusion, StableDiffusionConfig, UnetConfig, VaeConfig,

@@ -36,10 +36,23 @@ pub struct SamConfig {
     /// Added to the variance in every norm. Default 1e-6.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
+    /// Learned positions added to the patches. Default true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub absolute_positions: bool,
 }
 
 fn default_eps() -> f64 {
     1e-6
+}
+
+fn yes() -> bool {
+    true
+}
+
+// serde hands a reference to it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 impl SamConfig {
@@ -104,7 +117,7 @@ impl SamConfig {
             }
         });
         Sam {
-            pos_embed: Initializer::Zeros.init([1, side, side, self.width], device),
+            pos_embed: self.absolute_positions.then(|| Initializer::Zeros.init([1, side, side, self.width], device)),
             patch_embed: PatchEmbed::new(self.width, self.patch, true, device),
             blocks: blocks.collect(),
             config: self.clone(),
@@ -116,7 +129,7 @@ impl SamConfig {
 #[derive(Module, Debug)]
 pub struct Sam {
     /// `[1, rows, columns, width]`.
-    pub pos_embed: Param<Tensor<4>>,
+    pub pos_embed: Option<Param<Tensor<4>>>,
     /// Patches to tokens.
     pub patch_embed: PatchEmbed,
     /// The transformer.
@@ -247,7 +260,11 @@ impl Sam {
         }
         check_pixels(&pixels, self.config.patch)?;
         let x = self.patch_embed.forward(pixels).reshape([batch, side, side, self.config.width]);
-        Ok(self.blocks.iter().take(blocks).fold(x + self.pos_embed.val(), |x, block| block.forward(x)))
+        let x = match &self.pos_embed {
+            Some(positions) => x + positions.val(),
+            None => x,
+        };
+        Ok(self.blocks.iter().take(blocks).fold(x, |x, block| block.forward(x)))
     }
 
     pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {

@@ -5,8 +5,8 @@
 //! puts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
 
 use super::block::{Activation, Block, BlockConfig, Places};
+use super::rotary::Rotary;
 use super::{Tap, Tokens, check_pixels};
-use crate::attention::Rotation;
 use crate::features::{FeatureMap, Kernel, resample_tokens};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -34,7 +34,10 @@ pub struct VitConfig {
     /// A class token before the patches. Default true.
     #[serde(default = "yes")]
     pub class_token: bool,
-    /// Register tokens after the class token (Darcet et al. 2024). Default 0.
+    /// A second token after the class token, which learned from a teacher (DeiT); no tap hands it out. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub distillation_token: bool,
+    /// Register tokens after these (Darcet et al. 2024). Default 0.
     #[serde(default)]
     pub registers: usize,
     /// A norm before the first block (CLIP). Default false.
@@ -46,6 +49,9 @@ pub struct VitConfig {
     /// Biases in the query, key and value projections. Default true.
     #[serde(default = "yes")]
     pub qkv_bias: bool,
+    /// Norms of queries and keys, head by head (Dehghani et al. 2023). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub qk_norm: bool,
     /// Scale of each residual branch at the start (DINOv2); none without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
@@ -58,28 +64,41 @@ pub struct VitConfig {
     /// A norm after the last block. Default true.
     #[serde(default = "yes")]
     pub final_norm: bool,
-    /// Whether the class token has a position embedding of its own. Default true.
+    /// Whether the class token (and the distillation token) has a position embedding of its own. Default true.
     #[serde(default = "yes")]
     pub pos_embed_class: bool,
+    /// Whether the registers have position embeddings of their own, too. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub pos_embed_registers: bool,
     /// Learned positions added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub absolute_positions: bool,
     /// Side of the grid for which the positions were learned. Default: that of `image_size`; where it differs, they are
-    /// resampled (bicubic, as DINOv2 does it).
+    /// resampled (bicubic).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position_grid: Option<usize>,
     /// Added to the new side when positions are resampled: 0.1 for DINOv2, whose weights were made so. Default 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub position_offset: f64,
+    /// Whether a grid that shrinks is smoothed when positions are resampled (timm, open_clip; DINOv2 does not). Default
+    /// false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub position_antialias: bool,
     /// A learned bias for each head and each way in which two tokens lie to each other (BEiT). Default false.
     #[serde(default, skip_serializing_if = "is_no")]
     pub relative_positions: bool,
-    /// Rotary positions, with coordinates as on a grid of this side (EVA-02: that of its pretraining).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotary_grid: Option<usize>,
-    /// Norms before the last layer of attention and MLP (EVA-02). Default false.
+    /// Norms before the last layer of attention and MLP (EVA-02's CLIP). Default false.
     #[serde(default, skip_serializing_if = "is_no")]
     pub inner_norms: bool,
+    /// A norm before the last layer of the MLP alone (EVA-02). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub mlp_norm: bool,
+    /// Norms at the end of both branches instead of their beginning. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub post_norm: bool,
+    /// Rotary positions; none without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary: Option<Rotary>,
 }
 
 fn yes() -> bool {
@@ -107,6 +126,40 @@ fn default_eps() -> f64 {
 }
 
 impl VitConfig {
+    /// The network of the first paper: a class token, learned positions for all tokens, biases everywhere, exact GELU.
+    pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
+        Self {
+            image_size,
+            patch,
+            width,
+            depth,
+            heads,
+            mlp_hidden,
+            class_token: true,
+            distillation_token: false,
+            registers: 0,
+            pre_norm: false,
+            patch_bias: true,
+            qkv_bias: true,
+            qk_norm: false,
+            layer_scale: None,
+            activation: Activation::Gelu,
+            norm_eps: default_eps(),
+            final_norm: true,
+            pos_embed_class: true,
+            pos_embed_registers: false,
+            absolute_positions: true,
+            position_grid: None,
+            position_offset: 0.0,
+            position_antialias: false,
+            relative_positions: false,
+            inner_norms: false,
+            mlp_norm: false,
+            post_norm: false,
+            rotary: None,
+        }
+    }
+
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
         let positive =
@@ -118,14 +171,23 @@ impl VitConfig {
             ))
             .hint("all must be positive, patch must not exceed image_size, and heads must divide width"));
         }
-        if self.rotary_grid.is_some_and(|g| g == 0 || !(self.width / self.heads).is_multiple_of(4)) {
-            return Err(Error::usage("rotary positions need a grid above 0 and heads whose width is a multiple of 4"));
+        if let Some(rotary) = &self.rotary {
+            rotary.validate(self.width / self.heads)?;
         }
         if self.position_grid == Some(0) || !(0.0..1.0).contains(&self.position_offset) {
             return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
         }
-        if self.relative_positions && (!self.class_token || self.registers > 0) {
+        if self.relative_positions && (!self.class_token || self.prefix() > 1) {
             return Err(Error::usage("relative positions are defined for one class token and patches only"));
+        }
+        if self.distillation_token && !self.class_token {
+            return Err(Error::usage("a distillation token stands after a class token, and there is none"));
+        }
+        if self.pos_embed_registers && self.class_token && !self.pos_embed_class {
+            return Err(Error::usage("registers cannot have positions of their own where the class token has none"));
+        }
+        if self.post_norm && self.layer_scale.is_some() {
+            return Err(Error::usage("norms at the end of the branches leave no place for layer_scale"));
         }
         Ok(())
     }
@@ -142,7 +204,14 @@ impl VitConfig {
 
     /// Tokens before the patches.
     fn prefix(&self) -> usize {
-        usize::from(self.class_token) + self.registers
+        usize::from(self.class_token) + usize::from(self.distillation_token) + self.registers
+    }
+
+    /// How many of them have a position embedding of their own.
+    pub(crate) fn placed_prefix(&self) -> usize {
+        let special = usize::from(self.class_token) + usize::from(self.distillation_token);
+        let placed = if self.pos_embed_class { special } else { 0 };
+        if self.pos_embed_registers { placed + self.registers } else { placed }
     }
 
     /// Multiply-adds of one picture up to the output of block number `blocks`.
@@ -159,9 +228,10 @@ impl VitConfig {
         let width = self.width;
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
         let [rows, columns] = self.position_grid();
-        let positions = rows * columns + usize::from(self.class_token && self.pos_embed_class);
+        let positions = rows * columns + self.placed_prefix();
         Vit {
             cls_token: self.class_token.then(|| token(1)),
+            dist_token: self.distillation_token.then(|| token(1)),
             reg_token: (self.registers > 0).then(|| token(self.registers)),
             pos_embed: self.absolute_positions.then(|| token(positions)),
             patch_embed: PatchEmbed::new(width, self.patch, self.patch_bias, device),
@@ -184,9 +254,13 @@ impl VitConfig {
             mlp_hidden: self.mlp_hidden,
             activation: self.activation,
             qkv_bias: self.qkv_bias,
+            qk_norm: self.qk_norm,
             norm_eps: self.norm_eps,
             layer_scale: self.layer_scale,
-            inner_norms: self.inner_norms,
+            attention_norm: self.inner_norms,
+            mlp_norm: self.inner_norms || self.mlp_norm,
+            post_norm: self.post_norm,
+            halves: self.rotary.is_some_and(|rotary| rotary.halves),
             relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
         }
     }
@@ -206,9 +280,7 @@ impl VitConfig {
         let head_dim = self.width / self.heads;
         Ok(Places {
             bias: None,
-            rotary: self
-                .rotary_grid
-                .map(|reference| Rotation::of_grid(grid, self.prefix(), head_dim, reference, device)),
+            rotary: self.rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
             relations: self.relative_positions.then(|| relations(grid, device)),
         })
     }
@@ -239,9 +311,11 @@ fn relations(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
 pub struct Vit {
     /// `[1, 1, width]`.
     pub cls_token: Option<Param<Tensor<3>>>,
+    /// `[1, 1, width]`.
+    pub dist_token: Option<Param<Tensor<3>>>,
     /// `[1, registers, width]`.
     pub reg_token: Option<Param<Tensor<3>>>,
-    /// `[1, (1 +) patches, width]`.
+    /// `[1, tokens before the patches that have a place + patches, width]`.
     pub pos_embed: Option<Param<Tensor<3>>>,
     /// Patches to tokens.
     pub patch_embed: PatchEmbed,
@@ -307,21 +381,16 @@ impl Vit {
         Ok((self.patch_embed.forward(pixels), grid))
     }
 
-    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic,
-    /// no anti-aliasing, as DINOv2's `interpolate_pos_encoding`) if the grid is not that of the table.
+    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic) if
+    /// the grid is not that of the table.
     pub fn positions(&self, grid: [usize; 2]) -> Option<Tensor<3>> {
         let all = self.pos_embed.as_ref()?.val();
         let [_, count, width] = all.dims();
         let own = self.config.position_grid();
         let patches = all.slice([0..1, count - own[0] * own[1]..count, 0..width]);
+        let kernel = if self.config.position_antialias { Kernel::SmoothBicubic } else { Kernel::Bicubic };
         let offset = self.config.position_offset;
-        Some(if grid == own { patches } else { resample_tokens(patches, own, grid, Kernel::Bicubic, offset) })
-    }
-
-    /// The position embedding of the class token, `[1, 1, width]`, if it has one.
-    pub fn class_position(&self) -> Option<Tensor<3>> {
-        let all = self.pos_embed.as_ref().filter(|_| self.config.class_token && self.config.pos_embed_class)?;
-        Some(all.val().slice([0..1, 0..1, 0..self.config.width]))
+        Some(if grid == own { patches } else { resample_tokens(patches, own, grid, kernel, offset) })
     }
 
     /// Adds positions, then all of [`Vit::with_prefix`].
@@ -332,20 +401,25 @@ impl Vit {
         })
     }
 
-    /// Puts class token and registers before patches that already have their positions, and applies the norm
-    /// before the blocks: `[batch, patches, width]` to `[batch, prefix + patches, width]`.
+    /// Puts class token, distillation token and registers before patches that already have their positions, and applies
+    /// the norm before the blocks: `[batch, patches, width]` to `[batch, prefix + patches, width]`.
     pub fn with_prefix(&self, patches: Tensor<3>) -> Tensor<3> {
         let [batch, _, width] = patches.dims();
-        let class = self.cls_token.as_ref().map(|class| match self.class_position() {
-            Some(position) => class.val() + position,
-            None => class.val(),
-        });
-        let registers = self.reg_token.as_ref().map(Param::val);
-        let mut parts: Vec<Tensor<3>> = class
+        let placed = self.config.placed_prefix();
+        let mut next = 0;
+        let mut parts: Vec<Tensor<3>> = [&self.cls_token, &self.dist_token, &self.reg_token]
             .into_iter()
-            .chain(registers)
+            .flatten()
             .map(|token| {
+                let token = token.val();
                 let [_, n, _] = token.dims();
+                // Tokens with places come first, and a kind of token has places for all or for none.
+                let from = next;
+                next += n;
+                let token = match &self.pos_embed {
+                    Some(all) if from + n <= placed => token + all.val().slice([0..1, from..from + n, 0..width]),
+                    _ => token,
+                };
                 token.expand([batch, n, width])
             })
             .collect();
@@ -375,7 +449,7 @@ impl Vit {
     }
 
     /// Splits `[batch, prefix + patches, width]` into the class token `[batch, width]`, if there is one, and the
-    /// patches; registers are dropped.
+    /// patches; other tokens are dropped.
     pub fn split(&self, tokens: Tensor<3>) -> (Option<Tensor<2>>, Tensor<3>) {
         let [batch, count, width] = tokens.dims();
         let class =

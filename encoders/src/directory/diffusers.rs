@@ -2,17 +2,15 @@
 //! configuration. What a configuration leaves out has the value that diffusers (for the text encoder: transformers) gives
 //! it; whatever says that the network is of another kind is refused.
 
-use super::{Found, json, plain};
+use super::{Fixed, Found, json, otherwise, plain};
 use crate::arch::{
     Activation, ArchitectureConfig, PromptConfig, Schedule, SchedulerConfig, StableDiffusionConfig, Tap, UnetConfig,
     VaeConfig,
 };
+use crate::preprocess::Interpolation;
 use burgess_base::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
-
-/// What a configuration may say only in this way (JSON), if it says anything.
-type Fixed = [(&'static str, &'static str)];
 
 const UNET: &Fixed = &[
     ("act_fn", "\"silu\""),
@@ -92,9 +90,10 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
         family: "Stable Diffusion".into(),
         dialect: "diffusers-stable-diffusion",
         prefix: None,
-        preprocess: plain(image_size, [0.5; 3], [0.5; 3]),
+        preprocess: plain(image_size, Interpolation::Bicubic, [0.5; 3], [0.5; 3]),
         architecture: ArchitectureConfig::StableDiffusion(architecture),
         tap: Tap::default(),
+        notes: Vec::new(),
     })
 }
 
@@ -179,14 +178,10 @@ impl Part {
             e.hint("a model of diffusers has the folders unet, vae, text_encoder, scheduler and tokenizer")
         })?;
         let part = Self { file, config };
-        for (key, only) in fixed {
-            let only: Value = serde_json::from_str(only)?;
-            let same = |found: &Value| *found == only || found.as_f64().is_some_and(|n| Some(n) == only.as_f64());
-            if part.config.get(key).is_some_and(|found| !same(found)) {
-                return Err(part.refused(key));
-            }
+        match otherwise(fixed, |key| part.config.get(key))? {
+            Some(key) => Err(part.refused(key)),
+            None => Ok(part),
         }
-        Ok(part)
     }
 
     fn refused(&self, key: &str) -> Error {

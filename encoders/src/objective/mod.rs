@@ -183,10 +183,9 @@ fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'
     match encoder {
         ArchitectureConfig::Vit(config) => {
             config.validate()?;
-            if config.relative_positions || config.rotary_grid.is_some() {
-                return Err(Error::usage(format!("the objective {objective} needs absolute positions only")).hint(
-                    "it drops patches or cuts crops of other sizes: leave out rotary_grid and relative_positions",
-                ));
+            if config.relative_positions || config.rotary.is_some() {
+                return Err(Error::usage(format!("the objective {objective} needs absolute positions only"))
+                    .hint("it drops patches or cuts crops of other sizes: leave out rotary and relative_positions"));
             }
             Ok(config)
         }

@@ -16,6 +16,7 @@ mod timm;
 mod transformers_beit;
 mod transformers_clip;
 mod transformers_dinov2;
+mod transformers_sam;
 mod transformers_siglip;
 mod transformers_vit;
 
@@ -164,10 +165,18 @@ static ALL: &[Dialect] = &[
     IDENTITY,
     diffusers::STABLE_DIFFUSION,
     timm::TIMM,
+    timm::EVA,
+    timm::EVA_GATED,
+    timm::EVA_SPLIT,
+    timm::ROPE,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
-    open_clip::EVA02,
+    timm::TOWER_EVA,
+    timm::TOWER_EVA_GATED,
+    timm::TOWER_EVA02,
+    timm::TOWER_ROPE,
     sam::SAM,
+    transformers_sam::SAM,
     transformers_beit::BEIT,
     transformers_clip::CLIP,
     transformers_dinov2::DINOV2,

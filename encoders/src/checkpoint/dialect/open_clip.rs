@@ -6,31 +6,6 @@ use super::{Dialect, Rule};
 pub(super) const OPEN_CLIP: Dialect =
     Dialect { name: "open-clip", rules: &[Rule::same("{rest}", &["visual.trunk.{rest}"])], ignored: &TRUNK_IGNORED };
 
-/// A timm EVA-02 tower, whose projections are not fused.
-pub(super) const EVA02: Dialect = Dialect {
-    name: "open-clip-eva02",
-    rules: &[
-        Rule::stacked(
-            "blocks.{i}.attn.qkv.weight",
-            &[
-                "visual.trunk.blocks.{i}.attn.q_proj.weight",
-                "visual.trunk.blocks.{i}.attn.k_proj.weight",
-                "visual.trunk.blocks.{i}.attn.v_proj.weight",
-            ],
-        ),
-        Rule::stacked(
-            "blocks.{i}.attn.qkv.bias",
-            &["visual.trunk.blocks.{i}.attn.q_proj.bias", Rule::ZEROS, "visual.trunk.blocks.{i}.attn.v_proj.bias"],
-        ),
-        Rule::stacked(
-            "blocks.{i}.mlp.fc1.{p}",
-            &["visual.trunk.blocks.{i}.mlp.fc1_g.{p}", "visual.trunk.blocks.{i}.mlp.fc1_x.{p}"],
-        ),
-        Rule::same("{rest}", &["visual.trunk.{rest}"]),
-    ],
-    ignored: &TRUNK_IGNORED,
-};
-
 pub(super) const VIT: Dialect = Dialect {
     name: "open-clip-vit",
     rules: &[
@@ -68,7 +43,7 @@ const TEXT: [&str; 9] = [
 ];
 
 /// What an image encoder does not need of a model with a timm tower.
-const TRUNK_IGNORED: [&str; 14] = {
+pub(super) const TRUNK_IGNORED: [&str; 14] = {
     let [a, b, c, d, e, f, g, h, i] = TEXT;
     let heads = "visual.head.{rest}";
     let classifier = "visual.trunk.head.{rest}";

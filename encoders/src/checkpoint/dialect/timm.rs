@@ -1,10 +1,96 @@
-//! timm's own names, which the modules of this crate mirror.
+//! timm's own names, which the modules of this crate mirror; and those of its `Eva` and `Beit`, which keep queries, keys and
+//! values, their biases or the gates of the MLP apart.
 
+use super::open_clip::TRUNK_IGNORED;
 use super::{Dialect, Rule};
 
-pub(super) const TIMM: Dialect = Dialect {
-    name: "timm",
-    rules: &[Rule::same("{rest}", &["{rest}"])],
-    // Classification heads and what pools for them; the final norm where the tap lies before it.
-    ignored: &["head.{rest}", "fc_norm.{p}", "norm.{p}", "attn_pool.{rest}"],
-};
+pub(super) const TIMM: Dialect =
+    Dialect { name: "timm", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
+
+/// Classification heads, what pools for them and SAM's neck; the final norm where the tap lies before it; a table that
+/// follows from the grid.
+const IGNORED: [&str; 7] = [
+    "head.{rest}",
+    "head_dist.{p}",
+    "fc_norm.{p}",
+    "norm.{p}",
+    "attn_pool.{rest}",
+    "neck.{rest}",
+    "blocks.{i}.attn.relative_position_index",
+];
+
+/// The names of `Eva` with `$prefix` before them. Attention is `fused` (one weight, biases of queries and values), `split`
+/// (three weights, no bias of the keys) or `rope` (one weight, one bias); the MLP's first layer is `one`, or `two` with the
+/// gate apart.
+macro_rules! eva {
+    ($name:literal, $prefix:literal, $attention:ident, $mlp:ident, $ignored:expr) => {
+        Dialect {
+            name: $name,
+            rules: &[
+                eva!(@weight $attention $prefix),
+                eva!(@bias $attention $prefix),
+                eva!(@mlp $mlp $prefix),
+                Rule::same("blocks.{i}.ls1.gamma", &[concat!($prefix, "blocks.{i}.gamma_1")]),
+                Rule::same("blocks.{i}.ls2.gamma", &[concat!($prefix, "blocks.{i}.gamma_2")]),
+                Rule::same("{rest}", &[concat!($prefix, "{rest}")]),
+            ],
+            ignored: $ignored,
+        }
+    };
+    (@weight split $prefix:literal) => {
+        Rule::stacked(
+            "blocks.{i}.attn.qkv.weight",
+            &[
+                concat!($prefix, "blocks.{i}.attn.q_proj.weight"),
+                concat!($prefix, "blocks.{i}.attn.k_proj.weight"),
+                concat!($prefix, "blocks.{i}.attn.v_proj.weight"),
+            ],
+        )
+    };
+    (@weight $fused:ident $prefix:literal) => {
+        Rule::same("blocks.{i}.attn.qkv.weight", &[concat!($prefix, "blocks.{i}.attn.qkv.weight")])
+    };
+    (@bias split $prefix:literal) => {
+        Rule::stacked(
+            "blocks.{i}.attn.qkv.bias",
+            &[
+                concat!($prefix, "blocks.{i}.attn.q_proj.bias"),
+                Rule::ZEROS,
+                concat!($prefix, "blocks.{i}.attn.v_proj.bias"),
+            ],
+        )
+    };
+    (@bias fused $prefix:literal) => {
+        Rule::stacked(
+            "blocks.{i}.attn.qkv.bias",
+            &[
+                concat!($prefix, "blocks.{i}.attn.q_bias"),
+                Rule::ZEROS,
+                concat!($prefix, "blocks.{i}.attn.v_bias"),
+            ],
+        )
+    };
+    (@bias rope $prefix:literal) => {
+        Rule::same("blocks.{i}.attn.qkv.bias", &[concat!($prefix, "blocks.{i}.attn.qkv.bias")])
+    };
+    (@mlp two $prefix:literal) => {
+        Rule::stacked(
+            "blocks.{i}.mlp.fc1.{p}",
+            &[concat!($prefix, "blocks.{i}.mlp.fc1_g.{p}"), concat!($prefix, "blocks.{i}.mlp.fc1_x.{p}")],
+        )
+    };
+    (@mlp one $prefix:literal) => {
+        Rule::same("blocks.{i}.mlp.fc1.{p}", &[concat!($prefix, "blocks.{i}.mlp.fc1.{p}")])
+    };
+}
+
+pub(super) const EVA: Dialect = eva!("timm-eva", "", fused, one, &IGNORED);
+pub(super) const EVA_GATED: Dialect = eva!("timm-eva-gated", "", fused, two, &IGNORED);
+pub(super) const EVA_SPLIT: Dialect = eva!("timm-eva-split", "", split, two, &IGNORED);
+pub(super) const ROPE: Dialect = eva!("timm-rope", "", rope, one, &IGNORED);
+
+/// The same as towers of open_clip.
+pub(super) const TOWER_EVA: Dialect = eva!("open-clip-eva", "visual.trunk.", fused, one, &TRUNK_IGNORED);
+pub(super) const TOWER_EVA_GATED: Dialect = eva!("open-clip-eva-gated", "visual.trunk.", fused, two, &TRUNK_IGNORED);
+pub(super) const TOWER_EVA02: Dialect = eva!("open-clip-eva02", "visual.trunk.", split, two, &TRUNK_IGNORED);
+pub(super) const TOWER_ROPE: Dialect = eva!("open-clip-rope", "visual.trunk.", rope, one, &TRUNK_IGNORED);

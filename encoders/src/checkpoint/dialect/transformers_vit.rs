@@ -1,5 +1,5 @@
-//! `ViTModel` of Hugging Face transformers, and what is named like it: `ViTMAEModel`, `IJepaModel` and the encoder of
-//! `DPTForDepthEstimation` (MiDaS 3.0). With a head on top the names stand under `vit.`, `ijepa.` or `dpt.`, which the
+//! `ViTModel` of Hugging Face transformers, and what is named like it: `DeiTModel`, `ViTMAEModel`, `IJepaModel` and the encoder of
+//! `DPTForDepthEstimation` (MiDaS 3.0). With a head on top the names stand under `vit.`, `deit.`, `ijepa.` or `dpt.`, which the
 //! card gives as prefix.
 
 use super::{Dialect, Rule};
@@ -8,6 +8,7 @@ pub(super) const VIT: Dialect = Dialect {
     name: "transformers-vit",
     rules: &[
         Rule::same("cls_token", &["embeddings.cls_token"]),
+        Rule::same("dist_token", &["embeddings.distillation_token"]),
         Rule::same("pos_embed", &["embeddings.position_embeddings"]),
         Rule::same("patch_embed.proj.{p}", &["embeddings.patch_embeddings.projection.{p}"]),
         Rule::same("blocks.{i}.norm1.{p}", &["encoder.layer.{i}.layernorm_before.{p}"]),

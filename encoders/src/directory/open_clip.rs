@@ -1,0 +1,220 @@
+//! `open_clip_config.json`: the tower of `model_cfg.vision_cfg`, which is open_clip's own vision transformer or one of timm,
+//! and `preprocess_cfg`.
+
+use super::shapes::Shapes;
+use super::{Fixed, Found, interpolation, otherwise, plain, side, three, timm, whole};
+use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
+use crate::checkpoint::Checkpoint;
+use crate::preprocess::Preprocess;
+use burgess_base::{Context, Error, Result};
+use serde_json::{Value, json};
+
+const OWN: &str = "open-clip-vit";
+
+/// timm's dialects, and how open_clip names the same weights.
+const DIALECTS: [(&str, &str); 5] = [
+    ("timm", "open-clip"),
+    ("timm-eva", "open-clip-eva"),
+    ("timm-eva-gated", "open-clip-eva-gated"),
+    ("timm-eva-split", "open-clip-eva02"),
+    ("timm-rope", "open-clip-rope"),
+];
+
+/// What makes another network of open_clip's vision transformer.
+const FIXED: &Fixed = &[
+    ("attentional_pool", "false"),
+    ("block_type", "null"),
+    ("qk_norm", "false"),
+    ("scale_attn", "false"),
+    ("scale_attn_inner", "false"),
+    ("scale_fc", "false"),
+    ("scale_heads", "false"),
+    ("scaled_cosine_attn", "false"),
+];
+
+/// What is read, or says nothing about the features.
+const KNOWN: &[&str] = &[
+    "act_kwargs",
+    "attn_pooler_heads",
+    "attn_pooler_queries",
+    "final_ln_after_pool",
+    "head_width",
+    "image_size",
+    "layers",
+    "ls_init_value",
+    "mlp_ratio",
+    "no_ln_pre",
+    "norm_kwargs",
+    "output_tokens",
+    "patch_dropout",
+    "patch_size",
+    "pool_type",
+    "pos_embed_type",
+    "timm_drop",
+    "timm_drop_path",
+    "timm_model_name",
+    "timm_model_pretrained",
+    "timm_pool",
+    "timm_proj",
+    "timm_proj_bias",
+    "width",
+];
+
+/// Everything about a model but its weights.
+pub(super) fn found(config: &Value, weights: &Checkpoint) -> Result<Found> {
+    read(config, weights).map_err(|e| e.context("reading open_clip_config.json"))
+}
+
+fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
+    let model = config.get("model_cfg").ok_or_else(|| Error::failed("there is no `model_cfg`"))?;
+    let vision = Vision(model.get("vision_cfg").ok_or_else(|| Error::failed("there is no `model_cfg.vision_cfg`"))?);
+    vision.check()?;
+    let size = vision.read("image_size", side)?.unwrap_or(224);
+    let mut notes = Vec::new();
+    let preprocess = preprocess(config.get("preprocess_cfg").unwrap_or(&Value::Null), size, &mut notes)?;
+    let (family, dialect, architecture, norm) = match vision.read("timm_model_name", Value::as_str)? {
+        Some(name) => {
+            let (dialect, architecture) = tower(&vision, name, size)?;
+            let norm = timm::has_norm(&architecture);
+            (name.to_string(), dialect, architecture, norm)
+        }
+        None => {
+            let quick = model.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false);
+            let after_pool = vision.read("final_ln_after_pool", Value::as_bool)?.unwrap_or(false);
+            ("OpenCLIP".into(), OWN, ArchitectureConfig::Vit(own(&vision, size, quick)?), !after_pool)
+        }
+    };
+    let architecture = timm::placed(architecture, &Shapes::new(weights, dialect)?)?;
+    let tap = Tap { norm, ..Tap::default() };
+    Ok(Found { family, dialect, prefix: None, architecture, preprocess, tap, notes })
+}
+
+/// One of timm's models. open_clip makes it with timm's defaults for its name; without a projection of its own it hands
+/// the pooling on.
+fn tower(vision: &Vision, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
+    let projection = vision.read("timm_proj", Value::as_str)?.unwrap_or("linear");
+    let pool = vision.read("timm_pool", Value::as_str)?.unwrap_or("avg");
+    let own = if matches!(projection, "" | "none") { json!({"global_pool": pool}) } else { Value::Null };
+    let model = timm::model(name, &own, &Value::Null, size)?;
+    let dialect = DIALECTS.iter().find(|(timm, _)| *timm == model.dialect).map(|(_, ours)| *ours);
+    let dialect = dialect.ok_or_else(|| Error::failed(format!("`{name}` is not known as a tower of open_clip")))?;
+    if model.architecture.image_size() != size {
+        return Err(Error::failed(format!(
+            "image_size = {size}, but timm's `{name}` is made for {} pixels",
+            model.architecture.image_size()
+        ))
+        .hint("image_size must be that of the model"));
+    }
+    Ok((dialect, model.architecture))
+}
+
+/// open_clip's own vision transformer.
+fn own(vision: &Vision, image_size: usize, quick_gelu: bool) -> Result<VitConfig> {
+    if let Some(key) = otherwise(FIXED, |key| vision.0.get(key).filter(|v| !v.is_null()))? {
+        return Err(vision.refused(key));
+    }
+    let number = |key: &str, default: usize| Ok::<_, Error>(vision.read(key, whole)?.unwrap_or(default));
+    let width = number("width", 768)?;
+    let norm_eps = match vision.0.get("norm_kwargs").filter(|v| !v.is_null()) {
+        None => 1e-5,
+        Some(settings) => settings
+            .as_object()
+            .filter(|table| table.keys().all(|key| key == "eps"))
+            .and_then(|table| table.get("eps").map_or(Some(1e-5), Value::as_f64))
+            .ok_or_else(|| vision.refused("norm_kwargs"))?,
+    };
+    let activation = match (quick_gelu, vision.0.get("act_kwargs").filter(|v| !v.is_null())) {
+        (true, None) => Activation::QuickGelu,
+        (false, None) => Activation::Gelu,
+        (false, Some(settings)) if *settings == json!({"approximate": "none"}) => Activation::Gelu,
+        (false, Some(settings)) if *settings == json!({"approximate": "tanh"}) => Activation::GeluTanh,
+        (_, Some(_)) => return Err(vision.refused("act_kwargs")),
+    };
+    // Positions that are not learned are in the file all the same.
+    if !matches!(vision.read("pos_embed_type", Value::as_str)?, None | Some("learnable" | "sin_cos_2d")) {
+        return Err(vision.refused("pos_embed_type"));
+    }
+    let (patch, depth) = (vision.read("patch_size", side)?.unwrap_or(16), number("layers", 12)?);
+    let heads = width.checked_div(number("head_width", 64)?).ok_or_else(|| vision.refused("head_width"))?;
+    let ratio = vision.read("mlp_ratio", Value::as_f64)?.unwrap_or(4.0);
+    Ok(VitConfig {
+        pre_norm: !vision.read("no_ln_pre", Value::as_bool)?.unwrap_or(false),
+        patch_bias: false,
+        layer_scale: vision.read("ls_init_value", Value::as_f64)?,
+        activation,
+        norm_eps,
+        position_antialias: true,
+        ..VitConfig::plain(image_size, patch, width, depth, heads, timm::times(width, ratio))
+    })
+}
+
+/// open_clip's transform for evaluation, on a square: its modes differ only in what they do to other pictures, and
+/// `longest` has a colour of its own for what is around them.
+fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
+    const OPENAI: ([f32; 3], [f32; 3]) =
+        ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
+    let get = |key: &str| steps.get(key).filter(|v| !v.is_null());
+    let mut default = |key: &str, value: String| {
+        notes.push(format!("preprocess_cfg has no {key}: {value}, open_clip's default, is taken"))
+    };
+    let mut colour = |key: &str, usual: [f32; 3]| match get(key) {
+        Some(_) => three(steps, key).with_context(|| "reading preprocess_cfg"),
+        None => {
+            default(key, format!("{usual:?}"));
+            Ok(usual)
+        }
+    };
+    let (mean, std) = (colour("mean", OPENAI.0)?, colour("std", OPENAI.1)?);
+    let kernel = match get("interpolation") {
+        Some(name) => interpolation(name)?,
+        None => {
+            default("interpolation", "bicubic".into());
+            interpolation(&"bicubic".into())?
+        }
+    };
+    let refused =
+        |key: &str| Error::failed(format!("preprocess_cfg.{key} = {} is not known", get(key).unwrap_or(&Value::Null)));
+    if get("size").is_some_and(|found| side(found) != Some(size)) {
+        return Err(refused("size").hint(format!("vision_cfg.image_size is {size}")));
+    }
+    if get("mode").is_some_and(|mode| mode != "RGB") {
+        return Err(refused("mode").hint("known: RGB"));
+    }
+    let plain = plain(size, kernel, mean, std);
+    match get("resize_mode").map(Value::as_str) {
+        None | Some(Some("shortest" | "squash")) => Ok(plain),
+        Some(Some("longest")) => {
+            let fill = get("fill_color").map_or(Some(0), Value::as_u64).and_then(|n| u8::try_from(n).ok());
+            Ok(Preprocess { pad: [fill.ok_or_else(|| refused("fill_color"))?; 3], ..plain })
+        }
+        Some(_) => Err(refused("resize_mode").hint("known: shortest, squash, longest")),
+    }
+}
+
+/// `vision_cfg`.
+struct Vision<'a>(&'a Value);
+
+impl<'a> Vision<'a> {
+    /// # Errors
+    /// It has a key that is not known.
+    fn check(&self) -> Result<()> {
+        let known = |key: &str| KNOWN.contains(&key) || FIXED.iter().any(|(fixed, _)| *fixed == key);
+        match self.0.as_object().into_iter().flatten().find(|(key, _)| !known(key)) {
+            Some((key, _)) => Err(self.refused(key)),
+            None => Ok(()),
+        }
+    }
+
+    fn read<T>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.0.get(key).filter(|v| !v.is_null()) {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.refused(key)),
+        }
+    }
+
+    fn refused(&self, key: &str) -> Error {
+        Error::failed(format!("vision_cfg.{key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null))).hint(
+            "of open_clip, plain vision transformers and towers of timm can be read; for anything else write a card",
+        )
+    }
+}

@@ -1,0 +1,153 @@
+//! What the shapes of a checkpoint's tensors tell about the network they belong to.
+
+use crate::arch::{Activation, SamConfig, VitConfig};
+use crate::checkpoint::{Checkpoint, Dialect};
+use burgess_base::{Error, Result};
+
+/// The shapes of a checkpoint by the names of our modules.
+pub(super) struct Shapes<'a> {
+    weights: &'a Checkpoint,
+    dialect: &'static Dialect,
+    /// What stands before the names of the dialect.
+    pub prefix: String,
+}
+
+impl<'a> Shapes<'a> {
+    /// Of the tensors with names of `dialect`.
+    pub fn new(weights: &'a Checkpoint, dialect: &str) -> Result<Self> {
+        Ok(Self { weights, dialect: Dialect::find(dialect)?, prefix: String::new() })
+    }
+
+    /// Finds what stands before the names, as in a model with a head on top.
+    pub fn under_its_prefix(mut self) -> Result<Self> {
+        let wanted = self.dialect.names("patch_embed.proj.weight").into_iter().flatten().next().unwrap_or_default();
+        let found = self.weights.keys().find_map(|key| key.strip_suffix(wanted.as_str()));
+        self.prefix = found
+            .filter(|p| p.is_empty() || p.ends_with('.'))
+            .ok_or_else(|| {
+                Error::failed(format!("the weights have no `{wanted}`"))
+                    .hint("config.json and the weights belong to different models")
+            })?
+            .to_string();
+        Ok(self)
+    }
+
+    /// The upstream shapes of the parts of a parameter that are in the file.
+    fn of(&self, path: &str) -> Vec<&[usize]> {
+        let names = self.dialect.names(path).unwrap_or_default();
+        names.iter().filter_map(|name| self.weights.shape(&format!("{}{name}", self.prefix))).collect()
+    }
+
+    fn has(&self, path: &str) -> bool {
+        !self.of(path).is_empty()
+    }
+
+    /// The only part of a parameter that every network has, with at least `rank` dimensions.
+    fn shape(&self, path: &str, rank: usize) -> Result<&[usize]> {
+        let shape = self.of(path).into_iter().next().filter(|s| s.len() >= rank);
+        shape.ok_or_else(|| {
+            Error::failed(format!("the weights have no `{path}` (in dialect `{}`)", self.dialect.name))
+                .hint("config.json and the weights belong to different models")
+        })
+    }
+
+    fn depth(&self) -> usize {
+        (0..).take_while(|i| self.has(&format!("blocks.{i}.norm1.weight"))).count()
+    }
+
+    /// How many tokens have a position of their own, if any.
+    fn positions(&self) -> Option<usize> {
+        let shape = self.of("pos_embed").into_iter().next()?;
+        shape.len().checked_sub(2).map(|i| shape[i])
+    }
+
+    /// Side of the grid of the positions, of which the first `before` are not of patches.
+    pub fn position_grid(&self, before: usize) -> Result<usize> {
+        let wanted = || self.dialect.names("pos_embed").into_iter().flatten().next().unwrap_or_default();
+        let positions = self.positions().ok_or_else(|| {
+            Error::failed(format!("the weights have no `{}{}`", self.prefix, wanted()))
+                .hint("the configuration and the weights belong to different models")
+        })?;
+        positions.checked_sub(before).and_then(square).ok_or_else(not_square)
+    }
+
+    /// All of a vision transformer that its weights tell; `image_size` are the pictures it is given.
+    pub fn vit(&self, image_size: usize) -> Result<VitConfig> {
+        let patches = self.shape("patch_embed.proj.weight", 4)?;
+        let (width, patch) = (patches[0], patches[2].max(1));
+        let mlp_hidden = self.shape("blocks.0.mlp.fc2.weight", 2)?[1];
+        let fc1: usize = self.of("blocks.0.mlp.fc1.weight").iter().filter_map(|s| s.first()).sum();
+        let (class_token, distillation_token) = (self.has("cls_token"), self.has("dist_token"));
+        let registers = self.of("reg_token").first().and_then(|s| s.get(1)).copied().unwrap_or(0);
+        let own = image_size / patch;
+        let positions = self.positions();
+        let special = usize::from(class_token) + usize::from(distillation_token);
+        // How many of the tokens before the patches have a position of their own. Where more than one answer leaves a
+        // square, that of the pictures' own grid is taken.
+        let mut counts = vec![special, special + registers];
+        if !distillation_token {
+            counts.insert(0, 0);
+        }
+        let side = |count: &usize| square(positions?.checked_sub(*count)?);
+        let exact = counts.iter().find(|count| side(count) == Some(own));
+        let before = exact.or_else(|| counts.iter().find(|count| side(count).is_some()));
+        let grid = before.and_then(side);
+        if positions.is_some() && grid.is_none() {
+            return Err(not_square());
+        }
+        let before = before.copied().filter(|_| grid.is_some());
+        let attention_norm = self.has("blocks.0.attn.norm.weight");
+        let mlp_norm = self.has("blocks.0.mlp.norm.weight");
+        if attention_norm && !mlp_norm {
+            return Err(Error::failed("the attention has a norm inside, and the MLP has none")
+                .hint("only networks with inner norms in both, or in the MLP alone, are known"));
+        }
+        Ok(VitConfig {
+            class_token,
+            distillation_token,
+            registers,
+            pre_norm: self.has("norm_pre.weight"),
+            patch_bias: self.has("patch_embed.proj.bias"),
+            qkv_bias: self.has("blocks.0.attn.qkv.bias"),
+            qk_norm: self.has("blocks.0.attn.q_norm.weight"),
+            layer_scale: self.has("blocks.0.ls1.gamma").then_some(1.0),
+            activation: if fc1 == 2 * mlp_hidden { Activation::Swiglu } else { Activation::Gelu },
+            final_norm: self.has("norm.weight"),
+            pos_embed_class: before.is_none_or(|n| n > 0 || !class_token),
+            pos_embed_registers: registers > 0 && before.is_some_and(|n| n > special),
+            absolute_positions: grid.is_some(),
+            position_grid: grid.filter(|side| *side != own),
+            relative_positions: self.has("blocks.0.attn.relative_position_bias_table"),
+            inner_norms: attention_norm,
+            mlp_norm: mlp_norm && !attention_norm,
+            ..VitConfig::plain(image_size, patch, width, self.depth(), 1, mlp_hidden)
+        })
+    }
+
+    /// All of a SAM encoder that its weights tell.
+    pub fn sam(&self, image_size: usize) -> Result<SamConfig> {
+        let patches = self.shape("patch_embed.proj.weight", 4)?;
+        Ok(SamConfig {
+            image_size,
+            patch: patches[2].max(1),
+            width: patches[0],
+            depth: self.depth(),
+            heads: 1,
+            mlp_hidden: self.shape("blocks.0.mlp.fc2.weight", 2)?[1],
+            window: 0,
+            global_blocks: Vec::new(),
+            norm_eps: 1e-6,
+            absolute_positions: self.has("pos_embed"),
+        })
+    }
+}
+
+/// The side of a square of `n` places.
+fn square(n: usize) -> Option<usize> {
+    Some(n.isqrt()).filter(|side| side * side == n && n > 0)
+}
+
+fn not_square() -> Error {
+    Error::failed("the positions are of a grid that is not square")
+        .hint("only positions of square pictures can be read")
+}

@@ -1,0 +1,139 @@
+//! `config.json` of timm: the name of an architecture, `model_args` that differ from it, and `pretrained_cfg`.
+
+mod arguments;
+mod convnext;
+mod eva;
+mod sam;
+mod vit;
+
+pub(super) use vit::times;
+
+use super::shapes::Shapes;
+use super::{Found, interpolation, plain, three, whole};
+use crate::arch::{ArchitectureConfig, Tap};
+use crate::checkpoint::Checkpoint;
+use crate::preprocess::Preprocess;
+use arguments::Arguments;
+use burgess_base::{Context, Error, Result};
+use serde_json::Value;
+
+/// Everything about a model but its weights.
+pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<Found> {
+    let pretrained = config.get("pretrained_cfg").unwrap_or(config);
+    let own = config.get("model_args").unwrap_or(&Value::Null);
+    let mut notes = Vec::new();
+    let input = input_size(pretrained, &mut notes)?;
+    let model = model(name, own, pretrained, input)?;
+    let size = model.architecture.image_size();
+    if size != input {
+        notes.push(format!("the model takes pictures of {size} pixels, though pretrained_cfg.input_size is {input}"));
+    }
+    let preprocess = preprocess(pretrained, size, &mut notes)?;
+    let architecture = placed(model.architecture, &Shapes::new(weights, model.dialect)?)?;
+    let tap = Tap { norm: has_norm(&architecture), ..Tap::default() };
+    Ok(Found { family: name.into(), dialect: model.dialect, prefix: None, architecture, preprocess, tap, notes })
+}
+
+/// A network and the dialect of its weights.
+pub(super) struct Model {
+    /// Of timm's own files.
+    pub dialect: &'static str,
+    /// Its positions are for its own pictures.
+    pub architecture: ArchitectureConfig,
+}
+
+/// The network of the architecture `name` with the arguments `own`, for pictures of `input` pixels unless it is made for
+/// others.
+pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -> Result<Model> {
+    let mut arguments = Arguments::of(name, own)?;
+    arguments.or("global_pool", pretrained.get("global_pool"));
+    let dynamic = arguments.flag("dynamic_img_size", false)?;
+    let made_for = arguments.side("img_size")?;
+    let size = if dynamic { input } else { made_for.unwrap_or(input) };
+    let (dialect, architecture) = match arguments.class {
+        "VisionTransformer" => ("timm", ArchitectureConfig::Vit(vit::config(&mut arguments, size, false)?)),
+        "VisionTransformerDistilled" => ("timm", ArchitectureConfig::Vit(vit::config(&mut arguments, size, true)?)),
+        "Eva" => {
+            let (dialect, config) = eva::eva(&mut arguments, size)?;
+            (dialect, ArchitectureConfig::Vit(config))
+        }
+        "Beit" => {
+            let (dialect, config) = eva::beit(&mut arguments, size)?;
+            (dialect, ArchitectureConfig::Vit(config))
+        }
+        "VisionTransformerSAM" => ("timm", ArchitectureConfig::Sam(sam::config(&mut arguments, size)?)),
+        "ConvNeXt" => ("timm", ArchitectureConfig::ConvNext(convnext::config(&mut arguments, size)?)),
+        other => {
+            return Err(Error::failed(format!("timm's `{name}` is a {other}, which cannot be read without a card"))
+                .hint("write a card"));
+        }
+    };
+    arguments.done()?;
+    architecture.validate()?;
+    Ok(Model { dialect, architecture })
+}
+
+/// The network with the positions that the weights have.
+pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> Result<ArchitectureConfig> {
+    if let ArchitectureConfig::Vit(config) = &mut architecture
+        && config.absolute_positions
+    {
+        let side = shapes.position_grid(config.placed_prefix())?;
+        config.position_grid = Some(side).filter(|side| [*side; 2] != config.grid());
+    }
+    Ok(architecture)
+}
+
+/// Whether the last features have a norm.
+pub(super) fn has_norm(architecture: &ArchitectureConfig) -> bool {
+    matches!(architecture, ArchitectureConfig::Vit(config) if config.final_norm)
+}
+
+/// Side of the square pictures of `pretrained_cfg`.
+fn input_size(pretrained: &Value, notes: &mut Vec<String>) -> Result<usize> {
+    match pretrained.get("input_size").filter(|v| !v.is_null()) {
+        None => {
+            notes.push("pretrained_cfg has no input_size: 224 pixels, timm's default, are taken".into());
+            Ok(224)
+        }
+        Some(size) => match size.as_array().map(Vec::as_slice) {
+            Some([channels, rows, columns]) if whole(channels) == Some(3) && rows == columns => whole(rows),
+            _ => None,
+        }
+        .ok_or_else(|| Error::failed(format!("pretrained_cfg.input_size = {size} is not known")))
+        .map_err(|e| e.hint("expected [3, side, side]")),
+    }
+}
+
+/// timm's transform for evaluation, on a square: its crop modes differ only in what they do to other pictures.
+fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
+    const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let step = || "reading pretrained_cfg of config.json";
+    let mut get = |key: &str, default: Value| {
+        pretrained.get(key).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| {
+            notes.push(format!("pretrained_cfg has no {key}: {default}, timm's default, is taken"));
+            default
+        })
+    };
+    let kernel = interpolation(&get("interpolation", "bicubic".into())).with_context(step)?;
+    let crop = get("crop_pct", 0.875.into());
+    let crop_pct =
+        crop.as_f64().ok_or_else(|| Error::failed(format!("pretrained_cfg.crop_pct = {crop} is no number")))?;
+    let mode = pretrained.get("crop_mode").filter(|v| !v.is_null());
+    if let Some(mode) = mode.filter(|mode| !matches!(mode.as_str(), Some("center" | "squash" | "border"))) {
+        return Err(Error::failed(format!("pretrained_cfg.crop_mode = {mode} is not known"))
+            .hint("known: center, squash, border"));
+    }
+    let mut colour = |key: &str, default: [f32; 3]| match pretrained.get(key).filter(|v| !v.is_null()) {
+        Some(_) => three(pretrained, key).with_context(step),
+        None => {
+            notes.push(format!("pretrained_cfg has no {key}: {default:?}, timm's default, is taken"));
+            Ok(default)
+        }
+    };
+    let (mean, std) = (colour("mean", IMAGENET.0)?, colour("std", IMAGENET.1)?);
+    Ok(Preprocess { crop_pct, ..plain(size, kernel, mean, std) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What timm's model classes are called with: the table of its architectures (made by `tests/reference/timm_table.py`)
+//! under the arguments of a configuration.
+
+use crate::directory::{self, Fixed, otherwise, whole};
+use burgess_base::{Error, Result, nearest};
+use serde_json::{Map, Value};
+
+/// A line for each architecture: name, class, arguments.
+const TABLE: &str = include_str!("architectures.tsv");
+
+/// Name, class and arguments of all architectures.
+pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    TABLE.lines().filter_map(|line| {
+        let mut columns = line.split('\t');
+        Some((columns.next()?, columns.next()?, columns.next()?))
+    })
+}
+
+/// The arguments of one model. Whoever reads one takes it away; at the end nothing may be left.
+pub(in crate::directory) struct Arguments {
+    /// timm's class of the model, such as `VisionTransformer`.
+    pub class: &'static str,
+    name: String,
+    left: Map<String, Value>,
+}
+
+impl Arguments {
+    /// Those of the architecture `name` (a tag of weights after a dot is nothing to it), with `own` in their place where
+    /// it has some.
+    ///
+    /// # Errors
+    /// timm has no such architecture, or it is of a class that is not in the table.
+    pub fn of(name: &str, own: &Value) -> Result<Self> {
+        let name = name.split('.').next().unwrap_or(name);
+        let (_, class, usual) = table().find(|(known, ..)| *known == name).ok_or_else(|| {
+            let near = nearest(name, table().map(|(known, ..)| known));
+            let hint = if near.is_empty() {
+                "of timm, the plain vision transformers (vit, deit, eva, beit, samvit), convnext and resnet are known; for anything else write a card".into()
+            } else {
+                format!("the nearest known names are {}; for anything else write a card", near.join(", "))
+            };
+            Error::failed(format!("timm's architecture `{name}` is not known")).hint(hint)
+        })?;
+        let mut left: Map<String, Value> = serde_json::from_str(usual)?;
+        match own {
+            Value::Null => {}
+            Value::Object(own) => left.extend(own.clone()),
+            other => {
+                return Err(Error::failed(format!("model_args = {other} is not a table of arguments"))
+                    .hint("expected an object, or nothing"));
+            }
+        }
+        Ok(Self { class, name: name.into(), left })
+    }
+
+    /// A value for `key` where neither the architecture nor the configuration has one.
+    pub fn or(&mut self, key: &str, value: Option<&Value>) {
+        if let Some(value) = value.filter(|v| !v.is_null()) {
+            self.left.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// The argument, if there is one that is not `None`.
+    pub fn take(&mut self, key: &str) -> Option<Value> {
+        self.left.remove(key).filter(|v| !v.is_null())
+    }
+
+    fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(value) => read(&value).map(Some).ok_or_else(|| self.refused(key, &value)),
+        }
+    }
+
+    /// A whole number.
+    pub fn number(&mut self, key: &str, default: usize) -> Result<usize> {
+        Ok(self.read(key, whole)?.unwrap_or(default))
+    }
+
+    /// The side of a square: a whole number, or two that are equal.
+    pub fn side(&mut self, key: &str) -> Result<Option<usize>> {
+        self.read(key, directory::side)
+    }
+
+    /// A list of whole numbers.
+    pub fn numbers(&mut self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.read(key, |value| value.as_array()?.iter().map(whole).collect())
+    }
+
+    /// A number.
+    pub fn real(&mut self, key: &str) -> Result<Option<f64>> {
+        self.read(key, Value::as_f64)
+    }
+
+    /// Yes or no, if it is said.
+    pub fn choice(&mut self, key: &str) -> Result<Option<bool>> {
+        self.read(key, Value::as_bool)
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+        Ok(self.choice(key)?.unwrap_or(default))
+    }
+
+    /// A name.
+    pub fn text(&mut self, key: &str, default: &str) -> Result<String> {
+        Ok(self.read(key, |value| value.as_str().map(str::to_string))?.unwrap_or_else(|| default.into()))
+    }
+
+    /// Takes arguments that may have one value only.
+    pub fn only(&mut self, fixed: &Fixed) -> Result<()> {
+        if let Some(key) = otherwise(fixed, |key| self.left.get(key))? {
+            let value = self.take(key).unwrap_or_default();
+            return Err(self.refused(key, &value));
+        }
+        for (key, _) in fixed {
+            self.left.remove(*key);
+        }
+        Ok(())
+    }
+
+    /// Takes arguments that say nothing about the features.
+    pub fn without(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.left.remove(*key);
+        }
+    }
+
+    /// The epsilon of the norms, which must be over all channels of a token.
+    pub fn norm_eps(&mut self, default: f64) -> Result<f64> {
+        // timm's own class has another epsilon than PyTorch's.
+        const TIMM: f64 = 1e-6;
+        Ok(self
+            .read("norm_layer", |value| match value.as_object() {
+                None => matches!(value.as_str()?, "LayerNorm" | "layernorm").then_some(TIMM),
+                Some(layer) => layer.get("LayerNorm")?.as_object()?.get("eps").map_or(Some(TIMM), Value::as_f64),
+            })?
+            .unwrap_or(default))
+    }
+
+    /// What to say of an argument that cannot be obeyed.
+    pub fn refused(&self, key: &str, value: &Value) -> Error {
+        Error::failed(format!("timm's `{}` has {key} = {value}, which is not known", self.name))
+            .hint("models of this class with other values can be read; for anything else write a card")
+    }
+
+    /// What to say of arguments that do not go together.
+    pub fn contradiction(&self, what: &str) -> Error {
+        Error::failed(format!("timm's `{}`: {what}", self.name)).hint("write a card")
+    }
+
+    /// # Errors
+    /// An argument has not been read.
+    pub fn done(self) -> Result<()> {
+        match self.left.iter().next() {
+            None => Ok(()),
+            Some((key, value)) => Err(self.refused(key, value)),
+        }
+    }
+}

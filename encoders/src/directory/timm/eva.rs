@@ -1,0 +1,109 @@
+//! timm's `Eva` (EVA, EVA-02, and the models with rotary positions) and `Beit`.
+
+use super::arguments::Arguments;
+use super::vit::{NO_MATTER, common};
+use crate::arch::{Activation, Rotary, VitConfig};
+use crate::directory::Fixed;
+use burgess_base::Result;
+
+const FIXED: &Fixed = &[("dynamic_img_pad", "false"), ("in_chans", "3"), ("use_naflex", "false")];
+
+const BEIT: &Fixed = &[("in_chans", "3"), ("use_shared_rel_pos_bias", "false")];
+
+/// The network for pictures of `image_size`, and the dialect of its weights.
+pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
+    arguments.only(FIXED)?;
+    arguments.without(NO_MATTER);
+    let common = common(arguments, image_size)?;
+    let class_token = arguments.flag("class_token", true)?;
+    let registers = arguments.number("num_reg_tokens", 0)?;
+    let placed = !arguments.flag("no_embed_class", false)?;
+    let (attention_norm, mlp_norm) = (arguments.flag("scale_attn_inner", false)?, arguments.flag("scale_mlp", false)?);
+    if attention_norm && !mlp_norm {
+        return Err(arguments.contradiction("a norm inside attention goes together with one inside the MLP"));
+    }
+    let align = arguments.number("swiglu_align_to", 0)?;
+    let gated = arguments.flag("swiglu_mlp", false)?;
+    // The gate has a layer of its own where a norm or an alignment asks for it.
+    let apart = gated && (mlp_norm || align > 0);
+    let hidden = common.mlp_hidden;
+    let mlp_hidden = if apart && align > 0 { hidden.next_multiple_of(align) } else { hidden };
+    let fused = arguments.flag("qkv_fused", true)?;
+    let dialect = match (arguments.text("attn_type", "eva")?.as_str(), fused, apart) {
+        ("eva", true, false) => "timm-eva",
+        ("eva", true, true) => "timm-eva-gated",
+        ("eva", false, true) => "timm-eva-split",
+        ("rope", true, false) => "timm-rope",
+        (kind, ..) => {
+            let what = format!("attn_type \"{kind}\" with qkv_fused = {fused} and this MLP is not known");
+            return Err(arguments.contradiction(&what));
+        }
+    };
+    let pooled = arguments.text("global_pool", "avg")?;
+    let fc_norm = arguments.choice("use_fc_norm")?.unwrap_or(pooled == "avg");
+    let pre_norm = arguments.flag("use_pre_transformer_norm", false)?;
+    let post_norm = arguments.flag("use_post_norm", false)?;
+    let layer_scale = arguments.real("init_values")?;
+    let config = VitConfig {
+        class_token,
+        registers,
+        pre_norm,
+        patch_bias: !pre_norm,
+        layer_scale: layer_scale.filter(|_| !post_norm),
+        activation: if gated { Activation::Swiglu } else { Activation::Gelu },
+        final_norm: arguments.choice("use_post_transformer_norm")?.unwrap_or(!fc_norm),
+        pos_embed_class: placed || !class_token,
+        pos_embed_registers: placed && registers > 0,
+        absolute_positions: arguments.flag("use_abs_pos_emb", true)?,
+        inner_norms: attention_norm,
+        mlp_norm: mlp_norm && !attention_norm,
+        post_norm,
+        rotary: rotary(arguments)?,
+        mlp_hidden,
+        ..common
+    };
+    Ok((dialect, config))
+}
+
+/// The rotary positions, if they are used; arguments about them are in the table of models without them, too.
+fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
+    let used = arguments.flag("use_rot_pos_emb", false)?;
+    let kind = arguments.text("rope_type", "cat")?;
+    let halves = arguments.flag("rope_rotate_half", false)?;
+    let columns_first = match arguments.text("rope_grid_indexing", "ij")?.as_str() {
+        "ij" => false,
+        "xy" => true,
+        other => return Err(arguments.refused("rope_grid_indexing", &other.into())),
+    };
+    let (grid, offset) = (arguments.side("ref_feat_shape")?, arguments.real("rope_grid_offset")?.unwrap_or(0.0));
+    let temperature = arguments.real("rope_temperature")?.unwrap_or(Rotary::default().temperature);
+    if !used {
+        return Ok(None);
+    }
+    match (kind.as_str(), halves) {
+        ("" | "cat", false) => Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() })),
+        // Its order of rows and columns is the same for both indexings, and it takes neither grid nor offset.
+        ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, halves, ..Rotary::default() })),
+        ("" | "cat" | "dinov3", _) => Err(arguments.refused("rope_rotate_half", &halves.into())),
+        _ => Err(arguments.refused("rope_type", &kind.into())),
+    }
+}
+
+/// As [`eva`], for `Beit`.
+pub(super) fn beit(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
+    arguments.only(BEIT)?;
+    arguments.without(NO_MATTER);
+    let common = common(arguments, image_size)?;
+    let gated = arguments.flag("swiglu_mlp", false)?;
+    let pooled = arguments.text("global_pool", "avg")?;
+    let config = VitConfig {
+        layer_scale: arguments.real("init_values")?.filter(|value| *value != 0.0),
+        activation: if gated { Activation::Swiglu } else { Activation::Gelu },
+        final_norm: pooled != "avg",
+        absolute_positions: arguments.flag("use_abs_pos_emb", true)?,
+        relative_positions: arguments.flag("use_rel_pos_bias", false)?,
+        mlp_norm: arguments.flag("scale_mlp", false)?,
+        ..common
+    };
+    Ok((if gated { "timm-eva-gated" } else { "timm-eva" }, config))
+}

@@ -1,0 +1,52 @@
+//! timm's `VisionTransformerSAM`.
+
+use super::arguments::Arguments;
+use super::vit::{NO_MATTER, times};
+use crate::arch::SamConfig;
+use crate::directory::Fixed;
+use burgess_base::Result;
+
+const FIXED: &Fixed = &[
+    ("act_layer", "\"gelu\""),
+    ("in_chans", "3"),
+    ("init_values", "null"),
+    ("mlp_layer", "\"Mlp\""),
+    ("pre_norm", "false"),
+    ("qk_norm", "false"),
+    ("qkv_bias", "true"),
+    ("ref_feat_shape", "null"),
+    ("use_rope", "false"),
+];
+
+/// The network for pictures of `image_size`.
+pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<SamConfig> {
+    arguments.only(FIXED)?;
+    arguments.without(NO_MATTER);
+    // The neck leads to the mask decoder or the classifier.
+    arguments.without(&["global_pool", "head_hidden_size", "neck_chans"]);
+    if !arguments.flag("use_rel_pos", false)? {
+        return Err(arguments.refused("use_rel_pos", &false.into()));
+    }
+    let width = arguments.number("embed_dim", 768)?;
+    let depth = arguments.number("depth", 12)?;
+    let patch = arguments.side("patch_size")?.unwrap_or(16);
+    let window = arguments.number("window_size", 14)?;
+    // A window of 0 stands for the whole picture.
+    let global_blocks = match (window, arguments.numbers("global_attn_indexes")?) {
+        (0, _) => (0..depth).collect(),
+        (_, listed) => listed.unwrap_or_default(),
+    };
+    Ok(SamConfig {
+        image_size,
+        patch,
+        width,
+        depth,
+        heads: arguments.number("num_heads", 12)?,
+        mlp_hidden: times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0)),
+        window: window.max(1),
+        global_blocks,
+        // Of PyTorch's own class, which is the default here.
+        norm_eps: arguments.norm_eps(1e-5)?,
+        absolute_positions: arguments.flag("use_abs_pos", true)?,
+    })
+}

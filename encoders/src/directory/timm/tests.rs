@@ -1,0 +1,91 @@
+//! Every architecture of the table against what timm makes of its name (`tests/reference/timm_table.py`).
+
+use super::*;
+use crate::checkpoint::{Dialect, parameters};
+use burn::tensor::Device;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Tensors and numbers in them that the network of `name` asks a file for.
+fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
+    let model = model(name, &Value::Null, &Value::Null, input)?;
+    let dialect = Dialect::find(model.dialect)?;
+    let mut sizes = (0, 0);
+    for parameter in parameters(&model.architecture.init(&Device::flex())?)? {
+        let source = dialect.source(&parameter.path, &parameter.shape)?;
+        let parts = source.keys.iter().filter(|key| !key.is_empty()).count();
+        sizes.0 += parts;
+        sizes.1 += parts * source.shape.iter().product::<usize>();
+    }
+    Ok(sizes)
+}
+
+/// Arguments that no network of ours obeys, and how many architectures have them.
+const REFUSED: [(&str, usize); 6] = [
+    ("block_fn = \"ParallelScalingBlock\"", 1),
+    ("block_fn = \"ParallelThingsBlock\"", 2),
+    ("embed_norm_layer = ", 12),
+    ("norm_layer = \"RmsNorm\"", 3),
+    ("norm_layer = \"rmsnorm\"", 1),
+    ("rope_type = \"mixed\"", 6),
+];
+
+/// How many architectures of each class are read.
+const READ: [(&str, usize); 5] = [
+    ("Beit", 7),
+    ("Eva", 49),
+    ("VisionTransformer", 143),
+    ("VisionTransformerDistilled", 4),
+    ("VisionTransformerSAM", 4),
+];
+
+#[test]
+fn every_vision_transformer_of_timm_is_read_or_refused_by_name() -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/timm/architectures.tsv");
+    let golden = std::fs::read_to_string(path).unwrap();
+    let mut expected = BTreeMap::new();
+    for line in golden.lines() {
+        let (name, numbers) = line.split_once('\t').unwrap();
+        let numbers: Vec<usize> = numbers.split('\t').map(|n| n.parse().unwrap()).collect();
+        expected.insert(name, (numbers[0], (numbers[1], numbers[2])));
+    }
+    let (mut read, mut refused, mut wrong) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for (name, class, _) in arguments::table().filter(|(_, class, _)| !["ConvNeXt", "ResNet"].contains(class)) {
+        let (input, sizes) = expected.get(name).copied().unwrap_or((224, (0, 0)));
+        match contents(name, input) {
+            // What timm itself cannot make is not in the golden file.
+            Ok(found) if found == sizes || sizes.0 == 0 => *read.entry(class).or_insert(0) += 1,
+            Ok(found) => wrong.push(format!("{name}: {found:?} instead of {sizes:?}")),
+            Err(e) => {
+                let reason = REFUSED.iter().find(|(reason, _)| e.to_string().contains(reason));
+                assert!(e.hint_text().is_some(), "{e}");
+                *refused.entry(reason.unwrap_or_else(|| panic!("{name}: {e}")).0).or_insert(0) += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(refused.into_iter().collect::<Vec<_>>(), REFUSED);
+    assert_eq!(read.into_iter().collect::<Vec<_>>(), READ);
+    Ok(())
+}
+
+#[test]
+fn an_argument_that_is_not_known_is_refused_by_name() {
+    let say = |name: &str, own: Value| {
+        let error = model(name, &own, &Value::Null, 224).err().unwrap();
+        assert!(error.hint_text().is_some(), "{error}");
+        error.to_string()
+    };
+    let vit = "vit_base_patch16_224";
+    assert!(say(vit, json!({"frobnicate": 3})).contains("`vit_base_patch16_224` has frobnicate = 3"));
+    assert!(say(vit, json!({"depth": "twelve"})).contains("depth = \"twelve\""));
+    assert!(say(vit, json!({"num_heads": -1})).contains("num_heads = -1"));
+    assert!(say(vit, json!({"act_layer": "relu"})).contains("act_layer = \"relu\""));
+    assert!(say(vit, json!({"norm_layer": "rmsnorm"})).contains("norm_layer = \"rmsnorm\""));
+    assert!(say(vit, json!({"img_size": [224, 448]})).contains("img_size = [224,448]"));
+    assert!(say(vit, json!({"in_chans": 1})).contains("in_chans = 1"));
+    assert!(say(vit, json!({"num_heads": 7})).contains("heads 7"));
+    assert!(say(vit, json!([1])).contains("model_args = [1]"));
+    assert!(say("vit_bas_patch16_224", Value::Null).contains("`vit_bas_patch16_224` is not known"));
+    assert!(say("samvit_base_patch16", json!({"use_rope": true})).contains("use_rope = true"));
+}

@@ -1,0 +1,122 @@
+//! timm's `VisionTransformer` and `VisionTransformerDistilled`.
+
+use super::arguments::Arguments;
+use crate::arch::{Activation, VitConfig};
+use crate::directory::Fixed;
+use burgess_base::Result;
+use serde_json::Value;
+
+/// Training, the classifier and what pools for it.
+pub(super) const NO_MATTER: &[&str] = &[
+    "attn_drop_rate",
+    "attn_pool_mlp_ratio",
+    "attn_pool_num_heads",
+    "drop_path_rate",
+    "drop_rate",
+    "dynamic_img_size",
+    "features_only",
+    "fix_init",
+    "head_init_scale",
+    "num_classes",
+    "out_indices",
+    "patch_drop_rate",
+    "pool_include_prefix",
+    "pos_drop_rate",
+    "proj_drop_rate",
+    "weight_init",
+];
+
+const FIXED: &Fixed = &[
+    ("dynamic_img_pad", "false"),
+    ("embed_layer", "\"PatchEmbed\""),
+    ("embed_norm_layer", "null"),
+    ("in_chans", "3"),
+    ("proj_bias", "true"),
+    ("use_naflex", "false"),
+];
+
+/// The network for pictures of `image_size`.
+pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
+    arguments.only(FIXED)?;
+    arguments.without(NO_MATTER);
+    let common = common(arguments, image_size)?;
+    let class_token = arguments.flag("class_token", true)?;
+    let registers = arguments.number("reg_tokens", 0)?;
+    let placed = !arguments.flag("no_embed_class", false)? || distilled;
+    let pre_norm = arguments.flag("pre_norm", false)?;
+    let post_norm = match arguments.text("block_fn", "Block")?.as_str() {
+        "Block" => false,
+        "ResPostBlock" => true,
+        other => return Err(arguments.refused("block_fn", &other.into())),
+    };
+    let (attention_norm, mlp_norm) =
+        (arguments.flag("scale_attn_norm", false)?, arguments.flag("scale_mlp_norm", false)?);
+    if attention_norm && !mlp_norm {
+        return Err(arguments.contradiction("a norm inside attention goes together with one inside the MLP"));
+    }
+    let hidden = common.mlp_hidden;
+    let (activation, mlp_hidden) = match (arguments.take("mlp_layer"), arguments.text("act_layer", "gelu")?.as_str()) {
+        (None, "gelu" | "GELU") => (Activation::Gelu, hidden),
+        (None, "gelu_tanh") => (Activation::GeluTanh, hidden),
+        (None, "quick_gelu") => (Activation::QuickGelu, hidden),
+        // Both halves are in one layer, and `hidden` counts both.
+        (Some(layer), "SiLU" | "silu") if packed(&layer) => (Activation::Swiglu, hidden / 2),
+        (None, other) => return Err(arguments.refused("act_layer", &other.into())),
+        (Some(layer), _) => return Err(arguments.refused("mlp_layer", &layer)),
+    };
+    let pooled = arguments.text("global_pool", "token")?;
+    let pools = matches!(pooled.as_str(), "avg" | "avgmax" | "max");
+    // A norm after pooling takes the place of the last one.
+    let fc_norm = arguments.choice("fc_norm")?.unwrap_or(pools);
+    let layer_scale = arguments.real("init_values")?;
+    Ok(VitConfig {
+        class_token,
+        distillation_token: distilled,
+        registers,
+        pre_norm,
+        patch_bias: !pre_norm,
+        qk_norm: arguments.flag("qk_norm", false)?,
+        // Where the norms stand at the end, they begin with these values.
+        layer_scale: layer_scale.filter(|_| !post_norm),
+        activation,
+        final_norm: arguments.flag("final_norm", true)? && !fc_norm,
+        pos_embed_class: placed || !class_token,
+        pos_embed_registers: placed && registers > 0,
+        absolute_positions: match arguments.text("pos_embed", "learn")?.as_str() {
+            "learn" => true,
+            "" | "none" => false,
+            other => return Err(arguments.refused("pos_embed", &other.into())),
+        },
+        inner_norms: attention_norm,
+        mlp_norm: mlp_norm && !attention_norm,
+        post_norm,
+        mlp_hidden,
+        ..common
+    })
+}
+
+/// What all of timm's vision transformers are told alike; the rest is as in the first paper.
+pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<VitConfig> {
+    let width = arguments.number("embed_dim", 768)?;
+    let patch = arguments.side("patch_size")?.unwrap_or(16);
+    let (depth, heads) = (arguments.number("depth", 12)?, arguments.number("num_heads", 12)?);
+    let mlp_hidden = times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0));
+    Ok(VitConfig {
+        qkv_bias: arguments.flag("qkv_bias", true)?,
+        norm_eps: arguments.norm_eps(1e-6)?,
+        position_antialias: true,
+        ..VitConfig::plain(image_size, patch, width, depth, heads, mlp_hidden)
+    })
+}
+
+/// Whether it is a gated MLP whose first half is the gate.
+fn packed(layer: &Value) -> bool {
+    let gate_first = |layer: &Value| layer.get("gate_last").and_then(Value::as_bool) == Some(false);
+    layer.as_str() == Some("SwiGLUPacked") || layer.get("GluMlp").is_some_and(gate_first)
+}
+
+/// As Python's `int(width * ratio)`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(in crate::directory) fn times(width: usize, ratio: f64) -> usize {
+    (width as f64 * ratio) as usize
+}

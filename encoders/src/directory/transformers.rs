@@ -1,0 +1,229 @@
+//! `config.json` of Hugging Face transformers.
+//!
+//! What the shapes of the tensors tell (width, depth, class token, layer scale ...) is read from them, and where the
+//! configuration speaks of it too, both must agree; the configuration is asked for what shapes cannot tell.
+
+use super::shapes::Shapes;
+use super::{Fixed, Found, otherwise, processor, side, whole};
+use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
+use crate::checkpoint::Checkpoint;
+use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
+use burgess_base::{Error, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// transformers' default for all these models, which `config.json` may leave out.
+const HEADS: usize = 12;
+
+/// A kind of transformers model: its `model_type`s, the dialect of its weights, and its own defaults.
+pub(super) struct Kind {
+    types: &'static [&'static str],
+    dialect: &'static str,
+    act: &'static str,
+    eps: f64,
+    image_size: usize,
+    tap: Last,
+    /// Whether a grid that shrinks is smoothed when positions are resampled.
+    antialias: bool,
+    /// What the configuration may say only in this way.
+    fixed: &'static Fixed,
+    /// How the pictures of the published models of this kind are resized and normalised.
+    pub pictures: (Interpolation, [f32; 3], [f32; 3]),
+}
+
+/// Which features are taken where nobody says it.
+#[derive(PartialEq)]
+enum Last {
+    /// The last, after the final norm.
+    Normed,
+    /// The last, before the final norm: as the heads of depth models do.
+    Bare,
+    /// LLaVA's tap of CLIP: the layer before the last, whose final norm is for the class token alone.
+    Before,
+}
+
+const HALF: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
+const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+const OPENAI: ([f32; 3], [f32; 3]) =
+    ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
+
+const PLAIN: Kind = Kind {
+    types: &["vit"],
+    dialect: "transformers-vit",
+    act: "gelu",
+    eps: 1e-12,
+    image_size: 224,
+    tap: Last::Normed,
+    antialias: false,
+    fixed: &[("num_channels", "3")],
+    pictures: (Bilinear, HALF.0, HALF.1),
+};
+
+const KINDS: [Kind; 10] = [
+    PLAIN,
+    Kind { types: &["deit", "vit_mae", "ijepa"], pictures: (Bicubic, IMAGENET.0, IMAGENET.1), ..PLAIN },
+    Kind {
+        types: &["clip", "clip_vision_model"],
+        dialect: "transformers-clip",
+        act: "quick_gelu",
+        eps: 1e-5,
+        tap: Last::Before,
+        pictures: (Bicubic, OPENAI.0, OPENAI.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["siglip", "siglip_vision_model"],
+        dialect: "transformers-siglip",
+        act: "gelu_pytorch_tanh",
+        eps: 1e-6,
+        pictures: (Bicubic, HALF.0, HALF.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["dinov2"],
+        dialect: "transformers-dinov2",
+        eps: 1e-6,
+        pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["dinov2_with_registers"],
+        dialect: "transformers-dinov2",
+        eps: 1e-6,
+        antialias: true,
+        pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["beit"],
+        dialect: "transformers-beit",
+        fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
+        pictures: (Bicubic, HALF.0, HALF.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["data2vec-vision"],
+        dialect: "transformers-beit",
+        fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
+        pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["dpt"],
+        image_size: 384,
+        tap: Last::Bare,
+        fixed: &[("num_channels", "3"), ("is_hybrid", "false")],
+        pictures: (Bicubic, HALF.0, HALF.1),
+        ..PLAIN
+    },
+    Kind {
+        types: &["sam", "sam_vision_model"],
+        dialect: "transformers-sam",
+        eps: 1e-6,
+        image_size: 1024,
+        tap: Last::Bare,
+        fixed: &[("num_channels", "3"), ("qkv_bias", "true"), ("use_rel_pos", "true")],
+        pictures: (Bilinear, IMAGENET.0, IMAGENET.1),
+        ..PLAIN
+    },
+];
+
+/// Everything about the model in `dir` but its weights.
+pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Checkpoint) -> Result<Found> {
+    let mut kind = kind(model_type)?;
+    let mut vision = Vision(config.get("vision_config").unwrap_or(config));
+    let outer = kind.tap == Last::Bare;
+    // A depth model around an encoder of another kind.
+    if let Some(backbone) = vision.0.get("backbone_config").filter(|v| !v.is_null()) {
+        let inner = backbone.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        kind = self::kind(inner).map_err(|e| e.context("reading backbone_config"))?;
+        vision = Vision(backbone);
+    }
+    if let Some(key) = otherwise(kind.fixed, |key| vision.0.get(key).filter(|v| !v.is_null()))? {
+        return Err(vision.refused(key));
+    }
+    let gated = vision.read("use_swiglu_ffn", Value::as_bool)?.unwrap_or(false);
+    let dialect = if gated { "transformers-dinov2-swiglu" } else { kind.dialect };
+    let own_size = vision.read("image_size", side)?.unwrap_or(kind.image_size);
+    let (preprocess, notes) = processor::preprocess(dir, model_type, kind, own_size)?;
+    let mut shapes = Shapes::new(weights, dialect)?.under_its_prefix()?;
+    let heads = vision.read("num_attention_heads", whole)?.unwrap_or(HEADS);
+    let activation = match vision.read("hidden_act", Value::as_str)?.unwrap_or(kind.act) {
+        _ if gated => Activation::Swiglu,
+        "gelu" => Activation::Gelu,
+        "quick_gelu" => Activation::QuickGelu,
+        "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
+        _ => return Err(vision.refused("hidden_act")),
+    };
+    let norm_eps = vision.read("layer_norm_eps", Value::as_f64)?.unwrap_or(kind.eps);
+    let (architecture, final_norm) = if kind.dialect == "transformers-sam" {
+        if activation != Activation::Gelu {
+            return Err(vision.refused("hidden_act"));
+        }
+        let indexes = |list: &Value| list.as_array()?.iter().map(whole).collect::<Option<Vec<_>>>();
+        let sam = SamConfig {
+            heads,
+            window: vision.read("window_size", whole)?.unwrap_or(14),
+            global_blocks: vision.read("global_attn_indexes", indexes)?.unwrap_or_else(|| vec![2, 5, 8, 11]),
+            norm_eps,
+            ..shapes.sam(preprocess.size)?
+        };
+        vision.agrees(sam.width, sam.depth, sam.mlp_hidden, sam.patch)?;
+        (ArchitectureConfig::Sam(sam), false)
+    } else {
+        let mut vit = shapes.vit(preprocess.size)?;
+        vision.agrees(vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
+        let final_norm = vit.final_norm && !outer;
+        vit = VitConfig { heads, activation, norm_eps, final_norm, position_antialias: kind.antialias, ..vit };
+        (ArchitectureConfig::Vit(vit), final_norm)
+    };
+    let before = kind.tap == Last::Before && !outer;
+    let tap = Tap { layer: if before { -2 } else { -1 }, norm: final_norm && !before, ..Tap::default() };
+    let prefix = Some(std::mem::take(&mut shapes.prefix)).filter(|p| !p.is_empty());
+    Ok(Found { family: model_type.into(), dialect, prefix, architecture, preprocess, tap, notes })
+}
+
+fn kind(model_type: &str) -> Result<&'static Kind> {
+    let known = || KINDS.iter().flat_map(|k| k.types).copied().collect::<Vec<_>>().join(", ");
+    KINDS.iter().find(|k| k.types.contains(&model_type)).ok_or_else(|| {
+        Error::failed(format!("config.json is of a `{model_type}` model")).hint(format!("known kinds: {}", known()))
+    })
+}
+
+/// The part of `config.json` that is about the encoder.
+struct Vision<'a>(&'a Value);
+
+impl<'a> Vision<'a> {
+    fn read<T>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.0.get(key).filter(|v| !v.is_null()) {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.refused(key)),
+        }
+    }
+
+    fn refused(&self, key: &str) -> Error {
+        Error::failed(format!("config.json: {key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null)))
+            .hint("models of this kind with other values can be read; for anything else write a card")
+    }
+
+    /// # Errors
+    /// The configuration says other numbers than the weights.
+    fn agrees(&self, width: usize, depth: usize, mlp_hidden: usize, patch: usize) -> Result<()> {
+        let told = [
+            ("hidden_size", width),
+            ("num_hidden_layers", depth),
+            ("intermediate_size", mlp_hidden),
+            ("mlp_dim", mlp_hidden),
+            ("patch_size", patch),
+        ];
+        for (key, found) in told {
+            if let Some(said) = self.read(key, side)?
+                && said != found
+            {
+                return Err(Error::failed(format!("config.json says {key} = {said}, but the weights have {found}"))
+                    .hint("config.json and the weights belong to different models"));
+            }
+        }
+        Ok(())
+    }
+}
