@@ -36,8 +36,10 @@ fn every_picture_equals_pillows() {
         let differences: Vec<u8> = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
         let largest = differences.iter().max().copied().unwrap();
         println!("{file} at {}: {largest}", case["size"]);
-        // The reader of TIFF rounds down where Pillow rounds when it takes black from the other inks.
-        if largest > u8::from(file == "cmyk.tiff") {
+        // Where it takes black from the other inks, the reader of TIFF rounds down and Pillow to the nearest; the bicubic
+        // kernel's overshoot makes two levels of the one.
+        let allowed = if file == "cmyk.tiff" { 2 } else { 0 };
+        if largest > allowed {
             unequal.push(format!("{case}: pixels differ by up to {largest}"));
         }
 
