@@ -5,9 +5,10 @@
 //! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
 //! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
 //!
-//! Decoding and resizing give Pillow's bits (CMYK in TIFF excepted: one grey level off). Pillow's habits are kept: the orientation in EXIF data is *not* applied
-//! (except to TIFF, where Pillow's reader does it), transparency is dropped without blending, grey of 16 bits is cut at
-//! 255, colour of 16 bits loses its low byte; of several frames the first is taken.
+//! Decoding and resizing give Pillow's bits (CMYK in TIFF excepted: one grey level off). Pillow's habits are kept: the
+//! orientation in EXIF data is *not* applied (except to TIFF, where Pillow's reader does it), transparency is dropped
+//! without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte; of several frames the first is
+//! taken.
 
 mod jpeg;
 mod resample;
