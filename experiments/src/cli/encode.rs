@@ -57,6 +57,9 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
     let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess);
+    for note in &card.notes {
+        eprintln!("note: {}: {note}", card.id);
+    }
     card.tap.layer = args.layer.unwrap_or(card.tap.layer);
     card.tap.norm = args.norm.unwrap_or(card.tap.norm);
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
