@@ -229,7 +229,7 @@ def main():
     first, last = model.forward_intermediates(x, indices=2, output_fmt="NLC", intermediates_only=True)
     state = {f"visual.trunk.{k}": v for k, v in model.state_dict().items()} | {"text.ln_final.bias": torch.zeros(4)}
     write("eva02", "EVA-02", "open-clip-eva02", model, state,
-          vit(48, 16, 2, activation="swiglu", inner_norms=True) | {"rotary.grid": 2}, 48, OPENAI, dict(norm=True), x,
+          vit(48, 16, 2, activation="swiglu", rotary_grid=2, inner_norms=True), 48, OPENAI, dict(norm=True), x,
           model.forward_features(x)[:, 1:], last=last, first=first, cls=model.forward_features(x))
 
     # MiDaS 3.0 and 3.1: the encoders of depth models, before their final norm.
