@@ -5,6 +5,7 @@
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Dialect;
+use crate::hub::Repository;
 use crate::preprocess::{Pipeline, Preprocess};
 use burgess_base::{Context, Error, Result, nearest};
 use serde::{Deserialize, Serialize};
@@ -230,10 +231,15 @@ impl EncoderCard {
         self
     }
 
-    /// The card of this id, or that of the directory at this path (see [`directory`](crate::directory)).
-    pub fn open(id_or_directory: &str) -> Result<Self> {
-        let path = Path::new(id_or_directory);
-        if path.is_dir() { crate::directory::card(path) } else { Self::find(id_or_directory) }
+    /// The card of this id, or that of the directory at this path (see [`directory`](crate::directory)), or that of
+    /// the repository `owner/name[@revision]` of the hub, if it was fetched (see [`hub`](crate::hub)).
+    pub fn open(name: &str) -> Result<Self> {
+        let path = Path::new(name);
+        match Repository::parse(name) {
+            _ if path.is_dir() => crate::directory::card(path),
+            Some(repository) => repository.card(),
+            None => Self::find(name),
+        }
     }
 
     /// The grid of the features as they leave the encoder, `[rows, columns]`, before [`EncoderCard::grid`].

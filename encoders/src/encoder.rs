@@ -13,6 +13,7 @@ use crate::arch::Architecture;
 use crate::card::{EncoderCard, Location};
 use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, Precision};
 use crate::features::FeatureMap;
+use crate::hub::{self, Repository};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
@@ -113,7 +114,8 @@ impl Encoder {
 ///
 /// Shipped weights are looked for in `$BURGESS_ZOO/weights/`, beside the executable in
 /// `zoo/weights/`, in `../share/burgess/zoo/weights/` from there, and in the source tree this was
-/// built from; if `BURGESS_ZOO` is set, only there.
+/// built from; if `BURGESS_ZOO` is set, only there. Published weights are where `burgess fetch` and other programs put
+/// them, see [`hub`].
 ///
 /// # Errors
 /// They are not on this machine.
@@ -136,13 +138,17 @@ pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
             Err(Error::failed(format!("the weights of {} should be in {}, which is absent", card.id, path.display()))
                 .hint("correct `directory` in the card's [source], or name the weights with --weights"))
         }
-        Location::Url(url) => Err(Error::failed(format!("the weights of {} are not on this machine", card.id))
-            .hint(format!("download {url} and name the file with --weights"))),
-        Location::Hub { repository, .. } => {
-            Err(Error::failed(format!("the weights of {} ({repository}) are not on this machine", card.id))
-                .hint("download the repository and name its directory with --weights"))
-        }
+        Location::Url(url) => hub::file_of_url(url).map_err(|e| not_fetched(card, &e)),
+        Location::Hub { repository, file, revision } => Repository::new(repository, revision.as_deref())
+            .and_then(|r| r.weights(file.as_deref()))
+            .map_err(|e| not_fetched(card, &e)),
     }
+}
+
+/// The card's id is what the user knows, not the repository that it names.
+fn not_fetched(card: &EncoderCard, why: &Error) -> Error {
+    Error::failed(format!("the weights of {} are not on this machine: {why}", card.id))
+        .hint(format!("burgess fetch {}, or name a file or directory with --weights", card.id))
 }
 
 /// The folders that may hold `weights/` of the zoo, in the order in which they are tried.

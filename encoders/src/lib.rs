@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod directory;
 pub mod encoder;
 pub mod features;
+pub mod hub;
 pub mod init;
 pub mod kernel;
 pub mod objective;

@@ -12,6 +12,7 @@
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
 //! - [`rank`]: all runs of a study, then the ranking and its report.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
+//! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
 
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod features;
+pub mod fetch;
 pub mod memory;
 pub mod paths;
 pub mod pretrain;

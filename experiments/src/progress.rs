@@ -36,6 +36,16 @@ impl Progress {
         Bar { bar, progress: self.clone(), started: Instant::now() }
     }
 
+    /// A bar for a file of `total` bytes (0: not known).
+    pub fn bytes(&self, what: &str, total: u64) -> Bar {
+        let bar = self.bar(what, total);
+        let style = ProgressStyle::with_template(
+            "{msg:36!} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left",
+        );
+        bar.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));
+        bar
+    }
+
     /// A line that stays.
     pub fn line(&self, text: &str) {
         if self.terminal {

@@ -18,6 +18,19 @@ pub fn binary() -> PathBuf {
     binary
 }
 
+/// What a user's environment may say about the hub and the way to it.
+const HUB: [&str; 9] = [
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+];
+
 /// A directory of its own for one test: results, cache, home.
 pub struct Place {
     dir: tempfile::TempDir,
@@ -61,9 +74,14 @@ impl Place {
         command
             .current_dir(self.path())
             .env("BURGESS_CACHE", self.path().join("cache"))
+            .env("HF_HOME", self.path().join("huggingface"))
+            .env("NO_PROXY", "*")
             .env("NO_COLOR", "1")
             .env("COLUMNS", "100")
             .env_remove("BURGESS_ZOO");
+        for name in HUB {
+            command.env_remove(name);
+        }
         command
     }
 

@@ -2,8 +2,9 @@
 
 use super::budget::Budget;
 use super::header::{self, Entry, Stored};
+use super::locate::find_in;
 use super::pytorch;
-use burgess_base::{Context, Error, Result, digest};
+use burgess_base::{Error, Result, digest};
 use half::{bf16, f16};
 use memmap2::Mmap;
 #[cfg(unix)]
@@ -50,12 +51,12 @@ struct Place {
 
 /// The part of `*.safetensors.index.json` and `*.bin.index.json` that matters.
 #[derive(serde::Deserialize)]
-struct Index {
+pub(super) struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
 impl Index {
-    fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         /// Less than memory for the longest list of the shortest lines. The largest models' have a tenth of it.
         const MAX_LENGTH: u64 = 1 << 20;
         let length = std::fs::metadata(path)?.len();
@@ -66,6 +67,21 @@ impl Index {
             .hint("name the file with the weights, or the index of its shards"));
         }
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    }
+
+    /// The files that it names. They lie beside it: an index must not reach outside its own directory.
+    pub(super) fn shards(&self) -> Result<BTreeSet<&str>> {
+        let names: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
+        let plain =
+            |name: &str| Path::new(name).file_name() == Some(name.as_ref()) && !name.contains(['/', '\\', ':', '\0']);
+        match names.iter().find(|name| !plain(name)) {
+            None => Ok(names),
+            Some(name) => {
+                let shown = name.get(..name.floor_char_boundary(200)).unwrap_or_default();
+                Err(Error::failed(format!("the index names `{shown}`, which is not a file beside it"))
+                    .hint("the index is damaged or made to do harm: get the weights from another place"))
+            }
+        }
     }
 }
 
@@ -102,14 +118,7 @@ impl Checkpoint {
 
     fn add_sharded(&mut self, index: &Path, prefix: &str) -> Result<()> {
         let listed = Index::read(index)?;
-        let names: BTreeSet<&str> = listed.weight_map.values().map(String::as_str).collect();
-        for name in names {
-            // Only plain names: an index must not reach outside its own directory.
-            if Path::new(name).file_name() != Some(name.as_ref()) || name.contains(['/', '\\', '\0']) {
-                let shown = name.get(..name.floor_char_boundary(200)).unwrap_or_default();
-                return Err(Error::failed(format!("the index names `{shown}`, which is not a file beside it"))
-                    .hint("the index is damaged or made to do harm: get the weights from another place"));
-            }
+        for name in listed.shards()? {
             self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
         let absent: Vec<&String> =
@@ -263,73 +272,9 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
 }
 
 /// The folders of a diffusers model that hold weights from which features can be made.
-const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
+pub const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
 
 /// Whether this is the directory of a diffusers model.
 pub fn is_pipeline(path: &Path) -> bool {
     path.join("model_index.json").is_file() || PIPELINE.iter().all(|part| path.join(part).is_dir())
-}
-
-/// The usual names of weights, the preferred first: of transformers, timm, open_clip and diffusers.
-const USUAL: [&str; 10] = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.bin",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.bin.index.json",
-];
-
-/// `fp16` of `model.fp16.safetensors`: what stands before the ending of a usual name, but for the numbers of shards.
-fn variant<'a>(name: &'a str, usual: &str) -> Option<&'a str> {
-    let (front, ending) = usual.rsplit_once('.')?;
-    let variant = name.strip_prefix(front)?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
-    (!variant.is_empty() && !variant.contains('.') && !variant.contains("-of-")).then_some(variant)
-}
-
-/// The weights in a directory: the usual names first, then the usual names of its only variant, else the only file that
-/// looks like weights.
-fn find_in(dir: &Path) -> Result<PathBuf> {
-    for name in USUAL {
-        let path = dir.join(name);
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    let step = || format!("looking for weights in {}", dir.display());
-    let mut found = Vec::new();
-    let mut variants: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
-    for item in std::fs::read_dir(dir).with_context(step)? {
-        let path = item.with_context(step)?.path();
-        let weights = ["safetensors", "bin", "pth", "pt", "tar"];
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        for (rank, usual) in USUAL.iter().enumerate() {
-            if let Some(variant) = variant(&name, usual) {
-                variants.entry(variant.to_string()).or_default().insert(rank, path.clone());
-            }
-        }
-        if path.extension().is_some_and(|e| weights.iter().any(|w| e == *w)) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    if let (1, Some((variant, mut files))) = (variants.len(), variants.pop_first())
-        && found.iter().all(|path| path.to_string_lossy().contains(&format!(".{variant}")))
-        && let Some((_, preferred)) = files.pop_first()
-    {
-        return Ok(preferred);
-    }
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt)")
-            .context(step())
-            .hint("expected model.safetensors, or model.safetensors.index.json with its shards")),
-        n => Err(Error::failed(format!("there are {n} files of weights"))
-            .context(step())
-            .hint("name the file to use instead of the directory")),
-    }
 }

@@ -18,12 +18,14 @@ mod dialect;
 mod file;
 mod header;
 mod load;
+mod locate;
 mod module;
 mod pytorch;
 mod save;
 
 pub use dialect::{Dialect, IDENTITY, Rule, Source};
-pub use file::{Checkpoint, is_pipeline};
+pub use file::{Checkpoint, PIPELINE, is_pipeline};
 pub use load::{LoadReport, load};
+pub use locate::{choose, complete, is_index, shards};
 pub use module::{Parameter, collect, fill, parameters};
 pub use save::{Precision, save};

@@ -2,9 +2,9 @@
 
 use super::{print, print_json};
 use crate::{cache, device, paths};
-use burgess_base::Result;
+use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};
-use burgess_encoders::encoder;
+use burgess_encoders::{encoder, hub};
 use serde::Serialize;
 use std::path::Path;
 
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<()> {
     lines.push(cache_line());
     lines.push(disk("free disk for results (runs/)", Path::new(".")));
     lines.extend(weights());
-    lines.push(hub());
+    lines.extend(hub());
     if args.json {
         return print_json(&lines);
     }
@@ -111,9 +111,7 @@ fn cache_line() -> Line {
     let what = "cache".to_string();
     let (dir, limit) = match (paths::cache(), paths::cache_limit()) {
         (Ok(dir), Ok(limit)) => (dir, limit),
-        (Err(e), _) | (_, Err(e)) => {
-            return Line { what, state: State::Broken, detail: e.to_string(), fix: e.hint_text().map(String::from) };
-        }
+        (Err(e), _) | (_, Err(e)) => return broken(what, &e),
     };
     match cache::FeatureCache::open(&dir, limit) {
         Err(e) => Line {
@@ -172,7 +170,7 @@ fn weights() -> Vec<Line> {
                     what: "published encoders".into(),
                     state: State::Ok,
                     detail: format!("{} of {} have their weights here", here(&published), published.len()),
-                    fix: Some("download what a card's [source] names, then encode with --weights".into())
+                    fix: Some("burgess fetch ID; `burgess encoders` lists them".into())
                         .filter(|_| here(&published) < published.len()),
                 },
             ];
@@ -194,16 +192,26 @@ fn weights() -> Vec<Line> {
     }
 }
 
-fn hub() -> Line {
-    let what = "Hugging Face cache".to_string();
-    match paths::hub_cache() {
-        Some(dir) if dir.is_dir() => Line { what, state: State::Ok, detail: dir.display().to_string(), fix: None },
-        Some(dir) => Line {
-            what,
+fn hub() -> Vec<Line> {
+    let cache = "Hugging Face cache".to_string();
+    let cache = match hub::cache() {
+        Ok(dir) if dir.is_dir() => Line { what: cache, state: State::Ok, detail: dir.display().to_string(), fix: None },
+        Ok(dir) => Line {
+            what: cache,
             state: State::Missing,
-            detail: format!("{} (the nano studies do not need it)", dir.display()),
+            detail: format!("{}: `burgess fetch` makes it (the nano studies do not need it)", dir.display()),
             fix: None,
         },
-        None => Line { what, state: State::Missing, detail: "HOME is not set".into(), fix: Some("set HF_HOME".into()) },
-    }
+        Err(e) => broken(cache, &e),
+    };
+    let server = "Hugging Face hub".to_string();
+    let server = match super::fetch::hub_summary() {
+        Ok(detail) => Line { what: server, state: State::Ok, detail, fix: None },
+        Err(e) => broken(server, &e),
+    };
+    vec![cache, server]
+}
+
+fn broken(what: String, error: &Error) -> Line {
+    Line { what, state: State::Broken, detail: error.to_string(), fix: error.hint_text().map(String::from) }
 }

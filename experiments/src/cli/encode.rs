@@ -18,12 +18,14 @@ names the pictures and the card.
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
-  burgess encode *.png --encoder dinov2-l14-518 --weights facebook-dinov2-large/ --layer -2 -o f.safetensors")]
+  burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
+  burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors")]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Card id, as `burgess encoders` lists them, or a directory with weights and a config.json
+    /// Card id, as `burgess encoders` lists them, owner/name[@revision] of the hub once it was fetched, or a directory
+    /// with weights and a config.json
     #[arg(long, value_name = "ID|DIR")]
     encoder: String,
     /// Weights instead of the card's

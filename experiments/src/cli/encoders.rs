@@ -12,9 +12,10 @@ use serde_json::json;
   burgess encoders                               every encoder, and whether its weights are here
   burgess encoders nano-clip                     one card with its sources
   burgess encoders dinov2-base/                  the card of a directory from the hub
+  burgess encoders facebook/dinov2-base          the same, once it was fetched
   burgess encoders --json")]
 pub struct Args {
-    /// Show this card, or the one that the config.json of a directory amounts to
+    /// Show this card, or the one that a directory, or owner/name of the hub, amounts to
     #[arg(value_name = "ID|DIR")]
     id: Option<String>,
     /// Print JSON

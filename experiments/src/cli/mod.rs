@@ -5,6 +5,7 @@ mod bench;
 mod doctor;
 mod encode;
 mod encoders;
+mod fetch;
 mod pretrain;
 mod rank;
 mod report;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 #[command(
     name = "burgess",
     version,
-    after_help = "Without a command, `burgess` does `burgess rank nano`.\n\nFiles: results go to runs/, pictures and features to ~/.cache/burgess (BURGESS_CACHE; limit BURGESS_CACHE_GB, default 20).",
+    after_help = "Without a command, `burgess` does `burgess rank nano`.\n\nFiles: results go to runs/, pictures and features to ~/.cache/burgess (BURGESS_CACHE; limit BURGESS_CACHE_GB, default 20), published weights to the Hugging Face cache (HF_HOME).",
     subcommand_help_heading = "Commands",
     max_term_width = 100,
     disable_help_subcommand = true
@@ -37,6 +38,7 @@ enum Verb {
     Report(report::Args),
     // Encoders.
     Encoders(encoders::Args),
+    Fetch(fetch::Args),
     Encode(encode::Args),
     Pretrain(pretrain::Args),
     // The steps of a run by themselves.
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Encoders(args) => encoders::run(args),
+        Verb::Fetch(args) => fetch::run(args),
         Verb::Encode(args) => encode::run(args),
         Verb::Pretrain(args) => pretrain::run(args),
         Verb::Score(args) => score::run(args),

@@ -1,0 +1,142 @@
+//! Which files of a directory, or of a repository of the hub, are the weights.
+
+use super::file::{Index, PIPELINE, is_pipeline};
+use burgess_base::{Context, Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The usual names of weights, the preferred first: of transformers, timm, open_clip and diffusers.
+const USUAL: [&str; 10] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+];
+
+/// `fp16` of `model.fp16.safetensors`: what stands before the ending of a usual name, but for the numbers of shards.
+fn variant<'a>(name: &'a str, usual: &str) -> Option<&'a str> {
+    let (front, ending) = usual.rsplit_once('.')?;
+    let variant = name.strip_prefix(front)?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
+    (!variant.is_empty() && !variant.contains('.') && !variant.contains("-of-")).then_some(variant)
+}
+
+/// The endings of weights.
+const ENDINGS: [&str; 5] = ["safetensors", "bin", "pth", "pt", "tar"];
+
+/// The weights among the files of one directory: the usual names first, then the usual names of its only variant, else
+/// the only file that looks like weights.
+///
+/// # Errors
+/// There are none, or several and none has a usual name.
+pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
+    if let Some(name) = USUAL.iter().find_map(|usual| names.iter().find(|name| *name == usual)) {
+        return Ok(name);
+    }
+    let ending = |name: &str| Path::new(name).extension().is_some_and(|e| ENDINGS.iter().any(|w| e == *w));
+    let found: Vec<&str> = names.iter().copied().filter(|name| ending(name)).collect();
+    let mut variants: BTreeMap<&str, BTreeMap<usize, &'a str>> = BTreeMap::new();
+    for name in names {
+        for (rank, usual) in USUAL.iter().enumerate() {
+            if let Some(variant) = variant(name, usual) {
+                variants.entry(variant).or_default().insert(rank, name);
+            }
+        }
+    }
+    if let (1, Some((variant, mut files))) = (variants.len(), variants.pop_first())
+        && found.iter().all(|name| name.contains(&format!(".{variant}")))
+        && let Some((_, preferred)) = files.pop_first()
+    {
+        return Ok(preferred);
+    }
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt)")
+            .hint("expected model.safetensors, or model.safetensors.index.json with its shards")),
+        several => Err(Error::failed(format!("there are {} files of weights: {}", several.len(), several.join(", ")))
+            .hint("name the file to use instead of the directory")),
+    }
+}
+
+/// The weights in a directory, see [`choose`].
+pub(super) fn find_in(dir: &Path) -> Result<PathBuf> {
+    let step = || format!("looking for weights in {}", dir.display());
+    let mut names = Vec::new();
+    for item in std::fs::read_dir(dir).with_context(step)? {
+        let path = item.with_context(step)?.path();
+        names.extend(path.file_name().filter(|_| path.is_file()).map(|n| n.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    choose(&names).map(|name| dir.join(name)).map_err(|e| e.context(step()))
+}
+
+/// Whether this is the name of a list of shards and not of weights.
+pub fn is_index(name: &str) -> bool {
+    name.ends_with(".index.json")
+}
+
+/// The files that an index names; they lie beside it.
+///
+/// # Errors
+/// It is no index, or names files elsewhere.
+pub fn shards(index: &[u8]) -> Result<Vec<String>> {
+    let listed: Index = serde_json::from_slice(index)?;
+    Ok(listed.shards()?.into_iter().map(str::to_string).collect())
+}
+
+/// All files that [`Checkpoint::open`](super::Checkpoint::open) would open for this file, index or directory.
+///
+/// # Errors
+/// One of them is not there.
+pub fn complete(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = match path.is_dir() {
+        true if is_pipeline(path) => {
+            PIPELINE.iter().map(|part| find_in(&path.join(part))).collect::<Result<Vec<_>>>()?
+        }
+        true => vec![find_in(path)?],
+        false => vec![path.to_path_buf()],
+    };
+    for index in files.clone().iter().filter(|file| is_index(&file.to_string_lossy())) {
+        let step = || format!("reading {}", index.display());
+        let listed = Index::read(index).with_context(step)?;
+        files.extend(listed.shards().with_context(step)?.into_iter().map(|name| index.with_file_name(name)));
+    }
+    match files.iter().find(|file| !file.is_file()) {
+        Some(absent) => Err(Error::failed(format!("{} is absent", absent.display()))),
+        None => Ok(files),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_found_by_their_usual_names() {
+        let chosen = |names: &[&str]| choose(names).map(str::to_string).map_err(|e| e.to_string());
+        assert_eq!(chosen(&["pytorch_model.bin", "model.safetensors", "config.json"]), Ok("model.safetensors".into()));
+        assert_eq!(chosen(&["x.pth", "readme.md"]), Ok("x.pth".into()));
+        assert_eq!(chosen(&["model.fp16.safetensors", "config.json"]), Ok("model.fp16.safetensors".into()));
+        assert_eq!(
+            chosen(&["pytorch_model.bin.index.json", "pytorch_model-1.bin"]),
+            Ok("pytorch_model.bin.index.json".into())
+        );
+        assert!(chosen(&["a.pth", "b.pth"]).is_err_and(|e| e.contains("a.pth, b.pth")));
+        assert!(chosen(&["config.json"]).is_err());
+    }
+
+    #[test]
+    fn an_index_that_reaches_outside_its_directory_is_refused() {
+        let index = |name: &str| format!("{{\"weight_map\":{{\"a\":\"{name}\",\"b\":\"s2\"}}}}");
+        assert_eq!(shards(index("s1").as_bytes()).ok(), Some(vec!["s1".to_string(), "s2".to_string()]));
+        for name in ["../s1", "/s1", "a/b", "..", "", "C:s"] {
+            assert!(shards(index(name).as_bytes()).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `burgess fetch`: published weights onto this machine.
+
+use super::{print, print_json};
+use crate::fetch::client::Client;
+use crate::fetch::download::Checked;
+use crate::fetch::settings::Settings;
+use crate::fetch::{Fetched, Session, State, Wanted, bytes};
+use crate::progress::Progress;
+use crate::study::Study;
+use burgess_base::Result;
+use burgess_encoders::card::EncoderCard;
+use serde_json::json;
+
+/// Get published weights, resumed and verified, into the Hugging Face cache
+#[derive(clap::Args)]
+#[command(
+    after_help = "Files of the hub go into its ordinary cache, shared with Python; those of makers' own servers to
+BURGESS_CACHE. What is here already is not fetched again; what was interrupted goes on where it was.
+
+Examples:
+  burgess fetch dinov2-l14-518                   the weights of a card
+  burgess fetch facebook/dinov2-base@main        any model of the hub, by its own name
+  burgess fetch --study my-study.toml            what a study needs
+  burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
+
+Environment: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT, as for
+huggingface_hub; HTTPS_PROXY, SSL_CERT_FILE."
+)]
+pub struct Args {
+    /// Card ids, owner/name or owner/name@revision of the hub, or addresses of files
+    #[arg(value_name = "ID", required_unless_present = "study")]
+    ids: Vec<String>,
+    /// Also what this study's encoders need: a built-in study or the path of a TOML file
+    #[arg(long, value_name = "STUDY")]
+    study: Option<String>,
+    /// Ask the hub what the branch is now, even if its files are here
+    #[arg(long)]
+    update: bool,
+    /// Show files and sizes, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let mut wanted = Vec::new();
+    for id in &args.ids {
+        wanted.push((id.clone(), Wanted::parse(id)?));
+    }
+    if let Some(study) = &args.study {
+        for id in Study::open(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+            let card = EncoderCard::find(&id)?;
+            wanted.push((id, Wanted::of_card(&card)?));
+        }
+    }
+    let progress = Progress::new();
+    let client = Client::new(Settings::from_environment()?, &progress)?;
+    let session = Session { client, progress, dry_run: args.dry_run, update: args.update };
+    let mut results = Vec::new();
+    for (number, (id, what)) in wanted.iter().enumerate() {
+        // Cards may share their weights.
+        if wanted.iter().take(number).any(|(_, before)| before == what) {
+            continue;
+        }
+        let mut files = Vec::new();
+        let path = session.fetch(what, &mut |fetched| {
+            if !args.json {
+                print(&format!("{}\n", line(&fetched)))?;
+            }
+            files.push(fetched);
+            Ok(())
+        });
+        let path = path.map_err(|e| match number {
+            0 => e,
+            _ => e.context(format!("{number} of {} are here; {id} is not", wanted.len())),
+        })?;
+        if !args.json && !args.dry_run {
+            print(&format!("{id}: {}\n", path.display()))?;
+        }
+        results.push(json!({"id": id, "path": Some(path).filter(|_| !args.dry_run), "files": files}));
+    }
+    if args.json {
+        return print_json(&results);
+    }
+    Ok(())
+}
+
+/// One file in a line.
+fn line(fetched: &Fetched) -> String {
+    let size = fetched.size.map_or("size unknown".into(), bytes);
+    let state = match &fetched.state {
+        State::Here => "here already".to_string(),
+        State::Absent => "would be fetched".to_string(),
+        State::Fetched { received, checked } => {
+            let rest = match fetched.size {
+                Some(size) if *received < size => format!(" ({} of it before)", bytes(size - received)),
+                _ => String::new(),
+            };
+            let checked = match checked {
+                Checked::Sha256 => "SHA-256 as published",
+                Checked::GitSha1 => "git hash as published",
+                Checked::Size => "size as published, the server names no digest",
+                Checked::Nothing => "not verified: the server names neither digest nor size",
+            };
+            format!("fetched{rest}, {checked}")
+        }
+    };
+    format!("{:<44}  {size:>10}  {state}", fetched.file)
+}
+
+/// The hub as `burgess doctor` shows it: the server, and whether a token is known.
+pub fn hub_summary() -> Result<String> {
+    let settings = Settings::from_environment()?;
+    let token = if settings.token.is_some() { "with a token" } else { "no token" };
+    let offline = if settings.offline { ", offline (HF_HUB_OFFLINE)" } else { "" };
+    Ok(format!("{}, {token}{offline}", settings.endpoint))
+}

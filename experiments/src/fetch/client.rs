@@ -1,0 +1,323 @@
+//! Requests to the hub and to makers' servers: token, redirects, retries, and what each refusal means.
+//!
+//! Redirects are followed here and not by the HTTP library, because the digest of a file stands in the hub's own
+//! answer, which the answer of the content network behind it does not repeat, and because the token must not leave
+//! the hub.
+
+use super::settings::{self, Settings};
+use crate::progress::Progress;
+use burgess_base::{Error, Result};
+use std::time::Duration;
+use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::tls::TlsConfig;
+use ureq::{Agent, Body};
+
+/// Tries of one request that makes no progress, the first wait between them (each is twice the one before), and the
+/// longest wait that a server may ask for.
+const TRIES: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// A wait that is announced.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+const REDIRECTS: usize = 10;
+/// Answers that are read into memory (lists of files, indices of shards) are smaller than this.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
+/// A way to the servers.
+pub struct Client {
+    agent: Agent,
+    progress: Progress,
+    /// What the environment says.
+    pub settings: Settings,
+}
+
+/// A failed request.
+pub struct Failure {
+    /// Whether the same request may succeed a little later.
+    pub transient: bool,
+    /// How long the server asks to wait.
+    pub wait: Option<Duration>,
+    /// What the server answered, if it did.
+    pub status: Option<StatusCode>,
+    pub error: Error,
+}
+
+impl Failure {
+    /// One that may not happen again.
+    pub fn transient(error: Error) -> Self {
+        Self { transient: true, ..error.into() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { transient: false, wait: None, status: None, error }
+    }
+}
+
+/// Which answer of a chain of redirects is wanted.
+#[derive(Clone, Copy, PartialEq)]
+enum Follow {
+    /// The last: the contents.
+    All,
+    /// The first that tells the digest of a file.
+    UntilDigest,
+}
+
+/// What a server tells about a file without its contents.
+pub struct Head {
+    /// The name of the contents, on the hub their digest.
+    pub etag: Option<String>,
+    pub size: Option<u64>,
+    /// By what the server can tell later whether the file is still the same: a strong etag as it was given, or a date.
+    pub validator: Option<String>,
+}
+
+impl Client {
+    /// A client; no connection is made yet.
+    ///
+    /// # Errors
+    /// The certificates that `SSL_CERT_FILE` names cannot be read.
+    pub fn new(settings: Settings, progress: &Progress) -> Result<Self> {
+        let silence = Some(settings.silence);
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("burgess/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(silence)
+            .timeout_recv_response(silence)
+            .timeout_per_read(silence)
+            .tls_config(TlsConfig::builder().root_certs(settings::root_certificates()?).build())
+            .build();
+        Ok(Self { agent: config.into(), progress: progress.clone(), settings })
+    }
+
+    /// The contents at `url`, from byte `start` on if the server can do that (status 206) and the file still is the
+    /// one of the validator.
+    pub fn get(&self, url: &str, start: u64, validator: Option<&str>) -> Result<Response<Body>, Failure> {
+        let mut headers = Vec::new();
+        if start > 0 {
+            headers.push((header::RANGE, format!("bytes={start}-")));
+            headers.extend(validator.map(|validator| (header::IF_RANGE, validator.to_string())));
+        }
+        self.follow("GET", url, &headers, Follow::All)
+    }
+
+    /// A small answer as bytes, with retries.
+    pub fn read(&self, url: &str) -> Result<Vec<u8>> {
+        self.patiently(|| {
+            let answer = self.follow("GET", url, &[], Follow::All)?;
+            let body = answer.into_body().into_with_config().limit(LARGEST_ANSWER).read_to_vec();
+            body.map_err(|e| broken(&e, url))
+        })
+    }
+
+    /// What is told about the file at `url`, with retries.
+    pub fn head(&self, url: &str) -> Result<Head> {
+        self.patiently(|| {
+            let answer = self.follow("HEAD", url, &[], Follow::UntilDigest)?;
+            let redirects = answer.status().is_redirection();
+            let text = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
+            let number = |name: &str| text(name).and_then(|v| v.trim().parse().ok());
+            let etag = text("x-linked-etag").or_else(|| text("etag"));
+            Ok(Head {
+                etag: etag.map(|e| e.trim_start_matches("W/").trim_matches('"').to_string()),
+                size: number("x-linked-size").or_else(|| number("content-length").filter(|_| !redirects)),
+                validator: etag.filter(|e| !e.starts_with("W/")).or_else(|| text("last-modified")).map(str::to_string),
+            })
+        })
+    }
+
+    fn patiently<T>(&self, request: impl Fn() -> Result<T, Failure>) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            match request() {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.pause(failure, &mut tries)?,
+            }
+        }
+    }
+
+    /// Waits before the next try, or gives up.
+    pub fn pause(&self, failure: Failure, tries: &mut u32) -> Result<()> {
+        *tries += 1;
+        let wait = failure.wait.unwrap_or_else(|| FIRST_WAIT * 2u32.saturating_pow(*tries - 1));
+        if !failure.transient || *tries >= TRIES || wait > LONGEST_WAIT {
+            return Err(failure.error);
+        }
+        if wait >= LONG_WAIT {
+            self.progress.line(&format!("{}; next try in {} s", failure.error, wait.as_secs()));
+        }
+        std::thread::sleep(wait);
+        Ok(())
+    }
+
+    fn follow(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(header::HeaderName, String)],
+        follow: Follow,
+    ) -> Result<Response<Body>, Failure> {
+        if self.settings.offline {
+            return Err(Error::failed(format!(
+                "{url} cannot be asked: HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set"
+            ))
+            .hint("unset it where there is a network")
+            .into());
+        }
+        let mut at = url.to_string();
+        for _ in 0..REDIRECTS {
+            let mut request = if method == "HEAD" { self.agent.head(&at) } else { self.agent.get(&at) };
+            // Compressed contents would have another size, and could not be resumed.
+            request = request.header(header::ACCEPT_ENCODING, "identity");
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            if let Some(token) = self.settings.token.as_ref().filter(|_| origin(&at) == origin(&self.settings.endpoint))
+            {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            let answer = request.call().map_err(|e| broken(&e, &at))?;
+            if !answer.status().is_redirection() {
+                return if answer.status().is_success() { Ok(answer) } else { Err(self.refused(&answer, &at)) };
+            }
+            if follow == Follow::UntilDigest && answer.headers().contains_key("x-linked-etag") {
+                return Ok(answer);
+            }
+            let to = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+            let to = to.and_then(|to| resolve(&at, to));
+            at = to.ok_or_else(|| {
+                Error::failed(format!("{} redirects to nowhere on the web", without_query(&at))).hint(NO_HUB)
+            })?;
+        }
+        Err(Error::failed(format!("{url} redirects more than {REDIRECTS} times")).hint(NO_HUB).into())
+    }
+
+    /// What an answer that is neither success nor redirection means, and what to do about it.
+    fn refused(&self, answer: &Response<Body>, url: &str) -> Failure {
+        let text = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let (status, code) = (answer.status(), text("x-error-code"));
+        let shown = without_query(url);
+        let error = Error::failed(match text("x-error-message") {
+            "" => format!("{shown} answered {status}"),
+            message => format!("{shown} answered {status}: {message}"),
+        });
+        let is_hub = origin(url) == origin(&self.settings.endpoint);
+        let home = || url.strip_prefix(&self.settings.endpoint).and_then(repository_in).unwrap_or_default();
+        let page = || format!("{}/{}", self.settings.endpoint, home());
+        let gated = || match self.settings.token {
+            None => format!(
+                "if it is gated or private: accept its terms at {} and set HF_TOKEN to a token of yours",
+                page()
+            ),
+            Some(_) => format!(
+                "the token in HF_TOKEN has no access: accept the terms at {} with its account, or use another",
+                page()
+            ),
+        };
+        // `Retry-After: 20`, or the hub's `RateLimit: "api";r=0;t=55`.
+        let left = text("ratelimit").split(';').find_map(|part| part.trim().strip_prefix("t="));
+        let seconds = text("retry-after").trim().parse().ok().or_else(|| left.and_then(|t| t.trim().parse().ok()));
+        let wait = seconds.map(Duration::from_secs);
+        let (transient, hint) = match (status, code) {
+            (_, "GatedRepo") => (false, gated()),
+            (_, "RevisionNotFound") => (false, format!("the branches and tags are listed at {}/tree/main", page())),
+            (_, "EntryNotFound") => (false, format!("the files are listed at {}/tree/main", page())),
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) if !is_hub => {
+                (false, "this server gives the file to nobody, or not from here: check the address, and proxies".into())
+            }
+            // The hub answers 401 for what does not exist, to those whom it does not know.
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => (false, format!("check the name; {}", gated())),
+            (StatusCode::NOT_FOUND | StatusCode::GONE, _) => (false, "check the name and the revision".into()),
+            (StatusCode::TOO_MANY_REQUESTS, _) => {
+                let minutes = wait.map_or("some minutes".to_string(), |wait| format!("{} s", wait.as_secs()));
+                (true, format!("the server asks for fewer requests: run the same command again after {minutes}"))
+            }
+            (StatusCode::REQUEST_TIMEOUT, _) => (true, "run the same command again".into()),
+            (status, _) if status.is_server_error() => {
+                (true, "the server has a problem of its own: run the same command again later".into())
+            }
+            _ => (false, NO_HUB.into()),
+        };
+        Failure { transient, wait, status: Some(status), error: error.hint(hint) }
+    }
+}
+
+/// What to do about answers that no hub gives.
+pub const NO_HUB: &str = "if HF_ENDPOINT is set, check that it is a hub; check proxies between here and there";
+
+/// An address as it may be shown: what follows the path in a content network's is a signature.
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// An error below HTTP.
+pub fn broken(error: &ureq::Error, url: &str) -> Failure {
+    let host = origin(url).map_or_else(|| url.to_string(), |(_, host)| host);
+    let transient = !matches!(error, ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Rustls(_));
+    let hint = match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+            "behind a proxy that opens connections, set SSL_CERT_FILE to its certificates"
+        }
+        _ => {
+            "check the network, and HF_ENDPOINT if it is set, and run the same command again: what has come is kept; without a network set HF_HUB_OFFLINE=1"
+        }
+    };
+    let error = Error::failed(format!("asking {host}: {error}")).hint(hint);
+    Failure { transient, ..error.into() }
+}
+
+/// Scheme and host with port of an address of the web, in lower case.
+pub(super) fn origin(url: &str) -> Option<(String, String)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str().filter(|s| ["http", "https"].contains(s))?;
+    Some((scheme.to_string(), uri.authority()?.as_str().to_lowercase()))
+}
+
+/// Where a redirect leads; from `https` never to `http`.
+fn resolve(from: &str, to: &str) -> Option<String> {
+    let (scheme, host) = origin(from)?;
+    let path = from.split(['?', '#']).next()?;
+    let target = match to {
+        _ if to.contains("://") => to.to_string(),
+        _ if to.starts_with("//") => format!("{scheme}:{to}"),
+        _ if to.starts_with('/') => format!("{scheme}://{host}{to}"),
+        _ => format!("{}/{to}", path.rsplit_once('/')?.0),
+    };
+    let (new_scheme, _) = origin(&target)?;
+    (scheme == "http" || new_scheme == "https").then_some(target)
+}
+
+/// `owner/name` out of `/owner/name/resolve/…` or `/api/models/owner/name/…`.
+fn repository_in(path: &str) -> Option<String> {
+    let path = path.trim_start_matches('/');
+    let mut parts = path.strip_prefix("api/models/").unwrap_or(path).split('/');
+    Some(format!("{}/{}", parts.next()?, parts.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_where_they_say() {
+        let from = "https://hub.co/a/b/resolve/main/x?y=1/2";
+        assert_eq!(resolve(from, "https://cdn.co/z").as_deref(), Some("https://cdn.co/z"));
+        assert_eq!(resolve(from, "//cdn.co/z").as_deref(), Some("https://cdn.co/z"));
+        assert_eq!(resolve(from, "/z?q").as_deref(), Some("https://hub.co/z?q"));
+        assert_eq!(resolve(from, "z").as_deref(), Some("https://hub.co/a/b/resolve/main/z"));
+        for bad in ["http://hub.co/z", "ftp://hub.co/z", "file:///etc/passwd"] {
+            assert_eq!(resolve(from, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn another_port_or_scheme_is_another_server() {
+        assert_eq!(origin("https://Hub.co/a"), origin("https://hub.co"));
+        assert_ne!(origin("https://hub.co:1/a"), origin("https://hub.co"));
+        assert_ne!(origin("http://hub.co"), origin("https://hub.co"));
+        assert_eq!(origin("hub.co"), None);
+    }
+}

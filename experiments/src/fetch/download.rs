@@ -1,0 +1,265 @@
+//! One file from a server to a disk: resumed, checked, and under its final name only when it is whole.
+
+use super::client::{Client, Failure, broken};
+use crate::progress::{Bar, Progress};
+use burgess_base::{Context, Error, Result};
+use ring::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use serde::Serialize;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use ureq::http::{StatusCode, header};
+
+/// A file on a server.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// What it is called in messages.
+    pub name: String,
+    pub url: String,
+    /// Its size, where the server tells it.
+    pub size: Option<u64>,
+    pub identity: Identity,
+}
+
+/// How it is known that a file is the one that is wanted.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// The hub names contents by their digest. The address names a commit, so what it leads to cannot change.
+    Digest(String),
+    /// A maker's server may get a new file under the same name; this tells whether it did (an etag or a date), where
+    /// the server has such a thing.
+    Validator(Option<String>),
+}
+
+/// Where one file goes: its final place, the part that has come so far, and the lock against other processes.
+pub struct Places {
+    pub file: PathBuf,
+    pub part: PathBuf,
+    pub lock: PathBuf,
+}
+
+/// How a file was compared with what the server says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checked {
+    Sha256,
+    GitSha1,
+    /// The server names no digest.
+    Size,
+    /// Nor a size.
+    Nothing,
+}
+
+/// What a download did: the bytes that came over the network, and how the whole was checked; `None` if another process
+/// was faster.
+pub struct Came {
+    pub bytes: u64,
+    pub checked: Option<Checked>,
+}
+
+/// Downloads a file, unless it is there already.
+///
+/// # Errors
+/// The server refuses or breaks off for good; the contents are not what the hub says; the disk is full.
+pub fn download(client: &Client, remote: &Remote, places: &Places, progress: &Progress) -> Result<Came> {
+    let step = || format!("fetching {}", remote.name);
+    fetch(client, remote, places, progress).map_err(|e| e.context(step()))
+}
+
+fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress) -> Result<Came> {
+    for parent in [&places.file, &places.part, &places.lock].into_iter().filter_map(|p| p.parent()) {
+        fs::create_dir_all(parent).map_err(|e| disk(&e, parent))?;
+    }
+    let _held = lock(&places.lock, remote, progress)?;
+    if places.file.is_file() {
+        return Ok(Came { bytes: 0, checked: None });
+    }
+    let mut file =
+        OpenOptions::new().append(true).create(true).open(&places.part).map_err(|e| disk(&e, &places.part))?;
+    let note = keep_only_part_of(remote, &file, &places.part)?;
+    let bar = progress.bytes(&remote.name, remote.size.unwrap_or(0));
+    let (mut tries, mut came, mut most) = (0, 0, 0);
+    loop {
+        match receive(client, remote, &mut file, &places.part, &bar, &mut came) {
+            Ok(()) => break,
+            Err(failure) => {
+                // A slow line that breaks off now and then still brings the file home; a server that always begins anew
+                // and never ends does not.
+                let have = file.metadata().map_err(|e| disk(&e, &places.part))?.len();
+                if have > most {
+                    (most, tries) = (have, 0);
+                }
+                client.pause(failure, &mut tries)?;
+            }
+        }
+    }
+    file.sync_all().map_err(|e| disk(&e, &places.part))?;
+    drop(file);
+    let checked = match verify(remote, &places.part) {
+        Ok(checked) => Some(checked),
+        Err(e) => {
+            fs::remove_file(&places.part).map_err(|e| disk(&e, &places.part))?;
+            return Err(e);
+        }
+    };
+    fs::rename(&places.part, &places.file).map_err(|e| disk(&e, &places.file))?;
+    if let Some(note) = note {
+        fs::remove_file(&note).map_err(|e| disk(&e, &note))?;
+    }
+    Ok(Came { bytes: came, checked })
+}
+
+/// Empties the part if it is not known to be of the same file as is there now; returns the note by which the next
+/// process can know it. On the hub the part's own name, a digest, is enough.
+fn keep_only_part_of(remote: &Remote, file: &File, part: &Path) -> Result<Option<PathBuf>> {
+    let Identity::Validator(validator) = &remote.identity else { return Ok(None) };
+    let mut name = part.file_name().unwrap_or_default().to_os_string();
+    name.push(".of");
+    let note = part.with_file_name(name);
+    let now = format!("{} {:?}", validator.as_deref().unwrap_or_default(), remote.size);
+    // Without a validator nothing is known.
+    if validator.is_none() || !fs::read_to_string(&note).is_ok_and(|then| then == now) {
+        empty(file, part)?;
+        fs::write(&note, now).map_err(|e| disk(&e, &note))?;
+    }
+    Ok(Some(note))
+}
+
+/// One request for the rest of the file.
+fn receive(
+    client: &Client,
+    remote: &Remote,
+    file: &mut File,
+    part: &Path,
+    bar: &Bar,
+    came: &mut u64,
+) -> Result<(), Failure> {
+    let mut have = file.metadata().map_err(|e| disk(&e, part))?.len();
+    let (validator, can_go_on) = match &remote.identity {
+        Identity::Digest(_) => (None, true),
+        Identity::Validator(validator) => (validator.as_deref(), validator.is_some()),
+    };
+    if remote.size.is_some_and(|size| have > size) || !can_go_on {
+        have = empty(file, part)?;
+    }
+    if remote.size == Some(have) {
+        return Ok(());
+    }
+    let answer = match client.get(&remote.url, have, validator) {
+        // The part is no beginning of this file.
+        Err(failure) if have > 0 && failure.status == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
+            have = empty(file, part)?;
+            client.get(&remote.url, 0, None)?
+        }
+        other => other?,
+    };
+    if have > 0 && !continues(&answer, have) {
+        have = empty(file, part)?;
+    }
+    bar.set(have, remote.size.unwrap_or(0));
+    let mut body = answer.into_body().into_reader();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let n = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) => return Err(broken(&ureq::Error::Io(e), &remote.url)),
+        };
+        file.write_all(buffer.get(..n).unwrap_or_default()).map_err(|e| disk(&e, part))?;
+        have += n as u64;
+        *came += n as u64;
+        bar.add(n as u64);
+        if remote.size.is_some_and(|size| have > size) {
+            empty(file, part)?;
+            return Err(Error::failed("the server sends more than the file's size").hint(AGAIN).into());
+        }
+    }
+    match remote.size {
+        Some(size) if have < size => Err(Failure::transient(
+            Error::failed(format!("the connection broke off after {have} of {size} bytes"))
+                .hint("run the same command again: what has come is kept"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an answer goes on where the part ends.
+fn continues<T>(answer: &ureq::http::Response<T>, have: u64) -> bool {
+    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|r| r.to_str().ok());
+    answer.status() == StatusCode::PARTIAL_CONTENT && range.is_some_and(|r| r.starts_with(&format!("bytes {have}-")))
+}
+
+fn empty(file: &File, part: &Path) -> Result<u64> {
+    file.set_len(0).map_err(|e| disk(&e, part))?;
+    Ok(0)
+}
+
+const AGAIN: &str = "run the same command again; if it repeats, a proxy changes what passes through it";
+
+/// Compares what has come with what the server says of it: on the hub the SHA-256 of large files, the git hash of small
+/// ones.
+fn verify(remote: &Remote, part: &Path) -> Result<Checked> {
+    let size = fs::metadata(part).map_err(|e| disk(&e, part))?.len();
+    if let Some(expected) = remote.size.filter(|expected| *expected != size) {
+        return Err(Error::failed(format!("{size} bytes came, the server says {expected}")).hint(AGAIN));
+    }
+    let digest = match &remote.identity {
+        Identity::Digest(digest) if digest.bytes().all(|b| b.is_ascii_hexdigit()) => digest.to_lowercase(),
+        _ => String::new(),
+    };
+    let (found, checked) = match digest.len() {
+        64 => (hash(&SHA256, b"", part)?, Checked::Sha256),
+        40 => (hash(&SHA1_FOR_LEGACY_USE_ONLY, format!("blob {size}\0").as_bytes(), part)?, Checked::GitSha1),
+        _ => return Ok(if remote.size.is_some() { Checked::Size } else { Checked::Nothing }),
+    };
+    match found == digest {
+        true => Ok(checked),
+        false => Err(Error::failed(format!("the digest of what came is {found}, the hub says {digest}")).hint(AGAIN)),
+    }
+}
+
+fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Result<String> {
+    let mut context = digest::Context::new(algorithm);
+    context.update(before);
+    let mut file = File::open(path).map_err(|e| disk(&e, path))?;
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer).map_err(|e| disk(&e, path))? {
+            0 => break,
+            n => context.update(buffer.get(..n).unwrap_or_default()),
+        }
+    }
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The lock that `huggingface_hub` takes too; it is gone when the process is.
+fn lock(path: &Path, remote: &Remote, progress: &Progress) -> Result<File> {
+    let step = || format!("locking {}", path.display());
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| disk(&e, path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            progress.line(&format!("{}: waiting for another process that fetches it", remote.name));
+            file.lock().with_context(step)?;
+            Ok(file)
+        }
+        Err(TryLockError::Error(e)) => Err(Error::from(e)
+            .hint("this file system has no locks: set HF_HUB_CACHE (BURGESS_CACHE) to a directory on another"))
+        .with_context(step),
+    }
+}
+
+/// An error of the disk, with a hint that fits a cache.
+pub fn disk(error: &std::io::Error, path: &Path) -> Error {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let failed = Error::failed(format!("writing {}: {error}", path.display()));
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => failed.hint(
+            "free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of makers' servers) to a directory on another disk, and run the same command again: what has come is kept",
+        ),
+        PermissionDenied | ReadOnlyFilesystem => {
+            failed.hint("set HF_HUB_CACHE (BURGESS_CACHE for files of makers' servers) to a directory you may write to")
+        }
+        _ => failed,
+    }
+}

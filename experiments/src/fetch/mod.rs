@@ -1,0 +1,189 @@
+//! `burgess fetch`: published weights onto this machine, into the places where every command looks for them (see
+//! [`burgess_encoders::hub`]).
+//!
+//! - [`settings`]: what the environment says.
+//! - [`client`]: requests with token, redirects and retries, and what each refusal means.
+//! - [`download`]: one file, resumed, checked, under its final name only when it is whole.
+//! - [`repository`]: which files of a repository are needed, and the hub's cache.
+
+pub mod client;
+pub mod download;
+pub mod repository;
+pub mod settings;
+
+use crate::progress::Progress;
+use burgess_base::{Error, Result};
+use burgess_encoders::card::{EncoderCard, Location};
+use burgess_encoders::encoder;
+use burgess_encoders::hub::{self, Repository};
+use client::Client;
+use download::{Checked, Identity, Places, Remote, disk, download};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Something that can be fetched.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wanted {
+    /// A repository of the hub: one file (and its shards), or all that an encoder needs.
+    Repository(Repository, Option<String>),
+    /// A file from its makers' server.
+    Url(String),
+    /// What is on this machine anyhow.
+    Here(PathBuf),
+}
+
+impl Wanted {
+    /// What a card's id, `owner/name[@revision]` or the address of a file means.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn parse(text: &str) -> Result<Self> {
+        match Repository::parse(text) {
+            _ if text.starts_with("https://") || text.starts_with("http://") => Ok(Self::Url(text.to_string())),
+            Some(repository) => Ok(Self::Repository(repository, None)),
+            None => Self::of_card(&EncoderCard::find(text)?),
+        }
+    }
+
+    /// The weights of a card.
+    ///
+    /// # Errors
+    /// They cannot be fetched, and are not here.
+    pub fn of_card(card: &EncoderCard) -> Result<Self> {
+        match &card.source.location {
+            Location::Hub { repository, file, revision } => {
+                Ok(Self::Repository(Repository::new(repository, revision.as_deref())?, file.clone()))
+            }
+            Location::Url(url) => Ok(Self::Url(url.clone())),
+            Location::Shipped { .. } | Location::Directory(_) => Ok(Self::Here(encoder::weights_path(card)?)),
+        }
+    }
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fetched {
+    /// Its name in the repository, or its address.
+    pub file: String,
+    /// In bytes, where the server tells it.
+    pub size: Option<u64>,
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// Whether a file is here, and since when.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum State {
+    /// It was here before.
+    Here,
+    /// It came now.
+    Fetched {
+        /// Bytes that came over the network; the rest was there from an interrupted download.
+        received: u64,
+        /// By what it was compared with the published file.
+        checked: Checked,
+    },
+    /// It would be fetched (`--dry-run`).
+    Absent,
+}
+
+/// How fetching is done.
+pub struct Session {
+    pub client: Client,
+    pub progress: Progress,
+    /// Only tell what would be done.
+    pub dry_run: bool,
+    /// Ask the hub what a branch is now, even if its files are here.
+    pub update: bool,
+}
+
+impl Session {
+    /// Fetches; `report` is told of each file as soon as it is here. Returns where the weights are.
+    ///
+    /// # Errors
+    /// The server or the network does not give it; the disk does not take it; what came is not what was published.
+    pub fn fetch(&self, wanted: &Wanted, report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<PathBuf> {
+        match wanted {
+            Wanted::Here(path) => report(here(&path.display().to_string(), path)).map(|()| path.clone()),
+            Wanted::Url(url) => self.url(url, report),
+            Wanted::Repository(repository, file) => self.repository(repository, file.as_deref(), report),
+        }
+    }
+
+    fn url(&self, url: &str, report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<PathBuf> {
+        let file = hub::place_of_url(url)?;
+        if file.is_file() {
+            report(here(url, &file))?;
+            return Ok(file);
+        }
+        let head = self.client.head(url).map_err(|e| e.context(format!("asking for {url}")))?;
+        let remote = Remote {
+            name: url.to_string(),
+            url: url.to_string(),
+            size: head.size,
+            identity: Identity::Validator(head.validator),
+        };
+        let beside = |ending: &str| {
+            let mut name = file.file_name().unwrap_or_default().to_os_string();
+            name.push(ending);
+            file.with_file_name(name)
+        };
+        let places = Places { part: beside(".incomplete"), lock: beside(".lock"), file: file.clone() };
+        let pending = [(remote, places)];
+        self.check_space(&pending, &hub::own_cache()?)?;
+        self.get(&pending, report)?;
+        Ok(file)
+    }
+
+    /// Downloads, or with `dry_run` tells that it would.
+    fn get(&self, pending: &[(Remote, Places)], report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<()> {
+        for (remote, places) in pending {
+            let state = match self.dry_run {
+                _ if places.file.is_file() => State::Here,
+                true => State::Absent,
+                false => {
+                    let came = download(&self.client, remote, places, &self.progress)?;
+                    match came.checked {
+                        Some(checked) => State::Fetched { received: came.bytes, checked },
+                        None => State::Here,
+                    }
+                }
+            };
+            let size = places.file.metadata().map(|m| m.len()).ok().or(remote.size);
+            report(Fetched { file: remote.name.clone(), size, state })?;
+        }
+        Ok(())
+    }
+
+    /// Says before the first byte that a disk is too small.
+    fn check_space(&self, pending: &[(Remote, Places)], cache: &Path) -> Result<()> {
+        let missing = |(remote, places): &(Remote, Places)| match places.file.is_file() {
+            true => 0,
+            false => remote.size.unwrap_or(0).saturating_sub(places.part.metadata().map_or(0, |m| m.len())),
+        };
+        let needed: u64 = pending.iter().map(missing).sum();
+        let Some(there) = cache.ancestors().find(|dir| dir.is_dir()) else { return Ok(()) };
+        let free = fs4::available_space(there).map_err(|e| disk(&e, there))?;
+        match needed > free && !self.dry_run {
+            true => Err(Error::failed(format!(
+                "{} are needed in {}, and only {} are free",
+                bytes(needed),
+                cache.display(),
+                bytes(free)
+            ))
+            .hint("free some disk space, or set HF_HUB_CACHE (BURGESS_CACHE for files of makers' servers) to a directory on another disk")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A file that is here already.
+fn here(name: &str, path: &Path) -> Fetched {
+    Fetched { file: name.to_string(), size: path.metadata().map(|m| m.len()).ok(), state: State::Here }
+}
+
+/// `1.22 GB`.
+pub fn bytes(n: u64) -> String {
+    indicatif::DecimalBytes(n).to_string()
+}
