@@ -8,6 +8,8 @@ statistics of batch norms are moved away from their initial values too. convnext
 `clip_convnext_encoder.py` does for a name with `-multi-stage`: each stage's map to one grid (bilinear, corners not
 aligned), then all channels together.
 
+tests/golden/timm-convnets.tsv lists timm's ConvNeXts and ResNets: name, tensors of the features' network, numbers in them.
+
 tests/golden/encoders/drop-path.safetensors holds, for each family named in DROPPED, features in training mode of three
 pictures: the golden pixels, the same mirrored, and their negative. Which branches are left out for which picture is given:
 <family>.kept [blocks * branches, 3] is 1 where one is kept. <family>.features is [3, tokens, width].
@@ -178,12 +180,25 @@ def dropped():
     save_file({k: v.contiguous() for k, v in everything.items()}, OUT / "drop-path.safetensors")
 
 
+def names():
+    """Nothing is computed: the models are on the device that holds no numbers."""
+    lines = []
+    for module in ("convnext", "resnet"):
+        for name in timm.list_models(module=module):
+            with torch.device("meta"):
+                model = timm.create_model(name, pretrained=False)
+            state = {k: v for k, v in model.state_dict().items() if not k.startswith(("fc.", "head.fc", "head.pre_logits")) and not k.endswith("num_batches_tracked")}
+            lines.append(f"{name}\t{len(state)}\t{sum(v.numel() for v in state.values())}\n")
+    (OUT.parent / "timm-convnets.tsv").write_text("".join(sorted(lines)))
+
+
 def main():
     torch.manual_seed(0)
     image = Image.open(OUT / "picture.png")
     convnext(image)
     resnet(image)
     dropped()
+    names()
     print(torch.__version__, timm.__version__)
 
 

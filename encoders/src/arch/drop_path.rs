@@ -85,14 +85,17 @@ pub(super) fn residual(
         Some(scale) => branch * scale.unsqueeze(),
         None => branch,
     };
-    x + dropped(branch, factors)
+    x + self::branch(branch, Some(factors))
 }
 
-/// The rows of a branch, `[pictures * places, width]`, under the factors of the pictures.
-pub(super) fn dropped(branch: Tensor<2>, factors: &Tensor<1>) -> Tensor<2> {
-    let ([rows, width], [batch]) = (branch.dims(), factors.dims());
-    let pictures: Tensor<2> = branch.reshape([batch, rows / batch.max(1) * width]);
-    (pictures * factors.clone().unsqueeze_dim(1)).reshape([rows, width])
+/// The rows of a branch, `[pictures * places, width]`, under the factors of the pictures, if there are any.
+pub(super) fn branch(rows: Tensor<2>, factors: Option<&Tensor<1>>) -> Tensor<2> {
+    let Some(factors) = factors else {
+        return rows;
+    };
+    let ([count, width], [batch]) = (rows.dims(), factors.dims());
+    let pictures: Tensor<2> = rows.reshape([batch, count / batch.max(1) * width]);
+    (pictures * factors.clone().unsqueeze_dim(1)).reshape([count, width])
 }
 
 #[cfg(test)]

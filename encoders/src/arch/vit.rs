@@ -162,6 +162,7 @@ impl VitConfig {
             mlp_norm: false,
             post_norm: false,
             rotary: None,
+            drop_path: 0.0,
         }
     }
 
