@@ -182,11 +182,18 @@ def dropped():
 
 def names():
     """Nothing is computed: the models are on the device that holds no numbers."""
+    # But for the rates of stochastic depth.
+    linspace, torch.linspace = torch.linspace, lambda *a, **k: linspace(*a, **(dict(device="cpu") | k))
     lines = []
     for module in ("convnext", "resnet"):
         for name in timm.list_models(module=module):
-            with torch.device("meta"):
-                model = timm.create_model(name, pretrained=False)
+            try:
+                with torch.device("meta"):
+                    model = timm.create_model(name, pretrained=False)
+            except (TypeError, RuntimeError) as error:
+                print(f"timm cannot make {name} without numbers: {error}")
+                lines.append(f"{name}\t0\t0\n")
+                continue
             state = {k: v for k, v in model.state_dict().items() if not k.startswith(("fc.", "head.fc", "head.pre_logits")) and not k.endswith("num_batches_tracked")}
             lines.append(f"{name}\t{len(state)}\t{sum(v.numel() for v in state.values())}\n")
     (OUT.parent / "timm-convnets.tsv").write_text("".join(sorted(lines)))
