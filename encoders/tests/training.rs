@@ -122,6 +122,7 @@ impl ModuleMapper for InPlace {
 const UNTRAINED: &[(&[&str], &str, &str)] = &[
     (&[], "running_mean", "it is a statistic, not a parameter"),
     (&[], "running_var", "it is a statistic, not a parameter"),
+    (&["stable-diffusion", "stable-diffusion-1"], ".text_encoder.", "the prompt is a constant"),
     (&["clip"], ".blocks.2.", "the tap is the block before the last"),
     (&["clip"], ".norm.", "the tap lies before the final norm"),
     (

@@ -17,6 +17,7 @@ pictures: the golden pixels, the same mirrored, and their negative. Which branch
 
 import pathlib
 import sys
+import tempfile
 
 import timm
 import torch
@@ -122,12 +123,12 @@ def vit(name, model):
 def eva(name):
     model = Eva(img_size=48, patch_size=16, embed_dim=32, depth=2, num_heads=4, mlp_ratio=1.5, qkv_fused=False, swiglu_mlp=True, scale_mlp=True,
                 scale_attn_inner=True, use_rot_pos_emb=True, ref_feat_shape=(2, 2), num_classes=5, global_pool="token", drop_path_rate=RATE)
-    model.load_state_dict(golden(name, "visual.trunk."), strict=False)
+    assert not model.load_state_dict(golden(name, "visual.trunk."), strict=False).missing_keys
     return lambda x: model.train().forward_features(x)[:, 1:]
 
 
 def convolutional(name, model, prefix=""):
-    model.load_state_dict(golden(name, prefix), strict=False)
+    assert not model.load_state_dict(golden(name, prefix), strict=False).missing_keys
 
     def features(x):
         model.train()
@@ -143,8 +144,12 @@ def beit(name):
     config = BeitConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, image_size=48, patch_size=16, layer_norm_eps=1e-12,
                         use_relative_position_bias=True, layer_scale_init_value=0.1, out_indices=[4], reshape_hidden_states=False, drop_path_rate=RATE,
                         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model = BeitBackbone(config)
-    model.load_state_dict(golden(name, "backbone."), strict=False)
+    # Files have other names than transformers 5 has in memory.
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        save_file(golden(name, "backbone."), folder + "/model.safetensors", {"format": "pt"})
+        model, loading = BeitBackbone.from_pretrained(folder, output_loading_info=True)
+    assert not any("norm" not in key for key in loading["missing_keys"]) and not loading["unexpected_keys"], loading
     return lambda x: model.train()(x).feature_maps[0][:, 1:]
 
 
