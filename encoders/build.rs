@@ -14,8 +14,9 @@ fn main() -> io::Result<()> {
             cards.push(path);
         }
     }
-    // The order of a directory differs between machines, that of the list must not.
-    cards.sort();
+    // The order of a directory differs between machines, that of the list must not: by id, which is the name without its
+    // ending.
+    cards.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     let mut code = String::from("/// File name and text of every card, sorted.\nstatic CARDS: &[(&str, &str)] = &[\n");
     for path in &cards {
         println!("cargo::rerun-if-changed={}", path.display());

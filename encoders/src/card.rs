@@ -338,7 +338,7 @@ mod tests {
             real += usize::from(!card.id.starts_with("nano-"));
         }
         assert!(wrong.is_empty(), "[source] parameters should be {wrong:#?}");
-        assert_eq!(real, 24, "23 of the study, and DINOv2-giant");
+        assert_eq!(real, 25, "23 of the study, DINOv2-giant, and ConvNeXt-XXL's multi-stage tap");
         Ok(())
     }
 

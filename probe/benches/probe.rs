@@ -106,7 +106,7 @@ fn shares(width: usize, layers: usize, method: Method) -> Result<String> {
     let mut spent = [0.0; 3];
     for _ in 0..20 {
         let clock = Instant::now();
-        let Some((loss, _)) = batch_loss(&model, &chosen, &source, &device)? else { continue };
+        let Some((loss, _)) = batch_loss(&model, &chosen, &source, None, &device)? else { continue };
         spent[0] += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);

@@ -2,8 +2,9 @@
 
 use crate::connector::{Connector, ConnectorConfig};
 use crate::llm::{ChatTemplate, Llama, LlamaConfig, Tokenizer};
+use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic};
-use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tap};
+use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
@@ -133,12 +134,24 @@ impl Mllm {
             Visual::Features(_) => {
                 return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
             }
-            Visual::Pixels(pixels) => self.encode(pixels)?,
+            Visual::Pixels(pixels) => self.encode(pixels, None)?,
         };
         self.connector.forward(features)
     }
 
-    fn encode(&self, pixels: Vec<Tensor<4>>) -> Result<Tensor<3>> {
+    /// As [`Mllm::see`], for a step that trains the encoders: what their stochastic depth leaves out (`drop_path` of their
+    /// configurations) is drawn from `draws`.
+    ///
+    /// # Errors
+    /// As [`Mllm::see`].
+    pub fn see_training(&self, visual: Visual, draws: &mut Stream) -> Result<Tensor<3>> {
+        match visual {
+            Visual::Pixels(pixels) => self.connector.forward(self.encode(pixels, Some(draws))?),
+            features @ Visual::Features(_) => self.see(features),
+        }
+    }
+
+    fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Tensor<3>> {
         if self.encoders.is_empty() || pixels.len() != self.encoders.len() {
             return Err(Error::failed(format!(
                 "pixels for {} encoders were given to a model with {}",
@@ -148,7 +161,11 @@ impl Mllm {
         }
         let mut maps = Vec::with_capacity(pixels.len());
         for ((encoder, config), x) in self.encoders.iter().zip(&self.config.encoders).zip(pixels) {
-            let map = encoder.forward(x, &config.tap)?;
+            let drops = match draws.as_deref_mut() {
+                Some(draws) => encoder.drops(x.dims()[0], draws, &x.device()),
+                None => Drops::none(),
+            };
+            let map = encoder.forward_dropping(x, &config.tap, &drops)?;
             let grid = self.config.grid.unwrap_or(map.grid);
             maps.push(map.resample(grid)?);
         }

@@ -5,6 +5,7 @@ use crate::llm::kernel;
 use crate::mllm::{Mllm, Sequence, Visual};
 use crate::optimiser::{Optimiser, StepSettings};
 use crate::recipe::{Part, Stage};
+use burgess_base::stream::{Stream, stream as named};
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -110,7 +111,10 @@ pub fn train_stage(
             epoch += 1;
         }
         let chosen: Vec<&Example> = batches.pop().unwrap_or_default().iter().filter_map(|&i| examples.get(i)).collect();
-        let Some((loss, tokens)) = batch_loss(&model, &chosen, features, &device)? else {
+        // Frozen encoders leave nothing out.
+        let trains = stage.trains(Part::Encoder);
+        let mut draws = trains.then(|| named(&format!("{stream}/drop-path/step-{step}"), run.seed));
+        let Some((loss, tokens)) = batch_loss(&model, &chosen, features, draws.as_mut(), &device)? else {
             continue;
         };
         let gradients = loss.backward();
@@ -163,7 +167,8 @@ fn prepare(model: Mllm, stage: &Stage) -> Mllm {
 }
 
 /// Mean cross-entropy over the learned tokens of a batch, and the number of positions read; nothing if the batch has
-/// no learned token. The head is computed only for positions that predict one.
+/// no learned token. The head is computed only for positions that predict one. With `draws`, the encoders' stochastic depth
+/// is at work.
 ///
 /// # Errors
 /// As [`train_stage`].
@@ -171,12 +176,19 @@ pub fn batch_loss(
     model: &Mllm,
     examples: &[&Example],
     features: &dyn FeatureSource,
+    draws: Option<&mut Stream>,
     device: &Device,
 ) -> Result<Option<(Tensor<1>, usize)>> {
     let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
     let image = match images.is_empty() {
         true => None,
-        false => Some(model.see(features.batch(&images, device)?)?),
+        false => {
+            let visual = features.batch(&images, device)?;
+            Some(match draws {
+                Some(draws) => model.see_training(visual, draws)?,
+                None => model.see(visual)?,
+            })
+        }
     };
     let n = image.as_ref().map_or(0, |i| i.dims()[1]);
     // The last token predicts nothing that is learned, so it need not be read.

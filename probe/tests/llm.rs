@@ -1,11 +1,14 @@
 //! The decoder against `transformers` (goldens of `tests/reference/llama.py`), and decoding against itself.
 
+use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
+use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
+use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::generate::{Prompt, answer, likelihoods};
 use burgess_probe::llm::{ChatTemplate, KvCache, Llama, LlamaConfig, Placement};
-use burgess_probe::mllm::{Mllm, MllmConfig, Sequence, Visual};
+use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensors;
@@ -74,6 +77,35 @@ fn mllm(name: &str) -> Result<Mllm> {
 fn pictures(n: usize) -> Tensor<3> {
     let values: Vec<f32> = (0..n * 4 * 6).map(|i| ((i * 37 % 23) as f32 - 11.0) / 4.0).collect();
     Tensor::from_data(TensorData::new(values, [n, 4, 6]), &Device::flex())
+}
+
+#[test]
+fn encoders_leave_branches_out_in_training_only() -> Result<()> {
+    let device = Device::flex();
+    let numbers = "image_size = 16\npatch = 8\nwidth = 6\ndepth = 3\nheads = 2\nmlp_hidden = 12\ndrop_path = 0.9";
+    let see = |numbers: &str, seed: Option<u64>| -> Result<Vec<f32>> {
+        let architecture: ArchitectureConfig = toml::from_str(&format!("architecture = \"vit\"\n{numbers}")).unwrap();
+        let encoder = initialise(architecture.init(&device)?, "init", 3);
+        let encoders = vec![EncoderConfig { id: "small".into(), architecture, tap: Tap::default() }];
+        let config = MllmConfig { encoders, ..mllm("tied")?.config().clone() };
+        let model = Mllm::assemble(config, vec![encoder], load("tied")?, 5, &device)?;
+        let pixels =
+            Tensor::<1>::from_data(TensorData::new((0..768).map(|i| (i % 37) as f32 / 9.0).collect(), [768]), &device);
+        let visual = Visual::Pixels(vec![pixels.reshape([1, 3, 16, 16]).repeat_dim(0, 4)]);
+        values(match seed {
+            Some(seed) => model.see_training(visual, &mut stream("drop-path", seed))?,
+            None => model.see(visual)?,
+        })
+    };
+    let still = numbers.replace("drop_path = 0.9", "");
+    let plain = see(&still, None)?;
+    assert_eq!(plain, see(numbers, None)?);
+    assert_eq!(plain, see(&still, Some(1))?);
+    let training = see(numbers, Some(1))?;
+    assert!(difference(&training, &plain) > 1e-3);
+    assert_eq!(training, see(numbers, Some(1))?);
+    assert_ne!(training, see(numbers, Some(2))?);
+    Ok(())
 }
 
 #[test]

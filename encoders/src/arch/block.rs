@@ -1,6 +1,7 @@
 //! The transformer block that the vision transformers of this crate share, with the variants in which their families
 //! differ: gated MLPs, norms inside the branches, rotary and relative positions. Parameter paths are timm's.
 
+use super::drop_path::{self, Drops};
 use crate::attention::{Bias, Rotation, attend};
 use crate::kernel;
 use burgess_base::{Error, Result};
@@ -16,6 +17,8 @@ pub enum Activation {
     /// Exact GELU, x·Φ(x).
     #[default]
     Gelu,
+    /// x·σ(x).
+    Silu,
     /// x·σ(1.702 x), of OpenAI's CLIP.
     QuickGelu,
     /// GELU by tanh, of SigLIP.
@@ -30,6 +33,7 @@ impl Activation {
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu => activation::gelu(x),
+            Self::Silu => activation::silu(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
             Self::GeluTanh => activation::gelu_approximate(x),
             Self::Swiglu => {
@@ -43,7 +47,7 @@ impl Activation {
     pub fn columns(self) -> usize {
         match self {
             Self::Swiglu => 2,
-            Self::Gelu | Self::QuickGelu | Self::GeluTanh => 1,
+            Self::Gelu | Self::Silu | Self::QuickGelu | Self::GeluTanh => 1,
         }
     }
 }
@@ -237,6 +241,7 @@ impl Mlp {
         kernel::residual(x, self.hidden(normed), &self.fc2, scale)
     }
 
+    /// The hidden channels, on which the last layer works.
     fn hidden(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = kernel::linear_activation(x, &self.fc1, self.activation);
         match &self.norm {
@@ -300,19 +305,26 @@ fn interleaved(x: Tensor<4>) -> Tensor<4> {
 impl Block {
     /// `x` is `[batch, tokens, width]`.
     pub fn forward(&self, x: Tensor<3>, places: &Places) -> Tensor<3> {
+        self.forward_dropping(x, places, &Drops::none(), 0)
+    }
+
+    /// As [`Block::forward`], without what `drops` leaves out of block number `index`.
+    pub fn forward_dropping(&self, x: Tensor<3>, places: &Places, drops: &Drops, index: usize) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         if self.post_norm {
             let x = x.reshape([batch * tokens, width]);
             let branch = self.attn.proj.forward(self.attn.mixed(x.clone(), batch, places));
-            let x = x + self.norm1.forward(branch);
+            let x = x + drop_path::branch(self.norm1.forward(branch), drops.factors(index, 0));
             let branch = self.mlp.forward(x.clone());
-            return (x + self.norm2.forward(branch)).reshape([batch, tokens, width]);
+            let x = x + drop_path::branch(self.norm2.forward(branch), drops.factors(index, 1));
+            return x.reshape([batch, tokens, width]);
         }
         let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|s| s.gamma.val());
         let x = x.reshape([batch * tokens, width]);
         let mixed = self.attn.mixed(self.norm1.forward(x.clone()), batch, places);
-        let x = kernel::residual(x, mixed, &self.attn.proj, scale(&self.ls1));
-        let normed = self.norm2.forward(x.clone());
-        self.mlp.residual(x, normed, scale(&self.ls2)).reshape([batch, tokens, width])
+        let x = drop_path::residual(x, mixed, &self.attn.proj, scale(&self.ls1), drops.factors(index, 0));
+        let hidden = self.mlp.hidden(self.norm2.forward(x.clone()));
+        drop_path::residual(x, hidden, &self.mlp.fc2, scale(&self.ls2), drops.factors(index, 1))
+            .reshape([batch, tokens, width])
     }
 }

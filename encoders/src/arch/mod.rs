@@ -3,30 +3,39 @@
 //! Module paths mirror timm's checkpoint keys, so that a checkpoint needs no translation table.
 
 mod block;
+mod channel_norm;
 mod convnext;
+mod drop_path;
+mod resnet;
 mod rotary;
 mod sam;
 mod stable_diffusion;
+mod tap;
 mod vit;
 
 pub(crate) use block::blocks;
 pub use block::{Activation, Block, Mlp, Places};
-pub use convnext::{ConvNext, ConvNextConfig};
+pub use channel_norm::{ChannelNorm, NormKind};
+pub use convnext::{ConvNext, ConvNextConfig, StemKind};
+pub use drop_path::Drops;
+pub use resnet::{ResBlockKind, ResNet, ResNetConfig, ResStemKind};
 pub use rotary::Rotary;
 pub use sam::{Sam, SamConfig};
 pub use stable_diffusion::{
     PromptConfig, Schedule, SchedulerConfig, StableDiffusion, StableDiffusionConfig, UnetConfig, VaeConfig,
 };
+pub use tap::{Tap, Tokens};
 pub use vit::{Vit, VitConfig};
 
 use crate::features::FeatureMap;
+use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"`, `"sam"` or
-/// `"stable-diffusion"`.
+/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"`, `"resnet"`,
+/// `"sam"` or `"stable-diffusion"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "architecture", rename_all = "lowercase")]
 pub enum ArchitectureConfig {
@@ -34,6 +43,8 @@ pub enum ArchitectureConfig {
     Vit(VitConfig),
     /// A ConvNeXt.
     ConvNext(ConvNextConfig),
+    /// A ResNet or ResNeXt.
+    ResNet(ResNetConfig),
     /// SAM's image encoder.
     Sam(SamConfig),
     /// Stable Diffusion.
@@ -52,73 +63,12 @@ pub enum Architecture {
     Vit(Vit),
     /// A ConvNeXt.
     ConvNext(ConvNext),
+    /// A ResNet or ResNeXt.
+    ResNet(ResNet),
     /// SAM's image encoder.
     Sam(Sam),
     /// Stable Diffusion.
     StableDiffusion(StableDiffusion),
-}
-
-/// Which tokens a tap hands out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tokens {
-    /// The patches only.
-    #[default]
-    Patch,
-    /// The class token, then the patches.
-    PatchAndClass,
-}
-
-impl std::str::FromStr for Tokens {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "patch" => Ok(Self::Patch),
-            "patch-and-class" => Ok(Self::PatchAndClass),
-            other => Err(Error::usage(format!("there are no tokens `{other}`")).hint("known: patch, patch-and-class")),
-        }
-    }
-}
-
-/// Where features are taken from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tap {
-    /// The block (ViT), stage (ConvNeXt) or up block (Stable Diffusion) whose output is taken: -1 is the last, -2 the
-    /// one before it, 0 the first. Stable Diffusion's last is not an up block: it is all of them, brought to one grid and
-    /// concatenated. Default -1.
-    #[serde(default = "last")]
-    pub layer: i32,
-    /// Whether the final norm is applied to it.
-    #[serde(default)]
-    pub norm: bool,
-    /// Which tokens are kept.
-    #[serde(default)]
-    pub tokens: Tokens,
-}
-
-fn last() -> i32 {
-    -1
-}
-
-impl Default for Tap {
-    fn default() -> Self {
-        Self { layer: last(), norm: false, tokens: Tokens::Patch }
-    }
-}
-
-impl Tap {
-    /// The layer counted from the front, if there is one.
-    fn index(&self, layers: usize, what: &str) -> Result<usize> {
-        let n = layers as i64;
-        let index = if self.layer < 0 { n + i64::from(self.layer) } else { i64::from(self.layer) };
-        if (0..n).contains(&index) {
-            return Ok(index as usize);
-        }
-        Err(Error::usage(format!("the feature tap asks for {what} {}, but there are {layers}", self.layer))
-            .hint(format!("choose a layer from -{layers} (the first) to -1 (the last)")))
-    }
 }
 
 impl ArchitectureConfig {
@@ -127,6 +77,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(config) => config.validate(),
             Self::ConvNext(config) => config.validate(),
+            Self::ResNet(config) => config.validate(),
             Self::Sam(config) => config.validate(),
             Self::StableDiffusion(config) => config.validate(),
         }
@@ -138,6 +89,7 @@ impl ArchitectureConfig {
         Ok(match self {
             Self::Vit(config) => Architecture::Vit(config.init(device)),
             Self::ConvNext(config) => Architecture::ConvNext(config.init(device)),
+            Self::ResNet(config) => Architecture::ResNet(config.init(device)),
             Self::Sam(config) => Architecture::Sam(config.init(device)),
             Self::StableDiffusion(config) => Architecture::StableDiffusion(config.init(device)),
         })
@@ -145,13 +97,15 @@ impl ArchitectureConfig {
 
     /// Whether `tap` can be served by this architecture; the error says why not.
     pub fn check_tap(&self, tap: &Tap) -> Result<()> {
-        let (layer, final_norm, class_token) = match self {
-            Self::Vit(c) => (tap.index(c.depth, "block")?, c.final_norm, c.class_token),
-            Self::ConvNext(c) => (tap.index(c.depths.len(), "stage")?, c.final_norm, false),
-            Self::Sam(c) => (tap.index(c.depth, "block")?, false, false),
-            Self::StableDiffusion(c) => (c.tapped(tap)?.unwrap_or(c.unet.channels.len()), false, false),
+        let (layers, final_norm, class_token) = match self {
+            Self::Vit(c) => (tap.indices(c.depth, "block")?, c.final_norm, c.class_token),
+            Self::ConvNext(c) => (tap.indices(c.depths.len(), "stage")?, c.final_norm, false),
+            Self::ResNet(c) => (tap.indices(c.depths.len(), "stage")?, false, false),
+            Self::Sam(c) => (tap.indices(c.depth, "block")?, false, false),
+            Self::StableDiffusion(c) => (vec![c.tapped(tap)?.unwrap_or(c.unet.channels.len())], false, false),
         };
-        let convnext_inner = matches!(self, Self::ConvNext(c) if layer + 1 != c.depths.len());
+        let convnext_inner =
+            matches!(self, Self::ConvNext(c) if layers.iter().any(|layer| layer + 1 != c.depths.len()));
         if tap.norm && (!final_norm || convnext_inner) {
             return Err(Error::usage("the feature tap asks for a final norm that this layer does not have")
                 .hint("set norm = false in the card's tap, or say --norm false"));
@@ -160,29 +114,36 @@ impl ArchitectureConfig {
             return Err(Error::usage("the feature tap asks for a class token that this architecture does not have")
                 .hint("set tokens = \"patch\" in the card's tap, or say --tokens patch"));
         }
-        Ok(())
+        self.grid(tap).map(|_| ())
     }
 
     /// `[rows, columns]` of the features at `tap`, for the picture size of the configuration.
     pub fn grid(&self, tap: &Tap) -> Result<[usize; 2]> {
-        let side = match self {
-            Self::Vit(c) => c.image_size / c.patch,
-            Self::ConvNext(c) => c.image_size / c.stride(tap.index(c.depths.len(), "stage")?),
-            Self::Sam(c) => c.side(),
-            Self::StableDiffusion(c) => c.side(tap)?,
+        let sides: Vec<usize> = match self {
+            Self::Vit(c) => vec![c.image_size / c.patch],
+            Self::ConvNext(c) => {
+                tap.indices(c.depths.len(), "stage")?.into_iter().map(|stage| c.image_size / c.stride(stage)).collect()
+            }
+            Self::ResNet(c) => tap.indices(c.depths.len(), "stage")?.into_iter().map(|stage| c.side(stage)).collect(),
+            Self::Sam(c) => vec![c.side()],
+            Self::StableDiffusion(c) => vec![c.side(tap)?],
         };
-        Ok([side, side])
+        tap.joined_grid(&sides.into_iter().map(|side| [side; 2]).collect::<Vec<_>>())
     }
 
     /// Channels of the features at `tap`.
     pub fn width(&self, tap: &Tap) -> Result<usize> {
         match self {
-            Self::Vit(c) => Ok(c.width),
-            Self::Sam(c) => Ok(c.width),
+            Self::Vit(c) => Ok(c.width * tap.indices(c.depth, "block")?.len()),
+            Self::Sam(c) => Ok(c.width * tap.indices(c.depth, "block")?.len()),
             Self::StableDiffusion(c) => c.width(tap),
             Self::ConvNext(c) => {
-                let stage = tap.index(c.depths.len(), "stage")?;
-                c.dims.get(stage).copied().ok_or_else(|| Error::usage("dims and depths differ in length"))
+                let stages = tap.indices(c.depths.len(), "stage")?;
+                Ok(stages.into_iter().filter_map(|stage| c.dims.get(stage)).sum())
+            }
+            Self::ResNet(c) => {
+                let stages = tap.indices(c.depths.len(), "stage")?;
+                Ok(stages.into_iter().filter_map(|stage| c.width(stage)).sum())
             }
         }
     }
@@ -192,6 +153,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(c) => c.width,
             Self::ConvNext(c) => c.dims[3],
+            Self::ResNet(c) => c.width(3).unwrap_or_default(),
             Self::Sam(c) => c.width,
             Self::StableDiffusion(c) => c.unet.channels.iter().sum(),
         }
@@ -202,6 +164,7 @@ impl ArchitectureConfig {
         match self {
             Self::Vit(c) => c.image_size,
             Self::ConvNext(c) => c.image_size,
+            Self::ResNet(c) => c.image_size,
             Self::Sam(c) => c.image_size,
             Self::StableDiffusion(c) => c.image_size,
         }
@@ -211,32 +174,58 @@ impl ArchitectureConfig {
     /// separately; matrix products and convolutions only, as is usual in the papers).
     pub fn flops(&self, tap: &Tap) -> Result<u64> {
         Ok(2 * match self {
-            Self::Vit(c) => c.multiply_adds(tap.index(c.depth, "block")? + 1),
-            Self::ConvNext(c) => c.multiply_adds(tap.index(c.depths.len(), "stage")? + 1),
-            Self::Sam(c) => c.multiply_adds(tap.index(c.depth, "block")? + 1),
+            Self::Vit(c) => c.multiply_adds(tap.deepest(c.depth, "block")? + 1),
+            Self::ConvNext(c) => c.multiply_adds(tap.deepest(c.depths.len(), "stage")? + 1),
+            Self::ResNet(c) => c.multiply_adds(tap.deepest(c.depths.len(), "stage")? + 1),
+            Self::Sam(c) => c.multiply_adds(tap.deepest(c.depth, "block")? + 1),
             Self::StableDiffusion(c) => c.multiply_adds(tap)?,
         })
     }
 }
 
 impl Architecture {
-    /// The features of normalised pictures `[batch, 3, height, width]` at `tap`: the one way to tap.
+    /// The features of normalised pictures `[batch, 3, height, width]` at `tap`: the one way to tap. Nothing is left out,
+    /// whatever the configuration's `drop_path`.
     pub fn forward(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
+        self.forward_dropping(pixels, tap, &Drops::none())
+    }
+
+    /// As [`Architecture::forward`], without the branches that `drops` leaves out: a pass in training.
+    pub fn forward_dropping(&self, pixels: Tensor<4>, tap: &Tap, drops: &Drops) -> Result<FeatureMap> {
         match self {
-            Self::Vit(vit) => vit.features(pixels, tap),
-            Self::ConvNext(convnext) => convnext.features(pixels, tap),
+            Self::Vit(vit) => vit.features(pixels, tap, drops),
+            Self::ConvNext(convnext) => convnext.features(pixels, tap, drops),
+            Self::ResNet(resnet) => resnet.features(pixels, tap, drops),
             Self::Sam(sam) => sam.features(pixels, tap),
             Self::StableDiffusion(diffusion) => diffusion.features(pixels, tap),
         }
     }
 
+    /// What a pass over `batch` pictures in training leaves out, by the configuration's `drop_path` and the stream; a rate
+    /// of 0 draws nothing. SAM and Stable Diffusion have no such rate upstream.
+    pub fn drops(&self, batch: usize, stream: &mut Stream, device: &Device) -> Drops {
+        let (rate, blocks, branches) = match self {
+            Self::Vit(vit) => return vit.config().drops(batch, stream, device),
+            Self::ConvNext(convnext) => (convnext.config().drop_path, convnext.config().depths.iter().sum(), 1),
+            Self::ResNet(resnet) => (resnet.config().drop_path, resnet.config().depths.iter().sum(), 1),
+            Self::Sam(_) | Self::StableDiffusion(_) => return Drops::none(),
+        };
+        Drops::draw(rate, blocks, branches, batch, stream, device)
+    }
+
     /// One vector per picture, `[batch, width]`, as image-level objectives read it: the class token after the
-    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean, for SAM and Stable
-    /// Diffusion the mean.
+    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean, for ResNet, SAM
+    /// and Stable Diffusion the mean.
     pub fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
+        self.summary_dropping(pixels, &Drops::none())
+    }
+
+    /// As [`Architecture::summary`], without the branches that `drops` leaves out.
+    pub fn summary_dropping(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
         match self {
-            Self::Vit(vit) => vit.summary(pixels),
-            Self::ConvNext(convnext) => convnext.summary(pixels),
+            Self::Vit(vit) => vit.summary(pixels, drops),
+            Self::ConvNext(convnext) => convnext.summary(pixels, drops),
+            Self::ResNet(resnet) => resnet.summary(pixels, drops),
             Self::Sam(sam) => sam.summary(pixels),
             Self::StableDiffusion(diffusion) => diffusion.summary(pixels),
         }
@@ -247,6 +236,7 @@ impl Architecture {
         match self {
             Self::Vit(vit) => ArchitectureConfig::Vit(vit.config().clone()),
             Self::ConvNext(convnext) => ArchitectureConfig::ConvNext(convnext.config().clone()),
+            Self::ResNet(resnet) => ArchitectureConfig::ResNet(resnet.config().clone()),
             Self::Sam(sam) => ArchitectureConfig::Sam(sam.config().clone()),
             Self::StableDiffusion(diffusion) => ArchitectureConfig::StableDiffusion(diffusion.config().clone()),
         }

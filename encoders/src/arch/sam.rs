@@ -248,7 +248,8 @@ impl Sam {
         &self.config
     }
 
-    fn run(&self, pixels: Tensor<4>, blocks: usize) -> Result<Tensor<4>> {
+    /// The outputs of the blocks of these numbers, in their order.
+    fn run(&self, pixels: Tensor<4>, layers: &[usize]) -> Result<Vec<Tensor<4>>> {
         let [batch, _, height, width] = pixels.dims();
         let side = self.config.side();
         if [height, width] != [self.config.image_size; 2] {
@@ -260,24 +261,34 @@ impl Sam {
         }
         check_pixels(&pixels, self.config.patch)?;
         let x = self.patch_embed.forward(pixels).reshape([batch, side, side, self.config.width]);
-        let x = match &self.pos_embed {
+        let mut x = match &self.pos_embed {
             Some(positions) => x + positions.val(),
             None => x,
         };
-        Ok(self.blocks.iter().take(blocks).fold(x, |x, block| block.forward(x)))
+        let mut tapped = vec![None; layers.len()];
+        for (i, block) in self.blocks.iter().enumerate().take(layers.iter().max().map_or(0, |last| last + 1)) {
+            x = block.forward(x);
+            for (_, slot) in layers.iter().zip(&mut tapped).filter(|(layer, _)| **layer == i) {
+                *slot = Some(x.clone());
+            }
+        }
+        Ok(tapped.into_iter().flatten().collect())
     }
 
     pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
         super::ArchitectureConfig::Sam(self.config.clone()).check_tap(tap)?;
-        let x = self.run(pixels, tap.index(self.config.depth, "block")? + 1)?;
-        let [batch, rows, columns, width] = x.dims();
-        Ok(FeatureMap { tokens: x.reshape([batch, rows * columns, width]), grid: [rows, columns] })
+        let outputs = self.run(pixels, &tap.indices(self.config.depth, "block")?)?;
+        tap.join(outputs.into_iter().map(feature_map).collect())
     }
 
     pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
-        let x = self.run(pixels, self.config.depth)?;
-        let [batch, rows, columns, width] = x.dims();
-        let x: Tensor<3> = x.reshape([batch, rows * columns, width]);
-        Ok(x.mean_dim(1).squeeze_dim(1))
+        let x = self.run(pixels, &[self.config.depth.saturating_sub(1)])?.pop();
+        let x = x.ok_or_else(|| Error::failed("a SAM encoder without blocks has no features"))?;
+        Ok(feature_map(x).tokens.mean_dim(1).squeeze_dim(1))
     }
+}
+
+fn feature_map(x: Tensor<4>) -> FeatureMap {
+    let [batch, rows, columns, width] = x.dims();
+    FeatureMap { tokens: x.reshape([batch, rows * columns, width]), grid: [rows, columns] }
 }

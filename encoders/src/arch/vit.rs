@@ -5,9 +5,11 @@
 //! puts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
 
 use super::block::{Activation, Block, BlockConfig, Places};
+use super::drop_path::{self, Drops};
 use super::rotary::Rotary;
 use super::{Tap, Tokens, check_pixels};
 use crate::features::{FeatureMap, Kernel, resample_tokens};
+use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -99,6 +101,9 @@ pub struct VitConfig {
     /// Rotary positions; none without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
+    /// Probability that training leaves out a branch of the last block, see [`Drops`]. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drop_path: f64,
 }
 
 fn yes() -> bool {
@@ -157,6 +162,7 @@ impl VitConfig {
             mlp_norm: false,
             post_norm: false,
             rotary: None,
+            drop_path: 0.0,
         }
     }
 
@@ -189,7 +195,7 @@ impl VitConfig {
         if self.post_norm && self.layer_scale.is_some() {
             return Err(Error::usage("norms at the end of the branches leave no place for layer_scale"));
         }
-        Ok(())
+        drop_path::check(self.drop_path)
     }
 
     /// `[rows, columns]` of patches.
@@ -263,6 +269,11 @@ impl VitConfig {
             halves: self.rotary.is_some_and(|rotary| rotary.halves),
             relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
         }
+    }
+
+    /// What a pass over `batch` pictures in training leaves out, see [`Drops::draw`].
+    pub fn drops(&self, batch: usize, stream: &mut Stream, device: &Device) -> Drops {
+        Drops::draw(self.drop_path, self.depth, 2, batch, stream, device)
     }
 
     /// What the blocks are told about the places of the patches of `grid` and what stands before them.
@@ -435,9 +446,9 @@ impl Vit {
         }
     }
 
-    /// All blocks.
-    pub fn run_blocks(&self, tokens: Tensor<3>, places: &Places) -> Tensor<3> {
-        self.blocks.iter().fold(tokens, |x, block| block.forward(x, places))
+    /// All blocks, but for the branches that `drops` leaves out.
+    pub fn run_blocks(&self, tokens: Tensor<3>, places: &Places, drops: &Drops) -> Tensor<3> {
+        self.blocks.iter().enumerate().fold(tokens, |x, (i, block)| block.forward_dropping(x, places, drops, i))
     }
 
     /// The norm after the last block, if there is one.
@@ -459,24 +470,36 @@ impl Vit {
         (class, patches)
     }
 
-    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
+    pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap, drops: &Drops) -> Result<FeatureMap> {
         super::ArchitectureConfig::Vit(self.config.clone()).check_tap(tap)?;
-        let layer = tap.index(self.config.depth, "block")?;
+        let layers = tap.indices(self.config.depth, "block")?;
         let (patches, grid) = self.patches(pixels)?;
         let places = self.config.places(grid, &patches.device())?;
-        let tokens = self.blocks.iter().take(layer + 1).fold(self.prepare(patches, grid), |x, b| b.forward(x, &places));
+        let mut tokens = self.prepare(patches, grid);
+        let mut tapped = vec![None; layers.len()];
+        for (i, block) in self.blocks.iter().enumerate().take(tap.deepest(self.config.depth, "block")? + 1) {
+            tokens = block.forward_dropping(tokens, &places, drops, i);
+            for (_, slot) in layers.iter().zip(&mut tapped).filter(|(layer, _)| **layer == i) {
+                *slot = Some(self.tapped(tokens.clone(), tap, grid));
+            }
+        }
+        tap.join(tapped.into_iter().flatten().collect())
+    }
+
+    /// What `tap` hands out of the tokens of a block.
+    fn tapped(&self, tokens: Tensor<3>, tap: &Tap, grid: [usize; 2]) -> FeatureMap {
         let (class, patches) = self.split(tokens);
         let tokens = match (tap.tokens, class) {
             (Tokens::PatchAndClass, Some(class)) => Tensor::cat(vec![class.unsqueeze_dim(1), patches], 1),
             _ => patches,
         };
-        Ok(FeatureMap { tokens: if tap.norm { self.final_norm(tokens) } else { tokens }, grid })
+        FeatureMap { tokens: if tap.norm { self.final_norm(tokens) } else { tokens }, grid }
     }
 
-    pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
+    pub(super) fn summary(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
         let (patches, grid) = self.patches(pixels)?;
         let places = self.config.places(grid, &patches.device())?;
-        let tokens = self.run_blocks(self.prepare(patches, grid), &places);
+        let tokens = self.run_blocks(self.prepare(patches, grid), &places, drops);
         let (class, patches) = self.split(tokens);
         // Only the token that is read needs its norm.
         Ok(match class {

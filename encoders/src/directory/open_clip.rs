@@ -94,7 +94,11 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
 fn tower(vision: &Vision, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
     let projection = vision.read("timm_proj", Value::as_str)?.unwrap_or("linear");
     let pool = vision.read("timm_pool", Value::as_str)?.unwrap_or("avg");
-    let own = if matches!(projection, "" | "none") { json!({"global_pool": pool}) } else { Value::Null };
+    let drop_path = vision.read("timm_drop_path", Value::as_f64)?.unwrap_or(0.0);
+    let mut own = json!({"drop_path_rate": drop_path});
+    if matches!(projection, "" | "none") {
+        own = json!({"drop_path_rate": drop_path, "global_pool": pool});
+    }
     let model = timm::model(name, &own, &Value::Null, size)?;
     let dialect = DIALECTS.iter().find(|(timm, _)| *timm == model.dialect).map(|(_, ours)| *ours);
     let dialect = dialect.ok_or_else(|| Error::failed(format!("`{name}` is not known as a tower of open_clip")))?;

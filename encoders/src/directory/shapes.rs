@@ -38,7 +38,8 @@ impl<'a> Shapes<'a> {
         names.iter().filter_map(|name| self.weights.shape(&format!("{}{name}", self.prefix))).collect()
     }
 
-    fn has(&self, path: &str) -> bool {
+    /// Whether a part of a parameter is in the file.
+    pub fn has(&self, path: &str) -> bool {
         !self.of(path).is_empty()
     }
 

@@ -3,6 +3,7 @@
 mod arguments;
 mod convnext;
 mod eva;
+mod resnet;
 mod sam;
 mod vit;
 
@@ -62,7 +63,11 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
             (dialect, ArchitectureConfig::Vit(config))
         }
         "VisionTransformerSAM" => ("timm", ArchitectureConfig::Sam(sam::config(&mut arguments, size)?)),
-        "ConvNeXt" => ("timm", ArchitectureConfig::ConvNext(convnext::config(&mut arguments, size)?)),
+        "ConvNeXt" => {
+            let (dialect, config) = convnext::config(&mut arguments, size)?;
+            (dialect, ArchitectureConfig::ConvNext(config))
+        }
+        "ResNet" => ("timm-resnet", ArchitectureConfig::ResNet(resnet::config(&mut arguments, size)?)),
         other => {
             return Err(Error::failed(format!("timm's `{name}` is a {other}, which cannot be read without a card"))
                 .hint("write a card"));
@@ -73,7 +78,8 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
     Ok(Model { dialect, architecture })
 }
 
-/// The network with the positions that the weights have.
+/// The network with the positions that the weights have, and without a norm that they lack (ConvNeXt V2 of masked
+/// pretraining).
 pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> Result<ArchitectureConfig> {
     if let ArchitectureConfig::Vit(config) = &mut architecture
         && config.absolute_positions
@@ -81,12 +87,20 @@ pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> R
         let side = shapes.position_grid(config.placed_prefix())?;
         config.position_grid = Some(side).filter(|side| [*side; 2] != config.grid());
     }
+    if let ArchitectureConfig::ConvNext(config) = &mut architecture {
+        config.final_norm = shapes.has("norm_pre.weight") || shapes.has("head.norm.weight");
+    }
     Ok(architecture)
 }
 
 /// Whether the last features have a norm.
 pub(super) fn has_norm(architecture: &ArchitectureConfig) -> bool {
-    matches!(architecture, ArchitectureConfig::Vit(config) if config.final_norm)
+    match architecture {
+        ArchitectureConfig::Vit(config) => config.final_norm,
+        // The other ConvNeXts pool first.
+        ArchitectureConfig::ConvNext(config) => config.final_norm && config.norm_first,
+        _ => false,
+    }
 }
 
 /// Side of the square pictures of `pretrained_cfg`.
@@ -135,5 +149,7 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
     Ok(Preprocess { crop_pct, ..plain(size, kernel, mean, std) })
 }
 
+#[cfg(test)]
+mod convnet_tests;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ pub(super) struct Kind {
     tap: Last,
     /// Whether a grid that shrinks is smoothed when positions are resampled.
     antialias: bool,
+    /// The usual rate of stochastic depth; it grows from layer to layer in BEiT only.
+    drop_path: f64,
     /// What the configuration may say only in this way.
     fixed: &'static Fixed,
     /// How the pictures of the published models of this kind are resized and normalised.
@@ -55,6 +57,7 @@ const PLAIN: Kind = Kind {
     image_size: 224,
     tap: Last::Normed,
     antialias: false,
+    drop_path: 0.0,
     fixed: &[("num_channels", "3")],
     pictures: (Bilinear, HALF.0, HALF.1),
 };
@@ -97,6 +100,7 @@ const KINDS: [Kind; 10] = [
     Kind {
         types: &["beit"],
         dialect: "transformers-beit",
+        drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
         pictures: (Bicubic, HALF.0, HALF.1),
         ..PLAIN
@@ -104,6 +108,7 @@ const KINDS: [Kind; 10] = [
     Kind {
         types: &["data2vec-vision"],
         dialect: "transformers-beit",
+        drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
         pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
         ..PLAIN
@@ -145,7 +150,7 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
     let gated = vision.read("use_swiglu_ffn", Value::as_bool)?.unwrap_or(false);
     let dialect = if gated { "transformers-dinov2-swiglu" } else { kind.dialect };
     let own_size = vision.read("image_size", side)?.unwrap_or(kind.image_size);
-    let (preprocess, notes) = processor::preprocess(dir, model_type, kind, own_size)?;
+    let (preprocess, mut notes) = processor::preprocess(dir, model_type, kind, own_size)?;
     let mut shapes = Shapes::new(weights, dialect)?.under_its_prefix()?;
     let heads = vision.read("num_attention_heads", whole)?.unwrap_or(HEADS);
     let activation = match vision.read("hidden_act", Value::as_str)?.unwrap_or(kind.act) {
@@ -174,7 +179,12 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
         let mut vit = shapes.vit(preprocess.size)?;
         vision.agrees(vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
         let final_norm = vit.final_norm && !outer;
-        vit = VitConfig { heads, activation, norm_eps, final_norm, position_antialias: kind.antialias, ..vit };
+        let rate = vision.read("drop_path_rate", Value::as_f64)?.unwrap_or(kind.drop_path);
+        let drop_path = if kind.dialect == "transformers-beit" { rate } else { 0.0 };
+        if rate > drop_path {
+            notes.push(format!("drop_path_rate = {rate} is for all layers alike: training here leaves out nothing"));
+        }
+        vit = VitConfig { drop_path, heads, activation, norm_eps, final_norm, position_antialias: kind.antialias, ..vit };
         (ArchitectureConfig::Vit(vit), final_norm)
     };
     let before = kind.tap == Last::Before && !outer;

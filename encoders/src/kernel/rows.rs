@@ -73,6 +73,11 @@ pub fn linear_activation(
                         #[inline(always)]
                         |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
                     ),
+                    Activation::Silu => each(
+                        rows,
+                        #[inline(always)]
+                        |x| x * sigmoid(x),
+                    ),
                     Activation::QuickGelu => each(
                         rows,
                         #[inline(always)]

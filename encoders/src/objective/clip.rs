@@ -61,9 +61,10 @@ impl LearnerConfig for ClipConfig {
 
 impl Learner for Clip {
     fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
-        let [_, _, size, _] = batch.pixels.dims();
+        let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
-        let images = self.image_projection.forward(self.encoder.summary(pixels)?);
+        let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
+        let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
         let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
         let scale = self.logit_scale.val();
         Ok(Loss {

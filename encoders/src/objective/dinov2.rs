@@ -8,7 +8,7 @@
 
 use super::mae::choose;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
 use crate::init::{initialise, uniform};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
@@ -161,10 +161,15 @@ impl Head {
 
 impl Network {
     /// Normed class tokens `[batch, width]` and patch tokens `[batch, patches, width]`; `hide` replaces patch
-    /// embeddings before the positions are added.
-    fn forward(&self, pixels: Tensor<4>, hide: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Result<(Tensor<2>, Tensor<3>)> {
+    /// embeddings before the positions are added, `drops` leaves branches out.
+    fn forward(
+        &self,
+        pixels: Tensor<4>,
+        drops: &Drops,
+        hide: impl FnOnce(Tensor<3>) -> Tensor<3>,
+    ) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default());
+        let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default(), drops);
         match self.encoder.split(self.encoder.final_norm(tokens)) {
             (Some(class), patches) => Ok((class, patches)),
             (None, _) => Err(Error::failed("dinov2 needs an encoder with a class token")),
@@ -231,7 +236,7 @@ impl Learner for DinoV2 {
 
         // The teacher sees everything and builds no graph.
         let temperature = config.teacher_temperature_at(moment.progress());
-        let (class, patches) = self.teacher.forward(globals.clone().inner(), |x| x)?;
+        let (class, patches) = self.teacher.forward(globals.clone().inner(), &Drops::none(), |x| x)?;
         let places = mask.places.clone().inner();
         let [b, _, width] = patches.dims();
         let hidden = patches.reshape([b * n, width]).select(0, places);
@@ -245,15 +250,18 @@ impl Learner for DinoV2 {
             0,
         );
 
-        let (student_class, student_patches) = self
-            .student
-            .forward(globals, |patches| patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches))?;
+        let encoder = self.student.encoder.config();
+        let drops = encoder.drops(GLOBALS * count, &mut moment.stream, &globals.device());
+        let (student_class, student_patches) = self.student.forward(globals, &drops, |patches| {
+            patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches)
+        })?;
         let scores = self.student.dino_head.forward(student_class.clone());
         let mut dino = cross_entropy(swapped, scores, config.student_temperature).mean();
         let pairs = GLOBALS * (GLOBALS - 1);
         if config.locals > 0 {
             let locals = crops(config.locals, config.local_size, config.local_scale, &mut moment.stream);
-            let (class, _) = self.student.forward(locals, |x| x)?;
+            let drops = encoder.drops(config.locals * count, &mut moment.stream, &locals.device());
+            let (class, _) = self.student.forward(locals, &drops, |x| x)?;
             let scores = self.student.dino_head.forward(class);
             // The cross entropy is linear in its target, so all views of the teacher at once are their mean.
             let mean = class_targets.reshape([GLOBALS, count, config.prototypes]).mean_dim(0).squeeze_dim::<2>(0);

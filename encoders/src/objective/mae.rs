@@ -86,8 +86,9 @@ impl Learner for Mae {
             None => patches,
         };
         let seen = mask.keep.clone().matmul(patches);
-        let latent =
-            self.encoder.final_norm(self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default()));
+        let drops = self.encoder.config().drops(count, &mut moment.stream, &seen.device());
+        let latent = self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default(), &drops);
+        let latent = self.encoder.final_norm(latent);
 
         let target = normalised_patches(pixels, self.encoder.config().patch);
         let painted = self.decode(latent, grid, &mask);

@@ -189,7 +189,10 @@ fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'
             }
             Ok(config)
         }
-        ArchitectureConfig::ConvNext(_) | ArchitectureConfig::Sam(_) | ArchitectureConfig::StableDiffusion(_) => {
+        ArchitectureConfig::ConvNext(_)
+        | ArchitectureConfig::ResNet(_)
+        | ArchitectureConfig::Sam(_)
+        | ArchitectureConfig::StableDiffusion(_) => {
             Err(Error::usage(format!("the objective {objective} works on the tokens of a vision transformer"))
                 .hint("give the card architecture = \"vit\", or another objective"))
         }

@@ -3,7 +3,7 @@
 
 use super::text::{TextConfig, TextTower};
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops};
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Tap, Tokens};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Tap};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -76,14 +76,15 @@ impl LearnerConfig for SigLipConfig {
 
 impl Learner for SigLip {
     fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
-        let [_, _, size, _] = batch.pixels.dims();
+        let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
+        let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
         let images = match (&self.pool, &self.encoder) {
             (Some(pool), Architecture::Vit(vit)) => {
-                let tap = Tap { layer: -1, norm: vit.config().final_norm, tokens: Tokens::Patch };
-                pool.forward(self.encoder.forward(pixels, &tap)?.tokens)
+                let tap = Tap { norm: vit.config().final_norm, ..Tap::default() };
+                pool.forward(self.encoder.forward_dropping(pixels, &tap, &drops)?.tokens)
             }
-            _ => self.encoder.summary(pixels)?,
+            _ => self.encoder.summary_dropping(pixels, &drops)?,
         };
         let images = self.image_projection.forward(images);
         let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);

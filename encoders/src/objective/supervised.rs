@@ -52,9 +52,10 @@ impl LearnerConfig for SupervisedConfig {
 impl Learner for Supervised {
     fn loss(&self, batch: &Batch, moment: &mut Moment) -> Result<Loss> {
         let labels = batch.labels()?.clone();
-        let [_, _, size, _] = batch.pixels.dims();
+        let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
-        let logits = self.head.forward(self.encoder.summary(pixels)?);
+        let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
+        let logits = self.head.forward(self.encoder.summary_dropping(pixels, &drops)?);
         if labels.dims() != logits.dims() {
             return Err(Error::failed(format!(
                 "labels of shape {:?} do not fit {:?} pictures and classes",

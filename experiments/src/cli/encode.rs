@@ -3,7 +3,7 @@
 use super::print;
 use crate::{device, features};
 use burgess_base::{Error, Result, atomic};
-use burgess_encoders::arch::Tokens;
+use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::Pipeline;
@@ -19,7 +19,8 @@ Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
   burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
-  burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors")]
+  burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors
+  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors")]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
@@ -34,9 +35,12 @@ pub struct Args {
     /// How pictures are prepared: correct, or cambrian-1 for the study's quirks
     #[arg(long, value_name = "PIPELINE", default_value = "correct")]
     preprocess: Pipeline,
-    /// The layer to tap instead of the card's: -1 is the last, 0 the first
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    layer: Option<i32>,
+    /// The layer to tap instead of the card's: -1 is the last, 0 the first; several, as 0,1,2,3, are concatenated
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_delimiter = ',')]
+    layer: Vec<i32>,
+    /// Side of the grid to which the features are brought, each layer by itself, instead of the card's
+    #[arg(long, value_name = "N")]
+    grid: Option<usize>,
     /// Whether the encoder's final norm is applied, instead of what the card says
     #[arg(long, value_name = "true|false")]
     norm: Option<bool>,
@@ -62,7 +66,18 @@ pub fn run(args: Args) -> Result<()> {
     for note in &card.notes {
         eprintln!("note: {}: {note}", card.id);
     }
-    card.tap.layer = args.layer.unwrap_or(card.tap.layer);
+    match args.layer.as_slice() {
+        [] => {}
+        [one] => card.tap = Tap { layer: *one, layers: Vec::new(), grid: None, ..card.tap },
+        several => card.tap = Tap { layer: Tap::default().layer, layers: several.to_vec(), ..card.tap },
+    }
+    card.grid = args.grid.map(|side| [side; 2]).or(card.grid);
+    if !card.tap.layers.is_empty() {
+        card.tap.grid = args.grid.map(|side| [side; 2]).or(card.tap.grid).or(card.grid);
+    }
+    if card.grid.is_some_and(|grid| grid.contains(&0)) {
+        return Err(Error::usage("--grid 0 leaves no features"));
+    }
     card.tap.norm = args.norm.unwrap_or(card.tap.norm);
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;

@@ -204,7 +204,7 @@ impl StableDiffusionConfig {
 
     /// The up block whose output `tap` takes; `None` for the concatenation of all.
     pub(in crate::arch) fn tapped(&self, tap: &Tap) -> Result<Option<usize>> {
-        let layer = tap.index(self.unet.channels.len() + 1, "up block (the last is all of them together)")?;
+        let layer = tap.only(self.unet.channels.len() + 1, "up block (the last is all of them together)")?;
         Ok((layer < self.unet.channels.len()).then_some(layer))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A module is seen through PyTorch's eyes before any dialect is asked (see
 //! [`parameters`](super::module::parameters)): `gamma`/`beta` of norms are called `weight`/`bias`,
-//! and a linear weight has shape `[out, in]`. A dialect then only has to rename, to fuse and to drop
-//! leading dimensions of length one. It is a table; there is one file per family in this folder.
+//! and a linear weight has shape `[out, in]`. A dialect then only has to rename, to fuse, and to drop or
+//! add dimensions of length one. It is a table; there is one file per family in this folder.
 //!
 //! Names in a table may hold placeholders: `{rest}` stands for any rest, `{p}` for `weight` or
 //! `bias`, and any other (`{i}`) for a number. What a placeholder took on one side is put in
@@ -13,6 +13,7 @@ mod diffusers;
 mod open_clip;
 mod sam;
 mod timm;
+mod timm_convnets;
 mod transformers_beit;
 mod transformers_clip;
 mod transformers_dinov2;
@@ -42,6 +43,7 @@ pub struct Rule {
     /// What other versions of the library call the same tensors.
     otherwise: &'static [&'static str],
     squeezed: usize,
+    pointwise: usize,
 }
 
 impl Rule {
@@ -51,12 +53,12 @@ impl Rule {
 
     /// The same tensor under another name.
     pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: 0 }
+        Self { module, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
     /// Ours is the upstream tensors stacked along the first dimension, in equal parts (fused q, k, v).
     pub const fn stacked(module: &'static str, upstream: &'static [&'static str]) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: 0 }
+        Self { module, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
     /// Files that other versions of the library wrote have `otherwise` in place of `upstream`, part by part; we write
@@ -68,7 +70,12 @@ impl Rule {
 
     /// The upstream tensor lacks the first `n` dimensions of ours, which have length one.
     pub const fn squeezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: n }
+        Self { module, upstream, otherwise: &[], squeezed: n, pointwise: 0 }
+    }
+
+    /// The upstream tensor has `n` more dimensions than ours at its end, of length one: a convolution of one place.
+    pub const fn pointwise(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
+        Self { module, upstream, otherwise: &[], squeezed: 0, pointwise: n }
     }
 }
 
@@ -125,6 +132,7 @@ impl Dialect {
         {
             *n /= parts;
         }
+        shape.extend(std::iter::repeat_n(1, rule.pointwise));
         Ok(Source { keys, otherwise, shape })
     }
 
@@ -169,6 +177,8 @@ static ALL: &[Dialect] = &[
     timm::EVA_GATED,
     timm::EVA_SPLIT,
     timm::ROPE,
+    timm_convnets::CONV_MLP,
+    timm_convnets::RESNET,
     open_clip::OPEN_CLIP,
     open_clip::VIT,
     timm::TOWER_EVA,

@@ -65,6 +65,27 @@ impl Arguments {
         self.left.remove(key).filter(|v| !v.is_null())
     }
 
+    /// Whether the argument is there and says `None`.
+    pub fn is_none(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(Value::is_null)
+    }
+
+    /// Four whole numbers, or one that stands for all.
+    pub fn four(&mut self, key: &str, default: [usize; 4]) -> Result<[usize; 4]> {
+        let read = |value: &Value| match value.as_array() {
+            Some(list) => list.iter().map(whole).collect::<Option<Vec<_>>>()?.try_into().ok(),
+            None => whole(value).map(|one| [one; 4]),
+        };
+        Ok(self.read(key, read)?.unwrap_or(default))
+    }
+
+    /// What a name stands for.
+    pub fn one_of<T: Copy>(&mut self, key: &str, default: &str, known: &[(&str, T)]) -> Result<T> {
+        let name = self.text(key, default)?;
+        let found = known.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| *value).ok_or_else(|| self.refused(key, &name.into()))
+    }
+
     fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         match self.take(key) {
             None => Ok(None),

@@ -1,40 +1,57 @@
-//! timm's `ConvNeXt`.
+//! timm's `ConvNeXt`, both versions.
 
 use super::arguments::Arguments;
 use super::vit::NO_MATTER;
-use crate::arch::ConvNextConfig;
+use crate::arch::{Activation, ConvNextConfig, NormKind, StemKind};
 use crate::directory::Fixed;
 use burgess_base::Result;
 
-const FIXED: &Fixed = &[
-    ("act_layer", "\"gelu\""),
-    ("conv_bias", "true"),
-    ("conv_mlp", "false"),
-    ("head_norm_first", "false"),
-    ("in_chans", "3"),
-    ("kernel_sizes", "7"),
-    ("norm_layer", "null"),
-    ("output_stride", "32"),
-    ("stem_type", "\"patch\""),
-    ("use_grn", "false"),
+/// Other strides of the stem change those of the stages, too.
+const FIXED: &Fixed = &[("conv_bias", "true"), ("in_chans", "3"), ("output_stride", "32"), ("patch_size", "4")];
+
+const STEMS: [(&str, StemKind); 4] = [
+    ("patch", StemKind::Patch),
+    ("overlap", StemKind::Overlap),
+    ("overlap_tiered", StemKind::OverlapTiered),
+    ("overlap_act", StemKind::OverlapAct),
 ];
 
-/// The network for pictures of `image_size`.
-pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<ConvNextConfig> {
+const NORMS: [(&str, NormKind); 6] = [
+    ("layernorm", NormKind::Layer),
+    ("layernorm2d", NormKind::Layer),
+    ("rmsnorm", NormKind::Rms),
+    ("rmsnorm2d", NormKind::Rms),
+    ("simplenorm", NormKind::Simple),
+    ("simplenorm2d", NormKind::Simple),
+];
+
+const ACTIVATIONS: [(&str, Activation); 3] =
+    [("gelu", Activation::Gelu), ("gelu_tanh", Activation::GeluTanh), ("silu", Activation::Silu)];
+
+/// The network for pictures of `image_size`, and the dialect of its weights.
+pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, ConvNextConfig)> {
     arguments.only(FIXED)?;
+    let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);
     arguments.without(NO_MATTER);
     arguments.without(&["global_pool", "head_hidden_size"]);
-    let mut four = |key: &str, default: [usize; 4]| -> Result<[usize; 4]> {
-        let found = arguments.numbers(key)?.unwrap_or(default.to_vec());
-        found.as_slice().try_into().map_err(|_| arguments.refused(key, &found.clone().into()))
-    };
-    Ok(ConvNextConfig {
+    let dialect = if arguments.flag("conv_mlp", false)? { "timm-conv-mlp" } else { "timm" };
+    // Here `None` is not the default.
+    let layer_scale = if arguments.is_none("ls_init_value") { 0.0 } else { 1e-6 };
+    let config = ConvNextConfig {
         image_size,
-        depths: four("depths", [3, 3, 9, 3])?,
-        dims: four("dims", [96, 192, 384, 768])?,
-        stem: arguments.number("patch_size", 4)?,
-        layer_scale: arguments.real("ls_init_value")?.unwrap_or(1e-6),
+        stem: 4,
+        stem_kind: arguments.one_of("stem_type", "patch", &STEMS)?,
+        depths: arguments.four("depths", [3, 3, 9, 3])?,
+        dims: arguments.four("dims", [96, 192, 384, 768])?,
+        kernels: arguments.four("kernel_sizes", [7; 4])?,
+        layer_scale: arguments.real("ls_init_value")?.unwrap_or(layer_scale),
+        response_norm: arguments.flag("use_grn", false)?,
+        activation: arguments.one_of("act_layer", "gelu", &ACTIVATIONS)?,
+        norm: arguments.one_of("norm_layer", "layernorm", &NORMS)?,
         norm_eps: arguments.real("norm_eps")?.unwrap_or(1e-6),
         final_norm: true,
-    })
+        norm_first: arguments.flag("head_norm_first", false)?,
+        drop_path,
+    };
+    Ok((dialect, config))
 }

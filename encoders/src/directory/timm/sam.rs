@@ -22,6 +22,7 @@ const FIXED: &Fixed = &[
 pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<SamConfig> {
     arguments.only(FIXED)?;
     arguments.without(NO_MATTER);
+    arguments.without(&["drop_path_rate"]);
     // The neck leads to the mask decoder or the classifier.
     arguments.without(&["global_pool", "head_hidden_size", "neck_chans"]);
     if !arguments.flag("use_rel_pos", false)? {

@@ -11,7 +11,6 @@ pub(super) const NO_MATTER: &[&str] = &[
     "attn_drop_rate",
     "attn_pool_mlp_ratio",
     "attn_pool_num_heads",
-    "drop_path_rate",
     "drop_rate",
     "dynamic_img_size",
     "features_only",
@@ -105,6 +104,7 @@ pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<Vit
         qkv_bias: arguments.flag("qkv_bias", true)?,
         norm_eps: arguments.norm_eps(1e-6)?,
         position_antialias: true,
+        drop_path: arguments.real("drop_path_rate")?.unwrap_or(0.0),
         ..VitConfig::plain(image_size, patch, width, depth, heads, mlp_hidden)
     })
 }

@@ -1,0 +1,264 @@
+//! The numbers of a ConvNeXt, and the network they make.
+
+use super::super::channel_norm::{ChannelNorm, NormKind};
+use super::super::{Activation, drop_path};
+use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
+use burgess_base::{Error, Result};
+use burn::module::Initializer;
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{LinearConfig, PaddingConfig2d};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+/// The first layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StemKind {
+    /// One convolution whose kernel is its stride.
+    #[default]
+    Patch,
+    /// Two 3×3 convolutions of stride 2.
+    Overlap,
+    /// The same, the first with about half the channels.
+    OverlapTiered,
+    /// The same as `overlap`, with the activation between.
+    OverlapAct,
+}
+
+/// The numbers of a ConvNeXt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvNextConfig {
+    /// Side of the square pictures, in pixels.
+    pub image_size: usize,
+    /// Kernel and stride of the stem; each later stage halves the grid. Default 4, the stride of overlapping stems.
+    #[serde(default = "default_stem")]
+    pub stem: usize,
+    /// How the stem gets there. Default one patch at a time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stem_kind: StemKind,
+    /// Blocks per stage.
+    pub depths: [usize; 4],
+    /// Channels per stage.
+    pub dims: [usize; 4],
+    /// Side of the depthwise kernels per stage, odd. Default 7.
+    #[serde(default = "default_kernels", skip_serializing_if = "are_default_kernels")]
+    pub kernels: [usize; 4],
+    /// Value of each block's layer scale at the start; 0 for blocks without one. Default 1e-6.
+    #[serde(default = "default_scale")]
+    pub layer_scale: f64,
+    /// Global response norm inside the MLPs (V2). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub response_norm: bool,
+    /// Inside the MLPs and in the stem. Default exact GELU.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub activation: Activation,
+    /// Default layer norm.
+    #[serde(default, skip_serializing_if = "NormKind::is_layer")]
+    pub norm: NormKind,
+    /// Added to the variance in every norm. Default 1e-6.
+    #[serde(default = "default_scale")]
+    pub norm_eps: f64,
+    /// A norm after the last stage. Default true.
+    #[serde(default = "yes")]
+    pub final_norm: bool,
+    /// Whether that norm is over every place of the last map (timm's `norm_pre`), and not over their mean (timm's
+    /// `head.norm`). Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm_first: bool,
+    /// Probability that training leaves out the last block's branch, see [`Drops`](crate::arch::Drops). Default 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drop_path: f64,
+}
+
+fn default_stem() -> usize {
+    4
+}
+
+fn default_kernels() -> [usize; 4] {
+    [7; 4]
+}
+
+fn are_default_kernels(kernels: &[usize; 4]) -> bool {
+    *kernels == default_kernels()
+}
+
+fn default_scale() -> f64 {
+    1e-6
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl ConvNextConfig {
+    /// Says what is wrong with the numbers, if anything.
+    pub fn validate(&self) -> Result<()> {
+        let positive = self.stem > 0 && self.depths.iter().chain(&self.dims).all(|n| *n > 0);
+        if !positive || self.image_size == 0 || !self.image_size.is_multiple_of(self.stride(3)) {
+            return Err(Error::usage(format!(
+                "a ConvNeXt cannot have image_size {}, stem {}, depths {:?}, dims {:?}",
+                self.image_size, self.stem, self.depths, self.dims
+            ))
+            .hint("all must be positive, and 8 times the stem must divide image_size"));
+        }
+        if self.stem_kind != StemKind::Patch && self.stem != 4 {
+            return Err(Error::usage(format!("a stem of overlapping convolutions has stride 4, not {}", self.stem)));
+        }
+        if self.kernels.iter().any(|kernel| kernel.is_multiple_of(2)) {
+            return Err(Error::usage(format!("depthwise kernels of the sides {:?}: all must be odd", self.kernels)));
+        }
+        if self.activation == Activation::Swiglu {
+            return Err(Error::usage("a ConvNeXt's MLP has no gate").hint("choose another activation"));
+        }
+        drop_path::check(self.drop_path)
+    }
+
+    /// Pixels per feature at the output of `stage`.
+    pub fn stride(&self, stage: usize) -> usize {
+        self.stem << stage
+    }
+
+    /// Channels between the convolutions of an overlapping stem: half of the first stage's in a tiered one, as a multiple
+    /// of 8 that is not more than a tenth below (timm's `make_divisible`).
+    fn stem_channels(&self) -> usize {
+        let [first, ..] = self.dims;
+        if self.stem_kind != StemKind::OverlapTiered {
+            return first;
+        }
+        let half = first / 2;
+        let rounded = ((half + 4) / 8 * 8).max(8);
+        if rounded * 10 < half * 9 { rounded + 8 } else { rounded }
+    }
+
+    /// Multiply-adds of one picture through the first `stages` stages.
+    pub(in crate::arch) fn multiply_adds(&self, stages: usize) -> u64 {
+        let side = self.image_size / self.stem;
+        let [first, ..] = self.dims;
+        let middle = self.stem_channels();
+        let mut total = match self.stem_kind {
+            StemKind::Patch => side * side * self.stem * self.stem * 3 * first,
+            _ => 9 * (4 * side * side * 3 * middle + side * side * middle * first),
+        } as u64;
+        let mut before = first;
+        let each = self.depths.iter().zip(self.dims).zip(self.kernels);
+        for (stage, ((depth, dim), kernel)) in each.enumerate().take(stages) {
+            let side = self.image_size / self.stride(stage);
+            let reduce = if stage == 0 { 0 } else { 4 * before * dim };
+            let block = kernel * kernel * dim + 8 * dim * dim;
+            total += (side * side * (reduce + depth * block)) as u64;
+            before = dim;
+        }
+        total
+    }
+
+    /// A network with placeholder weights; the configuration must be valid.
+    pub fn init(&self, device: &Device) -> ConvNext {
+        let reduce = |from: usize, to: usize, kernel: usize| {
+            Conv2dConfig::new([from, to], [kernel, kernel]).with_stride([kernel, kernel]).init(device)
+        };
+        let [first, _, _, last] = self.dims;
+        let mut before = first;
+        let stages = self
+            .depths
+            .iter()
+            .zip(self.dims)
+            .zip(self.kernels)
+            .enumerate()
+            .map(|(i, ((depth, dim), kernel))| {
+                let downsample = (i > 0).then(|| (self.norm(before, device), reduce(before, dim, 2)));
+                before = dim;
+                Stage { downsample, blocks: (0..*depth).map(|_| self.block(dim, kernel, device)).collect() }
+            })
+            .collect();
+        let norm = || self.norm(last, device);
+        ConvNext {
+            stem: self.stem(device),
+            stages,
+            norm_pre: (self.final_norm && self.norm_first).then(norm),
+            head: (self.final_norm && !self.norm_first).then(|| Head { norm: norm() }),
+            config: self.clone(),
+        }
+    }
+
+    fn norm(&self, dim: usize, device: &Device) -> ChannelNorm {
+        self.norm.init(dim, self.norm_eps, device)
+    }
+
+    fn stem(&self, device: &Device) -> Stem {
+        let ([first, ..], middle) = (self.dims, self.stem_channels());
+        let halve = |from: usize, to: usize| {
+            let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
+            Conv2dConfig::new([from, to], [3, 3]).with_stride([2, 2]).with_padding(padding).init(device)
+        };
+        let norm = self.norm(first, device);
+        match self.stem_kind {
+            StemKind::Patch => {
+                let kernel = [self.stem; 2];
+                Stem::Patch((Conv2dConfig::new([3, first], kernel).with_stride(kernel).init(device), norm))
+            }
+            StemKind::Overlap | StemKind::OverlapTiered => {
+                Stem::Overlap((halve(3, middle), halve(middle, first), norm))
+            }
+            StemKind::OverlapAct => {
+                let between = Between { activation: self.activation };
+                Stem::OverlapAct((halve(3, middle), between, halve(middle, first), norm))
+            }
+        }
+    }
+
+    fn block(&self, dim: usize, kernel: usize, device: &Device) -> ConvBlock {
+        let around = kernel / 2;
+        let zeros = || Initializer::Zeros.init([4 * dim], device);
+        ConvBlock {
+            conv_dw: Conv2dConfig::new([dim, dim], [kernel, kernel])
+                .with_groups(dim)
+                .with_padding(PaddingConfig2d::Explicit(around, around, around, around))
+                .init(device),
+            norm: self.norm(dim, device),
+            mlp: ConvMlp {
+                fc1: LinearConfig::new(dim, 4 * dim).init(device),
+                grn: self.response_norm.then(|| ResponseNorm { weight: zeros(), bias: zeros() }),
+                fc2: LinearConfig::new(4 * dim, dim).init(device),
+                activation: self.activation,
+            },
+            gamma: (self.layer_scale != 0.0)
+                .then(|| Initializer::Constant { value: self.layer_scale }.init([dim], device)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> ConvNextConfig {
+        let text = format!("image_size = 64\ndepths = [1, 1, 2, 1]\ndims = [40, 80, 160, 320]\n{more}");
+        toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn tiered_stems_have_about_half_the_channels() {
+        let tiered = |first: usize| {
+            let mut config = config("stem_kind = \"overlap-tiered\"");
+            config.dims[0] = first;
+            config.stem_channels()
+        };
+        // timm's `make_divisible(first // 2)`.
+        assert_eq!([8, 40, 48, 64, 80, 22, 96].map(tiered), [8, 24, 24, 32, 40, 16, 48]);
+    }
+
+    #[test]
+    fn numbers_that_make_no_network_are_refused() {
+        assert!(config("").validate().is_ok());
+        let say = |more: &str| config(more).validate().unwrap_err().to_string();
+        assert!(say("stem_kind = \"overlap\"\nstem = 2").contains("stride 4, not 2"));
+        assert!(say("kernels = [7, 6, 7, 7]").contains("[7, 6, 7, 7]"));
+        assert!(say("activation = \"swiglu\"").contains("no gate"));
+        assert!(say("drop_path = -0.1").contains("drop_path = -0.1"));
+    }
+}

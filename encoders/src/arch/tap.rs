@@ -1,0 +1,156 @@
+//! Feature taps: which layers' outputs the features are, which tokens of them, and on which grid several are joined.
+
+use crate::features::FeatureMap;
+use burgess_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Which tokens a tap hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tokens {
+    /// The patches only.
+    #[default]
+    Patch,
+    /// The class token, then the patches.
+    PatchAndClass,
+}
+
+impl std::str::FromStr for Tokens {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "patch" => Ok(Self::Patch),
+            "patch-and-class" => Ok(Self::PatchAndClass),
+            other => Err(Error::usage(format!("there are no tokens `{other}`")).hint("known: patch, patch-and-class")),
+        }
+    }
+}
+
+/// Where features are taken from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tap {
+    /// The block (ViT), stage (ConvNeXt, ResNet) or up block (Stable Diffusion) whose output is taken: -1 is the last, -2
+    /// the one before it, 0 the first. Stable Diffusion's last is not an up block: it is all of them, brought to one grid
+    /// and concatenated. Default -1.
+    #[serde(default = "last")]
+    pub layer: i32,
+    /// Several layers instead of one, counted as `layer`: their channels are concatenated in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<i32>,
+    /// The grid, `[rows, columns]`, to which each of `layers` is brought first, bilinear as [`FeatureMap::resample`].
+    /// Needed where they have different ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<[usize; 2]>,
+    /// Whether the final norm is applied to it.
+    #[serde(default)]
+    pub norm: bool,
+    /// Which tokens are kept.
+    #[serde(default)]
+    pub tokens: Tokens,
+}
+
+fn last() -> i32 {
+    -1
+}
+
+impl Default for Tap {
+    fn default() -> Self {
+        Self { layer: last(), layers: Vec::new(), grid: None, norm: false, tokens: Tokens::Patch }
+    }
+}
+
+impl Tap {
+    /// The layers as the card or the command line lists them; one where `layers` is not used.
+    fn listed(&self) -> &[i32] {
+        if self.layers.is_empty() { std::slice::from_ref(&self.layer) } else { &self.layers }
+    }
+
+    /// The layers counted from the front, in their order, if there are as many; never none.
+    pub(super) fn indices(&self, layers: usize, what: &str) -> Result<Vec<usize>> {
+        if !self.layers.is_empty() && self.layer != last() {
+            return Err(Error::usage("the feature tap has `layer` and `layers`").hint("leave one of them out"));
+        }
+        if self.layers.is_empty() && self.grid.is_some() {
+            return Err(Error::usage("the feature tap has a grid for several layers, but one layer")
+                .hint("a card's own `grid` brings the features of one layer to another grid"));
+        }
+        if self.grid.is_some_and(|grid| grid.contains(&0)) {
+            return Err(Error::usage("the feature tap's grid: both numbers must be positive"));
+        }
+        let n = layers as i64;
+        let index = |layer: &i32| {
+            let at = if *layer < 0 { n + i64::from(*layer) } else { i64::from(*layer) };
+            usize::try_from(at).ok().filter(|at| *at < layers).ok_or_else(|| {
+                Error::usage(format!("the feature tap asks for {what} {layer}, but there are {layers}"))
+                    .hint(format!("choose a layer from -{layers} (the first) to -1 (the last)"))
+            })
+        };
+        self.listed().iter().map(index).collect()
+    }
+
+    /// The deepest of the layers, counted from the front.
+    pub(super) fn deepest(&self, layers: usize, what: &str) -> Result<usize> {
+        Ok(self.indices(layers, what)?.into_iter().max().unwrap_or(0))
+    }
+
+    /// The one layer of a network that cannot join several.
+    pub(super) fn only(&self, layers: usize, what: &str) -> Result<usize> {
+        match self.indices(layers, what)?.as_slice() {
+            [one] if self.layers.is_empty() => Ok(*one),
+            _ => {
+                Err(Error::usage("this architecture's feature tap takes one layer").hint("give `layer`, not `layers`"))
+            }
+        }
+    }
+
+    /// The grid of the features, if each of the layers has that of `grids`.
+    pub(super) fn joined_grid(&self, grids: &[[usize; 2]]) -> Result<[usize; 2]> {
+        if let (Some(grid), false) = (self.grid, self.layers.is_empty()) {
+            return Ok(grid);
+        }
+        match grids {
+            [first, rest @ ..] if rest.iter().all(|grid| grid == first) => Ok(*first),
+            _ => Err(Error::usage(format!("the feature tap joins layers of the grids {grids:?}"))
+                .hint("say which grid they are brought to: grid = [rows, columns] in the card's [tap], or --grid")),
+        }
+    }
+
+    /// The maps of all layers as one.
+    pub(super) fn join(&self, maps: Vec<FeatureMap>) -> Result<FeatureMap> {
+        let grid = self.joined_grid(&maps.iter().map(|map| map.grid).collect::<Vec<_>>())?;
+        match <[FeatureMap; 1]>::try_from(maps) {
+            Ok([one]) => one.resample(grid),
+            Err(maps) => {
+                let maps: Result<Vec<_>> = maps.into_iter().map(|map| map.resample(grid)).collect();
+                FeatureMap::concat(&maps?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_counted_from_both_ends() -> Result<()> {
+        let tap = Tap { layers: vec![0, -1, 2], ..Tap::default() };
+        assert_eq!(tap.indices(4, "stage")?, [0, 3, 2]);
+        assert_eq!(tap.deepest(4, "stage")?, 3);
+        assert_eq!(Tap::default().indices(4, "stage")?, [3]);
+        assert!(tap.indices(2, "stage").is_err() && tap.only(4, "stage").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let say = |tap: Tap| tap.indices(4, "stage").unwrap_err().to_string();
+        assert!(say(Tap { layer: 1, layers: vec![0, 1], ..Tap::default() }).contains("`layer` and `layers`"));
+        assert!(say(Tap { grid: Some([2, 2]), ..Tap::default() }).contains("one layer"));
+        assert!(say(Tap { layers: vec![0], grid: Some([0, 2]), ..Tap::default() }).contains("positive"));
+        let tap = Tap { layers: vec![0, 1], ..Tap::default() };
+        assert!(tap.joined_grid(&[[4, 4], [2, 2]]).unwrap_err().hint_text().is_some_and(|h| h.contains("--grid")));
+    }
+}

@@ -1,0 +1,26 @@
+//! timm's convolutional networks, where their files differ from our modules.
+
+use super::{Dialect, Rule};
+
+/// ConvNeXts whose MLPs are kept as 1×1 convolutions (timm's `conv_mlp`).
+pub(super) const CONV_MLP: Dialect = Dialect {
+    name: "timm-conv-mlp",
+    rules: &[
+        Rule::pointwise("stages.{i}.blocks.{j}.mlp.fc{k}.weight", &["stages.{i}.blocks.{j}.mlp.fc{k}.weight"], 2),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &["head.{rest}", "norm_pre.{p}"],
+};
+
+/// ResNets, which torchvision names alike. How many batches a batch norm has seen matters to training alone.
+pub(super) const RESNET: Dialect = Dialect {
+    name: "timm-resnet",
+    rules: &[Rule::same("{rest}", &["{rest}"])],
+    ignored: &[
+        "fc.{p}",
+        "bn1.num_batches_tracked",
+        "conv1.{i}.num_batches_tracked",
+        "layer{i}.{j}.bn{k}.num_batches_tracked",
+        "layer{i}.{j}.downsample.{k}.num_batches_tracked",
+    ],
+};
