@@ -3,7 +3,7 @@
 //! `ImageEncoderViT`, but for the MLP's (`lin1`, `lin2` there). The neck that leads to its mask decoder is left out.
 
 use super::block::{Activation, Mlp};
-use super::vit::PatchEmbed;
+use super::vit::{LARGEST, PatchEmbed};
 use super::{Tap, check_pixels};
 use crate::attention::{Bias, attend};
 use crate::features::FeatureMap;
@@ -59,7 +59,7 @@ impl SamConfig {
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
         let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window];
-        let divides = !numbers.contains(&0)
+        let divides = numbers.iter().all(|n| (1..=LARGEST).contains(n))
             && self.image_size.is_multiple_of(self.patch)
             && self.width.is_multiple_of(self.heads);
         if !divides || self.global_blocks.iter().any(|b| *b >= self.depth) {
@@ -67,7 +67,7 @@ impl SamConfig {
                 "a SAM encoder cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}, window {}, global_blocks {:?}",
                 self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window, self.global_blocks
             ))
-            .hint("all must be positive, patch must divide image_size, heads must divide width, global_blocks must be below depth"));
+            .hint("all must be positive and at most 65536, patch must divide image_size, heads must divide width, global_blocks must be below depth"));
         }
         Ok(())
     }

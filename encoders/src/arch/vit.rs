@@ -130,6 +130,9 @@ fn default_eps() -> f64 {
     1e-6
 }
 
+/// No number of a network is larger, so that no absurd one of a configuration is obeyed.
+pub(super) const LARGEST: usize = 1 << 16;
+
 impl VitConfig {
     /// The network of the first paper: a class token, learned positions for all tokens, biases everywhere, exact GELU.
     pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
@@ -168,14 +171,16 @@ impl VitConfig {
 
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
-        let positive =
-            [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden].iter().all(|n| *n > 0);
-        if !positive || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
+        let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden];
+        let possible = numbers.iter().all(|n| (1..=LARGEST).contains(n)) && self.registers <= LARGEST;
+        if !possible || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
             return Err(Error::usage(format!(
                 "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
                 self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
             ))
-            .hint("all must be positive, patch must not exceed image_size, and heads must divide width"));
+            .hint(
+                "all must be positive and at most 65536, patch must not exceed image_size, and heads must divide width",
+            ));
         }
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.width / self.heads)?;

@@ -84,6 +84,8 @@ fn an_argument_that_is_not_known_is_refused_by_name() {
     assert!(say(vit, json!({"norm_layer": "rmsnorm"})).contains("norm_layer = \"rmsnorm\""));
     assert!(say(vit, json!({"img_size": [224, 448]})).contains("img_size = [224,448]"));
     assert!(say(vit, json!({"in_chans": 1})).contains("in_chans = 1"));
+    assert!(say(vit, json!({"depth": 1_000_000_000_000_u64})).contains("depth 1000000000000"));
+    assert!(say("samvit_base_patch16", json!({"depth": 1_000_000})).contains("depth 1000000"));
     assert!(say(vit, json!({"num_heads": 7})).contains("heads 7"));
     assert!(say(vit, json!([1])).contains("model_args = [1]"));
     assert!(say("vit_bas_patch16_224", Value::Null).contains("`vit_bas_patch16_224` is not known"));
