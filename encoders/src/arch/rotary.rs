@@ -66,7 +66,7 @@ impl Rotary {
     /// Says what is wrong with the numbers, if anything.
     pub(super) fn validate(&self, head_dim: usize) -> Result<()> {
         let whole = head_dim.is_multiple_of(4) && self.grid != Some(0);
-        if !whole || !(self.temperature > 0.0 && self.temperature.is_finite() && self.offset.is_finite()) {
+        if !(whole && self.temperature > 0.0 && self.temperature.is_finite() && self.offset.is_finite()) {
             return Err(Error::usage(format!(
                 "rotary positions cannot have grid {:?}, offset {}, temperature {} and heads of {head_dim} channels",
                 self.grid, self.offset, self.temperature
