@@ -66,6 +66,7 @@ fn features_equal_the_reference() -> Result<()> {
         assert_eq!(whole.grid, encoder.card.used_grid()?);
         for each in whole.values.chunks_exact(reference.len()) {
             let error = difference(each, &reference);
+            println!("{name:24} features {error:.1e}");
             assert!(error < 1e-4, "{name}: features differ by {error:e}");
         }
 
@@ -123,6 +124,7 @@ fn gradients_equal_the_reference() -> Result<()> {
         assert!(keys.len() >= 3, "{name}");
         for key in keys {
             let error = difference(&found.read(key)?, &expected.read(&format!("gradient.{key}"))?);
+            println!("{name:24} gradient {error:.1e} {key}");
             assert!(error < 1e-3, "{name}: gradient of {key} differs by {error:e}");
         }
     }

@@ -71,6 +71,7 @@ fn stochastic_depth_leaves_out_what_the_reference_leaves_out() -> Result<()> {
 
             let found = encoder.arch.forward_dropping(three.clone(), &encoder.card.tap, &drops)?.tokens;
             let error = difference(&values(found), &expected.read(&format!("{name}.features"))?);
+            println!("{name:24} with stochastic depth {error:.1e}");
             assert!(error < 1e-4, "{name}: features differ by {error:e}");
 
             // Nothing is left out unless it is said, whatever the rate and the device.

@@ -41,7 +41,9 @@ pub struct ResNet {
 }
 
 /// See [`ResStemKind`].
+// There is one in a network: its size does not matter.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Stem {
     /// One convolution.
     Plain(Conv2d),

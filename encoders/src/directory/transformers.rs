@@ -184,7 +184,8 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
         if rate > drop_path {
             notes.push(format!("drop_path_rate = {rate} is for all layers alike: training here leaves out nothing"));
         }
-        vit = VitConfig { drop_path, heads, activation, norm_eps, final_norm, position_antialias: kind.antialias, ..vit };
+        vit =
+            VitConfig { drop_path, heads, activation, norm_eps, final_norm, position_antialias: kind.antialias, ..vit };
         (ArchitectureConfig::Vit(vit), final_norm)
     };
     let before = kind.tap == Last::Before && !outer;

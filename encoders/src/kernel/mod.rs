@@ -90,8 +90,7 @@ mod tests {
     #[test]
     fn layers_with_activations_are_the_ordinary_ones() {
         let device = Device::flex();
-        let all =
-            [Activation::Gelu, Activation::Silu, Activation::QuickGelu, Activation::GeluTanh, Activation::Swiglu];
+        let all = [Activation::Gelu, Activation::Silu, Activation::QuickGelu, Activation::GeluTanh, Activation::Swiglu];
         for activation in all {
             for (n, k, f) in [(1, 3, 2), (70, 12, 34)] {
                 for bias in [false, true] {
