@@ -201,7 +201,7 @@ fn a_server_without_ranges_sends_everything_again() {
     let place = Place::new();
     hub.breaks("GET /cdn/", 100, Fault::CutWhole(100_000));
     hub.asked();
-    assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("broke off after 100000 of 500000 bytes"));
+    assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("broke off after 100000 "));
     assert_eq!(hub.asked().iter().filter(|a| a.host == "localhost").count(), 5);
 }
 

@@ -23,8 +23,8 @@ Examples:
   burgess fetch --study my-study.toml            what a study needs
   burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
 
-Environment: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT, as for
-huggingface_hub; HTTPS_PROXY, SSL_CERT_FILE."
+Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
+HF_HUB_DOWNLOAD_TIMEOUT; for the way there: HTTPS_PROXY, SSL_CERT_FILE."
 )]
 pub struct Args {
     /// Card ids, owner/name or owner/name@revision of the hub, or addresses of files

@@ -163,7 +163,11 @@ fn receive(
         let n = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => n,
-            Err(e) => return Err(broken(&ureq::Error::Io(e), &remote.url)),
+            Err(e) => {
+                let failure = broken(&ureq::Error::Io(e), &remote.url);
+                let error = failure.error.context(format!("the connection broke off after {have} bytes"));
+                return Err(Failure { error, ..failure });
+            }
         };
         file.write_all(buffer.get(..n).unwrap_or_default()).map_err(|e| disk(&e, part))?;
         have += n as u64;
