@@ -163,7 +163,7 @@ pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Ve
         .map(|k| {
             let lower = k.to_lowercase();
             let contained = !wanted.is_empty() && (lower.contains(&wanted) || wanted.contains(&lower));
-            (strsim::jaro_winkler(&wanted, &lower) + if contained { 0.3 } else { 0.0 }, k)
+            (strsim::jaro_winkler(&wanted, &lower) + if contained { 0.4 } else { 0.0 }, k)
         })
         .filter(|(score, _)| *score > 0.7)
         .collect();
