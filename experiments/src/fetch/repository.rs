@@ -52,10 +52,10 @@ impl Session {
             return local;
         }
         let step = || format!("fetching {} from {}", repository.name(), self.client.settings.endpoint);
-        self.from_hub(repository, file, report).map_err(|e| e.context(step()))
+        self.ask_hub(repository, file, report).map_err(|e| e.context(step()))
     }
 
-    fn from_hub(
+    fn ask_hub(
         &self,
         repository: &Repository,
         file: Option<&str>,
