@@ -71,7 +71,7 @@ def build(card):
         return timm.create_model(name, num_classes=0), lambda m, x: m.forward_features(x)
     if a["architecture"] == "convnext":
         model = timm.create_model("convnext_xxlarge" if "xxl" in id else "convnext_large", num_classes=0)
-        return model, lambda m, x: m.stages(m.stem(x)).flatten(2).transpose(1, 2)
+        return model, lambda m, x: stages(m, x, card)
     if dialect.startswith("transformers-dinov2"):
         side = a["position_grid"] * a["patch"]
         config = transformers.Dinov2Config(**common(a) | dict(image_size=side), mlp_ratio=4, use_swiglu_ffn="swiglu" in dialect)
@@ -141,6 +141,19 @@ def diffusion(a):
         return stable_diffusion.concatenated(outputs, a["image_size"] // a["patch"])
 
     return parts, run
+
+
+def stages(model, x, card):
+    """The last stage's maps, or those of all stages that the card taps, brought to its grid and put side by side."""
+    x, maps = model.stem(x), []
+    for stage in model.stages:
+        x = stage(x)
+        maps.append(x)
+    if layers := card["tap"].get("layers"):
+        grid = card["tap"]["grid"]
+        resized = [torch.nn.functional.interpolate(maps[i], size=grid, mode="bilinear", align_corners=False) for i in layers]
+        x = torch.cat(resized, 1)
+    return x.flatten(2).transpose(1, 2)
 
 
 def state_of(model):

@@ -1,0 +1,317 @@
+//! The numbers of a vision transformer, what is wrong with them, and the network that they make.
+
+use super::super::block::{Activation, BlockConfig, Places};
+use super::super::drop_path::{self, Drops};
+use super::super::rotary::Rotary;
+use super::{PatchEmbed, Vit};
+use burgess_base::stream::Stream;
+use burgess_base::{Error, Result};
+use burn::module::Initializer;
+use burn::nn::{LayerNorm, LayerNormConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// The numbers of a vision transformer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitConfig {
+    /// Side of the square pictures, in pixels; the position embeddings are for this size.
+    pub image_size: usize,
+    /// Side of a patch, in pixels.
+    pub patch: usize,
+    /// Channels of a token.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads per block.
+    pub heads: usize,
+    /// Channels inside the MLP.
+    pub mlp_hidden: usize,
+    /// A class token before the patches. Default true.
+    #[serde(default = "yes")]
+    pub class_token: bool,
+    /// A second token after the class token, which learned from a teacher (DeiT); no tap hands it out. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub distillation_token: bool,
+    /// Register tokens after these (Darcet et al. 2024). Default 0.
+    #[serde(default)]
+    pub registers: usize,
+    /// A norm before the first block (CLIP). Default false.
+    #[serde(default)]
+    pub pre_norm: bool,
+    /// A bias in the patch embedding. Default true.
+    #[serde(default = "yes")]
+    pub patch_bias: bool,
+    /// Biases in the query, key and value projections. Default true.
+    #[serde(default = "yes")]
+    pub qkv_bias: bool,
+    /// Norms of queries and keys, head by head (Dehghani et al. 2023). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub qk_norm: bool,
+    /// Scale of each residual branch at the start (DINOv2); none without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_scale: Option<f64>,
+    /// Default exact GELU.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Added to the variance in every norm. Default 1e-6.
+    #[serde(default = "default_eps")]
+    pub norm_eps: f64,
+    /// A norm after the last block. Default true.
+    #[serde(default = "yes")]
+    pub final_norm: bool,
+    /// Whether the class token (and the distillation token) has a position embedding of its own. Default true.
+    #[serde(default = "yes")]
+    pub pos_embed_class: bool,
+    /// Whether the registers have position embeddings of their own, too. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub pos_embed_registers: bool,
+    /// Learned positions added to the patches. Default true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub absolute_positions: bool,
+    /// Side of the grid for which the positions were learned. Default: that of `image_size`; where it differs, they are
+    /// resampled (bicubic).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_grid: Option<usize>,
+    /// Added to the new side when positions are resampled: 0.1 for DINOv2, whose weights were made so. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub position_offset: f64,
+    /// Whether a grid that shrinks is smoothed when positions are resampled (timm, open_clip; DINOv2 does not). Default
+    /// false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub position_antialias: bool,
+    /// A learned bias for each head and each way in which two tokens lie to each other (BEiT). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub relative_positions: bool,
+    /// Norms before the last layer of attention and MLP (EVA-02's CLIP). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub inner_norms: bool,
+    /// A norm before the last layer of the MLP alone (EVA-02). Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub mlp_norm: bool,
+    /// Norms at the end of both branches instead of their beginning. Default false.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub post_norm: bool,
+    /// Rotary positions; none without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary: Option<Rotary>,
+    /// Probability that training leaves out a branch of the last block, see [`Drops`]. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drop_path: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+// serde hands references to these two.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_no(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+fn default_eps() -> f64 {
+    1e-6
+}
+
+/// No number of a network is larger, so that no absurd one of a configuration is obeyed.
+pub(in crate::arch) const LARGEST: usize = 1 << 16;
+
+impl VitConfig {
+    /// The network of the first paper: a class token, learned positions for all tokens, biases everywhere, exact GELU.
+    pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
+        Self {
+            image_size,
+            patch,
+            width,
+            depth,
+            heads,
+            mlp_hidden,
+            class_token: true,
+            distillation_token: false,
+            registers: 0,
+            pre_norm: false,
+            patch_bias: true,
+            qkv_bias: true,
+            qk_norm: false,
+            layer_scale: None,
+            activation: Activation::Gelu,
+            norm_eps: default_eps(),
+            final_norm: true,
+            pos_embed_class: true,
+            pos_embed_registers: false,
+            absolute_positions: true,
+            position_grid: None,
+            position_offset: 0.0,
+            position_antialias: false,
+            relative_positions: false,
+            inner_norms: false,
+            mlp_norm: false,
+            post_norm: false,
+            rotary: None,
+            drop_path: 0.0,
+        }
+    }
+
+    /// Says what is wrong with the numbers, if anything.
+    pub fn validate(&self) -> Result<()> {
+        let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden];
+        let possible = numbers.iter().all(|n| (1..=LARGEST).contains(n)) && self.registers <= LARGEST;
+        if !possible || self.image_size < self.patch || !self.width.is_multiple_of(self.heads) {
+            return Err(Error::usage(format!(
+                "a vision transformer cannot have image_size {}, patch {}, width {}, depth {}, heads {}, mlp_hidden {}",
+                self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden
+            ))
+            .hint(
+                "all must be positive and at most 65536, patch must not exceed image_size, and heads must divide width",
+            ));
+        }
+        if let Some(rotary) = &self.rotary {
+            rotary.validate(self.width / self.heads)?;
+        }
+        if self.position_grid == Some(0) || !(0.0..1.0).contains(&self.position_offset) {
+            return Err(Error::usage("position_grid must be positive, and position_offset at least 0 and below 1"));
+        }
+        if self.relative_positions && (!self.class_token || self.prefix() > 1) {
+            return Err(Error::usage("relative positions are defined for one class token and patches only"));
+        }
+        if self.distillation_token && !self.class_token {
+            return Err(Error::usage("a distillation token stands after a class token, and there is none"));
+        }
+        if self.pos_embed_registers && self.class_token && !self.pos_embed_class {
+            return Err(Error::usage("registers cannot have positions of their own where the class token has none"));
+        }
+        if self.post_norm && self.layer_scale.is_some() {
+            return Err(Error::usage("norms at the end of the branches leave no place for layer_scale"));
+        }
+        drop_path::check(self.drop_path)
+    }
+
+    /// `[rows, columns]` of patches.
+    pub fn grid(&self) -> [usize; 2] {
+        [self.image_size / self.patch; 2]
+    }
+
+    /// `[rows, columns]` for which there are learned positions.
+    pub(super) fn position_grid(&self) -> [usize; 2] {
+        self.position_grid.map_or_else(|| self.grid(), |side| [side; 2])
+    }
+
+    /// Tokens before the patches.
+    pub(super) fn prefix(&self) -> usize {
+        usize::from(self.class_token) + usize::from(self.distillation_token) + self.registers
+    }
+
+    /// How many of them have a position embedding of their own.
+    pub(crate) fn placed_prefix(&self) -> usize {
+        let special = usize::from(self.class_token) + usize::from(self.distillation_token);
+        let placed = if self.pos_embed_class { special } else { 0 };
+        if self.pos_embed_registers { placed + self.registers } else { placed }
+    }
+
+    /// Multiply-adds of one picture up to the output of block number `blocks`.
+    pub(in crate::arch) fn multiply_adds(&self, blocks: usize) -> u64 {
+        let [rows, columns] = self.grid();
+        let patches = (rows * columns) as u64;
+        let tokens = patches + self.prefix() as u64;
+        let embed = patches * self.width as u64 * (3 * self.patch * self.patch) as u64;
+        embed + blocks as u64 * self.block().multiply_adds(tokens)
+    }
+
+    /// A network with placeholder weights; the configuration must be valid.
+    pub fn init(&self, device: &Device) -> Vit {
+        let width = self.width;
+        let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
+        let [rows, columns] = self.position_grid();
+        let positions = rows * columns + self.placed_prefix();
+        Vit {
+            cls_token: self.class_token.then(|| token(1)),
+            dist_token: self.distillation_token.then(|| token(1)),
+            reg_token: (self.registers > 0).then(|| token(self.registers)),
+            pos_embed: self.absolute_positions.then(|| token(positions)),
+            patch_embed: PatchEmbed::new(width, self.patch, self.patch_bias, device),
+            norm_pre: self.pre_norm.then(|| self.norm(device)),
+            blocks: (0..self.depth).map(|_| self.block().init(device)).collect(),
+            norm: self.final_norm.then(|| self.norm(device)),
+            config: self.clone(),
+        }
+    }
+
+    fn norm(&self, device: &Device) -> LayerNorm {
+        LayerNormConfig::new(self.width).with_epsilon(self.norm_eps).init(device)
+    }
+
+    fn block(&self) -> BlockConfig {
+        let [rows, columns] = self.grid();
+        BlockConfig {
+            width: self.width,
+            heads: self.heads,
+            mlp_hidden: self.mlp_hidden,
+            activation: self.activation,
+            qkv_bias: self.qkv_bias,
+            qk_norm: self.qk_norm,
+            norm_eps: self.norm_eps,
+            layer_scale: self.layer_scale,
+            attention_norm: self.inner_norms,
+            mlp_norm: self.inner_norms || self.mlp_norm,
+            post_norm: self.post_norm,
+            halves: self.rotary.is_some_and(|rotary| rotary.halves),
+            relative_positions: self.relative_positions.then(|| (2 * rows - 1) * (2 * columns - 1) + 3),
+        }
+    }
+
+    /// What a pass over `batch` pictures in training leaves out, see [`Drops::draw`].
+    pub fn drops(&self, batch: usize, stream: &mut Stream, device: &Device) -> Drops {
+        Drops::draw(self.drop_path, self.depth, 2, batch, stream, device)
+    }
+
+    /// What the blocks are told about the places of the patches of `grid` and what stands before them.
+    ///
+    /// # Errors
+    /// The table of relative positions is for another grid.
+    pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<Places> {
+        if self.relative_positions && grid != self.grid() {
+            return Err(Error::usage(format!(
+                "the table of relative positions is for {:?} patches, not for {grid:?}",
+                self.grid()
+            ))
+            .hint("prepare the pictures at the size on the encoder's card"));
+        }
+        let head_dim = self.width / self.heads;
+        Ok(Places {
+            bias: None,
+            rotary: self.rotary.map(|rotary| rotary.rotation(grid, self.prefix(), head_dim, device)),
+            relations: self.relative_positions.then(|| relations(grid, device)),
+        })
+    }
+}
+
+/// For each pair of tokens its row in BEiT's table: a class token and the patches of `grid` (`BeitRelativePositionBias`
+/// of transformers). Rows are ordered by the difference of rows, then of columns; the last three are class to patch,
+/// patch to class, class to class.
+fn relations(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
+    let [rows, columns] = grid;
+    let tokens = 1 + rows * columns;
+    let special = (2 * rows - 1) * (2 * columns - 1);
+    let index = |query: usize, key: usize| match (query.checked_sub(1), key.checked_sub(1)) {
+        (None, None) => special + 2,
+        (None, Some(_)) => special,
+        (Some(_), None) => special + 1,
+        (Some(q), Some(k)) => {
+            let down = q / columns + rows - 1 - k / columns;
+            down * (2 * columns - 1) + q % columns + columns - 1 - k % columns
+        }
+    };
+    let values: Vec<i64> = (0..tokens * tokens).map(|pair| index(pair / tokens, pair % tokens) as i64).collect();
+    Tensor::from_data(TensorData::new(values, [tokens * tokens]), device)
+}
