@@ -1,6 +1,6 @@
 """Golden checkpoints and features of ConvNeXts and ResNets, and what stochastic depth does to features.
 
-Versions: torch 2.9.0, timm 1.0.20, transformers 5.23.0, pillow 13.0.0, safetensors.
+Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0, pillow 13.0.0, safetensors.
 Run from anywhere, after encoders.py: python tests/reference/convnets.py
 
 The folders convnext-*, convnextv2 and resnet-* under tests/golden/encoders/ are as encoders.py describes them; running

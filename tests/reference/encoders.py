@@ -1,6 +1,6 @@
 """Golden checkpoints and features for burgess-encoders, made with the libraries that users' weights come from.
 
-Versions: torch 2.9.0, transformers 5.23.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, pillow 13.0.0,
+Versions: torch 2.9.0, transformers 5.24.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, pillow 13.0.0,
 safetensors.
 Run from anywhere: python tests/reference/encoders.py
 

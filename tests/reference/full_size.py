@@ -1,7 +1,7 @@
 """Every published encoder of the zoo at its true size, with random weights: the reference library writes them under the
 official names and in the official format, and `burgess encode` must give the library's features. Too large for CI.
 
-Versions: torch 2.9.0, transformers 5.23.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, diffusers 0.42.1,
+Versions: torch 2.9.0, transformers 5.24.0, timm 1.0.20, open_clip_torch 3.3.0, segment-anything 1.0, diffusers 0.42.1,
 blake3 1.0.11, pillow 13.0.0.
 Run from the repository after `cargo build --release`: python tests/reference/full_size.py [ID ...]
 One encoder at a time; up to 12 GB of memory and 5 GB of disk, removed again. Prints a row for each: the difference

@@ -2,7 +2,7 @@
 MIT), whose backbone has transformers' DINOv2 names. It is written as a transformers directory, `burgess encode` reads
 the directory, and its features must be those of transformers on the same weights and photographs.
 
-Versions: torch 2.9.0, transformers 5.23.0, onnx 1.23.2, onnxruntime 1.32.0, pillow 13.0.0.
+Versions: torch 2.9.0, transformers 5.24.0, onnx 1.23.2, onnxruntime 1.32.0, pillow 13.0.0.
 Run from the repository after `cargo build --release`:
   python tests/reference/real_weights.py vit_s_focus.onnx PHOTO...
 Prints |ours - theirs| / |theirs| over all photographs for a few taps, and how far transformers itself is from the ONNX

@@ -1,7 +1,7 @@
 """Features of ViT-B/16@224 and ViT-L/14@336: pictures per second of Burgess beside PyTorch eager, on this machine, by
 turns in one run.
 
-Versions: torch 2.9.0, timm 1.0.20, transformers 5.23.0.
+Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0.
 Run from the repository after `cargo build --release`: python tests/reference/speed.py [CARD ...] [--device flex] [--rounds 3]
 Both sides do the same work on two threads: made-up weights, f32, the blocks up to the tap of the card and no more, no
 gradients. Each round measures both sides at each batch size in processes of their own, so that neither warms or slows
