@@ -132,28 +132,27 @@ impl Session {
         let places = Places { part: beside(".incomplete"), lock: beside(".lock"), file: file.clone() };
         let pending = [(remote, places)];
         self.check_space(&pending, &hub::own_cache()?)?;
-        self.get(&pending, report)?;
+        for (remote, places) in &pending {
+            report(self.get(remote, places)?)?;
+        }
         Ok(file)
     }
 
     /// Downloads, or with `dry_run` tells that it would.
-    fn get(&self, pending: &[(Remote, Places)], report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<()> {
-        for (remote, places) in pending {
-            let state = match self.dry_run {
-                _ if places.file.is_file() => State::Here,
-                true => State::Absent,
-                false => {
-                    let came = download(&self.client, remote, places, &self.progress)?;
-                    match came.checked {
-                        Some(checked) => State::Fetched { received: came.bytes, checked },
-                        None => State::Here,
-                    }
+    fn get(&self, remote: &Remote, places: &Places) -> Result<Fetched> {
+        let state = match self.dry_run {
+            _ if places.file.is_file() => State::Here,
+            true => State::Absent,
+            false => {
+                let came = download(&self.client, remote, places, &self.progress)?;
+                match came.checked {
+                    Some(checked) => State::Fetched { received: came.bytes, checked },
+                    None => State::Here,
                 }
-            };
-            let size = places.file.metadata().map(|m| m.len()).ok().or(remote.size);
-            report(Fetched { file: remote.name.clone(), size, state })?;
-        }
-        Ok(())
+            }
+        };
+        let size = places.file.metadata().map(|m| m.len()).ok().or(remote.size);
+        Ok(Fetched { file: remote.name.clone(), size, state })
     }
 
     /// Says before the first byte that a disk is too small.

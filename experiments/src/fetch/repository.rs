@@ -154,13 +154,12 @@ impl Session {
             pending.push((remote, places));
         }
         self.check_space(&pending, &at.folder)?;
-        for one in pending.chunks(1) {
-            self.get(one, &mut |fetched| {
-                if let ([(remote, places)], false) = (one, self.dry_run) {
-                    link(&places.file, &at.snapshot().join(&remote.name), &remote.name)?;
-                }
-                report(fetched)
-            })?;
+        for (remote, places) in &pending {
+            let fetched = self.get(remote, places)?;
+            if !self.dry_run {
+                link(&places.file, &at.snapshot().join(&remote.name), &remote.name)?;
+            }
+            report(fetched)?;
         }
         Ok(())
     }
