@@ -113,6 +113,37 @@ fn otherwise<'a>(fixed: &Fixed, get: impl Fn(&str) -> Option<&'a Value>) -> Resu
     Ok(None)
 }
 
+/// Mean and standard deviation of the channels, as many makers have them.
+type Colours = ([f32; 3], [f32; 3]);
+const HALF: Colours = ([0.5; 3], [0.5; 3]);
+const IMAGENET: Colours = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+const OPENAI: Colours = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
+
+/// A table of a configuration, of which keys are read one by one.
+struct Section<'a> {
+    table: &'a Value,
+    /// What stands before a key in messages.
+    before: &'static str,
+    /// What to do where a value is not known.
+    hint: &'static str,
+}
+
+impl<'a> Section<'a> {
+    /// What stands under `key`, if there is something.
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.table.get(key).filter(|v| !v.is_null())
+    }
+
+    fn read<T>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        self.get(key).map(|value| read(value).ok_or_else(|| self.refused(key))).transpose()
+    }
+
+    fn refused(&self, key: &str) -> Error {
+        let value = self.table.get(key).unwrap_or(&Value::Null);
+        Error::failed(format!("{}{key} = {value} is not known", self.before)).hint(self.hint)
+    }
+}
+
 /// The colour of the mean around a picture, and nothing cut off.
 fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3]) -> Preprocess {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

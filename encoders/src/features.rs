@@ -1,5 +1,6 @@
 //! Patch features: a grid of tokens, how to bring it to another grid, how to join two encoders.
 
+use crate::preprocess::Interpolation;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -14,6 +15,12 @@ pub struct FeatureMap {
 }
 
 impl FeatureMap {
+    /// The places of a map `[batch, rows, columns, width]` as tokens.
+    pub(crate) fn of_places(map: Tensor<4>) -> Self {
+        let [batch, rows, columns, width] = map.dims();
+        Self { tokens: map.reshape([batch, rows * columns, width]), grid: [rows, columns] }
+    }
+
     /// How many tokens stand before the patches: 0, or 1 with the class token.
     pub fn prefix(&self) -> usize {
         self.tokens.dims()[1].saturating_sub(self.grid[0] * self.grid[1])
@@ -97,52 +104,31 @@ fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &De
     let scale = from as f64 / (to as f64 + offset);
     for (new, row) in weights.chunks_exact_mut(from).enumerate() {
         let middle = (new as f64 + 0.5) * scale;
-        if kernel == Kernel::SmoothBicubic {
-            smooth(row, middle, scale.max(1.0));
-            continue;
-        }
-        let mut centre = middle - 0.5;
-        if kernel == Kernel::Bilinear {
-            centre = centre.max(0.0);
-        }
+        let centre = if kernel == Kernel::Bilinear { (middle - 0.5).max(0.0) } else { middle - 0.5 };
         let base = centre.floor();
         let t = centre - base;
-        let keys = |x| cubic(x, -0.75);
-        let taps: &[(i64, f64)] = &match kernel {
-            Kernel::Bilinear => [(0, 1.0 - t), (1, t), (0, 0.0), (0, 0.0)],
-            _ => [(-1, keys(t + 1.0)), (0, keys(t)), (1, keys(1.0 - t)), (2, keys(2.0 - t))],
+        let (first, taps) = match kernel {
+            Kernel::Bilinear => (base as i64, vec![1.0 - t, t]),
+            Kernel::Bicubic => (base as i64 - 1, vec![cubic(t + 1.0), cubic(t), cubic(1.0 - t), cubic(2.0 - t)]),
+            Kernel::SmoothBicubic => {
+                let (first, weights) = Interpolation::Bicubic.weights(from, middle, scale);
+                (first as i64, weights)
+            }
         };
-        for (offset, weight) in taps {
-            let old = (base as i64 + offset).clamp(0, from as i64 - 1) as usize;
+        for (old, weight) in (first..).zip(taps) {
+            let old = old.clamp(0, from as i64 - 1) as usize;
             if let Some(w) = row.get_mut(old) {
-                *w += *weight as f32;
+                *w += weight as f32;
             }
         }
     }
     Tensor::from_data(TensorData::new(weights, [to, from]), device)
 }
 
-/// The weights of the old points for a new one at `middle`, which stands for `stretch` of them; points beyond the borders
-/// count for nothing.
-fn smooth(row: &mut [f32], middle: f64, stretch: f64) {
-    let reach = 2.0 * stretch;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let [first, last] = [middle - reach, middle + reach].map(|x| ((x + 0.5).max(0.0) as usize).min(row.len()));
-    let weights: Vec<f64> =
-        (first..last).map(|old| cubic(((old as f64 + 0.5 - middle) / stretch).abs(), -0.5)).collect();
-    let sum: f64 = weights.iter().sum();
-    for (old, weight) in row.iter_mut().skip(first).zip(weights) {
-        *old = (weight / sum) as f32;
-    }
-}
-
-/// Keys' cubic convolution kernel of parameter `a` at distance `x`.
-fn cubic(x: f64, a: f64) -> f64 {
-    match x {
-        ..=1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
-        ..2.0 => ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a,
-        _ => 0.0,
-    }
+/// Keys' cubic convolution kernel at distance `x` in 0..2.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.75;
+    if x <= 1.0 { ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0 } else { ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A }
 }
 
 #[cfg(test)]

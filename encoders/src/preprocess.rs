@@ -165,7 +165,7 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let reader = reader.map_err(|e| Error::from(e).context(step()))?;
     let decoded = match reader.format() {
-        Some(ImageFormat::Jpeg) => jpeg::decode(path),
+        Some(ImageFormat::Jpeg) => jpeg::decode(reader.into_inner()),
         Some(ImageFormat::WebP) if is_cut_webp(path) => Err("the file is cut off".to_string()),
         format => others(reader, format == Some(ImageFormat::Tiff)).map_err(|e| e.to_string()),
     };

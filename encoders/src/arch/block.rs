@@ -236,9 +236,9 @@ impl Mlp {
         self.fc2.forward(self.hidden(x))
     }
 
-    /// `x + scale · self(normed)`.
-    pub(super) fn residual(&self, x: Tensor<2>, normed: Tensor<2>, scale: Option<Tensor<1>>) -> Tensor<2> {
-        kernel::residual(x, self.hidden(normed), &self.fc2, scale)
+    /// `x + self(normed)`.
+    pub(super) fn residual(&self, x: Tensor<2>, normed: Tensor<2>) -> Tensor<2> {
+        kernel::residual(x, self.hidden(normed), &self.fc2, None)
     }
 
     /// The hidden channels, on which the last layer works.

@@ -48,12 +48,6 @@ impl NormKind {
             }
         }
     }
-
-    // serde hands a reference to it.
-    #[allow(clippy::trivially_copy_pass_by_ref)]
-    pub(super) fn is_layer(&self) -> bool {
-        *self == Self::Layer
-    }
 }
 
 impl ChannelNorm {

@@ -168,13 +168,8 @@ impl ConvNext {
         &self.config
     }
 
-    /// The outputs of all four stages, each `[batch, rows, columns, channels]`, for pictures
-    /// `[batch, 3, height, width]` whose sides are multiples of 8 times the stem.
-    pub fn stages(&self, pixels: Tensor<4>) -> Result<Vec<Tensor<4>>> {
-        self.first_stages(pixels, self.stages.len(), &Drops::none())
-    }
-
-    /// The outputs of the first `count` stages; later ones do not run.
+    /// The outputs of the first `count` stages, each `[batch, rows, columns, channels]`, for pictures
+    /// `[batch, 3, height, width]` whose sides the stride of the last of them divides; later ones do not run.
     fn first_stages(&self, pixels: Tensor<4>, count: usize, drops: &Drops) -> Result<Vec<Tensor<4>>> {
         check_pixels(&pixels, self.config.stride(count.saturating_sub(1)))?;
         let mut x = self.stem.forward(pixels);
@@ -207,12 +202,8 @@ impl ConvNext {
         let outputs = self.first_stages(pixels, tap.deepest(count, "stage")? + 1, drops)?;
         let mut maps = Vec::new();
         for x in tap.indices(count, "stage")?.into_iter().filter_map(|stage| outputs.get(stage)) {
-            let [batch, rows, columns, channels] = x.dims();
-            let tokens = x.clone().reshape([batch, rows * columns, channels]);
-            maps.push(FeatureMap {
-                tokens: if tap.norm { self.final_norm(tokens) } else { tokens },
-                grid: [rows, columns],
-            });
+            let FeatureMap { tokens, grid } = FeatureMap::of_places(x.clone());
+            maps.push(FeatureMap { tokens: if tap.norm { self.final_norm(tokens) } else { tokens }, grid });
         }
         tap.join(maps)
     }
@@ -220,8 +211,7 @@ impl ConvNext {
     pub(super) fn summary(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
         let last = self.first_stages(pixels, self.stages.len(), drops)?.pop();
         let x = last.ok_or_else(|| Error::failed("a ConvNeXt without stages has no features"))?;
-        let [batch, rows, columns, channels] = x.dims();
-        let tokens: Tensor<3> = x.reshape([batch, rows * columns, channels]);
+        let tokens = FeatureMap::of_places(x).tokens;
         Ok(match &self.norm_pre {
             Some(norm) => norm.forward(tokens).mean_dim(1).squeeze_dim(1),
             None => self.final_norm(tokens.mean_dim(1).squeeze_dim(1)),

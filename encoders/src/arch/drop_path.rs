@@ -80,12 +80,7 @@ pub(super) fn residual(
     let Some(factors) = factors else {
         return kernel::residual(x, branch, layer, scale);
     };
-    let branch = layer.forward(branch);
-    let branch = match scale {
-        Some(scale) => branch * scale.unsqueeze(),
-        None => branch,
-    };
-    x + self::branch(branch, Some(factors))
+    x + self::branch(kernel::scaled(layer.forward(branch), scale), Some(factors))
 }
 
 /// The rows of a branch, `[pictures * places, width]`, under the factors of the pictures, if there are any.

@@ -6,6 +6,7 @@ mod block;
 mod channel_norm;
 mod convnext;
 mod drop_path;
+mod fields;
 mod resnet;
 mod rotary;
 mod sam;

@@ -1,6 +1,7 @@
 //! Rotary positions in two dimensions, in the variants of EVA-02, RoPE-ViT, the Perception Encoder and DINOv3 (timm's
 //! `RotaryEmbeddingCat` and `RotaryEmbeddingDinoV3`).
 
+use super::fields::is_default;
 use crate::attention::Rotation;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -16,20 +17,20 @@ pub struct Rotary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<usize>,
     /// The coordinate of the first row and column. Default 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub offset: f64,
     /// Default 10000.
     #[serde(default = "temperature", skip_serializing_if = "is_usual")]
     pub temperature: f64,
     /// Columns turn the first half of the pairs, rows the second. Default: the other way round.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub columns_first: bool,
     /// Coordinates are those of the patches' centres in a picture from -1 to 1, and frequencies count whole turns (DINOv3).
     /// Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub centred: bool,
     /// The channels of a pair lie half a head apart. Default: they are neighbours.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub halves: bool,
 }
 
@@ -39,20 +40,10 @@ fn temperature() -> f64 {
     TEMPERATURE
 }
 
-// serde hands references to these three.
+// serde hands a reference to it.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_usual(value: &f64) -> bool {
     *value == TEMPERATURE
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_no(value: &bool) -> bool {
-    !value
 }
 
 impl Default for Rotary {

@@ -3,6 +3,8 @@
 //! `ImageEncoderViT`, but for the MLP's (`lin1`, `lin2` there). The neck that leads to its mask decoder is left out.
 
 use super::block::{Activation, Mlp};
+use super::fields::{is_yes, yes};
+use super::tap::outputs;
 use super::vit::{LARGEST, PatchEmbed};
 use super::{Tap, check_pixels};
 use crate::attention::{Bias, attend};
@@ -43,16 +45,6 @@ pub struct SamConfig {
 
 fn default_eps() -> f64 {
     1e-6
-}
-
-fn yes() -> bool {
-    true
-}
-
-// serde hands a reference to it.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_yes(value: &bool) -> bool {
-    *value
 }
 
 impl SamConfig {
@@ -212,7 +204,7 @@ impl Block {
         };
         let x = (x + branch).reshape([batch * side * side, width]);
         let normed = self.norm2.forward(x.clone());
-        self.mlp.residual(x, normed, None).reshape([batch, side, side, width])
+        self.mlp.residual(x, normed).reshape([batch, side, side, width])
     }
 }
 
@@ -261,34 +253,22 @@ impl Sam {
         }
         check_pixels(&pixels, self.config.patch)?;
         let x = self.patch_embed.forward(pixels).reshape([batch, side, side, self.config.width]);
-        let mut x = match &self.pos_embed {
+        let x = match &self.pos_embed {
             Some(positions) => x + positions.val(),
             None => x,
         };
-        let mut tapped = vec![None; layers.len()];
-        for (i, block) in self.blocks.iter().enumerate().take(layers.iter().max().map_or(0, |last| last + 1)) {
-            x = block.forward(x);
-            for (_, slot) in layers.iter().zip(&mut tapped).filter(|(layer, _)| **layer == i) {
-                *slot = Some(x.clone());
-            }
-        }
-        Ok(tapped.into_iter().flatten().collect())
+        Ok(outputs(x, layers, &self.blocks, |_, block, x| block.forward(x)))
     }
 
     pub(super) fn features(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
         super::ArchitectureConfig::Sam(self.config.clone()).check_tap(tap)?;
-        let outputs = self.run(pixels, &tap.indices(self.config.depth, "block")?)?;
-        tap.join(outputs.into_iter().map(feature_map).collect())
+        let maps = self.run(pixels, &tap.indices(self.config.depth, "block")?)?;
+        tap.join(maps.into_iter().map(FeatureMap::of_places).collect())
     }
 
     pub(super) fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
         let x = self.run(pixels, &[self.config.depth.saturating_sub(1)])?.pop();
         let x = x.ok_or_else(|| Error::failed("a SAM encoder without blocks has no features"))?;
-        Ok(feature_map(x).tokens.mean_dim(1).squeeze_dim(1))
+        Ok(FeatureMap::of_places(x).tokens.mean_dim(1).squeeze_dim(1))
     }
-}
-
-fn feature_map(x: Tensor<4>) -> FeatureMap {
-    let [batch, rows, columns, width] = x.dims();
-    FeatureMap { tokens: x.reshape([batch, rows * columns, width]), grid: [rows, columns] }
 }

@@ -130,6 +130,25 @@ impl Tap {
     }
 }
 
+/// What the layers of the numbers `wanted` put out, in their order; the layers run one after the other from `x` on, to the
+/// deepest that is wanted.
+pub(super) fn outputs<L, T: Clone>(
+    x: T,
+    wanted: &[usize],
+    layers: &[L],
+    mut forward: impl FnMut(usize, &L, T) -> T,
+) -> Vec<T> {
+    let mut x = x;
+    let mut outputs = vec![None; wanted.len()];
+    for (i, layer) in layers.iter().enumerate().take(wanted.iter().max().map_or(0, |last| last + 1)) {
+        x = forward(i, layer, x);
+        for (_, output) in wanted.iter().zip(&mut outputs).filter(|(wanted, _)| **wanted == i) {
+            *output = Some(x.clone());
+        }
+    }
+    outputs.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ pub use config::VitConfig;
 
 use super::block::{Block, Places};
 use super::drop_path::Drops;
+use super::tap::outputs;
 use super::{Tap, Tokens, check_pixels};
 use crate::features::{FeatureMap, Kernel, resample_tokens};
 use burgess_base::Result;
@@ -177,15 +178,9 @@ impl Vit {
         let layers = tap.indices(self.config.depth, "block")?;
         let (patches, grid) = self.patches(pixels)?;
         let places = self.config.places(grid, &patches.device())?;
-        let mut tokens = self.prepare(patches, grid);
-        let mut tapped = vec![None; layers.len()];
-        for (i, block) in self.blocks.iter().enumerate().take(tap.deepest(self.config.depth, "block")? + 1) {
-            tokens = block.forward_dropping(tokens, &places, drops, i);
-            for (_, slot) in layers.iter().zip(&mut tapped).filter(|(layer, _)| **layer == i) {
-                *slot = Some(self.tapped(tokens.clone(), tap, grid));
-            }
-        }
-        tap.join(tapped.into_iter().flatten().collect())
+        let run = |i: usize, block: &Block, x| block.forward_dropping(x, &places, drops, i);
+        let tokens = outputs(self.prepare(patches, grid), &layers, &self.blocks, run);
+        tap.join(tokens.into_iter().map(|tokens| self.tapped(tokens, tap, grid)).collect())
     }
 
     /// What `tap` hands out of the tokens of a block.

@@ -2,7 +2,7 @@
 //! and `preprocess_cfg`.
 
 use super::shapes::Shapes;
-use super::{Fixed, Found, interpolation, otherwise, plain, side, three, timm, whole};
+use super::{Fixed, Found, OPENAI, Section, interpolation, otherwise, plain, side, three, timm, whole};
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::Preprocess;
@@ -67,8 +67,12 @@ pub(super) fn found(config: &Value, weights: &Checkpoint) -> Result<Found> {
 
 fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
     let model = config.get("model_cfg").ok_or_else(|| Error::failed("there is no `model_cfg`"))?;
-    let vision = Vision(model.get("vision_cfg").ok_or_else(|| Error::failed("there is no `model_cfg.vision_cfg`"))?);
-    vision.check()?;
+    let vision = Section {
+        table: model.get("vision_cfg").ok_or_else(|| Error::failed("there is no `model_cfg.vision_cfg`"))?,
+        before: "vision_cfg.",
+        hint: "of open_clip, plain vision transformers and towers of timm can be read; for anything else write a card",
+    };
+    check(&vision)?;
     let size = vision.read("image_size", side)?.unwrap_or(224);
     let mut notes = Vec::new();
     let preprocess = preprocess(config.get("preprocess_cfg").unwrap_or(&Value::Null), size, &mut notes)?;
@@ -91,7 +95,7 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
 
 /// One of timm's models. open_clip makes it with timm's defaults for its name; without a projection of its own it hands
 /// the pooling on.
-fn tower(vision: &Vision, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
+fn tower(vision: &Section, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
     let projection = vision.read("timm_proj", Value::as_str)?.unwrap_or("linear");
     let pool = vision.read("timm_pool", Value::as_str)?.unwrap_or("avg");
     let drop_path = vision.read("timm_drop_path", Value::as_f64)?.unwrap_or(0.0);
@@ -113,13 +117,13 @@ fn tower(vision: &Vision, name: &str, size: usize) -> Result<(&'static str, Arch
 }
 
 /// open_clip's own vision transformer.
-fn own(vision: &Vision, image_size: usize, quick_gelu: bool) -> Result<VitConfig> {
-    if let Some(key) = otherwise(FIXED, |key| vision.0.get(key).filter(|v| !v.is_null()))? {
+fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfig> {
+    if let Some(key) = otherwise(FIXED, |key| vision.get(key))? {
         return Err(vision.refused(key));
     }
     let number = |key: &str, default: usize| Ok::<_, Error>(vision.read(key, whole)?.unwrap_or(default));
     let width = number("width", 768)?;
-    let norm_eps = match vision.0.get("norm_kwargs").filter(|v| !v.is_null()) {
+    let norm_eps = match vision.get("norm_kwargs") {
         None => 1e-5,
         Some(settings) => settings
             .as_object()
@@ -127,7 +131,7 @@ fn own(vision: &Vision, image_size: usize, quick_gelu: bool) -> Result<VitConfig
             .and_then(|table| table.get("eps").map_or(Some(1e-5), Value::as_f64))
             .ok_or_else(|| vision.refused("norm_kwargs"))?,
     };
-    let activation = match (quick_gelu, vision.0.get("act_kwargs").filter(|v| !v.is_null())) {
+    let activation = match (quick_gelu, vision.get("act_kwargs")) {
         (true, None) => Activation::QuickGelu,
         (false, None) => Activation::Gelu,
         (false, Some(settings)) if *settings == json!({"approximate": "none"}) => Activation::Gelu,
@@ -155,8 +159,6 @@ fn own(vision: &Vision, image_size: usize, quick_gelu: bool) -> Result<VitConfig
 /// open_clip's transform for evaluation, on a square: its modes differ only in what they do to other pictures, and
 /// `longest` has a colour of its own for what is around them.
 fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
-    const OPENAI: ([f32; 3], [f32; 3]) =
-        ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
     let get = |key: &str| steps.get(key).filter(|v| !v.is_null());
     let mut default = |key: &str, value: String| {
         notes.push(format!("preprocess_cfg has no {key}: {value}, open_clip's default, is taken"))
@@ -195,30 +197,12 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
     }
 }
 
-/// `vision_cfg`.
-struct Vision<'a>(&'a Value);
-
-impl<'a> Vision<'a> {
-    /// # Errors
-    /// It has a key that is not known.
-    fn check(&self) -> Result<()> {
-        let known = |key: &str| KNOWN.contains(&key) || FIXED.iter().any(|(fixed, _)| *fixed == key);
-        match self.0.as_object().into_iter().flatten().find(|(key, _)| !known(key)) {
-            Some((key, _)) => Err(self.refused(key)),
-            None => Ok(()),
-        }
-    }
-
-    fn read<T>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        match self.0.get(key).filter(|v| !v.is_null()) {
-            None => Ok(None),
-            Some(value) => read(value).map(Some).ok_or_else(|| self.refused(key)),
-        }
-    }
-
-    fn refused(&self, key: &str) -> Error {
-        Error::failed(format!("vision_cfg.{key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null))).hint(
-            "of open_clip, plain vision transformers and towers of timm can be read; for anything else write a card",
-        )
+/// # Errors
+/// `vision_cfg` has a key that is not known.
+fn check(vision: &Section) -> Result<()> {
+    let known = |key: &str| KNOWN.contains(&key) || FIXED.iter().any(|(fixed, _)| *fixed == key);
+    match vision.table.as_object().into_iter().flatten().find(|(key, _)| !known(key)) {
+        Some((key, _)) => Err(vision.refused(key)),
+        None => Ok(()),
     }
 }

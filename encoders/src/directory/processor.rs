@@ -33,7 +33,7 @@ pub(super) fn preprocess(
         let read = || steps(&json(&path)?, own_size);
         return Ok((read().map_err(|e| e.context(format!("reading {FILE}")))?, Vec::new()));
     }
-    let (interpolation, mean, std) = kind.pictures;
+    let (interpolation, (mean, std)) = kind.pictures;
     let note = format!(
         "there is no {FILE}: pictures are brought to {own_size} pixels ({}) and normalised with mean {mean:?} and std {std:?}, as those of the published {model_type} models",
         match interpolation {

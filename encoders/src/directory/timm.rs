@@ -10,7 +10,7 @@ mod vit;
 pub(super) use vit::times;
 
 use super::shapes::Shapes;
-use super::{Found, interpolation, plain, three, whole};
+use super::{Found, IMAGENET, interpolation, plain, three, whole};
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::Preprocess;
@@ -121,7 +121,6 @@ fn input_size(pretrained: &Value, notes: &mut Vec<String>) -> Result<usize> {
 
 /// timm's transform for evaluation, on a square: its crop modes differ only in what they do to other pictures.
 fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
-    const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let step = || "reading pretrained_cfg of config.json";
     let mut get = |key: &str, default: Value| {
         pretrained.get(key).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| {

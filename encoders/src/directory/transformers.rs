@@ -4,7 +4,7 @@
 //! configuration speaks of it too, both must agree; the configuration is asked for what shapes cannot tell.
 
 use super::shapes::Shapes;
-use super::{Fixed, Found, otherwise, processor, side, whole};
+use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, processor, side, whole};
 use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
@@ -30,7 +30,7 @@ pub(super) struct Kind {
     /// What the configuration may say only in this way.
     fixed: &'static Fixed,
     /// How the pictures of the published models of this kind are resized and normalised.
-    pub pictures: (Interpolation, [f32; 3], [f32; 3]),
+    pub pictures: (Interpolation, Colours),
 }
 
 /// Which features are taken where nobody says it.
@@ -44,11 +44,6 @@ enum Last {
     Before,
 }
 
-const HALF: ([f32; 3], [f32; 3]) = ([0.5; 3], [0.5; 3]);
-const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-const OPENAI: ([f32; 3], [f32; 3]) =
-    ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
-
 const PLAIN: Kind = Kind {
     types: &["vit"],
     dialect: "transformers-vit",
@@ -59,19 +54,19 @@ const PLAIN: Kind = Kind {
     antialias: false,
     drop_path: 0.0,
     fixed: &[("num_channels", "3")],
-    pictures: (Bilinear, HALF.0, HALF.1),
+    pictures: (Bilinear, HALF),
 };
 
 const KINDS: [Kind; 10] = [
     PLAIN,
-    Kind { types: &["deit", "vit_mae", "ijepa"], pictures: (Bicubic, IMAGENET.0, IMAGENET.1), ..PLAIN },
+    Kind { types: &["deit", "vit_mae", "ijepa"], pictures: (Bicubic, IMAGENET), ..PLAIN },
     Kind {
         types: &["clip", "clip_vision_model"],
         dialect: "transformers-clip",
         act: "quick_gelu",
         eps: 1e-5,
         tap: Last::Before,
-        pictures: (Bicubic, OPENAI.0, OPENAI.1),
+        pictures: (Bicubic, OPENAI),
         ..PLAIN
     },
     Kind {
@@ -79,22 +74,16 @@ const KINDS: [Kind; 10] = [
         dialect: "transformers-siglip",
         act: "gelu_pytorch_tanh",
         eps: 1e-6,
-        pictures: (Bicubic, HALF.0, HALF.1),
+        pictures: (Bicubic, HALF),
         ..PLAIN
     },
-    Kind {
-        types: &["dinov2"],
-        dialect: "transformers-dinov2",
-        eps: 1e-6,
-        pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
-        ..PLAIN
-    },
+    Kind { types: &["dinov2"], dialect: "transformers-dinov2", eps: 1e-6, pictures: (Bicubic, IMAGENET), ..PLAIN },
     Kind {
         types: &["dinov2_with_registers"],
         dialect: "transformers-dinov2",
         eps: 1e-6,
         antialias: true,
-        pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
+        pictures: (Bicubic, IMAGENET),
         ..PLAIN
     },
     Kind {
@@ -102,7 +91,7 @@ const KINDS: [Kind; 10] = [
         dialect: "transformers-beit",
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
-        pictures: (Bicubic, HALF.0, HALF.1),
+        pictures: (Bicubic, HALF),
         ..PLAIN
     },
     Kind {
@@ -110,7 +99,7 @@ const KINDS: [Kind; 10] = [
         dialect: "transformers-beit",
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
-        pictures: (Bicubic, IMAGENET.0, IMAGENET.1),
+        pictures: (Bicubic, IMAGENET),
         ..PLAIN
     },
     Kind {
@@ -118,7 +107,7 @@ const KINDS: [Kind; 10] = [
         image_size: 384,
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("is_hybrid", "false")],
-        pictures: (Bicubic, HALF.0, HALF.1),
+        pictures: (Bicubic, HALF),
         ..PLAIN
     },
     Kind {
@@ -128,7 +117,7 @@ const KINDS: [Kind; 10] = [
         image_size: 1024,
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("qkv_bias", "true"), ("use_rel_pos", "true")],
-        pictures: (Bilinear, IMAGENET.0, IMAGENET.1),
+        pictures: (Bilinear, IMAGENET),
         ..PLAIN
     },
 ];
@@ -136,15 +125,15 @@ const KINDS: [Kind; 10] = [
 /// Everything about the model in `dir` but its weights.
 pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Checkpoint) -> Result<Found> {
     let mut kind = kind(model_type)?;
-    let mut vision = Vision(config.get("vision_config").unwrap_or(config));
+    let mut vision = section(config.get("vision_config").unwrap_or(config));
     let outer = kind.tap == Last::Bare;
     // A depth model around an encoder of another kind.
-    if let Some(backbone) = vision.0.get("backbone_config").filter(|v| !v.is_null()) {
+    if let Some(backbone) = vision.get("backbone_config") {
         let inner = backbone.get("model_type").and_then(Value::as_str).unwrap_or_default();
         kind = self::kind(inner).map_err(|e| e.context("reading backbone_config"))?;
-        vision = Vision(backbone);
+        vision = section(backbone);
     }
-    if let Some(key) = otherwise(kind.fixed, |key| vision.0.get(key).filter(|v| !v.is_null()))? {
+    if let Some(key) = otherwise(kind.fixed, |key| vision.get(key))? {
         return Err(vision.refused(key));
     }
     let gated = vision.read("use_swiglu_ffn", Value::as_bool)?.unwrap_or(false);
@@ -173,11 +162,11 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
             norm_eps,
             ..shapes.sam(preprocess.size)?
         };
-        vision.agrees(sam.width, sam.depth, sam.mlp_hidden, sam.patch)?;
+        agrees(&vision, sam.width, sam.depth, sam.mlp_hidden, sam.patch)?;
         (ArchitectureConfig::Sam(sam), false)
     } else {
         let mut vit = shapes.vit(preprocess.size)?;
-        vision.agrees(vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
+        agrees(&vision, vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
         let final_norm = vit.final_norm && !outer;
         let rate = vision.read("drop_path_rate", Value::as_f64)?.unwrap_or(kind.drop_path);
         let drop_path = if kind.dialect == "transformers-beit" { rate } else { 0.0 };
@@ -202,39 +191,31 @@ fn kind(model_type: &str) -> Result<&'static Kind> {
 }
 
 /// The part of `config.json` that is about the encoder.
-struct Vision<'a>(&'a Value);
+fn section(table: &Value) -> Section<'_> {
+    Section {
+        table,
+        before: "config.json: ",
+        hint: "models of this kind with other values can be read; for anything else write a card",
+    }
+}
 
-impl<'a> Vision<'a> {
-    fn read<T>(&self, key: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        match self.0.get(key).filter(|v| !v.is_null()) {
-            None => Ok(None),
-            Some(value) => read(value).map(Some).ok_or_else(|| self.refused(key)),
+/// # Errors
+/// The configuration says other numbers than the weights.
+fn agrees(config: &Section, width: usize, depth: usize, mlp_hidden: usize, patch: usize) -> Result<()> {
+    let told = [
+        ("hidden_size", width),
+        ("num_hidden_layers", depth),
+        ("intermediate_size", mlp_hidden),
+        ("mlp_dim", mlp_hidden),
+        ("patch_size", patch),
+    ];
+    for (key, found) in told {
+        if let Some(said) = config.read(key, side)?
+            && said != found
+        {
+            return Err(Error::failed(format!("config.json says {key} = {said}, but the weights have {found}"))
+                .hint("config.json and the weights belong to different models"));
         }
     }
-
-    fn refused(&self, key: &str) -> Error {
-        Error::failed(format!("config.json: {key} = {} is not known", self.0.get(key).unwrap_or(&Value::Null)))
-            .hint("models of this kind with other values can be read; for anything else write a card")
-    }
-
-    /// # Errors
-    /// The configuration says other numbers than the weights.
-    fn agrees(&self, width: usize, depth: usize, mlp_hidden: usize, patch: usize) -> Result<()> {
-        let told = [
-            ("hidden_size", width),
-            ("num_hidden_layers", depth),
-            ("intermediate_size", mlp_hidden),
-            ("mlp_dim", mlp_hidden),
-            ("patch_size", patch),
-        ];
-        for (key, found) in told {
-            if let Some(said) = self.read(key, side)?
-                && said != found
-            {
-                return Err(Error::failed(format!("config.json says {key} = {said}, but the weights have {found}"))
-                    .hint("config.json and the weights belong to different models"));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! each: scores of one head, bias, softmax, values, into the block's columns of the result. Scores of a block stay in the
 //! cache, and no picture's block depends on how many pictures there are.
 
-use super::product::{Strides, Threads, product};
+use super::product::{Matrix, Strides, product};
 use super::wide::{exp, max, sum2, wide};
 use super::{plain, slice, tensor};
 use crate::attention::{Bias, Rotation};
@@ -160,8 +160,8 @@ pub fn attention(
             let scores = &mut scores[..count * keys];
             for head in 0..heads {
                 let from = q.head(b, head).get(first * q.step()..).unwrap_or_default();
-                let (from, strides) = match angles {
-                    None => (from, Strides::row_major(q.step())),
+                let asking = match angles {
+                    None => Matrix(from, Strides::row_major(q.step())),
                     Some((cos, sin)) => {
                         let places =
                             from.chunks(q.step()).zip(cos.chunks_exact(width).zip(sin.chunks_exact(width)).skip(first));
@@ -169,22 +169,12 @@ pub fn attention(
                             to.copy_from_slice(&x[..width]);
                             rotate(to, cos, sin);
                         }
-                        (rotated.as_slice(), Strides::row_major(width))
+                        Matrix(rotated.as_slice(), Strides::row_major(width))
                     }
                 };
                 let keys_of = &turned[(b * heads + head) * width * keys..][..width * keys];
-                let key_strides = Strides::row_major(keys);
-                product(
-                    [count, keys, width],
-                    scores,
-                    key_strides,
-                    from,
-                    strides,
-                    keys_of,
-                    key_strides,
-                    false,
-                    Threads::One,
-                );
+                let by_key = Strides::row_major(keys);
+                product([count, keys, width], scores, by_key, asking, Matrix(keys_of, by_key), false);
                 wide(
                     #[inline(always)]
                     || {
@@ -195,18 +185,9 @@ pub fn attention(
                     },
                 );
                 let to = &mut out[head * width..];
-                let (values, value_strides) = (v.head(b, head), Strides::row_major(v.step()));
-                product(
-                    [count, width, keys],
-                    to,
-                    Strides::row_major(columns),
-                    scores,
-                    key_strides,
-                    values,
-                    value_strides,
-                    false,
-                    Threads::One,
-                );
+                let values = Matrix(v.head(b, head), Strides::row_major(v.step()));
+                let weights = Matrix(scores, by_key);
+                product([count, width, keys], to, Strides::row_major(columns), weights, values, false);
             }
         },
     );

@@ -13,7 +13,7 @@ mod rows;
 pub mod wide;
 
 pub(crate) use attention::attention;
-pub use product::{Strides, Threads};
+pub use product::{Matrix, Strides};
 
 use crate::arch::Activation;
 use burn::backend::Flex;
@@ -48,13 +48,16 @@ pub fn linear_activation(x: Tensor<2>, layer: &Linear, activation: Activation) -
 /// `x + scale · layer(branch)`, `[rows, out]`; `branch` is `[rows, in]` and `scale`, one for each column, `[out]`.
 pub fn residual(x: Tensor<2>, branch: Tensor<2>, layer: &Linear, scale: Option<Tensor<1>>) -> Tensor<2> {
     let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(Param::val));
-    rows::residual(&x, &branch, &weight, bias.as_ref(), scale.as_ref()).unwrap_or_else(|| {
-        let branch = layer.forward(branch);
-        x + match scale {
-            Some(scale) => branch * scale.unsqueeze(),
-            None => branch,
-        }
-    })
+    rows::residual(&x, &branch, &weight, bias.as_ref(), scale.as_ref())
+        .unwrap_or_else(|| x + scaled(layer.forward(branch), scale))
+}
+
+/// A branch under its layer scale, if it has one.
+pub(crate) fn scaled(branch: Tensor<2>, scale: Option<Tensor<1>>) -> Tensor<2> {
+    match scale {
+        Some(scale) => branch * scale.unsqueeze(),
+        None => branch,
+    }
 }
 
 #[cfg(test)]

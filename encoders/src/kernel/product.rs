@@ -25,84 +25,58 @@ impl Strides {
     }
 }
 
-/// `c = a · b`, or `c += a · b` with `add`, for `c` of `m` × `n` and `a` of `m` × `k`, on this thread or on all.
+/// A matrix to be read: numbers, and how it lies in them.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a>(pub &'a [f32], pub Strides);
+
+impl Matrix<'_> {
+    fn holds(self, rows: usize, columns: usize) -> bool {
+        self.1.reach(rows, columns) < self.0.len()
+    }
+}
+
+/// `c = a · b`, or `c += a · b` with `add`, for `c` of `m` × `n` and `a` of `m` × `k`, on this thread.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.
-#[allow(clippy::too_many_arguments)]
-pub fn product(
-    [m, n, k]: [usize; 3],
-    c: &mut [f32],
-    c_strides: Strides,
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
-    add: bool,
-    threads: Threads,
-) {
+pub fn product([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, a: Matrix<'_>, b: Matrix<'_>, add: bool) {
     if m * n == 0 {
         return;
     }
     assert!(c_strides.reach(m, n) < c.len(), "the result is cut too short");
-    if k > 0 {
-        assert!(a_strides.reach(m, k) < a.len() && b_strides.reach(k, n) < b.len(), "matrices are cut too short");
-    }
+    assert!(k == 0 || a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
     // SAFETY: the slices are live and reach as far as the strides do (asserted above), and `c` is borrowed exclusively.
-    unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, a_strides, b, b_strides, add, threads) }
+    unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
 }
 
 /// `a · b` for `a` of `m` × `k` and `b` of `k` × `n`, row by row, on all threads. The result's memory is written once.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.
-pub fn product_of(
-    [m, n, k]: [usize; 3],
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
-    threads: Threads,
-) -> Vec<f32> {
+pub fn product_of([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     if m * n * k == 0 {
         return vec![0.0; m * n];
     }
-    assert!(a_strides.reach(m, k) < a.len() && b_strides.reach(k, n) < b.len(), "matrices are cut too short");
+    assert!(a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
     let mut c: Vec<f32> = Vec::with_capacity(m * n);
     // SAFETY: `a` and `b` reach as far as their strides do (asserted above); `c` has room for m · n numbers, and without
     // `add` the product reads none of them and writes all.
     unsafe {
-        raw([m, n, k], c.as_mut_ptr(), Strides::row_major(n), a, a_strides, b, b_strides, false, threads);
+        raw([m, n, k], c.as_mut_ptr(), Strides::row_major(n), a, b, false, gemm::Parallelism::Rayon(0));
         c.set_len(m * n);
     }
     c
 }
 
-/// Who computes a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Threads {
-    /// The calling thread.
-    One,
-    /// All of the pool.
-    All,
-}
-
-#[allow(clippy::too_many_arguments)]
 unsafe fn raw(
     [m, n, k]: [usize; 3],
     c: *mut f32,
     c_strides: Strides,
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
+    Matrix(a, a_strides): Matrix<'_>,
+    Matrix(b, b_strides): Matrix<'_>,
     add: bool,
-    threads: Threads,
+    threads: gemm::Parallelism,
 ) {
-    let threads = match threads {
-        Threads::One => gemm::Parallelism::None,
-        Threads::All => gemm::Parallelism::Rayon(0),
-    };
     // SAFETY: the caller's.
     unsafe {
         gemm::gemm(

@@ -1,7 +1,8 @@
 //! Linear layers whose bias, activation, scale and residual are one pass over the product.
 
+use super::product::{Matrix, Strides, product_of};
 use super::wide::{erf, exp, sigmoid, wide};
-use super::{Threads, plain, product::Strides, product::product_of, slice, tensor};
+use super::{plain, slice, tensor};
 use crate::arch::Activation;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -25,9 +26,8 @@ fn multiplied(
         None => None,
     };
     let (x, weight) = (plain(x)?.to_contiguous(), plain(weight)?.to_contiguous());
-    let (x, weight) = (slice(&x), slice(&weight));
-    let strides = (Strides::row_major(k), Strides::row_major(f));
-    Some((product_of([n, f, k], x, strides.0, weight, strides.1, Threads::All), bias))
+    let (x, weight) = (Matrix(slice(&x), Strides::row_major(k)), Matrix(slice(&weight), Strides::row_major(f)));
+    Some((product_of([n, f, k], x, weight), bias))
 }
 
 /// See [`super::linear_activation`].

@@ -5,23 +5,20 @@ use image::RgbImage;
 use mozjpeg::Decompress;
 use mozjpeg::decompress::{DecompressStarted, Format};
 use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::rc::Rc;
 
 /// Pictures above this size are refused before their memory is taken.
 pub const LIMIT: u64 = 512 << 20;
 
-/// `Image.open(path).convert("RGB")` for a JPEG.
+/// `Image.open(path).convert("RGB")` for a JPEG, read from its beginning.
 ///
 /// # Errors
 /// What libjpeg says of the file; it ends too early; it is larger than [`LIMIT`] when decoded.
-pub fn decode(path: &Path) -> Result<RgbImage, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
+pub fn decode(file: impl BufRead) -> Result<RgbImage, String> {
     let ended = Rc::new(Cell::new(false));
-    let reader = Watched { inner: BufReader::new(file), ended: Rc::clone(&ended) };
+    let reader = Watched { inner: file, ended: Rc::clone(&ended) };
     // libjpeg leaves by unwinding when it gives up, without a panic's message.
     let decoded = catch_unwind(AssertUnwindSafe(|| read(reader))).unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().map_or("libjpeg gave up", |text| text);

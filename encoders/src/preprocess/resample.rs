@@ -42,6 +42,25 @@ impl Interpolation {
             Self::Bicubic => 0.0,
         }
     }
+
+    /// Which of `from` old points make a new one at `centre` that stands for `scale` of them: the first, and the weights
+    /// from it on, whose sum is one. Where the grid shrinks the kernel is widened; points beyond the borders count for
+    /// nothing.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
+        let stretch = scale.max(1.0);
+        let radius = self.radius() * stretch;
+        // Casting cuts towards zero and stops at zero, as the C code does after its clamp.
+        let first = (centre - radius + 0.5) as usize;
+        let last = ((centre + radius + 0.5) as usize).min(from);
+        let mut weights: Vec<f64> =
+            (first..last).map(|old| self.at((old as f64 - centre + 0.5) * (1.0 / stretch))).collect();
+        let sum: f64 = weights.iter().sum();
+        for weight in &mut weights {
+            *weight /= sum;
+        }
+        (first, weights)
+    }
 }
 
 /// A picture in the middle of a square of one colour, which exists only in thought.
@@ -101,21 +120,13 @@ struct Axis {
 }
 
 impl Axis {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(clippy::cast_possible_truncation)]
     fn new(from: usize, to: usize, kernel: Interpolation) -> Self {
         let scale = from as f64 / to as f64;
-        let stretch = scale.max(1.0);
-        let radius = kernel.radius() * stretch;
         let mut axis = Self { points: Vec::with_capacity(to), weights: Vec::new() };
         for new in 0..to {
-            let centre = (new as f64 + 0.5) * scale;
-            // Casting cuts towards zero and stops at zero, as the C code does after its clamp.
-            let first = (centre - radius + 0.5) as usize;
-            let last = ((centre + radius + 0.5) as usize).min(from);
-            let raw: Vec<f64> =
-                (first..last).map(|old| kernel.at((old as f64 - centre + 0.5) * (1.0 / stretch))).collect();
-            let sum: f64 = raw.iter().sum();
-            axis.weights.extend(raw.iter().map(|w| (w / sum * f64::from(1u32 << BITS)).round() as i32));
+            let (first, weights) = kernel.weights(from, (new as f64 + 0.5) * scale, scale);
+            axis.weights.extend(weights.into_iter().map(|w| (w * f64::from(1u32 << BITS)).round() as i32));
             axis.points.push((first, axis.weights.len()));
         }
         axis

@@ -1,6 +1,7 @@
 //! The numbers of a ConvNeXt, and the network they make.
 
 use super::super::channel_norm::{ChannelNorm, NormKind};
+use super::super::fields::{is_default, yes};
 use super::super::{Activation, drop_path};
 use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
 use burgess_base::{Error, Result};
@@ -54,7 +55,7 @@ pub struct ConvNextConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     pub activation: Activation,
     /// Default layer norm.
-    #[serde(default, skip_serializing_if = "NormKind::is_layer")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub norm: NormKind,
     /// Added to the variance in every norm. Default 1e-6.
     #[serde(default = "default_scale")]
@@ -85,14 +86,6 @@ fn are_default_kernels(kernels: &[usize; 4]) -> bool {
 
 fn default_scale() -> f64 {
     1e-6
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl ConvNextConfig {

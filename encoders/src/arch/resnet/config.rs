@@ -1,6 +1,7 @@
 //! The numbers of a ResNet, and the network they make.
 
 use super::super::drop_path;
+use super::super::fields::is_default;
 use super::{Between, FrozenBatchNorm, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
@@ -64,7 +65,7 @@ pub struct ResNetConfig {
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
     /// Probability that training leaves out the last block's branch, see [`Drops`](crate::arch::Drops). Default 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
 
@@ -82,12 +83,6 @@ fn default_groups() -> usize {
 
 fn default_eps() -> f64 {
     1e-5
-}
-
-// serde hands a reference to it.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
 }
 
 impl ResBlockKind {

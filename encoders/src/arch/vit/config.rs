@@ -2,6 +2,7 @@
 
 use super::super::block::{Activation, BlockConfig, Places};
 use super::super::drop_path::{self, Drops};
+use super::super::fields::{is_default, is_yes, yes};
 use super::super::rotary::Rotary;
 use super::{PatchEmbed, Vit};
 use burgess_base::stream::Stream;
@@ -31,7 +32,7 @@ pub struct VitConfig {
     #[serde(default = "yes")]
     pub class_token: bool,
     /// A second token after the class token, which learned from a teacher (DeiT); no tap hands it out. Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub distillation_token: bool,
     /// Register tokens after these (Darcet et al. 2024). Default 0.
     #[serde(default)]
@@ -46,7 +47,7 @@ pub struct VitConfig {
     #[serde(default = "yes")]
     pub qkv_bias: bool,
     /// Norms of queries and keys, head by head (Dehghani et al. 2023). Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub qk_norm: bool,
     /// Scale of each residual branch at the start (DINOv2); none without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,7 +65,7 @@ pub struct VitConfig {
     #[serde(default = "yes")]
     pub pos_embed_class: bool,
     /// Whether the registers have position embeddings of their own, too. Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pos_embed_registers: bool,
     /// Learned positions added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
@@ -74,50 +75,30 @@ pub struct VitConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position_grid: Option<usize>,
     /// Added to the new side when positions are resampled: 0.1 for DINOv2, whose weights were made so. Default 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub position_offset: f64,
     /// Whether a grid that shrinks is smoothed when positions are resampled (timm, open_clip; DINOv2 does not). Default
     /// false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub position_antialias: bool,
     /// A learned bias for each head and each way in which two tokens lie to each other (BEiT). Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub relative_positions: bool,
     /// Norms before the last layer of attention and MLP (EVA-02's CLIP). Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub inner_norms: bool,
     /// A norm before the last layer of the MLP alone (EVA-02). Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mlp_norm: bool,
     /// Norms at the end of both branches instead of their beginning. Default false.
-    #[serde(default, skip_serializing_if = "is_no")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub post_norm: bool,
     /// Rotary positions; none without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
     /// Probability that training leaves out a branch of the last block, see [`Drops`]. Default 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
-}
-
-fn yes() -> bool {
-    true
-}
-
-// serde hands references to these two.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_yes(value: &bool) -> bool {
-    *value
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_no(value: &bool) -> bool {
-    !value
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
 }
 
 fn default_eps() -> f64 {

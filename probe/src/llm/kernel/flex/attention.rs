@@ -8,7 +8,7 @@ use super::{Input, record, slice, tensor};
 use crate::llm::kernel::Heads;
 use crate::llm::rope::Rope;
 use burgess_encoders::kernel::wide::{exp, max, sum2, wide};
-use burgess_encoders::kernel::{self, Strides, Threads};
+use burgess_encoders::kernel::{self, Matrix, Strides};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -229,5 +229,6 @@ fn probabilities(p: &mut [f32], from: usize, to: usize) {
 /// `c (+)= a · b` for `[m, n, k]`; `a` and `b` are read with the given `[row, column]` strides, `c` is row-major.
 fn product(c: &mut [f32], a: &[f32], b: &[f32], [m, n, k]: [usize; 3], sa: [usize; 2], sb: [usize; 2], add: bool) {
     let strides = |[rows, columns]: [usize; 2]| Strides { rows, columns };
-    kernel::product::product([m, n, k], c, Strides::row_major(n), a, strides(sa), b, strides(sb), add, Threads::One);
+    let (a, b) = (Matrix(a, strides(sa)), Matrix(b, strides(sb)));
+    kernel::product::product([m, n, k], c, Strides::row_major(n), a, b, add);
 }
