@@ -16,7 +16,7 @@ use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
-use burgess_probe::llm::{ChatTemplate, Llama, LlamaConfig};
+use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig};
 use burgess_probe::mllm::save_llm;
 use burgess_probe::train::{Outcome, StepLog};
 use burgess_world::{Scene, Split};
@@ -178,12 +178,12 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocabulary, &SPECIALS)?;
     // The encoders' captions need only the tokenizer: it is there before the long part.
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    let config = LlamaConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
+    let config = LlmConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
     let bar = progress.bar("pretraining nano-lm", recipe.training.steps as u64);
     let mut curve = Curve::default();
     let mut tokens = 0;
     let mut readings = Vec::new();
-    let mut on_step = |s: &StepLog, model: &Llama| {
+    let mut on_step = |s: &StepLog, model: &Llm| {
         curve.add(s.step - 1, s.steps, s.loss, &[]);
         tokens += s.tokens;
         bar.set(s.step as u64, s.steps as u64);

@@ -17,7 +17,7 @@ use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Example, collate, conversation};
 use burgess_probe::generate::{self, Prompt};
-use burgess_probe::llm::{ChatTemplate, LlamaConfig, Tokenizer};
+use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
 use burgess_probe::train::{self, FeatureSource, Outcome, StepLog};
@@ -51,7 +51,7 @@ pub struct Instrument {
 /// The language model's directory, and what is known of it without its weights.
 struct Llm {
     dir: PathBuf,
-    config: LlamaConfig,
+    config: LlmConfig,
     tokenizer: Tokenizer,
     chat: ChatTemplate,
     digest: String,
@@ -150,7 +150,7 @@ fn rayon_threads() -> usize {
 impl Llm {
     fn open(name: &str) -> Result<Self> {
         let dir = llm_directory(name)?;
-        let config: LlamaConfig = atomic::read_json(&dir.join("config.json"))?;
+        let config: LlmConfig = atomic::read_json(&dir.join("config.json"))?;
         let chat: ChatTemplate = atomic::read_json(&dir.join("chat.json"))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
         let parts: Result<Vec<String>> = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"]

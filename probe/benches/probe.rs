@@ -9,7 +9,7 @@ use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{Prompt, answer};
-use burgess_probe::llm::{ChatTemplate, LlamaConfig};
+use burgess_probe::llm::{ChatTemplate, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
 use burgess_probe::recipe::Stage;
@@ -35,7 +35,7 @@ fn main() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
     pool.expect("a pool of one thread");
     for (width, layers) in SIZES {
-        let config = LlamaConfig::nano(width, layers, VOCABULARY);
+        let config = LlmConfig::nano(width, layers, VOCABULARY);
         let step = 3.0 * BATCH as f64 * config.forward_flops(TOKENS) / 1e9;
         println!("width {width}, {layers} layers: {step:.2} GFLOP in a training step of {BATCH} x {TOKENS}");
         for method in [Method::AdamW, Method::Muon] {
@@ -49,7 +49,7 @@ const SIZES: [(usize, usize); 2] = [(96, 4), (128, 4)];
 
 fn model(width: usize, layers: usize) -> Result<Mllm> {
     let device = Device::flex();
-    let llm = LlamaConfig::nano(width, layers, VOCABULARY);
+    let llm = LlmConfig::nano(width, layers, VOCABULARY);
     let config = MllmConfig {
         connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: FEATURES, llm_width: width },
         llm: llm.clone(),

@@ -4,7 +4,7 @@
 //! are padded on the right: a padded slot is hidden from every later token, and each row counts its own positions, so
 //! what a question is batched with does not change what it sees.
 
-use crate::llm::{KvCache, Llama, Placement};
+use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -55,7 +55,7 @@ pub fn answer(
             if kept.len() < alive.len() {
                 alive = pick_rows(&alive, &kept);
                 next = pick_rows(&next, &kept);
-                state = state.select(&kept, device);
+                state = state.select(&kept, &model.llm);
             }
             let tokens: Vec<Vec<u32>> = next.iter().map(|&id| vec![id]).collect();
             let logits = state.push(&model.llm, &tokens, device)?;
@@ -101,7 +101,7 @@ pub fn likelihoods(
         let mut scores = vec![first];
         let longest = texts.iter().map(|t| t.len()).max().unwrap_or(1);
         if longest > 1 {
-            let mut state = state.select(&from, device);
+            let mut state = state.select(&from, &model.llm);
             let inputs: Vec<Vec<u32>> = texts
                 .iter()
                 .map(|t| {
@@ -165,8 +165,7 @@ fn read(
     if texts.iter().any(|t| t.is_empty()) {
         return Err(Error::failed("a prompt has no text after its picture"));
     }
-    let mut state =
-        State { cache: KvCache::new(), visible: vec![Vec::new(); members.len()], next: vec![0; members.len()] };
+    let mut state = State { cache: KvCache::new() };
     if let Some(first) = members.first()
         && let Some((_, at)) = first.image
     {
@@ -194,11 +193,9 @@ fn read(
         }
         parts.push(images.clone().select(0, indices(&used, device)));
         let prefix = Tensor::cat(parts, 1);
-        let mut read =
-            State { cache: KvCache::new(), visible: vec![Vec::new(); used.len()], next: vec![0; used.len()] };
         let t = prefix.dims()[1];
-        read.feed(&model.llm, prefix, &vec![t; used.len()], device)?;
-        state = read.select(&rows, device);
+        model.llm.extend(prefix, &vec![t; used.len()], &mut state.cache, None)?;
+        state = state.select(&rows, &model.llm);
     }
     let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
     let lengths: Vec<usize> = texts.iter().map(|t| t.len()).collect();
@@ -220,63 +217,24 @@ fn read(
 /// What a batch of rows has read so far.
 struct State {
     cache: KvCache,
-    /// For each row, which slots of the cache hold a real token.
-    visible: Vec<Vec<bool>>,
-    /// For each row, the position of its next token.
-    next: Vec<usize>,
 }
 
 impl State {
     /// Reads rows of ids of equal length of which the first `real[r]` count.
-    fn extend(&mut self, llm: &Llama, rows: &[Vec<u32>], real: &[usize], device: &Device) -> Result<Tensor<3>> {
+    fn extend(&mut self, llm: &Llm, rows: &[Vec<u32>], real: &[usize], device: &Device) -> Result<Tensor<3>> {
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        self.feed(llm, llm.embed_rows(&rows, device)?, real, device)
+        llm.extend(llm.embed_rows(&rows, device)?, real, &mut self.cache, None)
     }
 
     /// Reads one token a row and returns the scores of the next, `[rows, vocab]`.
-    fn push(&mut self, llm: &Llama, rows: &[Vec<u32>], device: &Device) -> Result<Tensor<2>> {
+    fn push(&mut self, llm: &Llm, rows: &[Vec<u32>], device: &Device) -> Result<Tensor<2>> {
         let hidden = self.extend(llm, rows, &vec![1; rows.len()], device)?;
         let [b, t, d] = hidden.dims();
         Ok(llm.logits(hidden.reshape([b * t, d])))
     }
 
-    fn feed(&mut self, llm: &Llama, embeddings: Tensor<3>, real: &[usize], device: &Device) -> Result<Tensor<3>> {
-        let [b, t, _] = embeddings.dims();
-        let before = self.cache.slots();
-        let slots = before + t;
-        let mut bias = vec![f32::NEG_INFINITY; b * t * slots];
-        for ((block, visible), n) in bias.chunks_mut((t * slots).max(1)).zip(&mut self.visible).zip(real) {
-            for (i, line) in block.chunks_mut(slots).enumerate() {
-                for (value, seen) in line.iter_mut().zip(visible.iter()) {
-                    if *seen {
-                        *value = 0.0;
-                    }
-                }
-                // Within the new tokens, itself and what came before (a padded one sees no real token after it).
-                if let Some(new) = line.get_mut(before..=before + i) {
-                    new.fill(0.0);
-                }
-            }
-            visible.extend((0..t).map(|i| i < *n));
-        }
-        // Padded tokens take positions of real ones; they are hidden afterwards.
-        let most = llm.config().max_position_embeddings.saturating_sub(1);
-        let mut positions = Vec::with_capacity(b);
-        for (next, n) in self.next.iter_mut().zip(real) {
-            positions.push((0..t).map(|i| if i < *n { *next + i } else { (*next + i).min(most) }).collect::<Vec<_>>());
-            *next += n;
-        }
-        let positions: Vec<&[usize]> = positions.iter().map(Vec::as_slice).collect();
-        let bias = Tensor::from_data(TensorData::new(bias, [b, 1, t, slots]), device);
-        llm.extend(embeddings, &Placement { positions: &positions, bias: Some(bias) }, &mut self.cache)
-    }
-
-    fn select(&self, rows: &[usize], device: &Device) -> Self {
-        Self {
-            cache: self.cache.select(indices(rows, device)),
-            visible: rows.iter().filter_map(|&r| self.visible.get(r).cloned()).collect(),
-            next: pick_rows(&self.next, rows),
-        }
+    fn select(&self, rows: &[usize], llm: &Llm) -> Self {
+        Self { cache: self.cache.select(rows, llm.config().kv_heads()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The measuring instrument: (unfrozen encoders +) connector + language model.
 
 use crate::connector::{Connector, ConnectorConfig};
-use crate::llm::{ChatTemplate, Llama, LlamaConfig, Tokenizer};
+use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
@@ -20,7 +20,7 @@ pub struct MllmConfig {
     /// The connector.
     pub connector: ConnectorConfig,
     /// The language model.
-    pub llm: LlamaConfig,
+    pub llm: LlmConfig,
     /// The chat template it was trained with.
     pub chat: ChatTemplate,
     /// The encoders that are trained with it; empty when features come from outside (frozen encoders).
@@ -51,7 +51,7 @@ pub struct Mllm {
     /// Patch features → embeddings.
     pub connector: Connector,
     /// The language model.
-    pub llm: Llama,
+    pub llm: Llm,
     #[module(skip)]
     config: MllmConfig,
 }
@@ -100,7 +100,7 @@ impl Mllm {
     pub fn assemble(
         config: MllmConfig,
         encoders: Vec<Architecture>,
-        llm: Llama,
+        llm: Llm,
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
@@ -312,11 +312,10 @@ impl MllmConfig {
 ///
 /// # Errors
 /// When it cannot be written, or a weight is not finite.
-pub fn save_llm(llm: &Llama, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
+pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
     let mut config = serde_json::to_value(llm.config())?;
     if let Some(fields) = config.as_object_mut() {
-        fields.insert("architectures".into(), serde_json::json!(["LlamaForCausalLM"]));
-        fields.insert("model_type".into(), "llama".into());
+        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class()]));
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
@@ -327,8 +326,8 @@ pub fn save_llm(llm: &Llama, tokenizer: &Tokenizer, dir: &Path, precision: Preci
 ///
 /// # Errors
 /// When a file is missing or damaged, or holds other parameters than the configuration says.
-pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llama, Tokenizer)> {
-    let config: LlamaConfig = atomic::read_json(&dir.join("config.json"))?;
+pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
+    let config: LlmConfig = atomic::read_json(&dir.join("config.json"))?;
     let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
     if tokenizer.vocab_size() > config.vocab_size {
         return Err(Error::failed(format!(

@@ -7,7 +7,7 @@ use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::generate::{Prompt, answer, likelihoods};
-use burgess_probe::llm::{ChatTemplate, KvCache, Llama, LlamaConfig, Placement};
+use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -18,8 +18,8 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/llama").join(name)
 }
 
-fn load(name: &str) -> Result<Llama> {
-    let config: LlamaConfig = atomic::read_json(&golden(name).join("config.json"))?;
+fn load(name: &str) -> Result<Llm> {
+    let config: LlmConfig = atomic::read_json(&golden(name).join("config.json"))?;
     let weights = Checkpoint::open(&golden(name).join("model.safetensors"))?;
     Ok(checkpoint::load(config.init(&Device::flex())?, &weights, &IDENTITY)?.0)
 }
@@ -45,7 +45,7 @@ fn expected(name: &str) -> Result<Golden> {
     })
 }
 
-fn logits_of(llm: &Llama, rows: &[&[u32]]) -> Result<Vec<f32>> {
+fn logits_of(llm: &Llm, rows: &[&[u32]]) -> Result<Vec<f32>> {
     let hidden = llm.hidden(llm.embed_rows(rows, &Device::flex())?)?;
     let [b, t, d] = hidden.dims();
     values(llm.logits(hidden.reshape([b * t, d])))
@@ -144,14 +144,9 @@ fn the_cache_equals_the_full_pass() -> Result<()> {
         // 5 tokens at once, then one by one.
         for (from, to) in [(0, 5), (5, 6), (6, 7), (7, 8), (8, 9), (9, 10), (10, 11)] {
             let piece: Vec<&[u32]> = rows.iter().map(|r| &r[from..to]).collect();
-            let positions: Vec<usize> = (from..to).collect();
-            let bias: Vec<f32> =
-                (from..to).flat_map(|q| (0..to).map(move |k| if k <= q { 0.0 } else { f32::NEG_INFINITY })).collect();
-            let bias = Tensor::from_data(TensorData::new(bias, [1, 1, to - from, to]), &device);
-            let place = Placement { positions: &[&positions], bias: Some(bias) };
-            parts.push(llm.extend(llm.embed_rows(&piece, &device)?, &place, &mut cache)?);
+            parts.push(llm.extend(llm.embed_rows(&piece, &device)?, &[to - from; 3], &mut cache, None)?);
         }
-        assert_eq!(cache.slots(), 11);
+        assert_eq!(cache.lengths(), [11; 3]);
         assert!(difference(&values(Tensor::cat(parts, 1))?, &full) < 1e-6);
     }
     Ok(())

@@ -6,7 +6,7 @@ use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::llm::pretrain::{PretrainConfig, pretrain};
 use burgess_probe::llm::tokenizer::{SPECIALS, Tokenizer};
-use burgess_probe::llm::{ChatTemplate, Llama, LlamaConfig};
+use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, Outcome, Run, StepLog, train_stage};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Deserialize)]
 struct Golden {
-    llm: LlamaConfig,
+    llm: LlmConfig,
     examples: Vec<Conversation>,
     align: Losses,
     tune: Losses,
@@ -222,11 +222,11 @@ fn a_language_model_learns_text() -> Result<()> {
     let documents =
         || (0..).map(|i: usize| Document::Text(format!("the {} cup is red", ["big", "small", "old"][i % 3])));
     let tokenizer = Tokenizer::train(["the big small old cup is red"; 4].iter(), 270, &SPECIALS)?;
-    let llm = LlamaConfig::nano(32, 1, 270);
+    let llm = LlmConfig::nano(32, 1, 270);
     let config: PretrainConfig =
         toml::from_str("steps = 80\ntokens = 96\ncontext = 24\nlr = 1e-2").map_err(|e| Error::failed(e.to_string()))?;
     let mut losses = Vec::new();
-    let mut on_step = |s: &StepLog, _: &Llama| {
+    let mut on_step = |s: &StepLog, _: &Llm| {
         losses.push(s.loss);
         Ok(())
     };

@@ -49,6 +49,20 @@ pub fn product([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, a: Matr
     unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
 }
 
+/// `c = a · b` as [`product`], on all threads.
+///
+/// # Panics
+/// A slice is shorter than its matrix.
+pub fn product_shared([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, a: Matrix<'_>, b: Matrix<'_>) {
+    if m * n == 0 {
+        return;
+    }
+    assert!(c_strides.reach(m, n) < c.len(), "the result is cut too short");
+    assert!(k == 0 || a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
+    // SAFETY: as in `product`.
+    unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, false, gemm::Parallelism::Rayon(0)) }
+}
+
 /// `a · b` for `a` of `m` × `k` and `b` of `k` × `n`, row by row, on all threads. The result's memory is written once.
 ///
 /// # Panics

@@ -1,33 +1,34 @@
-//! The LLaMA decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU (arXiv 2302.13971, 2307.09288).
+//! The decoder of LLaMA and its relatives: RMSNorm, rotary positions, grouped-query attention, a gated layer.
 //!
-//! Module paths are those of `transformers`' `LlamaForCausalLM`, so a checkpoint's keys are the parameters' names:
-//! `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`, `lm_head.weight`
-//! (absent when the head is tied to the embeddings).
+//! One network with the differences of the families as options of [`LlmConfig`]: LLaMA, Mistral, Qwen 2 and 3, Phi-3,
+//! Gemma 3. Module paths are those of `transformers`' `LlamaForCausalLM` and its siblings, so a checkpoint's keys are
+//! the parameters' names: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
+//! `lm_head.weight` (absent when the head is tied to the embeddings). Phi-3's fused projections are held apart.
 
-use super::config::LlamaConfig;
-use super::kernel::{self, Heads};
+use super::config::{Family, LlmConfig};
+use super::kernel::{self, Heads, Hidden};
 use super::kv_cache::KvCache;
+use super::linear::{Linear, joined};
 use super::rope::Rope;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::tensor::module::linear;
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A language model: token embeddings, decoder, output head.
 #[derive(Module, Debug)]
-pub struct Llama {
+pub struct Llm {
     /// Everything before the head.
-    pub model: LlamaModel,
+    pub model: Decoder,
     /// The head, unless tied to the embeddings.
     pub lm_head: Option<Linear>,
     #[module(skip)]
-    config: LlamaConfig,
+    config: LlmConfig,
 }
 
 /// Embeddings, blocks and the final norm.
 #[derive(Module, Debug)]
-pub struct LlamaModel {
+pub struct Decoder {
     /// `[vocab_size, hidden_size]`.
     pub embed_tokens: Embedding,
     /// The decoder blocks, first to last.
@@ -36,7 +37,7 @@ pub struct LlamaModel {
     pub norm: RmsNorm,
 }
 
-/// One decoder block: attention and SwiGLU, each behind a norm and around a residual.
+/// One decoder block: attention and the gated layer, each behind a norm and around a residual.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Grouped-query attention.
@@ -45,11 +46,15 @@ pub struct Block {
     pub mlp: Mlp,
     /// Norm before attention.
     pub input_layernorm: RmsNorm,
-    /// Norm before the gated layer.
+    /// Norm before the gated layer; in Gemma 3 the norm after attention.
     pub post_attention_layernorm: RmsNorm,
+    /// Gemma 3's norm before the gated layer.
+    pub pre_feedforward_layernorm: Option<RmsNorm>,
+    /// Gemma 3's norm after it.
+    pub post_feedforward_layernorm: Option<RmsNorm>,
 }
 
-/// Projections of grouped-query attention, all without bias.
+/// Projections of grouped-query attention.
 #[derive(Module, Debug)]
 pub struct SelfAttention {
     /// Queries.
@@ -60,6 +65,10 @@ pub struct SelfAttention {
     pub v_proj: Linear,
     /// Output.
     pub o_proj: Linear,
+    /// Norm of each query (Qwen 3, Gemma 3).
+    pub q_norm: Option<RmsNorm>,
+    /// Norm of each key.
+    pub k_norm: Option<RmsNorm>,
 }
 
 /// Projections of the gated layer, all without bias.
@@ -76,70 +85,81 @@ pub struct Mlp {
 /// Root-mean-square norm with a learned scale.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// `[hidden_size]`.
+    /// `[width]`; Gemma's is what is added to one.
     pub weight: Param<Tensor<1>>,
 }
 
-/// Where the tokens of a [`Llama::extend`] call stand.
-pub struct Placement<'a> {
-    /// Position of each new token: one list of equal length per row, or one list for all rows.
-    pub positions: &'a [&'a [usize]],
-    /// `[rows or 1, 1, new tokens, slots after the call]`: 0 where a token sees a slot, −∞ where not.
-    pub bias: Option<Tensor<4>>,
+/// How whole sequences are read, where it is not as ordinary text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// The position of each token, a list for each row; absent = counted from 0.
+    pub positions: Option<&'a [Vec<usize>]>,
+    /// Tokens that nobody sees but themselves: padded cells of a picture.
+    pub hidden: Hidden<'a>,
 }
 
-impl LlamaConfig {
-    /// A model with freshly drawn weights (normal with [`LlamaConfig::initializer_range`], norms one).
+/// Called after each decoder block with its number and the residual stream `[b, t, d]`, which it may change.
+pub type After<'a> = dyn FnMut(usize, Tensor<3>) -> Result<Tensor<3>> + 'a;
+
+impl LlmConfig {
+    /// A model with freshly drawn weights (normal with [`LlmConfig::initializer_range`], norms one).
     ///
     /// The draws here come from Burn's own generator; callers that need reproducible weights follow with
     /// `burgess_encoders::init::initialise`.
     ///
     /// # Errors
-    /// When the configuration fails [`LlamaConfig::check`].
-    pub fn init(&self, device: &Device) -> Result<Llama> {
+    /// When the configuration fails [`LlmConfig::check`].
+    pub fn init(&self, device: &Device) -> Result<Llm> {
         self.check()?;
         let normal = Initializer::Normal { mean: 0.0, std: self.initializer_range };
-        let d = self.hidden_size;
-        let w = self.head_width();
-        let lin =
-            |i: usize, o: usize| LinearConfig::new(i, o).with_bias(false).with_initializer(normal.clone()).init(device);
-        let norm = || RmsNorm { weight: Initializer::Ones.init([d], device) };
+        let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
+        let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
+        let gemma = self.model_type == Family::Gemma3;
+        let normed = gemma || self.model_type == Family::Qwen3;
+        let inner_bias = self.attention_bias || self.model_type == Family::Qwen2;
+        let lin = |i: usize, o: usize, bias: bool| Linear::new(i, o, bias, &normal, device);
+        let scale = if gemma { Initializer::Zeros } else { Initializer::Ones };
+        let norm = |width: usize| RmsNorm { weight: scale.init([width], device) };
         let block = || Block {
             self_attn: SelfAttention {
-                q_proj: lin(d, self.num_attention_heads * w),
-                k_proj: lin(d, self.kv_heads() * w),
-                v_proj: lin(d, self.kv_heads() * w),
-                o_proj: lin(self.num_attention_heads * w, d),
+                q_proj: lin(d, q, inner_bias),
+                k_proj: lin(d, kv, inner_bias),
+                v_proj: lin(d, kv, inner_bias),
+                o_proj: lin(q, d, self.attention_bias),
+                q_norm: normed.then(|| norm(w)),
+                k_norm: normed.then(|| norm(w)),
             },
-            mlp: Mlp {
-                gate_proj: lin(d, self.intermediate_size),
-                up_proj: lin(d, self.intermediate_size),
-                down_proj: lin(self.intermediate_size, d),
-            },
-            input_layernorm: norm(),
-            post_attention_layernorm: norm(),
+            mlp: Mlp { gate_proj: lin(d, f, false), up_proj: lin(d, f, false), down_proj: lin(f, d, false) },
+            input_layernorm: norm(d),
+            post_attention_layernorm: norm(d),
+            pre_feedforward_layernorm: gemma.then(|| norm(d)),
+            post_feedforward_layernorm: gemma.then(|| norm(d)),
         };
-        Ok(Llama {
-            model: LlamaModel {
+        Ok(Llm {
+            model: Decoder {
                 embed_tokens: EmbeddingConfig::new(self.vocab_size, d).with_initializer(normal.clone()).init(device),
                 layers: (0..self.num_hidden_layers).map(|_| block()).collect(),
-                norm: norm(),
+                norm: norm(d),
             },
-            lm_head: (!self.tie_word_embeddings).then(|| lin(d, self.vocab_size)),
+            lm_head: (!self.tie_word_embeddings).then(|| lin(d, self.vocab_size, false)),
             config: self.clone(),
         })
     }
 }
 
-impl Llama {
+impl Llm {
     /// The configuration this model was made from.
-    pub fn config(&self) -> &LlamaConfig {
+    pub fn config(&self) -> &LlmConfig {
         &self.config
     }
 
     /// Token embeddings: `ids` `[b, t]` → `[b, t, hidden_size]`.
     pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        self.model.embed_tokens.forward(ids)
+        let table = self.model.embed_tokens.forward(ids);
+        match self.config.model_type {
+            Family::Gemma3 => table.mul_scalar((self.config.hidden_size as f64).sqrt()),
+            _ => table,
+        }
     }
 
     /// Token embeddings of rows of ids, each of the same length, on the model's device: `[rows, t, hidden_size]`.
@@ -168,37 +188,81 @@ impl Llama {
     /// # Errors
     /// When `t` exceeds `max_position_embeddings`.
     pub fn hidden(&self, embeddings: Tensor<3>) -> Result<Tensor<3>> {
+        self.hidden_with(embeddings, Reading::default(), None)
+    }
+
+    /// As [`Llm::hidden`], with positions and hidden tokens of one's own, and something to be done after each block.
+    ///
+    /// # Errors
+    /// As [`Llm::hidden`]; when a list is not as long as the sequences; those of `after`.
+    pub fn hidden_with(
+        &self,
+        embeddings: Tensor<3>,
+        reading: Reading<'_>,
+        mut after: Option<&mut After<'_>>,
+    ) -> Result<Tensor<3>> {
         let [b, t, d] = embeddings.dims();
-        self.check_length(t)?;
-        let heads = self.heads(b, t);
-        let rope = Rope::range(t, heads.width, self.config.rope_theta, &embeddings.device());
+        let device = embeddings.device();
+        let lists = reading.positions.into_iter().flatten().map(Vec::len);
+        let lists = lists.chain(reading.hidden.into_iter().flatten().map(Vec::len)).collect::<Vec<_>>();
+        let given = usize::from(reading.positions.is_some()) + usize::from(reading.hidden.is_some());
+        if lists.len() != given * b || lists.iter().any(|n| *n != t) {
+            return Err(Error::failed("positions or hidden tokens are not given for each token of each row"));
+        }
+        let rows: Option<Vec<&[usize]>> = reading.positions.map(|p| p.iter().map(Vec::as_slice).collect());
+        let last = rows.iter().flatten().flat_map(|r| r.iter()).max().copied();
+        self.check_length(last.map_or(t, |p| p + 1))?;
+        let ropes = self.ropes(|rotation| match &rows {
+            Some(rows) => rotation.at(rows, &device),
+            None => rotation.range(t, &device),
+        });
         let mut x = embeddings.reshape([b * t, d]);
-        for block in &self.model.layers {
-            let qkv = block.self_attn.project(self.norm(&block.input_layernorm, x.clone()));
-            x = x + block.self_attn.output(kernel::causal_attention(qkv, &rope, heads));
-            x = x.clone() + block.mlp.forward(self.norm(&block.post_attention_layernorm, x));
+        for (i, block) in self.model.layers.iter().enumerate() {
+            let (rope, heads) = (ropes.of(i, &self.config), self.heads(i, b, t));
+            let qkv = self.project(block, x.clone());
+            x = self.rest(block, x, kernel::causal_attention(qkv, rope, heads, reading.hidden));
+            if let Some(after) = after.as_deref_mut() {
+                x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
+            }
         }
         Ok(self.norm(&self.model.norm, x).reshape([b, t, d]))
     }
 
-    /// Reads `embeddings` `[b, t, d]` after what `cache` holds, appends their keys and values to it, and returns
-    /// `[b, t, d]` after the final norm.
+    /// Reads `embeddings` `[b, t, d]` after what `cache` holds, of which the first `real[r]` of row `r` count and the
+    /// rest is padding, appends their keys and values to it, and returns `[b, t, d]` after the final norm.
     ///
     /// # Errors
-    /// When a position reaches `max_position_embeddings`.
-    pub fn extend(&self, embeddings: Tensor<3>, place: &Placement, cache: &mut KvCache) -> Result<Tensor<3>> {
+    /// When a position reaches `max_position_embeddings`, or the cache has other rows; those of `after`.
+    pub fn extend(
+        &self,
+        embeddings: Tensor<3>,
+        real: &[usize],
+        cache: &mut KvCache,
+        mut after: Option<&mut After<'_>>,
+    ) -> Result<Tensor<3>> {
         let [b, t, d] = embeddings.dims();
-        let last = place.positions.iter().flat_map(|r| r.iter()).max().copied().unwrap_or(0);
-        self.check_length(last + 1)?;
-        let heads = self.heads(b, t);
-        let rope = Rope::at(place.positions, heads.width, self.config.rope_theta, &embeddings.device());
+        let device = embeddings.device();
+        let before = cache.lengths();
+        let reading = cache.begin(real, t)?;
+        self.check_length(cache.lengths().into_iter().max().unwrap_or(0))?;
+        if let Some(turn) = self.config.rope_scaling.as_ref().and_then(super::rope::Scaling::turn)
+            && before.iter().zip(cache.lengths()).any(|(before, now)| *before > 0 && *before <= turn && now > turn)
+        {
+            return Err(Error::failed(format!(
+                "a sequence grew past {turn} positions, where this model turns to other angles; what was read has the old ones"
+            ))
+            .hint(format!("ask for fewer new tokens, or give prompts of more than {turn} tokens")));
+        }
+        let positions: Vec<&[usize]> = reading.positions.iter().map(Vec::as_slice).collect();
+        let ropes = self.ropes(|rotation| rotation.at(&positions, &device));
         let mut x = embeddings.reshape([b * t, d]);
         for (i, block) in self.model.layers.iter().enumerate() {
-            let qkv = block.self_attn.project(self.norm(&block.input_layernorm, x.clone()));
-            let (q, k, v) = kernel::portable::split(qkv, &rope, heads);
-            let (k, v) = cache.append(i, k, v);
-            x = x + block.self_attn.output(kernel::attend(q, k, v, place.bias.clone()));
-            x = x.clone() + block.mlp.forward(self.norm(&block.post_attention_layernorm, x));
+            let qkv = self.project(block, x.clone());
+            let seen = cache.attend(i, qkv, ropes.of(i, &self.config), self.heads(i, b, t), &reading)?;
+            x = self.rest(block, x, seen);
+            if let Some(after) = after.as_deref_mut() {
+                x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
+            }
         }
         Ok(self.norm(&self.model.norm, x).reshape([b, t, d]))
     }
@@ -207,22 +271,111 @@ impl Llama {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+            None => kernel::linear_transposed(hidden, self.model.embed_tokens.weight.val()),
         }
     }
 
-    fn heads(&self, batch: usize, tokens: usize) -> Heads {
+    /// This model with fresh adapters on the projections that `targets` names (`q_proj`, `down_proj` …), and every
+    /// other parameter frozen.
+    ///
+    /// # Errors
+    /// When a name is no projection's, or the rank is 0.
+    pub fn with_lora(self, rank: usize, alpha: f64, targets: &[String], seed: u64) -> Result<Self> {
+        const ALL: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        if let Some(bad) = targets.iter().find(|t| !ALL.contains(&t.as_str())) {
+            return Err(Error::usage(format!("`{bad}` is no projection of the language model"))
+                .hint(format!("there are {}", ALL.join(", "))));
+        }
+        if rank == 0 || targets.is_empty() {
+            return Err(Error::usage("an adapter needs a rank above 0 and projections to adapt"));
+        }
+        let mut model: Self = self.freeze();
+        for (i, block) in model.model.layers.iter_mut().enumerate() {
+            for (name, layer) in block.projections() {
+                if targets.iter().any(|t| t == name) {
+                    *layer = layer.clone().with_lora(rank, alpha, &format!("{i}/{name}"), seed);
+                }
+            }
+        }
+        Ok(model)
+    }
+
+    /// This model with its adapters added into the weights.
+    #[must_use]
+    pub fn merged(mut self) -> Self {
+        for block in &mut self.model.layers {
+            for (_, layer) in block.projections() {
+                *layer = layer.clone().merged();
+            }
+        }
+        self
+    }
+
+    fn heads(&self, layer: usize, batch: usize, tokens: usize) -> Heads {
         Heads {
             batch,
             tokens,
             query: self.config.num_attention_heads,
             kv: self.config.kv_heads(),
             width: self.config.head_width(),
+            scale: self.config.attention_scale(),
+            window: self.config.window(layer),
         }
     }
 
+    fn ropes(&self, make: impl Fn(super::rope::Rotation<'_>) -> Rope) -> Ropes {
+        let mut ropes = Ropes { kinds: Vec::new() };
+        for i in 0..self.config.num_hidden_layers {
+            let rotation = self.config.rotation(i);
+            if ropes.kinds.iter().all(|(like, _)| self.config.rotation(*like) != rotation) {
+                ropes.kinds.push((i, make(rotation)));
+            }
+        }
+        ropes
+    }
+
+    /// Queries, keys and values side by side, `[rows, columns]`.
+    fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
+        let attention = &block.self_attn;
+        let x = self.norm(&block.input_layernorm, x);
+        let qkv = joined([&attention.q_proj, &attention.k_proj, &attention.v_proj], x);
+        let (Some(q_norm), Some(k_norm)) = (&attention.q_norm, &attention.k_norm) else { return qkv };
+        let [rows, columns] = qkv.dims();
+        let w = self.config.head_width();
+        let normed = |from: usize, heads: usize, norm: &RmsNorm| {
+            let part = qkv.clone().narrow(1, from * w, heads * w).reshape([rows * heads, w]);
+            self.norm(norm, part).reshape([rows, heads * w])
+        };
+        let (query, kv) = (self.config.num_attention_heads, self.config.kv_heads());
+        let from = (query + kv) * w;
+        let values = qkv.clone().narrow(1, from, columns - from);
+        Tensor::cat(vec![normed(0, query, q_norm), normed(query, kv, k_norm), values], 1)
+    }
+
+    /// What follows attention in a block: `x` and `seen` `[rows, d]` and `[rows, query · width]` → `[rows, d]`.
+    fn rest(&self, block: &Block, x: Tensor<2>, seen: Tensor<2>) -> Tensor<2> {
+        let seen = block.self_attn.o_proj.forward(seen);
+        match (&block.pre_feedforward_layernorm, &block.post_feedforward_layernorm) {
+            (Some(before), Some(behind)) => {
+                let x = x + self.norm(&block.post_attention_layernorm, seen);
+                x.clone() + self.norm(behind, self.gated(&block.mlp, self.norm(before, x)))
+            }
+            _ => {
+                let x = x + seen;
+                x.clone() + self.gated(&block.mlp, self.norm(&block.post_attention_layernorm, x))
+            }
+        }
+    }
+
+    fn gated(&self, mlp: &Mlp, x: Tensor<2>) -> Tensor<2> {
+        let gate_up = joined([&mlp.gate_proj, &mlp.up_proj], x);
+        mlp.down_proj.forward(kernel::gated(gate_up, self.config.gate))
+    }
+
     fn norm(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
-        kernel::rms_norm(x, norm.weight.val(), self.config.rms_norm_eps)
+        let weight = norm.weight.val();
+        let weight = if self.config.model_type == Family::Gemma3 { weight.add_scalar(1.0) } else { weight };
+        kernel::rms_norm(x, weight, self.config.rms_norm_eps)
     }
 
     fn check_length(&self, t: usize) -> Result<()> {
@@ -235,22 +388,32 @@ impl Llama {
     }
 }
 
-impl SelfAttention {
-    /// Queries, keys and values side by side. One product with the joined weights reads `x` once instead of three
-    /// times, and its gradient is one product too; joining costs a copy of the weights, small beside the batch.
-    fn project(&self, x: Tensor<2>) -> Tensor<2> {
-        let joined = vec![self.q_proj.weight.val(), self.k_proj.weight.val(), self.v_proj.weight.val()];
-        linear(x, Tensor::cat(joined, 1), None)
-    }
+/// The angles of each kind of layer, with the first layer of the kind.
+struct Ropes {
+    kinds: Vec<(usize, Rope)>,
+}
 
-    fn output(&self, x: Tensor<2>) -> Tensor<2> {
-        self.o_proj.forward(x)
+impl Ropes {
+    fn of(&self, layer: usize, config: &LlmConfig) -> &Rope {
+        let rotation = config.rotation(layer);
+        let own = self.kinds.iter().find(|(like, _)| config.rotation(*like) == rotation);
+        // Every layer's kind was made.
+        &own.unwrap_or(&self.kinds[0]).1
     }
 }
 
-impl Mlp {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let joined = vec![self.gate_proj.weight.val(), self.up_proj.weight.val()];
-        self.down_proj.forward(kernel::swiglu(linear(x, Tensor::cat(joined, 1), None)))
+impl Block {
+    /// The layers that adapters can be put on.
+    fn projections(&mut self) -> [(&'static str, &mut Linear); 7] {
+        let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
+        [
+            ("q_proj", &mut attention.q_proj),
+            ("k_proj", &mut attention.k_proj),
+            ("v_proj", &mut attention.v_proj),
+            ("o_proj", &mut attention.o_proj),
+            ("gate_proj", &mut mlp.gate_proj),
+            ("up_proj", &mut mlp.up_proj),
+            ("down_proj", &mut mlp.down_proj),
+        ]
     }
 }

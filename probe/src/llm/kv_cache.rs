@@ -1,14 +1,45 @@
 //! Keys and values of what was already read, so that each new token costs one position instead of all.
 
-use burn::tensor::{Int, Tensor};
+use super::kernel::{self, Heads, Rows};
+use super::rope::Rope;
+use burgess_base::{Error, Result};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Keys (already rotated) and values of every layer: `[batch, kv_heads, slots, head_dim]` each.
+/// Keys (already rotated) and values of every layer, for a batch of sequences of different lengths.
 ///
-/// A *slot* is a place in the cache, a *position* the angle a key was rotated by: with right padding the two
-/// differ, which is why the caller passes positions and a bias that hides empty slots.
+/// Where the backend is the CPU's, each row keeps its own tokens only. Elsewhere all rows have as many *slots* as the
+/// longest of what was read together; a slot of padding is hidden from every later token.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
+    layers: Vec<Layer>,
+    rows: Vec<Row>,
+}
+
+// A model has some dozens of these: their size does not matter.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug, Clone)]
+enum Layer {
+    /// `[batch, kv_heads, slots, head_dim]` each.
+    Tensors(Tensor<4>, Tensor<4>),
+    Rows(Rows),
+}
+
+/// What one sequence has read.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    /// Position of its next token.
+    next: usize,
+    /// The position of the token in each slot; nothing for padding.
+    slots: Vec<Option<usize>>,
+}
+
+/// The tokens of one reading, before their layers are computed.
+pub(crate) struct Reading {
+    /// Position of each new token.
+    pub positions: Vec<Vec<usize>>,
+    real: Vec<usize>,
+    /// Slots before this reading.
+    before: usize,
 }
 
 impl KvCache {
@@ -17,30 +48,106 @@ impl KvCache {
         Self::default()
     }
 
-    /// Number of slots filled (padding included).
-    pub fn slots(&self) -> usize {
-        self.layers.first().map_or(0, |(k, _)| k.dims()[2])
+    /// Real tokens read by each row.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.rows.iter().map(|r| r.next).collect()
     }
 
-    /// Appends keys and values to a layer and returns everything that layer has seen.
-    pub(crate) fn append(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let full = match self.layers.get(layer) {
-            Some((old_k, old_v)) => (Tensor::cat(vec![old_k.clone(), k], 2), Tensor::cat(vec![old_v.clone(), v], 2)),
-            None => (k, v),
-        };
-        match self.layers.get_mut(layer) {
-            Some(slot) => *slot = full.clone(),
-            None => self.layers.push(full.clone()),
+    /// Takes note of `t` new tokens a row, of which the first `real[r]` count.
+    pub(crate) fn begin(&mut self, real: &[usize], t: usize) -> Result<Reading> {
+        if self.rows.is_empty() {
+            self.rows = vec![Row::default(); real.len()];
         }
-        full
+        if self.rows.len() != real.len() || real.iter().any(|n| *n > t) {
+            return Err(Error::failed(format!(
+                "{} rows of at most {t} tokens for a cache of {} rows",
+                real.len(),
+                self.rows.len()
+            )));
+        }
+        let before = self.rows.first().map_or(0, |r| r.slots.len());
+        let mut positions = Vec::with_capacity(real.len());
+        for (row, &n) in self.rows.iter_mut().zip(real) {
+            // Padded tokens stay at the last position; nobody reads what they compute.
+            let last = (row.next + n).saturating_sub(1);
+            positions.push((0..t).map(|i| (row.next + i).min(last)).collect());
+            row.slots.extend((0..t).map(|i| (i < n).then_some(row.next + i)));
+            row.next += n;
+        }
+        Ok(Reading { positions, real: real.to_vec(), before })
+    }
+
+    /// Appends a layer's keys and values of the new tokens and returns what these see, `[batch · t, query · width]`.
+    pub(crate) fn attend(
+        &mut self,
+        layer: usize,
+        qkv: Tensor<2>,
+        rope: &Rope,
+        s: Heads,
+        reading: &Reading,
+    ) -> Result<Tensor<2>> {
+        if self.layers.len() == layer
+            && reading.before == 0
+            && let Some(rows) = Rows::of(&qkv, s)
+        {
+            self.layers.push(Layer::Rows(rows));
+        }
+        if let Some(Layer::Rows(rows)) = self.layers.get_mut(layer) {
+            return rows
+                .attend(&qkv, rope, s, &reading.real)
+                .ok_or_else(|| Error::failed("the cache was filled on another device or by another model"));
+        }
+        let bias = self.bias(s, reading, &qkv.device());
+        let (q, k, v) = kernel::portable::split(qkv, rope, s);
+        let (k, v) = match self.layers.get(layer) {
+            Some(Layer::Tensors(old_k, old_v)) => {
+                (Tensor::cat(vec![old_k.clone(), k], 2), Tensor::cat(vec![old_v.clone(), v], 2))
+            }
+            _ => (k, v),
+        };
+        let full = Layer::Tensors(k.clone(), v.clone());
+        match self.layers.get_mut(layer) {
+            Some(slot) => *slot = full,
+            None => self.layers.push(full),
+        }
+        Ok(kernel::attend(q, k, v, Some(bias), s.scale))
+    }
+
+    /// `[batch, 1, t, slots]`: 0 where a new token sees a slot, −∞ where not.
+    fn bias(&self, s: Heads, reading: &Reading, device: &Device) -> Tensor<4> {
+        let slots = reading.before + s.tokens;
+        let mut values = Vec::with_capacity(s.batch * s.tokens * slots);
+        for (row, positions) in self.rows.iter().zip(&reading.positions) {
+            for (i, &position) in positions.iter().enumerate() {
+                let own = reading.before + i;
+                let first = s.first_seen(position);
+                // A padded token sees itself, so that its row of scores is not empty.
+                let seen =
+                    |(slot, at): (usize, &Option<usize>)| slot == own || slot < own && at.is_some_and(|p| p >= first);
+                values
+                    .extend(row.slots.iter().enumerate().map(|slot| if seen(slot) { 0.0 } else { f32::NEG_INFINITY }));
+            }
+        }
+        Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
     }
 
     /// A cache whose row `i` is a copy of this cache's row `rows[i]`: one image's prefix for all its questions,
     /// or the rows that are not finished yet.
     ///
-    /// `rows`: `[n]`, each below the batch size.
-    pub fn select(&self, rows: Tensor<1, Int>) -> Self {
-        let pick = |t: &Tensor<4>| t.clone().select(0, rows.clone());
-        Self { layers: self.layers.iter().map(|(k, v)| (pick(k), pick(v))).collect() }
+    /// `kv`: key/value heads of the model.
+    pub fn select(&self, rows: &[usize], kv: usize) -> Self {
+        let pick = |t: &Tensor<4>| {
+            let index: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
+            let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &t.device());
+            t.clone().select(0, index)
+        };
+        let layers = self.layers.iter().map(|layer| match layer {
+            Layer::Tensors(k, v) => Layer::Tensors(pick(k), pick(v)),
+            Layer::Rows(own) => Layer::Rows(own.select(rows, kv)),
+        });
+        Self {
+            layers: layers.collect(),
+            rows: rows.iter().map(|&r| self.rows.get(r).cloned().unwrap_or_default()).collect(),
+        }
     }
 }

@@ -1,16 +1,17 @@
-//! Language models: the LLaMA decoder, its tokenizer and chat template, and pretraining on text.
+//! Language models: the decoder, its tokenizer and chat template, and pretraining on text.
 
 pub mod chat;
 pub mod config;
 pub mod decoder;
 pub mod kernel;
 pub mod kv_cache;
+pub mod linear;
 pub mod pretrain;
 pub mod rope;
 pub mod tokenizer;
 
 pub use chat::ChatTemplate;
-pub use config::LlamaConfig;
-pub use decoder::{Llama, Placement};
+pub use config::LlmConfig;
+pub use decoder::{Llm, Reading};
 pub use kv_cache::KvCache;
 pub use tokenizer::Tokenizer;

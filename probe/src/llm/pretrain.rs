@@ -6,7 +6,7 @@
 use crate::data::collate::shuffle;
 use crate::llm::chat::{ChatTemplate, Turn};
 use crate::llm::tokenizer::{EOS, Tokenizer};
-use crate::llm::{Llama, LlamaConfig, kernel};
+use crate::llm::{Llm, LlmConfig, kernel};
 use crate::optimiser::{Method, Optimiser, StepSettings};
 use crate::recipe::{Part, Schedule, Stage};
 use crate::train::{Outcome, StepLog};
@@ -105,15 +105,15 @@ pub fn texts(document: Document) -> Vec<String> {
 #[allow(clippy::too_many_arguments)]
 pub fn pretrain(
     config: &PretrainConfig,
-    llm: &LlamaConfig,
+    llm: &LlmConfig,
     tokenizer: &Tokenizer,
     chat: &ChatTemplate,
     documents: impl Iterator<Item = Document>,
     device: &Device,
     seed: u64,
-    on_step: &mut dyn FnMut(&StepLog, &Llama) -> Result<()>,
+    on_step: &mut dyn FnMut(&StepLog, &Llm) -> Result<()>,
     stop: &dyn Fn() -> bool,
-) -> Result<Outcome<Llama>> {
+) -> Result<Outcome<Llm>> {
     if tokenizer.vocab_size() > llm.vocab_size {
         return Err(Error::usage(format!(
             "the tokenizer has {} entries, the model only {}",
@@ -283,7 +283,7 @@ impl Answers {
     }
 }
 
-fn answers(model: &Llama, rows: &[Row], device: &Device) -> Result<Answers> {
+fn answers(model: &Llm, rows: &[Row], device: &Device) -> Result<Answers> {
     let t = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
     // Padding stands on the right, where no real token sees it; any id will do.
     let padded: Vec<Vec<u32>> = rows
@@ -336,7 +336,7 @@ pub struct Reading {
 /// # Errors
 /// When the tokenizer lacks a token of the template, or a question is longer than the model's context.
 pub fn reading(
-    model: &Llama,
+    model: &Llm,
     tokenizer: &Tokenizer,
     chat: &ChatTemplate,
     questions: usize,

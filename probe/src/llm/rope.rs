@@ -1,50 +1,296 @@
-//! Rotary position embedding in the half-rotation layout of Hugging Face's LLaMA weights.
+//! Rotary position embedding in the half-rotation layout of Hugging Face's weights, and its stretchings.
 //!
 //! Channel `i` of the first half of a head is rotated together with channel `i` of the second half by the angle
-//! `position · theta^(−2i / head_dim)` (RoFormer, arXiv 2104.09864; layout as in `modeling_llama.py`). Burn's
-//! `RotaryEncoding` rotates neighbouring channels instead, which is the layout of the original checkpoints.
+//! `position · theta^(−2i / width)` (RoFormer, arXiv 2104.09864; layout as in `modeling_llama.py`). Burn's
+//! `RotaryEncoding` rotates neighbouring channels instead, which is the layout of the original checkpoints. Where only
+//! part of a head is rotated, it is the first part. The stretchings are those of `modeling_rope_utils.py`, in f32 as there.
 
+use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::f64::consts::TAU;
+
+/// How angles are stretched, so that a model reads more than it was pretrained for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
+pub enum Scaling {
+    /// All angles divided by a factor (arXiv 2306.15595).
+    Linear {
+        /// The factor.
+        factor: f64,
+    },
+    /// Slow angles divided by a factor, fast ones kept, those between in proportion (Llama 3.1, arXiv 2407.21783).
+    Llama3 {
+        /// The factor.
+        factor: f64,
+        /// Turns over the original length below which an angle is slow.
+        low_freq_factor: f64,
+        /// Turns over the original length above which it is fast.
+        high_freq_factor: f64,
+        /// The original length; absent until [`Scaling::complete`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        original_max_position_embeddings: Option<usize>,
+    },
+    /// The same by channel, and a temperature (YaRN, arXiv 2309.00071).
+    Yarn {
+        /// The factor.
+        factor: f64,
+        /// The original length.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        original_max_position_embeddings: Option<usize>,
+        /// On cosines and sines; absent = from the factor.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attention_factor: Option<f64>,
+        /// Weight of the logarithm in the temperature.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mscale: Option<f64>,
+        /// The same in the denominator.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mscale_all_dim: Option<f64>,
+        /// Turns over the original length above which an angle is kept; 32.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        beta_fast: Option<f64>,
+        /// Turns below which it is divided; 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        beta_slow: Option<f64>,
+        /// Whether the channels between are counted in whole ones; yes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        truncate: Option<bool>,
+    },
+    /// A divisor for each angle, one set up to the original length and one beyond (LongRoPE, arXiv 2402.13753).
+    LongRope {
+        /// Divisors of sequences up to the original length.
+        short_factor: Vec<f64>,
+        /// Divisors of longer ones.
+        long_factor: Vec<f64>,
+        /// Ratio of the lengths; absent = from them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        factor: Option<f64>,
+        /// On cosines and sines; absent = from the factor.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attention_factor: Option<f64>,
+        /// The original length.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        original_max_position_embeddings: Option<usize>,
+    },
+    /// A divisor for each angle at all lengths: what a GGUF file's `rope_freqs.weight` holds.
+    Factors {
+        /// The divisors.
+        factors: Vec<f64>,
+    },
+}
+
+impl Scaling {
+    /// From the table of a `config.json`; nothing for a table that says `default`.
+    pub(super) fn read(table: &serde_json::Value) -> std::result::Result<Option<Self>, String> {
+        let Some(fields) = table.as_object() else {
+            return if table.is_null() { Ok(None) } else { Err(format!("`rope_scaling` is {table}, not a table")) };
+        };
+        let kind = fields.get("rope_type").or_else(|| fields.get("type")).and_then(serde_json::Value::as_str);
+        let Some(kind) = kind.filter(|k| *k != "default") else { return Ok(None) };
+        // Phi-3's first files had LongRoPE under its working title.
+        let kind = if kind == "su" { "longrope" } else { kind };
+        let mut fields = fields.clone();
+        fields.insert("rope_type".into(), kind.into());
+        serde_json::from_value(fields.into()).map(Some).map_err(|e| format!("`rope_scaling`: {e}"))
+    }
+
+    /// Puts in what other fields of the file say.
+    pub(super) fn complete(
+        &mut self,
+        original: Option<usize>,
+        longest: Option<usize>,
+    ) -> std::result::Result<(), String> {
+        match self {
+            Self::Llama3 { original_max_position_embeddings: own, .. }
+            | Self::Yarn { original_max_position_embeddings: own, .. } => *own = own.or(original).or(longest),
+            Self::LongRope { original_max_position_embeddings: own, factor, .. } => {
+                *own = own.or(original).or(longest);
+                if let (None, Some(own), Some(longest)) = (*factor, *own, longest)
+                    && own > 0
+                {
+                    *factor = Some(longest as f64 / own as f64);
+                }
+            }
+            Self::Linear { .. } | Self::Factors { .. } => return Ok(()),
+        }
+        Ok(())
+    }
+
+    /// The length beyond which a sequence has other angles from its first position on, if there is one.
+    pub(super) fn turn(&self) -> Option<usize> {
+        match self {
+            Self::LongRope { original_max_position_embeddings, .. } => *original_max_position_embeddings,
+            _ => None,
+        }
+    }
+
+    /// Checks the numbers for heads of which `width` channels are rotated.
+    pub(super) fn check(&self, width: usize) -> Result<()> {
+        let positive = |name: &str, x: f64| match x > 0.0 && x.is_finite() {
+            true => Ok(()),
+            false => Err(Error::usage(format!("`{name}` is {x}"))),
+        };
+        let list = |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0) {
+            true => Ok(()),
+            false => Err(Error::usage(format!("`{name}` needs {} divisors above 0, has {}", width / 2, all.len()))),
+        };
+        match self {
+            Self::Linear { factor } | Self::Llama3 { factor, .. } | Self::Yarn { factor, .. } => {
+                positive("factor", *factor)
+            }
+            Self::LongRope { short_factor, long_factor, .. } => {
+                list("short_factor", short_factor)?;
+                list("long_factor", long_factor)
+            }
+            Self::Factors { factors } => list("factors", factors),
+        }?;
+        if let Self::Llama3 { low_freq_factor, high_freq_factor, .. } = self
+            && !(*low_freq_factor > 0.0 && high_freq_factor > low_freq_factor)
+        {
+            return Err(Error::usage("`high_freq_factor` must be above `low_freq_factor`, and that above 0"));
+        }
+        Ok(())
+    }
+}
+
+/// What is rotated, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rotation<'a> {
+    /// Channels of a head that are rotated; even.
+    pub width: usize,
+    /// Base of the angles.
+    pub theta: f64,
+    /// How they are stretched.
+    pub scaling: Option<&'a Scaling>,
+}
+
+impl Rotation<'_> {
+    /// Angles per position of a sequence of `length` positions, and the factor on their cosines and sines.
+    fn speeds(&self, length: usize) -> (Vec<f32>, f32) {
+        let half = self.width / 2;
+        // In f32, as the reference computes them.
+        let turns: Vec<f32> = (0..half).map(|i| (self.theta as f32).powf((2 * i) as f32 / self.width as f32)).collect();
+        let plain: Vec<f32> = turns.iter().map(|t| 1.0 / t).collect();
+        let Some(scaling) = self.scaling else { return (plain, 1.0) };
+        match scaling {
+            Scaling::Linear { factor } => (plain.into_iter().map(|f| f / *factor as f32).collect(), 1.0),
+            Scaling::Factors { factors } => {
+                (turns.iter().zip(factors).map(|(t, f)| 1.0 / (*f as f32 * t)).collect(), 1.0)
+            }
+            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                let original = original_max_position_embeddings.unwrap_or(8192) as f32;
+                let (low, high, factor) = (*low_freq_factor as f32, *high_freq_factor as f32, *factor as f32);
+                let stretched = plain.into_iter().map(|f| {
+                    let wave = TAU as f32 / f;
+                    if wave > original / low {
+                        f / factor
+                    } else if wave < original / high {
+                        f
+                    } else {
+                        let smooth = (original / wave - low) / (high - low);
+                        (1.0 - smooth) * f / factor + smooth * f
+                    }
+                });
+                (stretched.collect(), 1.0)
+            }
+            Scaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
+                let temperature = |m: f64| if *factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+                let attention = attention_factor.unwrap_or_else(|| match (mscale, mscale_all_dim) {
+                    (Some(m), Some(all)) if *m != 0.0 && *all != 0.0 => temperature(*m) / temperature(*all),
+                    _ => temperature(1.0),
+                });
+                let [low, high] = self.yarn_range(scaling);
+                let stretched = turns.iter().enumerate().map(|(i, t)| {
+                    let kept = 1.0 - ((i as f32 - low) / (high - low)).clamp(0.0, 1.0);
+                    1.0 / (*factor as f32 * t) * (1.0 - kept) + 1.0 / t * kept
+                });
+                (stretched.collect(), attention as f32)
+            }
+            Scaling::LongRope {
+                short_factor,
+                long_factor,
+                factor,
+                attention_factor,
+                original_max_position_embeddings,
+            } => {
+                let original = original_max_position_embeddings.unwrap_or(usize::MAX);
+                let factors = if length > original { long_factor } else { short_factor };
+                let factor = factor.unwrap_or(1.0);
+                let attention = attention_factor.unwrap_or_else(|| {
+                    if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() }
+                });
+                (turns.iter().zip(factors).map(|(t, f)| 1.0 / (*f as f32 * t)).collect(), attention as f32)
+            }
+        }
+    }
+
+    /// The channels between which YaRN goes from angles that are kept to angles that are divided.
+    fn yarn_range(&self, scaling: &Scaling) -> [f32; 2] {
+        let Scaling::Yarn { beta_fast, beta_slow, original_max_position_embeddings, truncate, .. } = scaling else {
+            return [0.0, 1.0];
+        };
+        let original = original_max_position_embeddings.unwrap_or(2048) as f64;
+        let channel = |turns: f64| (self.width as f64 * (original / (turns * TAU)).ln()) / (2.0 * self.theta.ln());
+        let set = |beta: &Option<f64>, default: f64| beta.filter(|b| *b != 0.0).unwrap_or(default);
+        let (mut low, mut high) = (channel(set(beta_fast, 32.0)), channel(set(beta_slow, 1.0)));
+        if truncate.unwrap_or(true) {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(self.width as f64 - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        [low as f32, high as f32]
+    }
+
+    /// Cosines and sines for positions `0..t`, the same for every row.
+    pub fn range(&self, t: usize, device: &Device) -> Rope {
+        let positions: Vec<usize> = (0..t).collect();
+        self.at(&[&positions], device)
+    }
+
+    /// Cosines and sines for given positions, one list of equal length per row.
+    pub fn at(&self, rows: &[&[usize]], device: &Device) -> Rope {
+        let t = rows.first().map_or(0, |r| r.len());
+        let half = self.width / 2;
+        let count = rows.len() * t * half;
+        let (mut cos, mut sin) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for row in rows {
+            let (speeds, factor) = self.speeds(row.iter().max().map_or(0, |p| p + 1));
+            for &p in *row {
+                for f in &speeds {
+                    let angle = p as f32 * f;
+                    cos.push(angle.cos() * factor);
+                    sin.push(angle.sin() * factor);
+                }
+            }
+        }
+        let make = |values| Tensor::from_data(TensorData::new(values, [rows.len(), t, half]), device);
+        Rope { cos: make(cos), sin: make(sin) }
+    }
+}
 
 /// Cosines and sines for a list of positions.
 #[derive(Debug, Clone)]
 pub struct Rope {
-    /// `[rows, t, head_dim / 2]`; `rows` is 1 where all sequences of a batch share their positions.
+    /// `[rows, t, width / 2]`; `rows` is 1 where all sequences of a batch share their positions.
     pub cos: Tensor<3>,
-    /// `[rows, t, head_dim / 2]`.
+    /// `[rows, t, width / 2]`.
     pub sin: Tensor<3>,
 }
 
 impl Rope {
-    /// The angles for positions `0..t`, the same for every row.
-    pub fn range(t: usize, head_dim: usize, theta: f64, device: &Device) -> Self {
-        let positions: Vec<usize> = (0..t).collect();
-        Self::at(&[&positions], head_dim, theta, device)
-    }
-
-    /// The angles for given positions, one list of equal length per row.
-    pub fn at(rows: &[&[usize]], head_dim: usize, theta: f64, device: &Device) -> Self {
-        let half = head_dim / 2;
-        let t = rows.first().map_or(0, |r| r.len());
-        // Inverse frequencies in f32 as the reference computes them, the product and its cosine too.
-        let inverse: Vec<f32> =
-            (0..half).map(|i| 1.0 / (theta as f32).powf((2 * i) as f32 / head_dim as f32)).collect();
-        let angles: Vec<f32> =
-            rows.iter().flat_map(|r| r.iter()).flat_map(|&p| inverse.iter().map(move |f| p as f32 * f)).collect();
-        let make = |f: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().map(|&a| f(a)).collect();
-            Tensor::from_data(TensorData::new(values, [rows.len(), t, half]), device)
-        };
-        Self { cos: make(f32::cos), sin: make(f32::sin) }
-    }
-
-    /// Rotates `x` `[batch, t, heads, head_dim]`.
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let [_, _, _, d] = x.dims();
-        let half = d / 2;
+        let (d, half) = (x.dims()[3], self.cos.dims()[2]);
         let (cos, sin) = (self.cos.clone().unsqueeze_dim::<4>(2), self.sin.clone().unsqueeze_dim::<4>(2));
         let first = x.clone().narrow(3, 0, half);
-        let second = x.narrow(3, half, half);
-        Tensor::cat(vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin], 3)
+        let second = x.clone().narrow(3, half, half);
+        let mut parts = vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+        if d > 2 * half {
+            parts.push(x.narrow(3, 2 * half, d - 2 * half));
+        }
+        Tensor::cat(parts, 3)
     }
 }

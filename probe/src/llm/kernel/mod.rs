@@ -8,13 +8,18 @@
 mod flex;
 pub mod portable;
 
+pub(crate) use flex::Rows;
 pub use portable::attend;
 
+use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
 use burn::tensor::{Int, Tensor};
 
+/// For each sequence, which of its positions nobody sees but themselves; none for ordinary text.
+pub type Hidden<'a> = Option<&'a [Vec<bool>]>;
+
 /// The sizes of one attention call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
     /// Sequences in the batch.
     pub batch: usize,
@@ -26,6 +31,10 @@ pub struct Heads {
     pub kv: usize,
     /// Width of a head.
     pub width: usize,
+    /// The factor on the scores.
+    pub scale: f64,
+    /// How many positions a query sees, its own included; all before it if there is no window.
+    pub window: Option<usize>,
 }
 
 impl Heads {
@@ -39,9 +48,9 @@ impl Heads {
         self.query / self.kv
     }
 
-    /// The factor on the scores.
-    pub fn scale(&self) -> f64 {
-        1.0 / (self.width as f64).sqrt()
+    /// The first position that the query at `position` sees.
+    pub fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
@@ -50,14 +59,35 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     flex::rms_norm(&x, &weight, eps).unwrap_or_else(|| portable::rms_norm(x, weight, eps))
 }
 
-/// See [`portable::swiglu`].
-pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
-    flex::swiglu(&gate_up).unwrap_or_else(|| portable::swiglu(gate_up))
+/// See [`portable::gated`].
+pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
+    match gate {
+        Gate::Silu => flex::swiglu(&gate_up).unwrap_or_else(|| portable::gated(gate_up, gate)),
+        Gate::GeluTanh => portable::gated(gate_up, gate),
+    }
 }
 
 /// See [`portable::causal_attention`].
-pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads) -> Tensor<2> {
-    flex::causal_attention(&qkv, rope, s).unwrap_or_else(|| portable::causal_attention(qkv, rope, s))
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
+    flex::causal_attention(&qkv, rope, s, hidden).unwrap_or_else(|| portable::causal_attention(qkv, rope, s, hidden))
+}
+
+/// `x · weight + bias`, `[rows, in]` → `[rows, out]`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    match flex::joined(&x, &[(weight.clone(), bias.clone())]) {
+        Some(out) => out,
+        None => burn::tensor::module::linear(x, weight, bias),
+    }
+}
+
+/// `x · weightᵀ`, `[rows, in]` → `[rows, out]` for a weight of `[out, in]`.
+pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    flex::transposed(&x, &weight).unwrap_or_else(|| x.matmul(weight.transpose()))
+}
+
+/// The outputs of several layers of equal input, side by side; `None` where they have to be made one by one.
+pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
+    flex::joined(x, layers)
 }
 
 /// See [`portable::cross_entropy`].
@@ -68,6 +98,7 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llm::rope::Rotation;
     use burn::tensor::{Device, TensorData};
 
     fn numbers<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
@@ -137,7 +168,7 @@ mod tests {
     fn the_fused_gate_is_the_portable_one() {
         for (n, f) in [(1, 3), (130, 40)] {
             let both = |x: &Tensor<2>, _: &Tensor<1>| flex::swiglu(&x.clone().mul_scalar(6.0));
-            compare("gate", ([n, 2 * f], [1]), both, |x, _| portable::swiglu(x.mul_scalar(6.0)));
+            compare("gate", ([n, 2 * f], [1]), both, |x, _| portable::gated(x.mul_scalar(6.0), Gate::Silu));
         }
     }
 
@@ -160,20 +191,55 @@ mod tests {
 
     #[test]
     fn the_fused_attention_is_the_portable_one() {
-        for (batch, tokens, query, kv, width) in
-            [(1, 1, 1, 1, 2), (3, 37, 4, 2, 8), (2, 64, 4, 4, 6), (2, 131, 6, 2, 32)]
-        {
-            let s = Heads { batch, tokens, query, kv, width };
-            let rope = |device: &Device| Rope::range(tokens, width, 10_000.0, device);
+        type Case = ([usize; 5], Option<usize>, usize, bool);
+        let cases: [Case; 6] = [
+            ([1, 1, 1, 1, 2], None, 2, false),
+            ([3, 37, 4, 2, 8], None, 8, false),
+            ([2, 64, 4, 4, 6], None, 6, true),
+            ([2, 131, 6, 2, 32], None, 32, false),
+            ([2, 131, 6, 2, 8], Some(5), 4, true),
+            ([1, 70, 2, 1, 8], Some(40), 6, false),
+        ];
+        for ([batch, tokens, query, kv, width], window, rotated, hides) in cases {
+            let s = Heads { batch, tokens, query, kv, width, scale: 0.3, window };
+            // Every row at positions of its own.
+            let positions: Vec<Vec<usize>> = (0..batch).map(|b| (0..tokens).map(|i| i + 3 * b).collect()).collect();
+            let rows: Vec<&[usize]> = positions.iter().map(Vec::as_slice).collect();
+            let rotation = Rotation { width: rotated, theta: 10_000.0, scaling: None };
+            let hidden: Vec<Vec<bool>> =
+                (0..batch).map(|b| (0..tokens).map(|i| i > 0 && (i + b) % 3 == 0).collect()).collect();
+            let hidden = hides.then_some(hidden.as_slice());
             compare(
                 &format!("attention {s:?}"),
                 ([batch * tokens, s.columns()], [1]),
-                |x, _| flex::causal_attention(&x.clone().mul_scalar(2.0), &rope(&x.device()), s),
+                |x, _| flex::causal_attention(&x.clone().mul_scalar(2.0), &rotation.at(&rows, &x.device()), s, hidden),
                 |x, _| {
-                    let rope = rope(&x.device());
-                    portable::causal_attention(x.mul_scalar(2.0), &rope, s)
+                    let rope = rotation.at(&rows, &x.device());
+                    portable::causal_attention(x.mul_scalar(2.0), &rope, s, hidden)
                 },
             );
         }
+    }
+
+    #[test]
+    fn layers_side_by_side_are_those_one_by_one() {
+        let device = Device::flex();
+        for (n, k) in [(1, 5), (7, 40), (33, 8), (70, 130)] {
+            let x = numbers([n, k], 1, &device);
+            let layers: Vec<(Tensor<2>, Option<Tensor<1>>)> = [(3, true), (700, false), (1, true)]
+                .into_iter()
+                .enumerate()
+                .map(|(i, (out, bias))| (numbers([k, out], i, &device), bias.then(|| numbers([out], 9 + i, &device))))
+                .collect();
+            let plain = layers.iter().map(|(w, b)| burn::tensor::module::linear(x.clone(), w.clone(), b.clone()));
+            let plain = Tensor::cat(plain.collect(), 1);
+            close("joined", flex::joined(&x, &layers).unwrap(), plain);
+            let weight = numbers([600, k], 4, &device);
+            let plain = x.clone().matmul(weight.clone().transpose());
+            close("transposed", flex::transposed(&x, &weight).unwrap(), plain);
+        }
+        let device = device.autodiff();
+        let tracked = numbers([2, 3], 1, &device);
+        assert!(flex::joined(&tracked, &[(numbers([3, 4], 1, &device), None)]).is_none());
     }
 }

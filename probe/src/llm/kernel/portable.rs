@@ -1,8 +1,9 @@
 //! What each step computes, in tensor operations of any backend.
 
-use super::Heads;
+use super::{Heads, Hidden};
+use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
-use burn::tensor::activation::{log_softmax, silu, softmax};
+use burn::tensor::activation::{gelu_approximate, log_softmax, silu, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 
 /// `x · weight / sqrt(mean(x²) + eps)` over the last axis (RMSNorm, arXiv 1910.07467).
@@ -13,10 +14,15 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     x * scale * weight.unsqueeze::<2>()
 }
 
-/// `silu(gate) · up` (SwiGLU, arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first, result `[n, f]`.
-pub fn swiglu(gate_up: Tensor<2>) -> Tensor<2> {
+/// `act(gate) · up` (arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first, result `[n, f]`.
+pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
     let f = gate_up.dims()[1] / 2;
-    silu(gate_up.clone().narrow(1, 0, f)) * gate_up.narrow(1, f, f)
+    let (x, up) = (gate_up.clone().narrow(1, 0, f), gate_up.narrow(1, f, f));
+    let x = match gate {
+        Gate::Silu => silu(x),
+        Gate::GeluTanh => gelu_approximate(x),
+    };
+    x * up
 }
 
 /// Cuts the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values,
@@ -38,11 +44,11 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
 /// never repeated.
 ///
 /// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, s, w]`, `bias`: `[b or 1, 1, t, s]`; result `[b · t, query · w]`.
-pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<2> {
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, scale: f64) -> Tensor<2> {
     let [b, heads, t, w] = q.dims();
     let [_, kv, s, _] = k.dims();
     let group = heads / kv;
-    let q = q.reshape([b, kv, group * t, w]).mul_scalar(1.0 / (w as f64).sqrt());
+    let q = q.reshape([b, kv, group * t, w]).mul_scalar(scale);
     let mut scores = q.matmul(k.swap_dims(2, 3));
     if let Some(bias) = bias {
         let stacked = if group == 1 { bias } else { bias.repeat_dim(2, group) };
@@ -52,20 +58,30 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>)
     softmax(scores, 3).matmul(v).reshape([b, heads, t, w]).swap_dims(1, 2).reshape([b * t, heads * w])
 }
 
-/// Bias that lets each position see itself and what came before: `[1, 1, t, t]`.
-pub fn causal_bias(t: usize, device: &burn::tensor::Device) -> Tensor<4> {
-    let values: Vec<f32> = (0..t * t).map(|i| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 }).collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, t, t]), device)
+/// Bias that lets each position see itself and what came before, as far as the window reaches and but for hidden
+/// positions: `[batch or 1, 1, t, t]`.
+pub fn causal_bias(s: Heads, hidden: Hidden<'_>, device: &burn::tensor::Device) -> Tensor<4> {
+    let t = s.tokens;
+    let rows = if hidden.is_some() { s.batch } else { 1 };
+    let mut values = Vec::with_capacity(rows * t * t);
+    for row in 0..rows {
+        let hides = |k: usize| hidden.and_then(|h| h.get(row)?.get(k)).copied().unwrap_or(false);
+        for q in 0..t {
+            let seen = |k: usize| k == q || (s.first_seen(q)..q).contains(&k) && !hides(k);
+            values.extend((0..t).map(|k| if seen(k) { 0.0 } else { f32::NEG_INFINITY }));
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [rows, 1, t, t]), device)
 }
 
-/// Rotates queries and keys and lets each position attend to itself and the positions before it.
+/// Rotates queries and keys and lets each position attend to itself and the positions before it that it sees.
 ///
 /// `qkv`: `[batch · tokens, columns]`; result `[batch · tokens, query · width]`. Right padding needs no mask: a
 /// real token never sees a later one, and what padded positions compute is read by nobody.
-pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads) -> Tensor<2> {
-    let bias = causal_bias(s.tokens, &qkv.device());
+pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
+    let bias = causal_bias(s, hidden, &qkv.device());
     let (q, k, v) = split(qkv, rope, s);
-    attend(q, k, v, Some(bias))
+    attend(q, k, v, Some(bias), s.scale)
 }
 
 /// Mean over the rows of `−log softmax(logits)[target]`.

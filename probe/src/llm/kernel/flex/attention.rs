@@ -5,7 +5,7 @@
 //! The backward pass computes the probabilities again instead of keeping them.
 
 use super::{Input, record, slice, tensor};
-use crate::llm::kernel::Heads;
+use crate::llm::kernel::{Heads, Hidden};
 use crate::llm::rope::Rope;
 use burgess_encoders::kernel::wide::{exp, max, sum2, wide};
 use burgess_encoders::kernel::{self, Matrix, Strides};
@@ -16,29 +16,44 @@ use std::sync::Arc;
 /// Queries per block.
 const BLOCK: usize = 32;
 
-/// See [`crate::llm::kernel::portable::causal_attention`]; only for positions that all rows share.
-pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads) -> Option<Tensor<2>> {
+/// See [`crate::llm::kernel::portable::causal_attention`].
+pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Option<Tensor<2>> {
     let input = Input::of(qkv)?;
     let angles = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
-    if rope.cos.dims() != [1, s.tokens, s.width / 2] || qkv.dims() != [s.batch * s.tokens, s.columns()] {
+    let [rows, tokens, half] = rope.cos.dims();
+    if (rows != 1 && rows != s.batch) || tokens != s.tokens || 2 * half > s.width {
         return None;
     }
-    if s.batch * s.tokens == 0 {
+    if s.batch * s.tokens == 0 || qkv.dims() != [s.batch * s.tokens, s.columns()] {
         return None;
     }
+    let hidden: Option<Vec<Vec<bool>>> = hidden.map(<[Vec<bool>]>::to_vec);
+    if hidden.as_ref().is_some_and(|h| h.len() != s.batch || h.iter().any(|row| row.len() != s.tokens)) {
+        return None;
+    }
+    // What one sequence needs besides its numbers.
+    let around = move |row: usize| {
+        let at = if rows == 1 { 0 } else { row * tokens * half };
+        (at..at + tokens * half, row)
+    };
     let values = input.values();
     let out_columns = s.query * s.width;
     let mut out = vec![0f32; s.batch * s.tokens * out_columns];
-    out.par_chunks_mut(s.tokens * out_columns).zip(slice(&values).par_chunks(s.tokens * s.columns())).for_each_init(
-        || Scratch::new(s),
-        |scratch, (out, x)| {
-            let (cos, sin) = (slice(&angles[0]), slice(&angles[1]));
-            wide(
-                #[inline(always)]
-                || forward(x, cos, sin, s, scratch, out),
-            );
-        },
-    );
+    out.par_chunks_mut(s.tokens * out_columns)
+        .zip(slice(&values).par_chunks(s.tokens * s.columns()))
+        .enumerate()
+        .for_each_init(
+            || Scratch::new(s),
+            |scratch, (row, (out, x))| {
+                let (range, row) = around(row);
+                let (cos, sin) = (&slice(&angles[0])[range.clone()], &slice(&angles[1])[range]);
+                let hidden = hidden.as_ref().map(|h| h[row].as_slice());
+                wide(
+                    #[inline(always)]
+                    || forward(x, cos, sin, s, hidden, scratch, out),
+                );
+            },
+        );
     let kept = tensor(out, [s.batch * s.tokens, out_columns]);
     let output = kept.clone();
     Some(record([input], output, move || {
@@ -47,13 +62,16 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads) -> Option<Tensor
             d.par_chunks_mut(s.tokens * s.columns())
                 .zip(slice(&values).par_chunks(s.tokens * s.columns()))
                 .zip(grad.par_chunks(s.tokens * out_columns).zip(slice(&kept).par_chunks(s.tokens * out_columns)))
+                .enumerate()
                 .for_each_init(
                     || Scratch::new(s),
-                    |scratch, ((d, x), (grad, out))| {
-                        let (cos, sin) = (slice(&angles[0]), slice(&angles[1]));
+                    |scratch, (row, ((d, x), (grad, out)))| {
+                        let (range, row) = around(row);
+                        let (cos, sin) = (&slice(&angles[0])[range.clone()], &slice(&angles[1])[range]);
+                        let hidden = hidden.as_ref().map(|h| h[row].as_slice());
                         wide(
                             #[inline(always)]
-                            || backward(x, cos, sin, s, scratch, grad, out, d),
+                            || backward(x, cos, sin, s, hidden, scratch, grad, out, d),
                         );
                     },
                 );
@@ -94,19 +112,22 @@ impl Scratch {
 
 /// One sequence: `x` `[t, columns]` → `out` `[t, query · width]`.
 #[inline(always)]
-fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, out: &mut [f32]) {
+fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, hidden: Option<&[bool]>, b: &mut Scratch, out: &mut [f32]) {
     let (t, w) = (s.tokens, s.width);
     for kv in 0..s.kv {
         load_rotated(x, (s.query + kv) * w, cos, sin, s, 1.0, &mut b.k);
         load(x, (s.query + s.kv + kv) * w, s, &mut b.v);
         for h in kv * s.group()..(kv + 1) * s.group() {
-            load_rotated(x, h * w, cos, sin, s, s.scale() as f32, &mut b.q);
+            load_rotated(x, h * w, cos, sin, s, s.scale as f32, &mut b.q);
             for from in (0..t).step_by(BLOCK) {
                 let to = (from + BLOCK).min(t);
-                let (rows, p) = (to - from, &mut b.p[..(to - from) * to]);
-                product(p, &b.q[from * w..to * w], &b.k[..to * w], [rows, to, w], [w, 1], [1, w], false);
-                probabilities(p, from, to);
-                product(&mut b.o[..rows * w], p, &b.v[..to * w], [rows, w, to], [to, 1], [w, 1], false);
+                let seen = Seen { first: s.first_seen(from), from, to };
+                let (rows, keys) = (to - from, to - seen.first);
+                let p = &mut b.p[..rows * keys];
+                let (k, v) = (&b.k[seen.first * w..to * w], &b.v[seen.first * w..to * w]);
+                product(p, &b.q[from * w..to * w], k, [rows, keys, w], [w, 1], [1, w], false);
+                probabilities(p, seen, s, hidden);
+                product(&mut b.o[..rows * w], p, v, [rows, w, keys], [keys, 1], [w, 1], false);
                 store(&b.o[..rows * w], out, h * w, s.query * w, w, from);
             }
         }
@@ -116,9 +137,19 @@ fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, out: 
 /// One sequence: gradient `grad` of `out` (both `[t, query · width]`) → `d` `[t, columns]`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn backward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, grad: &[f32], out: &[f32], d: &mut [f32]) {
+fn backward(
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    s: Heads,
+    hidden: Option<&[bool]>,
+    b: &mut Scratch,
+    grad: &[f32],
+    out: &[f32],
+    d: &mut [f32],
+) {
     let (t, w) = (s.tokens, s.width);
-    let scale = s.scale() as f32;
+    let scale = s.scale as f32;
     let columns = s.query * w;
     for kv in 0..s.kv {
         load_rotated(x, (s.query + kv) * w, cos, sin, s, 1.0, &mut b.k);
@@ -129,22 +160,24 @@ fn backward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, grad
             load_rotated(x, h * w, cos, sin, s, scale, &mut b.q);
             for from in (0..t).step_by(BLOCK) {
                 let to = (from + BLOCK).min(t);
-                let rows = to - from;
-                let (p, dp) = (&mut b.p[..rows * to], &mut b.dp[..rows * to]);
+                let seen = Seen { first: s.first_seen(from), from, to };
+                let (rows, keys) = (to - from, to - seen.first);
+                let (p, dp) = (&mut b.p[..rows * keys], &mut b.dp[..rows * keys]);
                 let q = &b.q[from * w..to * w];
-                product(p, q, &b.k[..to * w], [rows, to, w], [w, 1], [1, w], false);
-                probabilities(p, from, to);
+                let span = seen.first * w..to * w;
+                product(p, q, &b.k[span.clone()], [rows, keys, w], [w, 1], [1, w], false);
+                probabilities(p, seen, s, hidden);
                 let go = &mut b.o[..rows * w];
                 for (i, go) in go.chunks_exact_mut(w).enumerate() {
                     let at = (from + i) * columns + h * w;
                     go.copy_from_slice(&grad[at..at + w]);
                 }
-                product(dp, go, &b.v[..to * w], [rows, to, w], [w, 1], [1, w], false);
+                product(dp, go, &b.v[span.clone()], [rows, keys, w], [w, 1], [1, w], false);
                 // dv += pᵀ · go
-                product(&mut b.dv[..to * w], p, go, [to, w, rows], [1, to], [w, 1], true);
+                product(&mut b.dv[span.clone()], p, go, [keys, w, rows], [1, keys], [w, 1], true);
                 // ds = p · (dp − go·out), in the place of dp.
                 for (i, ((dp, p), go)) in
-                    dp.chunks_exact_mut(to).zip(p.chunks_exact(to)).zip(go.chunks_exact(w)).enumerate()
+                    dp.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).zip(go.chunks_exact(w)).enumerate()
                 {
                     let at = (from + i) * columns + h * w;
                     let inner = sum2(go, &out[at..at + w], |a, b| a * b);
@@ -152,9 +185,10 @@ fn backward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, b: &mut Scratch, grad
                         *dp = p * (*dp - inner);
                     }
                 }
-                product(&mut b.dq[from * w..to * w], dp, &b.k[..to * w], [rows, w, to], [to, 1], [w, 1], false);
+                let dq = &mut b.dq[from * w..to * w];
+                product(dq, dp, &b.k[span.clone()], [rows, w, keys], [keys, 1], [w, 1], false);
                 // dk += dsᵀ · q; q carries the scale.
-                product(&mut b.dk[..to * w], dp, q, [to, w, rows], [1, to], [w, 1], true);
+                product(&mut b.dk[span], dp, q, [keys, w, rows], [1, keys], [w, 1], true);
             }
             store_rotated(&b.dq, d, h * w, cos, sin, s, scale);
         }
@@ -174,15 +208,26 @@ fn load(x: &[f32], column: usize, s: Heads, to: &mut [f32]) {
 /// The same, rotated by each row's angles and scaled.
 #[inline(always)]
 fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32, to: &mut [f32]) {
-    let half = s.width / 2;
+    let half = cos.len() / s.tokens;
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for ((x, to), (cos, sin)) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)).zip(angles) {
-        let (a, b) = x[column..column + s.width].split_at(half);
-        let (to_a, to_b) = to.split_at_mut(half);
-        for i in 0..half {
-            to_a[i] = (a[i] * cos[i] - b[i] * sin[i]) * scale;
-            to_b[i] = (b[i] * cos[i] + a[i] * sin[i]) * scale;
-        }
+        rotate(&x[column..column + s.width], cos, sin, scale, to);
+    }
+}
+
+/// One head at one position, rotated and scaled; what lies behind the rotated channels is only scaled.
+#[inline(always)]
+pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], scale: f32, to: &mut [f32]) {
+    let half = cos.len();
+    let ((a, b), rest) = (x[..2 * half].split_at(half), &x[2 * half..]);
+    let (turned, kept) = to.split_at_mut(2 * half);
+    let (to_a, to_b) = turned.split_at_mut(half);
+    for i in 0..half {
+        to_a[i] = (a[i] * cos[i] - b[i] * sin[i]) * scale;
+        to_b[i] = (b[i] * cos[i] + a[i] * sin[i]) * scale;
+    }
+    for (to, x) in kept.iter_mut().zip(rest) {
+        *to = x * scale;
     }
 }
 
@@ -197,23 +242,44 @@ fn store(from: &[f32], to: &mut [f32], column: usize, columns: usize, w: usize, 
 /// The way back of [`load_rotated`]: rotated by the opposite angles.
 #[inline(always)]
 fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32) {
-    let half = s.width / 2;
+    let half = cos.len() / s.tokens;
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for ((from, to), (cos, sin)) in from.chunks_exact(s.width).zip(to.chunks_exact_mut(s.columns())).zip(angles) {
-        let (a, b) = from.split_at(half);
-        let (to_a, to_b) = to[column..column + s.width].split_at_mut(half);
+        let ((a, b), rest) = (from[..2 * half].split_at(half), &from[2 * half..]);
+        let (turned, kept) = to[column..column + s.width].split_at_mut(2 * half);
+        let (to_a, to_b) = turned.split_at_mut(half);
         for i in 0..half {
             to_a[i] = (a[i] * cos[i] + b[i] * sin[i]) * scale;
             to_b[i] = (b[i] * cos[i] - a[i] * sin[i]) * scale;
         }
+        for (to, x) in kept.iter_mut().zip(rest) {
+            *to = x * scale;
+        }
     }
 }
 
-/// Softmax of each row over the keys it may see: row `i` is query `from + i`; the rest becomes 0.
+/// A block of scores: queries `from..to`, keys `first..to`.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub first: usize,
+    pub from: usize,
+    pub to: usize,
+}
+
+/// Softmax of each row of a block over the keys that its query sees; the rest becomes 0.
 #[inline(always)]
-fn probabilities(p: &mut [f32], from: usize, to: usize) {
-    for (i, row) in p.chunks_exact_mut(to).enumerate() {
-        let (seen, hidden) = row.split_at_mut(from + i + 1);
+pub(super) fn probabilities(p: &mut [f32], block: Seen, s: Heads, hidden: Option<&[bool]>) {
+    for (i, row) in p.chunks_exact_mut(block.to - block.first).enumerate() {
+        let query = block.from + i;
+        if let Some(hidden) = hidden {
+            for (score, hidden) in row[..query - block.first].iter_mut().zip(&hidden[block.first..]) {
+                if *hidden {
+                    *score = f32::NEG_INFINITY;
+                }
+            }
+        }
+        let (before, rest) = row.split_at_mut(s.first_seen(query) - block.first);
+        let (seen, after) = rest.split_at_mut(query + 1 - s.first_seen(query));
         let most = max(seen);
         for x in seen.iter_mut() {
             *x = exp(*x - most);
@@ -222,12 +288,21 @@ fn probabilities(p: &mut [f32], from: usize, to: usize) {
         for x in seen.iter_mut() {
             *x *= scale;
         }
-        hidden.fill(0.0);
+        before.fill(0.0);
+        after.fill(0.0);
     }
 }
 
 /// `c (+)= a · b` for `[m, n, k]`; `a` and `b` are read with the given `[row, column]` strides, `c` is row-major.
-fn product(c: &mut [f32], a: &[f32], b: &[f32], [m, n, k]: [usize; 3], sa: [usize; 2], sb: [usize; 2], add: bool) {
+pub(super) fn product(
+    c: &mut [f32],
+    a: &[f32],
+    b: &[f32],
+    [m, n, k]: [usize; 3],
+    sa: [usize; 2],
+    sb: [usize; 2],
+    add: bool,
+) {
     let strides = |[rows, columns]: [usize; 2]| Strides { rows, columns };
     let (a, b) = (Matrix(a, strides(sa)), Matrix(b, strides(sb)));
     kernel::product::product([m, n, k], c, Strides::row_major(n), a, b, add);

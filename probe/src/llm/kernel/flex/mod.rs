@@ -6,9 +6,13 @@
 //! backend, and the caller takes the portable way.
 
 mod attention;
+mod cached;
+mod product;
 mod rows;
 
 pub use attention::causal_attention;
+pub(crate) use cached::Rows;
+pub use product::{joined, transposed};
 pub use rows::{cross_entropy, rms_norm, swiglu};
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;

@@ -1,0 +1,117 @@
+//! Attention of new tokens to themselves and to what a cache holds, every row for itself.
+//!
+//! Each row keeps keys and values of its own real tokens only, side by side, so that padding costs no slot and a row's
+//! numbers do not depend on the rows it is batched with.
+
+use super::attention::{Seen, probabilities, product, rotate};
+use super::{Input, slice, tensor};
+use crate::llm::kernel::Heads;
+use crate::llm::rope::Rope;
+use burgess_encoders::kernel::wide::wide;
+use burn::backend::Flex;
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+/// Queries per block.
+const BLOCK: usize = 32;
+
+/// Keys (already rotated) and values of one layer: for each row and each key/value head, `[tokens, width]`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows {
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+}
+
+impl Rows {
+    /// A cache for a layer, if its attention can be done here.
+    pub(crate) fn of(qkv: &Tensor<2>, s: Heads) -> Option<Self> {
+        match Input::of(qkv)? {
+            Input::Plain(_) => {
+                let empty = vec![Vec::new(); s.batch * s.kv];
+                Some(Self { keys: empty.clone(), values: empty })
+            }
+            Input::Tracked(_) => None,
+        }
+    }
+
+    /// Appends the first `real[r]` tokens of each row and returns what they see, `[batch · tokens, query · width]`;
+    /// padded tokens get zeros.
+    pub(crate) fn attend(&mut self, qkv: &Tensor<2>, rope: &Rope, s: Heads, real: &[usize]) -> Option<Tensor<2>> {
+        let input = Input::of(qkv)?.values();
+        let [cos, sin] = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
+        let (x, cos, sin) = (slice(&input), slice(&cos), slice(&sin));
+        let (rows, half) = (rope.cos.dims()[0], rope.cos.dims()[2]);
+        let (t, w, columns) = (s.tokens, s.width, s.columns());
+        let fits = self.keys.len() == s.batch * s.kv && real.len() == s.batch && real.iter().all(|n| *n <= t);
+        if !fits || x.len() != s.batch * t * columns || (rows != 1 && rows != s.batch) || 2 * half > w || w * t == 0 {
+            return None;
+        }
+        let angles = |row: usize, i: usize| {
+            let at = (if rows == 1 { i } else { row * t + i }) * half;
+            (&cos[at..at + half], &sin[at..at + half])
+        };
+        let place = |row: usize, i: usize, head: usize| {
+            let at = (row * t + i) * columns + head * w;
+            &x[at..at + w]
+        };
+        self.keys.par_iter_mut().zip(&mut self.values).enumerate().for_each(|(at, (keys, values))| {
+            let (row, kv) = (at / s.kv, at % s.kv);
+            for i in 0..real[row] {
+                let start = keys.len();
+                keys.resize(start + w, 0.0);
+                let (cos, sin) = angles(row, i);
+                rotate(place(row, i, s.query + kv), cos, sin, 1.0, &mut keys[start..]);
+                values.extend_from_slice(place(row, i, s.query + s.kv + kv));
+            }
+        });
+        // One task for each row and query head.
+        let mut heads = vec![0f32; s.batch * s.query * t * w];
+        heads.par_chunks_mut(t * w).enumerate().for_each(|(at, out)| {
+            let (row, head) = (at / s.query, at % s.query);
+            let kept = row * s.kv + head / s.group();
+            let (keys, values) = (&self.keys[kept], &self.values[kept]);
+            wide(
+                #[inline(always)]
+                || {
+                    let old = keys.len() / w - real[row];
+                    let (mut q, mut p) = (vec![0f32; BLOCK.min(real[row]) * w], Vec::new());
+                    for from in (0..real[row]).step_by(BLOCK) {
+                        let n = BLOCK.min(real[row] - from);
+                        for (i, q) in q.chunks_exact_mut(w).take(n).enumerate() {
+                            let (cos, sin) = angles(row, from + i);
+                            rotate(place(row, from + i, head), cos, sin, s.scale as f32, q);
+                        }
+                        let (first, last) = (old + from, old + from + n);
+                        let block = Seen { first: s.first_seen(first), from: first, to: last };
+                        let seen = last - block.first;
+                        let span = block.first * w..last * w;
+                        p.resize(n * seen, 0.0);
+                        product(&mut p, &q[..n * w], &keys[span.clone()], [n, seen, w], [w, 1], [1, w], false);
+                        probabilities(&mut p, block, s, None);
+                        let out = &mut out[from * w..(from + n) * w];
+                        product(out, &p, &values[span], [n, w, seen], [seen, 1], [w, 1], false);
+                    }
+                },
+            );
+        });
+        // From a head after the other to the heads of a token side by side.
+        let mut out = vec![0f32; heads.len()];
+        out.par_chunks_mut(s.query * w).enumerate().for_each(|(at, out)| {
+            let (row, i) = (at / t, at % t);
+            for (head, out) in out.chunks_exact_mut(w).enumerate() {
+                let at = ((row * s.query + head) * t + i) * w;
+                out.copy_from_slice(&heads[at..at + w]);
+            }
+        });
+        Some(Tensor::from_primitive::<Flex>(tensor(out, [s.batch * t, s.query * w])))
+    }
+
+    /// A copy of these rows, in this order.
+    pub(crate) fn select(&self, rows: &[usize], kv: usize) -> Self {
+        let pick = |all: &[Vec<f32>]| {
+            let heads = rows.iter().flat_map(|r| r * kv..(r + 1) * kv);
+            heads.map(|at| all.get(at).cloned().unwrap_or_default()).collect()
+        };
+        Self { keys: pick(&self.keys), values: pick(&self.values) }
+    }
+}

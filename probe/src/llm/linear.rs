@@ -1,0 +1,104 @@
+//! A linear layer that may carry an adapter of low rank (LoRA, arXiv 2106.09685).
+
+use crate::llm::kernel;
+use burgess_base::stream::stream;
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
+
+/// `x · weight + bias`, and with an adapter `+ scale · (x · a) · b`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[in, out]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// The adapter.
+    pub lora: Option<Lora>,
+}
+
+/// What is learned instead of a weight.
+#[derive(Module, Debug)]
+pub struct Lora {
+    /// `[in, rank]`.
+    pub a: Param<Tensor<2>>,
+    /// `[rank, out]`.
+    pub b: Param<Tensor<2>>,
+    #[module(skip)]
+    scale: f64,
+}
+
+impl Linear {
+    /// A layer with freshly drawn weights and a bias of zeros.
+    pub fn new(inputs: usize, outputs: usize, bias: bool, init: &Initializer, device: &Device) -> Self {
+        Self {
+            weight: init.init([inputs, outputs], device),
+            bias: bias.then(|| Initializer::Zeros.init([outputs], device)),
+            lora: None,
+        }
+    }
+
+    /// `[rows, in]` → `[rows, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let plain = kernel::linear(x.clone(), self.weight.val(), self.bias.as_ref().map(Param::val));
+        match &self.lora {
+            Some(lora) => plain + lora.forward(x),
+            None => plain,
+        }
+    }
+
+    /// This layer with a fresh adapter, which changes nothing yet: `a` as PEFT draws it (uniform, ±1/√in), `b` zero.
+    #[must_use]
+    pub fn with_lora(mut self, rank: usize, alpha: f64, name: &str, seed: u64) -> Self {
+        let [inputs, outputs] = self.weight.lazy_shape().dims();
+        let device = self.weight.lazy_device();
+        let mut random = stream(&format!("lora/{name}"), seed);
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let draw = |_| {
+            let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            ((2.0 * unit - 1.0) * bound) as f32
+        };
+        let a: Vec<f32> = (0..inputs * rank).map(draw).collect();
+        self.lora = Some(Lora {
+            a: Param::from_tensor(Tensor::from_data(TensorData::new(a, [inputs, rank]), &device)),
+            b: Param::from_tensor(Tensor::zeros([rank, outputs], &device)),
+            scale: alpha / rank as f64,
+        });
+        self
+    }
+
+    /// This layer with its adapter added into the weight.
+    #[must_use]
+    pub fn merged(mut self) -> Self {
+        if let Some(lora) = self.lora.take() {
+            let change = lora.a.val().matmul(lora.b.val()).mul_scalar(lora.scale);
+            self.weight = self.weight.map(|w| w + change);
+        }
+        self
+    }
+}
+
+impl Lora {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        linear(linear(x, self.a.val(), None), self.b.val(), None).mul_scalar(self.scale)
+    }
+}
+
+/// `x` through several layers of equal input, their outputs side by side.
+///
+/// One product with the joined weights reads `x` once, and its gradient is one product too, but joining copies the
+/// weights; where there are fewer rows than inputs, the outputs are the smaller thing to copy.
+pub fn joined<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tensor<2> {
+    let [rows, inputs] = x.dims();
+    if layers.iter().all(|l| l.lora.is_none()) {
+        let parts = layers.map(|l| (l.weight.val(), l.bias.as_ref().map(Param::val)));
+        if let Some(out) = kernel::joined(&x, &parts) {
+            return out;
+        }
+        if rows >= inputs && parts.iter().all(|(_, bias)| bias.is_none()) {
+            return linear(x, Tensor::cat(parts.into_iter().map(|(weight, _)| weight).collect(), 1), None);
+        }
+    }
+    Tensor::cat(layers.iter().map(|l| l.forward(x.clone())).collect(), 1)
+}
