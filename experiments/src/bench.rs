@@ -1,9 +1,10 @@
 //! Pictures per second and peak memory of encoders at their true size, without their weights: made-up numbers in
 //! their place take as long.
 
+pub mod evaluator;
+
 use crate::memory;
 use burgess_base::{Error, Result};
-use burgess_encoders::arch::Architecture;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint;
 use burn::module::Module;
@@ -67,7 +68,7 @@ pub fn representatives() -> Result<Vec<EncoderCard>> {
 /// # Errors
 /// The card cannot be built, a forward pass fails.
 pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: Effort) -> Result<Vec<Measurement>> {
-    let network = made_up(card, device)?;
+    let network = made_up(card.architecture.init(device)?)?.no_grad();
     let size = card.preprocess.size;
     let flops = card.architecture.flops(&card.tap)? as f64;
     let mut rows = Vec::with_capacity(batches.len());
@@ -103,16 +104,14 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
     Ok(rows)
 }
 
-/// The network with numbers of about the size of trained ones.
-fn made_up(card: &EncoderCard, device: &Device) -> Result<Architecture> {
-    let network = card.architecture.init(device)?;
-    let network = checkpoint::fill(network, |parameter| {
+/// The module with numbers of about the size of trained ones.
+fn made_up<M: Module>(module: M) -> Result<M> {
+    checkpoint::fill(module, |parameter| {
         let count = parameter.shape.iter().product::<usize>();
         let inputs = parameter.shape.iter().skip(1).product::<usize>().max(1);
         let scale = if parameter.shape.len() > 1 { (inputs as f32).powf(-0.5) } else { 1.0 };
         Ok((0..count as u64).map(|i| scale * noise(i)).collect())
-    })?;
-    Ok(network.no_grad())
+    })
 }
 
 /// About −1..1, the same for the same place.

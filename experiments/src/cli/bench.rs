@@ -1,9 +1,11 @@
 //! `burgess bench`: throughput and memory on this machine.
 
 use super::print;
+use crate::bench::evaluator::Work;
 use crate::{bench, device};
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Measure throughput and memory on this machine
@@ -13,7 +15,8 @@ use std::time::Duration;
 Examples:
   burgess bench encoders                                   one of each kind, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
-  burgess bench encoders mae-l16 --device tch --json")]
+  burgess bench encoders mae-l16 --device tch --json
+  burgess bench evaluator                                  SmolLM2-135M and ViT-B/16: reading, decoding, training")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -22,6 +25,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Encoders(Encoders),
+    Evaluator(Evaluator),
 }
 
 /// Pictures per second and peak memory of encoders at their true size
@@ -47,8 +51,85 @@ struct Encoders {
     json: bool,
 }
 
+/// Tokens per second of reading and decoding, samples per second of training
+#[derive(clap::Args)]
+struct Evaluator {
+    /// Directory with a language model's config.json; without one, SmolLM2-135M's numbers
+    #[arg(long, value_name = "DIR")]
+    llm: Option<PathBuf>,
+    /// The encoder, a card id or directory
+    #[arg(long, value_name = "ID|DIR", default_value = "mocov3-b16")]
+    encoder: String,
+    /// Tokens of a prompt
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    prompt: usize,
+    /// Sequences decoded together
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
+    batch: Vec<usize>,
+    /// Sequences of a training step
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    samples: usize,
+    /// Text tokens of a training sequence
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    text: usize,
+    /// Passes to measure at the least
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    runs: usize,
+    /// Seconds to measure at the least, for each kind of work
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    seconds: u64,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    device: String,
+    /// Print JSON, a line for each measurement
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn run(args: Args) -> Result<()> {
-    let What::Encoders(args) = args.what;
+    match args.what {
+        What::Encoders(args) => encoders(args),
+        What::Evaluator(args) => evaluator(args),
+    }
+}
+
+fn evaluator(args: Evaluator) -> Result<()> {
+    if args.batch.contains(&0) || args.prompt < 4 || args.samples == 0 || args.text < 2 {
+        return Err(Error::usage("a size of 0 measures nothing").hint("--prompt needs 4 tokens, --text 2"));
+    }
+    let device = device::parse(&args.device)?;
+    let work = Work {
+        llm: match &args.llm {
+            Some(dir) => atomic::read_json(&dir.join("config.json"))?,
+            None => bench::evaluator::smollm2()?,
+        },
+        card: EncoderCard::open(&args.encoder)?,
+        prompt: args.prompt,
+        batches: args.batch,
+        samples: args.samples,
+        text: args.text,
+    };
+    let effort = bench::Effort { runs: args.runs, time: Duration::from_secs(args.seconds) };
+    if !args.json {
+        print(&format!("device {}, {} threads\n", args.device, rayon::current_num_threads()))?;
+        print("work             batch  per second           peak GB\n")?;
+    }
+    bench::evaluator::evaluator(&work, &device, effort, |m| {
+        if args.json {
+            return print(&(serde_json::to_string(&m)? + "\n"));
+        }
+        let unit = if matches!(m.work, "prompt" | "decode") { "tokens" } else { "samples" };
+        print(&format!(
+            "{:<16} {:>5}  {:>10.2} {unit:<9} {:>7.2}\n",
+            m.work,
+            m.batch,
+            m.per_second,
+            m.peak_bytes as f64 / 1e9
+        ))
+    })
+}
+
+fn encoders(args: Encoders) -> Result<()> {
     if args.batch.contains(&0) {
         return Err(Error::usage("--batch 0 measures nothing"));
     }

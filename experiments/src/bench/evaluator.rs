@@ -1,0 +1,217 @@
+//! Tokens and training samples per second of an evaluator at its true size, with made-up weights.
+
+use super::{Effort, made_up, noise};
+use crate::memory;
+use burgess_base::{Error, Result};
+use burgess_encoders::arch::Architecture;
+use burgess_encoders::card::EncoderCard;
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
+use burgess_probe::data::Example;
+use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
+use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
+use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
+use burgess_probe::train::{FeatureSource, batch_loss};
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use std::time::Instant;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The language model's numbers.
+    pub llm: LlmConfig,
+    /// The encoder whose pictures are seen.
+    pub card: EncoderCard,
+    /// Tokens of a prompt.
+    pub prompt: usize,
+    /// Sequences that are decoded together.
+    pub batches: Vec<usize>,
+    /// Sequences of a training step.
+    pub samples: usize,
+    /// Text tokens of a training sequence, half of them learned.
+    pub text: usize,
+}
+
+/// One kind of work.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// `prompt`, `decode`, `align`, `align, encoding` or `tune`.
+    pub work: &'static str,
+    /// Sequences at once.
+    pub batch: usize,
+    /// Per second (median): tokens for the first two, samples for the others.
+    pub per_second: f64,
+    /// Runs measured, after one that is not.
+    pub runs: usize,
+    /// The most memory the process held so far; 0 where the system does not tell.
+    pub peak_bytes: u64,
+}
+
+/// SmolLM2-135M (arXiv 2502.02737), the language model of the `field` study.
+///
+/// # Errors
+/// Never; the numbers are read as those of any `config.json`.
+pub fn smollm2() -> Result<LlmConfig> {
+    Ok(serde_json::from_value(serde_json::json!({
+        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "rms_norm_eps": 1e-5,
+        "rope_theta": 1e5, "max_position_embeddings": 8192, "tie_word_embeddings": true,
+    }))?)
+}
+
+/// Measures each kind of work in turn and hands it out.
+///
+/// # Errors
+/// The model cannot be built, a pass fails, or `each` does.
+pub fn evaluator(
+    work: &Work,
+    device: &Device,
+    effort: Effort,
+    mut each: impl FnMut(&Measurement) -> Result<()>,
+) -> Result<()> {
+    memory::reset_peak();
+    let llm = made_up(work.llm.init(device)?)?.no_grad();
+    let mut tell = |work: &'static str, batch: usize, units: usize, pass: &mut dyn FnMut() -> Result<f64>| {
+        pass()?;
+        let (begin, mut seconds) = (Instant::now(), Vec::new());
+        while seconds.len() < effort.runs.max(1) || begin.elapsed() < effort.time {
+            seconds.push(pass()?);
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
+        let per_second = units as f64 / median;
+        each(&Measurement { work, batch, per_second, runs: seconds.len(), peak_bytes: memory::peak() })
+    };
+    tell("prompt", 1, work.prompt, &mut || {
+        let start = Instant::now();
+        read(&llm, &mut KvCache::new(), &[ids(work.prompt, 0, &work.llm)], device)?;
+        Ok(start.elapsed().as_secs_f64())
+    })?;
+    for &batch in &work.batches {
+        let mut cache = KvCache::new();
+        let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(work.prompt / 4, b, &work.llm)).collect();
+        read(&llm, &mut cache, &rows, device)?;
+        tell("decode", batch, batch * DECODED, &mut || {
+            let mut cache = cache.clone();
+            let start = Instant::now();
+            for step in 0..DECODED {
+                let rows: Vec<Vec<u32>> = (0..batch).map(|b| ids(1, b + step, &work.llm)).collect();
+                read(&llm, &mut cache, &rows, device)?;
+            }
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+    }
+    let mut trained = Trained::new(work, llm, device)?;
+    let parts = [("align", false, false), ("align, encoding", true, false), ("tune", false, true)];
+    for (name, encodes, tunes) in parts {
+        trained = trained.with_llm(tunes);
+        tell(name, work.samples, work.samples, &mut || trained.step(encodes))?;
+    }
+    Ok(())
+}
+
+/// Tokens decoded in one run.
+const DECODED: usize = 16;
+
+fn ids(count: usize, salt: usize, llm: &LlmConfig) -> Vec<u32> {
+    (0..count).map(|i| ((i * 7919 + salt * 104_729) % llm.vocab_size) as u32).collect()
+}
+
+/// Reads rows of equal length and looks at the scores of what follows, as decoding does.
+fn read(llm: &Llm, cache: &mut KvCache, rows: &[Vec<u32>], device: &Device) -> Result<()> {
+    let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let real: Vec<usize> = rows.iter().map(Vec::len).collect();
+    let hidden = llm.extend(llm.embed_rows(&slices, device)?, &real, cache, None)?;
+    let [b, t, d] = hidden.dims();
+    let scores = llm.logits(hidden.narrow(1, t - 1, 1).reshape([b, d]));
+    scores.try_into_data().map(|_| ()).map_err(|e| Error::failed(e.to_string()))
+}
+
+/// A model in training, on made-up pictures.
+struct Trained {
+    model: Mllm,
+    optimiser: Optimiser,
+    examples: Vec<Example>,
+    pictures: Pictures,
+    device: Device,
+}
+
+struct Pictures {
+    encoder: Architecture,
+    card: EncoderCard,
+    /// `[samples, tokens, width]`, as a cache would have them.
+    features: TensorData,
+    encodes: bool,
+}
+
+impl FeatureSource for Pictures {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        if !self.encodes {
+            return Ok(Visual::Features(Tensor::from_data(self.features.clone(), device)));
+        }
+        let size = self.card.preprocess.size;
+        let values: Vec<f32> = (0..images.len() * 3 * size * size).map(|i| noise(i as u64)).collect();
+        let pixels = Tensor::<4>::from_data(
+            TensorData::new(values, [images.len(), 3, size, size]),
+            &device.clone().inner(),
+        );
+        let features = self.encoder.forward(pixels, &self.card.tap)?.tokens;
+        Ok(Visual::Features(Tensor::from_inner(features)))
+    }
+}
+
+impl Trained {
+    fn new(work: &Work, llm: Llm, device: &Device) -> Result<Self> {
+        let encoder = made_up(work.card.architecture.init(device)?)?.no_grad();
+        let size = work.card.preprocess.size;
+        let blank = Tensor::<4>::zeros([1, 3, size, size], device);
+        let [_, tokens, width] = encoder.forward(blank, &work.card.tap)?.tokens.dims();
+        let features: Vec<f32> = (0..work.samples * tokens * width).map(|i| noise(i as u64)).collect();
+        let connector = ConnectorConfig {
+            kind: ConnectorKind::Mlp2xGelu,
+            feature_width: width,
+            llm_width: work.llm.hidden_size,
+        };
+        let config = MllmConfig {
+            connector,
+            llm: work.llm.clone(),
+            chat: ChatTemplate::nano(),
+            encoders: Vec::new(),
+            grid: None,
+        };
+        let model = Mllm::assemble(config, Vec::new(), llm, 0, device)?.train();
+        let examples = (0..work.samples)
+            .map(|i| {
+                let ids = ids(work.text, i, &work.llm);
+                let learned = (0..ids.len()).map(|k| 2 * k >= ids.len()).collect();
+                Example { image: Some(i), ids, learned, image_at: Some(0) }
+            })
+            .collect();
+        let features = TensorData::new(features, [work.samples, tokens, width]);
+        let pictures = Pictures { encoder, card: work.card.clone(), features, encodes: false };
+        let optimiser = Optimiser::new(Method::AdamW, [0.9, 0.999]);
+        Ok(Self { model, optimiser, examples, pictures, device: device.clone().autodiff() })
+    }
+
+    fn with_llm(mut self, trained: bool) -> Self {
+        let llm = self.model.llm;
+        self.model.llm = if trained { llm.unfreeze() } else { llm.freeze() };
+        self
+    }
+
+    /// Seconds of one step.
+    fn step(&mut self, encodes: bool) -> Result<f64> {
+        self.pictures.encodes = encodes;
+        let start = Instant::now();
+        let examples: Vec<&Example> = self.examples.iter().collect();
+        let found = batch_loss(&self.model, &examples, &self.pictures, None, &self.device)?;
+        let (loss, _) = found.ok_or_else(|| Error::failed("nothing to learn"))?;
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let settings = StepSettings { rates: &[("connector", 1e-5), ("llm", 1e-5)], clip: 1.0, weight_decay: 0.0 };
+        self.model = self.optimiser.step(self.model.clone(), gradients, &settings).0;
+        loss.into_scalar::<f32>();
+        Ok(start.elapsed().as_secs_f64())
+    }
+}

@@ -1,0 +1,126 @@
+"""The evaluator's work beside PyTorch's, on this machine, by turns in one run: tokens per second of reading a prompt and of
+decoding, samples per second of the align and tune stages; SmolLM2-135M and ViT-B/16, f32, two threads, made-up weights.
+
+Versions: torch 2.9.0, timm 1.0.20, transformers 5.24.0.
+Run from the repository after `cargo build --release`: python tests/reference/speed_llm.py [--device flex] [--rounds 3]
+The same sizes as `burgess bench evaluator`: a prompt of 512 tokens; 16 tokens decoded after 128 (batch 1 and 8); steps of
+4 sequences of 196 picture and 64 text tokens, of which 32 are learned, with AdamW and clipping; scores are computed
+where they are needed on both sides (the last token, the learned tokens). A side's number is its median round.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROMPT, DECODED, SAMPLES, TEXT, IMAGE = 512, 16, 4, 64, 196
+
+
+def reference(seconds):
+    import timm
+    import torch
+    from torch import nn
+    from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+    torch.set_num_threads(2)
+    config = LlamaConfig(
+        hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+        vocab_size=49152, rms_norm_eps=1e-5, rope_theta=1e5, max_position_embeddings=8192, tie_word_embeddings=True)
+    llm = LlamaForCausalLM(config).eval()
+    vit = timm.create_model("vit_base_patch16_224", num_classes=0).eval().requires_grad_(False)
+    connector = nn.Sequential(nn.Linear(768, 576), nn.GELU(), nn.Linear(576, 576))
+
+    def ids(batch, count):
+        return torch.randint(0, 49152, (batch, count))
+
+    def per_second(units, run):
+        run()
+        runs, spent, begin = 0, [], time.perf_counter()
+        while runs < 3 or time.perf_counter() - begin < seconds:
+            start = time.perf_counter()
+            run()
+            spent.append(time.perf_counter() - start)
+            runs += 1
+        return units / statistics.median(spent)
+
+    def read(ids, cache):
+        hidden = llm.model(ids, cache=cache, use_cache=True).last_hidden_state[:, -1]
+        return llm.lm_head(hidden)
+
+    found = {}
+    with torch.inference_mode():
+        found["prompt 1"] = per_second(PROMPT, lambda: read(ids(1, PROMPT), DynamicCache()))
+        for batch in (1, 8):
+            def decode():
+                for _ in range(DECODED):
+                    read(ids(batch, 1), cache)
+                cache.crop(-DECODED)
+            cache = DynamicCache()
+            read(ids(batch, PROMPT // 4), cache)
+            found[f"decode {batch}"] = per_second(batch * DECODED, decode)
+
+    features = torch.randn(SAMPLES, IMAGE, 768)
+    pixels = torch.randn(SAMPLES, 3, 224, 224)
+
+    def step(encodes, optimiser, parameters):
+        seen = features
+        if encodes:
+            with torch.inference_mode():
+                seen = vit.forward_features(pixels)[:, 1:]
+            seen = seen.clone()
+        # As ours: the picture in the place of the first token, the last token is only predicted.
+        text = ids(SAMPLES, TEXT)
+        x = torch.cat([connector(seen), llm.model.embed_tokens(text[:, 1:-1])], 1)
+        hidden = llm.model(inputs_embeds=x, use_cache=False).last_hidden_state
+        learned = TEXT // 2
+        scores = llm.lm_head(hidden[:, -learned:])
+        loss = nn.functional.cross_entropy(scores.reshape(-1, 49152), text[:, -learned:].reshape(-1))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+
+    for name, encodes, tunes in (("align", False, False), ("align, encoding", True, False), ("tune", False, True)):
+        llm.requires_grad_(tunes)
+        parameters = [p for m in (connector, llm) for p in m.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.0)
+        found[f"{name} {SAMPLES}"] = per_second(SAMPLES, lambda: step(encodes, optimiser, parameters))
+    print(json.dumps(found))
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout.splitlines()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="flex")
+    parser.add_argument("--binary", default=ROOT / "target" / "release" / "burgess")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--reference", action="store_true", help="measure PyTorch and print JSON (for the script itself)")
+    args = parser.parse_args()
+    if args.reference:
+        return reference(args.seconds)
+    theirs, ours = {}, {}
+    for _ in range(args.rounds):
+        for work, speed in json.loads(run([sys.executable, __file__, "--reference", f"--seconds={args.seconds}"])[-1]).items():
+            theirs.setdefault(work, []).append(speed)
+        bench = [args.binary, "bench", "evaluator", "--json", "--device", args.device, "--seconds", str(args.seconds)]
+        for line in map(json.loads, run(bench)):
+            ours.setdefault(f"{line['work']} {line['batch']}", []).append(line["per_second"])
+    print(f"device {args.device}: work and batch, PyTorch | Burgess per second, ratio")
+    for work, values in theirs.items():
+        a, b = statistics.median(values), statistics.median(ours[work])
+        print(f"{work:20} {a:8.2f} | {b:8.2f}   {b / a:.2f}")
+
+
+if __name__ == "__main__":
+    main()
