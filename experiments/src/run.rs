@@ -6,7 +6,7 @@ use crate::data::DataDir;
 use crate::memory;
 use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
-use crate::study::{Arm, Evaluator, Freeze, Study};
+use crate::study::{Arm, Blind, Evaluator, Freeze, Study};
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;
@@ -16,12 +16,13 @@ use burgess_encoders::features::FeatureMap;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Example, collate, conversation};
-use burgess_probe::generate::{self, Prompt};
+use burgess_probe::generate::{self, Decoding, Prompt};
+use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
 use burgess_probe::train::{self, FeatureSource, Outcome, StepLog};
-use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults, Sample, Step};
+use burgess_reports::schema::{self, BenchmarkResult, Cost, Likelihoods, RunId, RunResults, Sample, Step};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -246,13 +247,14 @@ pub fn run(
         false => trained(place, arm, seed, parts, store, &bar)?,
     };
     let source = source(place, arm, parts)?;
+    let grey = || grey(place, arm, parts);
     let mut results = BTreeMap::new();
     for asked in &place.benchmarks {
         bar.message(&format!("{name}: {}", asked.benchmark.id()));
         let samples = match store.read_samples(asked.benchmark.id())? {
             Some(samples) => samples,
             None => {
-                let samples = ask(place, &model, source.as_ref(), asked, &bar)?;
+                let samples = ask(place, &model, source.as_ref(), &grey, asked, &bar)?;
                 store.write_samples(asked.benchmark.id(), &samples)?;
                 samples
             }
@@ -270,6 +272,7 @@ pub fn run(
             connector: serde_json::to_value(place.evaluator.connector)?.as_str().unwrap_or_default().into(),
             llm: place.evaluator.llm.clone(),
             seed,
+            blind: place.evaluator.blind.as_str().into(),
         },
         results,
         categories: BTreeMap::new(),
@@ -452,12 +455,21 @@ fn source<'a>(place: &'a Instrument, arm: &Arm, parts: &'a [Part]) -> Result<Box
 }
 
 /// Asks every question of a benchmark, with its picture and without.
-fn ask(place: &Instrument, model: &Mllm, source: &dyn FeatureSource, asked: &Asked, bar: &Bar) -> Result<Vec<Sample>> {
+fn ask(
+    place: &Instrument,
+    model: &Mllm,
+    source: &dyn FeatureSource,
+    grey: &dyn Fn() -> Result<Visual>,
+    asked: &Asked,
+    bar: &Bar,
+) -> Result<Vec<Sample>> {
     let device = &place.device;
-    let most = asked.benchmark.max_new_tokens();
     let stop = place.llm.chat.stop(&place.llm.tokenizer)?;
+    let how =
+        Decoding { max_new_tokens: asked.benchmark.max_new_tokens(), stop: &stop, sampling: place.evaluator.sampling };
     let total = asked.questions.len() as u64;
     let mut answers = Vec::with_capacity(asked.questions.len());
+    let mut weighed = Vec::new();
     for first in (0..asked.questions.len()).step_by(BATCH) {
         let range = first..(first + BATCH).min(asked.questions.len());
         // A picture with several questions is seen once.
@@ -471,16 +483,25 @@ fn ask(place: &Instrument, model: &Mllm, source: &dyn FeatureSource, asked: &Ask
                 Prompt { ids: &asked.seeing[i], image }
             })
             .collect();
-        answers.extend(generate::answer(model, Some(&seen), &prompts, most, &stop, device)?);
+        if place.evaluator.likelihoods {
+            weighed.extend(weigh(place, model, &seen, &prompts, asked, first)?);
+        }
+        answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
         bar.set(answers.len() as u64, 2 * total);
     }
-    // Without pictures many questions are the same text: each text is asked once.
-    let texts: BTreeSet<&Vec<u32>> = asked.blind.iter().collect();
+    // Without pictures, or with one for all, many questions are the same text: each text is asked once.
+    let (asked_blind, seen) = match place.evaluator.blind {
+        Blind::Omitted => (&asked.blind, None),
+        Blind::Grey => (&asked.seeing, Some(model.see(grey()?)?)),
+    };
+    let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
     let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
     let mut blind: HashMap<&Vec<u32>, Vec<u32>> = HashMap::new();
     for chunk in texts.chunks(BATCH) {
-        let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: None }).collect();
-        let found = generate::answer(model, None, &prompts, most, &stop, device)?;
+        let place_of = |ids: &[u32]| ids.iter().position(|id| *id == place.image_id);
+        let image = |ids: &[u32]| seen.as_ref().and_then(|_| Some((0, place_of(ids)?)));
+        let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
+        let found = generate::answer(model, seen.as_ref(), &prompts, &how, device)?;
         blind.extend(chunk.iter().copied().zip(found));
         bar.add(chunk.len() as u64);
     }
@@ -488,7 +509,7 @@ fn ask(place: &Instrument, model: &Mllm, source: &dyn FeatureSource, asked: &Ask
     let mut samples = Vec::with_capacity(answers.len());
     for (i, question) in asked.questions.iter().enumerate() {
         let answer = text(&answers[i])?;
-        let blind_answer = text(blind.get(&asked.blind[i]).map_or(&[], Vec::as_slice))?;
+        let blind_answer = text(blind.get(&asked_blind[i]).map_or(&[], Vec::as_slice))?;
         let judged = asked.benchmark.judge(question, &answer);
         let blind_judged = asked.benchmark.judge(question, &blind_answer);
         samples.push(Sample {
@@ -503,9 +524,68 @@ fn ask(place: &Instrument, model: &Mllm, source: &dyn FeatureSource, asked: &Ask
             score: judged.score,
             blind_answer,
             blind_score: blind_judged.score,
+            likelihoods: weighed.get_mut(i).and_then(Option::take),
         });
     }
     Ok(samples)
+}
+
+/// The possible answers to the questions from number `first` on as the model weighs them; nothing for open questions.
+fn weigh(
+    place: &Instrument,
+    model: &Mllm,
+    seen: &Tensor<3>,
+    prompts: &[Prompt<'_>],
+    asked: &Asked,
+    first: usize,
+) -> Result<Vec<Option<Likelihoods>>> {
+    let (chat, tokenizer) = (&place.llm.chat, &place.llm.tokenizer);
+    let mut names = Vec::with_capacity(prompts.len());
+    let mut ids = Vec::with_capacity(prompts.len());
+    for (question, prompt) in asked.questions.iter().zip(&asked.prompts).skip(first).take(prompts.len()) {
+        let options = asked.benchmark.answers(question);
+        let whole = |answer: &String| -> Result<Vec<u32>> {
+            // As it would be learned: the answer with what ends it.
+            let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
+            let encoded = chat.encode(tokenizer, &turns, true)?;
+            let learned = encoded.ids.iter().zip(&encoded.learned).filter(|(_, learned)| **learned);
+            Ok(learned.map(|(id, _)| *id).collect())
+        };
+        ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);
+        names.push(options);
+    }
+    let scores = generate::likelihoods(model, Some(seen), prompts, &ids, &place.device)?;
+    let questions = asked.questions.iter().skip(first);
+    Ok(questions
+        .zip(names.into_iter().zip(scores))
+        .map(|(question, (names, scores))| {
+            let options: Vec<(String, f64)> = names.into_iter().zip(scores).collect();
+            // Of equal ones the first.
+            let best = options.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0.clone();
+            let score = asked.benchmark.judge(question, &best).score;
+            Some(Likelihoods { options, answer: best, score })
+        })
+        .collect())
+}
+
+/// A grey picture as the model sees pictures.
+fn grey(place: &Instrument, arm: &Arm, parts: &[Part]) -> Result<Visual> {
+    let device = &place.device;
+    let mut pixels = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (preprocess, size) = (&part.card.preprocess, part.card.preprocess.size as u32);
+        let picture = image::RgbImage::from_pixel(size, size, image::Rgb([128; 3]));
+        pixels.push(preprocess.pixels(&[picture], device));
+    }
+    if arm.freeze == Freeze::Unfrozen {
+        return Ok(Visual::Pixels(pixels));
+    }
+    let grid = common_grid(parts)?;
+    let mut maps = Vec::with_capacity(parts.len());
+    for (part, pixels) in parts.iter().zip(pixels) {
+        maps.push(Encoder::load(part.card.clone(), None, device)?.forward(pixels)?.resample(grid)?);
+    }
+    Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
 }
 
 /// The benchmark's number from its samples, with the image and blind.
@@ -521,6 +601,19 @@ fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
         samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
     let outcome = b.aggregate(&asked.questions, &judged)?;
     let blind = b.aggregate(&asked.questions, &blind)?;
+    // Open questions among them keep their generated answers' scores.
+    let likelihood = samples
+        .iter()
+        .any(|s| s.likelihoods.is_some())
+        .then(|| {
+            let taken = |s: &Sample| match &s.likelihoods {
+                Some(l) => Judged { parsed: Some(l.answer.clone()), score: l.score },
+                None => Judged { parsed: s.parsed.clone(), score: s.score },
+            };
+            b.aggregate(&asked.questions, &samples.iter().map(taken).collect::<Vec<_>>())
+        })
+        .transpose()?
+        .map(|o| o.score);
     let units = outcome
         .units
         .iter()
@@ -538,6 +631,7 @@ fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
         n_unparsed: outcome.n_unparsed,
         higher_is_better: true,
         seconds: 0.0,
+        likelihood,
         units,
     })
 }

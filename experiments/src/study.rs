@@ -7,6 +7,7 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::preprocess::Pipeline;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
+use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
 use burgess_world::dataset::DatasetSpec;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,15 @@ pub struct Evaluator {
     /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// What the blind model is shown. Default `omitted`: as text-only data, no picture at all.
+    #[serde(default, skip_serializing_if = "is_omitted")]
+    pub blind: Blind,
+    /// Weighs the possible answers of multiple-choice and yes/no questions too, beside generating one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub likelihoods: bool,
+    /// Answers are drawn by this; absent = greedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Where pictures and questions come from.
     pub data: Data,
     /// How the model is trained.
@@ -60,6 +70,33 @@ pub struct Evaluator {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_correct(pipeline: &Pipeline) -> bool {
     *pipeline == Pipeline::Correct
+}
+
+/// What stands in the place of the picture when the model is asked blind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blind {
+    /// Nothing.
+    #[default]
+    Omitted,
+    /// A grey picture.
+    Grey,
+}
+
+impl Blind {
+    /// `omitted` or `grey`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Blind::Omitted => "omitted",
+            Blind::Grey => "grey",
+        }
+    }
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_omitted(blind: &Blind) -> bool {
+    *blind == Blind::Omitted
 }
 
 /// Where training data and benchmarks come from.
@@ -201,6 +238,9 @@ impl Study {
         }
         for id in &self.evaluator.benchmarks {
             bench::find(id)?;
+        }
+        if let Some(sampling) = &self.evaluator.sampling {
+            sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;
         }
         if self.evaluator.limit == Some(0) {
             return Err(Error::usage("limit = 0 leaves no questions"));

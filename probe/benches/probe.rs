@@ -8,7 +8,7 @@ use burgess_base::Result;
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
-use burgess_probe::generate::{Prompt, answer};
+use burgess_probe::generate::{Decoding, Prompt, answer};
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
@@ -46,6 +46,10 @@ fn main() {
 }
 
 const SIZES: [(usize, usize); 2] = [(96, 4), (128, 4)];
+
+fn greedy(max_new_tokens: usize) -> Decoding<'static> {
+    Decoding { max_new_tokens, stop: &[], sampling: None }
+}
 
 fn model(width: usize, layers: usize) -> Result<Mllm> {
     let device = Device::flex();
@@ -175,7 +179,7 @@ fn decode(bencher: Bencher, (width, layers): (usize, usize)) {
     let prompts: Vec<Prompt> = (0..BATCH).map(|_| Prompt { ids: &ids, image: None }).collect();
     bencher
         .counter(ItemsCount::new(BATCH * NEW))
-        .bench_local(|| answer(&model, None, &prompts, NEW, &[], &Device::flex()).expect("answers"));
+        .bench_local(|| answer(&model, None, &prompts, &greedy(NEW), &Device::flex()).expect("answers"));
 }
 
 /// Questions per second: eight pictures with eight questions of forty tokens each, answers of three tokens.
@@ -189,6 +193,6 @@ fn evaluate(bencher: Bencher, (width, layers): (usize, usize)) {
     let pictures: Vec<usize> = (0..PICTURES).collect();
     bencher.counter(ItemsCount::new(prompts.len())).bench_local(|| {
         let images = model.see(Features.batch(&pictures, &device).expect("features")).expect("embeddings");
-        answer(&model, Some(&images), &prompts, 3, &[], &device).expect("answers")
+        answer(&model, Some(&images), &prompts, &greedy(3), &device).expect("answers")
     });
 }

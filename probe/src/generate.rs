@@ -1,4 +1,4 @@
-//! Answers: greedy decoding of many questions at once, and the likelihood of given answers.
+//! Answers: greedy or sampled decoding of many questions at once, and the likelihood of given answers.
 //!
 //! A picture and what stands before it are read once; all its questions start from copies of that cache. Questions
 //! are padded on the right: a padded slot is hidden from every later token, and each row counts its own positions, so
@@ -6,8 +6,11 @@
 
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
-use burgess_base::{Error, Result};
+use burgess_base::stream::{Stream, stream};
+use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 /// A question about a picture, or about none.
 #[derive(Debug, Clone)]
@@ -18,25 +21,114 @@ pub struct Prompt<'a> {
     pub image: Option<(usize, usize)>,
 }
 
-/// Greedy answers of at most `max_new_tokens` tokens each, in the order of the prompts; what ends an answer (one of
-/// `stop`) is not part of it.
+/// How answers are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoding<'a> {
+    /// The longest answer, in tokens.
+    pub max_new_tokens: usize,
+    /// What ends an answer; not part of it.
+    pub stop: &'a [u32],
+    /// The likeliest token each time, unless this is given.
+    pub sampling: Option<Sampling>,
+}
+
+/// Drawing each token by its probability.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Logits are divided by it; above 0.
+    pub temperature: f64,
+    /// Only the likeliest tokens that together have this probability are drawn from.
+    #[serde(default = "one")]
+    pub top_p: f64,
+    /// Only this many of the likeliest tokens are drawn from; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Of the draws. Those of a prompt depend on it and on the prompt alone, not on what is asked beside it.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Sampling {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn check(&self) -> Result<()> {
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return Err(Error::usage("`temperature` must be above 0").hint("leave sampling out for greedy decoding"));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) || self.top_k == Some(0) {
+            return Err(Error::usage("`top_p` lies above 0 and up to 1, and `top_k` leaves at least one token"));
+        }
+        Ok(())
+    }
+
+    /// Draws from one row of logits.
+    fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        // Of equal ones the first comes first, on every machine.
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+        order.truncate(self.top_k.unwrap_or(usize::MAX));
+        let most = order.first().map_or(0.0, |&i| f64::from(logits[i]));
+        let mut weights: Vec<f64> =
+            order.iter().map(|&i| ((f64::from(logits[i]) - most) / self.temperature).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        // The token that reaches the share still belongs to it.
+        let mut sum = 0.0;
+        let kept = weights.iter().take_while(|w| {
+            let before = sum;
+            sum += **w / total;
+            before < self.top_p
+        });
+        let kept = kept.count();
+        weights.truncate(kept.max(1));
+        let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut left = unit * weights.iter().sum::<f64>();
+        let place = weights.iter().position(|w| {
+            left -= w;
+            left < 0.0
+        });
+        order.get(place.unwrap_or(weights.len() - 1)).copied().unwrap_or(0)
+    }
+}
+
+/// Answers of at most `max_new_tokens` tokens each, in the order of the prompts.
 ///
 /// `images`: `[pictures, tokens, llm width]` from [`Mllm::see`]; `model` and `images` on a plain device.
 ///
 /// # Errors
-/// When a prompt names a picture that was not given, is empty, or does not fit into the model's positions.
+/// When a prompt names a picture that was not given, is empty, or does not fit into the model's positions; when the
+/// numbers of the sampling are impossible.
 pub fn answer(
     model: &Mllm,
     images: Option<&Tensor<3>>,
     prompts: &[Prompt],
-    max_new_tokens: usize,
-    stop: &[u32],
+    how: &Decoding<'_>,
     device: &Device,
 ) -> Result<Vec<Vec<u32>>> {
+    let Decoding { max_new_tokens, stop, sampling } = *how;
+    if let Some(sampling) = &sampling {
+        sampling.check()?;
+    }
+    let mut draws: Vec<Option<(Sampling, Stream)>> = prompts
+        .iter()
+        .map(|p| {
+            let named = |s: Sampling| {
+                let bytes: Vec<u8> = p.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+                (s, stream(&format!("answer/{}", digest::of_bytes(&bytes)), s.seed))
+            };
+            sampling.map(named)
+        })
+        .collect();
     let mut answers = vec![Vec::new(); prompts.len()];
     for group in groups(prompts)? {
         let (mut state, logits) = read(model, images, prompts, &group, device)?;
-        let mut next = pick(logits)?;
+        let mut next = pick(logits, &group, &mut draws)?;
         // `alive[k]` is the place in `group` of row `k`.
         let mut alive: Vec<usize> = (0..group.len()).collect();
         for round in 0..max_new_tokens {
@@ -59,7 +151,7 @@ pub fn answer(
             }
             let tokens: Vec<Vec<u32>> = next.iter().map(|&id| vec![id]).collect();
             let logits = state.push(&model.llm, &tokens, device)?;
-            next = pick(logits)?;
+            next = pick(logits, &pick_rows(&group, &alive), &mut draws)?;
         }
     }
     Ok(answers)
@@ -248,18 +340,62 @@ fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [n]), device)
 }
 
-/// The most likely token of each row; of equal ones the first, on every backend.
-fn pick(logits: Tensor<2>) -> Result<Vec<u32>> {
+/// The next token of each row, of which `prompts` says whose it is: drawn if there are draws, else the most likely
+/// one; of equal ones the first, on every backend.
+fn pick(logits: Tensor<2>, prompts: &[usize], draws: &mut [Option<(Sampling, Stream)>]) -> Result<Vec<u32>> {
     let v = logits.dims()[1];
     let values: Vec<f32> = logits.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
     Ok(values
         .chunks(v.max(1))
-        .map(|row| {
-            let best = row
-                .iter()
-                .enumerate()
-                .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
-            best.0 as u32
+        .zip(prompts)
+        .map(|(row, &prompt)| match draws.get_mut(prompt) {
+            Some(Some((sampling, random))) => sampling.draw(row, random) as u32,
+            _ => {
+                let best = row
+                    .iter()
+                    .enumerate()
+                    .fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
+                best.0 as u32
+            }
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_follow_the_probabilities_that_are_left() -> Result<()> {
+        let logits = [0.0, 2.0, 1.0, -1.0, 1.0];
+        let shares = |s: Sampling| {
+            let mut random = stream("test", 0);
+            let mut counts = [0usize; 5];
+            for _ in 0..20_000 {
+                counts[s.draw(&logits, &mut random)] += 1;
+            }
+            counts.map(|c| c as f64 / 20_000.0)
+        };
+        let expected = |temperature: f64, kept: &[usize]| {
+            let weight = |i: usize| if kept.contains(&i) { (f64::from(logits[i]) / temperature).exp() } else { 0.0 };
+            let total: f64 = (0..5).map(weight).sum();
+            (0..5).map(|i| weight(i) / total).collect::<Vec<_>>()
+        };
+        let all = Sampling { temperature: 0.7, top_p: 1.0, top_k: None, seed: 0 };
+        let cases = [
+            (all, expected(0.7, &[0, 1, 2, 3, 4])),
+            (Sampling { top_k: Some(2), ..all }, expected(0.7, &[1, 2])),
+            // The likeliest has 0.52 of the probability at temperature 1, and with the next 0.71.
+            (Sampling { temperature: 1.0, top_p: 0.6, ..all }, expected(1.0, &[1, 2])),
+            (Sampling { temperature: 1.0, top_p: 0.4, ..all }, expected(1.0, &[1])),
+        ];
+        for (sampling, expected) in cases {
+            for (a, b) in shares(sampling).iter().zip(&expected) {
+                assert!((a - b).abs() < 0.015, "{sampling:?}: {a} {b}");
+            }
+        }
+        assert!(Sampling { temperature: 0.0, ..all }.check().is_err());
+        assert!(Sampling { top_p: 1.5, ..all }.check().is_err());
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@ use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_encoders::init::initialise;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
-use burgess_probe::generate::{Prompt, answer, likelihoods};
+use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
 use burn::tensor::activation::log_softmax;
@@ -157,7 +157,8 @@ fn greedy_tokens_are_those_of_transformers() -> Result<()> {
     for name in ["tied", "untied"] {
         let golden = expected(name)?;
         let prompt = Prompt { ids: &golden.ids[0], image: None };
-        let out = answer(&mllm(name)?, None, &[prompt], 32, &[], &Device::flex())?;
+        let how = Decoding { max_new_tokens: 32, stop: &[], sampling: None };
+        let out = answer(&mllm(name)?, None, &[prompt], &how, &Device::flex())?;
         assert_eq!(out, [golden.greedy], "{name}");
     }
     Ok(())
@@ -182,12 +183,24 @@ fn batching_changes_no_answer() -> Result<()> {
     ids.push((golden.ids[2][..7].to_vec(), None));
     let prompts: Vec<Prompt> = ids.iter().map(|(row, at)| Prompt { ids: row, image: *at }).collect();
     let stop = [28, 44];
-    let together = answer(&model, Some(&images), &prompts, 12, &stop, &device)?;
+    let how = Decoding { max_new_tokens: 12, stop: &stop, sampling: None };
+    let drawn = Decoding { sampling: Some(Sampling { temperature: 2.0, top_p: 0.9, top_k: None, seed: 3 }), ..how };
+    let together = answer(&model, Some(&images), &prompts, &how, &device)?;
+    let drawn_together = answer(&model, Some(&images), &prompts, &drawn, &device)?;
+    assert_ne!(together, drawn_together);
+    let reversed: Vec<Prompt> = prompts.iter().rev().cloned().collect();
+    for (how, made) in [(&how, &together), (&drawn, &drawn_together)] {
+        let mut again = answer(&model, Some(&images), &reversed, how, &device)?;
+        again.reverse();
+        assert_eq!(&again, made);
+    }
     let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11], vec![12, 13, 14], vec![13, 2]]).collect();
     let scores = likelihoods(&model, Some(&images), &prompts, &options, &device)?;
     for (i, prompt) in prompts.iter().enumerate() {
-        let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), 12, &stop, &device)?;
-        assert_eq!(alone[0], together[i], "prompt {i}");
+        for (how, made) in [(&how, &together), (&drawn, &drawn_together)] {
+            let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), how, &device)?;
+            assert_eq!(alone[0], made[i], "prompt {i}");
+        }
         // The picture spliced in and read as a whole, token by token without any cache.
         let mut row = prompt.ids.to_vec();
         let start = row.len();
@@ -238,7 +251,9 @@ fn errors_name_what_is_wrong() -> Result<()> {
     let ids = [5, 1, 2];
     let missing = Prompt { ids: &ids, image: Some((3, 0)) };
     let images = model.see(Visual::Features(pictures(2)))?;
-    let e = answer(&model, Some(&images), &[missing], 4, &[], &device).unwrap_err();
+    let e =
+        answer(&model, Some(&images), &[missing], &Decoding { max_new_tokens: 4, stop: &[], sampling: None }, &device)
+            .unwrap_err();
     assert!(e.to_string().contains("picture 3"), "{e}");
     let narrow = Tensor::<3>::zeros([1, 4, 5], &device);
     assert!(model.see(Visual::Features(narrow)).unwrap_err().to_string().contains("width 6"));

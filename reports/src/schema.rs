@@ -50,6 +50,13 @@ pub struct RunId {
     pub connector: String,
     pub llm: String,
     pub seed: u64,
+    /// What the blind model is shown: `omitted` (no picture) or `grey` (a grey one).
+    #[serde(default = "omitted")]
+    pub blind: String,
+}
+
+fn omitted() -> String {
+    "omitted".into()
 }
 
 /// One benchmark's outcome. Scores are percentages, 0 to 100.
@@ -71,6 +78,9 @@ pub struct BenchmarkResult {
     pub n_unparsed: usize,
     pub higher_is_better: bool,
     pub seconds: f64,
+    /// Score of the likeliest of the possible answers in place of the generated one, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likelihood: Option<f64>,
     /// What is resampled; empty only where a benchmark cannot say.
     pub units: Vec<Unit>,
 }
@@ -136,6 +146,20 @@ pub struct Sample {
     pub blind_answer: String,
     /// 0 to 1.
     pub blind_score: f64,
+    /// Log-probability of each possible answer in nats, where they were asked for and the answers can be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likelihoods: Option<Likelihoods>,
+}
+
+/// The possible answers to a question as the model weighs them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Likelihoods {
+    /// Each possible answer with the log-probability of the whole of it and its end, in nats.
+    pub options: Vec<(String, f64)>,
+    /// The likeliest.
+    pub answer: String,
+    /// Its score, 0 to 1.
+    pub score: f64,
 }
 
 /// One optimiser step: a line of `train.jsonl`.
@@ -229,6 +253,7 @@ mod tests {
             n_unparsed: 0,
             higher_is_better: true,
             seconds: 0.0,
+            likelihood: None,
             units: units.map(|(i, u)| Unit { id: i.to_string(), sum: u.0, weight: u.1, blind: u.2 }).collect(),
         }
     }

@@ -223,3 +223,48 @@ fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
     assert_eq!(results(&place.path().join("full")), results(&place.path().join("whole")));
     assert!(files(&place.path().join("full")).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")));
 }
+
+#[test]
+fn answers_can_be_weighed_drawn_and_compared_with_a_grey_picture() {
+    let place = Place::new();
+    let study = study(&place);
+    let plain = std::fs::read_to_string(place.path().join(&study)).expect("the study");
+    let asked = plain.replacen(
+        "[evaluator]\n",
+        "[evaluator]\nblind = \"grey\"\nlikelihoods = true\nsampling = { temperature = 0.8, top_p = 0.9, seed = 1 }\n",
+        1,
+    );
+    place.file("asked.toml", &asked);
+    let run = |out: &str| {
+        let output = place.run(&["rank", "asked.toml", "--encoders", "nano-sup,nano-random:unfrozen", "--out", out]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        results(&place.path().join(out))
+    };
+    let found = run("one");
+    assert_eq!(found, run("two"), "draws come from named streams");
+    assert_eq!(found.len(), 2);
+    for value in found.values() {
+        assert_eq!(value["run"]["blind"], "grey");
+        assert!(value["results"]["nano-mme"]["likelihood"].is_number(), "{value}");
+        assert!(value["results"]["nano-ocrbench"]["likelihood"].is_null(), "open questions have no list of answers");
+    }
+    let samples = |benchmark: &str| -> Vec<Value> {
+        let path = place.path().join("one/tiny/nano-sup/seed-0/samples").join(format!("{benchmark}.jsonl"));
+        let text = std::fs::read_to_string(path).expect("samples");
+        text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+    };
+    for (benchmark, first) in [("nano-mme", "Yes"), ("nano-cvbench-3d", "A")] {
+        for sample in samples(benchmark) {
+            let options = sample["likelihoods"]["options"].as_array().expect("options");
+            assert!(options.len() >= 2 && options[0][0] == first, "{sample}");
+            let best = options.iter().map(|o| o[1].as_f64().expect("a number")).fold(f64::NEG_INFINITY, f64::max);
+            let said = options.iter().find(|o| o[0] == sample["likelihoods"]["answer"]).expect("one of them");
+            assert_eq!(said[1].as_f64(), Some(best));
+        }
+    }
+    assert!(samples("nano-ocrbench").iter().all(|s| s.get("likelihoods").is_none()));
+    // The mode is part of what a study is.
+    place.file("asked.toml", &asked.replace("grey", "omitted"));
+    let refused = place.run(&["rank", "asked.toml", "--encoders", "nano-sup", "--out", "one"]);
+    assert!(stderr(&refused).contains("blind"), "{}", stderr(&refused));
+}

@@ -153,10 +153,8 @@ impl FeatureSource for Pictures {
         }
         let size = self.card.preprocess.size;
         let values: Vec<f32> = (0..images.len() * 3 * size * size).map(|i| noise(i as u64)).collect();
-        let pixels = Tensor::<4>::from_data(
-            TensorData::new(values, [images.len(), 3, size, size]),
-            &device.clone().inner(),
-        );
+        let pixels =
+            Tensor::<4>::from_data(TensorData::new(values, [images.len(), 3, size, size]), &device.clone().inner());
         let features = self.encoder.forward(pixels, &self.card.tap)?.tokens;
         Ok(Visual::Features(Tensor::from_inner(features)))
     }
@@ -169,11 +167,8 @@ impl Trained {
         let blank = Tensor::<4>::zeros([1, 3, size, size], device);
         let [_, tokens, width] = encoder.forward(blank, &work.card.tap)?.tokens.dims();
         let features: Vec<f32> = (0..work.samples * tokens * width).map(|i| noise(i as u64)).collect();
-        let connector = ConnectorConfig {
-            kind: ConnectorKind::Mlp2xGelu,
-            feature_width: width,
-            llm_width: work.llm.hidden_size,
-        };
+        let connector =
+            ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: width, llm_width: work.llm.hidden_size };
         let config = MllmConfig {
             connector,
             llm: work.llm.clone(),

@@ -253,6 +253,15 @@ pub trait Benchmark: Sync {
         Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect())
     }
 
+    /// The possible answers to a question, as they should be written; none for open questions.
+    fn answers(&self, q: &Question) -> Vec<String> {
+        match self.card().form {
+            Form::YesNo => ["Yes", "No"].map(String::from).into(),
+            Form::Choice => ('A'..='Z').take(q.options.len()).map(String::from).collect(),
+            Form::Open => Vec::new(),
+        }
+    }
+
     /// Probability that a uniform guess among the possible answers is right; 0 for open questions.
     fn guess(&self, q: &Question) -> f64 {
         match self.card().form {
