@@ -49,18 +49,6 @@ pub struct Measurement {
     pub peak_bytes: u64,
 }
 
-/// SmolLM2-135M (arXiv 2502.02737), the language model of the `field` study.
-///
-/// # Errors
-/// Never; the numbers are read as those of any `config.json`.
-pub fn smollm2() -> Result<LlmConfig> {
-    Ok(serde_json::from_value(serde_json::json!({
-        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "rms_norm_eps": 1e-5,
-        "rope_theta": 1e5, "max_position_embeddings": 8192, "tie_word_embeddings": true,
-    }))?)
-}
-
 /// Measures each kind of work in turn and hands it out.
 ///
 /// # Errors

@@ -5,7 +5,8 @@ use crate::bench::evaluator::Work;
 use crate::{bench, device};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use std::path::PathBuf;
+use burgess_probe::llm::card::LlmCard;
+use std::path::Path;
 use std::time::Duration;
 
 /// Measure throughput and memory on this machine
@@ -54,9 +55,9 @@ struct Encoders {
 /// Tokens per second of reading and decoding, samples per second of training
 #[derive(clap::Args)]
 struct Evaluator {
-    /// Directory with a language model's config.json; without one, SmolLM2-135M's numbers
-    #[arg(long, value_name = "DIR")]
-    llm: Option<PathBuf>,
+    /// A published language model (vicuna-7b, llama-3-8b-instruct …) or a directory with a config.json
+    #[arg(long, value_name = "ID|DIR", default_value = "smollm2-135m-instruct")]
+    llm: String,
     /// The encoder, a card id or directory
     #[arg(long, value_name = "ID|DIR", default_value = "mocov3-b16")]
     encoder: String,
@@ -99,9 +100,9 @@ fn evaluator(args: Evaluator) -> Result<()> {
     }
     let device = device::parse(&args.device)?;
     let work = Work {
-        llm: match &args.llm {
-            Some(dir) => atomic::read_json(&dir.join("config.json"))?,
-            None => bench::evaluator::smollm2()?,
+        llm: match LlmCard::find(&args.llm)? {
+            Some(card) => card.config,
+            None => atomic::read_json(&Path::new(&args.llm).join("config.json"))?,
         },
         card: EncoderCard::open(&args.encoder)?,
         prompt: args.prompt,

@@ -1,5 +1,6 @@
 //! Language models: the decoder, its tokenizer and chat template, and pretraining on text.
 
+pub mod card;
 pub mod chat;
 pub mod config;
 pub mod decoder;
