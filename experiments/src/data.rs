@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct DataDir {
     pub dir: PathBuf,
-    /// Conversations for the connector.
-    pub align: PathBuf,
+    /// Conversations for the connector, if any are named.
+    pub align: Option<PathBuf>,
     /// Conversations for connector and language model.
     pub tune: PathBuf,
     /// Changes when anything in the directory does.
@@ -40,7 +40,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 .context("rendering the nano world")?;
                 bar.done("rendered the nano world");
             }
-            let (align, tune) = (dir.join("align.jsonl"), dir.join("tune.jsonl"));
+            let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDir { dir, align, tune, digest, drawn: true })
         }
         Data::Directory(dir) => {
@@ -48,8 +48,19 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
                     .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
             }
-            let (align, tune) = (conversations(dir, "align"), conversations(dir, "tune"));
+            let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
             Ok(DataDir { dir: dir.clone(), align, tune, digest: directory_digest(dir)?, drawn: false })
+        }
+        Data::Files(files) => {
+            let dir = files.pictures.clone();
+            if !dir.is_dir() {
+                return Err(Error::usage(format!("pictures = {:?} is no directory", dir.display().to_string()))
+                    .hint("the conversations' pictures are looked for below it"));
+            }
+            let of = |file: &PathBuf| digest::of_file(file).map_err(|e| e.context(format!("reading {}", file.display())));
+            let parts = (files.align.as_ref().map(of).transpose()?, of(&files.tune)?, directory_digest(&dir)?);
+            let digest = digest::of_value(&parts)?;
+            Ok(DataDir { dir, align: files.align.clone(), tune: files.tune.clone(), digest, drawn: false })
         }
     }
 }

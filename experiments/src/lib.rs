@@ -13,6 +13,7 @@
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
 //! - [`training`]: the first half of that, and where it goes on after an interruption.
 //! - [`rank`]: all runs of a study, then the ranking and its report.
+//! - [`train`]: one model outside of a study.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
 //! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
@@ -34,5 +35,6 @@ pub mod rank;
 pub mod run;
 pub mod store;
 pub mod study;
+pub mod train;
 pub mod training;
 pub mod workers;

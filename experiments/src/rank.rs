@@ -167,10 +167,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             .flatten()
             .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.card.id)))
             .collect();
-        let wanted: Vec<Wanted<'_>> = needed
-            .iter()
-            .map(|p| Wanted { card: &p.card, weights: None, weights_digest: p.weights_digest.clone() })
-            .collect();
+        let wanted: Vec<Wanted<'_>> = needed.iter().map(|p| p.wanted()).collect();
         let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
         let features = cache.features(&wanted, &instrument, options.share, progress)?;
         let features: BTreeMap<&str, std::result::Result<Arc<Features>, Error>> =
@@ -205,12 +202,18 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 }
 
 /// An encoder of the study whose weights are on this machine.
-struct Prepared {
-    card: EncoderCard,
-    weights_digest: String,
+pub(crate) struct Prepared {
+    pub card: EncoderCard,
+    pub weights_digest: String,
 }
 
-fn prepare(id: &str, pipeline: Pipeline) -> Result<Prepared> {
+impl Prepared {
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { card: &self.card, weights: None, weights_digest: self.weights_digest.clone() }
+    }
+}
+
+pub(crate) fn prepare(id: &str, pipeline: Pipeline) -> Result<Prepared> {
     let card = EncoderCard::find(id)?.with_pipeline(pipeline);
     let weights_digest = encoder::weights_digest(&card, None)?;
     Ok(Prepared { card, weights_digest })

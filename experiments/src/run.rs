@@ -7,7 +7,8 @@ use crate::memory;
 use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
 use crate::study::{Arm, Evaluator};
-use crate::training::{Job, Part, common_grid, source, trained};
+use crate::training::{Job, KEEP, Part, common_grid, source, trained};
+use crate::workers::Share;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
@@ -35,6 +36,8 @@ pub struct Instrument {
     pub pictures: Vec<String>,
     pub device: Device,
     pub device_name: String,
+    /// Threads a run computes with: part of what makes its numbers.
+    pub threads: usize,
     image_id: u32,
     pub(crate) llm: Llm,
     pub(crate) align: Option<Set>,
@@ -94,7 +97,13 @@ impl Instrument {
         let llm = Llm::open(&evaluator.llm)?;
         let mut pictures = Pictures::default();
         let mut align = match &evaluator.recipe.align {
-            Some(_) => Some(examples::read(&data.align, &llm, &mut pictures, progress)?),
+            Some(_) => {
+                let file = data.align.as_ref().ok_or_else(|| {
+                    Error::usage("the recipe has an align stage, but the data name no conversations for it")
+                        .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
+                })?;
+                Some(examples::read(file, &llm, &mut pictures, progress)?)
+            }
             None => None,
         };
         let mut tune = examples::read(&data.tune, &llm, &mut pictures, progress)?;
@@ -112,6 +121,7 @@ impl Instrument {
             pictures: pictures.names,
             device,
             device_name: device_name.to_string(),
+            threads: Share::of_this_machine(None).threads,
             image_id: llm.tokenizer.id(&llm.chat.image)?,
             llm,
             align,
@@ -134,14 +144,9 @@ impl Instrument {
             "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
             "evaluator": serde_json::to_value(&self.evaluator)?,
             "device": self.device_name,
-            "threads": rayon_threads(),
+            "threads": self.threads,
         }))
     }
-}
-
-/// Threads a run computes with; see [`crate::workers::Share`].
-fn rayon_threads() -> usize {
-    crate::workers::Share::of_this_machine(None).threads
 }
 
 impl Llm {
@@ -206,7 +211,7 @@ pub fn run(
     progress: &Progress,
 ) -> Result<()> {
     let config = place.config(arm, seed, encoders)?;
-    let job = Job { place, arm, seed, config: &config };
+    let job = Job { place, arm, seed, config: &config, keep: KEEP };
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();

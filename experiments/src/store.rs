@@ -20,18 +20,7 @@ impl StudyStore {
     /// The directory cannot be written, another process is working in it, or it was made by a different
     /// evaluator: results of two evaluators are never mixed, the error says what differs.
     pub fn open(dir: &Path, evaluator: &Value) -> Result<Self> {
-        let step = || format!("opening the study directory {}", dir.display());
-        fs::create_dir_all(dir).with_context(step)?;
-        let lock_path = dir.join(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).with_context(step)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::failed(format!("another burgess is working in {}", dir.display()))
-                    .hint("wait for it to end, or choose another directory with --out"));
-            }
-            Err(TryLockError::Error(e)) => return Err(e).with_context(step),
-        }
+        let lock = lock(dir)?;
         let path = dir.join("study.json");
         if path.exists() {
             let there: Value = atomic::read_json(&path)?;
@@ -61,6 +50,22 @@ impl StudyStore {
     /// The store of one run.
     pub fn run(&self, arm: &str, seed: u64) -> RunStore {
         RunStore { dir: self.dir.join(arm).join(format!("seed-{seed}")) }
+    }
+}
+
+/// Makes `dir` where it is missing, and locks it for as long as the returned file is held.
+///
+/// # Errors
+/// The directory cannot be written, or another process is working in it.
+pub fn lock(dir: &Path) -> Result<File> {
+    let step = || format!("opening the directory {}", dir.display());
+    fs::create_dir_all(dir).with_context(step)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::failed(format!("another burgess is working in {}", dir.display()))
+            .hint("wait for it to end, or choose another directory with --out")),
+        Err(TryLockError::Error(e)) => Err(e).with_context(step),
     }
 }
 

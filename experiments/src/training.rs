@@ -19,6 +19,7 @@ use burgess_reports::schema::Step;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is trained.
 #[derive(Clone, Copy)]
@@ -28,7 +29,12 @@ pub struct Job<'a> {
     pub seed: u64,
     /// Everything that the outcome depends on ([`Instrument::config`]).
     pub config: &'a Value,
+    /// Time between two states that are kept of a stage.
+    pub keep: Duration,
 }
+
+/// What is lost at the most when a run is interrupted.
+pub const KEEP: Duration = Duration::from_secs(60);
 
 impl Job<'_> {
     /// For people.
@@ -126,7 +132,7 @@ fn train_stage(
     bar: &Bar,
 ) -> Result<Mllm> {
     let identity = json!({"stage": stage, "examples": examples.len(), "of": job.config});
-    let keep = Keep::new(&store.state(name), identity);
+    let keep = Keep { every: job.keep, ..Keep::new(&store.state(name), identity) };
     let saved = keep.saved()?;
     let done = saved.as_ref().map_or(0, Saved::step);
     // Of this stage the steps whose outcome is there, of earlier ones all.
@@ -139,7 +145,7 @@ fn train_stage(
         bar.set(s.step as u64, s.steps as u64);
         let speed = pace.add(stage.batch as f64, s.seconds);
         bar.note(&format!("loss {:.3}, {speed:.1} samples/s, ", s.loss));
-        let left = humantime::format_duration(std::time::Duration::from_secs(
+        let left = humantime::format_duration(Duration::from_secs(
             ((s.steps - s.step) as f64 * stage.batch as f64 / speed) as u64,
         ));
         bar.report(|| {

@@ -58,9 +58,9 @@ pub struct Saved {
 }
 
 impl Keep {
-    /// A file that is written about once a minute.
+    /// A file that is written once a minute.
     pub fn new(path: &Path, identity: Value) -> Self {
-        Self { path: path.to_path_buf(), identity, every: Duration::from_secs(60), every_steps: None }
+        Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
     }
 
     /// What was kept, if anything was.
