@@ -11,8 +11,14 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct DataDir {
     pub dir: PathBuf,
+    /// Conversations for the connector, if any are named.
+    pub align: Option<PathBuf>,
+    /// Conversations for connector and language model.
+    pub tune: PathBuf,
     /// Changes when anything in the directory does.
     pub digest: String,
+    /// Drawn here: every picture is whole.
+    pub drawn: bool,
 }
 
 /// The digest of a world: of its version and its specification, from which every byte follows.
@@ -34,16 +40,37 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 .context("rendering the nano world")?;
                 bar.done("rendered the nano world");
             }
-            Ok(DataDir { dir, digest })
+            let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
+            Ok(DataDir { dir, align, tune, digest, drawn: true })
         }
         Data::Directory(dir) => {
             if !dir.is_dir() {
                 return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
                     .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
             }
-            Ok(DataDir { dir: dir.clone(), digest: directory_digest(dir)? })
+            let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
+            Ok(DataDir { dir: dir.clone(), align, tune, digest: directory_digest(dir)?, drawn: false })
+        }
+        Data::Files(files) => {
+            let dir = files.pictures.clone();
+            if !dir.is_dir() {
+                return Err(Error::usage(format!("pictures = {:?} is no directory", dir.display().to_string()))
+                    .hint("the conversations' pictures are looked for below it"));
+            }
+            let of =
+                |file: &PathBuf| digest::of_file(file).map_err(|e| e.context(format!("reading {}", file.display())));
+            let parts = (files.align.as_ref().map(of).transpose()?, of(&files.tune)?, directory_digest(&dir)?);
+            let digest = digest::of_value(&parts)?;
+            Ok(DataDir { dir, align: files.align.clone(), tune: files.tune.clone(), digest, drawn: false })
         }
     }
+}
+
+/// The file of a stage's conversations: JSON lines or an array, plain or compressed.
+fn conversations(dir: &Path, stage: &str) -> PathBuf {
+    let forms = ["jsonl", "json", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
+    let mut files = forms.iter().map(|form| dir.join(format!("{stage}.{form}")));
+    files.find(|f| f.is_file()).unwrap_or_else(|| dir.join(format!("{stage}.jsonl")))
 }
 
 /// Digest of a directory by the names, sizes and times of its files: contents of millions of pictures

@@ -9,8 +9,11 @@
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
 //! - [`features`]: picture files to features to a file, for the cache and `burgess encode`.
 //! - [`store`]: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
+//! - [`examples`]: the training conversations as tokens, and the pictures they name.
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
+//! - [`training`]: the first half of that, and where it goes on after an interruption.
 //! - [`rank`]: all runs of a study, then the ranking and its report.
+//! - [`train`]: one model outside of a study.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
 //! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
@@ -21,6 +24,7 @@ pub mod cache;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod examples;
 pub mod features;
 pub mod fetch;
 pub mod memory;
@@ -31,4 +35,6 @@ pub mod rank;
 pub mod run;
 pub mod store;
 pub mod study;
+pub mod train;
+pub mod training;
 pub mod workers;

@@ -2,7 +2,8 @@
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The progress display of a command.
 #[derive(Clone)]
@@ -29,11 +30,12 @@ impl Progress {
     /// A bar for `what` with `total` steps (0: not known yet).
     pub fn bar(&self, what: &str, total: u64) -> Bar {
         let bar = self.bars.add(ProgressBar::new(total));
-        let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {elapsed}, {eta} left")
+        let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {prefix}{elapsed}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
         bar.set_message(what.to_string());
-        Bar { bar, progress: self.clone(), started: Instant::now() }
+        let reported = Mutex::new(Instant::now());
+        Bar { bar, progress: self.clone(), started: Instant::now(), reported }
     }
 
     /// A bar for a file of `total` bytes (0: not known).
@@ -68,9 +70,36 @@ pub struct Bar {
     bar: ProgressBar,
     progress: Progress,
     started: Instant,
+    /// When the last line went where there is no terminal.
+    reported: Mutex<Instant>,
 }
 
+/// Time between the lines of a long piece of work where there is no terminal.
+const REPORT: Duration = Duration::from_secs(60);
+
 impl Bar {
+    /// Another piece of work, of which `done` of `total` steps were done before.
+    pub fn begin(&self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        // What was done before says nothing about the time that is left.
+        self.bar.reset_eta();
+    }
+
+    /// Numbers beside the bar.
+    pub fn note(&self, text: &str) {
+        self.bar.set_prefix(text.to_string());
+    }
+
+    /// Where there is no terminal: a line once a minute.
+    pub fn report(&self, text: impl FnOnce() -> String) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.progress.terminal && reported.elapsed() >= REPORT {
+            *reported = Instant::now();
+            self.progress.line(&text());
+        }
+    }
+
     /// `done` of `total` steps.
     pub fn set(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {

@@ -7,7 +7,7 @@ use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, Study};
 use crate::workers::{self, Share};
-use crate::{device, paths};
+use crate::{device, paths, training};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder;
@@ -134,8 +134,8 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         })
         .collect();
 
-    let instrument =
-        Instrument::open(study, data::open(&study.evaluator.data, progress)?, &options.device, device, progress)?;
+    let data = data::open(&study.evaluator.data, progress)?;
+    let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
     for id in study.arms.iter().flat_map(|a| &a.encoders) {
         encoders.entry(id.clone()).or_insert_with(|| prepare(id, study.evaluator.preprocess));
@@ -167,10 +167,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             .flatten()
             .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.card.id)))
             .collect();
-        let wanted: Vec<Wanted<'_>> = needed
-            .iter()
-            .map(|p| Wanted { card: &p.card, weights: None, weights_digest: p.weights_digest.clone() })
-            .collect();
+        let wanted: Vec<Wanted<'_>> = needed.iter().map(|p| p.wanted()).collect();
         let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
         let features = cache.features(&wanted, &instrument, options.share, progress)?;
         let features: BTreeMap<&str, std::result::Result<Arc<Features>, Error>> =
@@ -178,11 +175,11 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 
         let bar = progress.bar("runs", left.len() as u64);
         let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
-            let parts: Vec<run::Part> = arm
+            let parts: Vec<training::Part> = arm
                 .encoders
                 .iter()
                 .map(|id| match (features.get(id.as_str()), encoders.get(id)) {
-                    (Some(Ok(f)), Some(Ok(p))) => Ok(run::Part { card: p.card.clone(), features: f.clone() }),
+                    (Some(Ok(f)), Some(Ok(p))) => Ok(training::Part { card: p.card.clone(), features: f.clone() }),
                     (Some(Err(e)), _) => Err(repeat(e)),
                     _ => Err(Error::failed(format!("{id} has no features"))),
                 })
@@ -205,12 +202,18 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 }
 
 /// An encoder of the study whose weights are on this machine.
-struct Prepared {
-    card: EncoderCard,
-    weights_digest: String,
+pub(crate) struct Prepared {
+    pub card: EncoderCard,
+    pub weights_digest: String,
 }
 
-fn prepare(id: &str, pipeline: Pipeline) -> Result<Prepared> {
+impl Prepared {
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { card: &self.card, weights: None, weights_digest: self.weights_digest.clone() }
+    }
+}
+
+pub(crate) fn prepare(id: &str, pipeline: Pipeline) -> Result<Prepared> {
     let card = EncoderCard::find(id)?.with_pipeline(pipeline);
     let weights_digest = encoder::weights_digest(&card, None)?;
     Ok(Prepared { card, weights_digest })

@@ -1,33 +1,30 @@
 //! One arm × one seed: align, tune, answer, score. Each step's outcome is kept in the run's directory, and a
 //! step whose outcome is there is not done again.
 
-use crate::cache::Features;
 use crate::data::DataDir;
+use crate::examples::{self, Pictures, Set};
 use crate::memory;
 use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
-use crate::study::{Arm, Blind, Evaluator, Freeze, Study};
+use crate::study::{Arm, Blind, Evaluator, Freeze};
+use crate::training::{Job, KEEP, Part, common_grid, source, trained};
+use crate::workers::Share;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic, digest};
-use burgess_encoders::card::EncoderCard;
-use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
-use burgess_probe::connector::ConnectorConfig;
-use burgess_probe::data::{Example, collate, conversation};
+use burgess_probe::data::collate;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer};
-use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
-use burgess_probe::recipe::{Part as Trained, Stage};
-use burgess_probe::train::{self, FeatureSource, Outcome, StepLog};
-use burgess_reports::schema::{self, BenchmarkResult, Cost, Likelihoods, RunId, RunResults, Sample, Step};
-use burn::tensor::{Device, Tensor, TensorData};
+use burgess_probe::mllm::{Mllm, Visual};
+use burgess_probe::train::FeatureSource;
+use burgess_reports::schema::{self, BenchmarkResult, Cost, Likelihoods, RunId, RunResults, Sample};
+use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Questions answered together.
@@ -42,19 +39,21 @@ pub struct Instrument {
     pub pictures: Vec<String>,
     pub device: Device,
     pub device_name: String,
+    /// Threads a run computes with: part of what makes its numbers.
+    pub threads: usize,
     image_id: u32,
-    llm: Llm,
-    align: Vec<Example>,
-    tune: Vec<Example>,
+    pub(crate) llm: Llm,
+    pub(crate) align: Option<Set>,
+    pub(crate) tune: Set,
     benchmarks: Vec<Asked>,
 }
 
 /// The language model's directory, and what is known of it without its weights.
-struct Llm {
-    dir: PathBuf,
-    config: LlmConfig,
-    tokenizer: Tokenizer,
-    chat: ChatTemplate,
+pub struct Llm {
+    pub dir: PathBuf,
+    pub config: LlmConfig,
+    pub tokenizer: Tokenizer,
+    pub chat: ChatTemplate,
     digest: String,
 }
 
@@ -68,12 +67,6 @@ struct Asked {
     /// With and without the picture's token.
     seeing: Vec<Vec<u32>>,
     blind: Vec<Vec<u32>>,
-}
-
-/// One encoder of an arm.
-pub struct Part {
-    pub card: EncoderCard,
-    pub features: Arc<Features>,
 }
 
 /// The directory of a language model: a path, or a name in `probe/zoo`.
@@ -94,28 +87,44 @@ pub fn llm_directory(name: &str) -> Result<PathBuf> {
 
 impl Instrument {
     /// Reads all conversations and questions of a study.
-    pub fn open(study: &Study, data: DataDir, device_name: &str, device: Device, progress: &Progress) -> Result<Self> {
-        let evaluator = study.evaluator.clone();
+    pub fn open(
+        study: &str,
+        evaluator: &Evaluator,
+        data: DataDir,
+        device_name: &str,
+        device: Device,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let evaluator = evaluator.clone();
         evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
         let llm = Llm::open(&evaluator.llm)?;
         let mut pictures = Pictures::default();
-        let align = match &evaluator.recipe.align {
-            Some(_) => examples(&data.dir.join("align.jsonl"), &llm, &mut pictures, progress)?,
-            None => Vec::new(),
+        let mut align = match &evaluator.recipe.align {
+            Some(_) => {
+                let file = data.align.as_ref().ok_or_else(|| {
+                    Error::usage("the recipe has an align stage, but the data name no conversations for it")
+                        .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
+                })?;
+                Some(examples::read(file, &llm, &mut pictures, progress)?)
+            }
+            None => None,
         };
-        let tune = examples(&data.dir.join("tune.jsonl"), &llm, &mut pictures, progress)?;
+        let mut tune = examples::read(&data.tune, &llm, &mut pictures, progress)?;
+        let mut sets: Vec<&mut Set> = align.iter_mut().chain([&mut tune]).collect();
+        examples::drop_unreadable(&mut sets, &mut pictures, &data, progress)?;
         let mut benchmarks = Vec::new();
         for id in &evaluator.benchmarks {
             // All pictures are numbered before the limit is applied: a smaller sample reuses the same features.
             benchmarks.push(Asked::read(bench::find(id)?, &data, evaluator.limit, &llm, &mut pictures)?);
         }
         Ok(Self {
-            study: study.name.clone(),
+            study: study.to_string(),
             evaluator,
             data,
             pictures: pictures.names,
             device,
             device_name: device_name.to_string(),
+            threads: Share::of_this_machine(None).threads,
             image_id: llm.tokenizer.id(&llm.chat.image)?,
             llm,
             align,
@@ -138,14 +147,9 @@ impl Instrument {
             "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
             "evaluator": serde_json::to_value(&self.evaluator)?,
             "device": self.device_name,
-            "threads": rayon_threads(),
+            "threads": self.threads,
         }))
     }
-}
-
-/// Threads a run computes with; see [`crate::workers::Share`].
-fn rayon_threads() -> usize {
-    crate::workers::Share::of_this_machine(None).threads
 }
 
 impl Llm {
@@ -160,36 +164,6 @@ impl Llm {
             .collect();
         Ok(Self { digest: digest::of_value(&parts?)?, dir, config, tokenizer, chat })
     }
-}
-
-/// Numbers pictures in the order in which they are first named.
-#[derive(Default)]
-struct Pictures {
-    names: Vec<String>,
-    numbers: HashMap<String, usize>,
-}
-
-impl Pictures {
-    fn number(&mut self, name: &str) -> usize {
-        *self.numbers.entry(name.to_string()).or_insert_with(|| {
-            self.names.push(name.to_string());
-            self.names.len() - 1
-        })
-    }
-}
-
-fn examples(path: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress) -> Result<Vec<Example>> {
-    let mut examples = Vec::new();
-    let problems = conversation::read(path, |c| {
-        let encoded = llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some())?;
-        let image = c.image.as_ref().map(|i| pictures.number(i));
-        examples.extend(Example::new(encoded, image));
-        Ok(())
-    })?;
-    for (what, count, first) in problems.iter() {
-        progress.line(&format!("note: {}: {count} conversations left out: {what} (first: {first})", path.display()));
-    }
-    Ok(examples)
 }
 
 impl Asked {
@@ -239,13 +213,16 @@ pub fn run(
     store: &RunStore,
     progress: &Progress,
 ) -> Result<()> {
-    let name = format!("{} (seed {seed})", arm.name());
+    let config = place.config(arm, seed, encoders)?;
+    let job = Job { place, arm, seed, config: &config, keep: KEEP };
+    let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
     let model = match store.model().is_dir() {
         true => Mllm::load(&store.model(), &place.device)?.0,
-        false => trained(place, arm, seed, parts, store, &bar)?,
+        false => trained(&job, parts, store, &bar)?,
     };
+    store.forget_states()?;
     let source = source(place, arm, parts)?;
     let grey = || grey(place, arm, parts);
     let mut results = BTreeMap::new();
@@ -278,7 +255,7 @@ pub fn run(
         categories: BTreeMap::new(),
         average: 0.0,
         cost: cost(parts, store)?,
-        config: place.config(arm, seed, encoders)?,
+        config,
         versions: versions(place),
         digests: digests(place, encoders),
         date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -289,169 +266,6 @@ pub fn run(
     drop(bar);
     progress.line(&format!("{name}: average {:.1} in {:.0} s", results.average, started.elapsed().as_secs_f64()));
     Ok(())
-}
-
-/// Trains the model of a run, from the aligned connector if that is there.
-fn trained(place: &Instrument, arm: &Arm, seed: u64, parts: &[Part], store: &RunStore, bar: &Bar) -> Result<Mllm> {
-    let device = &place.device;
-    let recipe = &place.evaluator.recipe;
-    let (llm, _) = load_llm(&place.llm.dir, device)?;
-    let grid = common_grid(parts)?;
-    let config = MllmConfig {
-        connector: ConnectorConfig {
-            kind: place.evaluator.connector,
-            feature_width: parts.iter().map(|p| p.features.width).sum(),
-            llm_width: place.llm.config.hidden_size,
-        },
-        llm: llm.config().clone(),
-        chat: place.llm.chat.clone(),
-        encoders: Vec::new(),
-        grid: None,
-    };
-    let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
-    let frozen = Frozen { parts, grid };
-
-    let aligned = store.aligned().join("connector.safetensors");
-    let mut log = store.train_log(if aligned.exists() { &["align"] } else { &[] })?;
-    if let Some(stage) = &recipe.align {
-        if aligned.exists() {
-            model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
-        } else {
-            model = train_stage(place, model, "align", stage, &place.align, &frozen, seed, &mut log, arm, bar)?;
-            checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &aligned)?;
-        }
-    }
-    let tune = tune_stage(&recipe.tune, arm.freeze);
-    let model = match arm.freeze {
-        Freeze::Frozen => train_stage(place, model, "tune", &tune, &place.tune, &frozen, seed, &mut log, arm, bar)?,
-        Freeze::Unfrozen => {
-            let (mut encoders, mut configs) = (Vec::new(), Vec::new());
-            for part in parts {
-                let card = &part.card;
-                encoders.push(Encoder::load(card.clone(), None, device)?.arch);
-                configs.push(EncoderConfig {
-                    id: card.id.clone(),
-                    architecture: card.architecture.clone(),
-                    tap: card.tap.clone(),
-                });
-            }
-            let config = MllmConfig { encoders: configs, grid: Some(grid), ..config };
-            let connector = model.connector;
-            let mut model = Mllm::assemble(config, encoders, model.llm, seed, device)?;
-            model.connector = connector;
-            let pixels = Pixels { place, parts };
-            train_stage(place, model, "tune", &tune, &place.tune, &pixels, seed, &mut log, arm, bar)?
-        }
-    };
-    // f32: a run that goes on from here answers with the very same weights.
-    model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
-    Ok(model)
-}
-
-/// The tune stage of an arm: its encoders are trained exactly when the arm says so.
-fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
-    let mut stage = stage.clone();
-    stage.trainable.retain(|p| *p != Trained::Encoder);
-    if freeze == Freeze::Unfrozen {
-        stage.trainable.push(Trained::Encoder);
-    }
-    stage
-}
-
-#[allow(clippy::too_many_arguments)]
-fn train_stage(
-    place: &Instrument,
-    model: Mllm,
-    name: &str,
-    stage: &Stage,
-    examples: &[Example],
-    source: &dyn FeatureSource,
-    seed: u64,
-    log: &mut crate::store::TrainLog,
-    arm: &Arm,
-    bar: &Bar,
-) -> Result<Mllm> {
-    let mut failure = None;
-    let mut on_step = |s: &StepLog| {
-        bar.set(s.step as u64, s.steps as u64);
-        bar.message(&format!("{} (seed {seed}): {name}, loss {:.3}", arm.name(), s.loss));
-        let step = Step {
-            stage: s.stage.clone(),
-            step: s.step,
-            loss: s.loss,
-            lr: s.lr,
-            grad_norm: s.grad_norm,
-            tokens: s.tokens,
-            seconds: s.seconds,
-        };
-        if let Err(e) = log.write(&step) {
-            failure.get_or_insert(e);
-        }
-    };
-    let mut settings = train::Run { name, stage, seed, device: &place.device, on_step: &mut on_step, stop: &|| false };
-    let outcome = train::train_stage(model, examples, source, &mut settings)?;
-    match (outcome, failure) {
-        (_, Some(e)) => Err(e),
-        (Outcome::Done(model), None) => Ok(model),
-        (Outcome::Interrupted, None) => Err(Error::failed(format!("stage {name} was interrupted"))),
-    }
-}
-
-/// The grid to which the features of several encoders are brought: the largest among them, so that none loses
-/// detail.
-fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
-    parts
-        .iter()
-        .map(|p| p.features.grid)
-        .max_by_key(|g| g[0] * g[1])
-        .ok_or_else(|| Error::failed("an arm has no encoders"))
-}
-
-/// Cached features, joined along the channels.
-struct Frozen<'a> {
-    parts: &'a [Part],
-    grid: [usize; 2],
-}
-
-impl FeatureSource for Frozen<'_> {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
-        let mut maps = Vec::with_capacity(self.parts.len());
-        for part in self.parts {
-            let map = FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid };
-            maps.push(map.resample(self.grid)?);
-        }
-        Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
-    }
-}
-
-/// Pixels for the encoders of an unfrozen arm.
-struct Pixels<'a> {
-    place: &'a Instrument,
-    parts: &'a [Part],
-}
-
-impl FeatureSource for Pixels<'_> {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
-        let mut all = Vec::with_capacity(self.parts.len());
-        for part in self.parts {
-            let size = part.card.preprocess.size;
-            let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
-            for &image in images {
-                let name =
-                    self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
-                pixels.extend(part.card.preprocess.load(&self.place.data.dir.join(name))?);
-            }
-            all.push(Tensor::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), device));
-        }
-        Ok(Visual::Pixels(all))
-    }
-}
-
-fn source<'a>(place: &'a Instrument, arm: &Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
-    Ok(match arm.freeze {
-        Freeze::Frozen => Box::new(Frozen { parts, grid: common_grid(parts)? }),
-        Freeze::Unfrozen => Box::new(Pixels { place, parts }),
-    })
 }
 
 /// Asks every question of a benchmark, with its picture and without.

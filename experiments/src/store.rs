@@ -1,6 +1,6 @@
 //! The run store: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
 
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic, differences};
 use burgess_reports::schema::{Missing, RunResults, Sample, Step};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
@@ -20,18 +20,7 @@ impl StudyStore {
     /// The directory cannot be written, another process is working in it, or it was made by a different
     /// evaluator: results of two evaluators are never mixed, the error says what differs.
     pub fn open(dir: &Path, evaluator: &Value) -> Result<Self> {
-        let step = || format!("opening the study directory {}", dir.display());
-        fs::create_dir_all(dir).with_context(step)?;
-        let lock_path = dir.join(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).with_context(step)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::failed(format!("another burgess is working in {}", dir.display()))
-                    .hint("wait for it to end, or choose another directory with --out"));
-            }
-            Err(TryLockError::Error(e)) => return Err(e).with_context(step),
-        }
+        let lock = lock(dir)?;
         let path = dir.join("study.json");
         if path.exists() {
             let there: Value = atomic::read_json(&path)?;
@@ -61,6 +50,22 @@ impl StudyStore {
     /// The store of one run.
     pub fn run(&self, arm: &str, seed: u64) -> RunStore {
         RunStore { dir: self.dir.join(arm).join(format!("seed-{seed}")) }
+    }
+}
+
+/// Makes `dir` where it is missing, and locks it for as long as the returned file is held.
+///
+/// # Errors
+/// The directory cannot be written, or another process is working in it.
+pub fn lock(dir: &Path) -> Result<File> {
+    let step = || format!("opening the directory {}", dir.display());
+    fs::create_dir_all(dir).with_context(step)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::failed(format!("another burgess is working in {}", dir.display()))
+            .hint("wait for it to end, or choose another directory with --out")),
+        Err(TryLockError::Error(e)) => Err(e).with_context(step),
     }
 }
 
@@ -135,6 +140,22 @@ impl RunStore {
         self.dir.join("aligned")
     }
 
+    /// Where the state of a stage is kept while it is trained.
+    pub fn state(&self, stage: &str) -> PathBuf {
+        self.dir.join("state").join(format!("{stage}.safetensors"))
+    }
+
+    /// Removes the states of all stages, once the model is there.
+    pub fn forget_states(&self) -> Result<()> {
+        let dir = self.dir.join("state");
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("removing {}", dir.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where the trained model is kept.
     pub fn model(&self) -> PathBuf {
         self.dir.join("model")
@@ -180,15 +201,18 @@ impl RunStore {
         Ok(text.lines().filter_map(|l| serde_json::from_str::<Step>(l).ok()).map(|s| s.seconds).sum())
     }
 
-    /// Opens `train.jsonl` for the steps of `stage`: lines of stages before it are kept, lines of an
-    /// interrupted attempt at this stage are dropped.
-    pub fn train_log(&self, keep: &[&str]) -> Result<TrainLog> {
+    /// Opens `train.jsonl` for more steps. Lines of the stages in `keep` stay, up to the step given with each; the others,
+    /// whose outcome was lost in an interruption, are dropped: they will be written again.
+    pub fn train_log(&self, keep: &[(&str, usize)]) -> Result<TrainLog> {
         let path = self.dir.join("train.jsonl");
         let step = || format!("writing {}", path.display());
         let kept: Vec<String> = match fs::read_to_string(&path) {
             Ok(text) => text
                 .lines()
-                .filter(|line| serde_json::from_str::<Step>(line).is_ok_and(|s| keep.contains(&s.stage.as_str())))
+                .filter(|line| {
+                    let kept = |s: &Step| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
+                    serde_json::from_str::<Step>(line).is_ok_and(|s| kept(&s))
+                })
                 .map(String::from)
                 .collect(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -219,38 +243,10 @@ impl TrainLog {
     }
 }
 
-/// The places in which two JSON values differ, as `key.key: a there, b here`.
-pub fn differences(there: &Value, here: &Value) -> Vec<String> {
-    fn walk(path: &str, there: &Value, here: &Value, out: &mut Vec<String>) {
-        match (there, here) {
-            (Value::Object(a), Value::Object(b)) => {
-                let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-                for key in keys {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    walk(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
-                }
-            }
-            (a, b) if a == b => {}
-            (a, b) => out.push(format!("{path}: {a} there, {b} here")),
-        }
-    }
-    let mut out = Vec::new();
-    walk("", there, here, &mut out);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn differences_name_the_keys() {
-        let a = json!({"recipe": {"steps": 10, "lr": 0.1}, "llm": "x"});
-        let b = json!({"recipe": {"steps": 20, "lr": 0.1}, "llm": "x", "limit": 5});
-        assert_eq!(differences(&a, &b), ["limit: null there, 5 here", "recipe.steps: 10 there, 20 here"]);
-        assert!(differences(&a, &a).is_empty());
-    }
 
     #[test]
     fn a_directory_of_another_configuration_is_refused_and_left_alone() -> Result<()> {
@@ -274,17 +270,21 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_an_interrupted_stage_is_dropped() -> Result<()> {
+    fn steps_whose_outcome_was_lost_are_dropped_from_the_log() -> Result<()> {
         let tmp = tempfile::tempdir()?;
         let run = RunStore::at(tmp.path());
-        let line = |stage: &str| {
+        let line = |stage: &str, step: usize| {
             format!(
-                "{{\"stage\":\"{stage}\",\"step\":0,\"loss\":1.0,\"lr\":0.1,\"grad_norm\":1.0,\"tokens\":1,\"seconds\":0.1}}\n"
+                "{{\"stage\":\"{stage}\",\"step\":{step},\"loss\":1.0,\"lr\":0.1,\"grad_norm\":1.0,\"tokens\":1,\"seconds\":0.1}}\n"
             )
         };
-        fs::write(tmp.path().join("train.jsonl"), format!("{}{}{{\"sta", line("align"), line("tune")))?;
-        drop(run.train_log(&["align"])?);
-        assert_eq!(fs::read_to_string(tmp.path().join("train.jsonl"))?, line("align"));
+        let all: String = [("align", 1), ("tune", 1), ("tune", 2), ("tune", 3)].map(|(s, n)| line(s, n)).concat();
+        let path = tmp.path().join("train.jsonl");
+        fs::write(&path, format!("{all}{{\"sta"))?;
+        drop(run.train_log(&[("align", usize::MAX), ("tune", 2)])?);
+        assert_eq!(fs::read_to_string(&path)?, format!("{}{}{}", line("align", 1), line("tune", 1), line("tune", 2)));
+        drop(run.train_log(&[("align", 0)])?);
+        assert_eq!(fs::read_to_string(&path)?, "");
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
 use burgess_world::dataset::DatasetSpec;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name and text of every built-in study.
 pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/studies.rs"));
@@ -46,7 +46,8 @@ pub struct Evaluator {
     /// How pictures are prepared: `correct`, or `cambrian-1` to repeat the study's quirks. Default `correct`.
     #[serde(default, skip_serializing_if = "is_correct")]
     pub preprocess: Pipeline,
-    /// Benchmarks by id.
+    /// Benchmarks by id; a study has some, `burgess train` asks none.
+    #[serde(default)]
     pub benchmarks: Vec<String>,
     /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,8 +106,23 @@ fn is_omitted(blind: &Blind) -> bool {
 pub enum Data {
     /// The nano world, rendered on this machine from a seed.
     World(DatasetSpec),
-    /// A directory with `align.jsonl`, `tune.jsonl` and `bench/`.
-    Directory(std::path::PathBuf),
+    /// A directory with `align.jsonl`, `tune.jsonl` (or `.json`, also with `.gz` or `.zst`) and `bench/`.
+    Directory(PathBuf),
+    /// Conversations and pictures wherever they lie; no benchmarks.
+    Files(Files),
+}
+
+/// Training data in LLaVA's format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// Conversations of the align stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<PathBuf>,
+    /// Conversations of the tune stage.
+    pub tune: PathBuf,
+    /// The directory below which the conversations' pictures lie.
+    pub pictures: PathBuf,
 }
 
 /// One encoder or a combination, under one freeze setting.

@@ -93,8 +93,16 @@ fn training(bencher: Bencher, width: usize, layers: usize, trainable: &str) {
     let stage: Stage = toml::from_str(&text).expect("a stage");
     let (examples, device) = (examples(), Device::flex());
     bencher.counter(ItemsCount::new(STEPS * BATCH)).with_inputs(|| start.clone()).bench_local_values(|model| {
-        let mut run =
-            Run { name: "tune", stage: &stage, seed: 0, device: &device, on_step: &mut |_| (), stop: &|| false };
+        let mut run = Run {
+            name: "tune",
+            stage: &stage,
+            seed: 0,
+            device: &device,
+            on_step: &mut |_| (),
+            stop: &|| false,
+            keep: None,
+            saved: None,
+        };
         train_stage(model, &examples, &Features, &mut run).expect("a trained model")
     });
 }
@@ -105,18 +113,19 @@ fn shares(width: usize, layers: usize, method: Method) -> Result<String> {
     let (mut model, examples) = (model(width, layers)?.train(), examples());
     let chosen: Vec<&Example> = examples.iter().collect();
     let mut optimiser = Optimiser::new(method, [0.9, 0.999]);
-    let settings = StepSettings { rates: &[("connector", 1e-3), ("llm", 1e-3)], clip: 1.0, weight_decay: 0.0 };
+    let settings = StepSettings { rate: &|_| Some(1e-3), total: 1.0, clip: 1.0, weight_decay: 0.0 };
     let source = Timed { nanoseconds: AtomicU64::new(0) };
     let mut spent = [0.0; 3];
     for _ in 0..20 {
         let clock = Instant::now();
-        let Some((loss, _)) = batch_loss(&model, &chosen, &source, None, &device)? else { continue };
+        let Some(loss) = batch_loss(&model, &chosen, &source, None, None, &device)? else { continue };
         spent[0] += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = GradientsParams::from_grads(loss.mean.backward(), &model);
         spent[1] += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        model = optimiser.step(model, gradients, &settings).0;
+        optimiser.collect(&model, gradients, 1.0);
+        model = optimiser.step(model, &settings).0;
         spent[2] += clock.elapsed().as_secs_f64();
     }
     let total: f64 = spent.iter().sum();

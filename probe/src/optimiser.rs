@@ -5,6 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// How a gradient becomes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,11 +20,11 @@ pub enum Method {
 }
 
 /// What one step uses.
-#[derive(Debug, Clone)]
 pub struct StepSettings<'a> {
-    /// Learning rate by the first name of a parameter's path (`connector`, `llm`, `encoders`); a part that is not
-    /// named does not move.
-    pub rates: &'a [(&'a str, f64)],
+    /// Learning rate of the parameter at a path of module names; one without a rate does not move.
+    pub rate: &'a dyn Fn(&[String]) -> Option<f64>,
+    /// What the collected gradients are divided by.
+    pub total: f64,
     /// Largest norm of the whole gradient; 0 = never clipped.
     pub clip: f64,
     /// Decoupled weight decay, on parameters of two or more axes.
@@ -39,15 +40,17 @@ pub struct Optimiser {
     betas: [f64; 2],
     step: i32,
     moments: HashMap<ParamId, Moments>,
+    /// Sums of the gradients handed in since the last step.
+    gradients: HashMap<ParamId, Vec<f32>>,
 }
 
 /// What is remembered of a parameter's gradients, in the parameter's order.
 #[derive(Debug)]
-struct Moments {
+pub(crate) struct Moments {
     /// Running mean.
-    first: Vec<f32>,
+    pub first: Vec<f32>,
     /// Running mean of the squares; empty where Muon needs none.
-    second: Vec<f32>,
+    pub second: Vec<f32>,
 }
 
 const EPSILON: f64 = 1e-8;
@@ -56,29 +59,48 @@ const MOMENTUM: f32 = 0.95;
 impl Optimiser {
     /// An optimiser that has seen nothing.
     pub fn new(method: Method, betas: [f64; 2]) -> Self {
-        Self { method, betas, step: 0, moments: HashMap::new() }
+        Self { method, betas, step: 0, moments: HashMap::new(), gradients: HashMap::new() }
     }
 
-    /// Moves the parameters of `module` that have a gradient in `grads`; returns the module and the norm of the
+    /// Steps taken.
+    pub(crate) fn steps(&self) -> i32 {
+        self.step
+    }
+
+    /// What is remembered of a parameter, if it has moved yet.
+    pub(crate) fn moments(&self, id: ParamId) -> Option<&Moments> {
+        self.moments.get(&id)
+    }
+
+    /// Goes on after `step` steps with these moments.
+    pub(crate) fn restore(&mut self, step: i32, moments: HashMap<ParamId, Moments>) {
+        (self.step, self.moments) = (step, moments);
+    }
+
+    /// Adds `factor` times the gradients of `module`'s parameters to those collected for the next step.
+    pub fn collect<M: Module>(&mut self, module: &M, mut grads: GradientsParams, factor: f32) {
+        module.visit(&mut Collected { grads: &mut grads, sums: &mut self.gradients, factor });
+    }
+
+    /// Moves the parameters of `module` for which gradients were collected; returns the module and the norm of the
     /// whole gradient before clipping.
     ///
     /// Moments live on the host and the update runs there in one pass per parameter: on the CPU that is an
     /// eighth of the memory traffic of ten tensor operations.
-    pub fn step<M: Module>(&mut self, module: M, mut grads: GradientsParams, settings: &StepSettings) -> (M, f64) {
-        let mut taken = Taken { grads: &mut grads, values: HashMap::new(), square: 0.0 };
-        module.visit(&mut taken);
-        let norm = taken.square.sqrt();
+    pub fn step<M: Module>(&mut self, module: M, settings: &StepSettings) -> (M, f64) {
+        let mut squares = Squares { values: &self.gradients, sum: 0.0 };
+        module.visit(&mut squares);
+        let norm = squares.sum.sqrt() / settings.total;
         // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
         let scale = if settings.clip > 0.0 { (settings.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let values = taken.values;
         self.step += 1;
         let [b1, b2] = self.betas;
         let mut update = Update {
             method: self.method,
-            values,
+            values: std::mem::take(&mut self.gradients),
             moments: &mut self.moments,
             settings,
-            scale: scale as f32,
+            scale: (scale / settings.total) as f32,
             betas: [b1 as f32, b2 as f32],
             corrections: [1.0 - b1.powi(self.step), 1.0 - b2.powi(self.step)],
             path: Vec::new(),
@@ -88,18 +110,43 @@ impl Optimiser {
     }
 }
 
-struct Taken<'a> {
+struct Collected<'a> {
     grads: &'a mut GradientsParams,
-    values: HashMap<ParamId, Vec<f32>>,
-    square: f64,
+    sums: &'a mut HashMap<ParamId, Vec<f32>>,
+    factor: f32,
 }
 
-impl ModuleVisitor for Taken<'_> {
+impl ModuleVisitor for Collected<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return;
         };
         let values = host(grad);
+        match self.sums.entry(param.id) {
+            Entry::Occupied(mut sum) => {
+                sum.get_mut().iter_mut().zip(&values).for_each(|(s, v)| *s += self.factor * v);
+            }
+            Entry::Vacant(place) if self.factor == 1.0 => {
+                place.insert(values);
+            }
+            Entry::Vacant(place) => {
+                place.insert(values.iter().map(|v| self.factor * v).collect());
+            }
+        }
+    }
+}
+
+/// Sum of the squares of all gradients, in the order of the module's parameters.
+struct Squares<'a> {
+    values: &'a HashMap<ParamId, Vec<f32>>,
+    sum: f64,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(values) = self.values.get(&param.id) else {
+            return;
+        };
         // Eight independent sums: vectorised, and exact enough to be summed in f64 afterwards.
         let mut lanes = [0f32; 8];
         let mut total = 0f64;
@@ -114,13 +161,12 @@ impl ModuleVisitor for Taken<'_> {
             total += lanes.iter().map(|l| f64::from(*l)).sum::<f64>();
             lanes = [0.0; 8];
         }
-        self.square += total;
-        self.values.insert(param.id, values);
+        self.sum += total;
     }
 }
 
 /// The numbers of a tensor; NaN where a device fails to hand them out, which the next loss reports.
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let count = tensor.shape().num_elements();
     tensor.try_into_vec_as::<f32>().unwrap_or_else(|_| vec![f32::NAN; count])
 }
@@ -150,9 +196,7 @@ impl ModuleMapper for Update<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let part = self.path.first().map_or("", String::as_str);
-        let rate = self.settings.rates.iter().find(|(name, _)| *name == part).map(|(_, r)| *r);
-        let (Some(rate), Some(grad)) = (rate, self.values.remove(&param.id)) else {
+        let (Some(rate), Some(grad)) = ((self.settings.rate)(&self.path), self.values.remove(&param.id)) else {
             return param;
         };
         let id = param.id;

@@ -1,6 +1,7 @@
 //! How a model is trained: two stages, what is trainable in each, and how fast it learns.
 
 use crate::data::Order;
+use crate::llm::PROJECTIONS;
 use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,19 @@ pub struct Stage {
     pub epochs: Option<f64>,
     /// Examples per step.
     pub batch: usize,
+    /// In how many parts a step's examples go through the model, one after the other: less memory, the same step up to
+    /// rounding. The loss is the mean over all learned tokens of the step, as one batch gives (and as the Hugging Face
+    /// trainer computes it since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the parts' means).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
     /// Learning rate of every trainable part that has none of its own.
     pub lr: f64,
     /// The connector is trained, with this rate instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector_lr: Option<f64>,
+    /// The rate of the connector's samplers (`vision_query`, `vision_sampler…`) instead of the connector's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler_lr: Option<f64>,
     /// The language model's rate instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm_lr: Option<f64>,
@@ -41,6 +50,9 @@ pub struct Stage {
     pub encoder_lr: Option<f64>,
     /// Which parts are trained.
     pub trainable: Vec<Part>,
+    /// Adapters on the language model are trained instead of its weights, and added into them at the end of the stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// AdamW, or Muon for the layers' matrices.
     #[serde(default)]
     pub optimiser: Method,
@@ -62,6 +74,37 @@ pub struct Stage {
     /// In which order examples come.
     #[serde(default)]
     pub order: Order,
+    /// Longest example in tokens, those of its picture included; what is longer is cut off on the right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
+/// Adapters of low rank (LoRA, arXiv 2106.09685) beside projections of the language model: `x · W + alpha / rank · (x · A) ·
+/// B` with A drawn as PEFT draws it and B zero, without dropout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Columns of A and rows of B.
+    pub rank: usize,
+    /// Their product counts `alpha / rank` times.
+    pub alpha: f64,
+    /// The projections that are adapted; as in LLaVA all, unless some are named.
+    #[serde(default = "projections")]
+    pub targets: Vec<String>,
+}
+
+fn projections() -> Vec<String> {
+    PROJECTIONS.map(String::from).to_vec()
 }
 
 /// A part of the model that can be trained or frozen.
@@ -115,13 +158,44 @@ impl Recipe {
 }
 
 impl Stage {
+    /// A stage of `steps` steps with these settings and the defaults of all others.
+    pub fn new(steps: usize, batch: usize, lr: f64, trainable: Vec<Part>) -> Self {
+        Self {
+            steps: Some(steps),
+            epochs: None,
+            batch,
+            accumulate: one(),
+            lr,
+            connector_lr: None,
+            sampler_lr: None,
+            llm_lr: None,
+            encoder_lr: None,
+            trainable,
+            lora: None,
+            optimiser: Method::default(),
+            weight_decay: 0.0,
+            warmup: default_warmup(),
+            schedule: Schedule::default(),
+            clip: default_clip(),
+            betas: default_betas(),
+            order: Order::default(),
+            max_length: None,
+        }
+    }
+
     /// Checks the numbers.
     ///
     /// # Errors
     /// Names the field.
     pub fn check(&self) -> Result<()> {
         let bad = |what: &str| Err(Error::usage(what));
-        let rates = [Some(self.lr), self.connector_lr, self.llm_lr, self.encoder_lr];
+        let rates = [
+            ("lr", Some(self.lr)),
+            ("connector_lr", self.connector_lr),
+            ("sampler_lr", self.sampler_lr),
+            ("llm_lr", self.llm_lr),
+            ("encoder_lr", self.encoder_lr),
+        ];
         match (self.steps, self.epochs) {
             (Some(_), Some(_)) | (None, None) => return bad("give either `steps` or `epochs`"),
             (None, Some(e)) if !(e > 0.0 && e.is_finite()) => return bad("`epochs` must be above 0"),
@@ -130,8 +204,16 @@ impl Stage {
         if self.batch == 0 {
             return bad("`batch` is 0");
         }
-        if rates.iter().flatten().any(|r| !(*r >= 0.0 && r.is_finite())) {
-            return bad("a learning rate is negative or not a number");
+        if self.accumulate == 0 || self.accumulate > self.batch {
+            return bad("`accumulate` is a number of parts of a batch, from 1 to `batch`");
+        }
+        for (name, rate) in rates {
+            if rate.is_some_and(|r| !(r >= 0.0 && r.is_finite())) {
+                return bad(&format!("`{name}` is negative or not a number"));
+            }
+        }
+        if self.max_length.is_some_and(|n| n < 2) {
+            return bad("`max_length` below 2 leaves nothing to predict");
         }
         if !(0.0..=1.0).contains(&self.warmup) {
             return bad("`warmup` is a share of the steps, from 0 to 1");
@@ -141,6 +223,20 @@ impl Stage {
         }
         if self.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
             return bad("`betas` lie from 0 to below 1");
+        }
+        if let Some(lora) = &self.lora {
+            if !self.trains(Part::Llm) {
+                return bad("`lora` adapts the language model, but `llm` is not in `trainable`");
+            }
+            if lora.rank == 0 || !lora.alpha.is_finite() || lora.targets.is_empty() {
+                return bad("`lora` needs a `rank` above 0, a finite `alpha` and some `targets`");
+            }
+            if let Some(unknown) = lora.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
+                return bad(&format!(
+                    "`lora.targets`: there is no projection `{unknown}`; there are {}",
+                    PROJECTIONS.join(", ")
+                ));
+            }
         }
         if self.trainable.is_empty() {
             return bad("`trainable` is empty: nothing would be learned");
@@ -163,14 +259,33 @@ impl Stage {
         self.trainable.contains(&part)
     }
 
-    /// Peak learning rate of a part.
-    pub fn peak(&self, part: Part) -> f64 {
+    /// Peak learning rate of the parameter at a path of the model's modules; nothing if this stage does not train it.
+    pub fn peak(&self, path: &[String]) -> Option<f64> {
+        let part = match path.first().map(String::as_str) {
+            Some("connector") => Part::Connector,
+            Some("llm") => Part::Llm,
+            Some("encoders") => Part::Encoder,
+            _ => return None,
+        };
+        let sampler = || path.iter().any(|n| n == "vision_query" || n.starts_with("vision_sampler"));
         let own = match part {
+            Part::Connector if sampler() => self.sampler_lr.or(self.connector_lr),
             Part::Connector => self.connector_lr,
             Part::Llm => self.llm_lr,
             Part::Encoder => self.encoder_lr,
         };
-        own.unwrap_or(self.lr)
+        let adapted = part != Part::Llm || self.lora.is_none() || path.iter().any(|n| n == "lora");
+        (self.trains(part) && adapted).then_some(own.unwrap_or(self.lr))
+    }
+
+    /// The highest peak rate of the parts that are trained.
+    pub fn highest(&self) -> f64 {
+        let of = |part| match part {
+            Part::Connector => self.connector_lr.unwrap_or(self.lr).max(self.sampler_lr.unwrap_or(0.0)),
+            Part::Llm => self.llm_lr.unwrap_or(self.lr),
+            Part::Encoder => self.encoder_lr.unwrap_or(self.lr),
+        };
+        self.trainable.iter().map(|part| of(*part)).fold(0.0, f64::max)
     }
 
     /// Factor on every peak rate at `step` (from 0) of `total`, as `transformers`' schedulers: linear warm-up from

@@ -1,15 +1,20 @@
-//! Training one stage: batches → loss → gradients → optimiser.
+//! Training one stage: batches → loss → gradients → optimiser, and its state on disk on the way.
 
-use crate::data::{Example, collate};
-use crate::llm::kernel;
-use crate::mllm::{Mllm, Sequence, Visual};
+mod keep;
+mod loss;
+
+pub use keep::{Keep, Saved};
+pub use loss::{BatchLoss, batch_loss};
+
+use crate::data::{Example, Examples, collate};
+use crate::mllm::{Mllm, Visual};
 use crate::optimiser::{Optimiser, StepSettings};
 use crate::recipe::{Part, Stage};
-use burgess_base::stream::{Stream, stream as named};
+use burgess_base::stream::stream as named;
 use burgess_base::{Error, Result};
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -48,7 +53,7 @@ pub struct StepLog {
 pub enum Outcome<M> {
     /// All steps were taken.
     Done(M),
-    /// The caller asked to stop; nothing is kept.
+    /// The caller asked to stop; what was not kept before is lost.
     Interrupted,
 }
 
@@ -66,26 +71,32 @@ pub struct Run<'a> {
     pub on_step: &'a mut dyn FnMut(&StepLog),
     /// Asked before every step; true ends the stage.
     pub stop: &'a dyn Fn() -> bool,
+    /// Where and how often the state is kept, so that an interrupted stage can go on.
+    pub keep: Option<&'a Keep>,
+    /// What was kept before: the stage goes on from there ([`Keep::saved`]).
+    pub saved: Option<Saved>,
 }
 
-/// Trains `model` (on a plain device) on `examples` and returns it on a plain device.
+/// Trains `model` (on a plain device) on `examples` and returns it on a plain device, adapters added into the weights.
 ///
 /// Parts that the stage does not train are frozen: no gradient of their parameters is computed, and where
 /// nothing trained lies behind an activation its gradient is not computed either.
 ///
+/// A stage that goes on from what was kept ends with the same bits as one that was never interrupted: the order of the
+/// examples and everything else that is drawn follows from the seed and the number of the step alone.
+///
 /// # Errors
 /// When the stage is malformed, there are no examples, one is longer than the model's positions, a feature cannot be
-/// had, or the loss is no number (the step is named).
+/// had, the loss is no number (the step is named), or the state cannot be kept.
 pub fn train_stage(
-    model: Mllm,
-    examples: &[Example],
+    mut model: Mllm,
+    examples: &dyn Examples,
     features: &dyn FeatureSource,
     run: &mut Run,
 ) -> Result<Outcome<Mllm>> {
     let stage = run.stage;
     stage.check()?;
-    let learned = examples.iter().any(|e| e.learned.iter().skip(1).any(|l| *l));
-    if !learned {
+    if !examples.learnable() {
         return Err(Error::failed(format!("stage {}: no example has an answer to learn", run.name)));
     }
     if stage.trains(Part::Encoder) && model.encoders.is_empty() {
@@ -93,135 +104,101 @@ pub fn train_stage(
             .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
     }
     let device = run.device.clone().autodiff();
-    let mut model = prepare(model, stage);
+    if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.adapted()) {
+        model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
+    }
+    let mut model = model.train().map(&mut Trainable { stage, path: Vec::new() });
     let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
-    let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
     let stream = format!("train/{}", run.name);
+    let per_epoch = examples.len().div_ceil(stage.batch);
+    let mut first = 0;
+    if let Some(saved) = run.saved.take() {
+        first = saved.step();
+        model = saved.restore(model, stage, &mut optimiser)?;
+    }
+    let mut kept = run.keep.map(Keep::begin);
     let mut batches = Vec::new();
-    let mut epoch = 0;
-    for step in 0..total {
+    for step in first..total {
         if (run.stop)() {
             return Ok(Outcome::Interrupted);
         }
         let clock = Instant::now();
-        if batches.is_empty() {
-            batches = collate::epoch(&lengths, stage.batch, stage.order, &stream, run.seed, epoch);
-            batches.reverse();
-            epoch += 1;
+        if batches.is_empty() || step.is_multiple_of(per_epoch) {
+            batches = collate::epoch(examples, stage.batch, stage.order, &stream, run.seed, step / per_epoch);
         }
-        let chosen: Vec<&Example> = batches.pop().unwrap_or_default().iter().filter_map(|&i| examples.get(i)).collect();
+        let chosen: &[usize] = batches.get(step % per_epoch).map_or(&[], Vec::as_slice);
         // Frozen encoders leave nothing out.
         let trains = stage.trains(Part::Encoder);
         let mut draws = trains.then(|| named(&format!("{stream}/drop-path/step-{step}"), run.seed));
-        let Some((loss, tokens)) = batch_loss(&model, &chosen, features, draws.as_mut(), &device)? else {
+        let (mut loss, mut weight, mut positions) = (0.0, 0.0, 0);
+        for part in chosen.chunks(stage.batch.div_ceil(stage.accumulate)) {
+            let part: Vec<Example> = part.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
+            let part: Vec<&Example> = part.iter().collect();
+            let found = batch_loss(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
+            let Some(found) = found else { continue };
+            let gradients = found.mean.backward();
+            let mean = found.mean.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+            // The gradient of a single part is that of the mean; those of several are put together as sums.
+            let factor = if stage.accumulate == 1 { 1.0 } else { found.learned as f64 };
+            optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);
+            loss += f64::from(mean) * factor;
+            weight += factor;
+            positions += found.positions;
+        }
+        if weight == 0.0 {
             continue;
-        };
-        let gradients = loss.backward();
-        let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
-        if !value.is_finite() {
-            return Err(Error::failed(format!("stage {}: the loss is {value} at step {}", run.name, step + 1))
+        }
+        let loss = loss / weight;
+        if !loss.is_finite() {
+            return Err(Error::failed(format!("stage {}: the loss is {loss} at step {}", run.name, step + 1))
                 .hint("lower the learning rate, or raise the warm-up"));
         }
         let factor = stage.factor(step, total);
-        let rates: Vec<(&str, f64)> = PARTS
-            .iter()
-            .filter(|(part, _)| stage.trains(*part))
-            .map(|(part, name)| (*name, stage.peak(*part) * factor))
-            .collect();
-        let settings = StepSettings { rates: &rates, clip: stage.clip, weight_decay: stage.weight_decay };
-        let gradients = GradientsParams::from_grads(gradients, &model);
-        let (moved, grad_norm) = optimiser.step(model, gradients, &settings);
+        let settings = StepSettings {
+            rate: &|path| stage.peak(path).map(|peak| peak * factor),
+            total: weight,
+            clip: stage.clip,
+            weight_decay: stage.weight_decay,
+        };
+        let (moved, grad_norm) = optimiser.step(model, &settings);
         model = moved;
         (run.on_step)(&StepLog {
             stage: run.name.to_string(),
             step: step + 1,
             steps: total,
-            loss: f64::from(value),
-            lr: rates.iter().map(|(_, r)| *r).fold(0.0, f64::max),
+            loss,
+            lr: stage.highest() * factor,
             grad_norm,
-            tokens,
+            tokens: positions,
             seconds: clock.elapsed().as_secs_f64(),
         });
-    }
-    // Freezing is a matter of this stage only.
-    Ok(Outcome::Done(model.unfreeze().valid()))
-}
-
-/// Parts and the first name of their parameters' paths.
-const PARTS: [(Part, &str); 3] = [(Part::Connector, "connector"), (Part::Llm, "llm"), (Part::Encoder, "encoders")];
-
-/// On the differentiating device, with the parts frozen that the stage does not train.
-fn prepare(model: Mllm, stage: &Stage) -> Mllm {
-    let mut model = model.train().unfreeze();
-    if !stage.trains(Part::Connector) {
-        model.connector = model.connector.freeze();
-    }
-    if !stage.trains(Part::Llm) {
-        model.llm = model.llm.freeze();
-    }
-    if !stage.trains(Part::Encoder) {
-        model.encoders = model.encoders.into_iter().map(Module::freeze).collect();
-    }
-    model
-}
-
-/// Mean cross-entropy over the learned tokens of a batch, and the number of positions read; nothing if the batch has
-/// no learned token. The head is computed only for positions that predict one. With `draws`, the encoders' stochastic depth
-/// is at work.
-///
-/// # Errors
-/// As [`train_stage`].
-pub fn batch_loss(
-    model: &Mllm,
-    examples: &[&Example],
-    features: &dyn FeatureSource,
-    draws: Option<&mut Stream>,
-    device: &Device,
-) -> Result<Option<(Tensor<1>, usize)>> {
-    let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
-    let image = match images.is_empty() {
-        true => None,
-        false => {
-            let visual = features.batch(&images, device)?;
-            Some(match draws {
-                Some(draws) => model.see_training(visual, draws)?,
-                None => model.see(visual)?,
-            })
-        }
-    };
-    let n = image.as_ref().map_or(0, |i| i.dims()[1]);
-    // The last token predicts nothing that is learned, so it need not be read.
-    let rows: Vec<Sequence> = examples
-        .iter()
-        .map(|e| Sequence {
-            ids: e.ids.get(..e.ids.len().saturating_sub(1).max(1)).unwrap_or_default(),
-            image_at: e.image_at,
-        })
-        .collect();
-    let embeddings = model.splice(&rows, image, device)?;
-    let [b, t, d] = embeddings.dims();
-    let (mut positions, mut targets) = (Vec::new(), Vec::new());
-    for (r, (example, row)) in examples.iter().zip(&rows).enumerate() {
-        for (i, (&id, _)) in
-            example.ids.iter().zip(&example.learned).enumerate().filter(|(_, (_, l))| **l).skip_while(|(i, _)| *i == 0)
-        {
-            // The position before that of a token predicts it.
-            positions.push((r * t + row.position(i - 1, n) + last_of(row, i - 1, n)) as i32);
-            targets.push(id as i32);
+        if let Some(kept) = kept.as_mut().filter(|_| step + 1 < total) {
+            kept.step(step + 1, &model, stage, &optimiser)?;
         }
     }
-    if targets.is_empty() {
-        return Ok(None);
-    }
-    let count = targets.len();
-    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), device);
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
-    let hidden = model.llm.hidden(embeddings)?.reshape([b * t, d]).select(0, positions);
-    Ok(Some((kernel::cross_entropy(model.llm.logits(hidden), targets), b * t)))
+    // Freezing and adapters are a matter of this stage only.
+    let mut model = model.unfreeze().valid();
+    model.llm = model.llm.merged();
+    Ok(Outcome::Done(model))
 }
 
-/// The picture's token stands at the first of its `n` positions; what follows it is predicted from the last.
-fn last_of(row: &Sequence, i: usize, n: usize) -> usize {
-    if row.image_at == Some(i) { n.saturating_sub(1) } else { 0 }
+/// Makes the parameters that a stage trains trainable, and freezes all others.
+struct Trainable<'a> {
+    stage: &'a Stage,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Trainable<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.set_require_grad(self.stage.peak(&self.path).is_some())
+    }
 }

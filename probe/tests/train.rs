@@ -85,7 +85,7 @@ fn stage(text: &str) -> Result<Stage> {
 
 fn train(
     model: Mllm,
-    examples: &[Example],
+    examples: &Vec<Example>,
     features: &Held,
     stage: &Stage,
     seed: u64,
@@ -93,7 +93,16 @@ fn train(
     let mut log = Vec::new();
     let device = Device::flex();
     let mut on_step = |s: &StepLog| log.push(s.clone());
-    let mut run = Run { name: "tune", stage, seed, device: &device, on_step: &mut on_step, stop: &|| false };
+    let mut run = Run {
+        name: "tune",
+        stage,
+        seed,
+        device: &device,
+        on_step: &mut on_step,
+        stop: &|| false,
+        keep: None,
+        saved: None,
+    };
     let outcome = train_stage(model, examples, features, &mut run)?;
     Ok((outcome, log))
 }
@@ -205,7 +214,16 @@ fn a_diverging_or_empty_stage_is_an_error_and_a_stopped_one_is_interrupted() -> 
         asked.get() > 2
     };
     let mut on_step = |_: &StepLog| steps += 1;
-    let mut run = Run { name: "tune", stage: &calm, seed: 0, device: &device, on_step: &mut on_step, stop: &stop };
+    let mut run = Run {
+        name: "tune",
+        stage: &calm,
+        seed: 0,
+        device: &device,
+        on_step: &mut on_step,
+        stop: &stop,
+        keep: None,
+        saved: None,
+    };
     assert!(matches!(train_stage(model.clone(), &examples, &features, &mut run)?, Outcome::Interrupted));
     assert_eq!(steps, 2);
     let encoder = stage("steps = 3\nbatch = 6\nlr = 1e-3\ntrainable = [\"encoder\"]")?;

@@ -13,7 +13,7 @@ fn complaint(place: &Place, args: &[&str]) -> String {
 fn help() {
     let place = Place::new();
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
-    for verb in ["rank", "report", "encoders", "fetch", "encode", "pretrain", "score", "bench", "doctor"] {
+    for verb in ["rank", "report", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench", "doctor"] {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }
 }

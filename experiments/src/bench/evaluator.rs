@@ -189,11 +189,12 @@ impl Trained {
         self.pictures.encodes = encodes;
         let start = Instant::now();
         let examples: Vec<&Example> = self.examples.iter().collect();
-        let found = batch_loss(&self.model, &examples, &self.pictures, None, &self.device)?;
-        let (loss, _) = found.ok_or_else(|| Error::failed("nothing to learn"))?;
+        let found = batch_loss(&self.model, &examples, &self.pictures, None, None, &self.device)?;
+        let loss = found.ok_or_else(|| Error::failed("nothing to learn"))?.mean;
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        let settings = StepSettings { rates: &[("connector", 1e-5), ("llm", 1e-5)], clip: 1.0, weight_decay: 0.0 };
-        self.model = self.optimiser.step(self.model.clone(), gradients, &settings).0;
+        self.optimiser.collect(&self.model, gradients, 1.0);
+        let settings = StepSettings { rate: &|_| Some(1e-5), total: 1.0, clip: 1.0, weight_decay: 0.0 };
+        self.model = self.optimiser.step(self.model.clone(), &settings).0;
         loss.into_scalar::<f32>();
         Ok(start.elapsed().as_secs_f64())
     }

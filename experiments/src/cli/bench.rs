@@ -17,7 +17,7 @@ Examples:
   burgess bench encoders                                   one of each kind, at batch 1 and 8
   burgess bench encoders openai-clip-l14-336 --batch 1,4
   burgess bench encoders mae-l16 --device tch --json
-  burgess bench evaluator                                  SmolLM2-135M and ViT-B/16: reading, decoding, training")]
+  burgess bench evaluator --llm smollm2-135m-instruct      reading, decoding, training")]
 pub struct Args {
     #[command(subcommand)]
     what: What,

@@ -10,6 +10,7 @@ mod pretrain;
 mod rank;
 mod report;
 mod score;
+mod train;
 
 use burgess_base::{Error, Kind, Result};
 use clap::{Parser, Subcommand};
@@ -42,6 +43,7 @@ enum Verb {
     Encode(encode::Args),
     Pretrain(pretrain::Args),
     // The steps of a run by themselves.
+    Train(train::Args),
     Score(score::Args),
     // This machine.
     Bench(bench::Args),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Verb::Fetch(args) => fetch::run(args),
         Verb::Encode(args) => encode::run(args),
         Verb::Pretrain(args) => pretrain::run(args),
+        Verb::Train(args) => train::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),

@@ -1,34 +1,8 @@
-//! From encoded conversations to batches: seeded order, right padding.
+//! From examples to batches: a seeded order.
 
-use crate::llm::chat::Encoded;
+use super::example::Examples;
 use burgess_base::stream::stream;
 use rand::Rng;
-
-/// One training example: a conversation as tokens, and the picture it is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Example {
-    /// Index of its picture in the feature source.
-    pub image: Option<usize>,
-    /// Token ids; the picture's token is among them once if there is a picture.
-    pub ids: Vec<u32>,
-    /// Which ids are learned.
-    pub learned: Vec<bool>,
-    /// Index in `ids` of the picture's token.
-    pub image_at: Option<usize>,
-}
-
-impl Example {
-    /// An encoded conversation about picture `image`; a picture without a place in the text, or a place without a
-    /// picture, makes no example.
-    pub fn new(encoded: Encoded, image: Option<usize>) -> Option<Self> {
-        (encoded.image_at.is_some() == image.is_some()).then_some(Self {
-            image,
-            ids: encoded.ids,
-            learned: encoded.learned,
-            image_at: encoded.image_at,
-        })
-    }
-}
 
 /// In which order examples are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -39,34 +13,50 @@ pub enum Order {
     Shuffled,
     /// Shuffled, then sorted by length within windows of 16 batches, and the batches shuffled: less padding.
     GroupedByLength,
+    /// The same, with no batch of both examples with a picture and examples without, but for the last ones (LLaVA's
+    /// `group_by_modality_length`; its windows are a single batch over all devices).
+    GroupedByModality,
 }
 
-/// The batches of one epoch: lists of indices below `lengths.len()`, each list `batch` long but the last, which
-/// may be shorter. Every index occurs once.
+/// Batches of a window in which examples are sorted by length.
+const WINDOW: usize = 16;
+
+/// The batches of one epoch: lists of indices of `examples`, each list `batch` long but the last, which may be shorter.
+/// Every index occurs once.
 ///
 /// `name` and `seed` name the random stream, `epoch` is part of the name, so epochs differ.
-pub fn epoch(lengths: &[usize], batch: usize, order: Order, name: &str, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+pub fn epoch(
+    examples: &dyn Examples,
+    batch: usize,
+    order: Order,
+    name: &str,
+    seed: u64,
+    epoch: usize,
+) -> Vec<Vec<usize>> {
     let batch = batch.max(1);
     let mut random = stream(&format!("{name}/epoch-{epoch}"), seed);
-    let mut all: Vec<usize> = (0..lengths.len()).collect();
+    let mut all: Vec<usize> = (0..examples.len()).collect();
     shuffle(&mut all, &mut random);
-    match order {
-        Order::Shuffled => all.chunks(batch).map(<[usize]>::to_vec).collect(),
-        Order::GroupedByLength => {
-            // Only the short batch, if any, stays last; it would otherwise end up somewhere in the middle.
-            let whole = all.len() / batch * batch;
-            let rest = all.split_off(whole);
-            for window in all.chunks_mut(batch * 16) {
-                window.sort_by_key(|&i| (lengths.get(i).copied().unwrap_or(0), i));
-            }
-            let mut batches: Vec<Vec<usize>> = all.chunks(batch).map(<[usize]>::to_vec).collect();
-            shuffle(&mut batches, &mut random);
-            if !rest.is_empty() {
-                batches.push(rest);
-            }
-            batches
+    let kinds = match order {
+        Order::Shuffled => return all.chunks(batch).map(<[usize]>::to_vec).collect(),
+        Order::GroupedByLength => vec![all],
+        Order::GroupedByModality => {
+            let (pictured, text) = all.into_iter().partition(|&i| examples.pictured(i));
+            vec![pictured, text]
         }
+    };
+    let (mut batches, mut rest): (Vec<Vec<usize>>, Vec<usize>) = Default::default();
+    for mut kind in kinds {
+        // What fills no batch stays last; it would otherwise end up somewhere in the middle.
+        rest.extend(kind.split_off(kind.len() / batch * batch));
+        for window in kind.chunks_mut(batch * WINDOW) {
+            window.sort_by_key(|&i| (examples.length(i), i));
+        }
+        batches.extend(kind.chunks(batch).map(<[usize]>::to_vec));
     }
+    shuffle(&mut batches, &mut random);
+    batches.extend(rest.chunks(batch).map(<[usize]>::to_vec));
+    batches
 }
 
 /// Fisher–Yates with an unbiased draw (rejection), the same on every machine.
@@ -90,31 +80,56 @@ fn below(n: u64, random: &mut impl Rng) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Example;
+
+    /// Examples of these lengths, every third without a picture.
+    fn examples(lengths: impl Iterator<Item = usize>) -> Vec<Example> {
+        lengths
+            .enumerate()
+            .map(|(i, n)| {
+                let image = (i % 3 > 0).then_some(i);
+                Example { image, ids: vec![0; n], learned: vec![true; n], image_at: image.map(|_| 0) }
+            })
+            .collect()
+    }
+
+    const ORDERS: [Order; 3] = [Order::Shuffled, Order::GroupedByLength, Order::GroupedByModality];
 
     #[test]
     fn every_example_occurs_once_and_the_seed_decides() {
-        let lengths: Vec<usize> = (0..103).map(|i| i * 7 % 31).collect();
-        for order in [Order::Shuffled, Order::GroupedByLength] {
-            let a = epoch(&lengths, 8, order, "tune", 3, 0);
-            assert_eq!(a, epoch(&lengths, 8, order, "tune", 3, 0));
-            assert_ne!(a, epoch(&lengths, 8, order, "tune", 4, 0));
-            assert_ne!(a, epoch(&lengths, 8, order, "tune", 3, 1));
+        let examples = examples((0..103).map(|i| i * 7 % 31));
+        for order in ORDERS {
+            let a = epoch(&examples, 8, order, "tune", 3, 0);
+            assert_eq!(a, epoch(&examples, 8, order, "tune", 3, 0));
+            assert_ne!(a, epoch(&examples, 8, order, "tune", 4, 0));
+            assert_ne!(a, epoch(&examples, 8, order, "tune", 3, 1));
             let mut flat: Vec<usize> = a.concat();
             flat.sort_unstable();
             assert_eq!(flat, (0..103).collect::<Vec<_>>());
-            assert_eq!(a.last().map(Vec::len), Some(7));
+            assert_eq!((a.len(), a.last().map(Vec::len)), (13, Some(7)));
         }
     }
 
     #[test]
     fn grouping_lowers_the_padding() {
-        let lengths: Vec<usize> = (0..800).map(|i| i * 37 % 101).collect();
+        let examples = examples((0..800).map(|i| i * 37 % 101));
         let padded = |order| -> usize {
-            epoch(&lengths, 8, order, "tune", 0, 0)
+            epoch(&examples, 8, order, "tune", 0, 0)
                 .iter()
-                .map(|b| b.len() * b.iter().map(|&i| lengths[i]).max().unwrap_or(0))
+                .map(|b| b.len() * b.iter().map(|&i| examples[i].ids.len()).max().unwrap_or(0))
                 .sum()
         };
         assert!(padded(Order::GroupedByLength) * 10 < padded(Order::Shuffled) * 7);
+        assert!(padded(Order::GroupedByModality) * 10 < padded(Order::Shuffled) * 7);
+    }
+
+    #[test]
+    fn a_batch_has_pictures_or_none() {
+        let examples = examples((0..100).map(|i| i * 7 % 31));
+        let batches = epoch(&examples, 8, Order::GroupedByModality, "tune", 0, 0);
+        let mixed = |b: &Vec<usize>| b.iter().any(|i| i % 3 == 0) && b.iter().any(|i| i % 3 > 0);
+        // 66 with a picture and 34 without leave two of each over.
+        let found: Vec<usize> = (0..batches.len()).filter(|&i| mixed(&batches[i])).collect();
+        assert_eq!((batches.len(), found), (13, vec![12]));
     }
 }

@@ -1,12 +1,16 @@
 //! Conversations in LLaVA's format: a JSON array or JSON lines of
-//! `{"id": …, "image": "path", "conversations": [{"from": "human", "value": "<image>\n…"}, {"from": "gpt", …}]}`.
+//! `{"id": …, "image": "path", "conversations": [{"from": "human", "value": "<image>\n…"}, {"from": "gpt", …}]}`, plain or
+//! compressed with gzip or zstd (told apart by content).
+//!
+//! As the loaders of LLaVA and Cambrian-1 have it: an entry without a picture, or with one called "", "None", "none" or
+//! "nan", is text only, and a first turn that is not the human's is skipped.
 
+use super::compressed;
 use crate::llm::chat::{Role, Turn};
 use burgess_base::{Context, Error, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -17,6 +21,8 @@ pub struct Conversation {
     pub id: String,
     /// Path of the picture, as the file writes it.
     pub image: Option<String>,
+    /// Where it comes from: the entry's `source`, or the first folder of the picture's path, or nothing.
+    pub source: String,
     /// The turns.
     pub turns: Vec<Turn>,
 }
@@ -46,7 +52,9 @@ struct Raw {
     #[serde(default)]
     id: serde_json::Value,
     #[serde(default)]
-    image: Option<String>,
+    image: serde_json::Value,
+    #[serde(default)]
+    source: serde_json::Value,
     conversations: Vec<RawTurn>,
 }
 
@@ -58,15 +66,15 @@ struct RawTurn {
 
 /// Reads a file of conversations one by one, so that files larger than memory can be read, and hands each to `each`.
 ///
-/// Entries that are valid JSON but no usable conversation (no turns, a first turn that is no question, an unknown
-/// speaker, an empty answer, several pictures) are left out and counted.
+/// Entries that are valid JSON but no usable conversation (no turns, no question at the beginning, an unknown speaker, an
+/// empty answer, several pictures) are left out and counted.
 ///
 /// # Errors
-/// When the file cannot be read or is not JSON of this form: file, line and column are named. An error of `each`
-/// ends the reading.
+/// When the file cannot be read, is damaged, or is not JSON of this form: file, line and column are named. An error of
+/// `each` ends the reading.
 pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<Problems> {
     let step = || format!("reading {}", path.display());
-    let mut reader = BufReader::new(File::open(path).with_context(step)?);
+    let mut reader = BufReader::new(compressed::open(path).with_context(step)?);
     let mut problems = Problems::default();
     let array = first_byte(&mut reader).with_context(step)? == Some(b'[');
     if array {
@@ -127,10 +135,18 @@ fn usable(raw: Raw, problems: &mut Problems, place: impl Fn() -> String) -> Opti
         problems.count(what, &place);
         None
     };
+    let image = match raw.image {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(name) if NO_PICTURE.contains(&name.as_str()) => None,
+        serde_json::Value::String(name) => Some(name),
+        _ => return reject("the picture is no path"),
+    };
     let mut turns = Vec::with_capacity(raw.conversations.len());
-    for turn in raw.conversations {
+    for (i, turn) in raw.conversations.into_iter().enumerate() {
         let role = match turn.from.as_str() {
             "human" | "user" => Role::User,
+            // Only the first turn: a second one that is not the human's is a mistake of the file.
+            _ if i == 0 => continue,
             "gpt" | "assistant" => Role::Assistant,
             _ => return reject("unknown speaker"),
         };
@@ -149,16 +165,24 @@ fn usable(raw: Raw, problems: &mut Problems, place: impl Fn() -> String) -> Opti
     if named > 1 {
         return reject("several pictures");
     }
-    if named == 1 && raw.image.is_none() {
+    if named == 1 && image.is_none() {
         return reject("picture named but not given");
     }
-    let id = match raw.id {
+    let text = |value| match value {
         serde_json::Value::String(s) => s,
         serde_json::Value::Null => String::new(),
         other => other.to_string(),
     };
-    Some(Conversation { id, image: raw.image, turns })
+    let source = match (text(raw.source), &image) {
+        (source, _) if !source.is_empty() => source,
+        (_, Some(image)) => image.split_once('/').map_or(String::new(), |(folder, _)| folder.to_string()),
+        _ => String::new(),
+    };
+    Some(Conversation { id: text(raw.id), image, source, turns })
 }
+
+/// What an entry without a picture may call it.
+const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
 
 /// Hands the entries of a JSON array to a function one by one, until it returns false.
 struct Entries<F>(F);
@@ -219,9 +243,44 @@ mod tests {
     }
 
     #[test]
+    fn entries_without_a_picture_and_first_turns_are_read_as_llava_does() -> Result<()> {
+        let turns = r#"[{"from": "system", "value": "Be brief."}, {"from": "human", "value": "What?"}, {"from": "gpt", "value": "a cup"}]"#;
+        let images = ["", "\"image\": null, ", "\"image\": \"\", ", "\"image\": \"None\", ", "\"image\": \"nan\", "];
+        let text: String = images.iter().map(|i| format!("{{{i}\"conversations\": {turns}}}\n")).collect();
+        let (_d, path) = file(&text)?;
+        let (all, problems) = read_all(&path)?;
+        assert_eq!((all.len(), problems.total()), (5, 0));
+        assert!(all.iter().all(|c| c.image.is_none() && c.turns[0] == Turn::user("What?") && c.source.is_empty()));
+        let sources =
+            ["\"image\": \"coco/1.jpg\"", "\"image\": \"1.jpg\"", "\"image\": \"coco/1.jpg\", \"source\": \"gqa\""];
+        let text: String = sources.iter().map(|i| format!("{{{i}, \"conversations\": {turns}}}\n")).collect();
+        let (_d, path) = file(&text)?;
+        let found: Vec<String> = read_all(&path)?.0.into_iter().map(|c| c.source).collect();
+        assert_eq!(found, ["coco", "", "gqa"]);
+        Ok(())
+    }
+
+    #[test]
+    fn compressed_files_read_as_plain_ones() -> Result<()> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/train/conversations");
+        let plain = read_all(&golden.join("plain.jsonl"))?.0;
+        assert!(plain.len() > 10);
+        for name in ["gzip", "gzip-members", "zstd", "zstd-frames"] {
+            assert_eq!(read_all(&golden.join(name))?.0, plain, "{name}");
+            let bytes = std::fs::read(golden.join(name))?;
+            let (_d, path) = file("")?;
+            std::fs::write(&path, &bytes[..bytes.len() - 20])?;
+            let e = read_all(&path).unwrap_err();
+            assert!(e.to_string().contains("c.json"), "{name}: {e}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn unusable_entries_are_counted_with_their_place() -> Result<()> {
         let bad = r#"{"id": "x", "conversations": [{"from": "human", "value": "<image> What?"}, {"from": "gpt", "value": "?"}]}"#;
-        let robot = r#"{"id": "x", "conversations": [{"from": "robot", "value": "beep"}]}"#;
+        let robot =
+            r#"{"id": "x", "conversations": [{"from": "human", "value": "?"}, {"from": "robot", "value": "beep"}]}"#;
         let (_d, path) = file(&format!("{GOOD}\n{bad}\n{robot}\n{robot}\n"))?;
         let (good, problems) = read_all(&path)?;
         assert_eq!(good.len(), 1);

@@ -1,7 +1,12 @@
 //! Training data: conversations about pictures, and batches of them.
 
 pub mod collate;
+mod compressed;
 pub mod conversation;
+pub mod example;
+pub mod packed;
 
-pub use collate::{Example, Order};
+pub use collate::Order;
 pub use conversation::{Conversation, Problems};
+pub use example::{Example, Examples};
+pub use packed::{Packed, Packing};

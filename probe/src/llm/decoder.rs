@@ -15,6 +15,9 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+/// The layers of a block that can be adapted.
+pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
 /// A language model: token embeddings, decoder, output head.
 #[derive(Module, Debug)]
 pub struct Llm {
@@ -281,10 +284,9 @@ impl Llm {
     /// # Errors
     /// When a name is no projection's, or the rank is 0.
     pub fn with_lora(self, rank: usize, alpha: f64, targets: &[String], seed: u64) -> Result<Self> {
-        const ALL: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        if let Some(bad) = targets.iter().find(|t| !ALL.contains(&t.as_str())) {
+        if let Some(bad) = targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
             return Err(Error::usage(format!("`{bad}` is no projection of the language model"))
-                .hint(format!("there are {}", ALL.join(", "))));
+                .hint(format!("there are {}", PROJECTIONS.join(", "))));
         }
         if rank == 0 || targets.is_empty() {
             return Err(Error::usage("an adapter needs a rank above 0 and projections to adapt"));
@@ -298,6 +300,15 @@ impl Llm {
             }
         }
         Ok(model)
+    }
+
+    /// Whether any projection has an adapter.
+    pub fn adapted(&self) -> bool {
+        let of = |l: &Linear| l.lora.is_some();
+        self.model.layers.iter().any(|block| {
+            let (a, m) = (&block.self_attn, &block.mlp);
+            [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj, &m.gate_proj, &m.up_proj, &m.down_proj].into_iter().any(of)
+        })
     }
 
     /// This model with its adapters added into the weights.

@@ -13,6 +13,6 @@ pub mod tokenizer;
 
 pub use chat::ChatTemplate;
 pub use config::LlmConfig;
-pub use decoder::{Llm, Reading};
+pub use decoder::{Llm, PROJECTIONS, Reading};
 pub use kv_cache::KvCache;
 pub use tokenizer::Tokenizer;

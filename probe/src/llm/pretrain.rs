@@ -8,7 +8,7 @@ use crate::llm::chat::{ChatTemplate, Turn};
 use crate::llm::tokenizer::{EOS, Tokenizer};
 use crate::llm::{Llm, LlmConfig, kernel};
 use crate::optimiser::{Method, Optimiser, StepSettings};
-use crate::recipe::{Part, Schedule, Stage};
+use crate::recipe::{Part, Stage};
 use crate::train::{Outcome, StepLog};
 use burgess_base::stream::{Stream, stream};
 use burgess_base::{Context, Error, Result};
@@ -122,21 +122,12 @@ pub fn pretrain(
         )));
     }
     let stage = Stage {
-        steps: Some(config.steps),
-        epochs: None,
-        batch: 1,
-        lr: config.lr,
         optimiser: config.optimiser,
-        connector_lr: None,
-        llm_lr: None,
-        encoder_lr: None,
-        trainable: vec![Part::Llm],
         weight_decay: config.weight_decay,
         warmup: config.warmup,
-        schedule: Schedule::Cosine,
         clip: config.clip,
         betas: config.betas,
-        order: Default::default(),
+        ..Stage::new(config.steps, 1, config.lr, vec![Part::Llm])
     };
     stage.check()?;
     if config.context < 2 || config.context > llm.max_position_embeddings {
@@ -171,11 +162,10 @@ pub fn pretrain(
                 .hint("lower the learning rate, or raise the warm-up"));
         }
         let lr = config.lr * stage.factor(step, config.steps);
-        // The model is the whole module here, so its parameters' paths begin with its own fields.
-        let rates = [("model", lr), ("lm_head", lr)];
-        let settings = StepSettings { rates: &rates, clip: config.clip, weight_decay: config.weight_decay };
-        let gradients = GradientsParams::from_grads(gradients, &model);
-        let (moved, grad_norm) = optimiser.step(model, gradients, &settings);
+        let settings =
+            StepSettings { rate: &|_| Some(lr), total: 1.0, clip: config.clip, weight_decay: config.weight_decay };
+        optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), 1.0);
+        let (moved, grad_norm) = optimiser.step(model, &settings);
         model = moved;
         let log = StepLog {
             stage: "pretrain".into(),

@@ -1,0 +1,88 @@
+//! `burgess train`: one model, outside of a study.
+
+use super::{print, print_json};
+use crate::progress::Progress;
+use crate::train::{self, Options, RunFile};
+use crate::training::KEEP;
+use burgess_base::{Error, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Train one model on conversations about pictures; the same command goes on after an interruption
+#[derive(clap::Args)]
+#[command(after_help = "A run is written like a study with one arm:
+
+  name = \"my-run\"
+  encoders = [\"openai-clip-l14-336\"]
+  freeze = \"frozen\"                       # or \"unfrozen\"
+  seed = 0
+  [evaluator]
+  llm = \"path/to/a/language-model\"
+  connector = \"mlp2x_gelu\"
+  [evaluator.data.files]                    # LLaVA's JSON or JSON lines, also .gz and .zst
+  align = \"blip_laion_cc_sbu_558k.json\"
+  tune = \"llava_v1_5_mix665k.json\"
+  pictures = \"images\"
+  [evaluator.recipe.align]                  # may be left out
+  epochs = 1.0
+  batch = 256
+  lr = 1e-3
+  trainable = [\"connector\"]
+  [evaluator.recipe.tune]
+  epochs = 1.0
+  batch = 128
+  accumulate = 16                           # in 16 parts, one after the other
+  lr = 2e-5
+  trainable = [\"connector\", \"llm\"]
+  max_length = 2048
+  order = \"grouped_by_modality\"
+  lora = { rank = 128, alpha = 256 }        # may be left out
+
+Its directory has config.json, train.jsonl (a line a step) and model/.
+
+Examples:
+  burgess train my-run.toml
+  burgess train my-run.toml --out trained --device cuda:0")]
+pub struct Args {
+    /// The run
+    #[arg(value_name = "RUN.toml")]
+    run: PathBuf,
+    /// The directory of the run [default: runs/<name>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    device: String,
+    /// Threads on a CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Seconds between two states that are kept, from which an interrupted training goes on
+    #[arg(long, value_name = "S", default_value_t = KEEP.as_secs())]
+    keep_every: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    if args.threads == Some(0) {
+        return Err(Error::usage("--threads 0 leaves nobody to work"));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = Options {
+        out: args.out,
+        device: args.device,
+        threads: args.threads.unwrap_or(cores),
+        keep: Duration::from_secs(args.keep_every),
+    };
+    let outcome = train::train(&RunFile::open(&args.run)?, &options, &Progress::new())?;
+    if args.json {
+        return print_json(&outcome);
+    }
+    print(&format!(
+        "model {}\nlog   {}\n{:.0} s of training\n",
+        outcome.model.display(),
+        outcome.log.display(),
+        outcome.train_seconds
+    ))
+}

@@ -1,0 +1,156 @@
+//! The training conversations as tokens, and the pictures that training and benchmarks name.
+
+use crate::data::DataDir;
+use crate::progress::Progress;
+use crate::workers;
+use crate::{paths, run::Llm};
+use burgess_base::{Error, Result, atomic, digest};
+use burgess_encoders::preprocess;
+use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// Numbers pictures in the order in which they are first named.
+#[derive(Default)]
+pub struct Pictures {
+    pub names: Vec<String>,
+    numbers: HashMap<String, usize>,
+    /// By the picture's number, as far as conversations name it: what they say it comes from, a number of `named`.
+    sources: Vec<usize>,
+    named: Vec<String>,
+}
+
+impl Pictures {
+    /// The number of a picture.
+    pub fn number(&mut self, name: &str) -> usize {
+        *self.numbers.entry(name.to_string()).or_insert_with(|| {
+            self.names.push(name.to_string());
+            self.names.len() - 1
+        })
+    }
+
+    fn number_from(&mut self, name: &str, source: &str) -> usize {
+        let number = self.number(name);
+        if number == self.sources.len() {
+            let known = self.named.iter().position(|s| s == source);
+            self.sources.push(known.unwrap_or(self.named.len()));
+            if known.is_none() {
+                self.named.push(source.to_string());
+            }
+        }
+        number
+    }
+
+    fn source(&self, number: usize) -> &str {
+        self.sources.get(number).and_then(|s| self.named.get(*s)).map_or("", String::as_str)
+    }
+}
+
+/// The examples of one stage.
+pub struct Set {
+    pub examples: Packed,
+    file: PathBuf,
+}
+
+/// Reads a file of conversations.
+pub fn read(file: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress) -> Result<Set> {
+    let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
+    let problems = conversation::read(file, |c| {
+        let encoded = llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some())?;
+        let image = c.image.as_ref().map(|i| pictures.number_from(i, &c.source));
+        match Example::new(encoded, image) {
+            Some(example) => packing.push(&example),
+            None => Ok(()),
+        }
+    })?;
+    for (what, count, first) in problems.iter() {
+        progress.line(&format!("note: {}: {count} conversations left out: {what} (first: {first})", file.display()));
+    }
+    Ok(Set { examples: packing.finish()?, file: file.to_path_buf() })
+}
+
+/// Leaves out the conversations whose picture is missing or cannot be decoded, and says how many they are, by source.
+pub fn drop_unreadable(
+    sets: &mut [&mut Set],
+    pictures: &mut Pictures,
+    data: &DataDir,
+    progress: &Progress,
+) -> Result<()> {
+    let bad = unreadable(&pictures.names, data, progress)?;
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let mut new = Vec::with_capacity(pictures.names.len());
+    let mut kept = Pictures::default();
+    for name in &pictures.names {
+        new.push((!bad.contains_key(name)).then(|| kept.number(name)));
+    }
+    for set in sets {
+        let before = set.examples.len();
+        let lost = set.examples.renumber(|i| new.get(i).copied().flatten());
+        let mut by_source: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+        for picture in &lost {
+            let name = pictures.names.get(*picture).map_or("", String::as_str);
+            by_source.entry(pictures.source(*picture)).or_insert((0, name)).0 += 1;
+        }
+        for (source, (count, first)) in by_source {
+            let of = if source.is_empty() { String::new() } else { format!(" of {source}") };
+            let cause = bad.get(first).map_or("", String::as_str);
+            progress.line(&format!(
+                "note: {}: {count} conversations{of} left out: their picture cannot be read (first: {cause})",
+                set.file.display()
+            ));
+        }
+        if set.examples.is_empty() && before > 0 {
+            let first = lost.first().and_then(|i| pictures.names.get(*i)).map_or("", String::as_str);
+            return Err(Error::failed(format!(
+                "no picture of the {before} conversations in {} can be read: {}",
+                set.file.display(),
+                bad.get(first).map_or("", String::as_str)
+            ))
+            .hint(format!("pictures are looked for under {}", data.dir.display())));
+        }
+    }
+    *pictures = kept;
+    Ok(())
+}
+
+/// The pictures that cannot be read, with the cause. All are decoded, once for the same data: an encoder takes a hundred
+/// times as long.
+fn unreadable(names: &[String], data: &DataDir, progress: &Progress) -> Result<BTreeMap<String, String>> {
+    // What was drawn here is whole.
+    if data.drawn || names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let key = digest::of_value(&(&data.digest, names))?;
+    let known = paths::cache()?.join("pictures").join(format!("{key}.json"));
+    if known.exists() {
+        return atomic::read_json(&known);
+    }
+    let bar = progress.bar("reading pictures", names.len() as u64);
+    let bad: BTreeMap<String, String> = names
+        .par_iter()
+        .filter_map(|name| {
+            let path = data.dir.join(name);
+            let outcome = workers::guarded(|| preprocess::decode(&path));
+            bar.add(1);
+            outcome.err().map(|e| (name.clone(), e.to_string()))
+        })
+        .collect();
+    bar.done(&format!("read {} pictures", names.len()));
+    atomic::write_json(&known, &bad)?;
+    Ok(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_numbered_once_and_know_where_they_come_from() {
+        let mut p = Pictures::default();
+        assert_eq!([("a", "x"), ("b", "y"), ("a", "z")].map(|(n, s)| p.number_from(n, s)), [0, 1, 0]);
+        assert_eq!((p.source(0), p.source(1), p.source(2)), ("x", "y", ""));
+    }
+}

@@ -1,0 +1,138 @@
+//! One model trained outside of a study: what `burgess train` does. The steps are those of a study's run.
+
+use crate::cache::FeatureCache;
+use crate::progress::Progress;
+use crate::rank::{Prepared, prepare};
+use crate::run::Instrument;
+use crate::store::{self, RunStore};
+use crate::study::{Arm, Evaluator, Freeze};
+use crate::training::{Job, Part, trained};
+use crate::workers::{self, Share};
+use crate::{data, device, paths};
+use burgess_base::{Context, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A run as written. It looks like a study with one arm.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// Names the output directory.
+    pub name: String,
+    /// Card ids; more than one are concatenated along the channels.
+    pub encoders: Vec<String>,
+    /// Whether the encoders train in the tune stage.
+    #[serde(default)]
+    pub freeze: Freeze,
+    /// Random seed.
+    #[serde(default)]
+    pub seed: u64,
+    /// Language model, connector, data and recipe, as in a study.
+    pub evaluator: Evaluator,
+}
+
+/// Where and how it runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory of the run.
+    pub out: Option<PathBuf>,
+    /// As on the command line.
+    pub device: String,
+    pub threads: usize,
+    /// Time between two states that are kept.
+    pub keep: Duration,
+}
+
+/// What `burgess train` leaves.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The trained model.
+    pub model: PathBuf,
+    /// The line of every step.
+    pub log: PathBuf,
+    /// Seconds spent in steps, interrupted attempts not counted.
+    pub train_seconds: f64,
+}
+
+impl RunFile {
+    /// Reads and checks a file. Errors name line, column and key.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says something that makes no sense.
+    pub fn open(path: &Path) -> Result<Self> {
+        let step = || format!("reading the run {}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|e| Error::usage(e.to_string())).with_context(step)?;
+        let run: Self = toml::from_str(&text).map_err(|e| {
+            Error::usage(e.to_string().trim_end().to_string())
+                .context(step())
+                .hint("`burgess train --help` shows a complete file")
+        })?;
+        run.check().with_context(step)?;
+        Ok(run)
+    }
+
+    fn check(&self) -> Result<()> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || !self.name.chars().all(fine) {
+            return Err(Error::usage(format!("name = {:?} cannot name a directory", self.name))
+                .hint("use letters, digits, - and _"));
+        }
+        if self.encoders.is_empty() {
+            return Err(Error::usage("the run has no encoders").hint("encoders = [\"…\"]"));
+        }
+        if !self.evaluator.benchmarks.is_empty() || self.evaluator.limit.is_some() {
+            return Err(Error::usage("`benchmarks` and `limit` are a study's: a training asks no questions")
+                .hint("leave them out, or make it a study: `burgess rank nano --dry-run` shows one"));
+        }
+        self.evaluator.recipe.check()
+    }
+
+    fn arm(&self) -> Arm {
+        Arm { encoders: self.encoders.clone(), freeze: self.freeze }
+    }
+}
+
+/// Trains what is left of a run.
+///
+/// # Errors
+/// Something that the file names cannot be had, another burgess works in the directory, or the training fails.
+pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Outcome> {
+    let device = device::parse(&options.device)?;
+    let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
+    let _lock = store::lock(&dir)?;
+    let store = RunStore::at(&dir);
+    let arm = run.arm();
+    let encoders: Vec<Prepared> =
+        run.encoders.iter().map(|id| prepare(id, run.evaluator.preprocess)).collect::<Result<_>>()?;
+    let data = data::open(&run.evaluator.data, progress)?;
+    let mut place = Instrument::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
+    place.threads = options.threads;
+    let digests: BTreeMap<String, String> =
+        encoders.iter().map(|p| (p.card.id.clone(), p.weights_digest.clone())).collect();
+    let config = place.config(&arm, run.seed, &digests)?;
+    store.claim(&config)?;
+    if store.model().is_dir() {
+        store.forget_states()?;
+        progress.line(&format!("{} is trained already", run.name));
+    } else {
+        let share = Share { workers: 1, threads: options.threads };
+        let wanted: Vec<_> = encoders.iter().map(Prepared::wanted).collect();
+        let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
+        let features = cache.features(&wanted, &place, Share::of_this_machine(None), progress)?;
+        let parts: Vec<Part> = encoders
+            .iter()
+            .zip(features)
+            .map(|(p, f)| Ok(Part { card: p.card.clone(), features: Arc::new(f?) }))
+            .collect::<Result<_>>()?;
+        let job = Job { place: &place, arm: &arm, seed: run.seed, config: &config, keep: options.keep };
+        let bar = progress.bar(&run.name, 0);
+        let outcomes = workers::each(share, vec![()], |()| trained(&job, &parts, &store, &bar).map(drop))?;
+        outcomes.into_iter().collect::<Result<()>>()?;
+        store.forget_states()?;
+        bar.done(&format!("trained {}", run.name));
+    }
+    Ok(Outcome { model: store.model(), log: store.dir().join("train.jsonl"), train_seconds: store.train_seconds()? })
+}

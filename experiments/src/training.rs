@@ -1,0 +1,264 @@
+//! The training of a run: align, tune, and where it goes on when it was interrupted.
+
+use crate::cache::Features;
+use crate::progress::Bar;
+use crate::run::Instrument;
+use crate::store::RunStore;
+use crate::study::{Arm, Freeze};
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::features::FeatureMap;
+use burgess_probe::connector::ConnectorConfig;
+use burgess_probe::data::{Examples, Packed};
+use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
+use burgess_probe::recipe::{Part as Trained, Stage};
+use burgess_probe::train::{self, FeatureSource, Keep, Outcome, Saved, StepLog};
+use burgess_reports::schema::Step;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is trained.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    pub place: &'a Instrument,
+    pub arm: &'a Arm,
+    pub seed: u64,
+    /// Everything that the outcome depends on ([`Instrument::config`]).
+    pub config: &'a Value,
+    /// Time between two states that are kept of a stage.
+    pub keep: Duration,
+}
+
+/// What is lost at the most when a run is interrupted.
+pub const KEEP: Duration = Duration::from_secs(60);
+
+impl Job<'_> {
+    /// For people.
+    pub fn title(&self) -> String {
+        format!("{} (seed {})", self.arm.name(), self.seed)
+    }
+}
+
+/// One encoder of an arm.
+pub struct Part {
+    pub card: EncoderCard,
+    pub features: Arc<Features>,
+}
+
+/// Trains the model of a run, from the state in which it was interrupted, and saves it.
+pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result<Mllm> {
+    let Job { place, arm, seed, .. } = *job;
+    let device = &place.device;
+    let recipe = &place.evaluator.recipe;
+    let (llm, _) = load_llm(&place.llm.dir, device)?;
+    let grid = common_grid(parts)?;
+    let config = MllmConfig {
+        connector: ConnectorConfig {
+            kind: place.evaluator.connector,
+            feature_width: parts.iter().map(|p| p.features.width).sum(),
+            llm_width: place.llm.config.hidden_size,
+        },
+        llm: llm.config().clone(),
+        chat: place.llm.chat.clone(),
+        encoders: Vec::new(),
+        grid: None,
+    };
+    let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
+    let frozen = Frozen { parts, grid };
+
+    let aligned = store.aligned().join("connector.safetensors");
+    if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
+        if aligned.exists() {
+            model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
+        } else {
+            model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
+            checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &aligned)?;
+        }
+    }
+    let tune = tune_stage(&recipe.tune, arm.freeze);
+    let examples = &place.tune.examples;
+    let model = match arm.freeze {
+        Freeze::Frozen => train_stage(job, "tune", &tune, model, examples, &frozen, store, bar)?,
+        Freeze::Unfrozen => {
+            let (mut encoders, mut configs) = (Vec::new(), Vec::new());
+            for part in parts {
+                let card = &part.card;
+                encoders.push(Encoder::load(card.clone(), None, device)?.arch);
+                configs.push(EncoderConfig {
+                    id: card.id.clone(),
+                    architecture: card.architecture.clone(),
+                    tap: card.tap.clone(),
+                });
+            }
+            let config = MllmConfig { encoders: configs, grid: Some(grid), ..config };
+            let connector = model.connector;
+            let mut model = Mllm::assemble(config, encoders, model.llm, seed, device)?;
+            model.connector = connector;
+            let pixels = Pixels { place, parts };
+            train_stage(job, "tune", &tune, model, examples, &pixels, store, bar)?
+        }
+    };
+    // f32: a run that goes on from here answers with the very same weights.
+    model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
+    Ok(model)
+}
+
+/// The tune stage of an arm: its encoders are trained exactly when the arm says so.
+fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
+    let mut stage = stage.clone();
+    stage.trainable.retain(|p| *p != Trained::Encoder);
+    if freeze == Freeze::Unfrozen {
+        stage.trainable.push(Trained::Encoder);
+    }
+    stage
+}
+
+/// The stages of a recipe, first to last.
+const STAGES: [&str; 2] = ["align", "tune"];
+
+#[allow(clippy::too_many_arguments)]
+fn train_stage(
+    job: &Job,
+    name: &str,
+    stage: &Stage,
+    model: Mllm,
+    examples: &Packed,
+    source: &dyn FeatureSource,
+    store: &RunStore,
+    bar: &Bar,
+) -> Result<Mllm> {
+    let identity = json!({"stage": stage, "examples": examples.len(), "of": job.config});
+    let keep = Keep { every: job.keep, ..Keep::new(&store.state(name), identity) };
+    let saved = keep.saved()?;
+    let done = saved.as_ref().map_or(0, Saved::step);
+    // Of this stage the steps whose outcome is there, of earlier ones all.
+    let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));
+    let mut log = store.train_log(&earlier.chain([(name, done)]).collect::<Vec<_>>())?;
+    bar.begin(done as u64, stage.total_steps(examples.len()) as u64);
+    bar.message(&format!("{}: {name}", job.title()));
+    let (mut failure, mut pace) = (None, Pace::default());
+    let mut on_step = |s: &StepLog| {
+        bar.set(s.step as u64, s.steps as u64);
+        let speed = pace.add(stage.batch as f64, s.seconds);
+        bar.note(&format!("loss {:.3}, {speed:.1} samples/s, ", s.loss));
+        let left = humantime::format_duration(Duration::from_secs(
+            ((s.steps - s.step) as f64 * stage.batch as f64 / speed) as u64,
+        ));
+        bar.report(|| {
+            format!(
+                "{}: {name} step {} of {}, loss {:.3}, {speed:.1} samples/s, {left} left",
+                job.title(),
+                s.step,
+                s.steps,
+                s.loss
+            )
+        });
+        let step = Step {
+            stage: s.stage.clone(),
+            step: s.step,
+            loss: s.loss,
+            lr: s.lr,
+            grad_norm: s.grad_norm,
+            tokens: s.tokens,
+            seconds: s.seconds,
+        };
+        if let Err(e) = log.write(&step) {
+            failure.get_or_insert(e);
+        }
+    };
+    let mut settings = train::Run {
+        name,
+        stage,
+        seed: job.seed,
+        device: &job.place.device,
+        on_step: &mut on_step,
+        stop: &|| false,
+        keep: Some(&keep),
+        saved,
+    };
+    let outcome = train::train_stage(model, examples, source, &mut settings)?;
+    bar.note("");
+    match (outcome, failure) {
+        (_, Some(e)) => Err(e),
+        (Outcome::Done(model), None) => Ok(model),
+        (Outcome::Interrupted, None) => Err(Error::failed(format!("stage {name} was interrupted"))),
+    }
+}
+
+/// Samples per second, over the last dozen or so of steps.
+#[derive(Default)]
+struct Pace {
+    samples: f64,
+    seconds: f64,
+}
+
+impl Pace {
+    const FADE: f64 = 0.92;
+
+    fn add(&mut self, samples: f64, seconds: f64) -> f64 {
+        self.samples = Self::FADE * self.samples + samples;
+        self.seconds = Self::FADE * self.seconds + seconds;
+        self.samples / self.seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// The grid to which the features of several encoders are brought: the largest among them, so that none loses
+/// detail.
+pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
+    parts
+        .iter()
+        .map(|p| p.features.grid)
+        .max_by_key(|g| g[0] * g[1])
+        .ok_or_else(|| Error::failed("an arm has no encoders"))
+}
+
+/// Cached features, joined along the channels.
+struct Frozen<'a> {
+    parts: &'a [Part],
+    grid: [usize; 2],
+}
+
+impl FeatureSource for Frozen<'_> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let mut maps = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let map = FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid };
+            maps.push(map.resample(self.grid)?);
+        }
+        Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
+    }
+}
+
+/// Pixels for the encoders of an unfrozen arm.
+struct Pixels<'a> {
+    place: &'a Instrument,
+    parts: &'a [Part],
+}
+
+impl FeatureSource for Pixels<'_> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let mut all = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            let size = part.card.preprocess.size;
+            let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
+            for &image in images {
+                let name =
+                    self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
+                pixels.extend(part.card.preprocess.load(&self.place.data.dir.join(name))?);
+            }
+            all.push(Tensor::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), device));
+        }
+        Ok(Visual::Pixels(all))
+    }
+}
+
+pub fn source<'a>(place: &'a Instrument, arm: &Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
+    Ok(match arm.freeze {
+        Freeze::Frozen => Box::new(Frozen { parts, grid: common_grid(parts)? }),
+        Freeze::Unfrozen => Box::new(Pixels { place, parts }),
+    })
+}

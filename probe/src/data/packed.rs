@@ -1,0 +1,224 @@
+//! Many examples in little memory.
+//!
+//! A conversation's tokens lie one behind the other in a file that is mapped, four bytes a token of which the highest bit
+//! says whether it is learned; in memory are 24 bytes a conversation. Seven million conversations (Cambrian-7M) take
+//! 170 MB; as lists of ids, of some 250 tokens each, they would take 9 GB. Nothing is encoded twice, and files that can only be read from
+//! the beginning (JSON arrays, gzip, zstd) are read once.
+
+use super::example::{Example, Examples, absent};
+use burgess_base::{Context, Error, Result};
+use memmap2::Mmap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bit of a learned token; no vocabulary has two thousand million entries.
+const LEARNED: u32 = 1 << 31;
+/// Stands for no picture and for no place.
+const NONE: u32 = u32::MAX;
+/// Bytes of a token.
+const WIDTH: usize = 4;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// Where one example lies.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Its first token.
+    start: u64,
+    length: u32,
+    image: u32,
+    image_at: u32,
+    learnable: bool,
+}
+
+/// Examples in a file, which exists as long as this value.
+#[derive(Debug)]
+pub struct Packed {
+    places: Vec<Place>,
+    /// Nothing where there are no tokens: an empty file cannot be mapped.
+    tokens: Option<Mmap>,
+    _file: Temporary,
+}
+
+/// Takes examples one by one.
+#[derive(Debug)]
+pub struct Packing {
+    places: Vec<Place>,
+    end: u64,
+    out: BufWriter<File>,
+    file: Temporary,
+}
+
+/// A file that is removed with this value. Where the system allows it, it has no name from the start, so that nothing is
+/// left even of a process that is killed.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // On unix it is gone already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Packing {
+    /// An empty store, whose file lies in `dir` (made when missing).
+    ///
+    /// # Errors
+    /// When no file can be made there.
+    pub fn new(dir: &Path) -> Result<Self> {
+        let step = || format!("making a file for the training examples in {}", dir.display());
+        fs::create_dir_all(dir).with_context(step)?;
+        let name = format!("examples-{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let path = dir.join(name);
+        let file = File::options().create_new(true).read(true).write(true).open(&path).with_context(step)?;
+        if cfg!(unix) {
+            fs::remove_file(&path).with_context(step)?;
+        }
+        let out = BufWriter::new(file);
+        Ok(Self { places: Vec::new(), end: 0, out, file: Temporary(path) })
+    }
+
+    /// Adds an example.
+    ///
+    /// # Errors
+    /// When the disk is full, or a number is larger than any vocabulary or list of pictures.
+    pub fn push(&mut self, example: &Example) -> Result<()> {
+        let small = |n: Option<usize>| match n.map(u32::try_from) {
+            None => Ok(NONE),
+            Some(Ok(n)) if n != NONE => Ok(n),
+            Some(_) => Err(Error::failed("more pictures or tokens than can be counted")),
+        };
+        let length = example.ids.len().min(example.learned.len());
+        for (id, learned) in example.ids.iter().zip(&example.learned) {
+            if id & LEARNED != 0 {
+                return Err(Error::failed(format!("token id {id} is larger than any vocabulary")));
+            }
+            let word = if *learned { id | LEARNED } else { *id };
+            self.out.write_all(&word.to_le_bytes()).context("keeping the training examples")?;
+        }
+        self.places.push(Place {
+            start: self.end,
+            length: small(Some(length))?,
+            image: small(example.image)?,
+            image_at: small(example.image_at)?,
+            learnable: example.learnable(),
+        });
+        self.end += length as u64;
+        Ok(())
+    }
+
+    /// All examples, to be read.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn finish(self) -> Result<Packed> {
+        let step = "keeping the training examples";
+        let file = self.out.into_inner().map_err(|e| Error::from(e.into_error())).context(step)?;
+        let tokens = match self.end {
+            0 => None,
+            // SAFETY: the file belongs to this value alone, nobody changes it while it is mapped.
+            #[allow(unsafe_code)]
+            _ => Some(unsafe { Mmap::map(&file) }.context(step)?),
+        };
+        let Self { mut places, file, .. } = self;
+        places.shrink_to_fit();
+        Ok(Packed { places, tokens, _file: file })
+    }
+}
+
+impl Packed {
+    /// Gives the pictures new numbers, by their old ones; examples whose picture gets none are left out. Returns the old
+    /// numbers of the pictures of these.
+    pub fn renumber(&mut self, new: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+        let mut lost = Vec::new();
+        self.places.retain_mut(|place| {
+            if place.image == NONE {
+                return true;
+            }
+            let number = new(place.image as usize).and_then(|n| u32::try_from(n).ok());
+            match number {
+                Some(number) => place.image = number,
+                None => lost.push(place.image as usize),
+            }
+            number.is_some()
+        });
+        lost
+    }
+}
+
+impl Examples for Packed {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn length(&self, index: usize) -> usize {
+        self.places.get(index).map_or(0, |p| p.length as usize)
+    }
+
+    fn pictured(&self, index: usize) -> bool {
+        self.places.get(index).is_some_and(|p| p.image != NONE)
+    }
+
+    fn learnable(&self) -> bool {
+        self.places.iter().any(|p| p.learnable)
+    }
+
+    fn get(&self, index: usize) -> Result<Example> {
+        let missing = || absent(index, self.places.len());
+        let place = self.places.get(index).ok_or_else(missing)?;
+        let start = place.start as usize * WIDTH;
+        let bytes = match &self.tokens {
+            Some(map) => map.get(start..start + place.length as usize * WIDTH).ok_or_else(missing)?,
+            None => &[],
+        };
+        let words = || bytes.as_chunks::<WIDTH>().0.iter().map(|b| u32::from_le_bytes(*b));
+        let number = |n: u32| (n != NONE).then_some(n as usize);
+        Ok(Example {
+            image: number(place.image),
+            ids: words().map(|w| w & !LEARNED).collect(),
+            learned: words().map(|w| w & LEARNED != 0).collect(),
+            image_at: number(place.image_at),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_come_back_as_they_were() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let one = |n: u32, image: Option<usize>| Example {
+            image,
+            ids: (0..n).map(|i| i * 1000 + n).collect(),
+            learned: (0..n).map(|i| i % 3 == 1).collect(),
+            image_at: image.map(|_| 0),
+        };
+        let all = vec![one(5, Some(7)), one(0, None), one(9, None), one(1, Some(0))];
+        let mut packing = Packing::new(dir.path())?;
+        for e in &all {
+            packing.push(e)?;
+        }
+        let mut packed = packing.finish()?;
+        assert_eq!(packed.len(), 4);
+        for (i, e) in all.iter().enumerate() {
+            assert_eq!((&packed.get(i)?, packed.length(i)), (e, e.ids.len()));
+            assert_eq!(packed.pictured(i), e.image.is_some());
+        }
+        assert!(packed.learnable() && packed.get(4).is_err());
+        // Picture 7 is lost, and with it the first example.
+        assert_eq!(packed.renumber(|i| (i == 0).then_some(3)), [7]);
+        assert_eq!((packed.len(), packed.get(1)?.ids, packed.get(2)?.image), (3, all[2].ids.clone(), Some(3)));
+        let empty = Packing::new(dir.path())?.finish()?;
+        assert!(empty.is_empty() && !empty.learnable());
+        let large = Example { image: None, ids: vec![u32::MAX], learned: vec![true], image_at: None };
+        assert!(Packing::new(dir.path())?.push(&large).is_err());
+        drop((packed, empty));
+        assert_eq!(fs::read_dir(dir.path())?.count(), 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! The state of a stage on disk: the weights of the trained parts, the optimiser's moments, and the number of the step. The
+//! order of the examples and everything that is drawn follow from seed and step, so there is no more to keep.
+//!
+//! One safetensors file a stage: `weights/<path>`, `first/<path>`, `second/<path>` in f32 as the modules hold them, and
+//! under `__metadata__` the step and what the state belongs to. It is written beside the old one, tensor by tensor, and
+//! takes its place when it is whole.
+
+use crate::optimiser::{Moments, Optimiser, host};
+use crate::recipe::Stage;
+use burgess_base::{Context, Error, Result, atomic, differences};
+use burgess_encoders::checkpoint::Checkpoint;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Changes when this code writes something else under the same names.
+const FORMAT: u32 = 1;
+/// Keeping the state takes at most this share of the time.
+const SHARE: f64 = 0.02;
+/// Longest header that is read: a hundred thousand parameters have less.
+const MAX_HEADER: u64 = 100 << 20;
+
+/// Where and how often the state of a stage is kept.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    /// The file.
+    pub path: PathBuf,
+    /// Everything that must be the same for the state to be of use: settings, data, weights.
+    pub identity: Value,
+    /// Time between two states; longer where writing one takes more than 2 % of it.
+    pub every: Duration,
+    /// Also after every so many steps.
+    pub every_steps: Option<usize>,
+}
+
+/// What is written under `__metadata__`, as one string.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    format: u32,
+    /// Steps of the stage that are done.
+    step: usize,
+    /// Steps of the optimiser; fewer, if a batch had nothing to learn.
+    updates: i32,
+    identity: Value,
+}
+
+/// The state of a stage that was interrupted.
+#[derive(Debug)]
+pub struct Saved {
+    state: State,
+    tensors: Checkpoint,
+}
+
+impl Keep {
+    /// A file that is written once a minute.
+    pub fn new(path: &Path, identity: Value) -> Self {
+        Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
+    }
+
+    /// What was kept, if anything was.
+    ///
+    /// # Errors
+    /// When it belongs to other settings, data or weights (the error says what differs), or is damaged.
+    pub fn saved(&self) -> Result<Option<Saved>> {
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let step = || format!("reading the training state {}", self.path.display());
+        let again = || format!("remove {} to begin the stage anew", self.path.display());
+        let tensors = Checkpoint::open(&self.path).map_err(|e| e.context(step()).hint(again()))?;
+        let state = State::read(&self.path).map_err(|e| e.context(step()).hint(again()))?;
+        let there = json!({"format": state.format, "run": state.identity});
+        let here = json!({"format": FORMAT, "run": self.identity});
+        let differences = differences(&there, &here);
+        if differences.is_empty() {
+            return Ok(Some(Saved { state, tensors }));
+        }
+        let shown: Vec<String> = differences.iter().take(8).map(|d| format!("\n  {d}")).collect();
+        let more = differences.len().saturating_sub(8);
+        let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+        Err(Error::failed(format!(
+            "{} was left by a training with other inputs:{}{more}",
+            self.path.display(),
+            shown.concat()
+        ))
+        .hint(again()))
+    }
+
+    /// Forgets what was kept, once the outcome of the stage is safe.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget(&self) -> Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("removing {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn begin(&self) -> Keeping<'_> {
+        Keeping { keep: self, last: Instant::now(), cost: Duration::ZERO }
+    }
+}
+
+/// A [`Keep`] at work.
+pub(super) struct Keeping<'a> {
+    keep: &'a Keep,
+    last: Instant,
+    /// What the last writing took.
+    cost: Duration,
+}
+
+impl Keeping<'_> {
+    /// Writes the state after `step` steps, if it is time.
+    pub(super) fn step<M: Module>(
+        &mut self,
+        step: usize,
+        model: &M,
+        stage: &Stage,
+        optimiser: &Optimiser,
+    ) -> Result<()> {
+        let counted = self.keep.every_steps.is_some_and(|n| step.is_multiple_of(n.max(1)));
+        let wait = self.keep.every.max(self.cost.div_f64(SHARE));
+        if !counted && self.last.elapsed() < wait {
+            return Ok(());
+        }
+        let clock = Instant::now();
+        let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.keep.identity.clone() };
+        write(&self.keep.path, model, stage, optimiser, &state).context("keeping the state of the training")?;
+        (self.last, self.cost) = (Instant::now(), clock.elapsed());
+        Ok(())
+    }
+}
+
+impl Saved {
+    /// Steps that are done.
+    pub fn step(&self) -> usize {
+        self.state.step
+    }
+
+    /// Puts the weights into `model` and the moments into `optimiser`.
+    pub(super) fn restore<M: Module>(self, model: M, stage: &Stage, optimiser: &mut Optimiser) -> Result<M> {
+        let mut restored = Restored {
+            trail: Trail { stage, path: Vec::new() },
+            tensors: &self.tensors,
+            moments: HashMap::new(),
+            used: 0,
+            outcome: Ok(()),
+        };
+        let model = model.map(&mut restored);
+        let Restored { moments, used, outcome, .. } = restored;
+        let unused = self.tensors.keys().count().saturating_sub(used);
+        outcome
+            .and_then(|()| match unused {
+                0 => Ok(()),
+                n => Err(Error::failed(format!("{n} tensors belong to no trained parameter"))),
+            })
+            .with_context(|| format!("reading the training state {}", self.tensors.path().display()))?;
+        optimiser.restore(self.state.updates, moments);
+        Ok(model)
+    }
+}
+
+impl State {
+    /// Only the header of the file is read.
+    fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length).min(MAX_HEADER);
+        let mut header = Vec::new();
+        file.take(length).read_to_end(&mut header)?;
+        let header: Map<String, Value> = serde_json::from_slice(&header)?;
+        let text = header.get("__metadata__").and_then(|m| m.get("state")).and_then(Value::as_str);
+        let text = text.ok_or_else(|| Error::failed("this is not the state of a training"))?;
+        Ok(serde_json::from_str(text)?)
+    }
+}
+
+/// Where a traversal is, and whether the parameter there is trained.
+struct Trail<'a> {
+    stage: &'a Stage,
+    path: Vec<String>,
+}
+
+impl Trail<'_> {
+    fn trained(&self) -> Option<String> {
+        self.stage.peak(&self.path).map(|_| self.path.join("."))
+    }
+}
+
+/// Bytes of an f32.
+const WIDTH: usize = 4;
+
+fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser, state: &State) -> Result<()> {
+    let trail = || Trail { stage, path: Vec::new() };
+    let text = serde_json::to_string(state)?;
+    let header = Map::from_iter([("__metadata__".to_string(), json!({"state": text}))]);
+    let mut listed = Listed { trail: trail(), optimiser, header, end: 0 };
+    model.visit(&mut listed);
+    let mut header = serde_json::to_vec(&listed.header)?;
+    // The data begin at a multiple of eight bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    atomic::write_with(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        let mut written = Written { trail: trail(), optimiser, out, outcome: Ok(()) };
+        model.visit(&mut written);
+        written.outcome
+    })
+}
+
+/// First pass: names, shapes and places.
+struct Listed<'a> {
+    trail: Trail<'a>,
+    optimiser: &'a Optimiser,
+    header: Map<String, Value>,
+    end: usize,
+}
+
+impl Listed<'_> {
+    fn list(&mut self, kind: &str, path: &str, shape: &[usize], count: usize) {
+        let start = self.end;
+        self.end += count * WIDTH;
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, self.end]});
+        self.header.insert(format!("{kind}/{path}"), entry);
+    }
+}
+
+impl ModuleVisitor for Listed<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.trail.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.trail.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(path) = self.trail.trained() else { return };
+        let shape = param.lazy_shape();
+        self.list("weights", &path, &shape, shape.iter().product());
+        if let Some(moments) = self.optimiser.moments(param.id) {
+            self.list("first", &path, &[moments.first.len()], moments.first.len());
+            self.list("second", &path, &[moments.second.len()], moments.second.len());
+        }
+    }
+}
+
+/// Second pass: the numbers, in the same order.
+struct Written<'a, W> {
+    trail: Trail<'a>,
+    optimiser: &'a Optimiser,
+    out: &'a mut W,
+    outcome: Result<()>,
+}
+
+impl<W: Write> Written<'_, W> {
+    fn put(&mut self, values: &[f32]) {
+        for block in values.chunks(4096) {
+            let bytes: Vec<u8> = block.iter().flat_map(|v| v.to_le_bytes()).collect();
+            if self.outcome.is_ok() {
+                self.outcome = self.out.write_all(&bytes).map_err(Error::from);
+            }
+        }
+    }
+}
+
+impl<W: Write> ModuleVisitor for Written<'_, W> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.trail.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.trail.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.trail.trained().is_none() || self.outcome.is_err() {
+            return;
+        }
+        self.put(&host(param.val().inner()));
+        if let Some(moments) = self.optimiser.moments(param.id) {
+            self.put(&moments.first);
+            self.put(&moments.second);
+        }
+    }
+}
+
+struct Restored<'a> {
+    trail: Trail<'a>,
+    tensors: &'a Checkpoint,
+    moments: HashMap<ParamId, Moments>,
+    used: usize,
+    outcome: Result<()>,
+}
+
+impl Restored<'_> {
+    /// The numbers under a name; `None` if there is none.
+    fn read(&mut self, kind: &str, path: &str) -> Result<Option<Vec<f32>>> {
+        let key = format!("{kind}/{path}");
+        if self.tensors.shape(&key).is_none() {
+            return Ok(None);
+        }
+        self.used += 1;
+        self.tensors.read(&key).map(Some)
+    }
+
+    fn parameter(&mut self, id: ParamId, path: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let found = self.tensors.shape(&format!("weights/{path}"));
+        if found != Some(shape) {
+            return Err(Error::failed(format!("`{path}` has the shape {shape:?} in the model, {found:?} in the file")));
+        }
+        let values = self.read("weights", path)?.unwrap_or_default();
+        if let (Some(first), Some(second)) = (self.read("first", path)?, self.read("second", path)?) {
+            let fits = first.len() == values.len() && [0, values.len()].contains(&second.len());
+            if !fits {
+                return Err(Error::failed(format!("the moments of `{path}` are not as many as its numbers")));
+            }
+            self.moments.insert(id, Moments { first, second });
+        }
+        Ok(values)
+    }
+}
+
+impl ModuleMapper for Restored<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.trail.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.trail.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(path) = self.trail.trained().filter(|_| self.outcome.is_ok()) else {
+            return param;
+        };
+        let shape: [usize; D] = param.lazy_shape().dims();
+        match self.parameter(param.id, &path, &shape) {
+            Ok(values) => param.map(|tensor| {
+                let device = tensor.device();
+                Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+            }),
+            Err(e) => {
+                self.outcome = Err(e);
+                param
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The loss of a batch: pictures and text into the model, cross-entropy where an answer is learned.
+
+use super::FeatureSource;
+use crate::data::Example;
+use crate::llm::kernel;
+use crate::mllm::{Mllm, Sequence};
+use burgess_base::Result;
+use burgess_base::stream::Stream;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// What a batch comes to.
+#[derive(Debug)]
+pub struct BatchLoss {
+    /// Mean cross-entropy over the learned tokens.
+    pub mean: Tensor<1>,
+    /// How many they are.
+    pub learned: usize,
+    /// Positions read, padding included.
+    pub positions: usize,
+}
+
+/// Mean cross-entropy over the learned tokens of a batch; nothing if the batch has no learned token. The head is computed
+/// only for positions that predict one. Examples longer than `max_length` positions are cut off there. With `draws`, the
+/// encoders' stochastic depth is at work.
+///
+/// # Errors
+/// When pictures and text do not fit together, a feature cannot be had, or an example is longer than the model reads.
+pub fn batch_loss(
+    model: &Mllm,
+    examples: &[&Example],
+    features: &dyn FeatureSource,
+    max_length: Option<usize>,
+    draws: Option<&mut Stream>,
+    device: &Device,
+) -> Result<Option<BatchLoss>> {
+    let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
+    let image = match images.is_empty() {
+        true => None,
+        false => {
+            let visual = features.batch(&images, device)?;
+            Some(match draws {
+                Some(draws) => model.see_training(visual, draws)?,
+                None => model.see(visual)?,
+            })
+        }
+    };
+    let n = image.as_ref().map_or(0, |i| i.dims()[1]);
+    let cut: Vec<Example> = match max_length {
+        Some(most) => examples.iter().map(|e| e.truncated(most, n)).collect::<Result<_>>()?,
+        None => Vec::new(),
+    };
+    let cut: Vec<&Example> = cut.iter().collect();
+    let examples = if max_length.is_some() { &cut } else { examples };
+    // The last token predicts nothing that is learned, so it need not be read.
+    let rows: Vec<Sequence> = examples
+        .iter()
+        .map(|e| Sequence {
+            ids: e.ids.get(..e.ids.len().saturating_sub(1).max(1)).unwrap_or_default(),
+            image_at: e.image_at,
+        })
+        .collect();
+    let embeddings = model.splice(&rows, image, device)?;
+    let [b, t, d] = embeddings.dims();
+    let (mut positions, mut targets) = (Vec::new(), Vec::new());
+    for (r, (example, row)) in examples.iter().zip(&rows).enumerate() {
+        for (i, (&id, _)) in
+            example.ids.iter().zip(&example.learned).enumerate().filter(|(_, (_, l))| **l).skip_while(|(i, _)| *i == 0)
+        {
+            // The position before that of a token predicts it.
+            positions.push((r * t + row.position(i - 1, n) + last_of(row, i - 1, n)) as i32);
+            targets.push(id as i32);
+        }
+    }
+    if targets.is_empty() {
+        return Ok(None);
+    }
+    let count = targets.len();
+    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), device);
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
+    let hidden = model.llm.hidden(embeddings)?.reshape([b * t, d]).select(0, positions);
+    let mean = kernel::cross_entropy(model.llm.logits(hidden), targets);
+    Ok(Some(BatchLoss { mean, learned: count, positions: b * t }))
+}
+
+/// The picture's token stands at the first of its `n` positions; what follows it is predicted from the last.
+fn last_of(row: &Sequence, i: usize, n: usize) -> usize {
+    if row.image_at == Some(i) { n.saturating_sub(1) } else { 0 }
+}

@@ -1,0 +1,348 @@
+//! Both stages with an encoder against PyTorch (goldens of `tests/reference/train_stages.py`): every loss and the weights
+//! at the end, with the encoder frozen and not, with adapters and without. And a stage that was interrupted ends with
+//! the same bits.
+
+use burgess_base::stream::stream;
+use burgess_base::{Error, Result, atomic};
+use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tap};
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
+use burgess_probe::data::Example;
+use burgess_probe::llm::{ChatTemplate, LlmConfig, PROJECTIONS};
+use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual};
+use burgess_probe::recipe::{Lora, Part, Stage};
+use burgess_probe::train::{FeatureSource, Keep, Outcome, Run, StepLog, train_stage};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
+use serde::Deserialize;
+use serde_json::json;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Deserialize)]
+struct Golden {
+    llm: LlmConfig,
+    examples: Vec<Conversation>,
+    most: usize,
+    #[serde(flatten)]
+    cases: BTreeMap<String, Losses>,
+}
+
+#[derive(Deserialize)]
+struct Conversation {
+    ids: Vec<u32>,
+    learned: Vec<bool>,
+    image: Option<usize>,
+    image_at: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Losses {
+    loss: Vec<f64>,
+    norm: Vec<f64>,
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/train/stages").join(name)
+}
+
+fn start(part: &str) -> Result<Checkpoint> {
+    Checkpoint::open(&file("start.safetensors"))?.inside(part)
+}
+
+const SIZE: usize = 21;
+
+/// The pictures, as the encoder inside the model reads them, or as what it makes of them.
+struct Pictures {
+    pixels: Vec<f32>,
+    frozen: Option<Architecture>,
+}
+
+impl FeatureSource for Pictures {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let size = 3 * SIZE * SIZE;
+        let chosen: Vec<f32> =
+            images.iter().flat_map(|i| self.pixels[i * size..(i + 1) * size].iter().copied()).collect();
+        let data = TensorData::new(chosen, [images.len(), 3, SIZE, SIZE]);
+        Ok(match &self.frozen {
+            None => Visual::Pixels(vec![Tensor::from_data(data, device)]),
+            Some(encoder) => {
+                let features = encoder.forward(Tensor::from_data(data, &Device::flex()), &tap()?)?.tokens;
+                Visual::Features(Tensor::from_data(features.into_data(), device))
+            }
+        })
+    }
+}
+
+fn tap() -> Result<Tap> {
+    toml::from_str("norm = true").map_err(|e| Error::failed(e.to_string()))
+}
+
+fn dinov2() -> Result<&'static Dialect> {
+    Dialect::find("transformers-dinov2")
+}
+
+/// The model before training, its pictures and its examples.
+fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Pictures, Vec<Example>, Golden)> {
+    let golden: Golden = atomic::read_json(&file("golden.json"))?;
+    let device = Device::flex();
+    let architecture: ArchitectureConfig = toml::from_str(
+        "architecture = \"vit\"\nimage_size = 21\npatch = 7\nwidth = 16\ndepth = 2\nheads = 2\nmlp_hidden = 32\nlayer_scale = 1.0\nqkv_bias = false\nnorm_eps = 1e-6",
+    )
+    .map_err(|e| Error::failed(e.to_string()))?;
+    let encoder = checkpoint::load(architecture.init(&device)?, &start("encoder.")?, dinov2()?)?.0;
+    let mut llm = checkpoint::load(golden.llm.init(&device)?, &start("llm.")?, &IDENTITY)?.0;
+    if adapted {
+        let (drawn, tensors) = (llm.with_lora(4, 8.0, &PROJECTIONS.map(String::from), 0)?, start("adapter.")?);
+        let mut weights = BTreeMap::new();
+        checkpoint::collect(&drawn, |p, v| {
+            weights.insert(p.path, v);
+            Ok(())
+        })?;
+        llm = checkpoint::fill(drawn, |p| match p.path.ends_with("lora.a") {
+            true => tensors.read(&p.path),
+            false => Ok(weights[&p.path].clone()),
+        })?;
+    }
+    let inside = EncoderConfig { id: "small".into(), architecture, tap: tap()? };
+    let config = MllmConfig {
+        connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: 16, llm_width: 24 },
+        llm: golden.llm.clone(),
+        chat: ChatTemplate::nano(),
+        encoders: if unfrozen { vec![inside] } else { Vec::new() },
+        grid: None,
+    };
+    let (inner, frozen) = if unfrozen { (vec![encoder], None) } else { (Vec::new(), Some(encoder)) };
+    let mut model = Mllm::assemble(config, inner, llm, 0, &device)?;
+    model.connector = checkpoint::load(model.connector, &start("connector.")?, &IDENTITY)?.0;
+    let pixels = Checkpoint::open(&file("start.safetensors"))?.read("pixels")?;
+    let examples = golden
+        .examples
+        .iter()
+        .map(|e| Example { image: e.image, ids: e.ids.clone(), learned: e.learned.clone(), image_at: e.image_at })
+        .collect();
+    Ok((model, Pictures { pixels, frozen }, examples, golden))
+}
+
+/// The stage of the goldens, for these parts of the model.
+fn stage(parts: &[Part], lora: bool, most: usize) -> Stage {
+    Stage {
+        connector_lr: Some(1e-2),
+        llm_lr: Some(2e-3),
+        encoder_lr: Some(1e-3),
+        weight_decay: 0.1,
+        warmup: 0.1,
+        accumulate: 2,
+        max_length: Some(most),
+        lora: lora.then(|| Lora { rank: 4, alpha: 8.0, targets: PROJECTIONS.map(String::from).to_vec() }),
+        ..Stage::new(20, 8, 1e-2, parts.to_vec())
+    }
+}
+
+fn run(
+    model: Mllm,
+    pictures: &Pictures,
+    examples: &Vec<Example>,
+    stage: &Stage,
+    keep: Option<&Keep>,
+    stop: &dyn Fn() -> bool,
+) -> Result<(Option<Mllm>, Vec<StepLog>)> {
+    let mut log = Vec::new();
+    let mut on_step = |s: &StepLog| log.push(s.clone());
+    let device = Device::flex();
+    let saved = keep.map(Keep::saved).transpose()?.flatten();
+    let mut run = Run { name: "tune", stage, seed: 3, device: &device, on_step: &mut on_step, stop, keep, saved };
+    match train_stage(model, examples, pictures, &mut run)? {
+        Outcome::Done(model) => Ok((Some(model), log)),
+        Outcome::Interrupted => Ok((None, log)),
+    }
+}
+
+/// The largest ‖a − b‖ / ‖b‖ over the tensors of a part, and its name.
+fn worst<M: Module>(module: &M, file: &Path, prefix: &str, dialect: &Dialect) -> Result<(f64, String)> {
+    let expected = Checkpoint::open(file)?.inside(prefix)?;
+    let mut worst = (0.0, String::new());
+    checkpoint::collect(module, |p, ours| {
+        let source = dialect.source(&p.path, &p.shape)?;
+        let theirs: Vec<f32> =
+            source.keys.iter().map(|k| expected.read(k)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        assert_eq!(ours.len(), theirs.len(), "{}", p.path);
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let off = norm(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b)) / norm(&mut theirs.iter().copied());
+        if off > worst.0 {
+            worst = (off, format!("{prefix}{}", p.path));
+        }
+        Ok(())
+    })?;
+    Ok(worst)
+}
+
+fn compare(case: &str, log: &[StepLog], expected: &Losses) {
+    assert_eq!(log.len(), expected.loss.len());
+    let mut worst = [0f64; 2];
+    for (ours, (loss, norm)) in log.iter().zip(expected.loss.iter().zip(&expected.norm)) {
+        let off = [(ours.loss - loss).abs() / loss, (ours.grad_norm - norm).abs() / norm];
+        worst = [worst[0].max(off[0]), worst[1].max(off[1])];
+        assert!(off[0] < 1e-3 && off[1] < 1e-2, "{case} step {}: {} instead of {loss}, {off:?}", ours.step, ours.loss);
+    }
+    println!("{case:<14} loss within {:.1e}, gradient norm within {:.1e}", worst[0], worst[1]);
+}
+
+#[test]
+fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
+    let never = || false;
+    for (case, unfrozen, adapted) in [
+        ("frozen", false, false),
+        ("unfrozen", true, false),
+        ("frozen-lora", false, true),
+        ("unfrozen-lora", true, true),
+    ] {
+        let (model, pictures, examples, golden) = setting(unfrozen, adapted)?;
+        let align = stage(&[Part::Connector], false, golden.most);
+        // Adapters of the next stage have no part in this one: B is zero, and nothing moves it.
+        let (model, log) = run(model, &pictures, &examples, &align, None, &never)?;
+        let mut model = model.ok_or_else(|| Error::failed("interrupted"))?;
+        compare(&format!("{case}, align"), &log, &golden.cases["align"]);
+        let off = worst(&model.connector, &file("align.safetensors"), "connector.", &IDENTITY)?;
+        assert!(off.0 < 1e-3, "{case}, align: {off:?}");
+        if adapted {
+            model.llm = setting(unfrozen, true)?.0.llm;
+        }
+        let mut parts = vec![Part::Connector, Part::Llm];
+        parts.extend(unfrozen.then_some(Part::Encoder));
+        let tune = stage(&parts, adapted, golden.most);
+        let (model, log) = run(model, &pictures, &examples, &tune, None, &never)?;
+        let model = model.ok_or_else(|| Error::failed("interrupted"))?;
+        compare(case, &log, &golden.cases[case]);
+        let end = file(&format!("{case}.safetensors"));
+        let mut off = vec![worst(&model.connector, &end, "connector.", &IDENTITY)?];
+        off.push(worst(&model.llm, &end, "llm.", &IDENTITY)?);
+        if unfrozen {
+            off.push(worst(&model.encoders[0], &end, "encoder.", dinov2()?)?);
+        }
+        println!("{case:<14} weights within {off:?}");
+        assert!(off.iter().all(|(off, _)| *off < 1e-3), "{case}: {off:?}");
+    }
+    Ok(())
+}
+
+/// Paths and numbers.
+type Weights = Vec<(String, Vec<f32>)>;
+
+fn weights(model: &Mllm) -> Result<Weights> {
+    let mut all = Vec::new();
+    checkpoint::collect(model, |p, v| {
+        all.push((p.path, v));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// What is the same of two steps of two runs.
+fn timeless(log: &[StepLog]) -> Vec<StepLog> {
+    log.iter().map(|s| StepLog { seconds: 0.0, ..s.clone() }).collect()
+}
+
+#[test]
+fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
+    let all = [Part::Connector, Part::Llm, Part::Encoder];
+    for (case, optimiser, unfrozen, lora) in [
+        ("AdamW, frozen", "adamw", false, false),
+        ("AdamW, unfrozen", "adamw", true, false),
+        ("AdamW, adapters", "adamw", true, true),
+        ("Muon, frozen", "muon", false, false),
+        ("Muon, unfrozen", "muon", true, false),
+    ] {
+        // Three examples a step in two parts: the eight of an epoch end in a short batch.
+        let stage = Stage {
+            optimiser: serde_json::from_value(json!(optimiser))?,
+            batch: 3,
+            ..stage(&all[..if unfrozen { 3 } else { 2 }], lora, 26)
+        };
+        let (model, pictures, examples, _) = setting(unfrozen, false)?;
+        let never = || false;
+        let (whole, log) = run(model, &pictures, &examples, &stage, None, &never)?;
+        let whole = weights(&whole.ok_or_else(|| Error::failed("interrupted"))?)?;
+        let dir = tempfile::tempdir()?;
+        let keep = Keep {
+            every: Duration::from_secs(3600),
+            every_steps: Some(1),
+            ..Keep::new(&dir.path().join("tune.safetensors"), json!({"stage": stage}))
+        };
+        let mut random = stream(case, 0);
+        let (mut kills, mut lines, mut end) = (0, BTreeMap::new(), None);
+        while end.is_none() {
+            // Up to two steps; the last of them is done again if its state was not kept.
+            let left = Cell::new(if kills < 10 { random.next_u64() % 3 } else { 100 });
+            let keep = Keep { every_steps: Some(1 + (random.next_u64() % 2) as usize), ..keep.clone() };
+            let stop = || left.replace(left.get().saturating_sub(1)) == 0;
+            let (model, _, _, _) = setting(unfrozen, false)?;
+            let (outcome, log) = run(model, &pictures, &examples, &stage, Some(&keep), &stop)?;
+            lines.extend(log.iter().map(|s| (s.step, s.clone())));
+            kills += usize::from(outcome.is_none());
+            end = outcome;
+        }
+        assert_eq!(kills, 10, "{case}");
+        let end = weights(&end.ok_or_else(|| Error::failed("interrupted"))?)?;
+        assert_eq!(end, whole, "{case}");
+        assert_eq!(timeless(&lines.into_values().collect::<Vec<_>>()), timeless(&log), "{case}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
+    let (model, pictures, examples, golden) = setting(false, false)?;
+    let stage = stage(&[Part::Connector], false, golden.most);
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("state/align.safetensors");
+    let keep = Keep { every_steps: Some(2), ..Keep::new(&path, json!({"stage": stage, "data": "one"})) };
+    let left = Cell::new(3);
+    let stop = || left.replace(left.get() - 1) == 0;
+    assert!(run(model.clone(), &pictures, &examples, &stage, Some(&keep), &stop)?.0.is_none());
+    assert_eq!(keep.saved()?.map(|s| s.step()), Some(2));
+    let other = Keep::new(&path, json!({"stage": Stage { clip: 2.0, ..stage.clone() }, "data": "two"}));
+    let e = other.saved().unwrap_err();
+    assert!(e.to_string().contains("run.data: \"one\" there, \"two\" here") && e.to_string().contains("clip"), "{e}");
+    assert!(e.hint_text().is_some_and(|h| h.contains("remove")));
+
+    // A model of other parameters.
+    let more = Stage { trainable: vec![Part::Connector, Part::Llm], ..stage.clone() };
+    let e = run(model.clone(), &pictures, &examples, &more, Some(&keep), &|| false).unwrap_err();
+    assert!(e.to_string().contains("has the shape"), "{e}");
+
+    let bytes = std::fs::read(&path)?;
+    for cut in [0, 5, 300, bytes.len() - 4] {
+        std::fs::write(&path, &bytes[..cut])?;
+        let e = keep.saved().unwrap_err();
+        assert!(e.to_string().contains("align.safetensors") && e.hint_text().is_some(), "{cut}: {e}");
+    }
+    keep.forget()?;
+    assert!(keep.saved()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_step_in_parts_is_the_same_step() -> Result<()> {
+    let ends = |accumulate| -> Result<(Weights, Vec<StepLog>)> {
+        let (model, pictures, examples, golden) = setting(false, false)?;
+        let stage = Stage { accumulate, ..stage(&[Part::Connector, Part::Llm], false, golden.most) };
+        let (model, log) = run(model, &pictures, &examples, &stage, None, &|| false)?;
+        Ok((weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?, log))
+    };
+    let (whole, log) = ends(1)?;
+    for parts in [2, 3, 8] {
+        let (in_parts, log_in_parts) = ends(parts)?;
+        for (a, b) in log.iter().zip(&log_in_parts) {
+            assert!((a.loss - b.loss).abs() < 1e-4 * a.loss, "{parts} parts, step {}", a.step);
+        }
+        for ((path, a), (_, b)) in whole.iter().zip(&in_parts) {
+            let off = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-3, "{parts} parts, {path}: {off}");
+        }
+    }
+    Ok(())
+}
