@@ -193,17 +193,45 @@ impl Checkpoint {
     /// No such tensor; not a floating-point one; a value that is NaN or infinite (weights that
     /// diverged in training, or a damaged file).
     pub fn read(&self, key: &str) -> Result<Vec<f32>> {
+        let all = self.shape(key).and_then(<[usize]>::first).copied().unwrap_or(1);
+        self.read_rows(key, 0..all)
+    }
+
+    /// As [`Checkpoint::read`], of some of the first dimension only.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; there are not as many rows.
+    pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
         let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
+        let Entry { stored, shape, strides, bytes } = &place.entry;
+        let count = shape.first().copied().unwrap_or(1);
+        if rows.start > rows.end || rows.end > count {
+            return Err(Error::failed(format!("{} has {count} rows, not {rows:?}", name())));
+        }
+        // Rows of a view may lie anywhere.
+        let range = match strides {
+            None => {
+                let row = bytes.len() / count.max(1);
+                bytes.start + rows.start * row..bytes.start + rows.end * row
+            }
+            Some(_) => bytes.clone(),
+        };
         let outside = || Error::failed(format!("{} lies outside its file", name()));
         let shard = self.shards.get(place.shard).ok_or_else(outside)?;
-        let bytes = shard.map.get(place.entry.bytes.clone()).ok_or_else(outside)?;
-        let Some((values, finite)) = numbers::decode(place.entry.stored, bytes) else {
+        let data = shard.map.get(range.clone()).ok_or_else(outside)?;
+        let Some((values, finite)) = numbers::decode(*stored, data) else {
             return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
         };
-        shard.release(place.entry.bytes.clone());
-        let values = match &place.entry.strides {
-            Some(strides) => row_major(values, &place.entry.shape, strides),
+        shard.release(range);
+        let values = match strides {
+            Some(strides) => {
+                let mut all = row_major(values, shape, strides);
+                let row = all.len() / count.max(1);
+                all.truncate(rows.end * row);
+                all.drain(..rows.start * row);
+                all
+            }
             None => values,
         };
         if finite {
