@@ -8,7 +8,7 @@ use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
 use crate::study::{Arm, Blind, Evaluator, Freeze, Study};
 use burgess_base::stream::stream;
-use burgess_base::{Error, Result, atomic, digest};
+use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::encoder::Encoder;
@@ -18,7 +18,7 @@ use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Example, collate, conversation};
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
-use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer};
+use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
 use burgess_probe::train::{self, FeatureSource, Outcome, StepLog};
@@ -74,22 +74,6 @@ struct Asked {
 pub struct Part {
     pub card: EncoderCard,
     pub features: Arc<Features>,
-}
-
-/// The directory of a language model: a path, or a name in `probe/zoo`.
-pub fn llm_directory(name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.is_dir() {
-        return Ok(path.to_path_buf());
-    }
-    let mut tried: Vec<PathBuf> =
-        burgess_encoders::encoder::zoo_dirs().into_iter().map(|d| d.join("llm").join(name)).collect();
-    tried.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe/zoo").join(name));
-    tried.iter().find(|d| d.is_dir()).cloned().ok_or_else(|| {
-        let list: Vec<String> = tried.iter().map(|d| d.display().to_string()).collect();
-        Error::usage(format!("there is no language model `{name}`; looked for {}", list.join(", ")))
-            .hint("give a directory with config.json, model.safetensors, tokenizer.json and chat.json, or `nano-lm`")
-    })
 }
 
 impl Instrument {
@@ -150,15 +134,11 @@ fn rayon_threads() -> usize {
 
 impl Llm {
     fn open(name: &str) -> Result<Self> {
-        let dir = llm_directory(name)?;
-        let config: LlmConfig = atomic::read_json(&dir.join("config.json"))?;
+        let weights = Weights::open(name)?;
+        let dir = weights.path().to_path_buf();
         let chat: ChatTemplate = atomic::read_json(&dir.join("chat.json"))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let parts: Result<Vec<String>> = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"]
-            .iter()
-            .map(|f| digest::of_file(&dir.join(f)))
-            .collect();
-        Ok(Self { digest: digest::of_value(&parts?)?, dir, config, tokenizer, chat })
+        Ok(Self { digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
     }
 }
 

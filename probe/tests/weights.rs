@@ -117,14 +117,17 @@ fn the_metadata_of_gguf_are_the_configuration() -> Result<()> {
     Ok(())
 }
 
-/// Name → (shape, numbers) of a golden model.
-fn tensors(model: &str) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+/// Name → (shape, numbers).
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Those of a golden model.
+fn tensors(model: &str) -> Result<Tensors> {
     let file = Checkpoint::open(&golden("llm").join(model))?;
     let one = |key: &str| Ok((key.to_string(), (file.shape(key).unwrap_or_default().to_vec(), file.read(key)?)));
     file.keys().map(one).collect()
 }
 
-fn write(tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, dtype: Dtype, path: &Path) -> Result<()> {
+fn write(tensors: &Tensors, dtype: Dtype, path: &Path) -> Result<()> {
     let bytes = |v: &f32| match dtype {
         Dtype::F16 => f16::from_f32(*v).to_le_bytes().to_vec(),
         Dtype::BF16 => bf16::from_f32(*v).to_le_bytes().to_vec(),
