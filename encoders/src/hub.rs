@@ -54,6 +54,17 @@ impl Repository {
         Self::new(id, revision).ok()
     }
 
+    /// `owner/name[@revision]`, and with `:file` after it one of its files.
+    pub fn parse_with_file(text: &str) -> Option<(Self, Option<String>)> {
+        match text.split_once(':') {
+            Some((repository, file)) => {
+                let repository = Self::parse(repository).filter(|_| is_plain(file))?;
+                Some((repository, Some(file.to_string())))
+            }
+            None => Some((Self::parse(text)?, None)),
+        }
+    }
+
     /// As [`Repository::parse`] reads it.
     pub fn name(&self) -> String {
         self.revision.as_ref().map_or_else(|| self.id.clone(), |revision| format!("{}@{revision}", self.id))
@@ -221,6 +232,9 @@ mod tests {
             assert_eq!(Repository::parse(other), None, "{other}");
         }
         assert!(Repository::parse("a/b@refs/pr/1").is_some());
+        let (repository, file) = Repository::parse_with_file("a/b@v1:c/d.gguf").expect("a repository");
+        assert_eq!((repository.name().as_str(), file.as_deref()), ("a/b@v1", Some("c/d.gguf")));
+        assert!(Repository::parse_with_file("a/b:../c").is_none() && Repository::parse_with_file("C:a/b").is_none());
     }
 
     #[test]

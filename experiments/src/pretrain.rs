@@ -4,7 +4,6 @@
 //! objective on the card differs. The language model reads text only.
 
 use crate::progress::Progress;
-use crate::run::llm_directory;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;
@@ -16,7 +15,7 @@ use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
-use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig};
+use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::save_llm;
 use burgess_probe::train::{Outcome, StepLog};
 use burgess_world::{Scene, Split};
@@ -285,7 +284,7 @@ impl<'a> Pictures<'a> {
         let texts = matches!(config.objective, Objective::Clip(_) | Objective::SigLip(_));
         let (mut vocab, mut captions) = (0, None);
         if texts {
-            let tokenizer = Tokenizer::from_file(&llm_directory(LLM)?.join("tokenizer.json"))?;
+            let tokenizer = Tokenizer::from_file(&weights::locate(LLM)?.join("tokenizer.json"))?;
             vocab = tokenizer.vocab_size();
             let (end, pad) = (tokenizer.id(EOS)?, tokenizer.id(PAD)?);
             let encoded: Result<Vec<_>> = drawn

@@ -12,6 +12,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder;
 use burgess_encoders::preprocess::Pipeline;
+use burgess_probe::llm::weights;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Files, Written};
 use burgess_reports::ranking::RankOptions;
@@ -65,7 +66,7 @@ pub struct PlannedRun {
 /// Resolves a study without doing anything: every id, every file, and what is done already.
 pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
     device::parse(&options.device)?;
-    run::llm_directory(&study.evaluator.llm)?;
+    weights::locate(&study.evaluator.llm)?;
     let directory = options.out.join(&study.name);
     let runs = expand(study)
         .into_iter()

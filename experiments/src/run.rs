@@ -10,21 +10,21 @@ use crate::study::{Arm, Blind, Evaluator, Freeze};
 use crate::training::{Job, KEEP, Part, common_grid, source, trained};
 use crate::workers::Share;
 use burgess_base::stream::stream;
-use burgess_base::{Error, Result, atomic, digest};
+use burgess_base::{Error, Result, atomic};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::data::collate;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
-use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer};
+use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
 use burgess_probe::mllm::{Mllm, Visual};
 use burgess_probe::train::FeatureSource;
 use burgess_reports::schema::{self, BenchmarkResult, Cost, Likelihoods, RunId, RunResults, Sample};
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Questions answered together.
@@ -67,22 +67,6 @@ struct Asked {
     /// With and without the picture's token.
     seeing: Vec<Vec<u32>>,
     blind: Vec<Vec<u32>>,
-}
-
-/// The directory of a language model: a path, or a name in `probe/zoo`.
-pub fn llm_directory(name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.is_dir() {
-        return Ok(path.to_path_buf());
-    }
-    let mut tried: Vec<PathBuf> =
-        burgess_encoders::encoder::zoo_dirs().into_iter().map(|d| d.join("llm").join(name)).collect();
-    tried.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe/zoo").join(name));
-    tried.iter().find(|d| d.is_dir()).cloned().ok_or_else(|| {
-        let list: Vec<String> = tried.iter().map(|d| d.display().to_string()).collect();
-        Error::usage(format!("there is no language model `{name}`; looked for {}", list.join(", ")))
-            .hint("give a directory with config.json, model.safetensors, tokenizer.json and chat.json, or `nano-lm`")
-    })
 }
 
 impl Instrument {
@@ -154,15 +138,11 @@ impl Instrument {
 
 impl Llm {
     fn open(name: &str) -> Result<Self> {
-        let dir = llm_directory(name)?;
-        let config: LlmConfig = atomic::read_json(&dir.join("config.json"))?;
+        let weights = Weights::open(name)?;
+        let dir = weights.path().to_path_buf();
         let chat: ChatTemplate = atomic::read_json(&dir.join("chat.json"))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let parts: Result<Vec<String>> = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"]
-            .iter()
-            .map(|f| digest::of_file(&dir.join(f)))
-            .collect();
-        Ok(Self { digest: digest::of_value(&parts?)?, dir, config, tokenizer, chat })
+        Ok(Self { digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
     }
 }
 

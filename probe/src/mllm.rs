@@ -1,7 +1,7 @@
 //! The measuring instrument: (unfrozen encoders +) connector + language model.
 
 use crate::connector::{Connector, ConnectorConfig};
-use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer};
+use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
@@ -267,7 +267,7 @@ impl Mllm {
         config.check().with_context(|| format!("reading {}", dir.display()))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
         let connector = load_into(config.connector.init(device), &dir.join("connector.safetensors"))?;
-        let llm = load_into(config.llm.init(device)?, &dir.join("llm/model.safetensors"))?;
+        let llm = Weights::open_path(&dir.join("llm"))?.load(device)?.0;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for (i, e) in config.encoders.iter().enumerate() {
             encoders.push(load_into(e.architecture.init(device)?, &dir.join(format!("encoder-{i}.safetensors")))?);
@@ -319,26 +319,25 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    checkpoint::save(llm, &IDENTITY, "", precision, &dir.join("model.safetensors"))
+    let dialect = weights::dialect(llm.config().model_type);
+    checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 
-/// Reads a language model's directory: `config.json`, `model.safetensors`, `tokenizer.json`.
+/// Reads a language model's directory with its `tokenizer.json`.
 ///
 /// # Errors
 /// When a file is missing or damaged, or holds other parameters than the configuration says.
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
-    let config: LlmConfig = atomic::read_json(&dir.join("config.json"))?;
+    let weights = Weights::open_path(dir)?;
     let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-    if tokenizer.vocab_size() > config.vocab_size {
+    let (entries, rows) = (tokenizer.vocab_size(), weights.config().vocab_size);
+    if entries > rows {
         return Err(Error::failed(format!(
-            "{}: the tokenizer has {} entries, the model only {}",
-            dir.display(),
-            tokenizer.vocab_size(),
-            config.vocab_size
+            "{}: the tokenizer has {entries} entries, the model only {rows}",
+            dir.display()
         )));
     }
-    let llm = config.init(device).with_context(|| format!("reading {}", dir.display()))?;
-    Ok((load_into(llm, &dir.join("model.safetensors"))?, tokenizer))
+    Ok((weights.load(device)?.0, tokenizer))
 }
 
 fn load_into<M: Module>(module: M, path: &Path) -> Result<M> {

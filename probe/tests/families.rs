@@ -1,8 +1,7 @@
 //! Every family of decoders against `transformers` (goldens of `tests/reference/llm.py`).
 
 use burgess_base::{Error, Result, atomic};
-use burgess_encoders::checkpoint::{self, Checkpoint};
-use burgess_probe::llm::{KvCache, Llm, LlmConfig};
+use burgess_probe::llm::{KvCache, Llm, LlmConfig, Weights};
 use burn::tensor::{Device, Tensor};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -20,31 +19,8 @@ fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Phi-3 has queries, keys and values in one tensor, gate and up in another.
 fn load(name: &str) -> Result<Llm> {
-    let config: LlmConfig = atomic::read_json(&golden().join(name).join("config.json"))?;
-    let weights = Checkpoint::open(&golden().join(name).join("model.safetensors"))?;
-    let llm = config.init(&Device::flex())?;
-    let (q, kv) = (config.num_attention_heads * config.head_width(), config.kv_heads() * config.head_width());
-    let fused = [
-        ("q_proj", "qkv_proj", 0),
-        ("k_proj", "qkv_proj", q),
-        ("v_proj", "qkv_proj", q + kv),
-        ("gate_proj", "gate_up_proj", 0),
-        ("up_proj", "gate_up_proj", config.intermediate_size),
-    ];
-    checkpoint::fill(llm, |parameter| {
-        if weights.shape(&parameter.path).is_some() {
-            return weights.read(&parameter.path);
-        }
-        let (own, joint, from) = fused
-            .iter()
-            .find(|(own, _, _)| parameter.path.contains(own))
-            .ok_or_else(|| Error::failed(format!("no {}", parameter.path)))?;
-        let all = weights.read(&parameter.path.replace(own, joint))?;
-        let columns = parameter.shape[1];
-        Ok(all[from * columns..(from + parameter.shape[0]) * columns].to_vec())
-    })
+    Ok(Weights::open_path(&golden().join(name))?.load(&Device::flex())?.0)
 }
 
 struct Golden {

@@ -1,11 +1,11 @@
-//! Files made to do harm, and 100,000 damaged ones: errors only, and never more memory than the file has bytes (and a
+//! Files made to do harm, and 125,000 damaged ones: errors only, and never more memory than the file has bytes (and a
 //! constant to spare). Every allocation of this binary is counted.
 
 mod hostile_files;
 
 use burgess_encoders::checkpoint::Checkpoint;
 use burgess_encoders::preprocess::decode;
-use hostile_files::{Stream, claims, float, index, pickled, safetensors, torch, zip, zip_of};
+use hostile_files::{Stream, claims, counted, float, gguf, index, line, pickled, safetensors, torch, zip, zip_of};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Seek, Write};
@@ -250,6 +250,81 @@ fn programs_in_pickles() {
 }
 
 #[test]
+fn tables_of_gguf() {
+    let good = line(&[4], 0, 0);
+    opens(&gguf(0, &[], 1, &good), &["w"]);
+    opens(&gguf(1, &counted("k", &[&4u32.to_le_bytes(), &[1, 2, 3, 4]]), 1, &good), &["w"]);
+
+    // Its front.
+    let front = |version: u32, tensors: u64, pairs: u64| {
+        [b"GGUF", &version.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat()
+    };
+    refused("short", b"GGUF", "of which 0 are there");
+    refused("version 1", &front(1, 0, 0), "version 1 of GGUF");
+    refused("version 4", &front(4, 0, 0), "version 4 of GGUF is not known");
+    refused("big-endian", &front(3u32.swap_bytes(), 0, 0), "big-endian");
+    refused("tensors", &front(3, 1 << 60, 0), "tensors are claimed, in 8 bytes");
+    refused("pairs", &front(3, 0, u64::MAX), "pairs of metadata are claimed, in 0 bytes");
+
+    // Its metadata.
+    let pairs = |name: &str, pairs: u64, metadata: &[u8], because: &str| {
+        refused(name, &gguf(pairs, metadata, 1, &good), because);
+    };
+    let pair = |name: &str, kind: u32, value: &[u8], because: &str| {
+        pairs(name, 1, &counted("k", &[&kind.to_le_bytes(), value]), because);
+    };
+    let list = |kind: u32, count: u64| [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
+    pair("type", 13, &[], "is of type 13");
+    pair("flag", 7, &[2], "neither true nor false");
+    pair("text", 8, &[1, 0, 0, 0, 0, 0, 0, 0, 0xff], "not UTF-8");
+    pair("length", 8, &u64::MAX.to_le_bytes(), "18446744073709551615 bytes are claimed");
+    pair("long list", 9, &list(8, 1 << 60), "elements are claimed");
+    pair("longest list", 9, &list(10, u64::MAX / 8 + 2), "elements are claimed");
+    pair("odd list", 9, &list(99, 1), "is of type 99");
+    pair("nested", 9, &[list(9, 1), list(9, 1), list(9, 1)].concat(), "list of lists");
+    pair("cut list", 9, &[list(8, 2), counted("a", &[&u64::MAX.to_le_bytes()])].concat(), "bytes are claimed");
+    let one = counted("k", &[&7u32.to_le_bytes(), &[1]]);
+    pairs("twice", 2, &one.repeat(2), "`k` is there twice");
+    pairs("key", 1, &counted(&"k".repeat(2000), &[&7u32.to_le_bytes(), &[1]]), "a name of 2000 bytes");
+    pairs("odd key", 1, &[&1u64.to_le_bytes()[..], &[0xc3], &7u32.to_le_bytes(), &[1]].concat(), "not UTF-8");
+    let crowd: Vec<u8> = (0..200_000).flat_map(|i| counted(&i.to_string(), &[&7u32.to_le_bytes(), &[1]])).collect();
+    pairs("crowd", 200_000, &crowd, "more memory than the whole file");
+    let alignment = |n: u32| counted("general.alignment", &[&4u32.to_le_bytes(), &n.to_le_bytes()]);
+    pairs("unaligned", 1, &alignment(0), "not a power of two");
+    pairs("odd", 1, &alignment(24), "not a power of two");
+    pairs("far", 1, &alignment(1 << 31), "does not lie in a file");
+    pairs("typed", 1, &counted("general.alignment", &[&7u32.to_le_bytes(), &[1]]), "is true or false, not a size");
+
+    // Its tensors.
+    let tensor = |name: &str, line: &[u8], because: &str| refused(name, &gguf(0, &[], 1, line), because);
+    tensor("dimensions", &line(&[1; 5], 0, 0), "has 5 dimensions");
+    tensor("more dimensions", &counted("w", &[&u32::MAX.to_le_bytes()]), "dimensions, ggml has");
+    tensor("overflow", &line(&[1 << 32, 1 << 32, 4], 0, 0), "does not lie in a file");
+    tensor("bytes overflow", &line(&[u64::MAX / 4], 0, 0), "does not lie in a file");
+    tensor("large", &line(&[5], 0, 0), "does not lie in a file");
+    tensor("outside", &line(&[4], 0, u64::MAX - 31), "does not lie in a file");
+    tensor("misaligned", &line(&[2], 0, 8), "not at a multiple of 32");
+    tensor("less", &line(&[3], 0, 32), "does not lie in a file");
+    tensor("blocks", &line(&[4, 8], 2, 0), "rows of 4 numbers in blocks of 32");
+    tensor("unread", &line(&[256], 23, 0), "is stored as type IQ4_XS, which is not read");
+    tensor("unknown", &line(&[4], 77, 0), "the unknown type 77");
+    tensor("name", &[&8u64.to_le_bytes()[..], &[0xff; 8], &[0; 40]].concat(), "not UTF-8");
+    let both = |first: &[u8], second: &[u8]| gguf(0, &[], 2, &[first, second].concat());
+    let other = |shape: &[u64], offset: u64| [&1u64.to_le_bytes()[..], b"v", &line(shape, 0, offset)[9..]].concat();
+    refused("listed twice", &both(&good, &good), "listed twice");
+    refused("overlapping", &both(&good, &other(&[4], 0)), "overlaps");
+    let mut gap = both(&good, &other(&[4], 64));
+    gap.resize(gap.len() + 64, 0);
+    refused("gap", &gap, "leaves a gap");
+    let mut more = gguf(0, &[], 1, &good);
+    more.resize(more.len() + 64, 0);
+    refused("more", &more, "bytes at the end belong to no tensor");
+    let crowd: Vec<u8> =
+        (0..100_000).flat_map(|i| counted(&i.to_string(), &[&1u32.to_le_bytes(), &[0; 8], &[0; 4], &[0; 8]])).collect();
+    refused("crowd of tensors", &gguf(0, &[], 100_000, &crowd), "more memory than the whole file");
+}
+
+#[test]
 fn indexes_of_shards() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("in")).unwrap();
@@ -284,9 +359,17 @@ fn indexes_of_shards() {
     assert!(open(&index("w", "absent")).unwrap_err().contains("shard absent"));
     assert!(open("{}").unwrap_err().contains("weight_map"));
     assert!(open(&"[".repeat(500_000)).is_err());
-    let lines = (0..50_000).map(|i| format!(r#""{i}":"""#)).collect::<Vec<_>>().join(",");
-    assert!(open(&format!(r#"{{"weight_map":{{{lines}}}}}"#)).is_err());
-    assert!(open(&" ".repeat(2 << 20)).unwrap_err().contains("more than a list of shards"));
+    let lines = |n: usize| (0..n).map(|i| format!(r#""{i}":"""#)).collect::<Vec<_>>().join(",");
+    assert!(open(&format!(r#"{{"weight_map":{{{}}}}}"#, lines(50_000))).unwrap_err().contains("not a file beside it"));
+    let crowd = format!(r#"{{"weight_map":{{{}}}}}"#, lines(500_000));
+    assert!(open(&crowd).unwrap_err().contains("more memory than the whole file"));
+    assert!(open(r#"{"weight_map":{},"weight_map":{}}"#).unwrap_err().contains("duplicate field"));
+    assert!(open(&format!(r#"{{"weight_map":{}"#, "[".repeat(500_000))).is_err());
+    // More tensors than any model in one piece has, with long names.
+    let layers = (0..20_000).map(|i| format!(r#""model.layers.{i}.self_attn.q_proj.weight":"s.safetensors""#));
+    let many = format!(r#"{{"weight_map":{{{}}}}}"#, layers.collect::<Vec<_>>().join(","));
+    assert!(many.len() > 1 << 20 && open(&many).unwrap_err().contains("20000 tensors of the index are in no shard"));
+    assert!(open(&" ".repeat(32 << 20)).unwrap_err().contains("more than a list of shards"));
 }
 
 /// Small files that claim to be 60,000 pixels wide and high: refused before memory is taken for them.
@@ -308,7 +391,29 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/pickles").join(name)
 }
 
-/// 100,000 small files with seeded damage: an error, or what the file now says; little memory; no panic.
+/// A pair of each kind, and tensors of five types.
+fn small_gguf() -> Vec<u8> {
+    let list = |kind: u32, count: u64, bytes: &[u8]| [&kind.to_le_bytes()[..], &count.to_le_bytes(), bytes].concat();
+    let pairs = [
+        counted("general.architecture", &[&8u32.to_le_bytes(), &counted("llama", &[])]),
+        counted("a.b", &[&6u32.to_le_bytes(), &1e4f32.to_le_bytes()]),
+        counted("c", &[&7u32.to_le_bytes(), &[1]]),
+        counted("d", &[&9u32.to_le_bytes(), &list(8, 2, &[counted("x", &[]), counted("yz", &[])].concat())]),
+        counted("e", &[&9u32.to_le_bytes(), &list(5, 3, &[0; 12])]),
+    ];
+    let kinds: [(u32, u64, usize); 5] = [(0, 4, 16), (1, 4, 8), (2, 32, 18), (8, 32, 34), (12, 256, 144)];
+    let (mut table, mut data) = (Vec::new(), Vec::new());
+    for (kind, length, bytes) in kinds {
+        let shape = [&1u32.to_le_bytes()[..], &length.to_le_bytes()].concat();
+        let place = (data.len() as u64).to_le_bytes();
+        table.extend(counted(&format!("blk.0.{kind}"), &[&shape, &kind.to_le_bytes(), &place]));
+        data.resize((data.len() + bytes).next_multiple_of(32), 0);
+    }
+    let file = gguf(5, &pairs.concat(), 5, &table);
+    [&file[..file.len() - 16], &data].concat()
+}
+
+/// 125,000 small files with seeded damage: an error, or what the file now says; little memory; no panic.
 #[test]
 fn damaged_files() {
     const EACH: usize = 25_000;
@@ -320,6 +425,7 @@ fn damaged_files() {
         ("zip", torch(&pickled(b"cargparse\nNamespace\n)\x81}X\x02\x00\x00\x00lrK\x01sb"))),
         ("zip of PyTorch", std::fs::read(golden("zip.pth")).unwrap()),
         ("legacy", std::fs::read(golden("legacy.pth")).unwrap()),
+        ("gguf", small_gguf()),
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("damaged");
@@ -343,6 +449,7 @@ fn damaged_files() {
             for key in file.keys() {
                 let numbers: usize = file.shape(key).unwrap().iter().product();
                 let (_, peak) = measured(|| file.read(key).map(|v| assert_eq!(v.len(), numbers)));
+                // Of the types in the seeds 4-bit blocks grow most: 18 bytes to 32 numbers.
                 assert!(peak <= 8 * bytes.len() + 4096, "{kind} {round}, `{key}`: {peak} bytes");
             }
         }

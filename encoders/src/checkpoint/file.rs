@@ -1,11 +1,12 @@
-//! A checkpoint on disk: one file of safetensors or `torch.save`, or several shards with an index, mapped into memory.
+//! A checkpoint on disk: one file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
 
 use super::budget::Budget;
-use super::header::{self, Entry, Stored};
+use super::gguf::{self, Metadata};
+use super::header::{self, Entry};
+use super::index::Index;
 use super::locate::find_in;
-use super::pytorch;
+use super::{numbers, pytorch};
 use burgess_base::{Error, Result, digest};
-use half::{bf16, f16};
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
@@ -26,9 +27,14 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     map: Mmap,
+    metadata: gguf::Table,
 }
 
 impl Shard {
+    fn metadata(&self) -> Metadata<'_> {
+        self.metadata.view(&self.map)
+    }
+
     /// Lets go of the memory of these bytes, which have been copied, so that no more than one copy of the weights is
     /// resident. They come back from the file when they are read again.
     fn release(&self, bytes: Range<usize>) {
@@ -49,45 +55,9 @@ struct Place {
     stored_name: String,
 }
 
-/// The part of `*.safetensors.index.json` and `*.bin.index.json` that matters.
-#[derive(serde::Deserialize)]
-pub(super) struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-impl Index {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        /// Less than memory for the longest list of the shortest lines. The largest models' have a tenth of it.
-        const MAX_LENGTH: u64 = 1 << 20;
-        let length = std::fs::metadata(path)?.len();
-        if length > MAX_LENGTH {
-            return Err(Error::failed(format!(
-                "the index has {length} bytes, which is more than a list of shards has"
-            ))
-            .hint("name the file with the weights, or the index of its shards"));
-        }
-        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-    }
-
-    /// The files that it names. They lie beside it: an index must not reach outside its own directory.
-    pub(super) fn shards(&self) -> Result<BTreeSet<&str>> {
-        let names: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
-        let plain =
-            |name: &str| Path::new(name).file_name() == Some(name.as_ref()) && !name.contains(['/', '\\', ':', '\0']);
-        match names.iter().find(|name| !plain(name)) {
-            None => Ok(names),
-            Some(name) => {
-                let shown = name.get(..name.floor_char_boundary(200)).unwrap_or_default();
-                Err(Error::failed(format!("the index names `{shown}`, which is not a file beside it"))
-                    .hint("the index is damaged or made to do harm: get the weights from another place"))
-            }
-        }
-    }
-}
-
 impl Checkpoint {
-    /// Opens a file of safetensors or of `torch.save`, an `.index.json` of shards, or a directory that holds one of
-    /// them. Formats are told apart by content, not by name. A directory of diffusers holds a folder for each part of a
+    /// Opens a file of safetensors, of `torch.save` or of GGUF, an `.index.json` of shards, the first of several files of
+    /// GGUF, or a directory that holds one of them. Formats are told apart by content, not by name. A directory of diffusers holds a folder for each part of a
     /// model; the names of the parts' tensors are preceded by the folder's (`unet.`, `vae.`, `text_encoder.`).
     ///
     /// Only headers are read here. The files are mapped, so they must not be shortened while the
@@ -112,7 +82,7 @@ impl Checkpoint {
     /// Adds a file or an index of files; `prefix` is put before the names in them.
     fn add_file(&mut self, file: &Path, prefix: &str) -> Result<()> {
         let sharded = file.extension().is_some_and(|e| e == "json");
-        let added = if sharded { self.add_sharded(file, prefix) } else { self.add(file, prefix) };
+        let added = if sharded { self.add_sharded(file, prefix) } else { self.add_with_parts(file, prefix) };
         added.map_err(|e| e.context(format!("opening weights {}", file.display())))
     }
 
@@ -133,6 +103,30 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// A file, and if it is the first of several of GGUF, the others too.
+    fn add_with_parts(&mut self, path: &Path, prefix: &str) -> Result<()> {
+        let before = self.tensors.len();
+        let first = self.shards.len();
+        self.add(path, prefix)?;
+        let shard = |number: usize| self.shards.get(number).map_or(Metadata::EMPTY, Shard::metadata);
+        let others = gguf::others(shard(first), path)?;
+        let promised = shard(first).size("split.tensors.count")?;
+        for name in &others {
+            let other = path.with_file_name(name);
+            self.add(&other, prefix).map_err(|e| {
+                e.context(format!("part {name}")).hint("all files of the model must lie beside the first one")
+            })?;
+        }
+        let found = self.tensors.len() - before;
+        match promised {
+            Some(promised) if !others.is_empty() && promised != found => {
+                Err(Error::failed(format!("the model has {promised} tensors, its files {found}"))
+                    .hint("the files do not belong together: get all of them again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
         let file = File::open(path)?;
         // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
@@ -142,10 +136,12 @@ impl Checkpoint {
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
         let mut budget = Budget::of(map.len());
-        let entries = if pytorch::is_pytorch(&map) {
-            pytorch::parse(&map, &mut budget)?
+        let (entries, metadata) = if gguf::is_gguf(&map) {
+            gguf::parse(&map, &mut budget)?
+        } else if pytorch::is_pytorch(&map) {
+            (pytorch::parse(&map, &mut budget)?, gguf::Table::default())
         } else {
-            header::parse(&map, &mut budget)?
+            (header::parse(&map, &mut budget)?, gguf::Table::default())
         };
         for (key, entry) in entries {
             let place = Place { shard, entry, stored_name: key.clone() };
@@ -153,7 +149,7 @@ impl Checkpoint {
                 return Err(Error::failed(format!("tensor `{key}` is in two shards")));
             }
         }
-        self.shards.push(Shard { path: path.to_path_buf(), map });
+        self.shards.push(Shard { path: path.to_path_buf(), map, metadata });
         Ok(())
     }
 
@@ -197,26 +193,51 @@ impl Checkpoint {
     /// No such tensor; not a floating-point one; a value that is NaN or infinite (weights that
     /// diverged in training, or a damaged file).
     pub fn read(&self, key: &str) -> Result<Vec<f32>> {
+        let all = self.shape(key).and_then(<[usize]>::first).copied().unwrap_or(1);
+        self.read_rows(key, 0..all)
+    }
+
+    /// As [`Checkpoint::read`], of some of the first dimension only.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; there are not as many rows.
+    pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
         let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
+        let Entry { stored, shape, strides, bytes } = &place.entry;
+        let count = shape.first().copied().unwrap_or(1);
+        if rows.start > rows.end || rows.end > count {
+            return Err(Error::failed(format!("{} has {count} rows, not {rows:?}", name())));
+        }
+        // Rows of a view may lie anywhere.
+        let range = match strides {
+            None => {
+                let row = bytes.len() / count.max(1);
+                bytes.start + rows.start * row..bytes.start + rows.end * row
+            }
+            Some(_) => bytes.clone(),
+        };
         let outside = || Error::failed(format!("{} lies outside its file", name()));
         let shard = self.shards.get(place.shard).ok_or_else(outside)?;
-        let bytes = shard.map.get(place.entry.bytes.clone()).ok_or_else(outside)?;
-        let values: Vec<f32> = match place.entry.stored {
-            Stored::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            Stored::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-            Stored::Bf16 => bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-            #[allow(clippy::cast_possible_truncation)]
-            Stored::F64 => bytes.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
-            Stored::Other { .. } => {
-                return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
-            }
+        let data = shard.map.get(range.clone()).ok_or_else(outside)?;
+        let Some((values, finite)) = numbers::decode(*stored, data) else {
+            return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
         };
-        shard.release(place.entry.bytes.clone());
-        let values = match &place.entry.strides {
-            Some(strides) => row_major(values, &place.entry.shape, strides),
+        shard.release(range);
+        let values = match strides {
+            Some(strides) => {
+                let mut all = row_major(values, shape, strides);
+                let row = all.len() / count.max(1);
+                all.truncate(rows.end * row);
+                all.drain(..rows.start * row);
+                all
+            }
             None => values,
         };
+        if finite {
+            return Ok(values);
+        }
+        // Gaps between the rows of a view are no part of it.
         let Some(first) = values.iter().position(|v| !v.is_finite()) else { return Ok(values) };
         let nan = values.iter().filter(|v| v.is_nan()).count();
         let infinite = values.iter().filter(|v| v.is_infinite()).count();
@@ -226,6 +247,11 @@ impl Checkpoint {
             values.len()
         ))
         .hint("these weights diverged in training or the file is damaged: get or make them again"))
+    }
+
+    /// The metadata of a model in GGUF (those of its first file); empty for other formats.
+    pub fn metadata(&self) -> Metadata<'_> {
+        self.shards.first().map_or(Metadata::EMPTY, Shard::metadata)
     }
 
     /// Digest of everything in the checkpoint's files, for keys of caches and records of runs.

@@ -5,6 +5,7 @@
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
 
 use super::budget::Budget;
+use super::gguf::Block;
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -28,6 +29,8 @@ pub enum Stored {
     F16,
     /// 16-bit float with the exponent range of f32.
     Bf16,
+    /// Few bits each, in blocks with a scale (GGUF only).
+    Block(Block),
     /// Anything else (integers, booleans, 8-bit floats): may lie in the file, cannot be a weight.
     Other {
         /// Bytes per element.
@@ -52,14 +55,25 @@ impl Stored {
         })
     }
 
-    /// Bytes per element.
-    pub fn size(self) -> usize {
+    /// How many elements are stored together (one, but for blocks), and in how many bytes.
+    pub const fn unit(self) -> (usize, usize) {
         match self {
-            Self::F64 => 8,
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Other { size } => size,
+            Self::F64 => (1, 8),
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Block(block) => block.unit(),
+            Self::Other { size } => (1, size),
         }
+    }
+
+    /// Bytes of what is stored together: of an element, but for blocks.
+    pub const fn size(self) -> usize {
+        self.unit().1
+    }
+
+    /// Whether it can be a weight.
+    pub const fn is_float(self) -> bool {
+        !matches!(self, Self::Other { .. })
     }
 }
 

@@ -26,10 +26,26 @@ pub struct LoadReport {
 /// One error for all that does not fit: parameters missing in the file, keys that nothing uses,
 /// other shapes. Also weights that are not finite, see [`Checkpoint::read`].
 pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) -> Result<(M, LoadReport)> {
+    load_with(module, checkpoint, dialect, |_, values| Ok(values))
+}
+
+/// As [`load`], for a file that stores not the numbers themselves: `change` gets each parameter with what was read for
+/// it, and returns its values.
+///
+/// # Errors
+/// As [`load`], and those of `change`.
+pub fn load_with<M: Module>(
+    module: M,
+    checkpoint: &Checkpoint,
+    dialect: &Dialect,
+    change: impl Fn(&Parameter, Vec<f32>) -> Result<Vec<f32>>,
+) -> Result<(M, LoadReport)> {
     let parameters = module::parameters(&module)?;
+    let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut sources = HashMap::new();
     for Parameter { path, shape } in &parameters {
-        let source = dialect.source(path, shape)?.found_by(|key| checkpoint.shape(key).is_some());
+        let source = dialect.source(path, shape, &|path| shapes.get(path).copied())?;
+        let source = source.found_by(|key| checkpoint.shape(key).is_some());
         sources.insert(path.clone(), source);
     }
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
@@ -38,14 +54,18 @@ pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) ->
             sources.get(&parameter.path).ok_or_else(|| Error::failed("the module changed while it was read"))?;
         let mut values = Vec::new();
         for key in &source.keys {
-            let part = if key.is_empty() { vec![0.0; source.shape.iter().product()] } else { checkpoint.read(key)? };
+            let part = match &source.rows {
+                _ if key.is_empty() => vec![0.0; source.shape.iter().product()],
+                Some(rows) => checkpoint.read_rows(key, rows.clone())?,
+                None => checkpoint.read(key)?,
+            };
             if values.is_empty() {
                 values = part;
             } else {
                 values.extend_from_slice(&part);
             }
         }
-        Ok(values)
+        change(parameter, values)
     })?;
     let elements = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
@@ -61,7 +81,10 @@ fn compare(
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     for source in parameters.iter().filter_map(|p| sources.get(&p.path)) {
         for key in source.keys.iter().filter(|key| !key.is_empty()) {
-            used.insert(key.as_str());
+            // A fused tensor is used by several parameters.
+            if !used.insert(key.as_str()) {
+                continue;
+            }
             match checkpoint.shape(key) {
                 None => missing.push(key.clone()),
                 Some(found) if found != source.shape => {
@@ -119,7 +142,7 @@ fn hint(
     if 2 * missing.len() > wanted {
         // How many of the module's tensors each dialect would find.
         let found = |d: &Dialect| {
-            let named = parameters.iter().filter_map(|p| d.source(&p.path, &p.shape).ok());
+            let named = parameters.iter().filter_map(|p| d.source(&p.path, &p.shape, &|_| None).ok());
             named.flat_map(|s| s.keys).filter(|k| checkpoint.shape(k).is_some()).count()
         };
         let best =

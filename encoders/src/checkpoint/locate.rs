@@ -1,6 +1,8 @@
 //! Which files of a directory, or of a repository of the hub, are the weights.
 
-use super::file::{Index, PIPELINE, is_pipeline};
+use super::file::{PIPELINE, is_pipeline};
+use super::gguf;
+use super::index::Index;
 use burgess_base::{Context, Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,10 @@ fn variant<'a>(name: &'a str, usual: &str) -> Option<&'a str> {
 }
 
 /// The endings of weights.
-const ENDINGS: [&str; 5] = ["safetensors", "bin", "pth", "pt", "tar"];
+const ENDINGS: [&str; 6] = ["safetensors", "bin", "pth", "pt", "tar", "gguf"];
+
+/// What the names of GGUF files begin with that are no models of themselves: projectors and heads for another one.
+const SIDECARS: [&str; 2] = ["mmproj-", "mtp-"];
 
 /// The weights among the files of one directory: the usual names first, then the usual names of its only variant, else
 /// the only file that looks like weights.
@@ -39,7 +44,8 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
         return Ok(name);
     }
     let ending = |name: &str| Path::new(name).extension().is_some_and(|e| ENDINGS.iter().any(|w| e == *w));
-    let found: Vec<&str> = names.iter().copied().filter(|name| ending(name)).collect();
+    let whole = |name: &str| gguf::first_of(name) && !SIDECARS.iter().any(|start| name.starts_with(start));
+    let found: Vec<&str> = names.iter().copied().filter(|name| ending(name) && whole(name)).collect();
     let mut variants: BTreeMap<&str, BTreeMap<usize, &'a str>> = BTreeMap::new();
     for name in names {
         for (rank, usual) in USUAL.iter().enumerate() {
@@ -56,7 +62,7 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
     }
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt)")
+        [] => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt, .gguf)")
             .hint("expected model.safetensors, or model.safetensors.index.json with its shards")),
         several => Err(Error::failed(format!("there are {} files of weights: {}", several.len(), several.join(", ")))
             .hint("name the file to use instead of the directory")),
@@ -86,7 +92,7 @@ pub fn is_index(name: &str) -> bool {
 /// # Errors
 /// It is no index, or names files elsewhere.
 pub fn shards(index: &[u8]) -> Result<Vec<String>> {
-    let listed: Index = serde_json::from_slice(index)?;
+    let listed = Index::parse(index)?;
     Ok(listed.shards()?.into_iter().map(str::to_string).collect())
 }
 
@@ -106,6 +112,10 @@ pub fn complete(path: &Path) -> Result<Vec<PathBuf>> {
         let step = || format!("reading {}", index.display());
         let listed = Index::read(index).with_context(step)?;
         files.extend(listed.shards().with_context(step)?.into_iter().map(|name| index.with_file_name(name)));
+    }
+    for file in files.clone() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        files.extend(gguf::parts(&name).into_iter().skip(1).map(|part| file.with_file_name(part)));
     }
     match files.iter().find(|file| !file.is_file()) {
         Some(absent) => Err(Error::failed(format!("{} is absent", absent.display()))),
@@ -127,6 +137,8 @@ mod tests {
             chosen(&["pytorch_model.bin.index.json", "pytorch_model-1.bin"]),
             Ok("pytorch_model.bin.index.json".into())
         );
+        let parts = ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf", "mmproj-a.gguf"];
+        assert_eq!(chosen(&parts), Ok("a-00001-of-00002.gguf".into()));
         assert!(chosen(&["a.pth", "b.pth"]).is_err_and(|e| e.contains("a.pth, b.pth")));
         assert!(chosen(&["config.json"]).is_err());
     }

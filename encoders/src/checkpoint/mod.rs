@@ -16,16 +16,20 @@
 mod budget;
 mod dialect;
 mod file;
+mod gguf;
 mod header;
+mod index;
 mod load;
 mod locate;
 mod module;
+mod numbers;
 mod pytorch;
 mod save;
 
-pub use dialect::{Dialect, IDENTITY, Rule, Source};
+pub use dialect::{Dialect, IDENTITY, Rule, Shapes, Source};
 pub use file::{Checkpoint, PIPELINE, is_pipeline};
-pub use load::{LoadReport, load};
+pub use gguf::{List, Metadata, Value, parts};
+pub use load::{LoadReport, load, load_with};
 pub use locate::{choose, complete, is_index, shards};
 pub use module::{Parameter, collect, fill, parameters};
 pub use save::{Precision, save};

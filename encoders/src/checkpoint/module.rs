@@ -7,6 +7,7 @@
 use burgess_base::{Context, Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 /// One floating-point parameter of a module, in PyTorch's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,15 +100,19 @@ impl Trail {
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
     let mut out = vec![0.0; values.len()];
-    for top in (0..rows).step_by(BLOCK) {
-        for left in (0..columns).step_by(BLOCK) {
+    if rows == 0 {
+        return out;
+    }
+    out.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(strip, out)| {
+        let left = strip * BLOCK;
+        for top in (0..rows).step_by(BLOCK) {
             for r in top..(top + BLOCK).min(rows) {
                 for c in left..(left + BLOCK).min(columns) {
-                    out[c * rows + r] = values[r * columns + c];
+                    out[(c - left) * rows + r] = values[r * columns + c];
                 }
             }
         }
-    }
+    });
     out
 }
 

@@ -18,6 +18,16 @@ pub enum Precision {
     F32,
 }
 
+impl Precision {
+    /// Bytes per number.
+    fn size(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
 /// Writes all parameters of `module` to `path` (a safetensors file), under `dialect`'s names with `prefix` before them
 /// (empty for most), so that the upstream library can load it too. The file appears whole or not at all; the same weights give
 /// the same bytes.
@@ -27,9 +37,26 @@ pub enum Precision {
 /// a directory that cannot be written to.
 pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: Precision, path: &Path) -> Result<()> {
     let step = || format!("saving weights to {}", path.display());
+    let parameters = module::parameters(module).map_err(|e| e.context(step()))?;
+    let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
     module::collect(module, |parameter, values| {
-        let source = dialect.source(&parameter.path, &parameter.shape)?;
+        let source = dialect.source(&parameter.path, &parameter.shape, &|path| shapes.get(path).copied())?;
+        if let (Some(rows), [key]) = (&source.rows, source.keys.as_slice()) {
+            let bytes =
+                encoded(&values, precision).map_err(|e| e.context(format!("parameter `{}`", parameter.path)))?;
+            let key = format!("{prefix}{key}");
+            // The parts of a fused tensor come one by one.
+            let (_, whole) = tensors.entry(key).or_insert_with(|| {
+                let length = source.shape.iter().product::<usize>() * precision.size();
+                (source.shape.clone(), vec![0; length])
+            });
+            let from = rows.start * (bytes.len() / rows.len().max(1));
+            let place = whole.get_mut(from..from + bytes.len());
+            return place.map(|place| place.copy_from_slice(&bytes)).ok_or_else(|| {
+                Error::failed(format!("parameter `{}` does not lie in its fused tensor", parameter.path))
+            });
+        }
         let size: usize = source.shape.iter().product();
         for (part, key) in source.keys.into_iter().enumerate().filter(|(_, key)| !key.is_empty()) {
             let values = values.get(part * size..(part + 1) * size).unwrap_or_default();

@@ -20,6 +20,8 @@ BURGESS_CACHE. What is here already is not fetched again; what was interrupted g
 Examples:
   burgess fetch dinov2-l14-518                   the weights of a card
   burgess fetch facebook/dinov2-base@main        any model of the hub, by its own name
+  burgess fetch Qwen/Qwen2.5-0.5B-Instruct-GGUF:qwen2.5-0.5b-instruct-q8_0.gguf
+                                                 one of its files
   burgess fetch --study my-study.toml            what a study needs
   burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
 
@@ -27,7 +29,7 @@ Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACH
 HF_HUB_DOWNLOAD_TIMEOUT; for the way there: HTTPS_PROXY, SSL_CERT_FILE."
 )]
 pub struct Args {
-    /// Card ids, owner/name or owner/name@revision of the hub, or addresses of files
+    /// Card ids, owner/name, owner/name@revision or owner/name:file of the hub, or addresses of files
     #[arg(value_name = "ID", required_unless_present = "study")]
     ids: Vec<String>,
     /// Also what this study's encoders need: a built-in study or the path of a TOML file

@@ -5,6 +5,7 @@ use crate::progress::Progress;
 use crate::{device, pretrain};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
+use burgess_probe::llm::weights;
 use std::path::PathBuf;
 
 /// Make the weights of a nano encoder, or of the nano language model
@@ -34,7 +35,7 @@ pub fn run(args: Args) -> Result<()> {
     let (record, path) = if id == pretrain::LLM {
         let dir = match args.out {
             Some(dir) => dir,
-            None => crate::run::llm_directory(pretrain::LLM)?,
+            None => weights::locate(pretrain::LLM)?,
         };
         (pretrain::llm(&dir, &device, &args.device, &progress)?, dir)
     } else {

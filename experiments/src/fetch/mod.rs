@@ -33,14 +33,14 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// What a card's id, `owner/name[@revision]` or the address of a file means.
+    /// What a card's id, `owner/name[@revision][:file]` or the address of a file means.
     ///
     /// # Errors
     /// It is none of them.
     pub fn parse(text: &str) -> Result<Self> {
-        match Repository::parse(text) {
+        match Repository::parse_with_file(text) {
             _ if text.starts_with("https://") || text.starts_with("http://") => Ok(Self::Url(text.to_string())),
-            Some(repository) => Ok(Self::Repository(repository, None)),
+            Some((repository, file)) => Ok(Self::Repository(repository, file)),
             None => Self::of_card(&EncoderCard::find(text)?),
         }
     }

@@ -175,7 +175,7 @@ impl At<'_> {
     fn needed(&self, file: Option<&str>) -> Result<(Vec<String>, Vec<String>)> {
         if let Some(file) = file {
             return match self.names.contains(file) {
-                true => Ok((Vec::new(), vec![file.to_string()])),
+                true => Ok((Vec::new(), checkpoint::parts(file))),
                 false => {
                     let near = nearest(file, self.names.iter().map(String::as_str));
                     Err(Error::failed(format!("{} has no file {file}", self.repository.name())).hint(
@@ -198,11 +198,14 @@ impl At<'_> {
             let chosen = checkpoint::choose(&names_in(folder)).map_err(|e| {
                 e.context(format!("looking for weights in {} {folder}", self.repository.name()).trim().to_string())
             })?;
-            weights.push(if folder.is_empty() { chosen.to_string() } else { format!("{folder}/{chosen}") });
+            for part in checkpoint::parts(chosen) {
+                weights.push(if folder.is_empty() { part } else { format!("{folder}/{part}") });
+            }
         }
         let small = |name: &&String| {
             let depth = name.matches('/').count();
-            let text = [".json", ".txt"].iter().any(|ending| name.ends_with(ending));
+            // `tokenizer.model` and `chat_template.jinja` are those of language models.
+            let text = [".json", ".txt", ".model", ".jinja"].iter().any(|ending| name.ends_with(ending));
             text && !checkpoint::is_index(name) && depth <= usize::from(pipeline)
         };
         Ok((self.names.iter().filter(small).cloned().collect(), weights))
@@ -264,6 +267,18 @@ mod tests {
         assert_eq!(needed(&names, Some("pytorch_model.bin"))?, (vec![], vec!["pytorch_model.bin".into()]));
         let error = needed(&names, Some("model.bin")).unwrap_err();
         assert!(error.hint_text().is_some_and(|h| h.contains("pytorch_model.bin")), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn of_language_models_tokenizers_and_all_parts_are_needed() -> Result<()> {
+        let names =
+            ["chat_template.jinja", "config.json", "tokenizer.model", "a-00001-of-00002.gguf", "a-00002-of-00002.gguf"];
+        let parts = ["a-00001-of-00002.gguf".to_string(), "a-00002-of-00002.gguf".to_string()];
+        let (small, weights) = needed(&names, None)?;
+        assert_eq!(small, ["chat_template.jinja", "config.json", "tokenizer.model"]);
+        assert_eq!(weights, parts);
+        assert_eq!(needed(&names, Some(&parts[0]))?.1, parts);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Language models: the decoder, its tokenizer and chat template, and pretraining on text.
+//! Language models: the decoder, its weights, tokenizer and chat template, and pretraining on text.
 
 pub mod card;
 pub mod chat;
@@ -10,9 +10,11 @@ pub mod linear;
 pub mod pretrain;
 pub mod rope;
 pub mod tokenizer;
+pub mod weights;
 
 pub use chat::ChatTemplate;
 pub use config::LlmConfig;
 pub use decoder::{Llm, PROJECTIONS, Reading};
 pub use kv_cache::KvCache;
 pub use tokenizer::Tokenizer;
+pub use weights::{TokenizerSource, Weights};

@@ -30,6 +30,27 @@ pub fn pickled(beside: &[u8]) -> Vec<u8> {
     [&front[..], b"X\x01\x00\x00\x00x", beside, b"u."].concat()
 }
 
+/// A file of GGUF whose table of tensors and metadata are these bytes, and what they are said to hold; four ones after it.
+pub fn gguf(pairs: u64, metadata: &[u8], tensors: u64, table: &[u8]) -> Vec<u8> {
+    let front = [b"GGUF", &3u32.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat();
+    let mut bytes = [&front[..], metadata, table].concat();
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    [bytes, float()].concat()
+}
+
+/// A text of GGUF, and with what follows it a pair or a line.
+pub fn counted(text: &str, rest: &[&[u8]]) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &rest.concat()].concat()
+}
+
+/// The line of GGUF's table for `w`.
+pub fn line(shape: &[u64], kind: u32, offset: u64) -> Vec<u8> {
+    let shape: Vec<u8> =
+        [&(shape.len() as u32).to_le_bytes()[..], &shape.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>()]
+            .concat();
+    counted("w", &[&shape, &kind.to_le_bytes(), &offset.to_le_bytes()])
+}
+
 /// An archive of these members.
 pub fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
     zip::Archive::new(members).bytes()

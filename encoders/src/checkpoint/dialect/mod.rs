@@ -22,6 +22,7 @@ mod transformers_siglip;
 mod transformers_vit;
 
 use burgess_base::{Error, Result, nearest};
+use std::ops::Range;
 
 /// One family's names.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,8 @@ pub struct Dialect {
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     module: &'static str,
+    /// In place of `module`: those of which the upstream tensor is made.
+    fused: &'static [&'static str],
     upstream: &'static [&'static str],
     /// What other versions of the library call the same tensors.
     otherwise: &'static [&'static str],
@@ -53,12 +56,18 @@ impl Rule {
 
     /// The same tensor under another name.
     pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
+        Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
+    }
+
+    /// The upstream tensor is several of ours stacked along the first dimension, each as long as it is (fused q, k and v
+    /// of fewer heads).
+    pub const fn fused(fused: &'static [&'static str], upstream: &'static [&'static str; 1]) -> Self {
+        Self { module: "", fused, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
     /// Ours is the upstream tensors stacked along the first dimension, in equal parts (fused q, k, v).
     pub const fn stacked(module: &'static str, upstream: &'static [&'static str]) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
+        Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
     /// Files that other versions of the library wrote have `otherwise` in place of `upstream`, part by part; we write
@@ -70,14 +79,25 @@ impl Rule {
 
     /// The upstream tensor lacks the first `n` dimensions of ours, which have length one.
     pub const fn squeezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: n, pointwise: 0 }
+        Self { module, fused: &[], upstream, otherwise: &[], squeezed: n, pointwise: 0 }
     }
 
     /// The upstream tensor has `n` more dimensions than ours at its end, of length one: a convolution of one place.
     pub const fn pointwise(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
-        Self { module, upstream, otherwise: &[], squeezed: 0, pointwise: n }
+        Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: n }
+    }
+
+    /// What the placeholders stand for, if this rule is for the parameter at `path`.
+    fn matched<'a>(&self, path: &'a str) -> Option<Captured<'a>> {
+        match self.fused {
+            [] => matched(self.module, path),
+            several => several.iter().find_map(|name| matched(name, path)),
+        }
     }
 }
+
+/// The shapes of a module's parameters, by path.
+pub type Shapes<'a> = dyn Fn(&str) -> Option<&'a [usize]> + 'a;
 
 /// What one parameter of a module is called upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +109,8 @@ pub struct Source {
     pub otherwise: Vec<String>,
     /// Shape of each part.
     pub shape: Vec<usize>,
+    /// Which of the first dimension of the only part are this parameter's, where it holds others too.
+    pub rows: Option<Range<usize>>,
 }
 
 impl Source {
@@ -104,16 +126,20 @@ impl Source {
 }
 
 impl Dialect {
-    /// Names and shapes upstream of the parameter at `path` with `shape` (both in PyTorch's terms).
+    /// Names and shapes upstream of the parameter at `path` with `shape` (both in PyTorch's terms); `shapes` tells those
+    /// of the module's other parameters.
     ///
     /// # Errors
     /// The dialect has no rule for this path, or the shape cannot be split or squeezed as the rule says.
-    pub fn source(&self, path: &str, shape: &[usize]) -> Result<Source> {
+    pub fn source(&self, path: &str, shape: &[usize], shapes: &Shapes) -> Result<Source> {
         let (rule, captured) =
-            self.rules.iter().find_map(|rule| Some((rule, matched(rule.module, path)?))).ok_or_else(|| {
+            self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?))).ok_or_else(|| {
                 Error::failed(format!("dialect `{}` has no name for parameter `{path}`", self.name))
                     .hint("the card's dialect and its architecture do not belong together")
             })?;
+        if !rule.fused.is_empty() {
+            return self.fused(rule, &captured, path, shapes);
+        }
         let names = |names: &[&str]| names.iter().map(|name| filled(name, &captured)).collect::<Vec<_>>();
         let (keys, otherwise) = (names(rule.upstream), names(rule.otherwise));
         let (front, rest) = shape.split_at(rule.squeezed.min(shape.len()));
@@ -133,12 +159,34 @@ impl Dialect {
             *n /= parts;
         }
         shape.extend(std::iter::repeat_n(1, rule.pointwise));
-        Ok(Source { keys, otherwise, shape })
+        Ok(Source { keys, otherwise, shape, rows: None })
+    }
+
+    /// The tensor of which the parameter at `path` is a part.
+    fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &Shapes) -> Result<Source> {
+        let (mut shape, mut rows) = (Vec::new(), None);
+        for name in rule.fused.iter().map(|name| filled(name, captured)) {
+            let part = shapes(&name).and_then(<[usize]>::split_first);
+            let Some((&length, rest)) = part.filter(|(_, rest)| shape.get(1..).is_none_or(|before| before == *rest))
+            else {
+                return Err(Error::failed(format!(
+                    "dialect `{}` cannot store parameter `{path}` together with `{name}`",
+                    self.name
+                )));
+            };
+            let from = shape.first().copied().unwrap_or(0);
+            if name == path {
+                rows = Some(from..from + length);
+            }
+            shape = [&[from + length], rest].concat();
+        }
+        let keys = rule.upstream.iter().map(|name| filled(name, captured)).collect();
+        Ok(Source { keys, otherwise: Vec::new(), shape, rows })
     }
 
     /// Names upstream of the parameter at `path`, whatever its shape; `None` if the dialect has no rule for it.
     pub fn names(&self, path: &str) -> Option<Vec<String>> {
-        let (rule, captured) = self.rules.iter().find_map(|rule| Some((rule, matched(rule.module, path)?)))?;
+        let (rule, captured) = self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?)))?;
         Some(rule.upstream.iter().filter(|name| !name.is_empty()).map(|name| filled(name, &captured)).collect())
     }
 
@@ -246,15 +294,38 @@ mod tests {
     #[test]
     fn sources_are_split_and_squeezed() -> Result<()> {
         let clip = Dialect::find("transformers-clip")?;
-        let qkv = clip.source("blocks.2.attn.qkv.bias", &[12])?;
+        let source = |path: &str, shape: &[usize]| clip.source(path, shape, &|_| None);
+        let qkv = source("blocks.2.attn.qkv.bias", &[12])?;
         assert_eq!(qkv.keys[1], "vision_model.encoder.layers.2.self_attn.k_proj.bias");
         assert_eq!((qkv.keys.len(), qkv.shape), (3, vec![4]));
-        let class = clip.source("cls_token", &[1, 1, 8])?;
+        let class = source("cls_token", &[1, 1, 8])?;
         assert_eq!((class.keys[0].as_str(), class.shape), ("vision_model.embeddings.class_embedding", vec![8]));
-        assert!(clip.source("cls_token", &[1, 2, 8]).is_err());
-        assert!(clip.source("cls_token", &[8]).is_err());
-        assert!(clip.source("blocks.0.attn.qkv.bias", &[13]).is_err());
-        assert!(clip.source("nowhere", &[1]).unwrap_err().to_string().contains("no name for parameter `nowhere`"));
+        assert!(source("cls_token", &[1, 2, 8]).is_err());
+        assert!(source("cls_token", &[8]).is_err());
+        assert!(source("blocks.0.attn.qkv.bias", &[13]).is_err());
+        assert!(source("nowhere", &[1]).unwrap_err().to_string().contains("no name for parameter `nowhere`"));
+        Ok(())
+    }
+
+    #[test]
+    fn parts_of_a_fused_tensor_follow_each_other() -> Result<()> {
+        const FUSED: Dialect = Dialect {
+            name: "fused",
+            rules: &[Rule::fused(&["l.{i}.q.{p}", "l.{i}.k.{p}", "l.{i}.v.{p}"], &["x.{i}.qkv.{p}"])],
+            ignored: &[],
+        };
+        let module = [("l.4.q.weight", vec![6, 5]), ("l.4.k.weight", vec![2, 5]), ("l.4.v.weight", vec![2, 5])];
+        let shapes = |path: &str| module.iter().find(|(name, _)| *name == path).map(|(_, shape)| shape.as_slice());
+        let mut rows = Vec::new();
+        for (path, shape) in &module {
+            let source = FUSED.source(path, shape, &shapes)?;
+            assert_eq!((source.keys, source.shape), (vec!["x.4.qkv.weight".to_string()], vec![10, 5]));
+            rows.extend(source.rows);
+        }
+        assert_eq!(rows, [0..6, 6..8, 8..10]);
+        assert_eq!(FUSED.names("l.4.v.weight"), Some(vec!["x.4.qkv.weight".to_string()]));
+        let alone = FUSED.source("l.4.q.bias", &[6], &shapes).unwrap_err();
+        assert!(alone.to_string().contains("together with `l.4.q.bias`"), "{alone}");
         Ok(())
     }
 

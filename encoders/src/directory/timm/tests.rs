@@ -12,7 +12,7 @@ fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
     let dialect = Dialect::find(model.dialect)?;
     let mut sizes = (0, 0);
     for parameter in parameters(&model.architecture.init(&Device::flex())?)? {
-        let source = dialect.source(&parameter.path, &parameter.shape)?;
+        let source = dialect.source(&parameter.path, &parameter.shape, &|_| None)?;
         let parts = source.keys.iter().filter(|key| !key.is_empty()).count();
         sizes.0 += parts;
         sizes.1 += parts * source.shape.iter().product::<usize>();

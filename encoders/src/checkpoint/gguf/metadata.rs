@@ -1,0 +1,345 @@
+//! The metadata of a GGUF file: what stands under which key. Numbers are kept, texts and lists stay in the mapped file:
+//! a vocabulary of 256,000 texts is only walked over to find its end.
+
+use super::Cursor;
+use crate::checkpoint::budget::Budget;
+use burgess_base::{Error, Result};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A type of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A number of this many bytes.
+    Unsigned(usize),
+    /// The same with a sign, in two's complement.
+    Signed(usize),
+    Single,
+    Double,
+    Flag,
+    Text,
+    List,
+}
+
+/// By their numbers in the file.
+const KINDS: [Kind; 13] = [
+    Kind::Unsigned(1),
+    Kind::Signed(1),
+    Kind::Unsigned(2),
+    Kind::Signed(2),
+    Kind::Unsigned(4),
+    Kind::Signed(4),
+    Kind::Single,
+    Kind::Flag,
+    Kind::Text,
+    Kind::List,
+    Kind::Unsigned(8),
+    Kind::Signed(8),
+    Kind::Double,
+];
+
+impl Kind {
+    fn read(cursor: &mut Cursor) -> Result<Self> {
+        let number = cursor.u32()?;
+        let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n)).copied();
+        kind.ok_or_else(|| Error::failed(format!("is of type {number}, which is not known")))
+    }
+
+    /// Bytes of a value; `None` for those that tell it themselves.
+    fn size(self) -> Option<usize> {
+        match self {
+            Self::Unsigned(size) | Self::Signed(size) => Some(size),
+            Self::Single => Some(4),
+            Self::Double => Some(8),
+            Self::Flag => Some(1),
+            Self::Text | Self::List => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unsigned(_) | Self::Signed(_) => "an integer",
+            Self::Single | Self::Double => "a number",
+            Self::Flag => "true or false",
+            Self::Text => "a text",
+            Self::List => "a list",
+        }
+    }
+
+    /// The value in `bytes`, which are as many as [`Kind::size`] says; `None` for texts, lists, and flags that are
+    /// neither 0 nor 1.
+    fn value(self, bytes: &[u8]) -> Option<Value<'static>> {
+        let mut wide = [0; 8];
+        wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        let number = u64::from_le_bytes(wide);
+        Some(match self {
+            Self::Unsigned(_) => Value::Integer(number.into()),
+            Self::Signed(size) => {
+                let unused = 64 - 8 * size as u32;
+                Value::Integer((number.cast_signed() << unused >> unused).into())
+            }
+            Self::Single => Value::Number(f32::from_bits(number as u32).into()),
+            Self::Double => Value::Number(f64::from_bits(number)),
+            Self::Flag => Value::Flag(match number {
+                0 => false,
+                1 => true,
+                _ => return None,
+            }),
+            Self::Text | Self::List => return None,
+        })
+    }
+}
+
+/// A value, or where it lies in the file.
+#[derive(Debug, Clone)]
+struct Place {
+    kind: Kind,
+    bytes: Range<usize>,
+    /// Of a list: the type and the number of its elements.
+    elements: Option<(Kind, usize)>,
+}
+
+/// Keys, and where their values lie.
+#[derive(Debug, Default)]
+pub(in crate::checkpoint) struct Table {
+    places: BTreeMap<String, Place>,
+}
+
+impl Table {
+    /// With the file that it was read from.
+    pub fn view<'a>(&'a self, file: &'a [u8]) -> Metadata<'a> {
+        Metadata { table: Some(self), file }
+    }
+}
+
+/// Reads `pairs` keys with their values.
+pub(super) fn read(cursor: &mut Cursor, pairs: u64, budget: &mut Budget) -> Result<Table> {
+    let mut places = BTreeMap::new();
+    for _ in 0..pairs {
+        let key = cursor.name()?;
+        budget.spend(6 * size_of::<(String, Place)>() + 2 * key.len())?;
+        let place = place(cursor).map_err(|e| e.context(format!("metadata `{key}`")))?;
+        if places.insert(key.to_string(), place).is_some() {
+            return Err(Error::failed(format!("metadata `{key}` is there twice")));
+        }
+    }
+    Ok(Table { places })
+}
+
+fn place(cursor: &mut Cursor) -> Result<Place> {
+    let kind = Kind::read(cursor)?;
+    if kind != Kind::List {
+        let bytes = single(cursor, kind)?;
+        return Ok(Place { kind, bytes, elements: None });
+    }
+    let of = Kind::read(cursor)?;
+    if of == Kind::List {
+        return Err(Error::failed("is a list of lists, which no model has"));
+    }
+    // A text has at least its length.
+    let count = cursor.count(of.size().unwrap_or(8) as u64, "elements")?;
+    let from = cursor.at;
+    match of.size() {
+        // No overflow: they were found to fit what is left of the file.
+        Some(size) => {
+            cursor.take(count * size as u64)?;
+        }
+        None => {
+            for _ in 0..count {
+                cursor.text()?;
+            }
+        }
+    }
+    let count = usize::try_from(count).map_err(|_| Error::failed("is a list too long for this machine"))?;
+    Ok(Place { kind, bytes: from..cursor.at, elements: Some((of, count)) })
+}
+
+/// A value that is no list.
+fn single(cursor: &mut Cursor, kind: Kind) -> Result<Range<usize>> {
+    let Some(size) = kind.size() else {
+        let range = cursor.text()?;
+        return text_at(cursor.file, range.clone()).map(|_| range);
+    };
+    let range = cursor.take(size as u64)?;
+    match cursor.file.get(range.clone()).and_then(|bytes| kind.value(bytes)) {
+        Some(_) => Ok(range),
+        None => Err(Error::failed("is neither true nor false")),
+    }
+}
+
+/// The text at this place.
+pub(in crate::checkpoint) fn text_at(file: &[u8], range: Range<usize>) -> Result<&str> {
+    let at = range.start;
+    let bytes = file.get(range).unwrap_or_default();
+    std::str::from_utf8(bytes).map_err(|_| Error::failed(format!("the text at byte {at} is not UTF-8")))
+}
+
+/// A value of a GGUF file's metadata.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// Of any width, with or without a sign.
+    Integer(i128),
+    /// Of 32 or 64 bits.
+    Number(f64),
+    /// True or false.
+    Flag(bool),
+    /// UTF-8.
+    Text(&'a str),
+    /// Any number of values of one type.
+    List(List<'a>),
+}
+
+/// The metadata of a checkpoint, as they lie in its file. Those of formats without any are empty.
+#[derive(Debug, Clone, Copy)]
+pub struct Metadata<'a> {
+    table: Option<&'a Table>,
+    file: &'a [u8],
+}
+
+impl<'a> Metadata<'a> {
+    pub(in crate::checkpoint) const EMPTY: Metadata<'static> = Metadata { table: None, file: &[] };
+
+    /// All keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.table.into_iter().flat_map(|table| table.places.keys().map(String::as_str))
+    }
+
+    /// What stands under `key`.
+    pub fn get(&self, key: &str) -> Option<Value<'a>> {
+        let place = self.table?.places.get(key)?;
+        let bytes = self.file.get(place.bytes.clone())?;
+        match (place.kind, place.elements) {
+            (Kind::Text, _) => std::str::from_utf8(bytes).ok().map(Value::Text),
+            (_, Some((of, count))) => Some(Value::List(List { of, count, bytes })),
+            (kind, None) => kind.value(bytes),
+        }
+    }
+
+    fn typed<T>(&self, key: &str, wanted: &str, read: impl Fn(Value<'a>) -> Option<T>) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| {
+            let found = self.table.and_then(|t| t.places.get(key)).map_or("nothing", |p| p.kind.name());
+            Error::failed(format!("metadata `{key}` is {found}, not {wanted}"))
+        })
+    }
+
+    /// The text under `key`.
+    ///
+    /// # Errors
+    /// There is something else.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        self.typed(key, "a text", |value| if let Value::Text(text) = value { Some(text) } else { None })
+    }
+
+    /// The integer under `key`, if it is a size.
+    ///
+    /// # Errors
+    /// There is something else, or it is negative or too large for this machine.
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        let size = |value| if let Value::Integer(n) = value { usize::try_from(n).ok() } else { None };
+        self.typed(key, "a size", size)
+    }
+
+    /// The number under `key`; an integer is one too.
+    ///
+    /// # Errors
+    /// There is something else.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", |value| match value {
+            Value::Number(n) => Some(n),
+            Value::Integer(n) => Some(n as f64),
+            _ => None,
+        })
+    }
+
+    /// The truth value under `key`.
+    ///
+    /// # Errors
+    /// There is something else.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "true or false", |value| if let Value::Flag(flag) = value { Some(flag) } else { None })
+    }
+
+    /// The list under `key`.
+    ///
+    /// # Errors
+    /// There is something else.
+    pub fn list(&self, key: &str) -> Result<Option<List<'a>>> {
+        self.typed(key, "a list", |value| if let Value::List(list) = value { Some(list) } else { None })
+    }
+}
+
+/// Values of one type, as they lie in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct List<'a> {
+    of: Kind,
+    count: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> List<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn other(&self, wanted: &str) -> Error {
+        Error::failed(format!("each element of the list is {}, not {wanted}", self.of.name()))
+    }
+
+    /// The texts, read one after another.
+    ///
+    /// # Errors
+    /// It is a list of something else; of a text: it is not UTF-8.
+    pub fn texts(&self) -> Result<impl Iterator<Item = Result<&'a str>>> {
+        if self.of != Kind::Text {
+            return Err(self.other("a text"));
+        }
+        let mut cursor = Cursor { file: self.bytes, at: 0 };
+        Ok((0..self.count).map(move |_| cursor.text().and_then(|range| text_at(cursor.file, range))))
+    }
+
+    /// The numbers; integers are numbers too.
+    ///
+    /// # Errors
+    /// It is a list of something else.
+    pub fn numbers(&self) -> Result<impl Iterator<Item = f64>> {
+        let number = |value| match value {
+            Value::Number(n) => Some(n),
+            Value::Integer(n) => Some(n as f64),
+            _ => None,
+        };
+        let numbers = matches!(self.of, Kind::Unsigned(_) | Kind::Signed(_) | Kind::Single | Kind::Double);
+        if numbers { Ok(self.values().filter_map(number)) } else { Err(self.other("a number")) }
+    }
+
+    /// The integers.
+    ///
+    /// # Errors
+    /// It is a list of something else.
+    pub fn integers(&self) -> Result<impl Iterator<Item = i128>> {
+        let integers = matches!(self.of, Kind::Unsigned(_) | Kind::Signed(_));
+        let integer = |value| if let Value::Integer(n) = value { Some(n) } else { None };
+        if integers { Ok(self.values().filter_map(integer)) } else { Err(self.other("an integer")) }
+    }
+
+    /// The truth values.
+    ///
+    /// # Errors
+    /// It is a list of something else.
+    pub fn flags(&self) -> Result<impl Iterator<Item = bool>> {
+        let flag = |value| if let Value::Flag(flag) = value { Some(flag) } else { None };
+        if self.of == Kind::Flag { Ok(self.values().filter_map(flag)) } else { Err(self.other("true or false")) }
+    }
+
+    /// Values of fixed size.
+    fn values(&self) -> impl Iterator<Item = Value<'static>> + use<'a> {
+        let kind = self.of;
+        self.bytes.chunks_exact(kind.size().unwrap_or(1)).filter_map(move |bytes| kind.value(bytes))
+    }
+}

@@ -1,0 +1,344 @@
+//! GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their numbers, most often packed in [`Block`]s.
+//! Versions 2 and 3, little-endian. Read as hostile input like the other formats: every length is checked against what
+//! is left of the file before it is believed, and every line paid for out of the file's [`Budget`].
+//!
+//! ```text
+//! "GGUF", version u32, tensors u64, pairs u64
+//! pairs × (key, type u32, value)                    see `metadata`
+//! tensors × (name, dimensions u32, lengths u64 …, type u32, offset u64)
+//! padding to `general.alignment`, then the tensors in this order, each padded to it
+//! ```
+//!
+//! Lengths stand with the innermost dimension first, the reverse of PyTorch's order. Source: `docs/gguf.md` of ggml.
+
+mod blocks;
+mod metadata;
+mod split;
+
+pub(super) use blocks::Block;
+pub use metadata::{List, Metadata, Value};
+pub(super) use metadata::{Table, text_at};
+pub use split::parts;
+pub(super) use split::{first_of, others};
+
+use super::budget::Budget;
+use super::header::{Entry, MAX_NAME, Stored};
+use burgess_base::{Error, Result};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
+/// The most dimensions of a tensor in ggml.
+const MAX_DIMENSIONS: u32 = 4;
+/// Where nothing else is said.
+const ALIGNMENT: usize = 32;
+
+/// How a type of ggml is read, by its number. Numbers left out were withdrawn.
+const TYPES: [(u32, &str, Option<Stored>); 35] = [
+    (0, "F32", Some(Stored::F32)),
+    (1, "F16", Some(Stored::F16)),
+    (2, "Q4_0", Some(Stored::Block(Block::Q4_0))),
+    (3, "Q4_1", Some(Stored::Block(Block::Q4_1))),
+    (6, "Q5_0", Some(Stored::Block(Block::Q5_0))),
+    (7, "Q5_1", Some(Stored::Block(Block::Q5_1))),
+    (8, "Q8_0", Some(Stored::Block(Block::Q8_0))),
+    (9, "Q8_1", None),
+    (10, "Q2_K", Some(Stored::Block(Block::Q2K))),
+    (11, "Q3_K", Some(Stored::Block(Block::Q3K))),
+    (12, "Q4_K", Some(Stored::Block(Block::Q4K))),
+    (13, "Q5_K", Some(Stored::Block(Block::Q5K))),
+    (14, "Q6_K", Some(Stored::Block(Block::Q6K))),
+    (15, "Q8_K", None),
+    (16, "IQ2_XXS", None),
+    (17, "IQ2_XS", None),
+    (18, "IQ3_XXS", None),
+    (19, "IQ1_S", None),
+    (20, "IQ4_NL", None),
+    (21, "IQ3_S", None),
+    (22, "IQ2_S", None),
+    (23, "IQ4_XS", None),
+    (24, "I8", Some(Stored::Other { size: 1 })),
+    (25, "I16", Some(Stored::Other { size: 2 })),
+    (26, "I32", Some(Stored::Other { size: 4 })),
+    (27, "I64", Some(Stored::Other { size: 8 })),
+    (28, "F64", Some(Stored::F64)),
+    (29, "IQ1_M", None),
+    (30, "BF16", Some(Stored::Bf16)),
+    (31, "Q4_0_4_4", None),
+    (32, "Q4_0_4_8", None),
+    (33, "Q4_0_8_8", None),
+    (34, "TQ1_0", None),
+    (35, "TQ2_0", None),
+    (39, "MXFP4", None),
+];
+
+/// Whether `file` begins like one of GGUF.
+pub(super) fn is_gguf(file: &[u8]) -> bool {
+    file.starts_with(b"GGUF")
+}
+
+/// Places of all tensors, and the metadata, of a file held in `file`.
+///
+/// # Errors
+/// The file is cut off, damaged, of another version or byte order, or holds a type of numbers that is not read.
+pub(super) fn parse(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
+    read(file, budget).map_err(|e| e.hint(CUT))
+}
+
+fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
+    let mut cursor = Cursor { file, at: 4 };
+    let version = cursor.u32()?;
+    match version {
+        2 | 3 => {}
+        1 => {
+            return Err(Error::failed("this is version 1 of GGUF, which was in use for a week in August 2023")
+                .hint("get the model in a later version, or convert it anew"));
+        }
+        _ if matches!(version.swap_bytes(), 1..=3) => {
+            return Err(Error::failed("this GGUF file was written for big-endian machines").hint(
+                "get the little-endian file, or turn it round with `gguf-convert-endian` of the Python package gguf",
+            ));
+        }
+        _ => return Err(Error::failed(format!("version {version} of GGUF is not known")).hint("known are 2 and 3")),
+    }
+    // The shortest line of a tensor: an empty name, no dimensions, type and offset. Of a pair: an empty key, one byte.
+    let tensors = cursor.count(24, "tensors")?;
+    let pairs = cursor.count(13, "pairs of metadata")?;
+    let table = metadata::read(&mut cursor, pairs, budget)?;
+    let alignment = table.view(file).size("general.alignment")?.unwrap_or(ALIGNMENT);
+    if !alignment.is_power_of_two() {
+        return Err(Error::failed(format!("general.alignment = {alignment} is not a power of two")));
+    }
+    let mut lines = Vec::new();
+    for _ in 0..tensors {
+        let (name, line) = line(&mut cursor)?;
+        budget.spend(Entry::cost(name, line.shape.len()))?;
+        budget.grow::<(&str, Line)>(1)?;
+        lines.push((name, line));
+    }
+    let start = cursor.at.checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
+    let mut entries = BTreeMap::new();
+    for (name, line) in lines {
+        let entry = place(line, start, alignment, file).map_err(|e| e.context(format!("tensor `{name}`")))?;
+        if entries.insert(name.to_string(), entry).is_some() {
+            return Err(Error::failed(format!("tensor `{name}` is listed twice")));
+        }
+    }
+    cover(&entries, start, file.len(), alignment, budget)?;
+    Ok((entries, table))
+}
+
+/// What one line of the table of tensors says.
+struct Line {
+    shape: Vec<usize>,
+    stored: Stored,
+    offset: u64,
+}
+
+fn line<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Line)> {
+    let name = cursor.name()?;
+    let rest = |cursor: &mut Cursor<'a>| {
+        let dimensions = cursor.u32()?;
+        if dimensions > MAX_DIMENSIONS {
+            return Err(Error::failed(format!("has {dimensions} dimensions, ggml has at most {MAX_DIMENSIONS}")));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dimensions {
+            let length = cursor.u64()?;
+            let fits = usize::try_from(length).map_err(|_| Error::failed(format!("has a dimension of {length}")))?;
+            shape.push(fits);
+        }
+        shape.reverse();
+        let number = cursor.u32()?;
+        let stored = match TYPES.iter().find(|(id, ..)| *id == number) {
+            Some((_, _, Some(stored))) => *stored,
+            known => {
+                let name =
+                    known.map_or_else(|| format!("the unknown type {number}"), |(_, name, _)| format!("type {name}"));
+                let read =
+                    TYPES.iter().filter(|(.., stored)| stored.is_some_and(Stored::is_float)).map(|(_, name, _)| *name);
+                return Err(Error::failed(format!("is stored as {name}, which is not read"))
+                    .hint(format!("get the model in one of {}", read.collect::<Vec<_>>().join(", "))));
+            }
+        };
+        Ok(Line { shape, stored, offset: cursor.u64()? })
+    };
+    match rest(cursor) {
+        Ok(line) => Ok((name, line)),
+        Err(e) => Err(e.context(format!("tensor `{name}`"))),
+    }
+}
+
+/// Checks one line against the data that begin at `start`.
+fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entry> {
+    let Line { shape, stored, offset } = line;
+    let (elements, bytes) = stored.unit();
+    let row = shape.last().copied().unwrap_or(1);
+    if !row.is_multiple_of(elements) {
+        return Err(Error::failed(format!("has rows of {row} numbers in blocks of {elements}")));
+    }
+    let length = shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n));
+    let length = length.and_then(|numbers| (numbers / elements).checked_mul(bytes));
+    let from = usize::try_from(offset).ok().and_then(|offset| start.checked_add(offset));
+    let range = from.zip(length).and_then(|(from, length)| Some(from..from.checked_add(length)?));
+    let Some(range) = range.filter(|range| range.end <= file.len()) else {
+        return Err(Error::failed(format!(
+            "of shape {shape:?} from byte {offset} of the data on does not lie in a file of {} bytes",
+            file.len()
+        )));
+    };
+    if !offset.is_multiple_of(alignment as u64) {
+        return Err(Error::failed(format!("begins at byte {offset} of the data, not at a multiple of {alignment}")));
+    }
+    Ok(Entry { stored, shape, strides: None, bytes: range })
+}
+
+/// The tensors must follow each other with no more than padding between them.
+fn cover(
+    entries: &BTreeMap<String, Entry>,
+    start: usize,
+    end: usize,
+    alignment: usize,
+    budget: &mut Budget,
+) -> Result<()> {
+    budget.grow::<(&Range<usize>, &str)>(entries.len())?;
+    let mut places: Vec<(&Range<usize>, &str)> = entries.iter().map(|(k, e)| (&e.bytes, k.as_str())).collect();
+    places.sort_by_key(|(range, _)| (range.start, range.end));
+    let mut at = start;
+    for (range, key) in places {
+        if range.start != at {
+            let what = if range.start < at { "overlaps the tensor before it" } else { "leaves a gap before it" };
+            return Err(Error::failed(format!("tensor `{key}` {what}")));
+        }
+        at = range.end.checked_next_multiple_of(alignment).unwrap_or(usize::MAX);
+    }
+    if end > at {
+        return Err(Error::failed(format!("{} bytes at the end belong to no tensor", end - at)));
+    }
+    Ok(())
+}
+
+/// Reads the file from front to back.
+pub(super) struct Cursor<'a> {
+    file: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The place of the next `length` bytes.
+    fn take(&mut self, length: u64) -> Result<Range<usize>> {
+        let left = self.file.len() - self.at;
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
+            return Err(Error::failed(format!(
+                "{length} bytes are claimed at byte {}, of which {left} are there",
+                self.at
+            )));
+        };
+        let range = self.at..self.at + length;
+        self.at = range.end;
+        Ok(range)
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let range = self.take(N as u64)?;
+        let bytes = self.file.get(range).and_then(|bytes| bytes.first_chunk()).copied();
+        bytes.ok_or_else(|| Error::failed("the file is cut off"))
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.bytes()?))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.bytes()?))
+    }
+
+    /// A number of things that take at least `least` bytes each.
+    fn count(&mut self, least: u64, what: &str) -> Result<u64> {
+        let count = self.u64()?;
+        let left = (self.file.len() - self.at) as u64;
+        match count.checked_mul(least) {
+            Some(bytes) if bytes <= left => Ok(count),
+            _ => Err(Error::failed(format!("{count} {what} are claimed, in {left} bytes"))),
+        }
+    }
+
+    /// The place of a text.
+    fn text(&mut self) -> Result<Range<usize>> {
+        let length = self.u64()?;
+        self.take(length)
+    }
+
+    /// A key or the name of a tensor.
+    fn name(&mut self) -> Result<&'a str> {
+        let range = self.text()?;
+        if range.len() > MAX_NAME {
+            return Err(Error::failed(format!("a name of {} bytes", range.len())));
+        }
+        text_at(self.file, range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    /// One pair of each kind, and a tensor of four ones.
+    fn file() -> Vec<u8> {
+        let mut bytes = [b"GGUF", &3u32.to_le_bytes()[..], &1u64.to_le_bytes(), &3u64.to_le_bytes()].concat();
+        bytes.extend([text("a.text"), 8u32.to_le_bytes().to_vec(), text("héllo")].concat());
+        bytes.extend([text("a.flag"), 7u32.to_le_bytes().to_vec(), vec![1]].concat());
+        let list = [&8u32.to_le_bytes()[..], &2u64.to_le_bytes(), &text("x"), &text("yz")].concat();
+        bytes.extend([text("a.list"), 9u32.to_le_bytes().to_vec(), list].concat());
+        bytes.extend([&text("w")[..], &2u32.to_le_bytes(), &2u64.to_le_bytes(), &2u64.to_le_bytes()].concat());
+        bytes.extend([&0u32.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.extend(1f32.to_le_bytes().repeat(4));
+        bytes
+    }
+
+    fn parse(file: &[u8]) -> Result<(BTreeMap<String, Entry>, Table)> {
+        super::parse(file, &mut Budget::of(file.len()))
+    }
+
+    #[test]
+    fn a_good_file_is_read() -> Result<()> {
+        let file = file();
+        let (entries, table) = parse(&file)?;
+        assert_eq!(entries["w"].shape, [2, 2]);
+        assert_eq!(entries["w"].bytes, file.len() - 16..file.len());
+        let metadata = table.view(&file);
+        assert_eq!(metadata.text("a.text")?, Some("héllo"));
+        assert_eq!(metadata.flag("a.flag")?, Some(true));
+        assert_eq!(metadata.text("b")?, None);
+        assert!(metadata.text("a.flag").unwrap_err().to_string().contains("`a.flag`"));
+        let list = metadata.list("a.list")?.ok_or_else(|| Error::failed("no list"))?;
+        assert_eq!(list.texts()?.collect::<Result<Vec<_>>>()?, ["x", "yz"]);
+        assert!(list.numbers().is_err());
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_never_panics_nor_points_outside(at in 0usize..200, byte in any::<u8>(), cut in 0usize..200) {
+            let mut bytes = file();
+            let last = bytes.len() - 1;
+            bytes[at.min(last)] = byte;
+            bytes.truncate(bytes.len() - cut.min(last));
+            if let Ok((entries, table)) = parse(&bytes) {
+                prop_assert!(entries.values().all(|e| e.bytes.end <= bytes.len()));
+                let metadata = table.view(&bytes);
+                for key in metadata.keys() {
+                    if let Ok(Some(list)) = metadata.list(key) {
+                        let _ = list.texts().map(Iterator::count);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Models in several GGUF files: `NAME-00001-of-00003.gguf` and so on, side by side. The first holds the metadata of the
+//! model and may hold no tensors. Source: `gguf-split` of llama.cpp.
+
+use super::metadata::Metadata;
+use burgess_base::{Error, Result};
+use std::path::Path;
+
+/// `NAME`, 1 and 3 of `NAME-00001-of-00003.gguf`.
+fn numbered(name: &str) -> Option<(&str, usize, usize)> {
+    let (front, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (stem, number) = front.rsplit_once('-')?;
+    let parsed = |digits: &str| {
+        (digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    };
+    let (number, count): (usize, usize) = (parsed(number)?, parsed(count)?);
+    (1..=count).contains(&number).then_some((stem, number, count))
+}
+
+/// Whether a file of this name is the first part of its model, or the whole of it.
+pub(in crate::checkpoint) fn first_of(name: &str) -> bool {
+    numbered(name).is_none_or(|(_, number, _)| number == 1)
+}
+
+/// The names of all files of the model whose first file has this name: this one alone for most.
+pub fn parts(name: &str) -> Vec<String> {
+    match numbered(name) {
+        Some((stem, 1, count)) => (1..=count).map(|i| format!("{stem}-{i:05}-of-{count:05}.gguf")).collect(),
+        _ => vec![name.to_string()],
+    }
+}
+
+/// The names of the model's other files, which the metadata of the first say there are.
+///
+/// # Errors
+/// This is not the first file, or its name is not that of one of several.
+pub(in crate::checkpoint) fn others(metadata: Metadata, path: &Path) -> Result<Vec<String>> {
+    let count = metadata.size("split.count")?.unwrap_or(1);
+    if count <= 1 {
+        return Ok(Vec::new());
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = metadata.size("split.no")?.unwrap_or(0).saturating_add(1);
+    match numbered(&name) {
+        Some((_, 1, named)) if named == count && number == 1 => Ok(parts(&name).into_iter().skip(1).collect()),
+        Some((stem, _, named)) if number != 1 => {
+            Err(Error::failed(format!("this is part {number} of a model in {count} files"))
+                .hint(format!("name the first of them: {stem}-00001-of-{named:05}.gguf")))
+        }
+        _ => Err(Error::failed(format!(
+            "this is part {number} of a model in {count} files, and its name is another one"
+        ))
+        .hint(format!("give the files back their names, NAME-00001-of-{count:05}.gguf and so on"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_numbered_from_one() {
+        assert_eq!(parts("a-b-00001-of-00002.gguf"), ["a-b-00001-of-00002.gguf", "a-b-00002-of-00002.gguf"]);
+        assert_eq!(parts("a.gguf"), ["a.gguf"]);
+        assert!(first_of("a.gguf") && first_of("a-00001-of-00002.gguf") && !first_of("a-00002-of-00002.gguf"));
+        for odd in ["a-0001-of-00002.gguf", "a-00003-of-00002.gguf", "a-00000-of-00002.gguf", "a-+0001-of-00002.gguf"] {
+            assert_eq!(numbered(odd), None, "{odd}");
+        }
+    }
+}

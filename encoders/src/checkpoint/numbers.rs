@@ -1,0 +1,48 @@
+//! Stored numbers to f32: in one pass, in parallel, whatever they are stored as.
+
+use super::header::Stored;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// Numbers that one task converts: a multiple of every block's length, and few enough to stay in cache.
+const TASK: usize = 1 << 16;
+
+/// All numbers in `bytes`, and whether every one is finite; `None` if they are not floating-point.
+pub(super) fn decode(stored: Stored, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
+    if !stored.is_float() {
+        return None;
+    }
+    let (numbers, size) = stored.unit();
+    let mut values = vec![0.0; bytes.len() / size * numbers];
+    let convert = |(out, bytes): (&mut [f32], &[u8])| {
+        convert(stored, bytes, out);
+        // Without a shortcut, so that it is done many at a time.
+        out.iter().fold(true, |finite, v| finite & v.is_finite())
+    };
+    let finite = match values.len() <= TASK {
+        true => convert((&mut values, bytes)),
+        false => {
+            let parts = values.par_chunks_mut(TASK).zip(bytes.par_chunks(TASK / numbers * size));
+            parts.map(convert).reduce(|| true, |a, b| a & b)
+        }
+    };
+    Some((values, finite))
+}
+
+fn convert(stored: Stored, bytes: &[u8], out: &mut [f32]) {
+    match stored {
+        Stored::F32 => each(bytes, out, f32::from_le_bytes),
+        Stored::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+        Stored::Bf16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+        #[allow(clippy::cast_possible_truncation)]
+        Stored::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
+        Stored::Block(block) => block.unpack(bytes, out),
+        Stored::Other { .. } => {}
+    }
+}
+
+fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *out = number(*bytes);
+    }
+}

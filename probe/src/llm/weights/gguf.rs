@@ -1,0 +1,342 @@
+//! Language models in GGUF: the `config.json` that their metadata amount to, and what llama.cpp's converter did to the
+//! weights, undone.
+//!
+//! Source: `convert_hf_to_gguf.py` (what is written) and `llama-model.cpp` (what is assumed where nothing is written).
+
+use super::names;
+use crate::llm::config::{Family, LlmConfig};
+use burgess_base::{Error, Result};
+use burgess_encoders::checkpoint::{Checkpoint, Dialect, Parameter};
+use serde_json::{Map, Value, json};
+
+/// What is different in the files of one architecture.
+pub(super) struct Architecture {
+    /// `general.architecture`.
+    name: &'static str,
+    pub family: Family,
+    pub dialect: &'static Dialect,
+    change: Change,
+    /// The base of the angles where none is written.
+    base: f64,
+}
+
+/// What was done to the values of some parameters.
+#[derive(Clone, Copy)]
+enum Change {
+    None,
+    /// Rows of queries and keys were put in another order: the two halves of a head, which are rotated together,
+    /// alternate.
+    Alternating,
+    /// One was added to the scales of norms.
+    PlusOne,
+}
+
+static ARCHITECTURES: [Architecture; 5] = [
+    Architecture {
+        name: "llama",
+        family: Family::Llama,
+        dialect: &names::GGUF,
+        change: Change::Alternating,
+        base: 1e4,
+    },
+    Architecture { name: "qwen2", family: Family::Qwen2, dialect: &names::GGUF, change: Change::None, base: 1e4 },
+    Architecture { name: "qwen3", family: Family::Qwen3, dialect: &names::GGUF, change: Change::None, base: 1e4 },
+    Architecture { name: "phi3", family: Family::Phi3, dialect: &names::GGUF_PHI3, change: Change::None, base: 1e4 },
+    Architecture {
+        name: "gemma3",
+        family: Family::Gemma3,
+        dialect: &names::GGUF_GEMMA3,
+        change: Change::PlusOne,
+        base: 1e6,
+    },
+];
+
+/// The architecture of an opened file of GGUF; nothing for other formats.
+///
+/// # Errors
+/// It is none that the decoder knows.
+pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architecture>> {
+    let Some(name) = file.metadata().text("general.architecture")? else { return Ok(None) };
+    match ARCHITECTURES.iter().find(|a| a.name == name) {
+        Some(found) => Ok(Some(found)),
+        None => {
+            let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+            Err(Error::failed(format!("{} is of the architecture `{name}`, which is not known", file.path().display()))
+                .hint(format!("known are {}", known.join(", "))))
+        }
+    }
+}
+
+impl Architecture {
+    /// The configuration in the terms of `config.json`.
+    ///
+    /// # Errors
+    /// Something is missing or of the wrong type, or asks for a network that the decoder is not.
+    pub fn config(&self, file: &Checkpoint) -> Result<Value> {
+        let keys = Keys { file, architecture: self.name };
+        let experts = keys.size("expert_count")?.unwrap_or(0);
+        if experts > 0 {
+            return Err(Error::failed(format!("the model chooses between {experts} experts, which is not supported"))
+                .hint("take a dense model of the family"));
+        }
+        let (width, heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
+        let layers = keys.needed("block_count")?;
+        let Some(&[vocabulary, _]) = file.shape("token_embd.weight") else {
+            return Err(Error::failed("there is no table `token_embd.weight` of token embeddings"));
+        };
+        let own_head_width = keys.size("attention.key_length")?;
+        let head_width = own_head_width.unwrap_or(width / heads.max(1));
+        if let Some(values) = keys.size("attention.value_length")?.filter(|n| *n != head_width) {
+            return Err(Error::failed(format!("values are {values} wide, keys {head_width}, which is not supported")));
+        }
+        let mut config = Map::new();
+        let mut set = |key: &str, value: Value| config.insert(key.into(), value);
+        set("model_type", json!(self.family));
+        set("hidden_size", json!(width));
+        set("intermediate_size", json!(keys.needed("feed_forward_length")?));
+        set("num_hidden_layers", json!(layers));
+        set("num_attention_heads", json!(heads));
+        set("num_key_value_heads", json!(keys.size("attention.head_count_kv")?.unwrap_or(heads)));
+        set("vocab_size", json!(vocabulary));
+        set("max_position_embeddings", json!(keys.needed("context_length")?));
+        set("rms_norm_eps", json!(single(keys.needed_number("attention.layer_norm_rms_epsilon")?)));
+        set("rope_theta", json!(single(keys.number("rope.freq_base")?.unwrap_or(self.base))));
+        set("tie_word_embeddings", json!(file.shape("output.weight").is_none()));
+        if let Some(width) = own_head_width {
+            set("head_dim", json!(width));
+        }
+        if let Some(rotated) = keys.size("rope.dimension_count")?.filter(|n| *n != head_width) {
+            // The least share that comes to as many channels when it is multiplied and cut off.
+            let share = rotated as f64 / head_width.max(1) as f64;
+            let short = (share * head_width as f64) < rotated as f64;
+            set("partial_rotary_factor", json!(if short { share.next_up() } else { share }));
+        }
+        if file.shape("blk.0.attn_output.bias").is_some() {
+            set("attention_bias", json!(true));
+        }
+        if let Some(scaling) = keys.scaling()? {
+            set("rope_scaling", scaling);
+        }
+        for (name, key) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
+            if let Some(id) = file.metadata().size(&format!("tokenizer.ggml.{key}_token_id"))? {
+                set(name, json!(id));
+            }
+        }
+        match self.family {
+            Family::Phi3 => {
+                if let Some(window) = keys.size("attention.sliding_window")?.filter(|n| *n > 0) {
+                    set("sliding_window", json!(window));
+                }
+                if let Some(original) = keys.size("rope.scaling.original_context_length")? {
+                    set("original_max_position_embeddings", json!(original));
+                }
+            }
+            Family::Gemma3 => {
+                set("sliding_window", json!(keys.needed("attention.sliding_window")?));
+                set("sliding_window_pattern", json!(keys.size("attention.sliding_window_pattern")?.unwrap_or(6)));
+                set("rope_local_base_freq", json!(single(keys.number("rope.freq_base_swa")?.unwrap_or(1e4))));
+                set("head_dim", json!(head_width));
+                // Gemma 3 27B alone divides by another number, which is written nowhere.
+                let divisor = if layers == 62 { width / heads.max(1) } else { head_width };
+                set("query_pre_attn_scalar", json!(divisor));
+                if let Some(cap) = keys.number("final_logit_softcapping")? {
+                    set("final_logit_softcapping", json!(cap));
+                }
+            }
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => {}
+        }
+        Ok(Value::Object(config))
+    }
+
+    /// The values of a parameter as `transformers` has them.
+    pub fn change(&self, config: &LlmConfig, parameter: &Parameter, values: Vec<f32>) -> Vec<f32> {
+        let ends = |names: &[&str]| names.iter().any(|name| parameter.path.contains(name));
+        match self.change {
+            Change::Alternating if ends(&[".q_proj.", ".k_proj."]) => {
+                let row = parameter.shape.get(1).copied().unwrap_or(1);
+                halves(&values, config.head_width(), row)
+            }
+            Change::PlusOne if parameter.path.ends_with("norm.weight") => {
+                values.into_iter().map(|scale| scale - 1.0).collect()
+            }
+            _ => values,
+        }
+    }
+}
+
+/// Rows of `row` numbers in heads of `width` rows: those of even number to the front of their head, the odd ones behind.
+fn halves(values: &[f32], width: usize, row: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for head in values.chunks((width * row).max(1)) {
+        for first in 0..2 {
+            for rows in head.chunks(row.max(1)).skip(first).step_by(2) {
+                out.extend_from_slice(rows);
+            }
+        }
+    }
+    out
+}
+
+/// The shortest number that is this one in 32 bits, in which the file has it: 1e-6 and not 9.999999974752427e-7.
+fn single(number: f64) -> f64 {
+    let single = number as f32;
+    if f64::from(single) == number { format!("{single:e}").parse().unwrap_or(number) } else { number }
+}
+
+/// The metadata under an architecture's name.
+struct Keys<'a> {
+    file: &'a Checkpoint,
+    architecture: &'static str,
+}
+
+impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn size(&self, name: &str) -> Result<Option<usize>> {
+        self.file.metadata().size(&self.key(name))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.file.metadata().number(&self.key(name))
+    }
+
+    fn absent(&self, name: &str) -> Error {
+        Error::failed(format!("the metadata lack `{}`", self.key(name)))
+            .hint("the file is no whole language model, or was made by another program than llama.cpp's converter")
+    }
+
+    fn needed(&self, name: &str) -> Result<usize> {
+        self.size(name)?.ok_or_else(|| self.absent(name))
+    }
+
+    fn needed_number(&self, name: &str) -> Result<f64> {
+        self.number(name)?.ok_or_else(|| self.absent(name))
+    }
+
+    /// Divisors of the angles that are stored like weights.
+    fn factors(&self, tensor: &str) -> Result<Option<Vec<f64>>> {
+        match self.file.shape(tensor) {
+            Some(_) => Ok(Some(self.file.read(tensor)?.into_iter().map(|f| single(f.into())).collect())),
+            None => Ok(None),
+        }
+    }
+
+    /// How the angles are stretched, as the table of a `config.json`.
+    fn scaling(&self) -> Result<Option<Value>> {
+        if let Some(factors) = self.factors("rope_freqs.weight")? {
+            let base = self.number("rope.freq_base")?.unwrap_or(1e4);
+            return Ok(Some(llama_3(&factors, base).unwrap_or(json!({"rope_type": "factors", "factors": factors}))));
+        }
+        if let (Some(long), Some(short)) =
+            (self.factors("rope_factors_long.weight")?, self.factors("rope_factors_short.weight")?)
+        {
+            let mut scaling = json!({"rope_type": "longrope", "long_factor": long, "short_factor": short});
+            if let Some(factor) = self.number("rope.scaling.attn_factor")? {
+                scaling["attention_factor"] = json!(single(factor));
+            }
+            return Ok(Some(scaling));
+        }
+        let factor = match self.number("rope.scaling.factor")? {
+            Some(factor) => Some(factor),
+            // Before November 2023.
+            None => self.number("rope.scale_linear")?,
+        };
+        let kind = self.file.metadata().text(&self.key("rope.scaling.type"))?;
+        match (kind, factor) {
+            (None | Some("none"), None) => Ok(None),
+            (None, Some(factor)) => Ok((factor != 1.0).then(|| json!({"rope_type": "linear", "factor": factor}))),
+            (Some("none"), Some(_)) => Ok(None),
+            (Some("linear"), Some(factor)) => Ok(Some(json!({"rope_type": "linear", "factor": factor}))),
+            (Some("yarn"), Some(factor)) => {
+                let mut scaling = json!({"rope_type": "yarn", "factor": factor});
+                let original = self.size("rope.scaling.original_context_length")?;
+                if let Some(original) = original {
+                    scaling["original_max_position_embeddings"] = json!(original);
+                }
+                // Theirs is multiplied with the temperature that the factor comes to.
+                if let Some(own) = self.number("rope.scaling.attn_factor")?.filter(|own| *own != 1.0) {
+                    scaling["attention_factor"] = json!(own * (0.1 * factor.max(1.0).ln() + 1.0));
+                }
+                for (name, key) in [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")] {
+                    if let Some(beta) = self.number(&format!("rope.scaling.{key}"))? {
+                        scaling[name] = json!(single(beta));
+                    }
+                }
+                Ok(Some(scaling))
+            }
+            (Some(kind), _) => {
+                Err(Error::failed(format!("`{}` = {kind}, which is not known here", self.key("rope.scaling.type")))
+                    .hint("known are none, linear, yarn, and factors stored as tensors"))
+            }
+        }
+    }
+}
+
+/// The rule of Llama 3.1 and later from which these divisors come: so that a model written by us is one that
+/// `transformers` reads. Nothing if they come from another rule.
+fn llama_3(factors: &[f64], base: f64) -> Option<Value> {
+    const LOW: f64 = 1.0;
+    const HIGH: f64 = 4.0;
+    const ORIGINAL: f64 = 8192.0;
+    let factor = factors.last().copied()?;
+    let same = factors.iter().enumerate().all(|(i, found)| {
+        let wave = std::f64::consts::TAU * base.powf(2.0 * i as f64 / (2 * factors.len()) as f64);
+        let smooth = ((ORIGINAL / wave - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
+        let wanted = 1.0 / ((1.0 - smooth) / factor + smooth);
+        (found - wanted).abs() <= 1e-5 * wanted
+    });
+    (same && factor > 1.0).then(|| {
+        json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": LOW,
+            "high_freq_factor": HIGH,
+            "original_max_position_embeddings": ORIGINAL as usize,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alternating_rows_become_halves() {
+        // Two heads of four rows of two numbers.
+        let rows: Vec<f32> = [0, 2, 1, 3, 10, 12, 11, 13].iter().flat_map(|n| [*n as f32; 2]).collect();
+        let wanted: Vec<f32> = [0, 1, 2, 3, 10, 11, 12, 13].iter().flat_map(|n| [*n as f32; 2]).collect();
+        assert_eq!(halves(&rows, 4, 2), wanted);
+    }
+
+    #[test]
+    fn numbers_of_32_bits_are_written_as_they_were() {
+        assert_eq!(single(f64::from(1e-6f32)), 1e-6);
+        assert_eq!(single(f64::from(1e-5f32)), 1e-5);
+        assert_eq!(single(500_000.0), 500_000.0);
+        assert_eq!(single(0.1), 0.1);
+    }
+
+    #[test]
+    fn the_rule_of_llama_3_is_recognised_by_its_factors() {
+        // What the converter writes for a head of 8 at base 10: waves of 6.3, 11, 20 and 35 positions are all short.
+        assert_eq!(llama_3(&[1.0; 4], 10.0), None);
+        // Llama 3.2 has heads of 64 at base 500,000.
+        let factors: Vec<f64> = (0..32)
+            .map(|i| {
+                let wave = std::f64::consts::TAU * 5e5f64.powf(f64::from(i) / 32.0);
+                let smooth = (8192.0 / wave - 1.0) / 3.0;
+                if wave < 2048.0 {
+                    1.0
+                } else if wave > 8192.0 {
+                    32.0
+                } else {
+                    1.0 / ((1.0 - smooth) / 32.0 + smooth)
+                }
+            })
+            .collect();
+        assert_eq!(llama_3(&factors, 5e5).and_then(|s| s["factor"].as_f64()), Some(32.0));
+        assert_eq!(llama_3(&factors, 1e4), None);
+    }
+}

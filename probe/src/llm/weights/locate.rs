@@ -1,0 +1,84 @@
+//! Where a language model is: a directory, a file, a repository of the hub in the local cache, or a name in `probe/zoo`.
+
+use burgess_base::{Error, Result, nearest};
+use burgess_encoders::checkpoint;
+use burgess_encoders::encoder::zoo_dirs;
+use burgess_encoders::hub::Repository;
+use std::path::{Path, PathBuf};
+
+/// The directory or the file that `name` means: a path, a name in the zoo, or `owner/name[@revision][:file]` of the hub.
+///
+/// # Errors
+/// There is nothing of this name; the repository was not fetched, or not all of it.
+pub fn locate(name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(path.to_path_buf());
+    }
+    let folders = zoo_folders();
+    if let Some(found) = folders.iter().map(|folder| folder.join(name)).find(|dir| is_plain_name(name) && dir.is_dir())
+    {
+        return Ok(found);
+    }
+    match Repository::parse_with_file(name) {
+        Some((repository, file)) => in_hub(&repository, file.as_deref()),
+        None => {
+            let known = zoo(&folders);
+            let near = nearest(name, known.iter().map(String::as_str));
+            let list = if near.is_empty() { known.join(", ") } else { near.join(", ") };
+            Err(Error::usage(format!("there is no language model `{name}`")).hint(format!(
+                "give a directory in Hugging Face's layout, a .gguf file, owner/name of the hub, or one of {list}"
+            )))
+        }
+    }
+}
+
+/// In the cache of the hub. Nothing is fetched here.
+fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
+    let directory = repository.snapshot()?;
+    if file.is_none() {
+        let models = models(&directory)?;
+        let others = checkpoint::complete(&directory).is_ok();
+        if let (false, [first, _, ..]) = (others, models.as_slice()) {
+            let id = repository.name();
+            return Err(Error::usage(format!("{id} has {} models in GGUF: {}", models.len(), models.join(", ")))
+                .hint(format!("name one of them, as in {id}:{first}")));
+        }
+    }
+    repository.weights(file)
+}
+
+/// The names of the models in GGUF of a directory: first files, where one has several.
+fn models(directory: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for item in std::fs::read_dir(directory)? {
+        names.push(item?.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| name.ends_with(".gguf"));
+    names.sort();
+    let later: Vec<String> = names.iter().flat_map(|name| checkpoint::parts(name).into_iter().skip(1)).collect();
+    names.retain(|name| !later.contains(name));
+    Ok(names)
+}
+
+/// Whether a text is the name of one folder.
+fn is_plain_name(name: &str) -> bool {
+    Path::new(name).file_name() == Some(name.as_ref())
+}
+
+/// Where language models of our own lie.
+fn zoo_folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = zoo_dirs().into_iter().map(|dir| dir.join("llm")).collect();
+    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo"));
+    folders
+}
+
+/// Their names.
+fn zoo(folders: &[PathBuf]) -> Vec<String> {
+    let items = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let mut names: Vec<String> =
+        items.filter(|item| item.path().is_dir()).map(|item| item.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.dedup();
+    names
+}

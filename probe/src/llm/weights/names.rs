@@ -1,0 +1,116 @@
+//! What the families' files call the parameters of our decoder, whose paths are `transformers`' own names.
+
+use burgess_encoders::checkpoint::{Dialect, Rule};
+
+/// Tables of angles, which older versions of the library saved with the weights; the head of a model whose head is the
+/// embedding table, which some tools save twice (the module asks for it where it is not).
+const IGNORED: [&str; 6] = [
+    "lm_head.weight",
+    "model.rotary_emb.inv_freq",
+    "model.rotary_emb.original_inv_freq",
+    "model.layers.{i}.self_attn.rotary_emb.inv_freq",
+    "model.layers.{i}.self_attn.rotary_emb.cos_cached",
+    "model.layers.{i}.self_attn.rotary_emb.sin_cached",
+];
+
+/// `LlamaForCausalLM` and all whose projections stand alone.
+pub(super) const SPLIT: Dialect =
+    Dialect { name: "transformers-llm", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
+
+/// `Phi3ForCausalLM`: queries, keys and values in one tensor, gate and up in another.
+pub(super) const FUSED: Dialect = Dialect {
+    name: "transformers-phi3",
+    rules: &[
+        Rule::fused(
+            &[
+                "model.layers.{i}.self_attn.q_proj.{p}",
+                "model.layers.{i}.self_attn.k_proj.{p}",
+                "model.layers.{i}.self_attn.v_proj.{p}",
+            ],
+            &["model.layers.{i}.self_attn.qkv_proj.{p}"],
+        ),
+        Rule::fused(
+            &["model.layers.{i}.mlp.gate_proj.{p}", "model.layers.{i}.mlp.up_proj.{p}"],
+            &["model.layers.{i}.mlp.gate_up_proj.{p}"],
+        ),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
+/// What stands in GGUF beside the weights and goes into the configuration: factors on the angles.
+const FACTORS: [&str; 4] =
+    ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "blk.{i}.attn_rot_embd.weight"];
+
+const EMBEDDINGS: Rule = Rule::same("model.embed_tokens.weight", &["token_embd.weight"]);
+const LAST_NORM: Rule = Rule::same("model.norm.weight", &["output_norm.weight"]);
+const HEAD: Rule = Rule::same("lm_head.weight", &["output.weight"]);
+const NORM_1: Rule = Rule::same("model.layers.{i}.input_layernorm.weight", &["blk.{i}.attn_norm.weight"]);
+const NORM_2: Rule = Rule::same("model.layers.{i}.post_attention_layernorm.weight", &["blk.{i}.ffn_norm.weight"]);
+const Q: Rule = Rule::same("model.layers.{i}.self_attn.q_proj.{p}", &["blk.{i}.attn_q.{p}"]);
+const K: Rule = Rule::same("model.layers.{i}.self_attn.k_proj.{p}", &["blk.{i}.attn_k.{p}"]);
+const V: Rule = Rule::same("model.layers.{i}.self_attn.v_proj.{p}", &["blk.{i}.attn_v.{p}"]);
+const O: Rule = Rule::same("model.layers.{i}.self_attn.o_proj.{p}", &["blk.{i}.attn_output.{p}"]);
+const Q_NORM: Rule = Rule::same("model.layers.{i}.self_attn.q_norm.weight", &["blk.{i}.attn_q_norm.weight"]);
+const K_NORM: Rule = Rule::same("model.layers.{i}.self_attn.k_norm.weight", &["blk.{i}.attn_k_norm.weight"]);
+const GATE: Rule = Rule::same("model.layers.{i}.mlp.gate_proj.weight", &["blk.{i}.ffn_gate.weight"]);
+const UP: Rule = Rule::same("model.layers.{i}.mlp.up_proj.weight", &["blk.{i}.ffn_up.weight"]);
+const DOWN: Rule = Rule::same("model.layers.{i}.mlp.down_proj.weight", &["blk.{i}.ffn_down.weight"]);
+
+/// GGUF of LLaMA, Mistral, Qwen 2 and Qwen 3.
+pub(super) const GGUF: Dialect = Dialect {
+    name: "gguf",
+    rules: &[EMBEDDINGS, LAST_NORM, HEAD, NORM_1, NORM_2, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN],
+    ignored: &FACTORS,
+};
+
+/// GGUF of Phi-3.
+pub(super) const GGUF_PHI3: Dialect = Dialect {
+    name: "gguf-phi3",
+    rules: &[
+        EMBEDDINGS,
+        LAST_NORM,
+        HEAD,
+        NORM_1,
+        NORM_2,
+        Rule::fused(
+            &[
+                "model.layers.{i}.self_attn.q_proj.{p}",
+                "model.layers.{i}.self_attn.k_proj.{p}",
+                "model.layers.{i}.self_attn.v_proj.{p}",
+            ],
+            &["blk.{i}.attn_qkv.{p}"],
+        ),
+        O,
+        Rule::fused(
+            &["model.layers.{i}.mlp.gate_proj.weight", "model.layers.{i}.mlp.up_proj.weight"],
+            &["blk.{i}.ffn_up.weight"],
+        ),
+        DOWN,
+    ],
+    ignored: &FACTORS,
+};
+
+/// GGUF of Gemma 3.
+pub(super) const GGUF_GEMMA3: Dialect = Dialect {
+    name: "gguf-gemma3",
+    rules: &[
+        EMBEDDINGS,
+        LAST_NORM,
+        HEAD,
+        NORM_1,
+        Rule::same("model.layers.{i}.post_attention_layernorm.weight", &["blk.{i}.post_attention_norm.weight"]),
+        Rule::same("model.layers.{i}.pre_feedforward_layernorm.weight", &["blk.{i}.ffn_norm.weight"]),
+        Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]),
+        Q,
+        K,
+        V,
+        O,
+        Q_NORM,
+        K_NORM,
+        GATE,
+        UP,
+        DOWN,
+    ],
+    ignored: &FACTORS,
+};

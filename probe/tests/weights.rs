@@ -1,0 +1,301 @@
+//! Language models from files: every family from GGUF as from Hugging Face's layout (goldens of
+//! `tests/reference/llm_gguf.py` and `llm.py`), the layouts of the hub, and what is said of files that do not fit.
+
+use burgess_base::{Error, Result, digest};
+use burgess_encoders::checkpoint::{self, Checkpoint, Precision};
+use burgess_probe::llm::{Llm, TokenizerSource, Weights, weights};
+use burn::tensor::{Device, Tensor};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
+}
+
+/// All parameters by path.
+fn values(llm: &Llm) -> Result<BTreeMap<String, Vec<f32>>> {
+    let mut all = BTreeMap::new();
+    checkpoint::collect(llm, |parameter, values| {
+        all.insert(parameter.path, values);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn load(path: &Path) -> Result<Llm> {
+    Ok(Weights::open_path(path)?.load(&Device::flex())?.0)
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
+    assert_eq!(a.len(), b.len());
+    square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())
+}
+
+/// Logits of the last eight positions of the ids of a golden.
+fn last_logits(llm: &Llm, name: &str) -> Result<Vec<f32>> {
+    let bytes = std::fs::read(golden("llm").join(name).join("golden.safetensors"))?;
+    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| Error::failed(e.to_string()))?;
+    let ids = file.tensor("ids").map_err(|e| Error::failed(e.to_string()))?;
+    let ids: Vec<u32> = ids.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+    let rows: Vec<&[u32]> = ids.chunks(ids.len() / 3).collect();
+    let hidden = llm.hidden(llm.embed_rows(&rows, &Device::flex())?)?;
+    let [b, t, d] = hidden.dims();
+    let logits: Tensor<2> = llm.logits(hidden.narrow(1, t - 8, 8).reshape([b * 8, d]));
+    logits.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
+}
+
+fn expected_logits(file: &Path) -> Result<Vec<f32>> {
+    Checkpoint::open(file)?.read("logits")
+}
+
+/// `(model, how, path)` of the goldens in GGUF.
+fn gguf_goldens() -> Result<Vec<(String, String, PathBuf)>> {
+    let mut found = Vec::new();
+    for item in std::fs::read_dir(golden("llm-gguf"))? {
+        let path = item?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some((model, how)) = name.strip_suffix(".gguf").and_then(|name| name.split_once('.')) {
+            found.push((model.to_string(), how.to_string(), path.clone()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[test]
+fn gguf_gives_the_weights_and_logits_of_transformers() -> Result<()> {
+    for (model, how, path) in gguf_goldens()? {
+        let llm = load(&path)?;
+        let same = load(&golden("llm").join(&model))?;
+        let (found, wanted) = (values(&llm)?, values(&same)?);
+        assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{model}");
+        let mut most = 0f64;
+        for (name, wanted) in &wanted {
+            most = most.max(difference(&found[name], wanted));
+        }
+        let logits = match how.as_str() {
+            "f32" => golden("llm").join(&model).join("golden.safetensors"),
+            _ => path.with_extension("safetensors"),
+        };
+        let d = difference(&last_logits(&llm, &model)?, &expected_logits(&logits)?);
+        println!("{model:<18} {how} weights {most:.1e} logits {d:.1e}");
+        assert!(d < 1e-5, "{model} {how}: logits differ by {d}");
+        // 8 bits of a block's largest number, or the same bits.
+        assert!(most <= if how == "f32" { 0.0 } else { 1e-2 }, "{model} {how}: weights differ by {most}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_metadata_of_gguf_are_the_configuration() -> Result<()> {
+    for (model, how, path) in gguf_goldens()? {
+        let (found, same) = (Weights::open_path(&path)?, Weights::open_path(&golden("llm").join(&model))?);
+        let (a, b) = (found.config(), same.config());
+        assert_eq!(a.parameters(), b.parameters(), "{model}");
+        assert_eq!((a.model_type, a.gate), (b.model_type, b.gate), "{model}");
+        assert_eq!(
+            (a.rms_norm_eps, a.rope_theta, a.rope_local_base_freq),
+            (b.rms_norm_eps, b.rope_theta, b.rope_local_base_freq)
+        );
+        assert_eq!((a.head_width(), a.rotated_width()), (b.head_width(), b.rotated_width()), "{model}");
+        assert_eq!((a.kv_heads(), a.max_position_embeddings), (b.kv_heads(), b.max_position_embeddings), "{model}");
+        for layer in 0..a.num_hidden_layers {
+            assert_eq!(a.window(layer), b.window(layer), "{model} {how} layer {layer}");
+        }
+        // Those of Llama 3 and of long contexts are stored in another form; the logits tell that they mean the same.
+        if !["llama-3", "phi3-long"].contains(&model.as_str()) {
+            assert_eq!(a.rope_scaling, b.rope_scaling, "{model}");
+        }
+        let id = |weights: &Weights, name: &str| weights.json()[name].as_u64();
+        for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+            assert_eq!(id(&found, name), id(&same, name), "{model}: {name}");
+        }
+    }
+    Ok(())
+}
+
+/// Name → (shape, numbers).
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Those of a golden model.
+fn tensors(model: &str) -> Result<Tensors> {
+    let file = Checkpoint::open(&golden("llm").join(model))?;
+    let one = |key: &str| Ok((key.to_string(), (file.shape(key).unwrap_or_default().to_vec(), file.read(key)?)));
+    file.keys().map(one).collect()
+}
+
+fn write(tensors: &Tensors, dtype: Dtype, path: &Path) -> Result<()> {
+    let bytes = |v: &f32| match dtype {
+        Dtype::F16 => f16::from_f32(*v).to_le_bytes().to_vec(),
+        Dtype::BF16 => bf16::from_f32(*v).to_le_bytes().to_vec(),
+        _ => v.to_le_bytes().to_vec(),
+    };
+    let data: Vec<(&String, &[usize], Vec<u8>)> =
+        tensors.iter().map(|(k, (shape, v))| (k, shape.as_slice(), v.iter().flat_map(bytes).collect())).collect();
+    let views = data.iter().map(|(k, shape, data)| (k, TensorView::new(dtype, shape.to_vec(), data).expect("fits")));
+    std::fs::write(path, safetensors::serialize(views, None).map_err(|e| Error::failed(e.to_string()))?)?;
+    Ok(())
+}
+
+/// A directory with the configuration of a golden model.
+fn directory(model: &str) -> Result<tempfile::TempDir> {
+    let dir = tempfile::tempdir()?;
+    std::fs::copy(golden("llm").join(model).join("config.json"), dir.path().join("config.json"))?;
+    Ok(dir)
+}
+
+#[test]
+fn every_layout_of_the_hub_is_read() -> Result<()> {
+    for model in ["llama-3", "qwen2-yarn", "qwen3", "phi3-mini", "gemma3"] {
+        let (all, exact) = (tensors(model)?, values(&load(&golden("llm").join(model))?)?);
+        for dtype in [Dtype::F16, Dtype::BF16] {
+            let dir = directory(model)?;
+            write(&all, dtype, &dir.path().join("model.safetensors"))?;
+            let found = values(&load(dir.path())?)?;
+            let round =
+                |v: &f32| if dtype == Dtype::F16 { f16::from_f32(*v).to_f32() } else { bf16::from_f32(*v).to_f32() };
+            for (name, exact) in &exact {
+                assert_eq!(found[name], exact.iter().map(round).collect::<Vec<_>>(), "{model} {dtype:?}: {name}");
+            }
+        }
+        // In shards, and with what older versions saved beside the weights.
+        let dir = directory(model)?;
+        let mut shards = [BTreeMap::new(), BTreeMap::new()];
+        let mut all = all.clone();
+        let table = |n: f32| (vec![2], vec![1.0, n]);
+        all.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), table(0.1));
+        all.insert("model.layers.1.self_attn.rotary_emb.inv_freq".into(), table(0.1));
+        let tied = !all.contains_key("lm_head.weight");
+        if tied {
+            all.insert("lm_head.weight".into(), all["model.embed_tokens.weight"].clone());
+        }
+        let mut index = BTreeMap::new();
+        for (number, (name, tensor)) in all.into_iter().enumerate() {
+            index.insert(name.clone(), format!("model-{:05}-of-00002.safetensors", number % 2 + 1));
+            shards[number % 2].insert(name, tensor);
+        }
+        for (number, shard) in shards.iter().enumerate() {
+            write(shard, Dtype::F32, &dir.path().join(format!("model-{:05}-of-00002.safetensors", number + 1)))?;
+        }
+        let index = serde_json::json!({"metadata": {}, "weight_map": index});
+        std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string())?;
+        let (llm, report) = Weights::open_path(dir.path())?.load(&Device::flex())?;
+        assert_eq!(values(&llm)?, exact, "{model}");
+        assert_eq!(report.ignored.len(), 2 + usize::from(tied), "{model}: {:?}", report.ignored);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fused_model_is_written_as_it_was_read() -> Result<()> {
+    for model in ["phi3-mini", "phi3-long"] {
+        let llm = load(&golden("llm").join(model))?;
+        let dir = directory(model)?;
+        let path = dir.path().join("model.safetensors");
+        checkpoint::save(&llm, weights::dialect(llm.config().model_type), "", Precision::F32, &path)?;
+        let (written, original) = (Checkpoint::open(&path)?, Checkpoint::open(&golden("llm").join(model))?);
+        assert_eq!(written.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
+        for key in original.keys() {
+            assert_eq!((written.shape(key), written.read(key)?), (original.shape(key), original.read(key)?), "{key}");
+        }
+        assert_eq!(values(&load(dir.path())?)?, values(&llm)?);
+    }
+    Ok(())
+}
+
+fn complaint(dir: &Path) -> (String, String) {
+    let error = load(dir).unwrap_err();
+    (error.to_string(), error.hint_text().unwrap_or("none").to_string())
+}
+
+#[test]
+fn what_does_not_fit_is_listed() -> Result<()> {
+    let dir = directory("phi3-mini")?;
+    let mut all = tensors("phi3-mini")?;
+    all.remove("model.layers.1.self_attn.qkv_proj.weight");
+    all.insert("model.norm.weight".into(), (vec![3], vec![0.0; 3]));
+    all.insert("model.layers.2.mlp.down_proj.weight".into(), (vec![1], vec![0.0]));
+    write(&all, Dtype::F32, &dir.path().join("model.safetensors"))?;
+    let (text, _) = complaint(dir.path());
+    assert!(text.contains("1 tensor missing in the file: model.layers.1.self_attn.qkv_proj.weight"), "{text}");
+    assert!(text.contains("1 tensor used by nothing: model.layers.2.mlp.down_proj.weight"), "{text}");
+    assert!(text.contains("1 tensor of another shape: model.norm.weight: expected [32], found [3]"), "{text}");
+
+    // A configuration of another size.
+    let dir = directory("qwen3")?;
+    write(&tensors("llama-tied")?, Dtype::F32, &dir.path().join("model.safetensors"))?;
+    let (text, _) = complaint(dir.path());
+    assert!(text.contains("q_norm.weight") && text.contains("does not fit"), "{text}");
+
+    let dir = directory("qwen3")?;
+    let (text, hint) = complaint(dir.path());
+    assert!(text.contains("there are no weights") && hint.contains("model.safetensors"), "{text} {hint}");
+    write(&tensors("qwen3")?, Dtype::F32, &dir.path().join("model.safetensors"))?;
+    std::fs::remove_file(dir.path().join("config.json"))?;
+    assert!(complaint(dir.path()).0.contains("config.json"));
+    assert!(complaint(&dir.path().join("model.safetensors")).1.contains(".gguf"));
+    std::fs::write(dir.path().join("config.json"), r#"{"model_type":"mamba"}"#)?;
+    assert!(complaint(dir.path()).0.contains("mamba"));
+    Ok(())
+}
+
+/// A golden file with one text in it replaced by another of the same length.
+fn replaced(from: &str, to: &str) -> Result<(String, String)> {
+    let mut bytes = std::fs::read(golden("llm-gguf/llama-tied.q8.gguf"))?;
+    assert_eq!(from.len(), to.len());
+    let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect("the text is in the file");
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("model.gguf");
+    std::fs::write(&path, bytes)?;
+    Ok(complaint(&path))
+}
+
+#[test]
+fn gguf_of_other_networks_is_refused() -> Result<()> {
+    // The first of them is the architecture's name.
+    let (text, hint) = replaced("llama", "mamba")?;
+    assert!(text.contains("architecture `mamba`") && hint.contains("llama, qwen2"), "{text} {hint}");
+    let (text, hint) = replaced("llama.block_count", "llama.block_kount")?;
+    assert!(text.contains("the metadata lack `llama.block_count`") && hint.contains("converter"), "{text} {hint}");
+    let (text, _) = replaced("blk.1.attn_q.weight", "blk.1.attn_x.weight")?;
+    assert!(text.contains("missing in the file: blk.1.attn_q.weight"), "{text}");
+    assert!(text.contains("used by nothing: blk.1.attn_x.weight"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn models_are_found_by_every_kind_of_name() -> Result<()> {
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo/nano-lm");
+    let named = Weights::open("nano-lm")?;
+    assert_eq!(named.config(), Weights::open_path(&zoo)?.config());
+    assert!(matches!(named.tokenizer()?, TokenizerSource::Json(path) if path.ends_with("tokenizer.json")));
+    let files = ["config.json", "chat.json", "tokenizer.json", "model.safetensors"].map(|f| zoo.join(f));
+    let parts: Result<Vec<String>> = files.iter().map(|f| digest::of_file(f)).collect();
+    assert_eq!(named.digest()?, digest::of_value(&parts?)?);
+
+    let file = golden("llm-gguf/qwen3.q8.gguf");
+    let weights = Weights::open(&file.display().to_string())?;
+    assert!(weights.tokenizer().unwrap_err().hint_text().is_some_and(|h| h.contains("tokenizer.model")));
+    // The only one of a directory, beside which files of other kinds may lie.
+    let dir = tempfile::tempdir()?;
+    std::fs::copy(&file, dir.path().join("a.gguf"))?;
+    std::fs::write(dir.path().join("mmproj-a.gguf"), b"")?;
+    std::fs::write(dir.path().join("tokenizer.model"), b"")?;
+    let inside = Weights::open_path(dir.path())?;
+    assert_eq!(inside.config(), weights.config());
+    assert!(matches!(inside.tokenizer()?, TokenizerSource::SentencePiece(_)));
+    std::fs::copy(&file, dir.path().join("b.gguf"))?;
+    let (text, hint) = complaint(dir.path());
+    assert!(text.contains("a.gguf, b.gguf") && hint.contains("name the file"), "{text} {hint}");
+
+    let error = Weights::open("nobody/no-such-model").unwrap_err();
+    assert!(error.hint_text().is_some_and(|h| h.contains("burgess fetch nobody/no-such-model")), "{error}");
+    let error = Weights::open("nano-ml").unwrap_err();
+    assert!(error.hint_text().is_some_and(|h| h.contains("nano-lm")), "{error}");
+    assert_eq!(error.exit_code(), 2);
+    Ok(())
+}
