@@ -1,12 +1,14 @@
-//! Where a language model is: a directory, a file, a repository of the hub in the local cache, or a name in `probe/zoo`.
+//! Where a language model is: a directory, a file, a name in `probe/zoo`, or a repository of the hub in the local cache.
 
+use crate::llm::card::LlmCard;
 use burgess_base::{Error, Result, nearest};
 use burgess_encoders::checkpoint;
 use burgess_encoders::encoder::zoo_dirs;
 use burgess_encoders::hub::Repository;
 use std::path::{Path, PathBuf};
 
-/// The directory or the file that `name` means: a path, a name in the zoo, or `owner/name[@revision][:file]` of the hub.
+/// The directory or the file that `name` means: a path, a name in the zoo (of a model of our own, or of a card, which
+/// means its repository), or `owner/name[@revision][:file]` of the hub.
 ///
 /// # Errors
 /// There is nothing of this name; the repository was not fetched, or not all of it.
@@ -16,14 +18,21 @@ pub fn locate(name: &str) -> Result<PathBuf> {
         return Ok(path.to_path_buf());
     }
     let folders = zoo_folders();
-    if let Some(found) = folders.iter().map(|folder| folder.join(name)).find(|dir| is_plain_name(name) && dir.is_dir())
+    if let Some(found) = folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|dir| is_plain_name(name) && dir.join("config.json").is_file())
     {
         return Ok(found);
+    }
+    if let Some(card) = LlmCard::find(name)? {
+        return in_hub(&Repository::new(&card.hub, None)?, None);
     }
     match Repository::parse_with_file(name) {
         Some((repository, file)) => in_hub(&repository, file.as_deref()),
         None => {
-            let known = zoo(&folders);
+            let mut known = zoo(&folders);
+            known.extend(LlmCard::all()?.into_iter().map(|card| card.id));
             let near = nearest(name, known.iter().map(String::as_str));
             let list = if near.is_empty() { known.join(", ") } else { near.join(", ") };
             Err(Error::usage(format!("there is no language model `{name}`")).hint(format!(
@@ -76,8 +85,8 @@ fn zoo_folders() -> Vec<PathBuf> {
 /// Their names.
 fn zoo(folders: &[PathBuf]) -> Vec<String> {
     let items = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let mut names: Vec<String> =
-        items.filter(|item| item.path().is_dir()).map(|item| item.file_name().to_string_lossy().into_owned()).collect();
+    let models = items.filter(|item| item.path().join("config.json").is_file());
+    let mut names: Vec<String> = models.map(|item| item.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names.dedup();
     names
