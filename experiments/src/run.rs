@@ -109,7 +109,7 @@ impl Instrument {
             device,
             device_name: device_name.to_string(),
             threads: Share::of_this_machine(None).threads,
-            image_id: llm.tokenizer.id(&llm.chat.image)?,
+            image_id: llm.chat.image_id(&llm.tokenizer)?,
             llm,
             align,
             tune,

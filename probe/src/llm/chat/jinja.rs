@@ -1,0 +1,355 @@
+//! The template that a model ships, in Jinja, as `transformers` renders it (`apply_chat_template`).
+//!
+//! The same environment: blocks without the white space around them, `break` and `continue`, `raise_exception`,
+//! `strftime_now`, its `tojson`, methods of Python texts, `{% generation %}` around what the assistant says. The one
+//! difference: `strftime_now` gives the day that is written in the template ([`Jinja::with_date`]) and not today's,
+//! because the same study must give the same bits tomorrow.
+
+use super::python::{self, Day};
+use super::spans::{self, Spans};
+use super::{Encoded, PICTURE, Problem, Role, Turn};
+use crate::llm::tokenizer::{IMAGE, Tokenizer};
+use burgess_base::{Error, Result};
+use minijinja::value::{Value, ValueKind};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// Around what the assistant says; characters that no text has, by Unicode's own rule.
+const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
+
+/// Steps that a template may take; more than any conversation needs.
+const FUEL: u64 = 50_000_000;
+
+/// A Jinja template with what it is told besides the conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jinja {
+    /// The template.
+    jinja: String,
+    /// `bos_token`, `eos_token`, `pad_token`, `unk_token`, as far as the model has them.
+    #[serde(default)]
+    tokens: BTreeMap<String, String>,
+    /// Another system message than its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
+    /// The day that `strftime_now` gives: the one that Llama 3's template falls back on, unless another is set.
+    #[serde(default = "day")]
+    date: String,
+    #[serde(skip)]
+    compiled: Compiled,
+}
+
+fn day() -> String {
+    "2024-07-26".into()
+}
+
+/// The template ready to run; made when it is first needed, and no part of what a template is.
+#[derive(Debug, Default)]
+struct Compiled(OnceLock<Environment<'static>>);
+
+impl Clone for Compiled {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Compiled {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Jinja {
+    /// A template with the special tokens it may write.
+    ///
+    /// # Errors
+    /// When it is no Jinja: the line is named.
+    pub fn new(template: impl Into<String>, tokens: BTreeMap<String, String>) -> Result<Self> {
+        let jinja =
+            Self { jinja: template.into(), tokens, system: None, date: day(), compiled: Compiled::default() };
+        jinja.environment()?;
+        Ok(jinja)
+    }
+
+    /// The template that came with a tokenizer.
+    ///
+    /// # Errors
+    /// When there came none, or it is no Jinja.
+    pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
+        let special = tokenizer.special();
+        let Some(template) = &special.chat_template else {
+            return Err(Error::failed("the model's tokenizer came without a chat template").hint(
+                "it may be no instruction-tuned model; name a template: vicuna_v1, llama_3, chatml_direct, phi3",
+            ));
+        };
+        let ids = [
+            ("bos_token", special.bos),
+            ("eos_token", special.eos),
+            ("pad_token", special.pad),
+            ("unk_token", special.unk),
+        ];
+        let token = |(name, id): (&str, Option<u32>)| Some((name.to_string(), tokenizer.token(id?)?));
+        Self::new(template.clone(), ids.into_iter().filter_map(token).collect())
+    }
+
+    /// With another system message, unless a conversation has its own.
+    #[must_use]
+    pub fn with_system(self, system: impl Into<String>) -> Self {
+        Self { system: Some(system.into()), ..self }
+    }
+
+    /// With another day for `strftime_now`.
+    ///
+    /// # Errors
+    /// When it is not of the form `2024-07-26`.
+    pub fn with_date(self, date: &str) -> Result<Self> {
+        if Day::parse(date).is_none() {
+            return Err(Error::usage(format!("`{date}` is no date")).hint("write it as 2024-07-26"));
+        }
+        Ok(Self { date: date.into(), compiled: Compiled::default(), ..self })
+    }
+
+    fn environment(&self) -> Result<&Environment<'static>> {
+        if let Some(made) = self.compiled.0.get() {
+            return Ok(made);
+        }
+        let day = Day::parse(&self.date).ok_or_else(|| Error::failed(format!("`{}` is no date", self.date)))?;
+        let mut env = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.map_err(|e| Error::failed(e.to_string()))?);
+        env.set_fuel(Some(FUEL));
+        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.set_formatter(|out, state, value| {
+            // As Python writes them.
+            let text = match value.kind() {
+                ValueKind::Bool if value.is_true() => "True",
+                ValueKind::Bool => "False",
+                ValueKind::None => "None",
+                _ => return minijinja::escape_formatter(out, state, value),
+            };
+            out.write_str(text).map_err(minijinja::Error::from)
+        });
+        env.add_filter("tojson", |value: Value, options| python::to_json(&value, options));
+        env.add_filter("burgess_generation", |text: String| format!("{}{text}{}", MARKS[0], MARKS[1]));
+        env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        env.add_function("strftime_now", move |format: String| day.format(&format));
+        env.add_template_owned("chat", tags_as_filters(&self.jinja))
+            .map_err(|e| Error::failed(explain(&e)).context("reading the chat template"))?;
+        Ok(self.compiled.0.get_or_init(|| env))
+    }
+
+    /// The text of a conversation; `open` asks the template to end with what stands before an answer.
+    ///
+    /// # Errors
+    /// When the template raises an error: its message and its line.
+    pub fn text(&self, turns: &[Turn], open: bool) -> Result<String> {
+        Ok(self.render(turns, open)?.0)
+    }
+
+    /// The same, and the bytes of it that a `generation` block wrote.
+    fn render(&self, turns: &[Turn], open: bool) -> Result<(String, Vec<Range<usize>>)> {
+        let system = self.system.as_deref().filter(|_| turns.first().is_none_or(|t| t.role != Role::System));
+        let system = system.map(|content| message("system", content));
+        let said = turns.iter().map(|t| {
+            let role = match t.role {
+                Role::System => "system",
+                Role::User => "user",
+                Role::Assistant => "assistant",
+            };
+            message(role, &t.text)
+        });
+        if turns.iter().any(|t| t.text.contains(MARKS)) {
+            return Err(Error::failed("a message contains U+FDD0 or U+FDD1, which stand for no character"));
+        }
+        let messages: Value = system.into_iter().chain(said).collect();
+        let tokens = self.tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
+        let context = Value::from_pairs(tokens.chain([
+            ("messages", messages),
+            ("add_generation_prompt", Value::from(open)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+        ]));
+        let failed = |e: minijinja::Error| Error::failed(explain(&e)).context("the chat template of the model");
+        let template = self.environment()?.get_template("chat").map_err(failed)?;
+        let text = template.render(context).map_err(|e| {
+            failed(e).hint("the template may not know this order of turns or a system message; see the model's card")
+        })?;
+        Ok(unmarked(&text))
+    }
+
+    pub(super) fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let turns = [Turn::user("0"), Turn::assistant("1")];
+        let mut ids = tokenizer.special().ends.clone();
+        let text = self.text(&turns, false)?;
+        if let Spans::Found(found) = spans::by_prefix(&text, &turns, tokenizer, |t| self.text(t, true))?
+            && let Some(last) = found.last()
+        {
+            ids.push(tokenizer.id(&last.end_token)?);
+        }
+        if ids.is_empty() {
+            return Err(Error::failed("nothing says where an answer ends: neither the chat template nor the model's files")
+                .hint("add eos_token to tokenizer_config.json, or eos_token_id to generation_config.json"));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    pub(super) fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Encoded> {
+        if let Some(i) = turns.iter().position(|t| t.role == Role::Assistant && python::strip(&t.text).is_empty()) {
+            return Err(Error::failed(format!("turn {i} is an empty answer")).hint("leave the conversation out"));
+        }
+        let (text, marked) = self.render(turns, false)?;
+        let (learned, problem) = match marked.is_empty() {
+            false => (marked, None),
+            true => match spans::by_prefix(&text, turns, tokenizer, |t| self.text(t, true))? {
+                Spans::Found(found) => (found.into_iter().map(|f| f.bytes).collect(), None),
+                Spans::Not(problem) => (Vec::new(), Some(problem)),
+            },
+        };
+        self.tokens(tokenizer, &text, turns, &learned, problem)
+    }
+
+    pub(super) fn open(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Encoded> {
+        let (text, _) = self.render(turns, true)?;
+        self.tokens(tokenizer, &text, turns, &[], None)
+    }
+
+    /// The pieces around the picture, each tokenised by itself; no token is added that the template does not write.
+    fn tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        turns: &[Turn],
+        spans: &[Range<usize>],
+        problem: Option<Problem>,
+    ) -> Result<Encoded> {
+        let wanted = usize::from(turns.iter().any(|t| t.text.contains(IMAGE)));
+        let found = text.matches(IMAGE).count();
+        if found != wanted {
+            return Err(Error::failed(format!("the chat template writes {found} places for {wanted} pictures"))
+                .hint(format!("it must write a message's text, with {IMAGE} in it, once")));
+        }
+        let (mut ids, mut places, mut image_at) = (Vec::new(), Vec::new(), None);
+        let mut from = 0;
+        for (i, part) in text.split(IMAGE).enumerate() {
+            if i > 0 {
+                image_at = Some(ids.len());
+                ids.push(PICTURE);
+                places.push(from..from);
+                from += IMAGE.len();
+            }
+            let (more, of) = tokenizer.encode_placed(part)?;
+            ids.extend(more);
+            places.extend(of.into_iter().map(|p| from + p.start..from + p.end));
+            from += part.len();
+        }
+        Ok(Encoded { learned: spans::learned(&places, spans), ids, image_at, problem })
+    }
+}
+
+fn message(role: &str, content: &str) -> Value {
+    Value::from_pairs([("role", role), ("content", content)])
+}
+
+/// Jinja's tag `generation` is an extension; a filter around the same block is not.
+fn tags_as_filters(template: &str) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, tag)) = rest.split_once("{%") {
+        out.push_str(before);
+        out.push_str("{%");
+        let inside = tag.split_once("%}").map_or(tag, |(inside, _)| inside);
+        let name = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let instead = match name {
+            "generation" => Some("filter burgess_generation"),
+            "endgeneration" => Some("endfilter"),
+            _ => None,
+        };
+        match instead {
+            Some(instead) => out.push_str(&inside.replacen(name, instead, 1)),
+            None => out.push_str(inside),
+        }
+        rest = tag.get(inside.len()..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A rendered text without the marks, and the bytes that were between them.
+fn unmarked(text: &str) -> (String, Vec<Range<usize>>) {
+    let mut out = String::with_capacity(text.len());
+    let (mut spans, mut open) = (Vec::new(), Vec::new());
+    for c in text.chars() {
+        if c == MARKS[0] {
+            open.push(out.len());
+        } else if c == MARKS[1] {
+            spans.extend(open.pop().map(|start| start..out.len()));
+        } else {
+            out.push(c);
+        }
+    }
+    (out, spans)
+}
+
+/// What went wrong in a template, and where.
+fn explain(error: &minijinja::Error) -> String {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    match error.line() {
+        Some(line) => format!("line {line}: {what}"),
+        None => what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jinja(template: &str) -> Result<Jinja> {
+        Jinja::new(template, BTreeMap::from([("eos_token".to_string(), "</s>".to_string())]))
+    }
+
+    #[test]
+    fn python_is_spoken() -> Result<()> {
+        let t = jinja(
+            "{{ messages[0]['content'].strip() | upper }} {{ true }} {{ none }} {{ {'b': 'ü', 'a': [1, 2.0]} | tojson }} \
+             {{ {'b': 'ü'} | tojson(indent=1, ensure_ascii=true) }} {{ strftime_now('%d %b %Y') }}{{ eos_token }}\
+             {% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}!{% endfor %}",
+        )?;
+        let (text, _) = t.render(&[Turn::user(" a "), Turn::user("b")], false)?;
+        assert_eq!(
+            text,
+            "A True None {\"b\": \"ü\", \"a\": [1, 2.0]} {\n \"b\": \"\\u00fc\"\n} 26 Jul 2024</s>!"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn bad_templates_say_where_and_why() -> Result<()> {
+        let e = jinja("{% if %}").unwrap_err();
+        assert!(e.to_string().contains("line 1"), "{e}");
+        let t = jinja("a\n{{ raise_exception('Only user turns!') }}")?;
+        let e = t.render(&[Turn::user("a")], true).unwrap_err();
+        assert!(e.to_string().contains("line 2: Only user turns!") && e.hint_text().is_some(), "{e}");
+        let t = jinja("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")?;
+        assert!(t.render(&[Turn::user("a")], true).is_err());
+        assert!(jinja("")?.with_date("yesterday").is_err());
+        assert!(jinja("")?.render(&[Turn::user("\u{fdd0}")], true).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn generation_blocks_are_found_whatever_their_dashes() -> Result<()> {
+        let t = jinja("{% for m in messages %}\n  {%- generation %}\n{{ m.content }}{% endgeneration -%}\n  \n{% endfor %}")?;
+        let (text, spans) = t.render(&[Turn::user("ab"), Turn::user("c")], false)?;
+        let found: Vec<&str> = spans.into_iter().filter_map(|s| text.get(s)).collect();
+        assert_eq!((text.as_str(), found), ("abc", vec!["ab", "c"]));
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! The part of SentencePiece's `ModelProto` that a tokenizer is made of, read straight from the protobuf bytes
+//! (`sentencepiece_model.proto`; fields that are not named here are passed over).
+
+use burgess_base::{Error, Result};
+
+/// What a piece is; numbers as in the file, and as in GGUF's `tokenizer.ggml.token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Made by merging, or by the lattice.
+    Normal,
+    /// Stands for what cannot be written.
+    Unknown,
+    /// `<s>`, `</s>`, …: never made from text by SentencePiece itself.
+    Control,
+    /// Always kept whole.
+    UserDefined,
+    /// Never made.
+    Unused,
+    /// `<0x00>` … `<0xFF>`.
+    Byte,
+}
+
+impl Kind {
+    /// By its number.
+    ///
+    /// # Errors
+    /// There is no such kind.
+    pub fn from_number(number: u64) -> Result<Self> {
+        const KINDS: [Kind; 6] =
+            [Kind::Normal, Kind::Unknown, Kind::Control, Kind::UserDefined, Kind::Unused, Kind::Byte];
+        let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n.checked_sub(1)?)).copied();
+        kind.ok_or_else(|| Error::failed(format!("a piece of type {number}; known are 1 to {}", KINDS.len())))
+    }
+}
+
+/// One entry of the vocabulary; its place is its id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// As it stands in the vocabulary, with `▁` for a space.
+    pub text: String,
+    /// Log-probability (Unigram), or minus the number of its merge (BPE).
+    pub score: f32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// How words are made of pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The most likely segmentation.
+    Unigram,
+    /// The best-scored pair first.
+    Bpe,
+}
+
+/// A SentencePiece model.
+#[derive(Debug, Clone)]
+pub struct ModelProto {
+    /// The vocabulary.
+    pub pieces: Vec<Piece>,
+    /// How words are made of it.
+    pub algorithm: Algorithm,
+    /// Whether bytes stand for characters that have no piece.
+    pub byte_fallback: bool,
+    /// Id of the unknown piece.
+    pub unk: u32,
+    /// Id that begins a text, if there is one.
+    pub bos: Option<u32>,
+    /// Id that ends a text, if there is one.
+    pub eos: Option<u32>,
+    /// Id of the filler, if there is one.
+    pub pad: Option<u32>,
+    /// Rules of replacement as a compiled trie; empty without any.
+    pub charsmap: Vec<u8>,
+    /// A space is put before a text.
+    pub add_dummy_prefix: bool,
+    /// Spaces at the ends are taken away, those in between are one.
+    pub remove_extra_whitespaces: bool,
+    /// A space becomes `▁`.
+    pub escape_whitespaces: bool,
+}
+
+impl ModelProto {
+    /// Reads a `tokenizer.model`.
+    ///
+    /// # Errors
+    /// When the bytes are no such message: the byte is named. When the model is of a kind that is not supported.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut model = Self {
+            pieces: Vec::new(),
+            algorithm: Algorithm::Unigram,
+            byte_fallback: false,
+            unk: 0,
+            bos: Some(1),
+            eos: Some(2),
+            pad: None,
+            charsmap: Vec::new(),
+            add_dummy_prefix: true,
+            remove_extra_whitespaces: true,
+            escape_whitespaces: true,
+        };
+        for field in Fields::of(bytes) {
+            match field? {
+                (1, Value::Bytes(piece)) => model.pieces.push(self::piece(piece, model.pieces.len())?),
+                (2, Value::Bytes(trainer)) => model.read_trainer(trainer)?,
+                (3, Value::Bytes(normalizer)) => model.read_normalizer(normalizer)?,
+                _ => {}
+            }
+        }
+        if model.pieces.is_empty() {
+            return Err(Error::failed("there are no pieces in it"));
+        }
+        let unknown = usize::try_from(model.unk).ok().and_then(|i| model.pieces.get(i));
+        if unknown.is_none_or(|p| p.kind != Kind::Unknown) {
+            return Err(Error::failed(format!("piece {} should be the unknown one, but is not", model.unk)));
+        }
+        Ok(model)
+    }
+
+    fn read_trainer(&mut self, bytes: &[u8]) -> Result<()> {
+        for field in Fields::of(bytes) {
+            match field? {
+                (3, Value::Varint(1)) => self.algorithm = Algorithm::Unigram,
+                (3, Value::Varint(2)) => self.algorithm = Algorithm::Bpe,
+                (3, Value::Varint(other)) => {
+                    return Err(Error::failed(format!("model type {other} is neither Unigram (1) nor BPE (2)")));
+                }
+                (24, Value::Varint(1)) => return Err(Error::failed("spaces at the ends of words are not supported")),
+                (35, Value::Varint(flag)) => self.byte_fallback = flag != 0,
+                (40, Value::Varint(id)) => {
+                    self.unk = self::id(id).ok_or_else(|| Error::failed("there is no unknown piece"))?;
+                }
+                (41, Value::Varint(id)) => self.bos = self::id(id),
+                (42, Value::Varint(id)) => self.eos = self::id(id),
+                (43, Value::Varint(id)) => self.pad = self::id(id),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_normalizer(&mut self, bytes: &[u8]) -> Result<()> {
+        for field in Fields::of(bytes) {
+            match field? {
+                (2, Value::Bytes(map)) => self.charsmap = map.to_vec(),
+                (3, Value::Varint(flag)) => self.add_dummy_prefix = flag != 0,
+                (4, Value::Varint(flag)) => self.remove_extra_whitespaces = flag != 0,
+                (5, Value::Varint(flag)) => self.escape_whitespaces = flag != 0,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An id; negative numbers say that there is none.
+fn id(number: u64) -> Option<u32> {
+    u32::try_from(number.cast_signed()).ok()
+}
+
+fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
+    let step = || format!("piece {number}");
+    let mut piece = Piece { text: String::new(), score: 0.0, kind: Kind::Normal };
+    for field in Fields::of(bytes) {
+        match field.map_err(|e| e.context(step()))? {
+            (1, Value::Bytes(text)) => {
+                let text = std::str::from_utf8(text).map_err(|_| Error::failed("is not UTF-8").context(step()))?;
+                piece.text = text.to_string();
+            }
+            (2, Value::Fixed32(bits)) => piece.score = f32::from_bits(bits),
+            (3, Value::Varint(kind)) => piece.kind = Kind::from_number(kind).map_err(|e| e.context(step()))?,
+            _ => {}
+        }
+    }
+    if !piece.score.is_finite() {
+        return Err(Error::failed(format!("the score {} is no number", piece.score)).context(step()));
+    }
+    Ok(piece)
+}
+
+/// A value of a protobuf message, by its wire type.
+enum Value<'a> {
+    Varint(u64),
+    Fixed64,
+    Bytes(&'a [u8]),
+    Fixed32(u32),
+}
+
+/// The fields of a message, one after another; ends after the first error.
+struct Fields<'a> {
+    rest: &'a [u8],
+    size: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, size: bytes.len() }
+    }
+
+    fn take(&mut self, n: u64) -> Result<&'a [u8]> {
+        let fits = usize::try_from(n).ok().and_then(|n| self.rest.split_at_checked(n));
+        let Some((taken, rest)) = fits else {
+            let at = self.size - self.rest.len();
+            return Err(Error::failed(format!("byte {at} asks for {n} more, but {} are left", self.rest.len())));
+        };
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn varint(&mut self) -> Result<u64> {
+        let at = self.size - self.rest.len();
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.take(1)? else { break };
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Error::failed(format!("the number at byte {at} does not end")))
+    }
+
+    fn field(&mut self) -> Result<(u64, Value<'a>)> {
+        let at = self.size - self.rest.len();
+        let key = self.varint()?;
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => {
+                self.take(8)?;
+                Value::Fixed64
+            }
+            2 => {
+                let n = self.varint()?;
+                Value::Bytes(self.take(n)?)
+            }
+            5 => {
+                let mut bits = [0; 4];
+                bits.copy_from_slice(self.take(4)?);
+                Value::Fixed32(u32::from_le_bytes(bits))
+            }
+            other => return Err(Error::failed(format!("byte {at}: there is no wire type {other}"))),
+        };
+        Ok((key >> 3, value))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Value<'a>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One unknown piece.
+    const SMALL: &[u8] = b"\x0a\x0c\x0a\x05<unk>\x15\0\0\0\0\x18\x02";
+
+    #[test]
+    fn lengths_that_lie_are_errors() {
+        let mut good = SMALL.to_vec();
+        // Two bytes short: type of piece 0 is left out, so there is no unknown one.
+        good[1] = 12;
+        let e = ModelProto::parse(&good).unwrap_err();
+        assert!(e.to_string().contains("asks for") || e.to_string().contains("unknown"), "{e}");
+        for bytes in [&b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"[..], b"\x0a", b"\x0b", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b""] {
+            assert!(ModelProto::parse(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ModelProto::parse(&bytes);
+            let _ = ModelProto::parse(&[SMALL, &bytes].concat());
+        }
+    }
+}

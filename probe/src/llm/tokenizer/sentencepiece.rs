@@ -1,0 +1,164 @@
+//! A SentencePiece model as a pipeline of the `tokenizers` library that makes the ids of SentencePiece itself.
+//!
+//! As `transformers` does it (`SpmConverter.build_tokenizer_from_spm_proto`), settings come from the model, not from a
+//! family's name: rules of replacement, spaces taken away, the space before a text, merges ranked by the score of what
+//! they make, user-defined pieces kept whole, bytes for characters without a piece.
+//!
+//! Text after a special token: with `legacy` (the default of the LLaMA tokenizer with which the paper's code was run) it
+//! gets a space of its own, without it only the beginning of the whole text does.
+
+use super::proto::{Algorithm, Kind, ModelProto, Piece};
+use super::{added, charsmap};
+use base64::Engine;
+use burgess_base::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// How SentencePiece writes a space.
+const SPACE: char = '\u{2581}';
+
+/// A score that no path through the lattice prefers: for pieces that SentencePiece does not make from text.
+const NEVER: f64 = -1e4;
+
+/// The tokenizer of `model` as the contents of a `tokenizer.json`.
+///
+/// # Errors
+/// When pieces repeat, or the rules of replacement are damaged.
+pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value> {
+    let mut ids: HashMap<&str, usize> = HashMap::with_capacity(model.pieces.len());
+    for (id, piece) in model.pieces.iter().enumerate() {
+        if let Some(before) = ids.insert(&piece.text, id) {
+            return Err(Error::failed(format!("pieces {before} and {id} are both `{}`", piece.text)));
+        }
+    }
+    let user_defined = || model.pieces.iter().filter(|p| p.kind == Kind::UserDefined);
+    let unk = usize::try_from(model.unk).ok().and_then(|i| model.pieces.get(i)).map_or("", |p| p.text.as_str());
+    let words = match model.algorithm {
+        Algorithm::Bpe => json!({
+            "type": "BPE", "dropout": null, "unk_token": unk, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": model.byte_fallback,
+            // A user-defined piece is no product of merges.
+            "ignore_merges": user_defined().next().is_some(),
+            "vocab": vocabulary(model.pieces.iter().map(|p| p.text.as_str())),
+            "merges": merges(&model.pieces),
+        }),
+        Algorithm::Unigram => json!({
+            "type": "Unigram", "unk_id": model.unk, "byte_fallback": model.byte_fallback,
+            "vocab": model.pieces.iter().map(|p| json!([p.text, lattice_score(p)])).collect::<Vec<_>>(),
+        }),
+    };
+    let special = model.pieces.iter().enumerate().filter(|(_, p)| matches!(p.kind, Kind::Control | Kind::Unknown));
+    let specials: Vec<Value> = special.map(|(id, p)| added(id, &p.text, true)).collect();
+    let bos = model.bos.filter(|_| add_bos).and_then(|id| Some((id, model.pieces.get(usize::try_from(id).ok()?)?)));
+    Ok(json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": specials,
+        "normalizer": normalizer(model, legacy)?,
+        "pre_tokenizer": pre_tokenizer(model, legacy, user_defined()),
+        "post_processor": bos.map(|(id, piece)| super::begins_with(id, &piece.text)),
+        "decoder": decoder(model),
+        "model": words,
+    }))
+}
+
+/// Entries with their ids.
+pub fn vocabulary<'a>(tokens: impl Iterator<Item = &'a str>) -> Value {
+    Value::Object(tokens.enumerate().map(|(id, t)| (t.to_string(), json!(id))).collect::<Map<_, _>>())
+}
+
+/// Pairs of pieces that make a piece, the best-scored product first. Only normal pieces are merged.
+pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
+    let normal: HashMap<&str, (f32, usize)> = pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.kind == Kind::Normal)
+        .map(|(id, p)| (p.text.as_str(), (p.score, id)))
+        .collect();
+    let mut ranked: Vec<(f32, usize, &str, &str)> = Vec::new();
+    for (&text, &(score, id)) in &normal {
+        for (at, _) in text.char_indices().skip(1) {
+            let (left, right) = text.split_at(at);
+            if normal.contains_key(left) && normal.contains_key(right) {
+                ranked.push((score, id, left, right));
+            }
+        }
+    }
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
+    ranked.into_iter().map(|(_, _, left, right)| [left, right]).collect()
+}
+
+fn lattice_score(piece: &Piece) -> f64 {
+    match piece.kind {
+        Kind::Normal | Kind::UserDefined => f64::from(piece.score),
+        Kind::Unknown => 0.0,
+        Kind::Control | Kind::Unused | Kind::Byte => NEVER,
+    }
+}
+
+fn normalizer(model: &ModelProto, legacy: bool) -> Result<Value> {
+    let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let regex = |pattern: &str, content: &str| replace(json!({"Regex": pattern}), content);
+    let mut steps = Vec::new();
+    if !model.charsmap.is_empty() {
+        charsmap::check(&model.charsmap)?;
+        let text = base64::engine::general_purpose::STANDARD.encode(&model.charsmap);
+        steps.push(json!({"type": "Precompiled", "precompiled_charsmap": text}));
+    }
+    if model.remove_extra_whitespaces {
+        // Spaces only: SentencePiece leaves line breaks alone.
+        steps.push(regex(r"\A +| +\z", ""));
+        steps.push(regex(" {2,}", " "));
+    }
+    if model.escape_whitespaces {
+        steps.push(replace(json!({"String": " "}), &SPACE.to_string()));
+    }
+    if model.add_dummy_prefix && legacy {
+        // The next step leaves a text alone that begins with a space; SentencePiece puts its own before that too.
+        steps.push(regex(&format!(r"\A{SPACE}"), &format!("{SPACE}{SPACE}")));
+    }
+    Ok(json!({"type": "Sequence", "normalizers": steps}))
+}
+
+fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterator<Item = &'a Piece>) -> Value {
+    let mut steps = Vec::new();
+    if model.add_dummy_prefix {
+        let scheme = if legacy { "always" } else { "first" };
+        steps.push(json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false}));
+    }
+    let mut whole: Vec<&str> = user_defined.map(|p| p.text.as_str()).collect();
+    if !whole.is_empty() {
+        // Of two that fit the longer one is taken.
+        whole.sort_by_key(|text| std::cmp::Reverse(text.chars().count()));
+        let pattern: Vec<String> = whole.into_iter().map(escaped).collect();
+        let pattern = json!({"Regex": pattern.join("|")});
+        steps.push(json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false}));
+    }
+    if steps.is_empty() { Value::Null } else { json!({"type": "Sequence", "pretokenizers": steps}) }
+}
+
+/// A text as a regular expression that matches it.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_punctuation() || c.is_ascii_whitespace() {
+            pattern.push_str(&format!("\\x{:02X}", u32::from(c)));
+        } else {
+            pattern.push(c);
+        }
+    }
+    pattern
+}
+
+fn decoder(model: &ModelProto) -> Value {
+    let mut steps = vec![json!({"type": "Replace", "pattern": {"String": SPACE.to_string()}, "content": " "})];
+    if model.byte_fallback {
+        steps.push(json!({"type": "ByteFallback"}));
+    }
+    if model.byte_fallback || model.add_dummy_prefix {
+        steps.push(json!({"type": "Fuse"}));
+    }
+    if model.add_dummy_prefix {
+        steps.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    json!({"type": "Sequence", "decoders": steps})
+}

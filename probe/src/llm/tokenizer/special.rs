@@ -1,0 +1,248 @@
+//! What the files beside a tokenizer say about it: `tokenizer_config.json`, `special_tokens_map.json`,
+//! `added_tokens.json`, `generation_config.json`, `chat_template.jinja`.
+
+use burgess_base::{Context, Error, Result, atomic};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tokenizers::{AddedToken, Tokenizer as Inner};
+
+/// Ids with a meaning, and how a text begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Special {
+    /// Begins a text.
+    pub bos: Option<u32>,
+    /// Ends a text.
+    pub eos: Option<u32>,
+    /// Filler.
+    pub pad: Option<u32>,
+    /// Stands for what cannot be written.
+    pub unk: Option<u32>,
+    /// Whether a text begins with `bos` ([`super::Tokenizer::encode_text`]).
+    pub add_bos: bool,
+    /// All ids that end an answer, sorted: `eos` and what else the model's files name.
+    pub ends: Vec<u32>,
+    /// `legacy` of the LLaMA tokenizer: whether text after a special token gets a space of its own.
+    pub legacy: Option<bool>,
+    /// The model's own Jinja template.
+    pub chat_template: Option<String>,
+    /// Whether a text that begins with a space gets another one; where SentencePiece puts one before the whole text only
+    /// (`legacy` false), the library's own step leaves such a text alone.
+    pub(super) space_before_space: bool,
+}
+
+/// Our fields in a `tokenizer_config.json`.
+const OURS: &str = "burgess";
+
+/// Names of the four special tokens in the files.
+const NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
+
+/// The files beside a tokenizer; those that are not there are empty.
+#[derive(Debug, Default)]
+pub struct Beside {
+    config: Map<String, Value>,
+    map: Map<String, Value>,
+    added: Map<String, Value>,
+    generation: Map<String, Value>,
+    template: Option<String>,
+}
+
+impl Beside {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When one of them is damaged.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let object = |name: &str| -> Result<Map<String, Value>> {
+            let path = dir.join(name);
+            if path.is_file() { atomic::read_json(&path) } else { Ok(Map::new()) }
+        };
+        let jinja = dir.join("chat_template.jinja");
+        let template = match jinja.is_file() {
+            true => Some(std::fs::read_to_string(&jinja).with_context(|| format!("reading {}", jinja.display()))?),
+            false => None,
+        };
+        Ok(Self {
+            config: object("tokenizer_config.json")?,
+            map: object("special_tokens_map.json")?,
+            added: object("added_tokens.json")?,
+            generation: object("generation_config.json")?,
+            template,
+        })
+    }
+
+    /// A truth value of `tokenizer_config.json`.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        self.config.get(key)?.as_bool()
+    }
+
+    /// The token under `key`, if one is named.
+    pub fn token(&self, key: &str) -> Option<&str> {
+        text(self.config.get(key)).or_else(|| text(self.map.get(key)))
+    }
+
+    /// Tokens that the files give an id: `added_tokens_decoder` and `added_tokens.json`.
+    ///
+    /// # Errors
+    /// When an id is no number.
+    pub fn with_ids(&self) -> Result<BTreeMap<u32, AddedToken>> {
+        let mut all = BTreeMap::new();
+        let id = |value: Option<u64>, token: &str| {
+            let id = value.and_then(|v| u32::try_from(v).ok());
+            id.ok_or_else(|| Error::failed(format!("the id of the added token `{token}` is no id")))
+        };
+        for (token, value) in &self.added {
+            let plain = AddedToken { content: token.clone(), normalized: false, ..AddedToken::default() };
+            all.insert(id(value.as_u64(), token)?, plain);
+        }
+        let decoder = self.config.get("added_tokens_decoder").and_then(Value::as_object);
+        for (key, value) in decoder.into_iter().flatten() {
+            let Some(content) = text(Some(value)) else { continue };
+            let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
+            let token = AddedToken {
+                content: content.to_string(),
+                single_word: flag("single_word"),
+                lstrip: flag("lstrip"),
+                rstrip: flag("rstrip"),
+                normalized: flag("normalized"),
+                special: flag("special"),
+            };
+            all.insert(id(key.parse().ok(), content)?, token);
+        }
+        Ok(all)
+    }
+
+    /// Completes a tokenizer with the tokens that the files name, and says what they mean. `known` holds what the
+    /// tokenizer says itself; the files win.
+    ///
+    /// # Errors
+    /// When an added token cannot get the id that a file gives it, or the template is of no known form.
+    pub fn complete(&self, inner: &mut Inner, known: Special) -> Result<Special> {
+        for (id, token) in self.with_ids()? {
+            let content = token.content.clone();
+            let there = inner.get_added_vocabulary().get_added_tokens_decoder().values().any(|t| *t == token);
+            if !there {
+                match token.special {
+                    true => inner.add_special_tokens(&[token]),
+                    false => inner.add_tokens(&[token]),
+                };
+            }
+            let got = inner.token_to_id(&content);
+            if got != Some(id) {
+                let got = got.map_or("none".to_string(), |g| g.to_string());
+                return Err(Error::failed(format!(
+                    "the added token `{content}` should have id {id}, the tokenizer gives it {got}"
+                ))
+                .hint("tokenizer_config.json or added_tokens.json belong to another tokenizer"));
+            }
+        }
+        let mut ids = [known.bos, known.eos, known.pad, known.unk];
+        for (key, id) in NAMES.iter().zip(&mut ids) {
+            if let Some(token) = self.token(key) {
+                *id = Some(special_id(inner, token)?);
+            }
+        }
+        for key in ["additional_special_tokens", "extra_special_tokens"] {
+            let list = self.config.get(key).or_else(|| self.map.get(key)).and_then(Value::as_array);
+            for token in list.into_iter().flatten().filter_map(|v| text(Some(v))) {
+                special_id(inner, token)?;
+            }
+        }
+        let [bos, eos, pad, unk] = ids;
+        let add_bos = self.flag("add_bos_token").unwrap_or(known.add_bos) && bos.is_some();
+        let ours = self.config.get(OURS);
+        let mut ends = known.ends;
+        ends.extend(eos);
+        ends.extend(numbers(self.generation.get("eos_token_id")));
+        ends.extend(numbers(ours.and_then(|o| o.get("ends"))));
+        ends.sort_unstable();
+        ends.dedup();
+        Ok(Special {
+            bos,
+            eos,
+            pad,
+            unk,
+            add_bos,
+            ends,
+            legacy: self.flag("legacy").or(known.legacy),
+            chat_template: self.chat_template()?.or(known.chat_template),
+            space_before_space: ours.and_then(|o| o.get("space_before_space")).and_then(Value::as_bool).unwrap_or(false)
+                || known.space_before_space,
+        })
+    }
+
+    fn chat_template(&self) -> Result<Option<String>> {
+        if self.template.is_some() {
+            return Ok(self.template.clone());
+        }
+        match self.config.get("chat_template") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(template)) => Ok(Some(template.clone())),
+            // Several by name: the one for plain conversations.
+            Some(Value::Array(all)) => {
+                let name = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
+                let template = all.iter().find(name).and_then(|t| t.get("template")).and_then(Value::as_str);
+                template.map(|t| Some(t.to_string())).ok_or_else(|| {
+                    Error::failed("tokenizer_config.json: none of the templates in `chat_template` is named `default`")
+                })
+            }
+            Some(_) => Err(Error::failed("tokenizer_config.json: `chat_template` is neither a text nor a list")),
+        }
+    }
+}
+
+impl Special {
+    /// Writes `tokenizer_config.json` beside a tokenizer, if there is anything to say.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, inner: &Inner, dir: &Path) -> Result<()> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let mut config = Map::new();
+        config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
+        for (key, id) in NAMES.iter().zip([self.bos, self.eos, self.pad, self.unk]) {
+            config.insert((*key).into(), json!(id.and_then(|id| inner.id_to_token(id))));
+        }
+        config.insert("add_bos_token".into(), json!(self.add_bos));
+        if let Some(legacy) = self.legacy {
+            config.insert("legacy".into(), json!(legacy));
+        }
+        if let Some(template) = &self.chat_template {
+            config.insert("chat_template".into(), json!(template));
+        }
+        config.insert(OURS.into(), json!({"ends": self.ends, "space_before_space": self.space_before_space}));
+        atomic::write_json(&dir.join("tokenizer_config.json"), &config)
+    }
+}
+
+/// A token's text, written by itself or as an object with flags.
+fn text(value: Option<&Value>) -> Option<&str> {
+    let value = value?;
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+/// One id or several.
+fn numbers(value: Option<&Value>) -> Vec<u32> {
+    let id = |v: &Value| v.as_u64().and_then(|v| u32::try_from(v).ok());
+    match value {
+        Some(Value::Array(all)) => all.iter().filter_map(id).collect(),
+        Some(one) => id(one).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The id of a special token, which is made one if it is not yet.
+fn special_id(inner: &mut Inner, token: &str) -> Result<u32> {
+    let known = inner.get_added_vocabulary();
+    if !known.get_vocab().get(token).is_some_and(|_| known.is_special_token(token)) {
+        let there = known.get_added_tokens_decoder().values().find(|t| t.content == token);
+        let made = match there {
+            Some(there) => AddedToken { special: true, ..there.clone() },
+            None => AddedToken { content: token.to_string(), normalized: false, special: true, ..AddedToken::default() },
+        };
+        inner.add_special_tokens(&[made]);
+    }
+    inner.token_to_id(token).ok_or_else(|| Error::failed(format!("the special token `{token}` could not be added")))
+}
