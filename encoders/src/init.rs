@@ -25,6 +25,22 @@ pub fn initialise<M: Module>(module: M, name: &str, seed: u64) -> M {
     module.map(&mut Initialiser { name, seed, path: Vec::new(), containers: Vec::new() })
 }
 
+/// `param` with values from a normal distribution cut at two deviations, drawn from the stream `name` of `seed`, and
+/// trainable: for parameters whose deviation [`initialise`] does not know.
+pub fn normal<const D: usize>(name: &str, seed: u64, param: Param<Tensor<D>>, deviation: f64) -> Param<Tensor<D>> {
+    let (shape, device) = (param.lazy_shape(), param.lazy_device());
+    let values = normal_values(&mut stream(name, seed), shape.iter().product(), deviation);
+    let value = Tensor::from_data(TensorData::new(values, shape), &device);
+    Param::initialized(param.id, value).set_require_grad(true)
+}
+
+/// Draws from a normal distribution of this deviation that was cut at two deviations of a wider one.
+fn normal_values(stream: &mut Stream, count: usize, deviation: f64) -> Vec<f32> {
+    // A normal cut at two deviations has 0.8796 of the deviation of the whole one.
+    let factor = (deviation / 0.879_596_3) as f32;
+    truncated_normal(stream, count).into_iter().map(|v| v * factor).collect()
+}
+
 /// `count` draws from the standard normal distribution cut at ±2 (Box–Muller, rejecting what lies outside).
 pub(crate) fn truncated_normal(stream: &mut Stream, count: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
@@ -101,10 +117,7 @@ impl ModuleMapper for Initialiser<'_> {
             Role::Zeros => Tensor::zeros(shape, &device),
             Role::Normal { deviation } => {
                 let mut stream = stream(&format!("{}/{}", self.name, self.path.join(".")), self.seed);
-                // A normal cut at two deviations has 0.8796 of the deviation of the whole one.
-                let factor = (deviation / 0.879_596_3) as f32;
-                let values = truncated_normal(&mut stream, shape.iter().product());
-                let values: Vec<f32> = values.into_iter().map(|v| v * factor).collect();
+                let values = normal_values(&mut stream, shape.iter().product(), deviation);
                 Tensor::from_data(TensorData::new(values, shape), &device)
             }
         };

@@ -226,7 +226,7 @@ pub fn run(
             arm: arm.name(),
             encoders: arm.encoders.clone(),
             freeze: arm.freeze.as_str().into(),
-            connector: serde_json::to_value(place.evaluator.connector)?.as_str().unwrap_or_default().into(),
+            connector: place.evaluator.connector.name().into(),
             llm: place.evaluator.llm.clone(),
             seed,
             blind: place.evaluator.blind.as_str().into(),

@@ -57,11 +57,11 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
     let config = MllmConfig {
-        connector: ConnectorConfig {
-            kind: place.evaluator.connector,
-            feature_width: parts.iter().map(|p| p.features.width).sum(),
-            llm_width: place.llm.config.hidden_size,
-        },
+        connector: ConnectorConfig::new(
+            place.evaluator.connector.clone(),
+            &parts.iter().map(|p| (p.features.width, p.features.grid)).collect::<Vec<_>>(),
+            place.llm.config.hidden_size,
+        )?,
         llm: llm.config().clone(),
         chat: place.llm.chat.clone(),
         encoders: Vec::new(),

@@ -55,7 +55,12 @@ fn model(width: usize, layers: usize) -> Result<Mllm> {
     let device = Device::flex();
     let llm = LlmConfig::nano(width, layers, VOCABULARY);
     let config = MllmConfig {
-        connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: FEATURES, llm_width: width },
+        connector: ConnectorConfig {
+            kind: ConnectorKind::default(),
+            feature_width: FEATURES,
+            llm_width: width,
+            towers: Vec::new(),
+        },
         llm: llm.clone(),
         chat: ChatTemplate::nano(),
         encoders: Vec::new(),

@@ -7,7 +7,6 @@ use burgess_base::{Context, Error, Result, atomic};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
-use burgess_encoders::init::initialise;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -115,7 +114,7 @@ impl Mllm {
         if llm.config() != &config.llm {
             return Err(Error::failed("the language model was made from another configuration than the model's"));
         }
-        let connector = initialise(config.connector.init(device), "connector", seed);
+        let connector = config.connector.draw(seed, device)?;
         Ok(Self { encoders, connector, llm, config })
     }
 
@@ -136,7 +135,12 @@ impl Mllm {
             }
             Visual::Pixels(pixels) => self.encode(pixels, None)?,
         };
-        self.connector.forward(features)
+        self.connect(features)
+    }
+
+    fn connect(&self, tokens: Tensor<3>) -> Result<Tensor<3>> {
+        let grid = [1, tokens.dims()[1]];
+        Ok(self.connector.forward(&[FeatureMap { tokens, grid }], None)?.tokens)
     }
 
     /// As [`Mllm::see`], for a step that trains the encoders: what their stochastic depth leaves out (`drop_path` of their
@@ -146,7 +150,7 @@ impl Mllm {
     /// As [`Mllm::see`].
     pub fn see_training(&self, visual: Visual, draws: &mut Stream) -> Result<Tensor<3>> {
         match visual {
-            Visual::Pixels(pixels) => self.connector.forward(self.encode(pixels, Some(draws))?),
+            Visual::Pixels(pixels) => self.connect(self.encode(pixels, Some(draws))?),
             features @ Visual::Features(_) => self.see(features),
         }
     }
@@ -266,7 +270,7 @@ impl Mllm {
         let config: MllmConfig = atomic::read_json(&dir.join("config.json"))?;
         config.check().with_context(|| format!("reading {}", dir.display()))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let connector = load_into(config.connector.init(device), &dir.join("connector.safetensors"))?;
+        let connector = load_into(config.connector.init(device)?, &dir.join("connector.safetensors"))?;
         let llm = Weights::open_path(&dir.join("llm"))?.load(device)?.0;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for (i, e) in config.encoders.iter().enumerate() {

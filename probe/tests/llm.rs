@@ -65,7 +65,12 @@ fn difference(a: &[f32], b: &[f32]) -> f64 {
 fn mllm(name: &str) -> Result<Mllm> {
     let llm = load(name)?;
     let config = MllmConfig {
-        connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: 6, llm_width: 32 },
+        connector: ConnectorConfig {
+            kind: ConnectorKind::default(),
+            feature_width: 6,
+            llm_width: 32,
+            towers: Vec::new(),
+        },
         llm: llm.config().clone(),
         chat: ChatTemplate::nano(),
         encoders: Vec::new(),

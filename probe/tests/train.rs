@@ -59,7 +59,12 @@ fn start(name: &str) -> Result<(Mllm, Held, Vec<Example>, Golden)> {
     let weights = golden(name).join("start.safetensors");
     let llm = golden_file.llm.init(&device)?;
     let config = MllmConfig {
-        connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: 24, llm_width: 32 },
+        connector: ConnectorConfig {
+            kind: ConnectorKind::default(),
+            feature_width: 24,
+            llm_width: 32,
+            towers: Vec::new(),
+        },
         llm: golden_file.llm.clone(),
         chat: ChatTemplate::nano(),
         encoders: Vec::new(),

@@ -1,6 +1,6 @@
 //! The connector of the first LLaVA (arXiv 2304.08485): one linear map.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -9,11 +9,13 @@ use burn::tensor::{Device, Tensor};
 pub struct LinearConnector {
     /// `[encoder width, LLM width]` with bias.
     pub mm_projector: Linear,
+    /// `[llm width]`.
+    pub image_newline: Option<Param<Tensor<1>>>,
 }
 
 impl LinearConnector {
-    pub(super) fn new(from: usize, to: usize, device: &Device) -> Self {
-        Self { mm_projector: LinearConfig::new(from, to).init(device) }
+    pub(super) fn new(from: usize, to: usize, image_newline: Option<Param<Tensor<1>>>, device: &Device) -> Self {
+        Self { mm_projector: LinearConfig::new(from, to).init(device), image_newline }
     }
 
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {

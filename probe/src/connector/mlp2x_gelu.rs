@@ -1,7 +1,7 @@
 //! The connector of LLaVA-1.5 (arXiv 2310.03744) and of Cambrian-1's encoder study: linear, GELU, linear.
 
 use burgess_base::{Error, Result};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
@@ -11,12 +11,14 @@ use burn::tensor::{Device, Tensor};
 pub struct Mlp2xGelu {
     /// Upstream's `nn.Sequential`: its place 1 is the GELU, which has no parameters.
     pub mm_projector: Vec<Option<Linear>>,
+    /// `[llm width]`.
+    pub image_newline: Option<Param<Tensor<1>>>,
 }
 
 impl Mlp2xGelu {
-    pub(super) fn new(from: usize, to: usize, device: &Device) -> Self {
+    pub(super) fn new(from: usize, to: usize, image_newline: Option<Param<Tensor<1>>>, device: &Device) -> Self {
         let linear = |i| Some(LinearConfig::new(i, to).init(device));
-        Self { mm_projector: vec![linear(from), None, linear(to)] }
+        Self { mm_projector: vec![linear(from), None, linear(to)], image_newline }
     }
 
     pub(super) fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {

@@ -1,91 +1,262 @@
 //! Connectors: patch features → embeddings of the language model. One file per connector.
 
+mod arrangement;
+mod c_abstractor;
+mod config;
+mod kind;
 mod linear;
 mod mlp2x_gelu;
+mod resampler;
+mod se_mlp;
+mod sva;
 
+pub use arrangement::{Arrangement, PictureSize, Region};
+pub use c_abstractor::CAbstractor;
+pub use config::{ConnectorConfig, TowerShape};
+pub use kind::{CAbstractorOptions, ConnectorKind, ResamplerOptions, RowOptions, SamplerOptions, SvaOptions};
 pub use linear::LinearConnector;
 pub use mlp2x_gelu::Mlp2xGelu;
+pub use resampler::Resampler;
+pub use se_mlp::SeMlp;
+pub use sva::{PlacedContext, Sva, SvaContext, VisualRow};
 
 use burgess_base::{Error, Result};
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
+use burgess_encoders::checkpoint::{Dialect, Rule};
+use burgess_encoders::features::FeatureMap;
+use burgess_encoders::init;
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
 
-/// Which connector, under the names LLaVA's `mm_projector_type` uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub enum ConnectorKind {
-    /// One linear map.
-    #[serde(rename = "linear")]
-    Linear,
-    /// Linear, GELU, linear.
-    #[default]
-    #[serde(rename = "mlp2x_gelu")]
-    Mlp2xGelu,
-}
-
-/// Everything that defines a connector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConnectorConfig {
-    /// Which connector.
-    #[serde(default)]
-    pub kind: ConnectorKind,
-    /// Width of the features it reads (of all encoders together).
-    pub feature_width: usize,
-    /// Width of the language model.
-    pub llm_width: usize,
-}
-
-impl ConnectorConfig {
-    /// A connector with freshly drawn weights (PyTorch's default for linear layers), from Burn's own generator;
-    /// callers that need reproducible weights follow with `burgess_encoders::init::initialise`.
-    pub fn init(&self, device: &Device) -> Connector {
-        let (from, to) = (self.feature_width, self.llm_width);
-        match self.kind {
-            ConnectorKind::Linear => Connector::Linear(LinearConnector::new(from, to, device)),
-            ConnectorKind::Mlp2xGelu => Connector::Mlp2xGelu(Mlp2xGelu::new(from, to, device)),
-        }
-    }
-}
+/// The names that connectors have in the checkpoints of Cambrian-1, LLaVA and Honeybee, without the prefix `model.`.
+pub const NAMES: Dialect = Dialect {
+    name: "connector",
+    rules: &[
+        Rule::same("mm_projector_aux.{k}.{rest}", &["mm_projector_aux_{k}.{rest}"]),
+        Rule::same(
+            "vision_sampler.{g}.layers.{l}.cross_attn.k_proj.{k}.{rest}",
+            &["vision_sampler_{g}.layers.{l}.cross_attn.k_proj_{k}.{rest}"],
+        ),
+        Rule::same(
+            "vision_sampler.{g}.layers.{l}.cross_attn.v_proj.{k}.{rest}",
+            &["vision_sampler_{g}.layers.{l}.cross_attn.v_proj_{k}.{rest}"],
+        ),
+        Rule::same("vision_sampler.{g}.layers.{l}.pos_embed.{k}", &["vision_sampler_{g}.layers.{l}.pos_embed_{k}"]),
+        Rule::same("vision_sampler.{g}.{rest}", &["vision_sampler_{g}.{rest}"]),
+        Rule::same(
+            "vision_sampler_layers.{g}.layers.{l}.cross_attn.k_proj.{k}.{rest}",
+            &["vision_sampler_layers.{g}.layers.{l}.cross_attn.k_proj_{k}.{rest}"],
+        ),
+        Rule::same(
+            "vision_sampler_layers.{g}.layers.{l}.cross_attn.v_proj.{k}.{rest}",
+            &["vision_sampler_layers.{g}.layers.{l}.cross_attn.v_proj_{k}.{rest}"],
+        ),
+        Rule::same(
+            "vision_sampler_layers.{g}.layers.{l}.pos_embed.{k}",
+            &["vision_sampler_layers.{g}.layers.{l}.pos_embed_{k}"],
+        ),
+        Rule::same("net.{s}.{i}.conv2.conv.weight", &["net.{s}.b{i}.conv2.conv.weight"]),
+        Rule::pointwise("net.{s}.{i}.conv{c}.conv.weight", &["net.{s}.b{i}.conv{c}.conv.weight"], 2),
+        Rule::pointwise("net.{s}.{i}.downsample.conv.weight", &["net.{s}.b{i}.downsample.conv.weight"], 2),
+        Rule::pointwise("net.{s}.{i}.se.fc{c}.weight", &["net.{s}.b{i}.se.fc{c}.weight"], 2),
+        Rule::same("net.{s}.{i}.{rest}", &["net.{s}.b{i}.{rest}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &[],
+};
 
 /// A connector of any kind.
+// A model has one: its size does not matter.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Connector {
     /// One linear map.
     Linear(LinearConnector),
     /// Linear, GELU, linear.
     Mlp2xGelu(Mlp2xGelu),
+    /// A gate over the channels, then linear, GELU, linear.
+    SeMlp(SeMlp),
+    /// Honeybee's convolutions and pooling.
+    CAbstractor(CAbstractor),
+    /// Learned queries that each see every token.
+    Resampler(Resampler),
+    /// The Spatial Vision Aggregator.
+    Sva(Sva),
+}
+
+/// Pictures as embeddings of the language model.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// `[pictures, positions, llm width]`.
+    pub tokens: Tensor<3>,
+    /// How the positions lie.
+    pub arrangement: Arrangement,
+    /// Which positions of each picture show something; none if all of them do. The others are padding: a sequence leaves
+    /// them out, or keeps them where nobody sees them and they count for no position.
+    pub visible: Option<Vec<Vec<bool>>>,
+    /// For the samplers inside the language model, if the connector has any.
+    pub context: Option<SvaContext>,
+}
+
+impl Seen {
+    fn new(
+        tokens: Tensor<3>,
+        arrangement: Arrangement,
+        pictures: Option<&[PictureSize]>,
+        context: Option<SvaContext>,
+    ) -> Result<Self> {
+        let visible: Vec<Vec<bool>> =
+            pictures.unwrap_or_default().iter().map(|size| arrangement.visible(*size)).collect::<Result<_>>()?;
+        let all = visible.iter().flatten().all(|v| *v);
+        Ok(Self { tokens, arrangement, visible: (!all).then_some(visible), context })
+    }
 }
 
 impl Connector {
-    /// `features` `[b, n, feature_width]` → `[b, n, llm_width]`.
+    /// Features, `[pictures, tokens, width]` of each encoder, → embeddings.
+    ///
+    /// Connectors that read joined features join them here if they lie on one grid. `pictures` are the sizes of the
+    /// pictures before they were padded to squares; without them there is no padding.
     ///
     /// # Errors
-    /// When the features are not as wide as the connector expects.
-    pub fn forward(&self, features: Tensor<3>) -> Result<Tensor<3>> {
-        let [b, n, width] = features.dims();
-        let expected = self.feature_width();
+    /// When the features are not as the connector expects.
+    pub fn forward(&self, towers: &[FeatureMap], pictures: Option<&[PictureSize]>) -> Result<Seen> {
+        let count = towers.first().map_or(0, |t| t.tokens.dims()[0]);
+        config::check_sizes(pictures, count)?;
+        match self {
+            Self::Linear(c) => {
+                self.by_token(towers, pictures, c.image_newline.as_ref(), |x| Ok(rows(x, |x| c.forward(x))))
+            }
+            Self::Mlp2xGelu(c) => self.by_token(towers, pictures, c.image_newline.as_ref(), |x| {
+                let [b, n, width] = x.dims();
+                let y = c.forward(x.reshape([b * n, width]))?;
+                let to = y.dims()[1];
+                Ok(y.reshape([b, n, to]))
+            }),
+            Self::SeMlp(c) => self.by_token(towers, pictures, c.image_newline.as_ref(), |x| Ok(c.forward(x))),
+            Self::CAbstractor(c) => c.forward(self.joined(towers)?, pictures),
+            Self::Resampler(c) => c.forward(towers, pictures),
+            Self::Sva(c) => c.forward(towers, pictures),
+        }
+    }
+
+    /// A connector that keeps the grid: `map` for each token, then newlines.
+    fn by_token(
+        &self,
+        towers: &[FeatureMap],
+        pictures: Option<&[PictureSize]>,
+        newline: Option<&Param<Tensor<1>>>,
+        map: impl FnOnce(Tensor<3>) -> Result<Tensor<3>>,
+    ) -> Result<Seen> {
+        let joined = self.joined(towers)?;
+        let prefix = joined.prefix();
+        let [rows, columns] = joined.grid;
+        if newline.is_some() && prefix > 0 {
+            return Err(Error::failed("a connector with newlines was given features with a class token")
+                .hint("leave the class token out of the features"));
+        }
+        let tokens = map(joined.tokens)?;
+        let arrangement = match newline {
+            Some(_) => Arrangement { rows, columns, newline: true },
+            // Without newlines there are no rows, and padding stays as in LLaVA.
+            None => Arrangement { rows: 1, columns: prefix + rows * columns, newline: false },
+        };
+        let pictures = pictures.filter(|_| newline.is_some());
+        let tokens = arrangement.arrange(tokens, newline.map(Param::val));
+        Seen::new(tokens, arrangement, pictures, None)
+    }
+
+    /// The features of all encoders as one map of the width that the connector reads.
+    fn joined(&self, towers: &[FeatureMap]) -> Result<FeatureMap> {
+        let joined = match towers {
+            [one] => one.clone(),
+            several => FeatureMap::concat(several)?,
+        };
+        let (width, expected) = (joined.tokens.dims()[2], self.feature_width());
         if width != expected {
             return Err(Error::failed(format!(
                 "the connector reads features of width {expected}, the encoder gave {width}"
             ))
             .hint("the model was trained with another encoder"));
         }
-        let x = features.reshape([b * n, width]);
-        let y = match self {
-            Self::Linear(c) => c.forward(x),
-            Self::Mlp2xGelu(c) => c.forward(x)?,
-        };
-        let to = y.dims()[1];
-        Ok(y.reshape([b, n, to]))
+        Ok(joined)
     }
 
-    /// Width of the features it reads.
+    /// Width of the features it reads, of all encoders together.
     pub fn feature_width(&self) -> usize {
-        let first = match self {
-            Self::Linear(c) => Some(&c.mm_projector),
-            Self::Mlp2xGelu(c) => c.mm_projector.first().and_then(Option::as_ref),
-        };
-        first.map_or(0, |l| l.weight.dims()[0])
+        let towers = |each: &[sva::TowerProjector]| each.iter().map(|t| t.0.weight.dims()[0]).sum();
+        match self {
+            Self::Linear(c) => c.mm_projector.weight.dims()[0],
+            Self::Mlp2xGelu(c) => c.mm_projector.first().and_then(Option::as_ref).map_or(0, |l| l.weight.dims()[0]),
+            Self::SeMlp(c) => c.mm_projector.proj.0.weight.dims()[0],
+            Self::CAbstractor(c) => {
+                let first = c.net.iter().flatten().flatten().flatten().next();
+                first.map_or(0, |block| block.conv1.conv.weight.dims()[0])
+            }
+            Self::Resampler(c) => towers(&c.mm_projector_aux),
+            Self::Sva(c) => towers(&c.mm_projector_aux),
+        }
     }
+
+    /// Hidden states after a layer of the language model; see [`Sva::apply`]. Other connectors change nothing.
+    ///
+    /// # Errors
+    /// As [`Sva::apply`].
+    pub fn after_layer(&self, layer: usize, hidden: Tensor<3>, context: Option<&PlacedContext>) -> Result<Tensor<3>> {
+        match (self, context) {
+            (Self::Sva(sva), Some(context)) => sva.apply(layer, hidden, context),
+            _ => Ok(hidden),
+        }
+    }
+}
+
+/// `[b, n, width]` through a map of rows.
+fn rows(x: Tensor<3>, map: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<3> {
+    let [b, n, width] = x.dims();
+    let y = map(x.reshape([b * n, width]));
+    let to = y.dims()[1];
+    y.reshape([b, n, to])
+}
+
+/// The features of encoders with these widths, brought to these grids.
+///
+/// # Errors
+/// When there are others.
+fn towers_of(
+    towers: &[FeatureMap],
+    widths: impl ExactSizeIterator<Item = usize>,
+    grids: &[usize],
+) -> Result<Vec<FeatureMap>> {
+    if towers.len() != widths.len() || towers.len() != grids.len() {
+        return Err(Error::failed(format!(
+            "the connector reads the features of {} encoders, got those of {}",
+            widths.len(),
+            towers.len()
+        )));
+    }
+    let pictures = towers.first().map_or(0, |t| t.tokens.dims()[0]);
+    let each = towers.iter().zip(widths.zip(grids)).enumerate().map(|(i, (tower, (width, &side)))| {
+        let [count, _, given] = tower.tokens.dims();
+        if given != width {
+            return Err(Error::failed(format!(
+                "the connector reads features of width {width} from encoder {}, got {given}",
+                i + 1
+            ))
+            .hint("the model was trained with another encoder"));
+        }
+        if tower.prefix() > 0 || count != pictures {
+            return Err(Error::failed(format!(
+                "encoder {} gave {count} pictures with {} tokens before the patches; expected {pictures} and none",
+                i + 1,
+                tower.prefix()
+            ))
+            .hint("leave the class token out of the features"));
+        }
+        tower.clone().resample([side, side])
+    });
+    each.collect()
+}
+
+/// A parameter of the same shape drawn from a normal distribution.
+fn normal<const D: usize>(name: &str, seed: u64, param: Param<Tensor<D>>, deviation: f64) -> Param<Tensor<D>> {
+    init::normal(&format!("connector/{name}"), seed, param, deviation)
 }

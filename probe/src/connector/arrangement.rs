@@ -1,0 +1,146 @@
+//! How a picture's tokens lie in the sequence: the grid row by row, a newline after each row, and which of them show
+//! something.
+//!
+//! Encoders see pictures padded to squares. Which tokens are padding follows from the picture's size by the rule of
+//! Cambrian-1 (`get_padding_offset` in training, `unpad_image` at inference), which rounds on each grid by itself.
+
+use burgess_base::{Error, Result};
+use burn::tensor::Tensor;
+use std::ops::Range;
+
+/// Width and height of a picture before it was padded to a square, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSize {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+}
+
+/// The part of a grid that shows the picture; what lies around it is padding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// Of all rows.
+    pub rows: Range<usize>,
+    /// Of all columns.
+    pub columns: Range<usize>,
+}
+
+impl Region {
+    /// The part of a grid of `[rows, columns]` that a picture of this size covers.
+    ///
+    /// # Errors
+    /// When the picture or the grid has no extent.
+    pub fn of(size: PictureSize, [rows, columns]: [usize; 2]) -> Result<Self> {
+        if [size.width, size.height, rows, columns].contains(&0) {
+            return Err(Error::failed(format!(
+                "a picture of {}x{} pixels on a grid of {rows}x{columns} shows nothing",
+                size.width, size.height
+            )));
+        }
+        let (width, height) = (size.width as f64, size.height as f64);
+        // The order of the operations is upstream's: it decides how the last bit rounds.
+        let margin = |cells: usize, across: usize, other: f64, side: f64| {
+            let covered = (other * (across as f64 / side)) as usize;
+            cells.saturating_sub(covered) / 2
+        };
+        let (top, left) = if width / height > columns as f64 / rows as f64 {
+            (margin(rows, columns, height, width), 0)
+        } else {
+            (0, margin(columns, rows, width, height))
+        };
+        Ok(Self { rows: top..rows - top, columns: left..columns - left })
+    }
+
+    /// Whether the cell in this row and column shows the picture.
+    pub fn contains(&self, row: usize, column: usize) -> bool {
+        self.rows.contains(&row) && self.columns.contains(&column)
+    }
+}
+
+/// A grid of visual tokens in a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrangement {
+    /// Rows of the grid.
+    pub rows: usize,
+    /// Columns of the grid.
+    pub columns: usize,
+    /// Whether a newline stands after each row.
+    pub newline: bool,
+}
+
+impl Arrangement {
+    /// Positions that a whole picture takes.
+    pub fn positions(&self) -> usize {
+        self.rows * self.stride()
+    }
+
+    fn stride(&self) -> usize {
+        self.columns + usize::from(self.newline)
+    }
+
+    /// The cell of the grid at a position (counted from the picture's first); none for a newline.
+    pub fn cell(&self, position: usize) -> Option<usize> {
+        let (row, column) = (position / self.stride().max(1), position % self.stride().max(1));
+        (row < self.rows && column < self.columns).then(|| row * self.columns + column)
+    }
+
+    /// Which positions show a part of the picture, or end a row that does.
+    ///
+    /// # Errors
+    /// As [`Region::of`].
+    pub fn visible(&self, size: PictureSize) -> Result<Vec<bool>> {
+        let region = Region::of(size, [self.rows, self.columns])?;
+        let positions = (0..self.positions()).map(|p| {
+            let (row, column) = (p / self.stride(), p % self.stride());
+            region.contains(row, column) || (column == self.columns && region.rows.contains(&row))
+        });
+        Ok(positions.collect())
+    }
+
+    /// `[pictures, rows * columns, width]` with `newline` `[width]` after each row.
+    pub(super) fn arrange(&self, cells: Tensor<3>, newline: Option<Tensor<1>>) -> Tensor<3> {
+        let Some(newline) = newline else {
+            return cells;
+        };
+        let [pictures, _, width] = cells.dims();
+        let cells = cells.reshape([pictures, self.rows, self.columns, width]);
+        let newline = newline.reshape([1, 1, 1, width]).expand([pictures, self.rows, 1, width]);
+        Tensor::cat(vec![cells, newline], 2).reshape([pictures, self.positions(), width])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(width: usize, height: usize, side: usize) -> Result<(Range<usize>, Range<usize>)> {
+        Region::of(PictureSize { width, height }, [side, side]).map(|r| (r.rows, r.columns))
+    }
+
+    #[test]
+    fn margins_are_those_of_the_padded_square() -> Result<()> {
+        assert_eq!(region(640, 640, 24)?, (0..24, 0..24));
+        assert_eq!(region(640, 480, 24)?, (3..21, 0..24));
+        assert_eq!(region(480, 640, 24)?, (0..24, 3..21));
+        // 24 · 100 / 110 = 21.8: one margin of (24 − 21) / 2 cells, rounded down.
+        assert_eq!(region(110, 100, 24)?, (1..23, 0..24));
+        assert_eq!(region(1000, 1, 4)?, (2..2, 0..4));
+        assert!(region(0, 4, 4).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn newlines_end_the_rows_that_show_something() -> Result<()> {
+        let arrangement = Arrangement { rows: 4, columns: 4, newline: true };
+        assert_eq!(arrangement.positions(), 20);
+        assert_eq!((arrangement.cell(3), arrangement.cell(4), arrangement.cell(5)), (Some(3), None, Some(4)));
+        let wide = arrangement.visible(PictureSize { width: 8, height: 4 })?;
+        assert_eq!(wide.iter().filter(|v| **v).count(), 10);
+        assert!(!wide[4] && wide[9] && wide[14] && !wide[19]);
+        let tall = arrangement.visible(PictureSize { width: 4, height: 8 })?;
+        assert_eq!(tall.iter().filter(|v| **v).count(), 12);
+        assert_eq!(&tall[..5], [false, true, true, false, true]);
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! Honeybee's C-Abstractor (arXiv 2312.06742): residual blocks of RegNet with squeeze-and-excitation on the grid of
+//! features, adaptive average pooling to a smaller grid, the same again, and a perceptron.
+//!
+//! Names are those of its `nn.Sequential`s of timm's `RegStage`: `net.0.b1.conv1.conv.weight`, …, `net.2.b3.…`,
+//! `readout.0.weight`; `pos_emb` for the positions. Norms are layer norms over the channels. (The class of this name in
+//! Cambrian-1's repository has only a convolution with stride 2 left of it.)
+
+use super::arrangement::{Arrangement, PictureSize};
+use super::kind::CAbstractorOptions;
+use super::{Seen, TowerShape};
+use burgess_base::{Error, Result};
+use burgess_encoders::features::FeatureMap;
+use burn::module::{Initializer, Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::{sigmoid, silu};
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::{Device, Tensor};
+
+/// The C-Abstractor. See the module's documentation.
+#[derive(Module, Debug)]
+pub struct CAbstractor {
+    /// `[1, tokens, feature width]`.
+    pub pos_emb: Option<Param<Tensor<3>>>,
+    /// Two stages of blocks, with nothing in the place of the pooling between them. Blocks are counted from 1.
+    pub net: Vec<Option<Vec<Option<RegBlock>>>>,
+    /// Linear maps with SiLUs between them.
+    pub readout: Vec<Option<Linear>>,
+    grid: usize,
+    side: usize,
+}
+
+/// A residual block: 1×1, 3×3 for each channel by itself, gate, 1×1.
+#[derive(Module, Debug)]
+pub struct RegBlock {
+    /// 1×1 to the stage's channels.
+    pub conv1: Pointwise,
+    /// 3×3, depthwise.
+    pub conv2: Depthwise,
+    /// The gate of the channels.
+    pub se: Squeeze,
+    /// 1×1.
+    pub conv3: Pointwise,
+    /// Around the block, where it changes the number of channels.
+    pub downsample: Option<Pointwise>,
+}
+
+/// A 1×1 convolution, which is a linear map of each place, and a norm.
+#[derive(Module, Debug)]
+pub struct Pointwise {
+    /// Without bias.
+    pub conv: Linear,
+    /// Over the channels.
+    pub bn: LayerNorm,
+}
+
+/// A 3×3 convolution of each channel by itself, and a norm.
+#[derive(Module, Debug)]
+pub struct Depthwise {
+    /// Without bias.
+    pub conv: Conv2d,
+    /// Over the channels.
+    pub bn: LayerNorm,
+}
+
+/// Squeeze-and-excitation: each channel times a number in 0..1 that depends on the means of all.
+#[derive(Module, Debug)]
+pub struct Squeeze {
+    /// To a quarter of the block's input channels.
+    pub fc1: Linear,
+    /// Back.
+    pub fc2: Linear,
+}
+
+impl CAbstractorOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        if [self.hidden, self.depth, self.mlp_depth, self.grid].contains(&0) {
+            return Err(Error::usage("connector c_abstractor: no number of its options may be 0"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn init(&self, towers: &[TowerShape], llm_width: usize, device: &Device) -> Result<CAbstractor> {
+        self.check()?;
+        let Some(&TowerShape { grid: side, .. }) = towers.first() else {
+            return Err(Error::usage("connector c_abstractor: no encoders"));
+        };
+        if towers.iter().any(|t| t.grid != side) {
+            return Err(Error::usage("connector c_abstractor: encoders on different grids")
+                .hint("their features are joined before it, on one grid"));
+        }
+        let from: usize = towers.iter().map(|t| t.width).sum();
+        let block = |inputs: usize| RegBlock::new(inputs, self.hidden, device);
+        let stage = |inputs: usize| {
+            let blocks = (0..self.depth).map(|i| Some(block(if i == 0 { inputs } else { self.hidden })));
+            Some(std::iter::once(None).chain(blocks).collect())
+        };
+        let linear = |i: usize| {
+            let from = if i == 0 { self.hidden } else { llm_width };
+            // SiLUs stand in the odd places.
+            i.is_multiple_of(2).then(|| LinearConfig::new(from, llm_width).init(device))
+        };
+        let positions = Initializer::Normal { mean: 0.0, std: 0.02 };
+        Ok(CAbstractor {
+            pos_emb: self.positions.then(|| positions.init([1, side * side, from], device)),
+            net: vec![stage(from), None, stage(self.hidden)],
+            readout: (0..2 * self.mlp_depth - 1).map(linear).collect(),
+            grid: self.grid,
+            side,
+        })
+    }
+}
+
+impl CAbstractor {
+    /// `joined`: the features of all encoders side by side.
+    pub(super) fn forward(&self, joined: FeatureMap, _pictures: Option<&[PictureSize]>) -> Result<Seen> {
+        let FeatureMap { tokens: x, grid } = joined.resample([self.side, self.side])?;
+        let [pictures, tokens, width] = x.dims();
+        if tokens != self.side * self.side {
+            return Err(Error::failed(format!(
+                "the c_abstractor connector reads {0}x{0} patches, got {tokens} tokens of a {1}x{2} grid",
+                self.side, grid[0], grid[1]
+            ))
+            .hint("leave the class token out of the features"));
+        }
+        let x = match &self.pos_emb {
+            Some(positions) => x + positions.val(),
+            None => x,
+        };
+        let mut x = x.reshape([pictures, self.side, self.side, width]);
+        for stage in &self.net {
+            x = match stage {
+                Some(blocks) => blocks.iter().flatten().fold(x, |x, block| block.forward(x)),
+                None => {
+                    let pooled = adaptive_avg_pool2d(x.permute([0, 3, 1, 2]), [self.grid, self.grid]);
+                    pooled.permute([0, 2, 3, 1])
+                }
+            };
+        }
+        let hidden = x.dims()[3];
+        let mut y = x.reshape([pictures * self.grid * self.grid, hidden]);
+        for layer in &self.readout {
+            y = match layer {
+                Some(linear) => linear.forward(y),
+                None => silu(y),
+            };
+        }
+        let to = y.dims()[1];
+        let arrangement = Arrangement { rows: self.grid, columns: self.grid, newline: false };
+        // Convolutions mix padding and picture: all of it is seen.
+        Seen::new(y.reshape([pictures, self.grid * self.grid, to]), arrangement, None, None)
+    }
+}
+
+impl RegBlock {
+    fn new(from: usize, to: usize, device: &Device) -> Self {
+        let norm = || LayerNormConfig::new(to).with_epsilon(1e-5).init(device);
+        let pointwise =
+            |from: usize| Pointwise { conv: LinearConfig::new(from, to).with_bias(false).init(device), bn: norm() };
+        let depthwise = Conv2dConfig::new([to, to], [3, 3])
+            .with_groups(to)
+            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+            .with_bias(false)
+            .init(device);
+        // A quarter, halves to the even number, as Python rounds.
+        let squeezed = (from as f64 * 0.25).round_ties_even() as usize;
+        Self {
+            conv1: pointwise(from),
+            conv2: Depthwise { conv: depthwise, bn: norm() },
+            se: Squeeze {
+                fc1: LinearConfig::new(to, squeezed).init(device),
+                fc2: LinearConfig::new(squeezed, to).init(device),
+            },
+            conv3: pointwise(to),
+            downsample: (from != to).then(|| pointwise(from)),
+        }
+    }
+
+    /// `[pictures, rows, columns, channels]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = silu(self.conv1.forward(x.clone()));
+        let y = self.conv2.conv.forward(y.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
+        let y = self.se.forward(silu(self.conv2.bn.forward(y)));
+        let y = self.conv3.forward(y);
+        let around = match &self.downsample {
+            Some(layer) => layer.forward(x),
+            None => x,
+        };
+        silu(y + around)
+    }
+}
+
+impl Pointwise {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [pictures, rows, columns, channels] = x.dims();
+        let y = self.bn.forward(self.conv.forward(x.reshape([pictures * rows * columns, channels])));
+        let to = y.dims()[1];
+        y.reshape([pictures, rows, columns, to])
+    }
+}
+
+impl Squeeze {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [pictures, _, _, channels] = x.dims();
+        let means = x.clone().mean_dim(2).mean_dim(1).reshape([pictures, channels]);
+        let gate = sigmoid(self.fc2.forward(silu(self.fc1.forward(means))));
+        x * gate.reshape([pictures, 1, 1, channels])
+    }
+}

@@ -1,0 +1,193 @@
+//! What defines a connector but its weights.
+
+use super::arrangement::PictureSize;
+use super::kind::{ConnectorKind, SvaOptions};
+use super::{Connector, LinearConnector, Mlp2xGelu, SeMlp, normal};
+use burgess_base::{Error, Result};
+use burgess_encoders::features::FeatureMap;
+use burgess_encoders::init::initialise;
+use burn::module::{Initializer, Param};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Everything that defines a connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectorConfig {
+    /// Which connector.
+    #[serde(default)]
+    pub kind: ConnectorKind,
+    /// Width of the features it reads (of all encoders together).
+    pub feature_width: usize,
+    /// Width of the language model.
+    pub llm_width: usize,
+    /// The features of each encoder as the connector reads them; only for connectors whose parameters depend on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub towers: Vec<TowerShape>,
+}
+
+/// The shape of one encoder's features as a connector reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TowerShape {
+    /// Of each token.
+    pub width: usize,
+    /// Side of the square grid.
+    pub grid: usize,
+}
+
+impl ConnectorConfig {
+    /// For encoders that give features of these widths and grids (`[rows, columns]`).
+    ///
+    /// # Errors
+    /// When the options do not fit the encoders.
+    pub fn new(kind: ConnectorKind, towers: &[(usize, [usize; 2])], llm_width: usize) -> Result<Self> {
+        let chosen: &[usize] = match &kind {
+            ConnectorKind::Sva(o) => &o.tower_grids,
+            ConnectorKind::Resampler(o) => &o.tower_grids,
+            _ => &[],
+        };
+        if !chosen.is_empty() && chosen.len() != towers.len() {
+            return Err(Error::usage(format!(
+                "connector {kind}: `tower_grids` names {} grids for {} encoders",
+                chosen.len(),
+                towers.len()
+            )));
+        }
+        let shapes = towers.iter().enumerate().map(|(i, &(width, grid))| {
+            // A grid that is not square becomes the square of about as many tokens.
+            let own = (grid[0] * grid[1]).isqrt();
+            let side = match (chosen.get(i), &kind) {
+                (Some(side), _) => *side,
+                (None, ConnectorKind::Sva(options)) => options.nearest(own),
+                (None, _) => own,
+            };
+            TowerShape { width, grid: side }
+        });
+        let shapes: Vec<TowerShape> = if kind.knows_towers() { shapes.collect() } else { Vec::new() };
+        let shapes = match kind {
+            // These are joined before the connector, on the finest grid.
+            ConnectorKind::CAbstractor(_) => {
+                let side = shapes.iter().map(|s| s.grid).max().unwrap_or(0);
+                shapes.into_iter().map(|s| TowerShape { grid: side, ..s }).collect()
+            }
+            _ => shapes,
+        };
+        let config = Self { kind, feature_width: towers.iter().map(|t| t.0).sum(), llm_width, towers: shapes };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Says what is wrong with the numbers, if anything.
+    ///
+    /// # Errors
+    /// Names what does not fit.
+    pub fn check(&self) -> Result<()> {
+        if self.kind.knows_towers() {
+            let width: usize = self.towers.iter().map(|t| t.width).sum();
+            if width != self.feature_width || self.towers.is_empty() || self.towers.iter().any(|t| t.grid == 0) {
+                return Err(Error::usage(format!(
+                    "connector {}: `towers` describes {} encoders of width {width} together, `feature_width` is {}",
+                    self.kind,
+                    self.towers.len(),
+                    self.feature_width
+                )));
+            }
+        }
+        let grids: Vec<usize> = self.towers.iter().map(|t| t.grid).collect();
+        match &self.kind {
+            ConnectorKind::Linear(_) | ConnectorKind::Mlp2xGelu(_) | ConnectorKind::SeMlp(_) => Ok(()),
+            ConnectorKind::CAbstractor(options) => options.check(),
+            ConnectorKind::Resampler(options) => options.check(),
+            ConnectorKind::Sva(options) => options.check(&grids),
+        }
+    }
+
+    /// The features of all encoders, `[pictures, …]` each on its own grid, as the connector reads them: each by itself, or
+    /// joined along the channels on the finest grid.
+    ///
+    /// # Errors
+    /// When they cannot be joined.
+    pub fn gather(&self, maps: Vec<FeatureMap>) -> Result<Vec<FeatureMap>> {
+        if self.kind.reads_each_tower() || maps.len() < 2 {
+            return Ok(maps);
+        }
+        let Some(grid) = maps.iter().map(|m| m.grid).max_by_key(|g| g[0] * g[1]) else {
+            return Ok(maps);
+        };
+        let maps: Vec<FeatureMap> = maps.into_iter().map(|m| m.resample(grid)).collect::<Result<_>>()?;
+        Ok(vec![FeatureMap::concat(&maps)?])
+    }
+
+    /// A connector with placeholder weights from Burn's own generator, to be filled from a checkpoint.
+    ///
+    /// # Errors
+    /// When the configuration fails [`ConnectorConfig::check`].
+    pub fn init(&self, device: &Device) -> Result<Connector> {
+        self.check()?;
+        let (from, to) = (self.feature_width, self.llm_width);
+        let newline = |newline: bool| newline.then(|| Initializer::Zeros.init([to], device));
+        Ok(match &self.kind {
+            ConnectorKind::Linear(o) => Connector::Linear(LinearConnector::new(from, to, newline(o.newline), device)),
+            ConnectorKind::Mlp2xGelu(o) => Connector::Mlp2xGelu(Mlp2xGelu::new(from, to, newline(o.newline), device)),
+            ConnectorKind::SeMlp(o) => Connector::SeMlp(SeMlp::new(from, to, newline(o.newline), device)),
+            ConnectorKind::CAbstractor(o) => Connector::CAbstractor(o.init(&self.towers, to, device)?),
+            ConnectorKind::Resampler(o) => Connector::Resampler(o.init(&self.towers, to, device)?),
+            ConnectorKind::Sva(o) => Connector::Sva(o.init(&self.towers, to, device)?),
+        })
+    }
+
+    /// A connector with weights drawn from `seed`: the same on every machine.
+    ///
+    /// # Errors
+    /// When the configuration fails [`ConnectorConfig::check`].
+    pub fn draw(&self, seed: u64, device: &Device) -> Result<Connector> {
+        let newline = |p: Option<Param<Tensor<1>>>| {
+            p.map(|p| normal("image_newline", seed, p, (self.llm_width as f64).powf(-0.5)))
+        };
+        Ok(match initialise(self.init(device)?, "connector", seed) {
+            Connector::Linear(mut c) => {
+                c.image_newline = newline(c.image_newline);
+                Connector::Linear(c)
+            }
+            Connector::Mlp2xGelu(mut c) => {
+                c.image_newline = newline(c.image_newline);
+                Connector::Mlp2xGelu(c)
+            }
+            Connector::SeMlp(mut c) => {
+                c.image_newline = newline(c.image_newline);
+                Connector::SeMlp(c)
+            }
+            Connector::Resampler(c) => Connector::Resampler(c.draw(seed)),
+            Connector::Sva(c) => Connector::Sva(c.draw(self.llm_width, seed)),
+            other @ Connector::CAbstractor(_) => other,
+        })
+    }
+}
+
+impl SvaOptions {
+    /// See [`SvaOptions::tower_grids`].
+    fn nearest(&self, own: usize) -> usize {
+        let grids = self.query_grids.iter().chain(self.samplers.iter().map(|_| &self.grid));
+        let step = grids.fold(1, |a, &b| lcm(a, b.max(1)));
+        (own / step).max(1) * step
+    }
+}
+
+fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}
+
+/// The sizes of the pictures of a batch; one for each.
+pub(super) fn check_sizes(pictures: Option<&[PictureSize]>, count: usize) -> Result<()> {
+    match pictures {
+        Some(sizes) if sizes.len() != count => {
+            Err(Error::failed(format!("{} picture sizes for the features of {count} pictures", sizes.len())))
+        }
+        _ => Ok(()),
+    }
+}

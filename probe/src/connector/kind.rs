@@ -1,0 +1,311 @@
+//! Which connector, with its options, as a study or a saved model says it.
+//!
+//! A bare name (`connector = "mlp2x_gelu"`) is that connector with every option at its default; options stand in a
+//! table of that name (`[evaluator.connector.sva]`).
+
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Which connector. LLaVA's and Cambrian-1's `mm_projector_type` have the same names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectorKind {
+    /// One linear map.
+    Linear(RowOptions),
+    /// Linear, GELU, linear.
+    Mlp2xGelu(RowOptions),
+    /// A gate over the channels, then linear, GELU, linear.
+    SeMlp(RowOptions),
+    /// Honeybee's convolutions and pooling.
+    CAbstractor(CAbstractorOptions),
+    /// Learned queries that each see every token.
+    Resampler(ResamplerOptions),
+    /// Learned queries that each see their part of the picture: the Spatial Vision Aggregator.
+    Sva(SvaOptions),
+}
+
+/// Options of a connector that keeps the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RowOptions {
+    /// A learned embedding stands after each row of the grid, and padding is left out. Default false, as in LLaVA-1.5.
+    pub newline: bool,
+}
+
+/// Options of the C-Abstractor. The defaults are those of Honeybee-7B.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CAbstractorOptions {
+    /// Channels of the convolutions.
+    pub hidden: usize,
+    /// Blocks before the pooling, and as many after it.
+    pub depth: usize,
+    /// Linear maps after the convolutions.
+    pub mlp_depth: usize,
+    /// Side of the grid it pools to.
+    pub grid: usize,
+    /// Whether a learned embedding of each place is added to the features.
+    pub positions: bool,
+}
+
+impl Default for CAbstractorOptions {
+    fn default() -> Self {
+        Self { hidden: 1024, depth: 3, mlp_depth: 2, grid: 12, positions: true }
+    }
+}
+
+/// Options of the resampler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResamplerOptions {
+    /// Width of queries, keys and values.
+    pub hidden: usize,
+    /// Attention heads. Default 16.
+    #[serde(default = "heads")]
+    pub heads: usize,
+    /// Cross-attention layers.
+    pub depth: usize,
+    /// How many queries, which is how many tokens the language model gets.
+    pub queries: usize,
+    /// Side of the grid to which each encoder's features are brought, in the arm's order. Default: their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tower_grids: Vec<usize>,
+}
+
+/// Options of the Spatial Vision Aggregator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SvaOptions {
+    /// Width of queries, keys and values (`vision_hidden_size`; 1024 in the released models).
+    pub hidden: usize,
+    /// Attention heads. Default 16, as in the released models.
+    #[serde(default = "heads")]
+    pub heads: usize,
+    /// D: cross-attention layers before the language model (`connector_depth`).
+    pub depth: usize,
+    /// Side of the grid of each group of queries (√ of `query_num_list`); there are G of them.
+    pub query_grids: Vec<usize>,
+    /// Side of the grid that the language model gets (√ of `image_token_len`).
+    pub grid: usize,
+    /// Side of the grid to which each encoder's features are brought, in the arm's order. Default: the largest that is
+    /// a multiple of every query's grid and not finer than the features, but at least the smallest such multiple.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tower_grids: Vec<usize>,
+    /// Cross-attention between layers of the language model, if there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samplers: Option<SamplerOptions>,
+    /// A learned embedding stands after each row of the grid, and padding is left out. Default true.
+    #[serde(default = "yes")]
+    pub newline: bool,
+}
+
+/// Where samplers stand in the language model: after layers `start`, `start + stride`, ….
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplerOptions {
+    /// The first layer, counted from 0 (`start_of_vision_sampler_layers`).
+    pub start: usize,
+    /// Layers from one to the next (`stride_of_vision_sampler_layers`).
+    pub stride: usize,
+    /// How many (`num_of_vision_sampler_layers`).
+    pub number: usize,
+}
+
+impl SamplerOptions {
+    /// Which sampler stands after this layer of the language model.
+    pub fn after(&self, layer: usize) -> Option<usize> {
+        let beyond = layer.checked_sub(self.start)?;
+        (self.stride > 0 && beyond % self.stride == 0).then(|| beyond / self.stride).filter(|i| *i < self.number)
+    }
+
+    /// The last layer that has a sampler after it.
+    pub fn last(&self) -> usize {
+        self.start + self.stride * self.number.saturating_sub(1)
+    }
+}
+
+fn heads() -> usize {
+    16
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The same as [`ConnectorKind`], in the form in which serde reads and writes tables.
+#[derive(Serialize, Deserialize)]
+enum Table {
+    #[serde(rename = "linear")]
+    Linear(RowOptions),
+    #[serde(rename = "mlp2x_gelu")]
+    Mlp2xGelu(RowOptions),
+    #[serde(rename = "se_mlp")]
+    SeMlp(RowOptions),
+    #[serde(rename = "c_abstractor")]
+    CAbstractor(CAbstractorOptions),
+    #[serde(rename = "resampler")]
+    Resampler(ResamplerOptions),
+    #[serde(rename = "sva")]
+    Sva(SvaOptions),
+}
+
+impl From<Table> for ConnectorKind {
+    fn from(table: Table) -> Self {
+        match table {
+            Table::Linear(o) => Self::Linear(o),
+            Table::Mlp2xGelu(o) => Self::Mlp2xGelu(o),
+            Table::SeMlp(o) => Self::SeMlp(o),
+            Table::CAbstractor(o) => Self::CAbstractor(o),
+            Table::Resampler(o) => Self::Resampler(o),
+            Table::Sva(o) => Self::Sva(o),
+        }
+    }
+}
+
+impl From<ConnectorKind> for Table {
+    fn from(kind: ConnectorKind) -> Self {
+        match kind {
+            ConnectorKind::Linear(o) => Self::Linear(o),
+            ConnectorKind::Mlp2xGelu(o) => Self::Mlp2xGelu(o),
+            ConnectorKind::SeMlp(o) => Self::SeMlp(o),
+            ConnectorKind::CAbstractor(o) => Self::CAbstractor(o),
+            ConnectorKind::Resampler(o) => Self::Resampler(o),
+            ConnectorKind::Sva(o) => Self::Sva(o),
+        }
+    }
+}
+
+impl ConnectorKind {
+    /// The name it has in studies and in results.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Linear(_) => "linear",
+            Self::Mlp2xGelu(_) => "mlp2x_gelu",
+            Self::SeMlp(_) => "se_mlp",
+            Self::CAbstractor(_) => "c_abstractor",
+            Self::Resampler(_) => "resampler",
+            Self::Sva(_) => "sva",
+        }
+    }
+
+    /// Whether the parameters of the module depend on the encoders' grids, so that a saved model must know them.
+    pub fn knows_towers(&self) -> bool {
+        matches!(self, Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_))
+    }
+
+    /// Whether every encoder's features are read by themselves, on a grid of their own, and not joined first.
+    pub fn reads_each_tower(&self) -> bool {
+        matches!(self, Self::Resampler(_) | Self::Sva(_))
+    }
+}
+
+impl Default for ConnectorKind {
+    fn default() -> Self {
+        Self::Mlp2xGelu(RowOptions::default())
+    }
+}
+
+impl fmt::Display for ConnectorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for ConnectorKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As a bare name where that says everything, which is also how earlier versions wrote it.
+        match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) if *o == RowOptions::default() => {
+                serializer.serialize_str(self.name())
+            }
+            _ => Table::from(self.clone()).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectorKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written)
+    }
+}
+
+struct Written;
+
+impl<'de> Visitor<'de> for Written {
+    type Value = ConnectorKind;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("the name of a connector, or a table of its name with its options")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        let no_options = BTreeMap::<String, String>::new();
+        Table::deserialize(MapDeserializer::new(std::iter::once((name, no_options)))).map(Into::into)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Table::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Holder {
+        connector: ConnectorKind,
+    }
+
+    fn read(text: &str) -> Result<ConnectorKind, String> {
+        toml::from_str::<Holder>(text).map(|h| h.connector).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn names_and_tables_are_read() {
+        assert_eq!(read("connector = \"mlp2x_gelu\""), Ok(ConnectorKind::default()));
+        assert_eq!(
+            read("[connector.mlp2x_gelu]\nnewline = true"),
+            Ok(ConnectorKind::Mlp2xGelu(RowOptions { newline: true }))
+        );
+        assert_eq!(read("connector = \"c_abstractor\""), Ok(ConnectorKind::CAbstractor(CAbstractorOptions::default())));
+        let sva = read(
+            "[connector.sva]\nhidden = 1024\ndepth = 3\nquery_grids = [24]\ngrid = 24\nsamplers = { start = 0, stride = 3, number = 10 }",
+        );
+        let Ok(ConnectorKind::Sva(options)) = &sva else { panic!("{sva:?}") };
+        assert!(options.newline && options.heads == 16);
+        assert_eq!(options.samplers.and_then(|s| s.after(27)), Some(9));
+        assert_eq!(options.samplers.and_then(|s| s.after(28).or(s.after(30))), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() -> Result<(), Box<dyn std::error::Error>> {
+        for text in [
+            "connector = \"linear\"",
+            "[connector.se_mlp]\nnewline = true",
+            "[connector.resampler]\nhidden = 8\ndepth = 1\nqueries = 4",
+            "[connector.sva]\nhidden = 8\ndepth = 1\nquery_grids = [2, 4]\ngrid = 4\nnewline = false",
+        ] {
+            let kind = read(text)?;
+            let json = serde_json::to_string(&kind)?;
+            assert_eq!(serde_json::from_str::<ConnectorKind>(&json)?, kind, "{json}");
+            let toml = toml::to_string(&Holder { connector: kind.clone() })?;
+            assert_eq!(read(&toml)?, kind, "{toml}");
+        }
+        assert_eq!(serde_json::to_string(&ConnectorKind::default())?, "\"mlp2x_gelu\"");
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_names_and_missing_options_are_said() {
+        let e = read("connector = \"mlp\"").unwrap_err();
+        assert!(e.contains("mlp2x_gelu") && e.contains("sva"), "{e}");
+        let e = read("connector = \"sva\"").unwrap_err();
+        assert!(e.contains("missing field `hidden`"), "{e}");
+        let e = read("[connector.linear]\nnew_line = true").unwrap_err();
+        assert!(e.contains("new_line") && e.contains("newline"), "{e}");
+    }
+}

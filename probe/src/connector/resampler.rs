@@ -1,0 +1,86 @@
+//! Learned queries that each see every token of every encoder: the cross-attention without spatial windows that
+//! Cambrian-1 compares its aggregator with (Perceiver, arXiv 2103.03206; Q-Former, arXiv 2301.12597).
+//!
+//! Everything else is the aggregator's, so that the comparison is about the windows alone: the encoders' projections, the
+//! layers with the picture's mean, and the projector. A picture is one window, to whose tokens each layer adds their
+//! positions; and since no place tells the queries apart, each starts from an embedding of its own.
+
+use super::arrangement::{Arrangement, PictureSize};
+use super::kind::ResamplerOptions;
+use super::sva::layer::{SamplerShape, VisionSampler};
+use super::sva::windows::Windows;
+use super::sva::{Projector, TowerProjector, check_attention, project, project_towers, projector, tower_projector};
+use super::{Seen, TowerShape, normal};
+use burgess_base::{Error, Result};
+use burgess_encoders::features::FeatureMap;
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+
+/// The resampler. See the module's documentation.
+#[derive(Module, Debug)]
+pub struct Resampler {
+    /// `[queries, hidden]`.
+    pub vision_query: Param<Tensor<2>>,
+    /// One for each encoder.
+    pub mm_projector_aux: Vec<TowerProjector>,
+    /// One, in a list as the aggregator's groups are, so that it has the same names.
+    pub vision_sampler: Vec<VisionSampler>,
+    /// Queries → embeddings.
+    pub mm_projector: Projector,
+    #[module(skip)]
+    tower_grids: Vec<usize>,
+}
+
+impl ResamplerOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        check_attention("resampler", self.hidden, self.heads, self.depth)?;
+        if self.queries == 0 {
+            return Err(Error::usage("connector resampler: no `queries`"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn init(&self, towers: &[TowerShape], llm_width: usize, device: &Device) -> Result<Resampler> {
+        self.check()?;
+        let window: Vec<usize> = towers.iter().map(|t| t.grid * t.grid).collect();
+        let shape = SamplerShape {
+            query: self.hidden,
+            hidden: self.hidden,
+            heads: self.heads,
+            depth: self.depth,
+            window: &window,
+        };
+        let start = Initializer::Normal { mean: 0.0, std: (self.hidden as f64).powf(-0.5) };
+        Ok(Resampler {
+            vision_query: start.init([self.queries, self.hidden], device),
+            mm_projector_aux: towers.iter().map(|t| tower_projector(t.width, self.hidden, device)).collect(),
+            vision_sampler: vec![shape.init(device)],
+            mm_projector: projector(self.hidden, llm_width, device),
+            tower_grids: towers.iter().map(|t| t.grid).collect(),
+        })
+    }
+}
+
+impl Resampler {
+    pub(super) fn forward(&self, towers: &[FeatureMap], pictures: Option<&[PictureSize]>) -> Result<Seen> {
+        let (maps, context) = project_towers(towers, &self.mm_projector_aux, &self.tower_grids)?;
+        let [queries, _] = self.vision_query.val().dims();
+        let windows = Windows::whole(&maps, &self.tower_grids, queries, context, pictures)?;
+        let mut x = self.vision_query.val().unsqueeze::<3>();
+        for sampler in &self.vision_sampler {
+            x = sampler.forward(x, &windows)?;
+        }
+        // A query belongs to no place: none of them is padding.
+        let arrangement = Arrangement { rows: 1, columns: queries, newline: false };
+        Seen::new(project(x, &self.mm_projector), arrangement, None, None)
+    }
+
+    /// Queries and positions drawn as the aggregator's are.
+    pub(super) fn draw(mut self, seed: u64) -> Self {
+        let [_, hidden] = self.vision_query.val().dims();
+        self.vision_query = normal("vision_query", seed, self.vision_query, (hidden as f64).powf(-0.5));
+        let samplers = std::mem::take(&mut self.vision_sampler).into_iter().enumerate();
+        self.vision_sampler = samplers.map(|(i, s)| s.draw(&format!("vision_sampler.{i}"), seed)).collect();
+        self
+    }
+}

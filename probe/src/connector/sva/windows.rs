@@ -1,0 +1,172 @@
+//! What queries see: for each cell of their grid a window of every encoder's features, or the whole picture.
+
+use super::super::arrangement::{PictureSize, Region};
+use burgess_base::{Error, Result};
+use burn::tensor::module::layer_norm;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// ε of every layer norm here: PyTorch's default.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// Stands for minus infinity in front of a softmax.
+const HIDDEN: f32 = -1e9;
+
+/// The features of all encoders, sorted by the query that sees them.
+///
+/// A group is a picture whose `queries` lie side by side; `windows` counts what is seen: one for each query, or one for
+/// each group that all of its queries share.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    /// Groups of queries.
+    pub groups: usize,
+    /// Queries in each.
+    pub queries: usize,
+    /// Whether the queries of a group all see the same.
+    pub shared: bool,
+    /// `[windows, tokens in a window, hidden]` for each encoder.
+    pub towers: Vec<Keys>,
+    /// `[windows, tokens of all encoders in a window]`: 0, or a large negative number for padding. None if there is none.
+    pub bias: Option<Tensor<2>>,
+    /// The mean of the first encoder's features, `[groups, hidden]`.
+    pub context: Tensor<2>,
+}
+
+/// One encoder's features in windows.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// One token to a window: no position is added to it, so its normalisation, before scale and shift, is the same for
+    /// all layers and stands here.
+    Single(Tensor<3>),
+    /// Several tokens, to which a layer adds its positions.
+    Several(Tensor<3>),
+}
+
+/// Features without mean and with variance one along the last axis.
+pub(crate) fn normalised(x: Tensor<3>) -> Tensor<3> {
+    let width = x.dims()[2];
+    let ones = Tensor::ones([width], &x.device());
+    layer_norm(x, ones, None, EPSILON)
+}
+
+/// Sides of the window that one cell of a grid of side `grid` has in each encoder's grid.
+///
+/// # Errors
+/// When an encoder's grid is no multiple.
+pub(crate) fn multiples(tower_grids: &[usize], grid: usize) -> Result<Vec<usize>> {
+    let each = tower_grids.iter().enumerate().map(|(i, &side)| match grid {
+        1.. if side > 0 && side % grid == 0 => Ok(side / grid),
+        _ => Err(Error::usage(format!(
+            "the features of encoder {} lie on a grid of {side}x{side}, which is no multiple of the queries' {grid}x{grid}",
+            i + 1
+        ))
+        .hint("set `tower_grids` of the connector to multiples of `grid` and of all `query_grids`")),
+    });
+    each.collect()
+}
+
+impl Windows {
+    /// Windows for a grid of queries of side `grid` over the encoders' `maps` `[pictures, side * side, hidden]`.
+    ///
+    /// # Errors
+    /// When an encoder's grid is no multiple of the queries'.
+    pub fn cells(
+        maps: &[Tensor<3>],
+        tower_grids: &[usize],
+        grid: usize,
+        context: Tensor<2>,
+        pictures: Option<&[PictureSize]>,
+    ) -> Result<Self> {
+        let sides = multiples(tower_grids, grid)?;
+        let groups = context.dims()[0];
+        let towers = maps.iter().zip(&sides).map(|(map, &m)| {
+            let [pictures, _, width] = map.dims();
+            if m == 1 {
+                return Keys::Single(normalised(map.clone()).reshape([pictures * grid * grid, 1, width]));
+            }
+            let rows = map.clone().reshape([pictures * grid, m, grid, m * width]);
+            Keys::Several(rows.swap_dims(1, 2).reshape([pictures * grid * grid, m * m, width]))
+        });
+        let bias = match pictures {
+            None => None,
+            Some(pictures) => cell_bias(pictures, tower_grids, &sides, grid, &context.device())?,
+        };
+        Ok(Self { groups, queries: grid * grid, shared: false, towers: towers.collect(), bias, context })
+    }
+
+    /// One window over everything for the `queries` of each picture.
+    ///
+    /// # Errors
+    /// When a picture or a grid has no extent.
+    pub fn whole(
+        maps: &[Tensor<3>],
+        tower_grids: &[usize],
+        queries: usize,
+        context: Tensor<2>,
+        pictures: Option<&[PictureSize]>,
+    ) -> Result<Self> {
+        let towers = maps.iter().map(|map| match map.dims()[1] {
+            1 => Keys::Single(normalised(map.clone())),
+            _ => Keys::Several(map.clone()),
+        });
+        let bias = match pictures {
+            None => None,
+            Some(pictures) => {
+                // One cell whose window is the picture.
+                cell_bias(pictures, tower_grids, tower_grids, 1, &context.device())?
+            }
+        };
+        Ok(Self { groups: context.dims()[0], queries, shared: true, towers: towers.collect(), bias, context })
+    }
+
+    /// The windows of these queries only, each a group of its own; `chosen` counts queries through all groups.
+    pub fn select(&self, chosen: &[usize], device: &Device) -> Self {
+        let index = |values: Vec<i32>| {
+            let count = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [count]), device)
+        };
+        let windows = index(chosen.iter().map(|&i| i as i32).collect());
+        let groups = index(chosen.iter().map(|&i| (i / self.queries.max(1)) as i32).collect());
+        let towers = self.towers.iter().map(|keys| match keys {
+            Keys::Single(x) => Keys::Single(x.clone().select(0, windows.clone())),
+            Keys::Several(x) => Keys::Several(x.clone().select(0, windows.clone())),
+        });
+        Self {
+            groups: chosen.len(),
+            queries: 1,
+            shared: false,
+            towers: towers.collect(),
+            bias: self.bias.clone().map(|bias| bias.select(0, windows.clone())),
+            context: self.context.clone().select(0, groups),
+        }
+    }
+}
+
+/// What is added to the scores of each window's tokens, encoder after encoder; nothing if no picture has padding. A
+/// window that is nothing but padding hides none of it.
+fn cell_bias(
+    pictures: &[PictureSize],
+    tower_grids: &[usize],
+    sides: &[usize],
+    grid: usize,
+    device: &Device,
+) -> Result<Option<Tensor<2>>> {
+    let keys: usize = sides.iter().map(|m| m * m).sum();
+    let mut values = Vec::with_capacity(pictures.len() * grid * grid * keys);
+    for &size in pictures {
+        let regions: Vec<Region> =
+            tower_grids.iter().map(|&side| Region::of(size, [side, side])).collect::<Result<_>>()?;
+        for cell in 0..grid * grid {
+            for (region, &m) in regions.iter().zip(sides) {
+                let (top, left) = (cell / grid * m, cell % grid * m);
+                let shown = |i: usize| region.contains(top + i / m, left + i % m);
+                let padding = !(0..m * m).any(shown);
+                values.extend((0..m * m).map(|i| if padding || shown(i) { 0.0 } else { HIDDEN }));
+            }
+        }
+    }
+    if values.iter().all(|v| *v == 0.0) {
+        return Ok(None);
+    }
+    let shape = [pictures.len() * grid * grid, keys];
+    Ok(Some(Tensor::from_data(TensorData::new(values, shape), device)))
+}

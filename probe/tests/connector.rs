@@ -1,0 +1,297 @@
+//! Connectors against PyTorch: embeddings, hidden states and gradients (goldens of `tests/reference/connectors.py`).
+
+use burgess_base::{Error, Result, atomic};
+use burgess_encoders::checkpoint::{self, Checkpoint};
+use burgess_encoders::features::FeatureMap;
+use burgess_probe::connector::{Connector, ConnectorConfig, ConnectorKind, NAMES, PictureSize, Seen, VisualRow};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize)]
+struct Golden {
+    config: ConnectorConfig,
+    grids: Vec<usize>,
+    pictures: Option<Vec<(usize, usize)>>,
+    at: usize,
+}
+
+/// One golden case on a device.
+struct Case {
+    golden: Golden,
+    file: Checkpoint,
+    device: Device,
+    connector: Connector,
+}
+
+/// Layers of the language model around the samplers; the golden ones stand after 1 and 3.
+const LAYERS: usize = 5;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/connectors")
+}
+
+fn names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "json") {
+            names.extend(path.file_stem().and_then(|s| s.to_str()).map(String::from));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
+    x.into_data().try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))
+}
+
+impl Case {
+    fn open(name: &str, device: Device) -> Result<Self> {
+        let golden: Golden = atomic::read_json(&folder().join(format!("{name}.json")))?;
+        let path = folder().join(format!("{name}.safetensors"));
+        let weights = Checkpoint::open(&path)?.inside("param.")?;
+        let (connector, _) = checkpoint::load(golden.config.init(&device)?, &weights, &NAMES)?;
+        Ok(Self { golden, file: Checkpoint::open(&path)?, device, connector })
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor<3>> {
+        let shape = self.file.shape(name).ok_or_else(|| Error::failed(format!("no {name}")))?.to_vec();
+        let shape = [shape[0], shape[1], shape[2]];
+        Ok(Tensor::from_data(TensorData::new(self.file.read(name)?, shape), &self.device))
+    }
+
+    fn towers(&self) -> Result<Vec<FeatureMap>> {
+        let each = self.golden.grids.iter().enumerate().map(|(k, &side)| {
+            let tokens = self.tensor(&format!("feature.{k}"))?;
+            let tokens = if self.device.is_autodiff() { tokens.require_grad() } else { tokens };
+            Ok(FeatureMap { tokens, grid: [side, side] })
+        });
+        each.collect()
+    }
+
+    fn sizes(&self) -> Option<Vec<PictureSize>> {
+        let sizes = self.golden.pictures.as_ref()?;
+        Some(sizes.iter().map(|&(width, height)| PictureSize { width, height }).collect())
+    }
+
+    fn see(&self, towers: &[FeatureMap]) -> Result<Seen> {
+        self.connector.forward(towers, self.sizes().as_deref())
+    }
+
+    /// Where the pictures stand, with all of their positions.
+    fn rows(&self, seen: &Seen) -> Vec<VisualRow> {
+        let [pictures, n, _] = seen.tokens.dims();
+        let row = |i| VisualRow { row: i, picture: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
+        (0..pictures).map(row).collect()
+    }
+
+    fn check(&self, what: &str, found: Tensor<3>, name: &str, limit: f64) -> Result<()> {
+        let off = difference(&values(found)?, &self.file.read(name)?);
+        println!("{what:42} {off:.1e}");
+        assert!(off < limit, "{what} differs by {off:e}");
+        Ok(())
+    }
+}
+
+#[test]
+fn embeddings_and_hidden_states_are_the_reference_ones() -> Result<()> {
+    let names = names()?;
+    assert!(names.len() >= 6, "{names:?}");
+    for name in names {
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let case = Case::open(&name, device)?;
+            let seen = case.see(&case.towers()?)?;
+            case.check(&format!("{name} embeddings"), seen.tokens.clone(), "tokens", 1e-4)?;
+            let Some(context) = &seen.context else { continue };
+            let mut hidden = case.tensor("hidden")?;
+            let placed = context.place(&case.rows(&seen), hidden.dims()[1])?;
+            let mut sampler = 0;
+            for layer in 0..LAYERS {
+                let before = values(hidden.clone())?;
+                hidden = case.connector.after_layer(layer, hidden, Some(&placed))?;
+                if layer % 2 == 0 {
+                    assert_eq!(before, values(hidden.clone())?, "no sampler stands after layer {layer}");
+                } else {
+                    case.check(
+                        &format!("{name} hidden states after layer {layer}"),
+                        hidden.clone(),
+                        &format!("after.{sampler}"),
+                        1e-4,
+                    )?;
+                    sampler += 1;
+                }
+            }
+            assert_eq!(sampler, 2);
+        }
+    }
+    Ok(())
+}
+
+/// Puts each parameter's gradient in its place, and NaN where there is none.
+struct InPlace<'a>(&'a Gradients);
+
+impl ModuleMapper for InPlace<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let device = param.val().device().inner();
+        let gradient = param.val().grad(self.0).unwrap_or_else(|| Tensor::full(param.dims(), f32::NAN, &device));
+        Param::initialized(param.id, gradient)
+    }
+}
+
+#[test]
+fn gradients_are_the_reference_ones() -> Result<()> {
+    for name in names()? {
+        let case = Case::open(&name, Device::flex().autodiff())?;
+        let towers = case.towers()?;
+        let seen = case.see(&towers)?;
+        let mut loss = (seen.tokens.clone() * case.tensor("toward.tokens")?).sum();
+        let hidden = match &seen.context {
+            None => None,
+            Some(context) => {
+                let start = case.tensor("hidden")?.require_grad();
+                let placed = context.place(&case.rows(&seen), start.dims()[1])?;
+                let mut hidden = start.clone();
+                for layer in 0..LAYERS {
+                    hidden = case.connector.after_layer(layer, hidden, Some(&placed))?;
+                }
+                loss = loss + (hidden * case.tensor("toward.hidden")?).sum();
+                Some(start)
+            }
+        };
+        let gradients = loss.backward();
+        let gradient = |x: &Tensor<3>| x.grad(&gradients).ok_or_else(|| Error::failed("no gradient"));
+        for (k, tower) in towers.iter().enumerate() {
+            let what = format!("{name} gradient of encoder {k}");
+            case.check(&what, gradient(&tower.tokens)?, &format!("feature_grad.{k}"), 1e-3)?;
+        }
+        if let Some(hidden) = hidden {
+            case.check(&format!("{name} gradient of hidden states"), gradient(&hidden)?, "hidden_grad", 1e-3)?;
+        }
+        let (mut worst, mut count) = ((0f64, String::new()), 0);
+        let expected = Checkpoint::open(&folder().join(format!("{name}.safetensors")))?.inside("grad.")?;
+        let in_place = case.connector.clone().map(&mut InPlace(&gradients));
+        let (found, dir) = (in_place, tempfile::tempdir()?);
+        let file = dir.path().join("gradients.safetensors");
+        checkpoint::save(&found, &NAMES, "", checkpoint::Precision::F32, &file)?;
+        let found = Checkpoint::open(&file)?;
+        for key in expected.keys() {
+            let off = difference(&found.read(key)?, &expected.read(key)?);
+            count += 1;
+            if off.is_nan() || off > worst.0 {
+                worst = (off, key.to_string());
+            }
+        }
+        assert_eq!(count, found.keys().count());
+        println!("{name:42} {count} parameters, worst gradient {:.1e} ({})", worst.0, worst.1);
+        assert!(worst.0 < 1e-3, "{name}: the gradient of {} differs by {:e}", worst.1, worst.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_padding_may_be_left_out() -> Result<()> {
+    let case = Case::open("sva", Device::flex())?;
+    let seen = case.see(&case.towers()?)?;
+    let visible = seen.visible.clone().ok_or_else(|| Error::failed("nothing is padding"))?;
+    let context = seen.context.as_ref().ok_or_else(|| Error::failed("no context"))?;
+    assert_eq!(visible.iter().map(|v| v.iter().filter(|v| **v).count()).collect::<Vec<_>>(), [20, 10, 12]);
+    let whole = case.tensor("hidden")?;
+    let [rows, t, width] = whole.dims();
+    // The same sequences without the padding, each filled up at its end.
+    let (mut kept, mut places) = (Vec::new(), Vec::new());
+    for (i, visible) in visible.iter().enumerate() {
+        let row = whole.clone().narrow(0, i, 1);
+        let (mut parts, mut positions, mut next) = (Vec::new(), Vec::new(), case.golden.at);
+        for (p, v) in visible.iter().enumerate() {
+            positions.push(v.then_some(next));
+            if *v {
+                parts.push(row.clone().narrow(1, case.golden.at + p, 1));
+                next += 1;
+            }
+        }
+        let left = t - case.golden.at - parts.len();
+        let before = row.clone().narrow(1, 0, case.golden.at);
+        let row = Tensor::cat([vec![before], parts, vec![Tensor::zeros([1, left, width], &case.device)]].concat(), 1);
+        kept.push(row);
+        places.push(VisualRow { row: i, picture: i, positions });
+    }
+    let kept = Tensor::cat(kept, 0);
+    let apply = |hidden: Tensor<3>, rows: &[VisualRow]| -> Result<Tensor<3>> {
+        let placed = context.place(rows, hidden.dims()[1])?;
+        case.connector.after_layer(1, hidden, Some(&placed))
+    };
+    let (all, some) = (apply(whole, &case.rows(&seen))?, apply(kept, &places)?);
+    assert_eq!(places.len(), rows);
+    for VisualRow { row, positions, .. } in places {
+        for (p, place) in positions.iter().enumerate() {
+            if let Some(place) = place {
+                let one = |x: &Tensor<3>, at: usize| values(x.clone().slice([row..row + 1, at..at + 1]));
+                let off = difference(&one(&some, *place)?, &one(&all, case.golden.at + p)?);
+                assert!(off < 1e-5, "picture {row} position {p}: {off:e}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn kind(text: &str) -> ConnectorKind {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn encoders_that_do_not_fit_are_refused() -> Result<()> {
+    let case = Case::open("sva", Device::flex())?;
+    let towers = case.towers()?;
+    let e = case.see(&towers[1..]).unwrap_err();
+    assert!(e.to_string().contains("4 encoders, got those of 3"), "{e}");
+    let mut swapped = towers.clone();
+    swapped.swap(0, 1);
+    let e = case.see(&swapped).unwrap_err();
+    assert!(e.to_string().contains("width 9 from encoder 1, got 6"), "{e}");
+    let two = [PictureSize { width: 1, height: 1 }; 2];
+    assert!(case.connector.forward(&towers, Some(&two)).unwrap_err().to_string().contains("2 picture sizes"));
+
+    let sva =
+        |more: &str| kind(&format!(r#"{{"sva": {{"hidden": 32, "depth": 1, "query_grids": [4], "grid": 4{more}}}}}"#));
+    let e = ConnectorConfig::new(sva(r#", "tower_grids": [6]"#), &[(5, [6, 6])], 8).unwrap_err();
+    assert!(e.to_string().contains("6x6, which is no multiple of the queries' 4x4") && e.hint_text().is_some(), "{e}");
+    let e = ConnectorConfig::new(sva(r#", "tower_grids": [4, 8]"#), &[(5, [6, 6])], 8).unwrap_err();
+    assert!(e.to_string().contains("2 grids for 1 encoders"), "{e}");
+    assert!(ConnectorConfig::new(sva(r#", "heads": 5"#), &[(5, [6, 6])], 8).is_err());
+    // Without `tower_grids` the nearest multiple that is not finer than the features.
+    let config = ConnectorConfig::new(sva(""), &[(5, [6, 6]), (6, [9, 9]), (7, [2, 2])], 8)?;
+    assert_eq!(config.towers.iter().map(|t| t.grid).collect::<Vec<_>>(), [4, 8, 4]);
+    let released: ConnectorKind = kind(r#"{"sva": {"hidden": 32, "depth": 3, "query_grids": [24], "grid": 24}}"#);
+    let config = ConnectorConfig::new(released, &[(5, [27, 27]), (6, [24, 24]), (7, [37, 37]), (8, [96, 96])], 8)?;
+    assert_eq!(config.towers.iter().map(|t| t.grid).collect::<Vec<_>>(), [24, 24, 24, 96]);
+    Ok(())
+}
+
+#[test]
+fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
+    let device = Device::flex();
+    for name in names()? {
+        let case = Case::open(&name, device.clone())?;
+        let see = |connector: &Connector| values(connector.forward(&case.towers()?, case.sizes().as_deref())?.tokens);
+        let draw = |seed| case.golden.config.draw(seed, &device);
+        let one = draw(1)?;
+        assert_eq!(see(&one)?, see(&draw(1)?)?, "{name}");
+        assert_ne!(see(&one)?, see(&draw(2)?)?, "{name}");
+        assert!(see(&one)?.iter().all(|v| v.is_finite()), "{name}");
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("connector.safetensors");
+        checkpoint::save(&one, &NAMES, "", checkpoint::Precision::F32, &file)?;
+        let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, &NAMES)?;
+        assert_eq!(see(&one)?, see(&again)?, "{name}");
+    }
+    Ok(())
+}
