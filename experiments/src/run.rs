@@ -14,6 +14,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
+use burgess_probe::connector::Seen;
 use burgess_probe::data::collate;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
@@ -328,7 +329,7 @@ fn ask(
 fn weigh(
     place: &Instrument,
     model: &Mllm,
-    seen: &Tensor<3>,
+    seen: &Seen,
     prompts: &[Prompt<'_>],
     asked: &Asked,
     first: usize,

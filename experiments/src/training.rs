@@ -68,7 +68,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
         grid: None,
     };
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
-    let frozen = Frozen { parts, grid };
+    let frozen = Frozen { place, parts };
 
     let aligned = store.aligned().join("connector.safetensors");
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
@@ -216,20 +216,36 @@ pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
         .ok_or_else(|| Error::failed("an arm has no encoders"))
 }
 
-/// Cached features, joined along the channels.
+/// Sizes of pictures before they were padded, if the study's connector asks for them.
+fn sizes(place: &Instrument, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+    if !place.evaluator.connector.reads_sizes() {
+        return Ok(None);
+    }
+    let size = |image: &usize| {
+        let name = place.pictures.get(*image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
+        let (width, height) = preprocess::decode(&place.data.dir.join(name))?.dimensions();
+        Ok(PictureSize { width: width as usize, height: height as usize })
+    };
+    images.iter().map(size).collect::<Result<_>>().map(Some)
+}
+
+/// Cached features, each encoder's on its grid.
 struct Frozen<'a> {
+    place: &'a Instrument,
     parts: &'a [Part],
-    grid: [usize; 2],
 }
 
 impl FeatureSource for Frozen<'_> {
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
         let mut maps = Vec::with_capacity(self.parts.len());
         for part in self.parts {
-            let map = FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid };
-            maps.push(map.resample(self.grid)?);
+            maps.push(FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid });
         }
-        Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
+        Ok(Visual::Towers(maps))
+    }
+
+    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+        sizes(self.place, images)
     }
 }
 
@@ -254,11 +270,15 @@ impl FeatureSource for Pixels<'_> {
         }
         Ok(Visual::Pixels(all))
     }
+
+    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+        sizes(self.place, images)
+    }
 }
 
 pub fn source<'a>(place: &'a Instrument, arm: &Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
     Ok(match arm.freeze {
-        Freeze::Frozen => Box::new(Frozen { parts, grid: common_grid(parts)? }),
+        Freeze::Frozen => Box::new(Frozen { place, parts }),
         Freeze::Unfrozen => Box::new(Pixels { place, parts }),
     })
 }

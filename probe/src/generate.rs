@@ -4,6 +4,8 @@
 //! are padded on the right: a padded slot is hidden from every later token, and each row counts its own positions, so
 //! what a question is batched with does not change what it sees.
 
+use crate::connector::{Seen, VisualRow};
+use crate::llm::decoder::After;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
 use burgess_base::stream::{Stream, stream};
@@ -99,14 +101,14 @@ impl Sampling {
 
 /// Answers of at most `max_new_tokens` tokens each, in the order of the prompts.
 ///
-/// `images`: `[pictures, tokens, llm width]` from [`Mllm::see`]; `model` and `images` on a plain device.
+/// `images`: the pictures from [`Mllm::see`], whose padding is left out; `model` and `images` on a plain device.
 ///
 /// # Errors
 /// When a prompt names a picture that was not given, is empty, or does not fit into the model's positions; when the
 /// numbers of the sampling are impossible.
 pub fn answer(
     model: &Mllm,
-    images: Option<&Tensor<3>>,
+    images: Option<&Seen>,
     prompts: &[Prompt],
     how: &Decoding<'_>,
     device: &Device,
@@ -166,7 +168,7 @@ pub fn answer(
 /// As [`answer`]; also when an option is empty.
 pub fn likelihoods(
     model: &Mllm,
-    images: Option<&Tensor<3>>,
+    images: Option<&Seen>,
     prompts: &[Prompt],
     options: &[Vec<Vec<u32>>],
     device: &Device,
@@ -246,7 +248,7 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
 /// Reads the prompts of one group; logits of the first answer token, `[rows, vocab]`.
 fn read(
     model: &Mllm,
-    images: Option<&Tensor<3>>,
+    images: Option<&Seen>,
     prompts: &[Prompt],
     group: &[usize],
     device: &Device,
@@ -271,22 +273,14 @@ fn read(
                 used.len() - 1
             }));
         }
-        let given = images.map_or(0, |i| i.dims()[0]);
+        let given = images.map_or(0, Seen::pictures);
         if let Some(bad) = used.iter().find(|u| **u >= given) {
             return Err(Error::failed(format!("a prompt names picture {bad}, but only {given} were given")));
         }
         let Some(images) = images else {
             return Err(Error::failed("a prompt names a picture, but none were given"));
         };
-        let mut parts = Vec::with_capacity(2);
-        if at > 0 {
-            let before: Vec<&[u32]> = used.iter().map(|_| first.ids.get(..at).unwrap_or_default()).collect();
-            parts.push(model.llm.embed_rows(&before, device)?);
-        }
-        parts.push(images.clone().select(0, indices(&used, device)));
-        let prefix = Tensor::cat(parts, 1);
-        let t = prefix.dims()[1];
-        model.llm.extend(prefix, &vec![t; used.len()], &mut state.cache, None)?;
+        read_pictures(model, images, &used, first.ids.get(..at).unwrap_or_default(), &mut state.cache, device)?;
         state = state.select(&rows, &model.llm);
     }
     let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
@@ -304,6 +298,61 @@ fn read(
     let last: Vec<usize> = lengths.iter().enumerate().map(|(r, n)| r * t + n - 1).collect();
     let logits = model.llm.logits(hidden.reshape([b * t, d]).select(0, indices(&last, device)));
     Ok((state, logits))
+}
+
+/// Reads `before` and then a picture, for each of `used`, without the picture's padding.
+fn read_pictures(
+    model: &Mllm,
+    images: &Seen,
+    used: &[usize],
+    before: &[u32],
+    cache: &mut KvCache,
+    device: &Device,
+) -> Result<()> {
+    let (at, count) = (before.len(), used.len());
+    let shown: Vec<Vec<usize>> = used.iter().map(|&picture| images.shown(picture)).collect();
+    let longest = shown.iter().map(Vec::len).max().unwrap_or(0);
+    let real: Vec<usize> = shown.iter().map(|s| at + s.len()).collect();
+    let mut parts = Vec::with_capacity(2);
+    if at > 0 {
+        parts.push(model.llm.embed_rows(&vec![before; count], device)?);
+    }
+    let [pictures, n, d] = images.tokens.dims();
+    parts.push(match &images.visible {
+        None => images.tokens.clone().select(0, indices(used, device)),
+        Some(_) => {
+            let filled = |(picture, shown): (&usize, &Vec<usize>)| {
+                let places: Vec<usize> = shown.iter().map(|p| picture * n + p).collect();
+                // Padding repeats the picture's first position; nobody reads it.
+                let rest = vec![picture * n; longest - places.len()];
+                [places, rest].concat()
+            };
+            let places: Vec<usize> = used.iter().zip(&shown).flat_map(filled).collect();
+            let all = images.tokens.clone().reshape([pictures * n, d]);
+            all.select(0, indices(&places, device)).reshape([count, longest, d])
+        }
+    });
+    let prefix = Tensor::cat(parts, 1);
+    let t = prefix.dims()[1];
+    let context = match &images.context {
+        None => None,
+        Some(context) => {
+            let row = |(row, (&picture, shown)): (usize, (&usize, &Vec<usize>))| {
+                let mut positions = vec![None; n];
+                for (i, p) in shown.iter().enumerate() {
+                    if let Some(place) = positions.get_mut(*p) {
+                        *place = Some(at + i);
+                    }
+                }
+                VisualRow { row, picture, positions }
+            };
+            let rows: Vec<VisualRow> = used.iter().zip(&shown).enumerate().map(row).collect();
+            Some(context.place(&rows, t)?)
+        }
+    };
+    let mut after = |layer: usize, x: Tensor<3>| model.connector.after_layer(layer, x, context.as_ref());
+    let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+    model.llm.extend(prefix, &real, cache, after).map(|_| ())
 }
 
 /// What a batch of rows has read so far.

@@ -1,11 +1,12 @@
 //! The measuring instrument: (unfrozen encoders +) connector + language model.
 
-use crate::connector::{Connector, ConnectorConfig};
+use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow};
+use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
-use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -60,8 +61,10 @@ pub struct Mllm {
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Visual {
-    /// Features of frozen encoders, `[pictures, tokens, width]`.
+    /// Features of frozen encoders, joined, `[pictures, tokens, width]`: for connectors that ask for no grid.
     Features(Tensor<3>),
+    /// Features of each frozen encoder on its grid.
+    Towers(Vec<FeatureMap>),
     /// Normalised pixels for each encoder of the model, `[pictures, 3, height, width]`.
     Pixels(Vec<Tensor<4>>),
 }
@@ -87,6 +90,24 @@ impl Sequence<'_> {
             Some(at) if i > at => i - 1 + image,
             _ => i,
         }
+    }
+}
+
+/// A batch of sequences with their pictures in place, ready to be read.
+#[derive(Debug, Clone)]
+pub struct Spliced {
+    /// `[rows, t, llm width]`.
+    pub embeddings: Tensor<3>,
+    /// The position of each token, a list for each row; none if they are counted from 0.
+    pub positions: Option<Vec<Vec<usize>>>,
+    /// Which tokens nobody sees but themselves; none if all are seen.
+    pub hidden: Option<Vec<Vec<bool>>>,
+    context: Option<PlacedContext>,
+}
+
+impl Spliced {
+    fn plain(embeddings: Tensor<3>) -> Self {
+        Self { embeddings, positions: None, hidden: None, context: None }
     }
 }
 
@@ -123,39 +144,42 @@ impl Mllm {
         &self.config
     }
 
-    /// The pictures as embeddings of the language model: `[pictures, tokens, llm width]`.
+    /// The pictures as embeddings of the language model.
     ///
     /// # Errors
     /// When the input is not of the kind or width this model reads.
-    pub fn see(&self, visual: Visual) -> Result<Tensor<3>> {
-        let features = match visual {
-            Visual::Features(features) if self.encoders.is_empty() => features,
-            Visual::Features(_) => {
-                return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
-            }
-            Visual::Pixels(pixels) => self.encode(pixels, None)?,
-        };
-        self.connect(features)
+    pub fn see(&self, visual: Visual) -> Result<Seen> {
+        self.look(visual, None, None)
     }
 
-    fn connect(&self, tokens: Tensor<3>) -> Result<Tensor<3>> {
-        let grid = [1, tokens.dims()[1]];
-        Ok(self.connector.forward(&[FeatureMap { tokens, grid }], None)?.tokens)
-    }
-
-    /// As [`Mllm::see`], for a step that trains the encoders: what their stochastic depth leaves out (`drop_path` of their
-    /// configurations) is drawn from `draws`.
+    /// As [`Mllm::see`], for pictures of these sizes before they were padded to squares (see
+    /// [`ConnectorKind::reads_sizes`](crate::connector::ConnectorKind::reads_sizes)). In a step that trains the encoders,
+    /// what their stochastic depth leaves out (`drop_path` of their configurations) is drawn from `draws`.
     ///
     /// # Errors
     /// As [`Mllm::see`].
-    pub fn see_training(&self, visual: Visual, draws: &mut Stream) -> Result<Tensor<3>> {
-        match visual {
-            Visual::Pixels(pixels) => self.connect(self.encode(pixels, Some(draws))?),
-            features @ Visual::Features(_) => self.see(features),
-        }
+    pub fn look(&self, visual: Visual, sizes: Option<&[PictureSize]>, draws: Option<&mut Stream>) -> Result<Seen> {
+        let towers = match visual {
+            Visual::Pixels(pixels) => self.encode(pixels, draws)?,
+            _ if !self.encoders.is_empty() => {
+                return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
+            }
+            Visual::Features(_) if self.config.connector.kind.reads_grid() => {
+                return Err(Error::failed(format!(
+                    "the {} connector reads features on their grid, not joined ones without",
+                    self.config.connector.kind
+                )));
+            }
+            Visual::Features(tokens) => {
+                let grid = [1, tokens.dims()[1]];
+                vec![FeatureMap { tokens, grid }]
+            }
+            Visual::Towers(maps) => self.config.connector.gather(maps)?,
+        };
+        self.connector.forward(&towers, sizes)
     }
 
-    fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Tensor<3>> {
+    fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
         if self.encoders.is_empty() || pixels.len() != self.encoders.len() {
             return Err(Error::failed(format!(
                 "pixels for {} encoders were given to a model with {}",
@@ -170,20 +194,84 @@ impl Mllm {
                 None => Drops::none(),
             };
             let map = encoder.forward_dropping(x, &config.tap, &drops)?;
-            let grid = self.config.grid.unwrap_or(map.grid);
-            maps.push(map.resample(grid)?);
+            maps.push(match self.config.grid {
+                Some(grid) => map.resample(grid)?,
+                None => map,
+            });
         }
-        Ok(FeatureMap::concat(&maps)?.tokens)
+        self.config.connector.gather(maps)
     }
 
     /// Text embeddings with the picture's tokens in place of the token that stands for it, right-padded to the
-    /// longest row: `[rows, t, llm width]`.
+    /// longest row.
     ///
-    /// `image`: `[rows with a picture, tokens, llm width]` in the order of these rows, from [`Mllm::see`].
+    /// `seen`: the pictures of the rows that have one, in the order of these rows, from [`Mllm::see`]. All their positions
+    /// are kept; those that show nothing but padding are hidden and count for no position.
     ///
     /// # Errors
     /// When rows and pictures do not match, or an id is outside the vocabulary.
-    pub fn splice(&self, rows: &[Sequence], image: Option<Tensor<3>>, device: &Device) -> Result<Tensor<3>> {
+    pub fn splice(&self, rows: &[Sequence], seen: Option<Seen>, device: &Device) -> Result<Spliced> {
+        let Some(Seen { tokens, visible, context, .. }) = seen else {
+            return Ok(Spliced::plain(self.embed(rows, None, device)?));
+        };
+        let n = tokens.dims()[1];
+        let embeddings = self.embed(rows, Some(tokens), device)?;
+        let t = embeddings.dims()[1];
+        let mut spliced = Spliced::plain(embeddings);
+        if let Some(visible) = &visible {
+            let (mut positions, mut hidden) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+            let mut pictures = visible.iter();
+            for row in rows {
+                let shown = row.image_at.zip(row.image_at.and_then(|_| pictures.next()));
+                let hides = |i: usize| match shown {
+                    Some((at, shown)) => i.checked_sub(at).and_then(|p| shown.get(p)).is_some_and(|v| !v),
+                    None => false,
+                };
+                let hides: Vec<bool> = (0..t).map(hides).collect();
+                let mut next = 0;
+                positions.push(
+                    hides
+                        .iter()
+                        .map(|hidden| {
+                            next += usize::from(!hidden);
+                            // A hidden one repeats the position before it.
+                            next.saturating_sub(1)
+                        })
+                        .collect(),
+                );
+                hidden.push(hides);
+            }
+            (spliced.positions, spliced.hidden) = (Some(positions), Some(hidden));
+        }
+        if let Some(context) = context {
+            let pictures = rows.iter().enumerate().filter_map(|(r, row)| Some((r, row.image_at?)));
+            let places: Vec<VisualRow> = pictures
+                .enumerate()
+                .map(|(picture, (row, at))| {
+                    let shown = |p: usize| visible.as_ref().and_then(|v| v.get(picture)?.get(p)).is_none_or(|v| *v);
+                    let positions = (0..n).map(|p| shown(p).then_some(at + p)).collect();
+                    VisualRow { row, picture, positions }
+                })
+                .collect();
+            spliced.context = Some(context.place(&places, t)?);
+        }
+        Ok(spliced)
+    }
+
+    /// Reads whole sequences: hidden states after the final norm, `[rows, t, llm width]`.
+    ///
+    /// # Errors
+    /// When they are longer than the language model's positions.
+    pub fn hidden(&self, spliced: Spliced) -> Result<Tensor<3>> {
+        let Spliced { embeddings, positions, hidden, context } = spliced;
+        let reading = Reading { positions: positions.as_deref(), hidden: hidden.as_deref() };
+        let mut after = |layer: usize, x: Tensor<3>| self.connector.after_layer(layer, x, context.as_ref());
+        let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
+        self.llm.hidden_with(embeddings, reading, after)
+    }
+
+    /// See [`Mllm::splice`]: `[rows, t, llm width]`.
+    fn embed(&self, rows: &[Sequence], image: Option<Tensor<3>>, device: &Device) -> Result<Tensor<3>> {
         let [pictures, n, _] = image.as_ref().map_or([0; 3], Tensor::dims);
         let wanted = rows.iter().filter(|r| r.image_at.is_some()).count();
         if wanted != pictures {
@@ -253,7 +341,7 @@ impl Mllm {
         atomic::create_dir_with(dir, |dir| {
             atomic::write_json(&dir.join("config.json"), &self.config)?;
             tokenizer.save(&dir.join("tokenizer.json"))?;
-            checkpoint::save(&self.connector, &IDENTITY, "", precision, &dir.join("connector.safetensors"))?;
+            checkpoint::save(&self.connector, &NAMES, "", precision, &dir.join("connector.safetensors"))?;
             save_llm(&self.llm, tokenizer, &dir.join("llm"), precision)?;
             for (i, encoder) in self.encoders.iter().enumerate() {
                 checkpoint::save(encoder, &IDENTITY, "", precision, &dir.join(format!("encoder-{i}.safetensors")))?;
@@ -270,11 +358,12 @@ impl Mllm {
         let config: MllmConfig = atomic::read_json(&dir.join("config.json"))?;
         config.check().with_context(|| format!("reading {}", dir.display()))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let connector = load_into(config.connector.init(device)?, &dir.join("connector.safetensors"))?;
+        let connector = load_into(config.connector.init(device)?, &dir.join("connector.safetensors"), &NAMES)?;
         let llm = Weights::open_path(&dir.join("llm"))?.load(device)?.0;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for (i, e) in config.encoders.iter().enumerate() {
-            encoders.push(load_into(e.architecture.init(device)?, &dir.join(format!("encoder-{i}.safetensors")))?);
+            let file = dir.join(format!("encoder-{i}.safetensors"));
+            encoders.push(load_into(e.architecture.init(device)?, &file, &IDENTITY)?);
         }
         Ok((Self { encoders, connector, llm, config }, tokenizer))
     }
@@ -287,6 +376,16 @@ impl MllmConfig {
     /// Names what does not.
     pub fn check(&self) -> Result<()> {
         self.llm.check()?;
+        self.connector.check()?;
+        let layers = self.llm.num_hidden_layers;
+        if let Some(samplers) = self.connector.kind.samplers().filter(|s| s.last() >= layers) {
+            return Err(Error::usage(format!(
+                "the last of {} samplers would stand after layer {} of the language model, which has {layers}",
+                samplers.number,
+                samplers.last()
+            ))
+            .hint("layers are counted from 0: lower `number` or `stride` of the connector's samplers"));
+        }
         if self.connector.llm_width != self.llm.hidden_size {
             return Err(Error::usage(format!(
                 "the connector gives embeddings of width {}, the language model has {}",
@@ -304,7 +403,7 @@ impl MllmConfig {
                 self.connector.feature_width
             )));
         }
-        if self.encoders.len() > 1 && self.grid.is_none() {
+        if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.reads_each_tower() {
             return Err(Error::usage("several encoders need a common `grid`"));
         }
         Ok(())
@@ -344,8 +443,8 @@ pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
     Ok((weights.load(device)?.0, tokenizer))
 }
 
-fn load_into<M: Module>(module: M, path: &Path) -> Result<M> {
-    let (module, _) = checkpoint::load(module, &Checkpoint::open(path)?, &IDENTITY)?;
+fn load_into<M: Module>(module: M, path: &Path, names: &Dialect) -> Result<M> {
+    let (module, _) = checkpoint::load(module, &Checkpoint::open(path)?, names)?;
     Ok(module)
 }
 

@@ -6,6 +6,7 @@ mod loss;
 pub use keep::{Keep, Saved};
 pub use loss::{BatchLoss, batch_loss};
 
+use crate::connector::PictureSize;
 use crate::data::{Example, Examples, collate};
 use crate::mllm::{Mllm, Visual};
 use crate::optimiser::{Optimiser, StepSettings};
@@ -25,6 +26,15 @@ pub trait FeatureSource: Sync {
     /// # Errors
     /// When one cannot be had.
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual>;
+
+    /// Sizes of these pictures before they were padded to squares, for connectors that treat padding apart; none if they
+    /// are square or the connector does not ask.
+    ///
+    /// # Errors
+    /// When one cannot be had.
+    fn sizes(&self, _images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+        Ok(None)
+    }
 }
 
 /// One line of `train.jsonl`.

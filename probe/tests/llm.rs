@@ -5,7 +5,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, Seen};
 use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
@@ -98,8 +98,8 @@ fn encoders_leave_branches_out_in_training_only() -> Result<()> {
             Tensor::<1>::from_data(TensorData::new((0..768).map(|i| (i % 37) as f32 / 9.0).collect(), [768]), &device);
         let visual = Visual::Pixels(vec![pixels.reshape([1, 3, 16, 16]).repeat_dim(0, 4)]);
         values(match seed {
-            Some(seed) => model.see_training(visual, &mut stream("drop-path", seed))?,
-            None => model.see(visual)?,
+            Some(seed) => model.look(visual, None, Some(&mut stream("drop-path", seed)))?.tokens,
+            None => model.see(visual)?.tokens,
         })
     };
     let still = numbers.replace("drop_path = 0.9", "");
@@ -210,9 +210,9 @@ fn batching_changes_no_answer() -> Result<()> {
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {
-            let picture = prompt.image.map(|(p, _)| images.clone().narrow(0, p, 1));
+            let picture = prompt.image.map(|(p, _)| Seen::plain(images.tokens.clone().narrow(0, p, 1)));
             let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
-            let hidden = model.llm.hidden(model.splice(&[sequence], picture, &device)?)?;
+            let hidden = model.hidden(model.splice(&[sequence], picture, &device)?)?;
             let [_, t, d] = hidden.dims();
             Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
         };
@@ -277,7 +277,7 @@ fn a_model_directory_comes_back() -> Result<()> {
     model.save(&tokenizer, &path, Precision::F32)?;
     let (again, _) = Mllm::load(&path, &Device::flex())?;
     assert_eq!(again.config(), model.config());
-    let see = |m: &Mllm| values(m.see(Visual::Features(pictures(2)))?);
+    let see = |m: &Mllm| values(m.see(Visual::Features(pictures(2)))?.tokens);
     assert_eq!(see(&model)?, see(&again)?);
     let golden = expected("untied")?;
     let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();

@@ -155,8 +155,8 @@ impl Trained {
         let blank = Tensor::<4>::zeros([1, 3, size, size], device);
         let [_, tokens, width] = encoder.forward(blank, &work.card.tap)?.tokens.dims();
         let features: Vec<f32> = (0..work.samples * tokens * width).map(|i| noise(i as u64)).collect();
-        let connector =
-            ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: width, llm_width: work.llm.hidden_size };
+        let side = tokens.isqrt();
+        let connector = ConnectorConfig::new(ConnectorKind::default(), &[(width, [side, side])], work.llm.hidden_size)?;
         let config = MllmConfig {
             connector,
             llm: work.llm.clone(),

@@ -200,6 +200,28 @@ impl ConnectorKind {
     pub fn reads_each_tower(&self) -> bool {
         matches!(self, Self::Resampler(_) | Self::Sva(_))
     }
+
+    /// Whether it must be told on which grid features lie.
+    pub fn reads_grid(&self) -> bool {
+        self.knows_towers() || self.reads_sizes()
+    }
+
+    /// Whether it treats padding apart, and so asks for the sizes of the pictures.
+    pub fn reads_sizes(&self) -> bool {
+        match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) => o.newline,
+            Self::CAbstractor(_) => false,
+            Self::Resampler(_) | Self::Sva(_) => true,
+        }
+    }
+
+    /// Where samplers stand in the language model, if there are any.
+    pub fn samplers(&self) -> Option<SamplerOptions> {
+        match self {
+            Self::Sva(options) => options.samplers,
+            _ => None,
+        }
+    }
 }
 
 impl Default for ConnectorKind {
@@ -243,7 +265,8 @@ impl<'de> Visitor<'de> for Written {
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
         let no_options = BTreeMap::<String, String>::new();
-        Table::deserialize(MapDeserializer::new(std::iter::once((name, no_options)))).map(Into::into)
+        let table = MapDeserializer::new(std::iter::once((name, no_options)));
+        Table::deserialize(MapAccessDeserializer::new(table)).map(Into::into)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

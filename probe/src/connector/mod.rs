@@ -98,6 +98,28 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Embeddings `[pictures, positions, llm width]` without rows or padding.
+    pub fn plain(tokens: Tensor<3>) -> Self {
+        let arrangement = Arrangement { rows: 1, columns: tokens.dims()[1], newline: false };
+        Self { tokens, arrangement, visible: None, context: None }
+    }
+
+    /// How many pictures.
+    pub fn pictures(&self) -> usize {
+        self.tokens.dims()[0]
+    }
+
+    /// Positions that each picture takes, padding included.
+    pub fn positions(&self) -> usize {
+        self.tokens.dims()[1]
+    }
+
+    /// Those positions of a picture that show something.
+    pub fn shown(&self, picture: usize) -> Vec<usize> {
+        let visible = self.visible.as_ref().and_then(|v| v.get(picture));
+        (0..self.positions()).filter(|p| visible.is_none_or(|v| v.get(*p) == Some(&true))).collect()
+    }
+
     fn new(
         tokens: Tensor<3>,
         arrangement: Arrangement,

@@ -1,6 +1,7 @@
 //! The loss of a batch: pictures and text into the model, cross-entropy where an answer is learned.
 
 use super::FeatureSource;
+use crate::connector::Seen;
 use crate::data::Example;
 use crate::llm::kernel;
 use crate::mllm::{Mllm, Sequence};
@@ -34,17 +35,14 @@ pub fn batch_loss(
     device: &Device,
 ) -> Result<Option<BatchLoss>> {
     let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
-    let image = match images.is_empty() {
+    let seen = match images.is_empty() {
         true => None,
         false => {
-            let visual = features.batch(&images, device)?;
-            Some(match draws {
-                Some(draws) => model.see_training(visual, draws)?,
-                None => model.see(visual)?,
-            })
+            let sizes = features.sizes(&images)?;
+            Some(model.look(features.batch(&images, device)?, sizes.as_deref(), draws)?)
         }
     };
-    let n = image.as_ref().map_or(0, |i| i.dims()[1]);
+    let n = seen.as_ref().map_or(0, Seen::positions);
     let cut: Vec<Example> = match max_length {
         Some(most) => examples.iter().map(|e| e.truncated(most, n)).collect::<Result<_>>()?,
         None => Vec::new(),
@@ -59,15 +57,21 @@ pub fn batch_loss(
             image_at: e.image_at,
         })
         .collect();
-    let embeddings = model.splice(&rows, image, device)?;
-    let [b, t, d] = embeddings.dims();
+    // What follows a picture is predicted from the last of its positions that shows something.
+    let last = |seen: &Seen, picture| seen.shown(picture).last().copied().unwrap_or(0);
+    let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.pictures()).map(|p| last(s, p))).collect();
+    let mut last = last.into_iter();
+    let last: Vec<usize> = rows.iter().map(|r| r.image_at.and_then(|_| last.next()).unwrap_or(0)).collect();
+    let spliced = model.splice(&rows, seen, device)?;
+    let [b, t, d] = spliced.embeddings.dims();
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
-    for (r, (example, row)) in examples.iter().zip(&rows).enumerate() {
+    for (r, (example, (row, last))) in examples.iter().zip(rows.iter().zip(last)).enumerate() {
         for (i, (&id, _)) in
             example.ids.iter().zip(&example.learned).enumerate().filter(|(_, (_, l))| **l).skip_while(|(i, _)| *i == 0)
         {
             // The position before that of a token predicts it.
-            positions.push((r * t + row.position(i - 1, n) + last_of(row, i - 1, n)) as i32);
+            let beyond = if row.image_at == Some(i - 1) { last } else { 0 };
+            positions.push((r * t + row.position(i - 1, n) + beyond) as i32);
             targets.push(id as i32);
         }
     }
@@ -77,12 +81,8 @@ pub fn batch_loss(
     let count = targets.len();
     let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), device);
     let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
-    let hidden = model.llm.hidden(embeddings)?.reshape([b * t, d]).select(0, positions);
+    let hidden = model.hidden(spliced)?.reshape([b * t, d]).select(0, positions);
     let mean = kernel::cross_entropy(model.llm.logits(hidden), targets);
     Ok(Some(BatchLoss { mean, learned: count, positions: b * t }))
 }
-
-/// The picture's token stands at the first of its `n` positions; what follows it is predicted from the last.
-fn last_of(row: &Sequence, i: usize, n: usize) -> usize {
-    if row.image_at == Some(i) { n.saturating_sub(1) } else { 0 }
 }

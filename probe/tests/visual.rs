@@ -1,0 +1,185 @@
+//! Pictures with padding in sequences: hidden where a whole batch is read, left out where answers are made, and in both
+//! the same to everything that follows.
+
+use burgess_base::{Error, Result};
+use burgess_encoders::features::FeatureMap;
+use burgess_encoders::init::initialise;
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, PictureSize, Seen};
+use burgess_probe::data::Example;
+use burgess_probe::generate::{Decoding, Prompt, answer, likelihoods};
+use burgess_probe::llm::{ChatTemplate, LlmConfig};
+use burgess_probe::mllm::{Mllm, MllmConfig, Sequence, Visual};
+use burgess_probe::recipe::Stage;
+use burgess_probe::train::{FeatureSource, Outcome, Run, StepLog, train_stage};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+
+const IMAGE: u32 = 5;
+const SIZES: [(usize, usize); 4] = [(64, 64), (80, 40), (30, 70), (90, 50)];
+
+fn kinds() -> Vec<ConnectorKind> {
+    [
+        r#"{"sva": {"hidden": 16, "heads": 4, "depth": 2, "query_grids": [4, 2], "grid": 4,
+            "samplers": {"start": 0, "stride": 2, "number": 2}}}"#,
+        r#"{"mlp2x_gelu": {"newline": true}}"#,
+        r#"{"resampler": {"hidden": 16, "heads": 4, "depth": 1, "queries": 6}}"#,
+        r#""c_abstractor""#,
+        r#""se_mlp""#,
+    ]
+    .map(|text| serde_json::from_str(text).unwrap())
+    .to_vec()
+}
+
+fn model(kind: ConnectorKind) -> Result<Mllm> {
+    let device = Device::flex();
+    let llm = LlmConfig::nano(32, 4, 61);
+    let config = MllmConfig {
+        connector: ConnectorConfig::new(kind, &[(6, [4, 4]), (5, [8, 8])], 32)?,
+        llm: llm.clone(),
+        chat: ChatTemplate::nano(),
+        encoders: Vec::new(),
+        grid: None,
+    };
+    // Larger than it would be drawn, so that answers differ from one picture to the next.
+    let llm = initialise(llm.init(&device)?, "llm", 3);
+    Mllm::assemble(config, Vec::new(), llm, 3, &device)
+}
+
+/// Features in memory.
+struct Held;
+
+impl FeatureSource for Held {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let map = |side: usize, width: usize| {
+            let value = |i: usize| ((i * 7919 + width) % 1009) as f32 / 252.0 - 2.0;
+            let count = side * side * width;
+            let values: Vec<f32> =
+                images.iter().flat_map(|image| (0..count).map(move |i| value(image * count + i))).collect();
+            let shape = [images.len(), side * side, width];
+            FeatureMap { tokens: Tensor::from_data(TensorData::new(values, shape), device), grid: [side, side] }
+        };
+        Ok(Visual::Towers(vec![map(4, 6), map(8, 5)]))
+    }
+
+    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+        Ok(Some(images.iter().map(|&i| PictureSize { width: SIZES[i].0, height: SIZES[i].1 }).collect()))
+    }
+}
+
+fn see(model: &Mllm, images: &[usize]) -> Result<Seen> {
+    model.look(Held.batch(images, &Device::flex())?, Held.sizes(images)?.as_deref(), None)
+}
+
+#[test]
+fn answers_are_those_of_whole_sequences_whatever_is_asked_beside_them() -> Result<()> {
+    let device = Device::flex();
+    for kind in kinds() {
+        let name = kind.name();
+        let model = model(kind)?;
+        let images = see(&model, &[0, 1, 2, 3])?;
+        assert_eq!(images.visible.is_some(), ["sva", "mlp2x_gelu"].contains(&name), "{name}");
+        assert_eq!(images.context.is_some(), name == "sva");
+        let prompts: Vec<Vec<u32>> = (0..6)
+            .map(|i| [vec![7, IMAGE], (0..3 + i % 3).map(|k| 11 + (i * 5 + k * 3) % 40).collect()].concat())
+            .collect();
+        let prompts: Vec<Prompt> =
+            prompts.iter().enumerate().map(|(i, ids)| Prompt { ids, image: Some((i % 4, 1)) }).collect();
+        let how = Decoding { max_new_tokens: 8, stop: &[], sampling: None };
+        let together = answer(&model, Some(&images), &prompts, &how, &device)?;
+        let options: Vec<Vec<Vec<u32>>> = prompts.iter().map(|_| vec![vec![11, 12], vec![13, 14, 15]]).collect();
+        let weighed = likelihoods(&model, Some(&images), &prompts, &options, &device)?;
+        for (i, prompt) in prompts.iter().enumerate() {
+            let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), &how, &device)?;
+            assert_eq!(alone[0], together[i], "{name}: prompt {i}");
+            // The whole sequence at once, with the padding in it but hidden.
+            let whole = |ids: &[u32]| -> Result<Tensor<2>> {
+                let sequence = Sequence { ids, image_at: Some(1) };
+                let seen = see(&model, &[prompt.image.map_or(0, |(p, _)| p)])?;
+                let hidden = model.hidden(model.splice(&[sequence], Some(seen), &device)?)?;
+                let [_, t, d] = hidden.dims();
+                Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
+            };
+            let mut ids = prompt.ids.to_vec();
+            for _ in 0..8 {
+                let log = whole(&ids)?;
+                let t = log.dims()[0];
+                ids.push(log.narrow(0, t - 1, 1).argmax(1).into_scalar::<i64>() as u32);
+            }
+            assert_eq!(ids[prompt.ids.len()..], together[i], "{name}: prompt {i} as a whole");
+            for (option, found) in options[i].iter().zip(&weighed[i]) {
+                let log = whole(&[prompt.ids, option].concat())?;
+                let t = log.dims()[0];
+                let sum: f32 = (0..option.len())
+                    .map(|k| {
+                        let at = t - option.len() - 1 + k;
+                        let id = option[k] as usize;
+                        log.clone().slice([at..at + 1, id..id + 1]).into_scalar::<f32>()
+                    })
+                    .sum();
+                assert!((f64::from(sum) - found).abs() < 1e-4 * found.abs(), "{name}: {sum} and {found}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn hidden_positions_count_for_none() -> Result<()> {
+    let model = model(kinds().remove(0))?;
+    let rows = [
+        Sequence { ids: &[7, IMAGE, 8, 9], image_at: Some(1) },
+        Sequence { ids: &[7, 8], image_at: None },
+        Sequence { ids: &[IMAGE, 8], image_at: Some(0) },
+    ];
+    let spliced = model.splice(&rows, Some(see(&model, &[1, 2])?), &Device::flex())?;
+    let (positions, hidden) = (spliced.positions.unwrap(), spliced.hidden.unwrap());
+    // A wide picture: one row of cells and its newline is padding above, and one below.
+    assert_eq!(positions[0], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 10, 11, 12]);
+    assert_eq!(hidden[0].iter().filter(|h| **h).count(), 10);
+    assert_eq!(positions[1], (0..23).collect::<Vec<_>>());
+    // A tall one: a column of padding on each side, and newlines all the way down.
+    assert_eq!(positions[2][..6], [0, 0, 1, 1, 2, 2]);
+    assert_eq!(hidden[2][..6], [true, false, false, true, false, true]);
+    Ok(())
+}
+
+#[test]
+fn every_connector_learns_what_the_pictures_say() -> Result<()> {
+    let device = Device::flex();
+    let stage: Stage = toml::from_str("steps = 60\nbatch = 4\nlr = 1e-2\ntrainable = [\"connector\"]")
+        .map_err(|e| Error::failed(e.to_string()))?;
+    let examples: Vec<Example> = (0..4)
+        .map(|i| Example {
+            image: Some(i),
+            ids: vec![7, IMAGE, 8, 20 + i as u32, 30 + i as u32],
+            learned: vec![false, false, false, true, true],
+            image_at: Some(1),
+        })
+        .collect();
+    for kind in kinds() {
+        let name = kind.name();
+        let mut losses = Vec::new();
+        let mut on_step = |s: &StepLog| losses.push(s.loss);
+        let mut run =
+            Run { name: "align", stage: &stage, seed: 0, device: &device, on_step: &mut on_step, stop: &|| false };
+        let outcome = train_stage(model(kind)?, &examples, &Held, &mut run)?;
+        assert!(matches!(outcome, Outcome::Done(_)));
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        println!("{name:14} {first:.2} {last:.3}");
+        assert!(last < 0.5 * first, "{name}: {first} to {last}");
+    }
+    Ok(())
+}
+
+#[test]
+fn samplers_stand_within_the_language_model() -> Result<()> {
+    let text = r#"{"sva": {"hidden": 16, "heads": 4, "depth": 1, "query_grids": [4], "grid": 4,
+        "samplers": {"start": 1, "stride": 3, "number": 2}}}"#;
+    let e = model(serde_json::from_str(text).unwrap()).unwrap_err();
+    assert!(e.to_string().contains("after layer 4 of the language model, which has 4"), "{e}");
+    // Joined features say nothing of the grid.
+    let model = model(kinds().remove(0))?;
+    let joined = Visual::Features(Tensor::zeros([1, 16, 11], &Device::flex()));
+    assert!(model.see(joined).unwrap_err().to_string().contains("sva connector reads features on their grid"));
+    Ok(())
+}
