@@ -176,6 +176,21 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
     })
 }
 
+/// Width and height of the picture in a file, as [`decode`] would give it, mostly without decoding it.
+///
+/// # Errors
+/// As [`decode`].
+pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
+    let step = || format!("reading image {}", path.display());
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = reader.map_err(|e| Error::from(e).context(step()))?;
+    // A TIFF may say that it is to be turned.
+    if reader.format() == Some(ImageFormat::Tiff) {
+        return Ok(decode(path)?.dimensions());
+    }
+    reader.into_dimensions().map_err(|e| Error::failed(e.to_string()).context(step()))
+}
+
 /// All formats but JPEG. The picture's size is checked before memory is taken for it.
 fn others(reader: ImageReader<BufReader<File>>, turn: bool) -> ImageResult<RgbImage> {
     let mut limits = Limits::default();

@@ -12,7 +12,6 @@ use crate::workers::Share;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::encoder::Encoder;
-use burgess_encoders::features::FeatureMap;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::connector::Seen;
 use burgess_probe::data::collate;
@@ -22,7 +21,7 @@ use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
 use burgess_probe::mllm::{Mllm, Visual};
 use burgess_probe::train::FeatureSource;
 use burgess_reports::schema::{self, BenchmarkResult, Cost, Likelihoods, RunId, RunResults, Sample};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -270,7 +269,8 @@ fn ask(
         // A picture with several questions is seen once.
         let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
         images.dedup();
-        let seen = model.see(source.batch(&images, device)?)?;
+        let sizes = source.sizes(&images)?;
+        let seen = model.look(source.batch(&images, device)?, sizes.as_deref(), None)?;
         let prompts: Vec<Prompt<'_>> = range
             .map(|i| {
                 let at = asked.seeing[i].iter().position(|id| *id == place.image_id);
@@ -375,12 +375,11 @@ fn grey(place: &Instrument, arm: &Arm, parts: &[Part]) -> Result<Visual> {
     if arm.freeze == Freeze::Unfrozen {
         return Ok(Visual::Pixels(pixels));
     }
-    let grid = common_grid(parts)?;
     let mut maps = Vec::with_capacity(parts.len());
     for (part, pixels) in parts.iter().zip(pixels) {
-        maps.push(Encoder::load(part.card.clone(), None, device)?.forward(pixels)?.resample(grid)?);
+        maps.push(Encoder::load(part.card.clone(), None, device)?.forward(pixels)?);
     }
-    Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
+    Ok(Visual::Towers(maps))
 }
 
 /// The benchmark's number from its samples, with the image and blind.

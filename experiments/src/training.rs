@@ -10,7 +10,8 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
-use burgess_probe::connector::ConnectorConfig;
+use burgess_encoders::preprocess;
+use burgess_probe::connector::{ConnectorConfig, PictureSize};
 use burgess_probe::data::{Examples, Packed};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
@@ -56,6 +57,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let recipe = &place.evaluator.recipe;
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
+    let joined = !place.evaluator.connector.reads_each_tower();
     let config = MllmConfig {
         connector: ConnectorConfig::new(
             place.evaluator.connector.clone(),
@@ -94,7 +96,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
                     tap: card.tap.clone(),
                 });
             }
-            let config = MllmConfig { encoders: configs, grid: Some(grid), ..config };
+            let config = MllmConfig { encoders: configs, grid: joined.then_some(grid), ..config };
             let connector = model.connector;
             let mut model = Mllm::assemble(config, encoders, model.llm, seed, device)?;
             model.connector = connector;
@@ -223,7 +225,7 @@ fn sizes(place: &Instrument, images: &[usize]) -> Result<Option<Vec<PictureSize>
     }
     let size = |image: &usize| {
         let name = place.pictures.get(*image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
-        let (width, height) = preprocess::decode(&place.data.dir.join(name))?.dimensions();
+        let (width, height) = preprocess::dimensions(&place.data.dir.join(name))?;
         Ok(PictureSize { width: width as usize, height: height as usize })
     };
     images.iter().map(size).collect::<Result<_>>().map(Some)

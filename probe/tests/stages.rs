@@ -109,7 +109,12 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Pictures, Vec<Example
     }
     let inside = EncoderConfig { id: "small".into(), architecture, tap: tap()? };
     let config = MllmConfig {
-        connector: ConnectorConfig { kind: ConnectorKind::Mlp2xGelu, feature_width: 16, llm_width: 24 },
+        connector: ConnectorConfig {
+            kind: ConnectorKind::default(),
+            feature_width: 16,
+            llm_width: 24,
+            towers: Vec::new(),
+        },
         llm: golden.llm.clone(),
         chat: ChatTemplate::nano(),
         encoders: if unfrozen { vec![inside] } else { Vec::new() },

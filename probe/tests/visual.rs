@@ -160,8 +160,16 @@ fn every_connector_learns_what_the_pictures_say() -> Result<()> {
         let name = kind.name();
         let mut losses = Vec::new();
         let mut on_step = |s: &StepLog| losses.push(s.loss);
-        let mut run =
-            Run { name: "align", stage: &stage, seed: 0, device: &device, on_step: &mut on_step, stop: &|| false };
+        let mut run = Run {
+            name: "align",
+            stage: &stage,
+            seed: 0,
+            device: &device,
+            on_step: &mut on_step,
+            stop: &|| false,
+            keep: None,
+            saved: None,
+        };
         let outcome = train_stage(model(kind)?, &examples, &Held, &mut run)?;
         assert!(matches!(outcome, Outcome::Done(_)));
         let (first, last) = (losses[0], losses[losses.len() - 1]);

@@ -85,4 +85,3 @@ pub fn batch_loss(
     let mean = kernel::cross_entropy(model.llm.logits(hidden), targets);
     Ok(Some(BatchLoss { mean, learned: count, positions: b * t }))
 }
-}

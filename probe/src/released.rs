@@ -1,0 +1,260 @@
+//! Cambrian-1's released models (`nyu-visionx/cambrian-8b`, `-13b`, `-34b`, `-phi3-3b`): a directory in Hugging Face's
+//! layout whose `config.json` describes the connector beside the language model, and whose checkpoint holds both.
+//!
+//! ```no_run
+//! use burgess_probe::released::Released;
+//! # fn f() -> burgess_base::Result<()> {
+//! let released = Released::open("cambrian-8b".as_ref())?;
+//! let model = released.load(&burn::tensor::Device::flex())?;
+//! # Ok(()) }
+//! ```
+//!
+//! The encoders are not in the checkpoint: they were frozen, and each is the published one that the configuration names.
+
+use crate::connector::{ConnectorConfig, ConnectorKind, NAMES, RowOptions, SamplerOptions, SvaOptions};
+use crate::llm::{ChatTemplate, LlmConfig, weights};
+use crate::mllm::{Mllm, MllmConfig};
+use burgess_base::{Context, Error, Result, nearest};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::{self, Checkpoint, Dialect};
+use burn::tensor::Device;
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What upstream calls its encoders, and the cards that are the same. A name may end in `-interp<tokens>`.
+const TOWERS: [(&str, &str); 4] = [
+    ("siglip/CLIP-ViT-SO400M-14-384", "siglip-so400m14-384"),
+    ("openai/clip-vit-large-patch14-336", "openai-clip-l14-336"),
+    ("facebook/dinov2-giant-res378", "dinov2-g14-378"),
+    ("clip-convnext-XXL-multi-stage", "openclip-convnext-xxl-1024-multi-stage"),
+];
+
+/// The language models within, by upstream's `model_type`.
+const FAMILIES: [(&str, &str); 5] = [
+    ("cambrian_llama", "llama"),
+    ("cambrian_phi3", "phi3"),
+    ("cambrian_mistral", "mistral"),
+    ("llava_llama", "llama"),
+    ("cambrian", "llama"),
+];
+
+/// Heads of the samplers' attention, which upstream does not write down.
+const HEADS: usize = 16;
+
+/// What the connector's half of the checkpoint leaves to the language model's, below `model.`.
+const OF_LLM: [&str; 5] = [
+    "embed_tokens.weight",
+    "layers.{rest}",
+    "norm.weight",
+    "rotary_emb.{rest}",
+    // Towers that were trained too; the configuration says so, and is refused before.
+    "vision_tower_aux_list.{rest}",
+];
+
+/// What the language model's half leaves to the connector's.
+const OF_CONNECTOR: [&str; 8] = [
+    "model.vision_query",
+    "model.image_newline",
+    "model.mm_projector.{rest}",
+    "model.mm_projector_aux_{k}.{rest}",
+    "model.vision_sampler_{g}.{rest}",
+    "model.vision_sampler_layers.{rest}",
+    "model.rotary_emb.inv_freq",
+    "model.layers.{i}.self_attn.rotary_emb.inv_freq",
+];
+
+/// A released model that was found and understood; its weights are not in memory yet.
+#[derive(Debug)]
+pub struct Released {
+    dir: PathBuf,
+    /// Its encoders in order, with the preprocessing that upstream gives them.
+    pub encoders: Vec<EncoderCard>,
+    /// Its connector.
+    pub connector: ConnectorConfig,
+    /// Its language model.
+    pub llm: LlmConfig,
+    /// Tokens before the picture in upstream's prompts. Ours looks where the picture really is.
+    pub image_position: Option<usize>,
+}
+
+/// The fields of `config.json` that describe the connector.
+#[derive(Debug, Deserialize)]
+struct Written {
+    mm_projector_type: String,
+    mm_vision_tower_aux_list: Vec<String>,
+    mm_vision_tower_aux_token_len_list: Vec<usize>,
+    image_token_len: usize,
+    #[serde(default)]
+    query_num_list: Vec<usize>,
+    num_query_group: Option<usize>,
+    vision_hidden_size: Option<usize>,
+    connector_depth: Option<usize>,
+    connector_only: Option<bool>,
+    start_of_vision_sampler_layers: Option<usize>,
+    stride_of_vision_sampler_layers: Option<usize>,
+    num_of_vision_sampler_layers: Option<usize>,
+    image_position: Option<usize>,
+    #[serde(default)]
+    unfreeze_mm_vision_tower: bool,
+    #[serde(default)]
+    mm_use_im_start_end: bool,
+}
+
+impl Released {
+    /// Whether a directory is one of these models.
+    pub fn is(dir: &Path) -> bool {
+        let config = std::fs::read(dir.join("config.json")).ok();
+        let json = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        json.is_some_and(|json| json.get("mm_vision_tower_aux_list").is_some())
+    }
+
+    /// Reads the configuration of a directory.
+    ///
+    /// # Errors
+    /// When it is not one of these models, or describes one that we have no module for.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let file = dir.join("config.json");
+        let step = || format!("reading {}", file.display());
+        let bytes = std::fs::read(&file).with_context(step)?;
+        let json: Value = serde_json::from_slice(&bytes).with_context(step)?;
+        Self::of(dir, json).map_err(|e| e.context(step()))
+    }
+
+    fn of(dir: &Path, mut json: Value) -> Result<Self> {
+        let written: Written = serde_json::from_value(json.clone())
+            .map_err(|e| Error::from(e).hint("this is not the configuration of a released Cambrian model"))?;
+        let family = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == family) else {
+            return Err(Error::failed(format!("no language model for model_type `{family}`"))
+                .hint(format!("known: {}", FAMILIES.map(|(name, _)| name).join(", "))));
+        };
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("model_type".into(), (*family).into());
+        }
+        let llm: LlmConfig = serde_json::from_value(json)?;
+        llm.check()?;
+        let encoders: Vec<EncoderCard> =
+            written.mm_vision_tower_aux_list.iter().map(|name| tower(name)).collect::<Result<_>>()?;
+        let connector = written.connector(&encoders, llm.hidden_size)?;
+        Ok(Self { dir: dir.to_path_buf(), encoders, connector, llm, image_position: written.image_position })
+    }
+
+    /// The model, with the strictness of all loading: every parameter is filled, and the checkpoint holds nothing else.
+    ///
+    /// # Errors
+    /// When the weights are missing or damaged, or do not fit the configuration in any tensor.
+    pub fn load(&self, chat: ChatTemplate, device: &Device) -> Result<Mllm> {
+        let step = || format!("loading {}", self.dir.display());
+        let load = || {
+            let names = Dialect { name: "cambrian", rules: NAMES.rules, ignored: &OF_LLM };
+            let half = Checkpoint::open(&self.dir)?.inside("model.")?;
+            let (connector, _) = checkpoint::load(self.connector.init(device)?, &half, &names)?;
+            let names = Dialect {
+                name: "cambrian-llm",
+                rules: weights::dialect(self.llm.model_type).rules,
+                ignored: &OF_CONNECTOR,
+            };
+            let (llm, _) = checkpoint::load(self.llm.init(device)?, &Checkpoint::open(&self.dir)?, &names)?;
+            let config = MllmConfig {
+                connector: self.connector.clone(),
+                llm: self.llm.clone(),
+                chat,
+                encoders: Vec::new(),
+                grid: None,
+            };
+            Mllm::of(config, connector, llm)
+        };
+        load().map_err(|e: Error| e.context(step()))
+    }
+}
+
+/// The card of one of upstream's towers.
+fn tower(name: &str) -> Result<EncoderCard> {
+    let plain = match name.rsplit_once("-interp") {
+        Some((plain, tokens)) if tokens.bytes().all(|b| b.is_ascii_digit()) => plain,
+        _ => name,
+    };
+    match TOWERS.iter().find(|(known, _)| *known == plain) {
+        Some((_, id)) => EncoderCard::find(id),
+        None => {
+            let known = TOWERS.map(|(known, _)| known);
+            let near = nearest(plain, known);
+            let hint = if near.is_empty() { known.join(", ") } else { near.join(", ") };
+            Err(Error::failed(format!("no card for the vision tower `{name}`")).hint(format!("known: {hint}")))
+        }
+    }
+}
+
+/// The side of a square grid of so many tokens.
+fn side(what: &str, tokens: usize) -> Result<usize> {
+    let side = tokens.isqrt();
+    match side * side == tokens && tokens > 0 {
+        true => Ok(side),
+        false => Err(Error::failed(format!("`{what}`: {tokens} tokens are no square grid"))),
+    }
+}
+
+fn needed<T>(what: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::failed(format!("`{what}` is missing, which the connector sva needs")))
+}
+
+impl Written {
+    fn connector(&self, encoders: &[EncoderCard], llm_width: usize) -> Result<ConnectorConfig> {
+        if self.mm_vision_tower_aux_token_len_list.len() != encoders.len() {
+            return Err(Error::failed(format!(
+                "{} token counts for {} vision towers",
+                self.mm_vision_tower_aux_token_len_list.len(),
+                encoders.len()
+            )));
+        }
+        if self.unfreeze_mm_vision_tower || self.mm_use_im_start_end {
+            return Err(Error::failed("trained vision towers and tokens around the picture are not supported")
+                .hint("none of the released models has them"));
+        }
+        let grids = self.mm_vision_tower_aux_token_len_list.iter();
+        let grids: Vec<usize> =
+            grids.map(|n| side("mm_vision_tower_aux_token_len_list", *n)).collect::<Result<_>>()?;
+        let towers = encoders.iter().zip(&grids);
+        let towers: Vec<(usize, [usize; 2])> =
+            towers.map(|(card, &g)| Ok((card.architecture.width(&card.tap)?, [g, g]))).collect::<Result<_>>()?;
+        let rows = RowOptions { newline: true };
+        let kind = match self.mm_projector_type.as_str() {
+            "linear" => ConnectorKind::Linear(rows),
+            "mlp2x_gelu" => ConnectorKind::Mlp2xGelu(rows),
+            "se_mlp" => ConnectorKind::SeMlp(rows),
+            "sva" => ConnectorKind::Sva(self.sva(grids)?),
+            other => {
+                return Err(Error::failed(format!("no connector for mm_projector_type `{other}`"))
+                    .hint("known: linear, mlp2x_gelu, se_mlp, sva"));
+            }
+        };
+        ConnectorConfig::new(kind, &towers, llm_width)
+    }
+
+    fn sva(&self, tower_grids: Vec<usize>) -> Result<SvaOptions> {
+        let query_grids = self.query_num_list.iter().map(|n| side("query_num_list", *n));
+        let query_grids: Vec<usize> = query_grids.collect::<Result<_>>()?;
+        if self.num_query_group.is_some_and(|groups| groups != query_grids.len()) {
+            return Err(Error::failed("`query_num_list` does not name as many groups as `num_query_group`"));
+        }
+        let samplers = match needed("connector_only", self.connector_only)? {
+            true => None,
+            false => Some(SamplerOptions {
+                start: needed("start_of_vision_sampler_layers", self.start_of_vision_sampler_layers)?,
+                stride: needed("stride_of_vision_sampler_layers", self.stride_of_vision_sampler_layers)?,
+                number: needed("num_of_vision_sampler_layers", self.num_of_vision_sampler_layers)?,
+            }),
+        };
+        Ok(SvaOptions {
+            hidden: needed("vision_hidden_size", self.vision_hidden_size)?,
+            heads: HEADS,
+            depth: needed("connector_depth", self.connector_depth)?,
+            query_grids,
+            grid: side("image_token_len", self.image_token_len)?,
+            tower_grids,
+            samplers,
+            newline: true,
+        })
+    }
+}
