@@ -8,7 +8,8 @@
 //!    [`llm::decoder`]. Its language model comes from a directory in Hugging Face's layout, or from
 //!    [`llm::pretrain`].
 //! 3. [`recipe`] says what is trained and how fast, [`train`] does it, [`optimiser`] moves the weights.
-//! 4. [`generate`] answers questions, [`bench`] asks and scores them.
+//! 4. [`released`] opens Cambrian-1's own models.
+//! 5. [`generate`] answers questions, [`bench`] asks and scores them.
 
 pub mod bench;
 pub mod connector;
@@ -18,4 +19,5 @@ pub mod llm;
 pub mod mllm;
 pub mod optimiser;
 pub mod recipe;
+pub mod released;
 pub mod train;

@@ -139,6 +139,18 @@ impl Mllm {
         Ok(Self { encoders, connector, llm, config })
     }
 
+    /// A model of parts at hand, whose encoders are outside.
+    ///
+    /// # Errors
+    /// When they do not fit together.
+    pub fn of(config: MllmConfig, connector: Connector, llm: Llm) -> Result<Self> {
+        config.check()?;
+        if llm.config() != &config.llm || !config.encoders.is_empty() {
+            return Err(Error::failed("the parts of a model were made from another configuration than the model's"));
+        }
+        Ok(Self { encoders: Vec::new(), connector, llm, config })
+    }
+
     /// What defines this model.
     pub fn config(&self) -> &MllmConfig {
         &self.config

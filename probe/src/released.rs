@@ -213,8 +213,7 @@ impl Written {
                 .hint("none of the released models has them"));
         }
         let grids = self.mm_vision_tower_aux_token_len_list.iter();
-        let grids: Vec<usize> =
-            grids.map(|n| side("mm_vision_tower_aux_token_len_list", *n)).collect::<Result<_>>()?;
+        let grids: Vec<usize> = grids.map(|n| side("mm_vision_tower_aux_token_len_list", *n)).collect::<Result<_>>()?;
         let towers = encoders.iter().zip(&grids);
         let towers: Vec<(usize, [usize; 2])> =
             towers.map(|(card, &g)| Ok((card.architecture.width(&card.tap)?, [g, g]))).collect::<Result<_>>()?;

@@ -117,8 +117,12 @@ fn learned(t: &Tokenizer, ids: &[u32], learned: &[bool]) -> Result<Vec<String>> 
 
 #[test]
 fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> {
-    let conversation =
-        [Turn::user("<image>What is this?"), Turn::assistant(" A cup. "), Turn::user("Its colour?"), Turn::assistant("i")];
+    let conversation = [
+        Turn::user("<image>What is this?"),
+        Turn::assistant(" A cup. "),
+        Turn::user("Its colour?"),
+        Turn::assistant("i"),
+    ];
     for (name, vocabulary, answers) in [
         ("smollm2", "smollm", [" A cup. <|im_end|>", "i<|im_end|>"]),
         ("qwen2.5", "qwen2", [" A cup. <|im_end|>", "i<|im_end|>"]),
@@ -226,9 +230,12 @@ fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
 #[test]
 fn the_papers_formats_need_their_tokens() -> Result<()> {
     let t = Tokenizer::open(&golden("tokenizers/gpt-2"))?;
-    for (name, token) in
-        [("vicuna_v1", "</s>"), ("llama_3", "<|begin_of_text|>"), ("chatml_direct", "<|im_start|>"), ("phi3", "<|system|>")]
-    {
+    for (name, token) in [
+        ("vicuna_v1", "</s>"),
+        ("llama_3", "<|begin_of_text|>"),
+        ("chatml_direct", "<|im_start|>"),
+        ("phi3", "<|system|>"),
+    ] {
         let e = ChatTemplate::named(name)?.encode(&t, &[Turn::user("a"), Turn::assistant("b")], false).unwrap_err();
         assert!(e.to_string().contains(&format!("no special token `{token}`")) && e.hint_text().is_some(), "{e}");
     }

@@ -207,7 +207,10 @@ fn broken_vocabularies_say_what_is_wrong() -> Result<()> {
         let e = Tokenizer::open(dir.path()).unwrap_err();
         assert!(e.to_string().contains("tokenizer.model"), "{e}");
     }
-    std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"added_tokens_decoder": {"9999": {"content": "<x>"}}}"#)?;
+    std::fs::write(
+        dir.path().join("tokenizer_config.json"),
+        r#"{"added_tokens_decoder": {"9999": {"content": "<x>"}}}"#,
+    )?;
     std::fs::write(&path, &model)?;
     let e = Tokenizer::open(dir.path()).unwrap_err();
     assert!(e.to_string().contains("`<x>` should have id 9999"), "{e}");

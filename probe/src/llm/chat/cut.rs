@@ -133,7 +133,10 @@ mod tests {
         assert_eq!((cut.loss(), cut.learned, cut.unlearned), (Loss::AllAnswers, 5, 0));
         let mut e = encoded(10, Some(8), 99);
         let cut = e.truncate(10, 4);
-        assert_eq!((cut.loss(), cut.picture, cut.unlearned, e.ids.len(), e.image_at), (Loss::Unlearned, true, 1, 8, None));
+        assert_eq!(
+            (cut.loss(), cut.picture, cut.unlearned, e.ids.len(), e.image_at),
+            (Loss::Unlearned, true, 1, 8, None)
+        );
         let mut e = encoded(10, Some(8), 0);
         e.truncate(0, 4);
         assert_eq!((e.ids.len(), e.image_at), (0, None));

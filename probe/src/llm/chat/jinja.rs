@@ -10,8 +10,8 @@ use super::spans::{self, Spans};
 use super::{Encoded, PICTURE, Problem, Role, Turn};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Error, Result};
-use minijinja::value::{Value, ValueKind};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, ErrorKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,8 +69,7 @@ impl Jinja {
     /// # Errors
     /// When it is no Jinja: the line is named.
     pub fn new(template: impl Into<String>, tokens: BTreeMap<String, String>) -> Result<Self> {
-        let jinja =
-            Self { jinja: template.into(), tokens, system: None, date: day(), compiled: Compiled::default() };
+        let jinja = Self { jinja: template.into(), tokens, system: None, date: day(), compiled: Compiled::default() };
         jinja.environment()?;
         Ok(jinja)
     }
@@ -193,8 +192,10 @@ impl Jinja {
             ids.push(tokenizer.id(&last.end_token)?);
         }
         if ids.is_empty() {
-            return Err(Error::failed("nothing says where an answer ends: neither the chat template nor the model's files")
-                .hint("add eos_token to tokenizer_config.json, or eos_token_id to generation_config.json"));
+            return Err(Error::failed(
+                "nothing says where an answer ends: neither the chat template nor the model's files",
+            )
+            .hint("add eos_token to tokenizer_config.json, or eos_token_id to generation_config.json"));
         }
         ids.sort_unstable();
         ids.dedup();
@@ -323,10 +324,7 @@ mod tests {
              {% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}!{% endfor %}",
         )?;
         let (text, _) = t.render(&[Turn::user(" a "), Turn::user("b")], false)?;
-        assert_eq!(
-            text,
-            "A True None {\"b\": \"ü\", \"a\": [1, 2.0]} {\n \"b\": \"\\u00fc\"\n} 26 Jul 2024</s>!"
-        );
+        assert_eq!(text, "A True None {\"b\": \"ü\", \"a\": [1, 2.0]} {\n \"b\": \"\\u00fc\"\n} 26 Jul 2024</s>!");
         Ok(())
     }
 
@@ -346,7 +344,9 @@ mod tests {
 
     #[test]
     fn generation_blocks_are_found_whatever_their_dashes() -> Result<()> {
-        let t = jinja("{% for m in messages %}\n  {%- generation %}\n{{ m.content }}{% endgeneration -%}\n  \n{% endfor %}")?;
+        let t = jinja(
+            "{% for m in messages %}\n  {%- generation %}\n{{ m.content }}{% endgeneration -%}\n  \n{% endfor %}",
+        )?;
         let (text, spans) = t.render(&[Turn::user("ab"), Turn::user("c")], false)?;
         let found: Vec<&str> = spans.into_iter().filter_map(|s| text.get(s)).collect();
         assert_eq!((text.as_str(), found), ("abc", vec!["ab", "c"]));

@@ -108,7 +108,18 @@ impl Json<'_> {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -168,7 +179,10 @@ impl Day {
                 Some('%') => "%".into(),
                 other => {
                     let other = other.map_or_else(String::new, String::from);
-                    return Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know `%{other}`")));
+                    return Err(Error::new(
+                        ErrorKind::InvalidOperation,
+                        format!("strftime_now does not know `%{other}`"),
+                    ));
                 }
             };
             out.push_str(&text);

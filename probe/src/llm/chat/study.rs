@@ -154,7 +154,10 @@ impl Study {
     }
 
     fn parts(&self) -> Result<&'static Parts> {
-        FORMATS.iter().find(|p| p.format == self.named).ok_or_else(|| Error::failed("a chat template without its parts"))
+        FORMATS
+            .iter()
+            .find(|p| p.format == self.named)
+            .ok_or_else(|| Error::failed("a chat template without its parts"))
     }
 
     /// What the format needs of a tokenizer.
@@ -165,12 +168,16 @@ impl Study {
             let id = tokenizer.id(token).ok();
             if id.is_none() || tokenizer.encode(token)?.as_slice() != id.as_slice() {
                 let name = parts.name;
-                return Err(Error::failed(format!("chat template {name}: the tokenizer has no special token `{token}`"))
-                    .hint(hint));
+                return Err(Error::failed(format!(
+                    "chat template {name}: the tokenizer has no special token `{token}`"
+                ))
+                .hint(hint));
             }
         }
         if self.named == Format::VicunaV1 && !tokenizer.special().add_bos {
-            return Err(Error::failed("chat template vicuna_v1: the tokenizer does not begin a text with BOS").hint(hint));
+            return Err(
+                Error::failed("chat template vicuna_v1: the tokenizer does not begin a text with BOS").hint(hint)
+            );
         }
         Ok(parts)
     }
@@ -235,7 +242,9 @@ impl Study {
             match turn.text.is_empty() {
                 true if self.named == Format::Llama3 => {}
                 true => text.push_str(&format!("{}{}", parts.roles[side], parts.colon.trim_end())),
-                false => text.push_str(&format!("{}{}{}{}", parts.roles[side], parts.colon, turn.text, parts.ends[side])),
+                false => {
+                    text.push_str(&format!("{}{}{}{}", parts.roles[side], parts.colon, turn.text, parts.ends[side]))
+                }
             }
         }
         if turns.is_empty() {
@@ -313,13 +322,7 @@ impl Writer<'_> {
     /// What is learned of `n` ids, and the length to which the rounds add up.
     ///
     /// The first position stands for BOS, or for the end of the round before, by which a round by itself is short.
-    fn labels(
-        &self,
-        parts: &Parts,
-        rounds: &[String],
-        adjustment: isize,
-        n: usize,
-    ) -> Result<(Vec<bool>, usize)> {
+    fn labels(&self, parts: &Parts, rounds: &[String], adjustment: isize, n: usize) -> Result<(Vec<bool>, usize)> {
         let vicuna = parts.format == Format::VicunaV1;
         let marker = match vicuna {
             true => format!("{}{}{}", parts.ends[0], parts.roles[1], parts.colon),

@@ -274,7 +274,13 @@ mod tests {
         good[1] = 12;
         let e = ModelProto::parse(&good).unwrap_err();
         assert!(e.to_string().contains("asks for") || e.to_string().contains("unknown"), "{e}");
-        for bytes in [&b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"[..], b"\x0a", b"\x0b", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b""] {
+        for bytes in [
+            &b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"[..],
+            b"\x0a",
+            b"\x0b",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"",
+        ] {
             assert!(ModelProto::parse(bytes).is_err(), "{bytes:?}");
         }
     }

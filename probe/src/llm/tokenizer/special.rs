@@ -166,7 +166,10 @@ impl Beside {
             ends,
             legacy: self.flag("legacy").or(known.legacy),
             chat_template: self.chat_template()?.or(known.chat_template),
-            space_before_space: ours.and_then(|o| o.get("space_before_space")).and_then(Value::as_bool).unwrap_or(false)
+            space_before_space: ours
+                .and_then(|o| o.get("space_before_space"))
+                .and_then(Value::as_bool)
+                .unwrap_or(false)
                 || known.space_before_space,
         })
     }
@@ -240,7 +243,9 @@ fn special_id(inner: &mut Inner, token: &str) -> Result<u32> {
         let there = known.get_added_tokens_decoder().values().find(|t| t.content == token);
         let made = match there {
             Some(there) => AddedToken { special: true, ..there.clone() },
-            None => AddedToken { content: token.to_string(), normalized: false, special: true, ..AddedToken::default() },
+            None => {
+                AddedToken { content: token.to_string(), normalized: false, special: true, ..AddedToken::default() }
+            }
         };
         inner.add_special_tokens(&[made]);
     }

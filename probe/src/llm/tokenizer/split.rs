@@ -11,7 +11,8 @@ const DIGIT: &str = r"\p{N}";
 /// Llama 3's: numbers in threes, line breaks apart.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 2's: the same with digits one by one.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 3.5's: marks belong to their letters.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Mistral's Tekken: a capital begins a word.
@@ -76,7 +77,9 @@ impl Splitting {
                 known.join(", ")
             ));
             match like.first() {
-                Some(like) => error.hint(format!("is it `{like}`? use the model's directory with its tokenizer.json instead")),
+                Some(like) => {
+                    error.hint(format!("is it `{like}`? use the model's directory with its tokenizer.json instead"))
+                }
                 None => error.hint("use the model's directory with its tokenizer.json instead"),
             }
         })
@@ -84,7 +87,8 @@ impl Splitting {
 
     /// As the `pre_tokenizer` of a `tokenizer.json`.
     pub fn pre_tokenizer(&self) -> Value {
-        let split = |p: &&str| json!({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": false});
+        let split =
+            |p: &&str| json!({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": false});
         let mut steps: Vec<Value> = self.patterns.iter().map(split).collect();
         steps.push(json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}));
         json!({"type": "Sequence", "pretokenizers": steps})

@@ -1,0 +1,168 @@
+//! Released Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
+//! ones.
+
+use burgess_base::{Error, Result, atomic};
+use burgess_encoders::checkpoint::{self, Checkpoint};
+use burgess_encoders::features::FeatureMap;
+use burgess_probe::connector::PictureSize;
+use burgess_probe::llm::ChatTemplate;
+use burgess_probe::mllm::{Mllm, Sequence, Visual};
+use burgess_probe::released::Released;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+const NAMES: [&str; 2] = ["llama", "phi3"];
+
+#[derive(Deserialize)]
+struct Golden {
+    ids: Vec<Vec<i64>>,
+    sizes: Vec<(usize, usize)>,
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/released").join(name)
+}
+
+/// The reference's features of both pictures.
+fn towers(released: &Released) -> Vec<FeatureMap> {
+    let each = released.connector.towers.iter().enumerate().map(|(k, tower)| {
+        let count = tower.grid * tower.grid * tower.width;
+        let value = |b: usize, i: usize| ((i * 7919 + 31 * k + 57 * b) % 1009) as f32 / 504.5 - 1.0;
+        let values: Vec<f32> = (0..2).flat_map(|b| (0..count).map(move |i| value(b, i))).collect();
+        let shape = [2, tower.grid * tower.grid, tower.width];
+        FeatureMap {
+            tokens: Tensor::from_data(TensorData::new(values, shape), &Device::flex()),
+            grid: [tower.grid, tower.grid],
+        }
+    });
+    each.collect()
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+fn open(name: &str) -> Result<(Released, Mllm)> {
+    let released = Released::open(&folder(name))?;
+    let model = released.load(ChatTemplate::nano(), &Device::flex())?;
+    Ok((released, model))
+}
+
+#[test]
+fn logits_are_the_reference_ones() -> Result<()> {
+    for name in NAMES {
+        let (released, model) = open(name)?;
+        let golden: Golden = atomic::read_json(&folder(name).join("golden.json"))?;
+        let expected = Checkpoint::open(&folder(name).join("golden.safetensors"))?;
+        let sizes: Vec<PictureSize> =
+            golden.sizes.iter().map(|&(width, height)| PictureSize { width, height }).collect();
+        let seen = model.look(Visual::Towers(towers(&released)), Some(&sizes), None)?;
+        let rows: Vec<(Vec<u32>, usize)> = golden
+            .ids
+            .iter()
+            .map(|ids| {
+                let at = ids.iter().position(|id| *id < 0).unwrap();
+                (ids.iter().map(|&id| id.max(0) as u32).collect(), at)
+            })
+            .collect();
+        let sequences: Vec<Sequence> = rows.iter().map(|(ids, at)| Sequence { ids, image_at: Some(*at) }).collect();
+        // All positions at once, padding hidden: the reference left it out.
+        let hidden = model.hidden(model.splice(&sequences, Some(seen.clone()), &Device::flex())?)?;
+        for (b, (ids, at)) in rows.iter().enumerate() {
+            let shown = seen.shown(b);
+            let n = seen.positions();
+            let kept: Vec<usize> =
+                (0..*at).chain(shown.iter().map(|p| at + p)).chain(at + n..ids.len() - 1 + n).collect();
+            let row = hidden.clone().narrow(0, b, 1);
+            let row = Tensor::cat(kept.iter().map(|&p| row.clone().narrow(1, p, 1)).collect(), 1);
+            let [_, t, d] = row.dims();
+            let logits = model.llm.logits(row.reshape([t, d]));
+            let logits = logits.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+            let off = difference(&logits, &expected.read(&format!("logits.{b}"))?);
+            println!("{name} picture {b}: logits {off:.1e}");
+            assert!(off < 1e-4, "{name} picture {b}: logits differ by {off:e}");
+        }
+    }
+    Ok(())
+}
+
+/// The configuration with some fields changed, and the weights beside it.
+fn changed(name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<tempfile::TempDir> {
+    let dir = tempfile::tempdir()?;
+    let mut config: Value = atomic::read_json(&folder(name).join("config.json"))?;
+    change(config.as_object_mut().unwrap());
+    atomic::write_json(&dir.path().join("config.json"), &config)?;
+    std::fs::copy(folder(name).join("model.safetensors"), dir.path().join("model.safetensors"))?;
+    Ok(dir)
+}
+
+#[test]
+fn what_does_not_fit_is_said() -> Result<()> {
+    let said = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| -> Result<String> {
+        let dir = changed("llama", |c| change(c))?;
+        let found = Released::open(dir.path()).and_then(|r| r.load(ChatTemplate::nano(), &Device::flex()));
+        let e = found.err().ok_or_else(|| Error::failed("it was loaded"))?;
+        Ok(format!("{e} {}", e.hint_text().unwrap_or_default()))
+    };
+    let cases: [(&dyn Fn(&mut serde_json::Map<String, Value>), &str); 7] = [
+        (&|c| c["mm_vision_tower_aux_list"][2] = json!("facebook/dinov2-giant-res518"), "facebook/dinov2-giant-res378"),
+        (&|c| c["model_type"] = json!("cambrian_cohere"), "cambrian_llama"),
+        (&|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60), "60 tokens are no square grid"),
+        (&|c| drop(c.remove("connector_depth")), "`connector_depth` is missing"),
+        (&|c| c["connector_depth"] = json!(2), "vision_sampler_0.layers.2."),
+        (&|c| c["connector_only"] = json!(true), "vision_sampler_layers.0."),
+        (&|c| c["num_hidden_layers"] = json!(5), "model.layers.4."),
+    ];
+    for (change, expected) in cases {
+        let said = said(change)?;
+        assert!(said.contains(expected), "expected {expected}: {said}");
+    }
+    assert!(Released::is(&folder("llama")) && !Released::is(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    Ok(())
+}
+
+#[test]
+fn the_real_models_have_the_published_numbers_of_parameters() -> Result<()> {
+    // hidden size, layers, heads, key/value heads, gated layer, vocabulary; stride and number of samplers; millions.
+    let models = [
+        ("8b", [4096, 32, 32, 8, 14336, 128_256], [3, 10], 302.8),
+        ("13b", [5120, 40, 40, 40, 13824, 32_000], [4, 10], 334.2),
+        ("34b", [7168, 60, 56, 8, 20480, 64_000], [7, 9], 375.1),
+    ];
+    for (name, [hidden, layers, heads, kv, gated, vocabulary], [stride, number], millions) in models {
+        let dir = changed("llama", |c| {
+            for (key, value) in [
+                ("hidden_size", hidden),
+                ("num_hidden_layers", layers),
+                ("num_attention_heads", heads),
+                ("num_key_value_heads", kv),
+                ("intermediate_size", gated),
+                ("vocab_size", vocabulary),
+                ("max_position_embeddings", 4096),
+                ("vision_hidden_size", 1024),
+                ("image_token_len", 576),
+                ("stride_of_vision_sampler_layers", stride),
+                ("num_of_vision_sampler_layers", number),
+            ] {
+                c.insert(key.into(), json!(value));
+            }
+            c.remove("head_dim");
+            c.insert("query_num_list".into(), json!([576]));
+            c.insert("mm_vision_tower_aux_token_len_list".into(), json!([576, 576, 576, 9216]));
+        })?;
+        let released = Released::open(dir.path())?;
+        let ids: Vec<&str> = released.encoders.iter().map(|c| c.id.as_str()).collect();
+        let cards =
+            ["siglip-so400m14-384", "openai-clip-l14-336", "dinov2-g14-378", "openclip-convnext-xxl-1024-multi-stage"];
+        assert_eq!(ids, cards);
+        // Nothing is drawn before it is asked for.
+        let connector = released.connector.init(&Device::flex())?;
+        let count: usize = checkpoint::parameters(&connector)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        assert!((count as f64 / 1e6 - millions).abs() < 0.06, "{name}: {count} parameters, published {millions} M");
+    }
+    Ok(())
+}
