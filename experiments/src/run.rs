@@ -3,6 +3,7 @@
 
 use crate::data::DataDir;
 use crate::examples::{self, Pictures, Set};
+use crate::field;
 use crate::memory;
 use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
@@ -11,7 +12,6 @@ use crate::training::{Job, KEEP, Part, common_grid, source, trained};
 use crate::workers::Share;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic, digest};
-use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::data::collate;
@@ -71,6 +71,7 @@ struct Asked {
 
 /// The directory of a language model: a path, or a name in `probe/zoo`.
 pub fn llm_directory(name: &str) -> Result<PathBuf> {
+    let name = &field::resolve(name)?;
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_path_buf());
@@ -244,7 +245,7 @@ pub fn run(
             id: format!("{}/{}/seed-{seed}", place.study, arm.name()),
             study: place.study.clone(),
             arm: arm.name(),
-            encoders: arm.encoders.clone(),
+            encoders: arm.encoder_names(),
             freeze: arm.freeze.as_str().into(),
             connector: serde_json::to_value(place.evaluator.connector)?.as_str().unwrap_or_default().into(),
             llm: place.evaluator.llm.clone(),
@@ -397,7 +398,7 @@ fn grey(place: &Instrument, arm: &Arm, parts: &[Part]) -> Result<Visual> {
     let grid = common_grid(parts)?;
     let mut maps = Vec::with_capacity(parts.len());
     for (part, pixels) in parts.iter().zip(pixels) {
-        maps.push(Encoder::load(part.card.clone(), None, device)?.forward(pixels)?.resample(grid)?);
+        maps.push(part.encoder.load(part.card.clone(), device)?.forward(pixels)?.resample(grid)?);
     }
     Ok(Visual::Features(FeatureMap::concat(&maps)?.tokens))
 }

@@ -4,11 +4,10 @@ use crate::cache::Features;
 use crate::progress::Bar;
 use crate::run::Instrument;
 use crate::store::RunStore;
-use crate::study::{Arm, Freeze};
+use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
-use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, Packed};
@@ -45,6 +44,7 @@ impl Job<'_> {
 
 /// One encoder of an arm.
 pub struct Part {
+    pub encoder: ArmEncoder,
     pub card: EncoderCard,
     pub features: Arc<Features>,
 }
@@ -87,7 +87,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             let (mut encoders, mut configs) = (Vec::new(), Vec::new());
             for part in parts {
                 let card = &part.card;
-                encoders.push(Encoder::load(card.clone(), None, device)?.arch);
+                encoders.push(part.encoder.load(card.clone(), device)?.arch);
                 configs.push(EncoderConfig {
                     id: card.id.clone(),
                     architecture: card.architecture.clone(),

@@ -2,6 +2,7 @@
 //! stdout carries results, stderr progress and errors; exit code 0 done, 1 failed, 2 wrong usage.
 
 mod bench;
+mod data;
 mod doctor;
 mod encode;
 mod encoders;
@@ -37,6 +38,7 @@ enum Verb {
     // The main job.
     Rank(rank::Args),
     Report(report::Args),
+    Data(data::Args),
     // Encoders.
     Encoders(encoders::Args),
     Fetch(fetch::Args),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default())) {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
         Verb::Fetch(args) => fetch::run(args),
         Verb::Encode(args) => encode::run(args),
