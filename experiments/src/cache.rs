@@ -6,6 +6,7 @@
 //! tap), data, device, and the version of this code. Chunks appear whole or not at all, so an interrupted
 //! pass continues with the next chunk.
 
+use crate::arm::ArmEncoder;
 use crate::data::DataDir;
 use crate::features;
 use crate::progress::Progress;
@@ -101,8 +102,8 @@ impl Features {
 
 /// One encoder whose features are wanted.
 pub struct Wanted<'a> {
+    pub encoder: &'a ArmEncoder,
     pub card: &'a EncoderCard,
-    pub weights: Option<&'a Path>,
     pub weights_digest: String,
 }
 
@@ -148,7 +149,7 @@ impl FeatureCache {
                 let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
                     return Err(Error::failed("no cache entry"));
                 };
-                bar.message(&format!("encoding pictures with {}", w.card.id));
+                bar.message(&format!("encoding pictures with {}", w.encoder.name()));
                 let encoder = Loaded::take(&loaded[number], w, device)?;
                 entry.compute(&encoder, chunk, data, pictures, &|n| bar.add(n))
             })?;
@@ -165,7 +166,7 @@ impl FeatureCache {
             .map(|(number, entry)| {
                 let entry = entry?;
                 match failures.remove(&number) {
-                    Some(e) => Err(e.context(format!("encoding pictures with {}", wanted[number].card.id))),
+                    Some(e) => Err(e.context(format!("encoding pictures with {}", wanted[number].encoder.name()))),
                     None => entry.open(pictures),
                 }
             })
@@ -182,6 +183,7 @@ impl FeatureCache {
             "architecture": wanted.card.architecture,
             "preprocess": wanted.card.preprocess,
             "tap": wanted.card.tap,
+            "grid": wanted.card.grid,
             "data": data.digest,
             "pictures": pictures,
             "device": device_name,
@@ -264,7 +266,7 @@ impl Loaded {
         this.left = this.left.saturating_sub(1);
         let encoder = match this.encoder.take() {
             Some(encoder) => encoder,
-            None => Arc::new(Encoder::load(wanted.card.clone(), wanted.weights, device)?),
+            None => Arc::new(wanted.encoder.load(wanted.card.clone(), device)?),
         };
         if this.left > 0 {
             this.encoder = Some(encoder.clone());

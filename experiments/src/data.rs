@@ -1,8 +1,8 @@
 //! The pictures and questions of a study on this machine.
 
-use crate::paths;
 use crate::progress::Progress;
 use crate::study::Data;
+use crate::{field, paths};
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,11 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 .context("rendering the nano world")?;
                 bar.done("rendered the nano world");
             }
+            let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
+            Ok(DataDir { dir, align, tune, digest, drawn: true })
+        }
+        Data::Field(spec) => {
+            let (dir, digest) = field::data(spec)?;
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDir { dir, align, tune, digest, drawn: true })
         }

@@ -5,7 +5,9 @@
 //!
 //! - [`cli`]: one file per verb; parses, calls, prints.
 //! - [`study`]: arms × seeds × benchmarks under one evaluator, read from TOML.
-//! - [`data`]: the pictures and questions of a study; a world is rendered when first needed.
+//! - [`arm`]: what is compared: encoders with their taps and weights.
+//! - [`data`]: the pictures and questions of a study; a world is rendered when first needed, those of the [`field`] study are
+//!   prepared from packages.
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
 //! - [`features`]: picture files to features to a file, for the cache and `burgess encode`.
 //! - [`store`]: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
@@ -19,14 +21,18 @@
 //! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
 
+pub mod arm;
+pub mod ask;
 pub mod bench;
 pub mod cache;
+pub mod cards;
 pub mod cli;
 pub mod data;
 pub mod device;
 pub mod examples;
 pub mod features;
 pub mod fetch;
+pub mod field;
 pub mod memory;
 pub mod paths;
 pub mod pretrain;

@@ -5,12 +5,11 @@ use crate::data;
 use crate::progress::Progress;
 use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
-use crate::study::{Arm, Study};
+use crate::study::{Arm, ArmEncoder, Study};
 use crate::workers::{self, Share};
-use crate::{device, paths, training};
+use crate::{device, field, paths, training};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder;
 use burgess_encoders::preprocess::Pipeline;
 use burgess_probe::llm::weights;
 use burgess_reports::load::StudyData;
@@ -66,7 +65,10 @@ pub struct PlannedRun {
 /// Resolves a study without doing anything: every id, every file, and what is done already.
 pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
     device::parse(&options.device)?;
-    weights::locate(&study.evaluator.llm)?;
+    weights::locate(&field::resolve(&study.evaluator.llm)?)?;
+    for encoder in study.arms.iter().flat_map(|arm| &arm.encoders) {
+        encoder.card(study.evaluator.preprocess)?;
+    }
     let directory = options.out.join(&study.name);
     let runs = expand(study)
         .into_iter()
@@ -138,8 +140,8 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     let data = data::open(&study.evaluator.data, progress)?;
     let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
-    for id in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(id.clone()).or_insert_with(|| prepare(id, study.evaluator.preprocess));
+    for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
+        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preprocess));
     }
 
     // What is done already, and was done with the same inputs, stays done.
@@ -166,23 +168,25 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         let needed: Vec<&Prepared> = encoders
             .values()
             .flatten()
-            .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.card.id)))
+            .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
             .collect();
         let wanted: Vec<Wanted<'_>> = needed.iter().map(|p| p.wanted()).collect();
         let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
         let features = cache.features(&wanted, &instrument, options.share, progress)?;
-        let features: BTreeMap<&str, std::result::Result<Arc<Features>, Error>> =
-            needed.iter().zip(features).map(|(p, f)| (p.card.id.as_str(), f.map(Arc::new))).collect();
+        let features: BTreeMap<String, std::result::Result<Arc<Features>, Error>> =
+            needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
         let bar = progress.bar("runs", left.len() as u64);
         let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
             let parts: Vec<training::Part> = arm
                 .encoders
                 .iter()
-                .map(|id| match (features.get(id.as_str()), encoders.get(id)) {
-                    (Some(Ok(f)), Some(Ok(p))) => Ok(training::Part { card: p.card.clone(), features: f.clone() }),
+                .map(|encoder| match (features.get(&encoder.to_string()), encoders.get(&encoder.to_string())) {
+                    (Some(Ok(f)), Some(Ok(p))) => {
+                        Ok(training::Part { encoder: encoder.clone(), card: p.card.clone(), features: f.clone() })
+                    }
                     (Some(Err(e)), _) => Err(repeat(e)),
-                    _ => Err(Error::failed(format!("{id} has no features"))),
+                    _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
             let outcome = run::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
@@ -204,29 +208,30 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 
 /// An encoder of the study whose weights are on this machine.
 pub(crate) struct Prepared {
+    pub encoder: ArmEncoder,
     pub card: EncoderCard,
     pub weights_digest: String,
 }
 
 impl Prepared {
     pub fn wanted(&self) -> Wanted<'_> {
-        Wanted { card: &self.card, weights: None, weights_digest: self.weights_digest.clone() }
+        Wanted { encoder: &self.encoder, card: &self.card, weights_digest: self.weights_digest.clone() }
     }
 }
 
-pub(crate) fn prepare(id: &str, pipeline: Pipeline) -> Result<Prepared> {
-    let card = EncoderCard::find(id)?.with_pipeline(pipeline);
-    let weights_digest = encoder::weights_digest(&card, None)?;
-    Ok(Prepared { card, weights_digest })
+pub(crate) fn prepare(encoder: &ArmEncoder, pipeline: Pipeline) -> Result<Prepared> {
+    let card = encoder.card(pipeline)?;
+    let weights_digest = encoder.weights_digest(&card)?;
+    Ok(Prepared { encoder: encoder.clone(), card, weights_digest })
 }
 
 fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<BTreeMap<String, String>> {
     arm.encoders
         .iter()
-        .map(|id| match encoders.get(id) {
-            Some(Ok(p)) => Ok((id.clone(), p.weights_digest.clone())),
+        .map(|encoder| match encoders.get(&encoder.to_string()) {
+            Some(Ok(p)) => Ok((encoder.to_string(), p.weights_digest.clone())),
             Some(Err(e)) => Err(repeat(e)),
-            None => Err(Error::failed(format!("{id} is not in the study"))),
+            None => Err(Error::failed(format!("{encoder} is not in the study"))),
         })
         .collect()
 }

@@ -1,8 +1,10 @@
 //! One arm × one seed: align, tune, answer, score. Each step's outcome is kept in the run's directory, and a
 //! step whose outcome is there is not done again.
 
+use crate::cards;
 use crate::data::DataDir;
 use crate::examples::{self, Pictures, Set};
+use crate::field;
 use crate::memory;
 use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
@@ -11,7 +13,6 @@ use crate::training::{Job, KEEP, Part, common_grid, source, trained};
 use crate::workers::Share;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
-use burgess_encoders::encoder::Encoder;
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::connector::Seen;
 use burgess_probe::data::collate;
@@ -138,7 +139,7 @@ impl Instrument {
 
 impl Llm {
     fn open(name: &str) -> Result<Self> {
-        let weights = Weights::open(name)?;
+        let weights = Weights::open(&field::resolve(name)?)?;
         let dir = weights.path().to_path_buf();
         let chat: ChatTemplate = atomic::read_json(&dir.join("chat.json"))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
@@ -199,7 +200,10 @@ pub fn run(
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
     let model = match store.model().is_dir() {
-        true => Mllm::load(&store.model(), &place.device)?.0,
+        true => {
+            cards::write(&store.model(), parts)?;
+            Mllm::load(&store.model(), &place.device)?.0
+        }
         false => trained(&job, parts, store, &bar)?,
     };
     store.forget_states()?;
@@ -224,7 +228,7 @@ pub fn run(
             id: format!("{}/{}/seed-{seed}", place.study, arm.name()),
             study: place.study.clone(),
             arm: arm.name(),
-            encoders: arm.encoders.clone(),
+            encoders: arm.encoder_names(),
             freeze: arm.freeze.as_str().into(),
             connector: place.evaluator.connector.name().into(),
             llm: place.evaluator.llm.clone(),
@@ -377,7 +381,7 @@ fn grey(place: &Instrument, arm: &Arm, parts: &[Part]) -> Result<Visual> {
     }
     let mut maps = Vec::with_capacity(parts.len());
     for (part, pixels) in parts.iter().zip(pixels) {
-        maps.push(Encoder::load(part.card.clone(), None, device)?.forward(pixels)?);
+        maps.push(part.encoder.load(part.card.clone(), device)?.forward(pixels)?);
     }
     Ok(Visual::Towers(maps))
 }

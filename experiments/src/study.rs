@@ -2,9 +2,10 @@
 //!
 //! The built-in studies are the files of `experiments/studies/`.
 
+pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
 use burgess_base::{Context, Error, Result, nearest};
-use burgess_encoders::card::EncoderCard;
 use burgess_encoders::preprocess::Pipeline;
+use burgess_field::FieldSpec;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
@@ -39,7 +40,8 @@ pub struct Study {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluator {
-    /// A language model of `probe/zoo`, or a directory in Hugging Face layout.
+    /// A language model of `probe/zoo`, or a directory in Hugging Face layout; `{field}/` stands for what `burgess data field`
+    /// prepared.
     pub llm: String,
     /// Patch features → embeddings of the language model.
     pub connector: ConnectorKind,
@@ -106,6 +108,8 @@ fn is_omitted(blind: &Blind) -> bool {
 pub enum Data {
     /// The nano world, rendered on this machine from a seed.
     World(DatasetSpec),
+    /// Real stamps and photographs, as `burgess data field` prepares them.
+    Field(FieldSpec),
     /// A directory with `align.jsonl`, `tune.jsonl` (or `.json`, also with `.gz` or `.zst`) and `bench/`.
     Directory(PathBuf),
     /// Conversations and pictures wherever they lie; no benchmarks.
@@ -123,66 +127,6 @@ pub struct Files {
     pub tune: PathBuf,
     /// The directory below which the conversations' pictures lie.
     pub pictures: PathBuf,
-}
-
-/// One encoder or a combination, under one freeze setting.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Arm {
-    /// Card ids; more than one are concatenated along the channels.
-    pub encoders: Vec<String>,
-    /// Whether the encoders train in the tune stage.
-    #[serde(default)]
-    pub freeze: Freeze,
-}
-
-/// Whether the encoders of an arm train in the tune stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Freeze {
-    #[default]
-    Frozen,
-    Unfrozen,
-}
-
-impl Freeze {
-    /// `frozen` or `unfrozen`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Freeze::Frozen => "frozen",
-            Freeze::Unfrozen => "unfrozen",
-        }
-    }
-}
-
-impl Arm {
-    /// The name of the arm's directory: `a`, `a+b`, `a-unfrozen`.
-    pub fn name(&self) -> String {
-        let joined = self.encoders.join("+");
-        match self.freeze {
-            Freeze::Frozen => joined,
-            Freeze::Unfrozen => format!("{joined}-unfrozen"),
-        }
-    }
-
-    /// Reads `a`, `a+b` or `a:unfrozen`, as the command line writes arms.
-    pub fn parse(text: &str) -> Result<Self> {
-        let (encoders, freeze) = match text.split_once(':') {
-            None => (text, Freeze::Frozen),
-            Some((e, "frozen")) => (e, Freeze::Frozen),
-            Some((e, "unfrozen")) => (e, Freeze::Unfrozen),
-            Some((_, other)) => {
-                return Err(Error::usage(format!("`{other}` in `{text}` is neither frozen nor unfrozen"))
-                    .hint("write arms as a, a+b or a:unfrozen, separated by commas"));
-            }
-        };
-        let encoders: Vec<String> = encoders.split('+').map(str::trim).map(String::from).collect();
-        if encoders.iter().any(String::is_empty) {
-            return Err(Error::usage(format!("`{text}` names an empty encoder"))
-                .hint("write arms as a, a+b or a:unfrozen, separated by commas"));
-        }
-        Ok(Arm { encoders, freeze })
-    }
 }
 
 impl Study {
@@ -235,12 +179,7 @@ impl Study {
         }
         let mut seen = std::collections::BTreeSet::new();
         for arm in &self.arms {
-            if arm.encoders.is_empty() {
-                return Err(Error::usage("an arm has no encoders"));
-            }
-            for id in &arm.encoders {
-                EncoderCard::find(id)?;
-            }
+            arm.check()?;
             if !seen.insert(arm.name()) {
                 return Err(Error::usage(format!("the arm {} is listed twice", arm.name())));
             }
@@ -276,16 +215,6 @@ mod tests {
             assert_eq!(study.name, *name);
             assert!(text.starts_with('#'), "{name} opens with its command, runtime and expected numbers");
         }
-        Ok(())
-    }
-
-    #[test]
-    fn arms_read_back_as_written() -> Result<()> {
-        assert_eq!(Arm::parse("a")?.name(), "a");
-        assert_eq!(Arm::parse("a+b")?.name(), "a+b");
-        assert_eq!(Arm::parse("a:unfrozen")?.name(), "a-unfrozen");
-        assert!(Arm::parse("a+").is_err());
-        assert!(Arm::parse("a:thawed").is_err());
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use crate::rank::{Prepared, prepare};
 use crate::run::Instrument;
 use crate::store::{self, RunStore};
-use crate::study::{Arm, Evaluator, Freeze};
+use crate::study::{Arm, ArmEncoder, Evaluator, Freeze};
 use crate::training::{Job, Part, trained};
 use crate::workers::{self, Share};
 use crate::{data, device, paths};
@@ -22,8 +22,8 @@ use std::time::Duration;
 pub struct RunFile {
     /// Names the output directory.
     pub name: String,
-    /// Card ids; more than one are concatenated along the channels.
-    pub encoders: Vec<String>,
+    /// More than one are concatenated along the channels.
+    pub encoders: Vec<ArmEncoder>,
     /// Whether the encoders train in the tune stage.
     #[serde(default)]
     pub freeze: Freeze,
@@ -83,6 +83,7 @@ impl RunFile {
         if self.encoders.is_empty() {
             return Err(Error::usage("the run has no encoders").hint("encoders = [\"…\"]"));
         }
+        self.arm().check()?;
         if !self.evaluator.benchmarks.is_empty() || self.evaluator.limit.is_some() {
             return Err(Error::usage("`benchmarks` and `limit` are a study's: a training asks no questions")
                 .hint("leave them out, or make it a study: `burgess rank nano --dry-run` shows one"));
@@ -91,7 +92,7 @@ impl RunFile {
     }
 
     fn arm(&self) -> Arm {
-        Arm { encoders: self.encoders.clone(), freeze: self.freeze }
+        Arm::new(self.encoders.clone(), self.freeze)
     }
 }
 
@@ -106,12 +107,12 @@ pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ou
     let store = RunStore::at(&dir);
     let arm = run.arm();
     let encoders: Vec<Prepared> =
-        run.encoders.iter().map(|id| prepare(id, run.evaluator.preprocess)).collect::<Result<_>>()?;
+        run.encoders.iter().map(|e| prepare(e, run.evaluator.preprocess)).collect::<Result<_>>()?;
     let data = data::open(&run.evaluator.data, progress)?;
     let mut place = Instrument::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
     place.threads = options.threads;
     let digests: BTreeMap<String, String> =
-        encoders.iter().map(|p| (p.card.id.clone(), p.weights_digest.clone())).collect();
+        encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = place.config(&arm, run.seed, &digests)?;
     store.claim(&config)?;
     if store.model().is_dir() {
@@ -125,7 +126,7 @@ pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ou
         let parts: Vec<Part> = encoders
             .iter()
             .zip(features)
-            .map(|(p, f)| Ok(Part { card: p.card.clone(), features: Arc::new(f?) }))
+            .map(|(p, f)| Ok(Part { encoder: p.encoder.clone(), card: p.card.clone(), features: Arc::new(f?) }))
             .collect::<Result<_>>()?;
         let job = Job { place: &place, arm: &arm, seed: run.seed, config: &config, keep: options.keep };
         let bar = progress.bar(&run.name, 0);

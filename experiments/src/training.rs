@@ -1,14 +1,14 @@
 //! The training of a run: align, tune, and where it goes on when it was interrupted.
 
 use crate::cache::Features;
+use crate::cards;
 use crate::progress::Bar;
 use crate::run::Instrument;
 use crate::store::RunStore;
-use crate::study::{Arm, Freeze};
+use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
-use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess;
 use burgess_probe::connector::{ConnectorConfig, PictureSize};
@@ -46,6 +46,7 @@ impl Job<'_> {
 
 /// One encoder of an arm.
 pub struct Part {
+    pub encoder: ArmEncoder,
     pub card: EncoderCard,
     pub features: Arc<Features>,
 }
@@ -89,7 +90,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             let (mut encoders, mut configs) = (Vec::new(), Vec::new());
             for part in parts {
                 let card = &part.card;
-                encoders.push(Encoder::load(card.clone(), None, device)?.arch);
+                encoders.push(part.encoder.load(card.clone(), device)?.arch);
                 configs.push(EncoderConfig {
                     id: card.id.clone(),
                     architecture: card.architecture.clone(),
@@ -106,6 +107,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     };
     // f32: a run that goes on from here answers with the very same weights.
     model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
+    cards::write(&store.model(), parts)?;
     Ok(model)
 }
 

@@ -13,7 +13,9 @@ fn complaint(place: &Place, args: &[&str]) -> String {
 fn help() {
     let place = Place::new();
     insta::assert_snapshot!("help", stdout(&place.run(&["--help"])));
-    for verb in ["rank", "report", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench", "doctor"] {
+    for verb in
+        ["rank", "report", "data", "encoders", "fetch", "encode", "pretrain", "train", "score", "bench", "doctor"]
+    {
         insta::assert_snapshot!(format!("help-{verb}"), stdout(&place.run(&[verb, "--help"])));
     }
 }
@@ -37,6 +39,8 @@ fn wrong_usage_is_answered_with_a_hint() {
     insta::assert_snapshot!("unknown-device", complaint(&place, &["rank", "nano", "--device", "gpu"]));
     insta::assert_snapshot!("malformed-study", complaint(&place, &["rank", "broken.toml"]));
     insta::assert_snapshot!("unknown-verb", complaint(&place, &["rnak"]));
+    insta::assert_snapshot!("field-not-prepared", complaint(&place, &["rank", "field", "--dry-run"]));
+    insta::assert_snapshot!("no-packages", complaint(&place, &["data", "field", "--from", "nowhere"]));
     insta::assert_snapshot!("no-study-directory", complaint(&place, &["report", "nowhere"]));
     insta::assert_snapshot!(
         "not-a-picture",

@@ -1,6 +1,6 @@
 //! What every room of Burgess stands on: errors that carry a hint ([`Error`]), named seeded random
-//! streams ([`stream`]), digests ([`digest`]), in what two configurations differ ([`differences`]) and files that are
-//! whole or absent ([`atomic`]).
+//! streams ([`stream`]), digests ([`digest`]), in what two configurations differ ([`differences`]), files that are whole or
+//! absent ([`atomic`]) and protocol buffers on the wire ([`protobuf`]).
 //!
 //! It knows neither pictures nor tensors.
 
@@ -8,6 +8,7 @@ pub mod atomic;
 mod difference;
 pub mod digest;
 mod error;
+pub mod protobuf;
 pub mod stream;
 
 pub use difference::differences;

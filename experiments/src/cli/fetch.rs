@@ -8,7 +8,8 @@ use crate::fetch::{Fetched, Session, State, Wanted, bytes};
 use crate::progress::Progress;
 use crate::study::Study;
 use burgess_base::Result;
-use burgess_encoders::card::EncoderCard;
+use burgess_encoders::hub::Repository;
+use burgess_encoders::preprocess::Pipeline;
 use serde_json::json;
 
 /// Get published weights, resumed and verified, into the Hugging Face cache
@@ -52,9 +53,12 @@ pub fn run(args: Args) -> Result<()> {
         wanted.push((id.clone(), Wanted::parse(id)?));
     }
     if let Some(study) = &args.study {
-        for id in Study::open(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
-            let card = EncoderCard::find(&id)?;
-            wanted.push((id, Wanted::of_card(&card)?));
+        for encoder in Study::open(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+            let what = match Repository::parse(&encoder.source) {
+                Some(_) => Wanted::parse(&encoder.source)?,
+                None => Wanted::of_card(&encoder.card(Pipeline::default())?)?,
+            };
+            wanted.push((encoder.source, what));
         }
     }
     let progress = Progress::new();

@@ -1,7 +1,9 @@
 //! The command line: one file per verb. A verb's file parses, calls and prints; the logic lies elsewhere.
 //! stdout carries results, stderr progress and errors; exit code 0 done, 1 failed, 2 wrong usage.
 
+mod ask;
 mod bench;
+mod data;
 mod doctor;
 mod encode;
 mod encoders;
@@ -37,6 +39,7 @@ enum Verb {
     // The main job.
     Rank(rank::Args),
     Report(report::Args),
+    Data(data::Args),
     // Encoders.
     Encoders(encoders::Args),
     Fetch(fetch::Args),
@@ -44,6 +47,7 @@ enum Verb {
     Pretrain(pretrain::Args),
     // The steps of a run by themselves.
     Train(train::Args),
+    Ask(ask::Args),
     Score(score::Args),
     // This machine.
     Bench(bench::Args),
@@ -64,11 +68,13 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default())) {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Data(args) => data::run(args),
         Verb::Encoders(args) => encoders::run(args),
         Verb::Fetch(args) => fetch::run(args),
         Verb::Encode(args) => encode::run(args),
         Verb::Pretrain(args) => pretrain::run(args),
         Verb::Train(args) => train::run(args),
+        Verb::Ask(args) => ask::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),

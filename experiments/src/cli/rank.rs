@@ -14,13 +14,15 @@ use std::path::PathBuf;
   burgess rank                                   the nano study, in minutes, on any CPU
   burgess rank nano-full                         every arm, three seeds
   burgess rank nano --encoders nano-clip,nano-mae,nano-clip+nano-dinov2,nano-sup:unfrozen
+  burgess rank field --encoders ./my-encoder@-2,./my-encoder@random@grid=8
   burgess rank my-study.toml --seeds 0,1,2 --out results
   burgess rank nano --dry-run                    what would be done")]
 pub struct Args {
     /// A built-in study or the path of a TOML file
     #[arg(value_name = "STUDY")]
     study: Option<String>,
-    /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas
+    /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas; an encoder is a card id, a directory
+    /// or owner/name of the hub, tapped elsewhere as a@7 (also a@norm=false, a@grid=8), untrained as a@random
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     encoders: Vec<String>,
     /// Seeds instead of the study's, separated by commas

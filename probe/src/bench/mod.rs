@@ -6,8 +6,8 @@
 //! answer follow from these and are the same for all. Primitives that families share live in [`score`].
 //!
 //! The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
-//! prompt forms and the same judging code. Their data are `<data>/bench/<id>.jsonl`, a line per question
-//! (see [`read`]).
+//! prompt forms and the same judging code; the `field-*` benchmarks are made of real stamps and photographs. Their data are
+//! `<data>/bench/<id>.jsonl`, a line per question (see [`read`]).
 //!
 //! Two rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
 //! ([`Outcome::n_unparsed`]) and scores 0. And questions about the same picture, or of the same pair, belong to one
@@ -15,7 +15,9 @@
 
 pub mod ai2d;
 pub mod chartqa;
+pub mod cocoqa;
 pub mod cvbench;
+pub mod field;
 pub mod gqa;
 mod letter;
 pub mod mme;
@@ -35,8 +37,8 @@ use std::path::{Path, PathBuf};
 pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
 pub use score::Item;
 
-/// Every benchmark, in the order of the columns of the published tables.
-static ALL: [&dyn Benchmark; 9] = [
+/// Every benchmark: those of each study in the order of the columns of the published tables.
+static ALL: [&dyn Benchmark; 16] = [
     &mme::NANO,
     &gqa::NANO,
     &scienceqa::NANO,
@@ -46,9 +48,16 @@ static ALL: [&dyn Benchmark; 9] = [
     &mmvp::NANO,
     &cvbench::NANO_2D,
     &cvbench::NANO_3D,
+    &field::PRESENCE,
+    &cocoqa::FIELD,
+    &field::STAMPS,
+    &field::TEXT,
+    &field::COUNT,
+    &field::RELATION,
+    &field::OCCLUSION,
 ];
 
-/// Every benchmark, in the order of the columns of the published tables.
+/// Every benchmark: those of each study in the order of the columns of the published tables.
 pub fn all() -> &'static [&'static dyn Benchmark] {
     &ALL
 }

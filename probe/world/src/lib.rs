@@ -20,7 +20,7 @@ mod classes;
 mod corpus;
 pub mod dataset;
 mod diagram;
-mod dice;
+pub mod dice;
 mod facts;
 mod flat;
 mod icons;
@@ -33,7 +33,7 @@ mod scene;
 #[cfg(test)]
 mod sheets;
 mod solids;
-mod text;
+pub mod text;
 
 pub use classes::class_names;
 pub use corpus::{Document, Exercise, FIRST_LESSONS, corpus, reading};

@@ -1,0 +1,208 @@
+//! Protocol buffers on the wire, for formats that are read without their schema compiler: ONNX models, SentencePiece
+//! tokenizers.
+//!
+//! A message is a sequence of fields, each a number, a wire type and a value
+//! (<https://protobuf.dev/programming-guides/encoding/>). Nothing is copied; lengths are checked against the bytes that are
+//! there before anything is made of them, so a file can ask for no more memory than it has bytes.
+
+use crate::{Error, Result};
+
+/// A message: iterates over its fields in the order of the file. After an error there is nothing more.
+#[derive(Debug, Clone)]
+pub struct Message<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// One field of a message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Field<'a> {
+    /// Its number in the schema.
+    pub number: u32,
+    /// What it holds.
+    pub value: Value<'a>,
+}
+
+/// What a field holds, as far as the wire tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// Whole numbers, truth values, enumerations.
+    Varint(u64),
+    /// `fixed64`, `double`.
+    Fixed64([u8; 8]),
+    /// Strings, bytes, messages, packed lists.
+    Bytes(&'a [u8]),
+    /// `fixed32`, `float`.
+    Fixed32([u8; 4]),
+}
+
+impl<'a> Message<'a> {
+    /// The message that `bytes` are, all of them.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    fn field(&mut self) -> Result<Field<'a>> {
+        let key = varint(self.bytes, &mut self.at)?;
+        let number = u32::try_from(key >> 3).ok().filter(|n| (1..1 << 29).contains(n));
+        let number = number.ok_or_else(|| Error::failed(format!("there is no field number {}", key >> 3)))?;
+        let value = match key & 7 {
+            0 => Value::Varint(varint(self.bytes, &mut self.at)?),
+            1 => Value::Fixed64(self.fixed()?),
+            2 => {
+                let length = varint(self.bytes, &mut self.at)?;
+                Value::Bytes(self.take(length)?)
+            }
+            5 => Value::Fixed32(self.fixed()?),
+            other => return Err(Error::failed(format!("field {number} has wire type {other}, which is not in use"))),
+        };
+        Ok(Field { number, value })
+    }
+
+    fn take(&mut self, length: u64) -> Result<&'a [u8]> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let taken = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
+            Error::failed(format!("{length} bytes are announced at byte {}, {} are left", self.at, rest.len()))
+        })?;
+        self.at += taken.len();
+        Ok(taken)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.take(N as u64)?;
+        bytes.try_into().map_err(|_| Error::failed("a number is cut off"))
+    }
+}
+
+impl<'a> Iterator for Message<'a> {
+    type Item = Result<Field<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let begin = self.at;
+        let field = self.field().map_err(|e| e.context(format!("protocol buffer, field at byte {begin}")));
+        if field.is_err() {
+            self.at = self.bytes.len();
+        }
+        Some(field)
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The bytes of a string, message or packed list.
+    pub fn bytes(&self) -> Result<&'a [u8]> {
+        match self.value {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(self.other("bytes")),
+        }
+    }
+
+    /// The message it is.
+    pub fn message(&self) -> Result<Message<'a>> {
+        self.bytes().map(Message::new)
+    }
+
+    /// The text it is.
+    pub fn text(&self) -> Result<&'a str> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Error::failed(format!("field {} is not UTF-8", self.number)))
+    }
+
+    /// The whole number it is; negative ones are those whose 64 bits are.
+    pub fn int(&self) -> Result<i64> {
+        match self.value {
+            Value::Varint(value) => Ok(value as i64),
+            _ => Err(self.other("a whole number")),
+        }
+    }
+
+    /// The `float` it is.
+    pub fn float(&self) -> Result<f32> {
+        match self.value {
+            Value::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
+            _ => Err(self.other("a float")),
+        }
+    }
+
+    /// Appends the whole numbers of a repeated field, which may come one by one or packed.
+    pub fn ints_into(&self, list: &mut Vec<i64>) -> Result<()> {
+        match self.value {
+            Value::Varint(value) => list.push(value as i64),
+            Value::Bytes(bytes) => {
+                let mut at = 0;
+                while at < bytes.len() {
+                    list.push(varint(bytes, &mut at)? as i64);
+                }
+            }
+            _ => return Err(self.other("whole numbers")),
+        }
+        Ok(())
+    }
+
+    fn other(&self, wanted: &str) -> Error {
+        Error::failed(format!("field {} is not {wanted}", self.number))
+    }
+}
+
+/// A number in groups of seven bits, the lowest first; ten bytes at most.
+fn varint(bytes: &[u8], at: &mut usize) -> Result<u64> {
+    let mut value = 0u64;
+    for shift in (0..70).step_by(7) {
+        let byte = *bytes.get(*at).ok_or_else(|| Error::failed("a number is cut off"))?;
+        *at += 1;
+        // Of the tenth byte only the lowest bit fits.
+        if shift == 63 && byte > 1 {
+            break;
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(Error::failed("a number has more than 64 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Field 1 = 150 (the specification's own example), 2 = "testing", 3 = 1.5f, 4 = [3, 270, 86942] packed, 5 = -1.
+    const GOOD: &[u8] = &[
+        0x08, 0x96, 0x01, 0x12, 0x07, b't', b'e', b's', b't', b'i', b'n', b'g', 0x1d, 0, 0, 0xc0, 0x3f, 0x22, 0x06,
+        0x03, 0x8e, 0x02, 0x9e, 0xa7, 0x05, 0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+    ];
+
+    #[test]
+    fn fields_are_read_as_the_specification_writes_them() -> Result<()> {
+        let fields = Message::new(GOOD).collect::<Result<Vec<_>>>()?;
+        assert_eq!(fields.iter().map(|f| f.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        assert_eq!(
+            (fields[0].int()?, fields[1].text()?, fields[2].float()?, fields[4].int()?),
+            (150, "testing", 1.5, -1)
+        );
+        let mut packed = Vec::new();
+        fields[3].ints_into(&mut packed)?;
+        fields[0].ints_into(&mut packed)?;
+        assert_eq!(packed, [3, 270, 86942, 150]);
+        assert!(fields[0].text().is_err() && fields[1].int().is_err() && fields[1].float().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn cut_and_hostile_messages_are_errors() {
+        let whole = Message::new(GOOD).count();
+        for cut in 1..GOOD.len() {
+            let read: Vec<_> = Message::new(&GOOD[..cut]).collect();
+            let fields = read.iter().filter(|f| f.is_ok()).count();
+            assert!(fields < whole, "{cut}");
+            assert!(read.iter().rev().skip(1).all(Result::is_ok), "an error is the last item");
+        }
+        let say = |bytes: &[u8]| Message::new(bytes).last().map(|f| f.unwrap_err().to_string()).unwrap_or_default();
+        // 2^63 bytes announced; a group; field number 0; a number that never ends.
+        assert!(say(&[0x12, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 1]).contains("1 are left"));
+        assert!(say(&[0x0b]).contains("wire type 3"));
+        assert!(say(&[0x00, 0x01]).contains("no field number 0"));
+        assert!(say(&[0xff; 20]).contains("more than 64 bits"));
+    }
+}

@@ -1,0 +1,407 @@
+//! What a study compares: encoders, each with its tap and its weights, under a freeze setting.
+
+use crate::field;
+use burgess_base::{Error, Result, digest};
+use burgess_encoders::arch::Tap;
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::hub::Repository;
+use burgess_encoders::init::initialise;
+use burgess_encoders::preprocess::Pipeline;
+use burn::tensor::Device;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// One encoder or a combination, under one freeze setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// What it is called in tables and how its directory is named, instead of its encoders' names.
+    #[serde(default, rename = "name", skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
+    /// More than one are concatenated along the channels.
+    pub encoders: Vec<ArmEncoder>,
+    /// Whether the encoders train in the tune stage.
+    #[serde(default)]
+    pub freeze: Freeze,
+}
+
+/// Whether the encoders of an arm train in the tune stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Freeze {
+    #[default]
+    Frozen,
+    Unfrozen,
+}
+
+impl Freeze {
+    /// `frozen` or `unfrozen`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Freeze::Frozen => "frozen",
+            Freeze::Unfrozen => "unfrozen",
+        }
+    }
+}
+
+/// How arms are written on the command line.
+const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an encoder with another tap as a@7, random weights as a@random";
+
+impl Arm {
+    /// An arm of these encoders, named after them.
+    pub fn new(encoders: Vec<ArmEncoder>, freeze: Freeze) -> Self {
+        Self { called: None, encoders, freeze }
+    }
+
+    /// The name of the arm's directory: `a`, `a+b`, `a-unfrozen`, or what the study calls it.
+    pub fn name(&self) -> String {
+        if let Some(name) = &self.called {
+            return name.clone();
+        }
+        let joined = self.encoder_names().join("+");
+        match self.freeze {
+            Freeze::Frozen => joined,
+            Freeze::Unfrozen => format!("{joined}-unfrozen"),
+        }
+    }
+
+    /// The names of its encoders, see [`ArmEncoder::name`].
+    pub fn encoder_names(&self) -> Vec<String> {
+        self.encoders.iter().map(ArmEncoder::name).collect()
+    }
+
+    /// Reads `a`, `a+b` or `a:unfrozen`, as the command line writes arms; each encoder as [`ArmEncoder`] is written.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (encoders, freeze) = match text.rsplit_once(':') {
+            None => (text, Freeze::Frozen),
+            Some((e, "frozen")) => (e, Freeze::Frozen),
+            Some((e, "unfrozen")) => (e, Freeze::Unfrozen),
+            Some((_, other)) => {
+                return Err(Error::usage(format!("`{other}` in `{text}` is neither frozen nor unfrozen")).hint(ARMS));
+            }
+        };
+        let encoders = encoders.split('+').map(|e| e.trim().parse()).collect::<Result<_>>();
+        Ok(Self::new(encoders.map_err(|e| e.context(format!("reading the arm `{text}`")))?, freeze))
+    }
+
+    /// What can be checked without looking at weights: names that can be names, ids that exist.
+    pub fn check(&self) -> Result<()> {
+        if self.encoders.is_empty() {
+            return Err(Error::usage("an arm has no encoders"));
+        }
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.+@".contains(c);
+        let name = self.name();
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(fine) {
+            return Err(Error::usage(format!("an arm is called {name:?}, which cannot name a directory"))
+                .hint("give it a name of letters, digits, -, _, ., + and @: [[arms]] name = \"…\""));
+        }
+        self.encoders.iter().try_for_each(ArmEncoder::check)
+    }
+}
+
+/// One encoder of an arm. In studies and on the command line it is a text: the source, then options behind `@`:
+///
+/// ```text
+/// nano-clip                        a card
+/// facebook/dinov2-base@main        owner/name[@revision] of the hub, once it was fetched
+/// ./my-encoder@7                   a directory, tapped after block 7 (from the back: -2)
+/// dinov2-l14-518@-2@norm=false     without the final norm
+/// nano-sup@grid=3                  features brought to a grid of 3×3
+/// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
+/// ```
+///
+/// In studies a table may be written instead: `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
+/// `{field}/` at the beginning of a source stands for what `burgess data field` prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArmEncoder {
+    /// A card's id, a directory, or a model of the hub.
+    pub source: String,
+    /// The layer to tap instead of the card's.
+    pub layer: Option<i32>,
+    /// Whether the final norm is applied, instead of what the card says.
+    pub norm: Option<bool>,
+    /// Side of the grid to which the features are brought, instead of the card's.
+    pub grid: Option<usize>,
+    /// Where its weights are from.
+    pub weights: Weights,
+}
+
+/// Where the weights of an arm's encoder are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// The source has them.
+    Own,
+    /// Drawn from this seed: a control that was never trained.
+    Random(u64),
+}
+
+impl ArmEncoder {
+    /// The source as it is.
+    pub fn plain(source: impl Into<String>) -> Self {
+        Self { source: source.into(), layer: None, norm: None, grid: None, weights: Weights::Own }
+    }
+
+    /// A name for tables and directories: the last part of the source with the options. Random ones end in `-random`, by
+    /// which a ranking finds its control.
+    pub fn name(&self) -> String {
+        let source = self.source.trim_end_matches('/');
+        let mut name = source.rsplit(['/', '\\']).next().unwrap_or(source).to_string();
+        if let Some(layer) = self.layer {
+            name += &format!("@{layer}");
+        }
+        if let Some(norm) = self.norm {
+            name += if norm { "-norm" } else { "-bare" };
+        }
+        if let Some(grid) = self.grid {
+            name += &format!("-grid{grid}");
+        }
+        match self.weights {
+            Weights::Own => {}
+            Weights::Random(0) => name += "-random",
+            Weights::Random(seed) => name += &format!("-seed{seed}-random"),
+        }
+        name
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.grid == Some(0) {
+            return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")));
+        }
+        let elsewhere = field::is_inside(&self.source)
+            || Repository::parse(&self.source).is_some()
+            || Path::new(&self.source).is_dir();
+        if elsewhere { Ok(()) } else { EncoderCard::find(&self.source).map(|_| ()) }
+    }
+
+    /// Its card, with this tap and grid.
+    ///
+    /// # Errors
+    /// There is no such encoder, or it has no such layer.
+    pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
+        let mut card = EncoderCard::open(&field::resolve(&self.source)?)?.with_pipeline(pipeline);
+        if let Some(layer) = self.layer {
+            card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
+        }
+        card.tap.norm = self.norm.unwrap_or(card.tap.norm);
+        card.grid = self.grid.map(|side| [side; 2]).or(card.grid);
+        card.architecture.check_tap(&card.tap).map_err(|e| e.context(format!("tapping {self}")))?;
+        Ok(card)
+    }
+
+    /// A digest of the weights that [`ArmEncoder::load`] gives.
+    pub fn weights_digest(&self, card: &EncoderCard) -> Result<String> {
+        match self.weights {
+            Weights::Own => encoder::weights_digest(card, None),
+            Weights::Random(seed) => digest::of_value(&("random", seed, &card.architecture)),
+        }
+    }
+
+    /// The encoder, ready to use; `card` is its own.
+    pub fn load(&self, card: EncoderCard, device: &Device) -> Result<Encoder> {
+        match self.weights {
+            Weights::Own => Encoder::load(card, None, device),
+            Weights::Random(seed) => {
+                let network = initialise(card.architecture.init(device)?, "control", seed);
+                Ok(Encoder::new(card, network, device))
+            }
+        }
+    }
+}
+
+/// As it is read back by [`FromStr`].
+impl fmt::Display for ArmEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)?;
+        if let Some(layer) = self.layer {
+            write!(f, "@{layer}")?;
+        }
+        if let Some(norm) = self.norm {
+            write!(f, "@norm={norm}")?;
+        }
+        if let Some(grid) = self.grid {
+            write!(f, "@grid={grid}")?;
+        }
+        match self.weights {
+            Weights::Own => Ok(()),
+            Weights::Random(0) => f.write_str("@random"),
+            Weights::Random(seed) => write!(f, "@random={seed}"),
+        }
+    }
+}
+
+impl FromStr for ArmEncoder {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut encoder = Self::plain(text);
+        // What stands behind an `@` and is no option is a part of the source: a revision.
+        while let Some((source, option)) = encoder.source.clone().rsplit_once('@') {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let number = || {
+                Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes"))
+                    .hint("options of an encoder: @LAYER, @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED")
+            };
+            match (key, option.parse::<i32>()) {
+                (_, Ok(layer)) => encoder.layer = Some(layer),
+                ("norm", _) => encoder.norm = Some(value.parse().map_err(|_| number())?),
+                ("grid", _) => encoder.grid = Some(value.parse().map_err(|_| number())?),
+                ("random", _) if value.is_empty() => encoder.weights = Weights::Random(0),
+                ("random", _) => encoder.weights = Weights::Random(value.parse().map_err(|_| number())?),
+                _ => break,
+            }
+            encoder.source = source.to_string();
+        }
+        if encoder.source.is_empty() {
+            return Err(Error::usage(format!("`{text}` names an empty encoder")).hint(ARMS));
+        }
+        Ok(encoder)
+    }
+}
+
+impl Serialize for ArmEncoder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// As a table of a study.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    source: String,
+    layer: Option<i32>,
+    norm: Option<bool>,
+    grid: Option<usize>,
+    #[serde(default)]
+    weights: TableWeights,
+    seed: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TableWeights {
+    #[default]
+    Own,
+    Random,
+}
+
+impl<'de> Deserialize<'de> for ArmEncoder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = ArmEncoder;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an encoder: a text such as \"nano-clip\" or a table with `source`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<ArmEncoder, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ArmEncoder, A::Error> {
+                let Table { source, layer, norm, grid, weights, seed } =
+                    Table::deserialize(MapAccessDeserializer::new(map))?;
+                let weights = match (weights, seed) {
+                    (TableWeights::Random, seed) => Weights::Random(seed.unwrap_or(0)),
+                    (TableWeights::Own, None) => Weights::Own,
+                    (TableWeights::Own, Some(_)) => {
+                        return Err(serde::de::Error::custom("`seed` belongs to weights = \"random\""));
+                    }
+                };
+                Ok(ArmEncoder { source, layer, norm, grid, weights })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_read_back_as_written() -> Result<()> {
+        assert_eq!(Arm::parse("a")?.name(), "a");
+        assert_eq!(Arm::parse("a+b")?.name(), "a+b");
+        assert_eq!(Arm::parse("a:unfrozen")?.name(), "a-unfrozen");
+        for wrong in ["a+", "a:thawed", "a@grid=x", "a@norm", "@7"] {
+            assert!(Arm::parse(wrong).is_err_and(|e| e.hint_text().is_some()), "{wrong}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn encoders_have_taps_grids_and_random_weights() -> Result<()> {
+        let tapped = ArmEncoder { layer: Some(-2), norm: Some(false), ..ArmEncoder::plain("owner/name@main") };
+        for (text, encoder, name) in [
+            ("owner/name@main@-2@norm=false", tapped, "name@main@-2-bare"),
+            (
+                "dir/vit/@7@grid=8",
+                ArmEncoder { layer: Some(7), grid: Some(8), ..ArmEncoder::plain("dir/vit/") },
+                "vit@7-grid8",
+            ),
+            (
+                "{field}/vit@random",
+                ArmEncoder { weights: Weights::Random(0), ..ArmEncoder::plain("{field}/vit") },
+                "vit-random",
+            ),
+            ("a@random=3", ArmEncoder { weights: Weights::Random(3), ..ArmEncoder::plain("a") }, "a-seed3-random"),
+        ] {
+            assert_eq!(
+                (text.parse::<ArmEncoder>()?, encoder.to_string(), encoder.name()),
+                (encoder.clone(), text.into(), name.into())
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn studies_write_encoders_as_texts_or_tables() -> Result<()> {
+        #[derive(Deserialize)]
+        struct Arms {
+            arms: Vec<Arm>,
+        }
+        let read = |text: &str| toml::from_str::<Arms>(text).map(|a| a.arms);
+        let arms = read("[[arms]]\nname = \"mid\"\nencoders = [{ source = \"d\", layer = 7 }, \"d@random=2\"]\n")
+            .map_err(|e| Error::failed(e.to_string()))?;
+        assert_eq!(arms[0].name(), "mid");
+        assert_eq!(arms[0].encoders, ["d@7".parse()?, "d@random=2".parse()?]);
+        let say = |text: &str| read(text).unwrap_err().to_string();
+        assert!(say("[[arms]]\nencoders = [{ source = \"d\", layers = 7 }]").contains("unknown field `layers`"));
+        assert!(say("[[arms]]\nencoders = [{ source = \"d\", seed = 7 }]").contains("`seed` belongs to"));
+        assert!(say("[[arms]]\nencoders = [7]").contains("an encoder: a text"));
+        assert!(Arm { called: Some("a/b".into()), ..Arm::parse("nano-clip")? }.check().is_err());
+        assert!(Arm::parse("nano-clp")?.check().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn random_weights_are_those_of_their_seed() -> Result<()> {
+        let device = Device::flex();
+        let features = |text: &str| -> Result<Vec<f32>> {
+            let encoder: ArmEncoder = text.parse()?;
+            let card = encoder.card(Pipeline::Correct)?;
+            let picture = image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 90]));
+            Ok(encoder.load(card, &device)?.encode(&[picture], 1)?.values)
+        };
+        let own = features("nano-sup")?;
+        let (zero, again, one) =
+            (features("nano-sup@random")?, features("nano-sup@random=0")?, features("nano-sup@random=1")?);
+        assert!(own != zero && zero == again && zero != one);
+        let digest = |text: &str| -> Result<String> {
+            let encoder: ArmEncoder = text.parse()?;
+            encoder.weights_digest(&encoder.card(Pipeline::Correct)?)
+        };
+        assert_ne!(digest("nano-sup@random")?, digest("nano-sup@random=1")?);
+        assert_ne!(digest("nano-sup@random")?, digest("nano-sup")?);
+        assert_eq!(features("nano-sup@grid=3")?.len() * 4, own.len());
+        assert!(features("nano-sup@99").is_err());
+        Ok(())
+    }
+}

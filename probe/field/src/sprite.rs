@@ -1,0 +1,132 @@
+//! Stamps at the size in which a picture shows them, and how they are laid over what is behind.
+
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage, Rgba, Rgba32FImage, RgbaImage};
+
+use crate::stamps::OPAQUE;
+
+/// The picture with its longer side brought to `side` pixels. Colours are weighted by opacity while they are resampled: what
+/// colour a transparent pixel has must not be seen at an edge.
+pub fn scaled(picture: &RgbaImage, side: u32) -> RgbaImage {
+    let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
+    let scale = f64::from(side) / width.max(height).max(1.0);
+    let to = |n: f64| ((n * scale).round() as u32).max(1);
+    let premultiplied = Rgba32FImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let Rgba([r, g, b, a]) = *picture.get_pixel(x, y);
+        let opacity = f32::from(a) / 255.0;
+        Rgba(
+            [r, g, b]
+                .map(|c| f32::from(c) / 255.0 * opacity)
+                .into_iter()
+                .chain([opacity])
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or([0.0; 4]),
+        )
+    });
+    let small = imageops::resize(&premultiplied, to(width), to(height), FilterType::CatmullRom);
+    RgbaImage::from_fn(small.width(), small.height(), |x, y| {
+        let Rgba([r, g, b, a]) = *small.get_pixel(x, y);
+        let byte = |v: f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
+        let opacity = a.clamp(0.0, 1.0);
+        let colour = |c: f32| if opacity > 0.0 { byte(c / opacity) } else { 0 };
+        Rgba([colour(r), colour(g), colour(b), byte(opacity)])
+    })
+}
+
+/// Which pixels of a picture a thing covers, whether or not others hide it there.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    width: u32,
+    covered: Vec<bool>,
+}
+
+impl Mask {
+    /// Numbers of the covered pixels, row by row.
+    pub fn pixels(&self) -> impl Iterator<Item = usize> + '_ {
+        self.covered.iter().enumerate().filter(|(_, on)| **on).map(|(i, _)| i)
+    }
+
+    /// How many are covered.
+    pub fn area(&self) -> usize {
+        self.pixels().count()
+    }
+
+    /// How many both cover.
+    pub fn common(&self, other: &Self) -> usize {
+        self.covered.iter().zip(&other.covered).filter(|(a, b)| **a && **b).count()
+    }
+
+    /// Mean place of the covered pixels.
+    pub fn centre(&self) -> (f32, f32) {
+        let (mut x, mut y, mut n) = (0u64, 0u64, 0u64);
+        for i in self.pixels() {
+            x += i as u64 % u64::from(self.width);
+            y += i as u64 / u64::from(self.width);
+            n += 1;
+        }
+        let n = n.max(1) as f32;
+        (x as f32 / n, y as f32 / n)
+    }
+}
+
+/// Lays `sprite` over `picture` with its upper left corner at a point. Returns which pixels it covers, and how much they
+/// differ from what was there: the mean over the three channels, 0 to 255.
+pub fn lay(picture: &mut RgbImage, sprite: &RgbaImage, left: i64, top: i64) -> (Mask, f32) {
+    let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+    let mut mask = Mask { width: picture.width(), covered: vec![false; (width * height) as usize] };
+    let (mut difference, mut covered) = (0u64, 0u64);
+    for (x, y, Rgba([r, g, b, a])) in sprite.enumerate_pixels().map(|(x, y, p)| (x, y, *p)) {
+        let (x, y) = (left + i64::from(x), top + i64::from(y));
+        if a == 0 || x < 0 || y < 0 || x >= width || y >= height {
+            continue;
+        }
+        let under = picture.get_pixel_mut(x as u32, y as u32);
+        let Rgb(before) = *under;
+        if a >= OPAQUE {
+            difference += before.iter().zip([r, g, b]).map(|(u, o)| u64::from(u.abs_diff(o))).sum::<u64>();
+            covered += 3;
+            if let Some(on) = mask.covered.get_mut((y * width + x) as usize) {
+                *on = true;
+            }
+        }
+        let mix = |under: u8, over: u8| {
+            let (u, o, a) = (u32::from(under), u32::from(over), u32::from(a));
+            ((u * (255 - a) + o * a + 127) / 255) as u8
+        };
+        *under = Rgb([mix(before[0], r), mix(before[1], g), mix(before[2], b)]);
+    }
+    (mask, difference as f32 / covered.max(1) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_colours_do_not_bleed_into_edges() {
+        // Opaque red on the left, transparent green on the right: no pixel may become greenish.
+        let picture =
+            RgbaImage::from_fn(40, 40, |x, _| if x < 20 { Rgba([255, 0, 0, 255]) } else { Rgba([0, 255, 0, 0]) });
+        for side in [13, 97] {
+            let small = scaled(&picture, side);
+            assert_eq!((small.width(), small.height()), (side, side));
+            assert!(small.pixels().all(|p| p.0[3] == 0 || (p.0[0] >= 250 && p.0[1] <= 5)), "{side}");
+        }
+    }
+
+    #[test]
+    fn what_is_laid_over_is_counted_and_mixed() {
+        let mut picture = RgbImage::from_pixel(10, 10, Rgb([0; 3]));
+        let sprite = RgbaImage::from_fn(4, 4, |x, _| Rgba([200, 200, 200, [0, 100, 128, 255][x as usize]]));
+        let (mask, _) = lay(&mut picture, &sprite, 8, -1);
+        assert_eq!(mask.area(), 0, "columns 2 and 3 lie outside");
+        let (mask, contrast) = lay(&mut picture, &sprite, 2, 3);
+        assert_eq!((mask.area(), mask.centre()), (8, (4.5, 4.5)));
+        assert_eq!(
+            (picture.get_pixel(3, 3).0, picture.get_pixel(4, 3).0, picture.get_pixel(5, 3).0),
+            ([78; 3], [100; 3], [200; 3])
+        );
+        assert!((contrast - 200.0).abs() < 1e-3);
+    }
+}
