@@ -314,7 +314,13 @@ impl Mllm {
     /// Any arrangement: all text and picture embeddings in one table, then one look-up.
     fn gather(&self, rows: &[Sequence], image: Option<Tensor<3>>, t: usize, device: &Device) -> Result<Tensor<3>> {
         let longest = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
-        let ids = padded(rows.iter().map(|r| r.ids), longest);
+        let mut ids = padded(rows.iter().map(|r| r.ids), longest);
+        for (ids, row) in ids.iter_mut().zip(rows) {
+            // The picture's id may be none of the vocabulary; nobody reads what is looked up for it.
+            if let Some(id) = row.image_at.and_then(|at| ids.get_mut(at)) {
+                *id = 0;
+            }
+        }
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let text = self.llm.embed_rows(&ids, device)?;
         let [b, _, d] = text.dims();
