@@ -72,7 +72,10 @@ pub fn read(file: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress
         progress.line(&format!("note: {}: {count} conversations left out: {what} (first: {first})", file.display()));
     }
     for (what, (count, first)) in unlearned {
-        progress.line(&format!("note: {}: nothing is learned of {count} conversations: {what} (first: {first})", file.display()));
+        progress.line(&format!(
+            "note: {}: nothing is learned of {count} conversations: {what} (first: {first})",
+            file.display()
+        ));
     }
     Ok(Set { examples: packing.finish()?, file: file.to_path_buf() })
 }

@@ -444,13 +444,13 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 
-/// Reads a language model's directory with its `tokenizer.json`.
+/// Reads a language model, a directory or a file of GGUF, with its tokenizer.
 ///
 /// # Errors
 /// When a file is missing or damaged, or holds other parameters than the configuration says.
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
     let weights = Weights::open_path(dir)?;
-    let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+    let tokenizer = Tokenizer::of_model(&weights)?;
     let (entries, rows) = (tokenizer.vocab_size(), weights.config().vocab_size);
     if entries > rows {
         return Err(Error::failed(format!(

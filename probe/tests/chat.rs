@@ -123,6 +123,7 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         Turn::user("Its colour?"),
         Turn::assistant("i"),
     ];
+    // SentencePiece leaves the first space of what it decodes out.
     for (name, vocabulary, answers) in [
         ("smollm2", "smollm", [" A cup. <|im_end|>", "i<|im_end|>"]),
         ("qwen2.5", "qwen2", [" A cup. <|im_end|>", "i<|im_end|>"]),
@@ -130,8 +131,8 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         ("qwen3", "qwen2", [" A cup. <|im_end|>", "<think>\n\n</think>\n\ni<|im_end|>"]),
         ("llama-3", "llama-bpe", ["A cup.<|eot_id|>", "i<|eot_id|>"]),
         ("llama-3.2", "llama-bpe", ["A cup.<|eot_id|>", "i<|eot_id|>"]),
-        ("zephyr", "llama", ["\n A cup. </s>", "\ni</s>"]),
-        ("mistral-0.2", "llama-new", [" A cup. </s>", "i</s>"]),
+        ("zephyr", "llama", ["A cup. </s>", "i</s>"]),
+        ("mistral-0.2", "llama-new", ["A cup. </s>", "i</s>"]),
     ] {
         let t = Tokenizer::open(&golden("tokenizers").join(vocabulary))?;
         let template = jinja(name)?;
