@@ -69,6 +69,7 @@ impl GgufTokenizer {
             add_space_prefix: flag("add_space_prefix")?,
             remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
             chat_template: text("tokenizer.chat_template")?,
+            architecture: text("general.architecture")?,
         })
     }
 }
