@@ -56,8 +56,12 @@ pub struct Set {
 /// Reads a file of conversations.
 pub fn read(file: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress) -> Result<Set> {
     let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
+    let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     let problems = conversation::read(file, |c| {
         let encoded = llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some())?;
+        if let Some(problem) = &encoded.problem {
+            unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
+        }
         let image = c.image.as_ref().map(|i| pictures.number_from(i, &c.source));
         match Example::new(encoded, image) {
             Some(example) => packing.push(&example),
@@ -66,6 +70,12 @@ pub fn read(file: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress
     })?;
     for (what, count, first) in problems.iter() {
         progress.line(&format!("note: {}: {count} conversations left out: {what} (first: {first})", file.display()));
+    }
+    for (what, (count, first)) in unlearned {
+        progress.line(&format!(
+            "note: {}: nothing is learned of {count} conversations: {what} (first: {first})",
+            file.display()
+        ));
     }
     Ok(Set { examples: packing.finish()?, file: file.to_path_buf() })
 }

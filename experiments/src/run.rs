@@ -12,7 +12,7 @@ use crate::study::{Arm, Blind, Evaluator, Freeze};
 use crate::training::{Job, KEEP, Part, common_grid, source, trained};
 use crate::workers::Share;
 use burgess_base::stream::stream;
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
 use burgess_probe::connector::Seen;
 use burgess_probe::data::collate;
@@ -82,7 +82,7 @@ impl Instrument {
     ) -> Result<Self> {
         let evaluator = evaluator.clone();
         evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
-        let llm = Llm::open(&evaluator.llm)?;
+        let llm = Llm::open(&evaluator.llm, evaluator.chat.as_deref())?;
         let mut pictures = Pictures::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
@@ -138,11 +138,14 @@ impl Instrument {
 }
 
 impl Llm {
-    fn open(name: &str) -> Result<Self> {
+    fn open(name: &str, chat: Option<&str>) -> Result<Self> {
         let weights = Weights::open(&field::resolve(name)?)?;
         let dir = weights.path().to_path_buf();
-        let chat: ChatTemplate = atomic::read_json(&dir.join("chat.json"))?;
-        let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+        let tokenizer = Tokenizer::of_model(&weights)?;
+        let chat = match chat {
+            Some(name) => ChatTemplate::named(name)?,
+            None => ChatTemplate::of_model(&weights, &tokenizer)?,
+        };
         Ok(Self { digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
     }
 }

@@ -314,7 +314,13 @@ impl Mllm {
     /// Any arrangement: all text and picture embeddings in one table, then one look-up.
     fn gather(&self, rows: &[Sequence], image: Option<Tensor<3>>, t: usize, device: &Device) -> Result<Tensor<3>> {
         let longest = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
-        let ids = padded(rows.iter().map(|r| r.ids), longest);
+        let mut ids = padded(rows.iter().map(|r| r.ids), longest);
+        for (ids, row) in ids.iter_mut().zip(rows) {
+            // The picture's id may be none of the vocabulary; nobody reads what is looked up for it.
+            if let Some(id) = row.image_at.and_then(|at| ids.get_mut(at)) {
+                *id = 0;
+            }
+        }
         let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
         let text = self.llm.embed_rows(&ids, device)?;
         let [b, _, d] = text.dims();
@@ -438,13 +444,13 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 
-/// Reads a language model's directory with its `tokenizer.json`.
+/// Reads a language model, a directory or a file of GGUF, with its tokenizer.
 ///
 /// # Errors
 /// When a file is missing or damaged, or holds other parameters than the configuration says.
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
     let weights = Weights::open_path(dir)?;
-    let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+    let tokenizer = Tokenizer::of_model(&weights)?;
     let (entries, rows) = (tokenizer.vocab_size(), weights.config().vocab_size);
     if entries > rows {
         return Err(Error::failed(format!(

@@ -123,6 +123,7 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         Turn::user("Its colour?"),
         Turn::assistant("i"),
     ];
+    // SentencePiece leaves the first space of what it decodes out.
     for (name, vocabulary, answers) in [
         ("smollm2", "smollm", [" A cup. <|im_end|>", "i<|im_end|>"]),
         ("qwen2.5", "qwen2", [" A cup. <|im_end|>", "i<|im_end|>"]),
@@ -130,8 +131,8 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         ("qwen3", "qwen2", [" A cup. <|im_end|>", "<think>\n\n</think>\n\ni<|im_end|>"]),
         ("llama-3", "llama-bpe", ["A cup.<|eot_id|>", "i<|eot_id|>"]),
         ("llama-3.2", "llama-bpe", ["A cup.<|eot_id|>", "i<|eot_id|>"]),
-        ("zephyr", "llama", ["\n A cup. </s>", "\ni</s>"]),
-        ("mistral-0.2", "llama-new", [" A cup. </s>", "i</s>"]),
+        ("zephyr", "llama", ["A cup. </s>", "i</s>"]),
+        ("mistral-0.2", "llama-new", ["A cup. </s>", "i</s>"]),
     ] {
         let t = Tokenizer::open(&golden("tokenizers").join(vocabulary))?;
         let template = jinja(name)?;
@@ -149,7 +150,7 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         // Asked blind, the picture and the line break after it are missing.
         let blind = template.open(&t, &[Turn::user("What is this?")], false)?;
         assert!(blind.image_at.is_none() && blind.ids.len() < asked.ids.len());
-        let last = answers[1].rsplit('i').next().unwrap_or_default();
+        let last = t.specials().find(|token| answers[1].ends_with(token)).unwrap_or_default();
         let stop = template.stop(&t)?;
         assert!(stop.contains(&t.id(last)?), "{name}: {stop:?}");
         assert!(t.special().ends.iter().all(|id| stop.contains(id)));
@@ -219,8 +220,7 @@ fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
         }
         let prompt = template.prompt(&t, "What is this?", true)?;
         let whole = template.encode(&t, &[Turn::user("What is this?"), Turn::assistant("A cup")], true)?;
-        let end = if golden_case.template == "vicuna_v1" { prompt.len() } else { prompt.len() };
-        assert_eq!(whole.ids.get(..end), Some(prompt.as_slice()), "{}", golden_case.template);
+        assert_eq!(whole.ids.get(..prompt.len()), Some(prompt.as_slice()), "{}", golden_case.template);
         assert!(!template.stop(&t)?.is_empty());
     }
     assert!(mismatches > 20);

@@ -158,6 +158,15 @@ fn sentencepiece_gguf_is_its_model() -> Result<()> {
     let t = Tokenizer::from_gguf(&gguf_of_model("llama")?)?;
     same_and_saved("llama", "llama as GGUF", &t)?;
     assert_eq!((t.special().bos, t.special().add_bos, t.special().ends.as_slice()), (Some(1), true, [2].as_slice()));
+    // Phi 3's special tokens take the white space after them.
+    let mut gguf = gguf_of_model("llama")?;
+    gguf.architecture = Some("phi3".into());
+    gguf.tokens.push("<|user|>".into());
+    gguf.scores.push(0.0);
+    gguf.token_type.push(3);
+    let t = Tokenizer::from_gguf(&gguf)?;
+    assert_eq!(t.encode("<|user|>\n a")?, t.encode("<|user|>a")?);
+    assert_ne!(t.encode("<s>\n a")?, t.encode("<s>a")?);
     Ok(())
 }
 

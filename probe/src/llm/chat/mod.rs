@@ -23,7 +23,8 @@ pub use strings::Strings;
 pub use study::Study;
 
 use super::tokenizer::{IMAGE, Tokenizer};
-use burgess_base::{Error, Result};
+use super::weights::Weights;
+use burgess_base::{Error, Result, atomic};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
@@ -174,6 +175,17 @@ impl ChatTemplate {
     /// When there came none, or it is no Jinja.
     pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
         Jinja::from_model(tokenizer).map(|j| Self::Jinja(Box::new(j)))
+    }
+
+    /// The template of a language model: its `chat.json`, which is ours, or else the Jinja template that it ships.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_model`]; also when its `chat.json` is damaged.
+    pub fn of_model(weights: &Weights, tokenizer: &Tokenizer) -> Result<Self> {
+        match weights.directory().map(|dir| dir.join("chat.json")) {
+            Some(own) if own.is_file() => atomic::read_json(&own),
+            _ => Self::from_model(tokenizer),
+        }
     }
 
     /// A whole conversation with its labels. The picture stands at the front of the first question, followed by a line

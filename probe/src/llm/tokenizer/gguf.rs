@@ -45,7 +45,13 @@ pub struct GgufTokenizer {
     pub remove_extra_whitespaces: Option<bool>,
     /// The Jinja template of conversations.
     pub chat_template: Option<String>,
+    /// The kind of network (`general.architecture`).
+    pub architecture: Option<String>,
 }
+
+/// Networks whose special tokens take the white space after them, which the format has no field for, and the tokens that
+/// do not; as in the family's `tokenizer.json`, and in llama.cpp.
+const TAKE_SPACE: [(&str, [&str; 3]); 1] = [("phi3", ["<unk>", "<s>", "<|endoftext|>"])];
 
 impl Tokenizer {
     /// The tokenizer of a GGUF file.
@@ -201,11 +207,18 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
 /// Entries that are found in the text before it is cut, in the order of their ids.
 fn whole(gguf: &GgufTokenizer, kinds: &[Kind]) -> Vec<Value> {
     let entries = gguf.tokens.iter().zip(kinds).enumerate();
+    let takes = TAKE_SPACE.iter().find(|(network, _)| gguf.architecture.as_deref() == Some(network));
     entries
-        .filter_map(|(id, (token, kind))| match kind {
-            Kind::Control | Kind::Unknown => Some(added(id, token, true)),
-            Kind::UserDefined => Some(added(id, token, false)),
-            Kind::Normal | Kind::Unused | Kind::Byte => None,
+        .filter_map(|(id, (token, kind))| {
+            let mut entry = match kind {
+                Kind::Control | Kind::Unknown => added(id, token, true),
+                Kind::UserDefined => added(id, token, false),
+                Kind::Normal | Kind::Unused | Kind::Byte => return None,
+            };
+            if let (Some((_, not)), Some(fields)) = (takes, entry.as_object_mut()) {
+                fields.insert("rstrip".into(), json!(!not.contains(&token.as_str())));
+            }
+            Some(entry)
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 
 mod charsmap;
 pub mod gguf;
+mod metadata;
 pub mod proto;
 pub mod sentencepiece;
 pub mod special;

@@ -17,8 +17,14 @@ use std::collections::HashMap;
 /// How SentencePiece writes a space.
 const SPACE: char = '\u{2581}';
 
-/// A score that no path through the lattice prefers: for pieces that SentencePiece does not make from text.
+/// A score that no path through the lattice prefers.
 const NEVER: f64 = -1e4;
+
+/// The last digit in a byte's piece: cut off where a text spells one out, which is no byte.
+const SPELLED_BYTE: &str = "(?<=<0x[0-9A-F])[0-9A-F](?=>)";
+
+/// More spaces than a text begins with.
+const ALL_SPACES: usize = 1 << 20;
 
 /// The tokenizer of `model` as the contents of a `tokenizer.json`.
 ///
@@ -90,8 +96,9 @@ pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
 fn lattice_score(piece: &Piece) -> f64 {
     match piece.kind {
         Kind::Normal | Kind::UserDefined => f64::from(piece.score),
-        Kind::Unknown => 0.0,
-        Kind::Control | Kind::Unused | Kind::Byte => NEVER,
+        Kind::Unused => NEVER,
+        // Not made from text; the lowest score, which theirs must not be, decides over unknown characters.
+        Kind::Unknown | Kind::Control | Kind::Byte => 0.0,
     }
 }
 
@@ -125,13 +132,16 @@ fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterat
         let scheme = if legacy { "always" } else { "first" };
         steps.push(json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": false}));
     }
+    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    if model.algorithm == Algorithm::Unigram && model.byte_fallback {
+        steps.push(split(SPELLED_BYTE));
+    }
     let mut whole: Vec<&str> = user_defined.map(|p| p.text.as_str()).collect();
     if !whole.is_empty() {
         // Of two that fit the longer one is taken.
         whole.sort_by_key(|text| std::cmp::Reverse(text.chars().count()));
         let pattern: Vec<String> = whole.into_iter().map(escaped).collect();
-        let pattern = json!({"Regex": pattern.join("|")});
-        steps.push(json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false}));
+        steps.push(split(&pattern.join("|")));
     }
     if steps.is_empty() { Value::Null } else { json!({"type": "Sequence", "pretokenizers": steps}) }
 }
@@ -154,11 +164,12 @@ fn decoder(model: &ModelProto) -> Value {
     if model.byte_fallback {
         steps.push(json!({"type": "ByteFallback"}));
     }
-    if model.byte_fallback || model.add_dummy_prefix {
+    if model.byte_fallback || model.add_dummy_prefix || model.remove_extra_whitespaces {
         steps.push(json!({"type": "Fuse"}));
     }
-    if model.add_dummy_prefix {
-        steps.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    if model.add_dummy_prefix || model.remove_extra_whitespaces {
+        let start = if model.remove_extra_whitespaces { ALL_SPACES } else { 1 };
+        steps.push(json!({"type": "Strip", "content": " ", "start": start, "stop": 0}));
     }
     json!({"type": "Sequence", "decoders": steps})
 }

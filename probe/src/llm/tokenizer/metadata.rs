@@ -1,0 +1,75 @@
+//! The tokenizer of an opened language model; out of a GGUF file the fields that describe it.
+
+use super::{GgufTokenizer, Tokenizer};
+use crate::llm::weights::{TokenizerSource, Weights};
+use burgess_base::{Error, Result};
+use burgess_encoders::checkpoint::Metadata;
+
+impl Tokenizer {
+    /// The tokenizer of a language model, from whatever it ships.
+    ///
+    /// # Errors
+    /// When it ships none, or one that is damaged or of no known kind.
+    pub fn of_model(weights: &Weights) -> Result<Self> {
+        match weights.tokenizer()? {
+            TokenizerSource::Json(file) | TokenizerSource::SentencePiece(file) => Self::from_file(&file),
+            TokenizerSource::Gguf(metadata) => {
+                let step = || format!("reading {}", weights.path().display());
+                let fields = GgufTokenizer::of_metadata(&metadata).map_err(|e| e.context(step()))?;
+                Self::from_gguf(&fields).map_err(|e| e.context(step()))
+            }
+        }
+    }
+}
+
+impl GgufTokenizer {
+    /// The fields under `tokenizer.*`.
+    ///
+    /// # Errors
+    /// When one that must be there is not (`model`, `tokens`), or one holds something of another kind.
+    pub fn of_metadata(metadata: &Metadata) -> Result<Self> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let missing = |name: &str| Error::failed(format!("the metadata has no `{}`", key(name)));
+        let text = |key: &str| Ok::<_, Error>(metadata.text(key)?.map(str::to_string));
+        let flag = |name: &str| metadata.flag(&key(name));
+        let id = |name: &str| -> Result<Option<u32>> {
+            let key = key(&format!("{name}_token_id"));
+            let Some(id) = metadata.size(&key)? else { return Ok(None) };
+            u32::try_from(id).map(Some).map_err(|_| Error::failed(format!("metadata `{key}` is {id}, which is no id")))
+        };
+        let texts = |name: &str| -> Result<Option<Vec<String>>> {
+            let Some(list) = metadata.list(&key(name))? else { return Ok(None) };
+            list.texts()?.map(|t| t.map(str::to_string)).collect::<Result<Vec<_>>>().map(Some)
+        };
+        let scores = match metadata.list(&key("scores"))? {
+            None => Vec::new(),
+            Some(list) => list.numbers()?.map(|n| n as f32).collect(),
+        };
+        let types = match metadata.list(&key("token_type"))? {
+            None => Vec::new(),
+            Some(list) => {
+                let number = |n| u64::try_from(n).map_err(|_| Error::failed(format!("a token of type {n}")));
+                list.integers()?.map(number).collect::<Result<_>>()?
+            }
+        };
+        Ok(Self {
+            model: text(&key("model"))?.ok_or_else(|| missing("model"))?,
+            pre: text(&key("pre"))?,
+            tokens: texts("tokens")?.ok_or_else(|| missing("tokens"))?,
+            scores,
+            token_type: types,
+            merges: texts("merges")?.unwrap_or_default(),
+            bos_token_id: id("bos")?,
+            eos_token_id: id("eos")?,
+            eot_token_id: id("eot")?,
+            eom_token_id: id("eom")?,
+            unknown_token_id: id("unknown")?,
+            padding_token_id: id("padding")?,
+            add_bos_token: flag("add_bos_token")?,
+            add_space_prefix: flag("add_space_prefix")?,
+            remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
+            chat_template: text("tokenizer.chat_template")?,
+            architecture: text("general.architecture")?,
+        })
+    }
+}
