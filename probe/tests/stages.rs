@@ -171,7 +171,7 @@ fn worst<M: Module>(module: &M, file: &Path, prefix: &str, dialect: &Dialect) ->
     let expected = Checkpoint::open(file)?.inside(prefix)?;
     let mut worst = (0.0, String::new());
     checkpoint::collect(module, |p, ours| {
-        let source = dialect.source(&p.path, &p.shape)?;
+        let source = dialect.source(&p.path, &p.shape, &|key| expected.shape(key))?;
         let theirs: Vec<f32> =
             source.keys.iter().map(|k| expected.read(k)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         assert_eq!(ours.len(), theirs.len(), "{}", p.path);
