@@ -13,7 +13,7 @@ use burgess_probe::llm::{ChatTemplate, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Run, batch_loss, train_stage};
+use burgess_probe::train::{FeatureSource, Run, read_batch, train_stage};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};

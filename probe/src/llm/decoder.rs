@@ -428,7 +428,7 @@ impl Llm {
         let most = self.config.max_position_embeddings;
         if t > most {
             return Err(Error::failed(format!("a sequence of {t} tokens is longer than the model's {most} positions"))
-                .hint("shorten the text, or use fewer image tokens"));
+                .hint("shorten the text (in training: `max_length`), or use fewer image tokens"));
         }
         Ok(())
     }
