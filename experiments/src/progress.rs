@@ -91,6 +91,11 @@ impl Bar {
         self.bar.set_prefix(text.to_string());
     }
 
+    /// A line that stays.
+    pub fn line(&self, text: &str) {
+        self.progress.line(text);
+    }
+
     /// Where there is no terminal: a line once a minute.
     pub fn report(&self, text: impl FnOnce() -> String) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);

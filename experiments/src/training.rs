@@ -142,6 +142,9 @@ fn train_stage(
     // Of this stage the steps whose outcome is there, of earlier ones all.
     let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));
     let mut log = store.train_log(&earlier.chain([(name, done)]).collect::<Vec<_>>())?;
+    if let Some(note) = too_long(stage, &model, examples, source, &job.place.device)? {
+        bar.line(&format!("note: {}, {name}: {note}", job.title()));
+    }
     bar.begin(done as u64, stage.total_steps(examples.len()) as u64);
     bar.message(&format!("{}: {name}", job.title()));
     let (mut failure, mut pace) = (None, Pace::default());
@@ -191,6 +194,42 @@ fn train_stage(
         (Outcome::Done(model), None) => Ok(model),
         (Outcome::Interrupted, None) => Err(Error::failed(format!("stage {name} was interrupted"))),
     }
+}
+
+/// What `max_length` does to the examples.
+fn too_long(
+    stage: &Stage,
+    model: &Mllm,
+    examples: &Packed,
+    source: &dyn FeatureSource,
+    device: &Device,
+) -> Result<Option<String>> {
+    let Some(most) = stage.max_length else { return Ok(None) };
+    // How many positions a picture takes is the connector's affair: it is shown one.
+    let tokens = match (0..examples.len()).find(|i| examples.pictured(*i)) {
+        Some(i) => {
+            let picture: Vec<usize> = examples.get(i)?.image.into_iter().collect();
+            let sizes = source.sizes(&picture)?;
+            model.look(source.batch(&picture, device)?, sizes.as_deref(), None)?.positions()
+        }
+        None => 0,
+    };
+    let (mut cut, mut longest, mut lost) = (0, 0, 0);
+    for i in 0..examples.len() {
+        let positions = examples.length(i) + if examples.pictured(i) { tokens.saturating_sub(1) } else { 0 };
+        if positions > most {
+            cut += 1;
+            longest = positions.max(longest);
+            lost += usize::from(!examples.get(i)?.truncated(most, tokens)?.learnable());
+        }
+    }
+    Ok((cut > 0).then(|| {
+        format!(
+            "{cut} of {} conversations are longer than max_length = {most}, by {} tokens at the most, and are cut; {lost} of them lose all answers",
+            examples.len(),
+            longest - most
+        )
+    }))
 }
 
 /// Samples per second, over the last dozen or so of steps.

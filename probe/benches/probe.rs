@@ -13,7 +13,7 @@ use burgess_probe::llm::{ChatTemplate, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Run, batch_loss, train_stage};
+use burgess_probe::train::{FeatureSource, Run, read_batch, train_stage};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -123,10 +123,11 @@ fn shares(width: usize, layers: usize, method: Method) -> Result<String> {
     let mut spent = [0.0; 3];
     for _ in 0..20 {
         let clock = Instant::now();
-        let Some(loss) = batch_loss(&model, &chosen, &source, None, None, &device)? else { continue };
+        let Some(batch) = read_batch(&model, &chosen, &source, None, None, &device)? else { continue };
+        let loss = batch.loss(&model)?;
         spent[0] += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        let gradients = GradientsParams::from_grads(loss.mean.backward(), &model);
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
         spent[1] += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         optimiser.collect(&model, gradients, 1.0);

@@ -109,6 +109,16 @@ impl Spliced {
     fn plain(embeddings: Tensor<3>) -> Self {
         Self { embeddings, positions: None, hidden: None, context: None }
     }
+
+    /// Whether the connector has more to say between the decoder's blocks.
+    pub fn sampled(&self) -> bool {
+        self.context.is_some()
+    }
+
+    /// How the decoder reads it.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { positions: self.positions.as_deref(), hidden: self.hidden.as_deref() }
+    }
 }
 
 impl Mllm {

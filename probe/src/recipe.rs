@@ -77,6 +77,10 @@ pub struct Stage {
     /// Longest example in tokens, those of its picture included; what is longer is cut off on the right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
+    /// Of each decoder block only the input is kept for the gradient, and the block is computed again when it is needed:
+    /// much less memory for long sequences, a third more work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpointing: bool,
 }
 
 fn one() -> usize {
@@ -180,6 +184,7 @@ impl Stage {
             betas: default_betas(),
             order: Order::default(),
             max_length: None,
+            checkpointing: false,
         }
     }
 

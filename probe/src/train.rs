@@ -2,9 +2,10 @@
 
 mod keep;
 mod loss;
+mod recompute;
 
 pub use keep::{Keep, Saved};
-pub use loss::{BatchLoss, batch_loss};
+pub use loss::{Batch, read_batch};
 
 use crate::connector::PictureSize;
 use crate::data::{Example, Examples, collate};
@@ -145,16 +146,24 @@ pub fn train_stage(
         for part in chosen.chunks(stage.batch.div_ceil(stage.accumulate)) {
             let part: Vec<Example> = part.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
             let part: Vec<&Example> = part.iter().collect();
-            let found = batch_loss(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
-            let Some(found) = found else { continue };
-            let gradients = found.mean.backward();
-            let mean = found.mean.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
+            let batch = read_batch(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
+            let Some(batch) = batch else { continue };
             // The gradient of a single part is that of the mean; those of several are put together as sums.
-            let factor = if stage.accumulate == 1 { 1.0 } else { found.learned as f64 };
-            optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);
+            let factor = if stage.accumulate == 1 { 1.0 } else { batch.learned as f64 };
+            let mut take = |gradients| {
+                optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);
+            };
+            let mean = if stage.checkpointing {
+                let below = stage.trainable.iter().any(|p| *p != Part::Llm) || stage.lora.is_none();
+                recompute::backward(&batch, &model, below, &mut take)?
+            } else {
+                let mean = batch.loss(&model)?;
+                take(mean.backward());
+                mean.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?
+            };
             loss += f64::from(mean) * factor;
             weight += factor;
-            positions += found.positions;
+            positions += batch.positions();
         }
         if weight == 0.0 {
             continue;

@@ -140,6 +140,7 @@ fn entries_of_all_kinds_are_used_or_counted() {
     assert!(output.status.success(), "{told}");
     assert!(told.contains("2 conversations of away left out: their picture cannot be read"), "{told}");
     assert!(told.contains("1 conversations of bad left out") && told.contains("broken.png"), "{told}");
+    assert!(told.contains("are longer than max_length = 60, by"), "{told}");
     assert!(place.path().join("runs/files/model/llm/model.safetensors").is_file());
 
     // A broken line is named; pictures that are nowhere are an error, not an empty training.

@@ -221,14 +221,49 @@ impl Llm {
         });
         let mut x = embeddings.reshape([b * t, d]);
         for (i, block) in self.model.layers.iter().enumerate() {
-            let (rope, heads) = (ropes.of(i, &self.config), self.heads(i, b, t));
-            let qkv = self.project(block, x.clone());
-            x = self.rest(block, x, kernel::causal_attention(qkv, rope, heads, reading.hidden));
+            x = self.step(block, x, ropes.of(i, &self.config), self.heads(i, b, t), reading.hidden);
             if let Some(after) = after.as_deref_mut() {
                 x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
             }
         }
         Ok(self.norm(&self.model.norm, x).reshape([b, t, d]))
+    }
+
+    /// Decoder blocks.
+    pub fn blocks(&self) -> usize {
+        self.model.layers.len()
+    }
+
+    /// One block of [`Llm::hidden_with`] by itself: `[b, t, d]` → `[b, t, d]`.
+    ///
+    /// # Errors
+    /// When there is no such block, or a position reaches `max_position_embeddings`.
+    pub fn block(&self, layer: usize, x: Tensor<3>, reading: Reading<'_>) -> Result<Tensor<3>> {
+        let ([b, t, d], device) = (x.dims(), x.device());
+        let block =
+            self.model.layers.get(layer).ok_or_else(|| Error::failed(format!("there is no decoder block {layer}")))?;
+        let rows: Option<Vec<&[usize]>> = reading.positions.map(|p| p.iter().map(Vec::as_slice).collect());
+        let last = rows.iter().flatten().flat_map(|r| r.iter()).max().copied();
+        self.check_length(last.map_or(t, |p| p + 1))?;
+        let rotation = self.config.rotation(layer);
+        let rope = match &rows {
+            Some(rows) => rotation.at(rows, &device),
+            None => rotation.range(t, &device),
+        };
+        let out = self.step(block, x.reshape([b * t, d]), &rope, self.heads(layer, b, t), reading.hidden);
+        Ok(out.reshape([b, t, d]))
+    }
+
+    /// What follows the last block: the final norm.
+    pub fn close(&self, x: Tensor<3>) -> Tensor<3> {
+        let [b, t, d] = x.dims();
+        self.norm(&self.model.norm, x.reshape([b * t, d])).reshape([b, t, d])
+    }
+
+    /// A block on sequences from position 0, `[b · t, d]`.
+    fn step(&self, block: &Block, x: Tensor<2>, rope: &Rope, heads: Heads, hidden: Hidden<'_>) -> Tensor<2> {
+        let qkv = self.project(block, x.clone());
+        self.rest(block, x, kernel::causal_attention(qkv, rope, heads, hidden))
     }
 
     /// Reads `embeddings` `[b, t, d]` after what `cache` holds, of which the first `real[r]` of row `r` count and the
@@ -393,7 +428,7 @@ impl Llm {
         let most = self.config.max_position_embeddings;
         if t > most {
             return Err(Error::failed(format!("a sequence of {t} tokens is longer than the model's {most} positions"))
-                .hint("shorten the text, or use fewer image tokens"));
+                .hint("shorten the text (in training: `max_length`), or use fewer image tokens"));
         }
         Ok(())
     }

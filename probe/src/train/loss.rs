@@ -4,36 +4,61 @@ use super::FeatureSource;
 use crate::connector::Seen;
 use crate::data::Example;
 use crate::llm::kernel;
-use crate::mllm::{Mllm, Sequence};
+use crate::mllm::{Mllm, Sequence, Spliced};
 use burgess_base::Result;
 use burgess_base::stream::Stream;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// What a batch comes to.
+/// A batch as the language model reads it, and what it is to say.
 #[derive(Debug)]
-pub struct BatchLoss {
-    /// Mean cross-entropy over the learned tokens.
-    pub mean: Tensor<1>,
+pub struct Batch {
+    /// Text and pictures.
+    pub spliced: Spliced,
+    /// The positions, of all rows one behind the other, that predict a learned token.
+    places: Tensor<1, Int>,
+    /// These tokens.
+    targets: Tensor<1, Int>,
     /// How many they are.
     pub learned: usize,
-    /// Positions read, padding included.
-    pub positions: usize,
 }
 
-/// Mean cross-entropy over the learned tokens of a batch; nothing if the batch has no learned token. The head is computed
-/// only for positions that predict one. Examples longer than `max_length` positions are cut off there. With `draws`, the
-/// encoders' stochastic depth is at work.
+impl Batch {
+    /// Positions read, padding included.
+    pub fn positions(&self) -> usize {
+        let [b, t, _] = self.spliced.embeddings.dims();
+        b * t
+    }
+
+    /// Mean cross-entropy over the learned tokens.
+    ///
+    /// # Errors
+    /// When the sequences are longer than the model reads.
+    pub fn loss(&self, model: &Mllm) -> Result<Tensor<1>> {
+        Ok(self.loss_of(model, model.hidden(self.spliced.clone())?))
+    }
+
+    /// The same from what the decoder made of the embeddings. The head is computed only for positions that predict a
+    /// learned token.
+    pub(super) fn loss_of(&self, model: &Mllm, hidden: Tensor<3>) -> Tensor<1> {
+        let [b, t, d] = hidden.dims();
+        let hidden = hidden.reshape([b * t, d]).select(0, self.places.clone());
+        kernel::cross_entropy(model.llm.logits(hidden), self.targets.clone())
+    }
+}
+
+/// Reads a batch; nothing if it has no learned token. Examples longer than `max_length` positions are cut off there. With
+/// `draws`, the encoders' stochastic depth is at work.
 ///
 /// # Errors
-/// When pictures and text do not fit together, a feature cannot be had, or an example is longer than the model reads.
-pub fn batch_loss(
+/// When pictures and text do not fit together, a feature cannot be had, or a picture would be cut.
+pub fn read_batch(
     model: &Mllm,
     examples: &[&Example],
     features: &dyn FeatureSource,
     max_length: Option<usize>,
     draws: Option<&mut Stream>,
     device: &Device,
-) -> Result<Option<BatchLoss>> {
+) -> Result<Option<Batch>> {
     let images: Vec<usize> = examples.iter().filter_map(|e| e.image).collect();
     let seen = match images.is_empty() {
         true => None,
@@ -63,7 +88,7 @@ pub fn batch_loss(
     let mut last = last.into_iter();
     let last: Vec<usize> = rows.iter().map(|r| r.image_at.and_then(|_| last.next()).unwrap_or(0)).collect();
     let spliced = model.splice(&rows, seen, device)?;
-    let [b, t, d] = spliced.embeddings.dims();
+    let [_, t, _] = spliced.embeddings.dims();
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for (r, (example, (row, last))) in examples.iter().zip(rows.iter().zip(last)).enumerate() {
         for (i, (&id, _)) in
@@ -78,10 +103,8 @@ pub fn batch_loss(
     if targets.is_empty() {
         return Ok(None);
     }
-    let count = targets.len();
-    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), device);
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
-    let hidden = model.hidden(spliced)?.reshape([b * t, d]).select(0, positions);
-    let mean = kernel::cross_entropy(model.llm.logits(hidden), targets);
-    Ok(Some(BatchLoss { mean, learned: count, positions: b * t }))
+    let learned = targets.len();
+    let places = Tensor::<1, Int>::from_data(TensorData::new(positions, [learned]), device);
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [learned]), device);
+    Ok(Some(Batch { spliced, places, targets, learned }))
 }
