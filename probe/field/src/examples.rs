@@ -31,12 +31,12 @@ pub struct Part {
 
 /// Every benchmark that is composed here; `field-cocoqa` is taken as it is.
 pub const BENCHMARKS: [Part; 6] = [
-    Part { name: "field-presence", possible: |s| s.test.kinds_of(1).len() >= 4, draw: presence },
+    Part { name: "field-presence", possible: |s| s.test.present().len() >= 4, draw: presence },
     Part { name: "field-stamps", possible: |s| s.test.named.len() >= 8, draw: stamps },
     Part { name: "field-text", possible: |s| !s.test.photographs.is_empty(), draw: text },
-    Part { name: "field-count", possible: |s| s.test.kinds_of(3).len() >= 2, draw: count },
-    Part { name: "field-relation", possible: |s| s.test.kinds_of(1).len() >= 4, draw: relation },
-    Part { name: "field-occlusion", possible: |s| s.test.kinds_of(1).len() >= 4, draw: occlusion },
+    Part { name: "field-count", possible: |s| s.test.countable().len() >= 2, draw: count },
+    Part { name: "field-relation", possible: |s| s.test.present().len() >= 4, draw: relation },
+    Part { name: "field-occlusion", possible: |s| s.test.present().len() >= 4, draw: occlusion },
 ];
 
 /// A single stamp with its caption.
@@ -192,13 +192,13 @@ fn occlusion(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
 /// `1 + i % MOST` things of a kind, the first in the scene, and up to two of another kind.
 fn counted(s: &mut Stream, source: &Source, side: &Side, i: usize) -> Option<(Scene, usize, usize)> {
     let n = 1 + i % MOST;
-    let kind = *dice::try_pick(s, &side.kinds_of(3))?;
-    let list = side.kinds.get(kind)?;
+    let kind = *dice::try_pick(s, &side.countable())?;
+    let list = side.single.get(kind)?;
     let mut numbers = match dice::chance(s, 50) {
         true => vec![*dice::try_pick(s, list)?; n],
         false => dice::sample(s, list, n),
     };
-    let others: Vec<usize> = side.kinds_of(1).into_iter().filter(|k| may_meet(*k, kind)).collect();
+    let others: Vec<usize> = side.present().into_iter().filter(|k| may_meet(*k, kind)).collect();
     if let Some(list) = dice::try_pick(s, &others).and_then(|k| side.kinds.get(*k)) {
         let k = dice::below(s, 3);
         numbers.extend(dice::sample(s, list, k));
@@ -213,7 +213,7 @@ fn counted(s: &mut Stream, source: &Source, side: &Side, i: usize) -> Option<(Sc
 
 /// `k` stamps of different kinds that may meet, in random order.
 fn different(s: &mut Stream, source: &Source, side: &Side, k: usize) -> Option<Vec<usize>> {
-    let mut kinds: Vec<usize> = side.kinds_of(1);
+    let mut kinds: Vec<usize> = side.present();
     dice::shuffle(s, &mut kinds);
     let mut chosen: Vec<usize> = Vec::new();
     for kind in kinds {
@@ -239,7 +239,7 @@ fn presence_of_kind(s: &mut Stream, side: &Side, shown: &[usize], turn: usize) -
         return Some(ask::kind_present(*dice::try_pick(s, shown)?, true));
     }
     let absent: Vec<usize> =
-        side.kinds_of(1).into_iter().filter(|k| shown.iter().all(|other| may_meet(*k, *other))).collect();
+        side.present().into_iter().filter(|k| shown.iter().all(|other| may_meet(*k, *other))).collect();
     Some(ask::kind_present(*dice::try_pick(s, &absent)?, false))
 }
 

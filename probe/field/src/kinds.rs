@@ -23,12 +23,12 @@ pub const KINDS: [Kind; 9] = [
         folder: "clothes",
         name: "piece of clothing",
         plural: "pieces of clothing",
-        without: &["button", "clothespin"],
+        without: &["button", "clothespin", "helmet"],
     },
     Kind { folder: "hobbies/music", name: "musical instrument", plural: "musical instruments", without: &[] },
     Kind { folder: "household/tools", name: "tool", plural: "tools", without: &["toolbox", "mixer"] },
     Kind { folder: "plants/flowers", name: "flower", plural: "flowers", without: &[] },
-    Kind { folder: "town/houses", name: "building", plural: "buildings", without: &["tent", "city"] },
+    Kind { folder: "town/houses", name: "building", plural: "buildings", without: &["tent", "city", "fishery"] },
     Kind { folder: "vehicles", name: "vehicle", plural: "vehicles", without: &["wheel", "sign", "emblem"] },
 ];
 

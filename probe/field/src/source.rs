@@ -41,6 +41,8 @@ pub struct Side {
     pub among: Vec<usize>,
     /// Those of `among` that have a kind, by kind.
     pub kinds: Vec<Vec<usize>>,
+    /// Those of `kinds` that show one thing, so that they can be counted.
+    pub single: Vec<Vec<usize>>,
     /// Photographs.
     pub photographs: Vec<RgbImage>,
 }
@@ -75,7 +77,8 @@ impl Source {
 
 impl Side {
     fn new(stamps: &[Stamp], numbers: &[usize]) -> Self {
-        let mut side = Self { kinds: vec![Vec::new(); KINDS.len()], ..Self::default() };
+        let lists = vec![Vec::new(); KINDS.len()];
+        let mut side = Self { kinds: lists.clone(), single: lists, ..Self::default() };
         for &number in numbers {
             let Some(stamp) = stamps.get(number) else { continue };
             side.captioned.push(number);
@@ -88,15 +91,27 @@ impl Side {
                 if let Some(list) = stamp.kind.and_then(|k| side.kinds.get_mut(k)) {
                     list.push(number);
                 }
+                if let Some(list) = stamp.kind.filter(|_| stamp.is_single()).and_then(|k| side.single.get_mut(k)) {
+                    list.push(number);
+                }
             }
         }
         side
     }
 
-    /// Kinds with at least `n` stamps.
-    pub fn kinds_of(&self, n: usize) -> Vec<usize> {
-        (0..self.kinds.len()).filter(|k| self.kinds.get(*k).is_some_and(|list| list.len() >= n)).collect()
+    /// Kinds that are there.
+    pub fn present(&self) -> Vec<usize> {
+        with_at_least(&self.kinds, 1)
     }
+
+    /// Kinds of which there are enough single things for counting.
+    pub fn countable(&self) -> Vec<usize> {
+        with_at_least(&self.single, 3)
+    }
+}
+
+fn with_at_least(lists: &[Vec<usize>], n: usize) -> Vec<usize> {
+    lists.iter().enumerate().filter(|(_, list)| list.len() >= n).map(|(kind, _)| kind).collect()
 }
 
 /// The ImageNet photographs of foolbox, by name; damaged ones are left out and said.

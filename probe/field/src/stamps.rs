@@ -49,6 +49,13 @@ impl Stamp {
         self.picture.width().max(self.picture.height())
     }
 
+    /// Whether it shows one thing and nothing beside it, as far as the caption tells: neither "Two wild boars." nor "A spider
+    /// dancing with a fly."
+    pub fn is_single(&self) -> bool {
+        let beside = self.caption.split_whitespace().any(|w| matches!(w, "with" | "and"));
+        !beside && self.name.as_ref().is_some_and(Name::is_countable)
+    }
+
     /// The top folder, by which distractors "from elsewhere" are told.
     pub fn folder(&self) -> &str {
         self.path.split('/').next().unwrap_or_default()

@@ -323,6 +323,20 @@ fn the_one_in_front_is_whole_and_the_other_is_not() {
 }
 
 #[test]
+fn only_single_things_are_counted() {
+    let single = |caption: &str| {
+        let stamp = Stamp { caption: caption.into(), name: crate::names::Name::of(caption), ..bright().swap_remove(0) };
+        stamp.is_single()
+    };
+    assert!(single("A frog.") && single("An electric guitar."));
+    for several in
+        ["Two wild boars.", "A spider dancing with a fly.", "Some cherries.", "A bunch of grapes.", "The Sun."]
+    {
+        assert!(!single(several), "{several}");
+    }
+}
+
+#[test]
 fn sprites_are_cut_to_what_is_opaque() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let stamps = dir.path().join("animals");
