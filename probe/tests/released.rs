@@ -108,7 +108,8 @@ fn what_does_not_fit_is_said() -> Result<()> {
         let e = found.err().ok_or_else(|| Error::failed("it was loaded"))?;
         Ok(format!("{e} {}", e.hint_text().unwrap_or_default()))
     };
-    let cases: [(&dyn Fn(&mut serde_json::Map<String, Value>), &str); 7] = [
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Map<String, Value>);
+    let cases: [(Change, &str); 7] = [
         (&|c| c["mm_vision_tower_aux_list"][2] = json!("facebook/dinov2-giant-res518"), "facebook/dinov2-giant-res378"),
         (&|c| c["model_type"] = json!("cambrian_cohere"), "cambrian_llama"),
         (&|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60), "60 tokens are no square grid"),

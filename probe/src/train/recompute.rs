@@ -15,15 +15,12 @@ use burn::tensor::{Gradients, Tensor};
 ///
 /// # Errors
 /// When the sequences are longer than the model reads.
-pub fn backward(
-    batch: &Batch,
-    model: &Mllm,
-    below: bool,
-    take: &mut dyn FnMut(Gradients),
-) -> Result<f32> {
+pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
     if batch.spliced.sampled() {
-        return Err(Error::usage("`checkpointing` cannot follow a connector with samplers between the decoder's blocks")
-            .hint("leave `checkpointing` out, and raise `accumulate` where memory is short"));
+        return Err(Error::usage(
+            "`checkpointing` cannot follow a connector with samplers between the decoder's blocks",
+        )
+        .hint("leave `checkpointing` out, and raise `accumulate` where memory is short"));
     }
     let (reading, embeddings) = (batch.spliced.reading(), &batch.spliced.embeddings);
     let plain = model.llm.clone().valid();
