@@ -29,7 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// Stands for the picture in [`Encoded::ids`] where the tokenizer has no token for it.
-pub const PICTURE: u32 = u32::MAX;
+pub const PICTURE: u32 = i32::MAX as u32;
 
 /// How conversations are written for a language model; part of a saved model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
