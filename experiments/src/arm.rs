@@ -8,6 +8,7 @@ use burgess_encoders::encoder::{self, Encoder};
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Pipeline;
+use burgess_probe::connector::ConnectorKind;
 use burn::tensor::Device;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -28,6 +29,29 @@ pub struct Arm {
     /// Whether the encoders train in the tune stage.
     #[serde(default)]
     pub freeze: Freeze,
+    /// The connector, instead of the evaluator's: where connectors are what a study compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<ConnectorKind>,
+    /// The average that was published for this arm, to be laid beside ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Hundredths>,
+}
+
+/// A published score, to two digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "f64", into = "f64")]
+pub struct Hundredths(i64);
+
+impl From<f64> for Hundredths {
+    fn from(score: f64) -> Self {
+        Self((score * 100.0).round() as i64)
+    }
+}
+
+impl From<Hundredths> for f64 {
+    fn from(score: Hundredths) -> Self {
+        score.0 as f64 / 100.0
+    }
 }
 
 /// Whether the encoders of an arm train in the tune stage.
@@ -55,7 +79,7 @@ const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an 
 impl Arm {
     /// An arm of these encoders, named after them.
     pub fn new(encoders: Vec<ArmEncoder>, freeze: Freeze) -> Self {
-        Self { called: None, encoders, freeze }
+        Self { called: None, encoders, freeze, connector: None, published: None }
     }
 
     /// The name of the arm's directory: `a`, `a+b`, `a-unfrozen`, or what the study calls it.
@@ -198,6 +222,17 @@ impl ArmEncoder {
         match self.weights {
             Weights::Own => encoder::weights_digest(card, None),
             Weights::Random(seed) => digest::of_value(&("random", seed, &card.architecture)),
+        }
+    }
+
+    /// Whether there are weights to load.
+    ///
+    /// # Errors
+    /// They are not on this machine: what is looked for, and how to get it.
+    pub fn find(&self, card: &EncoderCard) -> Result<()> {
+        match self.weights {
+            Weights::Own => encoder::weights_path(card).map(|_| ()),
+            Weights::Random(_) => Ok(()),
         }
     }
 

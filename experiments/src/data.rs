@@ -2,7 +2,7 @@
 
 use crate::progress::Progress;
 use crate::study::Data;
-use crate::{field, paths};
+use crate::{field, paths, published};
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub struct DataDir {
     pub digest: String,
     /// Drawn here: every picture is whole.
     pub drawn: bool,
+    /// At most this many conversations with a picture of each source are tuned on.
+    pub per_source: Option<usize>,
 }
 
 /// The digest of a world: of its version and its specification, from which every byte follows.
@@ -41,12 +43,12 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 bar.done("rendered the nano world");
             }
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
-            Ok(DataDir { dir, align, tune, digest, drawn: true })
+            Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
         }
         Data::Field(spec) => {
             let (dir, digest) = field::data(spec)?;
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
-            Ok(DataDir { dir, align, tune, digest, drawn: true })
+            Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
         }
         Data::Directory(dir) => {
             if !dir.is_dir() {
@@ -54,8 +56,9 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                     .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
             }
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
-            Ok(DataDir { dir: dir.clone(), align, tune, digest: directory_digest(dir)?, drawn: false })
+            Ok(DataDir { dir: dir.clone(), align, tune, digest: directory_digest(dir)?, drawn: false, per_source: None })
         }
+        Data::Published(published) => published::open(published),
         Data::Files(files) => {
             let dir = files.pictures.clone();
             if !dir.is_dir() {
@@ -66,7 +69,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 |file: &PathBuf| digest::of_file(file).map_err(|e| e.context(format!("reading {}", file.display())));
             let parts = (files.align.as_ref().map(of).transpose()?, of(&files.tune)?, directory_digest(&dir)?);
             let digest = digest::of_value(&parts)?;
-            Ok(DataDir { dir, align: files.align.clone(), tune: files.tune.clone(), digest, drawn: false })
+            Ok(DataDir { dir, align: files.align.clone(), tune: files.tune.clone(), digest, drawn: false, per_source: None })
         }
     }
 }

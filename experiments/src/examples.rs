@@ -2,6 +2,7 @@
 
 use crate::data::DataDir;
 use crate::progress::Progress;
+use crate::published::Thinned;
 use crate::workers;
 use crate::{paths, run::Llm};
 use burgess_base::{Error, Result, atomic, digest};
@@ -54,10 +55,24 @@ pub struct Set {
 }
 
 /// Reads a file of conversations.
-pub fn read(file: &Path, llm: &Llm, pictures: &mut Pictures, progress: &Progress) -> Result<Set> {
+///
+/// With `per_source`, at most so many of a source that have a picture.
+pub fn read(
+    file: &Path,
+    per_source: Option<usize>,
+    llm: &Llm,
+    pictures: &mut Pictures,
+    progress: &Progress,
+) -> Result<Set> {
+    let thinned = per_source.map(|n| Thinned::of(file, n)).transpose()?;
+    let mut place = 0;
     let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
     let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     let problems = conversation::read(file, |c| {
+        place += 1;
+        if thinned.as_ref().is_some_and(|t| !t.keeps(place - 1, &c.source, c.image.is_some())) {
+            return Ok(());
+        }
         let encoded = llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some())?;
         if let Some(problem) = &encoded.problem {
             unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;

@@ -14,7 +14,7 @@ use crate::workers::Share;
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Judged, Question};
-use burgess_probe::connector::Seen;
+use burgess_probe::connector::{ConnectorKind, Seen};
 use burgess_probe::data::collate;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
@@ -90,11 +90,11 @@ impl Instrument {
                     Error::usage("the recipe has an align stage, but the data name no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, &llm, &mut pictures, progress)?)
+                Some(examples::read(file, None, &llm, &mut pictures, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(&data.tune, &llm, &mut pictures, progress)?;
+        let mut tune = examples::read(&data.tune, data.per_source, &llm, &mut pictures, progress)?;
         let mut sets: Vec<&mut Set> = align.iter_mut().chain([&mut tune]).collect();
         examples::drop_unreadable(&mut sets, &mut pictures, &data, progress)?;
         let mut benchmarks = Vec::new();
@@ -118,9 +118,14 @@ impl Instrument {
         })
     }
 
+    /// The connector of an arm: the evaluator's, unless the arm has one of its own.
+    pub fn connector<'a>(&'a self, arm: &'a Arm) -> &'a ConnectorKind {
+        arm.connector.as_ref().unwrap_or(&self.evaluator.connector)
+    }
+
     /// Everything a run's numbers depend on, for `config.json`.
     pub fn config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
-        Ok(json!({
+        let mut config = json!({
             "burgess": env!("CARGO_PKG_VERSION"),
             "study": self.study,
             "arm": arm.name(),
@@ -133,7 +138,11 @@ impl Instrument {
             "evaluator": serde_json::to_value(&self.evaluator)?,
             "device": self.device_name,
             "threads": self.threads,
-        }))
+        });
+        if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
+            fields.insert("connector".into(), serde_json::to_value(connector)?);
+        }
+        Ok(config)
     }
 }
 
@@ -233,7 +242,7 @@ pub fn run(
             arm: arm.name(),
             encoders: arm.encoder_names(),
             freeze: arm.freeze.as_str().into(),
-            connector: place.evaluator.connector.name().into(),
+            connector: place.connector(arm).name().into(),
             llm: place.evaluator.llm.clone(),
             seed,
             blind: place.evaluator.blind.as_str().into(),

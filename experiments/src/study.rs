@@ -2,6 +2,7 @@
 //!
 //! The built-in studies are the files of `experiments/studies/`.
 
+use crate::published::Published;
 pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::preprocess::Pipeline;
@@ -117,6 +118,8 @@ pub enum Data {
     Directory(PathBuf),
     /// Conversations and pictures wherever they lie; no benchmarks.
     Files(Files),
+    /// Those of a published study, by their names on the hub.
+    Published(Published),
 }
 
 /// Training data in LLaVA's format.
@@ -195,7 +198,9 @@ impl Study {
             return Err(Error::usage("the study has no benchmarks"));
         }
         for id in &self.evaluator.benchmarks {
-            bench::find(id)?;
+            if !bench::PUBLISHED.iter().any(|(published, _)| published == id) {
+                bench::find(id)?;
+            }
         }
         if let Some(sampling) = &self.evaluator.sampling {
             sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;
@@ -215,7 +220,7 @@ mod tests {
     fn every_built_in_study_is_sound_and_named_after_its_file() -> Result<()> {
         for (name, text) in BUILT_IN {
             let study = Study::parse(text).context(*name)?;
-            assert_eq!(study.name, *name);
+            assert_eq!(study.name, name.replace('/', "-"));
             assert!(text.starts_with('#'), "{name} opens with its command, runtime and expected numbers");
         }
         Ok(())

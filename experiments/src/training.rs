@@ -11,7 +11,7 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess;
-use burgess_probe::connector::{ConnectorConfig, PictureSize};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, PictureSize};
 use burgess_probe::data::{Examples, Packed};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
@@ -58,10 +58,11 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let recipe = &place.evaluator.recipe;
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
-    let joined = !place.evaluator.connector.reads_each_tower();
+    let connector = place.connector(arm);
+    let joined = !connector.reads_each_tower();
     let config = MllmConfig {
         connector: ConnectorConfig::new(
-            place.evaluator.connector.clone(),
+            connector.clone(),
             &parts.iter().map(|p| (p.features.width, p.features.grid)).collect::<Vec<_>>(),
             place.llm.config.hidden_size,
         )?,
@@ -71,7 +72,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
         grid: None,
     };
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
-    let frozen = Frozen { place, parts };
+    let frozen = Frozen { place, connector, parts };
 
     let aligned = store.aligned().join("connector.safetensors");
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
@@ -101,7 +102,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             let connector = model.connector;
             let mut model = Mllm::assemble(config, encoders, model.llm, seed, device)?;
             model.connector = connector;
-            let pixels = Pixels { place, parts };
+            let pixels = Pixels { place, connector: place.connector(arm), parts };
             train_stage(job, "tune", &tune, model, examples, &pixels, store, bar)?
         }
     };
@@ -112,7 +113,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
 }
 
 /// The tune stage of an arm: its encoders are trained exactly when the arm says so.
-fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
+pub fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
     let mut stage = stage.clone();
     stage.trainable.retain(|p| *p != Trained::Encoder);
     if freeze == Freeze::Unfrozen {
@@ -260,8 +261,8 @@ pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
 }
 
 /// Sizes of pictures before they were padded, if the study's connector asks for them.
-fn sizes(place: &Instrument, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-    if !place.evaluator.connector.reads_sizes() {
+fn sizes(place: &Instrument, connector: &ConnectorKind, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+    if !connector.reads_sizes() {
         return Ok(None);
     }
     let size = |image: &usize| {
@@ -275,6 +276,7 @@ fn sizes(place: &Instrument, images: &[usize]) -> Result<Option<Vec<PictureSize>
 /// Cached features, each encoder's on its grid.
 struct Frozen<'a> {
     place: &'a Instrument,
+    connector: &'a ConnectorKind,
     parts: &'a [Part],
 }
 
@@ -288,13 +290,14 @@ impl FeatureSource for Frozen<'_> {
     }
 
     fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-        sizes(self.place, images)
+        sizes(self.place, self.connector, images)
     }
 }
 
 /// Pixels for the encoders of an unfrozen arm.
 struct Pixels<'a> {
     place: &'a Instrument,
+    connector: &'a ConnectorKind,
     parts: &'a [Part],
 }
 
@@ -315,13 +318,14 @@ impl FeatureSource for Pixels<'_> {
     }
 
     fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-        sizes(self.place, images)
+        sizes(self.place, self.connector, images)
     }
 }
 
-pub fn source<'a>(place: &'a Instrument, arm: &Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
+pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
+    let connector = place.connector(arm);
     Ok(match arm.freeze {
-        Freeze::Frozen => Box::new(Frozen { place, parts }),
-        Freeze::Unfrozen => Box::new(Pixels { place, parts }),
+        Freeze::Frozen => Box::new(Frozen { place, connector, parts }),
+        Freeze::Unfrozen => Box::new(Pixels { place, connector, parts }),
     })
 }

@@ -103,6 +103,20 @@ impl ConnectorConfig {
         }
     }
 
+    /// Positions that a picture takes in the language model, newlines included, for encoders with these grids.
+    pub fn positions(&self, grids: &[[usize; 2]]) -> usize {
+        let rows = |side: usize, newline: bool| side * (side + usize::from(newline));
+        let finest = grids.iter().max_by_key(|g| g[0] * g[1]).copied().unwrap_or_default();
+        match &self.kind {
+            ConnectorKind::Linear(o) | ConnectorKind::Mlp2xGelu(o) | ConnectorKind::SeMlp(o) => {
+                finest[0] * (finest[1] + usize::from(o.newline))
+            }
+            ConnectorKind::CAbstractor(o) => o.grid * o.grid,
+            ConnectorKind::Resampler(o) => o.queries,
+            ConnectorKind::Sva(o) => rows(o.grid, o.newline),
+        }
+    }
+
     /// The features of all encoders, `[pictures, …]` each on its own grid, as the connector reads them: each by itself, or
     /// joined along the channels on the finest grid.
     ///

@@ -1,0 +1,185 @@
+//! Training data of published studies, by their names on the hub: where the files lie on this machine, and the paper's cut
+//! at a number of conversations a source.
+
+use crate::data::DataDir;
+use burgess_base::{Error, Result, digest};
+use burgess_encoders::hub::{self, Repository};
+use burgess_probe::data::conversation;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::{Path, PathBuf};
+
+/// The data of a study that was published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Conversations of the align stage (adapter data).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<Corpus>,
+    /// Conversations of the tune stage (instruction data).
+    pub tune: Corpus,
+    /// The directory below which the pictures lie, unpacked as the dataset cards say, and `bench/` with the benchmarks.
+    /// Default: `published/` in the cache of Burgess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<PathBuf>,
+}
+
+/// One file of conversations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Corpus {
+    /// The dataset on the hub.
+    pub repository: String,
+    /// The file in it.
+    pub file: String,
+    /// Conversations in it that are used.
+    pub samples: u64,
+    /// Text tokens of one on average, for estimates.
+    pub text_tokens: usize,
+    /// At most this many conversations with a picture of each source are used, drawn by a fixed seed; those without a
+    /// picture are all used (the paper's threshold t, section 4.2). All are used if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_source: Option<usize>,
+}
+
+impl Corpus {
+    /// The file in the Hugging Face cache.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn locate(&self) -> Result<PathBuf> {
+        let repository = Repository::new(&self.repository, None)?;
+        if !hub::is_plain(&self.file) {
+            return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository)));
+        }
+        let folder = hub::cache()?.join(format!("datasets--{}", repository.id.replace('/', "--")));
+        let commit = std::fs::read_to_string(folder.join("refs/main")).unwrap_or_default();
+        let file = folder.join("snapshots").join(commit.trim()).join(&self.file);
+        if hub::is_commit(commit.trim()) && file.is_file() {
+            return Ok(file);
+        }
+        Err(Error::failed(format!(
+            "{} of the dataset {} is not on this machine; looked in {}",
+            self.file,
+            self.repository,
+            folder.display()
+        ))
+        .hint(format!(
+            "hf download --repo-type dataset {} {}; or name files of your own with [evaluator.data.files]",
+            self.repository, self.file
+        )))
+    }
+}
+
+/// Opens the data; files and pictures must be on this machine.
+pub fn open(published: &Published) -> Result<DataDir> {
+    let dir = match &published.pictures {
+        Some(dir) => dir.clone(),
+        None => crate::paths::cache()?.join("published"),
+    };
+    let align = published.align.as_ref().map(Corpus::locate).transpose()?;
+    let tune = published.tune.locate()?;
+    if !dir.is_dir() {
+        return Err(Error::failed(format!("the pictures should lie below {}, which is no directory", dir.display()))
+            .hint("unpack the archives that the cards of the datasets name, or set `pictures` in [evaluator.data.published]"));
+    }
+    // Files of the hub are named by their digest, which the links of the snapshot end in.
+    let name = |file: &PathBuf| std::fs::canonicalize(file).map(|f| f.display().to_string());
+    let digest = digest::of_value(&(align.as_ref().map(name).transpose()?, name(&tune)?, published))?;
+    Ok(DataDir { dir, align, tune, digest, drawn: false, per_source: published.tune.per_source })
+}
+
+/// Which conversations with a picture are used when each source may have only so many.
+#[derive(Debug)]
+pub struct Thinned {
+    /// Of each source the largest rank that is used.
+    largest: BTreeMap<String, u64>,
+}
+
+impl Thinned {
+    /// Reads the whole file once and ranks every conversation by its place and a fixed seed. Memory: eight bytes for each
+    /// conversation that is used.
+    ///
+    /// # Errors
+    /// As reading it.
+    pub fn of(file: &Path, per_source: usize) -> Result<Self> {
+        let mut lowest: BTreeMap<String, BinaryHeap<u64>> = BTreeMap::new();
+        let mut place = 0;
+        conversation::read(file, |c| {
+            if c.image.is_some() {
+                let heap = lowest.entry(c.source).or_default();
+                heap.push(rank(place));
+                if heap.len() > per_source {
+                    heap.pop();
+                }
+            }
+            place += 1;
+            Ok(())
+        })?;
+        Ok(Self { largest: lowest.into_iter().filter_map(|(s, h)| Some((s, *h.peek()?))).collect() })
+    }
+
+    /// Whether the conversation at this place of the file is used.
+    pub fn keeps(&self, place: u64, source: &str, has_picture: bool) -> bool {
+        !has_picture || self.largest.get(source).is_some_and(|largest| rank(place) <= *largest)
+    }
+}
+
+/// A number that looks drawn at random, the same for the same place everywhere (SplitMix64).
+fn rank(place: u64) -> u64 {
+    let mut z = place.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    #[test]
+    fn each_source_keeps_so_many_and_text_all() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("c.jsonl");
+        let mut text = String::new();
+        let entry = |source: &str, image: &str| {
+            format!(
+                r#"{{"source": "{source}", {image}"conversations": [{{"from": "human", "value": "?"}}, {{"from": "gpt", "value": "a"}}]}}"#
+            )
+        };
+        for i in 0..300 {
+            let (source, image) = match i % 3 {
+                0 => ("many", "\"image\": \"a.png\", "),
+                1 if i < 20 => ("few", "\"image\": \"b.png\", "),
+                _ => ("text", ""),
+            };
+            let _ = writeln!(text, "{}", entry(source, image));
+        }
+        std::fs::write(&file, text)?;
+        let thinned = Thinned::of(&file, 25)?;
+        let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+        let mut place = 0;
+        conversation::read(&file, |c| {
+            *kept.entry(c.source.clone()).or_default() += usize::from(thinned.keeps(place, &c.source, c.image.is_some()));
+            place += 1;
+            Ok(())
+        })?;
+        assert_eq!((kept["many"], kept["few"], kept["text"]), (25, 7, 193));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_here_says_how_to_get_it() {
+        let corpus = Corpus {
+            repository: "owner/data".into(),
+            file: "a/b.jsonl".into(),
+            samples: 1,
+            text_tokens: 1,
+            per_source: None,
+        };
+        let e = corpus.locate().unwrap_err();
+        assert!(e.hint_text().is_some_and(|h| h.contains("owner/data a/b.jsonl")));
+        assert!(Corpus { file: "../x".into(), ..corpus }.locate().is_err_and(|e| e.exit_code() == 2));
+    }
+}
