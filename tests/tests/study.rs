@@ -105,6 +105,29 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     assert!(page.contains("data:image/png;base64,") && !page.contains("src=\"http"), "self-contained, with pictures");
     assert!(files(&root).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")), "no temporary file is left");
 
+    // A model by itself says what it said in the study: frozen, joined, and with an encoder of its own.
+    for arm in ["nano-sup", "nano-mae+nano-convnext", "nano-random-unfrozen"] {
+        let run = root.join(arm).join("seed-0");
+        let samples = std::fs::read_to_string(run.join("samples/nano-ocrbench.jsonl")).expect("samples");
+        let sample: Value = serde_json::from_str(samples.lines().next().expect("a sample")).expect("JSON");
+        let text = |key: &str| sample[key].as_str().expect("a text").to_string();
+        let model = run.join("model").display().to_string();
+        let (prompt, image) = (text("prompt"), text("image"));
+        let ask = |more: &[&str]| {
+            let output = place.run(&[&["ask", "--model", &model, &prompt, "--max-new-tokens", "16"], more].concat());
+            assert!(output.status.success(), "{}", stderr(&output));
+            stdout(&output).trim_end_matches('\n').to_string()
+        };
+        let same = |said: &str, key: &str| {
+            let known = text(key);
+            assert!(known.starts_with(said) || said.starts_with(&known), "{arm}: {said:?} {known:?}");
+        };
+        same(&ask(&["--image", &image]), "answer");
+        same(&ask(&[]), "blind_answer");
+    }
+    let no_model = place.run(&["ask", "--model", "whole", "What?"]);
+    assert!(no_model.status.code() == Some(2) && stderr(&no_model).contains("seed-<n>/model"), "{}", stderr(&no_model));
+
     // The same again in another directory, killed several times on the way.
     let mut kills = 0;
     for attempt in 0..12 {

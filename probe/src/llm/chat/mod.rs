@@ -10,14 +10,12 @@
 //! entry for it: there it is [`PICTURE`], which no vocabulary can have. The text before and after it is tokenised by
 //! itself.
 
-pub mod cut;
 pub mod jinja;
 mod python;
 mod spans;
 pub mod strings;
 pub mod study;
 
-pub use cut::{Cut, Loss};
 pub use jinja::Jinja;
 pub use strings::Strings;
 pub use study::Study;
