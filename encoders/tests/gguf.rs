@@ -21,6 +21,8 @@ fn every_type_of_numbers_is_that_of_gguf_py() {
         let different = found.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
         assert_eq!(bits(found), bits(wanted), "{key} from number {different:?} on");
     }
+    let vector = file.read("vector").unwrap();
+    assert_eq!(file.read_rows("vector", 3..40).unwrap(), &vector[3..40]);
     println!("{} tensors equal to the last bit", expected.keys().count());
 }
 

@@ -73,7 +73,11 @@ def types() -> None:
             values = gguf.dequantize(data, kind).astype(np.float32).reshape(SHAPE)
             assert np.isfinite(values).all(), name
             expected[name] = values
-    # A name of one number, whose padding is longer than itself.
+    # A vector in blocks.
+    vector = gguf.quantize(rng.standard_normal(64).astype(np.float32), Type.Q8_0)
+    writer.add_tensor("vector", vector, raw_dtype=Type.Q8_0)
+    expected["vector"] = gguf.dequantize(vector, Type.Q8_0)
+    # One number, whose padding is longer than itself.
     writer.add_tensor("one", np.array([7.0], dtype=np.float32))
     expected["one"] = np.array([7.0], dtype=np.float32)
     finish(writer)

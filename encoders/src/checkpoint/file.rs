@@ -209,14 +209,12 @@ impl Checkpoint {
         if rows.start > rows.end || rows.end > count {
             return Err(Error::failed(format!("{} has {count} rows, not {rows:?}", name())));
         }
-        // Rows of a view may lie anywhere.
-        let range = match strides {
-            None => {
-                let row = bytes.len() / count.max(1);
-                bytes.start + rows.start * row..bytes.start + rows.end * row
-            }
-            Some(_) => bytes.clone(),
-        };
+        let width: usize = shape.iter().skip(1).product();
+        let (together, size) = stored.unit();
+        // Rows of a view may lie anywhere, and those of a vector in one block.
+        let direct = strides.is_none() && width.is_multiple_of(together);
+        let row = width / together * size;
+        let range = if direct { bytes.start + rows.start * row..bytes.start + rows.end * row } else { bytes.clone() };
         let outside = || Error::failed(format!("{} lies outside its file", name()));
         let shard = self.shards.get(place.shard).ok_or_else(outside)?;
         let data = shard.map.get(range.clone()).ok_or_else(outside)?;
@@ -224,16 +222,14 @@ impl Checkpoint {
             return Err(Error::failed(format!("{} is not stored as floating-point numbers", name())));
         };
         shard.release(range);
-        let values = match strides {
-            Some(strides) => {
-                let mut all = row_major(values, shape, strides);
-                let row = all.len() / count.max(1);
-                all.truncate(rows.end * row);
-                all.drain(..rows.start * row);
-                all
-            }
+        let mut values = match strides {
+            Some(strides) => row_major(values, shape, strides),
             None => values,
         };
+        if !direct {
+            values.truncate(rows.end * width);
+            values.drain(..rows.start * width);
+        }
         if finite {
             return Ok(values);
         }
