@@ -56,7 +56,14 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                     .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
             }
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
-            Ok(DataDir { dir: dir.clone(), align, tune, digest: directory_digest(dir)?, drawn: false, per_source: None })
+            Ok(DataDir {
+                dir: dir.clone(),
+                align,
+                tune,
+                digest: directory_digest(dir)?,
+                drawn: false,
+                per_source: None,
+            })
         }
         Data::Published(published) => published::open(published),
         Data::Files(files) => {
@@ -69,7 +76,14 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 |file: &PathBuf| digest::of_file(file).map_err(|e| e.context(format!("reading {}", file.display())));
             let parts = (files.align.as_ref().map(of).transpose()?, of(&files.tune)?, directory_digest(&dir)?);
             let digest = digest::of_value(&parts)?;
-            Ok(DataDir { dir, align: files.align.clone(), tune: files.tune.clone(), digest, drawn: false, per_source: None })
+            Ok(DataDir {
+                dir,
+                align: files.align.clone(),
+                tune: files.tune.clone(),
+                digest,
+                drawn: false,
+                per_source: None,
+            })
         }
     }
 }

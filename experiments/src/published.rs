@@ -161,7 +161,8 @@ mod tests {
         let mut kept: BTreeMap<String, usize> = BTreeMap::new();
         let mut place = 0;
         conversation::read(&file, |c| {
-            *kept.entry(c.source.clone()).or_default() += usize::from(thinned.keeps(place, &c.source, c.image.is_some()));
+            *kept.entry(c.source.clone()).or_default() +=
+                usize::from(thinned.keeps(place, &c.source, c.image.is_some()));
             place += 1;
             Ok(())
         })?;

@@ -2,12 +2,12 @@
 
 use crate::cache::{FeatureCache, Features, Wanted};
 use crate::data;
+use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::progress::Progress;
 use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Data, Study};
 use crate::workers::{self, Share};
-use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::{device, field, paths, published, training};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;

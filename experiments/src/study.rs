@@ -2,8 +2,8 @@
 //!
 //! The built-in studies are the files of `experiments/studies/`.
 
-use crate::published::Published;
 pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
+use crate::published::Published;
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::preprocess::Pipeline;
 use burgess_field::FieldSpec;

@@ -2,10 +2,11 @@
 //! layout whose `config.json` describes the connector beside the language model, and whose checkpoint holds both.
 //!
 //! ```no_run
+//! use burgess_probe::llm::ChatTemplate;
 //! use burgess_probe::released::Released;
 //! # fn f() -> burgess_base::Result<()> {
 //! let released = Released::open("cambrian-8b".as_ref())?;
-//! let model = released.load(&burn::tensor::Device::flex())?;
+//! let model = released.load(ChatTemplate::named("llama_3")?, &burn::tensor::Device::flex())?;
 //! # Ok(()) }
 //! ```
 //!
