@@ -36,6 +36,7 @@ pub mod fetch;
 pub mod field;
 pub mod memory;
 pub mod paths;
+pub mod plan;
 pub mod pretrain;
 pub mod progress;
 pub mod published;

@@ -1,6 +1,7 @@
 //! `burgess rank`: the main job.
 
 use super::{print, print_json};
+use crate::plan;
 use crate::progress::Progress;
 use crate::rank::{self, Options};
 use crate::study::{Arm, Study};
@@ -69,7 +70,7 @@ pub fn run(args: Args) -> Result<()> {
         share: Share::of_this_machine(args.jobs),
     };
     if args.dry_run {
-        let plan = rank::plan(&study, &options)?;
+        let plan = plan::plan(&study, &options)?;
         return if args.json { print_json(&plan) } else { print(&plan.to_string()) };
     }
     let outcome = rank::rank(&study, &options, &Progress::new())?;
