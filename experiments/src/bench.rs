@@ -44,6 +44,24 @@ pub struct Effort {
     pub time: Duration,
 }
 
+impl Effort {
+    /// Seconds of each run, sorted; one run goes before them and does not count.
+    fn measure(&self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+        run()?;
+        let (begin, mut seconds) = (Instant::now(), Vec::new());
+        while seconds.len() < self.runs.max(1) || begin.elapsed() < self.time {
+            seconds.push(run()?);
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds)
+    }
+}
+
+/// The one in the middle of sorted seconds.
+fn median(seconds: &[f64]) -> f64 {
+    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// One card of each architecture of the published encoders: the one with the fewest parameters.
 ///
 /// # Errors
@@ -82,13 +100,8 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
             features.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
             Ok(start.elapsed().as_secs_f64())
         };
-        pass()?;
-        let (begin, mut seconds) = (Instant::now(), Vec::new());
-        while seconds.len() < effort.runs.max(1) || begin.elapsed() < effort.time {
-            seconds.push(pass()?);
-        }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
+        let seconds = effort.measure(pass)?;
+        let median = median(&seconds);
         rows.push(Measurement {
             encoder: card.id.clone(),
             batch,

@@ -1,6 +1,6 @@
 //! Tokens and training samples per second of an evaluator at its true size, with made-up weights.
 
-use super::{Effort, made_up, noise};
+use super::{Effort, made_up, median, noise};
 use crate::memory;
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::Architecture;
@@ -62,14 +62,8 @@ pub fn evaluator(
     memory::reset_peak();
     let llm = made_up(work.llm.init(device)?)?.no_grad();
     let mut tell = |work: &'static str, batch: usize, units: usize, pass: &mut dyn FnMut() -> Result<f64>| {
-        pass()?;
-        let (begin, mut seconds) = (Instant::now(), Vec::new());
-        while seconds.len() < effort.runs.max(1) || begin.elapsed() < effort.time {
-            seconds.push(pass()?);
-        }
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
-        let per_second = units as f64 / median;
+        let seconds = effort.measure(pass)?;
+        let per_second = units as f64 / median(&seconds);
         each(&Measurement { work, batch, per_second, runs: seconds.len(), peak_bytes: memory::peak() })
     };
     tell("prompt", 1, work.prompt, &mut || {

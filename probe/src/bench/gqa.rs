@@ -34,10 +34,6 @@ impl Benchmark for Gqa {
     }
 
     fn judge(&self, q: &Question, answer: &str) -> Judged {
-        let said = score::normalise(answer);
-        match said.is_empty() {
-            true => Judged::unparsed(),
-            false => Judged::new(&*said, said == score::normalise(&q.answer)),
-        }
+        score::judge_exact(q, answer)
     }
 }

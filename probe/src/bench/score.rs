@@ -57,6 +57,15 @@ pub fn normalise(answer: &str) -> String {
     answer.trim().trim_end_matches('.').trim_end().to_lowercase()
 }
 
+/// Right if the answer is the expected one, both after [`normalise`]; an empty one says nothing.
+pub fn judge_exact(q: &Question, answer: &str) -> Judged {
+    let said = normalise(answer);
+    match said.is_empty() {
+        true => Judged::unparsed(),
+        false => Judged::new(&*said, said == normalise(&q.answer)),
+    }
+}
+
 /// OCRBench's official rule: `expected` occurs in `answer`, both trimmed, in lower case, line breaks as spaces.
 pub fn contains(answer: &str, expected: &str) -> bool {
     let plain = |s: &str| s.to_lowercase().trim().replace('\n', " ");
