@@ -146,7 +146,7 @@ fn hidden_positions_count_for_none() -> Result<()> {
 #[test]
 fn every_connector_learns_what_the_pictures_say() -> Result<()> {
     let device = Device::flex();
-    let stage: Stage = toml::from_str("steps = 60\nbatch = 4\nlr = 5e-3\ntrainable = [\"connector\", \"llm\"]")
+    let stage: Stage = toml::from_str("steps = 150\nbatch = 4\nlr = 5e-3\ntrainable = [\"connector\", \"llm\"]")
         .map_err(|e| Error::failed(e.to_string()))?;
     let examples: Vec<Example> = (0..4)
         .map(|i| Example {
@@ -158,9 +158,6 @@ fn every_connector_learns_what_the_pictures_say() -> Result<()> {
         .collect();
     for kind in kinds() {
         let name = kind.name();
-        // Its convolutions need longer to tell four pictures apart.
-        let steps = if name == "c_abstractor" { 150 } else { 60 };
-        let stage = Stage { steps: Some(steps), ..stage.clone() };
         let mut losses = Vec::new();
         let mut on_step = |s: &StepLog| losses.push(s.loss);
         let mut run = Run {
