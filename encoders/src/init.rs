@@ -4,10 +4,9 @@
 //! drawn from a stream of its own, named by its path in the module, so that neither threads nor the
 //! order or number of other parameters can change it.
 
-use burgess_base::stream::{Stream, stream};
+use burgess_base::stream::{Stream, stream, uniform};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
-use rand::Rng;
 
 /// Overwrites every float parameter of `module`, deterministically for `name`, `seed` and the parameter's path,
 /// and marks it as trainable:
@@ -54,11 +53,6 @@ pub(crate) fn truncated_normal(stream: &mut Stream, count: usize) -> Vec<f32> {
     }
     values.truncate(count);
     values
-}
-
-/// A number in 0 ≤ u < 1 with 53 random bits.
-pub(crate) fn uniform(stream: &mut Stream) -> f64 {
-    (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 struct Initialiser<'a> {

@@ -1,6 +1,7 @@
 //! What a study compares: encoders, each with its tap and its weights, under a freeze setting.
 
 use crate::field;
+use crate::study::Evaluator;
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
@@ -97,6 +98,11 @@ impl Arm {
     /// The names of its encoders, see [`ArmEncoder::name`].
     pub fn encoder_names(&self) -> Vec<String> {
         self.encoders.iter().map(ArmEncoder::name).collect()
+    }
+
+    /// Its connector: the evaluator's, unless it has one of its own.
+    pub fn connector_of<'a>(&'a self, evaluator: &'a Evaluator) -> &'a ConnectorKind {
+        self.connector.as_ref().unwrap_or(&evaluator.connector)
     }
 
     /// Reads `a`, `a+b` or `a:unfrozen`, as the command line writes arms; each encoder as [`ArmEncoder`] is written.

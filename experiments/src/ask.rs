@@ -2,15 +2,13 @@
 
 use crate::cards;
 use burgess_base::{Error, Result};
-use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess;
 use burgess_probe::connector::PictureSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
-use burgess_probe::mllm::{Mllm, Visual};
+use burgess_probe::mllm::Mllm;
 use burgess_probe::released::Released;
 use burn::tensor::Device;
-use image::RgbImage;
 use serde::Serialize;
 use std::path::Path;
 
@@ -91,7 +89,9 @@ impl Answerer {
                 let picture = preprocess::decode(file)?;
                 let (width, height) = picture.dimensions();
                 let size = PictureSize { width: width as usize, height: height as usize };
-                Some(self.model.look(self.visual(&picture)?, Some(&[size]), None)?)
+                let encoders = self.encoders.iter().map(|e| (&e.encoder, &e.card));
+                let visual = cards::visual(&picture, encoders, !self.model.encoders.is_empty(), &self.device)?;
+                Some(self.model.look(visual, Some(&[size]), None)?)
             }
             None => None,
         };
@@ -109,19 +109,5 @@ impl Answerer {
             prompt_tokens: ids.len() + positions,
             answer_tokens: made.len(),
         })
-    }
-
-    fn visual(&self, picture: &RgbImage) -> Result<Visual> {
-        let pixels =
-            self.encoders.iter().map(|e| e.card.preprocess.pixels(std::slice::from_ref(picture), &self.device));
-        if !self.model.encoders.is_empty() {
-            return Ok(Visual::Pixels(pixels.collect()));
-        }
-        let mut maps = Vec::with_capacity(self.encoders.len());
-        for (tower, pixels) in self.encoders.iter().zip(pixels) {
-            let encoder: Encoder = tower.load(&self.device)?;
-            maps.push(encoder.forward(pixels)?);
-        }
-        Ok(Visual::Towers(maps))
     }
 }

@@ -5,8 +5,9 @@ use crate::arm::ArmEncoder;
 use crate::training::Part;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::Encoder;
+use burgess_probe::mllm::Visual;
 use burn::tensor::Device;
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -16,7 +17,7 @@ const FILE: &str = "cards.json";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tower {
     /// As the arm names it.
-    encoder: ArmEncoder,
+    pub encoder: ArmEncoder,
     /// Everything about it but its weights.
     pub card: EncoderCard,
 }
@@ -26,14 +27,25 @@ impl Tower {
     pub fn own(card: EncoderCard) -> Self {
         Self { encoder: ArmEncoder::plain(card.id.clone()), card }
     }
+}
 
-    /// The encoder, frozen.
-    ///
-    /// # Errors
-    /// Its weights are not on this machine.
-    pub fn load(&self, device: &Device) -> Result<Encoder> {
-        self.encoder.load(self.card.clone(), device)
+/// A picture as a model with these encoders sees it: pixels, if it has `trained` them and holds them itself, else features.
+/// Encoders are loaded one after the other, and let go.
+///
+/// # Errors
+/// The weights of an encoder are not on this machine.
+pub fn visual<'a>(
+    picture: &RgbImage,
+    encoders: impl Iterator<Item = (&'a ArmEncoder, &'a EncoderCard)>,
+    trained: bool,
+    device: &Device,
+) -> Result<Visual> {
+    let prepared = encoders.map(|(e, card)| (e, card, card.preprocess.pixels(std::slice::from_ref(picture), device)));
+    if trained {
+        return Ok(Visual::Pixels(prepared.map(|(_, _, pixels)| pixels).collect()));
     }
+    let features = prepared.map(|(e, card, pixels)| e.load(card.clone(), device)?.forward(pixels));
+    features.collect::<Result<_>>().map(Visual::Towers)
 }
 
 /// Writes the encoders of a run beside its model, unless they are there.

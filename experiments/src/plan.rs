@@ -107,7 +107,7 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
         for card in &cards {
             towers.push((card.architecture.width(&card.tap)?, card.used_grid()?));
         }
-        let kind = arm.connector.as_ref().unwrap_or(&evaluator.connector).clone();
+        let kind = arm.connector_of(evaluator).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.hidden_size).map_err(|e| e.context(step()))?;
         let module = connector.init(&burn::tensor::Device::flex())?;
         let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();

@@ -19,7 +19,7 @@ use burgess_probe::data::collate;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
-use burgess_probe::mllm::{Mllm, Visual};
+use burgess_probe::mllm::Mllm;
 use burgess_probe::train::FeatureSource;
 use burgess_reports::schema::{self, BenchmarkResult, Cost, Likelihoods, RunId, RunResults, Sample};
 use burn::tensor::Device;
@@ -28,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Instant;
 
+/// Side of the grey picture; preparing it makes it as large as an encoder wants.
+const GREY: u32 = 64;
 /// Questions answered together.
 const BATCH: usize = 32;
 
@@ -120,7 +122,7 @@ impl Instrument {
 
     /// The connector of an arm: the evaluator's, unless the arm has one of its own.
     pub fn connector<'a>(&'a self, arm: &'a Arm) -> &'a ConnectorKind {
-        arm.connector.as_ref().unwrap_or(&self.evaluator.connector)
+        arm.connector_of(&self.evaluator)
     }
 
     /// Everything a run's numbers depend on, for `config.json`.
@@ -220,14 +222,21 @@ pub fn run(
     };
     store.forget_states()?;
     let source = source(place, arm, parts)?;
-    let grey = || grey(place, arm, parts);
+    // What the blind model is shown, made when it is first needed.
+    let mut grey = None;
     let mut results = BTreeMap::new();
     for asked in &place.benchmarks {
         bar.message(&format!("{name}: {}", asked.benchmark.id()));
         let samples = match store.read_samples(asked.benchmark.id())? {
             Some(samples) => samples,
             None => {
-                let samples = ask(place, &model, source.as_ref(), &grey, asked, &bar)?;
+                if place.evaluator.blind == Blind::Grey && grey.is_none() {
+                    let picture = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
+                    let encoders = parts.iter().map(|p| (&p.encoder, &p.card));
+                    let visual = cards::visual(&picture, encoders, arm.freeze == Freeze::Unfrozen, &place.device)?;
+                    grey = Some(model.see(visual)?);
+                }
+                let samples = ask(place, &model, source.as_ref(), grey.as_ref(), asked, &bar)?;
                 store.write_samples(asked.benchmark.id(), &samples)?;
                 samples
             }
@@ -269,7 +278,7 @@ fn ask(
     place: &Instrument,
     model: &Mllm,
     source: &dyn FeatureSource,
-    grey: &dyn Fn() -> Result<Visual>,
+    grey: Option<&Seen>,
     asked: &Asked,
     bar: &Bar,
 ) -> Result<Vec<Sample>> {
@@ -301,18 +310,15 @@ fn ask(
         bar.set(answers.len() as u64, 2 * total);
     }
     // Without pictures, or with one for all, many questions are the same text: each text is asked once.
-    let (asked_blind, seen) = match place.evaluator.blind {
-        Blind::Omitted => (&asked.blind, None),
-        Blind::Grey => (&asked.seeing, Some(model.see(grey()?)?)),
-    };
+    let asked_blind = if grey.is_some() { &asked.seeing } else { &asked.blind };
     let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
     let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
     let mut blind: HashMap<&Vec<u32>, Vec<u32>> = HashMap::new();
     for chunk in texts.chunks(BATCH) {
         let place_of = |ids: &[u32]| ids.iter().position(|id| *id == place.image_id);
-        let image = |ids: &[u32]| seen.as_ref().and_then(|_| Some((0, place_of(ids)?)));
+        let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
         let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
-        let found = generate::answer(model, seen.as_ref(), &prompts, &how, device)?;
+        let found = generate::answer(model, grey, &prompts, &how, device)?;
         blind.extend(chunk.iter().copied().zip(found));
         bar.add(chunk.len() as u64);
     }
@@ -377,25 +383,6 @@ fn weigh(
             Some(Likelihoods { options, answer: best, score })
         })
         .collect())
-}
-
-/// A grey picture as the model sees pictures.
-fn grey(place: &Instrument, arm: &Arm, parts: &[Part]) -> Result<Visual> {
-    let device = &place.device;
-    let mut pixels = Vec::with_capacity(parts.len());
-    for part in parts {
-        let (preprocess, size) = (&part.card.preprocess, part.card.preprocess.size as u32);
-        let picture = image::RgbImage::from_pixel(size, size, image::Rgb([128; 3]));
-        pixels.push(preprocess.pixels(&[picture], device));
-    }
-    if arm.freeze == Freeze::Unfrozen {
-        return Ok(Visual::Pixels(pixels));
-    }
-    let mut maps = Vec::with_capacity(parts.len());
-    for (part, pixels) in parts.iter().zip(pixels) {
-        maps.push(part.encoder.load(part.card.clone(), device)?.forward(pixels)?);
-    }
-    Ok(Visual::Towers(maps))
 }
 
 /// The benchmark's number from its samples, with the image and blind.

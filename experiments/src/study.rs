@@ -135,6 +135,17 @@ pub struct Files {
     pub pictures: PathBuf,
 }
 
+/// A name that an output directory can have.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !name.is_empty() && name.chars().all(fine) {
+        true => Ok(()),
+        false => {
+            Err(Error::usage(format!("name = {name:?} cannot name a directory")).hint("use letters, digits, - and _"))
+        }
+    }
+}
+
 impl Study {
     /// A built-in study by name, or a TOML file by path.
     pub fn open(name_or_path: &str) -> Result<Self> {
@@ -172,11 +183,7 @@ impl Study {
 
     /// What TOML cannot check: ids that exist, arms that are not listed twice.
     pub fn check(&self) -> Result<()> {
-        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || !self.name.chars().all(fine) {
-            return Err(Error::usage(format!("name = {:?} cannot name a directory", self.name))
-                .hint("use letters, digits, - and _"));
-        }
+        check_name(&self.name)?;
         if self.arms.is_empty() {
             return Err(Error::usage("the study has no arms").hint("add [[arms]] with encoders = [\"…\"]"));
         }

@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use crate::rank::{Prepared, prepare};
 use crate::run::Instrument;
 use crate::store::{self, RunStore};
-use crate::study::{Arm, ArmEncoder, Evaluator, Freeze};
+use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, check_name};
 use crate::training::{Job, Part, trained};
 use crate::workers::{self, Share};
 use crate::{data, device, paths};
@@ -75,11 +75,7 @@ impl RunFile {
     }
 
     fn check(&self) -> Result<()> {
-        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || !self.name.chars().all(fine) {
-            return Err(Error::usage(format!("name = {:?} cannot name a directory", self.name))
-                .hint("use letters, digits, - and _"));
-        }
+        check_name(&self.name)?;
         if self.encoders.is_empty() {
             return Err(Error::usage("the run has no encoders").hint("encoders = [\"…\"]"));
         }

@@ -8,10 +8,9 @@ use crate::connector::{Seen, VisualRow};
 use crate::llm::decoder::After;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
-use burgess_base::stream::{Stream, stream};
+use burgess_base::stream::{Stream, stream, uniform};
 use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// A question about a picture, or about none.
@@ -89,8 +88,7 @@ impl Sampling {
         });
         let kept = kept.count();
         weights.truncate(kept.max(1));
-        let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut left = unit * weights.iter().sum::<f64>();
+        let mut left = uniform(random) * weights.iter().sum::<f64>();
         let place = weights.iter().position(|w| {
             left -= w;
             left < 0.0

@@ -1,11 +1,14 @@
 //! Connectors against PyTorch: embeddings, hidden states and gradients (goldens of `tests/reference/connectors.py`).
 
+mod common;
+
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{Connector, ConnectorConfig, ConnectorKind, NAMES, PictureSize, Seen, VisualRow};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use common::{difference, values};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -42,16 +45,6 @@ fn names() -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
-}
-
-fn values<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
-    x.into_data().try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))
 }
 
 impl Case {

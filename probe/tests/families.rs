@@ -1,8 +1,11 @@
 //! Every family of decoders against `transformers` (goldens of `tests/reference/llm.py`).
 
+mod common;
+
 use burgess_base::{Error, Result, atomic};
 use burgess_probe::llm::{KvCache, Llm, LlmConfig, Weights};
 use burn::tensor::{Device, Tensor};
+use common::{difference, values};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -42,16 +45,6 @@ fn expected(name: &str) -> Result<Golden> {
         logits: words("logits")?.into_iter().map(f32::from_le_bytes).collect(),
         greedy: words("greedy")?.into_iter().map(u32::from_le_bytes).collect(),
     })
-}
-
-fn values<const D: usize>(t: Tensor<D>) -> Result<Vec<f32>> {
-    t.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
-    assert_eq!(a.len(), b.len());
-    square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())
 }
 
 /// Logits of the last eight positions of rows of equal length.

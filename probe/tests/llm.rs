@@ -1,5 +1,7 @@
 //! The decoder against `transformers` (goldens of `tests/reference/llama.py`), and decoding against itself.
 
+mod common;
+
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{ArchitectureConfig, Tap};
@@ -11,6 +13,7 @@ use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use common::{difference, values};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -49,16 +52,6 @@ fn logits_of(llm: &Llm, rows: &[&[u32]]) -> Result<Vec<f32>> {
     let hidden = llm.hidden(llm.embed_rows(rows, &Device::flex())?)?;
     let [b, t, d] = hidden.dims();
     values(llm.logits(hidden.reshape([b * t, d])))
-}
-
-fn values<const D: usize>(t: Tensor<D>) -> Result<Vec<f32>> {
-    t.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
-    assert_eq!(a.len(), b.len());
-    square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())
 }
 
 /// A model with this language model behind a connector for features of width 6.

@@ -1,6 +1,8 @@
 //! Released Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
 //! ones.
 
+mod common;
+
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
@@ -9,6 +11,7 @@ use burgess_probe::llm::ChatTemplate;
 use burgess_probe::mllm::{Mllm, Sequence, Visual};
 use burgess_probe::released::Released;
 use burn::tensor::{Device, Tensor, TensorData};
+use common::difference;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -38,12 +41,6 @@ fn towers(released: &Released) -> Vec<FeatureMap> {
         }
     });
     each.collect()
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
 }
 
 fn open(name: &str) -> Result<(Released, Mllm)> {

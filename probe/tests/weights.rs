@@ -1,10 +1,13 @@
 //! Language models from files: every family from GGUF as from Hugging Face's layout (goldens of
 //! `tests/reference/llm_gguf.py` and `llm.py`), the layouts of the hub, and what is said of files that do not fit.
 
+mod common;
+
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::checkpoint::{self, Checkpoint, Precision};
 use burgess_probe::llm::{Llm, TokenizerSource, Weights, weights};
 use burn::tensor::{Device, Tensor};
+use common::difference;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
@@ -26,12 +29,6 @@ fn values(llm: &Llm) -> Result<BTreeMap<String, Vec<f32>>> {
 
 fn load(path: &Path) -> Result<Llm> {
     Ok(Weights::open_path(path)?.load(&Device::flex())?.0)
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
-    assert_eq!(a.len(), b.len());
-    square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())
 }
 
 /// Logits of the last eight positions of the ids of a golden.

@@ -1,6 +1,6 @@
 //! Named random streams: every draw in Burgess comes from one of these, never from a global generator.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 
 /// The generator behind a stream: portable, so the same seed gives the same bits on every machine.
 pub type Stream = rand_chacha::ChaCha8Rng;
@@ -19,4 +19,9 @@ pub fn stream(name: &str, seed: u64) -> Stream {
     hasher.update(&seed.to_le_bytes());
     hasher.update(name.as_bytes());
     Stream::from_seed(*hasher.finalize().as_bytes())
+}
+
+/// A number in 0 ≤ u < 1 with 53 random bits.
+pub fn uniform(stream: &mut Stream) -> f64 {
+    (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }

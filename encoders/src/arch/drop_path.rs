@@ -41,7 +41,7 @@ impl Drops {
     /// Draws for `batch` pictures in a network of `blocks` blocks with `branches` residual branches each, where the last
     /// block's branches are left out with probability `rate`. A rate of 0 draws nothing.
     pub fn draw(rate: f64, blocks: usize, branches: usize, batch: usize, stream: &mut Stream, device: &Device) -> Self {
-        let mut keep = |rate: f64| (0..batch).map(|_| crate::init::uniform(stream) >= rate).collect();
+        let mut keep = |rate: f64| (0..batch).map(|_| burgess_base::stream::uniform(stream) >= rate).collect();
         let kept: Vec<Vec<bool>> = rates(rate, blocks)
             .into_iter()
             .flat_map(|rate| (0..branches).map(move |_| rate))
@@ -131,6 +131,6 @@ mod tests {
         let (mut one, mut other) = (stream("s", 0), stream("s", 0));
         let drops = Drops::draw(0.0, 3, 2, 4, &mut one, &Device::flex());
         assert!(factors(&drops, 2, 1).is_none());
-        assert_eq!(crate::init::uniform(&mut one), crate::init::uniform(&mut other));
+        assert_eq!(burgess_base::stream::uniform(&mut one), burgess_base::stream::uniform(&mut other));
     }
 }

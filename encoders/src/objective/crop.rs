@@ -2,8 +2,7 @@
 //! No flips and no colour changes: the pictures hold text, and captions and questions speak of left, right and
 //! colours.
 
-use crate::init::uniform;
-use burgess_base::stream::Stream;
+use burgess_base::stream::{Stream, uniform};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// A crop of every picture in `[batch, 3, height, width]`, resized to `[batch, 3, size, size]`.

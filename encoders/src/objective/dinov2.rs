@@ -9,8 +9,8 @@
 use super::mae::choose;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops, vit_config};
 use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
-use crate::init::{initialise, uniform};
-use burgess_base::stream::Stream;
+use crate::init::initialise;
+use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};

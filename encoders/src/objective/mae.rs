@@ -3,8 +3,8 @@
 
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, random_crops, vit_config};
 use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
-use crate::init::{initialise, uniform};
-use burgess_base::stream::Stream;
+use crate::init::initialise;
+use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::pretrain::{PretrainConfig, pretrain};
-use burgess_base::stream::stream;
+use burgess_base::stream::{stream, uniform};
 use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{TensorData, Tolerance};
@@ -100,7 +100,7 @@ fn batch(device: &Device) -> Batch {
     let mut pixels = Vec::new();
     for i in 0..count {
         for at in 0..3 * side * side {
-            let noise = crate::init::uniform(&mut draws) as f32 - 0.5;
+            let noise = uniform(&mut draws) as f32 - 0.5;
             pixels.push(noise + if (at % side) / 3 == i { 2.0 } else { 0.0 });
         }
     }

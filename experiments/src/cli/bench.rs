@@ -38,18 +38,8 @@ struct Encoders {
     /// Pictures per forward pass
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
     batch: Vec<usize>,
-    /// Forward passes to measure at the least
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    runs: usize,
-    /// Seconds to measure at the least, for each encoder and batch size
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    seconds: u64,
-    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
-    #[arg(long, value_name = "DEVICE", default_value = "flex")]
-    device: String,
-    /// Print JSON, a line for each measurement
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 /// Tokens per second of reading and decoding, samples per second of training
@@ -73,10 +63,17 @@ struct Evaluator {
     /// Text tokens of a training sequence
     #[arg(long, value_name = "N", default_value_t = 64)]
     text: usize,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How long, where, and in which form
+#[derive(clap::Args)]
+struct How {
     /// Passes to measure at the least
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
-    /// Seconds to measure at the least, for each kind of work
+    /// Seconds to measure at the least, for each row
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     seconds: u64,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
@@ -85,6 +82,12 @@ struct Evaluator {
     /// Print JSON, a line for each measurement
     #[arg(long)]
     json: bool,
+}
+
+impl How {
+    fn effort(&self) -> bench::Effort {
+        bench::Effort { runs: self.runs, time: Duration::from_secs(self.seconds) }
+    }
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -98,7 +101,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
     if args.batch.contains(&0) || args.prompt < 4 || args.samples == 0 || args.text < 2 {
         return Err(Error::usage("a size of 0 measures nothing").hint("--prompt needs 4 tokens, --text 2"));
     }
-    let device = device::parse(&args.device)?;
+    let device = device::parse(&args.how.device)?;
     let work = Work {
         llm: match LlmCard::find(&args.llm)? {
             Some(card) => card.config,
@@ -110,13 +113,13 @@ fn evaluator(args: Evaluator) -> Result<()> {
         samples: args.samples,
         text: args.text,
     };
-    let effort = bench::Effort { runs: args.runs, time: Duration::from_secs(args.seconds) };
-    if !args.json {
-        print(&format!("device {}, {} threads\n", args.device, rayon::current_num_threads()))?;
+    let effort = args.how.effort();
+    if !args.how.json {
+        print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
         print("work             batch  per second           peak GB\n")?;
     }
     bench::evaluator::evaluator(&work, &device, effort, |m| {
-        if args.json {
+        if args.how.json {
             return print(&(serde_json::to_string(&m)? + "\n"));
         }
         let unit = if matches!(m.work, "prompt" | "decode") { "tokens" } else { "samples" };
@@ -134,16 +137,16 @@ fn encoders(args: Encoders) -> Result<()> {
     if args.batch.contains(&0) {
         return Err(Error::usage("--batch 0 measures nothing"));
     }
-    let device = device::parse(&args.device)?;
+    let device = device::parse(&args.how.device)?;
     let cards = match args.ids.as_slice() {
         [] => bench::representatives()?,
         ids => ids.iter().map(|id| EncoderCard::open(id)).collect::<Result<_>>()?,
     };
-    let effort = bench::Effort { runs: args.runs, time: Duration::from_secs(args.seconds) };
+    let effort = args.how.effort();
     let width = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
-    if !args.json {
+    if !args.how.json {
         let threads = rayon::current_num_threads();
-        print(&format!("device {}, {threads} threads\n", args.device))?;
+        print(&format!("device {}, {threads} threads\n", args.how.device))?;
         print(&format!(
             "{:<width$}  batch  pictures/s  s/pass  Tflop/s  weights GB  peak GB  peak/weights\n",
             "encoder"
@@ -151,7 +154,7 @@ fn encoders(args: Encoders) -> Result<()> {
     }
     for card in &cards {
         for m in bench::encoder(card, &args.batch, &device, effort)? {
-            if args.json {
+            if args.how.json {
                 print(&(serde_json::to_string(&m)? + "\n"))?;
                 continue;
             }

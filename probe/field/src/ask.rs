@@ -4,11 +4,11 @@
 //! letter stands for which option is a skill that small language models do not have, and it says nothing about seeing.
 
 use burgess_base::stream::Stream;
-use burgess_world::dice;
+use burgess_world::{Relation, dice};
 
 use crate::kinds::{self, KINDS};
 use crate::names::Name;
-use crate::scene::{Relation, Scene};
+use crate::scene::Scene;
 use crate::stamps::Stamp;
 
 /// How an answer is to be given.
@@ -138,7 +138,7 @@ pub fn relation(a: &str, b: &str, relation: Relation) -> Question {
 
 /// What lies in that direction of `b`, if the picture holds just these two.
 pub fn beside(a: &str, b: &str, relation: Relation) -> Question {
-    let text = format!("What is {} the {b}?", relation.preposition());
+    let text = format!("What is {} the {b}?", relation.words());
     Question { about: "relation", text, answer: Answer::Open(a.to_string()) }
 }
 

@@ -5,13 +5,13 @@
 //! not work out cannot tilt it.
 
 use burgess_base::stream::Stream;
-use burgess_world::dice;
+use burgess_world::{Relation, dice};
 use image::RgbImage;
 
 use crate::ask::{self, Called, MOST, Question};
 use crate::kinds::{self, may_meet};
 use crate::names::{Name, are_alike, bare_words};
-use crate::scene::{Layout, Relation, Scene};
+use crate::scene::{Layout, Scene};
 use crate::source::{Side, Source};
 use crate::stamps::Stamp;
 use crate::writing::Writing;

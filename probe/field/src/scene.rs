@@ -1,7 +1,7 @@
 //! Pictures composed of stamps, with the truth about every pixel.
 
 use burgess_base::stream::Stream;
-use burgess_world::dice;
+use burgess_world::{Relation, dice};
 use image::{RgbImage, imageops};
 
 use crate::sprite::{self, Mask};
@@ -50,39 +50,6 @@ pub enum Layout {
     Apart,
     /// The second lies in front of a part of the first; only for two.
     Overlapping,
-}
-
-/// How one thing lies to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relation {
-    Left,
-    Right,
-    Above,
-    Below,
-}
-
-impl Relation {
-    /// All four.
-    pub const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
-
-    /// As a word: "left".
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Right => "right",
-            Self::Above => "above",
-            Self::Below => "below",
-        }
-    }
-
-    /// As in "the cat is … the dog": "left of".
-    pub fn preposition(self) -> &'static str {
-        match self {
-            Self::Left => "left of",
-            Self::Right => "right of",
-            other => other.word(),
-        }
-    }
 }
 
 /// Sizes, in pixels along the longer side, with which so many things fit.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use burgess_base::stream::stream;
 use burgess_base::{Result, digest};
+use burgess_world::Relation;
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::ask::{Answer, Question};
 use crate::dataset::FieldSpec;
 use crate::prepare::{self, Prepared};
 use crate::raw::{PACKAGES, Package, Raw};
-use crate::scene::{Layout, Relation, Scene};
+use crate::scene::{Layout, Scene};
 use crate::source::Source;
 use crate::stamps::{OPAQUE, Stamp};
 

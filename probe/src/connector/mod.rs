@@ -146,14 +146,11 @@ impl Connector {
         config::check_sizes(pictures, count)?;
         match self {
             Self::Linear(c) => {
-                self.by_token(towers, pictures, c.image_newline.as_ref(), |x| Ok(rows(x, |x| c.forward(x))))
+                self.by_token(towers, pictures, c.image_newline.as_ref(), |x| rows(x, |x| Ok(c.forward(x))))
             }
-            Self::Mlp2xGelu(c) => self.by_token(towers, pictures, c.image_newline.as_ref(), |x| {
-                let [b, n, width] = x.dims();
-                let y = c.forward(x.reshape([b * n, width]))?;
-                let to = y.dims()[1];
-                Ok(y.reshape([b, n, to]))
-            }),
+            Self::Mlp2xGelu(c) => {
+                self.by_token(towers, pictures, c.image_newline.as_ref(), |x| rows(x, |x| c.forward(x)))
+            }
             Self::SeMlp(c) => self.by_token(towers, pictures, c.image_newline.as_ref(), |x| Ok(c.forward(x))),
             Self::CAbstractor(c) => c.forward(self.joined(towers)?, pictures),
             Self::Resampler(c) => c.forward(towers, pictures),
@@ -232,11 +229,11 @@ impl Connector {
 }
 
 /// `[b, n, width]` through a map of rows.
-fn rows(x: Tensor<3>, map: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<3> {
+fn rows(x: Tensor<3>, map: impl FnOnce(Tensor<2>) -> Result<Tensor<2>>) -> Result<Tensor<3>> {
     let [b, n, width] = x.dims();
-    let y = map(x.reshape([b * n, width]));
+    let y = map(x.reshape([b * n, width]))?;
     let to = y.dims()[1];
-    y.reshape([b, n, to])
+    Ok(y.reshape([b, n, to]))
 }
 
 /// The features of encoders with these widths, brought to these grids.

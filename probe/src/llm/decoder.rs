@@ -9,7 +9,7 @@ use super::config::{Family, LlmConfig};
 use super::kernel::{self, Heads, Hidden};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, joined};
-use super::rope::Rope;
+use super::rope::{Rope, Rotation};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
@@ -99,6 +99,21 @@ pub struct Reading<'a> {
     pub positions: Option<&'a [Vec<usize>]>,
     /// Tokens that nobody sees but themselves: padded cells of a picture.
     pub hidden: Hidden<'a>,
+}
+
+impl Reading<'_> {
+    /// The position after the last of `t` tokens.
+    fn end(&self, t: usize) -> usize {
+        self.positions.into_iter().flatten().flatten().max().map_or(t, |last| last + 1)
+    }
+
+    /// The angles of its `t` tokens.
+    fn rope(&self, rotation: Rotation<'_>, t: usize, device: &Device) -> Rope {
+        match self.positions {
+            Some(rows) => rotation.at(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), device),
+            None => rotation.range(t, device),
+        }
+    }
 }
 
 /// Called after each decoder block with its number and the residual stream `[b, t, d]`, which it may change.
@@ -202,31 +217,41 @@ impl Llm {
         &self,
         embeddings: Tensor<3>,
         reading: Reading<'_>,
-        mut after: Option<&mut After<'_>>,
+        after: Option<&mut After<'_>>,
     ) -> Result<Tensor<3>> {
-        let [b, t, d] = embeddings.dims();
-        let device = embeddings.device();
+        let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
         let lists = reading.positions.into_iter().flatten().map(Vec::len);
         let lists = lists.chain(reading.hidden.into_iter().flatten().map(Vec::len)).collect::<Vec<_>>();
         let given = usize::from(reading.positions.is_some()) + usize::from(reading.hidden.is_some());
         if lists.len() != given * b || lists.iter().any(|n| *n != t) {
             return Err(Error::failed("positions or hidden tokens are not given for each token of each row"));
         }
-        let rows: Option<Vec<&[usize]>> = reading.positions.map(|p| p.iter().map(Vec::as_slice).collect());
-        let last = rows.iter().flatten().flat_map(|r| r.iter()).max().copied();
-        self.check_length(last.map_or(t, |p| p + 1))?;
-        let ropes = self.ropes(|rotation| match &rows {
-            Some(rows) => rotation.at(rows, &device),
-            None => rotation.range(t, &device),
-        });
+        self.check_length(reading.end(t))?;
+        let ropes = self.ropes(|rotation| reading.rope(rotation, t, &device));
+        let attend = |layer: usize, rope: &Rope, qkv| {
+            Ok(kernel::causal_attention(qkv, rope, self.heads(layer, b, t), reading.hidden))
+        };
+        self.through(embeddings, &ropes, attend, after)
+    }
+
+    /// All blocks and the final norm; `attend` makes of a block's queries, keys and values what the queries see.
+    fn through(
+        &self,
+        embeddings: Tensor<3>,
+        ropes: &[Rope],
+        mut attend: impl FnMut(usize, &Rope, Tensor<2>) -> Result<Tensor<2>>,
+        mut after: Option<&mut After<'_>>,
+    ) -> Result<Tensor<3>> {
+        let [b, t, d] = embeddings.dims();
         let mut x = embeddings.reshape([b * t, d]);
-        for (i, block) in self.model.layers.iter().enumerate() {
-            x = self.step(block, x, ropes.of(i, &self.config), self.heads(i, b, t), reading.hidden);
+        for (i, (block, rope)) in self.model.layers.iter().zip(ropes).enumerate() {
+            let qkv = self.project(block, x.clone());
+            x = self.rest(block, x, attend(i, rope, qkv)?);
             if let Some(after) = after.as_deref_mut() {
                 x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
             }
         }
-        Ok(self.norm(&self.model.norm, x).reshape([b, t, d]))
+        Ok(self.close(x.reshape([b, t, d])))
     }
 
     /// Decoder blocks.
@@ -242,28 +267,18 @@ impl Llm {
         let ([b, t, d], device) = (x.dims(), x.device());
         let block =
             self.model.layers.get(layer).ok_or_else(|| Error::failed(format!("there is no decoder block {layer}")))?;
-        let rows: Option<Vec<&[usize]>> = reading.positions.map(|p| p.iter().map(Vec::as_slice).collect());
-        let last = rows.iter().flatten().flat_map(|r| r.iter()).max().copied();
-        self.check_length(last.map_or(t, |p| p + 1))?;
-        let rotation = self.config.rotation(layer);
-        let rope = match &rows {
-            Some(rows) => rotation.at(rows, &device),
-            None => rotation.range(t, &device),
-        };
-        let out = self.step(block, x.reshape([b * t, d]), &rope, self.heads(layer, b, t), reading.hidden);
-        Ok(out.reshape([b, t, d]))
+        self.check_length(reading.end(t))?;
+        let rope = reading.rope(self.config.rotation(layer), t, &device);
+        let x = x.reshape([b * t, d]);
+        let qkv = self.project(block, x.clone());
+        let seen = kernel::causal_attention(qkv, &rope, self.heads(layer, b, t), reading.hidden);
+        Ok(self.rest(block, x, seen).reshape([b, t, d]))
     }
 
     /// What follows the last block: the final norm.
     pub fn close(&self, x: Tensor<3>) -> Tensor<3> {
         let [b, t, d] = x.dims();
         self.norm(&self.model.norm, x.reshape([b * t, d])).reshape([b, t, d])
-    }
-
-    /// A block on sequences from position 0, `[b · t, d]`.
-    fn step(&self, block: &Block, x: Tensor<2>, rope: &Rope, heads: Heads, hidden: Hidden<'_>) -> Tensor<2> {
-        let qkv = self.project(block, x.clone());
-        self.rest(block, x, kernel::causal_attention(qkv, rope, heads, hidden))
     }
 
     /// Reads `embeddings` `[b, t, d]` after what `cache` holds, of which the first `real[r]` of row `r` count and the
@@ -276,10 +291,9 @@ impl Llm {
         embeddings: Tensor<3>,
         real: &[usize],
         cache: &mut KvCache,
-        mut after: Option<&mut After<'_>>,
+        after: Option<&mut After<'_>>,
     ) -> Result<Tensor<3>> {
-        let [b, t, d] = embeddings.dims();
-        let device = embeddings.device();
+        let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
         let before = cache.lengths();
         let reading = cache.begin(real, t)?;
         self.check_length(cache.lengths().into_iter().max().unwrap_or(0))?;
@@ -293,16 +307,8 @@ impl Llm {
         }
         let positions: Vec<&[usize]> = reading.positions.iter().map(Vec::as_slice).collect();
         let ropes = self.ropes(|rotation| rotation.at(&positions, &device));
-        let mut x = embeddings.reshape([b * t, d]);
-        for (i, block) in self.model.layers.iter().enumerate() {
-            let qkv = self.project(block, x.clone());
-            let seen = cache.attend(i, qkv, ropes.of(i, &self.config), self.heads(i, b, t), &reading)?;
-            x = self.rest(block, x, seen);
-            if let Some(after) = after.as_deref_mut() {
-                x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
-            }
-        }
-        Ok(self.norm(&self.model.norm, x).reshape([b, t, d]))
+        let attend = |layer: usize, rope: &Rope, qkv| cache.attend(layer, qkv, rope, self.heads(layer, b, t), &reading);
+        self.through(embeddings, &ropes, attend, after)
     }
 
     /// Scores over the vocabulary: `hidden` `[n, d]` → `[n, vocab_size]`. Ask only for the positions that need it.
@@ -369,15 +375,19 @@ impl Llm {
         }
     }
 
-    fn ropes(&self, make: impl Fn(super::rope::Rotation<'_>) -> Rope) -> Ropes {
-        let mut ropes = Ropes { kinds: Vec::new() };
-        for i in 0..self.config.num_hidden_layers {
-            let rotation = self.config.rotation(i);
-            if ropes.kinds.iter().all(|(like, _)| self.config.rotation(*like) != rotation) {
-                ropes.kinds.push((i, make(rotation)));
+    /// The angles of each layer; those of a kind are made once.
+    fn ropes(&self, make: impl Fn(Rotation<'_>) -> Rope) -> Vec<Rope> {
+        let mut kinds: Vec<(Rotation<'_>, Rope)> = Vec::new();
+        let layers = (0..self.config.num_hidden_layers).map(|layer| {
+            let rotation = self.config.rotation(layer);
+            if let Some((_, rope)) = kinds.iter().find(|(known, _)| *known == rotation) {
+                return rope.clone();
             }
-        }
-        ropes
+            let rope = make(rotation);
+            kinds.push((rotation, rope.clone()));
+            rope
+        });
+        layers.collect()
     }
 
     /// Queries, keys and values side by side, `[rows, columns]`.
@@ -431,20 +441,6 @@ impl Llm {
                 .hint("shorten the text (in training: `max_length`), or use fewer image tokens"));
         }
         Ok(())
-    }
-}
-
-/// The angles of each kind of layer, with the first layer of the kind.
-struct Ropes {
-    kinds: Vec<(usize, Rope)>,
-}
-
-impl Ropes {
-    fn of(&self, layer: usize, config: &LlmConfig) -> &Rope {
-        let rotation = config.rotation(layer);
-        let own = self.kinds.iter().find(|(like, _)| config.rotation(*like) == rotation);
-        // Every layer's kind was made.
-        &own.unwrap_or(&self.kinds[0]).1
     }
 }
 

@@ -1,11 +1,10 @@
 //! A linear layer that may carry an adapter of low rank (LoRA, arXiv 2106.09685).
 
 use crate::llm::kernel;
-use burgess_base::stream::stream;
+use burgess_base::stream::{stream, uniform};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::Rng;
 
 /// `x · weight + bias`, and with an adapter `+ scale · (x · a) · b`.
 #[derive(Module, Debug)]
@@ -55,10 +54,7 @@ impl Linear {
         let device = self.weight.lazy_device();
         let mut random = stream(&format!("lora/{name}"), seed);
         let bound = 1.0 / (inputs as f64).sqrt();
-        let draw = |_| {
-            let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-            ((2.0 * unit - 1.0) * bound) as f32
-        };
+        let draw = |_| ((2.0 * uniform(&mut random) - 1.0) * bound) as f32;
         let a: Vec<f32> = (0..inputs * rank).map(draw).collect();
         self.lora = Some(Lora {
             a: Param::from_tensor(Tensor::from_data(TensorData::new(a, [inputs, rank]), &device)),

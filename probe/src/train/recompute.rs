@@ -25,10 +25,11 @@ pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(G
     let (reading, embeddings) = (batch.spliced.reading(), &batch.spliced.embeddings);
     let plain = model.llm.clone().valid();
     let mut inputs = vec![embeddings.clone().inner()];
-    for i in 0..plain.blocks() {
-        let x = inputs.last().cloned().ok_or_else(lost)?;
-        inputs.push(plain.block(i, x, reading)?);
-    }
+    let mut keep = |_, x: Tensor<3>| {
+        inputs.push(x.clone());
+        Ok(x)
+    };
+    plain.hidden_with(embeddings.clone().inner(), reading, Some(&mut keep))?;
     drop(plain);
     let top = leaf(inputs.pop().ok_or_else(lost)?);
     let loss = batch.loss_of(model, model.llm.close(top.clone()));

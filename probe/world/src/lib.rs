@@ -37,6 +37,7 @@ pub mod text;
 
 pub use classes::class_names;
 pub use corpus::{Document, Exercise, FIRST_LESSONS, corpus, reading};
+pub use flat::Relation;
 pub use questions::Turn;
 pub use scene::{Scene, Split};
 

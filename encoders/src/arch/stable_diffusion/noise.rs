@@ -1,7 +1,6 @@
 //! What depends on the time step alone: the noise and the network's view of the time.
 
-use crate::init::uniform;
-use burgess_base::stream::stream;
+use burgess_base::stream::{stream, uniform};
 
 /// `count` draws from the standard normal distribution (Box–Muller), the same for every picture: so features depend
 /// neither on the order of pictures nor on which of them share a batch.

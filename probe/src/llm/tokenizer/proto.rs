@@ -1,6 +1,7 @@
 //! The part of SentencePiece's `ModelProto` that a tokenizer is made of, read straight from the protobuf bytes
 //! (`sentencepiece_model.proto`; fields that are not named here are passed over).
 
+use burgess_base::protobuf::{Field, Message, Value};
 use burgess_base::{Error, Result};
 
 /// What a piece is; numbers as in the file, and as in GGUF's `tokenizer.ggml.token_type`.
@@ -99,8 +100,9 @@ impl ModelProto {
             remove_extra_whitespaces: true,
             escape_whitespaces: true,
         };
-        for field in Fields::of(bytes) {
-            match field? {
+        for field in Message::new(bytes) {
+            let Field { number, value } = field?;
+            match (number, value) {
                 (1, Value::Bytes(piece)) => model.pieces.push(self::piece(piece, model.pieces.len())?),
                 (2, Value::Bytes(trainer)) => model.read_trainer(trainer)?,
                 (3, Value::Bytes(normalizer)) => model.read_normalizer(normalizer)?,
@@ -118,8 +120,9 @@ impl ModelProto {
     }
 
     fn read_trainer(&mut self, bytes: &[u8]) -> Result<()> {
-        for field in Fields::of(bytes) {
-            match field? {
+        for field in Message::new(bytes) {
+            let Field { number, value } = field?;
+            match (number, value) {
                 (3, Value::Varint(1)) => self.algorithm = Algorithm::Unigram,
                 (3, Value::Varint(2)) => self.algorithm = Algorithm::Bpe,
                 (3, Value::Varint(other)) => {
@@ -140,8 +143,9 @@ impl ModelProto {
     }
 
     fn read_normalizer(&mut self, bytes: &[u8]) -> Result<()> {
-        for field in Fields::of(bytes) {
-            match field? {
+        for field in Message::new(bytes) {
+            let Field { number, value } = field?;
+            match (number, value) {
                 (2, Value::Bytes(map)) => self.charsmap = map.to_vec(),
                 (3, Value::Varint(flag)) => self.add_dummy_prefix = flag != 0,
                 (4, Value::Varint(flag)) => self.remove_extra_whitespaces = flag != 0,
@@ -161,13 +165,14 @@ fn id(number: u64) -> Option<u32> {
 fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
     let step = || format!("piece {number}");
     let mut piece = Piece { text: String::new(), score: 0.0, kind: Kind::Normal };
-    for field in Fields::of(bytes) {
-        match field.map_err(|e| e.context(step()))? {
+    for field in Message::new(bytes) {
+        let Field { number, value } = field.map_err(|e| e.context(step()))?;
+        match (number, value) {
             (1, Value::Bytes(text)) => {
                 let text = std::str::from_utf8(text).map_err(|_| Error::failed("is not UTF-8").context(step()))?;
                 piece.text = text.to_string();
             }
-            (2, Value::Fixed32(bits)) => piece.score = f32::from_bits(bits),
+            (2, Value::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
             (3, Value::Varint(kind)) => piece.kind = Kind::from_number(kind).map_err(|e| e.context(step()))?,
             _ => {}
         }
@@ -176,87 +181,6 @@ fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
         return Err(Error::failed(format!("the score {} is no number", piece.score)).context(step()));
     }
     Ok(piece)
-}
-
-/// A value of a protobuf message, by its wire type.
-enum Value<'a> {
-    Varint(u64),
-    Fixed64,
-    Bytes(&'a [u8]),
-    Fixed32(u32),
-}
-
-/// The fields of a message, one after another; ends after the first error.
-struct Fields<'a> {
-    rest: &'a [u8],
-    size: usize,
-}
-
-impl<'a> Fields<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, size: bytes.len() }
-    }
-
-    fn take(&mut self, n: u64) -> Result<&'a [u8]> {
-        let fits = usize::try_from(n).ok().and_then(|n| self.rest.split_at_checked(n));
-        let Some((taken, rest)) = fits else {
-            let at = self.size - self.rest.len();
-            return Err(Error::failed(format!("byte {at} asks for {n} more, but {} are left", self.rest.len())));
-        };
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn varint(&mut self) -> Result<u64> {
-        let at = self.size - self.rest.len();
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.take(1)? else { break };
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Error::failed(format!("the number at byte {at} does not end")))
-    }
-
-    fn field(&mut self) -> Result<(u64, Value<'a>)> {
-        let at = self.size - self.rest.len();
-        let key = self.varint()?;
-        let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => {
-                self.take(8)?;
-                Value::Fixed64
-            }
-            2 => {
-                let n = self.varint()?;
-                Value::Bytes(self.take(n)?)
-            }
-            5 => {
-                let mut bits = [0; 4];
-                bits.copy_from_slice(self.take(4)?);
-                Value::Fixed32(u32::from_le_bytes(bits))
-            }
-            other => return Err(Error::failed(format!("byte {at}: there is no wire type {other}"))),
-        };
-        Ok((key >> 3, value))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Value<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_err() {
-            self.rest = &[];
-        }
-        Some(field)
-    }
 }
 
 #[cfg(test)]
