@@ -1,7 +1,7 @@
 //! Scoring answers that came from elsewhere: `{"id": …, "answer": …}` a line.
 
 use super::read::{for_each_object, kind, text};
-use super::{Benchmark, Category, Judged, Outcome, Question};
+use super::{Benchmark, Category, Judged, Outcome, Question, Rules};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -73,6 +73,8 @@ pub struct ScoreReport {
     pub benchmark: String,
     /// Its group.
     pub category: Category,
+    /// Whose rules judged.
+    pub scoring: Rules,
     /// What the score measures.
     pub metric: String,
     /// Version of the benchmark's code.
@@ -99,6 +101,7 @@ pub fn score_predictions(
     bench: &dyn Benchmark,
     questions: &[Question],
     predictions: impl Into<Predictions>,
+    rules: Rules,
 ) -> Result<ScoreReport> {
     let predictions: Predictions = predictions.into();
     let ids: HashSet<&str> = questions.iter().map(|q| q.id.as_str()).collect();
@@ -110,7 +113,7 @@ pub fn score_predictions(
         return Err(Error::failed(message).hint(format!("ids look like `{example}`; is it the right benchmark?")));
     }
     let judge = |q: &Question| match predictions.answers.get(&q.id) {
-        Some(answer) => bench.judge(q, answer),
+        Some(answer) => bench.judge(q, answer, rules),
         None => Judged::unparsed(),
     };
     let judged: Vec<Judged> = questions.iter().map(judge).collect();
@@ -118,12 +121,13 @@ pub fn score_predictions(
     Ok(ScoreReport {
         benchmark: bench.id().to_string(),
         category: bench.category(),
-        metric: bench.metric().to_string(),
+        scoring: rules,
+        metric: bench.metric(rules).to_string(),
         version: bench.version().to_string(),
         citation: bench.citation().to_string(),
-        outcome: bench.aggregate(questions, &judged)?,
-        chance: bench.chance(questions),
-        majority: bench.majority(questions),
+        outcome: bench.aggregate(questions, &judged, rules)?,
+        chance: bench.chance(questions, rules),
+        majority: bench.majority(questions, rules),
         missing: Ids::new(ids.iter().copied().filter(absent).collect()),
         unknown: Ids::new(given.iter().copied().filter(|id| !ids.contains(id)).collect()),
         duplicates: Ids::new(predictions.duplicates.iter().map(String::as_str).collect()),

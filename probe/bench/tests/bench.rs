@@ -1,7 +1,9 @@
 //! The benchmarks against the published scorers (goldens from `tests/reference/scorers.py`), their properties, and
 //! what happens to broken files.
 
-use burgess_probe::bench::{self, Benchmark, Category, Form, Judged, Outcome, Predictions, Question, score};
+use burgess_bench::{
+    self as bench, Benchmark, Category, Form, Judged, Outcome, Picture, Predictions, Question, Rules, score,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
 fn golden(name: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scorers").join(format!("{name}.json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/scorers").join(format!("{name}.json"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).expect("goldens are JSON")
 }
@@ -24,16 +26,21 @@ fn bench(id: &str) -> &'static dyn Benchmark {
     bench::find(id).expect("a known benchmark")
 }
 
+/// The benchmarks that are made on this machine.
+fn drawn() -> Vec<&'static dyn Benchmark> {
+    bench::all().iter().copied().filter(|b| b.card().source.is_none()).collect()
+}
+
 fn question(n: usize, options: &[&str], answer: &str) -> Question {
     Question {
         id: format!("q{n}"),
-        image: None,
         image_id: format!("i{}", n / 2),
         question: "What is it?".into(),
         options: options.iter().map(|o| (*o).to_string()).collect(),
         answer: answer.into(),
         subtask: ["first", "second"][n / 2 % 2].into(),
         unit: format!("u{}", n / 2),
+        ..Question::default()
     }
 }
 
@@ -56,8 +63,8 @@ fn right(b: &dyn Benchmark, q: &Question) -> String {
 }
 
 fn outcome(b: &dyn Benchmark, qs: &[Question], answer: impl Fn(usize, &Question) -> String) -> Outcome {
-    let judged: Vec<Judged> = qs.iter().enumerate().map(|(i, q)| b.judge(q, &answer(i, q))).collect();
-    b.aggregate(qs, &judged).expect("complete pairs")
+    let judged: Vec<Judged> = qs.iter().enumerate().map(|(i, q)| b.judge(q, &answer(i, q), Rules::Official)).collect();
+    b.aggregate(qs, &judged, Rules::Official).expect("complete pairs")
 }
 
 // ------------------------------------------------------------------------------------------ published scorers
@@ -72,7 +79,7 @@ fn letters_are_those_of_the_goldens() {
             case["options"].as_array().expect("options").iter().filter_map(Value::as_str).collect();
         let answer = text(case, "answer");
         for b in ["nano-scienceqa", "nano-ai2d", "nano-cvbench-2d", "nano-cvbench-3d", "nano-mmvp"].map(bench) {
-            let said = b.judge(&question(0, &options, "A"), answer).parsed;
+            let said = b.judge(&question(0, &options, "A"), answer, Rules::Official).parsed;
             let said = said.map(|l| l.trim_matches(['(', ')']).to_uppercase());
             if said.as_deref() != case["expected"].as_str() {
                 wrong.push(format!("{}: {answer:?} of {options:?}: {said:?}, expected {}", b.id(), case["expected"]));
@@ -87,7 +94,7 @@ fn yes_and_no_are_those_of_the_goldens() {
     let cases = golden("yes_no");
     assert!(cases.len() >= 60);
     for case in &cases {
-        let said = bench("nano-mme").judge(&question(0, &[], "yes"), text(case, "answer"));
+        let said = bench("nano-mme").judge(&question(0, &[], "yes"), text(case, "answer"), Rules::Official);
         assert_eq!(said.parsed.as_deref(), case["expected"].as_str(), "{case}");
         assert_eq!(said.score, f64::from(u8::from(case["expected"] == "yes")), "{case}");
     }
@@ -98,7 +105,7 @@ fn scores_are_golden(name: &str, id: &str) {
     assert!(cases.len() >= 60, "{name}");
     let mut wrong = Vec::new();
     for case in &cases {
-        let judged = bench(id).judge(&question(0, &[], text(case, "gold")), text(case, "answer"));
+        let judged = bench(id).judge(&question(0, &[], text(case, "gold")), text(case, "answer"), Rules::Official);
         if Some(judged.score) != case["expected"].as_f64() {
             wrong.push(format!("{judged:?}: {case}"));
         }
@@ -145,7 +152,7 @@ fn pair_sums_are_those_of_the_goldens() {
                     judged.push(Judged::new("yes", right == 1.0));
                 }
             }
-            let ours = bench(id).aggregate(&qs, &judged).expect("pairs").score;
+            let ours = bench(id).aggregate(&qs, &judged, Rules::Official).expect("pairs").score;
             assert!((ours - expected.as_f64().expect("a number")).abs() < 1e-9, "{id}: {ours}, expected {expected}");
         }
     }
@@ -169,7 +176,7 @@ fn prompts_have_the_published_forms() {
     let choice = question(0, &["dog", "cup"], "A");
     let letters = "What is it?\nA. dog\nB. cup\nAnswer with the option's letter from the given choices directly.";
     let short = "What is it?\nAnswer the question using a single word or phrase.";
-    for b in bench::all() {
+    for b in drawn() {
         let expected = match b.id() {
             "nano-mme" => "What is it? Please answer yes or no.",
             "nano-mmvp" => {
@@ -182,19 +189,19 @@ fn prompts_have_the_published_forms() {
             }
             _ => letters,
         };
-        assert_eq!(b.prompt(&choice), expected, "{}", b.id());
+        assert_eq!(b.prompt(&choice, Rules::Official), expected, "{}", b.id());
     }
 }
 
 #[test]
 fn the_registry_is_complete_and_suggests() {
-    let mut ids: Vec<&str> = bench::all().iter().map(|b| b.id()).collect();
+    let mut ids: Vec<&str> = drawn().iter().map(|b| b.id()).collect();
     assert_eq!(ids.len(), 16);
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 16, "ids are unique");
     for category in Category::ALL {
-        assert!(bench::all().iter().filter(|b| b.category() == category).count() >= 2, "{category}");
+        assert!(drawn().iter().filter(|b| b.category() == category).count() >= 2, "{category}");
         assert_eq!(json!(category), json!(category.to_string()));
     }
     let error = bench::find("nano-chart").err().expect("unknown");
@@ -207,12 +214,12 @@ fn the_registry_is_complete_and_suggests() {
 
 #[test]
 fn perfect_is_100_and_empty_is_0() {
-    for b in bench::all() {
-        let qs = sample(*b);
-        let perfect = outcome(*b, &qs, |_, q| right(*b, q));
+    for b in drawn() {
+        let qs = sample(b);
+        let perfect = outcome(b, &qs, |_, q| right(b, q));
         assert_eq!((perfect.score, perfect.stderr, perfect.n, perfect.n_unparsed), (100.0, 0.0, 24, 0), "{}", b.id());
         assert!(perfect.subtasks.len() == 2 && perfect.subtasks.values().all(|s| *s == 100.0), "{perfect:?}");
-        let empty = outcome(*b, &qs, |_, _| String::new());
+        let empty = outcome(b, &qs, |_, _| String::new());
         assert_eq!((empty.score, empty.n_unparsed), (0.0, 24), "{}", b.id());
     }
 }
@@ -237,16 +244,24 @@ fn chance_and_majority_come_from_the_data() {
     for (id, chance, majority) in expected {
         let b = bench(id);
         let qs = sample(b);
-        assert!((b.chance(&qs) - chance).abs() < 1e-9, "{id}: chance {}", b.chance(&qs));
-        assert!((b.majority(&qs) - majority).abs() < 1e-9, "{id}: majority {}", b.majority(&qs));
-        assert!(b.chance(&[]).is_nan() && b.majority(&[]).is_nan());
+        assert!(
+            (b.chance(&qs, Rules::Official) - chance).abs() < 1e-9,
+            "{id}: chance {}",
+            b.chance(&qs, Rules::Official)
+        );
+        assert!(
+            (b.majority(&qs, Rules::Official) - majority).abs() < 1e-9,
+            "{id}: majority {}",
+            b.majority(&qs, Rules::Official)
+        );
+        assert!(b.chance(&[], Rules::Official).is_nan() && b.majority(&[], Rules::Official).is_nan());
     }
 }
 
 #[test]
 fn the_field_is_answered_in_words() {
     let said = |id: &str, options: &[&str], answer: &str| {
-        let judged = bench(id).judge(&question(0, options, "B"), answer);
+        let judged = bench(id).judge(&question(0, options, "B"), answer, Rules::Official);
         (judged.parsed, judged.score)
     };
     let right = (Some("B".to_string()), 1.0);
@@ -291,13 +306,16 @@ fn incomplete_pairs_and_wrong_lengths_are_errors() {
     for id in ["nano-mme", "nano-mmvp"] {
         let b = bench(id);
         let qs = sample(b);
-        let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, "yes")).collect();
-        let error = b.aggregate(&qs[1..], &judged[1..]).expect_err("half a pair");
+        let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, "yes", Rules::Official)).collect();
+        let error = b.aggregate(&qs[1..], &judged[1..], Rules::Official).expect_err("half a pair");
         assert!(error.to_string().contains("question `q1`") && error.hint_text().is_some(), "{error}");
         assert!(
-            b.aggregate(&qs, &judged[1..]).expect_err("lengths").to_string().contains("24 questions but 23 verdicts")
+            b.aggregate(&qs, &judged[1..], Rules::Official)
+                .expect_err("lengths")
+                .to_string()
+                .contains("24 questions but 23 verdicts")
         );
-        assert!(b.aggregate(&[], &[]).is_err());
+        assert!(b.aggregate(&[], &[], Rules::Official).is_err());
     }
 }
 
@@ -329,16 +347,16 @@ proptest! {
         answers in proptest::collection::vec(any_answer(), 24),
         order in Just((0..24).collect::<Vec<usize>>()).prop_shuffle(),
     ) {
-        for b in bench::all() {
-            let qs = sample(*b);
-            let o = outcome(*b, &qs, |i, _| answers[i].clone());
+        for b in drawn() {
+            let qs = sample(b);
+            let o = outcome(b, &qs, |i, _| answers[i].clone());
             prop_assert!((0.0..=100.0).contains(&o.score) && (0.0..=50.0).contains(&o.stderr), "{} {:?}", b.id(), o);
             prop_assert!(o.subtasks.values().all(|s| (0.0..=100.0).contains(s)));
             let sum: f64 = o.units.iter().map(|u| u.sum).sum();
             let weight: f64 = o.units.iter().map(|u| u.weight).sum();
             prop_assert!((o.score - 100.0 * sum / weight).abs() < 1e-9);
             let shuffled: Vec<Question> = order.iter().map(|&i| qs[i].clone()).collect();
-            prop_assert_eq!(outcome(*b, &shuffled, |i, _| answers[order[i]].clone()), o, "to the last bit");
+            prop_assert_eq!(outcome(b, &shuffled, |i, _| answers[order[i]].clone()), o, "to the last bit");
         }
     }
 
@@ -346,7 +364,7 @@ proptest! {
     fn both_right_is_no_easier_than_one(answers in proptest::collection::vec(any_answer(), 24)) {
         for b in [bench("nano-mme"), bench("nano-mmvp")] {
             let qs = sample(b);
-            let single: f64 = (0..24).map(|i| b.judge(&qs[i], &answers[i]).score).sum::<f64>() / 24.0 * 100.0;
+            let single: f64 = (0..24).map(|i| b.judge(&qs[i], &answers[i], Rules::Official).score).sum::<f64>() / 24.0 * 100.0;
             let o = outcome(b, &qs, |i, _| answers[i].clone());
             // (acc + acc+) / 2 ≤ acc holds exactly if acc+ ≤ acc; the sample's subtasks are of one size.
             prop_assert!(o.score <= single + 1e-9, "{}: {} > {single}", b.id(), o.score);
@@ -355,14 +373,14 @@ proptest! {
 
     #[test]
     fn no_constant_answer_beats_majority(answer in any_answer(), value in 90.0f64..115.0) {
-        for b in bench::all() {
+        for b in drawn() {
             // A long enough list of words contains every expected text; containment has no best constant.
             let answer = if b.id() == "nano-ocrbench" && answer.contains("red 12") { "red".to_string() } else { answer.clone() };
-            let qs = sample(*b);
+            let qs = sample(b);
             for constant in [answer, value.to_string()] {
                 if b.id() == "nano-ocrbench" && constant.len() > 8 { continue; }
-                let o = outcome(*b, &qs, |_, _| constant.clone());
-                prop_assert!(o.score <= b.majority(&qs) + 1e-9, "{}: {constant:?} scores {}", b.id(), o.score);
+                let o = outcome(b, &qs, |_, _| constant.clone());
+                prop_assert!(o.score <= b.majority(&qs, Rules::Official) + 1e-9, "{}: {constant:?} scores {}", b.id(), o.score);
             }
         }
     }
@@ -373,8 +391,8 @@ proptest! {
         option in "\\PC{1,8}",
     ) {
         let q = question(0, &[&option, "cup", "ß", "Ⅷ x"], "A");
-        for b in bench::all() {
-            let judged = b.judge(&q, &answer);
+        for b in drawn() {
+            let judged = b.judge(&q, &answer, Rules::Official);
             prop_assert!(judged.score == 0.0 || judged.parsed.is_some());
             let said = judged.parsed.unwrap_or_else(|| "A".into()).to_uppercase();
             let offered = ["A", "B", "C", "D", "(A)", "(B)", "(C)", "(D)"].contains(&said.as_str());
@@ -392,12 +410,12 @@ fn the_nano_world_is_read_and_no_constant_answer_beats_chance() -> Checked {
     let dir = tempfile::tempdir()?;
     let spec = dataset::DatasetSpec { seed: 7, align: 0, tune: 0, turns: 1, per_benchmark: 160 };
     dataset::write(dir.path(), &spec, &|_, _| {})?;
-    for b in bench::all().iter().filter(|b| b.id().starts_with("nano-")) {
+    for b in drawn().into_iter().filter(|b| b.id().starts_with("nano-")) {
         let qs = b.read(dir.path())?;
         assert!(qs.len() >= 160, "{}: {}", b.id(), qs.len());
-        let perfect = outcome(*b, &qs, |_, q| q.answer.clone());
+        let perfect = outcome(b, &qs, |_, q| q.answer.clone());
         assert_eq!((perfect.score, perfect.n_unparsed, perfect.units.len()), (100.0, 0, 160), "{}", b.id());
-        let (chance, majority) = (b.chance(&qs), b.majority(&qs));
+        let (chance, majority) = (b.chance(&qs, Rules::Official), b.majority(&qs, Rules::Official));
         match b.card().form {
             // Balanced options: a letter is as good as a guess, up to two standard errors of guessing.
             Form::YesNo | Form::Choice => {
@@ -448,7 +466,7 @@ fn good_files_are_read() -> Checked {
     let qs = bench("nano-ai2d").read(dir.path())?;
     assert_eq!(qs.len(), 2);
     assert_eq!(qs[1].id, "q1");
-    assert_eq!(qs[0].image.as_deref(), Some(dir.path().join("images/a.png").as_path()));
+    assert_eq!(qs[0].images, [Picture::File(dir.path().join("images/a.png"))]);
     assert_eq!(qs[0].options, ["dog", "cup"]);
     let dir = data("nano-mme", &[open_line(0, "yes").to_string(), open_line(1, "no").to_string()])?;
     assert_eq!(bench("nano-mme").read(dir.path())?.len(), 2);
@@ -525,12 +543,12 @@ fn predictions_are_scored_and_their_faults_counted() -> Checked {
          {\"id\":\"q1\",\"answer\":\"12\"}\n{\"id\":\"q2\",\"answer\":\"105\"}\n{\"id\":\"q2\",\"answer\":\"1\"}\n\
          {\"id\":\"q3\",\"answer\":\"\"}\n{\"id\":\"zz\",\"answer\":\"1\"}\n",
     )?;
-    let report = bench::score_predictions(b, &qs, bench::read_predictions(&path)?)?;
+    let report = bench::score_predictions(b, &qs, bench::read_predictions(&path)?, Rules::Official)?;
     assert_eq!((report.missing.count, report.unknown.count, report.duplicates.count), (21, 1, 2));
     assert_eq!((report.unknown.first.as_slice(), report.duplicates.first.len()), (["zz".to_string()].as_slice(), 2));
     assert_eq!((report.outcome.n, report.outcome.n_unparsed), (24, 22));
     assert!((report.outcome.score - 200.0 / 24.0).abs() < 1e-9, "q0 and q1; q2 was answered in two ways");
-    assert_eq!((report.chance, report.majority), (b.chance(&qs), b.majority(&qs)));
+    assert_eq!((report.chance, report.majority), (b.chance(&qs, Rules::Official), b.majority(&qs, Rules::Official)));
     let back: bench::ScoreReport = serde_json::from_str(&serde_json::to_string(&report)?)?;
     assert_eq!(back, report);
     Ok(())
@@ -540,9 +558,9 @@ fn predictions_are_scored_and_their_faults_counted() -> Checked {
 fn predictions_that_do_not_fit_are_errors() -> Checked {
     let b = bench("nano-gqa");
     let strangers: HashMap<String, String> = [("x".to_string(), "red".to_string())].into();
-    let error = bench::score_predictions(b, &sample(b), strangers).expect_err("strangers");
+    let error = bench::score_predictions(b, &sample(b), strangers, Rules::Official).expect_err("strangers");
     assert!(error.to_string().contains("none of the 1 predictions"), "{error}");
-    assert!(bench::score_predictions(b, &sample(b), Predictions::default()).is_err());
+    assert!(bench::score_predictions(b, &sample(b), Predictions::default(), Rules::Official).is_err());
     for (lines, message) in [
         ("{\"id\":\"a\",\"answer\":4}", ":1: field `answer` must be a string, found the number 4"),
         ("{\"id\":\"a\",\"answer\":\"4\"}\n{\"id\":\"b\"}", ":2: field `answer` is missing"),

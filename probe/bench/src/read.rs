@@ -9,7 +9,7 @@
 //! Paths are relative to the data directory.
 
 use super::score::label;
-use super::{Form, Question};
+use super::{Benchmark, Form, Picture, Question, Rules};
 use burgess_base::{Context, Error, Result};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
@@ -38,6 +38,28 @@ pub fn read_jsonl(path: &Path, data: &Path, form: Form) -> Result<Vec<Question>>
     }
     check_images(path, &questions)?;
     Ok(questions)
+}
+
+/// What has to hold of the questions of every benchmark: ids are unique, choices can be lettered, and what is scored
+/// together is complete.
+pub fn check<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
+    let mut ids = BTreeSet::new();
+    for q in questions {
+        if !ids.insert(&q.id) {
+            return Err(Error::failed(format!("the id `{}` comes twice", q.id)));
+        }
+        if q.options.len() > 26 {
+            return Err(Error::failed(format!(
+                "question `{}` has {} choices; 26 can be lettered",
+                q.id,
+                q.options.len()
+            )));
+        }
+        if q.images.is_empty() {
+            return Err(Error::failed(format!("question `{}` has no picture", q.id)));
+        }
+    }
+    benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
 }
 
 /// Calls `each` with line number and object of every line that is not blank; errors gain file and line.
@@ -91,19 +113,20 @@ fn question(object: &Map<String, Value>, data: &Path, form: Form) -> Result<Ques
         return Err(Error::failed(message).hint(format!("the fields are {}", FIELDS.join(", "))));
     }
     let owned = |field: &str| text(object, field).map(String::from);
-    let image = match object.get("image") {
-        Some(Value::Null) => None,
-        _ => Some(data.join(text(object, "image")?)),
+    let images = match object.get("image") {
+        Some(Value::Null) => Vec::new(),
+        _ => vec![Picture::File(data.join(text(object, "image")?))],
     };
     let question = Question {
         id: owned("id")?,
-        image,
+        images,
         image_id: owned("image_id")?,
         question: owned("question")?,
         options: options(object, form)?,
         answer: owned("answer")?,
         subtask: owned("subtask")?,
         unit: owned("unit")?,
+        ..Question::default()
     };
     check_answer(&question, form)?;
     Ok(question)
@@ -156,7 +179,7 @@ fn check_answer(q: &Question, form: Form) -> Result<()> {
 }
 
 fn check_images(path: &Path, questions: &[Question]) -> Result<()> {
-    let wanted: BTreeSet<&Path> = questions.iter().filter_map(|q| q.image.as_deref()).collect();
+    let wanted: BTreeSet<&Path> = questions.iter().flat_map(|q| q.images.iter().map(Picture::file)).collect();
     let missing: Vec<&Path> = wanted.iter().copied().filter(|p| !p.is_file()).collect();
     match missing.first() {
         None => Ok(()),

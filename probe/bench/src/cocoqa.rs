@@ -4,12 +4,15 @@
 //! counts if it is the very word. As for every generated answer it is lower-cased and loses a full stop before.
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
 
 /// A benchmark of the COCO-QA family.
 pub struct CocoQa {
     card: Card,
 }
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&FIELD];
 
 /// The fifty questions that a package carries.
 pub static FIELD: CocoQa = CocoQa {
@@ -21,6 +24,7 @@ pub static FIELD: CocoQa = CocoQa {
         citation: "Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question Answering, arXiv:1505.02074",
         form: Form::Open,
         max_new_tokens: 12,
+        source: None,
     },
 };
 
@@ -29,11 +33,11 @@ impl Benchmark for CocoQa {
         &self.card
     }
 
-    fn prompt(&self, q: &Question) -> String {
+    fn prompt(&self, q: &Question, _: Rules) -> String {
         score::short_answer_prompt(&q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         score::judge_exact(q, answer)
     }
 }

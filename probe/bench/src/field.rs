@@ -13,7 +13,7 @@
 //!   things, called by their kind.
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
 
 /// A benchmark of the field study.
 pub struct Field {
@@ -27,6 +27,9 @@ const POPE: &str =
     "after Li et al. 2023, Evaluating Object Hallucination in Large Vision-Language Models, arXiv:2305.10355";
 const CV_BENCH: &str =
     "after Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &STAMPS, &TEXT, &COUNT, &RELATION, &OCCLUSION];
 
 /// Is there something of a kind?
 pub static PRESENCE: Field =
@@ -48,7 +51,16 @@ pub static RELATION: Field = Field { card: card("field-relation", Category::Visi
 pub static OCCLUSION: Field = Field { card: card("field-occlusion", Category::VisionCentric, THIS), listed: true };
 
 const fn card(id: &'static str, category: Category, citation: &'static str) -> Card {
-    Card { id, category, metric: "accuracy", version: "1", citation, form: Form::Choice, max_new_tokens: 12 }
+    Card {
+        id,
+        category,
+        metric: "accuracy",
+        version: "1",
+        citation,
+        form: Form::Choice,
+        max_new_tokens: 12,
+        source: None,
+    }
 }
 
 /// Counts as words.
@@ -67,7 +79,7 @@ impl Benchmark for Field {
         &self.card
     }
 
-    fn prompt(&self, q: &Question) -> String {
+    fn prompt(&self, q: &Question, _: Rules) -> String {
         match (self.card.form, q.options.as_slice()) {
             (Form::YesNo, _) => format!("{} Please answer yes or no.", q.question),
             (_, [before @ .., last]) if self.listed => {
@@ -78,7 +90,7 @@ impl Benchmark for Field {
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         if self.card.form == Form::YesNo {
             return match score::yes_no(answer) {
                 Some(said) => Judged::new(if said { "yes" } else { "no" }, score::yes_no(&q.answer) == Some(said)),

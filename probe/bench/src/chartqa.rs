@@ -1,13 +1,16 @@
 //! ChartQA: read values and labels from charts, scored by relaxed accuracy (5 % for numbers).
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
 use std::collections::BTreeSet;
 
 /// A benchmark of the ChartQA family.
 pub struct ChartQa {
     card: Card,
 }
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&NANO];
 
 /// The small sibling: charts of the nano world.
 pub static NANO: ChartQa = ChartQa {
@@ -19,6 +22,7 @@ pub static NANO: ChartQa = ChartQa {
         citation: "Masry et al. 2022, ChartQA: Question Answering about Charts, arXiv:2203.10244",
         form: Form::Open,
         max_new_tokens: 12,
+        source: None,
     },
 };
 
@@ -27,11 +31,11 @@ impl Benchmark for ChartQa {
         &self.card
     }
 
-    fn prompt(&self, q: &Question) -> String {
+    fn prompt(&self, q: &Question, _: Rules) -> String {
         score::short_answer_prompt(&q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         match answer.trim() {
             "" => Judged::unparsed(),
             said => Judged::new(said, score::relaxed_equal(said, &q.answer)),

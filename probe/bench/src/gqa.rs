@@ -4,12 +4,15 @@
 //! published number for generating models does it.
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
 
 /// A benchmark of the GQA family.
 pub struct Gqa {
     card: Card,
 }
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&NANO];
 
 /// The small sibling: pictures of the nano world.
 pub static NANO: Gqa = Gqa {
@@ -21,6 +24,7 @@ pub static NANO: Gqa = Gqa {
         citation: "Hudson and Manning 2019, GQA: A New Dataset for Real-World Visual Reasoning, arXiv:1902.09506",
         form: Form::Open,
         max_new_tokens: 12,
+        source: None,
     },
 };
 
@@ -29,11 +33,11 @@ impl Benchmark for Gqa {
         &self.card
     }
 
-    fn prompt(&self, q: &Question) -> String {
+    fn prompt(&self, q: &Question, _: Rules) -> String {
         score::short_answer_prompt(&q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         score::judge_exact(q, answer)
     }
 }

@@ -8,13 +8,16 @@
 //! Guessing gives (50 + 25) / 2 = 37.5; always the same word gives 25.
 
 use super::score::{self, Item};
-use super::{Benchmark, Card, Category, Form, Judged, Question};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
 use burgess_base::Result;
 
 /// A benchmark of the MME family.
 pub struct Mme {
     card: Card,
 }
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&NANO];
 
 /// The small sibling: pictures of the nano world.
 pub static NANO: Mme = Mme {
@@ -26,6 +29,7 @@ pub static NANO: Mme = Mme {
         citation: "Fu et al. 2023, MME: A Comprehensive Evaluation Benchmark for Multimodal LLMs, arXiv:2306.13394",
         form: Form::YesNo,
         max_new_tokens: 4,
+        source: None,
     },
 };
 
@@ -34,18 +38,18 @@ impl Benchmark for Mme {
         &self.card
     }
 
-    fn prompt(&self, q: &Question) -> String {
+    fn prompt(&self, q: &Question, _: Rules) -> String {
         format!("{} Please answer yes or no.", q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         match score::yes_no(answer) {
             Some(said) => Judged::new(if said { "yes" } else { "no" }, score::yes_no(&q.answer) == Some(said)),
             None => Judged::unparsed(),
         }
     }
 
-    fn items(&self, qs: &[Question], p: &[f64]) -> Result<Vec<Item>> {
+    fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
         let mut items: Vec<Item> = score::pairs(qs, p, |q| (&q.subtask, &q.image_id))?
             .into_iter()
             .map(|(q, [a, b])| Item::new(q, ((a + b) / 2.0 + a * b) / 2.0))

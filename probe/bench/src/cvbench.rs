@@ -5,7 +5,7 @@
 //! questions; the tasks (`count`, `relation`; `depth`, `distance`) appear as subtasks.
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
 
 /// A benchmark of the CV-Bench family.
 pub struct CvBench {
@@ -14,6 +14,9 @@ pub struct CvBench {
 
 const CITATION: &str =
     "Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&NANO_2D, &NANO_3D];
 
 /// The small sibling of the 2D half: count, spatial relation.
 pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d") };
@@ -30,6 +33,7 @@ const fn card(id: &'static str) -> Card {
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 4,
+        source: None,
     }
 }
 
@@ -38,11 +42,11 @@ impl Benchmark for CvBench {
         &self.card
     }
 
-    fn prompt(&self, q: &Question) -> String {
+    fn prompt(&self, q: &Question, _: Rules) -> String {
         score::letter_prompt(q)
     }
 
-    fn judge(&self, q: &Question, answer: &str) -> Judged {
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         score::judge_letter(q, answer)
     }
 }

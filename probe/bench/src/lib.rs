@@ -1,13 +1,15 @@
 //! Benchmarks: from questions to prompts, from answers to scores.
 //!
-//! One file per benchmark family. A family says how its questions are asked ([`Benchmark::prompt`]), how one
-//! answer is judged ([`Benchmark::judge`]) and how judged answers become the published number
-//! ([`Benchmark::items`]); reading, aggregation with clustered standard errors, chance and the best constant
-//! answer follow from these and are the same for all. Primitives that families share live in [`score`].
+//! One file per benchmark family. A family says how its questions are read ([`Benchmark::read`]), how they are asked
+//! ([`Benchmark::prompt`]), how one answer is judged ([`Benchmark::judge`]) and how judged answers become the published
+//! number ([`Benchmark::items`]); aggregation with clustered standard errors, chance and the best constant answer follow
+//! from these and are the same for all. Primitives that families share live in [`score`].
 //!
-//! The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
+//! The published benchmarks are read as they are published ([`table`]: parquet, JSON, CSV, TSV with pictures inside or
+//! beside), from a plain directory or the hub's cache. Asking and judging follow [`Rules`]: those of the benchmark's
+//! authors, or those of the study's code. The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
 //! prompt forms and the same judging code; the `field-*` benchmarks are made of real stamps and photographs. Their data are
-//! `<data>/bench/<id>.jsonl`, a line per question (see [`read`]).
+//! `<data>/bench/<id>.jsonl`, a line per question (see [`read`]); they have one set of rules.
 //!
 //! Two rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
 //! ([`Outcome::n_unparsed`]) and scores 0. And questions about the same picture, or of the same pair, belong to one
@@ -23,41 +25,44 @@ mod letter;
 pub mod mme;
 pub mod mmvp;
 pub mod ocrbench;
+pub mod picture;
 pub mod predictions;
 pub mod read;
+pub mod sample;
 pub mod scienceqa;
 pub mod score;
+pub mod table;
 
 use burgess_base::{Error, Result, nearest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::LazyLock;
 
+pub use picture::Picture;
 pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
 pub use score::Item;
 
-/// Every benchmark: those of each study in the order of the columns of the published tables.
-static ALL: [&dyn Benchmark; 16] = [
-    &mme::NANO,
-    &gqa::NANO,
-    &scienceqa::NANO,
-    &ai2d::NANO,
-    &chartqa::NANO,
-    &ocrbench::NANO,
-    &mmvp::NANO,
-    &cvbench::NANO_2D,
-    &cvbench::NANO_3D,
-    &field::PRESENCE,
-    &cocoqa::FIELD,
-    &field::STAMPS,
-    &field::TEXT,
-    &field::COUNT,
-    &field::RELATION,
-    &field::OCCLUSION,
-];
+/// Every benchmark: of each family the published ones and their small siblings, families in the order of the columns of
+/// the published tables.
+static ALL: LazyLock<Vec<&'static dyn Benchmark>> = LazyLock::new(|| {
+    [
+        mme::ALL,
+        gqa::ALL,
+        scienceqa::ALL,
+        ai2d::ALL,
+        chartqa::ALL,
+        ocrbench::ALL,
+        mmvp::ALL,
+        cvbench::ALL,
+        cocoqa::ALL,
+        field::ALL,
+    ]
+    .concat()
+});
 
-/// Every benchmark: those of each study in the order of the columns of the published tables.
+/// Every benchmark: families in the order of the columns of the published tables.
 pub fn all() -> &'static [&'static dyn Benchmark] {
     &ALL
 }
@@ -100,6 +105,9 @@ pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
     })
 }
 
+/// How many texts are tried as the best constant answer.
+const CONSTANTS: usize = 64;
+
 /// The four groups of the study, each worth a quarter of the average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Category {
@@ -131,6 +139,38 @@ impl fmt::Display for Category {
     }
 }
 
+/// Whose rules a question is asked by, or an answer judged by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rules {
+    /// Those of the benchmark's authors.
+    #[default]
+    Official,
+    /// Those of the study's released code, with its quirks: to lay our numbers beside the published ones.
+    #[serde(rename = "cambrian-1")]
+    Cambrian1,
+}
+
+impl Rules {
+    /// `official` or `cambrian-1`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rules::Official => "official",
+            Rules::Cambrian1 => "cambrian-1",
+        }
+    }
+}
+
+impl std::str::FromStr for Rules {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Rules::Official, Rules::Cambrian1].into_iter().find(|r| r.as_str() == name).ok_or_else(|| {
+            Error::usage(format!("there are no rules called `{name}`")).hint("there are official and cambrian-1")
+        })
+    }
+}
+
 /// What an answer has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -138,7 +178,7 @@ pub enum Form {
     YesNo,
     /// The letter of one of [`Question::options`].
     Choice,
-    /// A word, phrase or number.
+    /// A word, phrase or number; questions with [`Question::options`] among them want a letter.
     Open,
 }
 
@@ -159,27 +199,60 @@ pub struct Card {
     pub form: Form,
     /// Tokens that an answer may have; enough for the longest right one.
     pub max_new_tokens: usize,
+    /// Where the questions are published; none for those that are made on this machine.
+    pub source: Option<Source>,
 }
 
-/// One question about one picture.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Where a benchmark is published.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// Dataset on the hub, such as `lmms-lab/MME`.
+    pub repository: &'static str,
+    /// The folder in it that holds the files; empty for the whole.
+    pub folder: &'static str,
+    /// Its split, by which the files' names begin.
+    pub split: &'static str,
+    /// How many questions are scored; what has fewer or more is another edition, and the result says so.
+    pub questions: usize,
+    /// What its authors say of the terms of use.
+    pub licence: &'static str,
+}
+
+/// One question about one picture, or several.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Question {
     /// Unique within the benchmark.
     pub id: String,
-    /// The picture's file, already resolved against the data directory.
-    pub image: Option<PathBuf>,
+    /// Number of the row in the published split that it was read from, from 0: by it other harnesses name their answers.
+    pub row: u64,
+    /// Its pictures in the order in which the text names them; most questions have one.
+    pub images: Vec<Picture>,
     /// Questions with the same value are about the same picture.
     pub image_id: String,
     /// The question alone: no options, no format line, no image token.
     pub question: String,
+    /// What the prompt may give beside the question: a hint, or text that was read from the picture by machine.
+    pub context: Option<String>,
     /// The choices in the order of their letters; empty for open and yes/no questions.
     pub options: Vec<String>,
     /// The right answer: a letter (`B` or `(b)`), yes/no, or text.
     pub answer: String,
+    /// All answers that people gave or that are accepted, where there are several; `answer` is one of them.
+    pub accepted: Vec<String>,
     /// The benchmark's own division, e.g. `count`.
     pub subtask: String,
     /// What is resampled together for error bars: a picture, or a pair of pictures.
     pub unit: String,
+    /// What else the rules of this benchmark need, by their own names for it.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
+}
+
+impl Question {
+    /// A fact that the rules need; empty where the data have none.
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts.get(name).map_or("", String::as_str)
+    }
 }
 
 /// The verdict on one answer.
@@ -247,8 +320,8 @@ pub trait Benchmark: Sync {
     fn category(&self) -> Category {
         self.card().category
     }
-    /// What the score measures, in a few words.
-    fn metric(&self) -> &str {
+    /// What the score measures under these rules, in a few words.
+    fn metric(&self, _: Rules) -> &str {
         self.card().metric
     }
     /// Counts up whenever the same answers could score differently.
@@ -269,21 +342,20 @@ pub trait Benchmark: Sync {
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let path = data.join("bench").join(format!("{}.jsonl", self.id()));
         let questions = read::read_jsonl(&path, data, self.card().form)?;
-        self.items(&questions, &vec![0.0; questions.len()])
-            .map_err(|e| e.context(format!("reading {}", path.display())))?;
+        read::check(self, &questions).map_err(|e| e.context(format!("reading {}", path.display())))?;
         Ok(questions)
     }
 
     /// The whole user turn, without the image token.
-    fn prompt(&self, q: &Question) -> String;
+    fn prompt(&self, q: &Question, rules: Rules) -> String;
 
     /// Judges one raw answer.
-    fn judge(&self, q: &Question, answer: &str) -> Judged;
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged;
 
     /// What is counted: by default each question once. `p[i]` is the score of question i, or the probability
     /// that it is answered rightly (answers taken as independent), so that the same code gives scores and chance.
     /// Errors when questions that belong together are not complete.
-    fn items(&self, qs: &[Question], p: &[f64]) -> Result<Vec<Item>> {
+    fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
         Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect())
     }
 
@@ -291,8 +363,7 @@ pub trait Benchmark: Sync {
     fn answers(&self, q: &Question) -> Vec<String> {
         match self.card().form {
             Form::YesNo => ["Yes", "No"].map(String::from).into(),
-            Form::Choice => ('A'..='Z').take(q.options.len()).map(String::from).collect(),
-            Form::Open => Vec::new(),
+            Form::Choice | Form::Open => ('A'..='Z').take(q.options.len()).map(String::from).collect(),
         }
     }
 
@@ -300,13 +371,13 @@ pub trait Benchmark: Sync {
     fn guess(&self, q: &Question) -> f64 {
         match self.card().form {
             Form::YesNo => 0.5,
-            Form::Choice if !q.options.is_empty() => 1.0 / q.options.len() as f64,
-            Form::Choice | Form::Open => 0.0,
+            _ if q.options.is_empty() => 0.0,
+            Form::Choice | Form::Open => 1.0 / q.options.len() as f64,
         }
     }
 
     /// Sums up the verdicts, `judged[i]` being that on `qs[i]`.
-    fn aggregate(&self, qs: &[Question], judged: &[Judged]) -> Result<Outcome> {
+    fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
         if qs.len() != judged.len() {
             let message = format!("{}: {} questions but {} verdicts", self.id(), qs.len(), judged.len());
             return Err(Error::failed(message));
@@ -314,39 +385,45 @@ pub trait Benchmark: Sync {
         let p: Vec<f64> = judged.iter().map(|j| j.score).collect();
         let n_unparsed = judged.iter().filter(|j| j.parsed.is_none()).count();
         let step = || format!("scoring {}", self.id());
-        let items = self.items(qs, &p).map_err(|e| e.context(step()))?;
+        let items = self.items(qs, &p, rules).map_err(|e| e.context(step()))?;
         score::sum_up(items, qs.len(), n_unparsed).map_err(|e| e.context(step()))
     }
 
     /// The expected score (0 to 100) of guessing uniformly among the possible answers, computed from these
     /// questions: 1/options, under pairs both right by chance; 0 for open questions. NaN where
     /// [`Benchmark::aggregate`] would fail: no questions, or an incomplete pair.
-    fn chance(&self, qs: &[Question]) -> f64 {
+    fn chance(&self, qs: &[Question], rules: Rules) -> f64 {
         let p: Vec<f64> = qs.iter().map(|q| self.guess(q)).collect();
-        self.items(qs, &p).and_then(|items| score::sum_up(items, qs.len(), 0)).map_or(f64::NAN, |o| o.score)
+        self.items(qs, &p, rules).and_then(|items| score::sum_up(items, qs.len(), 0)).map_or(f64::NAN, |o| o.score)
     }
 
-    /// Answers worth giving to every question alike: every right answer, every letter and option text.
+    /// Answers worth giving to every question alike: every letter, and of the right answers and option texts the most
+    /// frequent ones ([`CONSTANTS`]): beyond exact match, where a rare answer may fit many questions, the best of them is
+    /// a lower bound.
     fn constants(&self, qs: &[Question]) -> BTreeSet<String> {
         let mut set: BTreeSet<String> = match self.card().form {
             Form::YesNo => ["yes", "no"].map(String::from).into(),
-            Form::Choice => {
+            Form::Choice | Form::Open => {
                 let most = qs.iter().map(|q| q.options.len()).max().unwrap_or(0).min(26);
                 ('A'..='Z').take(most).map(String::from).collect()
             }
-            Form::Open => BTreeSet::new(),
         };
-        set.extend(qs.iter().map(|q| q.answer.clone()));
-        set.extend(qs.iter().flat_map(|q| q.options.iter().cloned()));
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for text in qs.iter().flat_map(|q| q.options.iter().chain([&q.answer])) {
+            *counts.entry(text).or_default() += 1;
+        }
+        let mut frequent: Vec<(&str, usize)> = counts.into_iter().collect();
+        frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        set.extend(frequent.into_iter().take(CONSTANTS).map(|(text, _)| text.to_string()));
         set
     }
 
     /// The score (0 to 100) of the best constant answer among [`Benchmark::constants`]: what can be had without
     /// looking at the picture or even the question. NaN where [`Benchmark::aggregate`] would fail.
-    fn majority(&self, qs: &[Question]) -> f64 {
+    fn majority(&self, qs: &[Question], rules: Rules) -> f64 {
         let of = |answer: &String| {
-            let judged: Vec<Judged> = qs.iter().map(|q| self.judge(q, answer)).collect();
-            self.aggregate(qs, &judged).map_or(f64::NAN, |o| o.score)
+            let judged: Vec<Judged> = qs.iter().map(|q| self.judge(q, answer, rules)).collect();
+            self.aggregate(qs, &judged, rules).map_or(f64::NAN, |o| o.score)
         };
         self.constants(qs).iter().map(of).fold(f64::NAN, f64::max)
     }
