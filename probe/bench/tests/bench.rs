@@ -565,12 +565,58 @@ fn predictions_that_do_not_fit_are_errors() -> Checked {
         ("{\"id\":\"a\",\"answer\":4}", ":1: field `answer` must be a string, found the number 4"),
         ("{\"id\":\"a\",\"answer\":\"4\"}\n{\"id\":\"b\"}", ":2: field `answer` is missing"),
         ("{\"answer\":\"4\"}", ":1: field `id` is missing"),
-        ("{\"id\":5,\"answer\":\"4\"}", ":1: field `id` must be a string, found the number 5"),
+        ("{\"id\":true,\"answer\":\"4\"}", ":1: field `id` must be a string or a number, found the truth value true"),
+        (
+            "{\"doc_id\":1,\"filtered_resps\":[[-1.5,false],[-2,true]]}",
+            ":1: field `filtered_resps` holds 2 responses instead of one answer",
+        ),
+        (
+            "{\"doc_id\":1,\"filtered_resps\":\"a\"}\n{\"id\":1,\"answer\":\"a\"}",
+            ":2: a line of burgess after lines of lmms-eval",
+        ),
         ("4", ":1: expected an object, found the number 4"),
     ] {
         let (_dir, path) = predictions(lines)?;
         let error = bench::read_predictions(&path).expect_err(lines).to_string();
         assert_eq!(error, format!("{}{message}", path.display()));
+    }
+    Ok(())
+}
+
+/// A file of the folder in which the harnesses' files lie.
+fn of_harness(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/predictions").join(name)
+}
+
+#[test]
+fn answers_of_other_harnesses_are_read() -> Checked {
+    let b = bench("nano-gqa");
+    let mut qs: Vec<Question> = (0..4).map(|n| question(n, &[], ["red", "12", "105", "two dogs"][n])).collect();
+    for (i, q) in qs.iter_mut().enumerate() {
+        (q.row, q.question) = (i as u64, format!("What is it, {i}?"));
+    }
+    for (file, harness) in [
+        ("20260101_samples_gqa.jsonl", "lmms-eval"),
+        ("model_GQA.xlsx", "VLMEvalKit"),
+        ("model_GQA.tsv", "VLMEvalKit"),
+        ("model_GQA.json", "VLMEvalKit"),
+    ] {
+        let report = bench::score_predictions(b, &qs, bench::read_predictions(&of_harness(file))?, Rules::Official)?;
+        assert_eq!(report.harness.as_str(), harness, "{file}");
+        assert_eq!((report.outcome.score, report.missing.count, report.mismatched.count), (75.0, 0, 0), "{file}");
+    }
+    // The same rows of another edition: the questions are others, and are not scored as if they were these.
+    qs.rotate_left(1);
+    for file in ["20260101_samples_gqa.jsonl", "model_GQA.xlsx"] {
+        let mut qs = qs.clone();
+        if file.ends_with("jsonl") {
+            // One target fits, so the form of targets is known.
+            qs.swap(0, 3);
+        }
+        qs.iter_mut().enumerate().for_each(|(i, q)| q.row = i as u64);
+        let error = bench::score_predictions(b, &qs, bench::read_predictions(&of_harness(file))?, Rules::Official);
+        let error = error.expect_err(file).to_string();
+        assert!(error.contains("of 4 predictions are for other questions"), "{error}");
     }
     Ok(())
 }
