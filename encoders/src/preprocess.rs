@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use resample::Canvas;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 /// What happens to a picture before an encoder sees it: the `[preprocess]` table of a card.
@@ -162,17 +162,35 @@ impl Preprocess {
 /// The file is absent, cut off, of an unknown format, or larger than 512 MiB when decoded.
 pub fn decode(path: &Path) -> Result<RgbImage> {
     let step = || format!("reading image {}", path.display());
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| Error::from(e).context(step()))?;
+    let file = File::open(path).and_then(|file| Ok((file.metadata()?.len(), BufReader::new(file))));
+    let (length, file) = file.map_err(|e| Error::from(e).context(step()))?;
+    read(file, length).map_err(|e| e.context(step()))
+}
+
+/// Reads an encoded picture from memory, as [`decode`] does from a file.
+///
+/// # Errors
+/// As [`decode`], without a name.
+pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
+    read(Cursor::new(bytes), bytes.len() as u64)
+}
+
+fn read<R: BufRead + Seek>(mut encoded: R, length: u64) -> Result<RgbImage> {
+    // "RIFF" and the length of what follows: the decoder would fill a few missing bytes with zeros.
+    let mut front = [0; 8];
+    let whole = encoded.read_exact(&mut front).is_ok() && {
+        let [_, _, _, _, says @ ..] = front;
+        length >= 8 + u64::from(u32::from_le_bytes(says))
+    };
+    encoded.rewind()?;
+    let reader = ImageReader::new(encoded).with_guessed_format()?;
     let decoded = match reader.format() {
         Some(ImageFormat::Jpeg) => jpeg::decode(reader.into_inner()),
-        Some(ImageFormat::WebP) if is_cut_webp(path) => Err("the file is cut off".to_string()),
+        Some(ImageFormat::WebP) if !whole => Err("the file is cut off".to_string()),
         format => others(reader, format == Some(ImageFormat::Tiff)).map_err(|e| e.to_string()),
     };
     decoded.map_err(|cause| {
-        Error::failed(cause)
-            .context(step())
-            .hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
+        Error::failed(cause).hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
     })
 }
 
@@ -192,7 +210,7 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
 }
 
 /// All formats but JPEG. The picture's size is checked before memory is taken for it.
-fn others(reader: ImageReader<BufReader<File>>, turn: bool) -> ImageResult<RgbImage> {
+fn others<R: BufRead + Seek>(reader: ImageReader<R>, turn: bool) -> ImageResult<RgbImage> {
     let mut limits = Limits::default();
     let mut decoder = reader.into_decoder()?;
     limits.reserve(decoder.total_bytes())?;
@@ -201,15 +219,6 @@ fn others(reader: ImageReader<BufReader<File>>, turn: bool) -> ImageResult<RgbIm
     let mut picture = DynamicImage::from_decoder(decoder)?;
     picture.apply_orientation(orientation);
     Ok(to_rgb(picture))
-}
-
-/// Whether the file is shorter than it says: the decoder would fill a few missing bytes with zeros.
-fn is_cut_webp(path: &Path) -> bool {
-    // "RIFF" and the length of what follows.
-    let mut front = [0; 8];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut front).and_then(|()| file.metadata()));
-    let [_, _, _, _, length @ ..] = front;
-    read.is_ok_and(|file| file.len() < 8 + u64::from(u32::from_le_bytes(length)))
 }
 
 /// Pillow's `convert("RGB")`.

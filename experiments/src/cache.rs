@@ -327,9 +327,8 @@ impl Entry {
         advance: &dyn Fn(u64),
     ) -> Result<()> {
         let first = chunk * CHUNK;
-        let files: Vec<PathBuf> =
-            pictures[first..first + rows_of(chunk, pictures.len())].iter().map(|p| data.dir.join(p)).collect();
-        let encoded = features::encode(encoder, &files, BATCH, advance)?;
+        let names = &pictures[first..first + rows_of(chunk, pictures.len())];
+        let encoded = features::encode(encoder, &data.dir, names, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
             ("encoder".to_string(), encoder.card.id.clone()),
             ("seconds".to_string(), encoded.seconds.to_string()),

@@ -24,6 +24,7 @@
 pub mod arm;
 pub mod ask;
 pub mod bench;
+pub mod benchmarks;
 pub mod cache;
 pub mod cards;
 pub mod cli;
@@ -36,6 +37,7 @@ pub mod fetch;
 pub mod field;
 pub mod memory;
 pub mod paths;
+pub mod pictures;
 pub mod plan;
 pub mod pretrain;
 pub mod progress;

@@ -3,7 +3,7 @@
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::rank::{Options, expand};
 use crate::study::{Arm, Data, Study};
-use crate::{device, field, published, training};
+use crate::{benchmarks, device, field, paths, published, training};
 use burgess_base::Result;
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
@@ -146,10 +146,20 @@ fn missing(study: &Study) -> Vec<String> {
             }
         }
     }
-    let unread: Vec<&str> =
-        evaluator.benchmarks.iter().filter(|id| bench::find(id).is_err()).map(String::as_str).collect();
-    if !unread.is_empty() {
-        missing.push(format!("{} benchmarks that this version cannot read: {}", unread.len(), unread.join(", ")));
+    let beside = match &evaluator.data {
+        Data::Published(data) => data.pictures.clone().or_else(|| Some(paths::cache().ok()?.join("published"))),
+        Data::Directory(dir) => Some(dir.clone()),
+        Data::Files(files) => Some(files.pictures.clone()),
+        Data::World(_) | Data::Field(_) => None,
+    };
+    let published =
+        evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok()).filter(|b| b.card().source.is_some());
+    let absent: Vec<&str> = published
+        .filter(|b| benchmarks::locate(*b, beside.as_deref()).is_err())
+        .filter_map(|b| b.card().source.map(|s| s.repository))
+        .collect();
+    if !absent.is_empty() {
+        missing.push(format!("{} benchmarks: hf download --repo-type dataset {}", absent.len(), absent.join(" | ")));
     }
     missing
 }

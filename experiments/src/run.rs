@@ -1,21 +1,21 @@
 //! One arm × one seed: align, tune, answer, score. Each step's outcome is kept in the run's directory, and a
 //! step whose outcome is there is not done again.
 
+use crate::benchmarks;
 use crate::cards;
 use crate::data::DataDir;
 use crate::examples::{self, Pictures, Set};
 use crate::field;
 use crate::memory;
+use crate::pictures;
 use crate::progress::{Bar, Progress};
 use crate::store::RunStore;
 use crate::study::{Arm, Blind, Evaluator, Freeze};
 use crate::training::{Job, KEEP, Part, common_grid, source, trained};
 use crate::workers::Share;
-use burgess_base::stream::stream;
-use burgess_base::{Error, Result};
-use burgess_probe::bench::{self, Benchmark, Judged, Question};
+use burgess_base::{Error, Result, digest};
+use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
 use burgess_probe::connector::{ConnectorKind, Seen};
-use burgess_probe::data::collate;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
@@ -64,6 +64,10 @@ pub struct Llm {
 struct Asked {
     benchmark: &'static dyn Benchmark,
     questions: Vec<Question>,
+    /// Changes with the text of the questions.
+    digest: String,
+    /// How many questions the benchmark has, if these are a sample of them.
+    sample_of: Option<usize>,
     /// Number of each question's picture.
     pictures: Vec<usize>,
     prompts: Vec<String>,
@@ -102,7 +106,7 @@ impl Instrument {
         let mut benchmarks = Vec::new();
         for id in &evaluator.benchmarks {
             // All pictures are numbered before the limit is applied: a smaller sample reuses the same features.
-            benchmarks.push(Asked::read(bench::find(id)?, &data, evaluator.limit, &llm, &mut pictures)?);
+            benchmarks.push(Asked::read(bench::find(id)?, &data, &evaluator, &llm, &mut pictures)?);
         }
         Ok(Self {
             study: study.to_string(),
@@ -141,6 +145,12 @@ impl Instrument {
             "device": self.device_name,
             "threads": self.threads,
         });
+        // Those that are made on this machine follow from the data's digest.
+        let published = self.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
+        let published: BTreeMap<&str, &String> = published.map(|b| (b.benchmark.id(), &b.digest)).collect();
+        if let (false, Some(fields)) = (published.is_empty(), config.as_object_mut()) {
+            fields.insert("questions".into(), serde_json::to_value(published)?);
+        }
         if let (Some(connector), Some(fields)) = (&arm.connector, config.as_object_mut()) {
             fields.insert("connector".into(), serde_json::to_value(connector)?);
         }
@@ -165,37 +175,43 @@ impl Asked {
     fn read(
         benchmark: &'static dyn Benchmark,
         data: &DataDir,
-        limit: Option<usize>,
+        evaluator: &Evaluator,
         llm: &Llm,
         pictures: &mut Pictures,
     ) -> Result<Self> {
-        let mut questions = benchmark.read(&data.dir)?;
+        let mut questions = benchmark.read(&benchmarks::locate(benchmark, Some(&data.dir))?)?;
+        let digest = digest::of_value(
+            &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
+        )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            let image = q.image.as_ref().ok_or_else(|| Error::failed(format!("question {} has no picture", q.id)))?;
-            let name = image.strip_prefix(&data.dir).unwrap_or(image).to_string_lossy();
-            numbers.push(pictures.number(&name));
+            // The study's code hands over the first picture only.
+            let shown = if evaluator.prompts == Rules::Cambrian1 { 1 } else { q.images.len() };
+            numbers.push(pictures.number(&pictures::name(&data.dir, q.images.get(..shown).unwrap_or_default())));
         }
-        if let Some(limit) = limit {
-            let kept = sample(&questions, limit, benchmark.id());
+        let all = questions.len();
+        if let Some(limit) = evaluator.limit {
+            let kept = bench::sample::sample(&questions, limit, benchmark.id());
             let mut keep = questions.iter().map(|q| kept.contains(&q.unit)).collect::<Vec<_>>().into_iter();
             numbers.retain(|_| keep.next().unwrap_or(true));
             questions.retain(|q| kept.contains(&q.unit));
         }
-        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q)).collect();
+        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, evaluator.prompts)).collect();
         let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
             prompts.iter().map(|p| llm.chat.prompt(&llm.tokenizer, p, image)).collect()
         };
-        Ok(Self { benchmark, pictures: numbers, seeing: encode(true)?, blind: encode(false)?, questions, prompts })
+        let sample_of = (questions.len() < all).then_some(all);
+        Ok(Self {
+            benchmark,
+            digest,
+            sample_of,
+            pictures: numbers,
+            seeing: encode(true)?,
+            blind: encode(false)?,
+            questions,
+            prompts,
+        })
     }
-}
-
-/// A fixed random sample of the units of a benchmark: whole pictures or pairs, never single questions.
-fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet<String> {
-    let units: BTreeSet<&str> = questions.iter().map(|q| q.unit.as_str()).collect();
-    let mut units: Vec<&str> = units.into_iter().collect();
-    collate::shuffle(&mut units, &mut stream(&format!("limit/{benchmark}"), 0));
-    units.into_iter().take(limit).map(String::from).collect()
 }
 
 /// Does what is left of a run.
@@ -241,7 +257,7 @@ pub fn run(
                 samples
             }
         };
-        results.insert(asked.benchmark.id().to_string(), score(asked, &samples)?);
+        results.insert(asked.benchmark.id().to_string(), score(asked, &samples, &place.evaluator)?);
     }
     let mut results = RunResults {
         schema: schema::SCHEMA,
@@ -322,19 +338,20 @@ fn ask(
         blind.extend(chunk.iter().copied().zip(found));
         bar.add(chunk.len() as u64);
     }
+    let rules = place.evaluator.scoring;
     let text = |ids: &[u32]| place.llm.tokenizer.decode(ids).map(|t| t.trim().to_string());
     let mut samples = Vec::with_capacity(answers.len());
     for (i, question) in asked.questions.iter().enumerate() {
         let answer = text(&answers[i])?;
         let blind_answer = text(blind.get(&asked_blind[i]).map_or(&[], Vec::as_slice))?;
-        let judged = asked.benchmark.judge(question, &answer);
-        let blind_judged = asked.benchmark.judge(question, &blind_answer);
+        let judged = asked.benchmark.judge(question, &answer, rules);
+        let blind_judged = asked.benchmark.judge(question, &blind_answer, rules);
         samples.push(Sample {
             id: question.id.clone(),
             unit: question.unit.clone(),
             question: question.question.clone(),
             prompt: asked.prompts[i].clone(),
-            image: place.data.dir.join(&place.pictures[asked.pictures[i]]).display().to_string(),
+            image: shown(&place.data.dir, &place.pictures[asked.pictures[i]]),
             target: question.answer.clone(),
             answer,
             parsed: judged.parsed,
@@ -345,6 +362,11 @@ fn ask(
         });
     }
     Ok(samples)
+}
+
+/// Where a question's pictures are, in full.
+fn shown(dir: &std::path::Path, name: &str) -> String {
+    name.lines().map(|part| dir.join(part).display().to_string()).collect::<Vec<_>>().join("\n")
 }
 
 /// The possible answers to the questions from number `first` on as the model weighs them; nothing for open questions.
@@ -379,15 +401,15 @@ fn weigh(
             let options: Vec<(String, f64)> = names.into_iter().zip(scores).collect();
             // Of equal ones the first.
             let best = options.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0.clone();
-            let score = asked.benchmark.judge(question, &best).score;
+            let score = asked.benchmark.judge(question, &best, place.evaluator.scoring).score;
             Some(Likelihoods { options, answer: best, score })
         })
         .collect())
 }
 
 /// The benchmark's number from its samples, with the image and blind.
-fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
-    let b = asked.benchmark;
+fn score(asked: &Asked, samples: &[Sample], evaluator: &Evaluator) -> Result<BenchmarkResult> {
+    let (b, rules) = (asked.benchmark, evaluator.scoring);
     if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
         return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
             .hint("remove the run's samples/ directory and run the command again"));
@@ -396,8 +418,8 @@ fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
     // Whether a blind answer could be parsed is not kept; only its score counts.
     let blind: Vec<Judged> =
         samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
-    let outcome = b.aggregate(&asked.questions, &judged)?;
-    let blind = b.aggregate(&asked.questions, &blind)?;
+    let outcome = b.aggregate(&asked.questions, &judged, rules)?;
+    let blind = b.aggregate(&asked.questions, &blind, rules)?;
     // Open questions among them keep their generated answers' scores.
     let likelihood = samples
         .iter()
@@ -407,7 +429,7 @@ fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
                 Some(l) => Judged { parsed: Some(l.answer.clone()), score: l.score },
                 None => Judged { parsed: s.parsed.clone(), score: s.score },
             };
-            b.aggregate(&asked.questions, &samples.iter().map(taken).collect::<Vec<_>>())
+            b.aggregate(&asked.questions, &samples.iter().map(taken).collect::<Vec<_>>(), rules)
         })
         .transpose()?
         .map(|o| o.score);
@@ -419,10 +441,13 @@ fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
         .collect();
     Ok(BenchmarkResult {
         category: b.category().to_string(),
-        metric: b.metric().to_string(),
+        metric: b.metric(rules).to_string(),
+        scoring: rules.as_str().into(),
+        prompts: evaluator.prompts.as_str().into(),
+        sample_of: asked.sample_of,
         score: outcome.score,
         stderr: outcome.stderr,
-        chance: b.chance(&asked.questions),
+        chance: b.chance(&asked.questions, rules),
         blind: blind.score,
         n: outcome.n,
         n_unparsed: outcome.n_unparsed,
@@ -462,5 +487,7 @@ fn digests(place: &Instrument, encoders: &BTreeMap<String, String>) -> BTreeMap<
     let mut digests = encoders.clone();
     digests.insert(place.evaluator.llm.clone(), place.llm.digest.clone());
     digests.insert("data".into(), place.data.digest.clone());
+    let published = place.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
+    digests.extend(published.map(|b| (b.benchmark.id().to_string(), b.digest.clone())));
     digests
 }

@@ -2,6 +2,7 @@
 
 use crate::cache::Features;
 use crate::cards;
+use crate::pictures;
 use crate::progress::Bar;
 use crate::run::Instrument;
 use crate::store::RunStore;
@@ -10,7 +11,6 @@ use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
-use burgess_encoders::preprocess;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind, PictureSize};
 use burgess_probe::data::{Examples, Packed};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
@@ -267,7 +267,7 @@ fn sizes(place: &Instrument, connector: &ConnectorKind, images: &[usize]) -> Res
     }
     let size = |image: &usize| {
         let name = place.pictures.get(*image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
-        let (width, height) = preprocess::dimensions(&place.data.dir.join(name))?;
+        let (width, height) = pictures::dimensions(&place.data.dir, name)?;
         Ok(PictureSize { width: width as usize, height: height as usize })
     };
     images.iter().map(size).collect::<Result<_>>().map(Some)
@@ -303,14 +303,16 @@ struct Pixels<'a> {
 
 impl FeatureSource for Pixels<'_> {
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+        let name =
+            |image: &usize| self.place.pictures.get(*image).ok_or_else(|| Error::failed(format!("no picture {image}")));
+        let names: Vec<&String> = images.iter().map(name).collect::<Result<_>>()?;
+        let opened = pictures::open_all(&self.place.data.dir, &names).into_iter().collect::<Result<Vec<_>>>()?;
         let mut all = Vec::with_capacity(self.parts.len());
         for part in self.parts {
             let size = part.card.preprocess.size;
             let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
-            for &image in images {
-                let name =
-                    self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
-                pixels.extend(part.card.preprocess.load(&self.place.data.dir.join(name))?);
+            for picture in &opened {
+                pixels.extend(part.card.preprocess.apply(picture));
             }
             all.push(Tensor::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), device));
         }

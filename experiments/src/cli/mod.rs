@@ -9,6 +9,7 @@ mod encode;
 mod encoders;
 mod fetch;
 mod pretrain;
+mod prompts;
 mod rank;
 mod report;
 mod score;
@@ -49,6 +50,7 @@ enum Verb {
     Train(train::Args),
     Ask(ask::Args),
     Score(score::Args),
+    Prompts(prompts::Args),
     // This machine.
     Bench(bench::Args),
     Doctor(doctor::Args),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
         Verb::Score(args) => score::run(args),
+        Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),
     };
