@@ -9,6 +9,7 @@
 //! - [`data`]: the pictures and questions of a study; a world is rendered when first needed, those of the [`field`] study are
 //!   prepared from packages.
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
+//! - [`frozen`]: the same from the cache or computed each time.
 //! - [`features`]: picture files to features to a file, for the cache and `burgess encode`.
 //! - [`store`]: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
 //! - [`examples`]: the training conversations as tokens, and the pictures they name.
@@ -35,6 +36,7 @@ pub mod examples;
 pub mod features;
 pub mod fetch;
 pub mod field;
+pub mod frozen;
 pub mod memory;
 pub mod paths;
 pub mod pictures;

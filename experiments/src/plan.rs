@@ -1,6 +1,7 @@
 //! What `burgess rank` would do: every id resolved, every run's state, what it will cost, what is missing.
 
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
+use crate::frozen::Kept;
 use crate::rank::{Options, expand};
 use crate::study::{Arm, Data, Study};
 use crate::{benchmarks, device, field, paths, published, training};
@@ -112,8 +113,13 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
         let module = connector.init(&burn::tensor::Device::flex())?;
         let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
-        let parts =
-            Parts { cards: &cards, llm: &llm, connector_parameters: parameters, tokens: connector.positions(&grids) };
+        let parts = Parts {
+            cards: &cards,
+            llm: &llm,
+            connector_parameters: parameters,
+            tokens: connector.positions(&grids),
+            cached: evaluator.features == Kept::Cached,
+        };
         let Some((align, tune)) = corpora(study) else { continue };
         let tuned = training::tune_stage(&evaluator.recipe.tune, arm.freeze);
         let cost = parts.cost(evaluator.recipe.align.as_ref().zip(align), (&tuned, tune))?;

@@ -468,7 +468,7 @@ fn cost(parts: &[Part], store: &RunStore) -> Result<Cost> {
         gflops_per_image: flops / 1e9,
         tokens: common_grid(parts)?.iter().product(),
         train_seconds: store.train_seconds()?,
-        images_per_second: 1.0 / parts.iter().map(|p| 1.0 / p.features.images_per_second).sum::<f64>(),
+        images_per_second: 1.0 / parts.iter().map(|p| 1.0 / p.features.images_per_second()).sum::<f64>(),
         peak_memory_bytes: memory::peak(),
     })
 }

@@ -3,6 +3,7 @@
 //! The built-in studies are the files of `experiments/studies/`.
 
 pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
+use crate::frozen::Kept;
 use crate::published::Published;
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::preprocess::Pipeline;
@@ -66,6 +67,9 @@ pub struct Evaluator {
     /// Whose prompts ask the questions: `official` (default) or `cambrian-1`.
     #[serde(default, skip_serializing_if = "is_official")]
     pub prompts: Rules,
+    /// What becomes of the features of frozen encoders: `cached` on disk (default), or `computed` whenever a picture is seen.
+    #[serde(default, skip_serializing_if = "is_cached")]
+    pub features: Kept,
     /// What the blind model is shown. Default `omitted`: as text-only data, no picture at all.
     #[serde(default, skip_serializing_if = "is_omitted")]
     pub blind: Blind,
@@ -91,6 +95,12 @@ fn is_correct(pipeline: &Pipeline) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_official(rules: &Rules) -> bool {
     *rules == Rules::Official
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_cached(kept: &Kept) -> bool {
+    *kept == Kept::Cached
 }
 
 /// What stands in the place of the picture when the model is asked blind.

@@ -1,7 +1,7 @@
 //! The training of a run: align, tune, and where it goes on when it was interrupted.
 
-use crate::cache::Features;
 use crate::cards;
+use crate::frozen::Features;
 use crate::pictures;
 use crate::progress::Bar;
 use crate::run::Instrument;
@@ -10,7 +10,6 @@ use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
-use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind, PictureSize};
 use burgess_probe::data::{Examples, Packed};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
@@ -63,7 +62,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let config = MllmConfig {
         connector: ConnectorConfig::new(
             connector.clone(),
-            &parts.iter().map(|p| (p.features.width, p.features.grid)).collect::<Vec<_>>(),
+            &parts.iter().map(|p| (p.features.width(), p.features.grid())).collect::<Vec<_>>(),
             place.llm.config.hidden_size,
         )?,
         llm: llm.config().clone(),
@@ -255,7 +254,7 @@ impl Pace {
 pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
     parts
         .iter()
-        .map(|p| p.features.grid)
+        .map(|p| p.features.grid())
         .max_by_key(|g| g[0] * g[1])
         .ok_or_else(|| Error::failed("an arm has no encoders"))
 }
@@ -273,7 +272,7 @@ fn sizes(place: &Instrument, connector: &ConnectorKind, images: &[usize]) -> Res
     images.iter().map(size).collect::<Result<_>>().map(Some)
 }
 
-/// Cached features, each encoder's on its grid.
+/// Features of frozen encoders, each on its grid.
 struct Frozen<'a> {
     place: &'a Instrument,
     connector: &'a ConnectorKind,
@@ -284,7 +283,7 @@ impl FeatureSource for Frozen<'_> {
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
         let mut maps = Vec::with_capacity(self.parts.len());
         for part in self.parts {
-            maps.push(FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid });
+            maps.push(part.features.batch(images, device)?);
         }
         Ok(Visual::Towers(maps))
     }
