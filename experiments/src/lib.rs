@@ -24,6 +24,7 @@
 
 pub mod arm;
 pub mod ask;
+pub mod asking;
 pub mod bench;
 pub mod benchmarks;
 pub mod cache;

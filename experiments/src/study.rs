@@ -3,6 +3,7 @@
 //! The built-in studies are the files of `experiments/studies/`.
 
 pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
+use crate::asking::Terms;
 use crate::frozen::Kept;
 use crate::published::Published;
 use burgess_base::{Context, Error, Result, nearest};
@@ -166,6 +167,20 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         true => Ok(()),
         false => {
             Err(Error::usage(format!("name = {name:?} cannot name a directory")).hint("use letters, digits, - and _"))
+        }
+    }
+}
+
+impl Evaluator {
+    /// How questions are asked and answers judged.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            scoring: self.scoring,
+            prompts: self.prompts,
+            limit: self.limit,
+            blind: self.blind,
+            likelihoods: self.likelihoods,
+            sampling: self.sampling,
         }
     }
 }
