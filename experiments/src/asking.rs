@@ -5,6 +5,7 @@ use crate::cards::{self, Tower};
 use crate::examples::Pictures;
 use crate::pictures;
 use crate::progress::Bar;
+use crate::store::RunStore;
 use crate::study::Blind;
 use burgess_base::{Error, Result, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
@@ -16,7 +17,7 @@ use burgess_probe::mllm::Mllm;
 use burgess_probe::train::FeatureSource;
 use burgess_reports::schema::{self, BenchmarkResult, Likelihoods, Sample};
 use burn::tensor::Device;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// Side of the grey picture; preparing it makes it as large as an encoder wants.
@@ -49,26 +50,52 @@ pub struct Asking<'a> {
     pub device: &'a Device,
     /// Pictures by their numbers as the model sees them.
     pub source: &'a dyn FeatureSource,
-    /// What the blind model is shown, if anything.
-    pub grey: Option<&'a Seen>,
+    /// Its encoders.
+    pub towers: &'a [Tower],
     pub terms: Terms,
     /// The directory to which the names of pictures are relative, and the names by number.
     pub dir: &'a Path,
     pub pictures: &'a [String],
 }
 
-/// The grey picture as a model sees it, if its blind self is to be shown one.
+/// Asks what has not been asked, keeps the samples in `store`, and scores all.
 ///
 /// # Errors
-/// The weights of an encoder are not on this machine.
-pub fn grey(blind: Blind, model: &Mllm, towers: &[Tower], device: &Device) -> Result<Option<Seen>> {
-    if blind == Blind::Omitted {
-        return Ok(None);
+/// As [`ask`]; what was asked before stays.
+pub fn results(
+    asking: &Asking<'_>,
+    benchmarks: &[Asked],
+    store: &RunStore,
+    title: &str,
+    bar: &Bar,
+) -> Result<BTreeMap<String, BenchmarkResult>> {
+    // Made when it is first needed.
+    let mut blind = None;
+    let mut results = BTreeMap::new();
+    for asked in benchmarks {
+        let id = asked.benchmark.id();
+        bar.message(&format!("{title}: {id}"));
+        let samples = match store.read_samples(id)? {
+            Some(samples) => samples,
+            None => {
+                if blind.is_none() && asking.terms.blind == Blind::Grey {
+                    blind = Some(grey(asking)?);
+                }
+                let samples = ask(asking, asked, blind.as_ref(), bar)?;
+                store.write_samples(id, &samples)?;
+                samples
+            }
+        };
+        results.insert(id.to_string(), score(asked, &samples, &asking.terms)?);
     }
+    Ok(results)
+}
+
+/// The grey picture as the model sees it.
+fn grey(asking: &Asking<'_>) -> Result<Seen> {
     let picture = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    let encoders = towers.iter().map(|t| (&t.encoder, &t.card));
-    let visual = cards::visual(&picture, encoders, !model.encoders.is_empty(), device)?;
-    model.see(visual).map(Some)
+    let encoders = asking.towers.iter().map(|t| (&t.encoder, &t.card));
+    asking.model.see(cards::visual(&picture, encoders, !asking.model.encoders.is_empty(), asking.device)?)
 }
 
 /// A benchmark with its questions as tokens.
@@ -139,8 +166,8 @@ impl Asked {
 ///
 /// # Errors
 /// A picture cannot be read, or a question is too long for the model.
-pub fn ask(asking: &Asking<'_>, asked: &Asked, bar: &Bar) -> Result<Vec<Sample>> {
-    let Asking { model, chat, tokenizer, device, source, grey, terms, .. } = *asking;
+fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Result<Vec<Sample>> {
+    let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
     let stop = chat.stop(tokenizer)?;
     let image_id = chat.image_id(tokenizer)?;
     let how = Decoding { max_new_tokens: asked.benchmark.max_new_tokens(), stop: &stop, sampling: terms.sampling };
@@ -253,7 +280,7 @@ fn weigh(
 ///
 /// # Errors
 /// The samples are of other questions.
-pub fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkResult> {
+fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkResult> {
     let (b, rules) = (asked.benchmark, terms.scoring);
     if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
         return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))

@@ -14,7 +14,7 @@ use crate::training::{Job, KEEP, Part, common_grid, source, trained};
 use crate::workers::Share;
 use burgess_base::{Error, Result};
 use burgess_probe::bench;
-use burgess_probe::connector::{ConnectorKind, Seen};
+use burgess_probe::connector::ConnectorKind;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
 use burgess_reports::schema::{self, Cost, RunId, RunResults};
@@ -169,40 +169,19 @@ pub fn run(
         false => trained(&job, parts, store, &bar)?,
     };
     store.forget_states()?;
-    let source = source(place, arm, parts)?;
-    let terms = place.evaluator.terms();
-    let towers = cards::towers(parts);
-    // Made when it is first needed.
-    let mut blind: Option<Option<Seen>> = None;
-    let mut results = BTreeMap::new();
-    for asked in &place.benchmarks {
-        bar.message(&format!("{name}: {}", asked.benchmark.id()));
-        let samples = match store.read_samples(asked.benchmark.id())? {
-            Some(samples) => samples,
-            None => {
-                let grey = match blind.take() {
-                    Some(grey) => grey,
-                    None => asking::grey(terms.blind, &model, &towers, &place.device)?,
-                };
-                let asking = Asking {
-                    model: &model,
-                    chat: &place.llm.chat,
-                    tokenizer: &place.llm.tokenizer,
-                    device: &place.device,
-                    source: source.as_ref(),
-                    grey: grey.as_ref(),
-                    terms,
-                    dir: &place.data.dir,
-                    pictures: &place.pictures,
-                };
-                let samples = asking::ask(&asking, asked, &bar)?;
-                store.write_samples(asked.benchmark.id(), &samples)?;
-                blind = Some(grey);
-                samples
-            }
-        };
-        results.insert(asked.benchmark.id().to_string(), asking::score(asked, &samples, &terms)?);
-    }
+    let source = source(place, arm, parts, arm.freeze);
+    let asking = Asking {
+        model: &model,
+        chat: &place.llm.chat,
+        tokenizer: &place.llm.tokenizer,
+        device: &place.device,
+        source: &source,
+        towers: &cards::towers(parts),
+        terms: place.evaluator.terms(),
+        dir: &place.data.dir,
+        pictures: &place.pictures,
+    };
+    let results = asking::results(&asking, &place.benchmarks, store, &name, &bar)?;
     let mut results = RunResults {
         schema: schema::SCHEMA,
         run: RunId {

@@ -7,6 +7,7 @@ mod data;
 mod doctor;
 mod encode;
 mod encoders;
+mod eval;
 mod fetch;
 mod pretrain;
 mod prompts;
@@ -49,6 +50,7 @@ enum Verb {
     // The steps of a run by themselves.
     Train(train::Args),
     Ask(ask::Args),
+    Eval(eval::Args),
     Score(score::Args),
     Prompts(prompts::Args),
     // This machine.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Verb::Pretrain(args) => pretrain::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
+        Verb::Eval(args) => eval::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),
