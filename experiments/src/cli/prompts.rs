@@ -49,7 +49,12 @@ pub fn run(args: Args) -> Result<()> {
         Some(n) => questions.iter().take(n).collect(),
         None => questions.iter().filter(|q| fresh(q)).collect(),
     };
-    let rules = args.prompts.map_or_else(|| vec![Rules::Official, Rules::Cambrian1], |rules| vec![rules]);
+    let rules = match args.prompts {
+        Some(rules) => vec![rules],
+        // The study did not ask those that are made here.
+        None if benchmark.card().source.is_none() => vec![Rules::Official],
+        None => vec![Rules::Official, Rules::Cambrian1],
+    };
     if args.json {
         let page: Vec<_> = shown
             .iter()
