@@ -282,22 +282,23 @@ WHY = {
     },
     "ai2d": {"lmms_eval": {MISSING: ONLY, EXTRA: "takes a capital with a full stop behind it for a choice, also of a list or abbreviation; ignores punctuation"}},
     "q-bench": {"lmms_eval": {MISSING: ASKS, EXTRA: ANY, OTHER: ANY}},
-    "mmmu": {"lmms_eval": {MISSING: "cannot be", EXTRA: "also takes a letter at the end of a word, or with a full stop behind it, and of several the first in its order", OTHER: LAST}},
+    "mmmu": {"lmms_eval": {EXTRA: "also takes a letter at the end of a word, or with a full stop behind it, and of several the first in its order", OTHER: LAST}},
     "mathvista": {
         "authors": {MISSING: "asks a language model for what its rules do not extract: a letter, or a value in a sentence"},
         "lmms_eval": {MISSING: "asks a language model for what its rules do not extract: a letter, or a value in a sentence",
-                      EXTRA: "takes an empty extraction for the choice with the shortest text: a guess"},
+                      EXTRA: "takes an empty extraction for the choice with the shortest text: a guess",
+                      OTHER: "takes an empty extraction for the choice with the shortest text: a guess"},
     },
     "pope": {
         "authors": {EXTRA: "an answer without words is a yes to it"},
-        "lmms_eval": {MISSING: "knows yes and no alone"},
+        "lmms_eval": {MISSING: "knows yes and no alone", OTHER: "compares in lower case; to the authors' script NO is no word of denial"},
     },
-    "mme": {"lmms_eval": {MISSING: "removes all full stops first", EXTRA: "also takes a single y or n, and removes full stops first", OTHER: "removes all full stops first"}},
-    "mmstar": {"lmms_eval": {MISSING: "knows capitals only, and those not within words", EXTRA: ANY, OTHER: ANY}},
-    "blink": {"lmms_eval": {EXTRA: ANY}},
+    "mme": {"lmms_eval": {EXTRA: "also takes a single y or n, and removes full stops first"}},
+    "mmstar": {"lmms_eval": {EXTRA: ANY}},
+    "blink": {"lmms_eval": {EXTRA: ANY, OTHER: "takes the first line if it is the letter alone; the authors' script the last paragraph"}},
     "gqa": {
         "LLaVA's conversion": {MISSING: "leaves white space in front of a full stop"},
-        "lmms_eval": {EXTRA: "removes all punctuation, not only full stops at the end"},
+        "lmms_eval": {MISSING: "leaves white space in front of a full stop", EXTRA: "removes all punctuation, not only full stops at the end"},
     },
 }
 WHY["mmbench-cn"] = WHY["mmbench-en"]
