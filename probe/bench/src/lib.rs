@@ -16,22 +16,32 @@
 //! [`Unit`], so that error bars come from independent units and not from questions.
 
 pub mod ai2d;
+pub mod blink;
 pub mod chartqa;
 pub mod cocoqa;
 pub mod cvbench;
 pub mod field;
 pub mod gqa;
 mod letter;
+pub mod mathvista;
+pub mod mmbench;
 pub mod mme;
+pub mod mmmu;
+pub mod mmstar;
 pub mod mmvp;
 pub mod ocrbench;
 pub mod picture;
+pub mod pope;
 pub mod predictions;
+pub mod qbench;
 pub mod read;
 pub mod sample;
 pub mod scienceqa;
 pub mod score;
+pub mod seed_bench;
+mod study;
 pub mod table;
+mod vlmevalkit;
 
 use burgess_base::{Error, Result, nearest};
 use serde::{Deserialize, Serialize};
@@ -49,14 +59,22 @@ pub use score::Item;
 static ALL: LazyLock<Vec<&'static dyn Benchmark>> = LazyLock::new(|| {
     [
         mme::ALL,
+        mmbench::ALL,
+        seed_bench::ALL,
         gqa::ALL,
         scienceqa::ALL,
+        mmmu::ALL,
+        mathvista::ALL,
         ai2d::ALL,
         chartqa::ALL,
         ocrbench::ALL,
         mmvp::ALL,
         cvbench::ALL,
         cocoqa::ALL,
+        pope::ALL,
+        mmstar::ALL,
+        blink::ALL,
+        qbench::ALL,
         field::ALL,
     ]
     .concat()
@@ -340,14 +358,19 @@ pub trait Benchmark: Sync {
     /// Reads the questions under the data directory `data`. Errors name file, line and field; an id that comes
     /// twice, a picture that is not there, or an incomplete pair is an error too.
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
-        let path = data.join("bench").join(format!("{}.jsonl", self.id()));
-        let questions = read::read_jsonl(&path, data, self.card().form)?;
-        read::check(self, &questions).map_err(|e| e.context(format!("reading {}", path.display())))?;
-        Ok(questions)
+        read::drawn(self, data)
     }
 
     /// The whole user turn, without the image token.
     fn prompt(&self, q: &Question, rules: Rules) -> String;
+
+    /// The pictures that go with the prompt: all of them, or the first, which is all that the study's code gives.
+    fn shown<'a>(&self, q: &'a Question, rules: Rules) -> &'a [Picture] {
+        match rules {
+            Rules::Official => &q.images,
+            Rules::Cambrian1 => q.images.get(..1).unwrap_or_default(),
+        }
+    }
 
     /// Judges one raw answer.
     fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged;
@@ -378,6 +401,11 @@ pub trait Benchmark: Sync {
 
     /// Sums up the verdicts, `judged[i]` being that on `qs[i]`.
     fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
+        self.sum_up(qs, judged, rules)
+    }
+
+    /// The sum of [`Benchmark::items`] and its error; part of [`Benchmark::aggregate`] where that says more.
+    fn sum_up(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
         if qs.len() != judged.len() {
             let message = format!("{}: {} questions but {} verdicts", self.id(), qs.len(), judged.len());
             return Err(Error::failed(message));

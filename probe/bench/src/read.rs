@@ -9,6 +9,7 @@
 //! Paths are relative to the data directory.
 
 use super::score::label;
+use super::table::{Columns, Row, Table};
 use super::{Benchmark, Form, Picture, Question, Rules};
 use burgess_base::{Context, Error, Result};
 use serde_json::{Map, Value};
@@ -18,6 +19,35 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 const FIELDS: [&str; 8] = ["id", "image", "image_id", "question", "options", "answer", "subtask", "unit"];
+
+/// Reads the questions of a benchmark that is made on this machine, below `data`.
+pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Vec<Question>> {
+    let path = data.join("bench").join(format!("{}.jsonl", benchmark.id()));
+    let questions = read_jsonl(&path, data, benchmark.card().form)?;
+    check(benchmark, &questions).map_err(|e| e.context(format!("reading {}", path.display())))?;
+    Ok(questions)
+}
+
+/// Reads the questions of a published benchmark from the rows of a table: `each` says what a row asks, or that it is not
+/// part of the benchmark.
+pub fn published<B: Benchmark + ?Sized>(
+    benchmark: &B,
+    table: &Table,
+    columns: Columns<'_>,
+    mut each: impl FnMut(&Row) -> Result<Option<Question>>,
+) -> Result<Vec<Question>> {
+    let mut questions = Vec::new();
+    table.for_each(columns, |row| {
+        if let Some(question) = each(row)? {
+            check_answer(&question, benchmark.card().form)?;
+            questions.push(question);
+        }
+        Ok(())
+    })?;
+    let step = || format!("reading {}", table.files().first().map_or("", |f| f.to_str().unwrap_or_default()));
+    check(benchmark, &questions).map_err(|e| e.context(step()))?;
+    Ok(questions)
+}
 
 /// Reads the questions in `path`, whose answers have the given form; pictures lie under `data`.
 ///

@@ -94,7 +94,8 @@ pub fn number(text: &str) -> Option<f64> {
     }
 }
 
-fn plain_number(text: &str) -> Option<f64> {
+/// The number that a text is as a whole in Python's `float`.
+pub fn plain_number(text: &str) -> Option<f64> {
     let chars: Vec<char> = text.trim().chars().map(|c| decimal_digit(c).unwrap_or(c)).collect();
     let digit = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(char::is_ascii_digit);
     let mut plain = String::with_capacity(chars.len());
@@ -162,12 +163,14 @@ pub struct Item {
     pub score: f64,
     /// How much it counts.
     pub weight: f64,
+    /// Whether it is part of the score; if not, it is shown under its subtask only.
+    pub counted: bool,
 }
 
 impl Item {
     /// An item of weight 1 in the unit and subtask of `q`.
     pub fn new(q: &Question, score: f64) -> Self {
-        Self { unit: q.unit.clone(), subtask: q.subtask.clone(), score, weight: 1.0 }
+        Self { unit: q.unit.clone(), subtask: q.subtask.clone(), score, weight: 1.0, counted: true }
     }
 }
 
@@ -223,6 +226,9 @@ pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outco
         let (sum, weight) = (item.weight * item.score, item.weight);
         let part = parts.entry(item.subtask).or_default();
         *part = (part.0 + sum, part.1 + weight);
+        if !item.counted {
+            continue;
+        }
         match units.last_mut().filter(|u| u.id == item.unit) {
             Some(unit) => {
                 unit.sum += sum;
@@ -230,6 +236,9 @@ pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outco
             }
             None => units.push(Unit { id: item.unit, sum, weight }),
         }
+    }
+    if units.is_empty() {
+        return Err(Error::failed("none of the questions counts for the score"));
     }
     let total: f64 = units.iter().map(|u| u.weight).sum();
     let mean = units.iter().map(|u| u.sum).sum::<f64>() / total;

@@ -80,6 +80,27 @@ impl Table {
             .hint(format!("names begin with `{split}` and end in .{}", FORMATS.join(", ."))))
     }
 
+    /// The files whose names begin with `split` in all folders of `root` that have some, folders in the order of their
+    /// names: a dataset with a folder for each subtask. Without such folders it is [`Table::find`].
+    pub fn folders(root: &Path, split: &str) -> Result<Self> {
+        let step = || format!("listing {}", root.display());
+        let mut folders = Vec::new();
+        if root.is_dir() {
+            for entry in std::fs::read_dir(root).with_context(step)? {
+                folders.push(entry.with_context(step)?.path());
+            }
+        }
+        folders.sort();
+        let mut files = Vec::new();
+        let named = folders.iter().filter(|f| f.is_dir() && f.file_name().is_some_and(|name| name != "data"));
+        for folder in named {
+            if let Ok(table) = Self::find(folder, "", split) {
+                files.extend(table.files);
+            }
+        }
+        if files.is_empty() { Self::find(root, "", split) } else { Ok(Self { files }) }
+    }
+
     /// The first of these files that lies below `root`, or `root` itself if it is a file.
     pub fn named(root: &Path, names: &[&str]) -> Result<Self> {
         let mut candidates = names.iter().map(|n| root.join(n));
