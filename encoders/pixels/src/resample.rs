@@ -22,6 +22,8 @@ pub enum Interpolation {
     Bilinear,
     /// Keys' cubic with a = −0.5, of radius 2.
     Bicubic,
+    /// The sinc cut by a wider sinc, of radius 3 (`Image.LANCZOS`).
+    Lanczos,
 }
 
 impl Interpolation {
@@ -29,17 +31,22 @@ impl Interpolation {
         match self {
             Self::Bilinear => 1.0,
             Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
         }
     }
 
     fn at(self, x: f64) -> f64 {
         const A: f64 = -0.5;
+        if self == Self::Lanczos {
+            // Pillow's interval is open at the right end only.
+            return if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 };
+        }
         let x = x.abs();
         match self {
             Self::Bilinear => (1.0 - x).max(0.0),
             Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
             Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            Self::Bicubic => 0.0,
+            Self::Bicubic | Self::Lanczos => 0.0,
         }
     }
 
@@ -47,7 +54,7 @@ impl Interpolation {
     /// from it on, whose sum is one. Where the grid shrinks the kernel is widened; points beyond the borders count for
     /// nothing.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(crate) fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
+    pub fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
         let stretch = scale.max(1.0);
         let radius = self.radius() * stretch;
         // Casting cuts towards zero and stops at zero, as the C code does after its clamp.
@@ -63,8 +70,41 @@ impl Interpolation {
     }
 }
 
+/// Pillow's `sinc_filter`.
+fn sinc(x: f64) -> f64 {
+    let x = x * std::f64::consts::PI;
+    if x == 0.0 { 1.0 } else { x.sin() / x }
+}
+
+/// Resizes a picture of `from` (width, height) to `to`: bytes, row by row. Missing rows give a picture of nothing.
+pub fn resize<const CHANNELS: usize>(
+    bytes: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    kernel: Interpolation,
+) -> Vec<u8> {
+    let length = CHANNELS * to.0;
+    if from.0 == 0 || from.1 == 0 || bytes.len() < CHANNELS * from.0 * from.1 {
+        return vec![0; length * to.1];
+    }
+    let narrow: Vec<u8> = if from.0 == to.0 {
+        bytes.to_vec()
+    } else {
+        let axis = Axis::new(from.0, to.0, kernel);
+        let mut rows = Vec::with_capacity(length * from.1);
+        for row in bytes.chunks_exact(CHANNELS * from.0).take(from.1) {
+            axis.along::<CHANNELS>(row, &mut rows);
+        }
+        rows
+    };
+    if from.1 == to.1 {
+        return narrow;
+    }
+    Axis::new(from.1, to.1, kernel).across(length, |y| narrow.get(y * length..(y + 1) * length).unwrap_or_default())
+}
+
 /// A picture in the middle of a square of one colour, which exists only in thought.
-pub(super) struct Canvas<'a> {
+pub struct Canvas<'a> {
     picture: &'a RgbImage,
     side: usize,
     left: usize,
@@ -74,14 +114,14 @@ pub(super) struct Canvas<'a> {
 
 impl<'a> Canvas<'a> {
     /// The smallest square around `picture`; an odd margin is one pixel narrower on the left and top.
-    pub(super) fn around(picture: &'a RgbImage, colour: [u8; 3]) -> Self {
+    pub fn around(picture: &'a RgbImage, colour: [u8; 3]) -> Self {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let side = width.max(height);
         Self { picture, side, left: (side - width) / 2, top: (side - height) / 2, colour }
     }
 
     /// Resizes the square to `size` × `size`: RGB bytes, row by row.
-    pub(super) fn resize(&self, size: usize, kernel: Interpolation) -> Vec<u8> {
+    pub fn resize(&self, size: usize, kernel: Interpolation) -> Vec<u8> {
         let blank: Vec<u8> = self.colour.repeat(size);
         if self.side == 0 {
             return blank.repeat(size);
@@ -95,7 +135,7 @@ impl<'a> Canvas<'a> {
         for pixels in self.picture.as_raw().chunks_exact(inner.len().max(1)) {
             row[inner.clone()].copy_from_slice(pixels);
             match &axis {
-                Some(axis) => axis.along(&row, &mut rows),
+                Some(axis) => axis.along::<3>(&row, &mut rows),
                 None => rows.extend_from_slice(&row),
             }
         }
@@ -142,11 +182,11 @@ impl Axis {
         })
     }
 
-    /// Resizes one row of RGB bytes, appending to `out`.
-    fn along(&self, row: &[u8], out: &mut Vec<u8>) {
-        let pixels = row.as_chunks::<3>().0;
+    /// Resizes one row of pixels, appending to `out`.
+    fn along<const CHANNELS: usize>(&self, row: &[u8], out: &mut Vec<u8>) {
+        let pixels = row.as_chunks::<CHANNELS>().0;
         for (first, weights) in self.iter() {
-            let mut sums = [1i32 << (BITS - 1); 3];
+            let mut sums = [1i32 << (BITS - 1); CHANNELS];
             for (pixel, weight) in pixels[first..].iter().zip(weights) {
                 for (sum, value) in sums.iter_mut().zip(pixel) {
                     *sum += i32::from(*value) * weight;
@@ -195,13 +235,24 @@ mod tests {
             prop_assert_eq!(out, [c, 7, 255].repeat(size * size));
         }
 
+        /// A square's resize is that of any picture.
+        #[test]
+        fn both_ways_to_resize_agree(side in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
+            use rand::Rng;
+            let mut picture = RgbImage::new(side, side);
+            burgess_base::stream::stream("picture", seed).fill_bytes(&mut picture);
+            for kernel in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos] {
+                let plain = resize::<3>(&picture, (side as usize, side as usize), (size, size), kernel);
+                prop_assert_eq!(plain, Canvas::around(&picture, [0; 3]).resize(size, kernel));
+            }
+        }
+
         /// The square in thought gives what the square in memory gives.
         #[test]
         fn the_virtual_square_is_exact(w in 1u32..40, h in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
             use rand::Rng;
-            let mut stream = burgess_base::stream::stream("picture", seed);
             let mut picture = RgbImage::new(w, h);
-            stream.fill_bytes(&mut picture);
+            burgess_base::stream::stream("picture", seed).fill_bytes(&mut picture);
             let side = w.max(h);
             let mut square = RgbImage::from_pixel(side, side, Rgb([9, 99, 199]));
             image::imageops::replace(&mut square, &picture, i64::from((side - w) / 2), i64::from((side - h) / 2));
