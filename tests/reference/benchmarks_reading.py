@@ -1,6 +1,6 @@
 """Small fixtures in the published schemas of the benchmarks about reading and looking closely.
 
-Pinned: pyarrow 25.0.0 (any recent one), Pillow; run:  python tests/reference/benchmarks_reading.py
+Pinned: pyarrow 26.0.1, Pillow; run:  python tests/reference/benchmarks_reading.py
 
 Pictures and questions are made here; columns, their types and the layout of folders are those of the published
 datasets (see each benchmark's `Source`). `kit/<NAME>.tsv` is the same in the columns of VLMEvalKit's edition.
