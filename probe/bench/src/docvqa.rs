@@ -38,11 +38,8 @@ struct Schema {
 /// Those of this family.
 pub const ALL: &[&dyn Benchmark] = &[&DOCVQA, &TEST, &INFOVQA, &ST_VQA];
 
-const DOCUMENTS: Schema = Schema {
-    id: "questionId",
-    picture: &["ucsf_document_id", "ucsf_document_page_no"],
-    kinds: Some("question_types"),
-};
+const DOCUMENTS: Schema =
+    Schema { id: "questionId", picture: &["ucsf_document_id", "ucsf_document_page_no"], kinds: Some("question_types") };
 
 const DOCVQA_CITATION: &str = "Mathew et al. 2020, DocVQA: A Dataset for VQA on Document Images, arXiv:2007.00398";
 
@@ -124,7 +121,9 @@ impl Documents {
             (None, false) => row.list("answers")?,
         };
         if self.server.is_none() && accepted.is_empty() {
-            return Err(Error::failed("there is no accepted answer").hint("is it the split whose answers are published?"));
+            return Err(
+                Error::failed("there is no accepted answer").hint("is it the split whose answers are published?")
+            );
         }
         let parts: Vec<String> = match kit {
             true => Vec::new(),

@@ -71,7 +71,10 @@ mod tests {
         assert_eq!(found, ("Which way?".into(), vec!["Left".into(), "To the right".into()]));
         let inline = "Which way? (A) left (B) right (C) on, (B) or not\nAnswer";
         let (stem, choices) = choices_within(inline, |l| format!("({l})"));
-        assert_eq!((stem.as_str(), choices), ("Which way?", vec!["left".into(), "right".into(), "on, (B) or not".into()]));
+        assert_eq!(
+            (stem.as_str(), choices),
+            ("Which way?", vec!["left".into(), "right".into(), "on, (B) or not".into()])
+        );
         assert_eq!(choices_within("How many in the U.S.A. today?", |l| format!("{l}. ")).1.len(), 0);
     }
 }

@@ -97,7 +97,8 @@ impl Benchmark for TextVqa {
         let tokens = match rules {
             Rules::Official if !self.tokens => String::new(),
             Rules::Official => format!("\nReference OCR token: {tokens}"),
-            Rules::Cambrian1 => format!("\nReference OCR tokens: {tokens}").trim_end_matches(' ').to_string(),
+            Rules::Cambrian1 if tokens.is_empty() => "\nReference OCR tokens:".into(),
+            Rules::Cambrian1 => format!("\nReference OCR tokens: {tokens}"),
         };
         score::short_answer_prompt(&format!("{}{tokens}", q.question))
     }

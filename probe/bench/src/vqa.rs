@@ -19,8 +19,18 @@ const STOPS: usize = 32;
 const ARTICLES: [&str; 3] = ["a", "an", "the"];
 
 const NUMBERS: [(&str, &str); 12] = [
-    ("none", "0"), ("zero", "0"), ("one", "1"), ("two", "2"), ("three", "3"), ("four", "4"), ("five", "5"),
-    ("six", "6"), ("seven", "7"), ("eight", "8"), ("nine", "9"), ("ten", "10"),
+    ("none", "0"),
+    ("zero", "0"),
+    ("one", "1"),
+    ("two", "2"),
+    ("three", "3"),
+    ("four", "4"),
+    ("five", "5"),
+    ("six", "6"),
+    ("seven", "7"),
+    ("eight", "8"),
+    ("nine", "9"),
+    ("ten", "10"),
 ];
 
 /// Contractions that get an apostrophe back if just one is missing.
@@ -78,7 +88,9 @@ fn without_punctuation(text: &str) -> Cow<'_, str> {
     let mut beside_space = [false; 256];
     for (a, b) in text.bytes().zip(text.bytes().skip(1)) {
         for (sign, other) in [(a, b), (b, a)] {
-            if space(other) && let Some(mark) = beside_space.get_mut(usize::from(sign)) {
+            if space(other)
+                && let Some(mark) = beside_space.get_mut(usize::from(sign))
+            {
                 *mark = true;
             }
         }
