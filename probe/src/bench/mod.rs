@@ -38,7 +38,7 @@ pub use predictions::{Predictions, ScoreReport, read_predictions, score_predicti
 pub use score::Item;
 
 /// Every benchmark: those of each study in the order of the columns of the published tables.
-static ALL: [&dyn Benchmark; 16] = [
+static ALL: [&dyn Benchmark; 18] = [
     &mme::NANO,
     &gqa::NANO,
     &scienceqa::NANO,
@@ -49,7 +49,9 @@ static ALL: [&dyn Benchmark; 16] = [
     &cvbench::NANO_2D,
     &cvbench::NANO_3D,
     &field::PRESENCE,
+    &field::KIND,
     &cocoqa::FIELD,
+    &field::NAMES,
     &field::STAMPS,
     &field::TEXT,
     &field::COUNT,
