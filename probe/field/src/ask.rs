@@ -123,7 +123,7 @@ pub fn kind_present(kind: usize, yes: bool) -> Question {
 
 /// Whether a thing of this name is there.
 pub fn name_present(name: &Name, yes: bool) -> Question {
-    Question { about: "presence", text: name.is_there(), answer: Answer::YesNo(yes) }
+    Question { about: "name", text: name.is_there(), answer: Answer::YesNo(yes) }
 }
 
 /// Most of one kind or name that a picture shows.
