@@ -62,7 +62,7 @@ impl Instrument {
     ) -> Result<Self> {
         let evaluator = evaluator.clone();
         evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
-        let llm = Llm::open(&evaluator.llm, evaluator.chat.as_deref())?;
+        let llm = Llm::open(&evaluator)?;
         let mut pictures = Pictures::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
@@ -134,13 +134,17 @@ impl Instrument {
 }
 
 impl Llm {
-    fn open(name: &str, chat: Option<&str>) -> Result<Self> {
-        let weights = Weights::open(&field::resolve(name)?)?;
+    fn open(evaluator: &Evaluator) -> Result<Self> {
+        let weights = Weights::open(&field::resolve(&evaluator.llm)?)?;
         let dir = weights.path().to_path_buf();
         let tokenizer = Tokenizer::of_model(&weights)?;
-        let chat = match chat {
+        let chat = match &evaluator.chat {
             Some(name) => ChatTemplate::named(name)?,
             None => ChatTemplate::of_model(&weights, &tokenizer)?,
+        };
+        let chat = match &evaluator.system {
+            Some(system) => chat.with_system(system)?,
+            None => chat,
         };
         Ok(Self { digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
     }

@@ -49,6 +49,9 @@ pub struct Evaluator {
     /// Its chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` of the paper. Default: the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
+    /// Another system message than the template's own; `""` is the shortest. Default: the template's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Patch features → embeddings of the language model.
     pub connector: ConnectorKind,
     /// How pictures are prepared: `correct`, or `cambrian-1` to repeat the study's quirks. Default `correct`.

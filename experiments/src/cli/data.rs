@@ -29,7 +29,8 @@ the data. What is prepared already, from the same files, is not made again.
 
 Examples:
   burgess data field                             packages in ~/.cache/burgess/field/raw, sizes of the built-in study
-  burgess data field --from DIR --tune 6000      other packages, more to learn from"
+  burgess data field --from DIR --tune 6000      other packages, more to learn from
+  burgess data field --study field-full          the sizes of that study"
 )]
 struct FieldArgs {
     /// The directory with the unpacked packages [default: field/raw in the cache]

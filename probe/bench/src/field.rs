@@ -6,6 +6,9 @@
 //!
 //! - `field-presence` (General): is there something of a kind? Each picture is asked once to be affirmed and once to be
 //!   denied, as in POPE.
+//! - `field-kind` (General): of which kind is it, among four? Held-out things; the kinds were learned from others.
+//! - `field-names` (Knowledge): what is it called? Things that were learned, in new pictures: placed, sized and turned anew before
+//!   other photographs.
 //! - `field-stamps` (Knowledge): what is it called? Everyday things, but also rheas, wapitis and bassoons: who does not know
 //!   them cannot tell them from others of their kind. Things and names are none that the training data hold.
 //! - `field-text` (OCR & Chart): which word or number is written into a photograph?
@@ -29,11 +32,17 @@ const CV_BENCH: &str =
     "after Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
 
 /// Those of this family.
-pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &STAMPS, &TEXT, &COUNT, &RELATION, &OCCLUSION];
+pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &KIND, &NAMES, &STAMPS, &TEXT, &COUNT, &RELATION, &OCCLUSION];
 
 /// Is there something of a kind?
 pub static PRESENCE: Field =
     Field { card: Card { form: Form::YesNo, ..card("field-presence", Category::General, POPE) }, listed: false };
+
+/// Of which kind is it?
+pub static KIND: Field = Field { card: card("field-kind", Category::General, THIS), listed: true };
+
+/// What is it called, of what was learned?
+pub static NAMES: Field = Field { card: card("field-names", Category::Knowledge, THIS), listed: true };
 
 /// What is it called?
 pub static STAMPS: Field = Field { card: card("field-stamps", Category::Knowledge, THIS), listed: true };
@@ -55,7 +64,7 @@ const fn card(id: &'static str, category: Category, citation: &'static str) -> C
         id,
         category,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation,
         form: Form::Choice,
         max_new_tokens: 12,
@@ -80,13 +89,11 @@ impl Benchmark for Field {
     }
 
     fn prompt(&self, q: &Question, _: Rules) -> String {
-        match (self.card.form, q.options.as_slice()) {
-            (Form::YesNo, _) => format!("{} Please answer yes or no.", q.question),
-            (_, [before @ .., last]) if self.listed => {
-                let text = q.question.trim_end_matches('?');
-                score::short_answer_prompt(&format!("{text}: {} or {last}?", before.join(", ")))
+        match q.options.as_slice() {
+            [before @ .., last] if self.listed => {
+                format!("{}: {} or {last}?", q.question.trim_end_matches('?'), before.join(", "))
             }
-            _ => score::short_answer_prompt(&q.question),
+            _ => q.question.clone(),
         }
     }
 

@@ -34,24 +34,27 @@ pub enum Answer {
 pub struct Question {
     /// What it asks about: "count", "relation" …
     pub about: &'static str,
-    /// Without options and without the line that says how to answer.
+    /// Without options.
     pub text: String,
     /// The right answer.
     pub answer: Answer,
 }
 
 impl Question {
-    /// The whole question as a user asks it; `explained` adds the line that says how to answer.
-    pub fn prompt(&self, explained: bool) -> String {
-        let text = match &self.answer {
+    /// The whole question as a user asks it. No line says how to answer: every answer is a word or a few, which is soon learned,
+    /// and each position costs time.
+    pub fn prompt(&self) -> String {
+        match &self.answer {
             Answer::Choice { options, listed: true, .. } => with_options(&self.text, options),
             _ => self.text.clone(),
-        };
-        match (&self.answer, explained) {
-            (_, false) => text,
-            (Answer::YesNo(_), true) => format!("{text} Please answer yes or no."),
-            (_, true) => format!("{text}\nAnswer the question using a single word or phrase."),
         }
+    }
+
+    /// How much its text and answer tell of the picture: in a conversation what tells more is asked later, so that no answer
+    /// can be read off an earlier turn.
+    pub fn tells(&self) -> usize {
+        const ORDER: [&str; 6] = ["presence", "kind", "count", "relation", "occlusion", "name"];
+        ORDER.iter().position(|about| *about == self.about).unwrap_or(ORDER.len())
     }
 
     /// The answer as a model should give it.
@@ -106,6 +109,12 @@ pub fn kind(s: &mut Stream, kind: usize) -> Question {
     choice("kind", "What kind of thing is in the picture?", kinds::name(kind).to_string(), wrong, place)
 }
 
+/// Of which kind the thing is, in the model's own words.
+pub fn kind_open(kind: usize) -> Question {
+    let answer = Answer::Open(kinds::name(kind).to_string());
+    Question { about: "kind", text: "What kind of thing is in the picture?".into(), answer }
+}
+
 /// Whether something of a kind is there.
 pub fn kind_present(kind: usize, yes: bool) -> Question {
     let text = format!("Is there {} {} in the picture?", kinds::article(kind), kinds::name(kind));
@@ -114,7 +123,7 @@ pub fn kind_present(kind: usize, yes: bool) -> Question {
 
 /// Whether a thing of this name is there.
 pub fn name_present(name: &Name, yes: bool) -> Question {
-    Question { about: "presence", text: name.is_there(), answer: Answer::YesNo(yes) }
+    Question { about: "name", text: name.is_there(), answer: Answer::YesNo(yes) }
 }
 
 /// Most of one kind or name that a picture shows.

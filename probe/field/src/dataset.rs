@@ -24,11 +24,12 @@ use crate::source::Source;
 pub struct FieldSpec {
     /// Seed of the split and of every picture and question.
     pub seed: u64,
-    /// Pictures with captions.
+    /// Pictures of one thing, with the question for its kind and a caption; with 413 or more every stamp that is learned from
+    /// is among them.
     pub align: usize,
     /// Pictures with conversations.
     pub tune: usize,
-    /// Questions in a conversation, at most.
+    /// Questions in a conversation, at most; a picture has four at the most to ask.
     pub turns: usize,
     /// Pictures in each benchmark (of `field-cocoqa`: all that there are).
     pub per_benchmark: usize,
@@ -63,24 +64,18 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
     let mut written = Written::default();
 
     let align = rows(dir, "align", spec.align, spec.seed, &tick, |s, i| {
-        let (picture, caption) = examples::captioned(s, source, i)?;
+        let (picture, kind, caption) = examples::captioned(s, source, i)?;
         let request = (*dice::pick(s, &REQUESTS)).to_string();
-        Some((picture, vec![(request, caption)]))
+        // The kind first: it could be told from the caption.
+        let kind = kind.map(|q| (q.prompt(), q.reply()));
+        Some((picture, kind.into_iter().chain([(request, caption)]).collect()))
     })?;
     save_lines(&dir.join("align.jsonl"), &conversations(align))?;
     written.counts.insert("align".into(), spec.align);
 
     let tune = rows(dir, "tune", spec.tune, spec.seed, &tick, |s, i| {
         let (picture, questions) = examples::conversation(s, source, i, spec.turns)?;
-        // As in LLaVA's data the line that says how to answer comes with the first question of its kind.
-        let mut lines: Vec<bool> = Vec::new();
-        let turns = questions.iter().map(|q| {
-            let yes_no = matches!(q.answer, Answer::YesNo(_));
-            let first = !lines.contains(&yes_no);
-            lines.push(yes_no);
-            (q.prompt(first), q.reply())
-        });
-        Some((picture, turns.collect()))
+        Some((picture, questions.iter().map(|q| (q.prompt(), q.reply())).collect()))
     })?;
     save_lines(&dir.join("tune.jsonl"), &conversations(tune))?;
     written.counts.insert("tune".into(), spec.tune);

@@ -30,8 +30,10 @@ pub struct Part {
 }
 
 /// Every benchmark that is composed here; `field-cocoqa` is taken as it is.
-pub const BENCHMARKS: [Part; 6] = [
+pub const BENCHMARKS: [Part; 8] = [
     Part { name: "field-presence", possible: |s| s.test.present().len() >= 4, draw: presence },
+    Part { name: "field-kind", possible: |s| s.test.present().len() >= 4, draw: kind },
+    Part { name: "field-names", possible: |s| s.train.named.len() >= 8, draw: names },
     Part { name: "field-stamps", possible: |s| s.test.named.len() >= 8, draw: stamps },
     Part { name: "field-text", possible: |s| !s.test.photographs.is_empty(), draw: text },
     Part { name: "field-count", possible: |s| s.test.countable().len() >= 2, draw: count },
@@ -39,100 +41,104 @@ pub const BENCHMARKS: [Part; 6] = [
     Part { name: "field-occlusion", possible: |s| s.test.present().len() >= 4, draw: occlusion },
 ];
 
-/// A single stamp with its caption.
-pub fn captioned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, String)> {
+/// A single stamp with its caption, and the question for its kind if it has one.
+pub fn captioned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Option<Question>, String)> {
     // Every stamp comes before any comes again.
     let number = *source.train.captioned.get(i % source.train.captioned.len().max(1))?;
     let scene = alone(s, source, number, &source.train)?;
-    Some((scene.picture, source.stamps.get(number)?.caption.clone()))
+    let stamp = source.stamps.get(number)?;
+    Some((scene.picture, stamp.kind.map(ask::kind_open), stamp.caption.clone()))
 }
 
 fn alone(s: &mut Stream, source: &Source, number: usize, side: &Side) -> Option<Scene> {
     Scene::draw(s, &source.stamps, &[number], Layout::Apart, &side.photographs)
 }
 
-/// A picture with up to `n` questions. One in eight holds something written, the others one thing, some of the same, two or
-/// three different ones, or two of which one lies in front.
+/// A picture with up to `n` questions, those that tell more later. One in sixteen holds something written, the others one
+/// thing, some of the same, two or three different ones, or two of which one lies in front.
 pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
-    let (picture, mut pool) = match i % 8 {
+    let (picture, mut pool) = match i % 16 {
         0 if !side.photographs.is_empty() => {
             let writing = Writing::draw(s, &side.photographs)?;
             let place = dice::below(s, 4);
-            let pool = vec![writing.open(), writing.choice(s, place)];
-            (writing.picture, pool)
+            let question = if dice::chance(s, 50) { writing.open() } else { writing.choice(s, place) };
+            (writing.picture, vec![question])
         }
-        0..=2 => learn_name(s, source, i)?,
-        3 | 4 => learn_count(s, source, i)?,
-        5 => learn_occlusion(s, source, i)?,
-        _ => learn_relation(s, source, i)?,
+        0..=7 => learn_name(s, source, i)?,
+        8 | 9 => learn_count(s, source, i)?,
+        10 => learn_occlusion(s, source)?,
+        _ => learn_relation(s, source)?,
     };
     dice::shuffle(s, &mut pool);
     pool.truncate(n.max(1));
+    pool.sort_by_key(Question::tells);
     Some((picture, pool))
 }
 
+/// One thing: its kind, listed among others or not, or which kinds are there; then its name.
 fn learn_name(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
     let number = *dice::try_pick(s, &side.named)?;
     let scene = alone(s, source, number, side)?;
     let stamp = source.stamps.get(number)?;
     let name = stamp.name.as_ref()?;
+    let mut pool = match stamp.kind {
+        Some(kind) if i.is_multiple_of(4) => presences(s, side, &[kind], 2),
+        Some(kind) if dice::chance(s, 50) => vec![ask::kind(s, kind)],
+        Some(kind) => vec![ask::kind_open(kind)],
+        None => Vec::new(),
+    };
     let wrong = other_names(s, source, &side.named, stamp, 3)?;
-    let mut pool = vec![
-        ask::naming(name),
-        ask::naming_choice(name, wrong, dice::below(s, 4)),
-        presence_of_name(s, source, stamp, i / 8)?,
-    ];
-    if let Some(kind) = stamp.kind {
-        pool.push(ask::kind(s, kind));
-        pool.push(presence_of_kind(s, side, &[kind], i / 8 + 1)?);
-    }
+    pool.push(match dice::below(s, 4) {
+        0 => presence_of_name(s, source, stamp, i / 8)?,
+        1 => ask::naming(name),
+        _ => ask::naming_choice(name, wrong, dice::below(s, 4)),
+    });
     Some((scene.picture, pool))
 }
 
 fn learn_count(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let (scene, kind, n) = counted(s, source, &source.train, i)?;
-    let mut pool =
-        vec![ask::count(kinds::plural(kind), n), presence_of_kind(s, &source.train, &kinds_in(source, &scene), i / 8)?];
-    // By name too, where all of the kind are of one stamp whose name has a plural.
+    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 2);
+    // By name at times, where all of the kind are of one stamp whose name has a plural.
     let called = Called::new(&scene, &source.stamps);
     let same = scene.items.iter().take(n).all(|item| scene.items.first().is_some_and(|f| f.stamp == item.stamp));
-    if let Some(name) = called.name(0).filter(|name| same && name.is_countable()) {
-        pool.push(ask::count(&name.plural(), n));
-    }
+    let name = called.name(0).filter(|name| same && name.is_countable());
+    pool.push(match name {
+        Some(name) if dice::chance(s, 30) => ask::count(&name.plural(), n),
+        _ => ask::count(kinds::plural(kind), n),
+    });
     Some((scene.picture, pool))
 }
 
-fn learn_occlusion(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
+fn learn_occlusion(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Question>)> {
     let numbers = different(s, source, &source.train, 2)?;
     let scene = Scene::draw(s, &source.stamps, &numbers, Layout::Overlapping, &source.train.photographs)?;
     let called = Called::new(&scene, &source.stamps);
     let [behind, front] = called.two(s, 0, 1)?;
-    let place = dice::below(s, 2);
-    let pool = vec![
-        ask::in_front(&front, &behind, place),
-        presence_of_kind(s, &source.train, &kinds_in(source, &scene), i / 8)?,
-    ];
+    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 3);
+    pool.push(ask::in_front(&front, &behind, dice::below(s, 2)));
     Some((scene.picture, pool))
 }
 
-fn learn_relation(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
+fn learn_relation(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Question>)> {
     let k = dice::within(s, 2, 3) as usize;
     let numbers = different(s, source, &source.train, k)?;
     let scene = Scene::draw(s, &source.stamps, &numbers, Layout::Apart, &source.train.photographs)?;
     let called = Called::new(&scene, &source.stamps);
-    let mut pool = vec![presence_of_kind(s, &source.train, &kinds_in(source, &scene), i / 8)?];
-    let pairs: Vec<(usize, usize)> = (0..k).flat_map(|a| (0..k).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
-    for (a, b) in pairs {
-        if let Some((relation, [first, second])) = scene.relation(a, b).zip(called.two(s, a, b)) {
-            pool.push(ask::relation(&first, &second, relation));
-            if k == 2 {
-                pool.push(ask::beside(&first, &second, relation));
-            }
-        }
-    }
-    (pool.len() > 1).then_some((scene.picture, pool))
+    let mut pairs: Vec<(usize, usize)> =
+        (0..k).flat_map(|a| (0..k).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
+    dice::shuffle(s, &mut pairs);
+    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 3);
+    // One question only: of two about the same things the second follows from the first.
+    let (relation, [first, second]) =
+        pairs.into_iter().find_map(|(a, b)| scene.relation(a, b).zip(called.two(s, a, b)))?;
+    pool.push(match k == 2 && dice::chance(s, 25) {
+        true => ask::beside(&first, &second, relation),
+        false => ask::relation(&first, &second, relation),
+    });
+    Some((scene.picture, pool))
 }
 
 fn presence(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
@@ -144,6 +150,27 @@ fn presence(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     // One question to affirm and one to deny, so that each answer is right equally often.
     let questions = vec![presence_of_kind(s, side, &shown, 0)?, presence_of_kind(s, side, &shown, 1)?];
     Some((scene.picture, format!("{i:05}"), questions))
+}
+
+fn kind(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
+    let side = &source.test;
+    let present = side.present();
+    // Every kind is right equally often.
+    let kind = *present.get(i % present.len().max(1))?;
+    let number = *dice::try_pick(s, side.kinds.get(kind)?)?;
+    let scene = alone(s, source, number, side)?;
+    let question = ask::kind(s, kind);
+    Some((scene.picture, source.stamps.get(number)?.path.clone(), vec![question]))
+}
+
+/// What was learned, in a new picture: another place, size and side, before a photograph that is only in benchmarks.
+fn names(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
+    let side = &source.train;
+    let number = *dice::try_pick(s, &side.named)?;
+    let stamp = source.stamps.get(number)?;
+    let scene = alone(s, source, number, &source.test)?;
+    let wrong = other_names(s, source, &side.named, stamp, 3)?;
+    Some((scene.picture, stamp.path.clone(), vec![ask::naming_choice(stamp.name.as_ref()?, wrong, i)]))
 }
 
 fn stamps(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
@@ -241,6 +268,21 @@ fn presence_of_kind(s: &mut Stream, side: &Side, shown: &[usize], turn: usize) -
     let absent: Vec<usize> =
         side.present().into_iter().filter(|k| shown.iter().all(|other| may_meet(*k, *other))).collect();
     Some(ask::kind_present(*dice::try_pick(s, &absent)?, false))
+}
+
+/// `n` such questions about different kinds, each to be affirmed or denied by the toss of a coin as far as there are kinds.
+fn presences(s: &mut Stream, side: &Side, shown: &[usize], n: usize) -> Vec<Question> {
+    let mut questions: Vec<Question> = Vec::new();
+    for _ in 0..n {
+        let turn = dice::below(s, 2);
+        // A few draws: of one thing only one kind can be affirmed.
+        let new = (0..4).find_map(|k| {
+            let question = presence_of_kind(s, side, shown, turn + k / 2)?;
+            (!questions.iter().any(|q| q.text == question.text)).then_some(question)
+        });
+        questions.extend(new);
+    }
+    questions
 }
 
 /// Whether a thing of this name, or of another, is there.

@@ -185,7 +185,7 @@ fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
                 _ => Answer::Choice { options: q.options.clone(), right, listed },
             };
             let ours = Question { about: "", text: q.question.clone(), answer };
-            assert_eq!(b.prompt(q, Rules::Official), ours.prompt(true));
+            assert_eq!(b.prompt(q, Rules::Official), ours.prompt());
             assert_eq!(b.judge(q, &ours.reply(), Rules::Official).score, 1.0);
         }
         let (chance, majority) = (b.chance(&questions, Rules::Official), b.majority(&questions, Rules::Official));

@@ -186,6 +186,19 @@ impl ChatTemplate {
         }
     }
 
+    /// With another system message than the template's own, unless a conversation has one; an empty one is the shortest.
+    ///
+    /// # Errors
+    /// When the template has no place for one.
+    pub fn with_system(self, system: &str) -> Result<Self> {
+        match self {
+            Self::Strings(_) => Err(Error::usage("this chat template has no place for a system message")
+                .hint("leave `system` out of the evaluator")),
+            Self::Study(s) => Ok(Self::Study(s.with_system(system))),
+            Self::Jinja(j) => Ok(Self::Jinja(Box::new(j.with_system(system)))),
+        }
+    }
+
     /// A whole conversation with its labels. The picture stands at the front of the first question, followed by a line
     /// break (of the turn in which it is written, for templates other than [`Strings`]), as in LLaVA's `<image>\n…`;
     /// `with_image` puts one there if none is written.
