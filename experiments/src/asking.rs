@@ -7,7 +7,7 @@ use crate::pictures;
 use crate::progress::Bar;
 use crate::store::RunStore;
 use crate::study::Blind;
-use burgess_base::{Error, Result, digest};
+use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
 use burgess_probe::connector::Seen;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
@@ -86,7 +86,16 @@ pub fn results(
                 samples
             }
         };
-        results.insert(id.to_string(), score(asked, &samples, &asking.terms)?);
+        let answers: Vec<String> = samples.iter().map(|s| s.answer.clone()).collect();
+        match asked.benchmark.submission(&asked.questions, &answers)? {
+            // Right answers are secret: what can be made here is the file for who knows them.
+            Some(submission) => {
+                let file = store.samples(id).with_extension("submission.json");
+                atomic::write(&file, submission.as_bytes())?;
+                bar.line(&format!("{id} is scored by its server; the answers for it are in {}", file.display()));
+            }
+            None => drop(results.insert(id.to_string(), score(asked, &samples, &asking.terms)?)),
+        }
     }
     Ok(results)
 }

@@ -247,7 +247,10 @@ impl Study {
             return Err(Error::usage("the study has no benchmarks"));
         }
         for id in &self.evaluator.benchmarks {
-            bench::find(id)?;
+            if let Some(server) = bench::find(id)?.server() {
+                return Err(Error::usage(format!("{id} cannot rank: its right answers are secret, {server} scores it"))
+                    .hint("`burgess eval` asks it and writes the file for the server"));
+            }
         }
         if let Some(sampling) = &self.evaluator.sampling {
             sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;

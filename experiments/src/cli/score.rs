@@ -2,9 +2,9 @@
 
 use super::{print, print_json};
 use crate::benchmarks;
-use burgess_base::{Error, Result};
-use burgess_probe::bench::{self, Rules, ScoreReport, predictions::Harness};
-use std::path::PathBuf;
+use burgess_base::{Error, Result, atomic};
+use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};
+use std::path::{Path, PathBuf};
 
 /// Score anyone's predictions with a benchmark's metric
 #[derive(clap::Args)]
@@ -34,6 +34,9 @@ pub struct Args {
     /// Score only a fixed random sample of this many units (pictures, or pairs scored together)
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Write the answers as the benchmark's server takes them, for benchmarks whose right answers are secret
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["limit", "json"])]
+    submission: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -48,6 +51,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut questions = benchmark.read(&place)?;
     let all = questions.len();
     let predictions = bench::read_predictions(&args.predictions)?;
+    if let Some(file) = args.submission {
+        return submit(benchmark, &questions, &predictions, &file);
+    }
     if let Some(limit) = args.limit {
         if limit == 0 {
             return Err(Error::usage("--limit 0 leaves no questions"));
@@ -71,6 +77,23 @@ pub fn run(args: Args) -> Result<()> {
         notes.push(format!("another edition: the published one has {published} questions, these are {all}"));
     }
     print(&text(&report, &notes))
+}
+
+/// Writes the file for the server. Every question has to be answered.
+fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predictions, file: &Path) -> Result<()> {
+    let answer = |q: &Question| predictions.answers.get(&q.id).map(|a| a.text.clone());
+    let answers: Vec<String> = questions.iter().filter_map(answer).collect();
+    if answers.len() < questions.len() {
+        let message = format!("{} of {} questions have no answer by their id", questions.len() - answers.len(), questions.len());
+        return Err(Error::failed(message).hint(questions.first().map_or_else(String::new, |q| format!("ids look like `{}`", q.id))));
+    }
+    match (benchmark.submission(questions, &answers)?, benchmark.server()) {
+        (Some(text), Some(server)) => {
+            atomic::write(file, text.as_bytes())?;
+            print(&format!("{}: {} answers for {server}\n", file.display(), answers.len()))
+        }
+        _ => Err(Error::usage(format!("{} is scored here: leave out --submission", benchmark.id()))),
+    }
 }
 
 fn text(report: &ScoreReport, notes: &[String]) -> String {

@@ -218,7 +218,7 @@ impl Benchmark for Documents {
         match self.server {
             None => Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect()),
             Some(server) => Err(Error::failed(format!("the right answers of {} are secret", self.id()))
-                .hint(format!("hand the answers in at {server}; `Benchmark::submission` writes the file"))),
+                .hint(format!("`--submission FILE` writes them as {server} takes them"))),
         }
     }
 }

@@ -1,0 +1,45 @@
+//! Boxes around objects: coloured, with a dark and a light seam so that they are seen on any ground, and outside of the
+//! object so that nothing of it is covered.
+
+use image::{Rgb, RgbImage};
+
+/// The colours in the order in which questions name them: red, blue, green.
+pub const COLOURS: [Rgb<u8>; 3] = [Rgb([230, 25, 25]), Rgb([30, 80, 255]), Rgb([20, 200, 60])];
+const SEAMS: [Rgb<u8>; 2] = [Rgb([0; 3]), Rgb([255; 3])];
+
+/// The width of a line: a 160th of the picture's shorter side, two pixels at least.
+pub fn line_width(picture: &RgbImage) -> i64 {
+    i64::from(picture.width().min(picture.height()).div_ceil(160).max(2))
+}
+
+/// Draws boxes (left, top, width, height) in the order of [`COLOURS`].
+pub fn boxes(picture: &mut RgbImage, boxes: &[[f64; 4]]) {
+    let line = line_width(picture);
+    let seam = (line / 3).max(1);
+    for (bbox, colour) in boxes.iter().zip(COLOURS) {
+        let [x, y, w, h] = bbox.map(|v| v.clamp(-1e6, 1e6));
+        let (left, top) = (x.floor() as i64 - 1, y.floor() as i64 - 1);
+        let (right, bottom) = ((x + w).ceil() as i64, (y + h).ceil() as i64);
+        // From outside to inside: a later ring covers an earlier one.
+        for (grow, ink) in [(line + 2 * seam, SEAMS[0]), (line + seam, SEAMS[1]), (line, colour)] {
+            ring(picture, [left - grow, top - grow, right + grow, bottom + grow], grow, ink);
+        }
+    }
+}
+
+/// A frame of `width` pixels inside of the given corners, brought into the picture where it sticks out.
+fn ring(picture: &mut RgbImage, [left, top, right, bottom]: [i64; 4], width: i64, ink: Rgb<u8>) {
+    let (w, h) = (i64::from(picture.width()), i64::from(picture.height()));
+    let (left, top) = (left.clamp(-width, w - 1), top.clamp(-width, h - 1));
+    // A box that reaches the edge shows its line inside of the picture.
+    let (left, top) = (left.max(0), top.max(0));
+    let (right, bottom) = (right.min(w - 1), bottom.min(h - 1));
+    for y in top..=bottom {
+        for x in left..=right {
+            let on = x < left + width || x > right - width || y < top + width || y > bottom - width;
+            if on && let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) {
+                picture.put_pixel(x, y, ink);
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What can be asked about a scene so that the answer is beyond doubt.
+
+use crate::annotations::{Object, Scene};
+use crate::words::plural;
+use crate::{Options, annotations::Format};
+use burgess_base::stream::stream;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The four tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Task {
+    /// How many of a class are there?
+    Count,
+    /// On which side of the other is one?
+    Relation,
+    /// Which of two is nearer to the camera?
+    Depth,
+    /// Which of two is nearer to a third?
+    Distance,
+}
+
+impl Task {
+    /// `2D` or `3D`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Count | Self::Relation => "2D",
+            Self::Depth | Self::Distance => "3D",
+        }
+    }
+}
+
+/// Where one thing is seen from another, in the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Axis {
+    /// Left or right.
+    Across,
+    /// Above or below.
+    Upright,
+}
+
+/// A question about the objects of a scene, by their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// The number of a class, which may be 0.
+    Count { class: String, number: usize },
+    /// The first is left of, or above, the second; boxes are drawn if a class is there more than once.
+    Relation { first: usize, second: usize, axis: Axis, boxes: bool },
+    /// The first is nearer to the camera.
+    Depth { near: usize, far: usize },
+    /// The first is nearer to the anchor.
+    Distance { near: usize, far: usize, anchor: usize },
+}
+
+/// Something that can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Number of the scene.
+    pub scene: usize,
+    /// The question.
+    pub ask: Ask,
+}
+
+impl Candidate {
+    /// Its task.
+    pub fn task(&self) -> Task {
+        match self.ask {
+            Ask::Count { .. } => Task::Count,
+            Ask::Relation { .. } => Task::Relation,
+            Ask::Depth { .. } => Task::Depth,
+            Ask::Distance { .. } => Task::Distance,
+        }
+    }
+}
+
+/// Refused candidates by task and reason.
+pub type Refused = BTreeMap<String, BTreeMap<String, usize>>;
+
+/// Everything that can be asked, in random order.
+pub fn candidates(scenes: &[Scene], options: &Options, refused: &mut Refused) -> Vec<Candidate> {
+    // Only classes that these annotations box at all can be said to be absent.
+    let mut classes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for scene in scenes {
+        classes.entry(scene.format.source()).or_default().extend(scene.objects.iter().map(|o| o.class.as_str()));
+    }
+    let mut all = Vec::new();
+    for (number, scene) in scenes.iter().enumerate() {
+        let mut add = |ask| all.push(Candidate { scene: number, ask });
+        let mut refuse = |task: Task, why: &str| {
+            *refused.entry(format!("{task:?}")).or_default().entry(why.to_string()).or_default() += 1;
+        };
+        match scene.format {
+            Format::Omni3d => in_space(scene, options, &mut add, &mut refuse),
+            Format::Coco | Format::Ade20k => {
+                count(scene, options, &mut add, &mut refuse);
+                if let Some(known) = classes.get(scene.format.source()) {
+                    absent(scene, number, known, options, &mut add);
+                }
+                relation(scene, options, &mut add, &mut refuse);
+            }
+        }
+    }
+    all.shuffle(&mut stream("cv-bench/candidates", options.seed));
+    all
+}
+
+fn by_class(scene: &Scene) -> BTreeMap<&str, Vec<usize>> {
+    let mut classes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, object) in scene.objects.iter().enumerate() {
+        classes.entry(&object.class).or_default().push(i);
+    }
+    classes
+}
+
+fn small(object: &Object, options: &Options) -> bool {
+    object.bbox[2].min(object.bbox[3]) < options.min_side
+}
+
+fn count(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mut dyn FnMut(Task, &str)) {
+    for (class, members) in by_class(scene) {
+        if scene.crowds.contains(class) {
+            refuse(Task::Count, "a crowd that is not boxed one by one");
+        } else if members.len() > options.max_count {
+            refuse(Task::Count, "more than max_count");
+        } else if members.iter().filter_map(|i| scene.objects.get(*i)).any(|o| small(o, options)) {
+            refuse(Task::Count, "one of them is smaller than min_side");
+        } else {
+            add(Ask::Count { class: class.into(), number: members.len() });
+        }
+    }
+}
+
+/// A class that is not in the picture, drawn from those of the annotations.
+fn absent(scene: &Scene, number: usize, known: &BTreeSet<&str>, options: &Options, add: &mut dyn FnMut(Ask)) {
+    let there: BTreeSet<&str> = scene.objects.iter().map(|o| o.class.as_str()).collect();
+    let free: Vec<&&str> = known.iter().filter(|c| !there.contains(**c) && !scene.crowds.contains(**c)).collect();
+    let draw = burgess_base::stream::uniform(&mut stream(&format!("cv-bench/absent/{number}"), options.seed));
+    if let Some(class) = free.get((draw * free.len() as f64) as usize).filter(|_| options.absent > 0.0) {
+        add(Ask::Count { class: (**class).to_string(), number: 0 });
+    }
+}
+
+fn relation(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mut dyn FnMut(Task, &str)) {
+    let classes = by_class(scene);
+    let [width, height] = scene.size;
+    for (a, firsts) in &classes {
+        for (b, seconds) in classes.range(*a..).filter(|(b, _)| *b != a) {
+            let crowd = scene.crowds.contains(*a) || scene.crowds.contains(*b);
+            let boxes = firsts.len() > 1 || seconds.len() > 1;
+            if crowd && !boxes {
+                refuse(Task::Relation, "a crowd that is not boxed one by one");
+                continue;
+            }
+            for (&i, &j) in firsts.iter().flat_map(|i| seconds.iter().map(move |j| (i, j))) {
+                let (Some(x), Some(y)) = (scene.objects.get(i), scene.objects.get(j)) else { continue };
+                if small(x, options) || small(y, options) {
+                    refuse(Task::Relation, "smaller than min_side");
+                    continue;
+                }
+                let mut clear = false;
+                for (axis, side, at) in [(Axis::Across, width, 0), (Axis::Upright, height, 1)] {
+                    let apart =
+                        |p: &Object, q: &Object| q.bbox[at] - (p.bbox[at] + p.bbox[at + 2]) >= options.gap * side;
+                    if apart(x, y) {
+                        add(Ask::Relation { first: i, second: j, axis, boxes });
+                        clear = true;
+                    } else if apart(y, x) {
+                        add(Ask::Relation { first: j, second: i, axis, boxes });
+                        clear = true;
+                    }
+                }
+                if !clear {
+                    refuse(Task::Relation, "not apart along either axis");
+                }
+            }
+        }
+    }
+}
+
+/// Least and greatest distance of two sets of corners.
+fn span(a: &[[f64; 3]], b: &[[f64; 3]]) -> (f64, f64) {
+    let mut span = (f64::INFINITY, 0.0_f64);
+    for (p, q) in a.iter().flat_map(|p| b.iter().map(move |q| (p, q))) {
+        let d = p.iter().zip(q).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt();
+        span = (span.0.min(d), span.1.max(d));
+    }
+    span
+}
+
+/// Which of two spans is the nearer beyond doubt: the farther end of one is before the nearer end of the other, by `offset`.
+fn nearer(a: (f64, f64), b: (f64, f64), offset: f64) -> Option<bool> {
+    match (a.1 + offset < b.0, b.1 + offset < a.0) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
+    let side = |at: usize| ((a[at] + a[at + 2]).min(b[at] + b[at + 2]) - a[at].max(b[at])).max(0.0);
+    let both = side(0) * side(1);
+    both / (a[2] * a[3] + b[2] * b[3] - both)
+}
+
+fn in_space(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mut dyn FnMut(Task, &str)) {
+    let mut seen: Vec<(usize, &Object, &[[f64; 3]; 8])> = Vec::new();
+    for (i, object) in scene.objects.iter().enumerate() {
+        match &object.corners {
+            Some(_) if small(object, options) => refuse(Task::Depth, "smaller than min_side"),
+            Some(_) if object.visible < options.visible => refuse(Task::Depth, "too little of it is seen"),
+            Some(corners) => seen.push((i, object, corners)),
+            None => {}
+        }
+    }
+    let apart = |a: &Object, b: &Object| a.class != b.class && overlap(&a.bbox, &b.bbox) <= options.overlap;
+    for (n, (i, a, ca)) in seen.iter().enumerate() {
+        for (j, b, cb) in seen.iter().skip(n + 1) {
+            if !apart(a, b) {
+                refuse(Task::Depth, "the same class, or boxes that cover each other");
+                continue;
+            }
+            let camera = [[0.0; 3]];
+            match nearer(span(*ca, &camera), span(*cb, &camera), options.offset) {
+                Some(true) => add(Ask::Depth { near: *i, far: *j }),
+                Some(false) => add(Ask::Depth { near: *j, far: *i }),
+                None => refuse(Task::Depth, "not nearer by offset"),
+            }
+            for (k, c, cc) in seen.iter().filter(|(k, c, _)| k != i && k != j && apart(a, c) && apart(b, c)) {
+                let _ = c;
+                match nearer(span(*ca, *cc), span(*cb, *cc), options.offset) {
+                    Some(true) => add(Ask::Distance { near: *i, far: *j, anchor: *k }),
+                    Some(false) => add(Ask::Distance { near: *j, far: *i, anchor: *k }),
+                    None => refuse(Task::Distance, "not nearer by offset"),
+                }
+            }
+        }
+    }
+}
+
+/// A question in words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worded {
+    /// The question.
+    pub question: String,
+    /// The choices before they are put in order; the first is right.
+    pub choices: Vec<String>,
+    /// Boxes to draw, by object, in the order of [`crate::draw::COLOURS`].
+    pub boxes: Vec<usize>,
+}
+
+/// Words a candidate. `turned` exchanges the two objects of a question (left for right, nearer for farther in the order of
+/// naming).
+pub fn word(scene: &Scene, ask: &Ask, turned: bool, low: usize) -> Worded {
+    let class = |i: usize| scene.objects.get(i).map_or("object", |o| o.class.as_str());
+    match ask {
+        Ask::Count { class, number } => {
+            let others = (low..low + 5).filter(|n| n != number);
+            Worded {
+                question: format!("How many {} are in the image?", plural(class)),
+                choices: std::iter::once(*number).chain(others).map(|n| n.to_string()).collect(),
+                boxes: Vec::new(),
+            }
+        }
+        Ask::Relation { first, second, axis, boxes } => {
+            let (asked, other) = if turned { (second, first) } else { (first, second) };
+            let mark = |i: usize, colour: &str| match boxes {
+                true => format!("{} (annotated by the {colour} box)", class(i)),
+                false => class(i).to_string(),
+            };
+            let (x, y) = (mark(*asked, "red"), mark(*other, "blue"));
+            let mut choices = match axis {
+                Axis::Across => ["left", "right"],
+                Axis::Upright => ["above", "below"],
+            };
+            if turned {
+                choices.reverse();
+            }
+            Worded {
+                question: format!(
+                    "Considering the relative positions of the {x} and the {y} in the image provided, where is the {x} located with respect to the {y}?"
+                ),
+                choices: choices.map(String::from).into(),
+                boxes: if *boxes { vec![*asked, *other] } else { Vec::new() },
+            }
+        }
+        Ask::Depth { near, far } => {
+            let (x, y) = if turned { (far, near) } else { (near, far) };
+            Worded {
+                question: format!(
+                    "Which object is closer to the camera taking this photo, the {} (highlighted by a red box) or the {} (highlighted by a blue box)?",
+                    class(*x),
+                    class(*y)
+                ),
+                choices: vec![class(*near).into(), class(*far).into()],
+                boxes: vec![*x, *y],
+            }
+        }
+        Ask::Distance { near, far, anchor } => {
+            let (x, y) = if turned { (far, near) } else { (near, far) };
+            Worded {
+                question: format!(
+                    "Estimate the real-world distances between objects in this image. Which object is closer to the {} (highlighted by a red box), the {} (highlighted by a blue box) or the {} (highlighted by a green box)?",
+                    class(*anchor),
+                    class(*x),
+                    class(*y)
+                ),
+                choices: vec![class(*near).into(), class(*far).into()],
+                boxes: vec![*anchor, *x, *y],
+            }
+        }
+    }
+}
