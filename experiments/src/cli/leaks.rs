@@ -67,7 +67,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
     }
     let bar = Progress::new().bar("hashing", 0);
     let report = find(&benchmarks, &training, &options, &args.out, &mut |hashed, matched| {
-        bar.begin(hashed, hashed);
+        bar.set(hashed, hashed);
         bar.note(&format!("{matched} match "));
         bar.report(|| format!("{hashed} pictures hashed, {matched} match"));
     })?;

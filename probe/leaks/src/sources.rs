@@ -36,7 +36,7 @@ impl Source {
 
     /// Whether a benchmark's picture was found.
     pub fn has(&self, picture: usize) -> bool {
-        self.found.get(picture / 64).is_some_and(|word| word >> (picture % 64) & 1 == 1)
+        self.found.get(picture / 64).is_some_and(|word| (word >> (picture % 64)) & 1 == 1)
     }
 }
 
@@ -56,7 +56,7 @@ impl Sources {
     /// The number of a set's source; one without a name is called as the set.
     pub fn number(&mut self, set: usize, named: &Named, source: &str) -> usize {
         let known = |name: &str| self.by_name.get(&(set, name.to_string())).copied();
-        let name = if source.is_empty() { &named.name } else { source };
+        let name = if source.is_empty() { named.name.as_str() } else { source };
         if let Some(number) = known(name) {
             return number;
         }
@@ -107,7 +107,7 @@ impl Recent {
         hasher.update(picture.to_string().as_bytes());
         let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
         // Zero is an empty place.
-        let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1 << 63;
+        let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]) | (1 << 63);
         let place = digest as usize % self.0.len().max(1);
         match self.0.get_mut(place) {
             Some(known) => std::mem::replace(known, digest) == digest,

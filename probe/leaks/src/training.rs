@@ -39,33 +39,46 @@ type Each<'a> = &'a mut dyn FnMut(Entry<'_>) -> Result<()>;
 /// The set cannot be read, or a file is not of its form: file, line or row are named.
 pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
     let path = &set.path;
+    let mut any = false;
     if path.is_dir() {
-        let mut any = false;
         walk(path, &mut |file, kind| {
             let folder = first_folder(file.strip_prefix(path).unwrap_or(file));
-            any |= kind != Kind::Other;
             match kind {
-                Kind::Picture => each(Entry::Picture { picture: Picture::File(file.to_path_buf()), source: folder }),
-                Kind::Table => table(file, folder, options, each),
-                Kind::Other => each(Entry::Other),
+                Kind::Picture => {
+                    any = true;
+                    each(Entry::Picture { picture: Picture::File(file.to_path_buf()), source: folder })?;
+                }
+                Kind::Table => any |= table(file, folder, options, each)?,
+                Kind::Other => each(Entry::Other)?,
             }
+            Ok(())
         })?;
-        return match any {
-            true => Ok(()),
-            false => Err(Error::failed(format!("neither pictures nor parquet files lie in {}", path.display()))
-                .hint("a file of conversations is given by its own name")),
-        };
+    } else {
+        match Kind::of(path) {
+            Kind::Table => any = table(path, "", options, each)?,
+            Kind::Picture => {
+                return Err(Error::usage(format!("{} is a single picture", path.display()))
+                    .hint("training data are a file of conversations (.json, .jsonl), a parquet file or a directory"));
+            }
+            Kind::Other => {
+                let root = options.pictures.as_deref().ok_or_else(|| {
+                    Error::usage(format!("the pictures that {} names lie below no directory", path.display()))
+                        .hint("--pictures DIR says where the paths of conversations begin")
+                })?;
+                // One of text alone is counted as such.
+                return conversations(path, root, each);
+            }
+        }
     }
-    match Kind::of(path) {
-        Kind::Table => table(path, "", options, each),
-        Kind::Picture => Err(Error::usage(format!("{} is a single picture", path.display()))
-            .hint("training data are a file of conversations (.json, .jsonl), a parquet file or a directory")),
-        Kind::Other => {
-            let root = options.pictures.as_deref().ok_or_else(|| {
-                Error::usage(format!("the pictures that {} names lie below no directory", path.display()))
-                    .hint("--pictures DIR says where the paths of conversations begin")
-            })?;
-            conversations(path, root, each)
+    match any {
+        true => Ok(()),
+        false => {
+            let columns = options.columns.join(" or ");
+            Err(Error::failed(format!(
+                "{} holds neither pictures nor parquet files with pictures in a column called {columns}",
+                path.display()
+            ))
+            .hint("--column NAME says which columns hold pictures; a file of conversations is given by its own name"))
         }
     }
 }
@@ -79,7 +92,8 @@ fn first_folder(path: &Path) -> &str {
     }
 }
 
-fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result<()> {
+/// Whether any of its rows has a picture.
+fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result<bool> {
     let maybe: Vec<String> = options.columns.iter().map(|name| format!("{name}?")).collect();
     let pictures: Vec<&str> = maybe.iter().map(String::as_str).collect();
     let mut any = false;
@@ -92,15 +106,7 @@ fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result
         }
         if text { each(Entry::Text) } else { Ok(()) }
     })?;
-    match any {
-        true => Ok(()),
-        false => Err(Error::failed(format!(
-            "{} has no pictures in a column called {}",
-            file.display(),
-            options.columns.join(" or ")
-        ))
-        .hint("--column NAME says which columns hold pictures")),
-    }
+    Ok(any)
 }
 
 /// Of an entry, what is needed.
