@@ -6,8 +6,10 @@
 //! taken.
 
 mod decode;
+mod hash;
 mod jpeg;
 mod resample;
 
 pub use decode::{decode, decode_bytes, dimensions};
+pub use hash::{Hash, SIDES, dhash};
 pub use resample::{Canvas, Interpolation, resize};

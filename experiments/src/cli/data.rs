@@ -1,5 +1,6 @@
-//! `burgess data`: the data of studies that are not rendered on the way.
+//! `burgess data`: the data of studies that are not rendered on the way, and what is in training data.
 
+use super::leaks::{self, LeaksArgs};
 use super::{print, print_json};
 use crate::field;
 use crate::progress::Progress;
@@ -8,7 +9,7 @@ use burgess_base::{Error, Result};
 use burgess_field::prepare::Prepared;
 use std::path::PathBuf;
 
-/// Prepare the data of a study
+/// Prepare the data of a study, or look into training data
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -18,6 +19,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Field(FieldArgs),
+    Leaks(LeaksArgs),
 }
 
 /// The field study: pictures, questions and weights from unpacked packages
@@ -62,6 +64,7 @@ struct FieldArgs {
 pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Field(args) => prepare_field(args),
+        What::Leaks(args) => leaks::run(args),
     }
 }
 

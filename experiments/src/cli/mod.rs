@@ -9,6 +9,7 @@ mod encode;
 mod encoders;
 mod eval;
 mod fetch;
+mod leaks;
 mod pretrain;
 mod prompts;
 mod rank;

@@ -5,9 +5,8 @@
 //! As the loaders of LLaVA and Cambrian-1 have it: an entry without a picture, or with one called "", "None", "none" or
 //! "nan", is text only, and a first turn that is not the human's is skipped.
 
-use super::compressed;
 use crate::llm::chat::{Role, Turn};
-use burgess_base::{Context, Error, Result};
+use burgess_base::{Context, Error, Result, compressed};
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use std::collections::BTreeMap;

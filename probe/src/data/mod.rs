@@ -1,7 +1,6 @@
 //! Training data: conversations about pictures, and batches of them.
 
 pub mod collate;
-mod compressed;
 pub mod conversation;
 pub mod example;
 pub mod packed;

@@ -1,0 +1,204 @@
+//! The hashes of the benchmarks' pictures, by which those near another are found.
+//!
+//! Equal hashes are found by halving. Near ones by multi-index hashing (Norouzi, Punjani, Fleet 2012): the bits are cut into
+//! m groups of 16; of two hashes that differ in at most N = m·r + a bits, one of the first a + 1 groups differs in at most r,
+//! or one of the others in at most r − 1. So it is enough to compare with the hashes that share such a group with the wanted
+//! one. Where that would be most of them, all are compared.
+
+use burgess_pixels::Hash;
+
+/// Values of a group of 16 bits.
+const VALUES: usize = 1 << 16;
+
+/// Hashes with the pictures that have them.
+pub struct Index {
+    /// Sorted, each once.
+    hashes: Vec<Hash>,
+    /// Where the pictures of each hash end in `pictures`; they begin where the last ended.
+    ends: Vec<usize>,
+    pictures: Vec<u32>,
+    distance: u32,
+    plan: Plan,
+}
+
+/// How near hashes are found.
+enum Plan {
+    /// Only equal ones are wanted.
+    Halve,
+    /// Every hash is compared.
+    All,
+    /// By groups of bits.
+    Groups(Vec<Group>),
+}
+
+/// The hashes by the value of one group of their bits.
+struct Group {
+    /// Which group.
+    at: usize,
+    /// By what a value may differ from the wanted one's.
+    masks: Vec<u16>,
+    /// For each value, where its hashes begin in `members`; one more than there are values.
+    begins: Vec<u32>,
+    members: Vec<u32>,
+}
+
+impl Index {
+    /// Takes pictures by number with their hashes; what differs in at most `distance` bits is near.
+    pub fn new(mut hashed: Vec<(Hash, u32)>, distance: u32) -> Self {
+        hashed.sort();
+        let (mut hashes, mut ends, mut pictures): (Vec<Hash>, Vec<usize>, Vec<u32>) = Default::default();
+        for (hash, picture) in hashed {
+            if hashes.last() != Some(&hash) {
+                ends.push(pictures.len());
+                hashes.push(hash);
+            }
+            pictures.push(picture);
+            if let Some(end) = ends.last_mut() {
+                *end = pictures.len();
+            }
+        }
+        let plan = Plan::new(&hashes, distance);
+        Self { hashes, ends, pictures, distance, plan }
+    }
+
+    /// The numbers of the near hashes and how many bits differ, in the order of the numbers.
+    pub fn near(&self, wanted: &Hash) -> Vec<(usize, u32)> {
+        let compared = |i: usize| {
+            let distance = self.hashes.get(i)?.distance(wanted);
+            (distance <= self.distance).then_some((i, distance))
+        };
+        match &self.plan {
+            Plan::Halve => self.hashes.binary_search(wanted).ok().map(|i| (i, 0)).into_iter().collect(),
+            Plan::All => (0..self.hashes.len()).filter_map(compared).collect(),
+            Plan::Groups(groups) => {
+                let values: Vec<u16> = wanted.groups().collect();
+                let mut found: Vec<(usize, u32)> = Vec::new();
+                for group in groups {
+                    let Some(value) = values.get(group.at) else { continue };
+                    let members = group.masks.iter().flat_map(|mask| group.members(value ^ mask));
+                    found.extend(members.filter_map(|member| compared(*member as usize)));
+                }
+                found.sort_unstable();
+                found.dedup();
+                found
+            }
+        }
+    }
+
+    /// The pictures that have a hash.
+    pub fn pictures(&self, hash: usize) -> &[u32] {
+        let begin = hash.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        self.ends.get(hash).and_then(|end| self.pictures.get(begin..*end)).unwrap_or_default()
+    }
+
+    /// Different hashes.
+    pub fn hashes(&self) -> &[Hash] {
+        &self.hashes
+    }
+}
+
+impl Plan {
+    fn new(hashes: &[Hash], distance: u32) -> Self {
+        let Some(count) = hashes.first().map(|hash| hash.groups().count()) else { return Self::All };
+        if distance == 0 {
+            return Self::Halve;
+        }
+        let (radius, over) = (distance / count as u32, distance as usize % count);
+        let searched: Vec<(usize, u32)> = (0..count)
+            .filter_map(|at| if at <= over { Some((at, radius)) } else { Some((at, radius.checked_sub(1)?)) })
+            .collect();
+        let masks = |radius: u32| -> Vec<u16> { (0..=u16::MAX).filter(|mask| mask.count_ones() <= radius).collect() };
+        // A looked-up value costs about as much as a comparison, and finds its share of the hashes.
+        let values: usize = searched.iter().map(|(_, radius)| masks(*radius).len()).sum();
+        if values + values * hashes.len() / VALUES >= hashes.len() {
+            return Self::All;
+        }
+        Self::Groups(searched.into_iter().map(|(at, radius)| Group::new(hashes, at, masks(radius))).collect())
+    }
+}
+
+impl Group {
+    fn new(hashes: &[Hash], at: usize, masks: Vec<u16>) -> Self {
+        let values: Vec<u16> = hashes.iter().map(|hash| hash.groups().nth(at).unwrap_or_default()).collect();
+        let mut begins = vec![0u32; VALUES + 1];
+        for value in &values {
+            begins[usize::from(*value) + 1] += 1;
+        }
+        let mut sum = 0;
+        for begin in &mut begins {
+            sum += *begin;
+            *begin = sum;
+        }
+        let mut members: Vec<u32> = (0..values.len() as u32).collect();
+        members.sort_by_key(|member| values.get(*member as usize));
+        Self { at, masks, begins, members }
+    }
+
+    fn members(&self, value: u16) -> &[u32] {
+        let value = usize::from(value);
+        let range = self.begins[value] as usize..self.begins[value + 1] as usize;
+        self.members.get(range).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burgess_base::stream::stream;
+    use burgess_pixels::{SIDES, dhash};
+    use image::RgbImage;
+    use proptest::prelude::*;
+    use rand::Rng;
+
+    /// Hashes of noise in clusters, so that there are near ones.
+    fn hashes(count: u32, side: usize, seed: u64) -> Vec<Hash> {
+        let mut stream = stream("hashes", seed);
+        let mut centre = RgbImage::new(side as u32 + 1, side as u32);
+        let mut draw = |i: u32| {
+            if i % 8 == 0 {
+                stream.fill_bytes(&mut centre);
+            }
+            let mut picture = centre.clone();
+            for _ in 0..stream.next_u32() % 4 {
+                let pixel = stream.next_u32() as usize % picture.len();
+                picture[pixel] ^= 0xff;
+            }
+            dhash(&picture, side).unwrap()
+        };
+        (0..count).map(&mut draw).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        /// Whatever the plan, what is found is what comparing with all finds.
+        #[test]
+        fn nothing_near_is_missed(count in 1u32..400, side in SIDES, distance in 0u32..80, seed in any::<u64>()) {
+            let all = hashes(count, side, seed);
+            let index = Index::new(all.iter().cloned().zip(0..).collect(), distance);
+            for wanted in all.iter().step_by(7) {
+                let mut found: Vec<(u32, u32)> = Vec::new();
+                for (hash, distance) in index.near(wanted) {
+                    found.extend(index.pictures(hash).iter().map(|picture| (*picture, distance)));
+                }
+                found.sort_unstable();
+                let compared = all.iter().zip(0..).map(|(hash, i)| (i, hash.distance(wanted)));
+                let expected: Vec<(u32, u32)> = compared.filter(|(_, d)| *d <= distance).collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_used_where_they_save() {
+        let all: Vec<(Hash, u32)> = hashes(20_000, 8, 1).into_iter().zip(0..).collect();
+        for (distance, by_groups) in [(1, true), (4, true), (8, true), (30, false)] {
+            let index = Index::new(all.clone(), distance);
+            assert_eq!(matches!(index.plan, Plan::Groups(_)), by_groups, "{distance}");
+            let scan = Index { plan: Plan::All, ..Index::new(all.clone(), distance) };
+            for (hash, _) in all.iter().step_by(501) {
+                assert_eq!(index.near(hash), scan.near(hash));
+            }
+        }
+        assert!(Index::new(Vec::new(), 3).near(&all[0].0).is_empty());
+    }
+}

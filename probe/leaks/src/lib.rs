@@ -1,0 +1,350 @@
+//! Benchmarks' pictures in training data, found by their difference hashes.
+//!
+//! Cambrian-1 counts a benchmark's picture as leaked if the training data have one with the same dHash (arXiv:2406.16860,
+//! appendix on data). [`find`] does this for any benchmarks and training data, exactly or within a number of bits. Only
+//! what belongs to the benchmarks is held in memory; training data are streamed, hashed on all cores, and forgotten.
+//!
+//! An equal hash is a strong hint, not a proof: pictures that are blank, or look so at 9 × 8 points, share theirs. The
+//! report says how many pictures of a benchmark have the hash without any bit, and how many different hashes there are.
+
+mod files;
+mod hashing;
+mod index;
+mod report;
+mod sources;
+mod tested;
+mod training;
+
+pub use index::Index;
+pub use report::{BenchmarkCount, Report, SetCount, SourceCount};
+pub use sources::Cause;
+
+use burgess_base::{Error, Result, atomic};
+use burgess_bench::Picture;
+use burgess_pixels::SIDES;
+use serde::Serialize;
+use sources::{Recent, Sources};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tested::Tested;
+use training::Entry;
+
+/// A benchmark or a set of training data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// What it is called in the counts.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+impl Named {
+    /// `NAME=PATH`, or a path alone, which is called by its file's name up to the first point.
+    ///
+    /// # Errors
+    /// Name or path are empty.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) if !Path::new(text).exists() => (name.to_string(), path),
+            _ => {
+                let file = Path::new(text).file_name().and_then(|f| f.to_str()).unwrap_or_default();
+                (file.split('.').find(|part| !part.is_empty()).unwrap_or_default().to_string(), text)
+            }
+        };
+        match name.trim().is_empty() || path.is_empty() {
+            true => Err(Error::usage(format!("`{text}` has no name or no path")).hint("NAME=PATH")),
+            false => Ok(Self { name, path: path.into() }),
+        }
+    }
+}
+
+/// How pictures are compared, and where those of the training data are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Points along a side of the hash.
+    pub side: usize,
+    /// Bits in which hashes may differ.
+    pub distance: u32,
+    /// Where the paths in files of conversations begin.
+    pub pictures: Option<PathBuf>,
+    /// The columns with pictures in parquet files; those that a file lacks are passed over.
+    pub columns: Vec<String>,
+    /// Matches that are written of one training picture; what more there are is counted, and written as a number.
+    pub matches: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let columns = ["image", "images"].map(String::from).to_vec();
+        Self { side: 8, distance: 0, pictures: None, columns, matches: 100 }
+    }
+}
+
+/// The files that [`find`] writes: matches by line, pictures that could not be read by line, the [`Report`].
+pub const FILES: [&str; 3] = ["matches.jsonl", "unreadable.jsonl", "leaks.json"];
+
+/// Pictures of the training data that are hashed at a time.
+const BATCH: usize = 512;
+
+/// Their number, if they have to be taken out of tables and so wait in memory.
+const CELLS: usize = 64;
+
+/// As a power of two, how many pictures are remembered not to be hashed again: 32 MiB.
+const RECENT: u32 = 22;
+
+/// A picture of the training data on its way to its hash.
+struct Waiting {
+    picture: Picture,
+    source: usize,
+}
+
+/// A line of the matches.
+#[derive(Serialize)]
+struct Match<'a> {
+    benchmark: &'a str,
+    id: &'a str,
+    picture: String,
+    set: &'a str,
+    source: &'a str,
+    training: String,
+    distance: u32,
+    hash: String,
+    /// Further pictures of benchmarks that this one matches and that have no line of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    further: Option<usize>,
+}
+
+/// A line of what could not be read.
+#[derive(Serialize)]
+struct Failure<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    benchmark: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<&'a str>,
+    cause: &'a str,
+    detail: &'a str,
+}
+
+/// Looks for the pictures of `benchmarks` in `training` and writes [`FILES`] to `out`. `progress` is told now and then how
+/// many pictures were hashed and how many of them match.
+///
+/// # Errors
+/// A benchmark or a set of training data cannot be read, or `out` not be written to. Single pictures that cannot be read
+/// are counted with their cause.
+pub fn find(
+    benchmarks: &[Named],
+    training: &[Named],
+    options: &Options,
+    out: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report> {
+    check(benchmarks, training, options)?;
+    let tested = Tested::read(benchmarks, options)?;
+    let [matches, failures, summary] = FILES.map(|name| out.join(name));
+    let mut report = None;
+    atomic::write_with(&matches, |matches| {
+        atomic::write_with(&failures, |failures| {
+            report = Some(Search::new(&tested, training, options, matches, failures).run(progress)?);
+            Ok(())
+        })
+    })?;
+    let report = report.ok_or_else(|| Error::failed("nothing was searched"))?;
+    atomic::write_json(&summary, &report)?;
+    Ok(report)
+}
+
+fn check(benchmarks: &[Named], training: &[Named], options: &Options) -> Result<()> {
+    let bits = options.side.saturating_mul(options.side);
+    if !SIDES.contains(&options.side) {
+        return Err(Error::usage(format!("a hash of {0} × {0} bits cannot be made", options.side)).hint(format!(
+            "sides from {} to {}",
+            SIDES.start(),
+            SIDES.end()
+        )));
+    }
+    if options.distance as usize >= bits {
+        return Err(Error::usage(format!(
+            "every picture is within {} of {bits} bits of every other",
+            options.distance
+        ))
+        .hint("copies are within a few bits"));
+    }
+    for (what, all) in [("benchmark", benchmarks), ("set of training data", training)] {
+        if all.is_empty() {
+            return Err(Error::usage(format!("no {what} is given")));
+        }
+        for (i, named) in all.iter().enumerate() {
+            if all.iter().take(i).any(|before| before.name == named.name) {
+                return Err(
+                    Error::usage(format!("a second {what} is called {}", named.name)).hint("NAME=PATH gives a name")
+                );
+            }
+            if !named.path.exists() {
+                return Err(Error::usage(format!("the {what} {} does not exist", named.path.display())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A search in progress.
+struct Search<'a, W> {
+    tested: &'a Tested,
+    training: &'a [Named],
+    options: &'a Options,
+    index: Index,
+    sources: Sources,
+    sets: Vec<Reading>,
+    recent: Recent,
+    causes: BTreeMap<String, Cause>,
+    matches: &'a mut W,
+    failures: &'a mut W,
+}
+
+/// What is counted of a set beside its sources.
+#[derive(Default, Clone)]
+struct Reading {
+    pictures: u64,
+    text: u64,
+    repeated: u64,
+    malformed: u64,
+    other_files: u64,
+}
+
+impl<'a, W: Write> Search<'a, W> {
+    fn new(
+        tested: &'a Tested,
+        training: &'a [Named],
+        options: &'a Options,
+        matches: &'a mut W,
+        failures: &'a mut W,
+    ) -> Self {
+        Self {
+            tested,
+            training,
+            options,
+            index: Index::new(tested.hashed.clone(), options.distance),
+            sources: Sources::new(tested.pictures.len()),
+            sets: vec![Reading::default(); training.len()],
+            recent: Recent::new(RECENT),
+            causes: BTreeMap::new(),
+            matches,
+            failures,
+        }
+    }
+
+    fn run(mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+        for (number, why) in &self.tested.unreadable {
+            let benchmark = self.tested.benchmarks.get(*number).map(|b| b.name.as_str());
+            let line = Failure { benchmark, set: None, cause: &why.cause, detail: &why.detail };
+            write_line(self.failures, &line)?;
+            sources::count(&mut self.causes, &why.cause, &why.detail);
+        }
+        let mut waiting: Vec<Waiting> = Vec::new();
+        for (set, named) in self.training.iter().enumerate() {
+            let step = || format!("the training data {}", named.name);
+            let read =
+                training::read(named, self.options, &mut |entry| self.take(set, named, entry, &mut waiting, progress));
+            read.map_err(|e| e.context(step()))?;
+            self.hash(set, &mut waiting, progress)?;
+        }
+        Ok(report::report(&self))
+    }
+
+    fn take(
+        &mut self,
+        set: usize,
+        named: &Named,
+        entry: Entry<'_>,
+        waiting: &mut Vec<Waiting>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<()> {
+        let mut nowhere = Reading::default();
+        let counts = self.sets.get_mut(set).unwrap_or(&mut nowhere);
+        match entry {
+            Entry::Text => counts.text += 1,
+            Entry::Other => counts.other_files += 1,
+            Entry::Malformed(detail) => {
+                counts.malformed += 1;
+                let cause = "the picture is no path";
+                sources::count(&mut self.causes, cause, &detail);
+                write_line(
+                    self.failures,
+                    &Failure { benchmark: None, set: Some(&named.name), cause, detail: &detail },
+                )?;
+            }
+            Entry::Picture { picture, source } => {
+                counts.pictures += 1;
+                let source = self.sources.number(set, named, source);
+                let inside = matches!(picture, Picture::Cell(_));
+                if !inside && self.recent.repeats(source, &picture) {
+                    counts.repeated += 1;
+                    return Ok(());
+                }
+                waiting.push(Waiting { picture, source });
+                if waiting.len() >= if inside { CELLS } else { BATCH } {
+                    self.hash(set, waiting, progress)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes what waits, looks it up and writes what was found.
+    fn hash(&mut self, set: usize, waiting: &mut Vec<Waiting>, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+        let set = self.training.get(set).map_or("", |named| named.name.as_str());
+        let pictures: Vec<&Picture> = waiting.iter().map(|w| &w.picture).collect();
+        let hashes = hashing::hashes(&pictures, self.options.side);
+        for (Waiting { picture, source }, hash) in waiting.iter().zip(hashes) {
+            let Some(source) = self.sources.all.get_mut(*source) else { continue };
+            let hash = match hash {
+                Ok(hash) => hash,
+                Err(why) => {
+                    source.unreadable += 1;
+                    sources::count(&mut self.causes, &why.cause, &why.detail);
+                    let line = Failure { benchmark: None, set: Some(set), cause: &why.cause, detail: &why.detail };
+                    write_line(self.failures, &line)?;
+                    continue;
+                }
+            };
+            source.hashed += 1;
+            let near = self.index.near(&hash);
+            source.matched += u64::from(!near.is_empty());
+            let found: Vec<(u32, u32)> = near
+                .into_iter()
+                .flat_map(|(hash, distance)| self.index.pictures(hash).iter().map(move |test| (*test, distance)))
+                .collect();
+            for (i, (number, distance)) in found.iter().enumerate() {
+                source.find(*number);
+                let Some(test) = self.tested.pictures.get(*number as usize).filter(|_| i < self.options.matches) else {
+                    continue;
+                };
+                let further = found.len() - (i + 1);
+                let last = i + 1 == self.options.matches && further > 0;
+                let benchmark = self.tested.benchmarks.get(test.benchmark).map_or("", |b| b.name.as_str());
+                let line = Match {
+                    benchmark,
+                    id: &test.id,
+                    picture: test.picture.to_string(),
+                    set,
+                    source: &source.name,
+                    training: picture.to_string(),
+                    distance: *distance,
+                    hash: hash.to_string(),
+                    further: last.then_some(further),
+                };
+                write_line(self.matches, &line)?;
+            }
+        }
+        waiting.clear();
+        let (hashed, matched) = self.sources.all.iter().fold((0, 0), |(h, m), s| (h + s.hashed, m + s.matched));
+        progress(hashed, matched);
+        Ok(())
+    }
+}
+
+fn write_line(to: &mut impl Write, line: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *to, line)?;
+    Ok(to.write_all(b"\n")?)
+}

@@ -1,0 +1,214 @@
+//! What a search found: counts by benchmark, by set of training data and by source.
+
+use crate::sources::Cause;
+use crate::{Reading, Search};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Points along a side of the hash.
+    pub hash_size: usize,
+    /// Bits in which hashes might differ.
+    pub distance: u32,
+    /// By benchmark, in the order given.
+    pub benchmarks: Vec<BenchmarkCount>,
+    /// By set of training data, in the order given.
+    pub training: Vec<SetCount>,
+    /// Why pictures could not be read, of benchmarks and of training data: how often, and the first.
+    pub unreadable: BTreeMap<String, Cause>,
+}
+
+/// The counts of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkCount {
+    /// What it is called.
+    pub name: String,
+    /// Its pictures that could be read.
+    pub pictures: usize,
+    /// Those that could not.
+    pub unreadable: usize,
+    /// Different hashes.
+    pub hashes: usize,
+    /// Pictures whose hash has no bit set, which blank pictures share.
+    pub blank: usize,
+    /// Pictures found in any of the training data.
+    pub found: usize,
+    /// Those found in each set.
+    pub found_in: BTreeMap<String, usize>,
+}
+
+/// The counts of a set of training data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetCount {
+    /// What it is called.
+    pub name: String,
+    /// Pictures that its entries name, each time.
+    pub pictures: u64,
+    /// Entries without a picture.
+    pub text_only: u64,
+    /// Pictures that were named again soon after, and not hashed again.
+    pub repeated: u64,
+    /// Entries whose picture is no path.
+    pub malformed: u64,
+    /// Files that are no pictures, if it is a directory.
+    pub other_files: u64,
+    /// Pictures that were hashed.
+    pub hashed: u64,
+    /// Pictures that could not be read.
+    pub unreadable: u64,
+    /// Hashed pictures that match one of a benchmark.
+    pub matched: u64,
+    /// Pictures of benchmarks that were found here.
+    pub found: usize,
+    /// By source, those with most found first.
+    pub sources: Vec<SourceCount>,
+}
+
+/// The counts of a source within a set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceCount {
+    /// The `source` of its entries, or the first folder of its pictures.
+    pub name: String,
+    /// Pictures that were hashed.
+    pub hashed: u64,
+    /// Pictures that could not be read.
+    pub unreadable: u64,
+    /// Hashed pictures that match one of a benchmark.
+    pub matched: u64,
+    /// Pictures of benchmarks that were found here.
+    pub found: usize,
+    /// Of which benchmarks.
+    pub found_of: BTreeMap<String, usize>,
+}
+
+pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
+    let (tested, sources) = (search.tested, &search.sources.all);
+    // How many pictures of each benchmark are in a source that fits.
+    let found = |fits: &dyn Fn(usize) -> bool| -> Vec<usize> {
+        let mut counts = vec![0; tested.benchmarks.len()];
+        let here: Vec<_> = sources.iter().enumerate().filter(|(i, _)| fits(*i)).map(|(_, source)| source).collect();
+        for (number, test) in tested.pictures.iter().enumerate() {
+            if let (true, Some(count)) = (here.iter().any(|s| s.has(number)), counts.get_mut(test.benchmark)) {
+                *count += 1;
+            }
+        }
+        counts
+    };
+    let names = || tested.benchmarks.iter().map(|b| b.name.clone());
+    let of_set = |set: usize| move |source: usize| sources.get(source).is_some_and(|s| s.set == set);
+    let by_set: Vec<Vec<usize>> = (0..search.training.len()).map(|set| found(&of_set(set))).collect();
+    let benchmarks = tested.benchmarks.iter().zip(found(&|_| true)).enumerate().map(|(number, (benchmark, found))| {
+        let in_set = |counts: &Vec<usize>| counts.get(number).copied().unwrap_or_default();
+        let sets = search.training.iter().zip(&by_set);
+        BenchmarkCount {
+            name: benchmark.name.clone(),
+            pictures: benchmark.pictures,
+            unreadable: benchmark.unreadable,
+            hashes: benchmark.hashes,
+            blank: benchmark.blank,
+            found,
+            found_in: sets.map(|(named, counts)| (named.name.clone(), in_set(counts))).collect(),
+        }
+    });
+    let training = search.training.iter().zip(&search.sets).enumerate().map(|(set, (named, reading))| {
+        let of_this = sources.iter().enumerate().filter(|(_, source)| source.set == set);
+        let mut of_sources: Vec<SourceCount> = of_this
+            .map(|(number, source)| {
+                let counts = found(&|other| other == number);
+                SourceCount {
+                    name: source.name.clone(),
+                    hashed: source.hashed,
+                    unreadable: source.unreadable,
+                    matched: source.matched,
+                    found: counts.iter().sum(),
+                    found_of: names().zip(counts).filter(|(_, count)| *count > 0).collect(),
+                }
+            })
+            .collect();
+        of_sources.sort_by(|a, b| b.found.cmp(&a.found).then_with(|| a.name.cmp(&b.name)));
+        let sum = |count: fn(&SourceCount) -> u64| of_sources.iter().map(count).sum();
+        let Reading { pictures, text, repeated, malformed, other_files } = *reading;
+        SetCount {
+            name: named.name.clone(),
+            pictures,
+            text_only: text,
+            repeated,
+            malformed,
+            other_files,
+            hashed: sum(|s| s.hashed),
+            unreadable: sum(|s| s.unreadable),
+            matched: sum(|s| s.matched),
+            found: by_set.get(set).map_or(0, |counts| counts.iter().sum()),
+            sources: of_sources,
+        }
+    });
+    Report {
+        hash_size: search.options.side,
+        distance: search.options.distance,
+        benchmarks: benchmarks.collect(),
+        training: training.collect(),
+        unreadable: search.causes.clone(),
+    }
+}
+
+/// Sources that the text names; the file has all.
+const SHOWN: usize = 12;
+
+impl Report {
+    /// As text: benchmarks by set, then what was read of each set and its sources.
+    pub fn text(&self) -> String {
+        let wide = self.benchmarks.iter().map(|b| b.name.chars().count()).max().unwrap_or(0).max("benchmark".len());
+        let columns: Vec<(usize, &str)> =
+            self.training.iter().map(|set| (set.name.chars().count().max(7), set.name.as_str())).collect();
+        let line = |name: &str, pictures: &str, found: &str, sets: Vec<String>| {
+            let sets: String = columns.iter().zip(sets).map(|((wide, _), cell)| format!("  {cell:>wide$}")).collect();
+            format!("{name:<wide$}  {pictures:>8}  {found:>7}{sets}\n")
+        };
+        let headers = columns.iter().map(|(_, name)| (*name).to_string()).collect();
+        let mut text = line("benchmark", "pictures", "found", headers);
+        for b in &self.benchmarks {
+            let cell = |name: &str| b.found_in.get(name).map_or_else(String::new, usize::to_string);
+            let sets = columns.iter().map(|(_, name)| cell(name)).collect();
+            text += &line(&b.name, &b.pictures.to_string(), &b.found.to_string(), sets);
+        }
+        let sum = |count: fn(&BenchmarkCount) -> usize| self.benchmarks.iter().map(count).sum::<usize>();
+        let sets = self.training.iter().map(|set| set.found.to_string()).collect();
+        text += &line("all", &sum(|b| b.pictures).to_string(), &sum(|b| b.found).to_string(), sets);
+        let blank = sum(|b| b.blank);
+        if blank > 0 {
+            text += &format!("{blank} of these pictures have the hash of a blank one: look at their matches\n");
+        }
+        for set in &self.training {
+            text += &format!(
+                "\n{}: {} pictures hashed, {} repeated, {} match; {} entries of text only\n",
+                set.name, set.hashed, set.repeated, set.matched, set.text_only
+            );
+            for (count, what) in [
+                (set.unreadable, "pictures could not be read"),
+                (set.malformed, "entries have a picture that is no path"),
+                (set.other_files, "files are no pictures"),
+            ] {
+                if count > 0 {
+                    text += &format!("  {count} {what}\n");
+                }
+            }
+            let with: Vec<&SourceCount> = set.sources.iter().filter(|source| source.found > 0).collect();
+            for source in with.iter().take(SHOWN) {
+                let of: Vec<String> = source.found_of.iter().map(|(name, n)| format!("{name} {n}")).collect();
+                text += &format!("  {:<24} {:>9} hashed  found {}\n", source.name, source.hashed, of.join(", "));
+            }
+            if with.len() > SHOWN {
+                text += &format!("  and {} sources more\n", with.len() - SHOWN);
+            }
+        }
+        for (cause, Cause { count, first }) in &self.unreadable {
+            text += &format!("\nnot read: {count} × {cause}\n  the first: {first}");
+        }
+        if !self.unreadable.is_empty() {
+            text.push('\n');
+        }
+        text
+    }
+}

@@ -1,0 +1,154 @@
+//! What is counted of each source of training data, and which pictures were seen already.
+
+use crate::Named;
+use burgess_bench::Picture;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Sources that are told apart; what more there are count together, so that memory stays bounded.
+const SOURCES: usize = 1024;
+
+/// What more sources are called.
+const OTHERS: &str = "(other sources)";
+
+/// Causes that are told apart.
+const CAUSES: usize = 32;
+
+/// The counts of one source of one set.
+pub struct Source {
+    /// Number of the set.
+    pub set: usize,
+    pub name: String,
+    pub hashed: u64,
+    pub unreadable: u64,
+    pub matched: u64,
+    /// A bit for each picture of the benchmarks: whether it was found here.
+    found: Vec<u64>,
+}
+
+impl Source {
+    /// Notes that a benchmark's picture was found.
+    pub fn find(&mut self, picture: u32) {
+        if let Some(word) = self.found.get_mut(picture as usize / 64) {
+            *word |= 1 << (picture % 64);
+        }
+    }
+
+    /// Whether a benchmark's picture was found.
+    pub fn has(&self, picture: usize) -> bool {
+        self.found.get(picture / 64).is_some_and(|word| (word >> (picture % 64)) & 1 == 1)
+    }
+}
+
+/// All sources, in the order in which they were met.
+pub struct Sources {
+    pub all: Vec<Source>,
+    by_name: HashMap<(usize, String), usize>,
+    /// Words of a bit for each picture of the benchmarks.
+    words: usize,
+}
+
+impl Sources {
+    pub fn new(pictures: usize) -> Self {
+        Self { all: Vec::new(), by_name: HashMap::new(), words: pictures.div_ceil(64) }
+    }
+
+    /// The number of a set's source; one without a name is called as the set.
+    pub fn number(&mut self, set: usize, named: &Named, source: &str) -> usize {
+        let known = |name: &str| self.by_name.get(&(set, name.to_string())).copied();
+        let name = if source.is_empty() { named.name.as_str() } else { source };
+        if let Some(number) = known(name) {
+            return number;
+        }
+        let name = if self.all.len() < SOURCES { name } else { OTHERS };
+        if let Some(number) = known(name) {
+            return number;
+        }
+        let number = self.all.len();
+        self.by_name.insert((set, name.to_string()), number);
+        let found = vec![0; self.words];
+        self.all.push(Source { set, name: name.to_string(), hashed: 0, unreadable: 0, matched: 0, found });
+        number
+    }
+}
+
+/// How often something failed for one cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// How often.
+    pub count: u64,
+    /// The first.
+    pub first: String,
+}
+
+/// Adds to the counts of causes; what more causes there are count together.
+pub fn count(causes: &mut BTreeMap<String, Cause>, cause: &str, detail: &str) {
+    let name = if causes.contains_key(cause) || causes.len() < CAUSES { cause } else { "(other causes)" };
+    match causes.get_mut(name) {
+        Some(known) => known.count += 1,
+        None => drop(causes.insert(name.into(), Cause { count: 1, first: detail.into() })),
+    }
+}
+
+/// Pictures seen lately, by digest, in a table of fixed size: conversations about one picture mostly stand close together.
+/// One that was pushed out by another is hashed again, which costs time and changes no count of found pictures.
+pub struct Recent(Vec<u64>);
+
+impl Recent {
+    /// Remembers up to `1 << bits` pictures in 8 bytes each.
+    pub fn new(bits: u32) -> Self {
+        Self(vec![0; 1 << bits])
+    }
+
+    /// Whether the picture was seen as one of this source; from now on it was.
+    pub fn repeats(&mut self, source: usize, picture: &Picture) -> bool {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(source as u64).to_le_bytes());
+        hasher.update(picture.to_string().as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+        // Zero is an empty place.
+        let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]) | (1 << 63);
+        let place = digest as usize % self.0.len().max(1);
+        match self.0.get_mut(place) {
+            Some(known) => std::mem::replace(known, digest) == digest,
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_beyond_the_limit_count_together() {
+        let named = Named { name: "set".into(), path: "x".into() };
+        let mut sources = Sources::new(65);
+        assert_eq!((sources.number(0, &named, ""), sources.number(0, &named, "set")), (0, 0));
+        for i in 0..3000 {
+            sources.number(i % 2, &named, &format!("source {i}"));
+        }
+        assert_eq!(sources.all.len(), SOURCES + 2);
+        assert_eq!(sources.all.last().map(|s| s.name.as_str()), Some(OTHERS));
+        sources.all[0].find(64);
+        assert_eq!((sources.all[0].has(64), sources.all[0].has(63), sources.all[1].has(64)), (true, false, false));
+    }
+
+    #[test]
+    fn causes_beyond_the_limit_count_together() {
+        let mut causes = BTreeMap::new();
+        for i in 0..100 {
+            count(&mut causes, &format!("cause {i}"), "x");
+            count(&mut causes, "cause 0", "y");
+        }
+        assert_eq!((causes.len(), causes["cause 0"].count, causes["(other causes)"].count), (33, 101, 68));
+    }
+
+    #[test]
+    fn a_picture_repeats_within_its_source() {
+        let mut recent = Recent::new(10);
+        let (a, b) = (Picture::named("a.png"), Picture::named("b.png"));
+        let seen = [(0, &a), (0, &a), (1, &a), (0, &b), (1, &a)].map(|(s, p)| recent.repeats(s, p));
+        assert_eq!(seen, [false, true, false, false, true]);
+    }
+}

@@ -1,0 +1,125 @@
+//! The pictures of the benchmarks, which are looked for.
+
+use crate::files::{Kind, walk};
+use crate::hashing::{Unreadable, hashes};
+use crate::{Named, Options};
+use burgess_base::{Error, Result};
+use burgess_bench::{Picture, all};
+use burgess_pixels::Hash;
+use std::collections::HashSet;
+
+/// Pictures that are read at a time.
+const BATCH: usize = 128;
+
+/// The pictures of all benchmarks.
+pub struct Tested {
+    /// The benchmarks, in the order given.
+    pub benchmarks: Vec<Benchmark>,
+    /// Their pictures, benchmark after benchmark.
+    pub pictures: Vec<Test>,
+    /// Those that could be read: hash and number of the picture.
+    pub hashed: Vec<(Hash, u32)>,
+    /// Those that could not, with the number of their benchmark.
+    pub unreadable: Vec<(usize, Unreadable)>,
+}
+
+/// What is known of one benchmark.
+pub struct Benchmark {
+    pub name: String,
+    /// Its pictures that could be read.
+    pub pictures: usize,
+    pub unreadable: usize,
+    /// Different hashes.
+    pub hashes: usize,
+    /// Pictures whose hash has no bit set.
+    pub blank: usize,
+}
+
+/// A picture of a benchmark.
+pub struct Test {
+    /// Number of the benchmark.
+    pub benchmark: usize,
+    /// The first question about it, or its path below the directory.
+    pub id: String,
+    /// Where it lies.
+    pub picture: Picture,
+}
+
+impl Tested {
+    pub fn read(benchmarks: &[Named], options: &Options) -> Result<Self> {
+        let mut tested =
+            Self { benchmarks: Vec::new(), pictures: Vec::new(), hashed: Vec::new(), unreadable: Vec::new() };
+        for (number, named) in benchmarks.iter().enumerate() {
+            tested.add(number, named, options)?;
+        }
+        Ok(tested)
+    }
+
+    fn add(&mut self, number: usize, named: &Named, options: &Options) -> Result<()> {
+        let pictures = pictures_of(named).map_err(|e| e.context(format!("the benchmark {}", named.name)))?;
+        let (first, failed) = (self.hashed.len(), self.unreadable.len());
+        for batch in pictures.chunks(BATCH) {
+            let read: Vec<&Picture> = batch.iter().map(|(_, picture)| picture).collect();
+            for ((id, picture), hash) in batch.iter().zip(hashes(&read, options.side)) {
+                match hash {
+                    Ok(hash) => self.hashed.push((hash, self.pictures.len() as u32)),
+                    Err(why) => self.unreadable.push((number, why)),
+                }
+                self.pictures.push(Test { benchmark: number, id: id.clone(), picture: picture.clone() });
+            }
+        }
+        let hashed = self.hashed.get(first..).unwrap_or_default();
+        if let ([], Some((_, why))) = (hashed, self.unreadable.get(failed)) {
+            return Err(Error::failed(format!(
+                "none of the {} pictures of {} can be read",
+                pictures.len(),
+                named.name
+            ))
+            .hint(format!("the first: {}", why.detail)));
+        }
+        self.benchmarks.push(Benchmark {
+            name: named.name.clone(),
+            pictures: hashed.len(),
+            unreadable: self.unreadable.len() - failed,
+            hashes: hashed.iter().map(|(hash, _)| hash).collect::<HashSet<_>>().len(),
+            blank: hashed.iter().filter(|(hash, _)| hash.is_zero()).count(),
+        });
+        Ok(())
+    }
+}
+
+/// The different pictures of a benchmark, each with what it is called.
+fn pictures_of(named: &Named) -> Result<Vec<(String, Picture)>> {
+    let mut pictures = Vec::new();
+    if let Some(benchmark) = all().iter().find(|b| b.id() == named.name) {
+        let questions =
+            benchmark.read(&named.path).map_err(|e| e.hint("a folder of pictures can be given under another name"))?;
+        let mut seen: HashSet<Picture> = HashSet::new();
+        for question in questions {
+            for picture in question.images {
+                if seen.insert(picture.clone()) {
+                    pictures.push((question.id.clone(), picture));
+                }
+            }
+        }
+    } else if named.path.is_dir() {
+        walk(&named.path, &mut |path, kind| {
+            if kind == Kind::Picture {
+                let below = path.strip_prefix(&named.path).unwrap_or(path);
+                pictures.push((below.display().to_string(), Picture::File(path.to_path_buf())));
+            }
+            Ok(())
+        })?;
+        pictures.sort();
+    } else {
+        let known: Vec<&str> = all().iter().map(|b| b.id()).collect();
+        let near = burgess_base::nearest(&named.name, known);
+        let guess = near.first().map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+        return Err(Error::usage(format!("{} is no directory of pictures", named.path.display()))
+            .hint(format!("a benchmark's published data are read if it is called by its id{guess}")));
+    }
+    match pictures.len() {
+        0 => Err(Error::failed(format!("there are no pictures in {}", named.path.display()))),
+        _ => Ok(pictures),
+    }
+}
