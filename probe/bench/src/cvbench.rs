@@ -1,39 +1,137 @@
 //! CV-Bench: counting and spatial relations (2D), depth order and relative distance (3D), with lettered choices.
 //!
-//! The published 2D number is the mean of the accuracies on its two picture sources, all tasks pooled within a
-//! source; 3D has one source and is plain accuracy. The nano world is one source, so both are accuracy over all
-//! questions; the tasks (`count`, `relation`; `depth`, `distance`) appear as subtasks.
+//! The published 2D number is the mean of the accuracies on its two picture sources (ADE20K, COCO), all tasks pooled
+//! within a source; 3D has one source (Omni3D) and is plain accuracy. Its authors are the study's: their prompt is the
+//! `prompt` column and the line for letters, the metric is the dataset card's. Official accepts an answer that names a
+//! choice; the study's code (`ade_test.py`, `coco_test.py`, `omni_test.py`) takes the first letter of anything.
+//!
+//! The nano world is one source, so both its halves are accuracy over all questions; the tasks (`count`, `relation`;
+//! `depth`, `distance`) appear as subtasks.
 
-use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
+use super::score::{self, Item};
+use super::table::{Columns, Row};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, study, vlmevalkit};
+use burgess_base::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A benchmark of the CV-Bench family.
 pub struct CvBench {
     card: Card,
+    /// The part of the published benchmark that it is.
+    part: Option<Part>,
+}
+
+/// One of the two halves.
+struct Part {
+    /// `type` of its rows.
+    kind: &'static str,
+    /// `task` of its rows.
+    tasks: [&'static str; 2],
+    /// VLMEvalKit's edition.
+    kit: &'static str,
 }
 
 const CITATION: &str =
     "Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
 
 /// Those of this family.
-pub const ALL: &[&dyn Benchmark] = &[&NANO_2D, &NANO_3D];
+pub const ALL: &[&dyn Benchmark] = &[&TWO_D, &THREE_D, &NANO_2D, &NANO_3D];
+
+/// The published 2D half.
+pub static TWO_D: CvBench = CvBench {
+    card: card("cv-bench-2d", "mean of the accuracies on its sources", 16, Some(source("test_2d", 1438))),
+    part: Some(Part { kind: "2D", tasks: ["Count", "Relation"], kit: "CV-Bench-2D.tsv" }),
+};
+
+/// The published 3D half.
+pub static THREE_D: CvBench = CvBench {
+    card: card("cv-bench-3d", "accuracy", 16, Some(source("test_3d", 1200))),
+    part: Some(Part { kind: "3D", tasks: ["Depth", "Distance"], kit: "CV-Bench-3D.tsv" }),
+};
 
 /// The small sibling of the 2D half: count, spatial relation.
-pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d") };
+pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", "accuracy", 4, None), part: None };
 
 /// The small sibling of the 3D half: depth order, relative distance.
-pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d") };
+pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", "accuracy", 4, None), part: None };
 
-const fn card(id: &'static str) -> Card {
+const fn source(split: &'static str, questions: usize) -> Source {
+    Source { repository: "nyu-visionx/CV-Bench", folder: "", split, questions, licence: "Apache-2.0" }
+}
+
+const fn card(id: &'static str, metric: &'static str, max_new_tokens: usize, source: Option<Source>) -> Card {
     Card {
         id,
         category: Category::VisionCentric,
-        metric: "accuracy",
+        metric,
         version: "1",
         citation: CITATION,
         form: Form::Choice,
-        max_new_tokens: 4,
-        source: None,
+        max_new_tokens,
+        source,
+    }
+}
+
+/// The columns of the published files that are read or checked.
+const COLUMNS: [&str; 11] = [
+    "idx",
+    "type",
+    "task",
+    "question",
+    "choices",
+    "answer",
+    "prompt",
+    "filename",
+    "source",
+    "source_dataset",
+    "source_filename",
+];
+
+/// Those of VLMEvalKit's edition.
+const KIT: [&str; 12] =
+    ["index", "question", "answer", "prompt", "source", "task?", "category?", "A", "B", "C?", "D?", "E?"];
+
+impl CvBench {
+    fn question(&self, row: &Row, kit: bool) -> Result<Question> {
+        let image = row.picture("image")?;
+        let options = if kit { vlmevalkit::choices(row)? } else { row.list("choices")? };
+        let answer = row.text("answer")?;
+        if !score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l)) {
+            let message = format!("the answer {answer:?} is none of the {} choices", options.len());
+            return Err(Error::failed(message).hint("answers are letters such as (A)"));
+        }
+        let task = match (&self.part, kit) {
+            (Some(Part { kind, tasks, .. }), false) => {
+                let (found, task) = (row.text("type")?, row.text("task")?);
+                if found != *kind || !tasks.contains(&task.as_str()) {
+                    let message = format!("the row is of type `{found}` and task `{task}`");
+                    let hint = format!("{} has {} questions: {}", self.id(), kind, tasks.join(", "));
+                    return Err(Error::failed(message).hint(hint));
+                }
+                task
+            }
+            _ => row.maybe("task").or_else(|| row.maybe("category")).unwrap_or_else(|| "all".into()),
+        };
+        let source = row.text("source")?;
+        // Several questions are about one picture of the source; drawn boxes make it several files.
+        let image_id = match kit {
+            true => edition::picture_name(&image),
+            false => row.maybe("source_filename").map_or_else(|| row.text("filename"), Ok)?,
+        };
+        Ok(Question {
+            id: row.text(if kit { "index" } else { "idx" })?,
+            row: row.number,
+            images: vec![image],
+            unit: image_id.clone(),
+            image_id,
+            question: row.text("question")?,
+            options,
+            answer,
+            subtask: format!("{source} {task}"),
+            facts: [("prompt".to_string(), row.text("prompt")?), ("source".to_string(), source)].into(),
+            ..Question::default()
+        })
     }
 }
 
@@ -42,11 +140,40 @@ impl Benchmark for CvBench {
         &self.card
     }
 
-    fn prompt(&self, q: &Question, _: Rules) -> String {
-        score::letter_prompt(q)
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let (Some(source), Some(part)) = (&self.card.source, &self.part) else { return read::drawn(self, data) };
+        let (table, kit) = edition::open(data, source, part.kit)?;
+        let values: &[&str] = if kit { &KIT } else { &COLUMNS };
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
+            Ok(Some(self.question(row, kit)?))
+        })
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
-        score::judge_letter(q, answer)
+    fn prompt(&self, q: &Question, _: Rules) -> String {
+        match &self.card.source {
+            None => score::letter_prompt(q),
+            Some(_) => format!("{}\n{}", q.fact("prompt"), score::LETTER_LINE),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match (&self.card.source, rules) {
+            (Some(_), Rules::Cambrian1) => study::judge_first_character(q, answer, &['.']),
+            _ => score::judge_letter(q, answer),
+        }
+    }
+
+    /// Every source counts the same, however many questions it has.
+    fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
+        let mut sizes: BTreeMap<&str, f64> = BTreeMap::new();
+        for q in qs {
+            *sizes.entry(q.fact("source")).or_default() += 1.0;
+        }
+        let mean = qs.len() as f64 / sizes.len() as f64;
+        let item = |(q, &score): (&Question, &f64)| {
+            let weight = sizes.get(q.fact("source")).map_or(1.0, |size| mean / size);
+            Item { weight, ..Item::new(q, score) }
+        };
+        Ok(qs.iter().zip(p).map(item).collect())
     }
 }

@@ -126,10 +126,11 @@ fn names_another(label: char, rest: &str, options: &[String]) -> bool {
         Some(after) if after.is_whitespace() => joined.is_some() && c.is_ascii_uppercase(),
         Some(after) => closes(after) && after != '\'' && after != '’',
     });
-    beside || ('A'..='Z').zip(options).any(|(l, option)| l != label && lists(rest, l, option))
+    let listed = |l: char, option: &String| lists(rest, l, option) || lists(rest, l.to_ascii_lowercase(), option);
+    beside || ('A'..='Z').zip(options).any(|(l, option)| l != label && listed(l, option))
 }
 
-/// Does the text hold `X. <text of option X>`?
+/// Does the text hold `X. <text of option X>`, with the label as given?
 fn lists(text: &str, label: char, option: &str) -> bool {
     text.match_indices(label).any(|(at, _)| {
         let before = text.get(..at).and_then(|t| t.chars().next_back());

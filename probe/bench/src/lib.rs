@@ -20,6 +20,8 @@ pub mod blink;
 pub mod chartqa;
 pub mod cocoqa;
 pub mod cvbench;
+pub mod docvqa;
+mod edition;
 pub mod field;
 pub mod gqa;
 mod letter;
@@ -35,13 +37,18 @@ pub mod pope;
 pub mod predictions;
 pub mod qbench;
 pub mod read;
+pub mod realworldqa;
 pub mod sample;
 pub mod scienceqa;
 pub mod score;
 pub mod seed_bench;
 mod study;
 pub mod table;
+pub mod textvqa;
+pub mod vizwiz;
 mod vlmevalkit;
+pub mod vqa;
+pub mod vstar;
 
 use burgess_base::{Error, Result, nearest};
 use serde::{Deserialize, Serialize};
@@ -68,8 +75,13 @@ static ALL: LazyLock<Vec<&'static dyn Benchmark>> = LazyLock::new(|| {
         ai2d::ALL,
         chartqa::ALL,
         ocrbench::ALL,
+        textvqa::ALL,
+        docvqa::ALL,
+        vizwiz::ALL,
         mmvp::ALL,
+        realworldqa::ALL,
         cvbench::ALL,
+        vstar::ALL,
         cocoqa::ALL,
         pope::ALL,
         mmstar::ALL,
@@ -361,6 +373,18 @@ pub trait Benchmark: Sync {
         read::drawn(self, data)
     }
 
+    /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score here
+    /// ([`Benchmark::aggregate`] is an error), but [`Benchmark::submission`].
+    fn server(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The file in which answers are handed in at [`Benchmark::server`], `answers[i]` being that to `qs[i]`; none where
+    /// answers are scored here.
+    fn submission(&self, _: &[Question], _: &[String]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// The whole user turn, without the image token.
     fn prompt(&self, q: &Question, rules: Rules) -> String;
 
@@ -436,13 +460,8 @@ pub trait Benchmark: Sync {
                 ('A'..='Z').take(most).map(String::from).collect()
             }
         };
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for text in qs.iter().flat_map(|q| q.options.iter().chain([&q.answer])) {
-            *counts.entry(text).or_default() += 1;
-        }
-        let mut frequent: Vec<(&str, usize)> = counts.into_iter().collect();
-        frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        set.extend(frequent.into_iter().take(CONSTANTS).map(|(text, _)| text.to_string()));
+        let texts = qs.iter().flat_map(|q| q.options.iter().chain([&q.answer]));
+        set.extend(score::frequent(texts.map(String::as_str), CONSTANTS));
         set
     }
 

@@ -1,10 +1,20 @@
 //! MMVP: the same question about two pictures that differ in one visual detail, so that the right answers differ.
 //!
 //! A pair counts only if both answers are right: guessing gives 25, always the same letter 0.
+//!
+//! The authors' script asks question and choices in one line and leaves grading to people or GPT-4; here a letter or the
+//! text of a choice is an answer, as everywhere. Four labels of `Questions.csv` are wrong, those of two pairs swapped
+//! (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition has them corrected): official scores use the right
+//! ones ([`ERRATA`]), the study's rules the published ones. The study takes the letter alone or the text of the right
+//! choice, after "answer is" (`mmvp_test.py`).
 
 use super::score::{self, Item};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
-use burgess_base::Result;
+use super::table::{Columns, Row};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, edition, read, study, vlmevalkit,
+};
+use burgess_base::{Error, Result};
+use std::path::Path;
 
 /// A benchmark of the MMVP family.
 pub struct Mmvp {
@@ -12,7 +22,30 @@ pub struct Mmvp {
 }
 
 /// Those of this family.
-pub const ALL: &[&dyn Benchmark] = &[&NANO];
+pub const ALL: &[&dyn Benchmark] = &[&MMVP, &NANO];
+
+const CITATION: &str =
+    "Tong et al. 2024, Eyes Wide Shut? Exploring the Visual Shortcomings of Multimodal LLMs, arXiv:2401.06209";
+
+/// The published one.
+pub static MMVP: Mmvp = Mmvp {
+    card: Card {
+        id: "mmvp",
+        category: Category::VisionCentric,
+        metric: "pair accuracy",
+        version: "1",
+        citation: CITATION,
+        form: Form::Choice,
+        max_new_tokens: 16,
+        source: Some(Source {
+            repository: "MMVP/MMVP",
+            folder: "",
+            split: "Questions",
+            questions: 300,
+            licence: "MIT",
+        }),
+    },
+};
 
 /// The small sibling: pairs of nano-world pictures.
 pub static NANO: Mmvp = Mmvp {
@@ -21,30 +54,158 @@ pub static NANO: Mmvp = Mmvp {
         category: Category::VisionCentric,
         metric: "pair accuracy",
         version: "1",
-        citation: "Tong et al. 2024, Eyes Wide Shut? Exploring the Visual Shortcomings of Multimodal LLMs, arXiv:2401.06209",
+        citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 4,
         source: None,
     },
 };
 
+/// Questions whose published label is wrong, by their `Index`, and the text of the right choice.
+pub const ERRATA: [(u64, &str); 4] = [(99, "short"), (100, "long"), (279, "sitting"), (280, "standing")];
+
+/// The letters of two choices, as the file writes them.
+const LABELS: [&str; 2] = ["(a)", "(b)"];
+
+impl Mmvp {
+    fn published(&self, row: &Row, file: &Path, kit: bool) -> Result<Question> {
+        // The header of the file says `lndex` in some editions.
+        let index = match (kit, row.value("Index")) {
+            (true, _) => row.number + 1,
+            (false, Some(_)) => positive(row.int("Index")?)?,
+            (false, None) => positive(row.int("lndex")?)?,
+        };
+        let image = match kit {
+            true => row.picture("image")?,
+            false => {
+                let dir = file.parent().unwrap_or(Path::new(""));
+                Picture::File(dir.join("MMVP Images").join(format!("{index}.jpg")))
+            }
+        };
+        let (line, options) = match kit {
+            true => {
+                let options = vlmevalkit::choices(row)?;
+                (None, options)
+            }
+            false => {
+                let line = row.text("Options")?;
+                let options = edition::choices_within(&line.to_lowercase(), |l| format!("({})", l.to_lowercase())).1;
+                (Some(line), options)
+            }
+        };
+        if options.len() != LABELS.len() {
+            return Err(Error::failed(format!("the question has {} choices instead of 2", options.len())));
+        }
+        let said = row.text(if kit { "answer" } else { "Correct Answer" })?;
+        let published = score::label(said.trim())
+            .and_then(|l| LABELS.iter().zip('A'..).find(|(_, c)| *c == l).map(|(label, _)| (*label).to_string()))
+            .ok_or_else(|| Error::failed(format!("the right answer {said:?} is neither (a) nor (b)")))?;
+        let erratum = ERRATA.iter().find(|(wrong, _)| *wrong == index);
+        let answer = match erratum {
+            None => published.clone(),
+            Some((_, right)) => options
+                .iter()
+                .zip(LABELS)
+                .find(|(option, _)| option.to_lowercase() == **right)
+                .map(|(_, label)| label.to_string())
+                .ok_or_else(|| {
+                    Error::failed(format!("question {index} has no choice `{right}`, which is its right answer"))
+                        .hint("is it MMVP's own Questions.csv?")
+                })?,
+        };
+        // The text of the choices with its case.
+        let options = line.as_deref().map_or(options, in_line);
+        let line = line.unwrap_or_else(|| labelled(&options));
+        Ok(Question {
+            id: if kit { row.text("index")? } else { index.to_string() },
+            row: row.number,
+            images: vec![image],
+            image_id: index.to_string(),
+            question: row.text("question").or_else(|_| row.text("Question"))?,
+            options,
+            answer,
+            subtask: "all".into(),
+            unit: format!("{:03}", (index - 1) / 2),
+            facts: [("Options".to_string(), line), ("published".to_string(), published)].into(),
+            ..Question::default()
+        })
+    }
+}
+
+fn positive(index: i64) -> Result<u64> {
+    u64::try_from(index)
+        .ok()
+        .filter(|i| *i > 0)
+        .ok_or_else(|| Error::failed(format!("questions are numbered from 1, found {index}")))
+}
+
+/// The choices of a line such as `(a) Open (b) Closed`.
+fn in_line(line: &str) -> Vec<String> {
+    let small = edition::choices_within(line, |l| format!("({})", l.to_lowercase())).1;
+    if small.len() == LABELS.len() { small } else { edition::choices_within(line, |l| format!("({l})")).1 }
+}
+
+/// The line for choices.
+fn labelled(options: &[String]) -> String {
+    let options: Vec<String> = ('a'..='z').zip(options).map(|(l, o)| format!("({l}) {o}")).collect();
+    options.join(" ")
+}
+
+/// The choices as the study's code cuts them out: what stands behind each `(` after the next `)`.
+fn studied_options(line: &str) -> Vec<String> {
+    let part = |part: &str| part.split(')').nth(1).unwrap_or_default().trim().to_lowercase();
+    line.split('(').skip(1).map(part).collect()
+}
+
 impl Benchmark for Mmvp {
     fn card(&self) -> &Card {
         &self.card
     }
 
-    /// The choices stand in one line, `(a) … (b) …`, as the published file gives them.
-    fn prompt(&self, q: &Question, _: Rules) -> String {
-        let options: Vec<String> = ('a'..='z').zip(&q.options).map(|(l, o)| format!("({l}) {o}")).collect();
-        format!("{}\n{}\n{}", q.question, options.join(" "), score::LETTER_LINE)
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        let (table, kit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
+        let file = table.files().first().cloned().unwrap_or_default();
+        let columns = match kit {
+            true => Columns { values: &["index", "question", "A", "B", "answer"], pictures: &["image"] },
+            false => Columns { values: &["Index?", "lndex?", "Question", "Options", "Correct Answer"], pictures: &[] },
+        };
+        let questions = read::published(self, &table, columns, |row| Ok(Some(self.published(row, &file, kit)?)))?;
+        read::check_images(&file, &questions)?;
+        Ok(questions)
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+    /// The siblings' choices stand in one line, `(a) … (b) …`, as the published file gives them.
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match (&self.card.source, rules) {
+            (None, _) => format!("{}\n{}\n{}", q.question, labelled(&q.options), score::LETTER_LINE),
+            (Some(_), Rules::Official) => format!("{} {}", q.question, q.fact("Options")),
+            (Some(_), Rules::Cambrian1) => study::options_prompt(q, score::LETTER_LINE),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        if rules == Rules::Cambrian1 && self.card.source.is_some() {
+            return judge_as_studied(q, answer);
+        }
         let judged = score::judge_letter(q, answer);
         Judged { parsed: judged.parsed.map(|l| format!("({})", l.to_lowercase())), ..judged }
     }
 
     fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
         Ok(score::pairs(qs, p, |q| &q.unit)?.into_iter().map(|(q, [a, b])| Item::new(q, a * b)).collect())
+    }
+}
+
+/// The letter alone, or the text of the choice with the published label.
+fn judge_as_studied(q: &Question, answer: &str) -> Judged {
+    let said = study::bare(answer, &study::STOPS);
+    let options = studied_options(q.fact("Options"));
+    let right = LABELS.iter().position(|label| *label == q.fact("published"));
+    let letter = ('a'..='b').position(|l| said.chars().eq([l]));
+    let fits = |i: usize| letter == Some(i) || options.get(i).is_some_and(|text| *text == said);
+    match (0..LABELS.len()).any(fits) {
+        true => Judged::new(&*said, right.is_some_and(fits)),
+        false => Judged::unparsed(),
     }
 }

@@ -73,6 +73,12 @@ pub fn read_jsonl(path: &Path, data: &Path, form: Form) -> Result<Vec<Question>>
 /// What has to hold of the questions of every benchmark: ids are unique, choices can be lettered, and what is scored
 /// together is complete.
 pub fn check<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
+    check_each(questions)?;
+    benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
+}
+
+/// The part of [`check`] that needs no right answers.
+pub fn check_each(questions: &[Question]) -> Result<()> {
     let mut ids = BTreeSet::new();
     for q in questions {
         if !ids.insert(&q.id) {
@@ -89,7 +95,7 @@ pub fn check<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Re
             return Err(Error::failed(format!("question `{}` has no picture", q.id)));
         }
     }
-    benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
+    Ok(())
 }
 
 /// Calls `each` with line number and object of every line that is not blank; errors gain file and line.
@@ -208,7 +214,8 @@ fn check_answer(q: &Question, form: Form) -> Result<()> {
     Err(Error::failed(format!("field `answer`: {:?} {problem}", q.answer)))
 }
 
-fn check_images(path: &Path, questions: &[Question]) -> Result<()> {
+/// The pictures that are files of their own have to be there.
+pub(super) fn check_images(path: &Path, questions: &[Question]) -> Result<()> {
     let wanted: BTreeSet<&Path> = questions.iter().flat_map(|q| q.images.iter().map(Picture::file)).collect();
     let missing: Vec<&Path> = wanted.iter().copied().filter(|p| !p.is_file()).collect();
     match missing.first() {

@@ -109,12 +109,21 @@ pub fn plain_number(text: &str) -> Option<f64> {
     plain.parse().ok()
 }
 
-/// The ASCII digit for a decimal digit of the scripts that answers come in: Arabic-Indic (two sets), Devanagari,
-/// Bengali, Thai, full-width.
-fn decimal_digit(c: char) -> Option<char> {
-    const ZEROS: [u32; 6] = [0x0660, 0x06F0, 0x0966, 0x09E6, 0x0E50, 0xFF10];
+/// Where the decimal digits of the scripts beside ASCII begin (Unicode 14).
+#[rustfmt::skip]
+const ZEROS: [u32; 65] = [
+    0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0DE6, 0x0E50,
+    0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50,
+    0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0xFF10, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136,
+    0x111D0, 0x112F0, 0x11450, 0x114D0, 0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0,
+    0x16A60, 0x16AC0, 0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
+];
+
+/// The ASCII digit for a decimal digit of another script.
+pub fn decimal_digit(c: char) -> Option<char> {
     let code = u32::from(c);
-    ZEROS.iter().find(|&&zero| (zero..zero + 10).contains(&code)).and_then(|zero| char::from_digit(code - zero, 10))
+    let zero = ZEROS.get(ZEROS.partition_point(|zero| *zero <= code).checked_sub(1)?)?;
+    char::from_digit(code - zero, 10)
 }
 
 /// Average normalised Levenshtein similarity of one answer (DocVQA): 1 − edit distance / longer length for the
@@ -211,6 +220,17 @@ pub fn equal_subtasks(items: &mut [Item]) {
     for item in items {
         item.weight = sizes.get(&item.subtask).map_or(1.0, |size| mean / size);
     }
+}
+
+/// The `most` most frequent of these texts, of equally frequent ones the first by name.
+pub fn frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    let mut frequent: Vec<(&str, usize)> = counts.into_iter().collect();
+    frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    frequent.into_iter().take(most).map(|(text, _)| text.to_string()).collect()
 }
 
 /// The score with its error: see [`Outcome`]. The order of the items does not matter, to the last bit.

@@ -38,11 +38,14 @@ pub(crate) fn announced(answer: &str) -> String {
     text.trim().to_string()
 }
 
-/// The first character of what is announced, without `stops` at its end and parentheses around it.
+/// What is announced, without `stops` at its end and parentheses around it.
+pub(crate) fn bare(answer: &str, stops: &[char]) -> String {
+    announced(answer).trim_end_matches(stops).trim_start_matches('(').trim_end_matches(')').to_string()
+}
+
+/// The first character of that.
 pub(crate) fn first_character(answer: &str, stops: &[char]) -> Option<char> {
-    let text = announced(answer);
-    let text = text.trim_end_matches(stops).trim_start_matches('(').trim_end_matches(')');
-    text.chars().next()
+    bare(answer, stops).chars().next()
 }
 
 /// The first word in lower case, without stops at its end.

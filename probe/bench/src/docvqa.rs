@@ -1,0 +1,229 @@
+//! Questions about documents (DocVQA), infographics (InfographicVQA) and text in photographs (ST-VQA), scored by ANLS:
+//! the similarity of the answer to the nearest accepted one, 0 below one half ([`score::anls`]).
+//!
+//! The rule is that of the script that the organisers of the Robust Reading Competition give out (the one that Qwen-VL
+//! and lmms-eval carry); the authors publish no prompt, so the official one is the question with the line for short
+//! answers. The study asks DocVQA for "the short answer"; it lets the server score all three.
+//!
+//! The right answers of the test splits are secret ([`TEST`], [`ST_VQA`]): questions are read and asked, and
+//! [`Benchmark::submission`] writes the file for the server; asked for a score, these benchmarks say so.
+
+use super::score::{self, Item};
+use super::table::{Columns, Row};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read};
+use burgess_base::{Context, Error, Result};
+use serde_json::json;
+use std::path::Path;
+
+/// A benchmark of the ANLS family.
+pub struct Documents {
+    card: Card,
+    schema: Schema,
+    /// The line that the study's prompt ends with.
+    studied: &'static str,
+    /// Where answers are scored, if not here.
+    server: Option<&'static str>,
+    /// VLMEvalKit's edition; empty where there is none.
+    kit: &'static str,
+}
+
+/// What the columns of the hub's edition are called.
+struct Schema {
+    /// The question's number, also for the server.
+    id: &'static str,
+    /// What the picture is called; several columns together.
+    picture: &'static [&'static str],
+    /// Kinds of question, a list.
+    kinds: Option<&'static str>,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&DOCVQA, &TEST, &INFOVQA, &ST_VQA];
+
+const DOCUMENTS: Schema =
+    Schema { id: "questionId", picture: &["ucsf_document_id", "ucsf_document_page_no"], kinds: Some("question_types") };
+
+const DOCVQA_CITATION: &str = "Mathew et al. 2020, DocVQA: A Dataset for VQA on Document Images, arXiv:2007.00398";
+
+/// DocVQA's validation split.
+pub static DOCVQA: Documents = Documents {
+    card: card("docvqa", DOCVQA_CITATION, DOCVQA_SOURCE),
+    schema: DOCUMENTS,
+    studied: DIRECTLY,
+    server: None,
+    kit: "DocVQA_VAL.tsv",
+};
+
+/// DocVQA's test split.
+pub static TEST: Documents = Documents {
+    card: card("docvqa-test", DOCVQA_CITATION, Source { split: "test", questions: 5188, ..DOCVQA_SOURCE }),
+    schema: DOCUMENTS,
+    studied: DIRECTLY,
+    server: Some("https://rrc.cvc.uab.es/?ch=17"),
+    kit: "DocVQA_TEST.tsv",
+};
+
+/// InfographicVQA's validation split.
+pub static INFOVQA: Documents = Documents {
+    card: card(
+        "infovqa",
+        "Mathew et al. 2021, InfographicVQA, arXiv:2104.12756",
+        Source { folder: "InfographicVQA", questions: 2801, ..DOCVQA_SOURCE },
+    ),
+    schema: Schema { id: "questionId", picture: &["image_url"], kinds: Some("answer_type") },
+    studied: score::SHORT_LINE,
+    server: None,
+    kit: "InfoVQA_VAL.tsv",
+};
+
+/// ST-VQA's test split (task 3, without a dictionary).
+pub static ST_VQA: Documents = Documents {
+    card: card(
+        "st-vqa",
+        "Biten et al. 2019, Scene Text Visual Question Answering, arXiv:1905.13648",
+        Source {
+            repository: "lmms-lab/ST-VQA",
+            folder: "",
+            split: "test",
+            questions: 4070,
+            licence: "terms of the Robust Reading Competition",
+        },
+    ),
+    schema: Schema { id: "question_id", picture: &[], kinds: None },
+    studied: score::SHORT_LINE,
+    server: Some("https://rrc.cvc.uab.es/?ch=11"),
+    kit: "",
+};
+
+const DOCVQA_SOURCE: Source = Source {
+    repository: "lmms-lab/DocVQA",
+    folder: "DocVQA",
+    split: "validation",
+    questions: 5349,
+    licence: "terms of the Robust Reading Competition; the hub's card says Apache-2.0",
+};
+
+const DIRECTLY: &str = "Give the short answer directly.";
+
+const fn card(id: &'static str, citation: &'static str, source: Source) -> Card {
+    Card {
+        id,
+        category: Category::OcrChart,
+        metric: "ANLS",
+        version: "1",
+        citation,
+        form: Form::Open,
+        max_new_tokens: 32,
+        source: Some(source),
+    }
+}
+
+impl Documents {
+    fn question(&self, row: &Row, kit: bool) -> Result<Question> {
+        let image = row.picture("image")?;
+        let accepted = match (self.server, kit) {
+            (Some(_), _) => Vec::new(),
+            (None, true) => row.list("answer")?,
+            (None, false) => row.list("answers")?,
+        };
+        if self.server.is_none() && accepted.is_empty() {
+            return Err(
+                Error::failed("there is no accepted answer").hint("is it the split whose answers are published?")
+            );
+        }
+        let parts: Vec<String> = match kit {
+            true => Vec::new(),
+            false => self.schema.picture.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
+        };
+        let image_id = if parts.is_empty() { edition::picture_name(&image) } else { parts.join("_") };
+        // A question can be of several kinds.
+        let kinds = match self.schema.kinds.filter(|_| !kit) {
+            Some(column) if row.value(column).is_some() => row.list(column)?.join(" + "),
+            _ => String::new(),
+        };
+        Ok(Question {
+            id: row.text(if kit { "index" } else { self.schema.id })?,
+            row: row.number,
+            images: vec![image],
+            unit: image_id.clone(),
+            image_id,
+            question: row.text("question")?,
+            answer: accepted.first().cloned().unwrap_or_default(),
+            accepted,
+            subtask: if kinds.is_empty() { "all".into() } else { kinds },
+            ..Question::default()
+        })
+    }
+}
+
+impl Benchmark for Documents {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn server(&self) -> Option<&'static str> {
+        self.server
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        let (table, kit) = edition::open(data, source, self.kit)?;
+        let kinds = self.schema.kinds.map(|column| format!("{column}?"));
+        let mut values = match kit {
+            true => vec!["index", "question"],
+            false => [&[self.schema.id, "question"], self.schema.picture].concat(),
+        };
+        values.extend(kinds.as_deref().filter(|_| !kit));
+        if self.server.is_none() {
+            values.push(if kit { "answer" } else { "answers" });
+        }
+        let mut questions = Vec::new();
+        table.for_each(Columns { values: &values, pictures: &["image"] }, |row| {
+            questions.push(self.question(row, kit)?);
+            Ok(())
+        })?;
+        read::check_each(&questions)?;
+        Ok(questions)
+    }
+
+    fn submission(&self, qs: &[Question], answers: &[String]) -> Result<Option<String>> {
+        if self.server.is_none() {
+            return Ok(None);
+        }
+        if qs.len() != answers.len() {
+            let message = format!("{}: {} questions but {} answers", self.id(), qs.len(), answers.len());
+            return Err(Error::failed(message));
+        }
+        let line = |(q, answer): (&Question, &String)| {
+            let number: u64 =
+                q.id.parse().map_err(|_| Error::failed(format!("the server knows no question `{}`", q.id)))?;
+            Ok(json!({ self.schema.id: number, "answer": answer.trim() }))
+        };
+        let lines: Vec<serde_json::Value> = qs.iter().zip(answers).map(line).collect::<Result<_>>()?;
+        let text = serde_json::to_string(&lines).with_context(|| format!("writing answers to {}", self.id()))?;
+        Ok(Some(text + "\n"))
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        let line = match rules {
+            Rules::Official => score::SHORT_LINE,
+            Rules::Cambrian1 => self.studied,
+        };
+        format!("{}\n{line}", q.question)
+    }
+
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+        match answer.trim() {
+            "" => Judged::unparsed(),
+            said => Judged { parsed: Some(said.to_string()), score: score::anls(said, &q.accepted) },
+        }
+    }
+
+    fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
+        match self.server {
+            None => Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect()),
+            Some(server) => Err(Error::failed(format!("the right answers of {} are secret", self.id()))
+                .hint(format!("hand the answers in at {server}; `Benchmark::submission` writes the file"))),
+        }
+    }
+}

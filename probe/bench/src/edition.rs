@@ -1,0 +1,77 @@
+//! What readers of published tables share: which edition lies there, choices within the text of a question, and names
+//! for pictures.
+
+use crate::table::Table;
+use crate::{Picture, Source, vlmevalkit};
+use burgess_base::Result;
+use std::path::Path;
+
+/// The table of a split: VLMEvalKit's edition (then `true`) if `root` is it or holds it under this name, else the hub's.
+pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
+    match vlmevalkit::table(root, kit) {
+        Some(table) => Ok((table, true)),
+        None => Ok((Table::open(root, source)?, false)),
+    }
+}
+
+/// A name for a picture within its table, the same for rows that share it.
+pub fn picture_name(picture: &Picture) -> String {
+    match picture {
+        Picture::File(path) => path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        Picture::Cell(cell) => cell.at.to_string(),
+    }
+}
+
+/// The same where the authors' own edition is one file of this name.
+pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result<(Table, bool)> {
+    match vlmevalkit::table(root, kit) {
+        None if root.is_file() || root.join(name).is_file() => Ok((Table::named(root, &[name])?, false)),
+        _ => open(root, source, kit),
+    }
+}
+
+/// Splits a text into what stands before its choices and the choices: those behind the labels `label('A')`, `label('B')`
+/// and so on, each at the beginning of a word, up to the next label or the end of the line.
+pub fn choices_within(text: &str, label: impl Fn(char) -> String) -> (String, Vec<String>) {
+    let find = |letter: char, from: usize| {
+        let label = label(letter);
+        let rest = text.get(from..)?;
+        let fresh = |at: &usize| text.get(..from + at).is_none_or(|t| t.is_empty() || t.ends_with(char::is_whitespace));
+        let at = rest.match_indices(&label).map(|(at, _)| at).find(fresh)?;
+        Some((from + at, from + at + label.len()))
+    };
+    let mut places: Vec<(usize, usize)> = Vec::new();
+    for letter in 'A'..='Z' {
+        match find(letter, places.last().map_or(0, |p| p.1)) {
+            Some(place) => places.push(place),
+            None => break,
+        }
+    }
+    let ends = places.iter().skip(1).map(|p| p.0).chain([text.len()]);
+    let choice = |(&(_, from), to): (&(usize, usize), usize)| {
+        let choice = text.get(from..to).unwrap_or_default();
+        choice.trim_start().lines().next().unwrap_or_default().trim().to_string()
+    };
+    let choices: Vec<String> = places.iter().zip(ends).map(choice).collect();
+    let stem = places.first().map_or(text, |p| text.get(..p.0).unwrap_or_default());
+    (stem.trim().to_string(), choices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_found_in_lines_and_in_the_line() {
+        let lines = "Which way?\n\nA. Left\nB. To the right\nPlease answer directly.";
+        let found = choices_within(lines, |l| format!("{l}. "));
+        assert_eq!(found, ("Which way?".into(), vec!["Left".into(), "To the right".into()]));
+        let inline = "Which way? (A) left (B) right (C) on, (B) or not\nAnswer";
+        let (stem, choices) = choices_within(inline, |l| format!("({l})"));
+        assert_eq!(
+            (stem.as_str(), choices),
+            ("Which way?", vec!["left".into(), "right".into(), "on, (B) or not".into()])
+        );
+        assert_eq!(choices_within("How many in the U.S.A. today?", |l| format!("{l}. ")).1.len(), 0);
+    }
+}

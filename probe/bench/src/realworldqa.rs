@@ -1,0 +1,126 @@
+//! RealWorldQA: questions about photographs taken from cars and elsewhere; some have lettered choices, others want a word
+//! or number. Each question says itself how it wants to be answered, and is the whole prompt of its authors (xAI), who
+//! publish no scorer.
+//!
+//! Official is exact match: of the letter where the question has choices, else of the text up to case and full stops.
+//! The study (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so that a right
+//! answer of several words is never met, and `B) left` is wrong.
+
+use super::table::{Columns, Row};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study, vlmevalkit,
+};
+use burgess_base::Result;
+use std::path::Path;
+
+/// The published benchmark.
+pub struct RealWorldQa {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&REALWORLDQA];
+
+/// The published one.
+pub static REALWORLDQA: RealWorldQa = RealWorldQa {
+    card: Card {
+        id: "realworldqa",
+        category: Category::VisionCentric,
+        metric: "exact match, letters where there are choices",
+        version: "1",
+        citation: "xAI 2024, Grok-1.5 Vision Preview: RealWorldQA",
+        form: Form::Open,
+        max_new_tokens: 16,
+        source: Some(Source {
+            repository: "lmms-lab/RealWorldQA",
+            folder: "",
+            split: "test",
+            questions: 765,
+            licence: "CC BY-ND 4.0",
+        }),
+    },
+};
+
+/// How the line begins that says how to answer.
+const INSTRUCTION: &str = "Please answer directly with";
+
+impl RealWorldQa {
+    fn question(row: &Row, kit: bool) -> Result<Question> {
+        let image = row.picture("image")?;
+        let image_id = edition::picture_name(&image);
+        let text = row.text("question")?;
+        let answer = row.text("answer")?.trim().to_string();
+        let (stem, options) = match kit {
+            true => (text.trim().to_string(), vlmevalkit::choices(row)?),
+            false => edition::choices_within(&text, |l| format!("\n{l}. ").split_off(1)),
+        };
+        // A letter among the choices is one of them; otherwise the lines were part of the question.
+        let lettered = score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|o| o == l));
+        let (stem, options) = if lettered { (stem, options) } else { (text.clone(), Vec::new()) };
+        let asked = stem.split_once(INSTRUCTION).map_or(stem.as_str(), |(asked, _)| asked).trim().to_string();
+        let prompt = match (kit, lettered) {
+            (false, _) => text.trim().to_string(),
+            (true, true) => {
+                let lines: String = ('A'..='Z').zip(&options).map(|(l, o)| format!("{l}. {o}\n")).collect();
+                format!("{asked}\n{lines}{INSTRUCTION} only the letter of the correct option and nothing else.")
+            }
+            (true, false) => format!("{asked}\n{INSTRUCTION} a single word or number."),
+        };
+        Ok(Question {
+            id: if kit { row.text("index")? } else { row.number.to_string() },
+            row: row.number,
+            images: vec![image],
+            unit: image_id.clone(),
+            image_id,
+            question: asked,
+            options,
+            answer,
+            subtask: if lettered { "choices".into() } else { "open".into() },
+            facts: [("prompt".to_string(), prompt)].into(),
+            ..Question::default()
+        })
+    }
+}
+
+impl Benchmark for RealWorldQa {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::Official => self.card.metric,
+            Rules::Cambrian1 => "exact match of the first word",
+        }
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        let (table, kit) = edition::open(data, source, "RealWorldQA.tsv")?;
+        let values: &[&str] = match kit {
+            true => &["index", "question", "answer", "A?", "B?", "C?", "D?", "E?", "F?"],
+            false => &["question", "answer"],
+        };
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
+            Ok(Some(Self::question(row, kit)?))
+        })
+    }
+
+    fn prompt(&self, q: &Question, _: Rules) -> String {
+        q.fact("prompt").to_string()
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official if !q.options.is_empty() => score::judge_letter(q, answer),
+            Rules::Official => score::judge_exact(q, answer),
+            Rules::Cambrian1 => {
+                let text = study::announced(answer);
+                match text.trim_end_matches('.').split_whitespace().next() {
+                    Some(word) => Judged::new(word, word == q.answer.to_lowercase()),
+                    None => Judged::unparsed(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! VQA accuracy: agreement with ten people, after the normalisation that EvalAI's server applies (TextVQA, VizWiz).
+//!
+//! The rule is that of `m4c_evaluators.py` in facebookresearch/mmf, which the TextVQA authors score with; the study's
+//! and lmms-eval's copies differ in nothing. Kept are its peculiarities: commas and question marks go first, so that
+//! `1,000` is `1000`; `'s` becomes a word of its own; a sign of punctuation vanishes everywhere if it stands beside a
+//! space anywhere, and is a space otherwise; only the first 32 full stops go, and none in front of a digit.
+
+use crate::score::decimal_digit;
+use crate::{Judged, Question};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+const PUNCTUATION: &str = ";/[]\"{}()=+\\_-><@`,?!";
+
+/// Full stops that are removed at most: the original passes a flag where the count belongs.
+const STOPS: usize = 32;
+
+const ARTICLES: [&str; 3] = ["a", "an", "the"];
+
+const NUMBERS: [(&str, &str); 12] = [
+    ("none", "0"),
+    ("zero", "0"),
+    ("one", "1"),
+    ("two", "2"),
+    ("three", "3"),
+    ("four", "4"),
+    ("five", "5"),
+    ("six", "6"),
+    ("seven", "7"),
+    ("eight", "8"),
+    ("nine", "9"),
+    ("ten", "10"),
+];
+
+/// Contractions that get an apostrophe back if just one is missing.
+const CONTRACTIONS: &str = "'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't \
+    hadn't've hasn't haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't \
+    mightn't've must've mustn't needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've \
+    somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've \
+    something'll that's there'd there'd've there're there's they'd they'd've they'll they're they've wasn't we'd've we've \
+    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll \
+    why're why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've";
+
+/// What words become: numbers and contractions.
+static WORDS: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
+    let mut words: HashMap<String, &str> = NUMBERS.iter().map(|(word, digit)| ((*word).to_string(), *digit)).collect();
+    for whole in CONTRACTIONS.split_whitespace() {
+        for (at, apostrophe) in whole.match_indices('\'') {
+            let (before, after) = whole.split_at(at);
+            words.insert([before, after.strip_prefix(apostrophe).unwrap_or(after)].concat(), whole);
+        }
+    }
+    // The one entry that goes the other way.
+    words.insert("somebody'd".into(), "somebodyd");
+    words
+});
+
+/// The form in which answers are compared.
+pub fn normalise(answer: &str) -> String {
+    let lower = match answer.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        true => Cow::Borrowed(answer),
+        false => Cow::Owned(answer.to_lowercase()),
+    };
+    let mut text: Cow<'_, str> = match lower.contains([',', '?']) {
+        true => Cow::Owned(lower.replace([',', '?'], "")),
+        false => lower,
+    };
+    if text.contains("'s") {
+        text = Cow::Owned(text.replace("'s", " 's"));
+    }
+    let plain = without_punctuation(text.trim());
+    let mut normal = String::with_capacity(plain.len());
+    for word in plain.split_whitespace().filter(|word| !ARTICLES.contains(word)) {
+        if !normal.is_empty() {
+            normal.push(' ');
+        }
+        normal.push_str(WORDS.get(word).copied().unwrap_or(word));
+    }
+    normal
+}
+
+fn without_punctuation(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'\'')) {
+        return Cow::Borrowed(text);
+    }
+    let space = |b: u8| matches!(b, b' ' | b'\n' | b'\t');
+    let mut beside_space = [false; 256];
+    for (a, b) in text.bytes().zip(text.bytes().skip(1)) {
+        for (sign, other) in [(a, b), (b, a)] {
+            if space(other)
+                && let Some(mark) = beside_space.get_mut(usize::from(sign))
+            {
+                *mark = true;
+            }
+        }
+    }
+    let spaced = |c: char| match c {
+        c if PUNCTUATION.contains(c) => {
+            let vanishes = beside_space.get(c as usize).copied().unwrap_or_default();
+            (!vanishes).then_some(' ')
+        }
+        c => Some(c),
+    };
+    let mut chars = text.chars().filter_map(spaced).peekable();
+    let (mut plain, mut stops) = (String::with_capacity(text.len()), 0);
+    while let Some(c) = chars.next() {
+        let goes = c == '.' && stops < STOPS && !chars.peek().is_some_and(|next| is_decimal(*next));
+        match goes {
+            true => stops += 1,
+            false => plain.push(c),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+fn is_decimal(c: char) -> bool {
+    c.is_ascii_digit() || decimal_digit(c).is_some()
+}
+
+/// The score of a normalised answer: of each person's view, a third for every other person who said the same, at most 1;
+/// the mean over the people.
+pub fn consensus(said: &str, accepted: &[String]) -> f64 {
+    let people = accepted.len() as f64;
+    let same = accepted.iter().filter(|a| normalise(a) == said).count() as f64;
+    let seen = |others: f64| (others / 3.0).min(1.0);
+    match same {
+        0.0 => 0.0,
+        _ => (same * seen(same - 1.0) + (people - same) * seen(same)) / people,
+    }
+}
+
+/// Judges by consensus; an empty answer says nothing.
+pub fn judge(q: &Question, answer: &str) -> Judged {
+    if answer.trim().is_empty() {
+        return Judged::unparsed();
+    }
+    let said = normalise(answer);
+    let score = consensus(&said, &q.accepted);
+    Judged { parsed: Some(said), score }
+}
+
+/// Of several answers the one that scores best: the most frequent, the first of them.
+pub fn best(accepted: &[String]) -> Option<&String> {
+    let score = |answer: &&String| consensus(&normalise(answer), accepted);
+    accepted.iter().rev().max_by(|a, b| score(a).total_cmp(&score(b)))
+}
