@@ -248,8 +248,10 @@ impl Study {
         }
         for id in &self.evaluator.benchmarks {
             if let Some(server) = bench::find(id)?.server() {
-                return Err(Error::usage(format!("{id} cannot rank: its right answers are secret, {server} scores it"))
-                    .hint("`burgess eval` asks it and writes the file for the server"));
+                return Err(Error::usage(format!(
+                    "{id} cannot rank: its right answers are secret, {server} scores it"
+                ))
+                .hint("`burgess eval` asks it and writes the file for the server"));
             }
         }
         if let Some(sampling) = &self.evaluator.sampling {

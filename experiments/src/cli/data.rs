@@ -1,5 +1,7 @@
-//! `burgess data`: the data of studies that are not rendered on the way, and what is in training data.
+//! `burgess data`: the data of studies that are not rendered on the way, benchmarks from annotations, and what is in training
+//! data.
 
+use super::cv_bench::{self, CvBenchArgs};
 use super::leaks::{self, LeaksArgs};
 use super::{print, print_json};
 use crate::field;
@@ -9,7 +11,7 @@ use burgess_base::{Error, Result};
 use burgess_field::prepare::Prepared;
 use std::path::PathBuf;
 
-/// Prepare the data of a study, or look into training data
+/// Prepare the data of a study, make a benchmark, or look into training data
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,6 +21,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Field(FieldArgs),
+    CvBench(CvBenchArgs),
     Leaks(LeaksArgs),
 }
 
@@ -64,6 +67,7 @@ struct FieldArgs {
 pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Field(args) => prepare_field(args),
+        What::CvBench(args) => cv_bench::run(args),
         What::Leaks(args) => leaks::run(args),
     }
 }

@@ -3,6 +3,7 @@
 
 mod ask;
 mod bench;
+mod cv_bench;
 mod data;
 mod doctor;
 mod encode;

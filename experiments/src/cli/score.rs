@@ -84,8 +84,10 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
     let answer = |q: &Question| predictions.answers.get(&q.id).map(|a| a.text.clone());
     let answers: Vec<String> = questions.iter().filter_map(answer).collect();
     if answers.len() < questions.len() {
-        let message = format!("{} of {} questions have no answer by their id", questions.len() - answers.len(), questions.len());
-        return Err(Error::failed(message).hint(questions.first().map_or_else(String::new, |q| format!("ids look like `{}`", q.id))));
+        let message =
+            format!("{} of {} questions have no answer by their id", questions.len() - answers.len(), questions.len());
+        return Err(Error::failed(message)
+            .hint(questions.first().map_or_else(String::new, |q| format!("ids look like `{}`", q.id))));
     }
     match (benchmark.submission(questions, &answers)?, benchmark.server()) {
         (Some(text), Some(server)) => {

@@ -6,8 +6,8 @@
 //! every candidate that is refused is counted with its reason. The paper's last step, people who accept or reject each
 //! question, is left to the user: `manifest.json` and the pictures in `img/` are for that.
 //!
-//! 1. [`annotations`] reads scenes, 2. [`tasks`] finds what can be asked, 3. [`balance`] chooses, so that neither an answer
-//! nor a letter is right more often than another, 4. [`write`] draws boxes and writes the published schema.
+//! [`annotations`] reads scenes, [`tasks`] finds what can be asked, [`balance`] chooses, so that neither an answer nor a
+//! letter is right more often than another, [`draw`] marks objects, and the questions are written in the published schema.
 
 pub mod annotations;
 pub mod balance;

@@ -1,0 +1,131 @@
+//! `burgess data cv-bench`: a vision-centric benchmark from annotated pictures.
+
+use super::{print, print_json};
+use crate::progress::Progress;
+use burgess_base::{Error, Result};
+use burgess_cv_bench::annotations::Format;
+use burgess_cv_bench::tasks::Task;
+use burgess_cv_bench::{Input, Manifest, Options, build};
+use std::path::PathBuf;
+
+/// CV-Bench's four tasks from your own annotated pictures
+#[derive(clap::Args)]
+#[command(
+    after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance from boxes in
+space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by reason. The directory has the published
+schema: test_2d.parquet, test_3d.parquet, the same as JSON lines, and the pictures in img/ for people to check.
+
+Examples:
+  burgess data cv-bench --coco instances_val2017.json=val2017/ --out my-bench
+  burgess data cv-bench --omni3d nuScenes_val.json=images/ --offset 1.0 --depth 300 --distance 300 --out my-bench
+  burgess eval --model trained/model --benchmarks cv-bench-2d --data DIR      with DIR/bench/cv-bench-2d -> my-bench"
+)]
+pub struct CvBenchArgs {
+    /// Instances in COCO's format and the directory of their pictures
+    #[arg(long, value_name = "JSON=DIR")]
+    coco: Vec<String>,
+    /// ADE20K in COCO's format, or the directory of its own JSON files, and the directory of the pictures
+    #[arg(long, value_name = "JSON=DIR")]
+    ade20k: Vec<String>,
+    /// Omni3D's annotations and the directory of their pictures
+    #[arg(long, value_name = "JSON=DIR")]
+    omni3d: Vec<String>,
+    /// Directory to make
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Seed of all draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Counting questions at most [default: 788, as published]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+    /// Questions on spatial relations at most [default: 650]
+    #[arg(long, value_name = "N")]
+    relation: Option<usize>,
+    /// Questions on depth order at most [default: 600]
+    #[arg(long, value_name = "N")]
+    depth: Option<usize>,
+    /// Questions on relative distance at most [default: 600]
+    #[arg(long, value_name = "N")]
+    distance: Option<usize>,
+    /// Questions of a task about one picture at most [default: 1]
+    #[arg(long, value_name = "N")]
+    per_image: Option<usize>,
+    /// Shorter side in pixels that an object must have [default: 12]
+    #[arg(long, value_name = "PIXELS")]
+    min_side: Option<f64>,
+    /// Largest number that is asked for [default: 9]
+    #[arg(long, value_name = "N")]
+    max_count: Option<usize>,
+    /// Share of counting questions whose answer is 0 [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    absent: Option<f64>,
+    /// Gap between two boxes along the axis that is asked for, as a share of the picture's side [default: 0.02]
+    #[arg(long, value_name = "SHARE")]
+    gap: Option<f64>,
+    /// Largest intersection over union of two marked boxes [default: 0.5]
+    #[arg(long, value_name = "SHARE")]
+    overlap: Option<f64>,
+    /// By how much one object must be nearer, in the annotations' unit (metres) [default: 0.5]
+    #[arg(long, value_name = "DISTANCE")]
+    offset: Option<f64>,
+    /// Share of an object that must be seen [default: 0.5]
+    #[arg(long, value_name = "SHARE")]
+    visible: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: CvBenchArgs) -> Result<()> {
+    let mut inputs = Vec::new();
+    for (format, list) in [(Format::Coco, &args.coco), (Format::Ade20k, &args.ade20k), (Format::Omni3d, &args.omni3d)] {
+        for text in list {
+            let (annotations, pictures) = text.split_once('=').ok_or_else(|| {
+                Error::usage(format!("`{text}` names no directory of pictures"))
+                    .hint("write ANNOTATIONS.json=PICTURES/")
+            })?;
+            inputs.push(Input { format, annotations: annotations.into(), pictures: pictures.into() });
+        }
+    }
+    if inputs.is_empty() {
+        return Err(Error::usage("no annotations are given").hint("--coco, --ade20k or --omni3d JSON=DIR"));
+    }
+    let mut options = Options { seed: args.seed, ..Options::default() };
+    for (task, limit) in [
+        (Task::Count, args.count),
+        (Task::Relation, args.relation),
+        (Task::Depth, args.depth),
+        (Task::Distance, args.distance),
+    ] {
+        if let Some(limit) = limit {
+            options.limits.insert(task, limit);
+        }
+    }
+    options.per_image = args.per_image.unwrap_or(options.per_image);
+    options.min_side = args.min_side.unwrap_or(options.min_side);
+    options.max_count = args.max_count.unwrap_or(options.max_count);
+    options.absent = args.absent.unwrap_or(options.absent);
+    options.gap = args.gap.unwrap_or(options.gap);
+    options.overlap = args.overlap.unwrap_or(options.overlap);
+    options.offset = args.offset.unwrap_or(options.offset);
+    options.visible = args.visible.unwrap_or(options.visible);
+    let progress = Progress::new();
+    let manifest = build(&inputs, &options, &args.out, &|text| progress.line(text))?;
+    if args.json { print_json(&manifest) } else { print(&text(&manifest, &args.out)) }
+}
+
+fn text(manifest: &Manifest, out: &std::path::Path) -> String {
+    let mut text = format!("{}: {} pictures with annotations\n", out.display(), manifest.scenes);
+    for (task, answers) in &manifest.questions {
+        let total: usize = answers.values().sum();
+        let list: Vec<String> = answers.iter().map(|(answer, n)| format!("{answer} {n}")).collect();
+        text += &format!("  {:<10} {total:>6}  {}\n", format!("{task:?}"), list.join(", "));
+    }
+    for (task, reasons) in &manifest.refused {
+        for (why, n) in reasons {
+            text += &format!("  not asked: {n:>8}  {task}: {why}\n");
+        }
+    }
+    text
+}
