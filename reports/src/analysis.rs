@@ -174,8 +174,13 @@ pub fn analyse(matrix: &Matrix) -> Result<Analysis> {
     let names: Vec<String> = flat.iter().map(|b| b.name.clone()).collect();
     let mut left_out = Vec::new();
     if !names.is_empty() {
-        let verb = if names.len() == 1 { "has" } else { "have" };
-        left_out.push(format!("{} {verb} no variance over the models and correlate with nothing", words::list(&names)));
+        let verbs = if names.len() == 1 { ["has", "correlates"] } else { ["have", "correlate"] };
+        left_out.push(format!(
+            "{} {} no variance over the models and {} with nothing",
+            words::list(&names),
+            verbs[0],
+            verbs[1]
+        ));
     }
     if kept.models.len() < MODELS || kept.benchmarks.len() < BENCHMARKS {
         let flat = left_out.first().map_or(String::new(), |why| format!(" ({why})"));

@@ -153,7 +153,7 @@ fn a_benchmark_without_variance_is_left_out_by_name() {
     let rows = full(&[&[1.0, 7.0, 3.0], &[2.0, 7.0, 1.0], &[4.0, 7.0, 2.0]]);
     let found = analyse(&matrix(&rows).unwrap()).unwrap();
     assert_eq!(found.benchmarks.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["b0", "b2"]);
-    assert_eq!(found.left_out, ["b1 has no variance over the models and correlate with nothing".to_string()]);
+    assert_eq!(found.left_out, ["b1 has no variance over the models and correlates with nothing".to_string()]);
 }
 
 #[test]
