@@ -1,29 +1,18 @@
 //! From an image file to the numbers an encoder was trained on: decode, pad to a square, resize, crop, normalise, with
-//! Pillow's arithmetic.
+//! Pillow's arithmetic (`burgess_pixels`).
 //!
 //! Two [`Pipeline`]s are on the cards. `correct` pads with the encoder's own mean colour and then does what the encoder's
 //! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
 //! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
-//!
-//! Decoding and resizing give Pillow's bits (CMYK in TIFF excepted: one grey level off). Pillow's habits are kept: the
-//! orientation in EXIF data is *not* applied (except to TIFF, where Pillow's reader does it), transparency is dropped
-//! without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte; of several frames the first is
-//! taken.
 
-mod jpeg;
-mod resample;
-
-pub use resample::Interpolation;
+pub use burgess_pixels::{Interpolation, decode, decode_bytes, dimensions};
 
 use burgess_base::{Error, Result};
+use burgess_pixels::Canvas;
 use burn::tensor::{Device, Tensor, TensorData};
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, Rgb, RgbImage};
+use image::RgbImage;
 use rayon::prelude::*;
-use resample::Canvas;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::Path;
 
 /// What happens to a picture before an encoder sees it: the `[preprocess]` table of a card.
@@ -155,84 +144,10 @@ impl Preprocess {
     }
 }
 
-/// Reads an image file as Pillow's `Image.open(path).convert("RGB")` does; the module documentation
-/// lists what that means for unusual pictures. The format is recognised by content, not by name.
-///
-/// # Errors
-/// The file is absent, cut off, of an unknown format, or larger than 512 MiB when decoded.
-pub fn decode(path: &Path) -> Result<RgbImage> {
-    let step = || format!("reading image {}", path.display());
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| Error::from(e).context(step()))?;
-    let decoded = match reader.format() {
-        Some(ImageFormat::Jpeg) => jpeg::decode(reader.into_inner()),
-        Some(ImageFormat::WebP) if is_cut_webp(path) => Err("the file is cut off".to_string()),
-        format => others(reader, format == Some(ImageFormat::Tiff)).map_err(|e| e.to_string()),
-    };
-    decoded.map_err(|cause| {
-        Error::failed(cause)
-            .context(step())
-            .hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
-    })
-}
-
-/// Width and height of the picture in a file, as [`decode`] would give it, mostly without decoding it.
-///
-/// # Errors
-/// As [`decode`].
-pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
-    let step = || format!("reading image {}", path.display());
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| Error::from(e).context(step()))?;
-    // A TIFF may say that it is to be turned.
-    if reader.format() == Some(ImageFormat::Tiff) {
-        return Ok(decode(path)?.dimensions());
-    }
-    reader.into_dimensions().map_err(|e| Error::failed(e.to_string()).context(step()))
-}
-
-/// All formats but JPEG. The picture's size is checked before memory is taken for it.
-fn others(reader: ImageReader<BufReader<File>>, turn: bool) -> ImageResult<RgbImage> {
-    let mut limits = Limits::default();
-    let mut decoder = reader.into_decoder()?;
-    limits.reserve(decoder.total_bytes())?;
-    decoder.set_limits(limits)?;
-    let orientation = if turn { decoder.orientation()? } else { Orientation::NoTransforms };
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    picture.apply_orientation(orientation);
-    Ok(to_rgb(picture))
-}
-
-/// Whether the file is shorter than it says: the decoder would fill a few missing bytes with zeros.
-fn is_cut_webp(path: &Path) -> bool {
-    // "RIFF" and the length of what follows.
-    let mut front = [0; 8];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut front).and_then(|()| file.metadata()));
-    let [_, _, _, _, length @ ..] = front;
-    read.is_ok_and(|file| file.len() < 8 + u64::from(u32::from_le_bytes(length)))
-}
-
-/// Pillow's `convert("RGB")`.
-fn to_rgb(picture: DynamicImage) -> RgbImage {
-    let (width, height) = (picture.width(), picture.height());
-    let high = |v: u16| v.to_be_bytes()[0];
-    // One pixel at a time, through the iterator, so that no size can be mistaken.
-    fn build(width: u32, height: u32, mut pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
-        RgbImage::from_fn(width, height, |_, _| Rgb(pixels.next().unwrap_or_default()))
-    }
-    match picture {
-        DynamicImage::ImageLuma16(p) => build(width, height, p.pixels().map(|p| [p[0].min(255) as u8; 3])),
-        DynamicImage::ImageLumaA16(p) => build(width, height, p.pixels().map(|p| [high(p[0]); 3])),
-        DynamicImage::ImageRgb16(p) => build(width, height, p.pixels().map(|p| [high(p[0]), high(p[1]), high(p[2])])),
-        DynamicImage::ImageRgba16(p) => build(width, height, p.pixels().map(|p| [high(p[0]), high(p[1]), high(p[2])])),
-        // 8 bits: grey is repeated, alpha dropped.
-        other => other.into_rgb8(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::Rgb;
 
     fn plain(size: usize) -> Preprocess {
         Preprocess {
@@ -272,15 +187,5 @@ mod tests {
         ] {
             assert!(broken.validate().is_err());
         }
-    }
-
-    #[test]
-    fn unreadable_files_are_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.png");
-        std::fs::write(&path, b"\x89PNG\r\n\x1a\ncut").unwrap();
-        let error = decode(&path).unwrap_err();
-        assert!(error.to_string().contains("x.png") && error.hint_text().is_some());
-        assert!(decode(&dir.path().join("absent.png")).is_err());
     }
 }

@@ -14,9 +14,9 @@ use std::path::Path;
 
 /// A model with what prepares its pictures.
 pub struct Answerer {
-    model: Mllm,
-    tokenizer: Tokenizer,
-    encoders: Vec<cards::Tower>,
+    pub(crate) model: Mllm,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) encoders: Vec<cards::Tower>,
     device: Device,
 }
 

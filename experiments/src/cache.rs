@@ -40,8 +40,8 @@ pub struct FeatureCache {
     limit: u64,
 }
 
-/// The features of one encoder for all pictures of a data directory.
-pub struct Features {
+/// The features of one encoder for all pictures of a data directory, mapped.
+pub struct Cached {
     chunks: Vec<Chunk>,
     index: HashMap<String, usize>,
     /// Rows and columns of the token grid.
@@ -63,7 +63,7 @@ struct Chunk {
     seconds: f64,
 }
 
-impl Features {
+impl Cached {
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -123,7 +123,7 @@ impl FeatureCache {
         place: &Instrument,
         share: Share,
         progress: &Progress,
-    ) -> Result<Vec<Result<Features>>> {
+    ) -> Result<Vec<Result<Cached>>> {
         let Instrument { data, pictures, device, device_name, .. } = place;
         let entries: Vec<Result<Entry>> =
             wanted.iter().map(|w| self.entry(w, data, pictures.len(), device_name)).collect();
@@ -327,9 +327,8 @@ impl Entry {
         advance: &dyn Fn(u64),
     ) -> Result<()> {
         let first = chunk * CHUNK;
-        let files: Vec<PathBuf> =
-            pictures[first..first + rows_of(chunk, pictures.len())].iter().map(|p| data.dir.join(p)).collect();
-        let encoded = features::encode(encoder, &files, BATCH, advance)?;
+        let names = &pictures[first..first + rows_of(chunk, pictures.len())];
+        let encoded = features::encode(encoder, &data.dir, names, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
             ("encoder".to_string(), encoder.card.id.clone()),
             ("seconds".to_string(), encoded.seconds.to_string()),
@@ -337,7 +336,7 @@ impl Entry {
         atomic::write(&self.path(chunk), &bytes)
     }
 
-    fn open(self, pictures: &[String]) -> Result<Features> {
+    fn open(self, pictures: &[String]) -> Result<Cached> {
         let mut chunks = Vec::new();
         let mut shape = [0, 0, 0];
         let mut grid = [0, 0];
@@ -351,7 +350,7 @@ impl Entry {
             chunks.push(c);
         }
         let seconds: f64 = chunks.iter().map(|c| c.seconds).sum();
-        Ok(Features {
+        Ok(Cached {
             index: pictures.iter().enumerate().map(|(i, p)| (p.clone(), i)).collect(),
             images_per_second: pictures.len() as f64 / seconds,
             chunks,

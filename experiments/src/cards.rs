@@ -48,21 +48,23 @@ pub fn visual<'a>(
     features.collect::<Result<_>>().map(Visual::Towers)
 }
 
+/// The encoders of a run.
+pub fn towers(parts: &[Part]) -> Vec<Tower> {
+    let tower = |part: &Part| {
+        // How it was trained says nothing about what it computes.
+        let card = EncoderCard { pretrain: None, ..part.card.clone() };
+        Tower { encoder: part.encoder.clone(), card }
+    };
+    parts.iter().map(tower).collect()
+}
+
 /// Writes the encoders of a run beside its model, unless they are there.
 pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
     let file = dir.join(FILE);
     if file.is_file() {
         return Ok(());
     }
-    let towers: Vec<Tower> = parts
-        .iter()
-        .map(|part| {
-            // How it was trained says nothing about what it computes.
-            let card = EncoderCard { pretrain: None, ..part.card.clone() };
-            Tower { encoder: part.encoder.clone(), card }
-        })
-        .collect();
-    atomic::write_json(&file, &towers)
+    atomic::write_json(&file, &towers(parts))
 }
 
 /// The encoders of the model in `dir`.

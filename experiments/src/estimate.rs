@@ -52,6 +52,8 @@ pub struct Parts<'a> {
     pub connector_parameters: usize,
     /// Positions that a picture takes in the language model.
     pub tokens: usize,
+    /// Whether features of frozen encoders are kept, so that each picture is encoded once.
+    pub cached: bool,
 }
 
 /// A stage as it will be.
@@ -80,7 +82,7 @@ pub struct Cost {
     pub align: Option<StageCost>,
     /// All that is trained.
     pub tune: StageCost,
-    /// Operations of encoding each picture once.
+    /// Operations of encoding pictures with frozen encoders: each once, or whenever it is seen.
     pub encoding_flops: f64,
     /// Bytes of the cached features of all pictures, f32.
     pub feature_bytes: f64,
@@ -98,11 +100,13 @@ impl Parts<'_> {
             let [rows, columns] = card.native_grid()?;
             image_bytes += 4.0 * (rows * columns * card.architecture.width(&card.tap)?) as f64;
         }
-        // Each picture is encoded once; a stage that trains the encoders encodes every time instead.
-        let cached = |stage: &Stage, corpus: Corpus| {
-            if stage.trains(Part::Encoder) { 0.0 } else { self.seen(stage, corpus).min(corpus.samples as f64) }
+        // A stage that trains the encoders counts their passes itself.
+        let encoded = |stage: &Stage, corpus: Corpus| match (stage.trains(Part::Encoder), self.cached) {
+            (true, _) => 0.0,
+            (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
+            (false, false) => self.seen(stage, corpus),
         };
-        let pictures = align.map_or(0.0, |(s, c)| cached(s, c)) + cached(tune.0, tune.1);
+        let pictures = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
         Ok(Cost {
             encoder_parameters: self.cards.iter().map(|c| c.source.parameters).sum(),
             connector_parameters: self.connector_parameters as u64,
@@ -111,7 +115,7 @@ impl Parts<'_> {
             align: align.map(|(stage, corpus)| self.stage(stage, corpus, image_flops)).transpose()?,
             tune: self.stage(tune.0, tune.1, image_flops)?,
             encoding_flops: image_flops * pictures,
-            feature_bytes: image_bytes * pictures,
+            feature_bytes: if self.cached { image_bytes * pictures } else { 0.0 },
         })
     }
 

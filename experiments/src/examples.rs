@@ -1,12 +1,12 @@
 //! The training conversations as tokens, and the pictures that training and benchmarks name.
 
 use crate::data::DataDir;
+use crate::pictures;
 use crate::progress::Progress;
 use crate::published::Thinned;
 use crate::workers;
 use crate::{paths, run::Llm};
 use burgess_base::{Error, Result, atomic, digest};
-use burgess_encoders::preprocess;
 use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -157,8 +157,7 @@ fn unreadable(names: &[String], data: &DataDir, progress: &Progress) -> Result<B
     let bad: BTreeMap<String, String> = names
         .par_iter()
         .filter_map(|name| {
-            let path = data.dir.join(name);
-            let outcome = workers::guarded(|| preprocess::decode(&path));
+            let outcome = workers::guarded(|| pictures::open(&data.dir, name));
             bar.add(1);
             outcome.err().map(|e| (name.clone(), e.to_string()))
         })

@@ -1,6 +1,7 @@
-//! Picture files → patch features → bytes of a safetensors file: what the feature cache keeps and what
+//! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
 //! `burgess encode` writes.
 
+use crate::pictures;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burn::tensor::{Tensor, TensorData};
@@ -21,25 +22,26 @@ pub struct Encoded {
     pub seconds: f64,
 }
 
-/// Encodes picture files, `batch` at a time; `advance` hears of every batch.
+/// Encodes pictures by their names relative to `dir`, `batch` at a time; `advance` hears of every batch.
 ///
 /// # Errors
 /// A picture cannot be read, or the encoder gives a feature that is not finite.
-pub fn encode<P: AsRef<Path>>(
+pub fn encode<S: AsRef<str>>(
     encoder: &Encoder,
-    pictures: &[P],
+    dir: &Path,
+    pictures: &[S],
     batch: usize,
     advance: &dyn Fn(u64),
 ) -> Result<Encoded> {
     let size = encoder.card.preprocess.size;
     let mut all = Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], seconds: 0.0 };
-    for files in pictures.chunks(batch.max(1)) {
-        let mut pixels = Vec::with_capacity(files.len() * 3 * size * size);
-        for file in files {
-            pixels.extend(encoder.card.preprocess.load(file.as_ref())?);
+    for names in pictures.chunks(batch.max(1)) {
+        let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
+        for picture in pictures::open_all(dir, names) {
+            pixels.extend(encoder.card.preprocess.apply(&picture?));
         }
         let start = Instant::now();
-        let pixels = TensorData::new(pixels, [files.len(), 3, size, size]);
+        let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
         let map = encoder.forward(Tensor::<4>::from_data(pixels, encoder.device()))?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map
@@ -49,13 +51,13 @@ pub fn encode<P: AsRef<Path>>(
             .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
         all.seconds += start.elapsed().as_secs_f64();
         if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
-            let picture = files.get(bad / (tokens * width)).map_or("?".into(), |p| p.as_ref().display().to_string());
+            let picture = names.get(bad / (tokens * width)).map_or("?", AsRef::as_ref);
             return Err(Error::failed(format!("{} gives a feature that is not finite for {picture}", encoder.card.id))
                 .hint("the weights are damaged or the card's preprocessing is wrong"));
         }
         (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
         all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
-        advance(files.len() as u64);
+        advance(names.len() as u64);
     }
     Ok(all)
 }

@@ -9,6 +9,7 @@
 //! - [`data`]: the pictures and questions of a study; a world is rendered when first needed, those of the [`field`] study are
 //!   prepared from packages.
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
+//! - [`frozen`]: the same from the cache or computed each time.
 //! - [`features`]: picture files to features to a file, for the cache and `burgess encode`.
 //! - [`store`]: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
 //! - [`examples`]: the training conversations as tokens, and the pictures they name.
@@ -23,25 +24,31 @@
 
 pub mod arm;
 pub mod ask;
+pub mod asking;
 pub mod bench;
+pub mod benchmarks;
 pub mod cache;
 pub mod cards;
 pub mod cli;
 pub mod data;
 pub mod device;
 pub mod estimate;
+pub mod eval;
 pub mod examples;
 pub mod features;
 pub mod fetch;
 pub mod field;
+pub mod frozen;
 pub mod memory;
 pub mod paths;
+pub mod pictures;
 pub mod plan;
 pub mod pretrain;
 pub mod progress;
 pub mod published;
 pub mod rank;
 pub mod run;
+pub mod source;
 pub mod store;
 pub mod study;
 pub mod train;

@@ -1,9 +1,10 @@
 //! What `burgess rank` would do: every id resolved, every run's state, what it will cost, what is missing.
 
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
+use crate::frozen::Kept;
 use crate::rank::{Options, expand};
 use crate::study::{Arm, Data, Study};
-use crate::{device, field, published, training};
+use crate::{benchmarks, device, field, paths, published, training};
 use burgess_base::Result;
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
@@ -112,8 +113,13 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
         let module = connector.init(&burn::tensor::Device::flex())?;
         let parameters = checkpoint::parameters(&module)?.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
-        let parts =
-            Parts { cards: &cards, llm: &llm, connector_parameters: parameters, tokens: connector.positions(&grids) };
+        let parts = Parts {
+            cards: &cards,
+            llm: &llm,
+            connector_parameters: parameters,
+            tokens: connector.positions(&grids),
+            cached: evaluator.features == Kept::Cached,
+        };
         let Some((align, tune)) = corpora(study) else { continue };
         let tuned = training::tune_stage(&evaluator.recipe.tune, arm.freeze);
         let cost = parts.cost(evaluator.recipe.align.as_ref().zip(align), (&tuned, tune))?;
@@ -146,10 +152,20 @@ fn missing(study: &Study) -> Vec<String> {
             }
         }
     }
-    let unread: Vec<&str> =
-        evaluator.benchmarks.iter().filter(|id| bench::find(id).is_err()).map(String::as_str).collect();
-    if !unread.is_empty() {
-        missing.push(format!("{} benchmarks that this version cannot read: {}", unread.len(), unread.join(", ")));
+    let beside = match &evaluator.data {
+        Data::Published(data) => data.pictures.clone().or_else(|| Some(paths::cache().ok()?.join("published"))),
+        Data::Directory(dir) => Some(dir.clone()),
+        Data::Files(files) => Some(files.pictures.clone()),
+        Data::World(_) | Data::Field(_) => None,
+    };
+    let published =
+        evaluator.benchmarks.iter().filter_map(|id| bench::find(id).ok()).filter(|b| b.card().source.is_some());
+    let absent: Vec<&str> = published
+        .filter(|b| benchmarks::locate(*b, beside.as_deref()).is_err())
+        .filter_map(|b| b.card().source.map(|s| s.repository))
+        .collect();
+    if !absent.is_empty() {
+        missing.push(format!("{} benchmarks: hf download --repo-type dataset {}", absent.len(), absent.join(" | ")));
     }
     missing
 }

@@ -1,9 +1,10 @@
 //! Training data of published studies, by their names on the hub: where the files lie on this machine, and the paper's cut
 //! at a number of conversations a source.
 
+use crate::benchmarks;
 use crate::data::DataDir;
 use burgess_base::{Error, Result, digest};
-use burgess_encoders::hub::{self, Repository};
+use burgess_encoders::hub;
 use burgess_probe::data::conversation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BinaryHeap};
@@ -48,21 +49,18 @@ impl Corpus {
     /// # Errors
     /// It is not there.
     pub fn locate(&self) -> Result<PathBuf> {
-        let repository = Repository::new(&self.repository, None)?;
         if !hub::is_plain(&self.file) {
             return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository)));
         }
-        let folder = hub::cache()?.join(format!("datasets--{}", repository.id.replace('/', "--")));
-        let commit = std::fs::read_to_string(folder.join("refs/main")).unwrap_or_default();
-        let file = folder.join("snapshots").join(commit.trim()).join(&self.file);
-        if hub::is_commit(commit.trim()) && file.is_file() {
+        let folder = benchmarks::dataset(&self.repository)?;
+        if let Some(file) = folder.map(|folder| folder.join(&self.file)).filter(|file| file.is_file()) {
             return Ok(file);
         }
         Err(Error::failed(format!(
             "{} of the dataset {} is not on this machine; looked in {}",
             self.file,
             self.repository,
-            folder.display()
+            hub::cache()?.display()
         ))
         .hint(format!(
             "hf download --repo-type dataset {} {}; or name files of your own with [evaluator.data.files]",

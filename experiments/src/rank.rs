@@ -1,7 +1,8 @@
 //! All runs of a study, then the ranking and its report.
 
-use crate::cache::{FeatureCache, Features, Wanted};
+use crate::cache::{FeatureCache, Wanted};
 use crate::data;
+use crate::frozen::{Computed, Features, Kept};
 use crate::progress::Progress;
 use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
@@ -103,9 +104,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             .flatten()
             .filter(|p| left.iter().any(|(arm, _, _)| arm.encoders.contains(&p.encoder)))
             .collect();
-        let wanted: Vec<Wanted<'_>> = needed.iter().map(|p| p.wanted()).collect();
-        let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
-        let features = cache.features(&wanted, &instrument, options.share, progress)?;
+        let features = features(&needed, &instrument, options.share, progress)?;
         let features: BTreeMap<String, std::result::Result<Arc<Features>, Error>> =
             needed.iter().zip(features).map(|(p, f)| (p.encoder.to_string(), f.map(Arc::new))).collect();
 
@@ -149,6 +148,33 @@ pub(crate) struct Prepared {
 impl Prepared {
     pub fn wanted(&self) -> Wanted<'_> {
         Wanted { encoder: &self.encoder, card: &self.card, weights_digest: self.weights_digest.clone() }
+    }
+}
+
+/// The features of these encoders for all pictures of a study: encoded now into the cache, or whenever they are asked for,
+/// as the evaluator says. One encoder's failure leaves the others alone.
+pub(crate) fn features(
+    needed: &[&Prepared],
+    place: &Instrument,
+    share: Share,
+    progress: &Progress,
+) -> Result<Vec<Result<Features>>> {
+    match place.evaluator.features {
+        Kept::Cached => {
+            let wanted: Vec<Wanted<'_>> = needed.iter().map(|p| p.wanted()).collect();
+            let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
+            let features = cache.features(&wanted, place, share, progress)?;
+            Ok(features.into_iter().map(|f| f.map(Features::Cached)).collect())
+        }
+        Kept::Computed => {
+            let load = |p: &&Prepared| {
+                let encoder = p.encoder.load(p.card.clone(), &place.device)?;
+                Computed::new(encoder, place.data.dir.clone(), place.pictures.clone())
+                    .map(Box::new)
+                    .map(Features::Computed)
+            };
+            Ok(needed.iter().map(load).collect())
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 //! The built-in studies are the files of `experiments/studies/`.
 
 pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
+use crate::asking::Terms;
+use crate::frozen::Kept;
 use crate::published::Published;
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::preprocess::Pipeline;
 use burgess_field::FieldSpec;
-use burgess_probe::bench;
+use burgess_probe::bench::{self, Rules};
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
@@ -55,9 +57,20 @@ pub struct Evaluator {
     /// Benchmarks by id; a study has some, `burgess train` asks none.
     #[serde(default)]
     pub benchmarks: Vec<String>,
-    /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed.
+    /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed, of every subtask
+    /// its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Whose rules judge the answers: `official`, those of the benchmarks' authors (default), or `cambrian-1`, those of the
+    /// study's code, to lay the numbers beside the published ones.
+    #[serde(default, skip_serializing_if = "is_official")]
+    pub scoring: Rules,
+    /// Whose prompts ask the questions: `official` (default) or `cambrian-1`.
+    #[serde(default, skip_serializing_if = "is_official")]
+    pub prompts: Rules,
+    /// What becomes of the features of frozen encoders: `cached` on disk (default), or `computed` whenever a picture is seen.
+    #[serde(default, skip_serializing_if = "is_cached")]
+    pub features: Kept,
     /// What the blind model is shown. Default `omitted`: as text-only data, no picture at all.
     #[serde(default, skip_serializing_if = "is_omitted")]
     pub blind: Blind,
@@ -77,6 +90,18 @@ pub struct Evaluator {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_correct(pipeline: &Pipeline) -> bool {
     *pipeline == Pipeline::Correct
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_official(rules: &Rules) -> bool {
+    *rules == Rules::Official
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_cached(kept: &Kept) -> bool {
+    *kept == Kept::Cached
 }
 
 /// What stands in the place of the picture when the model is asked blind.
@@ -146,6 +171,20 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     }
 }
 
+impl Evaluator {
+    /// How questions are asked and answers judged.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            scoring: self.scoring,
+            prompts: self.prompts,
+            limit: self.limit,
+            blind: self.blind,
+            likelihoods: self.likelihoods,
+            sampling: self.sampling,
+        }
+    }
+}
+
 impl Study {
     /// A built-in study by name, or a TOML file by path.
     pub fn open(name_or_path: &str) -> Result<Self> {
@@ -205,9 +244,7 @@ impl Study {
             return Err(Error::usage("the study has no benchmarks"));
         }
         for id in &self.evaluator.benchmarks {
-            if !bench::PUBLISHED.iter().any(|(published, _)| published == id) {
-                bench::find(id)?;
-            }
+            bench::find(id)?;
         }
         if let Some(sampling) = &self.evaluator.sampling {
             sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;

@@ -1,14 +1,13 @@
 //! One model trained outside of a study: what `burgess train` does. The steps are those of a study's run.
 
-use crate::cache::FeatureCache;
 use crate::progress::Progress;
-use crate::rank::{Prepared, prepare};
+use crate::rank::{self, Prepared, prepare};
 use crate::run::Instrument;
 use crate::store::{self, RunStore};
 use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, check_name};
 use crate::training::{Job, Part, trained};
 use crate::workers::{self, Share};
-use crate::{data, device, paths};
+use crate::{data, device};
 use burgess_base::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -116,9 +115,8 @@ pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ou
         progress.line(&format!("{} is trained already", run.name));
     } else {
         let share = Share { workers: 1, threads: options.threads };
-        let wanted: Vec<_> = encoders.iter().map(Prepared::wanted).collect();
-        let cache = FeatureCache::open(&paths::cache()?, paths::cache_limit()?)?;
-        let features = cache.features(&wanted, &place, Share::of_this_machine(None), progress)?;
+        let needed: Vec<&Prepared> = encoders.iter().collect();
+        let features = rank::features(&needed, &place, Share::of_this_machine(None), progress)?;
         let parts: Vec<Part> = encoders
             .iter()
             .zip(features)

@@ -1,23 +1,22 @@
 //! The training of a run: align, tune, and where it goes on when it was interrupted.
 
-use crate::cache::Features;
 use crate::cards;
+use crate::frozen::Features;
 use crate::progress::Bar;
 use crate::run::Instrument;
+use crate::source::{Source, Towers};
 use crate::store::RunStore;
 use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
-use burgess_encoders::features::FeatureMap;
-use burgess_encoders::preprocess;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, PictureSize};
+use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, Packed};
-use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual, load_llm};
+use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
 use burgess_probe::train::{self, FeatureSource, Keep, Outcome, Saved, StepLog};
 use burgess_reports::schema::Step;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +62,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let config = MllmConfig {
         connector: ConnectorConfig::new(
             connector.clone(),
-            &parts.iter().map(|p| (p.features.width, p.features.grid)).collect::<Vec<_>>(),
+            &parts.iter().map(|p| (p.features.width(), p.features.grid())).collect::<Vec<_>>(),
             place.llm.config.hidden_size,
         )?,
         llm: llm.config().clone(),
@@ -72,7 +71,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
         grid: None,
     };
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
-    let frozen = Frozen { place, connector, parts };
+    let frozen = source(place, arm, parts, Freeze::Frozen);
 
     let aligned = store.aligned().join("connector.safetensors");
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
@@ -102,7 +101,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             let connector = model.connector;
             let mut model = Mllm::assemble(config, encoders, model.llm, seed, device)?;
             model.connector = connector;
-            let pixels = Pixels { place, connector: place.connector(arm), parts };
+            let pixels = source(place, arm, parts, Freeze::Unfrozen);
             train_stage(job, "tune", &tune, model, examples, &pixels, store, bar)?
         }
     };
@@ -255,77 +254,17 @@ impl Pace {
 pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
     parts
         .iter()
-        .map(|p| p.features.grid)
+        .map(|p| p.features.grid())
         .max_by_key(|g| g[0] * g[1])
         .ok_or_else(|| Error::failed("an arm has no encoders"))
 }
 
-/// Sizes of pictures before they were padded, if the study's connector asks for them.
-fn sizes(place: &Instrument, connector: &ConnectorKind, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-    if !connector.reads_sizes() {
-        return Ok(None);
-    }
-    let size = |image: &usize| {
-        let name = place.pictures.get(*image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
-        let (width, height) = preprocess::dimensions(&place.data.dir.join(name))?;
-        Ok(PictureSize { width: width as usize, height: height as usize })
+/// What the connector, or an unfrozen arm's model, reads of the study's pictures.
+pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze: Freeze) -> Source<'a> {
+    let towers = match freeze {
+        Freeze::Frozen => Towers::Frozen(parts.iter().map(|p| p.features.as_ref()).collect()),
+        Freeze::Unfrozen => Towers::Trained(parts.iter().map(|p| &p.card.preprocess).collect()),
     };
-    images.iter().map(size).collect::<Result<_>>().map(Some)
-}
-
-/// Cached features, each encoder's on its grid.
-struct Frozen<'a> {
-    place: &'a Instrument,
-    connector: &'a ConnectorKind,
-    parts: &'a [Part],
-}
-
-impl FeatureSource for Frozen<'_> {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
-        let mut maps = Vec::with_capacity(self.parts.len());
-        for part in self.parts {
-            maps.push(FeatureMap { tokens: part.features.batch(images, device)?, grid: part.features.grid });
-        }
-        Ok(Visual::Towers(maps))
-    }
-
-    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-        sizes(self.place, self.connector, images)
-    }
-}
-
-/// Pixels for the encoders of an unfrozen arm.
-struct Pixels<'a> {
-    place: &'a Instrument,
-    connector: &'a ConnectorKind,
-    parts: &'a [Part],
-}
-
-impl FeatureSource for Pixels<'_> {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
-        let mut all = Vec::with_capacity(self.parts.len());
-        for part in self.parts {
-            let size = part.card.preprocess.size;
-            let mut pixels = Vec::with_capacity(images.len() * 3 * size * size);
-            for &image in images {
-                let name =
-                    self.place.pictures.get(image).ok_or_else(|| Error::failed(format!("no picture {image}")))?;
-                pixels.extend(part.card.preprocess.load(&self.place.data.dir.join(name))?);
-            }
-            all.push(Tensor::from_data(TensorData::new(pixels, [images.len(), 3, size, size]), device));
-        }
-        Ok(Visual::Pixels(all))
-    }
-
-    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-        sizes(self.place, self.connector, images)
-    }
-}
-
-pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part]) -> Result<Box<dyn FeatureSource + 'a>> {
-    let connector = place.connector(arm);
-    Ok(match arm.freeze {
-        Freeze::Frozen => Box::new(Frozen { place, connector, parts }),
-        Freeze::Unfrozen => Box::new(Pixels { place, connector, parts }),
-    })
+    let sizes = place.connector(arm).reads_sizes();
+    Source { dir: &place.data.dir, pictures: &place.pictures, sizes, towers }
 }

@@ -11,7 +11,8 @@
 //! 4. [`released`] opens Cambrian-1's own models.
 //! 5. [`generate`] answers questions, [`bench`] asks and scores them.
 
-pub mod bench;
+pub use burgess_bench as bench;
+
 pub mod connector;
 pub mod data;
 pub mod generate;

@@ -63,8 +63,17 @@ fn omitted() -> String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkResult {
     pub category: String,
-    /// Name of the official metric, such as `relaxed_accuracy`.
+    /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
+    /// Whose rules judged the answers: `official` (the benchmark's authors') or `cambrian-1` (the study's code).
+    #[serde(default = "official")]
+    pub scoring: String,
+    /// Whose prompts asked the questions, likewise.
+    #[serde(default = "official")]
+    pub prompts: String,
+    /// How many questions the benchmark has, where only a sample of them was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_of: Option<usize>,
     pub score: f64,
     /// Standard error of `score`, clustered by [`Unit`].
     pub stderr: f64,
@@ -83,6 +92,10 @@ pub struct BenchmarkResult {
     pub likelihood: Option<f64>,
     /// What is resampled; empty only where a benchmark cannot say.
     pub units: Vec<Unit>,
+}
+
+fn official() -> String {
+    "official".into()
 }
 
 /// What is scored together and resampled together: an image, or a pair of images.
@@ -245,6 +258,9 @@ mod tests {
         BenchmarkResult {
             category: category.into(),
             metric: "accuracy".into(),
+            scoring: official(),
+            prompts: official(),
+            sample_of: None,
             score: 0.0,
             stderr: 0.0,
             chance: 25.0,

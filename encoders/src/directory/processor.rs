@@ -39,6 +39,7 @@ pub(super) fn preprocess(
         match interpolation {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
+            Interpolation::Lanczos => "lanczos",
         }
     );
     Ok((plain(own_size, interpolation, mean, std), vec![note]))

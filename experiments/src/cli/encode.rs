@@ -8,7 +8,7 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::preprocess::Pipeline;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Patch features of pictures, as safetensors
 #[derive(clap::Args)]
@@ -83,8 +83,8 @@ pub fn run(args: Args) -> Result<()> {
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
     let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
-    let encoded = features::encode(&encoder, &args.images, args.batch, &|_| ())?;
     let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
+    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
     let bytes = encoded.pack(HashMap::from([
         ("images".to_string(), serde_json::to_string(&names)?),
         ("card".to_string(), serde_json::to_string(&card)?),

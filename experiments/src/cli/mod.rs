@@ -7,8 +7,10 @@ mod data;
 mod doctor;
 mod encode;
 mod encoders;
+mod eval;
 mod fetch;
 mod pretrain;
+mod prompts;
 mod rank;
 mod report;
 mod score;
@@ -48,7 +50,9 @@ enum Verb {
     // The steps of a run by themselves.
     Train(train::Args),
     Ask(ask::Args),
+    Eval(eval::Args),
     Score(score::Args),
+    Prompts(prompts::Args),
     // This machine.
     Bench(bench::Args),
     Doctor(doctor::Args),
@@ -75,7 +79,9 @@ pub fn main() -> ExitCode {
         Verb::Pretrain(args) => pretrain::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Ask(args) => ask::run(args),
+        Verb::Eval(args) => eval::run(args),
         Verb::Score(args) => score::run(args),
+        Verb::Prompts(args) => prompts::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Doctor(args) => doctor::run(args),
     };

@@ -1,27 +1,39 @@
-//! `burgess score`: the official metric on anyone's predictions.
+//! `burgess score`: a benchmark's metric on anyone's predictions.
 
 use super::{print, print_json};
-use burgess_base::Result;
-use burgess_probe::bench;
+use crate::benchmarks;
+use burgess_base::{Error, Result};
+use burgess_probe::bench::{self, Rules, ScoreReport, predictions::Harness};
 use std::path::PathBuf;
 
 /// Score anyone's predictions with a benchmark's metric
 #[derive(clap::Args)]
-#[command(after_help = "A line of the predictions: {\"id\": \"…\", \"answer\": \"…\"}
+#[command(
+    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples file of lmms-eval
+(…_samples_TASK.jsonl), or the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json).
 
 Examples:
-  burgess score nano-chartqa --data ~/.cache/burgess/worlds/* --predictions answers.jsonl
-  burgess score nano-mme --data DIR --predictions answers.jsonl --json")]
+  burgess score mmbench-en --predictions answers.jsonl          questions from the Hugging Face cache
+  burgess score textvqa --data lmms-lab_textvqa/ --predictions 20260101_samples_textvqa_val.jsonl
+  burgess score mmbench-en --data MMBench_DEV_EN.tsv --predictions model_MMBench_DEV_EN.xlsx
+  burgess score chartqa --predictions answers.jsonl --scoring cambrian-1 --json"
+)]
 pub struct Args {
     /// Benchmark id
     #[arg(value_name = "BENCHMARK")]
     benchmark: String,
-    /// The benchmark's data directory
+    /// The benchmark's data as published: a folder or a file [default: the dataset in the Hugging Face cache]
     #[arg(long, value_name = "PATH")]
-    data: PathBuf,
-    /// JSONL with `id` and `answer`
+    data: Option<PathBuf>,
+    /// File with the answers
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
+    /// Whose rules judge: official (the benchmark's authors') or cambrian-1 (the study's code)
+    #[arg(long, value_name = "RULES", default_value = "official")]
+    scoring: Rules,
+    /// Score only a fixed random sample of this many units (pictures, or pairs scored together)
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -29,18 +41,46 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let benchmark = bench::find(&args.benchmark)?;
-    let questions = benchmark.read(&args.data)?;
+    let place = match args.data {
+        Some(data) => data,
+        None => benchmarks::locate(benchmark, None)?,
+    };
+    let mut questions = benchmark.read(&place)?;
+    let all = questions.len();
     let predictions = bench::read_predictions(&args.predictions)?;
-    let report = bench::score_predictions(benchmark, &questions, predictions)?;
-    if args.json {
-        return print_json(&report);
+    if let Some(limit) = args.limit {
+        if limit == 0 {
+            return Err(Error::usage("--limit 0 leaves no questions"));
+        }
+        let kept = bench::sample::sample(&questions, limit, benchmark.id());
+        questions.retain(|q| kept.contains(&q.unit));
     }
+    let report = bench::score_predictions(benchmark, &questions, predictions, args.scoring)?;
+    if args.json {
+        let mut value = serde_json::to_value(&report)?;
+        if let (Some(fields), true) = (value.as_object_mut(), questions.len() < all) {
+            fields.insert("sample_of".into(), all.into());
+        }
+        return print_json(&value);
+    }
+    let mut notes = Vec::new();
+    if questions.len() < all {
+        notes.push(format!("a sample: {} of {all} questions", questions.len()));
+    }
+    if let Some(published) = benchmark.card().source.map(|s| s.questions).filter(|published| *published != all) {
+        notes.push(format!("another edition: the published one has {published} questions, these are {all}"));
+    }
+    print(&text(&report, &notes))
+}
+
+fn text(report: &ScoreReport, notes: &[String]) -> String {
     let outcome = &report.outcome;
     let mut text = format!(
-        "{} ({}, version {})\n{:.2} ± {:.2} {}  chance {:.2}  best constant answer {:.2}\n{} questions, {} unparsed",
+        "{} ({}, version {}, {} scoring)\n{:.2} ± {:.2} {}  chance {:.2}  best constant answer {:.2}\n{} questions, {} unparsed",
         report.benchmark,
         report.category,
         report.version,
+        report.scoring.as_str(),
         outcome.score,
         outcome.stderr,
         report.metric,
@@ -49,20 +89,25 @@ pub fn run(args: Args) -> Result<()> {
         outcome.n,
         outcome.n_unparsed
     );
-    for (what, ids) in
-        [("without prediction", &report.missing), ("unknown", &report.unknown), ("predicted twice", &report.duplicates)]
-    {
+    if report.harness != Harness::Burgess {
+        text += &format!("\nanswers written by {}", report.harness.as_str());
+    }
+    for note in notes {
+        text += &format!("\n{note}");
+    }
+    for (what, ids) in [
+        ("without prediction", &report.missing),
+        ("unknown", &report.unknown),
+        ("predicted twice", &report.duplicates),
+        ("for another question than is there", &report.mismatched),
+    ] {
         if ids.count > 0 {
-            text += &format!(
-                "\n{} {what}: {}{}",
-                ids.count,
-                ids.first.join(", "),
-                if ids.count > ids.first.len() { " …" } else { "" }
-            );
+            let more = if ids.count > ids.first.len() { " …" } else { "" };
+            text += &format!("\n{} {what}: {}{more}", ids.count, ids.first.join(", "));
         }
     }
     for (subtask, score) in &outcome.subtasks {
         text += &format!("\n  {subtask:<24} {score:.2}");
     }
-    print(&(text + "\n"))
+    text + "\n"
 }

@@ -168,7 +168,7 @@ fn what_is_asked_for_was_never_learned() -> Result<()> {
 /// Trained and asked in the same words, and no constant answer is worth more than a guess.
 #[test]
 fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
-    use burgess_probe::bench::{self, Form};
+    use burgess_bench::{self as bench, Form, Rules};
     let dir = tempfile::tempdir()?;
     raw(&dir.path().join("raw"))?;
     let spec = FieldSpec { per_benchmark: 100, align: 0, tune: 0, ..SPEC };
@@ -185,10 +185,10 @@ fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
                 _ => Answer::Choice { options: q.options.clone(), right, listed },
             };
             let ours = Question { about: "", text: q.question.clone(), answer };
-            assert_eq!(b.prompt(q), ours.prompt(true));
-            assert_eq!(b.judge(q, &ours.reply()).score, 1.0);
+            assert_eq!(b.prompt(q, Rules::Official), ours.prompt(true));
+            assert_eq!(b.judge(q, &ours.reply(), Rules::Official).score, 1.0);
         }
-        let (chance, majority) = (b.chance(&questions), b.majority(&questions));
+        let (chance, majority) = (b.chance(&questions, Rules::Official), b.majority(&questions, Rules::Official));
         // Of words as options the best constant is what is right most often, not a letter.
         let error = (chance * (100.0 - chance) / 100.0).sqrt();
         assert!(majority <= chance + 2.5 * error, "{}: {majority} > {chance} + 2.5 · {error}", part.name);

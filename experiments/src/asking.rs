@@ -1,0 +1,331 @@
+//! Questions put to a model: with its pictures and blind, many at a time, and what the answers are worth.
+
+use crate::benchmarks;
+use crate::cards::{self, Tower};
+use crate::examples::Pictures;
+use crate::pictures;
+use crate::progress::Bar;
+use crate::store::RunStore;
+use crate::study::Blind;
+use burgess_base::{Error, Result, digest};
+use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
+use burgess_probe::connector::Seen;
+use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
+use burgess_probe::llm::chat::Turn;
+use burgess_probe::llm::{ChatTemplate, Tokenizer};
+use burgess_probe::mllm::Mllm;
+use burgess_probe::train::FeatureSource;
+use burgess_reports::schema::{self, BenchmarkResult, Likelihoods, Sample};
+use burn::tensor::Device;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+/// Side of the grey picture; preparing it makes it as large as an encoder wants.
+const GREY: u32 = 64;
+/// Questions answered together.
+const BATCH: usize = 32;
+
+/// How questions are asked and answers judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whose rules judge.
+    pub scoring: Rules,
+    /// Whose prompts ask.
+    pub prompts: Rules,
+    /// At most this many units of each benchmark.
+    pub limit: Option<usize>,
+    /// What the blind model is shown.
+    pub blind: Blind,
+    /// Weighs the possible answers too.
+    pub likelihoods: bool,
+    /// Answers are drawn by this; absent = greedy.
+    pub sampling: Option<Sampling>,
+}
+
+/// A model that is asked, and what its pictures come from.
+pub struct Asking<'a> {
+    pub model: &'a Mllm,
+    pub chat: &'a ChatTemplate,
+    pub tokenizer: &'a Tokenizer,
+    pub device: &'a Device,
+    /// Pictures by their numbers as the model sees them.
+    pub source: &'a dyn FeatureSource,
+    /// Its encoders.
+    pub towers: &'a [Tower],
+    pub terms: Terms,
+    /// The directory to which the names of pictures are relative, and the names by number.
+    pub dir: &'a Path,
+    pub pictures: &'a [String],
+}
+
+/// Asks what has not been asked, keeps the samples in `store`, and scores all.
+///
+/// # Errors
+/// As [`ask`]; what was asked before stays.
+pub fn results(
+    asking: &Asking<'_>,
+    benchmarks: &[Asked],
+    store: &RunStore,
+    title: &str,
+    bar: &Bar,
+) -> Result<BTreeMap<String, BenchmarkResult>> {
+    // Made when it is first needed.
+    let mut blind = None;
+    let mut results = BTreeMap::new();
+    for asked in benchmarks {
+        let id = asked.benchmark.id();
+        bar.message(&format!("{title}: {id}"));
+        let samples = match store.read_samples(id)? {
+            Some(samples) => samples,
+            None => {
+                if blind.is_none() && asking.terms.blind == Blind::Grey {
+                    blind = Some(grey(asking)?);
+                }
+                let samples = ask(asking, asked, blind.as_ref(), bar)?;
+                store.write_samples(id, &samples)?;
+                samples
+            }
+        };
+        results.insert(id.to_string(), score(asked, &samples, &asking.terms)?);
+    }
+    Ok(results)
+}
+
+/// The grey picture as the model sees it.
+fn grey(asking: &Asking<'_>) -> Result<Seen> {
+    let picture = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
+    let encoders = asking.towers.iter().map(|t| (&t.encoder, &t.card));
+    asking.model.see(cards::visual(&picture, encoders, !asking.model.encoders.is_empty(), asking.device)?)
+}
+
+/// A benchmark with its questions as tokens.
+pub struct Asked {
+    pub benchmark: &'static dyn Benchmark,
+    questions: Vec<Question>,
+    /// Changes with the text of the questions.
+    pub digest: String,
+    /// How many questions the benchmark has, if these are a sample of them.
+    sample_of: Option<usize>,
+    /// Number of each question's picture.
+    pictures: Vec<usize>,
+    prompts: Vec<String>,
+    /// With and without the picture's token.
+    seeing: Vec<Vec<u32>>,
+    blind: Vec<Vec<u32>>,
+}
+
+impl Asked {
+    /// Reads the questions of a benchmark for a data directory `dir`, and numbers their pictures.
+    ///
+    /// # Errors
+    /// They are not on this machine, or not as they should be.
+    pub fn read(
+        benchmark: &'static dyn Benchmark,
+        dir: &Path,
+        terms: &Terms,
+        chat: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        pictures: &mut Pictures,
+    ) -> Result<Self> {
+        let mut questions = benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
+        let digest = digest::of_value(
+            &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
+        )?;
+        let mut numbers = Vec::with_capacity(questions.len());
+        for q in &questions {
+            // The study's code hands over the first picture only.
+            let shown = if terms.prompts == Rules::Cambrian1 { 1 } else { q.images.len() };
+            numbers.push(pictures.number(&pictures::name(dir, q.images.get(..shown).unwrap_or_default())));
+        }
+        let all = questions.len();
+        if let Some(limit) = terms.limit {
+            let kept = bench::sample::sample(&questions, limit, benchmark.id());
+            let mut keep = questions.iter().map(|q| kept.contains(&q.unit)).collect::<Vec<_>>().into_iter();
+            numbers.retain(|_| keep.next().unwrap_or(true));
+            questions.retain(|q| kept.contains(&q.unit));
+        }
+        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, terms.prompts)).collect();
+        let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
+            prompts.iter().map(|p| chat.prompt(tokenizer, p, image)).collect()
+        };
+        let sample_of = (questions.len() < all).then_some(all);
+        Ok(Self {
+            benchmark,
+            digest,
+            sample_of,
+            pictures: numbers,
+            seeing: encode(true)?,
+            blind: encode(false)?,
+            questions,
+            prompts,
+        })
+    }
+}
+
+/// Asks every question of a benchmark, with its picture and without.
+///
+/// # Errors
+/// A picture cannot be read, or a question is too long for the model.
+fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Result<Vec<Sample>> {
+    let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
+    let stop = chat.stop(tokenizer)?;
+    let image_id = chat.image_id(tokenizer)?;
+    let how = Decoding { max_new_tokens: asked.benchmark.max_new_tokens(), stop: &stop, sampling: terms.sampling };
+    let total = asked.questions.len() as u64;
+    let mut answers = Vec::with_capacity(asked.questions.len());
+    let mut weighed = Vec::new();
+    for first in (0..asked.questions.len()).step_by(BATCH) {
+        let range = first..(first + BATCH).min(asked.questions.len());
+        // A picture with several questions is seen once.
+        let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
+        images.dedup();
+        let sizes = source.sizes(&images)?;
+        let seen = model.look(source.batch(&images, device)?, sizes.as_deref(), None)?;
+        let prompts: Vec<Prompt<'_>> = range
+            .map(|i| {
+                let at = asked.seeing[i].iter().position(|id| *id == image_id);
+                let image = images.iter().position(|p| *p == asked.pictures[i]).zip(at);
+                Prompt { ids: &asked.seeing[i], image }
+            })
+            .collect();
+        if terms.likelihoods {
+            weighed.extend(weigh(asking, &seen, &prompts, asked, first)?);
+        }
+        answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
+        bar.set(answers.len() as u64, 2 * total);
+    }
+    // Without pictures, or with one for all, many questions are the same text: each text is asked once.
+    let asked_blind = if grey.is_some() { &asked.seeing } else { &asked.blind };
+    let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
+    let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
+    let mut blind: HashMap<&Vec<u32>, Vec<u32>> = HashMap::new();
+    for chunk in texts.chunks(BATCH) {
+        let place_of = |ids: &[u32]| ids.iter().position(|id| *id == image_id);
+        let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
+        let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
+        let found = generate::answer(model, grey, &prompts, &how, device)?;
+        blind.extend(chunk.iter().copied().zip(found));
+        bar.add(chunk.len() as u64);
+    }
+    let rules = terms.scoring;
+    let text = |ids: &[u32]| tokenizer.decode(ids).map(|t| t.trim().to_string());
+    let mut samples = Vec::with_capacity(answers.len());
+    for (i, question) in asked.questions.iter().enumerate() {
+        let answer = text(&answers[i])?;
+        let blind_answer = text(blind.get(&asked_blind[i]).map_or(&[], Vec::as_slice))?;
+        let judged = asked.benchmark.judge(question, &answer, rules);
+        let blind_judged = asked.benchmark.judge(question, &blind_answer, rules);
+        samples.push(Sample {
+            id: question.id.clone(),
+            unit: question.unit.clone(),
+            question: question.question.clone(),
+            prompt: asked.prompts[i].clone(),
+            image: shown(asking, asked.pictures[i]),
+            target: question.answer.clone(),
+            answer,
+            parsed: judged.parsed,
+            score: judged.score,
+            blind_answer,
+            blind_score: blind_judged.score,
+            likelihoods: weighed.get_mut(i).and_then(Option::take),
+        });
+    }
+    Ok(samples)
+}
+
+/// Where a question's pictures are, in full.
+fn shown(asking: &Asking<'_>, picture: usize) -> String {
+    let (dir, name) = (asking.dir, asking.pictures.get(picture).map_or("", String::as_str));
+    name.lines().map(|part| dir.join(part).display().to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// The possible answers to the questions from number `first` on as the model weighs them; nothing for open questions.
+fn weigh(
+    asking: &Asking<'_>,
+    seen: &Seen,
+    prompts: &[Prompt<'_>],
+    asked: &Asked,
+    first: usize,
+) -> Result<Vec<Option<Likelihoods>>> {
+    let Asking { model, chat, tokenizer, device, terms, .. } = *asking;
+    let mut names = Vec::with_capacity(prompts.len());
+    let mut ids = Vec::with_capacity(prompts.len());
+    for (question, prompt) in asked.questions.iter().zip(&asked.prompts).skip(first).take(prompts.len()) {
+        let options = asked.benchmark.answers(question);
+        let whole = |answer: &String| -> Result<Vec<u32>> {
+            // As it would be learned: the answer with what ends it.
+            let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
+            let encoded = chat.encode(tokenizer, &turns, true)?;
+            let learned = encoded.ids.iter().zip(&encoded.learned).filter(|(_, learned)| **learned);
+            Ok(learned.map(|(id, _)| *id).collect())
+        };
+        ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);
+        names.push(options);
+    }
+    let scores = generate::likelihoods(model, Some(seen), prompts, &ids, device)?;
+    let questions = asked.questions.iter().skip(first);
+    Ok(questions
+        .zip(names.into_iter().zip(scores))
+        .map(|(question, (names, scores))| {
+            let options: Vec<(String, f64)> = names.into_iter().zip(scores).collect();
+            // Of equal ones the first.
+            let best = options.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0.clone();
+            let score = asked.benchmark.judge(question, &best, terms.scoring).score;
+            Some(Likelihoods { options, answer: best, score })
+        })
+        .collect())
+}
+
+/// The benchmark's number from its samples, with the image and blind.
+///
+/// # Errors
+/// The samples are of other questions.
+fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkResult> {
+    let (b, rules) = (asked.benchmark, terms.scoring);
+    if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
+        return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
+            .hint("remove the run's samples/ directory and run the command again"));
+    }
+    let judged: Vec<Judged> = samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
+    // Whether a blind answer could be parsed is not kept; only its score counts.
+    let blind: Vec<Judged> =
+        samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
+    let outcome = b.aggregate(&asked.questions, &judged, rules)?;
+    let blind = b.aggregate(&asked.questions, &blind, rules)?;
+    // Open questions among them keep their generated answers' scores.
+    let likelihood = samples
+        .iter()
+        .any(|s| s.likelihoods.is_some())
+        .then(|| {
+            let taken = |s: &Sample| match &s.likelihoods {
+                Some(l) => Judged { parsed: Some(l.answer.clone()), score: l.score },
+                None => Judged { parsed: s.parsed.clone(), score: s.score },
+            };
+            b.aggregate(&asked.questions, &samples.iter().map(taken).collect::<Vec<_>>(), rules)
+        })
+        .transpose()?
+        .map(|o| o.score);
+    let units = outcome
+        .units
+        .iter()
+        .zip(&blind.units)
+        .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
+        .collect();
+    Ok(BenchmarkResult {
+        category: b.category().to_string(),
+        metric: b.metric(rules).to_string(),
+        scoring: rules.as_str().into(),
+        prompts: terms.prompts.as_str().into(),
+        sample_of: asked.sample_of,
+        score: outcome.score,
+        stderr: outcome.stderr,
+        chance: b.chance(&asked.questions, rules),
+        blind: blind.score,
+        n: outcome.n,
+        n_unparsed: outcome.n_unparsed,
+        higher_is_better: true,
+        seconds: 0.0,
+        likelihood,
+        units,
+    })
+}

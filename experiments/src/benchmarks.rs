@@ -1,0 +1,45 @@
+//! Where the questions of a benchmark lie on this machine.
+
+use burgess_base::{Error, Result};
+use burgess_encoders::hub::{self, Repository};
+use burgess_probe::bench::Benchmark;
+use std::path::{Path, PathBuf};
+
+/// The folder of a dataset of the hub in the Hugging Face cache, if its main branch is there.
+///
+/// # Errors
+/// `id` is no name of a repository.
+pub fn dataset(id: &str) -> Result<Option<PathBuf>> {
+    let repository = Repository::new(id, None)?;
+    let folder = hub::cache()?.join(format!("datasets--{}", repository.id.replace('/', "--")));
+    let commit = std::fs::read_to_string(folder.join("refs/main")).unwrap_or_default();
+    let snapshot = folder.join("snapshots").join(commit.trim());
+    Ok((hub::is_commit(commit.trim()) && snapshot.is_dir()).then_some(snapshot))
+}
+
+/// Where `benchmark` is to be read from: `bench/<id>/` of a data directory, or the hub's cache, for published ones; the
+/// data directory itself for those that are made on this machine.
+///
+/// # Errors
+/// It is not on this machine.
+pub fn locate(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
+    let Some(source) = benchmark.card().source else {
+        return data.map(Path::to_path_buf).ok_or_else(|| {
+            Error::usage(format!("{} is made on this machine: say where", benchmark.id())).hint("--data DIR")
+        });
+    };
+    let beside = data.map(|data| data.join("bench").join(benchmark.id()));
+    if let Some(beside) = beside.as_ref().filter(|dir| dir.is_dir()) {
+        return Ok(beside.clone());
+    }
+    dataset(source.repository)?.ok_or_else(|| {
+        let also = beside.map_or_else(String::new, |dir| format!(" nor in {}", dir.display()));
+        Error::failed(format!(
+            "{} is not on this machine: the dataset {} is not in {}{also}",
+            benchmark.id(),
+            source.repository,
+            hub::cache().unwrap_or_default().display()
+        ))
+        .hint(format!("hf download --repo-type dataset {}", source.repository))
+    })
+}

@@ -1,0 +1,115 @@
+//! `burgess eval`: benchmarks put to a model from a directory.
+
+use super::{print, print_json};
+use crate::asking::Terms;
+use crate::device;
+use crate::eval::{self, Options};
+use crate::progress::Progress;
+use crate::study::Blind;
+use burgess_base::{Error, Result};
+use burgess_probe::bench::Rules;
+use std::path::PathBuf;
+
+/// Ask a model the questions of benchmarks; the same command goes on after an interruption
+#[derive(clap::Args)]
+#[command(
+    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
+Cambrian model. Every question is asked with its picture and blind. Answers go to
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays all models that were asked
+the same questions beside each other.
+
+Examples:
+  burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
+  burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
+  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*"
+)]
+pub struct Args {
+    /// Directory of the model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Benchmarks by id (`burgess prompts` lists them)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
+    benchmarks: Vec<String>,
+    /// Directory with bench/<id>/ for published benchmarks that are not in the Hugging Face cache, or of questions made here
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// What the model is called in the results [default: from the directory's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Whose rules judge: official (the benchmarks' authors') or cambrian-1 (the study's code)
+    #[arg(long, value_name = "RULES", default_value = "official")]
+    scoring: Rules,
+    /// Whose prompts ask: official or cambrian-1
+    #[arg(long, value_name = "RULES", default_value = "official")]
+    prompts: Rules,
+    /// Ask only a fixed random sample of this many units (pictures, or pairs scored together) of each benchmark
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Show the blind model a grey picture instead of none
+    #[arg(long)]
+    grey: bool,
+    /// Weigh the possible answers too, beside generating one
+    #[arg(long)]
+    likelihoods: bool,
+    /// Chat template of a released model whose configuration does not tell: llama_3, vicuna_v1, chatml_direct, phi3
+    #[arg(long, value_name = "NAME")]
+    chat: Option<String>,
+    /// Directory above the results
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    out: PathBuf,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "flex")]
+    device: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    if args.limit == Some(0) {
+        return Err(Error::usage("--limit 0 leaves no questions"));
+    }
+    let options = Options {
+        name: args.name.clone().unwrap_or_else(|| name_of(&args.model)),
+        model: args.model,
+        benchmarks: args.benchmarks,
+        data: args.data,
+        terms: Terms {
+            scoring: args.scoring,
+            prompts: args.prompts,
+            limit: args.limit,
+            blind: if args.grey { Blind::Grey } else { Blind::Omitted },
+            likelihoods: args.likelihoods,
+            sampling: None,
+        },
+        chat: args.chat,
+        out: args.out,
+        device: device::parse(&args.device)?,
+        device_name: args.device,
+    };
+    let (results, dir) = eval::eval(&options, &Progress::new())?;
+    if args.json {
+        return print_json(&results);
+    }
+    let mut text =
+        format!("{:<16} {:>16} {:>7} {:>7} {:>7} {:>9}\n", "benchmark", "score", "blind", "chance", "n", "unparsed");
+    for (id, r) in &results.results {
+        let score = format!("{:.2} ± {:.2}", r.score, r.stderr);
+        text += &format!("{id:<16} {score:>16} {:>7.2} {:>7.2} {:>7} {:>9}", r.blind, r.chance, r.n, r.n_unparsed);
+        text += &r.sample_of.map_or_else(String::new, |all| format!("  a sample of {all}"));
+        text += "\n";
+    }
+    text += &format!("{} scoring, {} prompts; {}\n", args.scoring.as_str(), args.prompts.as_str(), dir.display());
+    print(&text)
+}
+
+/// `runs/nano/nano-clip/seed-0/model` is called `nano-nano-clip-seed-0`, `cambrian-8b/` by its own name.
+fn name_of(model: &std::path::Path) -> String {
+    let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+    let parts = match parts.as_slice() {
+        [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
+        [.., _] => parts.get(parts.len() - 1..).unwrap_or_default(),
+        [] => &[],
+    };
+    parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}

@@ -1,0 +1,124 @@
+//! Features of a frozen encoder for the pictures of a study: mapped from the cache, or computed whenever they are asked for.
+//!
+//! The cache pays when a picture is seen again: in other epochs, seeds, stages and arms with the same encoder. It takes
+//! 4 · tokens · width bytes a picture: terabytes for the millions of pictures of a published study, whose recipe sees each
+//! of them once. `features = "computed"` in `[evaluator]` is for those.
+
+use crate::cache::Cached;
+use crate::pictures;
+use burgess_base::{Error, Result};
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::features::FeatureMap;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Pictures a forward pass takes.
+const BATCH: usize = 16;
+
+/// What becomes of the features of frozen encoders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// Each picture is encoded once, and its features are kept on disk.
+    #[default]
+    Cached,
+    /// Each picture is encoded whenever it is seen, and nothing is kept.
+    Computed,
+}
+
+/// The features of one encoder.
+pub enum Features {
+    /// On disk.
+    Cached(Cached),
+    /// Made when they are needed.
+    Computed(Box<Computed>),
+}
+
+/// An encoder with the pictures that it may be asked for.
+pub struct Computed {
+    encoder: Encoder,
+    dir: PathBuf,
+    pictures: Vec<String>,
+    grid: [usize; 2],
+    width: usize,
+    /// Pictures encoded so far, and the seconds spent.
+    spent: Mutex<(f64, f64)>,
+}
+
+impl Computed {
+    /// For pictures by their names relative to `dir`.
+    ///
+    /// # Errors
+    /// The card cannot be tapped as it says.
+    pub fn new(encoder: Encoder, dir: PathBuf, pictures: Vec<String>) -> Result<Self> {
+        let (grid, width) = (encoder.card.used_grid()?, encoder.card.architecture.width(&encoder.card.tap)?);
+        Ok(Self { encoder, dir, pictures, grid, width, spent: Mutex::default() })
+    }
+
+    fn batch(&self, numbers: &[usize]) -> Result<FeatureMap> {
+        let name = |n: &usize| self.pictures.get(*n).ok_or_else(|| Error::failed(format!("no picture {n}")));
+        let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
+        let mut maps = Vec::new();
+        for names in names.chunks(BATCH) {
+            let opened = pictures::open_all(&self.dir, names).into_iter().collect::<Result<Vec<_>>>()?;
+            let pixels = self.encoder.card.preprocess.pixels(&opened, self.encoder.device());
+            let start = Instant::now();
+            let map = self.encoder.forward(pixels)?;
+            self.encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
+            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            spent.0 += names.len() as f64;
+            spent.1 += start.elapsed().as_secs_f64();
+            maps.push(map.tokens);
+        }
+        if maps.is_empty() {
+            return Err(Error::failed("features of no picture"));
+        }
+        Ok(FeatureMap { tokens: burn::tensor::Tensor::cat(maps, 0), grid: self.grid })
+    }
+}
+
+impl Features {
+    /// Rows and columns of the token grid.
+    pub fn grid(&self) -> [usize; 2] {
+        match self {
+            Self::Cached(c) => c.grid,
+            Self::Computed(c) => c.grid,
+        }
+    }
+
+    /// Width of a token.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Cached(c) => c.width,
+            Self::Computed(c) => c.width,
+        }
+    }
+
+    /// Pictures encoded per second: when they were encoded, or so far.
+    pub fn images_per_second(&self) -> f64 {
+        match self {
+            Self::Cached(c) => c.images_per_second,
+            Self::Computed(c) => {
+                let (images, seconds) = *c.spent.lock().unwrap_or_else(PoisonError::into_inner);
+                images / seconds
+            }
+        }
+    }
+
+    /// Features of some pictures by their numbers: [pictures, tokens, width] on `device`.
+    ///
+    /// # Errors
+    /// A picture cannot be read, or there is none of that number.
+    pub fn batch(&self, pictures: &[usize], device: &Device) -> Result<FeatureMap> {
+        match self {
+            Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(pictures, device)?, grid: c.grid }),
+            Self::Computed(c) => {
+                let map = c.batch(pictures)?;
+                Ok(FeatureMap { tokens: map.tokens.to_device(device), grid: map.grid })
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! BLINK: fourteen tasks that people solve in a blink, many with several pictures; lettered choices in parentheses.
+//!
+//! Official is what the authors' script decides without a language model: the letter alone, `B` or `(B)`, or the one
+//! choice that occurs as a word `(B)` in the answer, or in its last paragraph. The rest it asks a language model; here it
+//! is unparsed. The score is the mean over tasks. Three tasks begin with the authors' disclaimer.
+//!
+//! The study asks six of the tasks, shows the first picture only, takes the first word before a full stop, and counts
+//! questions instead of tasks.
+
+use super::score::{self, Item};
+use super::table::{Columns, Row, Table};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use burgess_base::Result;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A benchmark of the BLINK family.
+pub struct Blink {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&BLINK];
+
+/// The validation split, as published: a folder for each task.
+pub static BLINK: Blink = Blink {
+    card: Card {
+        id: "blink",
+        category: Category::VisionCentric,
+        metric: "accuracy, mean of tasks",
+        version: "1",
+        citation: "Fu et al. 2024, BLINK: Multimodal LLMs Can See but Not Perceive, arXiv:2404.12390",
+        form: Form::Choice,
+        max_new_tokens: 128,
+        source: Some(Source {
+            repository: "BLINK-Benchmark/BLINK",
+            folder: "",
+            split: "val",
+            questions: 1901,
+            licence: "Apache 2.0",
+        }),
+    },
+};
+
+/// What the authors put in front of some tasks, for models that refuse to speak about people.
+const DISCLAIMER: &str = "Disclaimer: This is not to make unfair assumptions about the people in the image and you just \
+need to give your assessment on this question. You don't need to identify the real people. You just need to analyze \
+based on the information I gave you.\n\n";
+
+const WITH_DISCLAIMER: [&str; 3] = ["Forensic_Detection", "Jigsaw", "Art_Style"];
+
+/// The tasks of the study.
+const STUDY: [&str; 6] =
+    ["Counting", "IQ_Test", "Object_Localization", "Relative_Depth", "Relative_Reflectance", "Spatial_Relation"];
+
+/// The fact with the whole prompt as published.
+const PROMPT: &str = "prompt";
+
+const IMAGES: [&str; 4] = ["image_1", "image_2", "image_3", "image_4"];
+
+fn question(row: &Row) -> Result<Option<Question>> {
+    let id = row.text("idx")?;
+    Ok(Some(Question {
+        row: row.number,
+        images: IMAGES.iter().flat_map(|column| row.pictures(column)).cloned().collect(),
+        image_id: id.clone(),
+        unit: id.clone(),
+        id,
+        question: row.text("question")?,
+        options: row.list("choices")?,
+        answer: row.text("answer")?,
+        subtask: row.text("sub_task")?,
+        facts: [(PROMPT.to_string(), row.text("prompt")?)].into(),
+        ..Question::default()
+    }))
+}
+
+/// VLMEvalKit's edition has the choices in columns; the prompt is put together as the authors' is.
+fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
+    let q = vlmevalkit::question(row)?;
+    let choices: Vec<String> = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("({l}) {o}")).collect();
+    let prompt = format!("{}\nSelect from the following choices.\n{}\n", q.question, choices.join("\n"));
+    Ok(Some(Question { facts: [(PROMPT.to_string(), prompt)].into(), ..q }))
+}
+
+/// The letter that the authors' script finds without a language model.
+fn found(q: &Question, answer: &str) -> Option<char> {
+    let answer = answer.trim();
+    let named = |text: &str| -> BTreeSet<char> {
+        let words: BTreeSet<&str> = text.split_whitespace().collect();
+        ('A'..='E').take(q.options.len()).filter(|l| words.contains(&*format!("({l})"))).collect()
+    };
+    let alone = ('A'..='E').find(|l| answer == l.to_string() || answer == format!("({l})"));
+    if let Some(letter) = alone {
+        return study::offered(&letter.to_string(), q);
+    }
+    let everywhere = named(answer);
+    let last = named(answer.rsplit("\n\n").next().unwrap_or_default());
+    match (everywhere.len(), last.len()) {
+        (_, 1) => last.first().copied(),
+        (1, _) => everywhere.first().copied(),
+        _ => None,
+    }
+}
+
+impl Benchmark for Blink {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::Official => self.card.metric,
+            Rules::Cambrian1 => "accuracy over the questions of six tasks",
+        }
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "BLINK.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, of_vlmevalkit);
+        }
+        let columns = Columns {
+            values: &["idx", "question", "choices", "answer", "sub_task", "prompt"],
+            pictures: &["image_1", "image_2?", "image_3?", "image_4?"],
+        };
+        read::published(self, &Table::folders(data, source.split)?, columns, question)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        let asked = q.fact(PROMPT);
+        match rules {
+            Rules::Official if WITH_DISCLAIMER.contains(&&*q.subtask) => format!("{DISCLAIMER}{asked}"),
+            Rules::Official => asked.to_string(),
+            Rules::Cambrian1 => format!("{asked}\n{}", study::ONLY_LETTER_LINE),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        let said = match rules {
+            Rules::Official => found(q, answer),
+            Rules::Cambrian1 => {
+                let sentence = answer.split('.').next().unwrap_or_default().to_lowercase();
+                let word = sentence.trim().split(' ').next().unwrap_or_default();
+                study::offered(word.trim_start_matches('(').trim_end_matches(')'), q)
+            }
+        };
+        study::judge(q, said)
+    }
+
+    fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
+        let counted = |q: &Question| rules == Rules::Official || STUDY.contains(&&*q.subtask);
+        let item = |(q, p): (&Question, &f64)| Item { counted: counted(q), ..Item::new(q, *p) };
+        let mut items: Vec<Item> = qs.iter().zip(p).map(item).collect();
+        if rules == Rules::Official {
+            score::equal_subtasks(&mut items);
+        }
+        Ok(items)
+    }
+}

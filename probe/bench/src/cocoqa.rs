@@ -1,0 +1,43 @@
+//! COCO-QA: questions made from captions of COCO photographs, one word each, scored by exact match.
+//!
+//! Accuracy is the first of the paper's three numbers (the others are WUPS at two thresholds, which need WordNet): an answer
+//! counts if it is the very word. As for every generated answer it is lower-cased and loses a full stop before.
+
+use super::score;
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
+
+/// A benchmark of the COCO-QA family.
+pub struct CocoQa {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&FIELD];
+
+/// The fifty questions that a package carries.
+pub static FIELD: CocoQa = CocoQa {
+    card: Card {
+        id: "field-cocoqa",
+        category: Category::General,
+        metric: "exact match",
+        version: "1",
+        citation: "Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question Answering, arXiv:1505.02074",
+        form: Form::Open,
+        max_new_tokens: 12,
+        source: None,
+    },
+};
+
+impl Benchmark for CocoQa {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn prompt(&self, q: &Question, _: Rules) -> String {
+        score::short_answer_prompt(&q.question)
+    }
+
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+        score::judge_exact(q, answer)
+    }
+}

@@ -1,0 +1,107 @@
+//! The benchmarks of the field study: real stamps and photographs, composed so that the right answer is known.
+//!
+//! Choices are asked in words and answered in words ("Which is in front: animal or fruit?"): which letter stands for which
+//! option is a skill of its own that small language models do not have. An answer counts if, without its article and full
+//! stop, it is one of the options; a count may also be written out.
+//!
+//! - `field-presence` (General): is there something of a kind? Each picture is asked once to be affirmed and once to be
+//!   denied, as in POPE.
+//! - `field-stamps` (Knowledge): what is it called? Everyday things, but also rheas, wapitis and bassoons: who does not know
+//!   them cannot tell them from others of their kind. Things and names are none that the training data hold.
+//! - `field-text` (OCR & Chart): which word or number is written into a photograph?
+//! - `field-count`, `field-relation`, `field-occlusion` (Vision-centric): how many of a kind, where, what is in front? Held-out
+//!   things, called by their kind.
+
+use super::score;
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
+
+/// A benchmark of the field study.
+pub struct Field {
+    card: Card,
+    /// Whether the prompt lists the options.
+    listed: bool,
+}
+
+const THIS: &str = "this project, burgess data field";
+const POPE: &str =
+    "after Li et al. 2023, Evaluating Object Hallucination in Large Vision-Language Models, arXiv:2305.10355";
+const CV_BENCH: &str =
+    "after Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &STAMPS, &TEXT, &COUNT, &RELATION, &OCCLUSION];
+
+/// Is there something of a kind?
+pub static PRESENCE: Field =
+    Field { card: Card { form: Form::YesNo, ..card("field-presence", Category::General, POPE) }, listed: false };
+
+/// What is it called?
+pub static STAMPS: Field = Field { card: card("field-stamps", Category::Knowledge, THIS), listed: true };
+
+/// What is written there?
+pub static TEXT: Field = Field { card: card("field-text", Category::OcrChart, THIS), listed: true };
+
+/// How many?
+pub static COUNT: Field = Field { card: card("field-count", Category::VisionCentric, CV_BENCH), listed: false };
+
+/// Where?
+pub static RELATION: Field = Field { card: card("field-relation", Category::VisionCentric, CV_BENCH), listed: true };
+
+/// What is in front?
+pub static OCCLUSION: Field = Field { card: card("field-occlusion", Category::VisionCentric, THIS), listed: true };
+
+const fn card(id: &'static str, category: Category, citation: &'static str) -> Card {
+    Card {
+        id,
+        category,
+        metric: "accuracy",
+        version: "1",
+        citation,
+        form: Form::Choice,
+        max_new_tokens: 12,
+        source: None,
+    }
+}
+
+/// Counts as words.
+const NUMBERS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+
+/// The form in which answers and options are compared: lower case, without article and full stop, counts as digits.
+fn plain(answer: &str) -> String {
+    let text = score::normalise(answer);
+    let bare = ["a ", "an ", "the ", "some "].iter().find_map(|article| text.strip_prefix(article)).unwrap_or(&text);
+    let digits = NUMBERS.iter().position(|n| *n == bare).map(|n| (n + 1).to_string());
+    digits.unwrap_or_else(|| bare.to_string())
+}
+
+impl Benchmark for Field {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn prompt(&self, q: &Question, _: Rules) -> String {
+        match (self.card.form, q.options.as_slice()) {
+            (Form::YesNo, _) => format!("{} Please answer yes or no.", q.question),
+            (_, [before @ .., last]) if self.listed => {
+                let text = q.question.trim_end_matches('?');
+                score::short_answer_prompt(&format!("{text}: {} or {last}?", before.join(", ")))
+            }
+            _ => score::short_answer_prompt(&q.question),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+        if self.card.form == Form::YesNo {
+            return match score::yes_no(answer) {
+                Some(said) => Judged::new(if said { "yes" } else { "no" }, score::yes_no(&q.answer) == Some(said)),
+                None => Judged::unparsed(),
+            };
+        }
+        let said = plain(answer);
+        let letter = ('A'..='Z').zip(&q.options).find(|(_, option)| plain(option) == said).map(|(letter, _)| letter);
+        match letter {
+            Some(letter) => Judged::new(letter, score::label(&q.answer) == Some(letter)),
+            None => Judged::unparsed(),
+        }
+    }
+}

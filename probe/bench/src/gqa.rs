@@ -1,0 +1,118 @@
+//! GQA: open questions with a one-word or one-phrase answer, scored by exact match.
+//!
+//! The official script compares strings; answers are lower-cased and lose trailing full stops before, as every
+//! published number for generating models does it. The study does the same, but leaves white space before a full stop.
+
+use super::score;
+use super::table::{Columns, Row, Table};
+use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, read, vlmevalkit};
+use burgess_base::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// A benchmark of the GQA family.
+pub struct Gqa {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&GQA, &NANO];
+
+const CITATION: &str = "Hudson and Manning 2019, GQA: A New Dataset for Real-World Visual Reasoning, arXiv:1902.09506";
+
+/// The balanced testdev questions, as published.
+pub static GQA: Gqa = Gqa {
+    card: Card {
+        id: "gqa",
+        category: Category::General,
+        metric: "exact match",
+        version: "1",
+        citation: CITATION,
+        form: Form::Open,
+        max_new_tokens: 128,
+        source: Some(Source {
+            repository: "lmms-lab/GQA",
+            folder: "testdev_balanced_instructions",
+            split: "testdev",
+            questions: 12_578,
+            licence: "CC BY 4.0 (the hub's copy says MIT)",
+        }),
+    },
+};
+
+/// The folder of the pictures, beside that of the questions.
+const PICTURES: &str = "testdev_balanced_images";
+
+/// The small sibling: pictures of the nano world.
+pub static NANO: Gqa = Gqa {
+    card: Card {
+        id: "nano-gqa",
+        category: Category::General,
+        metric: "exact match",
+        version: "1",
+        citation: CITATION,
+        form: Form::Open,
+        max_new_tokens: 12,
+        source: None,
+    },
+};
+
+/// The pictures by their ids.
+fn pictures(data: &Path, split: &str) -> Result<HashMap<String, Picture>> {
+    let mut pictures = HashMap::new();
+    let columns = Columns { values: &["id"], pictures: &["image"] };
+    Table::find(data, PICTURES, split)?.for_each(columns, |row| {
+        pictures.insert(row.text("id")?, row.picture("image")?);
+        Ok(())
+    })?;
+    Ok(pictures)
+}
+
+fn question(row: &Row, pictures: &HashMap<String, Picture>) -> Result<Option<Question>> {
+    let image_id = row.text("imageId")?;
+    let image = pictures.get(&image_id).cloned();
+    let image = image.ok_or_else(|| Error::failed(format!("the picture `{image_id}` is not in {PICTURES}")))?;
+    // Which operation the question asks for: compare, choose, logical, query, verify.
+    let kind = row.value("types").and_then(|types| types.get("structural")).and_then(|kind| kind.as_str());
+    Ok(Some(Question {
+        id: row.text("id")?,
+        row: row.number,
+        images: vec![image],
+        unit: image_id.clone(),
+        image_id,
+        question: row.text("question")?,
+        answer: row.text("answer")?,
+        subtask: kind.unwrap_or("all").into(),
+        ..Question::default()
+    }))
+}
+
+impl Benchmark for Gqa {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "GQA_TestDev_Balanced.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
+        }
+        let pictures = pictures(data, source.split)?;
+        let columns = Columns { values: &["id", "imageId", "question", "answer", "types?"], pictures: &[] };
+        read::published(self, &Table::open(data, source)?, columns, |row| question(row, &pictures))
+    }
+
+    fn prompt(&self, q: &Question, _: Rules) -> String {
+        score::short_answer_prompt(&q.question)
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official => score::judge_exact(q, answer),
+            Rules::Cambrian1 => match answer.trim().to_lowercase().trim_end_matches('.') {
+                "" => Judged::unparsed(),
+                said => Judged::new(said, said == q.answer.to_lowercase()),
+            },
+        }
+    }
+}

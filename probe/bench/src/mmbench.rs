@@ -1,0 +1,272 @@
+//! MMBench: lettered choices, each question asked as often as it has choices, with the choices rotated; a question is
+//! right only if all its rotations are (CircularEval). The dev split, in English and Chinese.
+//!
+//! Rotations of a question have the same index modulo 1,000,000. Official prompt and matching are those of the authors'
+//! toolkit (VLMEvalKit, `matching_util.py`): one letter among the last words; else "answer is B", by whose rule "the
+//! answer is a dog" is A; else the text of exactly one choice within a short answer. What that leaves open the toolkit
+//! asks a language model; here it is unparsed, as in the toolkit's `exact_matching`.
+//!
+//! The study takes the first character of what an English answer announces, the first word of a Chinese one, and calls
+//! rotations what has the same category, question, picture and source.
+
+use super::score::{self, Item};
+use super::table::{Columns, Row, Table};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, picture, read, study, vlmevalkit,
+};
+use burgess_base::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A benchmark of the MMBench family.
+pub struct MmBench {
+    card: Card,
+    /// VLMEvalKit's file of the same questions.
+    tsv: &'static str,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&ENGLISH, &CHINESE];
+
+const CITATION: &str = "Liu et al. 2023, MMBench: Is Your Multi-modal Model an All-around Player?, arXiv:2307.06281";
+
+/// The English dev split, in the edition that the study used.
+pub static ENGLISH: MmBench = MmBench {
+    card: Card {
+        id: "mmbench-en",
+        category: Category::General,
+        metric: "CircularEval accuracy",
+        version: "1",
+        citation: CITATION,
+        form: Form::Choice,
+        max_new_tokens: 128,
+        source: Some(Source {
+            repository: "lmms-lab/MMBench_EN",
+            folder: "",
+            split: "dev",
+            questions: 4377,
+            licence: "Apache 2.0 (annotations; the pictures belong to their makers)",
+        }),
+    },
+    tsv: "MMBench_DEV_EN.tsv",
+};
+
+/// The Chinese dev split.
+pub static CHINESE: MmBench = MmBench {
+    card: Card {
+        id: "mmbench-cn",
+        category: Category::General,
+        metric: "CircularEval accuracy",
+        version: "1",
+        citation: CITATION,
+        form: Form::Choice,
+        max_new_tokens: 128,
+        source: Some(Source {
+            repository: "lmms-lab/MMBench_CN",
+            folder: "",
+            split: "dev",
+            questions: 4329,
+            licence: "Apache 2.0 (annotations; the pictures belong to their makers)",
+        }),
+    },
+    tsv: "MMBench_DEV_CN.tsv",
+};
+
+/// The line by which the study asks for a letter in Chinese.
+const CHINESE_LINE: &str = "请直接回答选项字母。";
+
+/// Rotations have the same index modulo this.
+const ROTATION: i64 = 1_000_000;
+
+/// The facts of a question.
+const GROUP: &str = "group";
+const MAIN: &str = "main";
+const STUDY_GROUP: &str = "study-group";
+
+/// How many pictures are held when groups of the study are told apart.
+const PICTURES: usize = 256;
+
+fn question(row: &Row) -> Result<Option<Question>> {
+    let index = row.int("index")?;
+    let group = index.rem_euclid(ROTATION).to_string();
+    let facts = [
+        (GROUP, group.clone()),
+        (MAIN, (index < ROTATION).to_string()),
+        ("source", vlmevalkit::present(row, "source").unwrap_or_default()),
+    ];
+    Ok(Some(Question {
+        id: index.to_string(),
+        unit: group,
+        facts: facts.map(|(name, value)| (name.to_string(), value)).into(),
+        ..vlmevalkit::question(row)?
+    }))
+}
+
+/// Adds to each question which group the study counts it to: the smallest index of those with the same category,
+/// question, source and picture. Pictures are compared by their bytes, and only where the rest is the same.
+fn add_study_groups(questions: &mut [Question]) {
+    let key = |q: &Question| (q.subtask.clone(), q.question.clone(), q.fact("source").to_string());
+    let mut alike: BTreeMap<_, BTreeMap<String, Option<&Picture>>> = BTreeMap::new();
+    for q in questions.iter() {
+        alike.entry(key(q)).or_default().entry(q.fact(GROUP).to_string()).or_insert(q.images.first());
+    }
+    let mut first_of: BTreeMap<String, String> = BTreeMap::new();
+    let mut compared: Vec<(usize, &String, &Picture)> = Vec::new();
+    for (number, groups) in alike.values().enumerate() {
+        match groups.len() {
+            1 => first_of.extend(groups.keys().map(|group| (group.clone(), group.clone()))),
+            _ => compared.extend(groups.iter().filter_map(|(group, p)| p.map(|p| (number, group, p)))),
+        }
+    }
+    let mut seen: BTreeMap<(usize, u64), String> = BTreeMap::new();
+    for part in compared.chunks(PICTURES) {
+        let pictures: Vec<&Picture> = part.iter().map(|(_, _, picture)| *picture).collect();
+        for ((number, group, _), bytes) in part.iter().zip(picture::bytes_of(&pictures)) {
+            // Without its picture the group stays unknown, and scoring by the study's rules says so.
+            if let Ok(bytes) = bytes {
+                let first = seen.entry((*number, hash(&bytes))).or_insert_with(|| (*group).clone());
+                first_of.insert((*group).clone(), first.clone());
+            }
+        }
+    }
+    for q in questions {
+        if let Some(first) = first_of.get(q.fact(GROUP)).cloned() {
+            q.facts.insert(STUDY_GROUP.to_string(), first);
+        }
+    }
+}
+
+/// FNV-1a over 64 bits.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The letter that the toolkit finds in an answer without asking a language model.
+fn matched(answer: &str, options: &[String]) -> Option<char> {
+    const REFUSALS: [&str; 5] = [
+        "Sorry, I can't help with images of people yet.",
+        "I can't process this file.",
+        "I'm sorry, but without the image provided",
+        "Cannot determine the answer",
+        "Failed to obtain answer via API",
+    ];
+    if REFUSALS.iter().any(|refusal| answer.contains(refusal)) {
+        return None;
+    }
+    let plain = answer.replace(['.', '(', ')', '[', ']', ',', ':', ';', '!', '*', '#', '{', '}'], " ");
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    let letters = || ('A'..='Z').zip(options).map(|(letter, _)| letter);
+    let place = |letter: char| words.iter().position(|w| w.chars().eq([letter]));
+    let named: Vec<(char, usize)> = letters().filter_map(|l| Some((l, place(l)?))).collect();
+    match named.as_slice() {
+        // Only near the end: an "A" in front may be an article.
+        [(letter, at)] if at + 5 > words.len() => return Some(*letter),
+        // The toolkit's own letter for "none of them".
+        [] if words.contains(&"Z") => return None,
+        _ => {}
+    }
+    if let Some(letter) = after_answer_is(answer).filter(|found| letters().any(|l| l == *found)) {
+        return Some(letter);
+    }
+    let low = answer.to_lowercase();
+    let lengths: usize = options.iter().map(|o| o.chars().count()).sum();
+    if answer.chars().count() > 2 * lengths {
+        return None;
+    }
+    let mut contained = letters().zip(options).filter(|(_, o)| low.contains(&o.to_lowercase()));
+    match (contained.next(), contained.next()) {
+        (Some((letter, _)), None) => Some(letter),
+        _ => None,
+    }
+}
+
+/// The first letter from A to D, in either case, behind "answer is" and any number of asterisks.
+fn after_answer_is(answer: &str) -> Option<char> {
+    let low = answer.to_ascii_lowercase();
+    low.match_indices("answer").find_map(|(at, word)| {
+        let rest = low.get(at + word.len()..)?;
+        let is = rest.trim_start();
+        let rest = is.strip_prefix("is").filter(|_| is.len() < rest.len())?;
+        let letter = rest.trim_start();
+        let spaced = letter.len() < rest.len();
+        let letter = letter.trim_start_matches('*').chars().next()?;
+        (spaced && ('a'..='d').contains(&letter)).then(|| letter.to_ascii_uppercase())
+    })
+}
+
+impl MmBench {
+    fn chinese(&self) -> bool {
+        std::ptr::eq(self, &raw const CHINESE)
+    }
+}
+
+impl Benchmark for MmBench {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        let mut questions = match vlmevalkit::table(data, self.tsv) {
+            Some(table) => read::published(self, &table, vlmevalkit::COLUMNS, question)?,
+            None => {
+                let columns = Columns {
+                    values: &["index", "question", "hint?", "A", "B", "C", "D", "answer", "category", "source"],
+                    pictures: &["image"],
+                };
+                read::published(self, &Table::open(data, source)?, columns, question)?
+            }
+        };
+        add_study_groups(&mut questions);
+        Ok(questions)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match rules {
+            Rules::Official => {
+                let hint = q.context.as_ref().map_or_else(String::new, |hint| format!("Hint: {hint}\n"));
+                format!(
+                    "{hint}Question: {}\nOptions:{}\nPlease select the correct answer from the options above. \n",
+                    q.question,
+                    study::choices(&q.options)
+                )
+            }
+            Rules::Cambrian1 => {
+                let hint = q.context.as_ref().map_or_else(String::new, |hint| format!("{hint}\n"));
+                let line = if self.chinese() { CHINESE_LINE } else { score::LETTER_LINE };
+                format!("{hint}{}", study::options_prompt(q, line))
+            }
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official => study::judge(q, matched(answer.trim(), &q.options)),
+            Rules::Cambrian1 if self.chinese() => study::judge_first_word(q, answer),
+            Rules::Cambrian1 => study::judge_first_character(q, answer, &study::STOPS),
+        }
+    }
+
+    fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
+        let mut groups: BTreeMap<&str, (&Question, f64, bool)> = BTreeMap::new();
+        for (q, p) in qs.iter().zip(p) {
+            let group = match rules {
+                Rules::Official => q.fact(GROUP),
+                Rules::Cambrian1 => q.fact(STUDY_GROUP),
+            };
+            if group.is_empty() {
+                return Err(Error::failed(format!("which rotations question `{}` belongs to is not known", q.id))
+                    .hint("the study tells them apart by their pictures: get the edition with the pictures inside"));
+            }
+            let (_, all, complete) = groups.entry(group).or_insert((q, 1.0, false));
+            *all *= p;
+            *complete |= q.fact(MAIN) == "true";
+        }
+        let item = |(group, (q, all, complete)): (&str, (&Question, f64, bool))| match complete {
+            true => Ok(Item::new(q, all)),
+            false => Err(Error::failed(format!("of the rotations of question `{group}` the first is missing"))
+                .hint("keep or drop all rotations of a question")),
+        };
+        groups.into_iter().map(item).collect()
+    }
+}

@@ -1,0 +1,235 @@
+//! MMMU: college questions of 30 subjects, with lettered choices or open; accuracy over all questions.
+//!
+//! Official are prompt and rules of the authors' script (`mmmu/utils/eval_utils.py`): letters by the forms `(B)` and ` B `,
+//! of several the last, in longer answers the texts of choices ([`letter`]); open answers by the phrases and numbers that
+//! may be the answer ([`open`]), where any that fits is right. The script draws a letter where it finds none; here the
+//! answer is unparsed. Texts name pictures as `<image 1>`, and all pictures of a question are given.
+//!
+//! The study gives the first picture only and drops these names; it finds the choices between apostrophes in the written
+//! list, so that a choice with an apostrophe is cut or lost; letters by the first character; open answers must be the same
+//! text, or a number within 5 % of the predicted one.
+
+mod letter;
+mod open;
+
+use super::score;
+use super::table::{Columns, Row, Table, python_list};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use burgess_base::{Error, Result};
+use std::path::Path;
+
+/// A benchmark of the MMMU family.
+pub struct Mmmu {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&MMMU];
+
+/// The validation split, as published.
+pub static MMMU: Mmmu = Mmmu {
+    card: Card {
+        id: "mmmu",
+        category: Category::Knowledge,
+        metric: "accuracy",
+        version: "1",
+        citation: "Yue et al. 2023, MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark for Expert AGI, arXiv:2311.16502",
+        form: Form::Open,
+        max_new_tokens: 128,
+        source: Some(Source {
+            repository: "lmms-lab/MMMU",
+            folder: "",
+            split: "validation",
+            questions: 900,
+            licence: "Apache 2.0 (questions; pictures and texts belong to their makers)",
+        }),
+    },
+};
+
+/// The facts: the answer as it is written, where it is a list; the choices that the study finds, as a list in JSON, where
+/// they are others.
+const WRITTEN: &str = "written-answer";
+const STUDY_OPTIONS: &str = "study-options";
+
+const IMAGES: [&str; 7] = ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "image_7"];
+
+/// The subject in an id such as `validation_Art_Theory_12`.
+fn subject(id: &str) -> Option<&str> {
+    let (_, rest) = id.split_once('_')?;
+    rest.rsplit_once('_').map(|(subject, _)| subject)
+}
+
+/// The non-empty or empty texts between two apostrophes on one line, one behind the other.
+fn between_apostrophes(written: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = written;
+    while let Some((_, after)) = rest.split_once('\'') {
+        match after.split_once('\'') {
+            Some((text, behind)) if !text.contains('\n') => {
+                found.push(text.to_string());
+                rest = behind;
+            }
+            _ => rest = after,
+        }
+    }
+    found
+}
+
+fn question(row: &Row) -> Result<Option<Question>> {
+    let (id, written) = (row.text("id")?, row.text("answer")?);
+    let lettered = row.text("question_type")? == "multiple-choice";
+    let options = if lettered { row.list("options")? } else { Vec::new() };
+    let mut q = Question {
+        row: row.number,
+        images: IMAGES.iter().flat_map(|column| row.pictures(column)).cloned().collect(),
+        image_id: id.clone(),
+        unit: id.clone(),
+        question: row.text("question")?,
+        subtask: subject(&id).unwrap_or("all").into(),
+        id,
+        ..Question::default()
+    };
+    if let Some(list) = row.value("options").and_then(|v| v.as_str()).filter(|_| lettered) {
+        let found = between_apostrophes(list);
+        if found != options {
+            q.facts.insert(STUDY_OPTIONS.into(), serde_json::to_string(&found)?);
+        }
+    }
+    q.options = options;
+    set_answer(&mut q, written)?;
+    Ok(Some(q))
+}
+
+/// VLMEvalKit's edition has the choices in columns, and the dev split in the same file.
+fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
+    if row.maybe("split").is_some_and(|s| s != split) {
+        return Ok(None);
+    }
+    let mut q = vlmevalkit::question(row)?;
+    let written = std::mem::take(&mut q.answer);
+    set_answer(&mut q, written)?;
+    Ok(Some(q))
+}
+
+/// Sets the answer: a letter, a text, or a list of texts that are accepted.
+fn set_answer(q: &mut Question, written: String) -> Result<()> {
+    if !q.options.is_empty() {
+        let offered = score::label(&written).filter(|l| ('A'..='Z').take(q.options.len()).any(|o| o == *l));
+        q.answer = offered
+            .map(String::from)
+            .ok_or_else(|| Error::failed(format!("the column `answer` holds {written:?}, no letter of a choice")))?;
+        return Ok(());
+    }
+    match python_list(&written).filter(|list| !list.is_empty()) {
+        Some(list) => {
+            q.answer = list.first().cloned().unwrap_or_default();
+            q.accepted = list;
+            q.facts.insert(WRITTEN.into(), written);
+        }
+        None => {
+            q.answer = written.clone();
+            q.accepted = vec![written];
+        }
+    }
+    Ok(())
+}
+
+/// The text without `<image 1>`, `<image 2>`, …
+fn without_names(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("<image ") {
+        plain.push_str(before);
+        let number = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        match number.strip_prefix('>').filter(|_| number.len() < after.len()) {
+            Some(behind) => rest = behind,
+            None => {
+                plain.push_str("<image ");
+                rest = after;
+            }
+        }
+    }
+    plain + rest
+}
+
+impl Benchmark for Mmmu {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// One file, or a folder for each subject.
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "MMMU_DEV_VAL.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, |row| of_vlmevalkit(row, source.split));
+        }
+        let columns = Columns {
+            values: &["id", "question", "options", "answer", "question_type"],
+            pictures: &["image_1", "image_2?", "image_3?", "image_4?", "image_5?", "image_6?", "image_7?"],
+        };
+        read::published(self, &Table::folders(data, source.split)?, columns, question)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        let lettered = !q.options.is_empty();
+        let asked = match (rules, lettered) {
+            (_, false) => return self.named(&score::short_answer_prompt(&q.question), rules),
+            (Rules::Official, true) => {
+                let choices: String = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("({l}) {o}\n")).collect();
+                format!("{}\n{choices}\n{}", q.question, score::LETTER_LINE)
+            }
+            (Rules::Cambrian1, true) => {
+                let found = serde_json::from_str(q.fact(STUDY_OPTIONS)).unwrap_or_else(|_| q.options.clone());
+                study::options_prompt(&Question { options: found, ..q.clone() }, score::LETTER_LINE)
+            }
+        };
+        self.named(&asked, rules)
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        let answer = answer.trim();
+        match (rules, q.options.is_empty()) {
+            _ if answer.is_empty() => Judged::unparsed(),
+            (Rules::Official, false) => study::judge(q, letter::last_named(answer, &q.options)),
+            (Rules::Official, true) => {
+                let candidates = open::candidates(answer);
+                let right = open::fits(&candidates, &q.accepted);
+                let texts: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+                Judged::new(texts.join(" | "), right)
+            }
+            (Rules::Cambrian1, false) => study::judge_first_character(q, answer, &study::STOPS),
+            (Rules::Cambrian1, true) => {
+                let announced = study::announced(answer);
+                let expected = if q.fact(WRITTEN).is_empty() { &q.answer } else { q.fact(WRITTEN) };
+                let expected = expected.to_lowercase();
+                match announced.trim_end_matches('.') {
+                    "" => Judged::unparsed(),
+                    said => Judged::new(said, said == expected || study::near(&expected, said)),
+                }
+            }
+        }
+    }
+}
+
+impl Mmmu {
+    /// The prompt as these rules have it: the study drops the names of pictures, then white space at the end.
+    fn named(&self, prompt: &str, rules: Rules) -> String {
+        match rules {
+            Rules::Official => prompt.to_string(),
+            Rules::Cambrian1 => without_names(prompt).trim_end().to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_names_and_apostrophes() {
+        assert_eq!(subject("validation_Art_Theory_12"), Some("Art_Theory"));
+        assert_eq!(without_names("<image 1> a <image 12>b <image > <image x>"), " a b <image > <image x>");
+        assert_eq!(between_apostrophes(r#"['a', "it's", 'b']"#), ["a", "s\", ", "]"][..2].to_vec());
+        assert_eq!(between_apostrophes("['$6', '']"), ["$6", ""]);
+    }
+}

@@ -1,0 +1,151 @@
+//! Where a question's picture is: a file, or a cell of a published table.
+//!
+//! Questions name their pictures; bytes are read when a picture is needed, so that scoring answers never opens one and a
+//! benchmark of gigabytes is read in a few megabytes of memory. As text a cell is `FILE#COLUMN/AT` or, one of a list,
+//! `FILE#COLUMN/AT/ITEM`: `AT` is the row of a parquet file, the byte at which the record begins in a TSV file.
+
+use crate::table::{delimited, parquet};
+use burgess_base::{Context, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A picture that has not been opened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Picture {
+    /// A file of its own.
+    File(PathBuf),
+    /// Part of a table.
+    Cell(Cell),
+}
+
+/// A picture inside a table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cell {
+    /// A parquet or TSV file.
+    pub file: PathBuf,
+    /// The column's name.
+    pub column: String,
+    /// Row of the parquet file, or first byte of the TSV record.
+    pub at: u64,
+    /// Which one, if the column holds lists.
+    pub item: Option<u32>,
+}
+
+impl fmt::Display for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Cell(Cell { file, column, at, item }) => {
+                write!(f, "{}#{column}/{at}", file.display())?;
+                item.map_or(Ok(()), |item| write!(f, "/{item}"))
+            }
+        }
+    }
+}
+
+impl From<Picture> for String {
+    fn from(picture: Picture) -> Self {
+        picture.to_string()
+    }
+}
+
+impl From<String> for Picture {
+    fn from(name: String) -> Self {
+        Self::named(&name)
+    }
+}
+
+impl Picture {
+    /// The picture that a text names: a cell if it has the form of one, else a file.
+    pub fn named(name: &str) -> Self {
+        cell(name).map_or_else(|| Self::File(name.into()), Self::Cell)
+    }
+
+    /// The same picture, its file looked for below `dir` unless it says where it is.
+    pub fn below(self, dir: &Path) -> Self {
+        match self {
+            Self::File(path) => Self::File(dir.join(path)),
+            Self::Cell(cell) => Self::Cell(Cell { file: dir.join(&cell.file), ..cell }),
+        }
+    }
+
+    /// The file that holds it.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Cell(cell) => &cell.file,
+        }
+    }
+
+    /// The encoded picture: the bytes of a PNG, JPEG, ... file.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        bytes_of(&[self]).pop().unwrap_or_else(|| Err(Error::failed(format!("no picture {self}"))))
+    }
+}
+
+fn cell(name: &str) -> Option<Cell> {
+    let (file, address) = name.rsplit_once('#')?;
+    let mut parts = address.split('/');
+    let (column, at, item) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
+    let item = item.map(str::parse).transpose().ok()?;
+    let table = parquet::is(Path::new(file)) || delimited::is(Path::new(file));
+    (table && !column.is_empty() && parts.next().is_none()).then(|| Cell {
+        file: file.into(),
+        column: column.into(),
+        at,
+        item,
+    })
+}
+
+/// The bytes of several pictures, in their order. Neighbours in one table are read in one pass over it.
+pub fn bytes_of(pictures: &[&Picture]) -> Vec<Result<Vec<u8>>> {
+    let mut cells: BTreeMap<(&Path, &str), Vec<&Cell>> = BTreeMap::new();
+    for picture in pictures {
+        if let Picture::Cell(cell) = picture {
+            cells.entry((&cell.file, &cell.column)).or_default().push(cell);
+        }
+    }
+    let mut found: BTreeMap<&Cell, Result<Vec<u8>>> = BTreeMap::new();
+    for ((file, column), cells) in cells {
+        let read = match parquet::is(file) {
+            true => parquet::pictures(file, column, &cells),
+            false => delimited::pictures(file, column, &cells),
+        };
+        match read {
+            Ok(read) => found.extend(cells.into_iter().zip(read)),
+            Err(e) => {
+                let text = e.to_string();
+                found.extend(cells.into_iter().map(|cell| (cell, Err(Error::failed(text.clone())))));
+            }
+        }
+    }
+    let bytes = |picture: &&Picture| match picture {
+        Picture::File(path) => std::fs::read(path).with_context(|| format!("reading {}", path.display())),
+        Picture::Cell(cell) => match found.get(cell) {
+            Some(Ok(bytes)) => Ok(bytes.clone()),
+            Some(Err(e)) => Err(Error::failed(e.to_string())),
+            None => Err(Error::failed(format!("{picture} was not read"))),
+        },
+    };
+    pictures.iter().map(bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        for name in ["a/b.png", "x/test-0.parquet#image/17", "x.tsv#image/104/2", "odd#name/7.png", "x.parquet#/1"] {
+            let picture = Picture::named(name);
+            assert_eq!(picture.to_string(), name);
+            let cell = name.contains(".parquet#i") || name.contains(".tsv#");
+            assert_eq!(matches!(picture, Picture::Cell(_)), cell, "{name}");
+        }
+        let below = Picture::named("t.parquet#image/3").below(Path::new("/data"));
+        assert_eq!(below.to_string(), "/data/t.parquet#image/3");
+    }
+}

@@ -1,0 +1,135 @@
+//! POPE: is there a certain object in the picture? Half of the questions are about objects that are not, drawn at random,
+//! by frequency, or by what usually occurs together with those that are.
+//!
+//! Official is the rule of the authors' script: the first sentence is a no if it has the word `No`, `no` or `not`, and
+//! else a yes. Only a blank answer, which that rule calls a yes, says nothing here. The score is accuracy; F1, precision,
+//! recall and the share of yes, all in percent with yes as the positive answer, stand beside it among the subtasks. The
+//! study compares the first word.
+
+use super::table::{Columns, Row, Table};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Outcome, Question, Rules, Source, read, score, study, vlmevalkit,
+};
+use burgess_base::Result;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A benchmark of the POPE family.
+pub struct Pope {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&POPE];
+
+/// As published, with all three kinds of absent objects.
+pub static POPE: Pope = Pope {
+    card: Card {
+        id: "pope",
+        category: Category::General,
+        metric: "accuracy",
+        version: "1",
+        citation: "Li et al. 2023, Evaluating Object Hallucination in Large Vision-Language Models, arXiv:2305.10355",
+        form: Form::YesNo,
+        max_new_tokens: 128,
+        source: Some(Source {
+            repository: "lmms-lab/POPE",
+            folder: "",
+            split: "test",
+            questions: 9000,
+            licence: "MIT (questions; the pictures are those of COCO val2014)",
+        }),
+    },
+};
+
+fn question(row: &Row) -> Result<Option<Question>> {
+    let (subtask, image_id) = (row.text("category")?, row.text("image_source")?);
+    Ok(Some(Question {
+        id: format!("{subtask}/{}", row.text("question_id")?),
+        row: row.number,
+        images: row.pictures("image").to_vec(),
+        unit: image_id.clone(),
+        image_id,
+        question: row.text("question")?,
+        answer: row.text("answer")?,
+        subtask,
+        ..Question::default()
+    }))
+}
+
+/// Yes (`true`) or no by the authors' script; neither if the answer is blank.
+fn first_sentence(answer: &str) -> Option<bool> {
+    let answer = answer.trim();
+    let sentence = answer.split('.').next().unwrap_or_default().replace(',', "");
+    let denied = sentence.split(' ').any(|word| matches!(word, "No" | "not" | "no"));
+    (!answer.is_empty()).then_some(!denied)
+}
+
+/// The four other numbers of the authors' script, by name, in percent: 0 where nothing can be divided.
+fn others<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'static str, f64); 4] {
+    let (mut hits, mut said, mut there, mut all) = (0.0, 0.0, 0.0, 0.0);
+    for (q, j) in judged {
+        let (yes, expected) = (j.parsed.as_deref() == Some("yes"), q.answer.eq_ignore_ascii_case("yes"));
+        for (count, holds) in [(&mut hits, yes && expected), (&mut said, yes), (&mut there, expected), (&mut all, true)]
+        {
+            *count += f64::from(u8::from(holds));
+        }
+    }
+    let share = |part: f64, of: f64| if of > 0.0 { 100.0 * part / of } else { 0.0 };
+    let (precision, recall) = (share(hits, said), share(hits, there));
+    let f1 = if hits > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+    [("F1", f1), ("precision", precision), ("recall", recall), ("yes", share(said, all))]
+}
+
+impl Benchmark for Pope {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "POPE.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
+        }
+        let columns = Columns {
+            values: &["question_id", "question", "answer", "image_source", "category"],
+            pictures: &["image"],
+        };
+        read::published(self, &Table::open(data, source)?, columns, question)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match rules {
+            Rules::Official => q.question.clone(),
+            Rules::Cambrian1 => score::short_answer_prompt(&q.question),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        let said = match rules {
+            Rules::Official => first_sentence(answer),
+            Rules::Cambrian1 => study::first_word(answer).and_then(|word| match &*word {
+                "yes" => Some(true),
+                "no" => Some(false),
+                _ => None,
+            }),
+        };
+        match said {
+            Some(said) => Judged::new(if said { "yes" } else { "no" }, q.answer.eq_ignore_ascii_case("yes") == said),
+            None => Judged::unparsed(),
+        }
+    }
+
+    /// Accuracy, and per subtask and over all the other numbers of the authors' script.
+    fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
+        let mut outcome = self.sum_up(qs, judged, rules)?;
+        let kinds: BTreeSet<&str> = qs.iter().map(|q| q.subtask.as_str()).collect();
+        let pairs = || qs.iter().zip(judged);
+        for kind in kinds {
+            let of_kind = others(pairs().filter(|(q, _)| q.subtask == kind));
+            outcome.subtasks.extend(of_kind.map(|(name, value)| (format!("{kind} {name}"), value)));
+        }
+        outcome.subtasks.extend(others(pairs()).map(|(name, value)| (format!("all {name}"), value)));
+        Ok(outcome)
+    }
+}

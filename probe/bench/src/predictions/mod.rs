@@ -1,0 +1,246 @@
+//! Scoring answers that came from elsewhere: our own lines `{"id": …, "answer": …}`, and the files that lmms-eval and
+//! VLMEvalKit write ([`files`]).
+
+mod files;
+
+use super::{Benchmark, Category, Judged, Outcome, Question, Rules, score};
+use burgess_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+pub use files::read_predictions;
+
+/// Who wrote a file of answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Harness {
+    /// `{"id": …, "answer": …}` a line.
+    #[default]
+    #[serde(rename = "burgess")]
+    Burgess,
+    /// `…_samples_TASK.jsonl`.
+    #[serde(rename = "lmms-eval")]
+    LmmsEval,
+    /// A table with `index` and `prediction`: `.xlsx`, `.tsv` or `.json`.
+    #[serde(rename = "VLMEvalKit")]
+    VlmEvalKit,
+}
+
+impl Harness {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Burgess => "burgess",
+            Self::LmmsEval => "lmms-eval",
+            Self::VlmEvalKit => "VLMEvalKit",
+        }
+    }
+}
+
+/// An answer, and what its file says of the question.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// The raw answer.
+    pub text: String,
+    /// The question's text, if the file repeats it.
+    pub question: Option<String>,
+    /// The right answer, if the file repeats it.
+    pub target: Option<String>,
+}
+
+/// Answers by the names that their file gives to the questions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Predictions {
+    /// Who wrote them: what the names mean.
+    pub harness: Harness,
+    /// One answer for each name that has one.
+    pub answers: HashMap<String, Answer>,
+    /// Names given more than once. If the answers differ, none of them is used: which one counts would be a guess.
+    pub duplicates: BTreeSet<String>,
+}
+
+impl From<HashMap<String, String>> for Predictions {
+    fn from(answers: HashMap<String, String>) -> Self {
+        let answers = answers.into_iter().map(|(id, text)| (id, Answer { text, ..Answer::default() })).collect();
+        Self { answers, ..Self::default() }
+    }
+}
+
+/// Ids that something is wrong with: how many, and the first few.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ids {
+    /// How many.
+    pub count: usize,
+    /// The first five, in order.
+    pub first: Vec<String>,
+}
+
+impl Ids {
+    fn new(mut ids: Vec<&str>) -> Self {
+        ids.sort_unstable();
+        Self { count: ids.len(), first: ids.iter().take(5).map(|id| (*id).to_string()).collect() }
+    }
+}
+
+/// A benchmark's metric on somebody's predictions, with everything needed to read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreReport {
+    /// Id of the benchmark.
+    pub benchmark: String,
+    /// Its group.
+    pub category: Category,
+    /// Whose rules judged.
+    pub scoring: Rules,
+    /// What the score measures.
+    pub metric: String,
+    /// Version of the benchmark's code.
+    pub version: String,
+    /// The publication behind it.
+    pub citation: String,
+    /// Who wrote the predictions.
+    pub harness: Harness,
+    /// Score, error, counts, subtasks and units. Questions without prediction count as unparsed.
+    pub outcome: Outcome,
+    /// Expected score of guessing, 0 to 100.
+    pub chance: f64,
+    /// Score of the best constant answer, 0 to 100.
+    pub majority: f64,
+    /// Questions without a usable prediction: scored as wrong.
+    pub missing: Ids,
+    /// Predictions for questions that the benchmark does not have: not used.
+    pub unknown: Ids,
+    /// Ids predicted more than once; with differing answers they are among the missing.
+    pub duplicates: Ids,
+    /// Predictions whose file repeats another question or right answer than the benchmark has: not used.
+    pub mismatched: Ids,
+}
+
+/// Scores predictions on all questions of a benchmark. It is an error if no prediction fits any question, or if many are
+/// of other questions: then the file belongs to something else.
+pub fn score_predictions(
+    bench: &dyn Benchmark,
+    questions: &[Question],
+    predictions: impl Into<Predictions>,
+    rules: Rules,
+) -> Result<ScoreReport> {
+    let predictions: Predictions = predictions.into();
+    let names = names(questions, &predictions);
+    let given: HashSet<&str> = predictions
+        .answers
+        .keys()
+        .map(String::as_str)
+        .chain(predictions.duplicates.iter().map(String::as_str))
+        .collect();
+    let known: HashSet<&str> = names.iter().map(String::as_str).collect();
+    if !given.iter().any(|id| known.contains(id)) {
+        let message = format!("none of the {} predictions has the id of a question of {}", given.len(), bench.id());
+        let example = names.first().map_or("(no questions)", String::as_str);
+        return Err(Error::failed(message).hint(format!("ids look like `{example}`; is it the right benchmark?")));
+    }
+    let mismatched = mismatched(bench, questions, &names, &predictions)?;
+    let usable = |name: &String| predictions.answers.get(name).filter(|_| !mismatched.contains(name.as_str()));
+    let judge = |(q, name): (&Question, &String)| match usable(name) {
+        Some(answer) => bench.judge(q, &answer.text, rules),
+        None => Judged::unparsed(),
+    };
+    let judged: Vec<Judged> = questions.iter().zip(&names).map(judge).collect();
+    let missing = questions.iter().zip(&names).filter(|(_, name)| usable(name).is_none()).map(|(q, _)| q.id.as_str());
+    Ok(ScoreReport {
+        benchmark: bench.id().to_string(),
+        category: bench.category(),
+        scoring: rules,
+        metric: bench.metric(rules).to_string(),
+        version: bench.version().to_string(),
+        citation: bench.citation().to_string(),
+        harness: predictions.harness,
+        outcome: bench.aggregate(questions, &judged, rules)?,
+        chance: bench.chance(questions, rules),
+        majority: bench.majority(questions, rules),
+        missing: Ids::new(missing.collect()),
+        unknown: Ids::new(given.iter().copied().filter(|id| !known.contains(id)).collect()),
+        duplicates: Ids::new(predictions.duplicates.iter().map(String::as_str).collect()),
+        mismatched: Ids::new(mismatched.into_iter().collect()),
+    })
+}
+
+/// What the predictions' file calls each question: its id; lmms-eval its row; VLMEvalKit its `index`, which is the id where
+/// its own table was read, and the row of the tables that number their rows.
+fn names(questions: &[Question], predictions: &Predictions) -> Vec<String> {
+    let by_id = || questions.iter().map(|q| q.id.clone()).collect();
+    let by_row = || questions.iter().map(|q| q.row.to_string()).collect();
+    match predictions.harness {
+        Harness::Burgess => by_id(),
+        Harness::LmmsEval => by_row(),
+        Harness::VlmEvalKit => {
+            let ids: HashSet<&str> = questions.iter().map(|q| q.id.as_str()).collect();
+            let known = predictions.answers.keys().filter(|name| ids.contains(name.as_str())).count();
+            if 2 * known >= predictions.answers.len() { by_id() } else { by_row() }
+        }
+    }
+}
+
+/// The names of the predictions that were made for another question, as far as their file says for which.
+///
+/// Rows are a weak name: another edition of a benchmark has them in another order. So the text of the question, or else
+/// the right answer, is compared with ours. Right answers are written in many forms; if hardly any fits, the form is
+/// one that we do not know, and nothing can be said.
+fn mismatched<'a>(
+    bench: &dyn Benchmark,
+    questions: &[Question],
+    names: &'a [String],
+    predictions: &Predictions,
+) -> Result<BTreeSet<&'a str>> {
+    let mut wrong = BTreeSet::new();
+    let mut first = None;
+    let (mut compared, mut targets) = (0, 0);
+    for (q, name) in questions.iter().zip(names) {
+        let Some(answer) = predictions.answers.get(name) else { continue };
+        let fits = match (&answer.question, &answer.target) {
+            (Some(text), _) => squeezed(text).contains(&squeezed(&q.question)),
+            (None, Some(target)) => {
+                targets += 1;
+                same_target(q, target)
+            }
+            (None, None) => continue,
+        };
+        compared += 1;
+        if !fits {
+            wrong.insert(name.as_str());
+            first.get_or_insert((q, answer));
+        }
+    }
+    // All targets in a form that we do not know.
+    if targets == compared && 10 * wrong.len() > 9 * compared {
+        return Ok(BTreeSet::new());
+    }
+    match first {
+        Some((q, answer)) if 10 * wrong.len() > compared => {
+            let theirs = answer.question.as_deref().or(answer.target.as_deref()).unwrap_or_default();
+            let ours = if answer.question.is_some() { &q.question } else { &q.answer };
+            let message = format!(
+                "{} of {compared} predictions are for other questions than {} has in their places (question `{}`: {theirs:?} instead of {ours:?})",
+                wrong.len(),
+                bench.id(),
+                q.id
+            );
+            Err(Error::failed(message).hint("--data must be the edition that was asked, e.g. VLMEvalKit's own .tsv"))
+        }
+        _ => Ok(wrong),
+    }
+}
+
+/// Text without what editions differ in.
+fn squeezed(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether a right answer as another harness writes it is ours: the text, one of the accepted ones or a list of them, the
+/// letter, number or text of the choice.
+fn same_target(q: &Question, target: &str) -> bool {
+    let target = squeezed(target);
+    let letter = score::label(&q.answer).map(|l| usize::from(l as u8 - b'A')).filter(|i| *i < q.options.len());
+    let of_choice = |i: usize| q.options.get(i).is_some_and(|o| squeezed(o) == target) || i.to_string() == target;
+    squeezed(&q.answer) == target
+        || letter.is_some_and(of_choice)
+        || q.accepted.iter().any(|a| squeezed(a) == target)
+        || (!q.accepted.is_empty() && squeezed(&q.accepted.concat()) == target)
+}

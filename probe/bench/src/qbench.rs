@@ -1,0 +1,131 @@
+//! Q-Bench (perception): questions about sharpness, light, noise and the like, with two to four lettered choices.
+//!
+//! The authors let a language model match answers to choices and publish no rule without one: official is the strict
+//! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
+
+use super::score;
+use super::table::{Columns, Row, Table};
+use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, read, study, vlmevalkit};
+use burgess_base::{Error, Result};
+use std::path::Path;
+
+/// A benchmark of the Q-Bench family.
+pub struct QBench {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&Q_BENCH];
+
+/// The dev split: the answers of the test split are not public.
+pub static Q_BENCH: QBench = QBench {
+    card: Card {
+        id: "q-bench",
+        category: Category::VisionCentric,
+        metric: "accuracy",
+        version: "1",
+        citation: "Wu et al. 2023, Q-Bench: A Benchmark for General-Purpose Foundation Models on Low-level Vision, arXiv:2309.14181",
+        form: Form::Choice,
+        max_new_tokens: 32,
+        source: Some(Source {
+            repository: "q-future/Q-Bench-HF",
+            folder: "",
+            split: "dev",
+            questions: 1495,
+            licence: "S-Lab License 1.0: for non-commercial use",
+        }),
+    },
+};
+
+/// The kinds of question, by their number.
+const KINDS: [&str; 3] = ["Yes/No", "What", "How"];
+
+/// What stands for a choice that there is not.
+const NONE: &str = "N/A";
+
+fn kind(number: i64) -> Result<String> {
+    let kind = usize::try_from(number).ok().and_then(|i| KINDS.get(i));
+    kind.map(|k| (*k).to_string())
+        .ok_or_else(|| Error::failed(format!("{number} is no kind of question; there are 0 to {}", KINDS.len() - 1)))
+}
+
+fn question(row: &Row) -> Result<Option<Question>> {
+    let image = row.picture("image")?;
+    let options = ["option0", "option1", "option2", "option3"].iter().filter_map(|column| row.maybe(column));
+    Ok(Some(Question {
+        id: row.text("id")?,
+        row: row.number,
+        image_id: image.to_string(),
+        unit: image.to_string(),
+        images: vec![image],
+        question: row.text("question")?,
+        options: options.filter(|o| o != NONE).collect(),
+        answer: row.text("correct_choice")?,
+        subtask: kind(row.int("question_type")?)?,
+        ..Question::default()
+    }))
+}
+
+/// A row of the authors' own file, whose pictures lie in a folder beside it; the right choice is given by its text.
+fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
+    let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.list("candidates")?);
+    let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
+    let letter = letter.ok_or_else(|| Error::failed(format!("`correct_ans` {right:?} is none of the candidates")))?;
+    Ok(Some(Question {
+        id: row.number.to_string(),
+        row: row.number,
+        images: vec![Picture::File(pictures.join(&name))],
+        unit: name.clone(),
+        image_id: name,
+        question: row.text("question")?,
+        options,
+        answer: letter.into(),
+        subtask: kind(row.int("type")?)?,
+        ..Question::default()
+    }))
+}
+
+impl Benchmark for QBench {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// The hub's parquet edition, VLMEvalKit's, or the authors' `llvisionqa_dev.json` beside a folder `images`.
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "Q-Bench1_VAL.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
+        }
+        let json = if data.is_file() { data.to_path_buf() } else { data.join("llvisionqa_dev.json") };
+        if json.is_file() && json.extension().is_some_and(|e| e == "json") {
+            let pictures = json.parent().unwrap_or(data).join("images");
+            let columns =
+                Columns { values: &["img_path", "question", "correct_ans", "candidates", "type"], pictures: &[] };
+            return read::published(self, &Table::find(&json, "", "")?, columns, |row| of_json(row, &pictures));
+        }
+        let columns = Columns {
+            values: &["id", "question", "option0", "option1", "option2", "option3", "question_type", "correct_choice"],
+            pictures: &["image"],
+        };
+        read::published(self, &Table::open(data, source)?, columns, question)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match rules {
+            Rules::Official => {
+                format!("{}\nChoose between one of the options as follows:{}\n", q.question, study::choices(&q.options))
+            }
+            Rules::Cambrian1 => study::options_prompt(q, study::ONLY_LETTER_LINE),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official => score::judge_letter(q, answer),
+            Rules::Cambrian1 => {
+                let sentence = answer.trim().split('.').next().unwrap_or_default().to_lowercase();
+                study::judge(q, study::offered(sentence.trim(), q))
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Reading question files: a JSON object per line, nothing unknown, nothing missing, nothing twice.
+//!
+//! ```json
+//! {"id": "7", "image": "images/7.png", "image_id": "7", "question": "Which is nearer?",
+//!  "options": ["the ball", "the box"], "answer": "B", "subtask": "depth", "unit": "7"}
+//! ```
+//!
+//! `options` is left out where the answer is open or yes/no; `image` may be null for a question without picture.
+//! Paths are relative to the data directory.
+
+use super::score::label;
+use super::table::{Columns, Row, Table};
+use super::{Benchmark, Form, Picture, Question, Rules};
+use burgess_base::{Context, Error, Result};
+use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+const FIELDS: [&str; 8] = ["id", "image", "image_id", "question", "options", "answer", "subtask", "unit"];
+
+/// Reads the questions of a benchmark that is made on this machine, below `data`.
+pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Vec<Question>> {
+    let path = data.join("bench").join(format!("{}.jsonl", benchmark.id()));
+    let questions = read_jsonl(&path, data, benchmark.card().form)?;
+    check(benchmark, &questions).map_err(|e| e.context(format!("reading {}", path.display())))?;
+    Ok(questions)
+}
+
+/// Reads the questions of a published benchmark from the rows of a table: `each` says what a row asks, or that it is not
+/// part of the benchmark.
+pub fn published<B: Benchmark + ?Sized>(
+    benchmark: &B,
+    table: &Table,
+    columns: Columns<'_>,
+    mut each: impl FnMut(&Row) -> Result<Option<Question>>,
+) -> Result<Vec<Question>> {
+    let mut questions = Vec::new();
+    table.for_each(columns, |row| {
+        if let Some(question) = each(row)? {
+            check_answer(&question, benchmark.card().form)?;
+            questions.push(question);
+        }
+        Ok(())
+    })?;
+    let step = || format!("reading {}", table.files().first().map_or("", |f| f.to_str().unwrap_or_default()));
+    check(benchmark, &questions).map_err(|e| e.context(step()))?;
+    Ok(questions)
+}
+
+/// Reads the questions in `path`, whose answers have the given form; pictures lie under `data`.
+///
+/// Errors name file, line and field. All pictures have to be there; otherwise the error says how many are not.
+pub fn read_jsonl(path: &Path, data: &Path, form: Form) -> Result<Vec<Question>> {
+    let mut questions = Vec::new();
+    let mut lines_of: HashMap<String, usize> = HashMap::new();
+    for_each_object(path, |line, object| {
+        let question = question(object, data, form)?;
+        if let Some(first) = lines_of.insert(question.id.clone(), line) {
+            return Err(Error::failed(format!("field `id`: `{}` is already on line {first}", question.id)));
+        }
+        questions.push(question);
+        Ok(())
+    })?;
+    if questions.is_empty() {
+        return Err(Error::failed(format!("{} holds no questions", path.display())));
+    }
+    check_images(path, &questions)?;
+    Ok(questions)
+}
+
+/// What has to hold of the questions of every benchmark: ids are unique, choices can be lettered, and what is scored
+/// together is complete.
+pub fn check<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
+    let mut ids = BTreeSet::new();
+    for q in questions {
+        if !ids.insert(&q.id) {
+            return Err(Error::failed(format!("the id `{}` comes twice", q.id)));
+        }
+        if q.options.len() > 26 {
+            return Err(Error::failed(format!(
+                "question `{}` has {} choices; 26 can be lettered",
+                q.id,
+                q.options.len()
+            )));
+        }
+        if q.images.is_empty() {
+            return Err(Error::failed(format!("question `{}` has no picture", q.id)));
+        }
+    }
+    benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
+}
+
+/// Calls `each` with line number and object of every line that is not blank; errors gain file and line.
+pub(super) fn for_each_object(
+    path: &Path,
+    mut each: impl FnMut(usize, &Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    let step = || format!("reading {}", path.display());
+    let file = BufReader::new(File::open(path).with_context(step)?);
+    for (index, text) in file.lines().enumerate() {
+        let line = index + 1;
+        let place = || format!("{}:{line}", path.display());
+        let text = text.with_context(place)?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_str(text).with_context(place)? {
+            Value::Object(object) => each(line, &object).map_err(|e| e.context(place()))?,
+            other => return Err(Error::failed(format!("{}: expected an object, found {}", place(), kind(&other)))),
+        }
+    }
+    Ok(())
+}
+
+/// A field that has to be text and not blank.
+pub(super) fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str> {
+    match object.get(field) {
+        Some(Value::String(s)) if !s.trim().is_empty() => Ok(s),
+        Some(Value::String(_)) => Err(Error::failed(format!("field `{field}` is empty"))),
+        Some(other) => Err(Error::failed(format!("field `{field}` must be a string, found {}", kind(other)))),
+        None => Err(Error::failed(format!("field `{field}` is missing"))),
+    }
+}
+
+/// A JSON value in words, for errors.
+pub(super) fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(b) => format!("the truth value {b}"),
+        Value::Number(n) => format!("the number {n}"),
+        Value::String(s) => format!("the string {s:?}"),
+        Value::Array(a) => format!("a list of {}", a.len()),
+        Value::Object(_) => "an object".into(),
+    }
+}
+
+fn question(object: &Map<String, Value>, data: &Path, form: Form) -> Result<Question> {
+    if let Some(unknown) = object.keys().find(|k| !FIELDS.contains(&k.as_str())) {
+        let message = format!("field `{unknown}` is unknown");
+        return Err(Error::failed(message).hint(format!("the fields are {}", FIELDS.join(", "))));
+    }
+    let owned = |field: &str| text(object, field).map(String::from);
+    let images = match object.get("image") {
+        Some(Value::Null) => Vec::new(),
+        _ => vec![Picture::File(data.join(text(object, "image")?))],
+    };
+    let question = Question {
+        id: owned("id")?,
+        images,
+        image_id: owned("image_id")?,
+        question: owned("question")?,
+        options: options(object, form)?,
+        answer: owned("answer")?,
+        subtask: owned("subtask")?,
+        unit: owned("unit")?,
+        ..Question::default()
+    };
+    check_answer(&question, form)?;
+    Ok(question)
+}
+
+fn options(object: &Map<String, Value>, form: Form) -> Result<Vec<String>> {
+    let value = match (object.get("options"), form) {
+        (None, Form::Choice) => return Err(Error::failed("field `options` is missing")),
+        (None, _) => return Ok(Vec::new()),
+        (Some(_), Form::Open | Form::YesNo) => {
+            return Err(Error::failed("field `options` does not belong to a question without lettered choices"));
+        }
+        (Some(value), Form::Choice) => value,
+    };
+    let Value::Array(list) = value else {
+        return Err(Error::failed(format!("field `options` must be a list of strings, found {}", kind(value))));
+    };
+    let mut options = Vec::with_capacity(list.len());
+    let mut seen = BTreeSet::new();
+    for value in list {
+        match value {
+            Value::String(s) if s.trim().is_empty() => {
+                return Err(Error::failed("field `options` holds an empty text"));
+            }
+            Value::String(s) if !seen.insert(s.trim().to_lowercase()) => {
+                return Err(Error::failed(format!("field `options` holds {s:?} twice")));
+            }
+            Value::String(s) => options.push(s.clone()),
+            other => return Err(Error::failed(format!("field `options` must hold strings, found {}", kind(other)))),
+        }
+    }
+    match options.len() {
+        2..=26 => Ok(options),
+        n => Err(Error::failed(format!("field `options` holds {n} choices; 2 to 26 can be lettered"))),
+    }
+}
+
+fn check_answer(q: &Question, form: Form) -> Result<()> {
+    let problem = match form {
+        Form::Open => return Ok(()),
+        Form::YesNo if matches!(q.answer.to_lowercase().as_str(), "yes" | "no") => return Ok(()),
+        Form::YesNo => "is neither yes nor no".to_string(),
+        Form::Choice => match label(&q.answer) {
+            Some(l) if ('A'..='Z').take(q.options.len()).any(|offered| offered == l) => return Ok(()),
+            Some(_) => format!("is not among the letters of the {} choices", q.options.len()),
+            None => "is not a letter such as B or (B)".to_string(),
+        },
+    };
+    Err(Error::failed(format!("field `answer`: {:?} {problem}", q.answer)))
+}
+
+fn check_images(path: &Path, questions: &[Question]) -> Result<()> {
+    let wanted: BTreeSet<&Path> = questions.iter().flat_map(|q| q.images.iter().map(Picture::file)).collect();
+    let missing: Vec<&Path> = wanted.iter().copied().filter(|p| !p.is_file()).collect();
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::failed(format!(
+            "{}: field `image`: {} of {} picture files are missing, the first is {}",
+            path.display(),
+            missing.len(),
+            wanted.len(),
+            first.display()
+        ))
+        .hint("make or copy the data again; picture paths are relative to the data directory")),
+    }
+}

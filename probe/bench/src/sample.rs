@@ -1,0 +1,62 @@
+//! A part of a benchmark: fixed, seeded, stratified.
+
+use crate::Question;
+use burgess_base::stream::stream;
+use rand::seq::SliceRandom;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The units of a sample of `limit` units: whole pictures, pairs or groups, never single questions. Every subtask has its
+/// share of them, rounded so that no share is off by one or more, and drawn by a seed that is the benchmark's name: the
+/// same questions for everyone. A unit with questions of several subtasks counts to that of its first question.
+pub fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet<String> {
+    let mut subtask_of: BTreeMap<&str, &str> = BTreeMap::new();
+    for q in questions {
+        subtask_of.entry(&q.unit).or_insert(&q.subtask);
+    }
+    let mut strata: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (unit, subtask) in &subtask_of {
+        strata.entry(subtask).or_default().push(unit);
+    }
+    let total = subtask_of.len();
+    let limit = limit.min(total);
+    let mut draw = stream(&format!("limit/{benchmark}"), 0);
+    let mut chosen = BTreeSet::new();
+    let (mut seen, mut taken) = (0, 0);
+    for units in strata.values_mut() {
+        units.shuffle(&mut draw);
+        seen += units.len();
+        // What all strata up to this one should have together, less what those before have.
+        let upto = (limit * seen + total / 2) / total.max(1);
+        let share = upto.saturating_sub(taken).min(units.len());
+        chosen.extend(units.iter().take(share).map(|unit| (*unit).to_string()));
+        taken += share;
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn questions(sizes: &[usize]) -> Vec<Question> {
+        let of = |(s, n): (usize, &usize)| {
+            (0..*n).map(move |i| Question { unit: format!("{s}/{i}"), subtask: s.to_string(), ..Question::default() })
+        };
+        sizes.iter().enumerate().flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_subtask_has_its_share() {
+        let qs = questions(&[100, 50, 50, 3]);
+        let kept = sample(&qs, 40, "b");
+        assert_eq!(kept.len(), 40);
+        let of = |s: &str| kept.iter().filter(|u| u.starts_with(s)).count();
+        assert!((19..=20).contains(&of("0/")) && (9..=11).contains(&of("1/")) && of("3/") <= 1, "{kept:?}");
+        assert_eq!(sample(&qs, 40, "b"), kept, "the same again");
+        assert_ne!(sample(&qs, 40, "c"), kept, "other for another benchmark");
+        assert_eq!(sample(&qs, 1000, "b").len(), 203);
+        let mut back = qs.clone();
+        back.reverse();
+        assert_eq!(sample(&back, 40, "b"), kept, "whatever the order");
+    }
+}

@@ -1,0 +1,136 @@
+//! ScienceQA: a question that needs a fact about what the picture shows, with lettered choices; accuracy of the letter.
+//!
+//! Of the published test split, the questions with a picture (ScienceQA-IMG). The authors' script knows the form of its
+//! own examples only ("The answer is B.", or the letter), and draws a letter for everything else: official is the strict
+//! reading of a letter that all families share, which includes that form. The study accepts the part before the first
+//! full stop if it is the letter, or the text of the right choice up to punctuation.
+
+use super::score;
+use super::table::{Columns, Row, Table};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use burgess_base::{Error, Result};
+use std::path::Path;
+
+/// A benchmark of the ScienceQA family.
+pub struct ScienceQa {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&SCIENCEQA, &NANO];
+
+const CITATION: &str =
+    "Lu et al. 2022, Learn to Explain: Multimodal Reasoning via Thought Chains for Science QA, arXiv:2209.09513";
+
+/// The questions with a picture, as published.
+pub static SCIENCEQA: ScienceQa = ScienceQa {
+    card: Card {
+        id: "scienceqa",
+        category: Category::Knowledge,
+        metric: "accuracy",
+        version: "1",
+        citation: CITATION,
+        form: Form::Choice,
+        max_new_tokens: 16,
+        source: Some(Source {
+            repository: "derek-thomas/ScienceQA",
+            folder: "",
+            split: "test",
+            questions: 2017,
+            licence: "CC BY-NC-SA 4.0",
+        }),
+    },
+};
+
+/// The small sibling: pictures and facts of the nano world.
+pub static NANO: ScienceQa = ScienceQa {
+    card: Card {
+        id: "nano-scienceqa",
+        category: Category::Knowledge,
+        metric: "accuracy",
+        version: "1",
+        citation: CITATION,
+        form: Form::Choice,
+        max_new_tokens: 4,
+        source: None,
+    },
+};
+
+/// A row with a picture; the right choice is given by its number, from 0.
+fn question(row: &Row) -> Result<Option<Question>> {
+    let Some(image) = row.pictures("image").first().cloned() else { return Ok(None) };
+    let number = row.int("answer")?;
+    let letter = u8::try_from(number).ok().filter(|n| *n < 26).map(|n| char::from(b'A' + n));
+    let letter =
+        letter.ok_or_else(|| Error::failed(format!("the column `answer` holds {number}, no choice's number")))?;
+    Ok(Some(Question {
+        id: row.number.to_string(),
+        row: row.number,
+        image_id: image.to_string(),
+        unit: image.to_string(),
+        images: vec![image],
+        question: row.text("question")?,
+        context: row.maybe("hint"),
+        options: row.list("choices")?,
+        answer: letter.into(),
+        subtask: row.maybe("subject").unwrap_or_else(|| "all".into()),
+        ..Question::default()
+    }))
+}
+
+/// The text in lower case without ASCII punctuation.
+fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_punctuation()).collect::<String>().to_lowercase().trim().to_string()
+}
+
+/// The study's rule on an answer that is not blank.
+fn study_choice(q: &Question, answer: &str) -> Judged {
+    let announced = study::announced(answer);
+    let text = announced.trim_end_matches('.');
+    let before_stop = text.split_once('.').map_or(text, |(before, _)| before);
+    let letter = study::offered(before_stop, q);
+    let same_text = |option: &&String| words(option) == words(text);
+    let right = score::label(&q.answer);
+    let right_text = right.and_then(|l| q.options.get(l as usize - 'A' as usize));
+    match right.filter(|_| right_text.is_some_and(|t| same_text(&t)) || letter == right) {
+        Some(right) => Judged::new(right, true),
+        None => {
+            let by_text = || ('A'..='Z').zip(&q.options).find(|(_, option)| same_text(option)).map(|(l, _)| l);
+            study::judge(q, letter.or_else(by_text))
+        }
+    }
+}
+
+impl Benchmark for ScienceQa {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "ScienceQA_TEST.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
+        }
+        let columns = Columns { values: &["question", "choices", "answer", "hint?", "subject?"], pictures: &["image"] };
+        read::published(self, &Table::open(data, source)?, columns, question)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match (rules, &q.context) {
+            (Rules::Official, None) => score::letter_prompt(q),
+            (Rules::Official, Some(hint)) => format!("Context: {hint}\n{}", score::letter_prompt(q)),
+            (Rules::Cambrian1, hint) => {
+                let hint = hint.as_ref().map_or_else(String::new, |hint| format!("{hint} "));
+                format!("{hint}{}{}\n{}", q.question, study::choices(&q.options), study::ONLY_LETTER_LINE)
+            }
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official => score::judge_letter(q, answer),
+            Rules::Cambrian1 if answer.trim().is_empty() => Judged::unparsed(),
+            Rules::Cambrian1 => study_choice(q, answer),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What families share: prompt forms, parsers, comparisons, and the sum with its standard error.
+
+use super::{Judged, Outcome, Question, Unit};
+use burgess_base::{Error, Result};
+use std::collections::BTreeMap;
+
+pub use super::letter::letter;
+
+/// The line that asks for a letter.
+pub const LETTER_LINE: &str = "Answer with the option's letter from the given choices directly.";
+
+/// The line that asks for a short answer.
+pub const SHORT_LINE: &str = "Answer the question using a single word or phrase.";
+
+/// Question, a line per choice (`A. dog`), the line that asks for the letter.
+pub fn letter_prompt(q: &Question) -> String {
+    let choices: String = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("{l}. {o}\n")).collect();
+    format!("{}\n{choices}{LETTER_LINE}", q.question)
+}
+
+/// Question, then the line that asks for a word or phrase.
+pub fn short_answer_prompt(question: &str) -> String {
+    format!("{question}\n{SHORT_LINE}")
+}
+
+/// The letter that an expected answer names: `B`, `b`, `(B)` or `(b)`.
+pub fn label(answer: &str) -> Option<char> {
+    let inner = answer.strip_prefix('(').and_then(|a| a.strip_suffix(')')).unwrap_or(answer);
+    let mut chars = inner.chars();
+    match (chars.next(), chars.next()) {
+        (Some(c), None) if c.is_ascii_alphabetic() => Some(c.to_ascii_uppercase()),
+        _ => None,
+    }
+}
+
+/// Judges an answer to a question with lettered choices; `parsed` is the upper-case letter.
+pub fn judge_letter(q: &Question, answer: &str) -> Judged {
+    match letter(answer, &q.options) {
+        Some(said) => Judged::new(said, label(&q.answer) == Some(said)),
+        None => Judged::unparsed(),
+    }
+}
+
+/// Yes (`true`), no (`false`) or neither, by MME's official rule: the lower-cased answer's first four characters
+/// contain "yes", else "no". It is a rule about beginnings: "I see no dog" is neither, "nothing" is a no.
+pub fn yes_no(answer: &str) -> Option<bool> {
+    let head: String = answer.trim().to_lowercase().chars().take(4).collect();
+    match (head.contains("yes"), head.contains("no")) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// The form in which open answers are compared exactly: trimmed, lower case, without full stops at the end.
+pub fn normalise(answer: &str) -> String {
+    answer.trim().trim_end_matches('.').trim_end().to_lowercase()
+}
+
+/// Right if the answer is the expected one, both after [`normalise`]; an empty one says nothing.
+pub fn judge_exact(q: &Question, answer: &str) -> Judged {
+    let said = normalise(answer);
+    match said.is_empty() {
+        true => Judged::unparsed(),
+        false => Judged::new(&*said, said == normalise(&q.answer)),
+    }
+}
+
+/// OCRBench's official rule: `expected` occurs in `answer`, both trimmed, in lower case, line breaks as spaces.
+pub fn contains(answer: &str, expected: &str) -> bool {
+    let plain = |s: &str| s.to_lowercase().trim().replace('\n', " ");
+    plain(answer).contains(&plain(expected))
+}
+
+/// How far a number may be off, relative to the expected one.
+pub const RELAXED_TOLERANCE: f64 = 0.05;
+
+/// ChartQA's official relaxed match. Two numbers match within 5 % of the expected one (`12%` is 0.12); an expected
+/// 0, and anything that is not a number as a whole (`1,234`, `5 km`, `1/2`), must be the same text up to case.
+pub fn relaxed_equal(answer: &str, expected: &str) -> bool {
+    match (number(answer), number(expected)) {
+        // A comparison with NaN is false, so NaN is never right.
+        (Some(a), Some(e)) if e != 0.0 => (a - e).abs() / e.abs() <= RELAXED_TOLERANCE,
+        _ => answer.to_lowercase() == expected.to_lowercase(),
+    }
+}
+
+/// The number that a text is as a whole; a trailing `%` divides by 100. Accepts what the official scorer's
+/// language accepts: signs, exponents, `inf`, `nan`, single underscores between digits, digits of other scripts.
+pub fn number(text: &str) -> Option<f64> {
+    match text.strip_suffix('%') {
+        Some(value) => plain_number(value.trim_end_matches('%')).map(|v| v / 100.0),
+        None => plain_number(text),
+    }
+}
+
+/// The number that a text is as a whole in Python's `float`.
+pub fn plain_number(text: &str) -> Option<f64> {
+    let chars: Vec<char> = text.trim().chars().map(|c| decimal_digit(c).unwrap_or(c)).collect();
+    let digit = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(char::is_ascii_digit);
+    let mut plain = String::with_capacity(chars.len());
+    for (i, &c) in chars.iter().enumerate() {
+        match c {
+            '_' if digit(i.checked_sub(1)) && digit(Some(i + 1)) => {}
+            '_' => return None,
+            _ => plain.push(c),
+        }
+    }
+    plain.parse().ok()
+}
+
+/// The ASCII digit for a decimal digit of the scripts that answers come in: Arabic-Indic (two sets), Devanagari,
+/// Bengali, Thai, full-width.
+fn decimal_digit(c: char) -> Option<char> {
+    const ZEROS: [u32; 6] = [0x0660, 0x06F0, 0x0966, 0x09E6, 0x0E50, 0xFF10];
+    let code = u32::from(c);
+    ZEROS.iter().find(|&&zero| (zero..zero + 10).contains(&code)).and_then(|zero| char::from_digit(code - zero, 10))
+}
+
+/// Average normalised Levenshtein similarity of one answer (DocVQA): 1 − edit distance / longer length for the
+/// best of the accepted texts, or 0 if that is below one half. As in the official script, texts are compared in
+/// lower case with runs of white space as one space, while the lengths are those of the texts as given.
+pub fn anls<S: AsRef<str>>(answer: &str, accepted: &[S]) -> f64 {
+    let plain = |s: &str| s.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    let length = |s: &str| s.to_uppercase().chars().count();
+    let said: Vec<char> = plain(answer);
+    let similarity = |expected: &S| {
+        let expected = expected.as_ref();
+        let longer = length(answer).max(length(expected));
+        let distance = edit_distance(&plain(expected), &said);
+        1.0 - if longer == 0 { 0.0 } else { distance as f64 / longer as f64 }
+    };
+    let best = accepted.iter().map(similarity).fold(0.0, f64::max);
+    if best < 0.5 { 0.0 } else { best }
+}
+
+/// Levenshtein distance: the fewest insertions, deletions and replacements that turn `a` into `b`.
+pub fn edit_distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut left = i + 1;
+        let mut diagonal = i;
+        for (y, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let best = (diagonal + usize::from(x != y)).min(left + 1).min(*above + 1);
+            diagonal = std::mem::replace(above, best);
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// Something that is counted: a question, or a pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// [`Question::unit`].
+    pub unit: String,
+    /// [`Question::subtask`].
+    pub subtask: String,
+    /// Its score, 0 to 1.
+    pub score: f64,
+    /// How much it counts.
+    pub weight: f64,
+    /// Whether it is part of the score; if not, it is shown under its subtask only.
+    pub counted: bool,
+}
+
+impl Item {
+    /// An item of weight 1 in the unit and subtask of `q`.
+    pub fn new(q: &Question, score: f64) -> Self {
+        Self { unit: q.unit.clone(), subtask: q.subtask.clone(), score, weight: 1.0, counted: true }
+    }
+}
+
+/// Brings together the two questions with the same key: the first of them, and the scores `p` of both. Sorted by
+/// key. An error if a key has not exactly two questions.
+pub fn pairs<'a, K: Ord>(
+    qs: &'a [Question],
+    p: &[f64],
+    key: impl Fn(&'a Question) -> K,
+) -> Result<Vec<(&'a Question, [f64; 2])>> {
+    let mut groups: BTreeMap<K, Vec<(&Question, f64)>> = BTreeMap::new();
+    for (q, &p) in qs.iter().zip(p) {
+        groups.entry(key(q)).or_default().push((q, p));
+    }
+    let pair = |group: Vec<(&'a Question, f64)>| match group.as_slice() {
+        [(q, a), (_, b)] => Ok((*q, [*a, *b])),
+        [(q, _), ..] => Err(Error::failed(format!(
+            "the pair of question `{}` (picture `{}`, unit `{}`, subtask `{}`) has {} question(s) instead of 2",
+            q.id,
+            q.image_id,
+            q.unit,
+            q.subtask,
+            group.len()
+        ))
+        .hint("keep or drop both questions of a pair")),
+        [] => Err(Error::failed("a pair without questions")),
+    };
+    groups.into_values().map(pair).collect()
+}
+
+/// Weights items so that each subtask counts the same, however many items it has.
+pub fn equal_subtasks(items: &mut [Item]) {
+    let mut sizes: BTreeMap<String, f64> = BTreeMap::new();
+    for item in items.iter() {
+        *sizes.entry(item.subtask.clone()).or_default() += 1.0;
+    }
+    let mean = items.len() as f64 / sizes.len() as f64;
+    for item in items {
+        item.weight = sizes.get(&item.subtask).map_or(1.0, |size| mean / size);
+    }
+}
+
+/// The score with its error: see [`Outcome`]. The order of the items does not matter, to the last bit.
+pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outcome> {
+    if items.is_empty() {
+        return Err(Error::failed("there are no questions"));
+    }
+    // Sums of floats depend on the order, so there is one.
+    items.sort_by(|a, b| (&a.unit, &a.subtask).cmp(&(&b.unit, &b.subtask)).then(a.score.total_cmp(&b.score)));
+    let mut units: Vec<Unit> = Vec::new();
+    let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for item in items {
+        let (sum, weight) = (item.weight * item.score, item.weight);
+        let part = parts.entry(item.subtask).or_default();
+        *part = (part.0 + sum, part.1 + weight);
+        if !item.counted {
+            continue;
+        }
+        match units.last_mut().filter(|u| u.id == item.unit) {
+            Some(unit) => {
+                unit.sum += sum;
+                unit.weight += weight;
+            }
+            None => units.push(Unit { id: item.unit, sum, weight }),
+        }
+    }
+    if units.is_empty() {
+        return Err(Error::failed("none of the questions counts for the score"));
+    }
+    let total: f64 = units.iter().map(|u| u.weight).sum();
+    let mean = units.iter().map(|u| u.sum).sum::<f64>() / total;
+    let subtasks = parts.into_iter().map(|(name, (sum, weight))| (name, percent(sum / weight))).collect();
+    Ok(Outcome { score: percent(mean), stderr: stderr(&units, mean, total), n, n_unparsed, units, subtasks })
+}
+
+/// A share as a percentage; rounding of weighted sums must not leave the range.
+fn percent(share: f64) -> f64 {
+    (100.0 * share).clamp(0.0, 100.0)
+}
+
+/// Standard error of a ratio of sums over independent units, linearised: √(k/(k−1) · Σ(sum − mean·weight)²) / Σ weight.
+fn stderr(units: &[Unit], mean: f64, total: f64) -> f64 {
+    let k = units.len() as f64;
+    if units.len() < 2 {
+        return 50.0;
+    }
+    let squares: f64 = units.iter().map(|u| (u.sum - mean * u.weight).powi(2)).sum();
+    100.0 * (k / (k - 1.0) * squares).sqrt() / total
+}

@@ -1,0 +1,125 @@
+//! SEED-Bench: questions with four lettered choices, on nine kinds of perception in single pictures (the kinds that need
+//! videos are left out); accuracy of the letter over all questions.
+//!
+//! The authors' script ranks the choices by likelihood and publishes no rule for generated text: official is the strict
+//! reading of a letter that all families share. The study takes the first character of what the answer announces.
+
+use super::score;
+use super::table::{Columns, Row, Table};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use burgess_base::{Error, Result};
+use std::path::Path;
+
+/// A benchmark of the SEED-Bench family.
+pub struct SeedBench {
+    card: Card,
+}
+
+/// Those of this family.
+pub const ALL: &[&dyn Benchmark] = &[&SEED_BENCH];
+
+/// The part with single pictures, as published.
+pub static SEED_BENCH: SeedBench = SeedBench {
+    card: Card {
+        id: "seed-bench",
+        category: Category::General,
+        metric: "accuracy",
+        version: "1",
+        citation: "Li et al. 2023, SEED-Bench: Benchmarking Multimodal LLMs with Generative Comprehension, arXiv:2307.16125",
+        form: Form::Choice,
+        max_new_tokens: 16,
+        source: Some(Source {
+            repository: "lmms-lab/SEED-Bench",
+            folder: "",
+            split: "test",
+            questions: 14_233,
+            licence: "CC BY-NC 4.0, and the terms of use of OpenAI",
+        }),
+    },
+};
+
+/// The kinds of question about pictures, by their number from 1.
+const KINDS: [&str; 9] = [
+    "Scene Understanding",
+    "Instance Identity",
+    "Instance Attribute",
+    "Instance Location",
+    "Instance Counting",
+    "Spatial Relation",
+    "Instance Interaction",
+    "Visual Reasoning",
+    "Text Recognition",
+];
+
+/// What the study strips from the end of an answer to this benchmark: not the colon and comma of the others.
+const STOPS: [char; 1] = ['.'];
+
+fn question(row: &Row) -> Result<Option<Question>> {
+    if row.text("data_type")? != "image" {
+        return Ok(None);
+    }
+    let number = row.int("question_type_id")?;
+    let kind = usize::try_from(number - 1).ok().and_then(|i| KINDS.get(i));
+    let kind = kind
+        .ok_or_else(|| Error::failed(format!("`question_type_id` is {number}, no kind of question about pictures")))?;
+    let image_id = match row.list("data_id") {
+        Ok(ids) => ids.join(","),
+        Err(_) => row.text("data_id")?,
+    };
+    let choices = ["choice_a", "choice_b", "choice_c", "choice_d"];
+    Ok(Some(Question {
+        id: row.text("question_id")?,
+        row: row.number,
+        images: row.pictures("image").to_vec(),
+        unit: image_id.clone(),
+        image_id,
+        question: row.text("question")?,
+        options: choices.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
+        answer: row.text("answer")?,
+        subtask: (*kind).into(),
+        ..Question::default()
+    }))
+}
+
+impl Benchmark for SeedBench {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+        let Some(source) = &self.card.source else { return read::drawn(self, data) };
+        if let Some(table) = vlmevalkit::table(data, "SEEDBench_IMG.tsv") {
+            return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
+        }
+        let columns = Columns {
+            values: &[
+                "question_id",
+                "question",
+                "choice_a",
+                "choice_b",
+                "choice_c",
+                "choice_d",
+                "answer",
+                "data_id",
+                "data_type",
+                "question_type_id",
+            ],
+            pictures: &["image"],
+        };
+        read::published(self, &Table::open(data, source)?, columns, question)
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match rules {
+            Rules::Official => score::letter_prompt(q),
+            Rules::Cambrian1 => study::options_prompt(q, score::LETTER_LINE),
+        }
+    }
+
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official => score::judge_letter(q, answer),
+            Rules::Cambrian1 => study::judge_first_character(q, answer, &STOPS),
+        }
+    }
+}

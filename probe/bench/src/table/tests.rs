@@ -1,0 +1,171 @@
+use super::*;
+use ::parquet::arrow::ArrowWriter;
+use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Fields};
+use std::fs::{self, File};
+use std::sync::Arc;
+
+type Checked = std::result::Result<(), Box<dyn std::error::Error>>;
+
+fn image_fields() -> Fields {
+    vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)].into()
+}
+
+fn image_struct() -> StructBuilder {
+    StructBuilder::new(image_fields(), vec![Box::new(BinaryBuilder::new()), Box::new(StringBuilder::new())])
+}
+
+fn append(builder: &mut StructBuilder, bytes: Option<&[u8]>) {
+    if let Some(b) = builder.field_builder::<BinaryBuilder>(0) {
+        b.append_option(bytes);
+    }
+    if let Some(b) = builder.field_builder::<StringBuilder>(1) {
+        b.append_null();
+    }
+    builder.append(bytes.is_some());
+}
+
+/// Five rows: a text, a number, a list of texts, a picture (none in row 3), a list of `row` pictures.
+fn write_parquet(path: &Path) -> Checked {
+    let (mut image, mut choices) = (image_struct(), ListBuilder::new(StringBuilder::new()));
+    let mut several = ListBuilder::new(image_struct());
+    for row in 0..5_u8 {
+        append(&mut image, (row != 3).then_some(&[row; 3][..]));
+        choices.append_value([Some("a"), Some("b")]);
+        (0..row).for_each(|k| append(several.values(), Some(&[row, k])));
+        several.append(true);
+    }
+    let columns: [(&str, ArrayRef); 5] = [
+        ("question", Arc::new(StringArray::from(vec![Some("q0"), Some("q1"), Some(" "), None, Some("q4")]))),
+        ("answer", Arc::new(Int64Array::from(vec![0, 1, 2, 3, 4]))),
+        ("choices", Arc::new(choices.finish())),
+        ("image", Arc::new(image.finish())),
+        ("images", Arc::new(several.finish())),
+    ];
+    let batch = RecordBatch::try_from_iter(columns)?;
+    let mut writer = ArrowWriter::try_new(File::create(path)?, batch.schema(), None)?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(())
+}
+
+const ALL: Columns<'_> =
+    Columns { values: &["question", "answer", "choices", "hint?"], pictures: &["image", "images"] };
+
+#[test]
+fn parquet_rows_name_their_pictures() -> Checked {
+    let dir = tempfile::tempdir()?;
+    fs::create_dir(dir.path().join("data"))?;
+    let file = dir.path().join("data/test-00000-of-00001.parquet");
+    write_parquet(&file)?;
+    let table = Table::find(dir.path(), "", "test")?;
+    let (mut single, mut several) = (Vec::new(), Vec::new());
+    table.for_each(ALL, |row| {
+        assert_eq!((row.int("answer")?, row.list("choices")?.len()), (row.number as i64, 2));
+        assert!(row.value("hint").is_none());
+        single.extend(row.pictures("image").to_vec());
+        several.extend(row.pictures("images").to_vec());
+        Ok(())
+    })?;
+    assert_eq!((single.len(), several.len()), (4, 10));
+    assert_eq!(several[9].to_string(), format!("{}#images/4/3", file.display()));
+    let wanted: Vec<&Picture> = [&single[3], &several[5], &single[0], &several[9]].into();
+    let bytes: Vec<Vec<u8>> = crate::picture::bytes_of(&wanted).into_iter().collect::<Result<_>>()?;
+    assert_eq!(bytes, [vec![4, 4, 4], vec![3, 2], vec![0, 0, 0], vec![4, 3]]);
+    let beyond = Picture::named(&format!("{}#image/9", file.display()));
+    assert!(beyond.bytes().unwrap_err().to_string().contains("holds no bytes"));
+    Ok(())
+}
+
+#[test]
+fn errors_name_file_row_and_column() -> Checked {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("test.parquet");
+    write_parquet(&file)?;
+    let table = Table::find(dir.path(), "", "test")?;
+    let error = |e: Error| e.to_string().replace(&dir.path().display().to_string(), "DIR");
+    let blank = table.for_each(ALL, |row| row.text("question").map(drop)).unwrap_err();
+    assert_eq!(error(blank), "DIR/test.parquet row 3: the column `question` is blank");
+    let missing = Columns { values: &["anser"], pictures: &[] };
+    let missing = table.for_each(missing, |_| Ok(())).unwrap_err();
+    assert!(
+        missing.hint_text().is_some_and(|h| h.starts_with("did you mean `answer`? There are question")),
+        "{missing:?}"
+    );
+    assert_eq!(error(missing), "DIR/test.parquet: the column `anser` is missing");
+    let text = Columns { values: &[], pictures: &["question"] };
+    let text = table.for_each(text, |_| Ok(())).unwrap_err();
+    assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no pictures but Utf8");
+    let whole = fs::read(&file)?;
+    fs::write(&file, &whole[..whole.len() / 2])?;
+    let cut = table.for_each(ALL, |_| Ok(())).unwrap_err();
+    assert!(cut.hint_text().is_some_and(|h| h.contains("incomplete or damaged")), "{cut:?}");
+    fs::write(dir.path().join("val-00000-of-00002.parquet"), &whole)?;
+    let part = Table::find(dir.path(), "", "val").unwrap_err();
+    assert_eq!(error(part), "DIR/val-00000-of-00002.parquet is one of 2 files, but 1 are there");
+    let none = Table::find(dir.path(), "config", "dev").unwrap_err();
+    assert_eq!(
+        error(none),
+        "no file of the split `dev` lies in DIR/config/data, or in DIR/config, or in DIR/data, or in DIR"
+    );
+    Ok(())
+}
+
+#[test]
+fn pictures_in_tsv_are_base64_paths_or_another_rows() -> Checked {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let dir = tempfile::tempdir()?;
+    fs::write(dir.path().join("7.png"), b"file")?;
+    let (a, b) = (STANDARD.encode([1; 60]), STANDARD.encode([2; 60]));
+    let rows = format!(
+        "index\tquestion\timage\n1\t\"two\nlines\"\t{a}\n2\tq\t{b}\n3\tq\t1\n4\tq\t7.png\n5\tq\t['{b}', '{a}']\n"
+    );
+    fs::write(dir.path().join("dev.tsv"), rows)?;
+    let mut pictures = Vec::new();
+    let columns = Columns { values: &["index", "question"], pictures: &["image"] };
+    let table = Table::find(dir.path(), "", "dev")?;
+    table.for_each(columns, |row| {
+        pictures.extend(row.pictures("image").to_vec());
+        Ok(())
+    })?;
+    let bytes: Vec<Vec<u8>> = pictures.iter().map(Picture::bytes).collect::<Result<_>>()?;
+    let (a, b) = (vec![1; 60], vec![2; 60]);
+    assert_eq!(bytes, [a.clone(), b.clone(), a.clone(), b"file".to_vec(), b, a]);
+    fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\t9\n")?;
+    let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("holds \"9\", which is no picture file"), "{error}");
+    fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\n")?;
+    let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("found record with 2 fields"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn json_is_read_by_line_or_as_one_list() -> Checked {
+    let dir = tempfile::tempdir()?;
+    let columns = Columns { values: &["n"], pictures: &["image"] };
+    for text in [
+        "{\"n\": 1, \"image\": \"a.png\"}\n{\"n\": 2, \"image\": null}\n",
+        " [{\"n\": 1, \"image\": \"a.png\"}, {\"n\": 2, \"image\": []}]",
+    ] {
+        fs::write(dir.path().join("test.json"), text)?;
+        let mut rows = Vec::new();
+        Table::find(dir.path(), "", "test")?.for_each(columns, |row| {
+            rows.push((row.int("n")?, row.pictures("image").to_vec()));
+            Ok(())
+        })?;
+        assert_eq!(rows, [(1, vec![Picture::File(dir.path().join("a.png"))]), (2, vec![])]);
+    }
+    Ok(())
+}
+
+#[test]
+fn pythons_lists_are_read() {
+    let list = |text: &str| python_list(text).map(|l| l.join("|"));
+    assert_eq!(list(r#"['a', "it's", 'x\ny', 'q\'s', 3.5, '\u00e9']"#).as_deref(), Some("a|it's|x\ny|q's|3.5|é"));
+    assert_eq!(list("[]").as_deref(), Some(""));
+    for broken in ["", "a", "['a'", "['a' 'b']", "[a]", "['a]"] {
+        assert_eq!(python_list(broken), None, "{broken}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Benchmarks as VLMEvalKit publishes them: one TSV with the columns index, image (base64, or the index of the row that
+//! has it), question, A, B, … for the choices, answer, and a few more.
+//!
+//! The questions are those of the authors' editions; prompts and rules do not depend on the edition.
+
+use super::Question;
+use crate::table::{Columns, Row, Table};
+use burgess_base::{Error, Result};
+use std::path::Path;
+
+/// The columns that may be there.
+pub(crate) const COLUMNS: Columns<'static> = Columns {
+    values: &[
+        "index",
+        "question",
+        "answer",
+        "hint?",
+        "A?",
+        "B?",
+        "C?",
+        "D?",
+        "E?",
+        "F?",
+        "G?",
+        "H?",
+        "I?",
+        "category?",
+        "l2-category?",
+        "source?",
+        "split?",
+        "image_path?",
+        "id?",
+        "question_type?",
+    ],
+    pictures: &["image"],
+};
+
+/// The TSV called `name` below `root`, or `root` if it is a TSV itself.
+pub(crate) fn table(root: &Path, name: &str) -> Option<Table> {
+    let file = if root.is_file() { root.to_path_buf() } else { root.join(name) };
+    let tsv = file.is_file() && file.extension().is_some_and(|e| e == "tsv");
+    tsv.then(|| Table::find(&file, "", "").ok()).flatten()
+}
+
+/// Text that is there; VLMEvalKit and the editions made from its files write what is missing as `nan`.
+pub(crate) fn present(row: &Row, column: &str) -> Option<String> {
+    row.maybe(column).filter(|text| text.trim() != "nan")
+}
+
+/// The choices in the columns A, B, …, up to the first that is missing. One behind a gap is an error.
+pub(crate) fn choices(row: &Row) -> Result<Vec<String>> {
+    let mut options = Vec::new();
+    let mut gap = None;
+    for letter in 'A'..='I' {
+        match (present(row, &letter.to_string()), gap) {
+            (Some(text), None) => options.push(text),
+            (Some(_), Some(gap)) => {
+                return Err(Error::failed(format!("the column `{letter}` holds a choice, but `{gap}` holds none")));
+            }
+            (None, _) => gap = gap.or(Some(letter)),
+        }
+    }
+    Ok(options)
+}
+
+/// A row with lettered choices, or with none.
+pub(crate) fn question(row: &Row) -> Result<Question> {
+    let image_id = row.pictures("image").first().map(ToString::to_string).unwrap_or_default();
+    Ok(Question {
+        id: row.text("index")?,
+        row: row.number,
+        images: row.pictures("image").to_vec(),
+        question: row.text("question")?,
+        context: present(row, "hint"),
+        options: choices(row)?,
+        answer: row.text("answer")?,
+        subtask: present(row, "category").unwrap_or_else(|| "all".into()),
+        unit: image_id.clone(),
+        image_id,
+        ..Question::default()
+    })
+}

@@ -1,0 +1,93 @@
+//! What holds of every published benchmark, tried on a small fixture in its published schema
+//! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
+
+use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, picture};
+use std::path::PathBuf;
+
+const RULES: [Rules; 2] = [Rules::Official, Rules::Cambrian1];
+
+/// Every published benchmark with the questions of its fixture.
+fn fixtures() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
+    let published = bench::all().iter().copied().filter(|b| b.card().source.is_some());
+    let read = |b: &'static dyn Benchmark| {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/benchmarks").join(b.id());
+        (b, b.read(&dir).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", b.id(), e.hint_text())))
+    };
+    published.map(read).collect()
+}
+
+fn score(b: &dyn Benchmark, qs: &[Question], rules: Rules, answer: impl Fn(&Question) -> String) -> bench::Outcome {
+    let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, &answer(q), rules)).collect();
+    b.aggregate(qs, &judged, rules).unwrap_or_else(|e| panic!("{}: {e}", b.id()))
+}
+
+#[test]
+fn the_studys_sixteen_are_there_with_their_categories() {
+    for (id, category) in bench::PUBLISHED {
+        let found = bench::find(id).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(found.category(), category, "{id}");
+    }
+}
+
+#[test]
+fn prompts_are_as_published() {
+    for (b, qs) in fixtures() {
+        let mut page = String::new();
+        for rules in RULES {
+            // The first question of each shape: with and without choices, with and without context.
+            let mut shapes = std::collections::BTreeSet::new();
+            for q in qs.iter().filter(|q| shapes.insert((q.options.is_empty(), q.context.is_none()))) {
+                page += &format!("--- {} {}\n{}\n", rules.as_str(), q.id, b.prompt(q, rules));
+            }
+        }
+        insta::assert_snapshot!(format!("prompts-{}", b.id()), page);
+    }
+}
+
+#[test]
+fn perfect_is_100_and_empty_is_0() {
+    for (b, qs) in fixtures() {
+        let perfect = score(b, &qs, Rules::Official, |q| q.answer.clone());
+        assert!((perfect.score - 100.0).abs() < 1e-9, "{}: {perfect:?}", b.id());
+        for rules in RULES {
+            let empty = score(b, &qs, rules, |_| String::new());
+            assert_eq!((empty.score, empty.n_unparsed), (0.0, qs.len()), "{} {rules:?}", b.id());
+            let chance = b.chance(&qs, rules);
+            assert!((0.0..100.0).contains(&chance), "{}: chance {chance}", b.id());
+        }
+    }
+}
+
+#[test]
+fn order_does_not_matter() {
+    for (b, qs) in fixtures() {
+        let mut back = qs.clone();
+        back.reverse();
+        let said = |q: &Question| if q.row.is_multiple_of(3) { "A".to_string() } else { q.answer.clone() };
+        for rules in RULES {
+            assert_eq!(score(b, &qs, rules, said), score(b, &back, rules, said), "{}", b.id());
+        }
+    }
+}
+
+#[test]
+fn every_picture_opens() {
+    for (b, qs) in fixtures() {
+        let pictures: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
+        assert!(pictures.len() >= qs.len(), "{}", b.id());
+        for (picture, bytes) in pictures.iter().zip(picture::bytes_of(&pictures)) {
+            let bytes = bytes.unwrap_or_else(|e| panic!("{}: {picture}: {e}", b.id()));
+            assert!(bytes.starts_with(b"\x89PNG") || bytes.starts_with(b"\xff\xd8"), "{}: {picture}", b.id());
+        }
+    }
+}
+
+#[test]
+fn a_sample_keeps_groups_whole() {
+    for (b, qs) in fixtures() {
+        let units = bench::sample::sample(&qs, 3, b.id());
+        let some: Vec<Question> = qs.iter().filter(|q| units.contains(&q.unit)).cloned().collect();
+        assert!(!some.is_empty(), "{}", b.id());
+        score(b, &some, Rules::Official, |q| q.answer.clone());
+    }
+}
