@@ -72,9 +72,9 @@ impl Matrix {
                 }
             }
         }
-        if let Some((_, twice)) = benchmarks.iter().enumerate().find(|(i, b)| {
-            benchmarks.iter().take(*i).any(|other| other.name == b.name)
-        }) {
+        if let Some((_, twice)) =
+            benchmarks.iter().enumerate().find(|(i, b)| benchmarks.iter().take(*i).any(|other| other.name == b.name))
+        {
             return Err(Error::failed(format!("two benchmarks are called {}", twice.name)));
         }
         Ok(Self { models, benchmarks, scores })

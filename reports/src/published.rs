@@ -5,11 +5,13 @@
 
 pub mod checks;
 pub mod compared;
+pub mod outcome;
 pub mod sheet;
 pub mod unfreezing;
 
 pub use checks::{Check, Kind};
 pub use compared::Beside;
+pub use outcome::{Outcome, Standing, Standings, Tally};
 pub use sheet::{Agreement, Printed, Sheet};
 
 use crate::analysis::{Benchmark, Matrix};
@@ -178,9 +180,8 @@ impl Row {
 
     /// How far [`Row::mean`] can be off because the columns are rounded.
     pub fn doubt(&self, scope: usize) -> f64 {
-        let halves = Self::within(scope).filter_map(|(i, c)| {
-            self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0))
-        });
+        let halves = Self::within(scope)
+            .filter_map(|(i, c)| self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0)));
         crate::stats::mean(&halves.collect::<Vec<_>>()).unwrap_or(0.0)
     }
 

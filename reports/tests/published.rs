@@ -1,8 +1,10 @@
 //! The paper's tables: what follows from them is what was printed.
 
 use burgess_reports::analysis::{Measures, analyse};
+use burgess_reports::page;
 use burgess_reports::published::checks::{Check, Kind};
-use burgess_reports::published::{Agreement, COLUMNS, Published, TABLES, Table, short};
+use burgess_reports::published::{Agreement, COLUMNS, Outcome, Published, TABLES, Table, short};
+use burgess_reports::table::published_tables;
 
 fn checks(kind: Kind) -> Vec<Check> {
     Published::load().unwrap().checks().unwrap().into_iter().filter(|c| c.kind == kind).collect()
@@ -103,10 +105,7 @@ fn every_file_of_the_folder_is_read() {
 
 #[test]
 fn malformed_tables_are_told_by_their_place() {
-    let header = format!(
-        "Model,Avg,{},G,K,O,V",
-        COLUMNS.iter().map(|c| c.name).collect::<Vec<_>>().join(",")
-    );
+    let header = format!("Model,Avg,{},G,K,O,V", COLUMNS.iter().map(|c| c.name).collect::<Vec<_>>().join(","));
     let row = |mme: &str| format!("x,,{mme},{},,,,", vec!["50"; 15].join(","));
     let say = |text: &str| Table::parse("t.csv", "Table 0", "", text).unwrap_err().to_string();
     let table = Table::parse("t.csv", "Table 0", "", &format!("{header}\n{}\n", row("1000"))).unwrap();
@@ -151,4 +150,35 @@ fn the_tables_can_be_analysed() {
         assert!(beside.mean < 0.17, "{beside:?}");
         println!("{beside:?}");
     }
+}
+
+#[test]
+fn the_tables_become_one_self_contained_page() {
+    // Looked at by people: BURGESS_KEEP_PAGE=DIR keeps what this test writes.
+    let dir = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("BURGESS_KEEP_PAGE").map(|d| std::path::PathBuf::from(d).join("published"));
+    let written = page::published::write(kept.as_deref().unwrap_or(dir.path())).unwrap();
+    let html = std::fs::read_to_string(&written.page).unwrap();
+    for external in ["src=\"http", "@import", "url(", "<script"] {
+        assert!(!html.contains(external), "{external}");
+    }
+    for table in TABLES {
+        assert!(html.contains(table.about) && html.contains(table.file), "{}", table.file);
+    }
+    assert_eq!(html.matches("<svg xmlns").count(), html.matches("<desc").count(), "every figure is described");
+    // Adapter data, categories with the average, unfreezing by group, sight by category, map, components, tree.
+    assert_eq!(html.matches("<svg xmlns").count(), 2 + 5 + 4 + 4 + 2 + 2 + 2);
+    assert!(html.len() < 1_000_000, "{} bytes", html.len());
+    let data: serde_json::Value = burgess_base::atomic::read_json(&written.data).unwrap();
+    assert_eq!(data["tables"][2]["models"][0]["model"], "6 SigLIP-SO400M/14@384");
+    assert_eq!(data["tables"][2]["models"][0]["rank"], serde_json::json!([1, 1, 1, 2, 1]));
+    assert_eq!(data["checks"].as_array().unwrap().len(), written.outcome.checks.len());
+}
+
+#[test]
+fn the_tables_in_a_terminal() {
+    let outcome = Outcome::of(&Published::load().unwrap()).unwrap();
+    let text = published_tables(&outcome, 100, false);
+    assert!(text.lines().all(|l| l.chars().count() <= 100));
+    insta::assert_snapshot!("published", text);
 }

@@ -60,10 +60,14 @@ pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<
         }
     }
     if !flat.is_empty() {
-        left_out.push(format!("not in the principal components, without variance over their models: {}", words::list(&flat)));
+        left_out.push(format!(
+            "not in the principal components, without variance over their models: {}",
+            words::list(&flat)
+        ));
     }
     if columns.len() < super::BENCHMARKS {
-        left_out.push("no principal components: fewer than two benchmarks vary over the models with every score".into());
+        left_out
+            .push("no principal components: fewer than two benchmarks vary over the models with every score".into());
         return None;
     }
     let correlations: Vec<Vec<f64>> =

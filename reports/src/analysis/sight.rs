@@ -169,10 +169,12 @@ pub fn conclusions(sights: &[Sight]) -> Vec<String> {
         (!names.is_empty()).then(|| format!("{} {what}.", crate::words::list(&names)))
     });
     let mut said: Vec<String> = said.collect();
-    let unclear: Vec<String> =
-        sights.iter().filter(|s| s.clear == Some(false)).map(|s| s.benchmark.clone()).collect();
+    let unclear: Vec<String> = sights.iter().filter(|s| s.clear == Some(false)).map(|s| s.benchmark.clone()).collect();
     if !unclear.is_empty() {
-        said.push(format!("Not clear, since two standard errors away another would be said: {}.", crate::words::list(&unclear)));
+        said.push(format!(
+            "Not clear, since two standard errors away another would be said: {}.",
+            crate::words::list(&unclear)
+        ));
     }
     said
 }

@@ -100,7 +100,8 @@ impl Published {
         for table in &self.tables {
             for row in &table.rows {
                 for (scope, column) in SCOPE_COLUMNS.iter().enumerate() {
-                    if let (Some(printed), Some(computed)) = (row.printed.get(scope).copied().flatten(), row.mean(scope))
+                    if let (Some(printed), Some(computed)) =
+                        (row.printed.get(scope).copied().flatten(), row.mean(scope))
                     {
                         let kind = if scope == 0 { Kind::Average } else { Kind::CategoryMean };
                         checks.push(Check::new(
@@ -118,8 +119,8 @@ impl Published {
         self.rank_checks(&mut checks);
         for printed in &self.unfreezing {
             for (column, number) in &printed.values {
-                // Rows with V*Star in them (Avg, V, VStar) and rows of single models cannot be computed.
-                if matches!(column.as_str(), "Avg" | "V" | "VStar") {
+                // Neither these columns nor rows of single models, which have no others, can be computed.
+                if unfreezing::HAS_VSTAR.contains(&column.as_str()) {
                     continue;
                 }
                 if let Some(c) = unfreezing::change(self, &printed.name, column)? {
@@ -153,7 +154,8 @@ impl Published {
             for (scope, (rank, column)) in printed.ranks.iter().zip(SCOPE_COLUMNS).enumerate() {
                 let mean = |model: &str| self.exact.iter().find(|e| e.model == model).map(|e| e.mean(scope));
                 let computed = ranks(&list.iter().map(|m| mean(m)).collect::<Vec<_>>());
-                let place = list.iter().position(|m| *m == printed.model).and_then(|i| computed.get(i).copied().flatten());
+                let place =
+                    list.iter().position(|m| *m == printed.model).and_then(|i| computed.get(i).copied().flatten());
                 if let Some(place) = place {
                     let at = ("ranks-1.2m-frozen.csv", printed.model.as_str(), column);
                     checks.push(Check::new(Kind::Rank, at, *rank, place as f64, -rank.half_unit()));

@@ -216,10 +216,14 @@ mod tests {
             assert!(sheet.number(row, 1).unwrap_err().to_string().contains("column 2 (b)"));
         }
         assert_eq!(sheet.number(2, 1).unwrap(), None);
-        assert!(sheet.needed(2, 1).unwrap_err().to_string().contains("t.csv, line 4, column 2 (b): a number is missing"));
+        assert!(
+            sheet.needed(2, 1).unwrap_err().to_string().contains("t.csv, line 4, column 2 (b): a number is missing")
+        );
         assert!(sheet.names(0).unwrap_err().to_string().contains("line 3, column 1 (Model): a second row is called x"));
         assert!(sheet.expect(&["Model", "c"]).unwrap_err().to_string().contains("c is expected, there is b"));
-        assert!(sheet.expect(&["Model", "b", "c"]).unwrap_err().to_string().contains("c is expected, there is nothing"));
+        assert!(
+            sheet.expect(&["Model", "b", "c"]).unwrap_err().to_string().contains("c is expected, there is nothing")
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! category means. Twelve models count: the tables have MoCo v3-L too, the figure has not. V*Star, and with it the
 //! figure's Vision-centric and average rows, cannot be computed: its scores are in no table.
 
-use super::{COLUMNS, Family, FROZEN, Printed, Published, Row, Sheet, UNFROZEN, number};
+use super::{COLUMNS, FROZEN, Family, Printed, Published, Row, Sheet, UNFROZEN, number};
 use crate::stats;
 use burgess_base::Result;
 use serde::Serialize;
@@ -14,6 +14,9 @@ const LEFT_OUT: usize = 13;
 
 /// The name of the row over all models.
 pub const ALL: &str = "All models";
+
+/// Columns of the figure that V*Star is, or is a part of.
+pub const HAS_VSTAR: [&str; 3] = ["Avg", "V", "VStar"];
 
 /// A row of the figure, as printed.
 #[derive(Debug, Clone, PartialEq)]
