@@ -16,7 +16,7 @@ pub(crate) use agreement::{correlation_map, tree};
 pub(crate) use curves::{Curves, curves, legend};
 pub(crate) use panels::{benchmark_panel, ranking_panel, unfreezing_panel};
 pub(crate) use plane::{Point, plane};
-pub(crate) use published::{ChangeRow, adapter, family_class, means_panel, unfreezing_group};
+pub(crate) use published::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
 pub(crate) use scatter::{COSTS, scatter};
 pub(crate) use sight::sight_panel;
 

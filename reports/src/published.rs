@@ -211,7 +211,7 @@ impl Table {
         header.extend(COLUMNS.iter().map(|c| c.name));
         header.extend(&SCOPE_COLUMNS[1..]);
         sheet.expect(&header)?;
-        let mut rows = Vec::with_capacity(sheet.len());
+        let mut rows = Vec::with_capacity(sheet.count());
         for (row, model) in sheet.names(0)?.into_iter().enumerate() {
             let within = |column: usize, highest: f64| -> Result<Option<Printed>> {
                 let number = sheet.number(row, column)?;
@@ -380,7 +380,7 @@ fn ranked(file: &str, text: &str) -> Result<Vec<Ranked>> {
         }
         Ok(Ranked { list: sheet.text(row, 0).into(), model: sheet.text(row, 1).into(), ranks })
     };
-    (0..sheet.len()).map(row).collect()
+    (0..sheet.count()).map(row).collect()
 }
 
 fn disabled(file: &str, text: &str) -> Result<Vec<Disabled>> {

@@ -15,16 +15,24 @@ pub(crate) fn family_class(family: Option<Family>) -> &'static str {
     }
 }
 
-/// An encoder's average without adapter data (ring), with 0.5M (open dot) and with 1.2M samples (filled).
-pub(crate) fn adapter(encoders: &[(String, Option<Family>, [Option<f64>; 3])], width: f64) -> Svg {
+/// One row of [`adapter`].
+pub(crate) struct AdapterRow {
+    pub name: String,
+    pub family: Family,
+    /// Without adapter data, with 0.5M and with 1.2M samples.
+    pub averages: [Option<f64>; 3],
+}
+
+/// An encoder's average without adapter data (ring), with 0.5M (small dot) and with 1.2M samples (dot).
+pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * encoders.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", "Average by adapter data");
     svg.text(width, 13.0, "soft small end", "0M → most");
-    let values = || encoders.iter().flat_map(|(.., v)| v.iter().flatten().copied());
+    let values = || encoders.iter().flat_map(|e| e.averages.iter().flatten().copied());
     let low = values().fold(f64::INFINITY, f64::min).min(100.0);
     let high = values().fold(0.0, f64::max);
     let x = axis(&mut svg, ((low / 5.0).floor() * 5.0, (high / 5.0).ceil() * 5.0), width, encoders.len());
-    for (i, (name, family, averages)) in encoders.iter().enumerate() {
+    for (i, AdapterRow { name, family, averages }) in encoders.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
         svg.text(LABELS - 6.0, y + 4.0, "end", &cut(name, 23));
         let known: Vec<f64> = averages.iter().flatten().copied().collect();
@@ -41,7 +49,7 @@ pub(crate) fn adapter(encoders: &[(String, Option<Family>, [Option<f64>; 3])], w
             svg.circle(x.at(v), y, 2.6, "seed");
         }
         if let Some(v) = all {
-            svg.circle(x.at(v), y, 4.6, family_class(*family));
+            svg.circle(x.at(v), y, 4.6, family_class(Some(*family)));
         }
         let change = none.zip(all.or(half)).map_or(String::new(), |(a, b)| words::signed(b - a));
         svg.text(width, y + 4.0, "end", &change);

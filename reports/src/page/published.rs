@@ -3,7 +3,7 @@
 //! The words and the order of things are in `templates/published.html`; here is what fills it.
 
 use super::analysis::{self, Analysed, Measured};
-use crate::figure::{self, ChangeRow, family_class};
+use crate::figure::{self, AdapterRow, ChangeRow, family_class};
 use crate::published::outcome::Unfrozen;
 use crate::published::{
     ADAPTER, Agreement, Beside, COLUMNS, FROZEN, Family, Outcome, Published, SCOPE_COLUMNS, SCOPES, Standing,
@@ -194,19 +194,19 @@ fn average(m: &Standing) -> Option<f64> {
 
 /// Encoders by their average with the most adapter data that the paper gave them, best first.
 fn adapter(outcome: &Outcome, width: f64, where_: &str) -> String {
-    let mut encoders: Vec<(String, Option<Family>, [Option<f64>; 3])> = (1..)
+    let mut encoders: Vec<AdapterRow> = (1..)
         .map_while(|n| Family::of(n).map(|family| (n, family)))
         .filter_map(|(n, family)| {
             let rows = ADAPTER.map(|(_, file)| standing(outcome, file, n));
             let name = rows.iter().flatten().next().map(|m| short(&m.model).to_string())?;
-            Some((name, Some(family), rows.map(|m| m.and_then(average))))
+            Some(AdapterRow { name, family, averages: rows.map(|m| m.and_then(average)) })
         })
         .collect();
-    let best = |e: &[Option<f64>; 3]| e.iter().rev().flatten().next().copied().unwrap_or(0.0);
-    encoders.sort_by(|a, b| best(&b.2).total_cmp(&best(&a.2)));
+    let best = |e: &AdapterRow| e.averages.iter().rev().flatten().next().copied().unwrap_or(0.0);
+    encoders.sort_by(|a, b| best(b).total_cmp(&best(a)));
     let number = |n: Option<f64>| n.map_or("none".to_string(), |n| format!("{n:.1}"));
     let said: Vec<String> =
-        encoders.iter().map(|(name, _, v)| format!("{name} {}", v.map(number).join(", "))).collect();
+        encoders.iter().map(|e| format!("{} {}", e.name, e.averages.map(number).join(", "))).collect();
     let title = format!("Averages with 0, 0.5 and 1.2 million adapter samples{where_}");
     figure::adapter(&encoders, width).inline(&title, &said.join("; "))
 }

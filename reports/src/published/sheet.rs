@@ -134,7 +134,7 @@ impl Sheet {
     }
 
     /// Number of rows below the header.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.rows.len()
     }
 
@@ -181,8 +181,8 @@ impl Sheet {
     /// # Errors
     /// The second row of a name, or a row without one.
     pub fn names(&self, column: usize) -> Result<Vec<String>> {
-        let mut names: Vec<String> = Vec::with_capacity(self.len());
-        for row in 0..self.len() {
+        let mut names: Vec<String> = Vec::with_capacity(self.count());
+        for row in 0..self.count() {
             let name = self.text(row, column);
             if name.is_empty() {
                 return Err(self.wrong(row, column, "the row has no name"));
