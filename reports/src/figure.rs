@@ -3,16 +3,25 @@
 //!
 //! Panels are drawn for a width of 360 so that their text is legible on a phone; a page lays several side by side.
 
+mod agreement;
 mod curves;
 mod panels;
+mod plane;
+mod published;
 mod scatter;
+mod sight;
 mod svg;
 
+pub(crate) use agreement::{correlation_map, tree};
 pub(crate) use curves::{Curves, curves, legend};
 pub(crate) use panels::{benchmark_panel, ranking_panel, unfreezing_panel};
+pub(crate) use plane::{Point, plane};
+pub(crate) use published::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
 pub(crate) use scatter::{COSTS, scatter};
+pub(crate) use sight::sight_panel;
 
 use crate::ranking::{AVERAGE, RankedArm, Ranking};
+use crate::schema::CATEGORIES;
 use svg::Svg;
 
 /// Width of a panel in its own units, about that of a phone in CSS pixels.
@@ -20,6 +29,12 @@ pub(crate) const PANEL: f64 = 360.0;
 
 /// The style shared by all figures.
 pub(crate) const STYLE: &str = include_str!("../templates/figure.css");
+
+/// Colour class of a category: the four of the study have theirs, others share two more.
+pub(crate) fn category_class(category: &str) -> String {
+    let place = CATEGORIES.iter().position(|c| *c == category);
+    format!("c{}", place.unwrap_or(CATEGORIES.len() + category.len() % 2))
+}
 
 /// What kind an arm is, which gives its colour: the CSS class and its name in legends.
 pub(crate) fn kind(r: &Ranking, arm: &RankedArm) -> (&'static str, &'static str) {

@@ -6,7 +6,9 @@
 //! 2. [`load`]: a study's directory, with its finished, failed and unfinished runs;
 //! 3. [`stats`]: bootstrap over images, clustered standard errors, permutation tests, correlations;
 //! 4. [`ranking`]: runs to a [`ranking::Ranking`], with intervals, tests and conclusions in words;
-//! 5. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file.
+//! 5. [`analysis`]: what the benchmarks measure and which of them measure the same;
+//! 6. [`published`]: the paper's tables, with everything that follows from them computed again;
+//! 7. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file.
 //!
 //! ```no_run
 //! # fn main() -> burgess_base::Result<()> {
@@ -16,9 +18,11 @@
 //! # }
 //! ```
 
+pub mod analysis;
 pub mod figure;
 pub mod load;
 pub mod page;
+pub mod published;
 pub mod ranking;
 pub mod schema;
 pub mod stats;

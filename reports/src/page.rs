@@ -2,7 +2,9 @@
 //!
 //! The words and the order of things are in `templates/page.html`; here is what fills it.
 
+mod analysis;
 mod examples;
+pub mod published;
 mod tables;
 
 use crate::figure::{self, COSTS};
@@ -92,13 +94,16 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
         })
         .collect();
     let scatters: Vec<String> = COSTS.iter().filter_map(|(what, cost)| figure::scatter(ranking, what, *cost)).collect();
-    let correlation = tables::correlation(ranking);
+    let (analysed, not_analysed) = match analysis::of_ranking(ranking)? {
+        Ok(analysed) => (Some(analysed), String::new()),
+        Err(missing) => (None, missing),
+    };
 
     let mut sections = vec![("ranking", "Ranking"), ("intervals", "Intervals"), ("heat", "Heat map")];
     sections.push(("blind", "Blind and chance"));
     for (there, section) in [
         (!unfreezing.is_empty(), ("unfreezing", "Unfreezing")),
-        (correlation.is_some(), ("correlation", "Correlation")),
+        (true, ("analysis", "Which benchmarks agree")),
         (!scatters.is_empty(), ("cost", "Cost")),
         (!curves.is_empty(), ("training", "Training")),
         (!examples.is_empty(), ("examples", "Questions")),
@@ -114,12 +119,12 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
         "" => format!("Ranking of the {} study", ranking.study),
         title => title.to_string(),
     };
-    render(&Filled {
+    let filled = Filled {
         title,
         question: &about.question,
         command: &about.command,
         notes: tables::notes(ranking).into_iter().chain(about.notes.iter().cloned()).collect(),
-        style: format!("{}{}", figure::STYLE, include_str!("../templates/page.css")),
+        style: style(),
         sections,
         version: env!("CARGO_PKG_VERSION"),
         percent: format!("{:.0}", 100.0 * ranking.confidence),
@@ -133,9 +138,11 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
         category_panels,
         neighbours: tables::neighbours(ranking),
         heat: tables::heat(ranking),
+        measured: analysis::of_runs(&study.results(), ranking)?,
         benchmark_panels,
         unfreezing,
-        correlation,
+        analysed,
+        not_analysed,
         scatters,
         legend: figure::legend(ranking),
         last_losses: tables::last_losses(ranking, &curves),
@@ -143,7 +150,8 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
         examples,
         problems,
         provenance: tables::provenance(study),
-    })
+    };
+    render("page.html", &filled)
 }
 
 /// What the template is filled with.
@@ -169,9 +177,12 @@ struct Filled<'a> {
     category_panels: Vec<String>,
     neighbours: Vec<tables::Test>,
     heat: tables::Heat,
+    measured: analysis::Measured,
     benchmark_panels: Vec<String>,
     unfreezing: Vec<String>,
-    correlation: Option<Vec<tables::Cells>>,
+    analysed: Option<analysis::Analysed>,
+    /// What is missing for it.
+    not_analysed: String,
     scatters: Vec<String>,
     /// (CSS class, label)
     legend: Vec<(String, String)>,
@@ -182,12 +193,25 @@ struct Filled<'a> {
     provenance: Vec<(String, String)>,
 }
 
-fn render(filled: &Filled) -> Result<String> {
+/// The style of all pages.
+fn style() -> String {
+    format!("{}{}", figure::STYLE, include_str!("../templates/page.css"))
+}
+
+/// The templates, by the names they have for each other. Text is escaped because the names end in .html.
+const TEMPLATES: [(&str, &str); 3] = [
+    ("page.html", include_str!("../templates/page.html")),
+    ("published.html", include_str!("../templates/published.html")),
+    ("analysis.html", include_str!("../templates/analysis.html")),
+];
+
+fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
     let failed = |e: minijinja::Error| Error::failed(e.to_string()).context("writing the page");
     let mut env = Environment::new();
-    // Text is escaped because the template's name ends in .html.
-    env.add_template("page.html", include_str!("../templates/page.html")).map_err(failed)?;
-    env.get_template("page.html").map_err(failed)?.render(Serde(filled)).map_err(failed)
+    for (name, text) in TEMPLATES {
+        env.add_template(name, text).map_err(failed)?;
+    }
+    env.get_template(template).map_err(failed)?.render(Serde(filled)).map_err(failed)
 }
 
 /// Loads a study directory, ranks its runs, and writes `ranking.json`, `report/index.html` and `report/ranking.svg`.

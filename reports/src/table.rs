@@ -1,5 +1,6 @@
-//! The ranking in a terminal.
+//! Rankings in a terminal: a study's, and those of the published tables.
 
+use crate::published::{Outcome, SCOPES, Standing, Standings, short};
 use crate::ranking::{AVERAGE, RankedArm, Ranking};
 use crate::stats;
 use crate::words;
@@ -15,16 +16,7 @@ const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RU
 /// average without the image, the probability of being best, the encoder's parameters and the training time. `color`
 /// sets the first arm in bold and dims the foot; without it the text has no escape codes.
 pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(width).unwrap_or(u16::MAX));
-    if color {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
+    let mut table = ruled(width, color);
     table.set_header(header(r));
     for arm in &r.arms {
         let bold = color && arm.rank == 1;
@@ -41,11 +33,7 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
         }
         table.add_row(cells.into_iter().map(|text| styled(text, color.then_some(Attribute::Dim))));
     }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        // A column of space lies between two columns anyway; the one text column gets a second.
-        column.set_padding((0, u16::from(i == 1)));
-        column.set_cell_alignment(if i == 1 { CellAlignment::Left } else { CellAlignment::Right });
-    }
+    align(&mut table);
     let mut text = table.trim_fmt();
     text.push_str("\n\n");
     for line in words::wrap(&r.uncertainty, width) {
@@ -57,6 +45,85 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
         }
     }
     text
+}
+
+/// Models of each published table that are shown.
+const SHOWN: usize = 5;
+
+/// The best models of every published table, with the printed average beside the computed one, and what of the printed
+/// numbers was reproduced.
+pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
+    let mut text = String::new();
+    for standings in &o.tables {
+        text.push_str(&format!("{} ({}, {})\n", standings.about, standings.number, standings.file));
+        text.push_str(&best(standings, width, color));
+        match standings.models.len().saturating_sub(SHOWN) {
+            0 => text.push('\n'),
+            more => text.push_str(&format!("\n   and {more} more\n\n")),
+        }
+    }
+    for t in &o.tallies {
+        let mut said = format!("{} of {} {} are the printed ones to the last digit", t.same, t.numbers, t.kind.name());
+        if t.within_rounding > 0 {
+            said += &format!(", {} one unit off because the columns are rounded", t.within_rounding);
+        }
+        if t.differ > 0 {
+            said += &format!(", {} different (see the page)", t.differ);
+        }
+        for (i, line) in words::wrap(&said, width.saturating_sub(2)).iter().enumerate() {
+            text.push_str(&format!("{} {line}\n", if i == 0 { "-" } else { " " }));
+        }
+    }
+    text
+}
+
+/// The first models of a table.
+fn best(standings: &Standings, width: usize, color: bool) -> String {
+    let mut table = ruled(width, color);
+    let mut names: Vec<String> = ["rank", "model", "average", "printed"].map(String::from).to_vec();
+    names.extend(SCOPES.iter().skip(1).map(|c| in_two_lines(c)));
+    table.set_header(names);
+    for m in standings.models.iter().take(SHOWN) {
+        let bold = color && m.rank.first() == Some(&Some(1));
+        table.add_row(standing_row(m).into_iter().map(|text| styled(text, bold.then_some(Attribute::Bold))));
+    }
+    align(&mut table);
+    table.trim_fmt() + "\n"
+}
+
+fn standing_row(m: &Standing) -> Vec<String> {
+    let [rank, ..] = m.rank;
+    let [printed, ..] = &m.printed;
+    let mut means = m.computed.iter().map(|v| v.map_or("–".to_string(), |v| format!("{v:.2}")));
+    let mut cells = vec![rank.map_or("–".to_string(), |r| r.to_string()), short(&m.model).to_string()];
+    cells.extend(means.next());
+    cells.push(printed.clone().unwrap_or("–".to_string()));
+    cells.extend(means);
+    cells
+}
+
+/// A table with its rules and its width.
+fn ruled(width: usize, color: bool) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    if color {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table
+}
+
+/// Numbers to the right, the second column, which names things, to the left.
+fn align(table: &mut Table) {
+    for (i, column) in table.column_iter_mut().enumerate() {
+        // A column of space lies between two columns anyway; the one text column gets a second.
+        column.set_padding((0, u16::from(i == 1)));
+        column.set_cell_alignment(if i == 1 { CellAlignment::Left } else { CellAlignment::Right });
+    }
 }
 
 fn styled(text: String, attribute: Option<Attribute>) -> Cell {

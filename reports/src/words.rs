@@ -24,6 +24,12 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
+/// With a capital letter at its head.
+pub(crate) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A change with its sign, "+1.2" or "−0.3".
 pub(crate) fn signed(x: f64) -> String {
     // Rounded first: −0.04 is "0.0", not "−0.0".

@@ -31,7 +31,9 @@ fn a_study_directory_becomes_one_self_contained_page() {
         "the loss is NaN",
         "not finished",
         "id=\"unfreezing\"",
-        "id=\"correlation\"",
+        "id=\"analysis\"",
+        "Groups beside the categories",
+        "Vision-centric with and without the picture",
         "Stage tune: loss by step",
         "I think it is &lt;nothing&gt;",
     ] {
@@ -56,7 +58,8 @@ fn one_arm_alone_has_a_page_too() {
     burgess_base::atomic::write_json(&run_dir.join("results.json"), &run).unwrap();
     let study = StudyData::load(dir.path()).unwrap();
     let html = page(&study, &ranking, &About::default()).unwrap();
-    assert!(html.contains("Ranking of the") && !html.contains("id=\"correlation\""));
+    assert!(html.contains("Ranking of the") && !html.contains("Groups beside the categories"));
+    assert!(html.contains("at least 3 arms have answered at least 3 of them; here 1 arm has answered 9 benchmarks."));
 }
 
 #[test]

@@ -3,27 +3,34 @@
 use super::{colours, print, print_json};
 use burgess_base::{Error, Result};
 use burgess_reports::page::Written;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Make tables, figures and the HTML page from results
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   burgess report runs/nano                       again into runs/nano/report
   burgess report runs/nano -o page               elsewhere
-  burgess report runs/nano --json | jq .arms[0]")]
+  burgess report runs/nano --json | jq .arms[0]
+  burgess report --published                     averages, ranks and figures of Cambrian-1")]
 pub struct Args {
     /// Study directories (OUT/<study>)
-    #[arg(value_name = "DIR", required = true)]
+    #[arg(value_name = "DIR", required_unless_present = "published", conflicts_with = "published")]
     dirs: Vec<PathBuf>,
-    /// Where ranking.json and index.html go [default: DIR and DIR/report]
+    /// The Cambrian-1 paper's tables instead, with what follows from them computed again
+    #[arg(long)]
+    published: bool,
+    /// Where the files go [default: DIR and DIR/report, or runs/published]
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
-    /// Print the rankings as JSON
+    /// Print the rankings, or what was computed, as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
+    if args.published {
+        return published(args.out.as_deref().unwrap_or(Path::new("runs/published")), args.json);
+    }
     if args.dirs.len() > 1 && args.out.is_some() {
         return Err(
             Error::usage("one output directory for several studies").hint("give one study with -o, or leave -o out")
@@ -33,6 +40,15 @@ pub fn run(args: Args) -> Result<()> {
         show(&crate::rank::report(dir, args.out.as_deref(), None)?.written, args.json)?;
     }
     Ok(())
+}
+
+fn published(out: &Path, json: bool) -> Result<()> {
+    let written = burgess_reports::page::published::write(out)?;
+    if json {
+        return print_json(&written.outcome);
+    }
+    print(&burgess_reports::table::published_tables(&written.outcome, super::width(), colours()))?;
+    print(&format!("\nnumbers  {}\nreport   {}\n", written.data.display(), written.page.display()))
 }
 
 /// Prints a ranking and where it lies; what could not be read of the logs goes to stderr.

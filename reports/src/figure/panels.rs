@@ -5,9 +5,9 @@ use super::{PANEL, kind};
 use crate::ranking::{AVERAGE, Family, PairTest, Ranking, Score};
 use crate::words;
 
-const ROW: f64 = 21.0;
-const TOP: f64 = 26.0;
-const LABELS: f64 = 150.0;
+pub(super) const ROW: f64 = 21.0;
+pub(super) const TOP: f64 = 26.0;
+pub(super) const LABELS: f64 = 150.0;
 const NUMBERS: f64 = 40.0;
 
 /// Heading of a scope.
@@ -83,7 +83,7 @@ pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg
 }
 
 /// Grid and numbers of the horizontal axis.
-fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
+pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
     let x = Scale::linear(range, (LABELS, width - NUMBERS));
     let bottom = TOP + ROW * rows as f64;
     for tick in ticks(range.0, range.1, if width > PANEL { 8 } else { 5 }) {

@@ -43,6 +43,13 @@ impl Svg {
         ));
     }
 
+    /// A rectangle as opaque as `depth` says, 0 to 1.
+    pub fn shade(&mut self, x: f64, y: f64, width: f64, height: f64, class: &str, depth: f64) {
+        self.put(format_args!(
+            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill-opacity="{depth:.2}" class="{class}"/>"#
+        ));
+    }
+
     pub fn circle(&mut self, x: f64, y: f64, r: f64, class: &str) {
         self.put(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{r:.1}" class="{class}"/>"#));
     }

@@ -146,8 +146,6 @@ impl Cell {
 #[derive(Serialize)]
 pub(super) struct Cells {
     label: String,
-    /// The same as `label`, for rows that name a benchmark.
-    name: String,
     cells: Vec<Cell>,
 }
 
@@ -191,7 +189,6 @@ pub(super) fn heat(r: &Ranking) -> Heat {
     };
     let rows = r.arms.iter().map(|a| Cells {
         label: a.label.clone(),
-        name: a.label.clone(),
         cells: with_means().filter_map(|(b, m)| Some(cell(&a.label, &b.name, *m, a.score(&b.name)?))).collect(),
     });
     let size = |c: &String| r.benchmarks.iter().filter(|b| b.category == *c).count();
@@ -202,28 +199,6 @@ pub(super) fn heat(r: &Ranking) -> Heat {
         blind: r.benchmarks.iter().map(|b| mean_over_arms(r, &b.name, |s| s.blind)).collect(),
         full: format!("{full:.0}"),
     }
-}
-
-/// Spearman's correlation of the benchmarks over the arms; `None` for fewer than four arms or two benchmarks.
-pub(super) fn correlation(r: &Ranking) -> Option<Vec<Cells>> {
-    if r.arms.len() < 4 || r.benchmarks.len() < 2 {
-        return None;
-    }
-    let columns: Vec<(&str, Vec<f64>)> = r
-        .benchmarks
-        .iter()
-        .map(|b| (b.name.as_str(), r.arms.iter().filter_map(|a| a.score(&b.name)).map(|s| s.score).collect()))
-        .collect();
-    let cell = |(a, x): &(&str, Vec<f64>), (b, y): &(&str, Vec<f64>)| match stats::spearman(x, y) {
-        Some(rho) => Cell::new(rho, 1.0, format!("{rho:.2}").replace('-', "−"), format!("{a} and {b}: {rho:.2}")),
-        None => Cell::new(0.0, 1.0, "n/a".to_string(), format!("{a} and {b}: one does not vary over the arms")),
-    };
-    let row = |row: &(&str, Vec<f64>)| Cells {
-        label: row.0.to_string(),
-        name: row.0.to_string(),
-        cells: columns.iter().map(|column| cell(row, column)).collect(),
-    };
-    Some(columns.iter().map(row).collect())
 }
 
 #[derive(Serialize)]

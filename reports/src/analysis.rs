@@ -1,0 +1,200 @@
+//! What benchmarks measure, and which of them measure the same: the benchmark analysis of the Cambrian-1 paper (section 2)
+//! over any set of models.
+//!
+//! - [`sight`]: each benchmark's score with the picture, without it and by guessing: language or sight?
+//! - [`correlation`]: Pearson's and Spearman's correlations of benchmarks over models, with the number of models;
+//! - [`components`]: principal components of the standardised scores;
+//! - [`groups`]: average linkage on 1 − r, cut into as many groups as there are categories, beside the categories.
+//!
+//! Nothing here is random. A score that is missing is missing: correlations are over the models that have both scores and
+//! say how many those are, components are over the models that have all. A benchmark whose score is the same for all
+//! models correlates with nothing; it is left out and named.
+
+pub mod components;
+pub mod correlation;
+pub mod groups;
+pub mod sight;
+
+pub use components::Components;
+pub use correlation::Correlations;
+pub use groups::Groups;
+pub use sight::{Measures, Sight};
+
+use crate::ranking::Ranking;
+use crate::words;
+use burgess_base::{Error, Result};
+use serde::Serialize;
+
+/// Fewest models that a correlation is computed over.
+pub const MODELS: usize = 3;
+
+/// Fewest benchmarks that can be compared with each other.
+pub const BENCHMARKS: usize = 2;
+
+/// A benchmark and the category it is put into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Benchmark {
+    pub name: String,
+    pub category: String,
+}
+
+/// Scores of models (rows) on benchmarks (columns).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    models: Vec<String>,
+    benchmarks: Vec<Benchmark>,
+    scores: Vec<Vec<Option<f64>>>,
+}
+
+impl Matrix {
+    /// Checks that it is one.
+    ///
+    /// # Errors
+    /// A row has too few or too many scores, a score is not finite, or two models or benchmarks have the same name.
+    pub fn new(models: Vec<String>, benchmarks: Vec<Benchmark>, scores: Vec<Vec<Option<f64>>>) -> Result<Self> {
+        if models.len() != scores.len() {
+            return Err(Error::failed(format!("{} models, but {} rows of scores", models.len(), scores.len())));
+        }
+        for (i, (model, row)) in models.iter().zip(&scores).enumerate() {
+            if row.len() != benchmarks.len() {
+                return Err(Error::failed(format!(
+                    "{model} has {}, there are {}",
+                    words::count(row.len(), "score"),
+                    words::count(benchmarks.len(), "benchmark")
+                )));
+            }
+            if models.iter().take(i).any(|m| m == model) {
+                return Err(Error::failed(format!("two models are called {model}")));
+            }
+            for (score, benchmark) in row.iter().zip(&benchmarks) {
+                if score.is_some_and(|s| !s.is_finite()) {
+                    return Err(Error::failed(format!("the score of {model} on {} is not finite", benchmark.name)));
+                }
+            }
+        }
+        if let Some((_, twice)) =
+            benchmarks.iter().enumerate().find(|(i, b)| benchmarks.iter().take(*i).any(|other| other.name == b.name))
+        {
+            return Err(Error::failed(format!("two benchmarks are called {}", twice.name)));
+        }
+        Ok(Self { models, benchmarks, scores })
+    }
+
+    /// The arms of a ranking by the benchmarks that all of them answered.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn of_ranking(r: &Ranking) -> Result<Self> {
+        Self::new(
+            r.arms.iter().map(|a| a.label.clone()).collect(),
+            r.benchmarks.iter().map(|b| Benchmark { name: b.name.clone(), category: b.category.clone() }).collect(),
+            r.arms
+                .iter()
+                .map(|a| r.benchmarks.iter().map(|b| a.benchmarks.get(&b.name).map(|s| s.score)).collect())
+                .collect(),
+        )
+    }
+
+    pub fn models(&self) -> &[String] {
+        &self.models
+    }
+
+    pub fn benchmarks(&self) -> &[Benchmark] {
+        &self.benchmarks
+    }
+
+    /// A benchmark's scores by model.
+    pub fn column(&self, benchmark: usize) -> Vec<Option<f64>> {
+        self.scores.iter().map(|row| row.get(benchmark).copied().flatten()).collect()
+    }
+
+    /// Benchmarks become one: the mean of those of its `parts` that a model has all of. It stands where the first part
+    /// stood.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn merge(&self, name: &str, parts: &[&str]) -> Result<Self> {
+        let is_part = |b: &Benchmark| parts.contains(&b.name.as_str());
+        let first = self.benchmarks.iter().position(is_part);
+        let keep = |i: usize| Some(i) == first || !self.benchmarks.get(i).is_some_and(is_part);
+        let columns: Vec<usize> = (0..self.benchmarks.len()).filter(|i| keep(*i)).collect();
+        let mean = |row: &[Option<f64>]| {
+            let of = row.iter().zip(&self.benchmarks).filter(|(_, b)| is_part(b)).map(|(s, _)| *s);
+            of.collect::<Option<Vec<f64>>>().and_then(|v| crate::stats::mean(&v))
+        };
+        let scores = self.scores.iter().map(|row| {
+            columns.iter().map(|i| if Some(*i) == first { mean(row) } else { row.get(*i).copied().flatten() }).collect()
+        });
+        let benchmarks = columns.iter().filter_map(|i| {
+            let mut benchmark = self.benchmarks.get(*i)?.clone();
+            if Some(*i) == first {
+                benchmark.name = name.to_string();
+            }
+            Some(benchmark)
+        });
+        Self::new(self.models.clone(), benchmarks.collect(), scores.collect())
+    }
+
+    /// Without the benchmarks that do not vary (or that fewer than two models have), and these.
+    fn varying(&self) -> (Self, Vec<Benchmark>) {
+        let varies = |i: usize| {
+            let mut values = self.column(i).into_iter().flatten();
+            values.next().is_some_and(|first| values.any(|v| v != first))
+        };
+        let (kept, flat): (Vec<usize>, Vec<usize>) = (0..self.benchmarks.len()).partition(|i| varies(*i));
+        let named = |of: &[usize]| of.iter().filter_map(|i| self.benchmarks.get(*i).cloned()).collect::<Vec<_>>();
+        let scores = self.scores.iter().map(|row| kept.iter().map(|i| row.get(*i).copied().flatten()).collect());
+        let matrix = Self { models: self.models.clone(), benchmarks: named(&kept), scores: scores.collect() };
+        (matrix, named(&flat))
+    }
+}
+
+/// What a set of models says about the benchmarks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Analysis {
+    pub models: Vec<String>,
+    /// Those that vary; everything below is in this order.
+    pub benchmarks: Vec<Benchmark>,
+    pub pearson: Correlations,
+    pub spearman: Correlations,
+    /// Absent where too few models have all scores.
+    pub components: Option<Components>,
+    /// Absent where some pair of benchmarks has no correlation.
+    pub groups: Option<Groups>,
+    /// What was left out and why, in sentences.
+    pub left_out: Vec<String>,
+}
+
+/// Analyses a matrix.
+///
+/// # Errors
+/// There are fewer than [`MODELS`] models or fewer than [`BENCHMARKS`] benchmarks that vary.
+pub fn analyse(matrix: &Matrix) -> Result<Analysis> {
+    let (kept, flat) = matrix.varying();
+    let names: Vec<String> = flat.iter().map(|b| b.name.clone()).collect();
+    let mut left_out = Vec::new();
+    if !names.is_empty() {
+        let verbs = if names.len() == 1 { ["has", "correlates"] } else { ["have", "correlate"] };
+        left_out.push(format!(
+            "{} {} no variance over the models and {} with nothing",
+            words::list(&names),
+            verbs[0],
+            verbs[1]
+        ));
+    }
+    if kept.models.len() < MODELS || kept.benchmarks.len() < BENCHMARKS {
+        let flat = left_out.first().map_or(String::new(), |why| format!(" ({why})"));
+        return Err(Error::failed(format!(
+            "benchmarks are compared over at least {MODELS} models and {BENCHMARKS} benchmarks that vary; here are {} and \
+             {}{flat}",
+            kept.models.len(),
+            kept.benchmarks.len()
+        ))
+        .hint("rank more encoders, or on more benchmarks"));
+    }
+    let pearson = Correlations::pearson(&kept);
+    let spearman = Correlations::spearman(&kept);
+    let components = components::components(&kept, &mut left_out);
+    let groups = groups::groups(&kept, &pearson, &mut left_out);
+    Ok(Analysis { models: kept.models, benchmarks: kept.benchmarks, pearson, spearman, components, groups, left_out })
+}

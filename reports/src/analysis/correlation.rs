@@ -1,0 +1,49 @@
+//! Correlations of benchmarks over the models that have both scores.
+
+use super::{MODELS, Matrix};
+use crate::stats;
+use serde::Serialize;
+
+/// A symmetric matrix of correlations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Correlations {
+    /// `None` where fewer than [`MODELS`] models have both scores, or one does not vary over those.
+    pub values: Vec<Vec<Option<f64>>>,
+    /// How many models have both.
+    pub models: Vec<Vec<usize>>,
+}
+
+impl Correlations {
+    /// Pearson's.
+    pub fn pearson(matrix: &Matrix) -> Self {
+        Self::of(matrix, stats::pearson)
+    }
+
+    /// Spearman's: Pearson's of the ranks among the models that have both.
+    pub fn spearman(matrix: &Matrix) -> Self {
+        Self::of(matrix, stats::spearman)
+    }
+
+    fn of(matrix: &Matrix, correlate: fn(&[f64], &[f64]) -> Option<f64>) -> Self {
+        let columns: Vec<Vec<Option<f64>>> = (0..matrix.benchmarks().len()).map(|i| matrix.column(i)).collect();
+        let pair = |a: &[Option<f64>], b: &[Option<f64>]| {
+            let (x, y): (Vec<f64>, Vec<f64>) = a.iter().zip(b).filter_map(|(a, b)| a.zip(*b)).unzip();
+            let r = if x.len() < MODELS { None } else { correlate(&x, &y) };
+            (r, x.len())
+        };
+        let cells = |a: &Vec<Option<f64>>| columns.iter().map(|b| pair(a, b)).unzip();
+        let (values, models) = columns.iter().map(cells).unzip();
+        Self { values, models }
+    }
+
+    /// Of two benchmarks.
+    pub fn at(&self, a: usize, b: usize) -> Option<f64> {
+        self.values.get(a)?.get(b).copied().flatten()
+    }
+
+    /// The fewest and the most models that a correlation is over.
+    pub fn range(&self) -> (usize, usize) {
+        let counts = || self.models.iter().flatten().copied();
+        (counts().min().unwrap_or(0), counts().max().unwrap_or(0))
+    }
+}

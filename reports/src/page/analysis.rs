@@ -1,0 +1,194 @@
+//! The section on the benchmarks themselves: which of them agree, and what they measure.
+
+use crate::analysis::{self, Analysis, BENCHMARKS, Components, MODELS, Matrix, Sight, sight};
+use crate::figure::{self, Point, category_class};
+use crate::ranking::Ranking;
+use crate::schema::{RunResults, in_display_order};
+use crate::words;
+use burgess_base::Result;
+use serde::Serialize;
+
+/// Fewest benchmarks that a study's page compares: two have but one correlation, which is no map.
+const FEWEST: usize = 3;
+
+/// What `templates/analysis.html` is filled with.
+#[derive(Serialize)]
+pub(super) struct Analysed {
+    /// "9 arms"
+    over: String,
+    map_broad: String,
+    map_narrow: String,
+    planes: Vec<String>,
+    /// "the first two explain 70 % and 12 % of the variance", empty where there are no components.
+    explained: String,
+    groups: Option<Groups>,
+    /// (CSS class, name)
+    categories: Vec<(String, String)>,
+    left_out: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Groups {
+    tree_broad: String,
+    tree_narrow: String,
+    agreement: String,
+    /// By group its benchmarks: (CSS class of the category, name).
+    members: Vec<Vec<(String, String)>>,
+}
+
+/// The section's content. `thing` is what a model is called, `class` the CSS class of a model.
+pub(super) fn analysed(a: &Analysis, thing: &str, class: impl Fn(&str) -> String) -> Analysed {
+    let over = words::count(a.models.len(), thing);
+    let map = |width: f64, where_: &str| {
+        let title = format!("Correlations of the benchmarks over {over}{where_}");
+        figure::correlation_map(a, width).inline(&title, &extremes(a))
+    };
+    let categories = in_display_order(a.benchmarks.iter().map(|b| b.category.as_str()));
+    Analysed {
+        map_broad: map(860.0, ""),
+        map_narrow: map(figure::PANEL, ", narrow"),
+        planes: a.components.as_ref().map(|c| planes(c, thing, class)).unwrap_or_default(),
+        explained: a.components.as_ref().map(explained).unwrap_or_default(),
+        groups: a.groups.as_ref().map(|g| groups(a, g)),
+        categories: categories.into_iter().map(|c| (category_class(&c), c)).collect(),
+        left_out: a.left_out.iter().map(|why| format!("{}.", words::capital(why))).collect(),
+        over,
+    }
+}
+
+/// The section for the arms of a ranking, or what is missing for it.
+pub(super) fn of_ranking(r: &Ranking) -> Result<std::result::Result<Analysed, String>> {
+    let matrix = Matrix::of_ranking(r)?;
+    let (arms, benchmarks) = (matrix.models().len(), matrix.benchmarks().len());
+    if arms < MODELS || benchmarks < FEWEST {
+        return Ok(Err(format!(
+            "Benchmarks are compared where at least {MODELS} arms have answered at least {FEWEST} of them; here {} answered {}.",
+            match arms {
+                1 => "1 arm has".to_string(),
+                n => format!("{n} arms have"),
+            },
+            words::count(benchmarks, "benchmark")
+        )));
+    }
+    let varying = (0..benchmarks).filter(|b| varies(&matrix.column(*b))).count();
+    if varying < BENCHMARKS {
+        return Ok(Err(format!(
+            "Benchmarks are compared where the scores of at least {BENCHMARKS} of them vary over the arms; here {varying} of \
+             {benchmarks} do."
+        )));
+    }
+    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(r, a).0);
+    Ok(Ok(analysed(&analysis::analyse(&matrix)?, "arm", |label| class(label).to_string())))
+}
+
+fn varies(column: &[Option<f64>]) -> bool {
+    let mut values = column.iter().flatten();
+    values.next().is_some_and(|first| values.any(|v| v != first))
+}
+
+/// The map, read aloud: the pairs that agree most and least.
+fn extremes(a: &Analysis) -> String {
+    let mut pairs: Vec<(f64, &str, &str)> = Vec::new();
+    for (i, x) in a.benchmarks.iter().enumerate() {
+        for (j, y) in a.benchmarks.iter().enumerate().skip(i + 1) {
+            pairs.extend(a.pearson.at(i, j).map(|r| (r, x.name.as_str(), y.name.as_str())));
+        }
+    }
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let say = |p: Option<&(f64, &str, &str)>| p.map_or(String::new(), |(r, x, y)| format!("{x} and {y} ({r:.2})"));
+    format!("Pearson's r is highest for {}, lowest for {}.", say(pairs.first()), say(pairs.last()))
+}
+
+fn explained(c: &Components) -> String {
+    let shares: Vec<String> = c.explained.iter().take(2).map(|e| format!("{:.0} %", 100.0 * e)).collect();
+    match shares.len() {
+        0 => String::new(),
+        1 => format!("the first explains {} of the variance", words::list(&shares)),
+        _ => format!("the first two explain {} of the variance", words::list(&shares)),
+    }
+}
+
+/// Benchmarks by their loadings and models by their places; none where there is but one component.
+fn planes(c: &Components, thing: &str, class: impl Fn(&str) -> String) -> Vec<String> {
+    let ([x, y, ..], [across, up, ..]) = (c.loadings.as_slice(), c.scores.as_slice()) else { return Vec::new() };
+    let share = |i: usize| c.explained.get(i).map_or(String::new(), |e| format!(" ({:.0} %)", 100.0 * e));
+    let (first, second) = (format!("component 1{}", share(0)), format!("component 2{}", share(1)));
+    let about = [first.as_str(), second.as_str()];
+    let points = |names: &mut dyn Iterator<Item = (String, String)>, x: &[f64], y: &[f64]| -> Vec<Point> {
+        names.zip(x.iter().zip(y)).map(|((name, class), (x, y))| Point { name, class, x: *x, y: *y }).collect()
+    };
+    let benchmarks = points(&mut c.benchmarks.iter().map(|b| (b.name.clone(), category_class(&b.category))), x, y);
+    let models = points(&mut c.models.iter().map(|m| (m.clone(), class(m))), across, up);
+    let (of_benchmarks, of_models) =
+        ("Benchmarks: correlation with the components", format!("{}s: place on the components", words::capital(thing)));
+    [(of_benchmarks, benchmarks), (of_models.as_str(), models)]
+        .into_iter()
+        .map(|(title, points)| {
+            let said: Vec<String> = points.iter().map(|p| format!("{} {:.2}, {:.2}", p.name, p.x, p.y)).collect();
+            figure::plane(title, &points, about, figure::PANEL).inline(title, &said.join("; "))
+        })
+        .collect()
+}
+
+fn groups(a: &Analysis, g: &analysis::Groups) -> Groups {
+    let members = |group: usize| -> Vec<(String, String)> {
+        let of = g.members(group).into_iter().filter_map(|i| a.benchmarks.get(i));
+        of.map(|b| (category_class(&b.category), b.name.clone())).collect()
+    };
+    let members: Vec<Vec<(String, String)>> = (0..g.count()).map(members).collect();
+    let said: Vec<String> = (1..)
+        .zip(&members)
+        .map(|(i, m)| {
+            let names: Vec<String> = m.iter().map(|(_, name)| name.clone()).collect();
+            format!("group {i}: {}", words::list(&names))
+        })
+        .collect();
+    let tree = |width: f64, where_: &str| {
+        figure::tree(a, g, width).inline(&format!("Tree of the benchmarks{where_}"), &said.join("; "))
+    };
+    Groups {
+        tree_broad: tree(700.0, ""),
+        tree_narrow: tree(figure::PANEL, ", narrow"),
+        agreement: format!("{:.2}", g.agreement).replace('-', "−"),
+        members,
+    }
+}
+
+/// What every benchmark measures.
+#[derive(Serialize)]
+pub(super) struct Measured {
+    said: Vec<String>,
+    /// One for each category.
+    panels: Vec<String>,
+}
+
+/// Of the runs of a ranking.
+pub(super) fn of_runs(runs: &[RunResults], r: &Ranking) -> Result<Measured> {
+    Ok(measured(&sight::of_runs(runs, r)?))
+}
+
+/// The same of scores that are there.
+pub(super) fn measured(sights: &[Sight]) -> Measured {
+    let most = |s: &Sight| s.enabled + 2.0 * s.se.unwrap_or(0.0);
+    let highest = (sights.iter().map(most).fold(10.0, f64::max) / 10.0).ceil() * 10.0;
+    let panel = |category: String| {
+        let of: Vec<&Sight> = sights.iter().filter(|s| s.category == category).collect();
+        let number = |n: Option<f64>| n.map_or("unknown".to_string(), |n| format!("{n:.1}"));
+        let said: Vec<String> = of
+            .iter()
+            .map(|s| {
+                format!(
+                    "{} {:.1}, without the picture {}, chance {}",
+                    s.benchmark,
+                    s.enabled,
+                    number(s.blind),
+                    number(s.chance)
+                )
+            })
+            .collect();
+        let title = format!("{category} with and without the picture");
+        figure::sight_panel(&category, &of, highest).inline(&title, &said.join("; "))
+    };
+    let categories = in_display_order(sights.iter().map(|s| s.category.as_str()));
+    Measured { said: sight::conclusions(sights), panels: categories.into_iter().map(panel).collect() }
+}

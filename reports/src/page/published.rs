@@ -1,0 +1,287 @@
+//! The paper's tables as one self-contained page: what was printed, what follows from it, and the figures drawn again.
+//!
+//! The words and the order of things are in `templates/published.html`; here is what fills it.
+
+use super::analysis::{self, Analysed, Measured};
+use crate::figure::{self, AdapterRow, ChangeRow, family_class};
+use crate::published::outcome::Unfrozen;
+use crate::published::{
+    ADAPTER, Agreement, Beside, COLUMNS, FROZEN, Family, Outcome, Published, SCOPE_COLUMNS, SCOPES, Standing,
+    Standings, Tally, UNFROZEN, number, short,
+};
+use crate::schema::CATEGORIES;
+use crate::words;
+use burgess_base::{Result, atomic};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What [`write`] made.
+#[derive(Debug, Clone)]
+pub struct WrittenTables {
+    pub outcome: Outcome,
+    /// `index.html`
+    pub page: PathBuf,
+    /// `published.json`: the outcome.
+    pub data: PathBuf,
+}
+
+/// Computes everything from the published tables and writes page and numbers into a directory.
+///
+/// # Errors
+/// A file cannot be written; a table that this program was built with is malformed.
+pub fn write(out: &Path) -> Result<WrittenTables> {
+    let outcome = Outcome::of(&Published::load()?)?;
+    let (page, data) = (out.join("index.html"), out.join("published.json"));
+    atomic::write(&page, html(&outcome)?.as_bytes())?;
+    atomic::write_json(&data, &outcome)?;
+    Ok(WrittenTables { outcome, page, data })
+}
+
+/// The page.
+///
+/// # Errors
+/// The template fails.
+pub fn html(outcome: &Outcome) -> Result<String> {
+    let class = |model: &str| {
+        let of = |m: &&Standing| short(&m.model) == model;
+        let mut frozen = outcome.tables.iter().filter(|t| t.file == FROZEN).flat_map(|t| &t.models);
+        family_class(frozen.find(of).and_then(|m| m.family)).to_string()
+    };
+    super::render(
+        "published.html",
+        &Filled {
+            style: super::style(),
+            version: env!("CARGO_PKG_VERSION"),
+            families: Family::ALL.map(|f| (family_class(Some(f)), f.name())).to_vec(),
+            scopes: SCOPES,
+            tallies: outcome.tallies.iter().map(counted).collect(),
+            differences: outcome
+                .checks
+                .iter()
+                .filter(|c| c.agreement != Agreement::Same)
+                .map(|c| Difference {
+                    what: format!("{}, {}", c.file, c.column),
+                    row: c.row.clone(),
+                    printed: c.printed.clone(),
+                    computed: format!("{:.4}", c.computed),
+                    mark: mark(c.agreement),
+                    why: c.why.unwrap_or(""),
+                })
+                .collect(),
+            tables: outcome.tables.iter().map(shown).collect(),
+            adapter_broad: adapter(outcome, 800.0, ""),
+            adapter_narrow: adapter(outcome, figure::PANEL, ", narrow"),
+            means: (0..SCOPES.len()).filter_map(|s| means(outcome, s)).collect(),
+            unfreezing: unfreezing(&outcome.unfreezing),
+            unfrozen: unfrozen(outcome),
+            measured: analysis::measured(&outcome.sights),
+            analysed: analysis::analysed(&outcome.analysis, "encoder", class),
+            beside: outcome.correlations.iter().map(beside).collect(),
+        },
+    )
+}
+
+/// What the template is filled with.
+#[derive(Serialize)]
+struct Filled {
+    style: String,
+    version: &'static str,
+    /// (CSS class, name)
+    families: Vec<(&'static str, &'static str)>,
+    scopes: [&'static str; 5],
+    tallies: Vec<Counted>,
+    differences: Vec<Difference>,
+    tables: Vec<Shown>,
+    adapter_broad: String,
+    adapter_narrow: String,
+    means: Vec<String>,
+    unfreezing: Vec<String>,
+    unfrozen: Vec<[String; 5]>,
+    measured: Measured,
+    analysed: Analysed,
+    beside: Vec<[String; 4]>,
+}
+
+#[derive(Serialize)]
+struct Counted {
+    kind: &'static str,
+    numbers: usize,
+    same: usize,
+    within_rounding: usize,
+    differ: usize,
+}
+
+fn counted(t: &Tally) -> Counted {
+    let Tally { kind, numbers, same, within_rounding, differ } = *t;
+    Counted { kind: kind.name(), numbers, same, within_rounding, differ }
+}
+
+#[derive(Serialize)]
+struct Difference {
+    what: String,
+    row: String,
+    printed: String,
+    computed: String,
+    mark: &'static str,
+    why: &'static str,
+}
+
+/// Behind a number.
+fn mark(agreement: Agreement) -> &'static str {
+    match agreement {
+        Agreement::Same => "",
+        Agreement::WithinRounding => "≈",
+        Agreement::Differs => "≠",
+    }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    about: String,
+    number: String,
+    file: String,
+    rows: Vec<ShownRow>,
+}
+
+#[derive(Serialize)]
+struct ShownRow {
+    class: &'static str,
+    model: String,
+    printed: String,
+    /// By scope.
+    cells: Vec<Cell>,
+}
+
+#[derive(Serialize)]
+struct Cell {
+    value: String,
+    mark: &'static str,
+    rank: String,
+}
+
+fn shown(table: &Standings) -> Shown {
+    let cell = |m: &Standing, scope: usize| {
+        let at = |of: &[Option<f64>; 5]| of.get(scope).copied().flatten();
+        Cell {
+            value: at(&m.computed).map_or("–".into(), |v| format!("{v:.2}")),
+            mark: m.agreement.get(scope).copied().flatten().map_or("", mark),
+            rank: m.rank.get(scope).copied().flatten().map_or(String::new(), |r| r.to_string()),
+        }
+    };
+    let row = |m: &Standing| ShownRow {
+        class: family_class(m.family),
+        model: short(&m.model).to_string(),
+        printed: m.printed.first().cloned().flatten().unwrap_or("–".into()),
+        cells: (0..SCOPES.len()).map(|s| cell(m, s)).collect(),
+    };
+    Shown {
+        about: table.about.clone(),
+        number: table.number.clone(),
+        file: table.file.clone(),
+        rows: table.models.iter().map(row).collect(),
+    }
+}
+
+/// The standing of an encoder of the catalogue in a table.
+fn standing<'a>(outcome: &'a Outcome, file: &str, encoder: usize) -> Option<&'a Standing> {
+    let table = outcome.tables.iter().find(|t| t.file == file)?;
+    table.models.iter().find(|m| number(&m.model) == Some(encoder))
+}
+
+fn average(m: &Standing) -> Option<f64> {
+    m.computed.first().copied().flatten()
+}
+
+/// Encoders by their average with the most adapter data that the paper gave them, best first.
+fn adapter(outcome: &Outcome, width: f64, where_: &str) -> String {
+    let mut encoders: Vec<AdapterRow> = (1..)
+        .map_while(|n| Family::of(n).map(|family| (n, family)))
+        .filter_map(|(n, family)| {
+            let rows = ADAPTER.map(|(_, file)| standing(outcome, file, n));
+            let name = rows.iter().flatten().next().map(|m| short(&m.model).to_string())?;
+            Some(AdapterRow { name, family, averages: rows.map(|m| m.and_then(average)) })
+        })
+        .collect();
+    let best = |e: &AdapterRow| e.averages.iter().rev().flatten().next().copied().unwrap_or(0.0);
+    encoders.sort_by(|a, b| best(b).total_cmp(&best(a)));
+    let number = |n: Option<f64>| n.map_or("none".to_string(), |n| format!("{n:.1}"));
+    let said: Vec<String> =
+        encoders.iter().map(|e| format!("{} {}", e.name, e.averages.map(number).join(", "))).collect();
+    let title = format!("Averages with 0, 0.5 and 1.2 million adapter samples{where_}");
+    figure::adapter(&encoders, width).inline(&title, &said.join("; "))
+}
+
+/// Frozen encoders in a scope, best first.
+fn means(outcome: &Outcome, scope: usize) -> Option<String> {
+    let table = outcome.tables.iter().find(|t| t.file == FROZEN)?;
+    let mut rows: Vec<(String, Option<Family>, f64)> = table
+        .models
+        .iter()
+        .filter_map(|m| Some((short(&m.model).to_string(), m.family, m.computed.get(scope).copied().flatten()?)))
+        .collect();
+    rows.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let said: Vec<String> = rows.iter().map(|(name, _, v)| format!("{name} {v:.1}")).collect();
+    let name = SCOPES.get(scope).copied()?;
+    Some(figure::means_panel(name, &rows, figure::PANEL).inline(&format!("Frozen encoders: {name}"), &said.join("; ")))
+}
+
+/// One panel for each group of models in the paper's figure, all with the same axis.
+fn unfreezing(changes: &[Unfrozen]) -> Vec<String> {
+    let mut groups: Vec<&str> = Vec::new();
+    for change in changes.iter().filter(|c| c.column == "G") {
+        groups.push(&change.group);
+    }
+    let of = |group: &str| changes.iter().filter(|c| c.group == group).map(change_row).collect::<Vec<ChangeRow>>();
+    let rows: Vec<Vec<ChangeRow>> = groups.iter().map(|g| of(g)).collect();
+    let values = || rows.iter().flatten().flat_map(|r| [Some(r.printed), r.computed]).flatten();
+    let reach = ((values().fold(0.0, f64::min) / 5.0).floor() * 5.0, (values().fold(0.0, f64::max) / 5.0).ceil() * 5.0);
+    let panel = |(group, rows): (&&str, &Vec<ChangeRow>)| {
+        let said: Vec<String> = rows.iter().map(|r| format!("{} {}", r.name, words::signed(r.printed))).collect();
+        let title = format!("What unfreezing changes, in percent: {group}");
+        figure::unfreezing_group(group, rows, reach).inline(&title, &said.join("; "))
+    };
+    groups.iter().zip(&rows).map(panel).collect()
+}
+
+/// A column of the figure by its name in text, with its category.
+fn change_row(change: &Unfrozen) -> ChangeRow {
+    let column = change.column.as_str();
+    let scope = SCOPE_COLUMNS.iter().position(|s| *s == column);
+    let benchmark = COLUMNS.iter().find(|c| c.name == column);
+    let (name, category) = match (scope, benchmark) {
+        (Some(scope), _) => (SCOPES.get(scope).copied().unwrap_or(column), scope.checked_sub(1)),
+        (None, Some(benchmark)) => (benchmark.benchmark, Some(benchmark.category)),
+        // CV-Bench as one, and the benchmark that no table has.
+        (None, None) => (if column == "CV" { "CV-Bench" } else { "V*" }, Some(CATEGORIES.len() - 1)),
+    };
+    ChangeRow {
+        name: name.to_string(),
+        category: category.and_then(|c| CATEGORIES.get(c)).copied(),
+        heading: scope.is_some(),
+        computed: change.computed,
+        printed: change.printed,
+    }
+}
+
+/// Encoders frozen and unfrozen: name, two averages, the difference in points, the printed change in percent.
+fn unfrozen(outcome: &Outcome) -> Vec<[String; 5]> {
+    let Some(table) = outcome.tables.iter().find(|t| t.file == UNFROZEN) else { return Vec::new() };
+    let row = |m: &Standing| {
+        let before = average(standing(outcome, FROZEN, number(&m.model)?)?)?;
+        let after = average(m)?;
+        let printed = outcome.unfreezing.iter().find(|c| c.group == m.model && c.column == "Avg");
+        Some([
+            short(&m.model).to_string(),
+            format!("{before:.2}"),
+            format!("{after:.2}"),
+            words::signed(after - before),
+            printed.map_or("–".to_string(), |c| words::signed(c.printed)),
+        ])
+    };
+    table.models.iter().filter_map(row).collect()
+}
+
+fn beside(b: &Beside) -> [String; 4] {
+    let [x, y] = &b.pair;
+    [b.models.clone(), b.count.to_string(), format!("{:.3}", b.mean), format!("{:.2} ({x} and {y})", b.largest)]
+}

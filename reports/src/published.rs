@@ -1,0 +1,419 @@
+//! The tables of the Cambrian-1 paper (`reports/published/`), and everything that follows from them computed again.
+//!
+//! Source of the numbers: arXiv 2406.16860 and its project page; which file is which table stands in
+//! `reports/published/README.md` and in [`TABLES`]. [`Published::checks`] lays what is computed beside what was printed.
+
+pub mod checks;
+pub mod compared;
+pub mod outcome;
+pub mod sheet;
+pub mod unfreezing;
+
+pub use checks::{Check, Kind};
+pub use compared::Beside;
+pub use outcome::{Outcome, Standing, Standings, Tally};
+pub use sheet::{Agreement, Printed, Sheet};
+
+use crate::analysis::{Benchmark, Matrix};
+use crate::schema::CATEGORIES;
+use burgess_base::{Error, Result};
+use serde::Serialize;
+
+/// One of the sixteen numbers that the study averages.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Column {
+    /// As the CSVs call it.
+    pub name: &'static str,
+    /// As the benchmark is called in text.
+    pub benchmark: &'static str,
+    /// Index into [`CATEGORIES`].
+    pub category: usize,
+    /// The highest score of its own scale; averages are over percentages.
+    pub highest: f64,
+}
+
+const fn column(name: &'static str, benchmark: &'static str, category: usize) -> Column {
+    Column { name, benchmark, category, highest: 100.0 }
+}
+
+/// The sixteen, four of each category in the order of the categories.
+pub const COLUMNS: [Column; 16] = [
+    Column { highest: 2000.0, ..column("MME", "MME", 0) },
+    column("MMB", "MMBench", 0),
+    column("SEED", "SEED-I", 0),
+    column("GQA", "GQA", 0),
+    column("SQA", "ScienceQA", 1),
+    column("MMMU", "MMMU", 1),
+    column("MV", "MathVista", 1),
+    column("AI2D", "AI2D", 1),
+    column("Chart", "ChartQA", 2),
+    column("OCRB", "OCRBench", 2),
+    column("TextV", "TextVQA", 2),
+    column("DocV", "DocVQA", 2),
+    column("MMVP", "MMVP", 3),
+    column("RWQA", "RealWorldQA", 3),
+    column("2D", "CV-Bench 2D", 3),
+    column("3D", "CV-Bench 3D", 3),
+];
+
+/// What can be ranked by: the average, then the categories.
+pub const SCOPES: [&str; 5] = ["Average", CATEGORIES[0], CATEGORIES[1], CATEGORIES[2], CATEGORIES[3]];
+
+/// Columns of the scopes in the CSVs.
+pub const SCOPE_COLUMNS: [&str; 5] = ["Avg", "G", "K", "O", "V"];
+
+/// A table of scores: file, its number in the paper (NeurIPS version), what it is about, its text.
+pub struct Source {
+    pub file: &'static str,
+    pub number: &'static str,
+    pub about: &'static str,
+    text: &'static str,
+}
+
+macro_rules! text {
+    ($file:literal) => {
+        include_str!(concat!("../published/", $file))
+    };
+}
+
+macro_rules! source {
+    ($file:literal, $number:literal, $about:literal) => {
+        Source { file: $file, number: $number, about: $about, text: text!($file) }
+    };
+}
+
+/// The tables of scores.
+pub const TABLES: [Source; 9] = [
+    source!("adapter-0m-frozen.csv", "Table 9", "No align stage, encoder frozen"),
+    source!("adapter-0.5m-frozen.csv", "Table 10", "0.5M adapter samples, encoder frozen"),
+    source!("adapter-1.2m-frozen.csv", "Table 11", "1.2M adapter samples, encoder frozen"),
+    source!("adapter-1.2m-unfrozen.csv", "Table 12", "1.2M adapter samples, encoder unfrozen"),
+    source!("adapter-1.2m-instruct-5m.csv", "Table 13", "1.2M adapter samples, 5M instructions"),
+    source!("combinations-1.2m-frozen.csv", "Table 14", "Combinations of encoders, 1.2M adapter samples, frozen"),
+    source!("balance-threshold.csv", "Table 17", "How many samples one source may give"),
+    source!("data-ratio.csv", "Table 18", "Mixing ratios of the instruction data"),
+    source!("final-models.csv", "Table 4", "The final models beside others"),
+];
+
+/// Files of the adapter tables, by millions of adapter samples.
+pub const ADAPTER: [(&str, &str); 3] =
+    [("0M", "adapter-0m-frozen.csv"), ("0.5M", "adapter-0.5m-frozen.csv"), ("1.2M", "adapter-1.2m-frozen.csv")];
+
+/// The table that the paper ranks encoders by, and the same with the encoders unfrozen.
+pub const FROZEN: &str = "adapter-1.2m-frozen.csv";
+pub const UNFROZEN: &str = "adapter-1.2m-unfrozen.csv";
+
+/// How an encoder was taught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Family {
+    #[serde(rename = "language-supervised")]
+    Language,
+    #[serde(rename = "self-supervised")]
+    Itself,
+    #[serde(rename = "other")]
+    Other,
+}
+
+impl Family {
+    pub const ALL: [Family; 3] = [Family::Language, Family::Itself, Family::Other];
+
+    /// As the paper calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Language => "Language-supervised",
+            Family::Itself => "Self-supervised",
+            Family::Other => "Other",
+        }
+    }
+
+    /// Of the encoder with this number in the paper's catalogue (Table 6), which goes by families.
+    pub fn of(number: usize) -> Option<Self> {
+        match number {
+            1..=9 => Some(Family::Language),
+            10..=16 => Some(Family::Itself),
+            17..=23 => Some(Family::Other),
+            _ => None,
+        }
+    }
+}
+
+/// The number in the catalogue that a model's name begins with: 6 of `6 SigLIP-SO400M/14@384`.
+pub fn number(model: &str) -> Option<usize> {
+    model.split_once(' ').and_then(|(n, _)| n.parse().ok()).filter(|n| Family::of(*n).is_some())
+}
+
+/// A model's name without its number in the catalogue.
+pub fn short(model: &str) -> &str {
+    match (number(model), model.split_once(' ')) {
+        (Some(_), Some((_, name))) => name,
+        _ => model,
+    }
+}
+
+/// One model of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub model: String,
+    /// By [`COLUMNS`], on their own scales.
+    pub scores: Vec<Option<Printed>>,
+    /// What the table says of the scopes: the average as the paper prints it, the category means as the file has them.
+    pub printed: [Option<Printed>; 5],
+}
+
+impl Row {
+    /// Columns of a scope.
+    fn within(scope: usize) -> impl Iterator<Item = (usize, &'static Column)> {
+        COLUMNS.iter().enumerate().filter(move |(_, c)| scope == 0 || c.category + 1 == scope)
+    }
+
+    /// In percent.
+    pub fn percent(&self, column: usize) -> Option<f64> {
+        let highest = COLUMNS.get(column)?.highest;
+        self.scores.get(column).copied().flatten().map(|p| p.value / (highest / 100.0))
+    }
+
+    /// Mean over the columns of a scope (see [`SCOPES`]); `None` where one is missing.
+    pub fn mean(&self, scope: usize) -> Option<f64> {
+        let values = Self::within(scope).map(|(i, _)| self.percent(i)).collect::<Option<Vec<f64>>>()?;
+        crate::stats::mean(&values)
+    }
+
+    /// How far [`Row::mean`] can be off because the columns are rounded.
+    pub fn doubt(&self, scope: usize) -> f64 {
+        let halves = Self::within(scope)
+            .filter_map(|(i, c)| self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0)));
+        crate::stats::mean(&halves.collect::<Vec<_>>()).unwrap_or(0.0)
+    }
+
+    /// CV-Bench as one number, as the paper's figures have it.
+    pub fn cv_bench(&self) -> Option<f64> {
+        Some((self.percent(14)? + self.percent(15)?) / 2.0)
+    }
+}
+
+/// A table of scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    pub file: String,
+    pub number: String,
+    pub about: String,
+    pub rows: Vec<Row>,
+}
+
+impl Table {
+    /// Reads a table of scores.
+    ///
+    /// # Errors
+    /// As [`Sheet::parse`]; other columns than the study's; a score outside its scale.
+    pub fn parse(file: &str, number: &str, about: &str, text: &str) -> Result<Self> {
+        let sheet = Sheet::parse(file, text)?;
+        let mut header = vec!["Model", SCOPE_COLUMNS[0]];
+        header.extend(COLUMNS.iter().map(|c| c.name));
+        header.extend(&SCOPE_COLUMNS[1..]);
+        sheet.expect(&header)?;
+        let mut rows = Vec::with_capacity(sheet.count());
+        for (row, model) in sheet.names(0)?.into_iter().enumerate() {
+            let within = |column: usize, highest: f64| -> Result<Option<Printed>> {
+                let number = sheet.number(row, column)?;
+                match number {
+                    Some(n) if !(0.0..=highest).contains(&n.value) => {
+                        Err(sheet.wrong(row, column, &format!("{} is not between 0 and {highest}", n.text())))
+                    }
+                    _ => Ok(number),
+                }
+            };
+            let scores = COLUMNS.iter().enumerate().map(|(i, c)| within(i + 2, c.highest)).collect::<Result<_>>()?;
+            let mut printed = [within(1, 100.0)?, None, None, None, None];
+            for (i, slot) in printed.iter_mut().enumerate().skip(1) {
+                *slot = within(COLUMNS.len() + 1 + i, 100.0)?;
+            }
+            rows.push(Row { model, scores, printed });
+        }
+        Ok(Self { file: file.into(), number: number.into(), about: about.into(), rows })
+    }
+
+    /// The row of this encoder of the catalogue.
+    pub fn encoder(&self, wanted: usize) -> Option<&Row> {
+        self.rows.iter().find(|r| number(&r.model) == Some(wanted))
+    }
+
+    /// Rank of each row in a scope, 1 for the highest; `None` where the scope has no number.
+    pub fn ranks(&self, scope: usize) -> Vec<Option<usize>> {
+        ranks(&self.rows.iter().map(|r| r.mean(scope)).collect::<Vec<_>>())
+    }
+
+    /// Models by the sixteen numbers.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn matrix(&self) -> Result<Matrix> {
+        matrix(&[self])
+    }
+}
+
+/// The rows of several tables as one matrix; a model of more than one table carries the table's number.
+///
+/// # Errors
+/// As [`Matrix::new`].
+pub fn matrix(tables: &[&Table]) -> Result<Matrix> {
+    let rows = || tables.iter().flat_map(|t| t.rows.iter().map(move |r| (t, r)));
+    let name = |t: &Table, r: &Row| match tables.len() {
+        1 => short(&r.model).to_string(),
+        _ => format!("{} ({})", short(&r.model), t.number),
+    };
+    let benchmarks =
+        COLUMNS.iter().map(|c| Benchmark { name: c.benchmark.into(), category: CATEGORIES[c.category].into() });
+    Matrix::new(
+        rows().map(|(t, r)| name(t, r)).collect(),
+        benchmarks.collect(),
+        rows().map(|(_, r)| (0..COLUMNS.len()).map(|c| r.percent(c)).collect()).collect(),
+    )
+}
+
+/// Ranks from 1 for the highest; equal values share the better rank.
+pub fn ranks(values: &[Option<f64>]) -> Vec<Option<usize>> {
+    let above = |v: f64| values.iter().flatten().filter(|o| **o > v).count();
+    values.iter().map(|v| v.map(|v| above(v) + 1)).collect()
+}
+
+/// Category means of a model with all their digits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exact {
+    pub model: String,
+    /// By category.
+    pub means: [Printed; 4],
+}
+
+impl Exact {
+    /// In a scope.
+    pub fn mean(&self, scope: usize) -> f64 {
+        match scope.checked_sub(1).and_then(|c| self.means.get(c)) {
+            Some(one) => one.value,
+            None => self.means.iter().map(|m| m.value).sum::<f64>() / 4.0,
+        }
+    }
+}
+
+/// Ranks of a model as printed, within one of the paper's two lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranked {
+    pub list: String,
+    pub model: String,
+    /// By scope.
+    pub ranks: [Printed; 5],
+}
+
+/// With and without vision, read off a figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Disabled {
+    /// Index into [`COLUMNS`].
+    pub column: usize,
+    pub random: f64,
+    pub disabled: f64,
+    /// Enabled − disabled, the height of the upper bar.
+    pub gain: f64,
+}
+
+/// Correlations of the benchmarks as printed; CV-Bench is one of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrintedCorrelations {
+    /// As the CSVs call them.
+    pub names: Vec<String>,
+    /// Symmetric.
+    pub values: Vec<Vec<f64>>,
+}
+
+/// Everything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    pub tables: Vec<Table>,
+    pub exact: Vec<Exact>,
+    pub ranks: Vec<Ranked>,
+    pub disabled: Vec<Disabled>,
+    pub correlations: PrintedCorrelations,
+    pub unfreezing: Vec<unfreezing::Change>,
+}
+
+impl Published {
+    /// Reads the tables, which are a part of this program.
+    ///
+    /// # Errors
+    /// A table that this program was built with is malformed: file, line and column.
+    pub fn load() -> Result<Self> {
+        let tables = TABLES.iter().map(|s| Table::parse(s.file, s.number, s.about, s.text)).collect::<Result<_>>()?;
+        Ok(Self {
+            tables,
+            exact: exact("categories-1.2m-frozen.csv", text!("categories-1.2m-frozen.csv"))?,
+            ranks: ranked("ranks-1.2m-frozen.csv", text!("ranks-1.2m-frozen.csv"))?,
+            disabled: disabled("vision-disabled.csv", text!("vision-disabled.csv"))?,
+            correlations: correlations("correlation.csv", text!("correlation.csv"))?,
+            unfreezing: unfreezing::parse("unfreezing-change.csv", text!("unfreezing-change.csv"))?,
+        })
+    }
+
+    /// The table of this file.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn table(&self, file: &str) -> Result<&Table> {
+        self.tables.iter().find(|t| t.file == file).ok_or_else(|| Error::failed(format!("no published table {file}")))
+    }
+}
+
+fn exact(file: &str, text: &str) -> Result<Vec<Exact>> {
+    let sheet = Sheet::parse(file, text)?;
+    sheet.expect(&["Model", "G", "K", "O", "V"])?;
+    let row = |(row, model): (usize, String)| -> Result<Exact> {
+        let mean = |column| sheet.needed(row, column);
+        Ok(Exact { model, means: [mean(1)?, mean(2)?, mean(3)?, mean(4)?] })
+    };
+    sheet.names(0)?.into_iter().enumerate().map(row).collect()
+}
+
+fn ranked(file: &str, text: &str) -> Result<Vec<Ranked>> {
+    let sheet = Sheet::parse(file, text)?;
+    sheet.expect(&["List", "Model", "Avg", "G", "K", "O", "V"])?;
+    let row = |row: usize| -> Result<Ranked> {
+        let mut ranks = [Printed { value: 0.0, digits: 0 }; 5];
+        for (scope, slot) in ranks.iter_mut().enumerate() {
+            *slot = sheet.needed(row, scope + 2)?;
+        }
+        Ok(Ranked { list: sheet.text(row, 0).into(), model: sheet.text(row, 1).into(), ranks })
+    };
+    (0..sheet.count()).map(row).collect()
+}
+
+fn disabled(file: &str, text: &str) -> Result<Vec<Disabled>> {
+    let sheet = Sheet::parse(file, text)?;
+    sheet.expect(&["Benchmark", "Random", "Disabled", "Gain"])?;
+    let row = |(row, name): (usize, String)| -> Result<Disabled> {
+        let column = COLUMNS.iter().position(|c| c.name == name);
+        Ok(Disabled {
+            column: column.ok_or_else(|| sheet.wrong(row, 0, &format!("no benchmark is called {name}")))?,
+            random: sheet.needed(row, 1)?.value,
+            disabled: sheet.needed(row, 2)?.value,
+            gain: sheet.needed(row, 3)?.value,
+        })
+    };
+    sheet.names(0)?.into_iter().enumerate().map(row).collect()
+}
+
+fn correlations(file: &str, text: &str) -> Result<PrintedCorrelations> {
+    let sheet = Sheet::parse(file, text)?;
+    let names = sheet.names(0)?;
+    let header: Vec<&str> = std::iter::once("Benchmark").chain(names.iter().map(String::as_str)).collect();
+    sheet.expect(&header)?;
+    let mut values = vec![vec![1.0; names.len()]; names.len()];
+    for (i, j) in (0..names.len()).flat_map(|i| (i..names.len()).map(move |j| (i, j))) {
+        let r = sheet.needed(i, j + 1)?.value;
+        if !(-1.0..=1.0).contains(&r) || (i == j && r != 1.0) {
+            return Err(sheet.wrong(i, j + 1, &format!("{r} is no correlation")));
+        }
+        for (a, b) in [(i, j), (j, i)] {
+            if let Some(slot) = values.get_mut(a).and_then(|row| row.get_mut(b)) {
+                *slot = r;
+            }
+        }
+    }
+    Ok(PrintedCorrelations { names, values })
+}

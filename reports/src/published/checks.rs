@@ -1,0 +1,166 @@
+//! What is computed from the published tables beside what was printed.
+
+use super::{Agreement, Printed, Published, SCOPE_COLUMNS, ranks, unfreezing};
+use burgess_base::Result;
+use serde::Serialize;
+
+/// What was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The mean of the sixteen numbers.
+    Average,
+    /// The mean of a category's four.
+    CategoryMean,
+    /// The same against the digits of the project page's figure.
+    ExactMean,
+    /// The place in one of the paper's two lists.
+    Rank,
+    /// What unfreezing changes, in percent.
+    Change,
+}
+
+impl Kind {
+    /// In text, as a plural.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Average => "averages",
+            Kind::CategoryMean => "category means",
+            Kind::ExactMean => "category means at full precision",
+            Kind::Rank => "ranks",
+            Kind::Change => "changes by unfreezing",
+        }
+    }
+}
+
+/// One number.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    pub kind: Kind,
+    pub file: String,
+    pub row: String,
+    pub column: String,
+    pub printed: String,
+    pub computed: f64,
+    pub agreement: Agreement,
+    /// Where it is not the same to the last digit: what is known of the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
+}
+
+/// Where the paper contradicts itself: file, row, column, what is known.
+const CONTRADICTIONS: [(&str, &str, &str, &str); 3] = [
+    (
+        "ranks-1.2m-frozen.csv",
+        "21 SD2.1/16@512",
+        "K",
+        "a misprint: SupViT-L has the same rank 9 and, by the paper's own numbers, a lower mean (45.35, here 45.72)",
+    ),
+    (
+        "unfreezing-change.csv",
+        "All models",
+        "CV",
+        "one of the language-supervised models has another CV-Bench score in the figure than in the tables: the other \
+         two groups agree",
+    ),
+    (
+        "unfreezing-change.csv",
+        "Language-supervised",
+        "CV",
+        "one of its six models has another CV-Bench score in the figure than in the tables, higher by about 2 points after \
+         unfreezing",
+    ),
+];
+
+/// Numbers that were only rounded.
+const ROUNDED: &str = "the columns are rounded: numbers before rounding give either";
+
+impl Check {
+    fn new(kind: Kind, at: (&str, &str, &str), printed: Printed, computed: f64, doubt: f64) -> Self {
+        let (file, row, column) = at;
+        let agreement = printed.compare(computed, doubt);
+        let known = CONTRADICTIONS.iter().find(|(f, r, c, _)| (*f, *r, *c) == at).map(|(.., why)| *why);
+        let why = match agreement {
+            Agreement::Same => None,
+            Agreement::WithinRounding => Some(ROUNDED),
+            Agreement::Differs => known,
+        };
+        let [file, row, column] = [file, row, column].map(String::from);
+        Self { kind, file, row, column, printed: printed.text(), computed, agreement, why }
+    }
+}
+
+impl Published {
+    /// Every printed number that follows from others, in the order of the tables.
+    ///
+    /// # Errors
+    /// A table is missing.
+    pub fn checks(&self) -> Result<Vec<Check>> {
+        let mut checks = Vec::new();
+        for table in &self.tables {
+            for row in &table.rows {
+                for (scope, column) in SCOPE_COLUMNS.iter().enumerate() {
+                    if let (Some(printed), Some(computed)) =
+                        (row.printed.get(scope).copied().flatten(), row.mean(scope))
+                    {
+                        let kind = if scope == 0 { Kind::Average } else { Kind::CategoryMean };
+                        checks.push(Check::new(
+                            kind,
+                            (&table.file, &row.model, column),
+                            printed,
+                            computed,
+                            row.doubt(scope),
+                        ));
+                    }
+                }
+            }
+        }
+        self.exact_means(&mut checks)?;
+        self.rank_checks(&mut checks);
+        for printed in &self.unfreezing {
+            for (column, number) in &printed.values {
+                // Neither these columns nor rows of single models, which have no others, can be computed.
+                if unfreezing::HAS_VSTAR.contains(&column.as_str()) {
+                    continue;
+                }
+                if let Some(c) = unfreezing::change(self, &printed.name, column)? {
+                    let at = ("unfreezing-change.csv", printed.name.as_str(), column.as_str());
+                    checks.push(Check::new(Kind::Change, at, *number, c.value, c.doubt));
+                }
+            }
+        }
+        Ok(checks)
+    }
+
+    /// The project page has more digits than the table, so the table's mean may be off by its own rounding.
+    fn exact_means(&self, checks: &mut Vec<Check>) -> Result<()> {
+        let table = self.table(super::FROZEN)?;
+        for exact in &self.exact {
+            let Some(row) = table.rows.iter().find(|r| r.model == exact.model) else { continue };
+            for (scope, (printed, column)) in (1..).zip(exact.means.iter().zip(SCOPE_COLUMNS.iter().skip(1))) {
+                if let Some(computed) = row.mean(scope) {
+                    let at = ("categories-1.2m-frozen.csv", exact.model.as_str(), *column);
+                    checks.push(Check::new(Kind::ExactMean, at, *printed, computed, row.doubt(scope)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rank_checks(&self, checks: &mut Vec<Check>) {
+        for printed in &self.ranks {
+            let list: Vec<&str> =
+                self.ranks.iter().filter(|r| r.list == printed.list).map(|r| r.model.as_str()).collect();
+            for (scope, (rank, column)) in printed.ranks.iter().zip(SCOPE_COLUMNS).enumerate() {
+                let mean = |model: &str| self.exact.iter().find(|e| e.model == model).map(|e| e.mean(scope));
+                let computed = ranks(&list.iter().map(|m| mean(m)).collect::<Vec<_>>());
+                let place =
+                    list.iter().position(|m| *m == printed.model).and_then(|i| computed.get(i).copied().flatten());
+                if let Some(place) = place {
+                    let at = ("ranks-1.2m-frozen.csv", printed.model.as_str(), column);
+                    checks.push(Check::new(Kind::Rank, at, *rank, place as f64, -rank.half_unit()));
+                }
+            }
+        }
+    }
+}

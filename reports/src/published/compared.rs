@@ -1,0 +1,85 @@
+//! The benchmark analysis of the published tables beside the paper's own.
+
+use super::{COLUMNS, FROZEN, Published, Table, matrix};
+use crate::analysis::{Correlations, Sight};
+use crate::schema::CATEGORIES;
+use crate::stats;
+use burgess_base::Result;
+use serde::Serialize;
+
+/// Tables whose models a correlation could be over: the paper's section says the frozen 1.2M ones and cites that of 0M, the
+/// figure's caption has "one-stage, two-stage and hybrid models".
+const SETS: [(&str, &[&str]); 4] = [
+    ("1.2M frozen", &[FROZEN]),
+    ("0M frozen", &["adapter-0m-frozen.csv"]),
+    ("0M, 0.5M and 1.2M frozen", &["adapter-0m-frozen.csv", "adapter-0.5m-frozen.csv", FROZEN]),
+    ("1.2M frozen, unfrozen and combinations", &[FROZEN, super::UNFROZEN, "combinations-1.2m-frozen.csv"]),
+];
+
+/// How far correlations over some tables are from the printed ones.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Beside {
+    pub models: String,
+    pub count: usize,
+    /// Mean distance over the pairs of benchmarks.
+    pub mean: f64,
+    /// The largest, and of which pair.
+    pub largest: f64,
+    pub pair: [String; 2],
+}
+
+impl Published {
+    /// Enabled, blind and chance of every benchmark: enabled is the mean of the frozen 1.2M runs, which the figure's bars
+    /// agree with, blind and chance are those bars.
+    ///
+    /// # Errors
+    /// A table is missing.
+    pub fn sights(&self) -> Result<Vec<Sight>> {
+        let table = self.table(FROZEN)?;
+        let sight = |(i, column): (usize, &super::Column)| {
+            let scores: Vec<f64> = table.rows.iter().filter_map(|r| r.percent(i)).collect();
+            let bars = self.disabled.iter().find(|d| d.column == i);
+            Sight::of_means(
+                column.benchmark,
+                CATEGORIES[column.category],
+                stats::mean(&scores).unwrap_or(f64::NAN),
+                bars.map(|b| b.disabled),
+                bars.map(|b| b.random),
+            )
+        };
+        Ok(COLUMNS.iter().enumerate().map(sight).collect())
+    }
+
+    /// Correlations over several sets of models beside the printed matrix, with CV-Bench as one benchmark.
+    ///
+    /// # Errors
+    /// A table is missing.
+    pub fn correlation_checks(&self) -> Result<Vec<Beside>> {
+        SETS.iter().map(|(name, files)| self.beside(name, files)).collect()
+    }
+
+    fn beside(&self, name: &str, files: &[&str]) -> Result<Beside> {
+        let tables: Vec<&Table> = files.iter().map(|f| self.table(f)).collect::<Result<_>>()?;
+        let all = matrix(&tables)?.merge("CV-Bench", &["CV-Bench 2D", "CV-Bench 3D"])?;
+        let computed = Correlations::pearson(&all);
+        let names: Vec<&str> = all.benchmarks().iter().map(|b| b.name.as_str()).collect();
+        let mut distances = Vec::new();
+        let mut far: (f64, [&str; 2]) = (-1.0, [""; 2]);
+        for (i, row) in self.correlations.values.iter().enumerate() {
+            for (j, printed) in row.iter().enumerate().skip(i + 1) {
+                let Some(r) = computed.at(i, j) else { continue };
+                distances.push((r - printed).abs());
+                if (r - printed).abs() > far.0 {
+                    far = ((r - printed).abs(), [i, j].map(|b| names.get(b).copied().unwrap_or("")));
+                }
+            }
+        }
+        Ok(Beside {
+            models: name.to_string(),
+            count: all.models().len(),
+            mean: stats::mean(&distances).unwrap_or(f64::NAN),
+            largest: far.0,
+            pair: far.1.map(String::from),
+        })
+    }
+}

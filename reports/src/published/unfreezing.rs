@@ -1,0 +1,98 @@
+//! What unfreezing changes: the paper's Fig. 13, computed again from its tables.
+//!
+//! A group's change in a benchmark is the mean over its models of their relative changes; a category's is the same of the
+//! category means. Twelve models count: the tables have MoCo v3-L too, the figure has not. V*Star, and with it the
+//! figure's Vision-centric and average rows, cannot be computed: its scores are in no table.
+
+use super::{COLUMNS, FROZEN, Family, Printed, Published, Row, Sheet, UNFROZEN, number};
+use crate::stats;
+use burgess_base::Result;
+use serde::Serialize;
+
+/// The encoder of the tables that the figure leaves out: MoCo v3-L.
+const LEFT_OUT: usize = 13;
+
+/// The name of the row over all models.
+pub const ALL: &str = "All models";
+
+/// Columns of the figure that V*Star is, or is a part of.
+pub const HAS_VSTAR: [&str; 3] = ["Avg", "V", "VStar"];
+
+/// A row of the figure, as printed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// A group of models, or one model.
+    pub name: String,
+    /// Column of the CSV and the change in percent.
+    pub values: Vec<(String, Printed)>,
+}
+
+impl Change {
+    /// The change in a column.
+    pub fn value(&self, column: &str) -> Option<Printed> {
+        self.values.iter().find(|(c, _)| c == column).map(|(_, p)| *p)
+    }
+}
+
+/// Reads `unfreezing-change.csv`.
+///
+/// # Errors
+/// As [`Sheet::parse`].
+pub fn parse(file: &str, text: &str) -> Result<Vec<Change>> {
+    let sheet = Sheet::parse(file, text)?;
+    let mut changes = Vec::new();
+    for (row, name) in sheet.names(0)?.into_iter().enumerate() {
+        let mut values = Vec::new();
+        for (column, header) in sheet.header().iter().enumerate().skip(1) {
+            if let Some(number) = sheet.number(row, column)? {
+                values.push((header.clone(), number));
+            }
+        }
+        changes.push(Change { name, values });
+    }
+    Ok(changes)
+}
+
+/// A change in percent, with how far it can be off because the tables are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Computed {
+    pub value: f64,
+    #[serde(skip)]
+    pub doubt: f64,
+    /// Models that it is a mean over.
+    pub models: usize,
+}
+
+/// A number of a row by its column's name in the figure, with its doubt.
+fn read(row: &Row, column: &str) -> Option<(f64, f64)> {
+    if let Some(scope) = super::SCOPE_COLUMNS.iter().position(|s| *s == column) {
+        return Some((row.mean(scope)?, row.doubt(scope)));
+    }
+    if column == "CV" {
+        return Some((row.cv_bench()?, row.scores.get(15)?.as_ref()?.half_unit()));
+    }
+    let i = COLUMNS.iter().position(|c| c.name == column)?;
+    let half = row.scores.get(i)?.as_ref()?.half_unit();
+    Some((row.percent(i)?, half * 100.0 / COLUMNS.get(i)?.highest))
+}
+
+/// The change of a group ([`ALL`] or the name of a [`Family`]) in a column of the figure; `None` where the tables cannot
+/// say.
+///
+/// # Errors
+/// A table is missing.
+pub fn change(published: &Published, group: &str, column: &str) -> Result<Option<Computed>> {
+    let (frozen, unfrozen) = (published.table(FROZEN)?, published.table(UNFROZEN)?);
+    let family = Family::ALL.into_iter().find(|f| f.name() == group);
+    let counts = |n: usize| n != LEFT_OUT && (group == ALL || Family::of(n).is_some_and(|f| Some(f) == family));
+    let models = unfrozen.rows.iter().filter_map(|u| {
+        let n = number(&u.model).filter(|n| counts(*n))?;
+        let ((after, da), (before, db)) = (read(u, column)?, read(frozen.encoder(n)?, column)?);
+        let relative = |after: f64, before: f64| 100.0 * (after / before - 1.0);
+        let value = relative(after, before);
+        Some((value, relative(after + da, before - db) - value))
+    });
+    let (values, doubts): (Vec<f64>, Vec<f64>) = models.unzip();
+    let mean = |v: &[f64]| stats::mean(v).filter(|m| m.is_finite());
+    Ok(mean(&values).zip(mean(&doubts)).map(|(value, doubt)| Computed { value, doubt, models: values.len() }))
+}
