@@ -3,7 +3,7 @@
 Pinned: pyarrow 26.0.1, Pillow; run:  python tests/reference/benchmarks_reading.py
 
 Pictures and questions are made here; columns, their types and the layout of folders are those of the published
-datasets (see each benchmark's `Source`). `kit/<NAME>.tsv` is the same in the columns of VLMEvalKit's edition.
+datasets (see each benchmark's `Source`). `vlmevalkit/<NAME>.tsv` is the same in the columns of VLMEvalKit's edition.
 """
 
 import base64
@@ -68,7 +68,7 @@ def chartqa():
     ]
     schema = {"type": pa.string(), "question": pa.string(), "answer": pa.string(), "image": IMAGE}
     parquet(OUT / "chartqa/data/test-00000-of-00001.parquet", schema, rows)
-    kit(OUT / "chartqa/kit/ChartQA_TEST.tsv", [
+    kit(OUT / "chartqa/vlmevalkit/ChartQA_TEST.tsv", [
         {"index": i, "image": encoded(i) if i != 1 else 0, "question": r["question"],
          "answer": str([r["answer"]]) if i % 2 else r["answer"], "split": ["test_human", "test_augmented"][r["type"] == "augmented_test"]}
         for i, r in enumerate(rows)
@@ -90,7 +90,7 @@ def ocrbench():
     schema = {"dataset": pa.string(), "question": pa.string(), "question_type": pa.string(), "answer": TEXTS, "image": IMAGE}
     for name in ("ocrbench", "ocrbench-strict"):
         parquet(OUT / name / "data/test-00000-of-00001.parquet", schema, rows)
-    kit(OUT / "ocrbench/kit/OCRBench.tsv", [
+    kit(OUT / "ocrbench/vlmevalkit/OCRBench.tsv", [
         {"index": i, "image": encoded(i), "question": r["question"], "answer": str(r["answer"]), "category": r["question_type"]}
         for i, r in enumerate(rows)
     ])
@@ -123,7 +123,7 @@ def textvqa():
     for name in ("textvqa", "textvqa-ocr"):
         for part in (0, 1):
             parquet(OUT / name / f"data/validation-{part:05}-of-00002.parquet", schema, rows[2 * part : 2 * part + 2])
-    kit(OUT / "textvqa/kit/TextVQA_VAL.tsv", [
+    kit(OUT / "textvqa/vlmevalkit/TextVQA_VAL.tsv", [
         {"index": r["question_id"], "image": encoded(i), "question": r["question"], "answer": str(r["answers"])} for i, r in enumerate(rows)
     ])
 
@@ -137,7 +137,7 @@ def vizwiz():
     ]
     schema = {"question_id": pa.string(), "image": IMAGE, "question": pa.string(), "answers": TEXTS, "category": pa.string()}
     parquet(OUT / "vizwiz/data/val-00000-of-00001-0123456789abcdef.parquet", schema, rows)
-    kit(OUT / "vizwiz/kit/VizWiz.tsv", [
+    kit(OUT / "vizwiz/vlmevalkit/VizWiz.tsv", [
         {"index": i, "image": encoded(i), "question": r["question"], "answers": str(r["answers"])} for i, r in enumerate(rows)
     ])
 
@@ -163,7 +163,7 @@ def documents():
         ]
         parquet(OUT / name / f"DocVQA/{split}-00000-of-00001.parquet", schema, rows)
         if split == "validation":
-            kit(OUT / "docvqa/kit/DocVQA_VAL.tsv", [
+            kit(OUT / "docvqa/vlmevalkit/DocVQA_VAL.tsv", [
                 {"index": r["questionId"], "image": encoded(i), "question": r["question"], "answer": str(r["answers"])} for i, r in enumerate(rows)
             ])
     schema = {
@@ -183,7 +183,7 @@ def documents():
         for i, (q, answers, kind, how) in enumerate(asked)
     ]
     parquet(OUT / "infovqa/InfographicVQA/validation-00000-of-00001.parquet", schema, rows)
-    kit(OUT / "infovqa/kit/InfoVQA_VAL.tsv", [
+    kit(OUT / "infovqa/vlmevalkit/InfoVQA_VAL.tsv", [
         {"index": r["questionId"], "image": encoded(i), "question": r["question"], "answer": str(r["answers"])} for i, r in enumerate(rows)
     ])
     rows = [
@@ -209,7 +209,7 @@ def mmvp():
         writer.writerows(MMVP)
     for index, *_ in MMVP:
         (folder / "MMVP Images" / f"{index}.jpg").write_bytes(picture(index, "JPEG"))
-    kit(folder / "kit/MMVP.tsv", [
+    kit(folder / "vlmevalkit/MMVP.tsv", [
         {"index": i, "image": encoded(i), "question": q, "A": o.split("(b)")[0][4:].strip(), "B": o.split("(b)")[1].strip(), "answer": a[1].upper()}
         for i, (_, q, o, a) in enumerate(MMVP[:2])
     ])
@@ -228,7 +228,7 @@ def realworldqa():
     rows = [{"image": cell(i), "image_path": f"{i}.webp", "question": q, "answer": a} for i, (q, a) in enumerate(asked)]
     schema = {"image": IMAGE, "image_path": pa.string(), "question": pa.string(), "answer": pa.string()}
     parquet(OUT / "realworldqa/data/test-00000-of-00001.parquet", schema, rows)
-    kit(OUT / "realworldqa/kit/RealWorldQA.tsv", [
+    kit(OUT / "realworldqa/vlmevalkit/RealWorldQA.tsv", [
         {"index": 0, "image": encoded(0), "question": "In which direction is the front wheel turned?", "A": "Left", "B": "Straight", "C": "Right", "D": "", "answer": "C"},
         {"index": 1, "image": encoded(1), "question": "How many pedestrians are there?", "A": "1", "B": "2", "C": "3", "D": "4", "answer": "B"},
     ])
@@ -263,7 +263,7 @@ def cv_bench():
     for kind in ("2D", "3D"):
         chosen = [r for r in rows if r["type"] == kind]
         parquet(OUT / f"cv-bench-{kind.lower()}/test_{kind.lower()}.parquet", schema, chosen)
-    kit(OUT / "cv-bench-2d/kit/CV-Bench-2D.tsv", [
+    kit(OUT / "cv-bench-2d/vlmevalkit/CV-Bench-2D.tsv", [
         {"index": r["idx"], "image": encoded(r["idx"]), "question": r["question"], **{c: o for c, o in zip("ABCDE", r["choices"] + [""] * 4)},
          "answer": r["answer"].strip("()"), "prompt": r["prompt"], "source": r["source"], "split": r["type"], "task": r["task"]}
         for r in rows if r["type"] == "2D"
@@ -287,7 +287,7 @@ def vstar():
     (folder / "test_questions.jsonl").write_text("".join(json.dumps(l) + "\n" for l in lines), encoding="utf-8")
     schema = {"image": IMAGE, "text": pa.string(), "category": pa.string(), "label": pa.string(), "question_id": pa.string()}
     parquet(folder / "table/data/test-00000-of-00001.parquet", schema, [{**l, "image": cell(i), "question_id": str(i)} for i, l in enumerate(lines)])
-    kit(folder / "kit/VStarBench.tsv", [
+    kit(folder / "vlmevalkit/VStarBench.tsv", [
         {"index": i, "image": encoded(i), "question": text.split("\n")[0], **{c: o[4:] for c, o in zip("ABCD", text.split("\n")[1:] + [""] * 2)}, "answer": label, "category": file.split("/")[0]}
         for i, (file, text, label) in enumerate(asked)
     ])

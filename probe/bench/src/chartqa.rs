@@ -8,7 +8,7 @@
 //! The published table does not say which questions share a chart, so every question is a unit of its own; VLMEvalKit's
 //! edition does, where a row refers to the picture of another.
 
-use super::table::{Columns, Table};
+use super::table::Columns;
 use super::{Benchmark, CONSTANTS, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score};
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -79,12 +79,10 @@ impl Benchmark for ChartQa {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
         let values: &[&str] =
             if kit { &["index", "question", "answer", "split?"] } else { &["type", "question", "answer"] };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
             let image = row.picture("image")?;
             let name = edition::picture_name(&image);
             let id = if kit { row.text("index")? } else { row.number.to_string() };
@@ -93,7 +91,7 @@ impl Benchmark for ChartQa {
                 Some([answer]) => answer.clone(),
                 _ => row.text("answer")?,
             };
-            questions.push(Question {
+            Ok(Some(Question {
                 unit: if kit { name.clone() } else { id.clone() },
                 id,
                 row: row.number,
@@ -103,11 +101,8 @@ impl Benchmark for ChartQa {
                 answer,
                 subtask: if kit { row.maybe("split").unwrap_or_else(|| "all".into()) } else { row.text("type")? },
                 ..Question::default()
-            });
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
-        Ok(questions)
+            }))
+        })
     }
 
     fn prompt(&self, q: &Question, rules: Rules) -> String {

@@ -9,8 +9,8 @@
 //! `depth`, `distance`) appear as subtasks.
 
 use super::score::{self, Item};
-use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, study};
+use super::table::{Columns, Row};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, study, vlmevalkit};
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +18,18 @@ use std::path::Path;
 /// A benchmark of the CV-Bench family.
 pub struct CvBench {
     card: Card,
-    /// `type` and `task` of its rows.
-    part: Option<(&'static str, [&'static str; 2])>,
+    /// The part of the published benchmark that it is.
+    part: Option<Part>,
+}
+
+/// One of the two halves.
+struct Part {
+    /// `type` of its rows.
+    kind: &'static str,
+    /// `task` of its rows.
+    tasks: [&'static str; 2],
+    /// VLMEvalKit's edition.
+    kit: &'static str,
 }
 
 const CITATION: &str =
@@ -31,13 +41,13 @@ pub const ALL: &[&dyn Benchmark] = &[&TWO_D, &THREE_D, &NANO_2D, &NANO_3D];
 /// The published 2D half.
 pub static TWO_D: CvBench = CvBench {
     card: card("cv-bench-2d", "mean of the accuracies on its sources", 16, Some(source("test_2d", 1438))),
-    part: Some(("2D", ["Count", "Relation"])),
+    part: Some(Part { kind: "2D", tasks: ["Count", "Relation"], kit: "CV-Bench-2D.tsv" }),
 };
 
 /// The published 3D half.
 pub static THREE_D: CvBench = CvBench {
     card: card("cv-bench-3d", "accuracy", 16, Some(source("test_3d", 1200))),
-    part: Some(("3D", ["Depth", "Distance"])),
+    part: Some(Part { kind: "3D", tasks: ["Depth", "Distance"], kit: "CV-Bench-3D.tsv" }),
 };
 
 /// The small sibling of the 2D half: count, spatial relation.
@@ -85,16 +95,16 @@ const KIT: [&str; 12] =
 impl CvBench {
     fn question(&self, row: &Row, kit: bool) -> Result<Question> {
         let image = row.picture("image")?;
-        let options = if kit { edition::kit_choices(row) } else { row.list("choices")? };
+        let options = if kit { vlmevalkit::choices(row)? } else { row.list("choices")? };
         let answer = row.text("answer")?;
         if !score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l)) {
             let message = format!("the answer {answer:?} is none of the {} choices", options.len());
             return Err(Error::failed(message).hint("answers are letters such as (A)"));
         }
-        let task = match (self.part, kit) {
-            (Some((kind, tasks)), false) => {
+        let task = match (&self.part, kit) {
+            (Some(Part { kind, tasks, .. }), false) => {
                 let (found, task) = (row.text("type")?, row.text("task")?);
-                if found != kind || !tasks.contains(&task.as_str()) {
+                if found != *kind || !tasks.contains(&task.as_str()) {
                     let message = format!("the row is of type `{found}` and task `{task}`");
                     let hint = format!("{} has {} questions: {}", self.id(), kind, tasks.join(", "));
                     return Err(Error::failed(message).hint(hint));
@@ -131,17 +141,12 @@ impl Benchmark for CvBench {
     }
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
-        let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (Some(source), Some(part)) = (&self.card.source, &self.part) else { return read::drawn(self, data) };
+        let (table, kit) = edition::open(data, source, part.kit)?;
         let values: &[&str] = if kit { &KIT } else { &COLUMNS };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
-            questions.push(self.question(row, kit)?);
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
-        Ok(questions)
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
+            Ok(Some(self.question(row, kit)?))
+        })
     }
 
     fn prompt(&self, q: &Question, _: Rules) -> String {

@@ -9,7 +9,7 @@
 //! [`Benchmark::submission`] writes the file for the server; asked for a score, these benchmarks say so.
 
 use super::score::{self, Item};
-use super::table::{Columns, Row, Table};
+use super::table::{Columns, Row};
 use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read};
 use burgess_base::{Context, Error, Result};
 use serde_json::json;
@@ -23,6 +23,8 @@ pub struct Documents {
     studied: &'static str,
     /// Where answers are scored, if not here.
     server: Option<&'static str>,
+    /// VLMEvalKit's edition; empty where there is none.
+    kit: &'static str,
 }
 
 /// What the columns of the hub's edition are called.
@@ -49,6 +51,7 @@ pub static DOCVQA: Documents = Documents {
     schema: DOCUMENTS,
     studied: DIRECTLY,
     server: None,
+    kit: "DocVQA_VAL.tsv",
 };
 
 /// DocVQA's test split.
@@ -57,6 +60,7 @@ pub static TEST: Documents = Documents {
     schema: DOCUMENTS,
     studied: DIRECTLY,
     server: Some("https://rrc.cvc.uab.es/?ch=17"),
+    kit: "DocVQA_TEST.tsv",
 };
 
 /// InfographicVQA's validation split.
@@ -69,6 +73,7 @@ pub static INFOVQA: Documents = Documents {
     schema: Schema { id: "questionId", picture: &["image_url"], kinds: Some("answer_type") },
     studied: score::SHORT_LINE,
     server: None,
+    kit: "InfoVQA_VAL.tsv",
 };
 
 /// ST-VQA's test split (task 3, without a dictionary).
@@ -87,6 +92,7 @@ pub static ST_VQA: Documents = Documents {
     schema: Schema { id: "question_id", picture: &[], kinds: None },
     studied: score::SHORT_LINE,
     server: Some("https://rrc.cvc.uab.es/?ch=11"),
+    kit: "",
 };
 
 const DOCVQA_SOURCE: Source = Source {
@@ -161,8 +167,7 @@ impl Benchmark for Documents {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open(data, source, self.kit)?;
         let kinds = self.schema.kinds.map(|column| format!("{column}?"));
         let mut values = match kit {
             true => vec!["index", "question"],

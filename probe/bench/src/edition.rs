@@ -1,23 +1,17 @@
-//! What readers of published tables share: which edition lies there, choices that are columns or lines of the question,
-//! and names for pictures.
+//! What readers of published tables share: which edition lies there, choices within the text of a question, and names
+//! for pictures.
 
-use crate::table::{Row, Table};
-use crate::{Picture, Source};
+use crate::table::Table;
+use crate::{Picture, Source, vlmevalkit};
 use burgess_base::Result;
 use std::path::Path;
 
-/// Whether this is VLMEvalKit's edition: it alone is published as TSV, with the same columns for all benchmarks.
-pub fn is_kit(table: &Table) -> bool {
-    table.files().first().is_some_and(|file| file.extension().is_some_and(|e| e == "tsv"))
-}
-
-/// The columns of VLMEvalKit's choices.
-pub const KIT_CHOICES: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
-
-/// The choices of a row of VLMEvalKit's edition: those before the first empty cell, which pandas also writes as `nan`.
-pub fn kit_choices(row: &Row) -> Vec<String> {
-    let cell = |column: &&str| row.maybe(column).filter(|text| text != "nan");
-    KIT_CHOICES.iter().map_while(cell).collect()
+/// The table of a split: VLMEvalKit's edition (then `true`) if `root` is it or holds it under this name, else the hub's.
+pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
+    match vlmevalkit::table(root, kit) {
+        Some(table) => Ok((table, true)),
+        None => Ok((Table::open(root, source)?, false)),
+    }
 }
 
 /// A name for a picture within its table, the same for rows that share it.
@@ -28,9 +22,12 @@ pub fn picture_name(picture: &Picture) -> String {
     }
 }
 
-/// The table of a split: under the name that its authors gave it, or as the hub names splits.
-pub fn open_either(root: &Path, name: &str, source: &Source) -> Result<Table> {
-    if root.is_file() || root.join(name).is_file() { Table::named(root, &[name]) } else { Table::open(root, source) }
+/// The same where the authors' own edition is one file of this name.
+pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result<(Table, bool)> {
+    match vlmevalkit::table(root, kit) {
+        None if root.is_file() || root.join(name).is_file() => Ok((Table::named(root, &[name])?, false)),
+        _ => open(root, source, kit),
+    }
 }
 
 /// Splits a text into what stands before its choices and the choices: those behind the labels `label('A')`, `label('B')`

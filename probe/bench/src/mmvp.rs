@@ -10,7 +10,9 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, edition, read, study};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, edition, read, study, vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -82,7 +84,7 @@ impl Mmvp {
         };
         let (line, options) = match kit {
             true => {
-                let options = edition::kit_choices(row);
+                let options = vlmevalkit::choices(row)?;
                 (None, options)
             }
             false => {
@@ -162,19 +164,13 @@ impl Benchmark for Mmvp {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = edition::open_either(data, "Questions.csv", source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
         let file = table.files().first().cloned().unwrap_or_default();
         let columns = match kit {
             true => Columns { values: &["index", "question", "A", "B", "answer"], pictures: &["image"] },
             false => Columns { values: &["Index?", "lndex?", "Question", "Options", "Correct Answer"], pictures: &[] },
         };
-        let mut questions = Vec::new();
-        table.for_each(columns, |row| {
-            questions.push(self.published(row, &file, kit)?);
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
+        let questions = read::published(self, &table, columns, |row| Ok(Some(self.published(row, &file, kit)?)))?;
         read::check_images(&file, &questions)?;
         Ok(questions)
     }
@@ -184,10 +180,7 @@ impl Benchmark for Mmvp {
         match (&self.card.source, rules) {
             (None, _) => format!("{}\n{}\n{}", q.question, labelled(&q.options), score::LETTER_LINE),
             (Some(_), Rules::Official) => format!("{} {}", q.question, q.fact("Options")),
-            (Some(_), Rules::Cambrian1) => {
-                let question = format!("{} Options:", q.question);
-                score::letter_prompt(&Question { question, options: q.options.clone(), ..Question::default() })
-            }
+            (Some(_), Rules::Cambrian1) => study::options_prompt(q, score::LETTER_LINE),
         }
     }
 
@@ -206,7 +199,7 @@ impl Benchmark for Mmvp {
 
 /// The letter alone, or the text of the choice with the published label.
 fn judge_as_studied(q: &Question, answer: &str) -> Judged {
-    let said = study::choice(answer, &['.', ':', ',']);
+    let said = study::choice(answer, &study::STOPS);
     let options = studied_options(q.fact("Options"));
     let right = LABELS.iter().position(|label| *label == q.fact("published"));
     let letter = ('a'..='b').position(|l| said.chars().eq([l]));

@@ -9,7 +9,7 @@
 //! (formulas by their category); with its flag `--extra_penalization` nothing may stand around the text (edit distance 0).
 //! The second one is [`STRICT`].
 
-use super::table::{Columns, Table};
+use super::table::Columns;
 use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score};
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -65,14 +65,12 @@ impl Benchmark for OcrBench {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open(data, source, "OCRBench.tsv")?;
         let values: &[&str] = match kit {
             true => &["index", "question", "answer", "category"],
             false => &["dataset", "question", "question_type", "answer"],
         };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
             let image = row.picture("image")?;
             let name = edition::picture_name(&image);
             let id = if kit { row.text("index")? } else { row.number.to_string() };
@@ -80,7 +78,7 @@ impl Benchmark for OcrBench {
             let Some(answer) = accepted.first().filter(|_| !accepted.iter().any(|a| a.trim().is_empty())) else {
                 return Err(Error::failed("the column `answer` holds no text, or an empty one"));
             };
-            questions.push(Question {
+            Ok(Some(Question {
                 unit: if kit { name.clone() } else { id.clone() },
                 id,
                 row: row.number,
@@ -92,11 +90,8 @@ impl Benchmark for OcrBench {
                 subtask: row.text(if kit { "category" } else { "question_type" })?,
                 facts: row.maybe("dataset").map(|d| ("dataset".to_string(), d)).into_iter().collect(),
                 ..Question::default()
-            });
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
-        Ok(questions)
+            }))
+        })
     }
 
     fn prompt(&self, q: &Question, rules: Rules) -> String {

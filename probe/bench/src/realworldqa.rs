@@ -6,8 +6,10 @@
 //! The study (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so that a right
 //! answer of several words is never met, and `B) left` is wrong.
 
-use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study};
+use super::table::{Columns, Row};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study, vlmevalkit,
+};
 use burgess_base::Result;
 use std::path::Path;
 
@@ -49,7 +51,7 @@ impl RealWorldQa {
         let text = row.text("question")?;
         let answer = row.text("answer")?.trim().to_string();
         let (stem, options) = match kit {
-            true => (text.trim().to_string(), edition::kit_choices(row)),
+            true => (text.trim().to_string(), vlmevalkit::choices(row)?),
             false => edition::choices_within(&text, |l| format!("\n{l}. ").split_off(1)),
         };
         // A letter among the choices is one of them; otherwise the lines were part of the question.
@@ -94,19 +96,14 @@ impl Benchmark for RealWorldQa {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open(data, source, "RealWorldQA.tsv")?;
         let values: &[&str] = match kit {
             true => &["index", "question", "answer", "A?", "B?", "C?", "D?", "E?", "F?"],
             false => &["question", "answer"],
         };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
-            questions.push(Self::question(row, kit)?);
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
-        Ok(questions)
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
+            Ok(Some(Self::question(row, kit)?))
+        })
     }
 
     fn prompt(&self, q: &Question, _: Rules) -> String {

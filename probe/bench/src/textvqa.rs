@@ -7,7 +7,7 @@
 //!
 //! VLMEvalKit's edition has no OCR tokens: answers can be scored with it, but only [`TEXTVQA`] reads it.
 
-use super::table::{Columns, Table};
+use super::table::Columns;
 use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, vqa};
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -57,8 +57,7 @@ impl Benchmark for TextVqa {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open(data, source, "TextVQA_VAL.tsv")?;
         let values: &[&str] = match (kit, self.tokens) {
             (true, true) => {
                 let message = format!("{} needs OCR tokens, which VLMEvalKit's edition does not have", self.card.id);
@@ -67,13 +66,12 @@ impl Benchmark for TextVqa {
             (true, false) => &["index", "question", "answer"],
             (false, _) => &["image_id", "question_id", "question", "answers", "ocr_tokens"],
         };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
             let image = row.picture("image")?;
             let image_id = if kit { edition::picture_name(&image) } else { row.text("image_id")? };
             let accepted = people(row.list(if kit { "answer" } else { "answers" })?)?;
             let tokens = if kit { Vec::new() } else { row.list("ocr_tokens")? };
-            questions.push(Question {
+            Ok(Some(Question {
                 id: row.text(if kit { "index" } else { "question_id" })?,
                 row: row.number,
                 images: vec![image],
@@ -85,11 +83,8 @@ impl Benchmark for TextVqa {
                 accepted,
                 subtask: "all".into(),
                 ..Question::default()
-            });
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
-        Ok(questions)
+            }))
+        })
     }
 
     fn prompt(&self, q: &Question, rules: Rules) -> String {

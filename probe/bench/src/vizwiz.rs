@@ -4,7 +4,7 @@
 //! normalisation of EvalAI's server, where the challenge is held; both rules are the same. The prompt, also the study's,
 //! is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the data.
 
-use super::table::{Columns, Table};
+use super::table::Columns;
 use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, textvqa, vqa};
 use burgess_base::Result;
 use std::path::Path;
@@ -44,19 +44,17 @@ impl Benchmark for VizWiz {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = Table::open(data, source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open(data, source, "VizWiz.tsv")?;
         let values: &[&str] = match kit {
             true => &["index", "question", "answers"],
             false => &["question_id", "question", "answers", "category"],
         };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
+        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
             let image = row.picture("image")?;
             let accepted = textvqa::people(row.list("answers")?)?;
             // Every question has a picture of its own, by whose number it is called.
             let id = row.text(if kit { "index" } else { "question_id" })?;
-            questions.push(Question {
+            Ok(Some(Question {
                 row: row.number,
                 images: vec![image],
                 image_id: id.clone(),
@@ -67,11 +65,8 @@ impl Benchmark for VizWiz {
                 accepted,
                 subtask: if kit { "all".into() } else { row.text("category")? },
                 ..Question::default()
-            });
-            Ok(())
-        })?;
-        read::check(self, &questions)?;
-        Ok(questions)
+            }))
+        })
     }
 
     fn prompt(&self, q: &Question, _: Rules) -> String {

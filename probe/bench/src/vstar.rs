@@ -6,7 +6,9 @@
 //! that names a choice is judged. The study asks the same text and takes the first letter of anything (`vstar_test.py`).
 
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study, vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -43,7 +45,7 @@ impl VStar {
         let image = row.picture("image")?;
         let text = row.text(if kit { "question" } else { "text" })?;
         let (stem, options) = match kit {
-            true => (text.trim().to_string(), edition::kit_choices(row)),
+            true => (text.trim().to_string(), vlmevalkit::choices(row)?),
             false => edition::choices_within(&text, |l| format!("({l})")),
         };
         let answer = row.text(if kit { "answer" } else { "label" })?.trim().to_string();
@@ -82,18 +84,14 @@ impl Benchmark for VStar {
 
     fn read(&self, data: &Path) -> Result<Vec<Question>> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        let table = edition::open_either(data, "test_questions.jsonl", source)?;
-        let kit = edition::is_kit(&table);
+        let (table, kit) = edition::open_named(data, source, "VStarBench.tsv", "test_questions.jsonl")?;
         let values: &[&str] = match kit {
             true => &["index", "question", "A", "B", "C?", "D?", "answer", "category"],
             false => &["question_id", "text", "label", "category"],
         };
-        let mut questions = Vec::new();
-        table.for_each(Columns { values, pictures: &["image"] }, |row| {
-            questions.push(Self::question(row, kit)?);
-            Ok(())
+        let questions = read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
+            Ok(Some(Self::question(row, kit)?))
         })?;
-        read::check(self, &questions)?;
         read::check_images(table.files().first().map_or(data, |f| f.as_path()), &questions)?;
         Ok(questions)
     }

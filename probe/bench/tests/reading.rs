@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+type Label = fn(&Question) -> &str;
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
 /// Those with goldens of their own. `textvqa-ocr`, `infovqa`, `docvqa-test` and `st-vqa` judge by the code of others.
@@ -104,7 +105,7 @@ fn vlmevalkits_edition_asks_the_same() -> Checked {
     for (id, name) in KITS {
         let b = of(id);
         let own = b.read(&golden("benchmarks").join(id))?;
-        let kit = b.read(&golden("benchmarks").join(id).join("kit").join(format!("{name}.tsv")))?;
+        let kit = b.read(&golden("benchmarks").join(id).join("vlmevalkit").join(format!("{name}.tsv")))?;
         assert!(kit.len() >= 2, "{id}");
         for (own, kit) in own.iter().zip(&kit) {
             let told = |q: &Question| (q.row, q.question.clone(), q.options.clone(), q.accepted.clone());
@@ -120,16 +121,17 @@ fn vlmevalkits_edition_asks_the_same() -> Checked {
         assert!(bytes.iter().all(|b| b.as_ref().is_ok_and(|b| b.starts_with(b"\x89PNG"))), "{id}");
     }
     // Questions that share a picture there are one unit.
-    let charts = of("chartqa").read(&golden("benchmarks/chartqa/kit/ChartQA_TEST.tsv"))?;
+    let charts = of("chartqa").read(&golden("benchmarks/chartqa/vlmevalkit/ChartQA_TEST.tsv"))?;
     assert_eq!(charts[0].unit, charts[1].unit);
     assert_ne!(charts[0].unit, charts[2].unit);
-    let real = of("realworldqa").read(&golden("benchmarks/realworldqa/kit/RealWorldQA.tsv"))?;
+    let real = of("realworldqa").read(&golden("benchmarks/realworldqa/vlmevalkit/RealWorldQA.tsv"))?;
     assert_eq!(
         of("realworldqa").prompt(&real[0], Rules::Official),
         "In which direction is the front wheel turned?\nA. Left\nB. Straight\nC. Right\n\
          Please answer directly with only the letter of the correct option and nothing else."
     );
-    let error = of("textvqa-ocr").read(&golden("benchmarks/textvqa/kit/TextVQA_VAL.tsv")).expect_err("no tokens");
+    let error =
+        of("textvqa-ocr").read(&golden("benchmarks/textvqa/vlmevalkit/TextVQA_VAL.tsv")).expect_err("no tokens");
     assert!(error.to_string().contains("OCR tokens"), "{error}");
     Ok(())
 }
@@ -151,12 +153,11 @@ fn v_star_is_read_from_lines_and_from_the_table() -> Checked {
 fn wrong_labels_of_mmvp_are_put_right_for_official_scores_only() -> Checked {
     let b = of("mmvp");
     let qs = b.read(&golden("benchmarks/mmvp"))?;
-    let by_label = |rules, label: fn(&Question) -> &str| -> Result<f64, Box<dyn std::error::Error>> {
+    let by_label = |rules, label: Label| -> Result<f64, Box<dyn std::error::Error>> {
         let judged: Vec<Judged> = qs.iter().map(|q| b.judge(q, label(q), rules)).collect();
         Ok(b.aggregate(&qs, &judged, rules)?.score)
     };
-    let right: fn(&Question) -> &str = |q| &q.answer;
-    let published: fn(&Question) -> &str = |q| q.fact("published");
+    let (right, published): (Label, Label) = (|q| &q.answer, |q| q.fact("published"));
     assert_eq!(by_label(Rules::Official, right)?, 100.0);
     assert_eq!(by_label(Rules::Cambrian1, published)?, 100.0);
     // Two of the three pairs of the fixture are the wrong ones.
