@@ -199,7 +199,7 @@ impl Benchmark for Mmvp {
 
 /// The letter alone, or the text of the choice with the published label.
 fn judge_as_studied(q: &Question, answer: &str) -> Judged {
-    let said = study::bare(answer, &study::STOPS);
+    let said = study::choice(answer, &study::STOPS);
     let options = studied_options(q.fact("Options"));
     let right = LABELS.iter().position(|label| *label == q.fact("published"));
     let letter = ('a'..='b').position(|l| said.chars().eq([l]));
