@@ -39,13 +39,13 @@ pub(crate) fn announced(answer: &str) -> String {
 }
 
 /// What is announced, without `stops` at its end and parentheses around it.
-pub(crate) fn bare(answer: &str, stops: &[char]) -> String {
+pub(crate) fn choice(answer: &str, stops: &[char]) -> String {
     announced(answer).trim_end_matches(stops).trim_start_matches('(').trim_end_matches(')').to_string()
 }
 
-/// The first character of that.
+/// The first character of [`choice`].
 pub(crate) fn first_character(answer: &str, stops: &[char]) -> Option<char> {
-    bare(answer, stops).chars().next()
+    choice(answer, stops).chars().next()
 }
 
 /// The first word in lower case, without stops at its end.

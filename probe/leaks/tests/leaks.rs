@@ -261,7 +261,8 @@ fn what_is_wrong_is_said() -> Checked {
     fs::create_dir(root.join("nothing"))?;
     let options = Options { pictures: Some(root.join("test")), ..Options::default() };
     let error = |benchmark: &Named, set: &str, options: &Options| {
-        let error = search(std::slice::from_ref(benchmark), &[named("set", root.join(set))], options, &root.join("out"));
+        let error =
+            search(std::slice::from_ref(benchmark), &[named("set", root.join(set))], options, &root.join("out"));
         let error = error.expect_err(set);
         let hint = error.hint_text().unwrap_or_default();
         format!("{error} ({hint})").replace(&root.display().to_string(), "DIR")
