@@ -103,6 +103,9 @@ pub const ADAPTER: [(&str, &str); 3] =
 pub const FROZEN: &str = "adapter-1.2m-frozen.csv";
 pub const UNFROZEN: &str = "adapter-1.2m-unfrozen.csv";
 
+/// The one table that the paper prints category means in.
+pub const PRINTS_MEANS: &str = "final-models.csv";
+
 /// How an encoder was taught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Family {

@@ -63,9 +63,9 @@ pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
         }
     }
     for t in &o.tallies {
-        let mut said = format!("{} of {} {} are the printed ones to the last digit", t.same, t.numbers, t.kind.name());
+        let mut said = format!("{}: {} of {} the same to the last digit", t.kind.name(), t.same, t.numbers);
         if t.within_rounding > 0 {
-            said += &format!(", {} one unit off because the columns are rounded", t.within_rounding);
+            said += &format!(", {} within the rounding of the columns", t.within_rounding);
         }
         if t.differ > 0 {
             said += &format!(", {} different (see the page)", t.differ);

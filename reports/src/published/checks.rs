@@ -10,8 +10,10 @@ use serde::Serialize;
 pub enum Kind {
     /// The mean of the sixteen numbers.
     Average,
-    /// The mean of a category's four.
+    /// The mean of a category's four, where the paper prints it.
     CategoryMean,
+    /// The same as the other files have it, computed when they were transcribed: a check of the files, not of the paper.
+    FileMean,
     /// The same against the digits of the project page's figure.
     ExactMean,
     /// The place in one of the paper's two lists.
@@ -26,6 +28,7 @@ impl Kind {
         match self {
             Kind::Average => "averages",
             Kind::CategoryMean => "category means",
+            Kind::FileMean => "category means of the files (the paper does not print these)",
             Kind::ExactMean => "category means at full precision",
             Kind::Rank => "ranks",
             Kind::Change => "changes by unfreezing",
@@ -103,7 +106,11 @@ impl Published {
                     if let (Some(printed), Some(computed)) =
                         (row.printed.get(scope).copied().flatten(), row.mean(scope))
                     {
-                        let kind = if scope == 0 { Kind::Average } else { Kind::CategoryMean };
+                        let kind = match scope {
+                            0 => Kind::Average,
+                            _ if table.file == super::PRINTS_MEANS => Kind::CategoryMean,
+                            _ => Kind::FileMean,
+                        };
                         checks.push(Check::new(
                             kind,
                             (&table.file, &row.model, column),

@@ -57,7 +57,7 @@ pub struct Tally {
     pub numbers: usize,
     /// To the last printed digit.
     pub same: usize,
-    /// One unit of the last digit off, which the rounding of the columns explains.
+    /// Not the same, but no further off than the rounding of the columns allows.
     pub within_rounding: usize,
     pub differ: usize,
 }
