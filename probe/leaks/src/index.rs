@@ -155,13 +155,13 @@ mod tests {
         let mut stream = stream("hashes", seed);
         let mut centre = RgbImage::new(side as u32 + 1, side as u32);
         let mut draw = |i: u32| {
-            if i % 8 == 0 {
+            if i.is_multiple_of(8) {
                 stream.fill_bytes(&mut centre);
             }
             let mut picture = centre.clone();
             for _ in 0..stream.next_u32() % 4 {
                 let pixel = stream.next_u32() as usize % picture.len();
-                picture[pixel] ^= 0xff;
+                picture.as_mut()[pixel] ^= 0xff;
             }
             dhash(&picture, side).unwrap()
         };
