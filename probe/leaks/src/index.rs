@@ -161,7 +161,7 @@ mod tests {
             let mut picture = centre.clone();
             for _ in 0..stream.next_u32() % 4 {
                 let pixel = stream.next_u32() as usize % picture.len();
-                picture[pixel] ^= 0xff;
+                (*picture)[pixel] ^= 0xff;
             }
             dhash(&picture, side).unwrap()
         };
