@@ -15,7 +15,7 @@ pub(crate) struct Point {
 
 /// Points with their names; `about` are the names of the two axes.
 pub(crate) fn plane(title: &str, points: &[Point], about: [&str; 2], width: f64) -> Svg {
-    let (left, right, top) = (34.0, width - 142.0, 28.0);
+    let (left, right, top) = (34.0, width - 142.0, 46.0);
     let bottom = top + (STEP * points.len() as f64).max(0.62 * (right - left));
     let mut svg = Svg::new(width, bottom + 38.0);
     svg.text(0.0, 13.0, "head", title);
@@ -37,7 +37,7 @@ pub(crate) fn plane(title: &str, points: &[Point], about: [&str; 2], width: f64)
     }
     let [across, up] = about;
     svg.text((left + right) / 2.0, bottom + 31.0, "soft small mid", across);
-    svg.text(right, top - 4.0, "soft small end", up);
+    svg.text(0.0, top - 12.0, "soft small", up);
     let mut sorted: Vec<&Point> = points.iter().collect();
     sorted.sort_by(|a, b| b.y.total_cmp(&a.y).then(a.name.cmp(&b.name)));
     let mut label = top - STEP;

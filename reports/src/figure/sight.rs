@@ -16,7 +16,7 @@ pub(crate) fn sight_panel(category: &str, sights: &[&Sight], highest: f64) -> Sv
     let class = category_class(category);
     for (i, s) in sights.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
-        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&s.benchmark, 23));
+        svg.text(LABELS - 8.0, y + 4.0, "end", &cut(&s.benchmark, 23));
         if let Some(blind) = s.blind {
             svg.line(x.at(blind), y, x.at(s.enabled), y, "link");
             svg.circle(x.at(blind), y, 3.5, "blind");

@@ -24,6 +24,8 @@ pub(super) struct Analysed {
     groups: Option<Groups>,
     /// (CSS class, name)
     categories: Vec<(String, String)>,
+    /// The same of the models.
+    kinds: Vec<(String, String)>,
     left_out: Vec<String>,
 }
 
@@ -36,8 +38,9 @@ struct Groups {
     members: Vec<Vec<(String, String)>>,
 }
 
-/// The section's content. `thing` is what a model is called, `class` the CSS class of a model.
-pub(super) fn analysed(a: &Analysis, thing: &str, class: impl Fn(&str) -> String) -> Analysed {
+/// The section's content. `thing` is what a model is called, `kinds` are its CSS classes with their names, `class` is that of
+/// one model.
+pub(super) fn analysed(a: &Analysis, thing: &str, kinds: &[(&str, &str)], class: impl Fn(&str) -> String) -> Analysed {
     let over = words::count(a.models.len(), thing);
     let map = |width: f64, where_: &str| {
         let title = format!("Correlations of the benchmarks over {over}{where_}");
@@ -51,6 +54,7 @@ pub(super) fn analysed(a: &Analysis, thing: &str, class: impl Fn(&str) -> String
         explained: a.components.as_ref().map(explained).unwrap_or_default(),
         groups: a.groups.as_ref().map(|g| groups(a, g)),
         categories: categories.into_iter().map(|c| (category_class(&c), c)).collect(),
+        kinds: kinds.iter().map(|(class, name)| (class.to_string(), name.to_string())).collect(),
         left_out: a.left_out.iter().map(|why| format!("{}.", words::capital(why))).collect(),
         over,
     }
@@ -78,7 +82,8 @@ pub(super) fn of_ranking(r: &Ranking) -> Result<std::result::Result<Analysed, St
         )));
     }
     let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(r, a).0);
-    Ok(Ok(analysed(&analysis::analyse(&matrix)?, "arm", |label| class(label).to_string())))
+    let analysis = analysis::analyse(&matrix)?;
+    Ok(Ok(analysed(&analysis, "arm", &figure::kinds(r), |label| class(label).to_string())))
 }
 
 fn varies(column: &[Option<f64>]) -> bool {

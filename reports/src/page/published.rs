@@ -47,12 +47,13 @@ pub fn html(outcome: &Outcome) -> Result<String> {
         let mut frozen = outcome.tables.iter().filter(|t| t.file == FROZEN).flat_map(|t| &t.models);
         family_class(frozen.find(of).and_then(|m| m.family)).to_string()
     };
+    let families = Family::ALL.map(|f| (family_class(Some(f)), f.name()));
     super::render(
         "published.html",
         &Filled {
             style: super::style(),
             version: env!("CARGO_PKG_VERSION"),
-            families: Family::ALL.map(|f| (family_class(Some(f)), f.name())).to_vec(),
+            families: families.to_vec(),
             scopes: SCOPES,
             tallies: outcome.tallies.iter().map(counted).collect(),
             differences: outcome
@@ -75,7 +76,7 @@ pub fn html(outcome: &Outcome) -> Result<String> {
             unfreezing: unfreezing(&outcome.unfreezing),
             unfrozen: unfrozen(outcome),
             measured: analysis::measured(&outcome.sights),
-            analysed: analysis::analysed(&outcome.analysis, "encoder", class),
+            analysed: analysis::analysed(&outcome.analysis, "encoder", &families, class),
             beside: outcome.correlations.iter().map(beside).collect(),
         },
     )
@@ -234,7 +235,9 @@ fn unfreezing(changes: &[Unfrozen]) -> Vec<String> {
     let of = |group: &str| changes.iter().filter(|c| c.group == group).map(change_row).collect::<Vec<ChangeRow>>();
     let rows: Vec<Vec<ChangeRow>> = groups.iter().map(|g| of(g)).collect();
     let values = || rows.iter().flatten().flat_map(|r| [Some(r.printed), r.computed]).flatten();
-    let reach = ((values().fold(0.0, f64::min) / 5.0).floor() * 5.0, (values().fold(0.0, f64::max) / 5.0).ceil() * 5.0);
+    // Steps of 5, with room for a ring at the end.
+    let (least, most) = values().fold((0.0f64, 0.0f64), |(l, m), v| (l.min(v - 1.5), m.max(v + 1.5)));
+    let reach = ((least / 5.0).floor() * 5.0, (most / 5.0).ceil() * 5.0);
     let panel = |(group, rows): (&&str, &Vec<ChangeRow>)| {
         let said: Vec<String> = rows.iter().map(|r| format!("{} {}", r.name, words::signed(r.printed))).collect();
         let title = format!("What unfreezing changes, in percent: {group}");
