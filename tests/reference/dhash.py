@@ -2,9 +2,12 @@
 
 Hashed are the pictures of tests/golden/preprocess (all formats and modes that are read) and those made here: noise, whose
 shrunken points lie so close together that a grey level more or less turns bits; saturated colours, where the rounding of
-the grey level shows; flat ones; and shapes from a pixel to a line. A picture that Pillow cannot open is left out by name.
+the grey level shows; flat ones; and shapes from a pixel to a line. Left out is cmyk.tiff, which is read one grey level off.
 
-Pinned: ImageHash 4.3.2, Pillow 13.0.0, numpy 2.4.6, Python 3.11.  Run:  python tests/reference/dhash.py
+Pillow 12 shrinks rows first, as all before it; Pillow 13 begins with the columns of tall pictures (its pull request 9549), by
+which 34 of these 581 hashes differ.
+
+Pinned: ImageHash 4.3.2, Pillow 12.0.0, numpy 2.4.6, Python 3.11.  Run:  python tests/reference/dhash.py
 """
 
 import json
@@ -45,7 +48,7 @@ palette.save(OUT / "palette.png")
 hashes = {}
 for folder in ("preprocess", "dhash"):
     for path in sorted((GOLDEN / folder).iterdir()):
-        if path.suffix in (".json", ".safetensors"):
+        if path.suffix in (".json", ".safetensors") or path.name == "cmyk.tiff":
             continue
         with Image.open(path) as picture:
             hashes[f"{folder}/{path.name}"] = {str(s): str(imagehash.dhash(picture, hash_size=s)) for s in SIZES}

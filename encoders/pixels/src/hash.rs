@@ -3,6 +3,10 @@
 //! The picture is made grey, shrunk to `size + 1` × `size` with Lanczos' kernel, and every point compared with its right
 //! neighbour: a bit is set where the right one is brighter. Copies of other sizes and other compression mostly keep all
 //! bits. Source: `imagehash/__init__.py` (`dhash`), Pillow `Convert.c` (`L24`).
+//!
+//! Pillow shrinks rows first, then columns, up to version 12, by which the hashes that are published were made, and here. From
+//! version 13 on it shrinks the columns of tall pictures first, which turns a bit in some of them: hashes made with it are
+//! to be compared within a few bits.
 
 use crate::{Interpolation, resize};
 use burgess_base::{Error, Result};

@@ -3,7 +3,8 @@
 //! Pillow (`src/libImaging/Resample.c`) resizes 8-bit pictures in two passes, first along rows, then
 //! along columns, rounding to 8 bits in between, with weights of 22 fractional bits. The kernel is
 //! widened when shrinking (anti-aliasing). Other libraries order or round differently, which shows
-//! at hard edges, where the bicubic kernel overshoots and is cut off.
+//! at hard edges, where the bicubic kernel overshoots and is cut off. (From version 13 on Pillow takes the columns first
+//! where the height shrinks much more than the width; a square never does.)
 //!
 //! The square around the picture is never built: rows of nothing but padding resize to themselves,
 //! so a panorama of 20,000 × 10 pixels costs what its own pixels cost.

@@ -19,7 +19,7 @@ pub use index::Index;
 pub use report::{BenchmarkCount, Report, SetCount, SourceCount};
 pub use sources::Cause;
 
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic};
 use burgess_bench::Picture;
 use burgess_pixels::SIDES;
 use serde::Serialize;
@@ -142,13 +142,21 @@ pub fn find(
     check(benchmarks, training, options)?;
     let tested = Tested::read(benchmarks, options)?;
     let [matches, failures, summary] = FILES.map(|name| out.join(name));
-    let mut report = None;
-    atomic::write_with(&matches, |matches| {
+    let (mut report, mut failed) = (None, None);
+    let written = atomic::write_with(&matches, |matches| {
         atomic::write_with(&failures, |failures| {
-            report = Some(Search::new(&tested, training, options, matches, failures).run(progress)?);
-            Ok(())
+            match Search::new(&tested, training, options, matches, failures).run(progress) {
+                Ok(found) => report = Some(found),
+                // What went wrong in the search is no matter of these files, which only must not come into being.
+                Err(e) => failed = Some(e),
+            }
+            if failed.is_some() { Err(Error::failed("the search has failed")) } else { Ok(()) }
         })
-    })?;
+    });
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    written?;
     let report = report.ok_or_else(|| Error::failed("nothing was searched"))?;
     atomic::write_json(&summary, &report)?;
     Ok(report)
@@ -345,6 +353,6 @@ impl<'a, W: Write> Search<'a, W> {
 }
 
 fn write_line(to: &mut impl Write, line: &impl Serialize) -> Result<()> {
-    serde_json::to_writer(&mut *to, line)?;
-    Ok(to.write_all(b"\n")?)
+    let line = format!("{}\n", serde_json::to_string(line)?);
+    to.write_all(line.as_bytes()).context("writing the results")
 }

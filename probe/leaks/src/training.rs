@@ -111,6 +111,7 @@ fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result
 
 /// Of an entry, what is needed.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with the path of a picture")]
 struct Raw {
     #[serde(default)]
     image: Value,
