@@ -81,6 +81,48 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
         .collect()
 }
 
+/// The models of a study by themselves: they score what they scored, and can be asked published benchmarks, whose pictures
+/// lie inside of tables, several to a question.
+fn asked_again(place: &Place, root: &Path) {
+    let worlds = std::fs::read_dir(place.path().join("cache/worlds")).expect("worlds");
+    let world = worlds.flatten().next().expect("a world").path();
+    for id in ["blink", "docvqa-test"] {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/benchmarks").join(id);
+        std::os::unix::fs::symlink(fixture, world.join("bench").join(id)).expect("a link");
+    }
+    for arm in ["nano-mae+nano-convnext", "nano-random-unfrozen"] {
+        let run = root.join(arm).join("seed-0");
+        let (model, data) = (run.join("model").display().to_string(), world.display().to_string());
+        let list = "nano-ocrbench,blink,docvqa-test";
+        let output = place.run(&[
+            "eval",
+            "--model",
+            &model,
+            "--benchmarks",
+            list,
+            "--data",
+            &data,
+            "--name",
+            "again",
+            "--out",
+            arm,
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains("official scoring, official prompts"), "{}", stdout(&output));
+        let dir = place.path().join(arm).join("eval/again/seed-0");
+        let read =
+            |file: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).expect("results")).expect("JSON") };
+        let (again, before) = (read(dir.join("results.json")), read(run.join("results.json")));
+        for key in ["score", "blind", "stderr", "chance"] {
+            assert_eq!(again["results"]["nano-ocrbench"][key], before["results"]["nano-ocrbench"][key], "{arm}: {key}");
+        }
+        assert!(again["results"]["blink"]["n"].as_u64().is_some_and(|n| n > 0), "{arm}");
+        assert!(again["results"].get("docvqa-test").is_none(), "its right answers are secret");
+        let submission = read(dir.join("samples/docvqa-test.submission.json"));
+        assert!(submission[0]["questionId"].is_u64() && submission[0]["answer"].is_string(), "{submission}");
+    }
+}
+
 #[test]
 fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     let place = Place::new();
@@ -125,6 +167,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
         same(&ask(&["--image", &image]), "answer");
         same(&ask(&[]), "blind_answer");
     }
+    asked_again(&place, &root);
     let no_model = place.run(&["ask", "--model", "whole", "What?"]);
     assert!(no_model.status.code() == Some(2) && stderr(&no_model).contains("seed-<n>/model"), "{}", stderr(&no_model));
 
