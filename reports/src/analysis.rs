@@ -4,7 +4,8 @@
 //! - [`sight`]: each benchmark's score with the picture, without it and by guessing: language or sight?
 //! - [`correlation`]: Pearson's and Spearman's correlations of benchmarks over models, with the number of models;
 //! - [`components`]: principal components of the standardised scores;
-//! - [`groups`]: average linkage on 1 − r, cut into as many groups as there are categories, beside the categories.
+//! - [`groups`]: average linkage on 1 − r, cut into as many groups as there are categories, beside the categories;
+//! - [`study`]: all of this for a study's own results.
 //!
 //! Nothing here is random. A score that is missing is missing: correlations are over the models that have both scores and
 //! say how many those are, components are over the models that have all. A benchmark whose score is the same for all
@@ -14,11 +15,13 @@ pub mod components;
 pub mod correlation;
 pub mod groups;
 pub mod sight;
+pub mod study;
 
 pub use components::Components;
 pub use correlation::Correlations;
 pub use groups::Groups;
 pub use sight::{Measures, Sight};
+pub use study::StudyAnalysis;
 
 use crate::ranking::Ranking;
 use crate::words;

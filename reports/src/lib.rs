@@ -8,7 +8,8 @@
 //! 4. [`ranking`]: runs to a [`ranking::Ranking`], with intervals, tests and conclusions in words;
 //! 5. [`analysis`]: what the benchmarks measure and which of them measure the same;
 //! 6. [`published`]: the paper's tables, with everything that follows from them computed again;
-//! 7. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file.
+//! 7. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file, and
+//!    [`page::published`] the paper's tables as another.
 //!
 //! ```no_run
 //! # fn main() -> burgess_base::Result<()> {

@@ -7,6 +7,7 @@ mod examples;
 pub mod published;
 mod tables;
 
+use crate::analysis::StudyAnalysis;
 use crate::figure::{self, COSTS};
 use crate::load::{Problem, StudyData};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
@@ -34,17 +35,21 @@ pub struct Files {
     pub ranking: PathBuf,
     pub page: PathBuf,
     pub figure: PathBuf,
+    /// What the arms say about the benchmarks.
+    pub analysis: PathBuf,
 }
 
 impl Files {
-    /// In a study's own directory: `ranking.json`, `report/index.html`, `report/ranking.svg`.
+    /// In a study's own directory: `ranking.json`, and in `report/` `index.html`, `ranking.svg` and `analysis.json`.
     pub fn of_study(dir: &Path) -> Self {
         Self { ranking: dir.join("ranking.json"), ..Self::together(&dir.join("report")) }
     }
 
     /// All in one directory.
     pub fn together(dir: &Path) -> Self {
-        Self { ranking: dir.join("ranking.json"), page: dir.join("index.html"), figure: dir.join("ranking.svg") }
+        let [ranking, page, figure, analysis] =
+            ["ranking.json", "index.html", "ranking.svg", "analysis.json"].map(|file| dir.join(file));
+        Self { ranking, page, figure, analysis }
     }
 }
 
@@ -60,8 +65,12 @@ pub struct Written {
 /// One HTML file, with everything inside it.
 ///
 /// # Errors
-/// When a file of samples cannot be opened. Broken lines and absent pictures are told on the page instead.
+/// When a file of samples cannot be opened, or the runs are not those of the ranking. Broken lines and absent pictures are told on the page instead.
 pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<String> {
+    filled_page(study, ranking, &StudyAnalysis::of(&study.results(), ranking)?, about)
+}
+
+fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, about: &About) -> Result<String> {
     let (examples, sample_problems) = examples::examples(study, ranking)?;
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(Problem::to_string).collect();
     let curves = figure::curves(study, ranking);
@@ -94,11 +103,6 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
         })
         .collect();
     let scatters: Vec<String> = COSTS.iter().filter_map(|(what, cost)| figure::scatter(ranking, what, *cost)).collect();
-    let (analysed, not_analysed) = match analysis::of_ranking(ranking)? {
-        Ok(analysed) => (Some(analysed), String::new()),
-        Err(missing) => (None, missing),
-    };
-
     let mut sections = vec![("ranking", "Ranking"), ("intervals", "Intervals"), ("heat", "Heat map")];
     sections.push(("blind", "Blind and chance"));
     for (there, section) in [
@@ -138,11 +142,11 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
         category_panels,
         neighbours: tables::neighbours(ranking),
         heat: tables::heat(ranking),
-        measured: analysis::of_runs(&study.results(), ranking)?,
+        measured: analysis::measured(&found.sights),
         benchmark_panels,
         unfreezing,
-        analysed,
-        not_analysed,
+        analysed: found.analysis.as_ref().map(|a| analysis::of_arms(a, ranking)),
+        not_analysed: found.missing.as_deref().unwrap_or(""),
         scatters,
         legend: figure::legend(ranking),
         last_losses: tables::last_losses(ranking, &curves),
@@ -182,7 +186,7 @@ struct Filled<'a> {
     unfreezing: Vec<String>,
     analysed: Option<analysis::Analysed>,
     /// What is missing for it.
-    not_analysed: String,
+    not_analysed: &'a str,
     scatters: Vec<String>,
     /// (CSS class, label)
     legend: Vec<(String, String)>,
@@ -214,7 +218,7 @@ fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
     env.get_template(template).map_err(failed)?.render(Serde(filled)).map_err(failed)
 }
 
-/// Loads a study directory, ranks its runs, and writes `ranking.json`, `report/index.html` and `report/ranking.svg`.
+/// Loads a study directory, ranks its runs, and writes the files of [`Files::of_study`].
 pub fn write(dir: &Path) -> Result<Written> {
     write_with(dir, &About::default(), &RankOptions::default())
 }
@@ -224,16 +228,19 @@ pub fn write_with(dir: &Path, about: &About, options: &RankOptions) -> Result<Wr
     write_study(StudyData::load(dir)?, about, options, Files::of_study(dir))
 }
 
-/// Ranks the runs of a study that is loaded, all or some of them, and writes ranking, page and figure. An empty title
+/// Ranks the runs of a study that is loaded, all or some of them, and writes ranking, page, figure and analysis. An empty title
 /// or study name is filled from the runs.
 pub fn write_study(study: StudyData, about: &About, options: &RankOptions, files: Files) -> Result<Written> {
     let mut options = options.clone();
     if options.study.is_empty() {
         options.study.clone_from(&study.study);
     }
-    let ranking = ranking::rank(&study.results(), &study.missing, &options)?;
-    let html = page(&study, &ranking, about).context("making the report")?;
+    let runs = study.results();
+    let ranking = ranking::rank(&runs, &study.missing, &options)?;
+    let found = StudyAnalysis::of(&runs, &ranking).context("analysing the benchmarks")?;
+    let html = filled_page(&study, &ranking, &found, about).context("making the report")?;
     atomic::write_json(&files.ranking, &ranking)?;
+    atomic::write_json(&files.analysis, &found)?;
     atomic::write(&files.page, html.as_bytes())?;
     atomic::write(&files.figure, figure::ranking_svg(&ranking).as_bytes())?;
     Ok(Written { ranking, files, problems: study.problems })

@@ -5,6 +5,7 @@
 
 pub mod checks;
 pub mod compared;
+mod lists;
 pub mod outcome;
 pub mod sheet;
 pub mod unfreezing;
@@ -346,10 +347,10 @@ impl Published {
         let tables = TABLES.iter().map(|s| Table::parse(s.file, s.number, s.about, s.text)).collect::<Result<_>>()?;
         Ok(Self {
             tables,
-            exact: exact("categories-1.2m-frozen.csv", text!("categories-1.2m-frozen.csv"))?,
-            ranks: ranked("ranks-1.2m-frozen.csv", text!("ranks-1.2m-frozen.csv"))?,
-            disabled: disabled("vision-disabled.csv", text!("vision-disabled.csv"))?,
-            correlations: correlations("correlation.csv", text!("correlation.csv"))?,
+            exact: lists::exact("categories-1.2m-frozen.csv", text!("categories-1.2m-frozen.csv"))?,
+            ranks: lists::ranked("ranks-1.2m-frozen.csv", text!("ranks-1.2m-frozen.csv"))?,
+            disabled: lists::disabled("vision-disabled.csv", text!("vision-disabled.csv"))?,
+            correlations: lists::correlations("correlation.csv", text!("correlation.csv"))?,
             unfreezing: unfreezing::parse("unfreezing-change.csv", text!("unfreezing-change.csv"))?,
         })
     }
@@ -361,62 +362,4 @@ impl Published {
     pub fn table(&self, file: &str) -> Result<&Table> {
         self.tables.iter().find(|t| t.file == file).ok_or_else(|| Error::failed(format!("no published table {file}")))
     }
-}
-
-fn exact(file: &str, text: &str) -> Result<Vec<Exact>> {
-    let sheet = Sheet::parse(file, text)?;
-    sheet.expect(&["Model", "G", "K", "O", "V"])?;
-    let row = |(row, model): (usize, String)| -> Result<Exact> {
-        let mean = |column| sheet.needed(row, column);
-        Ok(Exact { model, means: [mean(1)?, mean(2)?, mean(3)?, mean(4)?] })
-    };
-    sheet.names(0)?.into_iter().enumerate().map(row).collect()
-}
-
-fn ranked(file: &str, text: &str) -> Result<Vec<Ranked>> {
-    let sheet = Sheet::parse(file, text)?;
-    sheet.expect(&["List", "Model", "Avg", "G", "K", "O", "V"])?;
-    let row = |row: usize| -> Result<Ranked> {
-        let mut ranks = [Printed { value: 0.0, digits: 0 }; 5];
-        for (scope, slot) in ranks.iter_mut().enumerate() {
-            *slot = sheet.needed(row, scope + 2)?;
-        }
-        Ok(Ranked { list: sheet.text(row, 0).into(), model: sheet.text(row, 1).into(), ranks })
-    };
-    (0..sheet.count()).map(row).collect()
-}
-
-fn disabled(file: &str, text: &str) -> Result<Vec<Disabled>> {
-    let sheet = Sheet::parse(file, text)?;
-    sheet.expect(&["Benchmark", "Random", "Disabled", "Gain"])?;
-    let row = |(row, name): (usize, String)| -> Result<Disabled> {
-        let column = COLUMNS.iter().position(|c| c.name == name);
-        Ok(Disabled {
-            column: column.ok_or_else(|| sheet.wrong(row, 0, &format!("no benchmark is called {name}")))?,
-            random: sheet.needed(row, 1)?.value,
-            disabled: sheet.needed(row, 2)?.value,
-            gain: sheet.needed(row, 3)?.value,
-        })
-    };
-    sheet.names(0)?.into_iter().enumerate().map(row).collect()
-}
-
-fn correlations(file: &str, text: &str) -> Result<PrintedCorrelations> {
-    let sheet = Sheet::parse(file, text)?;
-    let names = sheet.names(0)?;
-    let header: Vec<&str> = std::iter::once("Benchmark").chain(names.iter().map(String::as_str)).collect();
-    sheet.expect(&header)?;
-    let mut values = vec![vec![1.0; names.len()]; names.len()];
-    for (i, j) in (0..names.len()).flat_map(|i| (i..names.len()).map(move |j| (i, j))) {
-        let r = sheet.needed(i, j + 1)?.value;
-        if !(-1.0..=1.0).contains(&r) || (i == j && r != 1.0) {
-            return Err(sheet.wrong(i, j + 1, &format!("{r} is no correlation")));
-        }
-        for (a, b) in [(i, j), (j, i)] {
-            if let Some(slot) = values.get_mut(a).and_then(|row| row.get_mut(b)) {
-                *slot = r;
-            }
-        }
-    }
-    Ok(PrintedCorrelations { names, values })
 }

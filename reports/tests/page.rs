@@ -46,6 +46,10 @@ fn a_study_directory_becomes_one_self_contained_page() {
     assert_eq!(written.ranking.missing.len(), 2);
     let svg = std::fs::read_to_string(&written.files.figure).unwrap();
     assert!(svg.contains("prefers-color-scheme: dark"));
+    let found: serde_json::Value = burgess_base::atomic::read_json(&written.files.analysis).unwrap();
+    assert_eq!(found["sights"].as_array().unwrap().len(), 9);
+    assert_eq!(found["analysis"]["groups"]["group"].as_array().unwrap().len(), 9);
+    assert!(found["missing"].is_null());
 }
 
 #[test]

@@ -1,15 +1,11 @@
 //! The section on the benchmarks themselves: which of them agree, and what they measure.
 
-use crate::analysis::{self, Analysis, BENCHMARKS, Components, MODELS, Matrix, Sight, sight};
+use crate::analysis::{self, Analysis, Components, Sight, sight};
 use crate::figure::{self, Point, category_class};
 use crate::ranking::Ranking;
-use crate::schema::{RunResults, in_display_order};
+use crate::schema::in_display_order;
 use crate::words;
-use burgess_base::Result;
 use serde::Serialize;
-
-/// Fewest benchmarks that a study's page compares: two have but one correlation, which is no map.
-const FEWEST: usize = 3;
 
 /// What `templates/analysis.html` is filled with.
 #[derive(Serialize)]
@@ -60,35 +56,10 @@ pub(super) fn analysed(a: &Analysis, thing: &str, kinds: &[(&str, &str)], class:
     }
 }
 
-/// The section for the arms of a ranking, or what is missing for it.
-pub(super) fn of_ranking(r: &Ranking) -> Result<std::result::Result<Analysed, String>> {
-    let matrix = Matrix::of_ranking(r)?;
-    let (arms, benchmarks) = (matrix.models().len(), matrix.benchmarks().len());
-    if arms < MODELS || benchmarks < FEWEST {
-        return Ok(Err(format!(
-            "Benchmarks are compared where at least {MODELS} arms have answered at least {FEWEST} of them; here {} answered {}.",
-            match arms {
-                1 => "1 arm has".to_string(),
-                n => format!("{n} arms have"),
-            },
-            words::count(benchmarks, "benchmark")
-        )));
-    }
-    let varying = (0..benchmarks).filter(|b| varies(&matrix.column(*b))).count();
-    if varying < BENCHMARKS {
-        return Ok(Err(format!(
-            "Benchmarks are compared where the scores of at least {BENCHMARKS} of them vary over the arms; here {varying} of \
-             {benchmarks} do."
-        )));
-    }
+/// The section for the arms of a ranking.
+pub(super) fn of_arms(a: &Analysis, r: &Ranking) -> Analysed {
     let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(r, a).0);
-    let analysis = analysis::analyse(&matrix)?;
-    Ok(Ok(analysed(&analysis, "arm", &figure::kinds(r), |label| class(label).to_string())))
-}
-
-fn varies(column: &[Option<f64>]) -> bool {
-    let mut values = column.iter().flatten();
-    values.next().is_some_and(|first| values.any(|v| v != first))
+    analysed(a, "arm", &figure::kinds(r), |label| class(label).to_string())
 }
 
 /// The map, read aloud: the pairs that agree most and least.
@@ -167,12 +138,7 @@ pub(super) struct Measured {
     panels: Vec<String>,
 }
 
-/// Of the runs of a ranking.
-pub(super) fn of_runs(runs: &[RunResults], r: &Ranking) -> Result<Measured> {
-    Ok(measured(&sight::of_runs(runs, r)?))
-}
-
-/// The same of scores that are there.
+/// In sentences and panels.
 pub(super) fn measured(sights: &[Sight]) -> Measured {
     let most = |s: &Sight| s.enabled + 2.0 * s.se.unwrap_or(0.0);
     let highest = (sights.iter().map(most).fold(10.0, f64::max) / 10.0).ceil() * 10.0;
