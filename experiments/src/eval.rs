@@ -121,6 +121,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             llm: format!("{:?}", model.config().llm.model_type).to_lowercase(),
             seed: 0,
             blind: terms.blind.as_str().into(),
+            published: None,
         },
         results,
         categories: BTreeMap::new(),

@@ -198,6 +198,7 @@ pub fn run(
             llm: place.evaluator.llm.clone(),
             seed,
             blind: place.evaluator.blind.as_str().into(),
+            published: arm.published.map(f64::from),
         },
         results,
         categories: BTreeMap::new(),

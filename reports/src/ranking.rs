@@ -113,6 +113,9 @@ pub struct RankedArm {
     pub benchmarks: BTreeMap<String, Score>,
     /// Average by seed.
     pub per_seed: BTreeMap<u64, f64>,
+    /// The average that others published for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<f64>,
     pub cost: Cost,
 }
 
@@ -213,6 +216,11 @@ impl Ranking {
         let score = |a: &RankedArm| a.score(scope).map_or(f64::NEG_INFINITY, |s| s.score);
         arms.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.arm.cmp(&b.arm)));
         arms
+    }
+
+    /// Whether a published average is known for some arm.
+    pub fn has_published(&self) -> bool {
+        self.arms.iter().any(|a| a.published.is_some())
     }
 
     /// The tests of one family in one scope.
@@ -342,6 +350,7 @@ fn ranked_arms(grid: &Grid, observed: &Scores, replicates: &[Scores], confidence
                 categories,
                 benchmarks,
                 per_seed: per_seed.into_iter().collect(),
+                published: arm.published,
                 cost: arm.cost.clone(),
             }
         })

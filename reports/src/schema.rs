@@ -53,6 +53,9 @@ pub struct RunId {
     /// What the blind model is shown: `omitted` (no picture) or `grey` (a grey one).
     #[serde(default = "omitted")]
     pub blind: String,
+    /// The average that others published for this arm, where the study names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<f64>,
 }
 
 fn omitted() -> String {

@@ -13,8 +13,9 @@ const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RU
 /// The ranking as a table of at most `width` columns, with chance and blind at its foot, and the conclusions below.
 ///
 /// Columns: the interval of the rank, the arm, its average with half the width of the interval, the categories, the
-/// average without the image, the probability of being best, the encoder's parameters and the training time. `color`
-/// sets the first arm in bold and dims the foot; without it the text has no escape codes.
+/// average without the image, the probability of being best, the encoder's parameters and the training time; after the
+/// average the published one, where an arm has one. `color` sets the first arm in bold and dims the foot; without it the
+/// text has no escape codes.
 pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut table = ruled(width, color);
     table.set_header(header(r));
@@ -30,6 +31,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
         // The average stands below the averages, not below their intervals.
         if let Some(average) = cells.get_mut(2) {
             average.push_str(&" ".repeat(interval_width));
+        }
+        if r.has_published() {
+            cells.insert(3, String::new());
         }
         table.add_row(cells.into_iter().map(|text| styled(text, color.then_some(Attribute::Dim))));
     }
@@ -135,6 +139,7 @@ fn styled(text: String, attribute: Option<Attribute>) -> Cell {
 
 fn header(r: &Ranking) -> Vec<String> {
     let mut names: Vec<String> = ["rank", "arm", "average"].map(String::from).to_vec();
+    names.extend(r.has_published().then(|| "pub-\nlished".to_string()));
     names.extend(r.categories.iter().map(|c| in_two_lines(c)));
     names.extend(["blind", "p(best)", "params", "train\ns"].map(String::from));
     names
@@ -158,6 +163,7 @@ fn row(r: &Ranking, arm: &RankedArm) -> Vec<String> {
         arm.label.clone(),
         format!("{:.1}{}", arm.average.score, interval(arm)),
     ];
+    cells.extend(r.has_published().then(|| arm.published.map_or(String::new(), |p| format!("{p:.2}"))));
     cells.extend(r.categories.iter().map(|c| arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score))));
     cells.extend([
         format!("{:.1}", arm.average.blind),

@@ -74,3 +74,27 @@ fn a_study_without_results_says_so() {
     assert!(error.to_string().contains("no finished run"));
     assert!(!dir.path().join("ranking.json").exists());
 }
+
+#[test]
+fn published_averages_stand_beside_ours() {
+    let mut runs = fixture::runs(1, 20);
+    let options = RankOptions { replicates: 50, ..Default::default() };
+    let text = |runs: &[_]| {
+        let ranking = rank(runs, &[], &options).unwrap();
+        burgess_reports::table::ranking_table(&ranking, 110, false)
+    };
+    assert!(!text(&runs).contains("lished"));
+    runs[2].run.published = Some(50.5);
+    let with = text(&runs);
+    assert_eq!(with.matches("50.50").count(), 1, "{with}");
+    assert!(with.lines().all(|l| l.chars().count() <= 110), "{with}");
+    let dir = tempfile::tempdir().unwrap();
+    for run in &runs {
+        let file = dir.path().join(&run.run.arm).join("seed-0/results.json");
+        burgess_base::atomic::write_json(&file, run).unwrap();
+    }
+    let written = write_with(dir.path(), &About::default(), &options).unwrap();
+    let html = std::fs::read_to_string(&written.files.page).unwrap();
+    assert!(html.contains("<th>Published</th>") && html.matches("<td>50.50</td>").count() == 1);
+    assert_eq!(written.ranking.arms.iter().filter(|a| a.published == Some(50.5)).count(), 1);
+}

@@ -34,6 +34,7 @@ pub(super) struct Arm {
     pub arm: String,
     pub encoders: Vec<String>,
     pub freeze: String,
+    pub published: Option<f64>,
     pub cost: Cost,
     /// By seed.
     pub runs: Vec<Run>,
@@ -208,6 +209,8 @@ fn arm_columns(arm: &str, seeds: &BTreeMap<u64, &RunResults>, benchmarks: &[Benc
         arm: arm.to_string(),
         encoders: first.run.encoders.clone(),
         freeze: first.run.freeze.clone(),
+        // Runs from before the study named it have none.
+        published: seeds.values().find_map(|r| r.run.published),
         cost,
         runs: columns,
     })
