@@ -90,8 +90,8 @@ const BATCH: usize = 512;
 /// Their number, if they have to be taken out of tables and so wait in memory.
 const CELLS: usize = 64;
 
-/// As a power of two, how many pictures are remembered not to be hashed again: 32 MiB.
-const RECENT: u32 = 22;
+/// Pictures that are remembered not to be hashed again: 32 MiB.
+const RECENT: usize = 1 << 22;
 
 /// A picture of the training data on its way to its hash.
 struct Waiting {

@@ -91,13 +91,16 @@ pub fn count(causes: &mut BTreeMap<String, Cause>, cause: &str, detail: &str) {
 }
 
 /// Pictures seen lately, by digest, in a table of fixed size: conversations about one picture mostly stand close together.
-/// One that was pushed out by another is hashed again, which costs time and changes no count of found pictures.
-pub struct Recent(Vec<u64>);
+/// One that was pushed out is hashed again, which costs time and changes no count of found pictures.
+pub struct Recent(Vec<[u64; PLACES]>);
+
+/// Places for pictures whose digests begin alike; the one seen longest ago gives way.
+const PLACES: usize = 8;
 
 impl Recent {
-    /// Remembers up to `1 << bits` pictures in 8 bytes each.
-    pub fn new(bits: u32) -> Self {
-        Self(vec![0; 1 << bits])
+    /// Remembers up to so many pictures in 8 bytes each.
+    pub fn new(pictures: usize) -> Self {
+        Self(vec![[0; PLACES]; pictures.div_ceil(PLACES)])
     }
 
     /// Whether the picture was seen as one of this source; from now on it was.
@@ -107,12 +110,15 @@ impl Recent {
         hasher.update(picture.to_string().as_bytes());
         let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
         // Zero is an empty place.
-        let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]) | (1 << 63);
-        let place = digest as usize % self.0.len().max(1);
-        match self.0.get_mut(place) {
-            Some(known) => std::mem::replace(known, digest) == digest,
-            None => false,
+        let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1);
+        let row = (digest % self.0.len().max(1) as u64) as usize;
+        let Some(places) = self.0.get_mut(row) else { return false };
+        let known = places.iter().position(|place| *place == digest);
+        if let Some(moved) = places.get_mut(..=known.unwrap_or(PLACES - 1)) {
+            moved.rotate_right(1);
         }
+        places[0] = digest;
+        known.is_some()
     }
 }
 
@@ -146,9 +152,13 @@ mod tests {
 
     #[test]
     fn a_picture_repeats_within_its_source() {
-        let mut recent = Recent::new(10);
+        let mut recent = Recent::new(PLACES);
         let (a, b) = (Picture::named("a.png"), Picture::named("b.png"));
         let seen = [(0, &a), (0, &a), (1, &a), (0, &b), (1, &a)].map(|(s, p)| recent.repeats(s, p));
         assert_eq!(seen, [false, true, false, false, true]);
+        // Known from now on: 1a, 0b, 0a. Five find free places, a sixth pushes out 0a, which was seen longest ago.
+        assert!((2..8).all(|source| !recent.repeats(source, &a)));
+        assert_eq!([(1, &a), (0, &b), (0, &a)].map(|(s, p)| recent.repeats(s, p)), [true, true, false]);
+        assert!(!Recent::new(0).repeats(0, &a));
     }
 }
