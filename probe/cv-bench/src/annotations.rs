@@ -4,6 +4,7 @@
 use crate::Input;
 use burgess_base::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::BufReader;
@@ -79,7 +80,7 @@ struct Dataset {
     annotations: Vec<Annotation>,
     categories: Vec<Category>,
     #[serde(default)]
-    info: serde_json::Value,
+    info: Value,
 }
 
 #[derive(Deserialize)]
@@ -113,16 +114,50 @@ struct Annotation {
     projected: Option<Vec<f64>>,
     #[serde(default, rename = "bbox3D_cam")]
     corners: Option<Vec<Vec<f64>>>,
-    #[serde(default = "yes", rename = "valid3D")]
-    valid: bool,
-    #[serde(default)]
-    behind_camera: bool,
+    #[serde(default = "Flag::yes", rename = "valid3D")]
+    valid: Flag,
+    #[serde(default = "Flag::no")]
+    behind_camera: Flag,
+    // What Omni3D does not know is -1.
     #[serde(default)]
     visibility: Option<f64>,
+    #[serde(default)]
+    truncation: Option<f64>,
+    #[serde(default)]
+    lidar_pts: Option<f64>,
+    #[serde(default)]
+    segmentation_pts: Option<f64>,
+    #[serde(default)]
+    depth_error: Option<f64>,
 }
 
-fn yes() -> bool {
-    true
+/// Above this difference between a box and the depth map, Omni3D's own evaluation ignores an object
+/// (`cubercnn/data/datasets.py`, `is_ignore`), as it does one without any measured point.
+const DEPTH_ERROR: f64 = 0.5;
+
+/// Written as a truth value or as a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Bool(bool),
+    Number(f64),
+}
+
+impl Flag {
+    fn yes() -> Self {
+        Self::Bool(true)
+    }
+
+    fn no() -> Self {
+        Self::Bool(false)
+    }
+
+    fn is_set(&self) -> bool {
+        match self {
+            Self::Bool(b) => *b,
+            Self::Number(n) => *n != 0.0,
+        }
+    }
 }
 
 /// Reads one set of annotations.
@@ -210,7 +245,7 @@ fn object(class: &str, a: &Annotation, format: Format) -> std::result::Result<Ob
     };
     let bbox = bbox.ok_or("a box without extent")?;
     let corners = match (format, &a.corners) {
-        (Format::Omni3d, Some(list)) if a.valid && !a.behind_camera => {
+        (Format::Omni3d, Some(list)) if a.valid.is_set() && !a.behind_camera.is_set() => {
             let corner = |c: &Vec<f64>| <[f64; 3]>::try_from(c.as_slice()).ok().filter(|c| finite(c));
             let corners: Vec<[f64; 3]> = list.iter().filter_map(corner).collect();
             Some(<[[f64; 3]; 8]>::try_from(corners).map_err(|_| "a box in space without eight corners")?)
@@ -218,8 +253,14 @@ fn object(class: &str, a: &Annotation, format: Format) -> std::result::Result<Ob
         (Format::Omni3d, _) => return Err("no valid box in space"),
         _ => None,
     };
-    // -1 where it is not known.
-    let visible = a.visibility.filter(|v| (0.0..=1.0).contains(v)).unwrap_or(1.0);
+    if a.lidar_pts == Some(0.0) || a.segmentation_pts == Some(0.0) {
+        return Err("nothing of it was measured");
+    }
+    if a.depth_error.is_some_and(|e| e > DEPTH_ERROR) {
+        return Err("its box in space is not where the depth map has it");
+    }
+    let share = |value: Option<f64>| value.filter(|v| (0.0..=1.0).contains(v));
+    let visible = share(a.visibility).unwrap_or(1.0).min(1.0 - share(a.truncation).unwrap_or(0.0));
     Ok(Object { class: class.into(), bbox, corners, visible })
 }
 
@@ -240,31 +281,28 @@ struct AdeAnnotation {
     object: Vec<AdeObject>,
 }
 
+/// `name` is the WordNet name with synonyms, `raw_name` what the annotator wrote; where the first is missing, the second.
 #[derive(Deserialize)]
 struct AdeObject {
-    #[serde(alias = "raw_name")]
-    name: String,
+    #[serde(default)]
+    name: Value,
+    #[serde(default)]
+    raw_name: Value,
     parts: AdeParts,
     polygon: AdePolygon,
 }
 
+/// Objects are of level 0, their parts of level 1, parts of parts of level 2.
 #[derive(Deserialize)]
 struct AdeParts {
-    ispart: AdeFlag,
+    part_level: u32,
 }
 
-/// Written as a number or a truth value.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum AdeFlag {
-    Bool(bool),
-    Number(f64),
-}
-
+/// Lists of numbers; what MATLAB writes for lists of one (a bare number) bounds nothing.
 #[derive(Deserialize)]
 struct AdePolygon {
-    x: Vec<f64>,
-    y: Vec<f64>,
+    x: Value,
+    y: Value,
 }
 
 /// ADE20K's full edition: `NAME.json` beside `NAME.jpg`, in folders of scenes.
@@ -275,7 +313,12 @@ fn ade20k(input: &Input) -> Result<Found> {
     let mut found = Found::default();
     for file in files {
         let step = || format!("reading {}", file.display());
-        let read: AdeFile = serde_json::from_slice(&std::fs::read(&file).with_context(step)?).with_context(step)?;
+        let bytes = std::fs::read(&file).with_context(step)?;
+        // Readers of the dataset take its files for Latin-1, which matters where a name has an accent.
+        let text = String::from_utf8(bytes).unwrap_or_else(|e| e.as_bytes().iter().map(|b| char::from(*b)).collect());
+        let read: AdeFile = serde_json::from_str(&text).with_context(step).map_err(|e| {
+            e.hint("ADE20K's files hold `annotation` with `filename`, `imsize` and `object` (name, parts, polygon)")
+        })?;
         let a = read.annotation;
         let [height, width, ..] = *a.imsize.as_slice() else {
             return Err(Error::failed("`imsize` must be height and width").context(step()));
@@ -291,14 +334,15 @@ fn ade20k(input: &Input) -> Result<Found> {
             crowds: BTreeSet::new(),
         };
         for o in a.object {
-            let part = match o.parts.ispart {
-                AdeFlag::Bool(b) => b,
-                AdeFlag::Number(n) => n != 0.0,
-            };
-            if part {
+            if o.parts.part_level > 0 {
                 continue;
             }
-            let class = plain(&o.name);
+            let Some(class) = [&o.name, &o.raw_name].into_iter().find_map(|n| n.as_str().filter(|n| !n.is_empty()))
+            else {
+                *found.refused.entry("an object without a name").or_default() += 1;
+                continue;
+            };
+            let class = plain(class);
             match bounds(&o.polygon) {
                 Some(bbox) => scene.objects.push(Object { class, bbox, corners: None, visible: 1.0 }),
                 None => {
@@ -330,11 +374,11 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn bounds(polygon: &AdePolygon) -> Option<[f64; 4]> {
-    let side = |v: &[f64]| {
-        let low = v.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        (low, high - low)
+    let side = |list: &Value| {
+        let numbers: Option<Vec<f64>> = list.as_array()?.iter().map(Value::as_f64).collect();
+        let (low, high) = numbers?.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+        Some((low, high - low)).filter(|(_, length)| *length > 0.0 && length.is_finite())
     };
-    let ((x, w), (y, h)) = (side(&polygon.x), side(&polygon.y));
-    (w > 0.0 && h > 0.0 && w.is_finite() && h.is_finite()).then_some([x, y, w, h])
+    let ((x, w), (y, h)) = (side(&polygon.x)?, side(&polygon.y)?);
+    Some([x, y, w, h])
 }

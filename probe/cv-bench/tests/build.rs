@@ -278,7 +278,18 @@ fn ambiguous_scenes_are_not_asked() -> Checked {
     behind["behind_camera"] = json!(true);
     let mut broken = solid(0, 5, 3.0, 4.0);
     broken["bbox3D_cam"][0] = json!([1.0, 2.0]);
-    for odd in [behind, broken] {
+    let with = |key: &str, value: Value| {
+        let mut object = solid(0, 5, 3.0, 4.0);
+        object[key] = value;
+        object
+    };
+    let unmeasured = ["lidar_pts", "segmentation_pts"].map(|key| with(key, json!(0)));
+    let doubtful = [with("depth_error", json!(0.6)), with("truncation", json!(0.6)), with("valid3D", json!(0))];
+    let unknown = ["lidar_pts", "segmentation_pts", "depth_error", "truncation", "visibility"];
+    for known in unknown.map(|key| with(key, json!(-1))) {
+        assert_eq!(found(json!([known, solid(1, 50, 9.0, 10.0)]), true)?.len(), 1);
+    }
+    for odd in [behind, broken].into_iter().chain(unmeasured).chain(doubtful) {
         assert!(found(json!([odd, solid(1, 50, 9.0, 10.0)]), true)?.is_empty());
     }
     Ok(())
@@ -302,5 +313,41 @@ fn broken_annotations_say_what_and_where() -> Checked {
     let none = build(&[input(dir.path(), Format::Coco, &scenes(1, false))?], &Options::default(), &out, &|_| ());
     assert!(none.is_err() && !out.exists(), "no pictures: nothing is made");
     assert!(build(&[], &Options { gap: 2.0, ..Options::default() }, &out, &|_| ()).is_err());
+    Ok(())
+}
+
+/// The layout of ADE20K_2021_17_01: a JSON file beside each picture, with parts among the objects.
+#[test]
+fn ade20k_is_read_in_its_own_layout() -> Checked {
+    let dir = tempfile::tempdir()?;
+    let street = dir.path().join("training/urban/street");
+    fs::create_dir_all(&street)?;
+    let object = |id: u32, name: Value, level: u32, x: Value| {
+        json!({"id": id, "name": name, "name_ndx": 1, "hypernym": [], "raw_name": "caf\u{e9} chair", "attributes": [],
+               "depth_ordering_rank": 1, "occluded": [], "crop": "0", "saved_date": "18-Dec-2005 06:56:48",
+               "parts": {"hasparts": [], "ispartof": if level == 0 { json!([]) } else { json!(0) }, "part_level": level},
+               "instance_mask": "ADE_train_1/instance_000_ADE_train_1.png",
+               "polygon": {"x": x, "y": [5, 5, 25, 25], "click_date": []}})
+    };
+    let file = json!({"annotation": {"filename": "ADE_train_1.jpg", "folder": "images/ADE/training/urban/street",
+        "imsize": [64, 96, 3], "source": {"folder": "static"}, "scene": ["urban", "street"], "object": [
+        object(0, json!("car, auto, automobile, machine, motorcar"), 0, json!([10, 40, 40, 10])),
+        object(1, json!("wheel"), 1, json!([12, 20, 20, 12])),
+        object(2, json!([]), 0, json!([50, 80, 80, 50])),
+        object(3, json!("tree"), 0, json!(7)),
+    ]}});
+    let latin: Vec<u8> = file.to_string().chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+    fs::write(street.join("ADE_train_1.json"), latin)?;
+    let input = Input { format: Format::Ade20k, annotations: dir.path().into(), pictures: dir.path().into() };
+    let read = annotations::read(&input)?;
+    let [scene] = read.scenes.as_slice() else { return Err(format!("{} scenes", read.scenes.len()).into()) };
+    let objects: Vec<(&str, [f64; 4])> = scene.objects.iter().map(|o| (o.class.as_str(), o.bbox)).collect();
+    assert_eq!(objects, [("car", [10.0, 5.0, 30.0, 20.0]), ("caf\u{e9} chair", [50.0, 5.0, 30.0, 20.0])]);
+    assert_eq!((scene.size, scene.name.as_str()), ([96.0, 64.0], "training/urban/street/ADE_train_1.jpg"));
+    assert!(scene.crowds.contains("tree"), "no box, so not counted either");
+    assert_eq!(read.refused.get("a box without extent"), Some(&1));
+    fs::write(street.join("ADE_train_2.json"), "{}")?;
+    let error = annotations::read(&input).expect_err("no annotation");
+    assert!(error.to_string().contains("ADE_train_2.json") && error.to_string().contains("annotation"), "{error}");
     Ok(())
 }
