@@ -94,7 +94,9 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         true => Towers::Trained(answerer.encoders.iter().map(|t| &t.card.preprocess).collect()),
         false => Towers::Frozen(features.iter().collect()),
     };
-    let source = Source { dir: &dir, pictures: &pictures.names, sizes: true, towers };
+    // Without need, every picture would be opened twice.
+    let sizes = model.config().connector.kind.reads_sizes();
+    let source = Source { dir: &dir, pictures: &pictures.names, sizes, towers };
     let asking = Asking {
         model,
         chat,
