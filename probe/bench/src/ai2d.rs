@@ -7,7 +7,7 @@
 use super::score;
 use super::table::{Columns, Row, Table};
 use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
-use burgess_base::{Error, Result};
+use burgess_base::Result;
 use std::path::Path;
 
 /// A benchmark of the AI2D family.
@@ -56,10 +56,6 @@ pub static NANO: Ai2d = Ai2d {
 
 /// The right choice is given by its number, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
-    let number = row.int("answer")?;
-    let letter = u8::try_from(number).ok().filter(|n| *n < 26).map(|n| char::from(b'A' + n));
-    let letter =
-        letter.ok_or_else(|| Error::failed(format!("the column `answer` holds {number}, no choice's number")))?;
     let image = row.picture("image")?;
     Ok(Some(Question {
         id: row.number.to_string(),
@@ -69,7 +65,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         images: vec![image],
         question: row.text("question")?,
         options: row.list("options")?,
-        answer: letter.into(),
+        answer: row.letter("answer")?.into(),
         subtask: "all".into(),
         ..Question::default()
     }))

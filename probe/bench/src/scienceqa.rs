@@ -8,7 +8,7 @@
 use super::score;
 use super::table::{Columns, Row, Table};
 use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
-use burgess_base::{Error, Result};
+use burgess_base::Result;
 use std::path::Path;
 
 /// A benchmark of the ScienceQA family.
@@ -59,10 +59,6 @@ pub static NANO: ScienceQa = ScienceQa {
 /// A row with a picture; the right choice is given by its number, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
     let Some(image) = row.pictures("image").first().cloned() else { return Ok(None) };
-    let number = row.int("answer")?;
-    let letter = u8::try_from(number).ok().filter(|n| *n < 26).map(|n| char::from(b'A' + n));
-    let letter =
-        letter.ok_or_else(|| Error::failed(format!("the column `answer` holds {number}, no choice's number")))?;
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
@@ -72,7 +68,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         question: row.text("question")?,
         context: row.maybe("hint"),
         options: row.list("choices")?,
-        answer: letter.into(),
+        answer: row.letter("answer")?.into(),
         subtask: row.maybe("subject").unwrap_or_else(|| "all".into()),
         ..Question::default()
     }))
