@@ -23,6 +23,14 @@ impl Share {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Share { workers: jobs.unwrap_or(cores).max(1), threads: 1 }
     }
+
+    /// As [`of_this_machine`](Self::of_this_machine), but a few runs too many for the cores, up to half as many again, all run
+    /// side by side: three on two cores take the time of one and a half, where two and then a lonely one take that of two.
+    pub fn for_runs(jobs: Option<usize>, runs: usize) -> Self {
+        let share = Self::of_this_machine(jobs);
+        let beside = jobs.is_none() && runs > share.workers && 2 * runs <= 3 * share.workers;
+        if beside { Share { workers: runs, ..share } } else { share }
+    }
 }
 
 /// Does `work` for every task and returns the outcomes in the order of the tasks. An outcome is an error
@@ -78,6 +86,16 @@ pub fn guarded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_runs_too_many_run_beside_the_others() {
+        let cores = Share::of_this_machine(None).workers;
+        let half_more = cores + cores / 2;
+        assert_eq!(Share::for_runs(None, half_more).workers, half_more);
+        assert_eq!(Share::for_runs(None, half_more + 1).workers, cores);
+        assert_eq!(Share::for_runs(None, 1).workers, cores);
+        assert_eq!(Share::for_runs(Some(2), 3).workers, 2);
+    }
 
     #[test]
     fn outcomes_keep_their_order_and_a_panic_stays_alone() -> Result<()> {

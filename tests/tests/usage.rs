@@ -36,6 +36,7 @@ fn wrong_usage_is_answered_with_a_hint() {
     place.file("noise.png", "this is no picture");
     insta::assert_snapshot!("unknown-encoder", complaint(&place, &["rank", "nano", "--encoders", "nano-clp"]));
     insta::assert_snapshot!("unknown-study", complaint(&place, &["rank", "nanno"]));
+    insta::assert_snapshot!("no-full-study", complaint(&place, &["rank", "cambrian-1/sva", "--full"]));
     insta::assert_snapshot!("unknown-device", complaint(&place, &["rank", "nano", "--device", "gpu"]));
     insta::assert_snapshot!("malformed-study", complaint(&place, &["rank", "broken.toml"]));
     insta::assert_snapshot!("unknown-verb", complaint(&place, &["rnak"]));

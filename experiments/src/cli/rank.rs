@@ -4,7 +4,7 @@ use super::{print, print_json};
 use crate::plan;
 use crate::progress::Progress;
 use crate::rank::{self, Options};
-use crate::study::{Arm, Study};
+use crate::study::{Arm, BUILT_IN, Study};
 use crate::workers::Share;
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[derive(clap::Args, Default)]
 #[command(after_help = "Examples:
   burgess rank                                   the nano study, in minutes, on any CPU
-  burgess rank nano-full                         every arm, three seeds
+  burgess rank nano --full                       every arm, three seeds: the study nano-full
   burgess rank nano --encoders nano-clip,nano-mae,nano-clip+nano-dinov2,nano-sup:unfrozen
   burgess rank field --encoders ./my-encoder@-2,./my-encoder@random@grid=8
   burgess rank my-study.toml --seeds 0,1,2 --out results
@@ -22,6 +22,9 @@ pub struct Args {
     /// A built-in study or the path of a TOML file
     #[arg(value_name = "STUDY")]
     study: Option<String>,
+    /// The study at full length: nano-full for nano, field-full for field
+    #[arg(long)]
+    full: bool,
     /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas; an encoder is a card id, a directory
     /// or owner/name of the hub, tapped elsewhere as a@7 (also a@norm=false, a@grid=8), untrained as a@random
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -38,7 +41,7 @@ pub struct Args {
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0 [default: flex]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Runs side by side [default: one a core on a CPU]
+    /// Runs side by side [default: one a core on a CPU, all where there are up to half as many more]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Show the resolved study and what would be done, and stop
@@ -50,7 +53,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let mut study = Study::open(args.study.as_deref().unwrap_or("nano"))?;
+    let name = args.study.unwrap_or_else(|| "nano".into());
+    let mut study = Study::open(&if args.full { full_length(&name)? } else { name })?;
     if !args.encoders.is_empty() {
         study.arms = args.encoders.iter().map(|a| Arm::parse(a)).collect::<Result<_>>()?;
     }
@@ -67,7 +71,7 @@ pub fn run(args: Args) -> Result<()> {
     let options = Options {
         out: args.out.unwrap_or_else(|| PathBuf::from("runs")),
         device: args.device.unwrap_or_else(|| "flex".into()),
-        share: Share::of_this_machine(args.jobs),
+        share: Share::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
     };
     if args.dry_run {
         let plan = plan::plan(&study, &options)?;
@@ -79,5 +83,15 @@ pub fn run(args: Args) -> Result<()> {
         0 => Ok(()),
         n => Err(Error::failed(format!("{n} of {} runs failed; the ranking names them", outcome.runs))
             .hint("mend the cause and run the same command again: finished runs are kept")),
+    }
+}
+
+/// The study that does the same at length, a built-in one of its own.
+fn full_length(name: &str) -> Result<String> {
+    let full = format!("{name}-full");
+    match BUILT_IN.iter().any(|(built_in, _)| *built_in == full) {
+        true => Ok(full),
+        false => Err(Error::usage(format!("--full: {name} has no longer form"))
+            .hint("nano and field have one; the steps and sizes of other studies are numbers in their TOML")),
     }
 }

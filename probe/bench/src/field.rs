@@ -6,7 +6,7 @@
 //!
 //! - `field-presence` (General): is there something of a kind? Each picture is asked once to be affirmed and once to be
 //!   denied, as in POPE.
-//! - `field-kind` (General): of which kind is it, among four? Held-out things; the kinds were learned from others.
+//! - `field-kind` (General): of which kind is it? Held-out things; the nine kinds were learned from others and are not listed.
 //! - `field-names` (Knowledge): what is it called? Things that were learned, in new pictures: placed, sized and turned anew before
 //!   other photographs.
 //! - `field-stamps` (Knowledge): what is it called? Everyday things, but also rheas, wapitis and bassoons: who does not know
@@ -39,7 +39,8 @@ pub static PRESENCE: Field =
     Field { card: Card { form: Form::YesNo, ..card("field-presence", Category::General, POPE) }, listed: false };
 
 /// Of which kind is it?
-pub static KIND: Field = Field { card: card("field-kind", Category::General, THIS), listed: true };
+pub static KIND: Field =
+    Field { card: Card { version: "3", ..card("field-kind", Category::General, THIS) }, listed: false };
 
 /// What is it called, of what was learned?
 pub static NAMES: Field = Field { card: card("field-names", Category::Knowledge, THIS), listed: true };

@@ -182,7 +182,7 @@ fn prompts_have_the_published_forms() {
             "nano-mmvp" => {
                 "What is it?\n(a) dog (b) cup\nAnswer with the option's letter from the given choices directly."
             }
-            "field-presence" | "field-count" => "What is it?",
+            "field-presence" | "field-kind" | "field-count" => "What is it?",
             "nano-gqa" | "nano-ocrbench" | "nano-chartqa" | "field-cocoqa" => short,
             id if id.starts_with("field-") => "What is it: dog or cup?",
             _ => letters,

@@ -6,7 +6,7 @@
 use burgess_base::stream::Stream;
 use burgess_world::{Relation, dice};
 
-use crate::kinds::{self, KINDS};
+use crate::kinds;
 use crate::names::Name;
 use crate::scene::Scene;
 use crate::stamps::Stamp;
@@ -22,7 +22,7 @@ pub enum Answer {
         options: Vec<String>,
         /// Which is right.
         right: usize,
-        /// Whether the question lists them; numbers it need not.
+        /// Whether the question lists them; numbers and kinds it need not.
         listed: bool,
     },
     /// A word or phrase.
@@ -101,17 +101,11 @@ pub fn naming_choice(name: &Name, wrong: Vec<String>, place: usize) -> Question 
     choice("name", "What is in the picture?", name.words.clone(), wrong, place)
 }
 
-/// Of which kind the thing is, among four.
-pub fn kind(s: &mut Stream, kind: usize) -> Question {
-    let others: Vec<usize> = (0..KINDS.len()).filter(|k| kinds::may_meet(*k, kind)).collect();
-    let wrong = dice::sample(s, &others, 3).into_iter().map(|k| kinds::name(k).to_string()).collect();
-    let place = dice::below(s, 4);
-    choice("kind", "What kind of thing is in the picture?", kinds::name(kind).to_string(), wrong, place)
-}
-
-/// Of which kind the thing is, in the model's own words.
-pub fn kind_open(kind: usize) -> Question {
-    let answer = Answer::Open(kinds::name(kind).to_string());
+/// Of which kind the thing is, one of those in `among`, which the question does not list.
+pub fn kind(kind: usize, among: &[usize]) -> Question {
+    let options = among.iter().map(|k| kinds::name(*k).to_string()).collect();
+    let right = among.iter().position(|k| *k == kind).unwrap_or(0);
+    let answer = Answer::Choice { options, right, listed: false };
     Question { about: "kind", text: "What kind of thing is in the picture?".into(), answer }
 }
 

@@ -24,8 +24,8 @@ use crate::source::Source;
 pub struct FieldSpec {
     /// Seed of the split and of every picture and question.
     pub seed: u64,
-    /// Pictures of one thing, with the question for its kind and a caption; with 413 or more every stamp that is learned from
-    /// is among them.
+    /// Pictures of one thing, with the question for its kind or a caption; with 413 or more every stamp that is learned from is
+    /// among them.
     pub align: usize,
     /// Pictures with conversations.
     pub tune: usize,
@@ -66,9 +66,8 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
     let align = rows(dir, "align", spec.align, spec.seed, &tick, |s, i| {
         let (picture, kind, caption) = examples::captioned(s, source, i)?;
         let request = (*dice::pick(s, &REQUESTS)).to_string();
-        // The kind first: it could be told from the caption.
-        let kind = kind.map(|q| (q.prompt(), q.reply()));
-        Some((picture, kind.into_iter().chain([(request, caption)]).collect()))
+        // One or the other: the many words of a caption would drown the one of the kind.
+        Some((picture, vec![kind.map_or((request, caption), |q| (q.prompt(), q.reply()))]))
     })?;
     save_lines(&dir.join("align.jsonl"), &conversations(align))?;
     written.counts.insert("align".into(), spec.align);

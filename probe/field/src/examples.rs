@@ -41,21 +41,25 @@ pub const BENCHMARKS: [Part; 8] = [
     Part { name: "field-occlusion", possible: |s| s.test.present().len() >= 4, draw: occlusion },
 ];
 
-/// A single stamp with its caption, and the question for its kind if it has one.
+/// One picture in so many is captioned though its thing has a kind.
+const CAPTIONS_ONE_IN: usize = 3;
+
+/// A single stamp with what is said of it: the answer to the question for its kind, or its caption.
 pub fn captioned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Option<Question>, String)> {
     // Every stamp comes before any comes again.
     let number = *source.train.captioned.get(i % source.train.captioned.len().max(1))?;
     let scene = alone(s, source, number, &source.train)?;
     let stamp = source.stamps.get(number)?;
-    Some((scene.picture, stamp.kind.map(ask::kind_open), stamp.caption.clone()))
+    let kind = stamp.kind.filter(|_| !i.is_multiple_of(CAPTIONS_ONE_IN)).map(|k| ask::kind(k, &source.train.present()));
+    Some((scene.picture, kind, stamp.caption.clone()))
 }
 
 fn alone(s: &mut Stream, source: &Source, number: usize, side: &Side) -> Option<Scene> {
     Scene::draw(s, &source.stamps, &[number], Layout::Apart, &side.photographs)
 }
 
-/// A picture with up to `n` questions, those that tell more later. One in sixteen holds something written, the others one
-/// thing, some of the same, two or three different ones, or two of which one lies in front.
+/// A picture with up to `n` questions, those that tell more later. One in sixteen holds something written, nine hold one
+/// thing, the others some of the same, two or three different ones, or two of which one lies in front.
 pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
     let (picture, mut pool) = match i % 16 {
@@ -65,9 +69,9 @@ pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Opti
             let question = if dice::chance(s, 50) { writing.open() } else { writing.choice(s, place) };
             (writing.picture, vec![question])
         }
-        0..=7 => learn_name(s, source, i)?,
-        8 | 9 => learn_count(s, source, i)?,
-        10 => learn_occlusion(s, source)?,
+        0..=9 => learn_name(s, source, i)?,
+        10 | 11 => learn_count(s, source, i)?,
+        12 => learn_occlusion(s, source)?,
         _ => learn_relation(s, source)?,
     };
     dice::shuffle(s, &mut pool);
@@ -76,31 +80,41 @@ pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Opti
     Some((picture, pool))
 }
 
-/// One thing: its kind, listed among others or not, or which kinds are there; then its name.
+/// One thing: of which kind it is, and of every three pictures in one whether something of a kind is there, in one what the
+/// thing is called. The kind is soon learned, and the other answers follow from it.
 fn learn_name(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
     let number = *dice::try_pick(s, &side.named)?;
     let scene = alone(s, source, number, side)?;
     let stamp = source.stamps.get(number)?;
-    let name = stamp.name.as_ref()?;
-    let mut pool = match stamp.kind {
-        Some(kind) if i.is_multiple_of(4) => presences(s, side, &[kind], 2),
-        Some(kind) if dice::chance(s, 50) => vec![ask::kind(s, kind)],
-        Some(kind) => vec![ask::kind_open(kind)],
-        None => Vec::new(),
-    };
-    let wrong = other_names(s, source, &side.named, stamp, 3)?;
-    pool.push(match dice::below(s, 4) {
-        0 => presence_of_name(s, source, stamp, i / 8)?,
-        1 => ask::naming(name),
-        _ => ask::naming_choice(name, wrong, dice::below(s, 4)),
-    });
+    let mut pool: Vec<Question> = stamp.kind.into_iter().map(|kind| ask::kind(kind, &side.present())).collect();
+    match (i % 3, stamp.kind) {
+        (0, Some(_)) => {}
+        (1, Some(kind)) => pool.extend(presences(s, side, &[kind], 1)),
+        _ => pool.push(learned_name(s, source, stamp)?),
+    }
     Some((scene.picture, pool))
+}
+
+/// What a thing is called: whether it is that, which of four names it has, or in the model's own words.
+fn learned_name(s: &mut Stream, source: &Source, stamp: &Stamp) -> Option<Question> {
+    let name = stamp.name.as_ref()?;
+    match dice::below(s, 4) {
+        0 => {
+            let turn = dice::below(s, 2);
+            presence_of_name(s, source, stamp, turn)
+        }
+        1 => Some(ask::naming(name)),
+        _ => {
+            let wrong = other_names(s, source, &source.train.named, stamp, 3)?;
+            Some(ask::naming_choice(name, wrong, dice::below(s, 4)))
+        }
+    }
 }
 
 fn learn_count(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let (scene, kind, n) = counted(s, source, &source.train, i)?;
-    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 2);
+    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 1);
     // By name at times, where all of the kind are of one stamp whose name has a plural.
     let called = Called::new(&scene, &source.stamps);
     let same = scene.items.iter().take(n).all(|item| scene.items.first().is_some_and(|f| f.stamp == item.stamp));
@@ -117,7 +131,7 @@ fn learn_occlusion(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Que
     let scene = Scene::draw(s, &source.stamps, &numbers, Layout::Overlapping, &source.train.photographs)?;
     let called = Called::new(&scene, &source.stamps);
     let [behind, front] = called.two(s, 0, 1)?;
-    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 3);
+    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 1);
     pool.push(ask::in_front(&front, &behind, dice::below(s, 2)));
     Some((scene.picture, pool))
 }
@@ -130,7 +144,7 @@ fn learn_relation(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Ques
     let mut pairs: Vec<(usize, usize)> =
         (0..k).flat_map(|a| (0..k).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
     dice::shuffle(s, &mut pairs);
-    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 3);
+    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 1);
     // One question only: of two about the same things the second follows from the first.
     let (relation, [first, second]) =
         pairs.into_iter().find_map(|(a, b)| scene.relation(a, b).zip(called.two(s, a, b)))?;
@@ -159,7 +173,7 @@ fn kind(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     let kind = *present.get(i % present.len().max(1))?;
     let number = *dice::try_pick(s, side.kinds.get(kind)?)?;
     let scene = alone(s, source, number, side)?;
-    let question = ask::kind(s, kind);
+    let question = ask::kind(kind, &present);
     Some((scene.picture, source.stamps.get(number)?.path.clone(), vec![question]))
 }
 

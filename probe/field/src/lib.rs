@@ -34,7 +34,7 @@ mod writing;
 pub use dataset::FieldSpec;
 
 /// Changes whenever any pixel or any text changes that is made of the same files; part of every name.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Width and height of every composed picture in pixels: what the encoder takes, so that nothing is resampled.
 pub const SIZE: u32 = 224;
