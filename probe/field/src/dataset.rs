@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ask::{Answer, Question};
-use crate::examples::{self, Part};
+use crate::examples::{self, Aligned, Part};
 use crate::source::Source;
 
 /// How much of everything.
@@ -24,8 +24,7 @@ use crate::source::Source;
 pub struct FieldSpec {
     /// Seed of the split and of every picture and question.
     pub seed: u64,
-    /// Pictures of one thing, with the question for its kind or a caption; with 413 or more every stamp that is learned from is
-    /// among them.
+    /// Pictures of one thing for the align stage: five of six with the question for its kind, one with its caption.
     pub align: usize,
     /// Pictures with conversations.
     pub tune: usize,
@@ -64,10 +63,12 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
     let mut written = Written::default();
 
     let align = rows(dir, "align", spec.align, spec.seed, &tick, |s, i| {
-        let (picture, kind, caption) = examples::captioned(s, source, i)?;
-        let request = (*dice::pick(s, &REQUESTS)).to_string();
-        // One or the other: the many words of a caption would drown the one of the kind.
-        Some((picture, vec![kind.map_or((request, caption), |q| (q.prompt(), q.reply()))]))
+        let (picture, learned) = examples::aligned(s, source, i)?;
+        let turn = match learned {
+            Aligned::Caption(caption) => ((*dice::pick(s, &REQUESTS)).to_string(), caption),
+            Aligned::Kind(question) => (question.prompt(), question.reply()),
+        };
+        Some((picture, vec![turn]))
     })?;
     save_lines(&dir.join("align.jsonl"), &conversations(align))?;
     written.counts.insert("align".into(), spec.align);

@@ -41,17 +41,35 @@ pub const BENCHMARKS: [Part; 8] = [
     Part { name: "field-occlusion", possible: |s| s.test.present().len() >= 4, draw: occlusion },
 ];
 
-/// One picture in so many is captioned though its thing has a kind.
-const CAPTIONS_ONE_IN: usize = 3;
+/// In the align stage one picture in so many is captioned, the others are asked for the kind of what they show.
+const CAPTIONS_ONE_IN: usize = 6;
 
-/// A single stamp with what is said of it: the answer to the question for its kind, or its caption.
-pub fn captioned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Option<Question>, String)> {
-    // Every stamp comes before any comes again.
-    let number = *source.train.captioned.get(i % source.train.captioned.len().max(1))?;
-    let scene = alone(s, source, number, &source.train)?;
-    let stamp = source.stamps.get(number)?;
-    let kind = stamp.kind.filter(|_| !i.is_multiple_of(CAPTIONS_ONE_IN)).map(|k| ask::kind(k, &source.train.present()));
-    Some((scene.picture, kind, stamp.caption.clone()))
+/// A single stamp with what is said of it: its caption, or the answer to the question for its kind. Captions alone teach slowly:
+/// of their many words few are in the picture.
+pub fn aligned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Aligned)> {
+    let side = &source.train;
+    if i.is_multiple_of(CAPTIONS_ONE_IN) {
+        // Every stamp comes before any comes again.
+        let number = *side.captioned.get((i / CAPTIONS_ONE_IN) % side.captioned.len().max(1))?;
+        let caption = source.stamps.get(number)?.caption.clone();
+        return Some((alone(s, source, number, side)?.picture, Aligned::Caption(caption)));
+    }
+    let (number, kind) = of_some_kind(s, side)?;
+    Some((alone(s, source, number, side)?.picture, Aligned::Kind(ask::kind(kind, &side.present()))))
+}
+
+/// What is learned of a picture in the align stage.
+pub enum Aligned {
+    /// What the stamp's makers wrote.
+    Caption(String),
+    /// The question for its kind.
+    Kind(Question),
+}
+
+/// A stamp of some kind, every kind as often.
+fn of_some_kind(s: &mut Stream, side: &Side) -> Option<(usize, usize)> {
+    let kind = *dice::try_pick(s, &side.present())?;
+    Some((*dice::try_pick(s, side.kinds.get(kind)?)?, kind))
 }
 
 fn alone(s: &mut Stream, source: &Source, number: usize, side: &Side) -> Option<Scene> {
@@ -80,20 +98,21 @@ pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Opti
     Some((picture, pool))
 }
 
-/// One thing: of which kind it is, and of every three pictures in one whether something of a kind is there, in one what the
-/// thing is called. The kind is soon learned, and the other answers follow from it.
+/// One thing: of which kind it is, and in one of three pictures whether something of a kind is there, in one what the thing is
+/// called. The kind is soon learned, and other answers follow from it.
 fn learn_name(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
-    let number = *dice::try_pick(s, &side.named)?;
-    let scene = alone(s, source, number, side)?;
-    let stamp = source.stamps.get(number)?;
-    let mut pool: Vec<Question> = stamp.kind.into_iter().map(|kind| ask::kind(kind, &side.present())).collect();
-    match (i % 3, stamp.kind) {
-        (0, Some(_)) => {}
-        (1, Some(kind)) => pool.extend(presences(s, side, &[kind], 1)),
-        _ => pool.push(learned_name(s, source, stamp)?),
+    if i % 3 < 2 {
+        let (number, kind) = of_some_kind(s, side)?;
+        let mut pool = vec![ask::kind(kind, &side.present())];
+        pool.extend(presences(s, side, &[kind], i % 3));
+        return Some((alone(s, source, number, side)?.picture, pool));
     }
-    Some((scene.picture, pool))
+    let number = *dice::try_pick(s, &side.named)?;
+    let stamp = source.stamps.get(number)?;
+    let kind = stamp.kind.map(|kind| ask::kind(kind, &side.present()));
+    let pool = kind.into_iter().chain([learned_name(s, source, stamp)?]).collect();
+    Some((alone(s, source, number, side)?.picture, pool))
 }
 
 /// What a thing is called: whether it is that, which of four names it has, or in the model's own words.
