@@ -1,7 +1,7 @@
 //! How a model is trained: two stages, what is trainable in each, and how fast it learns.
 
 use crate::data::Order;
-use crate::llm::PROJECTIONS;
+use crate::llm::{Compute, PROJECTIONS};
 use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,16 @@ pub struct Stage {
     /// much less memory for long sequences, a third more work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpointing: bool,
+    /// In what the language model computes: `f32`, or `bf16` where the device has it. Weights, optimiser, connector, encoders and
+    /// loss are f32 either way.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub precision: Compute,
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_f32(compute: &Compute) -> bool {
+    *compute == Compute::F32
 }
 
 fn one() -> usize {
@@ -185,6 +195,7 @@ impl Stage {
             order: Order::default(),
             max_length: None,
             checkpointing: false,
+            precision: Compute::F32,
         }
     }
 

@@ -9,6 +9,7 @@ pub use loss::{Batch, read_batch};
 
 use crate::connector::PictureSize;
 use crate::data::{Example, Examples, collate};
+use crate::llm::Compute;
 use crate::mllm::{Mllm, Visual};
 use crate::optimiser::{Optimiser, StepSettings};
 use crate::recipe::{Part, Stage};
@@ -118,6 +119,11 @@ pub fn train_stage(
     if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.adapted()) {
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
     }
+    if !device.supports_dtype(stage.precision.dtype()) {
+        return Err(Error::usage(format!("stage {}: the device does not compute in bf16", run.name))
+            .hint("leave `precision` out of the stage: f32 is the default"));
+    }
+    model.llm = model.llm.computing(stage.precision);
     let mut model = model.train().map(&mut Trainable { stage, path: Vec::new() });
     let mut optimiser = Optimiser::new(stage.optimiser, stage.betas);
     let total = stage.total_steps(examples.len());
@@ -196,9 +202,9 @@ pub fn train_stage(
             kept.step(step + 1, &model, stage, &optimiser)?;
         }
     }
-    // Freezing and adapters are a matter of this stage only.
+    // Freezing, adapters and precision are a matter of this stage only.
     let mut model = model.unfreeze().valid();
-    model.llm = model.llm.merged();
+    model.llm = model.llm.merged().computing(Compute::F32);
     Ok(Outcome::Done(model))
 }
 

@@ -8,12 +8,12 @@ use burgess_encoders::arch::{Architecture, ArchitectureConfig, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
-use burgess_probe::llm::{ChatTemplate, LlmConfig, PROJECTIONS};
+use burgess_probe::llm::{ChatTemplate, Compute, LlmConfig, PROJECTIONS};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Visual};
 use burgess_probe::recipe::{Lora, Part, Stage};
 use burgess_probe::train::{FeatureSource, Keep, Outcome, Run, StepLog, train_stage};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
@@ -230,6 +230,39 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
         }
         println!("{case:<14} weights within {off:?}");
         assert!(off.iter().all(|(off, _)| *off < 1e-3), "{case}: {off:?}");
+    }
+    Ok(())
+}
+
+/// Under PyTorch's autocast to bfloat16 on one side and `precision = "bf16"` on the other losses agree as far as 8 bits of
+/// mantissa let them, and the weights stay f32.
+#[test]
+fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
+    for (case, adapted, checkpointing) in
+        [("frozen-bf16", false, false), ("frozen-bf16", false, true), ("frozen-lora-bf16", true, false)]
+    {
+        let (mut model, pictures, examples, golden) = setting(false, adapted)?;
+        model.connector = checkpoint::load(
+            model.connector,
+            &Checkpoint::open(&file("align.safetensors"))?.inside("connector.")?,
+            &IDENTITY,
+        )?
+        .0;
+        let parts = [Part::Connector, Part::Llm];
+        let stage = Stage { precision: Compute::Bf16, checkpointing, ..stage(&parts, adapted, golden.most) };
+        let (model, log) = run(model, &pictures, &examples, &stage, None, &|| false)?;
+        let model = model.ok_or_else(|| Error::failed("interrupted"))?;
+        let (mut off, mut apart) = (0f64, 0f64);
+        let full = &golden.cases[case.trim_end_matches("-bf16")];
+        for (ours, (loss, full)) in log.iter().zip(golden.cases[case].loss.iter().zip(&full.loss)) {
+            off = off.max((ours.loss - loss).abs() / loss);
+            apart = apart.max((ours.loss - full).abs() / full);
+        }
+        println!("{case:<17} loss within {off:.1e} of autocast's, {apart:.1e} of f32's");
+        assert_eq!(log.len(), 20);
+        assert!(off < 3e-3, "{case}: {off}");
+        assert!(apart > 1e-5, "{case}: nothing was computed in bf16");
+        assert_eq!(model.llm.model.norm.weight.val().dtype(), DType::F32);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 A small DINOv2 (patch tokens after the final norm), a connector (linear, GELU, linear) and a small LLaMA. Align trains the
 connector; tune, from there, connector and LLaMA or adapters (PEFT's LoRA on all projections), with the encoder frozen or
-not. AdamW with a rate for each part, warm-up, cosine, weight decay on matrices, clipping by the global norm; every step
+not, in f32 and with the LLaMA under autocast to bfloat16. AdamW with a rate for each part, warm-up, cosine, weight decay on matrices, clipping by the global norm; every step
 sees all eight examples in two parts whose losses are divided by the tokens of the step, as the Hugging Face trainer does
 since 4.46. One example has no picture, one is longer than MOST and is cut off as the training collator does.
 
@@ -47,7 +47,7 @@ def examples(g: torch.Generator) -> list[dict]:
     return found
 
 
-def sum_of_losses(encoder, connector, llm, pixels, batch):
+def sum_of_losses(encoder, connector, llm, pixels, batch, mixed=False):
     total, tokens = 0, 0
     table = llm.get_input_embeddings()
     for e in batch:
@@ -61,13 +61,14 @@ def sum_of_losses(encoder, connector, llm, pixels, batch):
             x = torch.cat([table(ids[:at]), connector(patches), table(ids[at + 1:])])
             y = torch.cat([labels[:at], torch.full((N,), -100), labels[at + 1:]])
         x, y = x[:MOST], y[:MOST]
-        logits = llm(inputs_embeds=x[None]).logits[0, :-1]
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = llm(inputs_embeds=x[None]).logits[0, :-1].float()
         total = total + nn.functional.cross_entropy(logits, y[1:], ignore_index=-100, reduction="sum")
         tokens += int((y[1:] != -100).sum())
     return total, tokens
 
 
-def train(encoder, connector, llm, pixels, batch, parts):
+def train(encoder, connector, llm, pixels, batch, parts, mixed=False):
     modules = {"encoder": encoder, "connector": connector, "llm": llm}
     for name, module in modules.items():
         if name not in parts:
@@ -87,7 +88,7 @@ def train(encoder, connector, llm, pixels, batch, parts):
             tokens = sum_of_losses(encoder, connector, llm, pixels, batch)[1]
         loss = 0.0
         for part in (batch[:4], batch[4:]):
-            share = sum_of_losses(encoder, connector, llm, pixels, part)[0] / tokens
+            share = sum_of_losses(encoder, connector, llm, pixels, part, mixed)[0] / tokens
             share.backward()
             loss += float(share.detach())
         norms.append(float(nn.utils.clip_grad_norm_(trained, CLIP)))
@@ -158,6 +159,14 @@ def main() -> None:
         if low:
             language = language.merge_and_unload()
         save_file(weights(e, c, language, parts), OUT / f"{case}.safetensors")
+        print(case, golden[case]["loss"][0], golden[case]["loss"][-1])
+    # Mixed precision, for which weights at the end mean little: losses and norms only.
+    for case, language in [("frozen-bf16", copy.deepcopy(llm)), ("frozen-lora-bf16", copy.deepcopy(adapted))]:
+        e, c = copy.deepcopy(encoder), copy.deepcopy(connector)
+        c.requires_grad_(True)
+        if case == "frozen-bf16":
+            language.requires_grad_(True)
+        golden[case] = train(e, c, language, pixels, batch, ["connector", "llm"], mixed=True)
         print(case, golden[case]["loss"][0], golden[case]["loss"][-1])
     golden["llm"] = {k: getattr(llm.config, k) for k in [
         "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",

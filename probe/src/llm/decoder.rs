@@ -13,7 +13,8 @@ use super::rope::{Rope, Rotation};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 /// The layers of a block that can be adapted.
 pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -27,6 +28,30 @@ pub struct Llm {
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: LlmConfig,
+    #[module(skip)]
+    compute: Compute,
+}
+
+/// In what a decoder computes; its weights, its residual stream and the loss are f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// Products, attention and gates in bfloat16, as in PyTorch's mixed precision (`autocast`): less memory for activations, and
+    /// several times the speed where the device has units for it.
+    Bf16,
+}
+
+impl Compute {
+    /// The type of what products read and give.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// Embeddings, blocks and the final norm.
@@ -161,6 +186,7 @@ impl LlmConfig {
             },
             lm_head: (!self.tie_word_embeddings).then(|| lin(d, self.vocab_size, false)),
             config: self.clone(),
+            compute: Compute::F32,
         })
     }
 }
@@ -169,6 +195,13 @@ impl Llm {
     /// The configuration this model was made from.
     pub fn config(&self) -> &LlmConfig {
         &self.config
+    }
+
+    /// This model, computing in this type from now on.
+    #[must_use]
+    pub fn computing(mut self, compute: Compute) -> Self {
+        self.compute = compute;
+        self
     }
 
     /// Token embeddings: `ids` `[b, t]` → `[b, t, hidden_size]`.
@@ -313,6 +346,7 @@ impl Llm {
 
     /// Scores over the vocabulary: `hidden` `[n, d]` → `[n, vocab_size]`. Ask only for the positions that need it.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let hidden = self.lower(hidden);
         match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => kernel::linear_transposed(hidden, self.model.embed_tokens.weight.val()),
@@ -393,7 +427,7 @@ impl Llm {
     /// Queries, keys and values side by side, `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
-        let x = self.norm(&block.input_layernorm, x);
+        let x = self.lower(self.norm(&block.input_layernorm, x));
         let qkv = joined([&attention.q_proj, &attention.k_proj, &attention.v_proj], x);
         let (Some(q_norm), Some(k_norm)) = (&attention.q_norm, &attention.k_norm) else { return qkv };
         let [rows, columns] = qkv.dims();
@@ -410,7 +444,7 @@ impl Llm {
 
     /// What follows attention in a block: `x` and `seen` `[rows, d]` and `[rows, query · width]` → `[rows, d]`.
     fn rest(&self, block: &Block, x: Tensor<2>, seen: Tensor<2>) -> Tensor<2> {
-        let seen = block.self_attn.o_proj.forward(seen);
+        let seen = kernel::follow(block.self_attn.o_proj.forward(seen), DType::F32);
         match (&block.pre_feedforward_layernorm, &block.post_feedforward_layernorm) {
             (Some(before), Some(behind)) => {
                 let x = x + self.norm(&block.post_attention_layernorm, seen);
@@ -424,8 +458,13 @@ impl Llm {
     }
 
     fn gated(&self, mlp: &Mlp, x: Tensor<2>) -> Tensor<2> {
-        let gate_up = joined([&mlp.gate_proj, &mlp.up_proj], x);
-        mlp.down_proj.forward(kernel::gated(gate_up, self.config.gate))
+        let gate_up = joined([&mlp.gate_proj, &mlp.up_proj], self.lower(x));
+        kernel::follow(mlp.down_proj.forward(kernel::gated(gate_up, self.config.gate)), DType::F32)
+    }
+
+    /// What a product reads, in the type that products are computed in; the residual stream is f32.
+    fn lower(&self, x: Tensor<2>) -> Tensor<2> {
+        kernel::follow(x, self.compute.dtype())
     }
 
     fn norm(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {

@@ -77,7 +77,8 @@ impl Linear {
 
 impl Lora {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(linear(x, self.a.val(), None), self.b.val(), None).mul_scalar(self.scale)
+        let [a, b] = [&self.a, &self.b].map(|p| kernel::follow(p.val(), x.dtype()));
+        linear(linear(x, a, None), b, None).mul_scalar(self.scale)
     }
 }
 
@@ -93,7 +94,7 @@ pub fn joined<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tensor<2> {
             return out;
         }
         if rows >= inputs && parts.iter().all(|(_, bias)| bias.is_none()) {
-            return linear(x, Tensor::cat(parts.into_iter().map(|(weight, _)| weight).collect(), 1), None);
+            return kernel::linear(x, Tensor::cat(parts.into_iter().map(|(weight, _)| weight).collect(), 1), None);
         }
     }
     Tensor::cat(layers.iter().map(|l| l.forward(x.clone())).collect(), 1)

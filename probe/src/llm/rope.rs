@@ -5,6 +5,7 @@
 //! `RotaryEncoding` rotates neighbouring channels instead, which is the layout of the original checkpoints. Where only
 //! part of a head is rotated, it is the first part. The stretchings are those of `modeling_rope_utils.py`, in f32 as there.
 
+use super::kernel::follow;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -284,7 +285,7 @@ impl Rope {
     /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let (d, half) = (x.dims()[3], self.cos.dims()[2]);
-        let (cos, sin) = (self.cos.clone().unsqueeze_dim::<4>(2), self.sin.clone().unsqueeze_dim::<4>(2));
+        let [cos, sin] = [&self.cos, &self.sin].map(|a| follow(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));
         let first = x.clone().narrow(3, 0, half);
         let second = x.clone().narrow(3, half, half);
         let mut parts = vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];

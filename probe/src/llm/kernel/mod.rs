@@ -13,7 +13,7 @@ pub use portable::attend;
 
 use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, FloatDType, Int, Tensor};
 
 /// For each sequence, which of its positions nobody sees but themselves; none for ordinary text.
 pub type Hidden<'a> = Option<&'a [Vec<bool>]>;
@@ -76,13 +76,31 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     match flex::joined(&x, &[(weight.clone(), bias.clone())]) {
         Some(out) => out,
-        None => burn::tensor::module::linear(x, weight, bias),
+        None => {
+            let bias = bias.map(|b| follow(b, x.dtype()));
+            let weight = follow(weight, x.dtype());
+            burn::tensor::module::linear(x, weight, bias)
+        }
     }
 }
 
 /// `x · weightᵀ`, `[rows, in]` → `[rows, out]` for a weight of `[out, in]`.
 pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    flex::transposed(&x, &weight).unwrap_or_else(|| x.matmul(weight.transpose()))
+    flex::transposed(&x, &weight).unwrap_or_else(|| {
+        let weight = follow(weight, x.dtype());
+        x.matmul(weight.transpose())
+    })
+}
+
+/// `tensor` in the type that what it is computed with has: weights are kept in f32, whatever is computed in. The gradient comes
+/// back in the tensor's own type.
+pub fn follow<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    match dtype {
+        _ if tensor.dtype() == dtype => tensor,
+        DType::BF16 => tensor.cast(FloatDType::BF16),
+        DType::F16 => tensor.cast(FloatDType::F16),
+        _ => tensor.cast(FloatDType::F32),
+    }
 }
 
 /// The outputs of several layers of equal input, side by side; `None` where they have to be made one by one.

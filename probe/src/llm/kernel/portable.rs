@@ -1,17 +1,20 @@
-//! What each step computes, in tensor operations of any backend.
+//! What each step computes, in tensor operations of any backend. Where activations are of 16 bits, means, exponentials and
+//! the loss are computed in f32, as the reference does under mixed precision.
 
-use super::{Heads, Hidden};
+use super::{Heads, Hidden, follow};
 use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
 use burn::tensor::activation::{gelu_approximate, log_softmax, silu, softmax};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 /// `x · weight / sqrt(mean(x²) + eps)` over the last axis (RMSNorm, arXiv 1910.07467).
 ///
 /// `x`: `[n, d]`, `weight`: `[d]`.
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    let dtype = x.dtype();
+    let x = follow(x, DType::F32);
     let scale = x.clone().square().mean_dim(1).add_scalar(eps).sqrt().recip();
-    x * scale * weight.unsqueeze::<2>()
+    follow(x * scale * weight.unsqueeze::<2>(), dtype)
 }
 
 /// `act(gate) · up` (arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first, result `[n, f]`.
@@ -47,15 +50,20 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, scale: f64) -> Tensor<2> {
     let [b, heads, t, w] = q.dims();
     let [_, kv, s, _] = k.dims();
+    let dtype = q.dtype();
     let group = heads / kv;
     let q = q.reshape([b, kv, group * t, w]).mul_scalar(scale);
     let mut scores = q.matmul(k.swap_dims(2, 3));
     if let Some(bias) = bias {
         let stacked = if group == 1 { bias } else { bias.repeat_dim(2, group) };
-        scores = scores + stacked;
+        scores = scores + follow(stacked, dtype);
     }
     debug_assert_eq!(scores.dims(), [b, kv, group * t, s]);
-    softmax(scores, 3).matmul(v).reshape([b, heads, t, w]).swap_dims(1, 2).reshape([b * t, heads * w])
+    follow(softmax(follow(scores, DType::F32), 3), dtype)
+        .matmul(v)
+        .reshape([b, heads, t, w])
+        .swap_dims(1, 2)
+        .reshape([b * t, heads * w])
 }
 
 /// Bias that lets each position see itself and what came before, as far as the window reaches and but for hidden
@@ -88,5 +96,5 @@ pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_
 ///
 /// `logits`: `[n, v]`, `targets`: `[n]`, each below `v`; result `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    log_softmax(logits, 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
+    log_softmax(follow(logits, DType::F32), 1).gather(1, targets.unsqueeze_dim::<2>(1)).mean().neg()
 }
