@@ -47,7 +47,7 @@ struct FieldArgs {
     /// Seed of split, pictures and questions, instead of the study's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Pictures with captions, instead of the study's
+    /// Pictures of the align stage, instead of the study's
     #[arg(long, value_name = "N")]
     align: Option<usize>,
     /// Pictures with conversations, instead of the study's

@@ -4,6 +4,7 @@ use super::kernel::{self, Heads, Rows};
 use super::rope::Rope;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::cell::RefCell;
 
 /// Keys (already rotated) and values of every layer, for a batch of sequences of different lengths.
 ///
@@ -40,6 +41,8 @@ pub(crate) struct Reading {
     real: Vec<usize>,
     /// Slots before this reading.
     before: usize,
+    /// What the new tokens see, by the window of a layer: made once, not for each layer.
+    biases: RefCell<Vec<(Option<usize>, Tensor<4>)>>,
 }
 
 impl KvCache {
@@ -74,7 +77,7 @@ impl KvCache {
             row.slots.extend((0..t).map(|i| (i < n).then_some(row.next + i)));
             row.next += n;
         }
-        Ok(Reading { positions, real: real.to_vec(), before })
+        Ok(Reading { positions, real: real.to_vec(), before, biases: RefCell::default() })
     }
 
     /// Appends a layer's keys and values of the new tokens and returns what these see, `[batch · t, query · width]`.
@@ -97,7 +100,7 @@ impl KvCache {
                 .attend(&qkv, rope, s, &reading.real)
                 .ok_or_else(|| Error::failed("the cache was filled on another device or by another model"));
         }
-        let bias = self.bias(s, reading, &qkv.device());
+        let device = qkv.device();
         let (q, k, v) = kernel::portable::split(qkv, rope, s);
         let (k, v) = match self.layers.get(layer) {
             Some(Layer::Tensors(old_k, old_v)) => {
@@ -110,7 +113,21 @@ impl KvCache {
             Some(slot) => *slot = full,
             None => self.layers.push(full),
         }
-        Ok(kernel::attend(q, k, v, Some(bias), s.scale))
+        // Of a first reading no real token sees padding, which lies on the right, and what padding sees is read by nobody.
+        if reading.before == 0 && s.window.is_none_or(|window| window >= s.tokens) {
+            return Ok(kernel::attend_causal(q, k, v, s.scale));
+        }
+        Ok(kernel::attend(q, k, v, Some(self.bias_once(s, reading, &device)), s.scale))
+    }
+
+    fn bias_once(&self, s: Heads, reading: &Reading, device: &Device) -> Tensor<4> {
+        let mut made = reading.biases.borrow_mut();
+        if let Some((_, bias)) = made.iter().find(|(window, _)| *window == s.window) {
+            return bias.clone();
+        }
+        let bias = self.bias(s, reading, device);
+        made.push((s.window, bias.clone()));
+        bias
     }
 
     /// `[batch, 1, t, slots]`: 0 where a new token sees a slot, −∞ where not.

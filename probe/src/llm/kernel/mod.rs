@@ -9,7 +9,7 @@ mod flex;
 pub mod portable;
 
 pub(crate) use flex::Rows;
-pub use portable::attend;
+pub use portable::{attend, attend_causal};
 
 use crate::llm::config::Gate;
 use crate::llm::rope::Rope;

@@ -5,6 +5,8 @@ use super::{Heads, Hidden, follow};
 use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
 use burn::tensor::activation::{gelu_approximate, log_softmax, silu, softmax};
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
 /// `x · weight / sqrt(mean(x²) + eps)` over the last axis (RMSNorm, arXiv 1910.07467).
@@ -64,6 +66,22 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>,
         .reshape([b, heads, t, w])
         .swap_dims(1, 2)
         .reshape([b * t, heads * w])
+}
+
+/// The same where each position sees itself and all before it, by the backend's own kernel; for reading, since such kernels have
+/// no gradient (under differentiation Burn takes plain operations instead).
+///
+/// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, t, w]`; result `[b · t, query · w]`.
+pub fn attend_causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scale: f64) -> Tensor<2> {
+    let [b, heads, t, w] = q.dims();
+    let kv = k.dims()[1];
+    // The kernel wants keys and values for each query head: to repeat them costs less than to write scores down.
+    let each = |x: Tensor<4>| match heads / kv {
+        1 => x,
+        group => x.unsqueeze_dim::<5>(2).repeat_dim(2, group).reshape([b, heads, t, w]),
+    };
+    let options = AttentionModuleOptions { scale: Some(scale), softcap: None, is_causal: true };
+    attention(q, each(k), each(v), None, None, options).swap_dims(1, 2).reshape([b * t, heads * w])
 }
 
 /// Bias that lets each position see itself and what came before, as far as the window reaches and but for hidden
