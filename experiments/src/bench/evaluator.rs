@@ -24,6 +24,8 @@ pub struct Work {
     pub llm: LlmConfig,
     /// The encoder whose pictures are seen.
     pub card: EncoderCard,
+    /// Rows and columns of patch tokens that features are brought to; none: as the encoder gives them.
+    pub grid: Option<usize>,
     /// Tokens of a prompt.
     pub prompt: usize,
     /// Sequences that are decoded together.
@@ -123,6 +125,7 @@ struct Trained {
 struct Pictures {
     encoder: Architecture,
     card: EncoderCard,
+    grid: Option<usize>,
     /// `[samples, tokens, width]`, as a cache would have them.
     features: TensorData,
     encodes: bool,
@@ -137,9 +140,17 @@ impl FeatureSource for Pictures {
         let values: Vec<f32> = (0..images.len() * 3 * size * size).map(|i| noise(i as u64)).collect();
         let pixels =
             Tensor::<4>::from_data(TensorData::new(values, [images.len(), 3, size, size]), &device.clone().inner());
-        let features = self.encoder.forward(pixels, &self.card.tap)?.tokens;
-        Ok(Visual::Features(Tensor::from_inner(features)))
+        Ok(Visual::Features(Tensor::from_inner(see(&self.encoder, pixels, &self.card, self.grid)?)))
     }
+}
+
+/// Patch features `[pictures, tokens, width]`.
+fn see(encoder: &Architecture, pixels: Tensor<4>, card: &EncoderCard, grid: Option<usize>) -> Result<Tensor<3>> {
+    let seen = encoder.forward(pixels, &card.tap)?;
+    Ok(match grid {
+        Some(side) => seen.resample([side, side])?.tokens,
+        None => seen.tokens,
+    })
 }
 
 impl Trained {
@@ -147,7 +158,7 @@ impl Trained {
         let encoder = made_up(work.card.architecture.init(device)?)?.no_grad();
         let size = work.card.preprocess.size;
         let blank = Tensor::<4>::zeros([1, 3, size, size], device);
-        let [_, tokens, width] = encoder.forward(blank, &work.card.tap)?.tokens.dims();
+        let [_, tokens, width] = see(&encoder, blank, &work.card, work.grid)?.dims();
         let features: Vec<f32> = (0..work.samples * tokens * width).map(|i| noise(i as u64)).collect();
         let side = tokens.isqrt();
         let connector = ConnectorConfig::new(ConnectorKind::default(), &[(width, [side, side])], work.llm.hidden_size)?;
@@ -167,7 +178,7 @@ impl Trained {
             })
             .collect();
         let features = TensorData::new(features, [work.samples, tokens, width]);
-        let pictures = Pictures { encoder, card: work.card.clone(), features, encodes: false };
+        let pictures = Pictures { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
         let optimiser = Optimiser::new(Method::AdamW, [0.9, 0.999]);
         Ok(Self { model, optimiser, examples, pictures, device: device.clone().autodiff() })
     }

@@ -51,6 +51,9 @@ struct Evaluator {
     /// The encoder, a card id or directory
     #[arg(long, value_name = "ID|DIR", default_value = "mocov3-b16")]
     encoder: String,
+    /// Rows and columns of patch tokens, to which studies bring features [default: the encoder's own]
+    #[arg(long, value_name = "N")]
+    grid: Option<usize>,
     /// Tokens of a prompt
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt: usize,
@@ -98,7 +101,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn evaluator(args: Evaluator) -> Result<()> {
-    if args.batch.contains(&0) || args.prompt < 4 || args.samples == 0 || args.text < 2 {
+    if args.batch.contains(&0) || args.prompt < 4 || args.grid == Some(0) || args.samples == 0 || args.text < 2 {
         return Err(Error::usage("a size of 0 measures nothing").hint("--prompt needs 4 tokens, --text 2"));
     }
     let device = device::parse(&args.how.device)?;
@@ -108,6 +111,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
             None => atomic::read_json(&Path::new(&args.llm).join("config.json"))?,
         },
         card: EncoderCard::open(&args.encoder)?,
+        grid: args.grid,
         prompt: args.prompt,
         batches: args.batch,
         samples: args.samples,
