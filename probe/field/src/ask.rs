@@ -91,6 +91,20 @@ pub fn choice(
     Question { about, text: text.into(), answer: Answer::Choice { options, right: place, listed: true } }
 }
 
+const REQUESTS: [&str; 6] = [
+    "Describe the image concisely.",
+    "Give a brief description of the image.",
+    "Say in a few words what the picture shows.",
+    "What does the picture show? Be brief.",
+    "Write a short caption for this image.",
+    "Sum up the image in a short sentence.",
+];
+
+/// What the makers of a stamp wrote about it, asked for in one way or another.
+pub fn caption(s: &mut Stream, words: &str) -> Question {
+    Question { about: "caption", text: (*dice::pick(s, &REQUESTS)).into(), answer: Answer::Open(words.into()) }
+}
+
 /// What the picture shows, in words.
 pub fn naming(name: &Name) -> Question {
     Question { about: "name", text: "What is in the picture?".into(), answer: Answer::Open(name.words.clone()) }

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use burgess_base::stream::{Stream, stream};
 use burgess_base::{Context, Error, Result, atomic};
-use burgess_world::dice;
 use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ask::{Answer, Question};
-use crate::examples::{self, Aligned, Part};
+use crate::examples::{self, Part};
 use crate::source::Source;
 
 /// How much of everything.
@@ -33,15 +32,6 @@ pub struct FieldSpec {
     /// Pictures in each benchmark (of `field-cocoqa`: all that there are).
     pub per_benchmark: usize,
 }
-
-const REQUESTS: [&str; 6] = [
-    "Describe the image concisely.",
-    "Give a brief description of the image.",
-    "Say in a few words what the picture shows.",
-    "What does the picture show? Be brief.",
-    "Write a short caption for this image.",
-    "Sum up the image in a short sentence.",
-];
 
 /// What was written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -63,12 +53,8 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
     let mut written = Written::default();
 
     let align = rows(dir, "align", spec.align, spec.seed, &tick, |s, i| {
-        let (picture, learned) = examples::aligned(s, source, i)?;
-        let turn = match learned {
-            Aligned::Caption(caption) => ((*dice::pick(s, &REQUESTS)).to_string(), caption),
-            Aligned::Kind(question) => (question.prompt(), question.reply()),
-        };
-        Some((picture, vec![turn]))
+        let (picture, question) = examples::aligned(s, source, i)?;
+        Some((picture, vec![(question.prompt(), question.reply())]))
     })?;
     save_lines(&dir.join("align.jsonl"), &conversations(align))?;
     written.counts.insert("align".into(), spec.align);

@@ -44,26 +44,18 @@ pub const BENCHMARKS: [Part; 8] = [
 /// In the align stage one picture in so many is captioned, the others are asked for the kind of what they show.
 const CAPTIONS_ONE_IN: usize = 6;
 
-/// A single stamp with what is said of it: its caption, or the answer to the question for its kind. Captions alone teach slowly:
-/// of their many words few are in the picture.
-pub fn aligned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Aligned)> {
+/// A single stamp with what is asked of it: a caption, or its kind. Captions alone teach slowly: of their many words few are in
+/// the picture.
+pub fn aligned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Question)> {
     let side = &source.train;
     if i.is_multiple_of(CAPTIONS_ONE_IN) {
         // Every stamp comes before any comes again.
         let number = *side.captioned.get((i / CAPTIONS_ONE_IN) % side.captioned.len().max(1))?;
-        let caption = source.stamps.get(number)?.caption.clone();
-        return Some((alone(s, source, number, side)?.picture, Aligned::Caption(caption)));
+        let picture = alone(s, source, number, side)?.picture;
+        return Some((picture, ask::caption(s, &source.stamps.get(number)?.caption)));
     }
     let (number, kind) = of_some_kind(s, side)?;
-    Some((alone(s, source, number, side)?.picture, Aligned::Kind(ask::kind(kind, &side.present()))))
-}
-
-/// What is learned of a picture in the align stage.
-pub enum Aligned {
-    /// What the stamp's makers wrote.
-    Caption(String),
-    /// The question for its kind.
-    Kind(Question),
+    Some((alone(s, source, number, side)?.picture, ask::kind(kind, &side.present())))
 }
 
 /// A stamp of some kind, every kind as often.
@@ -105,7 +97,9 @@ fn learn_name(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Ve
     if i % 3 < 2 {
         let (number, kind) = of_some_kind(s, side)?;
         let mut pool = vec![ask::kind(kind, &side.present())];
-        pool.extend(presences(s, side, &[kind], i % 3));
+        if i % 3 == 1 {
+            pool.extend(presence_by_coin(s, side, &[kind]));
+        }
         return Some((alone(s, source, number, side)?.picture, pool));
     }
     let number = *dice::try_pick(s, &side.named)?;
@@ -133,7 +127,7 @@ fn learned_name(s: &mut Stream, source: &Source, stamp: &Stamp) -> Option<Questi
 
 fn learn_count(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let (scene, kind, n) = counted(s, source, &source.train, i)?;
-    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 1);
+    let mut pool: Vec<Question> = presence_by_coin(s, &source.train, &kinds_in(source, &scene)).into_iter().collect();
     // By name at times, where all of the kind are of one stamp whose name has a plural.
     let called = Called::new(&scene, &source.stamps);
     let same = scene.items.iter().take(n).all(|item| scene.items.first().is_some_and(|f| f.stamp == item.stamp));
@@ -150,7 +144,7 @@ fn learn_occlusion(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Que
     let scene = Scene::draw(s, &source.stamps, &numbers, Layout::Overlapping, &source.train.photographs)?;
     let called = Called::new(&scene, &source.stamps);
     let [behind, front] = called.two(s, 0, 1)?;
-    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 1);
+    let mut pool: Vec<Question> = presence_by_coin(s, &source.train, &kinds_in(source, &scene)).into_iter().collect();
     pool.push(ask::in_front(&front, &behind, dice::below(s, 2)));
     Some((scene.picture, pool))
 }
@@ -163,7 +157,7 @@ fn learn_relation(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Ques
     let mut pairs: Vec<(usize, usize)> =
         (0..k).flat_map(|a| (0..k).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
     dice::shuffle(s, &mut pairs);
-    let mut pool = presences(s, &source.train, &kinds_in(source, &scene), 1);
+    let mut pool: Vec<Question> = presence_by_coin(s, &source.train, &kinds_in(source, &scene)).into_iter().collect();
     // One question only: of two about the same things the second follows from the first.
     let (relation, [first, second]) =
         pairs.into_iter().find_map(|(a, b)| scene.relation(a, b).zip(called.two(s, a, b)))?;
@@ -303,19 +297,11 @@ fn presence_of_kind(s: &mut Stream, side: &Side, shown: &[usize], turn: usize) -
     Some(ask::kind_present(*dice::try_pick(s, &absent)?, false))
 }
 
-/// `n` such questions about different kinds, each to be affirmed or denied by the toss of a coin as far as there are kinds.
-fn presences(s: &mut Stream, side: &Side, shown: &[usize], n: usize) -> Vec<Question> {
-    let mut questions: Vec<Question> = Vec::new();
-    for _ in 0..n {
-        let turn = dice::below(s, 2);
-        // A few draws: of one thing only one kind can be affirmed.
-        let new = (0..4).find_map(|k| {
-            let question = presence_of_kind(s, side, shown, turn + k / 2)?;
-            (!questions.iter().any(|q| q.text == question.text)).then_some(question)
-        });
-        questions.extend(new);
-    }
-    questions
+/// Such a question, to be affirmed or denied by the toss of a coin as far as there are kinds.
+fn presence_by_coin(s: &mut Stream, side: &Side, shown: &[usize]) -> Option<Question> {
+    let turn = dice::below(s, 2);
+    // A draw that comes to nothing is tried once more before the other answer.
+    (0..4).find_map(|k| presence_of_kind(s, side, shown, turn + k / 2))
 }
 
 /// Whether a thing of this name, or of another, is there.
