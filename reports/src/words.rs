@@ -1,5 +1,33 @@
 //! Small pieces of English and of number formatting that table, figures, page and conclusions share.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Characters that XML 1.0 forbids (Rust's texts have no surrogates), and marks of direction beyond those of
+/// [`burgess_base::text::escaped`].
+fn unprintable(c: char) -> bool {
+    matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{61c}')
+}
+
+/// Text from results as terminal, page and figures show it: control characters, marks of direction and what XML forbids as
+/// escapes; line feeds too unless `lines`.
+pub(crate) fn shown(text: &str, lines: bool) -> Cow<'_, str> {
+    let escaped =
+        if lines { burgess_base::text::escaped_lines(text) } else { burgess_base::text::escaped(text) };
+    if !escaped.chars().any(unprintable) {
+        return escaped;
+    }
+    let mut out = String::with_capacity(escaped.len() + 16);
+    for c in escaped.chars() {
+        match unprintable(c) {
+            // Writing into a string cannot fail.
+            true => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// "a", "a and b", "a, b and c".
 pub(crate) fn list(names: &[String]) -> String {
     match names {
@@ -35,6 +63,16 @@ pub(crate) fn signed(x: f64) -> String {
     // Rounded first: −0.04 is "0.0", not "−0.0".
     let rounded = (x * 10.0).round() / 10.0;
     if rounded < 0.0 { format!("−{:.1}", -rounded) } else { format!("+{:.1}", rounded.abs()) }
+}
+
+/// A share of 0 to 1 as "5 %", "7.1 %"; never "0 %" or "100 %" for what is only nearly so.
+pub(crate) fn percent(share: f64) -> String {
+    let tenths = (1000.0 * share).round() / 10.0;
+    match share {
+        s if s > 0.0 && tenths == 0.0 => "<0.1 %".to_string(),
+        s if s < 1.0 && tenths == 100.0 => ">99.9 %".to_string(),
+        _ => format!("{tenths} %"),
+    }
 }
 
 /// "p = 0.013", "p < 0.001".
@@ -99,8 +137,16 @@ mod tests {
     #[test]
     fn numbers_are_short_and_honest() {
         assert_eq!((signed(-0.04).as_str(), signed(-1.26).as_str()), ("+0.0", "−1.3"));
+        assert_eq!([0.05, 0.0712, 0.0, 1e-5, 0.9999, 1.0].map(percent), ["5 %", "7.1 %", "0 %", "<0.1 %", ">99.9 %", "100 %"]);
         assert_eq!((probability(0.9999).as_str(), probability(1.0).as_str()), (">0.99", "1.00"));
         assert_eq!((big(865_900_000.0).as_str(), big(1_230.0).as_str(), big(12.0).as_str()), ("866M", "1.2k", "12"));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_or_breaks_xml_is_shown_as_escapes() {
+        assert!(matches!(shown("größer 图 🙂\n", true), Cow::Borrowed(_)));
+        assert_eq!(shown("a\u{ffff}\u{61c}\x1b[31m\n", false), "a\\u{ffff}\\u{61c}\\x1b[31m\\n");
+        assert_eq!(shown("a\nb\u{202e}\0", true), "a\nb\\u{202e}\\x00");
     }
 
     #[test]
