@@ -15,7 +15,7 @@ use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use burgess_probe::mllm::Mllm;
 use burgess_probe::train::FeatureSource;
-use burgess_reports::schema::{self, BenchmarkResult, Likelihoods, Sample};
+use burgess_reports::schema::{self, BenchmarkResult, ConstantAnswer, Likelihoods, Sample};
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -228,6 +228,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
             id: question.id.clone(),
             unit: question.unit.clone(),
             question: question.question.clone(),
+            options: question.options.clone(),
             prompt: asked.prompts[i].clone(),
             image: shown(asking, asked.pictures[i]),
             target: question.answer.clone(),
@@ -332,6 +333,7 @@ fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkRe
         blind: blind.score,
         n: outcome.n,
         n_unparsed: outcome.n_unparsed,
+        constant: ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
         higher_is_better: true,
         seconds: 0.0,
         likelihood,

@@ -9,6 +9,7 @@ use crate::benchmarks;
 use crate::cards::Tower;
 use crate::examples::Pictures;
 use crate::frozen::{Computed, Features};
+use crate::made::Made;
 use crate::memory;
 use crate::progress::Progress;
 use crate::source::{Source, Towers};
@@ -73,6 +74,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         },
     });
     let study = StudyStore::open(&options.out.join(STUDY), &shared)?;
+    Made::remember(study.dir(), &dir)?;
     let store = study.run(&options.name, 0);
     let answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);

@@ -39,6 +39,7 @@ pub mod features;
 pub mod fetch;
 pub mod field;
 pub mod frozen;
+pub mod made;
 pub mod memory;
 pub mod paths;
 pub mod pictures;

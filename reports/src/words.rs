@@ -100,21 +100,54 @@ pub(crate) fn big(n: f64) -> String {
     if scaled >= 10.0 || suffix.is_empty() { format!("{scaled:.0}{suffix}") } else { format!("{scaled:.1}{suffix}") }
 }
 
+/// A cost, or a dash where it was not measured.
+pub(crate) fn measured(value: f64, format: impl Fn(f64) -> String) -> String {
+    if value > 0.0 && value.is_finite() { format(value) } else { "–".to_string() }
+}
+
+/// Columns that a character takes in a terminal: none for marks on the character before, two for East Asian scripts and
+/// emoji.
+pub(crate) fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0x300..=0x36f | 0x200b..=0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60
+        | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
 /// "1" or "1–3".
 pub(crate) fn range(low: usize, high: usize) -> String {
     if low == high { low.to_string() } else { format!("{low}–{high}") }
 }
 
-/// Lines of at most `width` characters, broken between words.
+/// Lines of at most `width` columns, broken between words, and within a word that is longer than a line.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let length = |text: &str| text.chars().map(columns).sum::<usize>();
     let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
     for word in text.split_whitespace() {
+        let long = length(word);
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if used + 1 + long <= width => {
                 line.push(' ');
                 line.push_str(word);
+                used += 1 + long;
             }
-            _ => lines.push(word.to_string()),
+            _ => {
+                lines.push(String::new());
+                used = 0;
+                for c in word.chars() {
+                    if used + columns(c) > width.max(2) {
+                        lines.push(String::new());
+                        used = 0;
+                    }
+                    if let Some(line) = lines.last_mut() {
+                        line.push(c);
+                        used += columns(c);
+                    }
+                }
+            }
         }
     }
     lines
@@ -152,6 +185,7 @@ mod tests {
     #[test]
     fn wrapping_keeps_words_whole() {
         assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
-        assert_eq!(wrap("longword a", 4), ["longword", "a"]);
+        assert_eq!(wrap("longword a", 5), ["longw", "ord a"], "but no line is longer than there is room");
+        assert_eq!(wrap("图图图 a", 4), ["图图", "图 a"]);
     }
 }
