@@ -58,7 +58,9 @@ pub fn quoted(word: &OsStr) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
     match word.to_str() {
         Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_string(),
-        Some(text) if !text.chars().any(|c| burgess_base::text::escaped(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8()) => {
+        Some(text)
+            if !text.chars().any(|c| burgess_base::text::escaped(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8()) =>
+        {
             format!("'{}'", text.replace('\'', "'\\''"))
         }
         _ => {
@@ -83,8 +85,14 @@ mod tests {
     fn the_command_can_be_typed_again() {
         let of = |words: &[&str]| typed(words.iter().map(std::ffi::OsString::from));
         assert_eq!(of(&[]), "burgess rank nano");
-        assert_eq!(of(&["rank", "./my study.toml", "--out", "it's"]), r"burgess rank './my study.toml' --out 'it'\''s'");
-        assert_eq!(of(&["rank", "a.toml", "--encoders", "x@7,y:unfrozen", ""]), "burgess rank a.toml --encoders x@7,y:unfrozen ''");
+        assert_eq!(
+            of(&["rank", "./my study.toml", "--out", "it's"]),
+            r"burgess rank './my study.toml' --out 'it'\''s'"
+        );
+        assert_eq!(
+            of(&["rank", "a.toml", "--encoders", "x@7,y:unfrozen", ""]),
+            "burgess rank a.toml --encoders x@7,y:unfrozen ''"
+        );
         assert_eq!(of(&["$HOME;`x`", "größe", "~", "a\nb'"]), r"burgess '$HOME;`x`' größe '~' $'a\x0ab\''");
     }
 

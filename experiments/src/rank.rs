@@ -267,7 +267,8 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let named = named.iter().filter_map(|key| study.pointer(key).and_then(Value::as_str)).map(PathBuf::from);
     data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();
     data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());
-    let command = made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
+    let command =
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
     Ok(About {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),

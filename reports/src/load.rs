@@ -1,6 +1,7 @@
 //! A study's directory, as a run may have left it at any moment.
 
 use crate::schema::{self, ConstantAnswer, Missing, RunResults, SCHEMA, Sample, Step};
+use crate::words;
 use burgess_base::{Context, Error, Result, atomic};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -51,7 +52,8 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file.display(), self.line, self.cause)
+        let text = format!("{}:{}: {}", self.file.display(), self.line, self.cause);
+        f.write_str(&words::shown(&text, false))
     }
 }
 
@@ -69,7 +71,14 @@ impl StudyData {
                 .hint("give the directory of a study, such as runs/nano"));
         }
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut study = Self { dir: dir.to_path_buf(), study: name, runs: vec![], missing: vec![], problems: vec![], image_dirs: vec![] };
+        let mut study = Self {
+            dir: dir.to_path_buf(),
+            study: name,
+            runs: vec![],
+            missing: vec![],
+            problems: vec![],
+            image_dirs: vec![],
+        };
         for (arm, arm_dir) in directories(dir)? {
             for (name, run_dir) in directories(&arm_dir)? {
                 if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
@@ -200,10 +209,7 @@ fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
 }
 
 /// Lines of JSON; those that do not parse, or in which `problem` finds one, are counted with file and line.
-fn read_lines<T: DeserializeOwned>(
-    path: &Path,
-    problem: fn(&T) -> Option<String>,
-) -> Result<(Vec<T>, Vec<Problem>)> {
+fn read_lines<T: DeserializeOwned>(path: &Path, problem: fn(&T) -> Option<String>) -> Result<(Vec<T>, Vec<Problem>)> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(fs::File::open(path).with_context(step)?);
     let (mut values, mut problems) = (Vec::new(), Vec::new());

@@ -16,15 +16,18 @@
 mod conclusions;
 mod edge;
 mod grid;
+mod pairs;
 mod resample;
 
 use crate::schema::{self, ConstantAnswer, Cost, Missing, RunResults};
 use crate::stats;
 use crate::words;
 use burgess_base::{Error, Result};
-use edge::{ArmEdges, Edges};
+use edge::ArmEdges;
 use grid::Grid;
 use ndarray::Array2;
+use pairs::Draws;
+pub(crate) use pairs::unfrozen_pairs;
 use resample::Scores;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +92,8 @@ pub struct Compared {
     pub name: String,
     pub category: String,
     pub metric: String,
+    /// NaN, `null` in the file, where it is not known.
+    #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
     /// Questions.
     pub n: usize,
@@ -151,6 +156,8 @@ pub struct Score {
     pub score: f64,
     pub low: f64,
     pub high: f64,
+    /// NaN, `null` in the file, where it is not known.
+    #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
     pub blind: f64,
     pub blind_low: f64,
@@ -262,9 +269,10 @@ impl Ranking {
         self.arms.len() > 1 && scores.all(|s| (s - first).abs() < 1e-9)
     }
 
-    /// Whether some arm is separably above chance in a scope.
-    pub fn beats_chance(&self, scope: &str) -> bool {
-        self.arms.iter().filter_map(|a| a.score(scope)).any(Score::beats_chance)
+    /// Whether some arm is separably above chance in a scope; `None` where chance is not known.
+    pub fn beats_chance(&self, scope: &str) -> Option<bool> {
+        let scores = || self.arms.iter().filter_map(|a| a.score(scope));
+        scores().all(|s| s.chance.is_finite()).then(|| scores().any(Score::beats_chance))
     }
 
     /// Whether a published average is known for some arm.
@@ -324,7 +332,7 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
         conclusions: Vec::new(),
     };
     let draws = Draws { grid: &grid, observed: &observed, replicates: &replicates, flips: &flips };
-    ranking.tests = tests(&ranking, &draws);
+    ranking.tests = pairs::tests(&ranking, &draws);
     ranking.stability = stability(&ranking);
     ranking.uncertainty = uncertainty(&ranking);
     ranking.conclusions = conclusions::conclusions(&ranking);
@@ -374,7 +382,7 @@ fn ranked_arms(grid: &Grid, observed: &Scores, replicates: &[Scores], confidence
                 .scopes
                 .iter()
                 .enumerate()
-                .map(|(s, scope)| (scope.name.clone(), score(a, s, stats::dot(&scope.weights, &chances), &edges)));
+                .map(|(s, scope)| (scope.name.clone(), score(a, s, scope.of(&chances), &edges)));
             let average = scores.next().map(|(_, s)| s).unwrap_or_else(|| score(a, 0, 0.0, &edges));
             let categories = scores.by_ref().take(grid.categories.len()).collect();
             let benchmarks = scores.collect();
@@ -415,76 +423,6 @@ fn ranks(image: &Array2<f64>) -> Vec<(usize, usize)> {
     averages
         .iter()
         .map(|x| (1 + averages.iter().filter(|o| *o > x).count(), averages.iter().filter(|o| *o == x).count()))
-        .collect()
-}
-
-/// What tests are computed from.
-struct Draws<'a> {
-    grid: &'a Grid,
-    observed: &'a Scores,
-    replicates: &'a [Scores],
-    flips: &'a [Array2<f64>],
-}
-
-impl Draws<'_> {
-    /// `a` minus `b` in a scope, not yet adjusted.
-    fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
-        let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
-        let (i, j) = (index(a)?, index(b)?);
-        let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
-        let differences: Vec<f64> = self.replicates.iter().map(|r| between(&r.image)).collect();
-        let difference = between(&self.observed.image);
-        let read = |scores: &Scores, scope: usize| at(&scores.image, i, scope) - at(&scores.image, j, scope);
-        let edges = Edges::of_difference(self.grid, self.observed, self.replicates, confidence, &read);
-        let (low, high) = edges.interval(self.grid, s, difference, stats::interval(&differences, confidence));
-        let threshold = difference.abs() - stats::tie_tolerance(difference);
-        let extreme = self.flips.iter().filter(|f| between(f).abs() >= threshold).count();
-        let p = stats::p_value(extreme, self.flips.len());
-        let scope = self.grid.scopes.get(s)?.name.clone();
-        let (a, b) = (a.to_string(), b.to_string());
-        Some(PairTest { scope, family, a, b, difference, low, high, p, p_adjusted: p, separable: false })
-    }
-}
-
-fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
-    let alpha = 1.0 - ranking.confidence;
-    let mut all = Vec::new();
-    for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
-        let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
-        for (family, pairs) in [
-            (Family::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
-            (Family::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
-            (Family::Control, with_control(ranking)),
-            (Family::Unfreezing, unfrozen_pairs(ranking)),
-        ] {
-            let pairs: Vec<(&str, &str)> = pairs;
-            let mut tests: Vec<PairTest> =
-                pairs.iter().filter_map(|(a, b)| draws.test(family, s, a, b, ranking.confidence)).collect();
-            let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
-            for (test, p) in tests.iter_mut().zip(adjusted) {
-                test.p_adjusted = p;
-                test.separable = p < alpha && (test.low > 0.0 || test.high < 0.0);
-            }
-            all.extend(tests);
-        }
-    }
-    all
-}
-
-fn with_control(ranking: &Ranking) -> Vec<(&str, &str)> {
-    let Some(control) = &ranking.control else { return Vec::new() };
-    let others = ranking.arms.iter().filter(|a| a.freeze == "frozen" && a.arm != *control);
-    others.map(|a| (a.arm.as_str(), control.as_str())).collect()
-}
-
-/// (unfrozen, frozen) arms of the same encoders.
-pub(crate) fn unfrozen_pairs(ranking: &Ranking) -> Vec<(&str, &str)> {
-    let unfrozen = ranking.arms.iter().filter(|a| a.freeze == "unfrozen");
-    unfrozen
-        .filter_map(|u| {
-            let frozen = ranking.arms.iter().find(|f| f.freeze == "frozen" && f.encoders == u.encoders)?;
-            Some((u.arm.as_str(), frozen.arm.as_str()))
-        })
         .collect()
 }
 

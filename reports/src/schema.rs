@@ -85,7 +85,8 @@ pub struct BenchmarkResult {
     pub score: f64,
     /// Standard error of `score`, clustered by [`Unit`].
     pub stderr: f64,
-    /// Expected score of guessing.
+    /// Expected score of guessing; NaN, `null` in the file, where it is not known.
+    #[serde(default = "unknown", with = "unknown_as_null")]
     pub chance: f64,
     /// Score of the same model asked without the image.
     pub blind: f64,
@@ -129,6 +130,23 @@ impl ConstantAnswer {
         }
         let (answer, count) = counts.into_iter().rev().max_by_key(|(_, count)| *count)?;
         Some(Self { answer: answer.to_string(), share: count as f64 / all as f64 })
+    }
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+/// A number that is not known: NaN in memory, `null` in the file.
+pub(crate) mod unknown_as_null {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { to.serialize_f64(*value) } else { to.serialize_none() }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
     }
 }
 
@@ -310,8 +328,7 @@ pub fn never_set(runs: &[RunResults]) -> BTreeSet<String> {
 }
 
 /// Fields that are left out of the file where they have no value.
-const OPTIONAL: [&str; 4] =
-    ["results.*.constant", "results.*.likelihood", "results.*.sample_of", "run.published"];
+const OPTIONAL: [&str; 4] = ["results.*.constant", "results.*.likelihood", "results.*.sample_of", "run.published"];
 
 /// Keys whose members are named by the study.
 const NAMED: [&str; 4] = ["results", "categories", "versions", "digests"];

@@ -37,7 +37,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut text = table;
     text.push_str("\n\n");
     let mut paragraph = |first: &str, rest: &str, sentence: &str| {
-        for (i, line) in words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate() {
+        for (i, line) in
+            words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
+        {
             text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
         }
     };
@@ -106,7 +108,7 @@ impl Column {
             _ => return None,
         };
         let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
-        stats::mean(&values).map(|m| format!("{m:.1}"))
+        stats::mean(&values).map(words::score)
     }
 }
 
@@ -226,9 +228,7 @@ fn ruled(width: Option<usize>, color: bool) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
     if let Some(width) = width {
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(u16::try_from(width).unwrap_or(u16::MAX));
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
     if color {
         table.enforce_styling();

@@ -12,8 +12,7 @@ fn unprintable(c: char) -> bool {
 /// Text from results as terminal, page and figures show it: control characters, marks of direction and what XML forbids as
 /// escapes; line feeds too unless `lines`.
 pub(crate) fn shown(text: &str, lines: bool) -> Cow<'_, str> {
-    let escaped =
-        if lines { burgess_base::text::escaped_lines(text) } else { burgess_base::text::escaped(text) };
+    let escaped = if lines { burgess_base::text::escaped_lines(text) } else { burgess_base::text::escaped(text) };
     if !escaped.chars().any(unprintable) {
         return escaped;
     }
@@ -100,6 +99,11 @@ pub(crate) fn big(n: f64) -> String {
     if scaled >= 10.0 || suffix.is_empty() { format!("{scaled:.0}{suffix}") } else { format!("{scaled:.1}{suffix}") }
 }
 
+/// A score, or a dash where it is not known.
+pub(crate) fn score(value: f64) -> String {
+    if value.is_finite() { format!("{value:.1}") } else { "–".to_string() }
+}
+
 /// A cost, or a dash where it was not measured.
 pub(crate) fn measured(value: f64, format: impl Fn(f64) -> String) -> String {
     if value > 0.0 && value.is_finite() { format(value) } else { "–".to_string() }
@@ -110,8 +114,15 @@ pub(crate) fn measured(value: f64, format: impl Fn(f64) -> String) -> String {
 pub(crate) fn columns(c: char) -> usize {
     match u32::from(c) {
         0x300..=0x36f | 0x200b..=0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
-        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60
-        | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
         _ => 1,
     }
 }
@@ -170,7 +181,10 @@ mod tests {
     #[test]
     fn numbers_are_short_and_honest() {
         assert_eq!((signed(-0.04).as_str(), signed(-1.26).as_str()), ("+0.0", "−1.3"));
-        assert_eq!([0.05, 0.0712, 0.0, 1e-5, 0.9999, 1.0].map(percent), ["5 %", "7.1 %", "0 %", "<0.1 %", ">99.9 %", "100 %"]);
+        assert_eq!(
+            [0.05, 0.0712, 0.0, 1e-5, 0.9999, 1.0].map(percent),
+            ["5 %", "7.1 %", "0 %", "<0.1 %", ">99.9 %", "100 %"]
+        );
         assert_eq!((probability(0.9999).as_str(), probability(1.0).as_str()), (">0.99", "1.00"));
         assert_eq!((big(865_900_000.0).as_str(), big(1_230.0).as_str(), big(12.0).as_str()), ("866M", "1.2k", "12"));
     }

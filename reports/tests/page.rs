@@ -64,7 +64,9 @@ fn one_arm_alone_has_a_page_too() {
     let study = StudyData::load(dir.path()).unwrap();
     let html = page(&study, &ranking, &About::default()).unwrap();
     assert!(html.contains("Ranking of the") && !html.contains("Groups beside the categories"));
-    assert!(html.contains("they need at least 8 arms that answered at least 3 benchmarks, and here 1 arm has answered 9"));
+    assert!(
+        html.contains("they need at least 8 arms that answered at least 3 benchmarks, and here 1 arm has answered 9")
+    );
 }
 
 #[test]

@@ -134,6 +134,7 @@ impl Sight {
         them: Option<Means>,
     ) -> Self {
         let (share, measures) = match them {
+            _ if chance.is_nan() => (None, Measures::Unknown),
             None => (None, Measures::Nothing),
             Some(them) => judged(them, chance),
         };
@@ -141,9 +142,9 @@ impl Sight {
         Self {
             enabled: all.enabled,
             blind: Some(all.blind),
-            chance: Some(chance),
+            chance: Some(chance).filter(|c| c.is_finite()),
             gain: Some(Difference { value: all.enabled - all.blind, se: gain_se }),
-            prior: Some(Difference { value: all.blind - chance, se: blind_se }),
+            prior: Some(Difference { value: all.blind - chance, se: blind_se }).filter(|d| d.value.is_finite()),
             se,
             interval: Some(interval(all.enabled, se, units)),
             above_chance: Some(above),
@@ -244,7 +245,10 @@ pub fn conclusions(sights: &[Sight]) -> Vec<String> {
     };
     let all = [
         (Measures::Sight, "measure sight: at least two thirds of what models score above guessing needs the image"),
-        (Measures::Both, "measure both: between one and two thirds of what models score above guessing needs the image"),
+        (
+            Measures::Both,
+            "measure both: between one and two thirds of what models score above guessing needs the image",
+        ),
         (Measures::Language, "measure language: at most one third of what models score above guessing needs the image"),
         (Measures::Unclear, "are not clear: two standard errors away another answer would be given"),
         (Measures::Nothing, nothing),
@@ -284,9 +288,7 @@ mod tests {
 
     #[test]
     fn what_noise_could_turn_is_not_clear() {
-        let of = |gain_se, se| {
-            judged(Means { enabled: 45.0, blind: 35.0, errors: Some([se, gain_se, 1.0]) }, 25.0).1
-        };
+        let of = |gain_se, se| judged(Means { enabled: 45.0, blind: 35.0, errors: Some([se, gain_se, 1.0]) }, 25.0).1;
         assert_eq!((of(0.5, 1.0), of(3.0, 1.0), of(0.5, 15.0)), (Measures::Both, Measures::Unclear, Measures::Unclear));
         assert_eq!(judged(Means { enabled: 45.0, blind: 35.0, errors: None }, 25.0), (None, Measures::Unclear));
     }

@@ -19,12 +19,12 @@ fn name(scope: &str) -> &str {
 /// per seed.
 pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
     let arms = r.order(scope);
-    let scores: Vec<(&RankedArm, &Score)> =
-        arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
+    let scores: Vec<(&RankedArm, &Score)> = arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
     let mut svg = Svg::new(width, TOP + ROW * scores.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", name(scope));
     let seeds = |a: &RankedArm| if scope == AVERAGE { a.per_seed.values().copied().collect() } else { Vec::new() };
-    let marks = scores.iter().flat_map(|(a, s)| [s.score, s.low, s.high, s.chance, s.blind].into_iter().chain(seeds(a)));
+    let marks =
+        scores.iter().flat_map(|(a, s)| [s.score, s.low, s.high, s.chance, s.blind].into_iter().chain(seeds(a)));
     let x = axis(&mut svg, reach(marks, 10.0, 10.0), width, scores.len());
     for (i, (arm, s)) in scores.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
@@ -94,7 +94,7 @@ pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) ->
 }
 
 fn chance_line(svg: &mut Svg, x: &Scale, chance: Option<f64>, rows: usize) {
-    if let Some(chance) = chance {
+    if let Some(chance) = chance.filter(|c| c.is_finite()) {
         svg.line(x.at(chance), TOP - 2.0, x.at(chance), TOP + ROW * rows as f64, "chance");
     }
 }

@@ -114,8 +114,9 @@ fn slug(title: &str) -> String {
     format!("fig-{}", title.chars().map(word).collect::<String>())
 }
 
-/// At most `most` characters, the last an ellipsis where some were cut.
+/// At most `most` characters as they are shown, the last an ellipsis where some were cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
+    let text = crate::words::shown(text, false);
     if text.chars().count() <= most {
         return text.to_string();
     }

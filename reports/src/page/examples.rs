@@ -237,7 +237,9 @@ impl Places {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(&real).and_then(|f| f.take(LARGEST_PICTURE).read_to_end(&mut bytes));
         read.map_err(|e| format!("image {name} cannot be read: {e}"))?;
-        let Some(kind) = kind(&bytes) else { return Err(format!("image {name} is of a kind that browsers do not show")) };
+        let Some(kind) = kind(&bytes) else {
+            return Err(format!("image {name} is of a kind that browsers do not show"));
+        };
         Ok(format!("data:image/{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
     }
 }

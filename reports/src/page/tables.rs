@@ -100,7 +100,7 @@ pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
 
 fn mean_over_arms(r: &Ranking, scope: &str, of: fn(&Score) -> f64) -> String {
     let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
-    stats::mean(&values).map_or(String::new(), |m| format!("{m:.1}"))
+    stats::mean(&values).map_or(String::new(), words::score)
 }
 
 #[derive(Serialize)]
@@ -199,7 +199,7 @@ pub(super) fn heat(r: &Ranking) -> Heat {
     Heat {
         groups: r.categories.iter().map(|c| Group { name: c.clone(), span: size(c) }).collect(),
         rows: rows.collect(),
-        chance: r.benchmarks.iter().map(|b| format!("{:.1}", b.chance)).collect(),
+        chance: r.benchmarks.iter().map(|b| words::score(b.chance)).collect(),
         blind: r.benchmarks.iter().map(|b| mean_over_arms(r, &b.name, |s| s.blind)).collect(),
         full: format!("{full:.0}"),
     }
@@ -257,8 +257,10 @@ pub(super) fn in_words(r: &Ranking, scope: &str) -> String {
         let s = a.score(scope)?;
         Some(format!("{} {:.1} ({:.1} to {:.1}; blind {:.1})", a.label, s.score, s.low, s.high, s.blind))
     });
-    let chance =
-        arms.first().and_then(|a| a.score(scope)).map_or(String::new(), |s| format!("; chance {:.1}", s.chance));
+    let chance = arms
+        .first()
+        .and_then(|a| a.score(scope))
+        .map_or(String::new(), |s| format!("; chance {}", words::score(s.chance)));
     said.collect::<Vec<_>>().join(", ") + &chance
 }
 

@@ -62,7 +62,8 @@ fn no_order(r: &Ranking, scope: &str) -> Option<String> {
         let score = r.arms.first().and_then(|a| a.score(scope)).map_or(0.0, |s| s.score);
         return Some(format!("all arms score {score:.1}, which says nothing of which is better"));
     }
-    (!r.beats_chance(scope)).then(|| "no arm is separably above chance, so that their order says nothing".to_string())
+    (r.beats_chance(scope) == Some(false))
+        .then(|| "no arm is separably above chance, so that their order says nothing".to_string())
 }
 
 /// One sentence per category, those with a clear winner first said together.
@@ -170,7 +171,7 @@ fn failing(r: &Ranking, scope: &str, passes: fn(&Score) -> bool) -> Vec<String> 
 
 /// Benchmarks on which arms are not shown to do better than guessing, without those that do worse.
 fn chance(r: &Ranking) -> Option<String> {
-    let at_chance = |s: &Score| s.beats_chance() || s.below_chance();
+    let at_chance = |s: &Score| s.beats_chance() || s.below_chance() || s.chance.is_nan();
     let parts: Vec<String> =
         r.benchmarks.iter().filter_map(|b| exception(r, &b.name, &failing(r, &b.name, at_chance))).collect();
     (!parts.is_empty()).then(|| format!("Not shown to beat chance: {}.", parts.join(", ")))

@@ -55,6 +55,13 @@ pub(super) struct Scope {
     pub weights: Vec<f64>,
 }
 
+impl Scope {
+    /// The weighted sum of something by benchmark; what the scope has no part in may be unknown.
+    pub fn of(&self, values: &[f64]) -> f64 {
+        self.weights.iter().zip(values).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum()
+    }
+}
+
 impl Grid {
     pub fn new(runs: &[RunResults], options: &RankOptions) -> Result<Self> {
         for run in runs {
@@ -255,7 +262,8 @@ fn same_questions(bench: &Bench, result: &BenchmarkResult, units: &[&Unit], who:
     if let Some((u, w)) = units.iter().zip(&bench.weights).find(|(u, w)| u.weight != **w) {
         return fail(format!("unit {} has weight {} and {w}", u.id, u.weight));
     }
-    if result.chance != bench.chance || result.metric != bench.metric || result.category != bench.category {
+    let same_chance = result.chance == bench.chance || (result.chance.is_nan() && bench.chance.is_nan());
+    if !same_chance || result.metric != bench.metric || result.category != bench.category {
         return fail("chance, metric or category differ".to_string());
     }
     Ok(())

@@ -24,7 +24,8 @@ pub(crate) fn out_of_range(results: &Value) -> Option<String> {
             Value::Null => Some(format!("{path} is not a number, it should be 0 to {}", plain(high.round()))),
             other => {
                 let n = other.as_f64()?;
-                (!(low..=high).contains(&n)).then(|| format!("{path} is {}, it should be 0 to {}", plain(n), plain(high.round())))
+                (!(low..=high).contains(&n))
+                    .then(|| format!("{path} is {}, it should be 0 to {}", plain(n), plain(high.round())))
             }
         }
     };
@@ -35,12 +36,13 @@ pub(crate) fn out_of_range(results: &Value) -> Option<String> {
     let fields = |key: &str| results.get(key).and_then(Value::as_object).into_iter().flatten();
     for (name, r) in fields("results") {
         let at = |key: &str| format!("results.{name}.{key}");
-        for key in ["score", "stderr", "chance", "blind"] {
+        for key in ["score", "stderr", "blind"] {
             if let Some(problem) = percent(at(key), r.get(key)) {
                 return Some(problem);
             }
         }
-        if let Some(problem) = percent_if(at("likelihood"), r.get("likelihood"))
+        if let Some(problem) = percent_if(at("chance"), r.get("chance"))
+            .or_else(|| percent_if(at("likelihood"), r.get("likelihood")))
             .or_else(|| measured(at("seconds"), r.get("seconds")))
             .or_else(|| number(&at("constant.share"), r.pointer("/constant/share"), 0.0, 1.0, false))
         {
