@@ -258,7 +258,7 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
 /// What the page says of the study and where its images may lie: in the directories that it was made with, or in the caches.
 fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let study: Value = match dir.join("study.json") {
-        path if path.exists() => atomic::read_json(&path)?,
+        path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,
     };
     let text = |key: &str| study.get(key).and_then(Value::as_str).map(String::from);

@@ -243,7 +243,8 @@ fn sample_files(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     if dir.is_dir() {
         for path in entries(dir)? {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if let Some(benchmark) = name.strip_suffix(".jsonl") {
+            // A pipe of that name would be waited for.
+            if let Some(benchmark) = name.strip_suffix(".jsonl").filter(|_| path.is_file()) {
                 files.insert(benchmark.to_string(), path);
             }
         }

@@ -53,6 +53,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     text
 }
 
+/// Names of arms longer than this go on in another line.
+const LONGEST_NAME: usize = 28;
+
 /// A column of the ranking.
 #[derive(Clone, PartialEq)]
 enum Column {
@@ -87,11 +90,14 @@ impl Column {
     fn of(&self, r: &Ranking, arm: &RankedArm) -> String {
         match self {
             Column::Rank => words::range(arm.rank_low, arm.rank_high),
-            Column::Arm => words::shown(&arm.label, false).into_owned(),
+            Column::Arm => words::wrap(&words::shown(&arm.label, false), LONGEST_NAME).join("\n"),
             Column::Average => format!("{:.1}{}", arm.average.score, interval(arm)),
             Column::Published => arm.published.map_or(String::new(), |p| format!("{p:.2}")),
             Column::Category(c) => arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score)),
-            Column::Unparsed => words::percent(arm.unparsed_share()).replace(" %", ""),
+            Column::Unparsed => match arm.unparsed_share() {
+                share if share > 0.0 && share < 0.0005 => "<0.1".into(),
+                share => format!("{:.1}", 100.0 * share),
+            },
             Column::Blind => format!("{:.1}", arm.average.blind),
             Column::PBest if r.all_equal(AVERAGE) => "–".into(),
             Column::PBest => words::probability(arm.p_best),

@@ -190,7 +190,7 @@ fn scores_below_chance_say_why_and_are_not_merely_unproven() {
     );
     let table = ranking_table(&r, 120, false);
     let row = |arm: &str| table.lines().find(|l| l.contains(arm)).unwrap().to_string();
-    assert!(row(" low ").contains(" 3.5 ") && row(" high ").contains(" 0 "), "{table}");
+    assert!(row(" low ").contains(" 3.5 ") && row(" high ").contains(" 0.0 "), "{table}");
 }
 
 #[test]

@@ -13,8 +13,9 @@ use std::path::{Component, Path, PathBuf};
 /// Pictures above this many bytes are named, not embedded, to keep the page small.
 const LARGEST_PICTURE: u64 = 1_000_000;
 
-/// Answers are cut at this many characters.
+/// Answers and choices are cut at this many characters, questions at the other.
 const LONGEST_ANSWER: usize = 160;
+const LONGEST_QUESTION: usize = 2000;
 
 #[derive(Serialize)]
 pub(super) struct Examples {
@@ -140,8 +141,8 @@ fn question(
     };
     Some(Question {
         id: id.to_string(),
-        question: sample.question.clone(),
-        target: sample.target.clone(),
+        question: cut(&sample.question, LONGEST_QUESTION),
+        target: cut(&sample.target, LONGEST_ANSWER),
         choices: choices(sample),
         images,
         no_image,
@@ -151,13 +152,14 @@ fn question(
 
 fn shortened(answer: &str) -> String {
     let line = answer.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.is_empty() {
-        return "(nothing)".to_string();
+    if line.is_empty() { "(nothing)".to_string() } else { cut(&line, LONGEST_ANSWER) }
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => text.get(..end).unwrap_or(text).to_string() + "…",
+        None => text.to_string(),
     }
-    if line.chars().count() <= LONGEST_ANSWER {
-        return line;
-    }
-    line.chars().take(LONGEST_ANSWER).collect::<String>() + "…"
 }
 
 /// The choices of a question with letters: as kept, or as far as the lines of the prompt show them.
@@ -168,7 +170,12 @@ fn choices(sample: &Sample) -> Vec<Choice> {
     let mut letters = sample.target.chars().filter(char::is_ascii_alphanumeric);
     let right = letters.next().filter(|_| letters.next().is_none()).map(|c| c.to_ascii_uppercase());
     let is_right = |letter: char, text: &str| Some(letter) == right || (right.is_none() && text == sample.target);
-    choices.into_iter().map(|(letter, text)| Choice { letter, right: is_right(letter, &text), text }).collect()
+    let choice = |(letter, text): (char, String)| Choice {
+        letter,
+        right: is_right(letter, &text),
+        text: cut(&text, LONGEST_ANSWER),
+    };
+    choices.into_iter().map(choice).collect()
 }
 
 /// Lines `A. …`, `(B) …`, `C: …` of a prompt, if there are at least two and they are in order.
