@@ -6,11 +6,12 @@
 //! at hard edges, where the bicubic kernel overshoots and is cut off. (From version 13 on Pillow takes the columns first
 //! where the height shrinks much more than the width; a square never does.)
 //!
-//! The square around the picture is never built: rows of nothing but padding resize to themselves,
-//! so a panorama of 20,000 × 10 pixels costs what its own pixels cost.
+//! The square around the picture is never built, and rows go one after the other into the sums of the new ones: a line of
+//! 100,000 × 1 pixels, lying or standing, costs what its own pixels cost.
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for overshoot.
 const BITS: u32 = 22;
@@ -88,20 +89,21 @@ pub fn resize<const CHANNELS: usize>(
     if from.0 == 0 || from.1 == 0 || bytes.len() < CHANNELS * from.0 * from.1 {
         return vec![0; length * to.1];
     }
-    let narrow: Vec<u8> = if from.0 == to.0 {
-        bytes.to_vec()
-    } else {
-        let axis = Axis::new(from.0, to.0, kernel);
-        let mut rows = Vec::with_capacity(length * from.1);
-        for row in bytes.chunks_exact(CHANNELS * from.0).take(from.1) {
-            axis.along::<CHANNELS>(row, &mut rows);
-        }
-        rows
-    };
-    if from.1 == to.1 {
-        return narrow;
+    let rows = bytes.chunks_exact(CHANNELS * from.0).take(from.1);
+    let down = (from.1 != to.1).then(|| Axis::new(from.1, to.1, kernel));
+    let columns = down.as_ref().map(|axis| Columns::new(axis, length));
+    if from.0 == to.0 {
+        return match columns {
+            Some(columns) => columns.of(rows),
+            None => rows.flatten().copied().collect(),
+        };
     }
-    Axis::new(from.1, to.1, kernel).across(length, |y| narrow.get(y * length..(y + 1) * length).unwrap_or_default())
+    let axis = Axis::new(from.0, to.0, kernel);
+    let along = |row: &[u8]| axis.along::<CHANNELS>(row);
+    match columns {
+        Some(columns) => columns.of(rows.map(along)),
+        None => rows.flat_map(along).collect(),
+    }
 }
 
 /// A picture in the middle of a square of one colour, which exists only in thought.
@@ -121,35 +123,133 @@ impl<'a> Canvas<'a> {
         Self { picture, side, left: (side - width) / 2, top: (side - height) / 2, colour }
     }
 
-    /// Resizes the square to `size` × `size`: RGB bytes, row by row.
+    /// Resizes the square to `size` × `size`: RGB bytes, row by row. The cost is linear in the pixels of the picture and of
+    /// the result, whatever the shape: only what touches the picture is computed, the rest follows from the colour.
     pub fn resize(&self, size: usize, kernel: Interpolation) -> Vec<u8> {
-        let blank: Vec<u8> = self.colour.repeat(size);
-        if self.side == 0 {
-            return blank.repeat(size);
+        let (width, height) = (self.picture.width() as usize, self.picture.height() as usize);
+        if width == 0 || height == 0 {
+            return self.colour.repeat(size * size);
         }
-        let axis = (self.side != size).then(|| Axis::new(self.side, size, kernel));
+        let rows = self.picture.as_raw().chunks_exact(3 * width);
+        if self.side == size {
+            let mut square = self.colour.repeat(size * size);
+            for (to, row) in square.chunks_exact_mut(3 * size).skip(self.top).zip(rows) {
+                to[3 * self.left..][..row.len()].copy_from_slice(row);
+            }
+            return square;
+        }
+        let axis = Axis::new(self.side, size, kernel);
+        // Along the rows: the square's margin gives `blank`, which differs from the colour only where rounded weights do
+        // not add up to one; what the picture reaches is the band from `first` on.
+        let blank: Vec<u8> = axis.of_colour(self.colour).collect();
+        let band = axis.reached(self.left, width);
+        let edges = Band { axis: &axis, points: band.clone(), left: self.left, colour: self.colour };
+        let mut columns = Columns::new(&axis, 3 * band.len());
+        columns.add(&blank[3 * band.start..3 * band.end], self.top);
+        for row in rows {
+            columns.add(&edges.along(row), 1);
+        }
+        columns.add(&blank[3 * band.start..3 * band.end], self.side - self.top - height);
+        let inner = columns.finish();
 
-        // Along the rows: only those that belong to the picture.
-        let inner = 3 * self.left..3 * (self.left + self.picture.width() as usize);
-        let mut row = self.colour.repeat(self.side);
-        let mut rows: Vec<u8> = Vec::with_capacity(self.picture.height() as usize * 3 * size);
-        for pixels in self.picture.as_raw().chunks_exact(inner.len().max(1)) {
-            row[inner.clone()].copy_from_slice(pixels);
-            match &axis {
-                Some(axis) => axis.along::<3>(&row, &mut rows),
-                None => rows.extend_from_slice(&row),
+        // Along the columns: outside of the band every row is `blank`.
+        let mut out = Vec::with_capacity(3 * size * size);
+        for (y, (_, weights)) in axis.iter().enumerate() {
+            let sum: i32 = weights.iter().sum();
+            let outer = |values: &[u8]| {
+                values.iter().map(move |v| rounded((1 << (BITS - 1)) + i32::from(*v) * sum)).collect::<Vec<u8>>()
+            };
+            out.extend(outer(&blank[..3 * band.start]));
+            out.extend_from_slice(&inner[y * 3 * band.len()..(y + 1) * 3 * band.len()]);
+            out.extend(outer(&blank[3 * band.end..]));
+        }
+        out
+    }
+}
+
+/// The new points of a row that the picture inside the square reaches.
+struct Band<'a> {
+    axis: &'a Axis,
+    points: Range<usize>,
+    left: usize,
+    colour: [u8; 3],
+}
+
+impl Band<'_> {
+    /// Resizes one row of the picture, between its margins: `3 · points` bytes.
+    fn along(&self, row: &[u8]) -> Vec<u8> {
+        let pixels = row.as_chunks::<3>().0;
+        let (left, right) = (self.left, self.left + pixels.len());
+        let mut out = Vec::with_capacity(3 * self.points.len());
+        for point in self.points.clone() {
+            let (first, weights, totals) = self.axis.point(point);
+            let begin = left.clamp(first, first + weights.len());
+            let end = right.clamp(begin, first + weights.len());
+            let margin = totals[weights.len()] - totals[end - first] + totals[begin - first];
+            let mut sums = self.colour.map(|value| (1 << (BITS - 1)) + i32::from(value) * margin);
+            let inside = pixels[begin.saturating_sub(left)..].iter().zip(&weights[begin - first..end - first]);
+            for (pixel, weight) in inside {
+                for (sum, value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(*value) * weight;
+                }
+            }
+            out.extend(sums.map(rounded));
+        }
+        out
+    }
+}
+
+/// Resizes along columns, one old row after the other; only the sums of the new rows are held.
+struct Columns<'a> {
+    axis: &'a Axis,
+    length: usize,
+    /// `new rows × length` sums.
+    sums: Vec<i32>,
+    /// The old row that comes next.
+    row: usize,
+    /// The first new row that is not yet complete.
+    open: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// For rows of `length` bytes.
+    fn new(axis: &'a Axis, length: usize) -> Self {
+        Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row: 0, open: 0 }
+    }
+
+    /// All of `rows`, and the result.
+    fn of<R: AsRef<[u8]>>(mut self, rows: impl Iterator<Item = R>) -> Vec<u8> {
+        for row in rows {
+            self.add(row.as_ref(), 1);
+        }
+        self.finish()
+    }
+
+    /// Adds the next `count` old rows, all of which are `row`.
+    fn add(&mut self, row: &[u8], count: usize) {
+        let (begin, end) = (self.row, self.row + count);
+        self.row = end;
+        let mut complete = self.open;
+        for new in self.open..self.axis.points.len() {
+            let (first, weights, totals) = self.axis.point(new);
+            let last = first + weights.len();
+            if first >= end {
+                break;
+            }
+            if last <= end && complete == new {
+                complete = new + 1;
+            }
+            let (from, to) = (begin.clamp(first, last), end.clamp(first, last));
+            let weight = totals[to - first] - totals[from - first];
+            for (sum, value) in self.sums[new * self.length..][..self.length].iter_mut().zip(row) {
+                *sum += i32::from(*value) * weight;
             }
         }
+        self.open = complete;
+    }
 
-        // Along the columns.
-        let line = |y: usize| -> &[u8] {
-            let start = y.checked_sub(self.top).map(|y| y * 3 * size);
-            start.and_then(|s| rows.get(s..s + 3 * size)).unwrap_or(&blank)
-        };
-        match &axis {
-            Some(axis) => axis.across(3 * size, line),
-            None => (0..size).flat_map(|y| line(y).iter().copied()).collect(),
-        }
+    fn finish(self) -> Vec<u8> {
+        self.sums.into_iter().map(rounded).collect()
     }
 }
 
@@ -158,34 +258,64 @@ struct Axis {
     /// Per new point: the first old one, and where its weights end (they begin where the last ended).
     points: Vec<(usize, usize)>,
     weights: Vec<i32>,
+    /// Per new point: the sums of its first 0, 1, 2, … weights.
+    totals: Vec<i32>,
 }
 
 impl Axis {
     #[allow(clippy::cast_possible_truncation)]
     fn new(from: usize, to: usize, kernel: Interpolation) -> Self {
         let scale = from as f64 / to as f64;
-        let mut axis = Self { points: Vec::with_capacity(to), weights: Vec::new() };
+        let mut axis = Self { points: Vec::with_capacity(to), weights: Vec::new(), totals: Vec::new() };
         for new in 0..to {
             let (first, weights) = kernel.weights(from, (new as f64 + 0.5) * scale, scale);
-            axis.weights.extend(weights.into_iter().map(|w| (w * f64::from(1u32 << BITS)).round() as i32));
+            let mut total = 0;
+            axis.totals.push(0);
+            for weight in weights {
+                let weight = (weight * f64::from(1u32 << BITS)).round() as i32;
+                total += weight;
+                axis.weights.push(weight);
+                axis.totals.push(total);
+            }
             axis.points.push((first, axis.weights.len()));
         }
         axis
     }
 
+    /// A new point's first old one, its weights, and the sums of its first 0, 1, 2, … weights.
+    fn point(&self, new: usize) -> (usize, &[i32], &[i32]) {
+        let (first, end) = self.points[new];
+        let begin = new.checked_sub(1).map_or(0, |before| self.points[before].1);
+        (first, &self.weights[begin..end], &self.totals[begin + new..=end + new])
+    }
+
     /// The first old point and the weights of every new point.
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        let mut begin = 0;
-        self.points.iter().map(move |&(first, end)| {
-            let weights = &self.weights[begin..end];
-            begin = end;
+        (0..self.points.len()).map(|new| {
+            let (first, weights, _) = self.point(new);
             (first, weights)
         })
     }
 
-    /// Resizes one row of pixels, appending to `out`.
-    fn along<const CHANNELS: usize>(&self, row: &[u8], out: &mut Vec<u8>) {
+    /// The new points to which any of the `count` old ones from `first` on contribute.
+    fn reached(&self, first: usize, count: usize) -> Range<usize> {
+        let begin = self.iter().take_while(|(from, weights)| from + weights.len() <= first).count();
+        let end = begin + self.iter().skip(begin).take_while(|(from, _)| *from < first + count).count();
+        begin..end
+    }
+
+    /// A row of nothing but `colour`, resized.
+    fn of_colour(&self, colour: [u8; 3]) -> impl Iterator<Item = u8> {
+        self.iter().flat_map(move |(_, weights)| {
+            let sum: i32 = weights.iter().sum();
+            colour.map(|value| rounded((1 << (BITS - 1)) + i32::from(value) * sum))
+        })
+    }
+
+    /// Resizes one row of pixels.
+    fn along<const CHANNELS: usize>(&self, row: &[u8]) -> Vec<u8> {
         let pixels = row.as_chunks::<CHANNELS>().0;
+        let mut out = Vec::with_capacity(CHANNELS * self.points.len());
         for (first, weights) in self.iter() {
             let mut sums = [1i32 << (BITS - 1); CHANNELS];
             for (pixel, weight) in pixels[first..].iter().zip(weights) {
@@ -194,21 +324,6 @@ impl Axis {
                 }
             }
             out.extend(sums.map(rounded));
-        }
-    }
-
-    /// Resizes along columns: `line(y)` is an old row of `length` bytes.
-    fn across<'a>(&self, length: usize, line: impl Fn(usize) -> &'a [u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.points.len() * length);
-        let mut sums = vec![0i32; length];
-        for (first, weights) in self.iter() {
-            sums.fill(1 << (BITS - 1));
-            for (y, weight) in (first..).zip(weights) {
-                for (sum, value) in sums.iter_mut().zip(line(y)) {
-                    *sum += i32::from(*value) * weight;
-                }
-            }
-            out.extend(sums.iter().copied().map(rounded));
         }
         out
     }
