@@ -17,4 +17,4 @@ pub use decode::{
     Orientation, decode, decode_bytes, decode_bytes_turned, decode_turned, dimensions, dimensions_turned,
 };
 pub use hash::{Hash, SIDES, dhash};
-pub use resample::{Canvas, Interpolation, resize};
+pub use resample::{Canvas, Interpolation, resize, resize_part};

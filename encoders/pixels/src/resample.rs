@@ -11,6 +11,7 @@
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for overshoot.
@@ -85,24 +86,36 @@ pub fn resize<const CHANNELS: usize>(
     to: (usize, usize),
     kernel: Interpolation,
 ) -> Vec<u8> {
-    let length = CHANNELS * to.0;
+    resize_part::<CHANNELS>(bytes, from, to, (0..to.0, 0..to.1), kernel)
+}
+
+/// As [`resize`], but computes only the columns and rows of the result in `part`, whatever the size of the whole.
+pub fn resize_part<const CHANNELS: usize>(
+    bytes: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    part: (Range<usize>, Range<usize>),
+    kernel: Interpolation,
+) -> Vec<u8> {
+    let (columns, rows) = (part.0.start..part.0.end.min(to.0), part.1.start..part.1.end.min(to.1));
+    let length = CHANNELS * columns.len();
     if from.0 == 0 || from.1 == 0 || bytes.len() < CHANNELS * from.0 * from.1 {
-        return vec![0; length * to.1];
+        return vec![0; length * rows.len()];
     }
-    let rows = bytes.chunks_exact(CHANNELS * from.0).take(from.1);
-    let down = (from.1 != to.1).then(|| Axis::new(from.1, to.1, kernel));
-    let columns = down.as_ref().map(|axis| Columns::new(axis, length));
-    if from.0 == to.0 {
-        return match columns {
-            Some(columns) => columns.of(rows),
-            None => rows.flatten().copied().collect(),
-        };
-    }
-    let axis = Axis::new(from.0, to.0, kernel);
-    let along = |row: &[u8]| axis.along::<CHANNELS>(row);
-    match columns {
-        Some(columns) => columns.of(rows.map(along)),
-        None => rows.flat_map(along).collect(),
+    let across = (from.0 != to.0).then(|| Axis::part(from.0, to.0, columns.clone(), kernel));
+    let down = (from.1 != to.1).then(|| Axis::part(from.1, to.1, rows.clone(), kernel));
+    let needed = down.as_ref().map_or(rows, Axis::needed);
+    let old = bytes.chunks_exact(CHANNELS * from.0).take(needed.end).skip(needed.start);
+    let resized = old.map(|row| match &across {
+        Some(axis) => Cow::Owned(axis.along::<CHANNELS>(row)),
+        None => Cow::Borrowed(&row[CHANNELS * columns.start..CHANNELS * columns.end]),
+    });
+    match &down {
+        Some(axis) => Columns { row: needed.start, ..Columns::new(axis, length) }.of(resized),
+        None => resized.fold(Vec::with_capacity(length * needed.len()), |mut all, row| {
+            all.extend_from_slice(&row);
+            all
+        }),
     }
 }
 
@@ -263,11 +276,16 @@ struct Axis {
 }
 
 impl Axis {
-    #[allow(clippy::cast_possible_truncation)]
     fn new(from: usize, to: usize, kernel: Interpolation) -> Self {
+        Self::part(from, to, 0..to, kernel)
+    }
+
+    /// Only the new points in `part`.
+    #[allow(clippy::cast_possible_truncation)]
+    fn part(from: usize, to: usize, part: Range<usize>, kernel: Interpolation) -> Self {
         let scale = from as f64 / to as f64;
-        let mut axis = Self { points: Vec::with_capacity(to), weights: Vec::new(), totals: Vec::new() };
-        for new in 0..to {
+        let mut axis = Self { points: Vec::with_capacity(part.len()), weights: Vec::new(), totals: Vec::new() };
+        for new in part {
             let (first, weights) = kernel.weights(from, (new as f64 + 0.5) * scale, scale);
             let mut total = 0;
             axis.totals.push(0);
@@ -280,6 +298,12 @@ impl Axis {
             axis.points.push((first, axis.weights.len()));
         }
         axis
+    }
+
+    /// The old points that any new one needs.
+    fn needed(&self) -> Range<usize> {
+        let begin = self.points.first().map_or(0, |(first, _)| *first);
+        begin..self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(begin)
     }
 
     /// A new point's first old one, its weights, and the sums of its first 0, 1, 2, … weights.
@@ -349,6 +373,19 @@ mod tests {
             let picture = RgbImage::from_pixel(w, h, Rgb([c, 7, 255]));
             let out = Canvas::around(&picture, [c, 7, 255]).resize(size, kernel);
             prop_assert_eq!(out, [c, 7, 255].repeat(size * size));
+        }
+
+        /// What is not asked for is not needed.
+        #[test]
+        fn a_part_is_cut_out_of_the_whole(w in 1usize..40, h in 1usize..40, side in 1usize..40, at in 0usize..20, seed in any::<u64>()) {
+            use rand::Rng;
+            let mut picture = vec![0; w * h * 3];
+            burgess_base::stream::stream("picture", seed).fill_bytes(&mut picture);
+            let (to, part) = ((side + 20, side + 20), (at..at + side, 20 - at..20 - at + side));
+            let whole = resize::<3>(&picture, (w, h), to, Interpolation::Bicubic);
+            let rows = whole.chunks_exact(3 * to.0).take(part.1.end).skip(part.1.start);
+            let cut: Vec<u8> = rows.flat_map(|row| row[3 * part.0.start..3 * part.0.end].to_vec()).collect();
+            prop_assert_eq!(cut, resize_part::<3>(&picture, (w, h), to, part, Interpolation::Bicubic));
         }
 
         /// A square's resize is that of any picture.
