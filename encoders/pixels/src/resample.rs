@@ -4,7 +4,7 @@
 //! along columns, rounding to 8 bits in between, with weights of 22 fractional bits. The kernel is
 //! widened when shrinking (anti-aliasing). Other libraries order or round differently, which shows
 //! at hard edges, where the bicubic kernel overshoots and is cut off. (From version 13 on Pillow takes the columns first
-//! where the height shrinks much more than the width; a square never does.)
+//! where the height loses more than twice the pixels that the width loses; a square never does.)
 //!
 //! The square around the picture is never built, and rows go one after the other into the sums of the new ones: a line of
 //! 100,000 × 1 pixels, lying or standing, costs what its own pixels cost.
@@ -79,17 +79,22 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { x.sin() / x }
 }
 
-/// Resizes a picture of `from` (width, height) to `to`: bytes, row by row. Missing rows give a picture of nothing.
+/// Resizes a picture of `from` (width, height) to `to` as Pillow up to 12 does, rows first: bytes, row by row. Missing rows
+/// give a picture of nothing.
 pub fn resize<const CHANNELS: usize>(
     bytes: &[u8],
     from: (usize, usize),
     to: (usize, usize),
     kernel: Interpolation,
 ) -> Vec<u8> {
-    resize_part::<CHANNELS>(bytes, from, to, (0..to.0, 0..to.1), kernel)
+    match Passes::new::<CHANNELS>(bytes, from, to, (0..to.0, 0..to.1), kernel) {
+        Some(passes) => passes.rows_first::<CHANNELS>(bytes),
+        None => vec![0; CHANNELS * to.0 * to.1],
+    }
 }
 
-/// As [`resize`], but computes only the columns and rows of the result in `part`, whatever the size of the whole.
+/// Resizes a picture of `from` (width, height) to `to` as Pillow 13 does, but computes only the columns and rows of the
+/// result in `part`, whatever the size of the whole. Missing rows give a picture of nothing.
 pub fn resize_part<const CHANNELS: usize>(
     bytes: &[u8],
     from: (usize, usize),
@@ -97,25 +102,78 @@ pub fn resize_part<const CHANNELS: usize>(
     part: (Range<usize>, Range<usize>),
     kernel: Interpolation,
 ) -> Vec<u8> {
-    let (columns, rows) = (part.0.start..part.0.end.min(to.0), part.1.start..part.1.end.min(to.1));
-    let length = CHANNELS * columns.len();
-    if from.0 == 0 || from.1 == 0 || bytes.len() < CHANNELS * from.0 * from.1 {
-        return vec![0; length * rows.len()];
+    let part = (part.0.start..part.0.end.min(to.0), part.1.start..part.1.end.min(to.1));
+    let nothing = vec![0; CHANNELS * part.0.len() * part.1.len()];
+    let Some(passes) = Passes::new::<CHANNELS>(bytes, from, to, part, kernel) else { return nothing };
+    // Where the height loses more than twice what the width loses, columns go first; no square does that.
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    if to.1 < from.1 && lost(from.1, to.1) > 2 * lost(from.0, to.0) {
+        passes.columns_first::<CHANNELS>(bytes)
+    } else {
+        passes.rows_first::<CHANNELS>(bytes)
     }
-    let across = (from.0 != to.0).then(|| Axis::part(from.0, to.0, columns.clone(), kernel));
-    let down = (from.1 != to.1).then(|| Axis::part(from.1, to.1, rows.clone(), kernel));
-    let needed = down.as_ref().map_or(rows, Axis::needed);
-    let old = bytes.chunks_exact(CHANNELS * from.0).take(needed.end).skip(needed.start);
-    let resized = old.map(|row| match &across {
-        Some(axis) => Cow::Owned(axis.along::<CHANNELS>(row)),
-        None => Cow::Borrowed(&row[CHANNELS * columns.start..CHANNELS * columns.end]),
-    });
-    match &down {
-        Some(axis) => Columns { row: needed.start, ..Columns::new(axis, length) }.of(resized),
-        None => resized.fold(Vec::with_capacity(length * needed.len()), |mut all, row| {
-            all.extend_from_slice(&row);
-            all
-        }),
+}
+
+/// The two passes of a resize, and what is wanted of its result.
+struct Passes {
+    width: usize,
+    columns: Range<usize>,
+    rows: Range<usize>,
+    /// Absent where nothing changes along an axis.
+    across: Option<Axis>,
+    down: Option<Axis>,
+}
+
+impl Passes {
+    /// Nothing, if the picture has no pixels or too few bytes.
+    fn new<const CHANNELS: usize>(
+        bytes: &[u8],
+        from: (usize, usize),
+        to: (usize, usize),
+        (columns, rows): (Range<usize>, Range<usize>),
+        kernel: Interpolation,
+    ) -> Option<Self> {
+        let whole = from.0 > 0 && from.1 > 0 && bytes.len() >= CHANNELS * from.0 * from.1;
+        whole.then(|| Self {
+            width: from.0,
+            across: (from.0 != to.0).then(|| Axis::part(from.0, to.0, columns.clone(), kernel)),
+            down: (from.1 != to.1).then(|| Axis::part(from.1, to.1, rows.clone(), kernel)),
+            columns,
+            rows,
+        })
+    }
+
+    fn rows_first<const CHANNELS: usize>(&self, bytes: &[u8]) -> Vec<u8> {
+        let needed = self.down.as_ref().map_or(self.rows.clone(), Axis::needed);
+        let old = bytes.chunks_exact(CHANNELS * self.width).take(needed.end).skip(needed.start);
+        let resized = old.map(|row| match &self.across {
+            Some(axis) => Cow::Owned(axis.along::<CHANNELS>(row, 0)),
+            None => Cow::Borrowed(&row[CHANNELS * self.columns.start..CHANNELS * self.columns.end]),
+        });
+        match &self.down {
+            Some(axis) => Columns::new(axis, CHANNELS * self.columns.len(), needed.start).of(resized),
+            None => resized.fold(Vec::new(), |mut all, row| {
+                all.extend_from_slice(&row);
+                all
+            }),
+        }
+    }
+
+    fn columns_first<const CHANNELS: usize>(&self, bytes: &[u8]) -> Vec<u8> {
+        let (Some(down), needed) = (&self.down, self.across.as_ref().map_or(self.columns.clone(), Axis::needed)) else {
+            return self.rows_first::<CHANNELS>(bytes);
+        };
+        let rows = down.needed();
+        let old = bytes.chunks_exact(CHANNELS * self.width).take(rows.end).skip(rows.start);
+        let old = old.map(|row| &row[CHANNELS * needed.start..CHANNELS * needed.end]);
+        let low = Columns::new(down, CHANNELS * needed.len(), rows.start).of(old);
+        match &self.across {
+            Some(axis) => {
+                let rows = low.chunks_exact((CHANNELS * needed.len()).max(1));
+                rows.flat_map(|row| axis.along::<CHANNELS>(row, needed.start)).collect()
+            }
+            None => low,
+        }
     }
 }
 
@@ -157,7 +215,7 @@ impl<'a> Canvas<'a> {
         let blank: Vec<u8> = axis.of_colour(self.colour).collect();
         let band = axis.reached(self.left, width);
         let edges = Band { axis: &axis, points: band.clone(), left: self.left, colour: self.colour };
-        let mut columns = Columns::new(&axis, 3 * band.len());
+        let mut columns = Columns::new(&axis, 3 * band.len(), 0);
         columns.add(&blank[3 * band.start..3 * band.end], self.top);
         for row in rows {
             columns.add(&edges.along(row), 1);
@@ -225,9 +283,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// For rows of `length` bytes.
-    fn new(axis: &'a Axis, length: usize) -> Self {
-        Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row: 0, open: 0 }
+    /// For rows of `length` bytes, of which the first is old row `row`.
+    fn new(axis: &'a Axis, length: usize, row: usize) -> Self {
+        Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row, open: 0 }
     }
 
     /// All of `rows`, and the result.
@@ -336,13 +394,13 @@ impl Axis {
         })
     }
 
-    /// Resizes one row of pixels.
-    fn along<const CHANNELS: usize>(&self, row: &[u8]) -> Vec<u8> {
+    /// Resizes one row of pixels, which begins with old point `begin`.
+    fn along<const CHANNELS: usize>(&self, row: &[u8], begin: usize) -> Vec<u8> {
         let pixels = row.as_chunks::<CHANNELS>().0;
         let mut out = Vec::with_capacity(CHANNELS * self.points.len());
         for (first, weights) in self.iter() {
             let mut sums = [1i32 << (BITS - 1); CHANNELS];
-            for (pixel, weight) in pixels[first..].iter().zip(weights) {
+            for (pixel, weight) in pixels[first - begin..].iter().zip(weights) {
                 for (sum, value) in sums.iter_mut().zip(pixel) {
                     *sum += i32::from(*value) * weight;
                 }
@@ -382,7 +440,7 @@ mod tests {
             let mut picture = vec![0; w * h * 3];
             burgess_base::stream::stream("picture", seed).fill_bytes(&mut picture);
             let (to, part) = ((side + 20, side + 20), (at..at + side, 20 - at..20 - at + side));
-            let whole = resize::<3>(&picture, (w, h), to, Interpolation::Bicubic);
+            let whole = resize_part::<3>(&picture, (w, h), to, (0..to.0, 0..to.1), Interpolation::Bicubic);
             let rows = whole.chunks_exact(3 * to.0).take(part.1.end).skip(part.1.start);
             let cut: Vec<u8> = rows.flat_map(|row| row[3 * part.0.start..3 * part.0.end].to_vec()).collect();
             prop_assert_eq!(cut, resize_part::<3>(&picture, (w, h), to, part, Interpolation::Bicubic));
