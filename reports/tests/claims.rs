@@ -265,7 +265,7 @@ fn a_table_is_no_wider_than_the_terminal() {
     runs[1].run.arm = "an-encoder-with-a-name-that-is-longer-than-any-terminal-line-and-has-no-space-anywhere".into();
     runs[2].run.arm = "日本語のエンコーダーの名前が長い場合".into();
     let r = ranked(&runs);
-    for width in [70, 80, 90, 100, 120, 160, 200] {
+    for width in [60, 80, 90, 100, 120, 160, 200] {
         let text = ranking_table(&r, width, false);
         for line in text.lines() {
             let columns: usize = line.chars().map(|c| if ('\u{2e80}'..'\u{a4d0}').contains(&c) { 2 } else { 1 }).sum();

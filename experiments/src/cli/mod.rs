@@ -124,16 +124,10 @@ fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Columns to print tables in where stdout is no terminal and `COLUMNS` is not set.
-const WIDTH: usize = 100;
-
-/// Columns to print tables in: `COLUMNS` where it is set, else the terminal's, else [`WIDTH`]; 70 to 200.
+/// Columns to print tables in: `COLUMNS` where it is set, at most 100.
 fn width() -> usize {
-    let set = std::env::var("COLUMNS").ok().and_then(|c| c.trim().parse().ok());
-    let stdout = std::io::stdout();
-    let terminal = || terminal_size::terminal_size_of(&stdout).map(|(width, _)| usize::from(width.0));
-    let some = |columns: &usize| *columns > 0;
-    set.filter(some).or_else(|| terminal().filter(some)).unwrap_or(WIDTH).clamp(70, 200)
+    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    columns.unwrap_or(100).clamp(60, 100)
 }
 
 /// Whether stdout takes colours.
