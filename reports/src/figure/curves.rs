@@ -81,8 +81,8 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
     }
     let highest = points().map(|p| p.1).fold(high, f64::max);
     if highest > high + margin {
-        // Where the lines that leave the axis at the top come from.
-        svg.text(left + 4.0, top + 10.0, "soft small", &format!("↑ from {}", tick_label(highest)));
+        // How far the lines go that leave the axis at the top.
+        svg.text(left + 4.0, top + 10.0, "soft small", &format!("↑ up to {}", tick_label(highest)));
     }
     let last: Vec<(String, f64)> =
         curves.iter().filter_map(|(_, label, c)| Some((label.to_string(), c.last()?.1))).collect();
