@@ -5,6 +5,7 @@
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Dialect;
+use crate::features::check_grid;
 use crate::hub::Repository;
 use crate::preprocess::{Pipeline, Preprocess};
 use burgess_base::{Context, Error, Result, nearest};
@@ -252,7 +253,12 @@ impl EncoderCard {
         self.grid.map_or_else(|| self.native_grid(), Ok)
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Says what is wrong with the card, if anything: numbers that contradict each other or that nothing could have. For
+    /// cards that come from elsewhere than [`EncoderCard::parse`].
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<()> {
         Dialect::find(&self.source.dialect)?;
         self.architecture.validate()?;
         self.architecture.check_tap(&self.tap)?;
@@ -263,8 +269,8 @@ impl EncoderCard {
                 return Err(Error::usage("[preprocess-cambrian-1] size differs from [preprocess] size"));
             }
         }
-        if self.grid.is_some_and(|g| g.contains(&0)) {
-            return Err(Error::usage("grid: both numbers must be positive"));
+        for grid in self.grid.iter().chain(&self.tap.grid) {
+            check_grid(*grid)?;
         }
         if self.preprocess.size != self.architecture.image_size() {
             return Err(Error::usage(format!(
