@@ -92,7 +92,8 @@ impl Encoder {
     /// # Errors
     /// The pictures have another size; a feature is not finite.
     pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
-        self.forward_of(pixels, &|picture| format!("picture {picture} of the batch"))
+        let several = pixels.dims()[0] > 1;
+        self.forward_of(pixels, &|n| if several { format!("picture {n} of the batch") } else { "the picture".into() })
     }
 
     /// As [`Encoder::forward`]; `name` tells an error what the picture of a number in the batch is called.

@@ -21,6 +21,8 @@ pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Place>,
+    /// What [`Checkpoint::under`] put before all names.
+    root: String,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,8 @@ impl Checkpoint {
     /// Nothing is there, or a header is damaged (see [`header::parse`]), or an index and its shards
     /// disagree.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut checkpoint = Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint =
+            Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
         if is_pipeline(path) {
             for part in PIPELINE {
                 checkpoint.add_file(&find_in(&path.join(part))?, &format!("{part}."))?;
@@ -191,7 +194,13 @@ impl Checkpoint {
     pub fn under(mut self, root: &str) -> Self {
         self.tensors =
             std::mem::take(&mut self.tensors).into_iter().map(|(k, place)| (format!("{root}{k}"), place)).collect();
+        self.root = root.into();
         self
+    }
+
+    /// What [`Checkpoint::under`] put before all names; most often nothing.
+    pub fn root(&self) -> &str {
+        &self.root
     }
 
     /// Whether what stands under two prefixes is the same: the same names, and the same bytes of the same file.

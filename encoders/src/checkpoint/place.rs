@@ -108,7 +108,7 @@ impl<'a> Needed<'a> {
             }
         }
         checkpoint.keys().filter(|key| !used.contains(*key)).all(|key| match key.strip_prefix(&place.prefix) {
-            Some(rest) => self.dialect.ignores(&format!("{}{rest}", place.root)),
+            Some(rest) => self.dialect.ignores_under(&place.root, &format!("{}{rest}", place.root)),
             None => true,
         })
     }

@@ -209,6 +209,16 @@ impl Dialect {
         literal.rfind('.').map_or("", |dot| &literal[..=dot])
     }
 
+    /// As [`Dialect::ignores`], for a file whose names have `root` before them only here, see
+    /// [`Checkpoint::under`](super::Checkpoint::under): what stood beside the encoder in it is named without.
+    pub fn ignores_under(&self, root: &str, key: &str) -> bool {
+        let beside = |name: &str| {
+            let known = self.rules.iter().flat_map(|rule| rule.upstream).any(|pattern| matched(pattern, key).is_some());
+            !known && self.ignores(name)
+        };
+        self.ignores(key) || (!root.is_empty() && key.strip_prefix(root).is_some_and(beside))
+    }
+
     /// Whether it is one of [`Dialect::all`] but the first.
     fn is_of_encoders(&self) -> bool {
         self.name != IDENTITY.name && ALL.iter().any(|dialect| dialect.name == self.name)
