@@ -225,7 +225,7 @@ impl ArmEncoder {
     /// There is no such encoder, or it has no such layer.
     pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
         let source = field::resolve(&self.source)?;
-        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.with_pipeline(pipeline);
+        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.with_pipeline(pipeline)?;
         if let Some(layer) = self.layer {
             card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
         }

@@ -8,7 +8,7 @@ mod classes;
 
 use super::transformers::Kind;
 use super::{json, plain, whole};
-use crate::preprocess::{Interpolation, Preprocess};
+use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use classes::{Class, Way};
@@ -222,7 +222,7 @@ impl<'a> Settings<'a> {
 
     fn preprocess(mut self, own_size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
         self.check_keys()?;
-        let (resize, size) = self.sizes(own_size)?;
+        let (resize, size, library) = self.sizes(own_size)?;
         let interpolation = self.interpolation()?;
         let (mean, std) = self.colours()?;
         if !self.assumed.is_empty() {
@@ -239,11 +239,29 @@ impl<'a> Settings<'a> {
             return Err(Error::failed(format!("pictures of {resize} pixels are cropped to {size}"))
                 .hint("crop_size must not exceed size"));
         }
-        Ok(Preprocess { crop_pct: share(size, resize), ..plain(size, interpolation, mean, std) })
+        let crop_floor = size < resize;
+        Ok(Preprocess { crop_pct: share(size, resize), crop_floor, library, ..plain(size, interpolation, mean, std) })
     }
 
-    /// The side to which a square is brought, and that of what is cut out of it.
-    fn sizes(&mut self, own_size: usize) -> Result<(usize, usize)> {
+    /// What the class does to a picture that is not square; `None` where the result is not square either.
+    fn library(&self, side: usize, crops: bool) -> Option<Fit> {
+        let size = self.said("size");
+        let has = |key: &str| size.is_some_and(|size| size.get(key).is_some_and(|v| !v.is_null()));
+        // What a single number, and no number at all, stands for.
+        let by_edge = has("shortest_edge") || (!has("height") && !has("longest_edge") && self.class.by_edge);
+        match self.class.way {
+            Way::Pads => Some(Fit::Corner).filter(|_| !has("height") && !has("shortest_edge")),
+            Way::ConvNext if side >= classes::SQUASHED => Some(Fit::Squash),
+            Way::ConvNext => Some(Fit::Shortest),
+            _ if self.said("keep_aspect_ratio") == Some(&json!(true)) => None,
+            _ if by_edge => Some(Fit::Shortest).filter(|_| crops),
+            _ if has("longest_edge") => None,
+            _ => Some(Fit::Squash),
+        }
+    }
+
+    /// The side to which a square is brought, that of what is cut out of it, and what is done to other pictures.
+    fn sizes(&mut self, own_size: usize) -> Result<(usize, usize, Option<Fit>)> {
         let class = self.class;
         if !self.flag("do_resize", true)? {
             return Err(self
@@ -306,7 +324,7 @@ impl<'a> Settings<'a> {
                     .hint("pad_size and size_divisor must leave a square as it is; for anything else write a card"));
             }
         }
-        Ok((resize, side))
+        Ok((resize, side, self.library(side, crops)))
     }
 
     fn interpolation(&mut self) -> Result<Interpolation> {

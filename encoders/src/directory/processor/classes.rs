@@ -18,6 +18,8 @@ pub(super) struct Class {
     /// Pillow's number of the filter.
     resample: u64,
     pub colours: Colours,
+    /// Whether a single number for `size` is that of the shorter edge, and not of a square.
+    pub by_edge: bool,
     /// Size, crop and filter in version 4, where they are others (of the class that is not called `Fast`).
     before: Option<(usize, Option<usize>, u64)>,
 }
@@ -35,21 +37,21 @@ pub(super) enum Way {
 }
 
 const fn class(name: &'static str, size: usize, crop: Option<usize>, resample: u64, colours: Colours) -> Class {
-    Class { name, way: Way::Usual, size, crop, resample, colours, before: None }
+    Class { name, way: Way::Usual, size, crop, resample, colours, by_edge: false, before: None }
 }
 
 static CLASSES: [Class; 17] = [
     Class { before: Some((256, Some(224), 3)), ..class("BeitImageProcessor", 224, None, 3, HALF) },
-    class("BitImageProcessor", 224, Some(224), 3, OPENAI),
+    Class { by_edge: true, ..class("BitImageProcessor", 224, Some(224), 3, OPENAI) },
     class("BlipImageProcessor", 384, None, 3, OPENAI),
-    class("CLIPImageProcessor", 224, Some(224), 3, OPENAI),
-    class("ChineseCLIPImageProcessor", 224, Some(224), 3, OPENAI),
+    Class { by_edge: true, ..class("CLIPImageProcessor", 224, Some(224), 3, OPENAI) },
+    Class { by_edge: true, ..class("ChineseCLIPImageProcessor", 224, Some(224), 3, OPENAI) },
     Class { way: Way::ConvNext, before: Some((384, None, 2)), ..class("ConvNextImageProcessor", 384, None, 3, HALF) },
     class("DPTImageProcessor", 384, None, 3, HALF),
     class("DeiTImageProcessor", 256, Some(224), 3, HALF),
-    Class { way: Way::Levit, ..class("LevitImageProcessor", 224, Some(224), 3, IMAGENET) },
-    class("MobileNetV1ImageProcessor", 256, Some(224), 2, HALF),
-    class("MobileNetV2ImageProcessor", 256, Some(224), 2, HALF),
+    Class { way: Way::Levit, by_edge: true, ..class("LevitImageProcessor", 224, Some(224), 3, IMAGENET) },
+    Class { by_edge: true, ..class("MobileNetV1ImageProcessor", 256, Some(224), 2, HALF) },
+    Class { by_edge: true, ..class("MobileNetV2ImageProcessor", 256, Some(224), 2, HALF) },
     class("OwlViTImageProcessor", 768, None, 3, OPENAI),
     Class { before: Some((224, None, 2)), ..class("PvtImageProcessor", 224, None, 3, IMAGENET) },
     Class { way: Way::Pads, ..class("SamImageProcessor", 1024, None, 2, IMAGENET) },
