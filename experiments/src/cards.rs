@@ -95,8 +95,9 @@ mod tests {
         let good = serde_json::to_value([Tower::own(EncoderCard::find("nano-clip")?)])?;
         let say = |at: &str, value: serde_json::Value| {
             let mut changed = good.clone();
-            if let Some(place) = changed.pointer_mut(at) {
-                *place = value;
+            let (table, key) = at.rsplit_once('/').unwrap_or_default();
+            if let Some(table) = changed.pointer_mut(table).and_then(serde_json::Value::as_object_mut) {
+                table.insert(key.to_string(), value);
             }
             atomic::write_json(&dir.path().join(FILE), &changed)?;
             read(dir.path()).map(|_| ())

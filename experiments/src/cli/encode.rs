@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<()> {
         eprintln!("note: {}: {note}", card.id);
     }
     if let (Some(asked), found) = (&chosen.prefix, &encoder.card.source.prefix)
-        && found.as_deref().map(|found| found.trim_end_matches('.')) != Some(asked.trim_end_matches('.'))
+        && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
     {
         return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
             .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
@@ -104,7 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
     let bytes = encoded.pack(HashMap::from([
         ("images".to_string(), serde_json::to_string(&names)?),
-        ("card".to_string(), serde_json::to_string(&card)?),
+        ("card".to_string(), serde_json::to_string(&encoder.card)?),
     ]))?;
     atomic::write(&args.out, &bytes)?;
     let ([pictures, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
