@@ -42,7 +42,8 @@ pub fn encode<S: AsRef<str>>(
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let map = encoder.forward(Tensor::<4>::from_data(pixels, encoder.device()))?;
+        let name = |n: usize| names.get(n).map_or("?", AsRef::as_ref).to_string();
+        let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map
             .tokens
