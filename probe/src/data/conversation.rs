@@ -251,23 +251,33 @@ mod tests {
         (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": " "}]}"#, "empty answer"),
         (r#"{"image": 5, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
         (r#"{"image": false, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
-        (r#"{"image": {"path": "a.png"}, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
+        (
+            r#"{"image": {"path": "a.png"}, "conversations": [{"from": "human", "value": "?"}]}"#,
+            "the picture is no path",
+        ),
         (r#"{"image": [["a.png"]], "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
         (r#"{"image": ["a", "b"], "conversations": [{"from": "human", "value": "?"}]}"#, "several pictures"),
-        (r#"{"image": [], "conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "a"}]}"#, "picture named but not given"),
+        (
+            r#"{"image": [], "conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "a"}]}"#,
+            "picture named but not given",
+        ),
         (r#"{"image": NaN, "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
         (r#"{"image": [], "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
         (r#"{"image": [NaN], "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
-        (r#"{"id": {"a": [1]}, "score": -Infinity, "conversations": [{"from": "human", "value": "\ud83d?"}, {"from": "gpt", "value": "a"}]}"#, ""),
+        (
+            r#"{"id": {"a": [1]}, "score": -Infinity, "conversations": [{"from": "human", "value": "\ud83d?"}, {"from": "gpt", "value": "a"}]}"#,
+            "",
+        ),
     ];
     const NO_TEXT: &str = "`value` of a turn is no text";
 
     #[test]
     fn odd_entries_are_left_out_and_counted_and_the_others_are_read() -> Result<()> {
         for (entry, reason) in ODD {
-            for (text, place) in
-                [(format!("\u{feff}[{GOOD}, {entry}]"), "entry 2"), (format!("{GOOD}\n\u{feff}{entry}\r\n\n"), "line 2")]
-            {
+            for (text, place) in [
+                (format!("\u{feff}[{GOOD}, {entry}]"), "entry 2"),
+                (format!("{GOOD}\n\u{feff}{entry}\r\n\n"), "line 2"),
+            ] {
                 let (_d, path) = file(&text)?;
                 let (all, problems) = read_all(&path)?;
                 assert_eq!(all.len(), 1 + usize::from(reason.is_empty()), "{text}");
