@@ -294,16 +294,6 @@ impl Stage {
         (self.trains(part) && adapted).then_some(own.unwrap_or(self.lr))
     }
 
-    /// Whether the part to which the parameter at a path belongs is trained, adapted or not.
-    pub(crate) fn trains_any(&self, path: &[String]) -> bool {
-        match path.first().map(String::as_str) {
-            Some("connector") => self.trains(Part::Connector),
-            Some("llm") => self.trains(Part::Llm),
-            Some("encoders") => self.trains(Part::Encoder),
-            _ => false,
-        }
-    }
-
     /// The highest peak rate of the parts that are trained.
     pub fn highest(&self) -> f64 {
         let of = |part| match part {

@@ -219,7 +219,12 @@ pub fn train_stage(
     // Freezing, adapters and precision are a matter of this stage only.
     let mut model = model.unfreeze().valid();
     model.llm = model.llm.merged().computing(Compute::F32);
-    let trained = |path: &[String]| stage.trains_any(path);
+    let trained = |path: &[String]| match path.first().map(String::as_str) {
+        Some("connector") => stage.trains(Part::Connector),
+        Some("llm") => stage.trains(Part::Llm),
+        Some("encoders") => stage.trains(Part::Encoder),
+        _ => false,
+    };
     finite::finite_weights(&model, &trained)
         .map_err(finite::diverged)
         .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))

@@ -89,7 +89,7 @@ pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Re
     }
     if given == 0 && problems.total() > 0 {
         return Err(Error::failed(format!(
-            "{}: none of its {} entries is a usable conversation: {}",
+            "{}: no conversation to train on: of {} none is usable: {}",
             path.display(),
             problems.total(),
             problems.summary()
@@ -291,7 +291,7 @@ mod tests {
             if !reason.is_empty() {
                 let (_d, path) = file(&format!("[{entry}, {entry}]"))?;
                 let e = read_all(&path).unwrap_err();
-                assert!(e.to_string().contains(reason) && e.to_string().contains("none of its 2 entries"), "{e}");
+                assert!(e.to_string().contains(reason) && e.to_string().contains("of 2 none is usable"), "{e}");
                 assert!(e.hint_text().is_some());
             }
         }

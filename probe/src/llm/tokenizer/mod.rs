@@ -169,28 +169,6 @@ impl Tokenizer {
         &self.notes
     }
 
-    /// Checks that a model with an embedding table of so many rows reads every token.
-    ///
-    /// # Errors
-    /// Both numbers are named.
-    pub fn check_fits(&self, rows: usize) -> Result<()> {
-        let entries = self.vocab_size();
-        if entries > rows {
-            return Err(Error::failed(format!("the tokenizer has {entries} entries, the model only {rows}"))
-                .hint("the tokenizer and the language model do not belong together"));
-        }
-        let vocabulary = self.inner.get_vocab(true);
-        let last = vocabulary.iter().max_by_key(|(_, id)| **id);
-        match last {
-            Some((token, id)) if usize::try_from(*id).is_ok_and(|id| id >= rows) => Err(Error::failed(format!(
-                "the tokenizer gives `{}` the id {id}, the model has only {rows} rows",
-                burgess_base::text::excerpt(token, 60)
-            ))
-            .hint("the tokenizer and the language model do not belong together")),
-            _ => Ok(()),
-        }
-    }
-
     /// Trains a byte-level BPE (GPT-2's pre-tokeniser: words with their leading space, which the first word gets too,
     /// numbers, punctuation) with at most `vocab_size` entries, the `specials` first; pairs seen once are not merged.
     /// The same texts give the same tokenizer whatever their order and the number of threads: words are counted, and
