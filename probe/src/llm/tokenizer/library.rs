@@ -232,7 +232,9 @@ mod tests {
             "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
         for (path, value) in [("/truncation", truncation), ("/padding", padding), ("/model/dropout", json!(1.0))] {
             let mut file = small();
-            file.pointer_mut(path).map(|place| *place = value);
+            if let Some(place) = file.pointer_mut(path) {
+                *place = value;
+            }
             let (found, notes) = ids(&file)?;
             assert_eq!((found, notes.len()), (whole.clone(), 1), "{path}");
         }

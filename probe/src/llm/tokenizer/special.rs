@@ -31,6 +31,9 @@ pub struct Special {
     pub(super) space_before_space: bool,
 }
 
+/// No chat template is longer, in bytes.
+const LONGEST_TEMPLATE: u64 = 1 << 20;
+
 /// Our fields in a `tokenizer_config.json`.
 const OURS: &str = "burgess";
 
@@ -58,9 +61,13 @@ impl Beside {
             if path.is_file() { foreign::read(&path) } else { Ok(Map::new()) }
         };
         let jinja = dir.join("chat_template.jinja");
-        let template = match jinja.is_file() {
-            true => Some(std::fs::read_to_string(&jinja).with_context(|| format!("reading {}", jinja.display()))?),
-            false => None,
+        let step = || format!("reading {}", jinja.display());
+        let template = match std::fs::metadata(&jinja) {
+            Ok(file) if file.is_file() && file.len() > LONGEST_TEMPLATE => {
+                return Err(Error::failed(format!("a chat template of {} bytes", file.len())).context(step()));
+            }
+            Ok(file) if file.is_file() => Some(std::fs::read_to_string(&jinja).with_context(step)?),
+            _ => None,
         };
         Ok(Self {
             config: object("tokenizer_config.json")?,
