@@ -34,7 +34,8 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
     let mut ids: HashMap<&str, usize> = HashMap::with_capacity(model.pieces.len());
     for (id, piece) in model.pieces.iter().enumerate() {
         if let Some(before) = ids.insert(&piece.text, id) {
-            return Err(Error::failed(format!("pieces {before} and {id} are both `{}`", piece.text)));
+            let text = burgess_base::text::excerpt(&piece.text, 60);
+            return Err(Error::failed(format!("pieces {before} and {id} are both `{text}`")));
         }
     }
     let user_defined = || model.pieces.iter().filter(|p| p.kind == Kind::UserDefined);
