@@ -265,6 +265,39 @@ fn gguf_of_other_networks_is_refused() -> Result<()> {
 }
 
 #[test]
+fn numbers_of_gguf_that_are_not_finite_are_named() -> Result<()> {
+    let whole = std::fs::read(golden("llm-gguf/llama-tied.q8.gguf"))?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("model.gguf");
+    let key = b"llama.rope.freq_base";
+    let at = whole.windows(key.len()).position(|w| w == key).expect("the key is in the file") + key.len() + 4;
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut bytes = whole.clone();
+        bytes[at..at + 4].copy_from_slice(&bad.to_le_bytes());
+        std::fs::write(&path, bytes)?;
+        let (text, _) = complaint(&path);
+        assert!(text.contains(&format!("`llama.rope.freq_base` is {bad}")), "{text}");
+    }
+    // Scales of blocks: as 16-bit floats these bytes are NaN, as 32-bit ones a large number.
+    let mut bytes = whole.clone();
+    let from = whole.len() * 3 / 4 / 2 * 2;
+    bytes[from..].chunks_exact_mut(2).for_each(|two| two.copy_from_slice(&[0, 0x7e]));
+    std::fs::write(&path, bytes)?;
+    let (text, hint) = complaint(&path);
+    assert!(text.contains("tensor `blk.") && text.contains("not finite") && hint.contains("damaged"), "{text}");
+    // What is not there is assumed, and said to be.
+    std::fs::write(&path, &whole)?;
+    let of_rope =
+        |weights: &Weights| Ok::<_, Error>(weights.notes()?.iter().filter(|n| n.contains("freq_base")).count());
+    assert_eq!(of_rope(&Weights::open_path(&path)?)?, 0);
+    let mut bytes = whole;
+    bytes[at - 5] = b'X';
+    std::fs::write(&path, bytes)?;
+    assert_eq!(of_rope(&Weights::open_path(&path)?)?, 1);
+    Ok(())
+}
+
+#[test]
 fn models_are_found_by_every_kind_of_name() -> Result<()> {
     let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo/nano-lm");
     let named = Weights::open("nano-lm")?;

@@ -284,10 +284,15 @@ impl<W: Write> ModuleVisitor for Written<'_, W> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.trail.trained().is_none() || self.outcome.is_err() {
+        let Some(path) = self.trail.trained().filter(|_| self.outcome.is_ok()) else { return };
+        let values = host(param.val().inner());
+        // Without a shortcut, so that it is done many at a time.
+        if !values.iter().fold(true, |finite, v| finite & v.is_finite()) {
+            let e = Error::failed(format!("the weights `{path}` are not finite; the state kept before stays as it is"));
+            self.outcome = Err(super::diverged(e));
             return;
         }
-        self.put(&host(param.val().inner()));
+        self.put(&values);
         if let Some(moments) = self.optimiser.moments(param.id) {
             self.put(&moments.first);
             self.put(&moments.second);

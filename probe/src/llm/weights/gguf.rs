@@ -199,7 +199,13 @@ impl Keys<'_> {
     }
 
     fn number(&self, name: &str) -> Result<Option<f64>> {
-        self.file.metadata().number(&self.key(name))
+        match self.file.metadata().number(&self.key(name))? {
+            Some(number) if !number.is_finite() => {
+                Err(Error::failed(format!("metadata `{}` is {number}", self.key(name)))
+                    .hint("the file was damaged or made by a broken converter: get it again"))
+            }
+            number => Ok(number),
+        }
     }
 
     fn absent(&self, name: &str) -> Error {

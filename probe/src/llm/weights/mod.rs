@@ -14,6 +14,7 @@
 mod gguf;
 mod locate;
 mod names;
+mod notes;
 
 pub use locate::locate;
 
@@ -184,10 +185,7 @@ pub fn dialect(family: Family) -> &'static Dialect {
 
 /// The configuration in a directory of Hugging Face's layout, and the weights that it speaks of.
 fn of_directory(dir: &Path, checkpoint: Checkpoint) -> Result<(Value, Checkpoint)> {
-    let file = dir.join("config.json");
-    let step = || format!("reading {}", file.display());
-    let bytes = std::fs::read(&file).with_context(step)?;
-    let json: Value = serde_json::from_slice(&bytes).with_context(step)?;
+    let json: Value = burgess_base::json::read(&dir.join("config.json"))?;
     match json.get("text_config").and_then(Value::as_object) {
         Some(text) if json["model_type"] == "gemma3" => {
             let mut text = text.clone();
