@@ -3,7 +3,10 @@
 pub mod card;
 pub mod chat;
 pub mod config;
+mod config_file;
 pub mod decoder;
+pub mod experts;
+pub mod family;
 pub mod kernel;
 pub mod kv_cache;
 pub mod linear;

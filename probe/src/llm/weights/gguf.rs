@@ -143,7 +143,7 @@ impl Architecture {
                     set("final_logit_softcapping", json!(cap));
                 }
             }
-            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => {}
+            _ => {}
         }
         Ok(Value::Object(config))
     }

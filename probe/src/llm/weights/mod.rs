@@ -178,6 +178,11 @@ impl Weights {
 pub fn dialect(family: Family) -> &'static Dialect {
     match family {
         Family::Phi3 => &names::FUSED,
+        Family::Glm => &names::GLM,
+        Family::Glm4 => &names::GLM_4,
+        Family::Starcoder2 => &names::STARCODER_2,
+        Family::Mixtral => &names::MIXTRAL,
+        Family::Qwen2Moe | Family::Qwen3Moe | Family::Olmoe => &names::EXPERTS,
         _ => &names::SPLIT,
     }
 }

@@ -17,6 +17,11 @@ const IGNORED: [&str; 6] = [
 pub(super) const SPLIT: Dialect =
     Dialect { name: "transformers-llm", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
 
+const GATE_UP: Rule = Rule::fused(
+    &["model.layers.{i}.mlp.gate_proj.{p}", "model.layers.{i}.mlp.up_proj.{p}"],
+    &["model.layers.{i}.mlp.gate_up_proj.{p}"],
+);
+
 /// `Phi3ForCausalLM`: queries, keys and values in one tensor, gate and up in another.
 pub(super) const FUSED: Dialect = Dialect {
     name: "transformers-phi3",
@@ -29,9 +34,69 @@ pub(super) const FUSED: Dialect = Dialect {
             ],
             &["model.layers.{i}.self_attn.qkv_proj.{p}"],
         ),
-        Rule::fused(
-            &["model.layers.{i}.mlp.gate_proj.{p}", "model.layers.{i}.mlp.up_proj.{p}"],
-            &["model.layers.{i}.mlp.gate_up_proj.{p}"],
+        GATE_UP,
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
+/// `Glm4ForCausalLM`: gate and up in one tensor, and other names of the norms.
+pub(super) const GLM_4: Dialect = Dialect {
+    name: "transformers-glm4",
+    rules: &[
+        GATE_UP,
+        Rule::same(
+            "model.layers.{i}.post_attention_layernorm.{p}",
+            &["model.layers.{i}.post_self_attn_layernorm.{p}"],
+        ),
+        Rule::same("model.layers.{i}.pre_feedforward_layernorm.{p}", &["model.layers.{i}.post_attention_layernorm.{p}"]),
+        Rule::same("model.layers.{i}.post_feedforward_layernorm.{p}", &["model.layers.{i}.post_mlp_layernorm.{p}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
+/// `GlmForCausalLM`: gate and up in one tensor.
+pub(super) const GLM: Dialect =
+    Dialect { name: "transformers-glm", rules: &[GATE_UP, Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
+
+/// `Starcoder2ForCausalLM`: other names in the MLP.
+pub(super) const STARCODER_2: Dialect = Dialect {
+    name: "transformers-starcoder2",
+    rules: &[
+        Rule::same("model.layers.{i}.mlp.up_proj.{p}", &["model.layers.{i}.mlp.c_fc.{p}"]),
+        Rule::same("model.layers.{i}.mlp.down_proj.{p}", &["model.layers.{i}.mlp.c_proj.{p}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
+/// Models with experts beside ordinary layers: what is `moe` here is called `mlp` too.
+pub(super) const EXPERTS: Dialect = Dialect {
+    name: "transformers-experts",
+    rules: &[
+        Rule::same("model.layers.{i}.moe.{rest}", &["model.layers.{i}.mlp.{rest}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
+/// `MixtralForCausalLM`: numbers in place of the projections' names.
+pub(super) const MIXTRAL: Dialect = Dialect {
+    name: "transformers-mixtral",
+    rules: &[
+        Rule::same("model.layers.{i}.moe.gate.weight", &["model.layers.{i}.block_sparse_moe.gate.weight"]),
+        Rule::same(
+            "model.layers.{i}.moe.experts.{e}.gate_proj.weight",
+            &["model.layers.{i}.block_sparse_moe.experts.{e}.w1.weight"],
+        ),
+        Rule::same(
+            "model.layers.{i}.moe.experts.{e}.down_proj.weight",
+            &["model.layers.{i}.block_sparse_moe.experts.{e}.w2.weight"],
+        ),
+        Rule::same(
+            "model.layers.{i}.moe.experts.{e}.up_proj.weight",
+            &["model.layers.{i}.block_sparse_moe.experts.{e}.w3.weight"],
         ),
         Rule::same("{rest}", &["{rest}"]),
     ],
