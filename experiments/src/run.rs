@@ -138,6 +138,7 @@ impl Llm {
         let weights = Weights::open(&field::resolve(&evaluator.llm)?)?;
         let dir = weights.path().to_path_buf();
         let tokenizer = Tokenizer::of_model(&weights)?;
+        weights.check_tokenizer(&tokenizer)?;
         let chat = match &evaluator.chat {
             Some(name) => ChatTemplate::named(name)?,
             None => ChatTemplate::of_model(&weights, &tokenizer)?,
