@@ -69,7 +69,7 @@ MODELS = {
     "gemma": (GemmaConfig(**TINY), 40),
     "gemma2": (Gemma2Config(**(TINY | dict(num_hidden_layers=3)), sliding_window=8, query_pre_attn_scalar=24,
                             attn_logit_softcapping=2.0, final_logit_softcapping=5.0), 60),
-    "smollm3": (SmolLM3Config(**(TINY | dict(num_hidden_layers=4)), no_rope_layer_interval=3), 40),
+    "smollm3": (SmolLM3Config(**(TINY | dict(num_hidden_layers=4))), 40),
     "olmo": (OlmoConfig(**NARROW, clip_qkv=0.7, hidden_act="relu"), 40),
     "olmo2": (Olmo2Config(**NARROW), 40),
     "olmo3": (Olmo3Config(**(NARROW | dict(num_hidden_layers=4)), sliding_window=8, rope_scaling=YARN), 60),

@@ -108,21 +108,21 @@ const FACTORS: [&str; 4] =
     ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "blk.{i}.attn_rot_embd.weight"];
 
 const EMBEDDINGS: Rule = Rule::same("model.embed_tokens.weight", &["token_embd.weight"]);
-const LAST_NORM: Rule = Rule::same("model.norm.weight", &["output_norm.weight"]);
+const LAST_NORM: Rule = Rule::same("model.norm.{p}", &["output_norm.{p}"]);
 const HEAD: Rule = Rule::same("lm_head.weight", &["output.weight"]);
-const NORM_1: Rule = Rule::same("model.layers.{i}.input_layernorm.weight", &["blk.{i}.attn_norm.weight"]);
-const NORM_2: Rule = Rule::same("model.layers.{i}.post_attention_layernorm.weight", &["blk.{i}.ffn_norm.weight"]);
+const NORM_1: Rule = Rule::same("model.layers.{i}.input_layernorm.{p}", &["blk.{i}.attn_norm.{p}"]);
+const NORM_2: Rule = Rule::same("model.layers.{i}.post_attention_layernorm.{p}", &["blk.{i}.ffn_norm.{p}"]);
 const Q: Rule = Rule::same("model.layers.{i}.self_attn.q_proj.{p}", &["blk.{i}.attn_q.{p}"]);
 const K: Rule = Rule::same("model.layers.{i}.self_attn.k_proj.{p}", &["blk.{i}.attn_k.{p}"]);
 const V: Rule = Rule::same("model.layers.{i}.self_attn.v_proj.{p}", &["blk.{i}.attn_v.{p}"]);
 const O: Rule = Rule::same("model.layers.{i}.self_attn.o_proj.{p}", &["blk.{i}.attn_output.{p}"]);
 const Q_NORM: Rule = Rule::same("model.layers.{i}.self_attn.q_norm.weight", &["blk.{i}.attn_q_norm.weight"]);
 const K_NORM: Rule = Rule::same("model.layers.{i}.self_attn.k_norm.weight", &["blk.{i}.attn_k_norm.weight"]);
-const GATE: Rule = Rule::same("model.layers.{i}.mlp.gate_proj.weight", &["blk.{i}.ffn_gate.weight"]);
-const UP: Rule = Rule::same("model.layers.{i}.mlp.up_proj.weight", &["blk.{i}.ffn_up.weight"]);
-const DOWN: Rule = Rule::same("model.layers.{i}.mlp.down_proj.weight", &["blk.{i}.ffn_down.weight"]);
+const GATE: Rule = Rule::same("model.layers.{i}.mlp.gate_proj.{p}", &["blk.{i}.ffn_gate.{p}"]);
+const UP: Rule = Rule::same("model.layers.{i}.mlp.up_proj.{p}", &["blk.{i}.ffn_up.{p}"]);
+const DOWN: Rule = Rule::same("model.layers.{i}.mlp.down_proj.{p}", &["blk.{i}.ffn_down.{p}"]);
 
-/// GGUF of LLaMA, Mistral, Qwen 2 and Qwen 3.
+/// GGUF of LLaMA and all with norms in the same places.
 pub(super) const GGUF: Dialect = Dialect {
     name: "gguf",
     rules: &[EMBEDDINGS, LAST_NORM, HEAD, NORM_1, NORM_2, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN],
@@ -156,17 +156,22 @@ pub(super) const GGUF_PHI3: Dialect = Dialect {
     ignored: &FACTORS,
 };
 
-/// GGUF of Gemma 3.
-pub(super) const GGUF_GEMMA3: Dialect = Dialect {
-    name: "gguf-gemma3",
+const AFTER_ATTENTION: Rule =
+    Rule::same("model.layers.{i}.post_attention_layernorm.weight", &["blk.{i}.post_attention_norm.weight"]);
+const BEFORE_MLP: Rule = Rule::same("model.layers.{i}.pre_feedforward_layernorm.weight", &["blk.{i}.ffn_norm.weight"]);
+const AFTER_MLP: Rule = Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]);
+
+/// GGUF of Gemma 2, Gemma 3 and OLMo 2.
+pub(super) const GGUF_AROUND: Dialect = Dialect {
+    name: "gguf-around",
     rules: &[
         EMBEDDINGS,
         LAST_NORM,
         HEAD,
         NORM_1,
-        Rule::same("model.layers.{i}.post_attention_layernorm.weight", &["blk.{i}.post_attention_norm.weight"]),
-        Rule::same("model.layers.{i}.pre_feedforward_layernorm.weight", &["blk.{i}.ffn_norm.weight"]),
-        Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]),
+        AFTER_ATTENTION,
+        BEFORE_MLP,
+        AFTER_MLP,
         Q,
         K,
         V,
@@ -175,6 +180,30 @@ pub(super) const GGUF_GEMMA3: Dialect = Dialect {
         K_NORM,
         GATE,
         UP,
+        DOWN,
+    ],
+    ignored: &FACTORS,
+};
+
+/// GGUF of GLM-4.
+pub(super) const GGUF_GLM4: Dialect = Dialect {
+    name: "gguf-glm4",
+    rules: &[
+        EMBEDDINGS,
+        LAST_NORM,
+        HEAD,
+        NORM_1,
+        AFTER_ATTENTION,
+        BEFORE_MLP,
+        AFTER_MLP,
+        Q,
+        K,
+        V,
+        O,
+        Rule::fused(
+            &["model.layers.{i}.mlp.gate_proj.weight", "model.layers.{i}.mlp.up_proj.weight"],
+            &["blk.{i}.ffn_up.weight"],
+        ),
         DOWN,
     ],
     ignored: &FACTORS,
