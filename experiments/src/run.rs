@@ -63,6 +63,7 @@ impl Instrument {
         let evaluator = evaluator.clone();
         evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
         let llm = Llm::open(&evaluator)?;
+        evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
         let mut pictures = Pictures::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {

@@ -487,7 +487,8 @@ mod tests {
         assert_eq!(again, four);
         let old = read(r#","rope_scaling":{"type":"linear","factor":2.0}"#)?;
         assert_eq!(old.rope_scaling, Some(Scaling::Linear { factor: 2.0 }));
-        assert!(read(r#","rope_scaling":{"rope_type":"dynamic","factor":2.0}"#).is_err());
+        let error = read(r#","rope_scaling":{"rope_type":"mrope","factor":2.0}"#).unwrap_err().to_string();
+        assert!(error.contains("`mrope`") && error.contains("dynamic") && !error.contains("factors"), "{error}");
         Ok(())
     }
 
@@ -516,9 +517,119 @@ mod tests {
         config.num_key_value_heads = Some(3);
         assert!(config.check().unwrap_err().to_string().contains("3 key/value heads"));
         assert!(read(r#","model_type":"falcon""#).is_err_and(|e| e.to_string().contains("falcon")));
-        assert!(read(r#","hidden_act":"relu""#).is_err());
+        let error = read(r#","hidden_act":"mish""#).unwrap_err().to_string();
+        assert!(error.contains("`mish`") && error.contains("gelu_pytorch_tanh"), "{error}");
         let half = read(r#","partial_rotary_factor":0.2"#)?;
         assert!(half.check().unwrap_err().to_string().contains("partial_rotary_factor"));
+        Ok(())
+    }
+
+    /// What is said of a configuration with these keys, in whichever of the two steps.
+    fn complaint(extra: &str) -> String {
+        let numbers = r#"{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":50"#;
+        let mut map: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{numbers}}}")).unwrap_or_default();
+        let more: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{{{extra}}}")).unwrap_or_default();
+        assert!(!more.is_empty(), "{extra}");
+        map.extend(more);
+        match LlmConfig::try_from(map).map_err(Error::failed).and_then(|config| config.check()) {
+            Ok(()) => panic!("{extra} is taken"),
+            Err(e) => e.chain().join(": "),
+        }
+    }
+
+    #[test]
+    fn absurd_numbers_are_errors_with_their_key_before_anything_is_made_of_them() {
+        let cases = [
+            (r#""num_hidden_layers":1000000000000000000"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":1e18"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":300000,"model_type":"gemma3_text""#, "num_hidden_layers"),
+            (r#""num_hidden_layers":-1"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":2.5"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":"2""#, "num_hidden_layers"),
+            (r#""num_hidden_layers":0"#, "num_hidden_layers"),
+            (r#""hidden_size":1000000000000"#, "hidden_size"),
+            (r#""hidden_size":66"#, "hidden_size"),
+            (r#""intermediate_size":18446744073709551615"#, "intermediate_size"),
+            (r#""vocab_size":1000000000"#, "vocab_size"),
+            (r#""num_attention_heads":0"#, "num_attention_heads"),
+            (r#""num_attention_heads":1000000000000"#, "num_attention_heads"),
+            (r#""num_key_value_heads":3"#, "3 key/value heads"),
+            (r#""num_key_value_heads":0"#, "num_key_value_heads"),
+            (r#""head_dim":0"#, "head_dim"),
+            (r#""head_dim":7"#, "head's 7 channels"),
+            (r#""head_dim":4000000000"#, "head_dim"),
+            (r#""rms_norm_eps":-1"#, "rms_norm_eps"),
+            (r#""rms_norm_eps":null"#, "rms_norm_eps"),
+            (r#""rms_norm_eps":1e300"#, "rms_norm_eps"),
+            (r#""layer_norm_eps":-1e-5,"model_type":"cohere""#, "layer_norm_eps"),
+            (r#""norm_epsilon":-1e-5,"model_type":"starcoder2""#, "norm_epsilon"),
+            (r#""rope_theta":0"#, "rope_theta"),
+            (r#""rope_theta":-1e4"#, "rope_theta"),
+            (r#""rope_theta":null"#, "rope_theta"),
+            (r#""rope_theta":"1e4""#, "rope_theta"),
+            (r#""rope_parameters":{"rope_theta":null}"#, "rope_theta"),
+            (r#""rope_scaling":{"rope_type":"linear","factor":0}"#, "factor"),
+            (r#""rope_scaling":{"rope_type":"dynamic","factor":-2.0}"#, "factor"),
+            (r#""rope_scaling":{"rope_type":"yarn","factor":4.0,"beta_fast":-1}"#, "beta_fast"),
+            (r#""rope_scaling":[1]"#, "rope_scaling"),
+            (r#""partial_rotary_factor":0"#, "partial_rotary_factor"),
+            (r#""partial_rotary_factor":1.5"#, "partial_rotary_factor"),
+            (r#""attn_logit_softcapping":0,"model_type":"gemma2""#, "attn_logit_softcapping"),
+            (r#""final_logit_softcapping":-30,"model_type":"gemma2""#, "final_logit_softcapping"),
+            (r#""final_logit_softcapping":30"#, "final_logit_softcapping"),
+            (r#""query_pre_attn_scalar":0,"model_type":"gemma2""#, "query_pre_attn_scalar"),
+            (r#""logits_scaling":0,"model_type":"granite""#, "logits_scaling"),
+            (r#""embedding_multiplier":null,"model_type":"granite""#, "embedding_multiplier"),
+            (r#""logit_scale":0,"model_type":"cohere2""#, "logit_scale"),
+            (r#""use_qk_norm":true,"model_type":"cohere""#, "use_qk_norm"),
+            (r#""use_parallel_residual":true,"model_type":"stablelm""#, "use_parallel_residual"),
+            (r#""clip_qkv":-1,"model_type":"olmo""#, "clip_qkv"),
+            (r#""no_rope_layers":[1],"model_type":"smollm3""#, "no_rope_layers"),
+            (r#""no_rope_layer_interval":0,"model_type":"smollm3""#, "no_rope_layer_interval"),
+            (r#""layer_types":["full_attention"]"#, "layer_types"),
+            (r#""layer_types":["linear_attention","full_attention"]"#, "layer_types"),
+            (r#""num_experts_per_tok":2,"model_type":"mixtral""#, "num_experts"),
+            (r#""num_experts_per_tok":9,"num_local_experts":8,"model_type":"mixtral""#, "num_experts_per_tok"),
+            (r#""num_experts_per_tok":1,"num_local_experts":100000000,"model_type":"mixtral""#, "num_experts"),
+            (r#""attention_bias":"yes""#, "attention_bias"),
+            (r#""initializer_range":-1"#, "initializer_range"),
+            (r#""max_position_embeddings":0"#, "max_position_embeddings"),
+            (r#""sliding_window":0,"model_type":"mistral""#, "sliding_window"),
+        ];
+        for (extra, key) in cases {
+            let error = complaint(extra);
+            assert!(error.contains(key) && !error.contains("usize") && error.len() < 400, "{extra}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_as_its_class_assumes_it() -> Result<()> {
+        let of = |extra: &str| read(&format!(r#","model_type":{extra}"#));
+        let gemma = of(r#""gemma2""#)?;
+        assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
+        assert_eq!((gemma.head_width(), gemma.gate, gemma.tie_word_embeddings), (256, Gate::GeluTanh, true));
+        assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
+        let uncapped = of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
+        assert_eq!((uncapped.attn_logit_softcapping, uncapped.window(0)), (None, None));
+        let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&uncapped)?)?;
+        assert_eq!(again, uncapped);
+        let smol = of(r#""smollm3""#)?;
+        assert_eq!((0..7).map(|i| smol.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
+        assert_eq!((smol.rope_theta, smol.tie_word_embeddings), (2e6, true));
+        let cohere = of(r#""cohere2","sliding_window":9"#)?;
+        assert_eq!((0..7).map(|i| cohere.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
+        assert_eq!((cohere.logit_scale, cohere.rms_norm_eps), (Some(0.0625), 1e-5));
+        assert_eq!(of(r#""mistral""#)?.window(0), Some(4096));
+        assert_eq!(of(r#""glm4""#)?.partial_rotary_factor, 0.5);
+        assert_eq!(of(r#""qwen3""#)?.head_width(), 128);
+        let coder = of(r#""starcoder2","use_bias":false"#)?;
+        assert!(!coder.qkv_bias() && !coder.output_bias() && !coder.mlp_bias && of(r#""starcoder2""#)?.mlp_bias);
+        // Both keys of the activation, as the files of Gemma 2 on the hub have them.
+        assert_eq!(of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.gate, Gate::Gelu);
+        let dynamic = read(r#","max_position_embeddings":64,"rope_scaling":{"type":"dynamic","factor":2.0}"#)?;
+        assert_eq!((dynamic.longest(), dynamic.max_position_embeddings), (None, 64));
         Ok(())
     }
 }
