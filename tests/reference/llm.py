@@ -70,7 +70,7 @@ MODELS = {
     "gemma2": (Gemma2Config(**(TINY | dict(num_hidden_layers=3)), sliding_window=8, query_pre_attn_scalar=24,
                             attn_logit_softcapping=2.0, final_logit_softcapping=5.0), 60),
     "smollm3": (SmolLM3Config(**(TINY | dict(num_hidden_layers=4))), 40),
-    "olmo": (OlmoConfig(**NARROW, clip_qkv=0.7, hidden_act="relu"), 40),
+    "olmo": (OlmoConfig(**NARROW, clip_qkv=0.7), 40),
     "olmo2": (Olmo2Config(**NARROW), 40),
     "olmo3": (Olmo3Config(**(NARROW | dict(num_hidden_layers=4)), sliding_window=8, rope_scaling=YARN), 60),
     "granite": (GraniteConfig(**NARROW, embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.4,
@@ -81,7 +81,7 @@ MODELS = {
     "cohere": (CohereConfig(**NARROW, logit_scale=0.3), 40),
     "cohere2": (Cohere2Config(**(TINY | dict(num_hidden_layers=4)), sliding_window=8, logit_scale=0.3), 40),
     "stablelm": (StableLmConfig(**(NARROW | dict(num_attention_heads=1)), use_qkv_bias=True), 40),
-    "helium": (HeliumConfig(**NARROW, head_dim=8), 40),
+    "helium": (HeliumConfig(**NARROW, head_dim=8, hidden_act="relu"), 40),
     "nemotron": (NemotronConfig(**TINY), 40),
     "arcee": (ArceeConfig(**TINY), 40),
     "seed-oss": (SeedOssConfig(**TINY), 40),
@@ -100,6 +100,12 @@ def last_logits(m, ids: torch.Tensor, cuts: list[int]) -> torch.Tensor:
     for start, end in zip(cuts, cuts[1:]):
         parts.append(m(ids[:, start:end], past_key_values=cache, use_cache=True).logits)
     return torch.cat(parts, 1)[:, -8:]
+
+
+def generated(m, ids: torch.Tensor, steps: int) -> torch.Tensor:
+    """As `generate` goes on with its cache; every id counts, that of padding too."""
+    mask = torch.ones_like(ids)
+    return m.generate(ids, attention_mask=mask, max_new_tokens=steps, min_new_tokens=steps, do_sample=False, eos_token_id=None)
 
 
 def main() -> None:
@@ -133,7 +139,7 @@ def main() -> None:
             row = ids[:1]
             if dynamic:
                 golden["pieces"] = last_logits(m, ids, [0, length // 3, length - 4, length]).contiguous()
-                row = m.generate(row, max_new_tokens=STEPS, min_new_tokens=STEPS, do_sample=False, eos_token_id=None)
+                row = generated(m, row, STEPS)
             # Without a cache, so that what depends on the length of the whole is right at every step.
             while row.shape[1] < length + STEPS:
                 row = torch.cat([row, m(row, use_cache=False).logits[:, -1:].argmax(-1)], 1)
@@ -142,8 +148,7 @@ def main() -> None:
                 # A fresh one: one made from its configuration mixes up its factors once it has read a long sequence. (4.57
                 # reads on with other numbers than it has without a cache: only what 5 gives is consistent.)
                 fresh = AutoModelForCausalLM.from_pretrained(out, attn_implementation="eager").eval()
-                grown = fresh.generate(short, max_new_tokens=60, min_new_tokens=60, do_sample=False, eos_token_id=None)
-                golden["grown"] = grown[0, 30:].int().contiguous()
+                golden["grown"] = generated(fresh, short, 60)[0, 30:].int().contiguous()
         greedy = row[0, length:]
         golden |= {"ids": ids.int(), "logits": logits.contiguous(), "greedy": greedy.int().contiguous()}
         save_file(golden, out / "golden.safetensors")

@@ -31,8 +31,8 @@ CHANGED = {
 MODELS = {
     "llama-tied": "q8", "llama-3": "f32", "llama-linear-bias": "f32", "qwen2-yarn": "f32 q8", "qwen3": "f32 q8",
     "phi3-mini": "f32 q8", "phi3-long": "f32", "gemma3": "q8",
-    "gemma": "f32", "gemma2": "q8", "smollm3": "f32", "olmo": "f32", "olmo2": "f32", "granite": "f32", "starcoder2": "q8",
-    "glm4": "f32", "cohere": "f32", "cohere2": "f32", "stablelm": "f32", "nemotron": "f32",
+    "gemma": "q8", "gemma2": "q8", "smollm3": "f32", "olmo": "f32", "olmo2": "f32", "granite": "f32", "starcoder2": "q8",
+    "glm4": "f32", "cohere": "f32", "cohere2": "f32", "stablelm": "f32", "nemotron": "q8",
 }
 PERMUTED = ("llama", "smollm3", "olmo", "granite")
 PLUS_ONE = ("gemma", "gemma2", "gemma3_text", "nemotron")

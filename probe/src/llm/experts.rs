@@ -1,9 +1,9 @@
 //! MLPs of which each token goes through some, chosen by a router (mixture of experts).
 
 use super::config::{Experts, Gate};
-use super::decoder::Mlp;
 use super::kernel;
 use super::linear::Linear;
+use super::parts::Mlp;
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::activation::{sigmoid, softmax};

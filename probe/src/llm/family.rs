@@ -544,7 +544,8 @@ const MISSING: [(&str, &[&str]); 14] = [
     ),
 ];
 
-fn missing(name: &str) -> &'static str {
+/// What the network of a `model_type` that is not read has that ours lacks.
+pub(crate) fn missing(name: &str) -> &'static str {
     let known = MISSING.iter().find(|(_, names)| names.contains(&name));
     known.map_or("its network is not known here", |(what, _)| what)
 }

@@ -10,6 +10,8 @@ pub mod family;
 pub mod kernel;
 pub mod kv_cache;
 pub mod linear;
+pub mod options;
+pub mod parts;
 pub mod pretrain;
 pub mod rope;
 pub mod tokenizer;

@@ -5,7 +5,7 @@
 
 use super::names;
 use crate::llm::config::{Family, LlmConfig};
-use crate::llm::family::NormKind;
+use crate::llm::family::{NormKind, missing};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Checkpoint, Dialect, Parameter};
 use serde_json::{Map, Value, json};
@@ -77,8 +77,13 @@ pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architec
         Some(found) => Ok(Some(found)),
         None => {
             let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-            Err(Error::failed(format!("{} is of the architecture `{name}`, which is not known", file.path().display()))
-                .hint(format!("known are {}", known.join(", "))))
+            let name = burgess_base::text::excerpt(name, 60);
+            Err(Error::failed(format!(
+                "{} is of the architecture `{name}`, which is not read: {}",
+                file.path().display(),
+                missing(&name)
+            ))
+            .hint(format!("read are {}", known.join(", "))))
         }
     }
 }
