@@ -1,5 +1,5 @@
-//! One question about one picture, answered by a model from a directory: one that a run left, or a released Cambrian. Or a
-//! text continued by a language model alone.
+//! One question about one picture, answered by a model from a directory: one that a run left, or a released Cambrian.
+//! Or a text continued by a language model alone.
 
 use crate::{cards, field};
 use burgess_base::{Error, Result};
@@ -216,8 +216,7 @@ impl Answerer {
         let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
         let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
         let prompt_tokens = ids.len() + positions;
-        let score =
-            |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
+        let score = |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
         if let Some(continuation) = &how.continuation {
             let given = given(&self.tokenizer, continuation)?;
             let scored = score(seen, &given)?;

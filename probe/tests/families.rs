@@ -77,10 +77,8 @@ fn logits_are_those_of_transformers() -> Result<()> {
             let part: Vec<&[u32]> = rows.iter().map(|r| &r[*from..*to]).collect();
             pieces.push(llm.extend(llm.embed_rows(&part, &device)?, &[to - from; 3], &mut cache, None)?);
         }
-        let e = difference(
-            &last_logits(&llm, Tensor::cat(pieces, 1))?,
-            golden.pieces.as_ref().unwrap_or(&golden.logits),
-        );
+        let e =
+            difference(&last_logits(&llm, Tensor::cat(pieces, 1))?, golden.pieces.as_ref().unwrap_or(&golden.logits));
         println!("{name:<20} {d:.1e} {e:.1e}");
         assert!(d < 1e-5 && e < 1e-5, "{name}: relative difference {d}, with a cache {e}");
     }
@@ -126,7 +124,8 @@ fn greedy_tokens_are_those_of_transformers() -> Result<()> {
     Ok(())
 }
 
-/// The likeliest tokens one after the other, each row by itself, after prompts of different lengths that are read together.
+/// The likeliest tokens one after the other, each row by itself, after prompts of different lengths that are read
+/// together.
 fn continued(llm: &Llm, prompts: &[&[u32]], steps: usize) -> Result<Vec<Vec<u32>>> {
     let device = llm.model.norm.weight.as_ref().map_or_else(Device::flex, |w| w.val().device());
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
@@ -160,7 +159,8 @@ fn continued(llm: &Llm, prompts: &[&[u32]], steps: usize) -> Result<Vec<Vec<u32>
 
 #[test]
 fn a_sequence_that_grows_past_where_its_angles_change_goes_on_as_in_transformers() -> Result<()> {
-    // `generate` of transformers 4.57 and 5.24, with and without a cache, from the first 30 ids (tests/reference/llm.py).
+    // `generate` of transformers 4.57 and 5.24, with and without a cache, from the first 30 ids
+    // (tests/reference/llm.py).
     let (llm, golden) = (load("phi3-long")?, expected("phi3-long")?);
     let bytes = std::fs::read(golden_of("phi3-long"))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::failed(e.to_string()))?;

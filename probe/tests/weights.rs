@@ -107,8 +107,11 @@ fn the_metadata_of_gguf_are_the_configuration() -> Result<()> {
         if !["llama-3", "phi3-long"].contains(&model.as_str()) {
             assert_eq!(a.rope_scaling, b.rope_scaling, "{model}");
         }
-        assert_eq!((0..a.num_hidden_layers).map(|i| a.rotates(i)).collect::<Vec<_>>(),
-            (0..b.num_hidden_layers).map(|i| b.rotates(i)).collect::<Vec<_>>(), "{model}");
+        assert_eq!(
+            (0..a.num_hidden_layers).map(|i| a.rotates(i)).collect::<Vec<_>>(),
+            (0..b.num_hidden_layers).map(|i| b.rotates(i)).collect::<Vec<_>>(),
+            "{model}"
+        );
         let id = |weights: &Weights, name: &str| weights.json()[name].as_u64();
         for name in ["bos_token_id", "eos_token_id", "pad_token_id"] {
             assert_eq!(id(&found, name), id(&same, name), "{model}: {name}");
@@ -191,7 +194,9 @@ fn every_layout_of_the_hub_is_read() -> Result<()> {
 
 #[test]
 fn a_fused_model_is_written_as_it_was_read() -> Result<()> {
-    for model in ["phi3-mini", "phi3-long", "glm", "glm4", "starcoder2", "mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "olmo"] {
+    for model in
+        ["phi3-mini", "phi3-long", "glm", "glm4", "starcoder2", "mixtral", "qwen2-moe", "qwen3-moe", "olmoe", "olmo"]
+    {
         let llm = load(&golden("llm").join(model))?;
         let dir = directory(model)?;
         let path = dir.path().join("model.safetensors");
@@ -261,7 +266,10 @@ fn sizes_are_compared_with_the_file_before_anything_is_built() -> Result<()> {
         json[key] = serde_json::from_str(value)?;
         std::fs::write(dir.path().join("config.json"), json.to_string())?;
         let (text, hint) = complaint(dir.path());
-        assert!(text.contains(&format!("`{key}`")) && text.contains(found) && hint.contains("different models"), "{text}");
+        assert!(
+            text.contains(&format!("`{key}`")) && text.contains(found) && hint.contains("different models"),
+            "{text}"
+        );
     }
     // The number of GGUF follows its key, in four bytes after the type.
     let mut bytes = std::fs::read(golden("llm-gguf/llama-tied.q8.gguf"))?;

@@ -34,7 +34,9 @@ fn same(found: &[Value], wanted: &[Value]) {
     };
     for (found, wanted) in found.iter().zip(wanted) {
         near(found, wanted);
-        for (found, wanted) in found["top"].as_array().expect("five").iter().zip(wanted["top"].as_array().expect("five")) {
+        for (found, wanted) in
+            found["top"].as_array().expect("five").iter().zip(wanted["top"].as_array().expect("five"))
+        {
             near(found, wanted);
             assert!(found["text"].is_string());
         }
@@ -92,5 +94,8 @@ fn what_cannot_be_asked_says_why() {
     std::fs::copy(Path::new(&tied).join("model.safetensors"), family.join("model.safetensors")).expect("a copy");
     std::fs::write(family.join("config.json"), r#"{"model_type":"mamba"}"#).expect("a file");
     let text = complaint(&["--llm", "mamba", "x"], 1);
-    assert!(text.contains("`mamba` is not read") && text.contains("state") && text.contains("read are llama"), "{text}");
+    assert!(
+        text.contains("`mamba` is not read") && text.contains("state") && text.contains("read are llama"),
+        "{text}"
+    );
 }

@@ -80,19 +80,15 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
-    let how = How {
-        max_new_tokens: args.max_new_tokens,
-        sampling,
-        logprobs: args.logprobs,
-        continuation: args.continuation,
-    };
+    let how =
+        How { max_new_tokens: args.max_new_tokens, sampling, logprobs: args.logprobs, continuation: args.continuation };
     let answer = match (&args.llm, &args.model) {
-        (Some(name), _) => Speaker::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?,
-        (None, Some(dir)) => Answerer::open(dir, args.chat.as_deref(), &device)?.answer(
-            args.image.as_deref(),
-            &args.question,
-            &how,
-        )?,
+        (Some(name), _) => {
+            Speaker::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?
+        }
+        (None, Some(dir)) => {
+            Answerer::open(dir, args.chat.as_deref(), &device)?.answer(args.image.as_deref(), &args.question, &how)?
+        }
         (None, None) => return Err(Error::usage("there is no model to ask").hint("name one with --model or --llm")),
     };
     match (answer.logprob, args.json) {

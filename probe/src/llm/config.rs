@@ -224,9 +224,6 @@ impl LlmConfig {
             ("head_dim", self.head_width()),
             ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
-        if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
-            return bad(format!("`{name}` is 0"));
-        }
         // Above these no product of two sizes or number of parameters can be told from nonsense.
         const MOST: usize = 1 << 28;
         const MOST_LAYERS: usize = 10_000;
@@ -236,6 +233,9 @@ impl LlmConfig {
             if *n > most {
                 return bad(format!("`{name}` is {n}, more than any model has (at most {most})"));
             }
+        }
+        if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
+            return bad(format!("`{name}` is 0"));
         }
         self.check_numbers()?;
         if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
@@ -311,7 +311,9 @@ impl LlmConfig {
         }
         for (name, x) in [(eps_key, self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
             if !((x as f32).is_finite() && x >= 0.0) {
-                return Err(Error::usage(format!("language model configuration: `{name}` is {x}, must not be below 0")));
+                return Err(Error::usage(format!(
+                    "language model configuration: `{name}` is {x}, must not be below 0"
+                )));
             }
         }
         Ok(())
@@ -441,7 +443,8 @@ mod tests {
 
     /// What is said of a configuration with these keys, in whichever of the two steps.
     fn complaint(extra: &str) -> String {
-        let numbers = r#"{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":50"#;
+        let numbers =
+            r#"{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":50"#;
         let mut map: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(&format!("{numbers}}}")).unwrap_or_default();
         let more: serde_json::Map<String, serde_json::Value> =
@@ -526,7 +529,8 @@ mod tests {
         assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
         assert_eq!((gemma.head_width(), gemma.gate, gemma.tie_word_embeddings), (256, Gate::GeluTanh, true));
         assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
-        let uncapped = of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
+        let uncapped =
+            of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
         assert_eq!((uncapped.attn_logit_softcapping, uncapped.window(0)), (None, None));
         let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&uncapped)?)?;
         assert_eq!(again, uncapped);

@@ -202,7 +202,10 @@ fn unsupported(keys: &Keys<'_>, family: Family) -> Read<()> {
     let gemma = matches!(family, Family::Gemma2 | Family::Gemma3);
     let caps = ["final_logit_softcapping", "attn_logit_softcapping"];
     let asked = [
-        ("use_bidirectional_attention", keys.0.get("use_bidirectional_attention").is_some_and(|v| *v == Value::Bool(true))),
+        (
+            "use_bidirectional_attention",
+            keys.0.get("use_bidirectional_attention").is_some_and(|v| *v == Value::Bool(true)),
+        ),
         (caps[0], !gemma && keys.number(caps[0])?.is_some()),
         (caps[1], !gemma && keys.number(caps[1])?.is_some()),
         ("use_qk_norm", keys.flag("use_qk_norm")? == Some(true)),
@@ -324,7 +327,8 @@ impl Rotary {
     }
 }
 
-/// In the names of `transformers` 4; what is as the family's class assumes it is left out where the class would put it back.
+/// In the names of `transformers` 4; what is as the family's class assumes it is left out where the class would put it
+/// back.
 impl Serialize for LlmConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let (family, design) = (self.model_type, self.design());

@@ -1,10 +1,10 @@
 //! The decoder of LLaMA and its relatives: a norm, rotary positions, grouped-query attention, an MLP.
 //!
 //! One network; what a family does differently is a row of [`super::family`], and sizes and switches are options of
-//! [`LlmConfig`]. Module paths are those of `transformers`' `LlamaForCausalLM`, so a LLaMA's keys are the parameters' names:
-//! `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`, `lm_head.weight` (absent
-//! when the head is tied to the embeddings). What other families call the same parts is said in `weights/names.rs`; fused
-//! projections are held apart.
+//! [`LlmConfig`]. Module paths are those of `transformers`' `LlamaForCausalLM`, so a LLaMA's keys are the parameters'
+//! names: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
+//! `lm_head.weight` (absent when the head is tied to the embeddings). What other families call the same parts is said
+//! in `weights/names.rs`; fused projections are held apart.
 
 use super::config::LlmConfig;
 use super::experts::Moe;
@@ -327,8 +327,8 @@ impl Llm {
         let ([b, t, d], device) = (embeddings.dims(), embeddings.device());
         let Some((all, places)) = cache.history(embeddings, real).filter(|_| !sampled) else {
             return Err(Error::failed(format!(
-                "a sequence grew past {turn} positions, where this model turns to other angles, after a connector had changed \
-                 it between the blocks"
+                "a sequence grew past {turn} positions, where this model turns to other angles, after a connector \
+                 had changed it between the blocks"
             ))
             .hint(format!("ask for fewer new tokens, or give prompts of more than {turn} tokens")));
         };
@@ -388,7 +388,9 @@ impl Llm {
         }
         let factor = alpha / rank as f64;
         if !((factor as f32).is_finite() && factor > 0.0) {
-            return Err(Error::usage(format!("`alpha` is {alpha}, which makes no factor on an adapter of rank {rank}")));
+            return Err(Error::usage(format!(
+                "`alpha` is {alpha}, which makes no factor on an adapter of rank {rank}"
+            )));
         }
         let mut model: Self = self.freeze();
         for (i, block) in model.model.layers.iter_mut().enumerate() {

@@ -1,7 +1,8 @@
-//! The published decoders that are read: LLaMA, and what is LLaMA with another norm, activation, bias or order of steps.
+//! The published decoders that are read: LLaMA, and what is LLaMA with another norm, activation, bias or order of
+//! steps.
 //!
-//! A family is one row of [`Design`]: where its network differs from LLaMA's, and what its class in `transformers` assumes
-//! where `config.json` is silent. Sizes and switches of a single model are in [`super::LlmConfig`].
+//! A family is one row of [`Design`]: where its network differs from LLaMA's, and what its class in `transformers`
+//! assumes where `config.json` is silent. Sizes and switches of a single model are in [`super::LlmConfig`].
 
 use super::config::Gate;
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,12 @@ pub enum Family {
     /// Gemma: norm scales around one, embeddings times the root of the width (arXiv 2403.08295).
     #[serde(rename = "gemma")]
     Gemma,
-    /// Gemma 2: norms around both halves of a block, capped scores and logits, every other layer slides (arXiv 2408.00118).
+    /// Gemma 2: norms around both halves of a block, capped scores and logits, every other layer slides (arXiv
+    /// 2408.00118).
     #[serde(rename = "gemma2")]
     Gemma2,
-    /// Gemma 3, its text part: Gemma 2 with normed queries and keys instead of caps, five sliding layers to one that sees
-    /// all (arXiv 2503.19786).
+    /// Gemma 3, its text part: Gemma 2 with normed queries and keys instead of caps, five sliding layers to one that
+    /// sees all (arXiv 2503.19786).
     #[serde(rename = "gemma3_text")]
     Gemma3,
     /// SmolLM 3: every fourth layer has no rotary positions.
@@ -71,7 +73,8 @@ pub enum Family {
     /// Helium 1: neighbouring channels rotated together.
     #[serde(rename = "helium")]
     Helium,
-    /// Nemotron and Minitron: layer norms with scales around one, an MLP of squared ReLU without gate (arXiv 2407.14679).
+    /// Nemotron and Minitron: layer norms with scales around one, an MLP of squared ReLU without gate (arXiv
+    /// 2407.14679).
     #[serde(rename = "nemotron")]
     Nemotron,
     /// Arcee's AFM: an MLP of squared ReLU without gate.
@@ -417,14 +420,7 @@ pub const DESIGNS: [(Family, Design); 27] = [
     ),
     (
         Family::Arcee,
-        Design {
-            name: "arcee",
-            class: "ArceeForCausalLM",
-            gated: false,
-            eps: 1e-5,
-            gate: Gate::ReluSquared,
-            ..LLAMA
-        },
+        Design { name: "arcee", class: "ArceeForCausalLM", gated: false, eps: 1e-5, gate: Gate::ReluSquared, ..LLAMA },
     ),
     (
         Family::SeedOss,
@@ -458,14 +454,7 @@ pub const DESIGNS: [(Family, Design); 27] = [
     ),
     (
         Family::Olmoe,
-        Design {
-            name: "olmoe",
-            class: "OlmoeForCausalLM",
-            qk_norm: QkNorm::Whole,
-            experts: true,
-            eps: 1e-5,
-            ..LLAMA
-        },
+        Design { name: "olmoe", class: "OlmoeForCausalLM", qk_norm: QkNorm::Whole, experts: true, eps: 1e-5, ..LLAMA },
     ),
 ];
 
@@ -500,9 +489,27 @@ const MISSING: [(&str, &[&str]); 14] = [
     (
         "its layers keep a state instead of attending (state-space or recurrent layers)",
         &[
-            "mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma", "jamba", "bamba", "zamba", "zamba2",
-            "nemotron_h", "granitemoehybrid", "falcon_h1", "lfm2", "lfm2_moe", "qwen3_next", "minimax", "kimi_linear",
-            "olmo_hybrid", "qwen3_5_text", "qwen3_5_moe_text",
+            "mamba",
+            "mamba2",
+            "falcon_mamba",
+            "rwkv",
+            "xlstm",
+            "recurrent_gemma",
+            "jamba",
+            "bamba",
+            "zamba",
+            "zamba2",
+            "nemotron_h",
+            "granitemoehybrid",
+            "falcon_h1",
+            "lfm2",
+            "lfm2_moe",
+            "qwen3_next",
+            "minimax",
+            "kimi_linear",
+            "olmo_hybrid",
+            "qwen3_5_text",
+            "qwen3_5_moe_text",
         ],
     ),
     (
@@ -514,12 +521,27 @@ const MISSING: [(&str, &[&str]); 14] = [
         "its attention has other weights than queries, keys and values per head (one fused, interleaved tensor)",
         &["gpt_neox", "gptj", "gpt_neox_japanese", "persimmon", "dbrx", "jetmoe"],
     ),
-    ("it compresses keys and values (latent attention)", &["deepseek_v2", "deepseek_v3", "minicpm3", "youtu", "kimi_k2"]),
+    (
+        "it compresses keys and values (latent attention)",
+        &["deepseek_v2", "deepseek_v3", "minicpm3", "youtu", "kimi_k2"],
+    ),
     (
         "its experts are chosen or fused in a way of their own",
         &[
-            "gpt_oss", "llama4", "llama4_text", "granitemoe", "granitemoeshared", "phimoe", "dots1", "glm4_moe",
-            "ernie4_5_moe", "hunyuan_v1_moe", "qwen3_vl_moe_text", "flex_olmo", "afmoe", "bailing_moe",
+            "gpt_oss",
+            "llama4",
+            "llama4_text",
+            "granitemoe",
+            "granitemoeshared",
+            "phimoe",
+            "dots1",
+            "glm4_moe",
+            "ernie4_5_moe",
+            "hunyuan_v1_moe",
+            "qwen3_vl_moe_text",
+            "flex_olmo",
+            "afmoe",
+            "bailing_moe",
         ],
     ),
     ("it has biases in other places and MLPs beside attention", &["phi"]),
@@ -531,15 +553,48 @@ const MISSING: [(&str, &[&str]); 14] = [
     (
         "it is a multimodal model, of which no language model is taken out; give the language model by itself",
         &[
-            "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "mllama", "idefics",
-            "idefics2", "idefics3", "smolvlm", "paligemma", "internvl", "mistral3", "pixtral", "aya_vision", "blip-2",
+            "llava",
+            "llava_next",
+            "llava_onevision",
+            "qwen2_vl",
+            "qwen2_5_vl",
+            "qwen3_vl",
+            "mllama",
+            "idefics",
+            "idefics2",
+            "idefics3",
+            "smolvlm",
+            "paligemma",
+            "internvl",
+            "mistral3",
+            "pixtral",
+            "aya_vision",
+            "blip-2",
         ],
     ),
     (
         "it is no decoder of text from left to right",
         &[
-            "bert", "roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "modernbert", "xlm-roberta",
-            "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian", "clip", "siglip", "vit", "whisper",
+            "bert",
+            "roberta",
+            "distilbert",
+            "albert",
+            "electra",
+            "deberta",
+            "deberta-v2",
+            "modernbert",
+            "xlm-roberta",
+            "t5",
+            "mt5",
+            "umt5",
+            "bart",
+            "mbart",
+            "pegasus",
+            "marian",
+            "clip",
+            "siglip",
+            "vit",
+            "whisper",
         ],
     ),
 ];

@@ -76,7 +76,8 @@ impl KvCache {
         self.changed |= changed;
     }
 
-    /// All embeddings with these after them, and which of them are each row's `real` tokens; nothing if they do not tell all.
+    /// All embeddings with these after them, and which of them are each row's `real` tokens; nothing if they do not
+    /// tell all.
     pub(crate) fn history(&self, embeddings: Tensor<3>, real: &[usize]) -> Option<(Tensor<3>, Vec<Vec<usize>>)> {
         let before = self.inputs.clone().filter(|_| !self.changed && self.rows.len() == real.len())?;
         let slots = before.dims()[1];

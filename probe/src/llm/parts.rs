@@ -1,4 +1,5 @@
-//! What a decoder block is made of. Which of the optional parts there are follows from a family's [`super::family::Design`].
+//! What a decoder block is made of. Which of the optional parts there are follows from a family's
+//! [`super::family::Design`].
 
 use super::config::Gate;
 use super::experts::Moe;
@@ -8,7 +9,8 @@ use super::linear::{Linear, joined};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// One decoder block: attention and the MLP, each around a residual; which norms there are says [`BlockKind`](super::family::BlockKind).
+/// One decoder block: attention and the MLP, each around a residual; which norms there are says
+/// [`BlockKind`](super::family::BlockKind).
 #[derive(Module, Debug)]
 pub struct Block {
     /// Grouped-query attention.
@@ -19,7 +21,8 @@ pub struct Block {
     pub moe: Option<Moe>,
     /// Norm before attention.
     pub input_layernorm: Option<Norm>,
-    /// Norm before the MLP ([`Before`](super::family::BlockKind::Before)) or after attention ([`Around`](super::family::BlockKind::Around), [`After`](super::family::BlockKind::After)).
+    /// Norm before the MLP ([`Before`](super::family::BlockKind::Before)) or after attention
+    /// ([`Around`](super::family::BlockKind::Around), [`After`](super::family::BlockKind::After)).
     pub post_attention_layernorm: Option<Norm>,
     /// Norm before the MLP ([`Around`](super::family::BlockKind::Around)).
     pub pre_feedforward_layernorm: Option<Norm>,

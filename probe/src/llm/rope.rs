@@ -102,7 +102,10 @@ impl Scaling {
         const READ: [&str; 6] = ["linear", "dynamic", "llama3", "yarn", "longrope", "factors"];
         if !READ.contains(&kind) {
             let kind = burgess_base::text::excerpt(kind, 40);
-            return Err(format!("`rope_scaling`: the rope_type `{kind}` is not read; read are default, {}", READ[..5].join(", ")));
+            return Err(format!(
+                "`rope_scaling`: the rope_type `{kind}` is not read; read are default, {}",
+                READ[..5].join(", ")
+            ));
         }
         let mut fields = fields.clone();
         fields.insert("rope_type".into(), kind.into());
@@ -147,10 +150,11 @@ impl Scaling {
             true => Ok(()),
             false => Err(Error::usage(format!("`{name}` is {x}"))),
         };
-        let list = |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0 && x.is_finite()) {
-            true => Ok(()),
-            false => Err(Error::usage(format!("`{name}` needs {} divisors above 0, has {}", width / 2, all.len()))),
-        };
+        let list =
+            |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0 && x.is_finite()) {
+                true => Ok(()),
+                false => Err(Error::usage(format!("`{name}` needs {} divisors above 0, has {}", width / 2, all.len()))),
+            };
         match self {
             Self::Dynamic { .. } if width <= 2 => {
                 Err(Error::usage(format!("`dynamic` needs more than {width} rotated channels in a head")))
@@ -326,7 +330,8 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`; `interleaved` ones together with their neighbours.
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`; `interleaved` ones together with their
+    /// neighbours.
     pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
         let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
         let [cos, sin] = [&self.cos, &self.sin].map(|a| follow(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));

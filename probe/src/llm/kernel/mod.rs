@@ -233,7 +233,17 @@ mod tests {
             ([1, 70, 2, 1, 8], Some(40), 6, false),
         ];
         for ([batch, tokens, query, kv, width], window, rotated, hides) in cases {
-            let s = Heads { batch, tokens, query, kv, width, scale: 0.3, window, softcap: None, interleaved: window == Some(40) };
+            let s = Heads {
+                batch,
+                tokens,
+                query,
+                kv,
+                width,
+                scale: 0.3,
+                window,
+                softcap: None,
+                interleaved: window == Some(40),
+            };
             // Every row at positions of its own.
             let positions: Vec<Vec<usize>> = (0..batch).map(|b| (0..tokens).map(|i| i + 3 * b).collect()).collect();
             let rows: Vec<&[usize]> = positions.iter().map(Vec::as_slice).collect();

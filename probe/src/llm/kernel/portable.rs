@@ -19,7 +19,8 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     follow(x * scale * weight.unsqueeze::<2>(), dtype)
 }
 
-/// `(x − mean(x)) / sqrt(var(x) + eps) · weight + bias` over the last axis (LayerNorm, arXiv 1607.06450), where given.
+/// `(x − mean(x)) / sqrt(var(x) + eps) · weight + bias` over the last axis (LayerNorm, arXiv 1607.06450), where
+/// given.
 ///
 /// `x`: `[n, d]`, `weight` and `bias`: `[d]`.
 pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<2> {

@@ -138,17 +138,16 @@ impl Weights {
 
     /// Checks that there is an embedding for every entry of `tokenizer` that a text can become.
     ///
-    /// Special tokens beyond the table are let pass, unless a text begins or ends with them: many files name an image or a
-    /// filler that the model never had. Written out in a text, such a token is an error that names its id.
+    /// Special tokens beyond the table are let pass, unless a text begins or ends with them: many files name an image
+    /// or a filler that the model never had. Written out in a text, such a token is an error that names its id.
     ///
     /// # Errors
     /// Tells both numbers.
     pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
         let rows = self.config.vocab_size;
         let special = tokenizer.special();
-        let needed = |id: u32, token: &str| {
-            !tokenizer.is_special(token) || [special.bos, special.eos].contains(&Some(id))
-        };
+        let needed =
+            |id: u32, token: &str| !tokenizer.is_special(token) || [special.bos, special.eos].contains(&Some(id));
         let vocabulary = tokenizer.vocabulary();
         let beyond = vocabulary.iter().filter(|(token, id)| **id as usize >= rows && needed(**id, token));
         let Some((token, id)) = beyond.min_by_key(|(_, id)| **id) else { return Ok(()) };

@@ -45,11 +45,11 @@ pub(super) const GLM_4: Dialect = Dialect {
     name: "transformers-glm4",
     rules: &[
         GATE_UP,
+        Rule::same("model.layers.{i}.post_attention_layernorm.{p}", &["model.layers.{i}.post_self_attn_layernorm.{p}"]),
         Rule::same(
-            "model.layers.{i}.post_attention_layernorm.{p}",
-            &["model.layers.{i}.post_self_attn_layernorm.{p}"],
+            "model.layers.{i}.pre_feedforward_layernorm.{p}",
+            &["model.layers.{i}.post_attention_layernorm.{p}"],
         ),
-        Rule::same("model.layers.{i}.pre_feedforward_layernorm.{p}", &["model.layers.{i}.post_attention_layernorm.{p}"]),
         Rule::same("model.layers.{i}.post_feedforward_layernorm.{p}", &["model.layers.{i}.post_mlp_layernorm.{p}"]),
         Rule::same("{rest}", &["{rest}"]),
     ],
@@ -159,7 +159,8 @@ pub(super) const GGUF_PHI3: Dialect = Dialect {
 const AFTER_ATTENTION: Rule =
     Rule::same("model.layers.{i}.post_attention_layernorm.weight", &["blk.{i}.post_attention_norm.weight"]);
 const BEFORE_MLP: Rule = Rule::same("model.layers.{i}.pre_feedforward_layernorm.weight", &["blk.{i}.ffn_norm.weight"]);
-const AFTER_MLP: Rule = Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]);
+const AFTER_MLP: Rule =
+    Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]);
 
 /// GGUF of Gemma 2, Gemma 3 and OLMo 2.
 pub(super) const GGUF_AROUND: Dialect = Dialect {

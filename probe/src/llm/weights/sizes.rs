@@ -1,7 +1,7 @@
 //! Sizes in a configuration against the tensors of its file, before anything is built of either.
 //!
-//! A number in a text file costs nothing to write: a network of 10⁵ layers would be built before it is noticed that the
-//! file has two.
+//! A number in a text file costs nothing to write: a network of 10⁵ layers would be built before it is noticed that
+//! the file has two.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::Checkpoint;
