@@ -304,7 +304,7 @@ impl Llm {
             if cache.crosses(turn, real) {
                 return self.read_again(embeddings, real, cache, turn, after.is_some());
             }
-            cache.keep(&embeddings, after.is_some());
+            cache.keep(&embeddings, real, turn, after.is_some());
         }
         let reading = cache.begin(real, t)?;
         let longest = cache.lengths().into_iter().max().unwrap_or(0);

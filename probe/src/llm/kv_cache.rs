@@ -14,8 +14,8 @@ use std::cell::RefCell;
 pub struct KvCache {
     layers: Vec<Layer>,
     rows: Vec<Row>,
-    /// The embeddings that were read, `[batch, slots, d]`, for a model that may have to read them again.
-    inputs: Option<Tensor<3>>,
+    /// The embeddings that were read, `[batch, t, d]` each, while the model may have to read them again.
+    inputs: Vec<Tensor<3>>,
     /// Whether something was done to a reading between the blocks, which its embeddings do not tell.
     changed: bool,
 }
@@ -65,28 +65,32 @@ impl KvCache {
         self.rows.iter().zip(real).any(|(row, real)| row.next > 0 && row.next <= turn && row.next + real > turn)
     }
 
-    /// Takes note of embeddings `[batch, t, d]` that are about to be read; `changed` if their reading will be changed
-    /// between the blocks.
-    pub(crate) fn keep(&mut self, embeddings: &Tensor<3>, changed: bool) {
-        let before = self.inputs.take();
-        self.inputs = Some(match before {
-            Some(before) => Tensor::cat(vec![before, embeddings.clone()], 1),
-            None => embeddings.clone(),
-        });
+    /// Takes note of embeddings `[batch, t, d]` that are about to be read, of which `real[r]` count, unless all rows are
+    /// beyond `turn` then; `changed` if their reading will be changed between the blocks.
+    pub(crate) fn keep(&mut self, embeddings: &Tensor<3>, real: &[usize], turn: usize, changed: bool) {
+        let before = |row: usize| self.rows.get(row).map_or(0, |row| row.next);
+        if real.iter().enumerate().all(|(row, real)| before(row) + real > turn) {
+            self.inputs.clear();
+        } else {
+            self.inputs.push(embeddings.clone());
+        }
         self.changed |= changed;
     }
 
     /// All embeddings with these after them, and which of them are each row's `real` tokens; nothing if they do not
     /// tell all.
     pub(crate) fn history(&self, embeddings: Tensor<3>, real: &[usize]) -> Option<(Tensor<3>, Vec<Vec<usize>>)> {
-        let before = self.inputs.clone().filter(|_| !self.changed && self.rows.len() == real.len())?;
-        let slots = before.dims()[1];
+        if self.changed || self.rows.len() != real.len() || self.inputs.is_empty() {
+            return None;
+        }
+        let slots = self.inputs.iter().map(|t| t.dims()[1]).sum::<usize>();
         let places = self.rows.iter().zip(real).map(|(row, real)| {
             let old = row.slots.iter().enumerate().filter(|(_, position)| position.is_some()).map(|(place, _)| place);
             old.chain(slots..slots + real).collect()
         });
         let places = places.collect();
-        Some((Tensor::cat(vec![before, embeddings], 1), places))
+        let all = self.inputs.iter().cloned().chain([embeddings]).collect();
+        Some((Tensor::cat(all, 1), places))
     }
 
     /// Takes note of `t` new tokens a row, of which the first `real[r]` count.
@@ -198,7 +202,7 @@ impl KvCache {
         Self {
             layers: layers.collect(),
             rows: rows.iter().map(|&r| self.rows.get(r).cloned().unwrap_or_default()).collect(),
-            inputs: self.inputs.as_ref().map(|t| t.clone().select(0, index(&t.device()))),
+            inputs: self.inputs.iter().map(|t| t.clone().select(0, index(&t.device()))).collect(),
             changed: self.changed,
         }
     }

@@ -67,6 +67,9 @@ static ARCHITECTURES: [Architecture; 17] = [
     Architecture { name: "nemotron", family: Family::Nemotron, change: Change::PlusOne, ..PLAIN },
 ];
 
+/// Families that are read from safetensors only: their experts lie in one tensor here, or their tensors have other names.
+const ELSEWHERE: [&str; 6] = ["qwen2moe", "qwen3moe", "olmoe", "arcee", "seed_oss", "chatglm"];
+
 /// The architecture of an opened file of GGUF; nothing for other formats.
 ///
 /// # Errors
@@ -77,6 +80,13 @@ pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architec
         Some(found) => Ok(Some(found)),
         None => {
             let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+            if ELSEWHERE.contains(&name) {
+                return Err(Error::failed(format!(
+                    "{} is of the architecture `{name}`, which is not read from GGUF",
+                    file.path().display()
+                ))
+                .hint("take the model's safetensors"));
+            }
             let name = burgess_base::text::excerpt(name, 60);
             Err(Error::failed(format!(
                 "{} is of the architecture `{name}`, which is not read: {}",
@@ -97,8 +107,10 @@ impl Architecture {
         let keys = Keys { file, architecture: self.name };
         let experts = keys.size("expert_count")?.unwrap_or(0);
         if experts > 0 {
-            return Err(Error::failed(format!("the model chooses between {experts} experts, which is not supported"))
-                .hint("take a dense model of the family"));
+            return Err(Error::failed(format!(
+                "the model chooses between {experts} experts, which are not read from GGUF"
+            ))
+            .hint("take the model's safetensors, or a model of the family without experts"));
         }
         let (width, heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
         let layers = keys.needed("block_count")?;
