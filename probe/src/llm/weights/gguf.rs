@@ -202,13 +202,9 @@ impl Architecture {
                     set("clip_qkv", json!(single(most)));
                 }
             }
-            Family::Olmo2 => {
-                if keys.size("attention.sliding_window")?.is_some_and(|n| n > 0) {
-                    return Err(Error::failed(
-                        "OLMo 3 is not read from GGUF: which of its layers slide is not known here",
-                    )
+            Family::Olmo2 if keys.size("attention.sliding_window")?.is_some_and(|n| n > 0) => {
+                return Err(Error::failed("OLMo 3 is not read from GGUF: which of its layers slide is not known here")
                     .hint("take its safetensors"));
-                }
             }
             Family::Granite => {
                 let scales = [
