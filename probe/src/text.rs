@@ -48,10 +48,16 @@ impl Scored {
             Error::failed(format!("token id {id} is outside the vocabulary of {}", logits.len()))
                 .hint("the tokenizer and the language model do not belong together")
         })?;
-        let mut order: Vec<usize> = (0..logits.len()).collect();
         // Of equal ones the first comes first.
-        order.sort_by(|a, b| log(*b).partial_cmp(&log(*a)).unwrap_or(std::cmp::Ordering::Equal).then(a.cmp(b)));
-        let top = order.into_iter().take(TOP).filter_map(|i| Some(Likely { id: i as u32, logprob: log(i)? })).collect();
+        let mut best: Vec<usize> = Vec::with_capacity(TOP + 1);
+        for (i, x) in logits.iter().enumerate() {
+            let place = best.iter().position(|b| logits.get(*b).is_some_and(|b| x > b)).unwrap_or(best.len());
+            if place < TOP {
+                best.insert(place, i);
+                best.truncate(TOP);
+            }
+        }
+        let top = best.into_iter().filter_map(|i| Some(Likely { id: i as u32, logprob: log(i)? })).collect();
         Ok(Self { token: Likely { id, logprob }, top })
     }
 }
