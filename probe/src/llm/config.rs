@@ -537,6 +537,10 @@ mod tests {
         let smol = of(r#""smollm3""#)?;
         assert_eq!((0..7).map(|i| smol.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
         assert_eq!((smol.rope_theta, smol.tie_word_embeddings), (2e6, true));
+        let smol = of(r#""smollm3","use_sliding_window":true,"sliding_window":5"#)?;
+        assert_eq!((smol.window(2), smol.window(3), smol.window(4)), (None, Some(5), None));
+        let qwen = of(r#""qwen2","use_sliding_window":true,"sliding_window":5"#)?;
+        assert_eq!(qwen.window(6), None);
         let cohere = of(r#""cohere2","sliding_window":9"#)?;
         assert_eq!((0..7).map(|i| cohere.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
         assert_eq!((cohere.logit_scale, cohere.rms_norm_eps), (Some(0.0625), 1e-5));

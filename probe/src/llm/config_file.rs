@@ -211,6 +211,13 @@ fn unsupported(keys: &Keys<'_>, family: Family) -> Read<()> {
         ("use_qk_norm", keys.flag("use_qk_norm")? == Some(true)),
         ("qk_layernorm", keys.flag("qk_layernorm")? == Some(true)),
         ("use_parallel_residual", keys.flag("use_parallel_residual")? == Some(true)),
+        // Which layers it means is another matter in each version of the library.
+        (
+            "use_sliding_window",
+            family == Family::Qwen2Moe
+                && keys.flag("use_sliding_window")? == Some(true)
+                && !keys.0.contains_key("layer_types"),
+        ),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((key, _)) => Err(format!("`{key}` is set, which the {} decoder here does not have", family.design().name)),
@@ -231,10 +238,15 @@ fn layer_types(keys: &Keys<'_>, design: &Design, layers: usize, asked: bool) -> 
     };
     Ok(match design.sliding {
         Sliding::All => None,
-        Sliding::Asked => match (asked, keys.size("max_window_layers")?) {
-            (true, Some(first)) => by(&|i| i >= first),
-            _ => None,
-        },
+        Sliding::Asked if asked && design.name == "smollm3" => {
+            let rotates = no_rope_layers(keys, Family::SmolLm3, layers)?.unwrap_or_default();
+            by(&|i| rotates.get(i) == Some(&0))
+        }
+        Sliding::Asked if asked && design.name != "qwen3_moe" => {
+            let first = keys.size("max_window_layers")?.unwrap_or(28);
+            by(&|i| i >= first)
+        }
+        Sliding::Asked => None,
         Sliding::AllBut(n) => {
             let pattern = keys.size("sliding_window_pattern")?.or(keys.size("_sliding_window_pattern")?);
             let pattern = pattern.filter(|p| *p > 0).unwrap_or(n);
