@@ -240,7 +240,7 @@ impl LlmConfig {
         self.check_numbers()?;
         if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
             return bad(format!(
-                "{} query heads cannot share {} key/value heads evenly",
+                "{} query heads cannot share {} key/value heads evenly (`num_attention_heads`, `num_key_value_heads`)",
                 self.num_attention_heads,
                 self.kv_heads()
             ));
@@ -254,7 +254,8 @@ impl LlmConfig {
         let rotated = self.rotated_width();
         if rotated == 0 || rotated > self.head_width() || !rotated.is_multiple_of(2) {
             return bad(format!(
-                "{rotated} of a head's {} channels cannot be rotated in halves (`partial_rotary_factor` {})",
+                "{rotated} of a head's {} channels cannot be rotated in halves (`head_dim` {}, `partial_rotary_factor` {})",
+                self.head_width(),
                 self.head_width(),
                 self.partial_rotary_factor
             ));

@@ -92,7 +92,7 @@ impl Weights {
         };
         sizes::check(&json, &checkpoint)?;
         let config: LlmConfig = serde_json::from_value(json.clone()).context("reading its configuration")?;
-        config.check()?;
+        config.check().map_err(|e| e.hint("correct the configuration, or get the model's files again"))?;
         Ok(Self { path: path.to_path_buf(), json, config, checkpoint })
     }
 
