@@ -461,13 +461,7 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
     let weights = Weights::open_path(dir)?;
     let tokenizer = Tokenizer::of_model(&weights)?;
-    let (entries, rows) = (tokenizer.vocab_size(), weights.config().vocab_size);
-    if entries > rows {
-        return Err(Error::failed(format!(
-            "{}: the tokenizer has {entries} entries, the model only {rows}",
-            dir.display()
-        )));
-    }
+    weights.check_tokenizer(&tokenizer)?;
     Ok((weights.load(device)?.0, tokenizer))
 }
 
