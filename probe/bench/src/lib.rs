@@ -63,7 +63,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::LazyLock;
 
-pub use explain::Explained;
+pub use explain::{Explained, REASONING};
 pub use picture::Picture;
 pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
 pub use rules::Rules;

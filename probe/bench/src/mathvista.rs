@@ -19,8 +19,7 @@
 use super::score::{self, edit_distance, plain_number};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, explain, lmms, read, study,
-    vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
