@@ -64,11 +64,12 @@ pub struct Evaluator {
     /// its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Whose rules judge the answers: `official`, those of the benchmarks' authors (default), or `cambrian-1`, those of the
-    /// study's code, to lay the numbers beside the published ones.
+    /// Whose rules judge the answers: `official` (default), those of the benchmarks' authors, or the strict ones where there
+    /// are none; `strict`, for benchmarks that have these; `cambrian-1`, those of the study's code, to lay the numbers beside
+    /// the published ones; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were followed.
     #[serde(default, skip_serializing_if = "is_official")]
     pub scoring: Rules,
-    /// Whose prompts ask the questions: `official` (default) or `cambrian-1`.
+    /// Whose prompts ask the questions, likewise.
     #[serde(default, skip_serializing_if = "is_official")]
     pub prompts: Rules,
     /// What becomes of the features of frozen encoders: `cached` on disk (default), or `computed` whenever a picture is seen.
@@ -247,6 +248,8 @@ impl Study {
             return Err(Error::usage("the study has no benchmarks"));
         }
         for id in &self.evaluator.benchmarks {
+            bench::find(id)?.rules(self.evaluator.scoring).map_err(|e| e.context("evaluator.scoring"))?;
+            bench::find(id)?.rules(self.evaluator.prompts).map_err(|e| e.context("evaluator.prompts"))?;
             if let Some(server) = bench::find(id)?.server() {
                 return Err(Error::usage(format!(
                     "{id} cannot rank: its right answers are secret, {server} scores it"

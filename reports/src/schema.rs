@@ -68,7 +68,8 @@ pub struct BenchmarkResult {
     pub category: String,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
-    /// Whose rules judged the answers: `official` (the benchmark's authors') or `cambrian-1` (the study's code).
+    /// Whose rules judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have none),
+    /// `cambrian-1` (the study's code) or `lmms-eval` (that harness).
     #[serde(default = "official")]
     pub scoring: String,
     /// Whose prompts asked the questions, likewise.
@@ -88,6 +89,9 @@ pub struct BenchmarkResult {
     pub n: usize,
     /// Answers from which no choice, number or yes/no could be read; they score as wrong.
     pub n_unparsed: usize,
+    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove before reading them.
+    #[serde(default)]
+    pub n_reasoning: usize,
     pub higher_is_better: bool,
     pub seconds: f64,
     /// Score of the likeliest of the possible answers in place of the generated one, where it was asked for.
@@ -270,6 +274,7 @@ mod tests {
             blind: 0.0,
             n: 4,
             n_unparsed: 0,
+            n_reasoning: 0,
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,

@@ -496,7 +496,7 @@ fn broken_files_say_where_and_what() -> Checked {
         (with("options", "dog".into()), "`options` must be a list of strings, found the string \"dog\""),
         (with("options", json!(["dog"])), "`options` holds 1 choices; 2 to 702 can be lettered"),
         (with("options", json!(["dog", 3])), "`options` must hold strings, found the number 3"),
-        (with("options", json!(["dog", "Dog"])), "`options` holds \"Dog\" twice"),
+        (with("options", json!(["dog", "dog "])), "`options` holds \"dog \" twice"),
         (with("answer", "C".into()), "`answer`: \"C\" is not among the letters of the 2 choices"),
         (with("answer", "dog".into()), "`answer`: \"dog\" is not a letter such as B or (B)"),
         (with("answer", Value::Null), "`answer` must be a string, found null"),

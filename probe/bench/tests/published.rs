@@ -60,6 +60,10 @@ fn perfect_is_100_and_empty_is_0() {
         let perfect = score(b, &qs, Rules::Official, |q| q.answer.clone());
         assert!((perfect.score - 100.0).abs() < 1e-9, "{}: {perfect:?}", b.id());
         for rules in rules_of(b) {
+            // lmms-eval takes an empty answer to MathVista for the choice with the shortest text.
+            if (b.id(), rules) == ("mathvista", Rules::LmmsEval) {
+                continue;
+            }
             let empty = score(b, &qs, rules, |_| String::new());
             assert_eq!((empty.score, empty.n_unparsed), (0.0, qs.len()), "{} {rules:?}", b.id());
             let chance = b.chance(&qs, rules);
