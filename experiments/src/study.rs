@@ -293,4 +293,21 @@ mod tests {
         assert_eq!(Study::open("nono").unwrap_err().hint_text().map(|h| h.contains("`nano`")), Some(true));
         assert_eq!(Study::open("/no/such/study.toml").unwrap_err().exit_code(), 2);
     }
+
+    #[test]
+    fn rules_that_a_benchmark_does_not_have_are_refused() -> Result<()> {
+        let nano = BUILT_IN.iter().find(|(name, _)| *name == "nano").map(|(_, text)| *text).unwrap_or_default();
+        for key in ["scoring", "prompts"] {
+            for rules in ["official", "strict", "cambrian-1"] {
+                Study::parse(&nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"{rules}\""), 1))
+                    .context(rules)?;
+            }
+            let text = nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"lmms-eval\""), 1);
+            let error = Study::parse(&text).unwrap_err();
+            let told = error.chain().join(": ");
+            assert!(told.contains(&format!("evaluator.{key}")) && told.contains("no task of lmms-eval"), "{told}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        Ok(())
+    }
 }

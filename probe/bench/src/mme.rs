@@ -168,7 +168,7 @@ impl Benchmark for Mme {
             Rules::Official | Rules::Strict => Explained {
                 asked: "The authors' question, which ends with \"Please answer yes or no.\"",
                 judged: SCORE,
-                source: "the authors' evaluation tool (BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation, eval_tool/calculation.py)",
+                source: "the authors' evaluation tool, calculation.py, as QwenLM/Qwen-VL, eval_mm/mme/calculation.py passes it on",
                 unlike: "",
             },
             Rules::Cambrian1 => Explained {

@@ -77,10 +77,16 @@ impl Benchmark for VizWiz {
     fn explain(&self, rules: Rules) -> Explained {
         const ASKED: &str = "Question, \"When the provided information is insufficient, respond with 'Unanswerable'.\", \"Answer the question using a single word or phrase.\"; the authors publish no prompt.";
         match rules {
-            Rules::Official | Rules::Strict | Rules::Cambrian1 => Explained {
+            Rules::Official | Rules::Strict => Explained {
                 asked: ASKED,
                 judged: vqa::JUDGED,
-                source: "the challenge's server (eval.ai, challenge 1911), whose normalisation facebookresearch/mmf, mmf/utils/m4c_evaluators.py carries",
+                source: "the challenge's server (EvalAI), whose normalisation facebookresearch/mmf, mmf/utils/m4c_evaluators.py carries",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: ASKED,
+                judged: vqa::JUDGED,
+                source: "cambrian-mllm/cambrian, eval/eval/vizwiz/vizwiz_test.py and m4c_evaluator.py",
                 unlike: "",
             },
             Rules::LmmsEval => Explained {
