@@ -163,9 +163,9 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
     }
     if let Some(absent) = absent {
-        let hint = absent.hint_text().map_or_else(String::new, |hint| format!("; {hint}"));
-        let line = format!("no questions to show: {absent}{hint}");
-        text += &format!("\n{}\n", columns::fold(&line, width).join("\n"));
+        text += &format!("\n{}\n", columns::fold(&format!("no questions to show: {absent}"), width).join("\n"));
+        // A command stays on its line.
+        text += &absent.hint_text().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
     for q in shown {
         let pictures: Vec<String> = q.images.iter().map(ToString::to_string).collect();
@@ -204,7 +204,7 @@ fn list(data: Option<&Path>, json: bool) -> Result<()> {
 /// The list within a width, a part for each category; where it is wide, with the datasets' names.
 fn table(data: Option<&Path>, width: usize) -> String {
     const WIDE: usize = 140;
-    let head = ["benchmark", "data", "questions", "rules", "metric", "dataset"];
+    let head = ["benchmark", "data", "n", "rules", "metric", "dataset"];
     let kept = if width >= WIDE { head.len() } else { head.len() - 1 };
     let mut rows = vec![head.map(String::from).into_iter().take(kept).collect::<Vec<_>>()];
     let mut category = None;
@@ -266,7 +266,7 @@ mod tests {
                 assert!(told.contains(&format!("\nrules {}\n  asked ", r.as_str())), "{told}");
             }
             assert!(told.lines().all(|line| line.chars().count() <= super::super::width()), "{told}");
-            assert!(told.contains("no questions to show: not here; get it"), "{told}");
+            assert!(told.ends_with("no questions to show: not here\nhint: get it\n"), "{told}");
         }
     }
 }

@@ -45,6 +45,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let benchmark = bench::find(&args.benchmark)?;
+    benchmark.rules(args.scoring)?;
     let place = match args.data {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
@@ -120,9 +121,9 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
             Rules::Official | Rules::Strict => "removed before they are read",
             Rules::Cambrian1 | Rules::LmmsEval => "left to the rules of that code",
         };
-        text += &format!("\n{} answers with reasoning, {removed}", report.n_reasoning);
+        text += &format!("\nanswers with reasoning: {}, {removed}", report.n_reasoning);
         if report.n_unfinished > 0 {
-            text += &format!("; {} of them end inside it", report.n_unfinished);
+            text += &format!("; without an end of it: {}", report.n_unfinished);
         }
     }
     if !report.unlike.is_empty() {
