@@ -94,7 +94,7 @@ pub fn results(
                 atomic::write(&file, submission.as_bytes())?;
                 bar.line(&format!("{id} is scored by its server; the answers for it are in {}", file.display()));
             }
-            None => drop(results.insert(id.to_string(), score(asked, &samples, &asking.terms)?)),
+            None => drop(results.insert(id.to_string(), score(asked, &samples)?)),
         }
     }
     Ok(results)
@@ -118,6 +118,9 @@ pub struct Asked {
     /// Number of each question's picture.
     pictures: Vec<usize>,
     prompts: Vec<String>,
+    /// Whose rules judge and ask, by their right names.
+    scoring: Rules,
+    asking: Rules,
     /// With and without the picture's token.
     seeing: Vec<Vec<u32>>,
     blind: Vec<Vec<u32>>,
@@ -136,15 +139,14 @@ impl Asked {
         tokenizer: &Tokenizer,
         pictures: &mut Pictures,
     ) -> Result<Self> {
+        let (scoring, asking) = (benchmark.rules(terms.scoring)?, benchmark.rules(terms.prompts)?);
         let mut questions = benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            // The study's code hands over the first picture only.
-            let shown = if terms.prompts == Rules::Cambrian1 { 1 } else { q.images.len() };
-            numbers.push(pictures.number(&pictures::name(dir, q.images.get(..shown).unwrap_or_default())));
+            numbers.push(pictures.number(&pictures::name(dir, benchmark.shown(q, asking))));
         }
         let all = questions.len();
         if let Some(limit) = terms.limit {
@@ -153,7 +155,7 @@ impl Asked {
             numbers.retain(|_| keep.next().unwrap_or(true));
             questions.retain(|q| kept.contains(&q.unit));
         }
-        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, terms.prompts)).collect();
+        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, asking)).collect();
         let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
             prompts.iter().map(|p| chat.prompt(tokenizer, p, image)).collect()
         };
@@ -167,6 +169,8 @@ impl Asked {
             blind: encode(false)?,
             questions,
             prompts,
+            scoring,
+            asking,
         })
     }
 }
@@ -216,7 +220,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         blind.extend(chunk.iter().copied().zip(found));
         bar.add(chunk.len() as u64);
     }
-    let rules = terms.scoring;
+    let rules = asked.scoring;
     let text = |ids: &[u32]| tokenizer.decode(ids).map(|t| t.trim().to_string());
     let mut samples = Vec::with_capacity(answers.len());
     for (i, question) in asked.questions.iter().enumerate() {
@@ -257,7 +261,7 @@ fn weigh(
     asked: &Asked,
     first: usize,
 ) -> Result<Vec<Option<Likelihoods>>> {
-    let Asking { model, chat, tokenizer, device, terms, .. } = *asking;
+    let Asking { model, chat, tokenizer, device, .. } = *asking;
     let mut names = Vec::with_capacity(prompts.len());
     let mut ids = Vec::with_capacity(prompts.len());
     for (question, prompt) in asked.questions.iter().zip(&asked.prompts).skip(first).take(prompts.len()) {
@@ -280,7 +284,7 @@ fn weigh(
             let options: Vec<(String, f64)> = names.into_iter().zip(scores).collect();
             // Of equal ones the first.
             let best = options.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0.clone();
-            let score = asked.benchmark.judge(question, &best, terms.scoring).score;
+            let score = asked.benchmark.judge(question, &best, asked.scoring).score;
             Some(Likelihoods { options, answer: best, score })
         })
         .collect())
@@ -290,8 +294,8 @@ fn weigh(
 ///
 /// # Errors
 /// The samples are of other questions.
-fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkResult> {
-    let (b, rules) = (asked.benchmark, terms.scoring);
+fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
+    let (b, rules) = (asked.benchmark, asked.scoring);
     if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
         return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
             .hint("remove the run's samples/ directory and run the command again"));
@@ -325,7 +329,7 @@ fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkRe
         category: b.category().to_string(),
         metric: b.metric(rules).to_string(),
         scoring: rules.as_str().into(),
-        prompts: terms.prompts.as_str().into(),
+        prompts: asked.asking.as_str().into(),
         sample_of: asked.sample_of,
         score: outcome.score,
         stderr: outcome.stderr,
@@ -334,6 +338,7 @@ fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkRe
         n: outcome.n,
         n_unparsed: outcome.n_unparsed,
         constant: ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
+        n_reasoning: samples.iter().filter(|s| bench::reasoning::split(&s.answer).reasoning).count(),
         higher_is_better: true,
         seconds: 0.0,
         likelihood,

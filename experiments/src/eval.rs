@@ -60,6 +60,10 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
     }
     let terms = options.terms;
+    for benchmark in &found {
+        benchmark.rules(terms.scoring).map_err(|e| e.context("--scoring"))?;
+        benchmark.rules(terms.prompts).map_err(|e| e.context("--prompts"))?;
+    }
     let dir = options.data.clone().unwrap_or_default();
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;

@@ -30,6 +30,7 @@ pub mod benchmarks;
 pub mod cache;
 pub mod cards;
 pub mod cli;
+pub mod columns;
 pub mod data;
 pub mod device;
 pub mod estimate;

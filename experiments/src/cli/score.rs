@@ -28,7 +28,8 @@ pub struct Args {
     /// File with the answers
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    /// Whose rules judge: official (the benchmark's authors') or cambrian-1 (the study's code)
+    /// Whose rules judge: official (the benchmark's authors', or strict ones where there are none), strict, cambrian-1 (the
+    /// study's code) or lmms-eval (that harness, 0.7.3); `burgess prompts BENCHMARK` tells them in words
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
     /// Score only a fixed random sample of this many units (pictures, or pairs scored together)
@@ -44,6 +45,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let benchmark = bench::find(&args.benchmark)?;
+    benchmark.rules(args.scoring)?;
     let place = match args.data {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
@@ -114,6 +116,19 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         outcome.n,
         outcome.n_unparsed
     );
+    if report.n_reasoning > 0 {
+        let removed = match report.scoring {
+            Rules::Official | Rules::Strict => "removed before they are read",
+            Rules::Cambrian1 | Rules::LmmsEval => "left to the rules of that code",
+        };
+        text += &format!("\nanswers with reasoning: {}, {removed}", report.n_reasoning);
+        if report.n_unfinished > 0 {
+            text += &format!("; without an end of it: {}", report.n_unfinished);
+        }
+    }
+    if !report.unlike.is_empty() {
+        text += &format!("\nunlike its source: {}", report.unlike);
+    }
     if report.harness != Harness::Burgess {
         text += &format!("\nanswers written by {}", report.harness.as_str());
     }
@@ -132,7 +147,9 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         }
     }
     for (subtask, score) in &outcome.subtasks {
-        text += &format!("\n  {subtask:<24} {score:.2}");
+        // Shares and sums of other code in all their digits.
+        let digits = if subtask.starts_with("lmms-eval ") { 5 } else { 2 };
+        text += &format!("\n  {subtask:<32} {score:.digits$}");
     }
     text + "\n"
 }

@@ -1,11 +1,14 @@
 //! Q-Bench (perception): questions about sharpness, light, noise and the like, with two to four lettered choices.
 //!
-//! The authors let a language model match answers to choices and publish no rule without one: official is the strict
+//! The authors let a language model match answers to choices and publish no rule without one: strict rules are the
 //! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Rules, Source, explain, lmms, read,
+    study, vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -21,9 +24,11 @@ pub const ALL: &[&dyn Benchmark] = &[&Q_BENCH];
 pub static Q_BENCH: QBench = QBench {
     card: Card {
         id: "q-bench",
+        authors: false,
+        lmms_eval: Some(("qbench_dev", "qbench_acc")),
         category: Category::VisionCentric,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Wu et al. 2023, Q-Bench: A Benchmark for General-Purpose Foundation Models on Low-level Vision, arXiv:2309.14181",
         form: Form::Choice,
         max_new_tokens: 32,
@@ -110,18 +115,48 @@ impl Benchmark for QBench {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    /// Its accuracy, to five decimals.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        vec![("qbench_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, \"Choose between one of the options as follows:\", a line \"A. …\" for each choice.",
+                judged: explain::STRICT_LETTER,
+                source: "prompt: the authors' (Q-Future/Q-Bench); reading the letter: ours, as the authors let GPT match answers to choices",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, \" Options:\" with a line for each, \"Please answer directly with only the letter of the correct option and nothing else.\"",
+                judged: "What stands in front of the first full stop has to be the letter.",
+                source: "cambrian-mllm/cambrian, eval/eval/qbench/qbench_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                judged: explain::LAST_NAMED,
+                source: "lmms-eval 0.7.3, tasks/qbench/qbench_dev.yaml and utils.py",
+                unlike: explain::NO_DRAW,
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match rules {
-            Rules::Official => {
+            Rules::LmmsEval => format!("{}\n{}\n{}\n", q.question, lmms::lines(&q.options), score::LETTER_LINE),
+            Rules::Official | Rules::Strict => {
                 format!("{}\nChoose between one of the options as follows:{}\n", q.question, study::choices(&q.options))
             }
             Rules::Cambrian1 => study::options_prompt(q, study::ONLY_LETTER_LINE),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => score::judge_letter(q, answer),
+            Rules::LmmsEval => lmms::on_letter(q, lmms::last_named(&lmms::cleaned(answer), &q.options)),
             Rules::Cambrian1 => {
                 let sentence = answer.trim().split('.').next().unwrap_or_default().to_lowercase();
                 study::judge(q, study::offered(sentence.trim(), q))

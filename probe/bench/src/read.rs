@@ -8,7 +8,7 @@
 //! `options` is left out where the answer is open or yes/no; `image` may be null for a question without picture.
 //! Paths are relative to the data directory.
 
-use super::score::label;
+use super::score::number_of;
 use super::table::{Columns, Row, Table};
 use super::{Benchmark, Form, Picture, Question, Rules};
 use burgess_base::{Context, Error, Result};
@@ -17,6 +17,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+
+/// Choices are called A to Z, then AA to ZZ.
+pub(crate) const MOST_CHOICES: usize = 26 + 26 * 26;
 
 const FIELDS: [&str; 8] = ["id", "image", "image_id", "question", "options", "answer", "subtask", "unit"];
 
@@ -84,9 +87,9 @@ pub fn check_each(questions: &[Question]) -> Result<()> {
         if !ids.insert(&q.id) {
             return Err(Error::failed(format!("the id `{}` comes twice", q.id)));
         }
-        if q.options.len() > 26 {
+        if q.options.len() > MOST_CHOICES {
             return Err(Error::failed(format!(
-                "question `{}` has {} choices; 26 can be lettered",
+                "question `{}` has {} choices; {MOST_CHOICES} can be lettered",
                 q.id,
                 q.options.len()
             )));
@@ -187,7 +190,7 @@ fn options(object: &Map<String, Value>, form: Form) -> Result<Vec<String>> {
             Value::String(s) if s.trim().is_empty() => {
                 return Err(Error::failed("field `options` holds an empty text"));
             }
-            Value::String(s) if !seen.insert(s.trim().to_lowercase()) => {
+            Value::String(s) if !seen.insert(s.trim().to_string()) => {
                 return Err(Error::failed(format!("field `options` holds {s:?} twice")));
             }
             Value::String(s) => options.push(s.clone()),
@@ -195,8 +198,8 @@ fn options(object: &Map<String, Value>, form: Form) -> Result<Vec<String>> {
         }
     }
     match options.len() {
-        2..=26 => Ok(options),
-        n => Err(Error::failed(format!("field `options` holds {n} choices; 2 to 26 can be lettered"))),
+        2..=MOST_CHOICES => Ok(options),
+        n => Err(Error::failed(format!("field `options` holds {n} choices; 2 to {MOST_CHOICES} can be lettered"))),
     }
 }
 
@@ -205,8 +208,8 @@ fn check_answer(q: &Question, form: Form) -> Result<()> {
         Form::Open => return Ok(()),
         Form::YesNo if matches!(q.answer.to_lowercase().as_str(), "yes" | "no") => return Ok(()),
         Form::YesNo => "is neither yes nor no".to_string(),
-        Form::Choice => match label(&q.answer) {
-            Some(l) if ('A'..='Z').take(q.options.len()).any(|offered| offered == l) => return Ok(()),
+        Form::Choice => match number_of(&q.answer) {
+            Some(number) if number < q.options.len() => return Ok(()),
             Some(_) => format!("is not among the letters of the {} choices", q.options.len()),
             None => "is not a letter such as B or (B)".to_string(),
         },

@@ -3,7 +3,7 @@
 
 mod files;
 
-use super::{Benchmark, Category, Judged, Outcome, Question, Rules, score};
+use super::{Benchmark, Category, Judged, Outcome, Question, Rules, reasoning, score};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -100,6 +100,15 @@ pub struct ScoreReport {
     pub harness: Harness,
     /// Score, error, counts, subtasks and units. Questions without prediction count as unparsed.
     pub outcome: Outcome,
+    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove.
+    #[serde(default)]
+    pub n_reasoning: usize,
+    /// Those of them that end inside their reasoning: without an answer.
+    #[serde(default)]
+    pub n_unfinished: usize,
+    /// What is done otherwise than in the source of the rules, in words; empty if nothing is.
+    #[serde(default)]
+    pub unlike: String,
     /// Expected score of guessing, 0 to 100.
     pub chance: f64,
     /// Score of the best constant answer, 0 to 100.
@@ -122,6 +131,7 @@ pub fn score_predictions(
     predictions: impl Into<Predictions>,
     rules: Rules,
 ) -> Result<ScoreReport> {
+    let rules = bench.rules(rules)?;
     let predictions: Predictions = predictions.into();
     let names = names(questions, &predictions);
     let given: HashSet<&str> = predictions
@@ -143,6 +153,8 @@ pub fn score_predictions(
         None => Judged::unparsed(),
     };
     let judged: Vec<Judged> = questions.iter().zip(&names).map(judge).collect();
+    let thoughts: Vec<reasoning::Split<'_>> =
+        names.iter().filter_map(usable).map(|a| reasoning::split(&a.text)).filter(|s| s.reasoning).collect();
     let missing = questions.iter().zip(&names).filter(|(_, name)| usable(name).is_none()).map(|(q, _)| q.id.as_str());
     Ok(ScoreReport {
         benchmark: bench.id().to_string(),
@@ -153,6 +165,9 @@ pub fn score_predictions(
         citation: bench.citation().to_string(),
         harness: predictions.harness,
         outcome: bench.aggregate(questions, &judged, rules)?,
+        n_reasoning: thoughts.len(),
+        n_unfinished: thoughts.iter().filter(|s| s.unfinished).count(),
+        unlike: bench.explain(rules).unlike.to_string(),
         chance: bench.chance(questions, rules),
         majority: bench.majority(questions, rules),
         missing: Ids::new(missing.collect()),

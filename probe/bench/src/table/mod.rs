@@ -244,10 +244,12 @@ impl Row {
     }
 
     /// The letter of the choice whose number, from 0, the cell holds.
-    pub fn letter(&self, column: &str) -> Result<char> {
+    pub fn letter(&self, column: &str) -> Result<String> {
         let number = self.int(column)?;
-        let letter = u8::try_from(number).ok().filter(|n| *n < 26).map(|n| char::from(b'A' + n));
-        letter.ok_or_else(|| Error::failed(format!("the column `{column}` holds {number}, no choice's number")))
+        let number_of = usize::try_from(number).ok().filter(|n| *n < crate::read::MOST_CHOICES);
+        number_of
+            .map(crate::score::name)
+            .ok_or_else(|| Error::failed(format!("the column `{column}` holds {number}, no choice's number")))
     }
 
     /// A list of texts (numbers count as text). A text that is itself a list in JSON's or Python's form is one too.
