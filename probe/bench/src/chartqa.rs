@@ -9,7 +9,7 @@
 //! edition does, where a row refers to the picture of another.
 
 use super::table::Columns;
-use super::{Benchmark, CONSTANTS, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score};
+use super::{Benchmark, CONSTANTS, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score};
 use burgess_base::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -77,7 +77,7 @@ impl Benchmark for ChartQa {
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
         let values: &[&str] =

@@ -24,6 +24,7 @@ pub mod docvqa;
 mod edition;
 pub mod field;
 pub mod gqa;
+mod left_out;
 mod letter;
 pub mod mathvista;
 pub mod mmbench;
@@ -38,6 +39,7 @@ pub mod predictions;
 pub mod qbench;
 pub mod read;
 pub mod realworldqa;
+mod rows;
 pub mod sample;
 pub mod scienceqa;
 pub mod score;
@@ -57,6 +59,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::LazyLock;
 
+pub use left_out::{LeftOut, Questions, Tally};
 pub use picture::Picture;
 pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
 pub use score::Item;
@@ -367,10 +370,18 @@ pub trait Benchmark: Sync {
         self.card().max_new_tokens
     }
 
-    /// Reads the questions under the data directory `data`. Errors name file, line and field; an id that comes
-    /// twice, a picture that is not there, or an incomplete pair is an error too.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    /// Reads the questions under the data directory `data`. Rows of a published table that cannot be asked (no answer, no
+    /// picture, an answer that is none of the choices, an id that came before) are left out and counted
+    /// ([`Questions::left_out`]). Data made on this machine have to be whole: there each of these is an error, which names
+    /// file, line and field.
+    fn read(&self, data: &Path) -> Result<Questions> {
         read::drawn(self, data)
+    }
+
+    /// What questions are scored together with that of a row ([`Question::unit`]), where one that is left out takes the
+    /// others with it although they would be complete without.
+    fn scored_together(&self, _: &table::Row) -> Option<String> {
+        None
     }
 
     /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score here

@@ -9,8 +9,8 @@
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
-use burgess_base::Result;
+use super::{Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, read, study, vlmevalkit};
+use burgess_base::{Error, Result};
 use std::path::Path;
 
 /// A benchmark of the MMStar family.
@@ -47,6 +47,10 @@ const INSIDE: &str = "choices-in-question";
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     let apart = vlmevalkit::choices(row)?;
+    // Where the choices have columns of their own, a row without any has lost them.
+    if apart.is_empty() && row.has("A") {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
     let facts = if apart.is_empty() { vec![(INSIDE.to_string(), "true".to_string())] } else { Vec::new() };
     Ok(Some(Question {
         id: row.text("index")?,
@@ -75,7 +79,7 @@ impl Benchmark for MmStar {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         // The hub's file is not named for its split.
         let table = Table::named(data, &["mmstar.parquet", "MMStar.tsv"]).or_else(|_| Table::open(data, source))?;

@@ -10,7 +10,7 @@
 //! The second one is [`STRICT`].
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -63,7 +63,7 @@ impl Benchmark for OcrBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "OCRBench.tsv")?;
         let values: &[&str] = match kit {

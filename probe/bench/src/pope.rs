@@ -8,7 +8,7 @@
 
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Outcome, Question, Rules, Source, read, score, study, vlmevalkit,
+    Benchmark, Card, Category, Form, Judged, Outcome, Question, Questions, Rules, Source, read, score, study, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -86,7 +86,7 @@ impl Benchmark for Pope {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "POPE.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

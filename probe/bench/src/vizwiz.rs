@@ -5,7 +5,7 @@
 //! is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the data.
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, textvqa, vqa};
+use super::{Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score, textvqa, vqa};
 use burgess_base::Result;
 use std::path::Path;
 
@@ -42,7 +42,7 @@ impl Benchmark for VizWiz {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "VizWiz.tsv")?;
         let values: &[&str] = match kit {

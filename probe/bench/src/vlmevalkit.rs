@@ -4,8 +4,8 @@
 //! The questions are those of the authors' editions; prompts and rules do not depend on the edition.
 
 use super::Question;
-use crate::table::{Columns, Row, Table};
-use burgess_base::{Error, Result};
+use crate::table::{self, Columns, Row, Table};
+use burgess_base::Result;
 use std::path::Path;
 
 /// The columns that may be there.
@@ -49,18 +49,7 @@ pub(crate) fn present(row: &Row, column: &str) -> Option<String> {
 
 /// The choices in the columns A, B, …, up to the first that is missing. One behind a gap is an error.
 pub(crate) fn choices(row: &Row) -> Result<Vec<String>> {
-    let mut options = Vec::new();
-    let mut gap = None;
-    for letter in 'A'..='I' {
-        match (present(row, &letter.to_string()), gap) {
-            (Some(text), None) => options.push(text),
-            (Some(_), Some(gap)) => {
-                return Err(Error::failed(format!("the column `{letter}` holds a choice, but `{gap}` holds none")));
-            }
-            (None, _) => gap = gap.or(Some(letter)),
-        }
-    }
-    Ok(options)
+    table::choices(('A'..='I').map(|letter| Ok(present(row, &letter.to_string()))))
 }
 
 /// A row with lettered choices, or with none.
