@@ -3,6 +3,7 @@
 use super::{print, print_json};
 use crate::benchmarks;
 use burgess_base::Result;
+use burgess_base::text::escaped;
 use burgess_probe::bench::{self, Benchmark, Question, Rules};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -70,6 +71,9 @@ pub fn run(args: Args) -> Result<()> {
         for r in &rules {
             text += &format!("--- {}\n{}\n", r.as_str(), benchmark.prompt(q, *r));
         }
+    }
+    for left in &questions.left_out {
+        text += &format!("\nnot asked: {}\n", escaped(&left.text("rows")));
     }
     print(&text)
 }

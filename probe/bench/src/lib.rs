@@ -61,7 +61,7 @@ use std::sync::LazyLock;
 
 pub use left_out::{LeftOut, Questions, Tally};
 pub use picture::Picture;
-pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
+pub use predictions::{Predictions, ScoreReport, Verdict, judge_predictions, read_predictions, score_predictions};
 pub use score::Item;
 
 /// Every benchmark: of each family the published ones and their small siblings, families in the order of the columns of

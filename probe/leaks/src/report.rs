@@ -50,7 +50,7 @@ pub struct SetCount {
     pub text_only: u64,
     /// Pictures that were named again soon after, and not hashed again.
     pub repeated: u64,
-    /// Entries whose picture is no path.
+    /// Entries that cannot be read, or whose picture is no path.
     pub malformed: u64,
     /// Files that are no pictures, if it is a directory.
     pub other_files: u64,
@@ -187,7 +187,7 @@ impl Report {
             );
             for (count, what) in [
                 (set.unreadable, "pictures could not be read"),
-                (set.malformed, "entries have a picture that is no path"),
+                (set.malformed, "entries have a picture that is no path, or cannot be read"),
                 (set.other_files, "files are no pictures"),
             ] {
                 if count > 0 {

@@ -132,9 +132,6 @@ pub struct ScoreReport {
     /// Rows of the benchmark's data that cannot be asked, by reason: not scored.
     #[serde(default)]
     pub left_out: Vec<LeftOut>,
-    /// Every question with its verdict, in their order; not part of the report's file.
-    #[serde(skip)]
-    pub verdicts: Vec<Verdict>,
 }
 
 /// What became of the answer to one question.
@@ -168,6 +165,19 @@ pub fn score_predictions(
     predictions: impl Into<Predictions>,
     rules: Rules,
 ) -> Result<ScoreReport> {
+    judge_predictions(bench, questions, predictions, rules).map(|(report, _)| report)
+}
+
+/// As [`score_predictions`], with the verdict on every question, in their order.
+///
+/// # Errors
+/// As for [`score_predictions`].
+pub fn judge_predictions(
+    bench: &dyn Benchmark,
+    questions: &[Question],
+    predictions: impl Into<Predictions>,
+    rules: Rules,
+) -> Result<(ScoreReport, Vec<Verdict>)> {
     let predictions: Predictions = predictions.into();
     let names = names(questions, &predictions);
     let given: HashSet<&str> = predictions
@@ -207,7 +217,7 @@ pub fn score_predictions(
     };
     let verdicts = questions.iter().zip(&names).zip(&judged).map(verdict).collect();
     let missing = questions.iter().zip(&names).filter(|(_, name)| usable(name).is_none()).map(|(q, _)| q.id.as_str());
-    Ok(ScoreReport {
+    let report = ScoreReport {
         benchmark: bench.id().to_string(),
         category: bench.category(),
         scoring: rules,
@@ -221,12 +231,12 @@ pub fn score_predictions(
         missing: Ids::new(missing.collect()),
         unknown: Ids::new(given.iter().copied().filter(|id| !known.contains(id)).collect()),
         duplicates: Ids::new(predictions.duplicates.iter().map(String::as_str).collect()),
-        verdicts,
         mismatched: Ids::new(mismatched.into_iter().collect()),
         unanswered: predictions.unanswered.clone(),
         unusable: predictions.unusable.clone(),
         left_out: Vec::new(),
-    })
+    };
+    Ok((report, verdicts))
 }
 
 /// What the predictions' file calls each question: its id; lmms-eval its row; VLMEvalKit its `index` and LLaVA its

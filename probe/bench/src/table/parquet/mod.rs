@@ -146,7 +146,7 @@ pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Resul
     while let Some(batch) = next(file, &mut batches, at)? {
         for i in 0..batch.num_rows() {
             let mut left = ROW_TEXT;
-            let cells = || -> Result<Cells> {
+            let mut cells = || -> Result<Cells> {
                 let mut row = Map::new();
                 for name in &values {
                     if let Some(column) = batch.column_by_name(name) {
@@ -350,3 +350,6 @@ fn bytes(array: &ArrayRef, i: usize) -> Option<Vec<u8>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
