@@ -1,8 +1,8 @@
-//! Opening files that other people have put there: what is no file is named instead of waited for, and rows have a stated
-//! longest length.
+//! Opening files that other people have put there: what is no file is named instead of waited for, and rows have a
+//! stated longest length.
 //!
-//! A FIFO without a writer blocks whoever opens it, a device never ends, and a link can lead nowhere. Data directories of
-//! other people hold all of these now and then.
+//! A FIFO without a writer blocks whoever opens it, a device never ends, and a link can lead nowhere. Data directories
+//! of other people hold all of these now and then.
 
 use std::cell::Cell;
 use std::fs::{File, FileType};
@@ -10,10 +10,12 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Opens a regular file, or a stream that the shell hands over by number (`/dev/stdin`, and `/dev/fd/63` for `<(zcat …)`).
+/// Opens a regular file, or a stream that the shell hands over by number (`/dev/stdin`, and `/dev/fd/63` for
+/// `<(zcat …)`).
 ///
 /// # Errors
-/// The file is not there, a link to it leads nowhere, or it is a directory, FIFO, socket or device: the error says which.
+/// The file is not there, a link to it leads nowhere, or it is a directory, FIFO, socket or device: the error says
+/// which.
 pub fn open(path: &Path) -> io::Result<File> {
     let kind = match std::fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),

@@ -9,7 +9,9 @@
 //! edition does, where a row refers to the picture of another.
 
 use super::table::Columns;
-use super::{Benchmark, CONSTANTS, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score};
+use super::{
+    Benchmark, CONSTANTS, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score,
+};
 use burgess_base::Result;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -10,7 +10,9 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, study, vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -12,7 +12,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Picture, Question, Questions, Rules, Source, picture, read, study, vlmevalkit,
+    Benchmark, Card, Category, Form, Judged, Picture, Question, Questions, Rules, Source, picture, read, study,
+    vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;

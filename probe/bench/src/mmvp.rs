@@ -11,7 +11,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Picture, Question, Questions, Rules, Source, edition, read, study, vlmevalkit,
+    Benchmark, Card, Category, Form, Judged, Picture, Question, Questions, Rules, Source, edition, read, study,
+    vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;

@@ -126,9 +126,7 @@ pub fn bytes_of(pictures: &[&Picture]) -> Vec<Result<Vec<u8>>> {
         }
     }
     let bytes = |picture: &&Picture| match picture {
-        Picture::File(path) => {
-            files::read(path, LARGEST).with_context(|| format!("reading {}", path.display()))
-        }
+        Picture::File(path) => files::read(path, LARGEST).with_context(|| format!("reading {}", path.display())),
         Picture::Cell(cell) => match found.get(cell) {
             Some(Ok(bytes)) => Ok(bytes.clone()),
             Some(Err(e)) => Err(Error::failed(e.to_string())),

@@ -8,7 +8,8 @@
 
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Outcome, Question, Questions, Rules, Source, read, score, study, vlmevalkit,
+    Benchmark, Card, Category, Form, Judged, Outcome, Question, Questions, Rules, Source, read, score, study,
+    vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;

@@ -5,7 +5,9 @@
 
 use super::score;
 use super::table::{self, Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Questions, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Picture, Question, Questions, Rules, Source, read, study, vlmevalkit,
+};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -72,7 +74,8 @@ fn question(row: &Row) -> Result<Option<Question>> {
 fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
     let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.choices("candidates")?);
     let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
-    let letter = letter.ok_or_else(|| Error::failed(format!("`correct_ans` {:?} is none of the candidates", excerpt(&right, 60))))?;
+    let letter = letter
+        .ok_or_else(|| Error::failed(format!("`correct_ans` {:?} is none of the candidates", excerpt(&right, 60))))?;
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,

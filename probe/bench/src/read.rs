@@ -77,10 +77,9 @@ pub fn rows<B: Benchmark + ?Sized>(
             Err(e) => (String::new(), Err(e)),
         };
         match found {
-            Ok(Some(q)) if !ids.insert(q.id.clone()) => left_out.add(
-                "its id came before",
-                &format!("{} with the id `{}`", place.short(), q.id),
-            ),
+            Ok(Some(q)) if !ids.insert(q.id.clone()) => {
+                left_out.add("its id came before", &format!("{} with the id `{}`", place.short(), q.id))
+            }
             Ok(question) => questions.extend(question),
             Err(e) => {
                 left_out.add(&e.to_string(), &format!("{}{name}", place.short()));

@@ -5,7 +5,9 @@
 //! is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the data.
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score, textvqa, vqa};
+use super::{
+    Benchmark, Card, Category, Form, Judged, Question, Questions, Rules, Source, edition, read, score, textvqa, vqa,
+};
 use burgess_base::Result;
 use std::path::Path;
 

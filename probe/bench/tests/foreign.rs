@@ -89,7 +89,12 @@ fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
 #[test]
 fn a_table_of_nothing_but_bad_rows_is_an_error() -> Checked {
     let dir = tempfile::tempdir()?;
-    let text = format!("{}\n{}\n{}\n", HEADER.join("\t"), row("1", &picture(0), ["a", "", "c"], "A").join("\t"), "\t".repeat(10));
+    let text = format!(
+        "{}\n{}\n{}\n",
+        HEADER.join("\t"),
+        row("1", &picture(0), ["a", "", "c"], "A").join("\t"),
+        "\t".repeat(10)
+    );
     fs::write(dir.path().join("AI2D_TEST.tsv"), text)?;
     let error = of("ai2d").read(dir.path()).expect_err("nothing to ask").to_string();
     assert!(error.starts_with("none of the 2 rows can be asked: "), "{error}");
@@ -104,14 +109,27 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     let line = |path: &str, image: u8, answer: &str| {
         format!("{path}{image}{answer}\t{}\tIs it? Please answer yes or no.\tcount\t{path}\t{answer}\n", picture(image))
     };
-    let text = ["index\timage\tquestion\tcategory\timage_path\tanswer\n".to_string(), line("x", 0, "Yes"), line("x", 0, "No"), line("y", 1, "Yes"), line("y", 1, "")];
+    let text = [
+        "index\timage\tquestion\tcategory\timage_path\tanswer\n".to_string(),
+        line("x", 0, "Yes"),
+        line("x", 0, "No"),
+        line("y", 1, "Yes"),
+        line("y", 1, ""),
+    ];
     fs::write(dir.path().join("MME.tsv"), text.concat())?;
     let read = of("mme").read(dir.path())?;
     assert_eq!((read.len(), read.left_out()), (2, 2), "{:?}", read.left_out);
     assert_eq!(read.left_out[1].why, "a question that is scored together with it was left out");
     // Rotations of MMBench: without one of them a question would be easier.
-    let rotation = |index: &str, answer: &str| row(index, &picture(0), ["left", "right", "both"], answer).join("\t") + "\n";
-    let text = [HEADER.join("\t") + "\n", rotation("1", "A"), rotation("1000001", "B"), rotation("2", "A"), rotation("1000002", "")];
+    let rotation =
+        |index: &str, answer: &str| row(index, &picture(0), ["left", "right", "both"], answer).join("\t") + "\n";
+    let text = [
+        HEADER.join("\t") + "\n",
+        rotation("1", "A"),
+        rotation("1000001", "B"),
+        rotation("2", "A"),
+        rotation("1000002", ""),
+    ];
     fs::write(dir.path().join("MMBench_DEV_EN.tsv"), text.concat())?;
     let read = of("mmbench-en").read(dir.path())?;
     let asked: Vec<&str> = read.iter().map(|q| q.id.as_str()).collect();
@@ -171,7 +189,11 @@ fn csv_damage_is_named_with_its_line() -> Checked {
     };
     // A lone quotation mark takes what follows into its cell, up to the end or up to the next one.
     let lone = line(1).replace("Which?\ta", "\"Which?\ta");
-    for text in [rows(&[line(0), lone.clone(), line(2)]), rows(&[line(0), line(1), lone.clone()]) + "x", rows(&[line(0), lone, line(2).replace("\tsome", "\t\"some\""), line(3)])] {
+    for text in [
+        rows(&[line(0), lone.clone(), line(2)]),
+        rows(&[line(0), line(1), lone.clone()]) + "x",
+        rows(&[line(0), lone, line(2).replace("\tsome", "\t\"some\""), line(3)]),
+    ] {
         let error = read(text.as_bytes()).expect_err("a quotation mark");
         assert!(error.contains("quotation mark that is opened and not closed"), "{error}");
         assert!(error.contains("AI2D_TEST.tsv:3:") || error.contains("AI2D_TEST.tsv:4:"), "{error}");
@@ -220,8 +242,17 @@ fn workbook(path: &Path, rows: &str, strings: &str, deflate: bool) -> std::io::R
         format!("<Relationship Id=\"rId{id}\" Type=\"{document}/{kind}\" Target=\"{target}\"/>")
     };
     let parts = [
-        ("[Content_Types].xml", "<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>".to_string()),
-        ("_rels/.rels", format!("<Relationships xmlns=\"{package}\">{}</Relationships>", relation(1, "officeDocument", "xl/workbook.xml"))),
+        (
+            "[Content_Types].xml",
+            "<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>".to_string(),
+        ),
+        (
+            "_rels/.rels",
+            format!(
+                "<Relationships xmlns=\"{package}\">{}</Relationships>",
+                relation(1, "officeDocument", "xl/workbook.xml")
+            ),
+        ),
         (
             "xl/_rels/workbook.xml.rels",
             format!(
@@ -232,7 +263,9 @@ fn workbook(path: &Path, rows: &str, strings: &str, deflate: bool) -> std::io::R
         ),
         (
             "xl/workbook.xml",
-            format!("<workbook xmlns=\"{main}\" xmlns:r=\"{document}\"><sheets><sheet name=\"Answers\" sheetId=\"1\" r:id=\"rId1\"/></sheets></workbook>"),
+            format!(
+                "<workbook xmlns=\"{main}\" xmlns:r=\"{document}\"><sheets><sheet name=\"Answers\" sheetId=\"1\" r:id=\"rId1\"/></sheets></workbook>"
+            ),
         ),
         ("xl/worksheets/sheet1.xml", format!("<worksheet xmlns=\"{main}\"><sheetData>{rows}</sheetData></worksheet>")),
         ("xl/sharedStrings.xml", strings.to_string()),
@@ -257,7 +290,9 @@ fn workbook(path: &Path, rows: &str, strings: &str, deflate: bool) -> std::io::R
         head.extend((name.len() as u16).to_le_bytes());
         head.extend([0, 0]);
         zip.extend([b"PK\x03\x04", head.as_slice(), name.as_bytes(), &content].concat());
-        directory.extend([b"PK\x01\x02\x14\x00", head.as_slice(), &[0; 10], &offset.to_le_bytes(), name.as_bytes()].concat());
+        directory.extend(
+            [b"PK\x01\x02\x14\x00", head.as_slice(), &[0; 10], &offset.to_le_bytes(), name.as_bytes()].concat(),
+        );
     }
     let count = (parts.len() as u16).to_le_bytes();
     let (size, start) = ((directory.len() as u32).to_le_bytes(), (zip.len() as u32).to_le_bytes());
@@ -285,18 +320,16 @@ fn null_numbers_truth_values_and_absent_answers_are_read_in_every_format() -> Ch
     let dir = tempfile::tempdir()?;
     let path = |name: &str| dir.path().join(name);
     // By id: the answer as JSON, as a cell, and what it says.
-    let cases = [
-        ("a", json!("red"), "red", Some("red")),
-        ("b", Value::Null, "", None),
-        ("7", json!(30), "30", Some("30")),
-    ];
+    let cases =
+        [("a", json!("red"), "red", Some("red")), ("b", Value::Null, "", None), ("7", json!(30), "30", Some("30"))];
     let object = |id: &str, answer: &Value| json!({"index": id, "prediction": answer});
     let list: Vec<Value> = cases.iter().map(|(id, answer, _, _)| object(id, answer)).collect();
     fs::write(path("p.json"), serde_json::to_string_pretty(&list)?)?;
     let lines: Vec<String> = list.iter().map(Value::to_string).collect();
     fs::write(path("p.jsonl"), format!("\u{feff}{}\n\n", lines.join("\r\n")))?;
     fs::write(path("lines.json"), lines.join("\n"))?;
-    let map: serde_json::Map<String, Value> = cases.iter().map(|(id, a, _, _)| ((*id).to_string(), a.clone())).collect();
+    let map: serde_json::Map<String, Value> =
+        cases.iter().map(|(id, a, _, _)| ((*id).to_string(), a.clone())).collect();
     fs::write(path("map.json"), serde_json::to_string_pretty(&map)?)?;
     let table = |by: &str| {
         let row = |(id, _, cell, _): &(&str, Value, &str, Option<&str>)| format!("{id}{by}{cell}\n");
@@ -328,7 +361,8 @@ fn null_numbers_truth_values_and_absent_answers_are_read_in_every_format() -> Ch
         ("b2", json!({"text": "x"}), None),
         ("c2", json!([]), None),
     ];
-    let lines: Vec<String> = odd.iter().map(|(id, answer, _)| json!({"id": id, "answer": answer}).to_string()).collect();
+    let lines: Vec<String> =
+        odd.iter().map(|(id, answer, _)| json!({"id": id, "answer": answer}).to_string()).collect();
     fs::write(path("odd.jsonl"), lines.join("\n") + "\n{\"id\": \"d2\"}\n{\"answer\": 1}\nnull\n[1]\n")?;
     let predictions = bench::read_predictions(&path("odd.jsonl"))?;
     for (id, _, said) in &odd {
@@ -405,7 +439,10 @@ fn what_does_not_fit_is_counted_and_named() -> Checked {
     assert_eq!((report.unknown.first, report.missing.first), (vec!["zz".to_string()], vec!["7".into(), "b".into()]));
     let states: Vec<&str> = verdicts.iter().map(|v| v.state).collect();
     assert_eq!(states, ["answered", "duplicate", "missing"]);
-    assert_eq!((verdicts[0].target.as_str(), verdicts[0].unit.as_str(), verdicts[1].answer.as_ref()), ("red", "a", None));
+    assert_eq!(
+        (verdicts[0].target.as_str(), verdicts[0].unit.as_str(), verdicts[1].answer.as_ref()),
+        ("red", "a", None)
+    );
     fs::write(&path, "name,answer\na,red\n")?;
     let error = bench::read_predictions(&path).expect_err("no id").to_string();
     assert!(error.ends_with("no columns with an id and an answer; there are name, answer"), "{error}");
@@ -423,7 +460,9 @@ fn a_line_feed_in_the_right_answer_is_none_of_its_letters() -> Checked {
     let targets = [json!("['CHAIN\\nCAFE', \"it's\"]"), json!(["a\tb", "c"]), json!("['é\\xa0x', 'y']")];
     let lines: Vec<String> = (0..)
         .zip(&targets)
-        .map(|(n, target): (u64, &Value)| json!({"doc_id": n, "target": target, "filtered_resps": ["chain cafe"]}).to_string())
+        .map(|(n, target): (u64, &Value)| {
+            json!({"doc_id": n, "target": target, "filtered_resps": ["chain cafe"]}).to_string()
+        })
         .collect();
     fs::write(&path, lines.join("\n"))?;
     let (report, _) = judge_predictions(of("nano-ocrbench"), &qs, bench::read_predictions(&path)?, Rules::Official)?;

@@ -23,7 +23,8 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
         let read: Value = json::from_str(&text).with_context(step).map_err(|e| e.hint(hint))?;
         let of = |name: &str| read.get("annotation").and_then(|a| a.get(name));
         let name = of("filename").and_then(Value::as_str);
-        let name = name.ok_or_else(|| wrong(format!("`filename` must be text, found {}", fields::kind(of("filename")))))?;
+        let name =
+            name.ok_or_else(|| wrong(format!("`filename` must be text, found {}", fields::kind(of("filename")))))?;
         let objects = of("object").ok_or_else(|| wrong("`object` is missing".into()))?;
         // What MATLAB writes for a list of one is the one.
         let objects = objects.as_array().map_or(std::slice::from_ref(objects), Vec::as_slice);

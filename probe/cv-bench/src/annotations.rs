@@ -365,12 +365,7 @@ pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
 
 pub(crate) const NO_EXTENT: &str = "a box without extent";
 
-fn object(
-    class: &str,
-    a: &Annotation,
-    format: Format,
-    size: [f64; 2],
-) -> std::result::Result<Object, &'static str> {
+fn object(class: &str, a: &Annotation, format: Format, size: [f64; 2]) -> std::result::Result<Object, &'static str> {
     // Corners to sides; Omni3D writes -1 for boxes that it does not have.
     let from_corners = |b: &Written| match *b {
         Written::Four([x0, y0, x1, y1]) if x1 > x0 && y1 > y0 => Some([x0, y0, x1 - x0, y1 - y0]),
@@ -405,7 +400,10 @@ fn object(
 }
 
 /// The part of a box that lies within an image of this size.
-pub(crate) fn clipped([x, y, w, h]: [f64; 4], [width, height]: [f64; 2]) -> std::result::Result<[f64; 4], &'static str> {
+pub(crate) fn clipped(
+    [x, y, w, h]: [f64; 4],
+    [width, height]: [f64; 2],
+) -> std::result::Result<[f64; 4], &'static str> {
     let (left, top, right, bottom) = (x.max(0.0), y.max(0.0), (x + w).min(width), (y + h).min(height));
     if right <= left || bottom <= top {
         return Err("a box outside of the image");

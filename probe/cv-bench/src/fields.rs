@@ -1,7 +1,7 @@
 //! Fields of annotations as other programs write them: ids as numbers or text, truth values as 0 and 1, numbers as text.
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::marker::PhantomData;

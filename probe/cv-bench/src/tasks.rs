@@ -261,7 +261,9 @@ fn in_space(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: 
                 Some(false) => add(Ask::Depth { near: *j, far: *i }),
                 None => refuse(Task::Depth, "not nearer by offset"),
             }
-            for (k, _, cc) in seen.iter().filter(|_| anchors).filter(|(k, c, _)| k != i && k != j && apart(a, c) && apart(b, c)) {
+            for (k, _, cc) in
+                seen.iter().filter(|_| anchors).filter(|(k, c, _)| k != i && k != j && apart(a, c) && apart(b, c))
+            {
                 match nearer(span(*ca, *cc), span(*cb, *cc), options.offset) {
                     Some(true) => add(Ask::Distance { near: *i, far: *j, anchor: *k }),
                     Some(false) => add(Ask::Distance { near: *j, far: *i, anchor: *k }),

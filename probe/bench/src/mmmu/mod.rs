@@ -122,9 +122,9 @@ fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
 fn set_answer(q: &mut Question, written: String) -> Result<()> {
     if !q.options.is_empty() {
         let offered = score::label(&written).filter(|l| ('A'..='Z').take(q.options.len()).any(|o| o == *l));
-        q.answer = offered
-            .map(String::from)
-            .ok_or_else(|| Error::failed(format!("the column `answer` holds {:?}, no letter of a choice", excerpt(&written, 60))))?;
+        q.answer = offered.map(String::from).ok_or_else(|| {
+            Error::failed(format!("the column `answer` holds {:?}, no letter of a choice", excerpt(&written, 60)))
+        })?;
         return Ok(());
     }
     match python_list(&written).filter(|list| !list.is_empty()) {

@@ -115,7 +115,12 @@ impl Collected {
         match value {
             Value::Object(object) => self.add(object, place, number),
             other => {
-                self.refuse("it is no object", Error::failed(format!("expected an object, found {}", kind(other))), place, number);
+                self.refuse(
+                    "it is no object",
+                    Error::failed(format!("expected an object, found {}", kind(other))),
+                    place,
+                    number,
+                );
                 Ok(())
             }
         }
@@ -138,7 +143,12 @@ impl Collected {
         let name = match name(object.get(form.id)) {
             Ok(name) => name,
             Err(why) => {
-                self.refuse(&format!("field `{}` {why}", form.id), Error::failed(format!("field `{}` {why}", form.id)), place, number);
+                self.refuse(
+                    &format!("field `{}` {why}", form.id),
+                    Error::failed(format!("field `{}` {why}", form.id)),
+                    place,
+                    number,
+                );
                 return Ok(());
             }
         };

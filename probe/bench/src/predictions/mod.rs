@@ -338,7 +338,9 @@ fn same_target(q: &Question, target: &str) -> bool {
     // A list in Python's or JSON's form: what is escaped in its texts (a line feed is `\\n`) is none of their letters.
     let listed = python_list(target).filter(|list| !list.is_empty());
     let of_list = |list: &Vec<String>| {
-        let same = |text: &str| squeezed(&q.answer) == squeezed(text) || q.accepted.iter().any(|a| squeezed(a) == squeezed(text));
+        let same = |text: &str| {
+            squeezed(&q.answer) == squeezed(text) || q.accepted.iter().any(|a| squeezed(a) == squeezed(text))
+        };
         list.iter().all(|text| same(text))
     };
     let target = squeezed(target);

@@ -38,9 +38,9 @@ pub(super) fn rows(path: &Path) -> Result<Rows> {
     let step = || format!("reading {}", path.display());
     let bytes = files::read(path, LARGEST).with_context(step)?;
     if bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
-        return Err(Error::failed("it is an old workbook (.xls) or one with a password").context(step()).hint(
-            "save it as .xlsx without a password",
-        ));
+        return Err(Error::failed("it is an old workbook (.xls) or one with a password")
+            .context(step())
+            .hint("save it as .xlsx without a password"));
     }
     let plain = unpacked(&bytes).map_err(|e| e.context(step()).hint(DAMAGED))?;
     drop(bytes);
@@ -62,14 +62,19 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
         let Some(value) = value else { continue };
         if row >= MOST_ROWS || column >= MOST_COLUMNS {
             let message = format!("the sheet `{}` has a cell in row {row}, column {column}", excerpt(&name, 60));
-            return Err(Error::failed(message).hint(format!("sheets end at {MOST_ROWS} rows and {MOST_COLUMNS} columns")));
+            return Err(
+                Error::failed(message).hint(format!("sheets end at {MOST_ROWS} rows and {MOST_COLUMNS} columns"))
+            );
         }
         last = (last.0.max(row), last.1.max(column));
         first = Some(first.map_or((row, column), |f| (f.0.min(row), f.1.min(column))));
         text += value.as_str().map_or(8, |s| s.len() as u64 + 8);
         if text > TEXT {
             let most = files::bytes(TEXT);
-            return Err(Error::failed(format!("the cells of the sheet `{}` have more than {most} of text", excerpt(&name, 60))));
+            return Err(Error::failed(format!(
+                "the cells of the sheet `{}` have more than {most} of text",
+                excerpt(&name, 60)
+            )));
         }
         rows.entry(row).or_default().push((column, value));
     }
@@ -80,7 +85,11 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
         let message = format!(
             "the sheet `{name}` spans {high} rows × {wide} columns, more than {SPAN} cells ({cells} of them are not empty)"
         );
-        return Err(Error::failed(message).hint(format!("a cell far from the others was filled by mistake: clear it (near row {}, column {})", last.0 + 1, last.1 + 1)));
+        return Err(Error::failed(message).hint(format!(
+            "a cell far from the others was filled by mistake: clear it (near row {}, column {})",
+            last.0 + 1,
+            last.1 + 1
+        )));
     }
     Ok(rows)
 }
@@ -135,7 +144,10 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         let of_local = |offset: usize| short_at(zip, local + offset).map(|n| n as usize).ok_or_else(short);
         let start = local + 30 + of_local(26)? + of_local(28)?;
         let packed = zip.get(start..start.saturating_add(size)).ok_or_else(|| {
-            Error::failed(format!("the part `{}` does not lie within the archive", excerpt(&String::from_utf8_lossy(name), 60)))
+            Error::failed(format!(
+                "the part `{}` does not lie within the archive",
+                excerpt(&String::from_utf8_lossy(name), 60)
+            ))
         })?;
         let mut content = Vec::new();
         let read = match method {

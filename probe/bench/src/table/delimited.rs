@@ -40,8 +40,6 @@ pub(crate) struct Record<'a> {
     header: &'a [String],
     /// The first byte.
     pub at: u64,
-    /// The first line, from 1.
-    pub line: u64,
 }
 
 impl Record<'_> {
@@ -62,9 +60,7 @@ impl Record<'_> {
             return Err(Error::failed("it is blank"));
         }
         match (self.cells.len(), self.header.len()) {
-            (found, named) if found != named => {
-                Err(Error::failed(format!("it has {found} cells, the header {named}")))
-            }
+            (found, named) if found != named => Err(Error::failed(format!("it has {found} cells, the header {named}"))),
             _ => Ok(()),
         }
     }
@@ -103,7 +99,7 @@ impl Records {
                 closed(file, line, at..self.reader.position().byte())?;
             }
             last = several.then_some((at, line));
-            each(&Record { cells: &self.record, header: &self.header, at, line })?;
+            each(&Record { cells: &self.record, header: &self.header, at })?;
         }
         match last {
             Some((at, line)) => closed(file, line, at..u64::MAX),

@@ -260,8 +260,11 @@ fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Ite
             let more = there.clone().nth(COLUMNS_SHOWN).is_some();
             let near = nearest(name, all.iter().map(String::as_str));
             let guess = near.first().map_or_else(String::new, |n| format!("did you mean `{n}`? "));
-            return Err(Error::failed(format!("{}: the column `{name}` is missing", file.display()))
-                .hint(format!("{guess}There are {}{}", all.join(", "), if more { ", …" } else { "" })));
+            return Err(Error::failed(format!("{}: the column `{name}` is missing", file.display())).hint(format!(
+                "{guess}There are {}{}",
+                all.join(", "),
+                if more { ", …" } else { "" }
+            )));
         }
     }
     Ok(())

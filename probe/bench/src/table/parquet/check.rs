@@ -386,7 +386,10 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
         let (compressed, uncompressed) = (size(page.compressed)?, size(page.uncompressed)?);
         let data = at + header;
         if compressed > bytes.end - data {
-            return Err(Error::failed(format!("the page at byte {at} has {compressed} bytes, {} are left", bytes.end - data)));
+            return Err(Error::failed(format!(
+                "the page at byte {at} has {compressed} bytes, {} are left",
+                bytes.end - data
+            )));
         }
         let most = (compressed.saturating_mul(RATIO)).clamp(PAGE, LARGEST_PAGE);
         if uncompressed > most {
@@ -456,7 +459,9 @@ fn next_page(file: &mut File, bytes: Range<u64>, buffer: &mut Vec<u8>) -> Result
         match page(buffer) {
             Ok((page, header)) => return Ok((page, header as u64)),
             Err(Fault::Cut) if ahead < left.min(HEADER) => ahead = (ahead * 16).min(left).min(HEADER),
-            Err(_) => return Err(Error::failed(format!("the header of the page at byte {} cannot be read", bytes.start))),
+            Err(_) => {
+                return Err(Error::failed(format!("the header of the page at byte {} cannot be read", bytes.start)));
+            }
         }
     }
 }

@@ -90,11 +90,7 @@ fn guarded<T>(file: &Path, call: impl FnOnce() -> Result<T, parquet::errors::Par
 }
 
 /// The batches of a reader, each behind the guard.
-fn next(
-    file: &Path,
-    batches: &mut ParquetRecordBatchReader,
-    row: u64,
-) -> Result<Option<RecordBatch>> {
+fn next(file: &Path, batches: &mut ParquetRecordBatchReader, row: u64) -> Result<Option<RecordBatch>> {
     let name = format!("{} after row {row}", file.display());
     match guard::third_party(&name, || batches.next()).map_err(|e| e.hint(DAMAGED))? {
         None => Ok(None),
@@ -301,11 +297,7 @@ pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result
     }
     let step = || format!("reading {}#{column}", file.display());
     let mut batches = guarded(file, || {
-        builder
-            .with_projection(mask)
-            .with_row_selection(RowSelection::from(selectors))
-            .with_batch_size(held)
-            .build()
+        builder.with_projection(mask).with_row_selection(RowSelection::from(selectors)).with_batch_size(held).build()
     })?;
     let most = handle.metadata().map_or(0, |m| m.len()).saturating_mul(TEXT_RATIO).max(ALL_TEXT);
     let mut fetched = 0_u64;

@@ -155,7 +155,10 @@ fn offsets_and_counts_are_compared_with_the_file() -> Checked {
         (said(Said { values: 1 << 40, ..HONEST }), "it has 1099511627776 values for 2 rows"),
         (vec![(-2, vec![HONEST])], "the row group 0 has -2 rows"),
         (vec![(1 << 50, vec![Said { values: 1 << 50, ..HONEST }])], "rows are more than 16 for each of its"),
-        (vec![(2, vec![HONEST]), (2, vec![Said { data: 43, ..HONEST }])], "its bytes overlap those of another column (column `question`, row group 1)"),
+        (
+            vec![(2, vec![HONEST]), (2, vec![Said { data: 43, ..HONEST }])],
+            "its bytes overlap those of another column (column `question`, row group 1)",
+        ),
         (vec![(2, vec![HONEST, second.clone()])], "the row group 0 has 2 columns, the schema 1"),
         (vec![(2, Vec::new())], "the row group 0 has 0 columns, the schema 1"),
     ];
@@ -176,7 +179,9 @@ fn offsets_and_counts_are_compared_with_the_file() -> Checked {
         fs::write(&file, bytes)?;
         assert!(error(&file).contains("footer"), "{}", error(&file));
     }
-    for (bytes, message) in [(&b"PAR1"[..], "no parquet file is so short"), (&[0; 64], "PAR1"), (b"PAR1\0\0\0\0\0\0\0\0PARE", "encrypted")] {
+    for (bytes, message) in
+        [(&b"PAR1"[..], "no parquet file is so short"), (&[0; 64], "PAR1"), (b"PAR1\0\0\0\0\0\0\0\0PARE", "encrypted")]
+    {
         fs::write(&file, bytes)?;
         assert!(error(&file).contains(message), "{}", error(&file));
     }
@@ -220,7 +225,11 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     let small = |file: &Path| fs::metadata(file).map(|m| m.len() < 1 << 20);
     // One text of a mebibyte that a thousand rows share.
     let shared = "x".repeat(1 << 20);
-    write(&file, vec![("question", texts(&vec![shared.as_str(); 1000]))], zstd().set_dictionary_page_size_limit(4 << 20))?;
+    write(
+        &file,
+        vec![("question", texts(&vec![shared.as_str(); 1000]))],
+        zstd().set_dictionary_page_size_limit(4 << 20),
+    )?;
     assert!(small(&file)?);
     assert_eq!(error(&file), "reading F: the text of its first 257 rows is more than 256 MiB");
     // A list of them in one row.
@@ -231,7 +240,9 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     assert_eq!(read(&file)?, 0, "the row is left out");
     // A page of zeros, in every codec.
     let zeros = "0".repeat(40 << 20);
-    for compression in [Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default()), Compression::GZIP(GzipLevel::default())] {
+    for compression in
+        [Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default()), Compression::GZIP(GzipLevel::default())]
+    {
         let properties = WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false);
         write(&file, vec![("question", texts(&[&zeros]))], properties)?;
         let error = error(&file);
@@ -241,8 +252,7 @@ fn small_files_do_not_become_gigabytes() -> Checked {
         assert!(error.ends_with("(column `question`, row group 0)") || snappy, "{error}");
     }
     // Values that repeat the last one whole.
-    let properties =
-        WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
+    let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
     write(&file, vec![("question", texts(&[&shared, &shared]))], properties)?;
     let refused = read(&file).expect_err("an encoding");
     assert!(refused.to_string().contains("the encoding DELTA_BYTE_ARRAY is not read (column `question`, row group 0)"));
