@@ -179,7 +179,7 @@ pub(super) fn for_each_object(
     path: &Path,
     mut each: impl FnMut(usize, &Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
-    rows::for_each(path, &mut |row| match &row.value {
+    rows::for_each_line(path, &mut |row| match &row.value {
         Value::Object(object) => each(row.number, object).map_err(|e| e.context(row.place)),
         other => Err(Error::failed(format!("expected an object, found {}", kind(other))).context(row.place)),
     })

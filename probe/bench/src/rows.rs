@@ -39,6 +39,15 @@ pub(crate) fn for_each(path: &Path, each: &mut dyn FnMut(JsonRow) -> Result<()>)
     }
 }
 
+/// Calls `each` with every line that is not blank.
+///
+/// # Errors
+/// As for [`for_each`].
+pub(crate) fn for_each_line(path: &Path, each: &mut dyn FnMut(JsonRow) -> Result<()>) -> Result<()> {
+    let file = files::open(path).with_context(|| format!("reading {}", path.display()))?;
+    lines(path, BufReader::with_capacity(1 << 16, file), each)
+}
+
 fn lines(path: &Path, mut text: impl BufRead, each: &mut dyn FnMut(JsonRow) -> Result<()>) -> Result<()> {
     let mut bytes = Vec::new();
     for line in 1_usize.. {

@@ -21,7 +21,8 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
         let hint = "ADE20K's files hold `annotation` with `filename`, `imsize` and `object` (name, parts, polygon)";
         let wrong = |what: String| Error::failed(what).context(step()).hint(hint);
         let read: Value = json::from_str(&text).with_context(step).map_err(|e| e.hint(hint))?;
-        let of = |name: &str| read.get("annotation").and_then(|a| a.get(name));
+        let annotation = read.get("annotation").ok_or_else(|| wrong("`annotation` is missing".into()))?;
+        let of = |name: &str| annotation.get(name);
         let name = of("filename").and_then(Value::as_str);
         let name =
             name.ok_or_else(|| wrong(format!("`filename` must be text, found {}", fields::kind(of("filename")))))?;

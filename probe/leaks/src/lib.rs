@@ -308,7 +308,7 @@ impl<'a, W: Write> Search<'a, W> {
         let (cause, detail) = (excerpt(cause, DETAIL), excerpt(detail, DETAIL));
         sources::count(&mut self.causes, &cause, &detail);
         let line = Failure { benchmark, set, cause: &cause, detail: &detail };
-        let length = serde_json::to_string(&line)?.len() as u64;
+        let length = serde_json::to_string(&line)?.len() as u64 + 1;
         match self.room {
             None => return Ok(()),
             Some(room) if length < room => {

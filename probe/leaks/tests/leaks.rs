@@ -255,7 +255,7 @@ fn what_is_wrong_is_said() -> Checked {
     let root = dir.path();
     let mine = benchmark(root);
     fs::write(root.join("broken.jsonl"), "{\"image\": \"a.png\"}\n{\"image\": \"b.png\"\n")?;
-    fs::write(root.join("broken.json"), "[{\"image\": \"a.png\"},\n 7]")?;
+    fs::write(root.join("broken.json"), "[{\"image\": \"a.png\"},\n ]")?;
     fs::write(root.join("behind.json"), "[]\n[]")?;
     fs::write(root.join("empty.json"), " \n")?;
     fs::create_dir(root.join("nothing"))?;
@@ -271,7 +271,7 @@ fn what_is_wrong_is_said() -> Checked {
         ("broken.jsonl", "DIR/broken.jsonl: EOF while parsing an object at line 3 column 0"),
         (
             "broken.json",
-            "DIR/broken.json: invalid type: integer `7`, expected an object with the path of a picture at line 2 column",
+            "DIR/broken.json: trailing comma at line 2 column 2",
         ),
         ("behind.json", "trailing characters at line 2 column 1"),
         ("empty.json", "DIR/empty.json is empty"),

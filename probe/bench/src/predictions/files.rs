@@ -222,7 +222,7 @@ fn name(value: Option<&Value>) -> Result<String, String> {
     match value {
         Some(Value::String(s)) if s.trim().is_empty() => Err("is empty".into()),
         Some(Value::String(s)) => Ok(whole(s)),
-        Some(Value::Number(n)) if n.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() >= 1.8e19) => {
+        Some(Value::Number(n)) if n.is_f64() && n.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() >= 9e15) => {
             Err(format!("is {n}, too large to be told from its neighbours: write it as text"))
         }
         Some(Value::Number(n)) => Ok(whole(&n.to_string())),

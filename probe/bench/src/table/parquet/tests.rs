@@ -199,17 +199,19 @@ fn damaged_files_never_panic() -> Checked {
         let bytes = fs::read(&file)?;
         let footer = bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into()?) as usize;
         for at in 0..bytes.len() {
-            // Data are damaged in every third byte, the footer in every one and with several values.
-            let values: &[u8] = if at >= footer { &[0, 0x7f, 0x80, 0xff] } else { &[0xff] };
-            for value in values.iter().filter(|_| at >= footer || at % 3 == 0) {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= value;
-                fs::write(&file, &damaged)?;
-                let _ = read(&file);
+            // The footer says the same in all of them.
+            if at >= footer && compression != Compression::UNCOMPRESSED {
+                break;
+            }
+            let mut damaged = bytes.clone();
+            damaged[at] ^= if at % 2 == 0 { 0xff } else { 0x7f };
+            fs::write(&file, &damaged)?;
+            let _ = read(&file);
+            if at % 4 == 0 {
                 let _ = Picture::named(&format!("{}#image/5", file.display())).bytes();
             }
         }
-        for end in (0..bytes.len()).step_by(7) {
+        for end in (0..bytes.len()).step_by(31) {
             fs::write(&file, &bytes[..end])?;
             assert!(read(&file).is_err(), "{end}");
         }
@@ -245,11 +247,14 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     {
         let properties = WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false);
         write(&file, vec![("question", texts(&[&zeros]))], properties)?;
+        if compression == Compression::SNAPPY {
+            // It makes no more than a twentieth of them.
+            assert_eq!(read(&file)?, 1);
+            continue;
+        }
         let error = error(&file);
-        // Snappy makes no more than a twentieth of it.
-        let snappy = compression == Compression::SNAPPY;
-        assert!(snappy || error.contains("holds 40 MiB in"), "{error}");
-        assert!(error.ends_with("(column `question`, row group 0)") || snappy, "{error}");
+        assert!(error.contains("holds 40 MiB in"), "{error}");
+        assert!(error.ends_with("(column `question`, row group 0)"), "{error}");
     }
     // Values that repeat the last one whole.
     let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
