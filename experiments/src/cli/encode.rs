@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
-    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess);
+    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess)?;
     for note in &card.notes {
         eprintln!("note: {}: {note}", card.id);
     }
