@@ -245,7 +245,7 @@ const DEPTH_ERROR: f64 = 0.5;
 /// The share of a box that has to lie within the image.
 const INSIDE: f64 = 0.5;
 
-/// The largest file of annotations, and the largest image whose size is looked up, in bytes.
+/// The largest file of annotations, and the largest of those for one image, in bytes.
 const LARGEST: u64 = 8 << 30;
 pub(crate) const LARGEST_IMAGE: u64 = 1 << 30;
 
@@ -358,9 +358,13 @@ fn coco(input: &Input) -> Result<Found> {
 
 /// Width and height of an image file, if it can be read.
 pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
-    let bytes = files::read(file, LARGEST_IMAGE).ok()?;
-    let image = burgess_pixels::decode_bytes(&bytes).ok()?;
-    Some([f64::from(image.width()), f64::from(image.height())])
+    if !files::is_regular(file) {
+        return None;
+    }
+    // Not every format says its size without being decoded.
+    let decoded = || burgess_pixels::decode(file).map(|image| image.dimensions());
+    let (width, height) = burgess_pixels::dimensions(file).or_else(|_| decoded()).ok()?;
+    Some([f64::from(width), f64::from(height)])
 }
 
 pub(crate) const NO_EXTENT: &str = "a box without extent";
