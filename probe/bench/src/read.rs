@@ -83,7 +83,13 @@ pub fn rows<B: Benchmark + ?Sized>(
             Ok(question) => questions.extend(question),
             Err(e) => {
                 left_out.add(&e.to_string(), &format!("{}{name}", place.short()));
-                first.get_or_insert_with(|| e.context(place.to_string()));
+                first.get_or_insert_with(|| {
+                    let short = Error::failed(excerpt(&e.to_string(), 300)).context(place.to_string());
+                    match e.hint_text() {
+                        Some(hint) => short.hint(hint),
+                        None => short,
+                    }
+                });
             }
         }
         Ok(())

@@ -267,8 +267,11 @@ fn coco(input: &Input) -> Result<Found> {
     let step = || format!("reading {}", input.annotations.display());
     let file = files::open(&input.annotations).with_context(step)?.take(LARGEST);
     let text = BufReader::with_capacity(1 << 16, Lenient::new(file));
-    let data: Dataset = serde_json::from_reader(text).with_context(step).map_err(|e| {
-        e.hint("annotations are an object with `images` (id, file_name, width, height), `annotations` and `categories`")
+    let data: Dataset = serde_json::from_reader(text).map_err(|e| {
+        // Of a long text that stands where something else should, the beginning.
+        Error::failed(excerpt(&e.to_string(), 300)).context(step()).hint(
+            "annotations are an object with `images` (id, file_name, width, height), `annotations` and `categories`",
+        )
     })?;
     let wrong = |what: String| Error::failed(what).context(step());
     let mut classes: HashMap<Box<str>, String> = HashMap::new();

@@ -213,7 +213,8 @@ fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
         }
     };
     let malformed = |e: &serde_json::Error| {
-        Error::failed(format!("{}: {e}", path.display())).hint("expected LLaVA conversations: {\"image\": \"path\", …}")
+        Error::failed(format!("{}: {}", path.display(), excerpt(&e.to_string(), 300)))
+            .hint("expected LLaVA conversations: {\"image\": \"path\", …}")
     };
     let mut number = 0;
     let mut take = |raw: Raw| {

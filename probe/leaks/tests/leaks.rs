@@ -269,10 +269,7 @@ fn what_is_wrong_is_said() -> Checked {
     };
     for (set, says) in [
         ("broken.jsonl", "DIR/broken.jsonl: EOF while parsing an object at line 3 column 0"),
-        (
-            "broken.json",
-            "DIR/broken.json: trailing comma at line 2 column 2",
-        ),
+        ("broken.json", "DIR/broken.json: trailing comma at line 2 column 2"),
         ("behind.json", "trailing characters at line 2 column 1"),
         ("empty.json", "DIR/empty.json is empty"),
         ("absent.json", "the set of training data DIR/absent.json does not exist"),

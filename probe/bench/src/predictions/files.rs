@@ -91,6 +91,10 @@ pub fn read_predictions(path: &Path) -> Result<Predictions> {
         Some("tsv") => delimited(path, b'\t', &mut collected)?,
         Some("csv") => delimited(path, b',', &mut collected)?,
         Some("json") => records(path, &mut collected)?,
+        Some("xls" | "xlsb" | "ods") => {
+            let message = format!("{} is a workbook of another form", path.display());
+            return Err(Error::failed(message).hint("save it as .xlsx or .csv"));
+        }
         _ => rows::for_each(path, &mut |row| collected.take(&row.value, &row.place, row.number))?,
     }
     collected.finish(path)

@@ -88,7 +88,7 @@ pub struct Ids {
 impl Ids {
     fn new(mut ids: Vec<&str>) -> Self {
         ids.sort_unstable();
-        Self { count: ids.len(), first: ids.iter().take(5).map(|id| (*id).to_string()).collect() }
+        Self { count: ids.len(), first: ids.iter().take(5).map(|id| excerpt(id, 80)).collect() }
     }
 }
 
@@ -189,7 +189,7 @@ pub fn judge_predictions(
     let known: HashSet<&str> = names.iter().map(String::as_str).collect();
     if !given.iter().any(|id| known.contains(id)) {
         let message = format!("none of the {} predictions has the id of a question of {}", given.len(), bench.id());
-        let example = names.first().map_or("(no questions)", String::as_str);
+        let example = names.first().map_or_else(|| "(no questions)".into(), |name| excerpt(name, 80));
         return Err(Error::failed(message).hint(format!("ids look like `{example}`; is it the right benchmark?")));
     }
     let mismatched = mismatched(bench, questions, &names, &predictions)?;
