@@ -51,6 +51,8 @@ pub struct Args {
     json: bool,
 }
 
+const LEFT_OUT: &str = "rows of the data left out";
+
 pub fn run(args: Args) -> Result<()> {
     let benchmark = bench::find(&args.benchmark)?;
     let place = match args.data {
@@ -62,7 +64,9 @@ pub fn run(args: Args) -> Result<()> {
     let rows = all + left_out.iter().map(|l| l.count).sum::<usize>();
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
-        return submit(benchmark, &questions, &predictions, &file);
+        submit(benchmark, &questions, &predictions, &file)?;
+        let left: String = left_out.iter().map(|left| format!("{}\n", escaped(&left.text(LEFT_OUT)))).collect();
+        return print(&left);
     }
     if let Some(limit) = args.limit {
         if limit == 0 {
@@ -160,7 +164,7 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
     for (what, all) in [
         ("without an answer", &report.unanswered),
         ("entries that name no question", &report.unusable),
-        ("rows of the data left out", &report.left_out),
+        (LEFT_OUT, &report.left_out),
     ] {
         for left in all {
             text += &format!("\n{}", escaped(&left.text(what)));
