@@ -38,8 +38,8 @@ pub(crate) const COLUMNS: Columns<'static> = Columns {
 /// The TSV called `name` below `root`, or `root` if it is a TSV itself.
 pub(crate) fn table(root: &Path, name: &str) -> Option<Table> {
     let file = if root.is_file() { root.to_path_buf() } else { root.join(name) };
-    let tsv = file.is_file() && file.extension().is_some_and(|e| e == "tsv");
-    tsv.then(|| Table::find(&file, "", "").ok()).flatten()
+    let tsv = table::is_there(&file) && file.extension().is_some_and(|e| e == "tsv");
+    tsv.then(|| Table::of(file))
 }
 
 /// Text that is there; VLMEvalKit and the editions made from its files write what is missing as `nan`.

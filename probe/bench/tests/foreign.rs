@@ -568,6 +568,12 @@ fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
         }
         fs::remove_file(&path)?;
     }
+    for (id, name) in [("ai2d", "AI2D_TEST.tsv"), ("mmvp", "Questions.csv"), ("mmstar", "mmstar.parquet")] {
+        let path = fifo(name)?;
+        let error = of(id).read(dir.path()).expect_err(name).to_string();
+        assert!(error.contains("it is a FIFO, not a file"), "{error}");
+        fs::remove_file(&path)?;
+    }
     symlink("nowhere.parquet", dir.path().join("test.parquet"))?;
     let error = of("ai2d").read(dir.path()).expect_err("a link").to_string();
     assert!(error.contains("it is a link to nowhere.parquet, which does not exist"), "{error}");

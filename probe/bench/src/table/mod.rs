@@ -120,12 +120,17 @@ impl Table {
     /// The first of these files that lies below `root`, or `root` itself if it is a file.
     pub fn named(root: &Path, names: &[&str]) -> Result<Self> {
         let mut candidates = names.iter().map(|n| root.join(n));
-        let file = if root.is_file() { Some(root.to_path_buf()) } else { candidates.find(|f| f.is_file()) };
+        let file = if root.is_file() { Some(root.to_path_buf()) } else { candidates.find(|f| is_there(f)) };
         let file = file.ok_or_else(|| {
             Error::failed(format!("{} holds no {}", root.display(), names.join(", no ")))
                 .hint("give the folder of the dataset as it is published")
         })?;
         Ok(Self { files: vec![file] })
+    }
+
+    /// The table in one file; what is no file is named when it is read.
+    pub(crate) fn of(file: PathBuf) -> Self {
+        Self { files: vec![file] }
     }
 
     /// Its files.
@@ -208,6 +213,11 @@ type Cells = (Map<String, Value>, BTreeMap<String, Vec<Picture>>);
 
 /// What a reader does with a row, or with what is wrong with it.
 type HandOn<'a> = &'a mut dyn FnMut(Result<Cells>) -> Result<()>;
+
+/// Whether something that is no directory is called so, also a FIFO or a link that leads nowhere.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok() && !path.is_dir()
+}
 
 /// The folders in which the files of a split may lie.
 fn places(root: &Path, folder: &str) -> Vec<PathBuf> {
