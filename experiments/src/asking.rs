@@ -113,6 +113,8 @@ pub struct Asked {
     questions: Vec<Question>,
     /// Changes with the text of the questions.
     pub digest: String,
+    /// Rows of its data that cannot be asked, by reason.
+    pub left_out: Vec<bench::LeftOut>,
     /// How many questions the benchmark has, if these are a sample of them.
     sample_of: Option<usize>,
     /// Number of each question's picture.
@@ -140,7 +142,8 @@ impl Asked {
         pictures: &mut Pictures,
     ) -> Result<Self> {
         let (scoring, asking) = (benchmark.rules(terms.scoring)?, benchmark.rules(terms.prompts)?);
-        let mut questions = benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
+        let bench::Questions { mut questions, left_out } =
+            benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
@@ -163,6 +166,7 @@ impl Asked {
         Ok(Self {
             benchmark,
             digest,
+            left_out,
             sample_of,
             pictures: numbers,
             seeing: encode(true)?,

@@ -9,9 +9,9 @@ use std::path::Path;
 /// The contents of a file, decompressed while they are read.
 ///
 /// # Errors
-/// When the file cannot be opened.
+/// When the file cannot be opened, or is no file ([`crate::files::open`]).
 pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
+    let mut file = BufReader::with_capacity(1 << 16, crate::files::open(path)?);
     Ok(match file.fill_buf()? {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {

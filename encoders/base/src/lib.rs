@@ -1,6 +1,7 @@
 //! What every room of Burgess stands on: errors that carry a hint ([`Error`]), named seeded random
 //! streams ([`stream`]), digests ([`digest`]), in what two configurations differ ([`differences`]), files that are whole or
-//! absent ([`atomic`]), files that may be compressed ([`compressed`]), JSON as other programs write it ([`json`]), foreign
+//! absent ([`atomic`]), files that may be compressed ([`compressed`]) or no files at all ([`files`]), JSON as other
+//! programs write it ([`json`]), foreign
 //! parsers that may panic ([`guard`]), foreign text in messages ([`text`]) and protocol buffers on the wire ([`protobuf`]).
 //!
 //! It knows neither pictures nor tensors.
@@ -10,6 +11,7 @@ pub mod compressed;
 mod difference;
 pub mod digest;
 mod error;
+pub mod files;
 pub mod guard;
 pub mod json;
 pub mod protobuf;

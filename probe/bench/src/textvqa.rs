@@ -8,9 +8,7 @@
 //! VLMEvalKit's edition has no OCR tokens: answers can be scored with it, but only [`TEXTVQA`] reads it.
 
 use super::table::Columns;
-use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, edition, lmms, read, score, vqa,
-};
+use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score, vqa};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -59,7 +57,7 @@ impl Benchmark for TextVqa {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "TextVQA_VAL.tsv")?;
         let values: &[&str] = match (kit, self.tokens) {
