@@ -75,7 +75,7 @@ pub fn results(
     for asked in benchmarks {
         let id = asked.benchmark.id();
         bar.message(&format!("{title}: {id}"));
-        let samples = match store.read_samples(id)? {
+        let samples = match store.read_samples(id, &|text| bar.line(text))? {
             Some(samples) => samples,
             None => {
                 if blind.is_none() && asking.terms.blind == Blind::Grey {

@@ -3,7 +3,8 @@
 use crate::progress::Progress;
 use crate::study::Data;
 use crate::{field, paths, published};
-use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_base::checksums::{self, Known};
+use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
 
@@ -33,20 +34,19 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
     match data {
         Data::World(spec) => {
             let digest = world_digest(spec)?;
-            let dir = paths::cache()?.join("worlds").join(&digest);
-            if !dir.is_dir() {
-                let bar = progress.bar("rendering the nano world", 0);
-                atomic::create_dir_with(&dir, |tmp| {
-                    burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))
-                })
-                .context("rendering the nano world")?;
-                bar.done("rendered the nano world");
+            let worlds = paths::cache()?.join("worlds");
+            leftovers::sweep(&worlds, 0);
+            let dir = worlds.join(&digest);
+            match dir.is_dir() {
+                true => mend(&dir, spec, &digest, progress)?,
+                false => render(&dir, spec, progress)?,
             }
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
         }
         Data::Field(spec) => {
             let (dir, digest) = field::data(spec)?;
+            field::check(&dir, spec, &|text| progress.line(text))?;
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
         }
@@ -85,6 +85,65 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 per_source: None,
             })
         }
+    }
+}
+
+fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
+    let bar = progress.bar("rendering the nano world", 0);
+    atomic::create_dir_with(dir, |tmp| {
+        burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
+        checksums::seal(tmp)
+    })
+    .context("rendering the nano world")?;
+    bar.done("rendered the nano world");
+    Ok(())
+}
+
+/// Where it is kept which files of some data were compared with their checksums, and when.
+pub(crate) fn remembered(name: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("checked").join(format!("{name}.json")))
+}
+
+/// Renders the files of a world again that are not what was written. Others may be reading: each is replaced by renaming.
+fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
+    let bad = match checksums::damaged(dir, &remembered(digest)?) {
+        Ok((Known::Nothing, _)) => {
+            progress.line(&format!(
+                "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
+                dir.display()
+            ));
+            return Ok(());
+        }
+        Ok((Known::Same, bad)) => bad,
+        Err(e) => {
+            progress.line(&format!("note: {e}"));
+            vec![checksums::FILE.to_string()]
+        }
+    };
+    let Some(first) = bad.first() else { return Ok(()) };
+    progress.line(&format!(
+        "note: {} files of {} are not what was written (first: {first}): they are rendered again",
+        bad.len(),
+        dir.display()
+    ));
+    let again = dir.with_file_name(format!("{digest}-again"));
+    render(&again, spec, progress)?;
+    for file in checksums::files(&again)?.iter().chain([&again.join(checksums::FILE)]) {
+        // An earlier attempt may have been killed on the way.
+        if !file.exists() {
+            continue;
+        }
+        let place = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        std::fs::rename(file, &place).with_context(|| format!("replacing {}", place.display()))?;
+    }
+    match std::fs::remove_dir_all(&again) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", again.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A study's directory, as a run may have left it at any moment.
 
 use crate::schema::{Missing, RunResults, SCHEMA, Sample, Step};
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic, checksums};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,14 +112,20 @@ impl RunData {
     /// The questions and answers of one benchmark; none where the run has no such file.
     ///
     /// # Errors
-    /// When the file cannot be read; a broken line only becomes a [`Problem`].
+    /// When the file cannot be read; a broken line only becomes a [`Problem`], and so does a file that is not what the run
+    /// wrote, of which nothing is shown.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<Problem>)> {
-        match self.samples.get(benchmark) {
-            Some(path) => read_lines(path),
-            None => Ok(Default::default()),
+        let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
+        if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
+            let cause = format!("{e}; {AGAIN}");
+            return Ok((Vec::new(), vec![Problem { file: path.clone(), line: 1, cause }]));
         }
+        read_lines(path)
     }
 }
+
+/// What to do about a file that is not what was written.
+const AGAIN: &str = "run the study again: what is damaged is made again";
 
 fn read_results(dir: &Path) -> Result<Option<RunResults>> {
     #[derive(serde::Deserialize)]
@@ -130,6 +136,7 @@ fn read_results(dir: &Path) -> Result<Option<RunResults>> {
     if !path.is_file() {
         return Ok(None);
     }
+    checksums::check(dir, "results.json").map_err(|e| e.hint(AGAIN))?;
     // The version first: a file of another one may lack fields, and should be told apart from a damaged one.
     let found = atomic::read_json::<Version>(&path)?.schema;
     if found != SCHEMA {

@@ -1,6 +1,6 @@
 //! `burgess ask`: one question about one picture.
 
-use super::{print, print_json};
+use super::{print_foreign, print_json};
 use crate::ask::{Answerer, How};
 use crate::device;
 use burgess_base::{Error, Result};
@@ -65,5 +65,5 @@ pub fn run(args: Args) -> Result<()> {
     let answerer = Answerer::open(&args.model, args.chat.as_deref(), &device)?;
     let how = How { max_new_tokens: args.max_new_tokens, sampling };
     let answer = answerer.answer(args.image.as_deref(), &args.question, how)?;
-    if args.json { print_json(&answer) } else { print(&format!("{}\n", answer.answer)) }
+    if args.json { print_json(&answer) } else { print_foreign(&format!("{}\n", answer.answer)) }
 }
