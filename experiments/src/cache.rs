@@ -132,7 +132,7 @@ impl FeatureCache {
         share: Share,
         progress: &Progress,
     ) -> Result<Vec<Result<Cached>>> {
-        let Instrument { data, pictures, device, device_name, .. } = place;
+        let Instrument { data, pictures, device_name, .. } = place;
         let mut entries: Vec<Result<Entry>> =
             wanted.iter().map(|w| self.entry(w, data, pictures.len(), device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();

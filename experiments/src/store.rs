@@ -2,7 +2,8 @@
 
 use burgess_base::checksums::{self, Known};
 use burgess_base::{Context, Error, Result, atomic, differences, leftovers, output};
-use burgess_reports::schema::{Missing, RunResults, Sample, Step};
+use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -141,10 +142,6 @@ impl RunStore {
     /// # Errors
     /// Those of the disk.
     pub fn results(&self, note: &dyn Fn(&str)) -> Result<Option<RunResults>> {
-        let path = self.dir.join(RESULTS);
-        if !path.exists() {
-            return Ok(None);
-        }
         let read = |bytes: &[u8]| -> Result<RunResults> {
             let results: RunResults = serde_json::from_slice(bytes)?;
             check_results(&results).map(|()| results)
@@ -155,10 +152,13 @@ impl RunStore {
         }))
     }
 
-    /// Reads a file that has a checksum. `None` if it holds nothing that can be used, which `note` was told.
+    /// Reads a file that has a checksum; `None` if there is none.
     fn read<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
         let path = self.dir.join(name);
         let step = || format!("reading {}", path.display());
+        if !path.exists() {
+            return Ok(None);
+        }
         checksums::check(&self.dir, name)?;
         let bytes = fs::read(&path).with_context(step)?;
         parse(&bytes).map(Some).map_err(|e| e.context(step()))
@@ -273,9 +273,6 @@ impl RunStore {
     /// # Errors
     /// Those of the disk.
     pub fn read_samples(&self, benchmark: &str, note: &dyn Fn(&str)) -> Result<Option<Vec<Sample>>> {
-        if !self.samples(benchmark).exists() {
-            return Ok(None);
-        }
         let parse = |bytes: &[u8]| -> Result<Vec<Sample>> {
             let lines = std::str::from_utf8(bytes)?.lines().enumerate();
             let sample = |(i, line): (usize, &str)| {
@@ -288,6 +285,25 @@ impl RunStore {
             note(&format!("note: {e}; {benchmark} is asked again"));
             None
         }))
+    }
+
+    /// What of a benchmark was answered before the asking was interrupted, for the same questions (`of`).
+    pub fn answered(&self, benchmark: &str, of: &str) -> Answered {
+        let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<Answered>(bytes)?);
+        // What is damaged is asked again.
+        let found = self.read(&part_name(benchmark), parse).ok().flatten();
+        let empty = Answered { of: of.to_string(), ..Answered::default() };
+        found.filter(|a| a.of == of).unwrap_or(empty)
+    }
+
+    /// Keeps what is answered so far.
+    pub fn keep_answered(&self, benchmark: &str, answered: &Answered) -> Result<()> {
+        checksums::write(&self.dir, &part_name(benchmark), &serde_json::to_vec(answered)?)
+    }
+
+    /// Forgets what was answered on the way, once the samples are there.
+    pub fn forget_answered(&self, benchmark: &str) -> Result<()> {
+        checksums::remove(&self.dir, &part_name(benchmark))
     }
 
     /// Writes the samples of a benchmark, whole.
@@ -375,6 +391,23 @@ fn check_results(results: &RunResults) -> Result<()> {
         None if !possible(results.average) => Err(Error::failed(format!("`average` is {}", results.average))),
         None => Ok(()),
     }
+}
+
+fn part_name(benchmark: &str) -> String {
+    format!("samples/{benchmark}.part.json")
+}
+
+/// A benchmark that is answered in part: whole batches, which the next process does not ask again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// A digest of the questions and of how they are asked.
+    pub of: String,
+    /// The tokens of the first answers.
+    pub answers: Vec<Vec<u32>>,
+    /// The possible answers to the same questions as the model weighs them.
+    pub weighed: Vec<Option<Likelihoods>>,
+    /// The tokens of the first blind answers.
+    pub blind: Vec<Vec<u32>>,
 }
 
 /// Appends steps to `train.jsonl`, a line each, readable while the run goes on.

@@ -148,6 +148,23 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file and its checksum, where they are there.
+///
+/// # Errors
+/// Those of the disk; the list of checksums cannot be read.
+pub fn remove(dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(name);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("removing {}", path.display()))?,
+    }
+    let mut files = listed(dir)?.unwrap_or_default().files;
+    match files.remove(name) {
+        Some(_) => store(dir, files),
+        None => Ok(()),
+    }
+}
+
 /// As [`write()`], a value as indented JSON.
 ///
 /// # Errors
