@@ -216,7 +216,7 @@ pub fn check_all(dir: &Path) -> Result<Known> {
 }
 
 /// A file's size and times when its contents were compared: size, modification and change in nanoseconds.
-type Stamp = (u64, u128, i128);
+pub type Stamp = (u64, u128, i128);
 
 /// As [`check_all`], but files whose size and times are those of the last comparison are not read again; `remembered` is the
 /// file where that is kept. Returns the names of the files that are damaged or missing.
@@ -253,7 +253,8 @@ pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
     Ok((Known::Same, bad))
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+/// Size and times of a file; `None` where they cannot be had.
+pub fn stamp(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
     let modified = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
     #[cfg(unix)]
