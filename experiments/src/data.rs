@@ -31,12 +31,12 @@ pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
 
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
+    // Directly in the cache, and in its folders for worlds, examples and what else is kept.
+    leftovers::sweep(&paths::cache()?, 1);
     match data {
         Data::World(spec) => {
             let digest = world_digest(spec)?;
-            let worlds = paths::cache()?.join("worlds");
-            leftovers::sweep(&worlds, 0);
-            let dir = worlds.join(&digest);
+            let dir = paths::cache()?.join("worlds").join(&digest);
             match dir.is_dir() {
                 true => mend(&dir, spec, &digest, progress)?,
                 false => render(&dir, spec, progress)?,
@@ -55,6 +55,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
                     .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
             }
+            check_sealed(dir)?;
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
             Ok(DataDir {
                 dir: dir.clone(),
@@ -144,6 +145,24 @@ fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Re
             Err(e).with_context(|| format!("removing {}", again.display()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Compares the files of a directory with their checksums, where it has some: a world that was copied, or that is asked by
+/// its path.
+///
+/// # Errors
+/// One is missing or is not what was written.
+pub fn check_sealed(dir: &Path) -> Result<()> {
+    let name = digest::of_bytes(std::path::absolute(dir).unwrap_or_default().to_string_lossy().as_bytes());
+    let (_, bad) = checksums::damaged(dir, &remembered(&name)?)?;
+    match bad.first() {
+        None => Ok(()),
+        Some(first) => {
+            let place = dir.join(first);
+            Err(Error::failed(format!("{} is missing or not what was written, one of {}", place.display(), bad.len()))
+                .hint(format!("if the change was meant, remove {}", dir.join(checksums::FILE).display())))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::paths;
 use crate::progress::Progress;
 use burgess_base::checksums::{self, Known};
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, leftovers};
 use burgess_field::FieldSpec;
 use burgess_field::prepare::{self, Prepared};
 use std::path::{Path, PathBuf};
@@ -103,6 +103,7 @@ pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Pre
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",
         ));
     }
+    leftovers::sweep(&directory()?, 1);
     let bar = progress.bar("composing pictures", 0);
     let prepared = prepare::prepare(from, &directory()?, spec, &|done, total| bar.set(done, total))?;
     if !prepared.was_there {

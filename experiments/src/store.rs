@@ -451,6 +451,63 @@ mod tests {
         Ok(())
     }
 
+    fn sample(score: f64) -> Sample {
+        Sample {
+            id: "a".into(),
+            unit: "a".into(),
+            question: "?".into(),
+            prompt: "?".into(),
+            image: String::new(),
+            target: "b".into(),
+            answer: "b".into(),
+            parsed: None,
+            score,
+            blind_answer: String::new(),
+            blind_score: 0.0,
+            likelihoods: None,
+        }
+    }
+
+    #[test]
+    fn damaged_samples_are_none_and_a_note_says_why() -> Result<()> {
+        let tmp = tempfile::tempdir()?;
+        let run = RunStore::at(tmp.path());
+        let told = std::cell::RefCell::new(Vec::new());
+        let note = |text: &str| told.borrow_mut().push(text.to_string());
+        assert_eq!(run.read_samples("b", &note)?, None);
+        run.write_samples("b", &[sample(1.0), sample(0.5)])?;
+        assert_eq!(run.read_samples("b", &note)?.map(|s| s.len()), Some(2));
+        assert!(told.borrow().is_empty());
+        let text = fs::read_to_string(run.samples("b"))?;
+        fs::write(run.samples("b"), text.replacen("1.0", "0.0", 1))?;
+        assert_eq!(run.read_samples("b", &note)?, None);
+        assert!(told.borrow()[0].contains("b.jsonl is not what was written"), "{told:?}");
+        // Of an earlier version: the numbers alone tell.
+        fs::remove_file(tmp.path().join(checksums::FILE))?;
+        for bad in ["1e300", "-0.5", "1.5"] {
+            fs::write(run.samples("b"), text.replacen("0.5", bad, 1))?;
+            assert_eq!(run.read_samples("b", &note)?, None, "{bad}");
+            assert!(told.borrow().last().is_some_and(|t| t.contains("line 2: `score` of `a`")), "{told:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn answers_on_the_way_are_those_of_the_same_questions() -> Result<()> {
+        let tmp = tempfile::tempdir()?;
+        let run = RunStore::at(tmp.path());
+        let kept = Answered { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], weighed: vec![None] };
+        run.keep_answered("b", &kept)?;
+        assert_eq!(run.answered("b", "x"), kept);
+        assert!(run.answered("b", "y").answers.is_empty());
+        let file = tmp.path().join("samples/b.part.json");
+        fs::write(&file, fs::read_to_string(&file)?.replace("[1,2]", "[1,3]"))?;
+        assert!(run.answered("b", "x").answers.is_empty());
+        run.forget_answered("b")?;
+        assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Known::Nothing);
+        Ok(())
+    }
+
     #[test]
     fn steps_whose_outcome_was_lost_are_dropped_from_the_log() -> Result<()> {
         let tmp = tempfile::tempdir()?;

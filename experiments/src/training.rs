@@ -56,6 +56,8 @@ pub struct Part {
 
 /// Trains the model of a run, from the state in which it was interrupted, and saves it.
 pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result<Mllm> {
+    // What a stage ends with is saved before a signal is obeyed.
+    let _section = stop::section()?;
     let Job { place, arm, seed, .. } = *job;
     let device = &place.device;
     let recipe = &place.evaluator.recipe;
@@ -197,9 +199,8 @@ fn train_stage(
         keep: Some(&keep),
         saved,
     };
-    let section = stop::section()?;
+    stop::check()?;
     let outcome = train::train_stage(model, examples, source, &mut settings)?;
-    drop(section);
     bar.note("");
     match (outcome, failure) {
         (_, Some(e)) => Err(e),
