@@ -179,13 +179,7 @@ impl Asked {
 ///
 /// # Errors
 /// A picture cannot be read, or a question is too long for the model; a signal asked to stop, and what is answered is kept.
-fn ask(
-    asking: &Asking<'_>,
-    asked: &Asked,
-    grey: Option<&Seen>,
-    store: &RunStore,
-    bar: &Bar,
-) -> Result<Vec<Sample>> {
+fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
     let _section = stop::section()?;
     let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
     let stop = chat.stop(tokenizer)?;

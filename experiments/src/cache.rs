@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Pictures a chunk holds: a few seconds of work are lost at an interruption, and the memory for the
 /// largest real encoder (1024 tokens × 3520) stays under 2 GB.
@@ -136,7 +136,7 @@ impl FeatureCache {
         let mut entries: Vec<Result<Entry>> =
             wanted.iter().map(|w| self.entry(w, data, pictures.len(), device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
-        let _section = stop::section()?;
+        let (_section, clock) = (stop::section()?, Instant::now());
         for round in 0..=ROUNDS {
             let mut tasks = Vec::new();
             for (number, entry) in entries.iter_mut().enumerate() {
@@ -160,7 +160,8 @@ impl FeatureCache {
         }
         if !encoded.is_empty() {
             let images: usize = encoded.values().sum();
-            progress.line(&format!("encoded {images} pictures with {} encoders", encoded.len()));
+            let (encoders, seconds) = (encoded.len(), clock.elapsed().as_secs_f64());
+            progress.line(&format!("encoded {images} pictures with {encoders} encoders in {seconds:.1} s"));
         }
         let found = entries.into_iter().map(|entry| entry?.open(pictures)).collect();
         self.evict(progress);
@@ -442,8 +443,11 @@ impl Entry {
         let mut chunks: Vec<Chunk> = Vec::with_capacity(self.chunks.len());
         for (number, chunk) in self.chunks.into_iter().enumerate() {
             let chunk = chunk.ok_or_else(|| {
-                Error::failed(format!("file {number} of the cached features {} is gone again and again", self.dir.display()))
-                    .hint("something else removes files from the cache: set BURGESS_CACHE to a directory of its own")
+                Error::failed(format!(
+                    "file {number} of the cached features {} is gone again and again",
+                    self.dir.display()
+                ))
+                .hint("something else removes files from the cache: set BURGESS_CACHE to a directory of its own")
             })?;
             if chunks.first().is_some_and(|first| chunk.shape[1..] != first.shape[1..] || chunk.grid != first.grid) {
                 return Err(Error::failed(format!("the chunks in {} differ in shape", self.dir.display()))

@@ -126,7 +126,10 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(shown("a\tb\n\x1b[2Jc\x07\u{9b}1m", false), "a\tb\n\\x1b[2Jc\\x07\\x9b1m");
-        assert_eq!(shown("\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;t\x07", true), "\x1b[1;31mred\x1b[0m \\x1b[2J\\x1b]0;t\\x07");
+        assert_eq!(
+            shown("\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;t\x07", true),
+            "\x1b[1;31mred\x1b[0m \\x1b[2J\\x1b]0;t\\x07"
+        );
         assert_eq!(shown("ends in \x1b[", true), "ends in \\x1b[");
     }
 

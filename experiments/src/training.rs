@@ -149,7 +149,10 @@ fn train_stage(
     let saved = keep.saved()?;
     let done = saved.as_ref().map_or(0, Saved::step);
     if saved.as_ref().is_some_and(|s| !s.checked()) {
-        bar.line(&format!("note: {} was kept by an earlier version, without a digest: it is used unchecked", keep.path.display()));
+        bar.line(&format!(
+            "note: {} was kept by an earlier version, without a digest: it is used unchecked",
+            keep.path.display()
+        ));
     }
     // Of this stage the steps whose outcome is there, of earlier ones all.
     let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));

@@ -424,7 +424,8 @@ fn what_is_cut_off_in_the_cache_is_fetched_again() {
     assert!(!hub.asked().iter().any(|a| a.method == "GET" && a.path.contains("resolve")), "nothing is fetched twice");
     for bytes in [&weights[..weights.len() / 2], &[&weights[1..], &[0]].concat()] {
         std::fs::write(&blob, bytes).expect("the blob");
-        let offline = fetch(&place, &hub, &["fetch", "maker/small"]).env("HF_HUB_OFFLINE", "1").output().expect("starts");
+        let offline =
+            fetch(&place, &hub, &["fetch", "maker/small"]).env("HF_HUB_OFFLINE", "1").output().expect("starts");
         assert!(failed(&offline).contains("is not what was published"));
         let plan = done(&run(&place, &hub, &["fetch", "maker/small", "--dry-run"]));
         assert!(plan.lines().any(|l| l.starts_with("model.safetensors") && l.contains("would be fetched")), "{plan}");

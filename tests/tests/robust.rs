@@ -141,16 +141,17 @@ fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
     assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
     assert!(stderr(&output).contains("To go on: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
     // While it answers.
-    for _ in 0..3 {
-        let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
-        let output = signalled(child, &run.join("model/config.json"), 1, &["-INT"]);
-        assert!([Some(130), Some(0)].contains(&output.status.code()), "{}", stderr(&output));
-    }
+    let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
+    let output = signalled(child, &run.join("model/config.json"), 1, &["-INT"]);
+    assert!([Some(130), Some(0)].contains(&output.status.code()), "{}", stderr(&output));
     done(&place.run(&["rank", "tiny.toml", "--out", "stopped"]));
     assert_eq!(results(&run), results(&place.path().join("whole/tiny/nano-sup/seed-0")));
-    assert!(std::fs::read_dir(run.join("samples")).expect("samples").flatten().all(|e| {
-        !e.file_name().to_string_lossy().contains(".part.")
-    }));
+    assert!(
+        std::fs::read_dir(run.join("samples"))
+            .expect("samples")
+            .flatten()
+            .all(|e| { !e.file_name().to_string_lossy().contains(".part.") })
+    );
 
     // Ignored signals stay ignored.
     let line = "trap '' HUP; exec \"$0\" rank tiny.toml --out nohup";
@@ -171,7 +172,9 @@ fn stderr_and_stdout_may_be_full_or_gone() {
     }
     let error = bash(&place, "\"$0\" rank nowhere 2>/dev/full");
     assert_eq!(error.status.code(), Some(2));
-    for verb in ["encoders", "encoders --json", "prompts", "doctor", "--help", "rank --help", "--version", "report out0/tiny"] {
+    for verb in
+        ["encoders", "encoders --json", "prompts", "doctor", "--help", "rank --help", "--version", "report out0/tiny"]
+    {
         let full = bash(&place, &format!("\"$0\" {verb} >/dev/full"));
         assert_eq!(full.status.code(), Some(1), "{verb}: {}", stderr(&full));
         assert!(stderr(&full).contains("standard output"), "{verb}: {}", stderr(&full));
@@ -201,7 +204,9 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
         assert!(output.stdout == plain && stderr(&output).contains("1 pictures"), "{name}: {}", stderr(&output));
     }
     std::os::unix::fs::symlink("nowhere/target", at("dangling")).expect("a link");
-    for (name, why) in [("/dev/null", "is a device"), ("far", "is a directory"), ("dangling", "does not exist"), ("a.png/x", "a.png")] {
+    for (name, why) in
+        [("/dev/null", "is a device"), ("far", "is a directory"), ("dangling", "does not exist"), ("a.png/x", "a.png")]
+    {
         let output = encode(name);
         assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr(&output));
         assert!(stderr(&output).contains(why) && stderr(&output).contains(name), "{name}: {}", stderr(&output));
@@ -285,7 +290,11 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     let text = std::fs::read_to_string(&config).expect("a configuration");
     std::fs::write(&config, text.replacen("\"seed\": 0", "\"seed\": 1", 1)).expect("written");
     let refused = rank("whole");
-    assert!(!refused.status.success() && stderr(&refused).contains("config.json is not what was written"), "{}", stderr(&refused));
+    assert!(
+        !refused.status.success() && stderr(&refused).contains("config.json is not what was written"),
+        "{}",
+        stderr(&refused)
+    );
     std::fs::write(&config, text).expect("written");
 
     // Numbers that no scorer gives, in files of an earlier version, which had no checksums.

@@ -213,7 +213,10 @@ mod tests {
         let whole = [gzip("the first member"), gzip("the second, which is a little longer")].concat();
         for end in [whole.len() - 1, whole.len() - 9, whole.len() - 30] {
             let told = read(&whole[..end]).unwrap_err();
-            assert!(told.contains("member 2 of the gzip data ends in the middle: the file is cut off"), "{end}: {told}");
+            assert!(
+                told.contains("member 2 of the gzip data ends in the middle: the file is cut off"),
+                "{end}: {told}"
+            );
         }
         let told = read(&[gzip("one"), b"rest".to_vec()].concat()).unwrap_err();
         assert_eq!(told, "behind member 1 of the gzip data stands something else");

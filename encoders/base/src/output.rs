@@ -38,9 +38,8 @@ pub(crate) fn place(path: &Path) -> Result<Place> {
         }
         Ok(meta) => match kind(&meta) {
             "a FIFO" => Ok(Place::Fifo),
-            kind => Err(Error::failed(format!("{shown} is {kind}, not a file")).hint(
-                "give the name of a file, which may not exist yet; - stands for standard output",
-            )),
+            kind => Err(Error::failed(format!("{shown} is {kind}, not a file"))
+                .hint("give the name of a file, which may not exist yet; - stands for standard output")),
         },
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Place::File(end_of_links(path)?, None)),
         Err(e) => Err(Error::from(e).context(format!("opening {shown}"))),

@@ -56,7 +56,8 @@ impl Limits {
     pub fn parse_size(text: &str) -> Result<u64, String> {
         let upper = text.trim().to_uppercase();
         let decimal = [("KB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("B", 1.0)];
-        let binary = [("KIB", 10), ("MIB", 20), ("GIB", 30), ("TIB", 40)].map(|(unit, bits)| (unit, f64::from(bits).exp2()));
+        let binary =
+            [("KIB", 10), ("MIB", 20), ("GIB", 30), ("TIB", 40)].map(|(unit, bits)| (unit, f64::from(bits).exp2()));
         let mut units = binary.into_iter().chain(decimal);
         let found = units.find_map(|(unit, factor)| upper.strip_suffix(unit).map(|number| (number.trim(), factor)));
         let (number, factor) = found.unwrap_or((upper.as_str(), 1.0));
@@ -102,7 +103,13 @@ impl Settings {
                 Error::usage(format!("HF_HUB_DOWNLOAD_TIMEOUT is `{text}`, not a positive number of seconds"))
             })?,
         };
-        Ok(Self { endpoint, token, offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"), silence, limits: Limits::DEFAULT })
+        Ok(Self {
+            endpoint,
+            token,
+            offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"),
+            silence,
+            limits: Limits::DEFAULT,
+        })
     }
 }
 
