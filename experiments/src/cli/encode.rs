@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
     output::check(&args.out)?;
-    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess);
+    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess)?;
     for note in &card.notes {
         terminal::say(&format!("note: {}: {note}", card.id));
     }
