@@ -422,7 +422,7 @@ fn what_is_cut_off_in_the_cache_is_fetched_again() {
     hub.asked();
     done(&run(&place, &hub, &["fetch", "maker/small"]));
     assert!(!hub.asked().iter().any(|a| a.method == "GET" && a.path.contains("resolve")), "nothing is fetched twice");
-    for bytes in [&weights[..weights.len() / 2], &[&weights[1..], &[0]].concat()] {
+    for bytes in [weights[..weights.len() / 2].to_vec(), [&weights[1..], &[0]].concat()] {
         std::fs::write(&blob, bytes).expect("the blob");
         let offline =
             fetch(&place, &hub, &["fetch", "maker/small"]).env("HF_HUB_OFFLINE", "1").output().expect("starts");
@@ -479,7 +479,7 @@ fn no_server_takes_more_than_the_limits() {
     let text = done(&run(&place, &hub, &["fetch", &url, "--max-size", "50kB"]));
     assert!(text.contains("neither digest nor size"), "{text}");
     for bad in [["--time-limit", "0"], ["--max-size", "much"]] {
-        let output = run(&place, &hub, &[&["fetch", CARD], bad.as_slice()].concat());
+        let output = run(&place, &hub, &[["fetch", CARD], bad].concat());
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     }
 }

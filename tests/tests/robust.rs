@@ -264,13 +264,14 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
             if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.expect("removed");
         }
     };
-    for (file, gone, note) in [
-        ("results.json", &[][..], "made again from the samples"),
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("results.json", &[], "made again from the samples"),
         ("samples/nano-mme.jsonl", &[], "nano-mme is asked again"),
         ("model/llm/model.safetensors", &["results.json"], "the model is trained again"),
         ("model/config.json", &["results.json", "samples"], "the model is trained again"),
         ("aligned/connector.safetensors", &["results.json", "model"], "it is aligned again"),
-    ] {
+    ];
+    for (file, gone, note) in cases {
         forget(gone);
         flip(&run.join(file), 700);
         let told = done(&rank("whole"));
