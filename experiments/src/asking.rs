@@ -5,8 +5,10 @@ use crate::cards::{self, Tower};
 use crate::examples::Pictures;
 use crate::pictures;
 use crate::progress::Bar;
-use crate::store::RunStore;
+use crate::stop;
+use crate::store::{Answered, RunStore};
 use crate::study::Blind;
+use crate::training::KEEP;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
 use burgess_probe::connector::Seen;
@@ -19,6 +21,7 @@ use burgess_reports::schema::{self, BenchmarkResult, ConstantAnswer, Likelihoods
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::time::Instant;
 
 /// Side of the grey picture; preparing it makes it as large as an encoder wants.
 const GREY: u32 = 64;
@@ -75,14 +78,15 @@ pub fn results(
     for asked in benchmarks {
         let id = asked.benchmark.id();
         bar.message(&format!("{title}: {id}"));
-        let samples = match store.read_samples(id)? {
+        let samples = match store.read_samples(id, &|text| bar.line(text))? {
             Some(samples) => samples,
             None => {
                 if blind.is_none() && asking.terms.blind == Blind::Grey {
                     blind = Some(grey(asking)?);
                 }
-                let samples = ask(asking, asked, blind.as_ref(), bar)?;
+                let samples = ask(asking, asked, blind.as_ref(), store, bar)?;
                 store.write_samples(id, &samples)?;
+                store.forget_answered(id)?;
                 samples
             }
         };
@@ -182,16 +186,17 @@ impl Asked {
 /// Asks every question of a benchmark, with its picture and without.
 ///
 /// # Errors
-/// A picture cannot be read, or a question is too long for the model.
-fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Result<Vec<Sample>> {
+/// A picture cannot be read, or a question is too long for the model; a signal asked to stop, and what is answered is kept.
+fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
+    let _section = stop::section()?;
     let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
     let stop = chat.stop(tokenizer)?;
     let image_id = chat.image_id(tokenizer)?;
     let how = Decoding { max_new_tokens: asked.benchmark.max_new_tokens(), stop: &stop, sampling: terms.sampling };
     let total = asked.questions.len() as u64;
-    let mut answers = Vec::with_capacity(asked.questions.len());
-    let mut weighed = Vec::new();
-    for first in (0..asked.questions.len()).step_by(BATCH) {
+    let mut done = Kept::open(store, asked, terms)?;
+    for first in (done.now.answers.len()..asked.questions.len()).step_by(BATCH) {
+        done.keep_or_stop()?;
         let range = first..(first + BATCH).min(asked.questions.len());
         // A picture with several questions is seen once.
         let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
@@ -206,24 +211,26 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
             })
             .collect();
         if terms.likelihoods {
-            weighed.extend(weigh(asking, &seen, &prompts, asked, first)?);
+            done.now.weighed.extend(weigh(asking, &seen, &prompts, asked, first)?);
         }
-        answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
-        bar.set(answers.len() as u64, 2 * total);
+        done.now.answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
+        bar.set(done.now.answers.len() as u64, 2 * total);
     }
     // Without pictures, or with one for all, many questions are the same text: each text is asked once.
     let asked_blind = if grey.is_some() { &asked.seeing } else { &asked.blind };
     let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
     let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
-    let mut blind: HashMap<&Vec<u32>, Vec<u32>> = HashMap::new();
-    for chunk in texts.chunks(BATCH) {
+    for chunk in texts.chunks(BATCH).skip(done.now.blind.len().div_ceil(BATCH)) {
+        done.keep_or_stop()?;
         let place_of = |ids: &[u32]| ids.iter().position(|id| *id == image_id);
         let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
         let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
         let found = generate::answer(model, grey, &prompts, &how, device)?;
-        blind.extend(chunk.iter().copied().zip(found));
+        done.now.blind.extend(found);
         bar.add(chunk.len() as u64);
     }
+    let Answered { answers, mut weighed, blind, .. } = done.now;
+    let blind: HashMap<&Vec<u32>, Vec<u32>> = texts.into_iter().zip(blind).collect();
     let rules = asked.scoring;
     let text = |ids: &[u32]| tokenizer.decode(ids).map(|t| t.trim().to_string());
     let mut samples = Vec::with_capacity(answers.len());
@@ -249,6 +256,32 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         });
     }
     Ok(samples)
+}
+
+/// The answers to a benchmark so far, kept once a minute and when a signal asks to stop.
+struct Kept<'a> {
+    store: &'a RunStore,
+    id: &'static str,
+    now: Answered,
+    last: Instant,
+}
+
+impl<'a> Kept<'a> {
+    /// With what was kept before of the same questions, asked in the same way.
+    fn open(store: &'a RunStore, asked: &Asked, terms: Terms) -> Result<Self> {
+        let how = (&asked.prompts, asked.benchmark.max_new_tokens(), terms.blind, terms.likelihoods, terms.sampling);
+        let of = digest::of_value(&(&asked.digest, how))?;
+        let id = asked.benchmark.id();
+        Ok(Self { store, id, now: store.answered(id, &of), last: Instant::now() })
+    }
+
+    fn keep_or_stop(&mut self) -> Result<()> {
+        if stop::requested() || self.last.elapsed() >= KEEP {
+            self.store.keep_answered(self.id, &self.now)?;
+            self.last = Instant::now();
+        }
+        stop::check()
+    }
 }
 
 /// Where a question's pictures are, in full.

@@ -167,7 +167,7 @@ pub fn run(
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
-    let model = match store.model().is_dir() {
+    let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             cards::write(&store.model(), parts)?;
             Mllm::load(&store.model(), &place.device)?.0

@@ -1,6 +1,6 @@
 //! `burgess ask`: one question about one picture, or a text for a language model alone.
 
-use super::{print, print_json};
+use super::{print, print_foreign, print_json};
 use crate::ask::{Answer, Answerer, How, Speaker};
 use crate::device;
 use burgess_base::text::escaped;
@@ -93,9 +93,9 @@ pub fn run(args: Args) -> Result<()> {
     };
     match (answer.logprob, args.json) {
         (None, true) => print_json(&answer),
-        (None, false) => print(&format!("{}\n", answer.answer)),
+        (None, false) => print_foreign(&format!("{}\n", answer.answer)),
         (Some(_), true) => print(&lines(answer)?),
-        (Some(_), false) => print(&table(&answer)),
+        (Some(_), false) => print_foreign(&table(&answer)),
     }
 }
 

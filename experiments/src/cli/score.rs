@@ -1,9 +1,9 @@
 //! `burgess score`: a benchmark's metric on anyone's predictions.
 
-use super::{print, print_json};
+use super::{print, print_json, terminal};
 use crate::benchmarks;
 use burgess_base::text::escaped;
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Error, Result, output};
 use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,7 @@ pub fn run(args: Args) -> Result<()> {
     let rows = all + left_out.iter().map(|l| l.count).sum::<usize>();
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
+        output::check(&file)?;
         submit(benchmark, &questions, &predictions, &file)?;
         let left: String = left_out.iter().map(|left| format!("{}\n", escaped(&left.text(LEFT_OUT)))).collect();
         return print(&left);
@@ -123,8 +124,13 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
     }
     match (benchmark.submission(questions, &answers)?, benchmark.server()) {
         (Some(text), Some(server)) => {
-            atomic::write(file, text.as_bytes())?;
-            print(&format!("{}: {} answers for {server}\n", file.display(), answers.len()))
+            output::write(file, text.as_bytes())?;
+            let line = format!("{}: {} answers for {server}", file.display(), answers.len());
+            if output::is_stdout(file) {
+                terminal::say(&line);
+                return Ok(());
+            }
+            print(&(line + "\n"))
         }
         _ => Err(Error::usage(format!("{} is scored here: leave out --submission", benchmark.id()))),
     }
