@@ -158,8 +158,6 @@ impl RunData {
             return Ok((Vec::new(), vec![Problem { file: path.clone(), line: 1, cause }]));
         }
         read_lines(path, schema::sample_problem)
-        }
-        read_lines(path)
     }
 }
 

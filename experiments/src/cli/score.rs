@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(file) = args.verdicts {
         let lines: Vec<String> = verdicts.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
         let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        if to_stdout { print(&lines)? } else { atomic::write(&file, lines.as_bytes())? }
+        if to_stdout { print(&lines)? } else { output::write(&file, lines.as_bytes())? }
     }
     if args.json {
         let mut value = serde_json::to_value(&report)?;

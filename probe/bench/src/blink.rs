@@ -9,7 +9,10 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, lmms, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::Result;
 use std::collections::BTreeSet;
 use std::path::Path;

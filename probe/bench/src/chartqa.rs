@@ -11,7 +11,8 @@
 
 use super::table::Columns;
 use super::{
-    Benchmark, CONSTANTS, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, lmms, read, score,
+    Benchmark, CONSTANTS, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source,
+    edition, lmms, read, score,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;

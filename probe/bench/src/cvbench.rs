@@ -11,7 +11,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, blink, edition, explain, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, blink, edition, explain,
+    lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;

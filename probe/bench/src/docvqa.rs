@@ -10,7 +10,9 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read,
+};
 use burgess_base::{Context, Error, Result};
 use serde_json::json;
 use std::path::Path;

@@ -5,7 +5,10 @@
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Picture, Question, Questions, Rules, Source, lmms, read, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Picture, Question, Questions, Rules, Source, lmms, read,
+    vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;

@@ -18,7 +18,10 @@
 
 use super::score::{self, edit_distance, plain_number};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;

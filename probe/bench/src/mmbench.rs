@@ -15,7 +15,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, lmms, picture, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, lmms,
+    picture, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;

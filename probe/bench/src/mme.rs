@@ -14,7 +14,10 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read,
+    vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 

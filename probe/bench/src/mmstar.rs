@@ -9,7 +9,10 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms,
+    read, study, vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -11,7 +11,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, edition, explain, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, edition,
+    explain, lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;

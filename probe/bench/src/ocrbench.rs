@@ -10,7 +10,10 @@
 //! The second one is [`STRICT`].
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, lmms, read, score};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, lmms,
+    read, score,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 

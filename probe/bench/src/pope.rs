@@ -8,8 +8,8 @@
 
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, score, study,
-    vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, score,
+    study, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;

@@ -4,9 +4,12 @@
 //! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
 
 use super::score;
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, explain, lmms, read, study, vlmevalkit};
-use burgess_base::text::excerpt;
 use super::table::{self, Columns, Row, Table};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, explain,
+    lmms, read, study, vlmevalkit,
+};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 

@@ -8,7 +8,8 @@
 
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, explain, lmms, read, score, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, explain, lmms,
+    read, score, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;

@@ -7,7 +7,10 @@
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::Result;
 use std::path::Path;
 

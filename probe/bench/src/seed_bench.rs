@@ -5,8 +5,11 @@
 //! reading of a letter that all families share. The study takes the first character of what the answer announces.
 
 use super::score;
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study, vlmevalkit};
 use super::table::{self, Columns, Row, Table};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 

@@ -8,7 +8,10 @@
 //! VLMEvalKit's edition has no OCR tokens: answers can be scored with it, but only [`TEXTVQA`] reads it.
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score, vqa};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score,
+    vqa,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 

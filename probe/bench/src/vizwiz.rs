@@ -6,7 +6,8 @@
 
 use super::table::Columns;
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score, textvqa, vqa,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score,
+    textvqa, vqa,
 };
 use burgess_base::Result;
 use std::path::Path;

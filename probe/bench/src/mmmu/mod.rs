@@ -14,7 +14,10 @@ mod open;
 
 use super::score;
 use super::table::{Columns, Row, Table, python_list};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms,
+    read, study, vlmevalkit,
+};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
