@@ -464,6 +464,7 @@ mod tests {
             score,
             blind_answer: String::new(),
             blind_score: 0.0,
+            options: Vec::new(),
             likelihoods: None,
         }
     }
