@@ -115,6 +115,15 @@ pub fn split(text: &str) -> Split<'_> {
     // A tag that the reasoning only mentions is not closed: what follows the last closing tag is the answer.
     let last_closes = thoughts.last().is_some_and(|t| !t.opens);
     if !open.is_empty() && !last_closes {
+        // Not closed, but an answer is marked as such at the very end.
+        let rest = text.get(from..).unwrap_or_default();
+        let inside = self::tags(rest);
+        let ends = inside.last().is_some_and(|t| {
+            t.kind == Kind::Answer && !t.opens && rest.get(t.end..).is_some_and(|after| after.trim().is_empty())
+        });
+        if let Some(inner) = wrapped(rest, &inside).filter(|_| ends && inside.iter().any(|t| t.opens)) {
+            return Split { answer: Cow::Owned(inner.to_string()), reasoning: true, unfinished: false };
+        }
         return Split { answer: Cow::Borrowed(""), reasoning: true, unfinished: true };
     }
     if open.is_empty() {
@@ -148,9 +157,11 @@ fn tags(text: &str) -> Vec<Tag> {
     let mut from = 0;
     while let Some(start) = text.get(from..).and_then(|t| t.find(['<', '[', '◁', '＜'])).map(|at| from + at) {
         match tag_at(text, start) {
-            Some(tag) => {
+            Some((tag, empty)) => {
                 from = tag.end;
-                found.push(tag);
+                // An empty element `<think/>` opens and closes.
+                let closing = empty.then(|| Tag { start: tag.end, opens: false, name: tag.name.clone(), ..tag });
+                found.extend([Some(tag), closing].into_iter().flatten());
             }
             None => from = start + text.get(start..).and_then(|t| t.chars().next()).map_or(1, char::len_utf8),
         }
@@ -158,8 +169,8 @@ fn tags(text: &str) -> Vec<Tag> {
     found
 }
 
-/// The tag that begins here.
-fn tag_at(text: &str, start: usize) -> Option<Tag> {
+/// The tag that begins here, and whether it is an empty element.
+fn tag_at(text: &str, start: usize) -> Option<(Tag, bool)> {
     let rest = text.get(start..)?;
     let bracket = rest.chars().next()?;
     let closing = match bracket {
@@ -174,14 +185,20 @@ fn tag_at(text: &str, start: usize) -> Option<Tag> {
     let inner = inner.get(..length)?.trim().trim_matches('|').trim();
     let (inner, mut opens) = match inner.strip_prefix('/') {
         Some(inner) => (inner.trim(), false),
-        None => (inner.trim_end_matches('/').trim(), true),
+        None => (inner, true),
+    };
+    let (inner, empty) = match inner.strip_suffix('/') {
+        Some(inner) => (inner.trim(), opens),
+        None => (inner, false),
     };
     // Attributes, then the namespace.
     let name = inner.split_whitespace().next()?.to_ascii_lowercase().replace('-', "_");
     let mut name = name.rsplit_once(':').map_or(name.as_str(), |(_, name)| name);
     match name {
-        "unused94" => return Some(Tag { start, end, opens, kind: Kind::Thought, name: "unused94".into() }),
-        "unused95" => return Some(Tag { start, end, opens: false, kind: Kind::Thought, name: "unused94".into() }),
+        "unused94" => return Some((Tag { start, end, opens, kind: Kind::Thought, name: "unused94".into() }, false)),
+        "unused95" => {
+            return Some((Tag { start, end, opens: false, kind: Kind::Thought, name: "unused94".into() }, false));
+        }
         _ => {}
     }
     let whole = name;
@@ -199,7 +216,7 @@ fn tag_at(text: &str, start: usize) -> Option<Tag> {
         _ if name == BOX && whole != BOX => Some(Kind::Answer),
         _ => ANSWERS.contains(&name).then_some(Kind::Answer),
     }?;
-    Some(Tag { start, end, opens, kind, name: name.to_string() })
+    Some((Tag { start, end, opens, kind, name: name.to_string() }, empty))
 }
 
 /// The parts of gpt-oss's format: reasoning in the channel `analysis` (and `commentary`), the answer in `final`.
@@ -306,6 +323,10 @@ mod tests {
             ("<think>A</think><answer>B</answer> no, <answer>C</answer>", "C"),
             ("<think>A</think><|begin_of_box|>C<|end_of_box|>", "C"),
             ("A</think> C</answer>", "C"),
+            ("<think>Maybe A. <answer>C</answer>", "C"),
+            ("<think/>C", "C"),
+            ("<think />C", "C"),
+            ("＜think＞A＜/think＞C", "C"),
             ("<think>A</think>the dog<box>(1,2)</box>", "the dog<box>(1,2)</box>"),
         ] {
             let split = split(text);
@@ -325,6 +346,8 @@ mod tests {
             "<think>",
             "<|channel|>analysis<|message|>A",
             "<|begin_of_thought|>A",
+            "<think>Maybe <answer>A</answer>, or rather",
+            "<think>A</answer>",
         ] {
             let split = split(text);
             assert!(split.reasoning && split.unfinished && split.answer.is_empty(), "{text}: {split:?}");
