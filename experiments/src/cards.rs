@@ -3,7 +3,7 @@
 
 use crate::arm::ArmEncoder;
 use crate::training::Part;
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::mllm::Visual;
 use burn::tensor::Device;
@@ -64,7 +64,11 @@ pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
     if file.is_file() {
         return Ok(());
     }
-    atomic::write_json(&file, &towers(parts))
+    // Models of earlier versions have no checksums; one alone would say that the others were checked.
+    match dir.join(checksums::FILE).is_file() {
+        true => checksums::write_json(dir, FILE, &towers(parts)),
+        false => atomic::write_json(&file, &towers(parts)),
+    }
 }
 
 /// The encoders of the model in `dir`.

@@ -7,8 +7,10 @@ use crate::ask::Answerer;
 use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
 use crate::cards::Tower;
+use crate::data;
 use crate::examples::Pictures;
 use crate::frozen::{Computed, Features};
+use crate::made::Made;
 use crate::memory;
 use crate::progress::Progress;
 use crate::source::{Source, Towers};
@@ -59,7 +61,14 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
     }
     let terms = options.terms;
+    for benchmark in &found {
+        benchmark.rules(terms.scoring).map_err(|e| e.context("--scoring"))?;
+        benchmark.rules(terms.prompts).map_err(|e| e.context("--prompts"))?;
+    }
     let dir = options.data.clone().unwrap_or_default();
+    if options.data.is_some() {
+        data::check_sealed(&dir)?;
+    }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
     }
@@ -73,6 +82,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         },
     });
     let study = StudyStore::open(&options.out.join(STUDY), &shared)?;
+    Made::remember(study.dir(), &dir)?;
     let store = study.run(&options.name, 0);
     let answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);

@@ -1,9 +1,9 @@
 //! `burgess encode`: patch features of pictures.
 
-use super::print;
+use super::{print, terminal};
 use crate::arm::ArmEncoder;
 use crate::{device, features};
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::check_grid;
@@ -54,7 +54,7 @@ pub struct Args {
     /// Pictures a forward pass takes
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
-    /// The file to write
+    /// The file to write; - is standard output
     #[arg(short, long, value_name = "F.safetensors")]
     out: PathBuf,
 }
@@ -63,10 +63,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
+    output::check(&args.out)?;
     let chosen: ArmEncoder = args.encoder.parse()?;
     let mut card = chosen.card(args.preprocess)?;
     for note in &card.notes {
-        eprintln!("note: {}: {note}", card.id);
+        terminal::say(&format!("note: {}: {note}", card.id));
     }
     match args.layer.as_slice() {
         [] => {}
@@ -106,7 +107,12 @@ pub fn run(args: Args) -> Result<()> {
         ("images".to_string(), serde_json::to_string(&names)?),
         ("card".to_string(), serde_json::to_string(&encoder.card)?),
     ]))?;
-    atomic::write(&args.out, &bytes)?;
+    output::write(&args.out, &bytes)?;
     let ([pictures, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
-    print(&format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}\n", args.out.display()))
+    let line = format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
+    if output::is_stdout(&args.out) {
+        terminal::say(&line);
+        return Ok(());
+    }
+    print(&(line + "\n"))
 }
