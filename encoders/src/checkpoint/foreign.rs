@@ -40,6 +40,10 @@ const MAGIC: [(&[u8], &str, &str); 17] = [
 
 /// What a file without the form of any known weights is, if it is known; an error that says it.
 pub(super) fn refused(file: &[u8]) -> Option<Error> {
+    // The length of a safetensors header may be any bytes, but then its JSON follows.
+    if matches!(file, [_, _, _, _, 0, 0, 0, 0, b'{', ..]) {
+        return None;
+    }
     let known = MAGIC.iter().find(|(magic, ..)| file.starts_with(magic)).map(|(_, what, hint)| (*what, *hint));
     let (what, hint) = known.or_else(|| by_structure(file))?;
     Some(Error::failed(format!("this is {what}, not weights that can be read")).hint(hint))
