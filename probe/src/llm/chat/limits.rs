@@ -182,7 +182,7 @@ mod tests {
         let message = |text: &str| check(text).unwrap_err().to_string();
         assert!(message(&"a".repeat(LENGTH + 1)).contains("bytes"));
         for unit in ["-", "not ", "x.", "x|", "[0]", "1+", "(", "a if b else "] {
-            let text = format!("a\nb{{% set y = {} %}}", unit.repeat(LENGTH / unit.len() - 10));
+            let text = format!("a\nb{{% set y = {} %}}", unit.repeat((LENGTH - 40) / unit.len()));
             assert!(message(&text).contains("line 2: a tag of more than"), "{unit}");
         }
         for text in [
