@@ -2,15 +2,19 @@
 
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::frozen::Kept;
+use crate::progress::Progress;
 use crate::rank::{Options, expand};
+use crate::run::{Instrument, Llm};
 use crate::study::{Arm, Data, Study};
-use crate::{benchmarks, device, field, paths, published, training};
-use burgess_base::Result;
+use crate::{benchmarks, checks, data, device, field, notes, paths, published, training};
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::llm::card::LlmCard;
 use burgess_probe::llm::{LlmConfig, Weights, weights};
+use burn::tensor::Device;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -27,6 +31,8 @@ pub struct Plan {
     pub costs: Vec<PlannedCost>,
     /// What is not on this machine, and how to get it.
     pub missing: Vec<String>,
+    /// What had to be assumed.
+    pub notes: Vec<String>,
 }
 
 /// What a run of an arm will cost.
@@ -45,10 +51,16 @@ pub struct PlannedRun {
 }
 
 /// Resolves a study without doing anything: every id, every file, and what is done already.
-pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
-    device::parse(&options.device)?;
+///
+/// # Errors
+/// Something that is here does not fit, or cannot be right: a run would stop at it.
+pub fn plan(study: &Study, options: &Options, progress: &Progress) -> Result<Plan> {
+    let device = device::parse(&options.device)?;
+    study.evaluator.check()?;
     let costs = costs(study)?;
     let directory = options.out.join(&study.name);
+    checks::writable(&directory)?;
+    let notes = fits(study, options, device, progress)?;
     let runs = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -67,7 +79,51 @@ pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
         .collect();
     let missing = missing(study);
     let (device, workers) = (options.device.clone(), options.share.workers);
-    Ok(Plan { directory, device, workers, study: study.clone(), runs, costs, missing })
+    Ok(Plan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
+}
+
+/// Checks what is on this machine as a run would before its first step. Data that are not prepared are not made for it.
+fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -> Result<Vec<String>> {
+    let evaluator = &study.evaluator;
+    if field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)).is_err() {
+        return Ok(Vec::new());
+    }
+    let data = match &evaluator.data {
+        Data::World(spec) if !data::is_rendered(spec)? => None,
+        Data::Field(spec) if field::data(spec).is_err() => None,
+        Data::Published(_) if !missing(study).is_empty() => None,
+        data => Some(data::open(data, progress)?),
+    };
+    let instrument = match data {
+        Some(data) => {
+            Some(Instrument::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?)
+        }
+        None => None,
+    };
+    let llm = match &instrument {
+        Some(_) => None,
+        None => Some(Llm::open(evaluator)?),
+    };
+    let Some(llm) = instrument.as_ref().map(|i| &i.llm).or(llm.as_ref()) else { return Ok(Vec::new()) };
+    let mut all = notes::notes_of(llm, &evaluator.recipe);
+    for arm in &study.arms {
+        let step = |e: Error| e.context(format!("the arm {}", arm.name()));
+        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preprocess)).collect::<Result<Vec<_>>>();
+        let cards = cards.map_err(step)?;
+        for (encoder, card) in arm.encoders.iter().zip(&cards) {
+            // Weights that are not here are listed.
+            if encoder.find(card).is_ok() {
+                encoder.check_weights(card).map_err(step)?;
+            }
+        }
+        let cards: Vec<&EncoderCard> = cards.iter().collect();
+        let positions = checks::parts(evaluator, llm, arm, &cards, &device)?;
+        if let Some(instrument) = &instrument {
+            instrument.check_lengths(arm, positions)?;
+        }
+        all.extend(notes::of_encoders(cards));
+    }
+    Ok(notes::distinct(all))
 }
 
 /// The numbers of the evaluator's language model: of its files, or of its card if they are not here.
@@ -216,6 +272,9 @@ impl fmt::Display for Plan {
         for missing in &self.missing {
             writeln!(f, "# not on this machine: {missing}")?;
         }
+        for note in &self.notes {
+            writeln!(f, "# note: {note}")?;
+        }
         let text = toml::to_string(&self.study).map_err(|_| fmt::Error)?;
         write!(f, "\n{text}")
     }
@@ -235,7 +294,7 @@ mod tests {
         assert_eq!(papers.len(), 8);
         for name in papers {
             let study = Study::open(name)?;
-            let plan = plan(&study, &options).map_err(|e| e.context(name))?;
+            let plan = plan(&study, &options, &Progress::silent()).map_err(|e| e.context(name))?;
             assert_eq!(plan.costs.len(), study.arms.len(), "{name}");
             assert!(plan.costs.iter().all(|c| c.cost.tune.steps >= 1439 && c.cost.tune.flops > 1e19), "{name}");
             assert!(plan.missing.iter().any(|m| m.contains("16 benchmarks")), "{name}");
