@@ -246,7 +246,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         let found = generate::answer(model, Some(&seen), &prompts, &how, device);
         answers.extend(found.map_err(|e| {
             // Which of them it is: each is asked by itself.
-            let one = |p: &Prompt<'_>| generate::answer(model, Some(&seen), &[*p], &how, device).err();
+            let one = |p: &Prompt<'_>| generate::answer(model, Some(&seen), std::slice::from_ref(p), &how, device).err();
             let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
             let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
             e.context(format!("asking {}, {}", asked.benchmark.id(), named(asked, range)))

@@ -9,7 +9,7 @@ use burgess_encoders::card::EncoderCard;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
 use burgess_probe::mllm::MllmConfig;
-use burgess_probe::recipe::{Part, Stage};
+use burgess_probe::recipe::Stage;
 use burn::tensor::Device;
 use std::path::Path;
 

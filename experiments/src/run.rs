@@ -269,6 +269,7 @@ pub fn run(
     let started = Instant::now();
     let model = match store.model().is_dir() {
         true => {
+            bar.message(&format!("{name}: loading the model"));
             cards::write(&store.model(), parts)?;
             Mllm::load(&store.model(), &place.device)?.0
         }

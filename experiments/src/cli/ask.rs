@@ -2,7 +2,8 @@
 
 use super::{print, print_json};
 use crate::ask::{Answerer, How};
-use crate::device;
+use crate::progress::Progress;
+use crate::{device, notes};
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
 use std::path::PathBuf;
@@ -62,7 +63,11 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
+    let progress = Progress::new();
+    let bar = progress.bar(&format!("loading {}", args.model.display()), 0);
     let answerer = Answerer::open(&args.model, args.chat.as_deref(), &device)?;
+    drop(bar);
+    notes::announce(&notes::of_encoders(answerer.encoders.iter().map(|t| &t.card)), &progress);
     let how = How { max_new_tokens: args.max_new_tokens, sampling };
     let answer = answerer.answer(args.image.as_deref(), &args.question, how)?;
     if args.json { print_json(&answer) } else { print(&format!("{}\n", answer.answer)) }

@@ -1,7 +1,8 @@
 //! `burgess encode`: patch features of pictures.
 
 use super::print;
-use crate::{device, features};
+use crate::progress::Progress;
+use crate::{device, features, notes, pictures};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
@@ -60,11 +61,11 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
-        return Err(Error::usage("--batch 0 encodes nothing"));
+        return Err(Error::usage("--batch must be at least 1"));
     }
     let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess);
-    for note in &card.notes {
-        eprintln!("note: {}: {note}", card.id);
+    for note in notes::of_encoders([&card]) {
+        eprintln!("note: {note}");
     }
     match args.layer.as_slice() {
         [] => {}
@@ -83,10 +84,13 @@ pub fn run(args: Args) -> Result<()> {
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
     let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
-    let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
-    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
+    let names: Vec<String> = args.images.iter().map(|p| pictures::name_of(p)).collect();
+    let bar = Progress::new().bar("encoding images", names.len() as u64);
+    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
+    drop(bar);
+    let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
-        ("images".to_string(), serde_json::to_string(&names)?),
+        ("images".to_string(), serde_json::to_string(&shown)?),
         ("card".to_string(), serde_json::to_string(&card)?),
     ]))?;
     atomic::write(&args.out, &bytes)?;
