@@ -125,7 +125,9 @@ impl Arm {
     /// What can be checked without looking at weights: names that can be names, ids that exist.
     pub fn check(&self) -> Result<()> {
         if self.encoders.is_empty() {
-            return Err(Error::usage("an arm has no encoders").hint("encoders = [\"…\"]; `burgess encoders` lists them"));
+            return Err(
+                Error::usage("an arm has no encoders").hint("encoders = [\"…\"]; `burgess encoders` lists them")
+            );
         }
         self.encoders.iter().try_for_each(ArmEncoder::check)?;
         names::check_arm(&self.name())
@@ -293,8 +295,7 @@ impl FromStr for ArmEncoder {
         // What stands behind an `@` and is no option is a part of the source: a revision.
         while let Some((source, option)) = encoder.source.clone().rsplit_once('@') {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            let number =
-                || Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes")).hint(OPTIONS);
+            let number = || Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes")).hint(OPTIONS);
             match (key, option.parse::<i32>()) {
                 (_, Ok(layer)) => encoder.layer = Some(layer),
                 ("layer", _) => encoder.layer = Some(value.parse().map_err(|_| number())?),
@@ -304,7 +305,9 @@ impl FromStr for ArmEncoder {
                 ("random", _) => encoder.weights = Weights::Random(value.parse().map_err(|_| number())?),
                 // No revision has a `=`, but a folder on the way to the encoder may.
                 _ if option.contains('=') && !option.contains('/') => {
-                    return Err(Error::usage(format!("`{text}`: there is no option `@{key}` of an encoder")).hint(OPTIONS));
+                    return Err(
+                        Error::usage(format!("`{text}`: there is no option `@{key}` of an encoder")).hint(OPTIONS)
+                    );
                 }
                 _ => break,
             }

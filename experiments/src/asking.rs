@@ -246,7 +246,8 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         let found = generate::answer(model, Some(&seen), &prompts, &how, device);
         answers.extend(found.map_err(|e| {
             // Which of them it is: each is asked by itself.
-            let one = |p: &Prompt<'_>| generate::answer(model, Some(&seen), std::slice::from_ref(p), &how, device).err();
+            let one =
+                |p: &Prompt<'_>| generate::answer(model, Some(&seen), std::slice::from_ref(p), &how, device).err();
             let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
             let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
             e.context(format!("asking {}, {}", asked.benchmark.id(), named(asked, range)))
@@ -265,7 +266,11 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         let found = generate::answer(model, grey, &prompts, &how, device);
         let found = found.with_context(|| {
             let first = asked_blind.iter().position(|ids| chunk.first() == Some(&ids)).unwrap_or(0);
-            format!("asking {} without images, {} or one of the next", asked.benchmark.id(), named(asked, first..first + 1))
+            format!(
+                "asking {} without images, {} or one of the next",
+                asked.benchmark.id(),
+                named(asked, first..first + 1)
+            )
         })?;
         blind.extend(chunk.iter().copied().zip(found));
         bar.add(chunk.len() as u64);

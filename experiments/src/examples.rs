@@ -70,14 +70,20 @@ impl Set {
     /// There is not: the reasons are counted.
     pub fn check(&self, stage: &str) -> Result<()> {
         let reasons = if self.left_out.is_empty() { String::new() } else { format!(": {}", self.left_out.join("; ")) };
-        let (file, hint) = (self.file.display(), "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}");
+        let (file, hint) = (
+            self.file.display(),
+            "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}",
+        );
         if self.examples.is_empty() {
             let of = if self.all == 0 { "it is empty".into() } else { format!("of {} none is usable", self.all) };
-            return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}")).hint(hint));
+            return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}"))
+                .hint(hint));
         }
         if !self.examples.learnable() {
-            return Err(Error::failed(format!("stage {stage}: no conversation of {file} has an answer to learn{reasons}"))
-                .hint(hint));
+            return Err(Error::failed(format!(
+                "stage {stage}: no conversation of {file} has an answer to learn{reasons}"
+            ))
+            .hint(hint));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@
 //! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`checks`]: what can be known before any of this starts; [`names`], [`beside`]: names and paths of studies.
 //! - [`inputs`]: what of the data is used, by content; [`notes`]: what had to be assumed; [`results`]: `results.json`.
-//! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
+//! - [`device`], [`paths`], [`progress`], [`workers`], [`columns`]: this machine.
 
 pub mod arm;
 pub mod ask;
@@ -34,6 +34,7 @@ pub mod cache;
 pub mod cards;
 pub mod checks;
 pub mod cli;
+pub mod columns;
 pub mod data;
 pub mod device;
 pub mod estimate;

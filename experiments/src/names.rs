@@ -41,8 +41,8 @@ fn refused(name: &str, why: &str) -> Error {
 fn reason(name: &str, signs: &str) -> Option<String> {
     let base = name.split('.').next().unwrap_or_default().to_lowercase();
     let port = base.strip_prefix("com").or_else(|| base.strip_prefix("lpt"));
-    let reserved = DEVICES.contains(&base.as_str())
-        || port.is_some_and(|n| n.len() == 1 && n.chars().all(|c| c.is_ascii_digit()));
+    let reserved =
+        DEVICES.contains(&base.as_str()) || port.is_some_and(|n| n.len() == 1 && n.chars().all(|c| c.is_ascii_digit()));
     if name.is_empty() {
         Some("it is empty".into())
     } else if name.len() > LONGEST {
@@ -92,8 +92,31 @@ mod tests {
         }
         let long = "x".repeat(201);
         for name in [
-            "", ".", "..", ".hidden", "-rf", "a/b", "a\\b", "a\0b", "a\nb", "a\x1b[31m", "x.tmp", "X.TMP", "CON", "nul",
-            "Nul.txt", "COM1", "lpt9.log", "end.", "end ", "a b", "größe", "a:b", "a*", "a+b", &long,
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-rf",
+            "a/b",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "a\x1b[31m",
+            "x.tmp",
+            "X.TMP",
+            "CON",
+            "nul",
+            "Nul.txt",
+            "COM1",
+            "lpt9.log",
+            "end.",
+            "end ",
+            "a b",
+            "größe",
+            "a:b",
+            "a*",
+            "a+b",
+            &long,
         ] {
             let e = check(name).expect_err(name);
             assert_eq!((e.exit_code(), e.hint_text()), (2, Some(RULE)), "{name:?}");

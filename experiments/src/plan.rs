@@ -1,5 +1,6 @@
 //! What `burgess rank` would do: every id resolved, every run's state, what it will cost, what is missing.
 
+use crate::columns::{self, Side};
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::frozen::Kept;
 use crate::progress::Progress;
@@ -16,7 +17,6 @@ use burgess_probe::llm::card::LlmCard;
 use burgess_probe::llm::{LlmConfig, Weights, weights};
 use burn::tensor::Device;
 use serde::Serialize;
-use std::fmt;
 use std::path::PathBuf;
 
 /// What would be done.
@@ -95,9 +95,7 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
         data => Some(data::open(data, progress)?),
     };
     let instrument = match data {
-        Some(data) => {
-            Some(Instrument::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?)
-        }
+        Some(data) => Some(Instrument::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?),
         None => None,
     };
     let llm = match &instrument {
@@ -226,58 +224,64 @@ fn missing(study: &Study) -> Vec<String> {
     missing
 }
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "# {}: {} runs into {} on {}, {} at once",
+impl Plan {
+    /// For people, in lines of at most `width` characters; then the study as TOML.
+    ///
+    /// # Errors
+    /// The study cannot be written as TOML.
+    pub fn text(&self, width: usize) -> Result<String> {
+        let head = format!(
+            "{}: {} runs into {} on {}, {} at once",
             self.study.name,
             self.runs.len(),
             self.directory.display(),
             self.device,
             self.workers
-        )?;
-        for run in &self.runs {
-            writeln!(f, "#   {:<40} seed {:<4} {}", run.arm.name(), run.seed, run.state)?;
-        }
+        );
+        let said = |text: &str| {
+            let lines = columns::fold(text, width.saturating_sub(2));
+            lines.iter().map(|line| format!("# {line}\n")).collect::<String>()
+        };
+        let mut text = said(&head);
+        let runs = self.runs.iter();
+        let runs = runs.map(|run| vec![run.arm.name(), format!("seed {}", run.seed), run.state.to_string()]);
+        text += &columns::table(&runs.collect::<Vec<_>>(), &[Side::Left; 3], "#   ", width);
         if let Some(first) = self.costs.first() {
-            let memory = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
-            writeln!(f, "#")?;
-            writeln!(f, "# Estimates for one run; memory is that of a tune step: {memory}")?;
-            writeln!(
-                f,
-                "#   {:<40} {:>8} {:>7} {:>7} {:>13} {:>8} {:>9}  memory",
-                "arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features"
-            )?;
-            for PlannedCost { arm, cost } in &self.costs {
-                let steps = match &cost.align {
-                    Some(align) => format!("{} + {}", align.steps, cost.tune.steps),
-                    None => cost.tune.steps.to_string(),
-                };
-                let flops = cost.align.as_ref().map_or(0.0, |s| s.flops) + cost.tune.flops + cost.encoding_flops;
-                let memory = cost.tune.memory.iter().map(|(_, b)| gigabytes(*b)).collect::<Vec<_>>().join(" | ");
-                writeln!(
-                    f,
-                    "#   {:<40} {:>8} {:>7} {:>7} {:>13} {:>8} {:>9}  {memory}",
-                    arm,
-                    millions(cost.encoder_parameters),
-                    millions(cost.connector_parameters),
-                    cost.tokens,
-                    steps,
-                    petaflops(flops),
-                    gigabytes(cost.feature_bytes),
-                )?;
-            }
+            let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
+            text += "#\n";
+            text += &said(&format!("Estimates for one run; memory is that of a tune step: {devices}"));
+            let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
+            let mut rows = vec![head.map(String::from).to_vec()];
+            rows.extend(self.costs.iter().map(row));
+            let mut sides = [Side::Right; 8];
+            (sides[0], sides[7]) = (Side::Left, Side::Left);
+            text += &columns::table(&rows, &sides, "#   ", width);
         }
-        for missing in &self.missing {
-            writeln!(f, "# not on this machine: {missing}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "# note: {note}")?;
-        }
-        let text = toml::to_string(&self.study).map_err(|_| fmt::Error)?;
-        write!(f, "\n{text}")
+        text += &self.missing.iter().map(|m| said(&format!("not on this machine: {m}"))).collect::<String>();
+        text += &self.notes.iter().map(|n| said(&format!("note: {n}"))).collect::<String>();
+        let study = toml::to_string(&self.study).map_err(|e| Error::failed(e.to_string()))?;
+        Ok(format!("{text}\n{study}"))
     }
+}
+
+/// The row of an arm.
+fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
+    let steps = match &cost.align {
+        Some(align) => format!("{} + {}", align.steps, cost.tune.steps),
+        None => cost.tune.steps.to_string(),
+    };
+    let flops = cost.align.as_ref().map_or(0.0, |s| s.flops) + cost.tune.flops + cost.encoding_flops;
+    let memory = cost.tune.memory.iter().map(|(_, b)| gigabytes(*b)).collect::<Vec<_>>().join(" | ");
+    vec![
+        arm.clone(),
+        millions(cost.encoder_parameters),
+        millions(cost.connector_parameters),
+        cost.tokens.to_string(),
+        steps,
+        petaflops(flops),
+        gigabytes(cost.feature_bytes),
+        memory,
+    ]
 }
 
 #[cfg(test)]
@@ -298,7 +302,12 @@ mod tests {
             assert_eq!(plan.costs.len(), study.arms.len(), "{name}");
             assert!(plan.costs.iter().all(|c| c.cost.tune.steps >= 1439 && c.cost.tune.flops > 1e19), "{name}");
             assert!(plan.missing.iter().any(|m| m.contains("16 benchmarks")), "{name}");
-            assert!(plan.to_string().contains("PFLOP"));
+            for width in [80, 100, 200] {
+                let text = plan.text(width)?;
+                let table = text.lines().filter(|l| l.starts_with('#') && !l.contains("hf download"));
+                assert!(table.clone().count() > plan.costs.len() && text.contains("PFLOP"), "{text}");
+                assert!(table.clone().all(|l| l.chars().count() <= width), "{text}");
+            }
         }
         // The connector of Cambrian-8B's kind has as many numbers as the fact sheet says for 4096 channels.
         let sva = plan(&Study::open("cambrian-1/sva")?, &options)?;

@@ -334,8 +334,8 @@ mod tests {
         bar.report(|| "step 60".into());
         progress.shared.look();
         clock.store(110, Ordering::Relaxed);
-        bar.report(|| "too early? no: 39 s".into());
-        bar.report(|| "now it is".into());
+        bar.report(|| "step 70".into());
+        bar.report(|| "step 71 comes too soon".into());
         clock.store(150, Ordering::Relaxed);
         progress.shared.look();
         assert_eq!(
@@ -344,7 +344,7 @@ mod tests {
                 "[  31.0 s] loading: 31s so far",
                 "[  31.0 s] a: 0 of 10, 31s so far",
                 "[  71.0 s] step 60",
-                "[ 110.0 s] too early? no: 39 s",
+                "[ 110.0 s] step 70",
                 "[ 150.0 s] b: tune: 60 of 100, 7m 56s left",
             ]
         );

@@ -50,7 +50,8 @@ impl Corpus {
     /// It is not there.
     pub fn locate(&self) -> Result<PathBuf> {
         if !hub::is_plain(&self.file) {
-            return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository)));
+            return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository))
+                .hint("name a file of the dataset, relative to its folder"));
         }
         let folder = benchmarks::dataset(&self.repository)?;
         if let Some(file) = folder.map(|folder| folder.join(&self.file)).filter(|file| file.is_file()) {

@@ -122,7 +122,8 @@ impl Instrument {
         };
         let mut tune = examples::read(&data.tune, data.per_source, &llm, &mut pictures, progress)?;
         if let Some(used) = &mut used {
-            let files: Vec<(String, PathBuf)> = align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();
+            let files: Vec<(String, PathBuf)> =
+                align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();
             manifest.extend(used.files(&files, progress)?);
             manifest.extend(used.images(&pictures.names, progress)?);
         }

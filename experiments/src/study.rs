@@ -265,8 +265,10 @@ impl Study {
         let arms: Vec<String> = self.arms.iter().map(Arm::name).collect();
         names::check_distinct(arms.iter().map(String::as_str))?;
         for (i, arm) in self.arms.iter().enumerate() {
-            let same = |other: &&Arm| Arm { called: None, published: None, ..(**other).clone() }
-                == Arm { called: None, published: None, ..arm.clone() };
+            let same = |other: &&Arm| {
+                Arm { called: None, published: None, ..(**other).clone() }
+                    == Arm { called: None, published: None, ..arm.clone() }
+            };
             if let Some(other) = self.arms.iter().take(i).find(same) {
                 return Err(Error::usage(format!("the arms {} and {} are the same", other.name(), arm.name()))
                     .hint("leave one out: a second run of the same arm is another seed"));
@@ -381,9 +383,19 @@ mod tests {
             assert!(e.contains(key), "{to}: {e}");
         }
         let arms = |text: &str| format!("{text}\n[[arms]]");
-        let e = wrong("[[arms]]", &arms("[[arms]]\nname = \"A\"\nencoders = [\"nano-sup\"]\n[[arms]]\nname = \"a\"\nencoders = [\"nano-mae\"]"));
+        let e = wrong(
+            "[[arms]]",
+            &arms(
+                "[[arms]]\nname = \"A\"\nencoders = [\"nano-sup\"]\n[[arms]]\nname = \"a\"\nencoders = [\"nano-mae\"]",
+            ),
+        );
         assert!(e.contains("upper and lower case"), "{e}");
-        let e = wrong("[[arms]]", &arms("[[arms]]\nname = \"x\"\nencoders = [\"nano-mae\"]\n[[arms]]\nname = \"y\"\nencoders = [\"nano-mae\"]"));
+        let e = wrong(
+            "[[arms]]",
+            &arms(
+                "[[arms]]\nname = \"x\"\nencoders = [\"nano-mae\"]\n[[arms]]\nname = \"y\"\nencoders = [\"nano-mae\"]",
+            ),
+        );
         assert!(e.contains("the arms x and y are the same"), "{e}");
         assert!(check_benchmarks(&["mme".into(), "mme".into()]).is_err_and(|e| e.to_string().contains("twice")));
     }
@@ -403,7 +415,10 @@ mod tests {
         let folder = dir.path().canonicalize()?;
         let read = Study::open(&file.display().to_string())?;
         assert_eq!(read.evaluator.data, Data::Directory(folder.join("data")));
-        assert_eq!((read.arms[0].encoders[0].source.clone(), read.arms[0].name()), (folder.join("vit").display().to_string(), "vit".into()));
+        assert_eq!(
+            (read.arms[0].encoders[0].source.clone(), read.arms[0].name()),
+            (folder.join("vit").display().to_string(), "vit".into())
+        );
         assert_eq!(read.evaluator.llm, study.evaluator.llm);
         std::fs::write(&file, text.replace("\"data\"", "\"away\""))?;
         let e = Study::open(&file.display().to_string()).unwrap_err();

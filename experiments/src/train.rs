@@ -136,7 +136,8 @@ pub fn rehearse(run: &RunFile, options: &Options, progress: &Progress) -> Result
     checks::writable(&directory)?;
     let Ready { place, notes, positions: tokens, .. } = ready(run, options, progress)?;
     let recipe = &run.evaluator.recipe;
-    let stages = [("align", recipe.align.as_ref(), place.align.as_ref()), ("tune", Some(&recipe.tune), Some(&place.tune))];
+    let stages =
+        [("align", recipe.align.as_ref(), place.align.as_ref()), ("tune", Some(&recipe.tune), Some(&place.tune))];
     let stages = stages.into_iter().filter_map(|(name, stage, set)| {
         let n = set?.examples.len();
         Some((name.to_string(), n, stage?.total_steps(n)))

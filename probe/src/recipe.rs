@@ -176,10 +176,9 @@ impl Lora {
             return bad("`lora` needs some `targets`".into());
         }
         match self.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
-            Some(unknown) => bad(format!(
-                "`lora.targets`: there is no projection `{unknown}`; there are {}",
-                PROJECTIONS.join(", ")
-            )),
+            Some(unknown) => {
+                bad(format!("`lora.targets`: there is no projection `{unknown}`; there are {}", PROJECTIONS.join(", ")))
+            }
             None => Ok(()),
         }
     }

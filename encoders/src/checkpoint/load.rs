@@ -76,11 +76,7 @@ pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) 
 }
 
 /// The keys of each parameter.
-fn sources(
-    parameters: &[Parameter],
-    checkpoint: &Checkpoint,
-    dialect: &Dialect,
-) -> Result<HashMap<String, Source>> {
+fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, Source>> {
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut sources = HashMap::new();
     for Parameter { path, shape } in parameters {

@@ -10,16 +10,14 @@ use std::path::PathBuf;
 
 /// Ask a model a question about a picture
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its encoders are looked
-for in the caches (`burgess fetch ID`).
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
+encoders are looked for in the caches (`burgess fetch ID`).
 
 Examples:
   burgess ask --model runs/nano/nano-clip/seed-0/model --image cup.png \"What is this?\"
   burgess ask --model cambrian-8b/ --image page.png \"What does the headline say?\" --max-new-tokens 64
-  burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture"
-)]
+  burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture")]
 pub struct Args {
     /// The question
     #[arg(value_name = "QUESTION")]

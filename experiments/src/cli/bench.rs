@@ -143,7 +143,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
 
 fn encoders(args: Encoders) -> Result<()> {
     if args.batch.contains(&0) {
-        return Err(Error::usage("--batch must be at least 1"));
+        return Err(Error::usage("--batch must be at least 1").hint("as in --batch 1,8"));
     }
     let device = device::parse(&args.how.device)?;
     let cards = match args.ids.as_slice() {
@@ -153,7 +153,9 @@ fn encoders(args: Encoders) -> Result<()> {
     let effort = args.how.effort();
     let progress = Progress::new();
     notes::announce(&notes::of_encoders(&cards), &progress);
-    let width = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
+    // The numbers take 66 characters; an id that does not fit beside them has a line of its own.
+    let longest = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
+    let width = longest.min(super::list_width().saturating_sub(66)).max("encoder".len());
     if !args.how.json {
         let threads = rayon::current_num_threads();
         print(&format!("device {}, {threads} threads\n", args.how.device))?;
@@ -172,9 +174,9 @@ fn encoders(args: Encoders) -> Result<()> {
                 continue;
             }
             let (weights, peak) = (m.weight_bytes as f64, m.peak_bytes as f64);
+            let id = if m.encoder.len() > width { format!("{}\n{}", m.encoder, " ".repeat(width)) } else { m.encoder };
             print(&format!(
-                "{:<width$}  {:>5}  {:>10.2}  {:>6.2}  {:>7.3}  {:>10.2}  {:>7.2}  {:>12.2}\n",
-                m.encoder,
+                "{id:<width$}  {:>5}  {:>10.2}  {:>6.2}  {:>7.3}  {:>10.2}  {:>7.2}  {:>12.2}\n",
                 m.batch,
                 m.pictures_per_second,
                 m.seconds,

@@ -12,17 +12,15 @@ use std::path::PathBuf;
 
 /// Ask a model the questions of benchmarks; the same command goes on after an interruption
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model. Every question is asked with its picture and blind. Answers go to
-OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays all models that were asked
-the same questions beside each other.
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model. Every question is asked with its picture and blind. Answers go to \
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays \
+all models that were asked the same questions beside each other.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
-  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*"
-)]
+  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
@@ -67,7 +65,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
-        return Err(Error::usage("--limit 0 leaves no questions"));
+        return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
     let options = Options {
         name: args.name.clone().unwrap_or_else(|| name_of(&args.model)),

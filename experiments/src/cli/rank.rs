@@ -75,7 +75,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     if args.dry_run {
         let plan = plan::plan(&study, &options, &Progress::new())?;
-        return if args.json { print_json(&plan) } else { print(&plan.to_string()) };
+        return if args.json { print_json(&plan) } else { print(&plan.text(super::list_width())?) };
     }
     let outcome = rank::rank(&study, &options, &Progress::new())?;
     super::report::show(&outcome.written, args.json)?;
