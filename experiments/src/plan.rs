@@ -290,6 +290,37 @@ mod tests {
     use crate::study::BUILT_IN;
     use crate::workers::Share;
 
+    /// What the files of the paper's studies say about memory.
+    #[test]
+    fn the_papers_studies_say_what_fits_where() -> Result<()> {
+        for (name, text) in BUILT_IN.iter().filter(|(name, _)| name.starts_with("cambrian-1/")) {
+            let range = |mut study: Study, lora: bool| -> Result<(f64, f64)> {
+                let tune = &mut study.evaluator.recipe.tune;
+                tune.lora = lora
+                    .then(|| toml::from_str("rank = 128\nalpha = 256"))
+                    .transpose()
+                    .map_err(|e| Error::failed(e.to_string()))?;
+                let costs = costs(&study)?;
+                let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1 / 1e9));
+                Ok(most.fold((f64::MAX, 0.0), |(least, most), gb| (gb.min(least), gb.max(most))))
+            };
+            let said = |before: &str| -> Option<(f64, f64)> {
+                let words = text.replace("\n# ", " ");
+                let numbers = words.split(before).nth(1)?.split(" GB").next()?.trim().to_string();
+                let (least, most) = numbers.split_once(" to ").unwrap_or((&numbers, &numbers));
+                Some((least.parse().ok()?, most.parse().ok()?))
+            };
+            let study = Study::open(name)?;
+            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "besides it takes", 48.0)] {
+                let (least, most) = range(study.clone(), lora)?;
+                let rounded = (least.floor(), most.ceil());
+                assert_eq!(said(before), Some(rounded), "{name}: {least} to {most}");
+                assert!(most < card && (lora || least > 80.0), "{name}: {least} to {most}");
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn the_papers_tables_are_resolved_without_weights() -> Result<()> {
         let options = Options { out: "runs".into(), device: "flex".into(), share: Share { workers: 1, threads: 1 } };
