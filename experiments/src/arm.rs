@@ -78,7 +78,8 @@ impl Freeze {
 const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an encoder with another tap as a@7, random weights as a@random";
 
 /// How the options of an encoder are written.
-const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED";
+const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
+    @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED";
 
 impl Arm {
     /// An arm of these encoders, named after them.

@@ -100,7 +100,8 @@ pub fn encoder(folder: Option<&Path>, encoder: &mut ArmEncoder) -> Result<()> {
         let found = locate(folder, path, "the encoder")?;
         if !found.is_dir() {
             return Err(Error::usage(format!("the encoder {} is no directory", found.display())).hint(
-                "an arm's encoder is a directory with weights and config.json; `burgess encode --encoder ID --weights FILE` takes a file",
+                "an arm's encoder is a directory with weights and config.json; \
+                 `burgess encode --encoder ID --weights FILE` takes a file",
             ));
         }
         encoder.source = text(&found);

@@ -1,4 +1,5 @@
-//! What can be known before work starts: whether parts, recipe and data fit together, and whether results can be written.
+//! What can be known before work starts: whether parts, recipe and data fit together, and whether results can be
+//! written.
 
 use crate::examples::Set;
 use crate::run::{Instrument, Llm};
@@ -19,8 +20,8 @@ fn stages(evaluator: &Evaluator, arm: &Arm) -> Vec<(&'static str, Stage)> {
     align.chain([("tune", training::tune_stage(&evaluator.recipe.tune, arm.freeze))]).collect()
 }
 
-/// Checks the recipe of an arm against its encoders, the language model and the device. Returns how many positions an image
-/// takes in the language model.
+/// Checks the recipe of an arm against its encoders, the language model and the device. Returns how many positions an
+/// image takes in the language model.
 ///
 /// # Errors
 /// Names the arm, the stage and the key.
@@ -64,7 +65,8 @@ fn stage(stage: &Stage, llm: &Llm, device: &Device) -> Result<()> {
 }
 
 impl Instrument {
-    /// Checks that the conversations and questions fit into the model of an arm whose images take `positions` positions.
+    /// Checks that the conversations and questions fit into the model of an arm whose images take `positions`
+    /// positions.
     ///
     /// # Errors
     /// Names the stage and the number of the conversation, or the benchmark and the question.

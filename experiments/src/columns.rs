@@ -12,8 +12,8 @@ const GAP: usize = 2;
 /// No column becomes narrower than this.
 const LEAST: usize = 6;
 
-/// Rows as lines of at most `width` characters, each with `margin` before it: columns are as wide as their cells, and where
-/// that is too wide, the widest are folded.
+/// Rows as lines of at most `width` characters, each with `margin` before it: columns are as wide as their cells, and
+/// where that is too wide, the widest are folded.
 ///
 /// The first row is the head. A width too small for all columns is exceeded.
 pub fn table(rows: &[Vec<String>], sides: &[Side], margin: &str, width: usize) -> String {

@@ -81,6 +81,9 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             "blind": terms.blind, "likelihoods": terms.likelihoods, "sampling": terms.sampling,
         },
     });
+    let open = || StudyStore::open(&root, &shared);
+    // An evaluation that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = root.join("study.json").exists().then(open).transpose()?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
     drop(bar);
@@ -91,9 +94,13 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
 
     let mut pictures = Pictures::default();
     let mut asked = Vec::with_capacity(found.len());
+    let bar = progress.bar("reading questions", found.len() as u64);
     for benchmark in found {
+        bar.message(&format!("reading the questions of {}", benchmark.id()));
         asked.push(Asked::read(benchmark, &dir, &terms, chat, tokenizer, &mut pictures)?);
+        bar.add(1);
     }
+    drop(bar);
     check_asked(&answerer, &asked, &dir, &pictures.names)?;
     let cache = paths::cache()?;
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
@@ -101,7 +108,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
     digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     let config = json!({"device": options.device_name, "shared": shared});
-    let study = StudyStore::open(&root, &shared)?;
+    let study = begun.map_or_else(open, Ok)?;
     let store = study.run(&options.name, 0);
     let earlier = earlier(&options.model).ok();
     inputs::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;

@@ -72,7 +72,8 @@ impl Set {
         let reasons = if self.left_out.is_empty() { String::new() } else { format!(": {}", self.left_out.join("; ")) };
         let (file, hint) = (
             self.file.display(),
-            "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}",
+            "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": \
+             [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}",
         );
         if self.examples.is_empty() {
             let of = if self.all == 0 { "it is empty".into() } else { format!("of {} none is usable", self.all) };

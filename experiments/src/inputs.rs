@@ -1,5 +1,5 @@
-//! What a run reads of a data directory, by content: the files of conversations and the images that the data name. Other
-//! files beside them change nothing.
+//! What a run reads of a data directory, by content: the files of conversations and the images that the data name.
+//! Other files beside them change nothing.
 //!
 //! A content is read once: its digest is kept in the cache by path, size and time of the last change.
 
@@ -55,7 +55,7 @@ impl Contents {
     /// The digests of some files, each with the name under which it stands in the manifest.
     pub fn files(&mut self, files: &[(String, PathBuf)], progress: &Progress) -> Result<Manifest> {
         let settled = SystemTime::now().checked_sub(SETTLED).and_then(nanoseconds).unwrap_or(0);
-        let bar = progress.bar("comparing images with those of earlier runs", files.len() as u64);
+        let bar = progress.bar("taking digests of files", files.len() as u64);
         let found: Vec<(String, Option<Known>)> = files
             .par_iter()
             .map(|(name, path)| {
@@ -135,8 +135,8 @@ pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
     (!all.is_empty()).then(|| format!("{}{more}", all.iter().take(5).cloned().collect::<Vec<_>>().join(", ")))
 }
 
-/// Compares the digest under `key` in the configuration of the run in `dir` with what is here now. A run that an earlier version began with the same files is
-/// taken over: `earlier` is the digest that it gave them.
+/// Compares the digest under `key` in the configuration of the run in `dir` with what is here now. A run that an
+/// earlier version began with the same files is taken over: `earlier` is the digest that it gave them.
 ///
 /// # Errors
 /// The data differ: the files are named.
@@ -167,8 +167,8 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
     }
 }
 
-/// What versions before 0.2 took for the digest of a directory: names, sizes and times of all files in it. Nothing if it
-/// cannot be listed.
+/// What versions before 0.2 took for the digest of a directory: names, sizes and times of all files in it. Nothing if
+/// it cannot be listed.
 pub fn by_names(dir: &Path) -> Option<String> {
     fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
         let step = || format!("listing {}", dir.display());

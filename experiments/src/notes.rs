@@ -38,7 +38,8 @@ pub fn announce(notes: &[String], progress: &Progress) {
     }
 }
 
-/// `config.json` with the notes. They say how files were read, which follows from the files: a run is not another one for them.
+/// `config.json` with the notes. They say how files were read, which follows from the files: a run is not another one
+/// for them.
 pub fn with_notes(config: &Value, notes: &[String]) -> Value {
     let mut config = config.clone();
     if let (false, Some(fields)) = (notes.is_empty(), config.as_object_mut()) {

@@ -1,10 +1,10 @@
 //! The pictures of a study: files of their own, or cells of published tables.
 //!
 //! A picture's name is that of its file relative to the data directory, or `TABLE#COLUMN/ROW` (see
-//! [`burgess_probe::bench::Picture`]). A question about several pictures names them in lines; they are seen as one picture,
-//! side by side from left to right, as is usual for models that take one (BLINK, appendix): each scaled to the height of
-//! the highest, ten white pixels between them. What a line of text cannot hold (a line feed, bytes that are no UTF-8) stands
-//! in a name as a NUL, which no file name has, and two hexadecimal digits for each byte.
+//! [`burgess_probe::bench::Picture`]). A question about several pictures names them in lines; they are seen as one
+//! picture, side by side from left to right, as is usual for models that take one (BLINK, appendix): each scaled to
+//! the height of the highest, ten white pixels between them. What a line of text cannot hold (a line feed, bytes that
+//! are no UTF-8) stands in a name as a NUL, which no file name has, and two hexadecimal digits for each byte.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;

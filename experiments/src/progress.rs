@@ -1,7 +1,7 @@
 //! What is being done, how far, how long still: on stderr, as bars in a terminal, as lines elsewhere.
 //!
-//! Where there is no terminal, every step that takes long says how far it is at least once in [`EVERY`], also while it is busy
-//! with a single piece: a thread looks after the steps.
+//! Where there is no terminal, every step that takes long says how far it is at least once in [`EVERY`], also while
+//! it is busy with a single piece: a thread looks after the steps.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};

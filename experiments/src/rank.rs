@@ -63,12 +63,15 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     let device = device::parse(&options.device)?;
     let dir = options.out.join(&study.name);
     checks::writable(&dir)?;
+    let open = || StudyStore::open(&dir, &evaluator_json(study, &options.device)?);
+    // A study that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
     let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
     let encoders = prepared(study, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::announce(&instrument.notes(cards), progress);
-    let store = StudyStore::open(&dir, &evaluator_json(study, &options.device)?)?;
+    let store = begun.map_or_else(open, Ok)?;
     let runs: Vec<(Arm, u64, RunStore)> = expand(study)
         .into_iter()
         .map(|(arm, seed)| {

@@ -104,7 +104,9 @@ impl Instrument {
     ) -> Result<Self> {
         let evaluator = evaluator.clone();
         evaluator.check()?;
+        let bar = progress.bar(&format!("checking the language model {}", evaluator.llm), 0);
         let llm = Llm::open(&evaluator)?;
+        drop(bar);
         let cache = paths::cache()?;
         // Where the digest of the data does not follow from what made them, it is that of what is used.
         let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
@@ -135,12 +137,16 @@ impl Instrument {
         }
         let trained = pictures.names.len();
         let mut benchmarks = Vec::new();
+        let bar = progress.bar("reading questions", evaluator.benchmarks.len() as u64);
         for id in &evaluator.benchmarks {
+            bar.message(&format!("reading the questions of {id}"));
             // All pictures are numbered before the limit is applied: a smaller sample reuses the same features.
             let asked =
                 Asked::read(bench::find(id)?, &data.dir, &evaluator.terms(), &llm.chat, &llm.tokenizer, &mut pictures)?;
             benchmarks.push(asked);
+            bar.add(1);
         }
+        drop(bar);
         let asked = pictures.names.get(trained..).unwrap_or_default();
         if let Some(used) = &mut used {
             manifest.extend(used.images(asked, progress)?);
@@ -220,8 +226,8 @@ impl Instrument {
 }
 
 impl Llm {
-    /// Opens a language model and checks that its parts fit together. Of the weights only headers are read, and all bytes
-    /// for their digest.
+    /// Opens a language model and checks that its parts fit together. Of the weights only headers are read, and all
+    /// bytes for their digest.
     ///
     /// # Errors
     /// It is not on this machine, or its weights, tokenizer and template are not those of one model.

@@ -215,6 +215,15 @@ const RECIPE_HINT: &str = "`burgess train --help` shows a complete recipe, `burg
 impl Study {
     /// A built-in study by name, or a TOML file by path.
     pub fn open(name_or_path: &str) -> Result<Self> {
+        Self::open_with(name_or_path, true)
+    }
+
+    /// As [`Study::open`], but the data need not be here: for who gets what a study needs.
+    pub fn open_without_data(name_or_path: &str) -> Result<Self> {
+        Self::open_with(name_or_path, false)
+    }
+
+    fn open_with(name_or_path: &str, data: bool) -> Result<Self> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
             return Self::parse(text).context(format!("reading the built-in study {name}"));
         }
@@ -233,16 +242,14 @@ impl Study {
         }
         let step = || format!("reading study {}", path.display());
         let mut study: Self = read_toml(path, STUDY_HINT).with_context(step)?;
-        study.relative_to(beside::folder(path).as_deref()).with_context(step)?;
+        let folder = beside::folder(path);
+        if data {
+            beside::evaluator(folder.as_deref(), &mut study.evaluator).with_context(step)?;
+        }
+        let mut encoders = study.arms.iter_mut().flat_map(|arm| &mut arm.encoders);
+        encoders.try_for_each(|encoder| beside::encoder(folder.as_deref(), encoder)).with_context(step)?;
         study.check().with_context(step)?;
         Ok(study)
-    }
-
-    /// Puts the paths of a study file that lies in `folder` where they can be opened from the working directory.
-    fn relative_to(&mut self, folder: Option<&Path>) -> Result<()> {
-        beside::evaluator(folder, &mut self.evaluator)?;
-        let mut encoders = self.arms.iter_mut().flat_map(|arm| &mut arm.encoders);
-        encoders.try_for_each(|encoder| beside::encoder(folder, encoder))
     }
 
     /// Reads and checks the text of a study. Errors name line, column and key.

@@ -148,13 +148,16 @@ pub fn rehearse(run: &RunFile, options: &Options, progress: &Progress) -> Result
 /// Trains what is left of a run.
 ///
 /// # Errors
-/// Something that the file names cannot be had or does not fit (all of this is known before the first step), another burgess works in the directory, or the training fails.
+/// Something that the file names cannot be had or does not fit (all of this is known before the first step), another
+/// burgess works in the directory, or the training fails.
 pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Outcome> {
     let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
     checks::writable(&dir)?;
+    // A run that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
     let (arm, ready) = (run.arm(), ready(run, options, progress)?);
     let Ready { place, encoders, notes, .. } = ready;
-    let _lock = store::lock(&dir)?;
+    let _lock = begun.map_or_else(|| store::lock(&dir), Ok)?;
     let store = RunStore::at(&dir);
     let digests: BTreeMap<String, String> =
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();

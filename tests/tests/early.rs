@@ -1,4 +1,5 @@
-//! What can be known before work starts is known then: nothing is written and nothing encoded by a run that cannot end well.
+//! What can be known before work starts is known then: nothing is written and nothing encoded by a run that cannot
+//! end well.
 
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::{Value, json};
@@ -13,7 +14,9 @@ fn run_file(place: &Place, name: &str, changes: &[(&str, &str)]) -> String {
         let image = format!("{i}.png");
         let path = images.join(&image);
         if !path.exists() {
-            image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 30 * i])).save(path).expect("an image");
+            image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 30 * i]))
+                .save(path)
+                .expect("an image");
         }
         let entry = |question: &str, answer: &str| {
             json!({"id": format!("c{i}"), "image": image, "conversations": [
@@ -55,7 +58,8 @@ fn a_run_that_cannot_end_well_does_not_begin() {
     run_file(&place, "good", &[]);
     place.file("empty.jsonl", "");
     place.file("unusable.jsonl", "{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"?\"}]}\n");
-    let answerless = "{\"conversations\": [{\"from\": \"human\", \"value\": \"?\"}, {\"from\": \"gpt\", \"value\": \"\"}]}\n";
+    let answerless =
+        "{\"conversations\": [{\"from\": \"human\", \"value\": \"?\"}, {\"from\": \"gpt\", \"value\": \"\"}]}\n";
     place.file("answerless.jsonl", answerless);
     let llm = place.path().join("llm");
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe/zoo/nano-lm"), &llm);
@@ -72,7 +76,11 @@ fn a_run_that_cannot_end_well_does_not_begin() {
 
     let tune = "tune = \"tune.json\"";
     for (name, changes, expected) in [
-        ("empty", vec![(tune, "tune = \"empty.jsonl\"")], "stage tune: empty.jsonl has no conversation to train on: it is empty"),
+        (
+            "empty",
+            vec![(tune, "tune = \"empty.jsonl\"")],
+            "stage tune: empty.jsonl has no conversation to train on: it is empty",
+        ),
         ("unusable", vec![(tune, "tune = \"unusable.jsonl\"")], "of 1 none is usable"),
         ("answerless", vec![(tune, "tune = \"answerless.jsonl\"")], "stage tune: answerless.jsonl"),
         ("absent", vec![(tune, "tune = \"away.json\"")], "away.json does not exist"),

@@ -65,8 +65,8 @@ pub fn load_with<M: Module>(
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
 }
 
-/// Checks that [`load`] would find every key and shape that it needs and no others. Only headers are read: a number that is
-/// not finite is found when it is loaded.
+/// Checks that [`load`] would find every key and shape that it needs and no others. Only headers are read: a number
+/// that is not finite is found when it is loaded.
 ///
 /// # Errors
 /// As [`load`].

@@ -103,6 +103,12 @@ pub fn run(args: Args) -> Result<()> {
 
 /// `runs/nano/nano-clip/seed-0/model` is called `nano-nano-clip-seed-0`, `cambrian-8b/` by its own name.
 fn name_of(model: &std::path::Path) -> String {
+    // `.` and `..` have names of their own only in full.
+    let whole = match model.file_name() {
+        Some(_) => model.to_path_buf(),
+        None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
+    };
+    let model = whole.as_path();
     let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
     let parts = match parts.as_slice() {
         [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
@@ -110,4 +116,22 @@ fn name_of(model: &std::path::Path) -> String {
         [] => &[],
     };
     parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_place() {
+        for (path, name) in [
+            ("runs/nano/nano-clip/seed-0/model", "nano-nano-clip-seed-0"),
+            ("cambrian-8b/", "cambrian-8b"),
+            ("größe", "gr__e"),
+            (".", "experiments"),
+            ("src/..", "experiments"),
+        ] {
+            assert_eq!(name_of(path.as_ref()), name, "{path}");
+        }
+    }
 }

@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<()> {
         wanted.push((id.clone(), Wanted::parse(id)?));
     }
     if let Some(study) = &args.study {
-        for encoder in Study::open(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+        for encoder in Study::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
             let what = match Repository::parse(&encoder.source) {
                 Some(_) => Wanted::parse(&encoder.source)?,
                 None => Wanted::of_card(&encoder.card(Pipeline::default())?)?,

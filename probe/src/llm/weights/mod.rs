@@ -133,7 +133,8 @@ impl Weights {
         load().map_err(|e| e.context(step()))
     }
 
-    /// Checks without loading them that the weights have the keys and shapes of the configuration: only headers are read.
+    /// Checks without loading them that the weights have the keys and shapes of the configuration: only headers are
+    /// read.
     ///
     /// # Errors
     /// As [`Weights::load`], but for numbers that are not finite.
