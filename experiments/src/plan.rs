@@ -341,7 +341,7 @@ mod tests {
             }
         }
         // The connector of Cambrian-8B's kind has as many numbers as the fact sheet says for 4096 channels.
-        let sva = plan(&Study::open("cambrian-1/sva")?, &options)?;
+        let sva = plan(&Study::open("cambrian-1/sva")?, &options, &Progress::silent())?;
         let released = sva.costs.iter().find(|c| c.arm == "sva").map(|c| c.cost.connector_parameters);
         assert!(released.is_some_and(|n| (300_000_000..305_000_000).contains(&n)), "{released:?}");
         Ok(())
