@@ -222,13 +222,24 @@ impl EncoderCard {
     }
 
     /// The card with this pipeline as its preprocessing.
-    #[must_use]
-    pub fn with_pipeline(mut self, pipeline: Pipeline) -> Self {
+    ///
+    /// # Errors
+    /// What the encoder's own library does is asked for, and cannot be done or is not known.
+    pub fn with_pipeline(mut self, pipeline: Pipeline) -> Result<Self> {
         let cambrian = self.preprocess_cambrian_1.take();
-        if let (Pipeline::Cambrian1, Some(cambrian)) = (pipeline, cambrian) {
-            self.preprocess = cambrian;
+        match (pipeline, cambrian) {
+            (Pipeline::Cambrian1, Some(cambrian)) => self.preprocess = cambrian,
+            (Pipeline::Library, _) => {
+                self.preprocess.fit = self.preprocess.library.ok_or_else(|| {
+                    let message = format!("how the library of {} prepares pictures is not known here", self.id);
+                    Error::usage(message).hint(
+                        "leave out --preprocess library (or set preprocess = \"correct\"): pictures are padded to a square then",
+                    )
+                })?;
+            }
+            (Pipeline::Correct | Pipeline::Cambrian1, _) => {}
         }
-        self
+        Ok(self)
     }
 
     /// The card of this id, or that of the directory at this path (see [`directory`](crate::directory)), or that of

@@ -15,7 +15,7 @@ mod transformers;
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::card::{EncoderCard, Location, Source, Supervision};
 use crate::checkpoint::{self, Checkpoint};
-use crate::preprocess::{Interpolation, Preprocess};
+use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
 use serde_json::Value;
@@ -148,7 +148,19 @@ impl<'a> Section<'a> {
 fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3]) -> Preprocess {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let pad = mean.map(|m| (m * 255.0).clamp(0.0, 255.0) as u8);
-    Preprocess { size, interpolation, crop_pct: 1.0, enlarge: None, mean, std, pad }
+    Preprocess {
+        size,
+        interpolation,
+        crop_pct: 1.0,
+        enlarge: None,
+        mean,
+        std,
+        pad,
+        crop_floor: false,
+        fit: Fit::Pad,
+        library: None,
+        upright: false,
+    }
 }
 
 /// The kernel of this name, as timm and open_clip call it.

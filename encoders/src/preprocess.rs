@@ -4,8 +4,13 @@
 //! Two [`Pipeline`]s are on the cards. `correct` pads with the encoder's own mean colour and then does what the encoder's
 //! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
 //! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
+//! `library` is what the encoder's own library does to a picture that is not square: most crop it, some distort it. All
+//! three agree on a square that is not cropped.
 
-pub use burgess_pixels::{Interpolation, decode, decode_bytes, dimensions};
+mod fit;
+
+pub use burgess_pixels::{Interpolation, Orientation, decode, decode_bytes, dimensions};
+pub use fit::Fit;
 
 use burgess_base::{Error, Result};
 use burgess_pixels::Canvas;
@@ -36,9 +41,22 @@ pub struct Preprocess {
     pub std: [f32; 3],
     /// Colour around a picture that is not square.
     pub pad: [u8; 3],
+    /// Odd margins are cut with the smaller half first (transformers), instead of rounded half to even (torchvision).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crop_floor: bool,
+    /// How a picture that is not square becomes one. Default: it is padded.
+    #[serde(default, skip_serializing_if = "Fit::is_pad")]
+    pub fit: Fit,
+    /// How the encoder's own library makes it one, for the pipeline `library`; absent where it gives the encoder something
+    /// that is not square, or where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<Fit>,
+    /// Pictures are turned upright as their EXIF data say. Default: they are taken as they are stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upright: bool,
 }
 
-/// Which of a card's two ways to prepare a picture.
+/// Which of a card's ways to prepare a picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pipeline {
@@ -48,6 +66,8 @@ pub enum Pipeline {
     /// That of the Cambrian-1 study, with its quirks.
     #[serde(rename = "cambrian-1")]
     Cambrian1,
+    /// That of the encoder's own library, whatever it does to a picture that is not square.
+    Library,
 }
 
 impl std::str::FromStr for Pipeline {
@@ -57,9 +77,9 @@ impl std::str::FromStr for Pipeline {
         match name {
             "correct" => Ok(Self::Correct),
             "cambrian-1" => Ok(Self::Cambrian1),
-            other => {
-                Err(Error::usage(format!("there is no preprocessing `{other}`")).hint("known: correct, cambrian-1"))
-            }
+            "library" => Ok(Self::Library),
+            other => Err(Error::usage(format!("there is no preprocessing `{other}`"))
+                .hint("known: correct, cambrian-1, library")),
         }
     }
 }
@@ -92,7 +112,25 @@ impl Preprocess {
     /// # Errors
     /// Those of [`decode`].
     pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
-        Ok(self.apply(&decode(path)?))
+        Ok(self.apply(&burgess_pixels::decode_turned(path, self.orientation())?))
+    }
+
+    /// What is done with the orientation in EXIF data when pictures are opened for this.
+    pub fn orientation(&self) -> Orientation {
+        if self.upright { Orientation::Upright } else { Orientation::AsStored }
+    }
+
+    /// The side to which the picture is brought before its centre is cut out.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn enlarged(&self) -> usize {
+        ((self.size as f64 / self.crop_pct) as usize).max(self.size)
+    }
+
+    /// Where the crop of `size` from `length` points begins.
+    fn crop_offset(&self, length: usize) -> usize {
+        let margin = length - self.size;
+        // Halves are rounded to even, as Python's round() in torchvision's centre crop.
+        if margin % 4 == 3 && !self.crop_floor { margin / 2 + 1 } else { margin / 2 }
     }
 
     /// Prepares one picture: `[3, size, size]`, row-major.
@@ -105,14 +143,19 @@ impl Preprocess {
             let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
             out.extend(bytes.as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[channel])]));
         }
+        if self.fit == Fit::Corner {
+            fit::blank_margin(&mut out, picture, self.size);
+        }
         out
     }
 
     /// The picture as the encoder will see it, before normalisation: `size` × `size` RGB bytes.
     pub fn resized(&self, picture: &RgbImage) -> Vec<u8> {
+        if self.fit != Fit::Pad {
+            return fit::resized(self, picture);
+        }
         let square = Canvas::around(picture, self.pad);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let enlarged = (self.size as f64 / self.crop_pct) as usize;
+        let enlarged = self.enlarged();
         if enlarged <= self.size {
             return square.resize(self.size, self.interpolation);
         }
@@ -125,9 +168,7 @@ impl Preprocess {
                 small.map(|s| Canvas::around(&s, self.pad).resize(enlarged, kernel)).unwrap_or_default()
             }
         };
-        // Halves are rounded to even, as Python's round() in torchvision's centre crop.
-        let margin = enlarged - self.size;
-        let offset = if margin % 4 == 3 { margin / 2 + 1 } else { margin / 2 };
+        let offset = self.crop_offset(enlarged);
         let rows = large.chunks_exact(3 * enlarged).skip(offset).take(self.size);
         rows.flat_map(|row| row[3 * offset..3 * (offset + self.size)].iter().copied()).collect()
     }
@@ -158,6 +199,10 @@ mod tests {
             mean: [0.5; 3],
             std: [0.25, 0.5, 1.0],
             pad: [0, 0, 0],
+            crop_floor: false,
+            fit: Fit::Pad,
+            library: None,
+            upright: false,
         }
     }
 

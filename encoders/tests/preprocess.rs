@@ -52,3 +52,45 @@ fn every_picture_equals_pillows() {
     }
     assert!(unequal.is_empty(), "{unequal:#?}");
 }
+
+/// Pictures that are not square, as timm, open_clip, transformers and segment-anything prepare them
+/// (`tests/reference/fit.py`).
+#[test]
+fn every_fit_equals_the_librarys() {
+    let bytes = std::fs::read(golden().join("fit.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    let cases: Vec<serde_json::Value> =
+        serde_json::from_str(&std::fs::read_to_string(golden().join("fit.json")).unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let preprocess: Preprocess = serde_json::from_value(case["preprocess"].clone()).unwrap();
+        let picture = decode(&golden().join(case["file"].as_str().unwrap())).unwrap();
+        let name = case["name"].as_str().unwrap();
+        let theirs = expected.tensor(name).unwrap();
+        let theirs = theirs.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        let ours = preprocess.apply(&picture);
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
+        if worst > 2e-6 {
+            wrong.push(format!("{name}: {worst}"));
+        }
+    }
+    assert!(cases.len() > 40 && wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), cases.len());
+}
+
+/// The picture of 1 × 100,000 pixels of a bug report: each way to make it square costs what it holds.
+#[test]
+fn a_line_of_pixels_costs_what_it_holds() {
+    use burgess_encoders::preprocess::Fit;
+    let table = serde_json::json!({
+        "size": 96, "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "pad": [1, 2, 3],
+    });
+    let plain: Preprocess = serde_json::from_value(table).unwrap();
+    for fit in [Fit::Pad, Fit::Shortest, Fit::Squash, Fit::Longest, Fit::Corner] {
+        let preprocess = Preprocess { fit, ..plain.clone() };
+        for (width, height) in [(1, 100_000), (100_000, 1), (1, 1)] {
+            let picture = image::RgbImage::from_pixel(width, height, image::Rgb([7; 3]));
+            assert_eq!(preprocess.apply(&picture).len(), 3 * 96 * 96, "{fit:?}");
+        }
+    }
+}

@@ -215,7 +215,7 @@ impl ArmEncoder {
     /// # Errors
     /// There is no such encoder, or it has no such layer.
     pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
-        let mut card = EncoderCard::open(&field::resolve(&self.source)?)?.with_pipeline(pipeline);
+        let mut card = EncoderCard::open(&field::resolve(&self.source)?)?.with_pipeline(pipeline)?;
         if let Some(layer) = self.layer {
             card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
         }

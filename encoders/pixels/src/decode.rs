@@ -1,23 +1,50 @@
 //! Opening encoded pictures, from a file or from memory.
 
-use crate::jpeg;
-use burgess_base::{Error, Result};
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, Rgb, RgbImage};
+use crate::limits::{Deadline, Limits};
+use crate::markers::Markers;
+use crate::{jpeg, tiff};
+use burgess_base::{Error, Result, guard};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
+
+/// What is done with the orientation that EXIF data tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Orientation {
+    /// Nothing, as `Image.open` of Pillow and the loaders of timm, open_clip and Cambrian-1 (but TIFF is turned: Pillow does).
+    #[default]
+    AsStored,
+    /// The picture is turned upright, as `PIL.ImageOps.exif_transpose` and `load_image` of transformers do.
+    Upright,
+}
 
 /// Reads an image file as Pillow's `Image.open(path).convert("RGB")` does; the crate's documentation
 /// lists what that means for unusual pictures. The format is recognised by content, not by name.
 ///
 /// # Errors
-/// The file is absent, cut off, of an unknown format, or larger than 512 MiB when decoded.
+/// The file is absent, cut off, of an unknown format, or needs more pixels or time than the limits allow.
 pub fn decode(path: &Path) -> Result<RgbImage> {
+    decode_turned(path, Orientation::AsStored)
+}
+
+/// As [`decode`], with a choice of what is done with the orientation.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_turned(path: &Path, orientation: Orientation) -> Result<RgbImage> {
     let step = || format!("reading image {}", path.display());
-    let file = File::open(path).and_then(|file| Ok((file.metadata()?.len(), BufReader::new(file))));
-    let (length, file) = file.map_err(|e| Error::from(e).context(step()))?;
-    read(file, length).map_err(|e| e.context(step()))
+    let opened = open(path).map_err(|e| e.context(step()))?;
+    let length = opened.metadata().map_err(|e| Error::from(e).context(step()))?.len();
+    read(BufReader::new(opened), length, orientation).map_err(|e| e.context(step()))
+}
+
+/// Reads an encoded picture from memory, as [`decode_turned`] does from a file.
+///
+/// # Errors
+/// As [`decode`], without a name.
+pub fn decode_bytes_turned(bytes: &[u8], orientation: Orientation) -> Result<RgbImage> {
+    read(Cursor::new(bytes), bytes.len() as u64, orientation)
 }
 
 /// Reads an encoded picture from memory, as [`decode`] does from a file.
@@ -25,10 +52,23 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
 /// # Errors
 /// As [`decode`], without a name.
 pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
-    read(Cursor::new(bytes), bytes.len() as u64)
+    decode_bytes_turned(bytes, Orientation::AsStored)
 }
 
-fn read<R: BufRead + Seek>(mut encoded: R, length: u64) -> Result<RgbImage> {
+/// Opens a regular file. Anything else (a FIFO that nobody writes to, a device, a directory) is named, not waited for.
+fn open(path: &Path) -> Result<File> {
+    let kind = std::fs::metadata(path)?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
+        return Err(Error::failed(format!("it is {what}, not a file")));
+    }
+    Ok(File::open(path)?)
+}
+
+fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> Result<RgbImage> {
+    const HINT: &str = "PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged";
+    let limits = Limits::current()?;
+    let deadline = limits.deadline();
     // "RIFF" and the length of what follows: the decoder would fill a few missing bytes with zeros.
     let mut front = [0; 8];
     let whole = encoded.read_exact(&mut front).is_ok() && {
@@ -38,39 +78,83 @@ fn read<R: BufRead + Seek>(mut encoded: R, length: u64) -> Result<RgbImage> {
     encoded.rewind()?;
     let reader = ImageReader::new(encoded).with_guessed_format()?;
     let decoded = match reader.format() {
-        Some(ImageFormat::Jpeg) => jpeg::decode(reader.into_inner()),
-        Some(ImageFormat::WebP) if !whole => Err("the file is cut off".to_string()),
-        format => others(reader, format == Some(ImageFormat::Tiff)).map_err(|e| e.to_string()),
+        Some(ImageFormat::Jpeg) => jpeg(reader.into_inner(), wanted, &limits, deadline),
+        Some(ImageFormat::WebP) if !whole => Err(Error::failed("the file is cut off")),
+        Some(ImageFormat::Tiff) => {
+            let mut file = reader.into_inner();
+            match tiff::jpeg_inside(&mut file, &limits, deadline) {
+                Ok(None) => file.rewind().map_err(Error::from).and_then(|()| {
+                    let reader = ImageReader::with_format(file, ImageFormat::Tiff);
+                    others(reader, Orientation::Upright, &limits)
+                }),
+                Ok(Some(picture)) => Ok(picture),
+                Err(e) => Err(e),
+            }
+        }
+        _ => others(reader, wanted, &limits),
     };
-    decoded.map_err(|cause| {
-        Error::failed(cause).hint("PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged")
-    })
+    decoded.map_err(|e| e.hint(HINT))
 }
 
-/// Width and height of the picture in a file, as [`decode`] would give it, mostly without decoding it.
+/// Width and height of the picture in a file, as [`decode_turned`] would give it, mostly without decoding it.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
+pub fn dimensions_turned(path: &Path, orientation: Orientation) -> Result<(u32, u32)> {
     let step = || format!("reading image {}", path.display());
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let opened = open(path).map_err(|e| e.context(step()))?;
+    let reader = ImageReader::new(BufReader::new(opened)).with_guessed_format();
     let reader = reader.map_err(|e| Error::from(e).context(step()))?;
-    // A TIFF may say that it is to be turned.
-    if reader.format() == Some(ImageFormat::Tiff) {
-        return Ok(decode(path)?.dimensions());
+    // It may say that it is to be turned; a TIFF is obeyed by Pillow itself.
+    if reader.format() == Some(ImageFormat::Tiff) || orientation == Orientation::Upright {
+        return Ok(decode_turned(path, orientation)?.dimensions());
     }
     reader.into_dimensions().map_err(|e| Error::failed(e.to_string()).context(step()))
 }
 
+/// Width and height of the picture in a file, as [`decode`] would give it.
+///
+/// # Errors
+/// As [`decode`].
+pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
+    dimensions_turned(path, Orientation::AsStored)
+}
+
+fn jpeg<R: BufRead + Seek>(mut file: R, wanted: Orientation, limits: &Limits, deadline: Deadline) -> Result<RgbImage> {
+    let markers = Markers::read(&mut file)?;
+    file.rewind()?;
+    if let Some((width, height)) = markers.size {
+        limits.check_size(width, height)?;
+        limits.check_scans(markers.scans, width, height)?;
+    }
+    let picture = jpeg::decode(file, limits, deadline)?;
+    match markers.exif.as_deref().and_then(image::metadata::Orientation::from_exif_chunk) {
+        Some(orientation) if wanted == Orientation::Upright => {
+            let mut picture = DynamicImage::from(picture);
+            picture.apply_orientation(orientation);
+            Ok(picture.into_rgb8())
+        }
+        _ => Ok(picture),
+    }
+}
+
 /// All formats but JPEG. The picture's size is checked before memory is taken for it.
-fn others<R: BufRead + Seek>(reader: ImageReader<R>, turn: bool) -> ImageResult<RgbImage> {
-    let mut limits = Limits::default();
-    let mut decoder = reader.into_decoder()?;
-    limits.reserve(decoder.total_bytes())?;
-    decoder.set_limits(limits)?;
-    let orientation = if turn { decoder.orientation()? } else { Orientation::NoTransforms };
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    picture.apply_orientation(orientation);
+fn others<R: BufRead + Seek>(reader: ImageReader<R>, wanted: Orientation, limits: &Limits) -> Result<RgbImage> {
+    let failed = |e: image::ImageError| Error::failed(e.to_string());
+    // Some decoders take memory for the whole picture when they are made.
+    let mut bounds = image::Limits::default();
+    bounds.max_alloc = Some(limits.pixels.saturating_mul(8));
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    limits.check_size(width.into(), height.into())?;
+    bounds.reserve(decoder.total_bytes()).map_err(failed)?;
+    decoder.set_limits(bounds).map_err(failed)?;
+    let turn = match wanted {
+        Orientation::Upright => decoder.orientation().map_err(failed)?,
+        Orientation::AsStored => image::metadata::Orientation::NoTransforms,
+    };
+    let mut picture = guard::third_party("the picture", || DynamicImage::from_decoder(decoder))?.map_err(failed)?;
+    picture.apply_orientation(turn);
     Ok(to_rgb(picture))
 }
 

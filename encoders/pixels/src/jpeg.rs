@@ -1,6 +1,8 @@
 //! JPEG, with libjpeg as Pillow has it: the inverse cosine transform and the smooth enlarging of the colour channels are
 //! where decoders differ, by up to four grey levels, which changes the features of a ViT-S/14 by 1 %.
 
+use crate::limits::{Deadline, Limits};
+use burgess_base::{Error, Result};
 use image::RgbImage;
 use mozjpeg::Decompress;
 use mozjpeg::decompress::{DecompressStarted, Format};
@@ -9,49 +11,61 @@ use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-/// Pictures above this size are refused before their memory is taken.
-pub const LIMIT: u64 = 512 << 20;
-
 /// `Image.open(path).convert("RGB")` for a JPEG, read from its beginning.
 ///
 /// # Errors
-/// What libjpeg says of the file; it ends too early; it is larger than [`LIMIT`] when decoded.
-pub fn decode(file: impl BufRead) -> Result<RgbImage, String> {
-    let ended = Rc::new(Cell::new(false));
-    let reader = Watched { inner: file, ended: Rc::clone(&ended) };
-    // libjpeg leaves by unwinding when it gives up, without a panic's message.
-    let decoded = catch_unwind(AssertUnwindSafe(|| read(reader))).unwrap_or_else(|cause| {
-        let text = cause.downcast_ref::<String>().map_or("libjpeg gave up", |text| text);
-        Err(text.trim_start_matches("libjpeg fatal error: ").to_string())
-    });
-    // libjpeg fills what is missing with grey; Pillow refuses, and so does this.
-    if ended.get() { Err("the file is cut off".to_string()) } else { decoded }
-}
-
-fn read<R: BufRead>(reader: R) -> Result<RgbImage, String> {
-    let failed = |e: io::Error| e.to_string();
-    let picture = Decompress::new_reader(reader).map_err(failed)?;
-    let (width, height) = picture.size();
-    if width as u64 * height as u64 * 4 > LIMIT {
-        return Err(format!("{width}×{height} pixels are more than this reads"));
-    }
-    let rgb = match picture.image().map_err(failed)? {
-        Format::RGB(rows) => bytes(rows)?,
-        Format::Gray(rows) => bytes(rows)?.into_iter().flat_map(|grey| [grey; 3]).collect(),
-        Format::CMYK(rows) => bytes(rows)?.as_chunks().0.iter().flat_map(|inks| from_inks(*inks)).collect(),
+/// What libjpeg says of the file; it ends too early; it is larger than the limits.
+pub(crate) fn decode(file: impl BufRead, limits: &Limits, deadline: Deadline) -> Result<RgbImage> {
+    let (samples, bytes, (width, height)) = decode_rows(file, limits, deadline)?;
+    let rgb = match samples {
+        1 => bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
+        4 => bytes.as_chunks().0.iter().flat_map(|inks| from_inks(*inks)).collect(),
+        _ => bytes,
     };
     let side = |n: usize| u32::try_from(n).unwrap_or_default();
-    RgbImage::from_raw(side(width), side(height), rgb).ok_or_else(|| "rows are missing".to_string())
+    RgbImage::from_raw(side(width), side(height), rgb).ok_or_else(|| Error::failed("rows are missing"))
 }
 
-fn bytes<R: BufRead>(mut rows: DecompressStarted<R>) -> Result<Vec<u8>, String> {
-    let bytes = rows.read_scanlines().map_err(|e| e.to_string())?;
-    rows.finish().map_err(|e| e.to_string())?;
+/// Numbers per pixel (1 grey, 3 RGB, 4 inks), all of them row by row, and width and height.
+pub(crate) type Rows = (usize, Vec<u8>, (usize, usize));
+
+/// The pixels of a JPEG as libjpeg gives them.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_rows(file: impl BufRead, limits: &Limits, deadline: Deadline) -> Result<Rows> {
+    let ended = Rc::new(Cell::new(false));
+    let reader = Watched { inner: file, ended: Rc::clone(&ended), deadline };
+    // libjpeg leaves by unwinding when it gives up, without a panic's message.
+    let decoded = catch_unwind(AssertUnwindSafe(|| read(reader, limits))).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().map_or("libjpeg gave up", |text| text);
+        Err(Error::failed(text.trim_start_matches("libjpeg fatal error: ")))
+    });
+    // libjpeg fills what is missing with grey; Pillow refuses, and so does this.
+    deadline.check()?;
+    if ended.get() { Err(Error::failed("the file is cut off")) } else { decoded }
+}
+
+fn read<R: BufRead>(reader: R, limits: &Limits) -> Result<Rows> {
+    let picture = Decompress::new_reader(reader)?;
+    let (width, height) = picture.size();
+    limits.check_size(width as u64, height as u64)?;
+    let (samples, bytes) = match picture.image()? {
+        Format::RGB(rows) => (3, bytes(rows)?),
+        Format::Gray(rows) => (1, bytes(rows)?),
+        Format::CMYK(rows) => (4, bytes(rows)?),
+    };
+    Ok((samples, bytes, (width, height)))
+}
+
+fn bytes<R: BufRead>(mut rows: DecompressStarted<R>) -> io::Result<Vec<u8>> {
+    let bytes = rows.read_scanlines()?;
+    rows.finish()?;
     Ok(bytes)
 }
 
 /// Four inks, stored inverted as Adobe does (Pillow takes every file for one of Adobe's), by Pillow's `cmyk2rgb`.
-fn from_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+pub(crate) fn from_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|stored| {
         let product = u32::from(255 - stored) * u32::from(k) + 128;
         let ink = (product + (product >> 8)) >> 8;
@@ -63,6 +77,7 @@ fn from_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
 struct Watched<R> {
     inner: R,
     ended: Rc<Cell<bool>>,
+    deadline: Deadline,
 }
 
 impl<R: BufRead> Read for Watched<R> {
@@ -73,6 +88,7 @@ impl<R: BufRead> Read for Watched<R> {
 
 impl<R: BufRead> BufRead for Watched<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.deadline.check()?;
         let bytes = self.inner.fill_buf()?;
         self.ended.set(self.ended.get() || bytes.is_empty());
         Ok(bytes)

@@ -5,7 +5,7 @@ use super::shapes::Shapes;
 use super::{Fixed, Found, OPENAI, Section, interpolation, otherwise, plain, side, three, timm, whole};
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
-use crate::preprocess::Preprocess;
+use crate::preprocess::{Fit, Preprocess};
 use burgess_base::{Context, Error, Result};
 use serde_json::{Value, json};
 
@@ -188,10 +188,12 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
     }
     let plain = plain(size, kernel, mean, std);
     match get("resize_mode").map(Value::as_str) {
-        None | Some(Some("shortest" | "squash")) => Ok(plain),
+        None | Some(Some("shortest")) => Ok(Preprocess { library: Some(Fit::Shortest), ..plain }),
+        Some(Some("squash")) => Ok(Preprocess { library: Some(Fit::Squash), ..plain }),
         Some(Some("longest")) => {
             let fill = get("fill_color").map_or(Some(0), Value::as_u64).and_then(|n| u8::try_from(n).ok());
-            Ok(Preprocess { pad: [fill.ok_or_else(|| refused("fill_color"))?; 3], ..plain })
+            let pad = [fill.ok_or_else(|| refused("fill_color"))?; 3];
+            Ok(Preprocess { pad, library: Some(Fit::Longest), ..plain })
         }
         Some(_) => Err(refused("resize_mode").hint("known: shortest, squash, longest")),
     }

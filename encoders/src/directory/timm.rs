@@ -13,7 +13,7 @@ use super::shapes::Shapes;
 use super::{Found, IMAGENET, interpolation, plain, three, whole};
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Checkpoint;
-use crate::preprocess::Preprocess;
+use crate::preprocess::{Fit, Preprocess};
 use arguments::Arguments;
 use burgess_base::{Context, Error, Result};
 use serde_json::Value;
@@ -132,11 +132,15 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
     let crop = get("crop_pct", 0.875.into());
     let crop_pct =
         crop.as_f64().ok_or_else(|| Error::failed(format!("pretrained_cfg.crop_pct = {crop} is no number")))?;
-    let mode = pretrained.get("crop_mode").filter(|v| !v.is_null());
-    if let Some(mode) = mode.filter(|mode| !matches!(mode.as_str(), Some("center" | "squash" | "border"))) {
-        return Err(Error::failed(format!("pretrained_cfg.crop_mode = {mode} is not known"))
-            .hint("known: center, squash, border"));
-    }
+    let fit = match pretrained.get("crop_mode").filter(|v| !v.is_null()).map(|mode| (mode, mode.as_str())) {
+        None | Some((_, Some("center"))) => Fit::Shortest,
+        Some((_, Some("squash"))) => Fit::Squash,
+        Some((_, Some("border"))) => Fit::Longest,
+        Some((mode, _)) => {
+            return Err(Error::failed(format!("pretrained_cfg.crop_mode = {mode} is not known"))
+                .hint("known: center, squash, border"));
+        }
+    };
     let mut colour = |key: &str, default: [f32; 3]| match pretrained.get(key).filter(|v| !v.is_null()) {
         Some(_) => three(pretrained, key).with_context(step),
         None => {
@@ -145,7 +149,11 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
         }
     };
     let (mean, std) = (colour("mean", IMAGENET.0)?, colour("std", IMAGENET.1)?);
-    Ok(Preprocess { crop_pct, ..plain(size, kernel, mean, std) })
+    let plain = plain(size, kernel, mean, std);
+    // What timm pads with itself is rounded, not cut.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let pad = if fit == Fit::Longest { mean.map(|m| (m * 255.0).round_ties_even() as u8) } else { plain.pad };
+    Ok(Preprocess { crop_pct, library: Some(fit), pad, ..plain })
 }
 
 #[cfg(test)]

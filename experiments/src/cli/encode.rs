@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
         return Err(Error::usage("--batch must be at least 1").hint("leave it out for 8"));
     }
-    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess);
+    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess)?;
     for note in notes::of_encoders([&card]) {
         eprintln!("note: {note}");
     }

@@ -1,0 +1,99 @@
+//! What the libraries do to a picture that is not square.
+
+use super::Preprocess;
+use burgess_pixels::resize_part;
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+/// How a picture that is not square becomes one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fit {
+    /// It is padded to a square; nothing of it is lost. The way of this project and of the Cambrian-1 study.
+    #[default]
+    Pad,
+    /// The shorter side is brought to the encoder's size and the centre cut out: torchvision's `Resize` and `CenterCrop`,
+    /// timm's `center`, open_clip's `shortest`, `shortest_edge` of transformers.
+    Shortest,
+    /// Both sides are brought to the encoder's size: timm's and open_clip's `squash`, `height` and `width` of transformers.
+    Squash,
+    /// The longer side is brought to the encoder's size, the rest padded with [`Preprocess::pad`]: timm's `border`,
+    /// open_clip's `longest`.
+    Longest,
+    /// As `longest`, but in the upper left corner, and what is padded is zero for the network: SAM.
+    Corner,
+}
+
+impl Fit {
+    // serde hands a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn is_pad(&self) -> bool {
+        *self == Self::Pad
+    }
+
+    /// What happens, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Pad => "padded to a square",
+            Self::Shortest => "resized by the shorter side, and their centre cut out",
+            Self::Squash => "distorted into a square",
+            Self::Longest | Self::Corner => "resized by the longer side, and padded",
+        }
+    }
+}
+
+/// `size` × `size` RGB bytes of a picture by [`Preprocess::fit`].
+pub(super) fn resized(preprocess: &Preprocess, picture: &RgbImage) -> Vec<u8> {
+    let (size, side) = (preprocess.size, preprocess.enlarged());
+    let from = (picture.width() as usize, picture.height() as usize);
+    let mut out: Vec<u8> = preprocess.pad.repeat(size * size);
+    if from.0 == 0 || from.1 == 0 {
+        return out;
+    }
+    let to = match preprocess.fit {
+        Fit::Pad | Fit::Squash => (side, side),
+        // The longer side is cut to a whole number.
+        Fit::Shortest if from.0 <= from.1 => (side, side * from.1 / from.0),
+        Fit::Shortest => (side * from.0 / from.1, side),
+        Fit::Longest => longest(from, side),
+        Fit::Corner => corner(from, side),
+    };
+    // Along each axis: from where in the resized picture how much goes where in the square.
+    let along = |length: usize| match length.checked_sub(size) {
+        Some(_) => (preprocess.crop_offset(length), size, 0),
+        None if preprocess.fit == Fit::Corner => (0, length, 0),
+        None => (0, length, (size - length) / 2),
+    };
+    let ((x, width, left), (y, height, top)) = (along(to.0), along(to.1));
+    let part = (x..x + width, y..y + height);
+    let inner = resize_part::<3>(picture.as_raw(), from, to, part, preprocess.interpolation);
+    for (row, pixels) in out.chunks_exact_mut(3 * size).skip(top).zip(inner.chunks_exact((3 * width).max(1))) {
+        row[3 * left..3 * (left + width)].copy_from_slice(pixels);
+    }
+    out
+}
+
+/// timm's `ResizeKeepRatio(longest=1)`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn longest((width, height): (usize, usize), side: usize) -> (usize, usize) {
+    let ratio = (height as f64 / side as f64).max(width as f64 / side as f64);
+    let to = |length: usize| ((length as f64 / ratio).round_ties_even() as usize).max(1);
+    (to(width), to(height))
+}
+
+/// `ResizeLongestSide` of segment-anything.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn corner((width, height): (usize, usize), side: usize) -> (usize, usize) {
+    let scale = side as f64 / width.max(height) as f64;
+    let to = |length: usize| ((length as f64 * scale + 0.5) as usize).max(1);
+    (to(width), to(height))
+}
+
+/// Sets to zero what [`Fit::Corner`] leaves around the picture: `pixels` is `[3, size, size]`, normalised.
+pub(super) fn blank_margin(pixels: &mut [f32], picture: &RgbImage, size: usize) {
+    let (width, height) = corner((picture.width().max(1) as usize, picture.height().max(1) as usize), size);
+    for (number, row) in pixels.chunks_exact_mut(size.max(1)).enumerate() {
+        let from = if number % size < height { width.min(size) } else { 0 };
+        row[from..].fill(0.0);
+    }
+}
