@@ -127,7 +127,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
 /// It cannot: what stands in the way is named.
 pub fn writable(dir: &Path) -> Result<()> {
     let step = |e: Error| {
-        e.context(format!("results cannot be written to {}", dir.display())).hint("choose another directory with --out")
+        e.context(format!("results cannot be written to {}", dir.display())).hint("choose another place with --out")
     };
     let mut there = dir;
     // `exists` is false for what lies below a file, too.

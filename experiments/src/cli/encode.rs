@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::progress::Progress;
-use crate::{device, features, notes, pictures};
+use crate::{checks, device, features, notes, pictures};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
@@ -85,6 +85,9 @@ pub fn run(args: Args) -> Result<()> {
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
+    if !args.out.exists() {
+        checks::writable(args.out.parent().unwrap_or(Path::new("")))?;
+    }
     let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
     let names: Vec<String> = args.images.iter().map(|p| pictures::name_of(p)).collect();
     let bar = Progress::new().bar("encoding images", names.len() as u64);
