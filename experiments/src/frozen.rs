@@ -88,12 +88,12 @@ impl Computed {
 /// One is not: its image is named.
 pub fn finite<S: AsRef<str>>(features: &Tensor<3>, encoder: &str, names: &[S]) -> Result<()> {
     let failed = |e: String| Error::failed(e).context(format!("reading the features of {encoder}"));
-    let all = features.clone().is_finite().all().into_data();
+    let all = features.clone().is_finite().all();
     if all.try_into_vec_as::<bool>().map_err(|e| failed(e.to_string()))?.iter().all(|finite| *finite) {
         return Ok(());
     }
     let [_, tokens, width] = features.dims();
-    let values: Vec<f32> = features.clone().into_data().try_into_vec_as().map_err(|e| failed(e.to_string()))?;
+    let values: Vec<f32> = features.clone().try_into_vec_as().map_err(|e| failed(e.to_string()))?;
     let bad = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
     Err(not_finite(encoder, names.get(bad / (tokens * width).max(1)).map_or("", AsRef::as_ref)))
 }
