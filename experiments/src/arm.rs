@@ -359,7 +359,10 @@ impl<'de> Deserialize<'de> for ArmEncoder {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<ArmEncoder, E> {
-                text.parse().map_err(E::custom)
+                text.parse().map_err(|e: Error| {
+                    let hint = e.hint_text().map_or_else(String::new, |hint| format!("; {hint}"));
+                    E::custom(format!("{e}{hint}"))
+                })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ArmEncoder, A::Error> {

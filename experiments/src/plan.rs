@@ -311,7 +311,7 @@ mod tests {
                 Some((least.parse().ok()?, most.parse().ok()?))
             };
             let study = Study::open(name)?;
-            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "besides it takes", 48.0)] {
+            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "besides it takes", 80.0)] {
                 let (least, most) = range(study.clone(), lora)?;
                 let rounded = (least.floor(), most.ceil());
                 assert_eq!(said(before), Some(rounded), "{name}: {least} to {most}");
