@@ -6,6 +6,7 @@ use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Pipeline;
@@ -79,7 +80,7 @@ const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an 
 
 /// How the options of an encoder are written.
 const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
-    @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED";
+    @norm=true, @norm=false, @grid=SIDE, @prefix=NAME, @random, @random=SEED";
 
 impl Arm {
     /// An arm of these encoders, named after them.
@@ -144,6 +145,7 @@ impl Arm {
 /// dinov2-l14-518@-2@norm=false     without the final norm
 /// nano-sup@grid=3                  features brought to a grid of 3×3
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
+/// ./my-dino@prefix=teacher.        the weights under this prefix, where a file holds several
 /// ```
 ///
 /// In studies a table may be written instead: `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
@@ -158,6 +160,8 @@ pub struct ArmEncoder {
     pub norm: Option<bool>,
     /// Side of the grid to which the features are brought, instead of the card's.
     pub grid: Option<usize>,
+    /// What stands before the names of its weights, where a file holds those of several encoders.
+    pub prefix: Option<String>,
     /// Where its weights are from.
     pub weights: Weights,
 }
@@ -174,7 +178,7 @@ pub enum Weights {
 impl ArmEncoder {
     /// The source as it is.
     pub fn plain(source: impl Into<String>) -> Self {
-        Self { source: source.into(), layer: None, norm: None, grid: None, weights: Weights::Own }
+        Self { source: source.into(), layer: None, norm: None, grid: None, prefix: None, weights: Weights::Own }
     }
 
     /// A name for tables and directories: the last part of the source with the options. Random ones end in `-random`, by
@@ -182,6 +186,9 @@ impl ArmEncoder {
     pub fn name(&self) -> String {
         let source = self.source.trim_end_matches('/');
         let mut name = source.rsplit(['/', '\\']).next().unwrap_or(source).to_string();
+        if let Some(prefix) = &self.prefix {
+            name += &format!("@{}", prefix.trim_end_matches('.'));
+        }
         if let Some(layer) = self.layer {
             name += &format!("@{layer}");
         }
@@ -204,10 +211,14 @@ impl ArmEncoder {
             return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")).hint(OPTIONS));
         }
         beside::encoder(None, &mut self.clone())?;
+        if let Some(side) = self.grid {
+            check_grid([side; 2]).map_err(|e| e.context(self.to_string()))?;
+        }
         let elsewhere = field::is_inside(&self.source)
             || Repository::parse(&self.source).is_some()
             || Path::new(&self.source).is_dir();
-        if elsewhere { Ok(()) } else { EncoderCard::find(&self.source).map(|_| ()) }
+        // A path that is none of a directory is told so, and not that it is no card.
+        if elsewhere { Ok(()) } else { EncoderCard::open(&self.source).map(|_| ()) }
     }
 
     /// Its card, with this tap and grid.
@@ -215,7 +226,8 @@ impl ArmEncoder {
     /// # Errors
     /// There is no such encoder, or it has no such layer.
     pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
-        let mut card = EncoderCard::open(&field::resolve(&self.source)?)?.with_pipeline(pipeline)?;
+        let source = field::resolve(&self.source)?;
+        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.with_pipeline(pipeline)?;
         if let Some(layer) = self.layer {
             card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
         }
@@ -271,6 +283,9 @@ impl ArmEncoder {
 impl fmt::Display for ArmEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
+        if let Some(prefix) = &self.prefix {
+            write!(f, "@prefix={prefix}")?;
+        }
         if let Some(layer) = self.layer {
             write!(f, "@{layer}")?;
         }
@@ -300,6 +315,7 @@ impl FromStr for ArmEncoder {
             match (key, option.parse::<i32>()) {
                 (_, Ok(layer)) => encoder.layer = Some(layer),
                 ("layer", _) => encoder.layer = Some(value.parse().map_err(|_| number())?),
+                ("prefix", _) if !value.is_empty() => encoder.prefix = Some(value.to_string()),
                 ("norm", _) => encoder.norm = Some(value.parse().map_err(|_| number())?),
                 ("grid", _) => encoder.grid = Some(value.parse().map_err(|_| number())?),
                 ("random", _) if value.is_empty() => encoder.weights = Weights::Random(0),
@@ -335,6 +351,7 @@ struct Table {
     layer: Option<i32>,
     norm: Option<bool>,
     grid: Option<usize>,
+    prefix: Option<String>,
     #[serde(default)]
     weights: TableWeights,
     seed: Option<u64>,
@@ -366,7 +383,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ArmEncoder, A::Error> {
-                let Table { source, layer, norm, grid, weights, seed } =
+                let Table { source, layer, norm, grid, prefix, weights, seed } =
                     Table::deserialize(MapAccessDeserializer::new(map))?;
                 let weights = match (weights, seed) {
                     (TableWeights::Random, seed) => Weights::Random(seed.unwrap_or(0)),
@@ -375,7 +392,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
                         return Err(serde::de::Error::custom("`seed` belongs to weights = \"random\""));
                     }
                 };
-                Ok(ArmEncoder { source, layer, norm, grid, weights })
+                Ok(ArmEncoder { source, layer, norm, grid, prefix, weights })
             }
         }
         deserializer.deserialize_any(Either)
@@ -413,6 +430,11 @@ mod tests {
                 "{field}/vit@random",
                 ArmEncoder { weights: Weights::Random(0), ..ArmEncoder::plain("{field}/vit") },
                 "vit-random",
+            ),
+            (
+                "d@prefix=teacher.backbone.@7",
+                ArmEncoder { prefix: Some("teacher.backbone.".into()), layer: Some(7), ..ArmEncoder::plain("d") },
+                "d@teacher.backbone@7",
             ),
             ("a@random=3", ArmEncoder { weights: Weights::Random(3), ..ArmEncoder::plain("a") }, "a-seed3-random"),
         ] {

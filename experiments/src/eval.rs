@@ -7,9 +7,11 @@ use crate::ask::Answerer;
 use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
 use crate::cards::Tower;
+use crate::data;
 use crate::examples::Pictures;
 use crate::frozen::{Computed, Features};
 use crate::inputs::{self, Contents};
+use crate::made::Made;
 use crate::progress::Progress;
 use crate::results::Measured;
 use crate::source::{Source, Towers};
@@ -62,10 +64,17 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
     }
     let terms = options.terms;
+    for benchmark in &found {
+        benchmark.rules(terms.scoring).map_err(|e| e.context("--scoring"))?;
+        benchmark.rules(terms.prompts).map_err(|e| e.context("--prompts"))?;
+    }
     let dir = options.data.clone().unwrap_or_default();
     if options.data.as_ref().is_some_and(|dir| !dir.is_dir()) {
         return Err(Error::usage(format!("--data {} is no directory", dir.display()))
             .hint("it has bench/<id>/ or bench/<id>.jsonl for each benchmark"));
+    }
+    if options.data.is_some() {
+        data::check_sealed(&dir)?;
     }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
@@ -109,6 +118,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     let config = json!({"device": options.device_name, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
+    Made::remember(study.dir(), &dir)?;
     let store = study.run(&options.name, 0);
     let earlier = earlier(&options.model).ok();
     inputs::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;

@@ -22,7 +22,7 @@
 //! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`checks`]: what can be known before any of this starts; [`names`], [`beside`]: names and paths of studies.
 //! - [`inputs`]: what of the data is used, by content; [`notes`]: what had to be assumed; [`results`]: `results.json`.
-//! - [`device`], [`paths`], [`progress`], [`workers`], [`columns`]: this machine.
+//! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`], [`columns`]: this machine.
 
 pub mod arm;
 pub mod ask;
@@ -45,6 +45,7 @@ pub mod fetch;
 pub mod field;
 pub mod frozen;
 pub mod inputs;
+pub mod made;
 pub mod memory;
 pub mod names;
 pub mod notes;
@@ -58,8 +59,10 @@ pub mod rank;
 pub mod results;
 pub mod run;
 pub mod source;
+pub mod stop;
 pub mod store;
 pub mod study;
+pub mod terminal;
 pub mod train;
 pub mod training;
 pub mod workers;

@@ -16,8 +16,8 @@ pub fn of_encoders<'a>(cards: impl IntoIterator<Item = &'a EncoderCard>) -> Vec<
 }
 
 /// What was assumed about a language model, its tokenizer and its chat template, and what is unusual about a recipe.
-pub fn notes_of(_llm: &Llm, recipe: &Recipe) -> Vec<String> {
-    distinct(recipe.notes())
+pub fn notes_of(llm: &Llm, recipe: &Recipe) -> Vec<String> {
+    distinct(llm.notes.iter().cloned().chain(recipe.notes()))
 }
 
 /// Each note once, in the order of the first.

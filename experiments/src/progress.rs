@@ -3,8 +3,10 @@
 //! Where there is no terminal, every step that takes long says how far it is at least once in [`EVERY`], also while
 //! it is busy with a single piece: a thread looks after the steps.
 
+use crate::terminal;
+use burgess_base::text::{escaped, escaped_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -57,14 +59,13 @@ struct State {
 impl Progress {
     /// Bars when stderr is a terminal, otherwise lines.
     pub fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let shown = std::io::stderr().is_terminal();
         let started = Instant::now();
-        let form = if terminal { Form::Bars } else { Form::Lines };
-        let target = if terminal { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        // Nobody may be listening; the results do not depend on it.
-        let lines = |text: &str| drop(writeln!(std::io::stderr(), "{text}"));
+        let form = if shown { Form::Bars } else { Form::Lines };
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let lines = terminal::say;
         let this = Self::with(form, target, move || started.elapsed(), lines);
-        if !terminal {
+        if !shown {
             watch(&this.shared);
         }
         this
@@ -92,7 +93,7 @@ impl Progress {
         let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {prefix}{elapsed}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
-        bar.set_message(what.to_string());
+        bar.set_message(escaped(what).into_owned());
         let now = (self.shared.clock)();
         let state = State { what: what.to_string(), begun: now, before: 0, reported: now };
         let step = Arc::new(Step { state: Mutex::new(state), done: AtomicU64::new(0), total: AtomicU64::new(total) });
@@ -116,7 +117,7 @@ impl Progress {
     pub fn line(&self, text: &str) {
         match self.shared.form {
             // An error here means that stderr is gone; the results do not depend on it.
-            Form::Bars => drop(self.bars.println(text)),
+            Form::Bars => drop(self.bars.println(escaped_lines(text))),
             Form::Lines => self.shared.line(text),
             Form::Nothing => {}
         }
@@ -228,7 +229,7 @@ impl Bar {
 
     /// Numbers beside the bar.
     pub fn note(&self, text: &str) {
-        self.bar.set_prefix(text.to_string());
+        self.bar.set_prefix(escaped(text).into_owned());
     }
 
     /// A line that stays.
@@ -262,7 +263,7 @@ impl Bar {
 
     /// What is being done now.
     pub fn message(&self, text: &str) {
-        self.bar.set_message(text.to_string());
+        self.bar.set_message(escaped(text).into_owned());
         locked(&self.step.state).what = text.to_string();
     }
 

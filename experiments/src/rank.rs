@@ -3,13 +3,14 @@
 use crate::cache::{FeatureCache, Wanted};
 use crate::data;
 use crate::frozen::{Computed, Features, Kept};
+use crate::made::{self, Made};
 use crate::progress::Progress;
 use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Study};
 use crate::workers::{self, Share};
-use crate::{checks, device, notes, paths, training};
-use burgess_base::{Error, Result, atomic};
+use crate::{checks, device, notes, paths, stop, training};
+use burgess_base::{Error, Kind, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::preprocess::Pipeline;
 use burgess_reports::load::StudyData;
@@ -72,6 +73,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::announce(&instrument.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
+    Made::remember(&dir, &instrument.data.dir)?;
     let runs: Vec<(Arm, u64, RunStore)> = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -94,7 +96,10 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             };
             let config = instrument.config(arm, *seed, &digests(arm, &encoders)?)?;
             instrument.claim(run, &config, notes)?;
-            Ok(run.results()?.is_some())
+            run.tell_unchecked(&|text| progress.line(text))?;
+            let note = |text: &str| progress.line(text);
+            let results = run.results(&note)?;
+            Ok(results.is_some_and(|r| run.has_whole_samples(r.results.keys(), &note)))
         };
         match check() {
             Ok(true) => {}
@@ -119,6 +124,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 
         let bar = progress.bar("runs", left.len() as u64);
         let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
+            stop::check()?;
             let parts: Vec<training::Part> = arm
                 .encoders
                 .iter()
@@ -136,10 +142,12 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         })?;
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
-            if let Err(e) = outcome {
-                fail(&mut failures, arm, *seed, run, e, progress)?;
+            match outcome {
+                Err(e) if e.kind() != Kind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                _ => {}
             }
         }
+        stop::check()?;
     }
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
     outcome.runs = runs.len();
@@ -281,21 +289,30 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         ));
     }
     let files = out.map_or_else(|| Files::of_study(dir), Files::together);
-    let (runs, about) = (data.runs.len() + data.missing.len(), about(dir, &data)?);
+    let runs = data.runs.len() + data.missing.len();
+    let about = about(dir, &mut data)?;
     let written = page::write_study(data, &about, &RankOptions::default(), files)?;
     Ok(Outcome { runs, failed: 0, written })
 }
 
-fn about(dir: &Path, data: &StudyData) -> Result<About> {
+/// What the page says of the study and where its images may lie: in the directories that it was made with, or in the caches.
+fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let study: Value = match dir.join("study.json") {
-        path if path.exists() => atomic::read_json(&path)?,
+        path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,
     };
     let text = |key: &str| study.get(key).and_then(Value::as_str).map(String::from);
+    let made = Made::read(dir)?;
+    let named = ["directory", "files/pictures", "published/pictures"].map(|key| format!("/evaluator/data/{key}"));
+    let named = named.iter().filter_map(|key| study.pointer(key).and_then(Value::as_str)).map(PathBuf::from);
+    data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();
+    data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());
+    let command =
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
     Ok(About {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
-        command: format!("burgess rank {}", data.study),
+        command,
         notes: Vec::new(),
     })
 }

@@ -89,6 +89,8 @@ pub struct Llm {
     pub config: LlmConfig,
     pub tokenizer: Tokenizer,
     pub chat: ChatTemplate,
+    /// What its files left open and had to be assumed.
+    pub notes: Vec<String>,
     digest: String,
 }
 
@@ -107,6 +109,7 @@ impl Instrument {
         let bar = progress.bar(&format!("checking the language model {}", evaluator.llm), 0);
         let llm = Llm::open(&evaluator)?;
         drop(bar);
+        evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
         let cache = paths::cache()?;
         // Where the digest of the data does not follow from what made them, it is that of what is used.
         let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
@@ -236,14 +239,7 @@ impl Llm {
         let dir = weights.path().to_path_buf();
         weights.check()?;
         let tokenizer = Tokenizer::of_model(&weights)?;
-        let (entries, rows) = (tokenizer.vocab_size(), weights.config().vocab_size);
-        if entries > rows {
-            return Err(Error::failed(format!(
-                "{}: the tokenizer has {entries} entries, the embedding of the model only {rows} rows",
-                dir.display()
-            ))
-            .hint("take tokenizer and weights from the same model"));
-        }
+        weights.check_tokenizer(&tokenizer)?;
         let chat = match &evaluator.chat {
             Some(name) => ChatTemplate::named(name)?,
             None => ChatTemplate::of_model(&weights, &tokenizer)?,
@@ -255,7 +251,8 @@ impl Llm {
         // What every question and answer needs.
         chat.stop(&tokenizer)?;
         chat.image_id(&tokenizer)?;
-        Ok(Self { digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
+        let notes = weights.all_notes(&tokenizer, &chat)?;
+        Ok(Self { notes, digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
     }
 }
 
@@ -274,7 +271,7 @@ pub fn run(
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
-    let model = match store.model().is_dir() {
+    let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             bar.message(&format!("{name}: loading the model"));
             cards::write(&store.model(), parts)?;

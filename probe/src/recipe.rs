@@ -1,7 +1,7 @@
 //! How a model is trained: two stages, what is trainable in each, and how fast it learns.
 
 use crate::data::Order;
-use crate::llm::{Compute, PROJECTIONS};
+use crate::llm::{Compute, LlmConfig, PROJECTIONS};
 use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -164,16 +164,15 @@ const MOST_EPOCHS: f64 = 1e6;
 impl Lora {
     fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::usage(what));
-        if self.rank == 0 {
-            return bad("`lora` needs a `rank` above 0".into());
+        if self.rank == 0 || self.rank > Self::MOST_RANK {
+            return bad(format!("`lora.rank` is {}, must be from 1 to {}", self.rank, Self::MOST_RANK));
         }
-        // It is multiplied in f32.
-        let scale = (self.alpha / self.rank as f64) as f32;
-        if !(self.alpha > 0.0 && scale.is_finite() && scale > 0.0) {
-            return bad(format!("`lora.alpha` = {} must be above 0, and alpha / rank a number of f32", self.alpha));
+        if !(self.alpha > 0.0 && self.alpha <= Self::MOST_ALPHA) {
+            let most = Self::MOST_ALPHA;
+            return bad(format!("`lora.alpha` is {:?}, must be above 0 and at most {most}", self.alpha));
         }
         if self.targets.is_empty() {
-            return bad("`lora` needs some `targets`".into());
+            return bad("`lora.targets` is empty: nothing would be adapted".into());
         }
         match self.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
             Some(unknown) => {
@@ -201,6 +200,24 @@ impl Recipe {
         }
         self.tune.check().map_err(|e| e.context("stage tune"))
     }
+
+    /// Checks what depends on the language model.
+    ///
+    /// # Errors
+    /// Names the stage and the key.
+    pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
+        if let Some(align) = &self.align {
+            align.check_llm(llm).map_err(|e| e.context("[align]"))?;
+        }
+        self.tune.check_llm(llm).map_err(|e| e.context("[tune]"))
+    }
+}
+
+impl Lora {
+    /// The highest rank: no projection of a published model has as many rows.
+    const MOST_RANK: usize = 65_536;
+    /// The highest `alpha`: beyond it the first step overflows.
+    const MOST_ALPHA: f64 = 1e6;
 }
 
 impl Stage {
@@ -319,6 +336,32 @@ impl Stage {
         notes
     }
 
+    /// Checks what depends on the language model: whether adapters fit its matrices.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let (d, f) = (llm.hidden_size, llm.intermediate_size);
+        let f = llm.experts.as_ref().map_or(f, |experts| f.min(experts.width));
+        let (q, kv) = (llm.num_attention_heads * llm.head_width(), llm.kv_heads() * llm.head_width());
+        for target in &lora.targets {
+            let most = match target.as_str() {
+                "q_proj" | "o_proj" => d.min(q),
+                "k_proj" | "v_proj" => d.min(kv),
+                _ => d.min(f),
+            };
+            if lora.rank > most {
+                return Err(Error::usage(format!(
+                    "`lora.rank` is {}, more than the matrix of `{target}` has: {most} rows or columns",
+                    lora.rank
+                ))
+                .hint(format!("set `rank` to at most {most}, or leave `{target}` out of `targets`")));
+            }
+        }
+        Ok(())
+    }
+
     /// Optimiser steps for a number of examples.
     pub fn total_steps(&self, examples: usize) -> usize {
         match (self.steps, self.epochs) {
@@ -435,11 +478,11 @@ mod tests {
             toml::from_str(&format!("steps = 1\nbatch = 8\nlr = 1e-3\ntrainable = [\"llm\"]\nlora = {lora}"))
         };
         for (lora, key) in [
-            ("{ rank = 0, alpha = 4 }", "`rank`"),
-            ("{ rank = 4, alpha = 0 }", "`lora.alpha` = 0"),
-            ("{ rank = 4, alpha = nan }", "`lora.alpha` = NaN"),
+            ("{ rank = 0, alpha = 4 }", "`lora.rank` is 0"),
+            ("{ rank = 4, alpha = 0 }", "`lora.alpha` is 0"),
+            ("{ rank = 4, alpha = nan }", "`lora.alpha` is NaN"),
             ("{ rank = 4, alpha = 1e300 }", "`lora.alpha`"),
-            ("{ rank = 4, alpha = 4, targets = [] }", "`targets`"),
+            ("{ rank = 4, alpha = 4, targets = [] }", "`lora.targets` is empty"),
             ("{ rank = 4, alpha = 4, targets = [\"q\"] }", "no projection `q`"),
         ] {
             let e = tuned(lora)?.check().expect_err(lora);
@@ -462,6 +505,32 @@ mod tests {
         assert!(notes.len() == 2 && notes[0].starts_with("stage tune: `lr` = 0") && notes[1].contains("`clip` = 0"));
         assert!(stage("epochs = 1.0")?.check().is_ok() && stage("epochs = 1.0")?.notes().is_empty());
         assert_eq!(stage("epochs = 1.5")?.total_steps(33), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn adapters_that_fit_no_matrix_are_errors_with_their_key() -> std::result::Result<(), toml::de::Error> {
+        let lora = |text: &str| {
+            let stage = "batch = 8\nlr = 1e-3\nsteps = 1\ntrainable = [\"llm\"]\n[lora]\n";
+            toml::from_str::<Stage>(&format!("{stage}{text}"))
+        };
+        let cases = [
+            ("rank = 100000000\nalpha = 16.0", "`lora.rank` is 100000000"),
+            ("rank = 0\nalpha = 16.0", "`lora.rank` is 0"),
+            ("rank = 4\nalpha = 1e38", "`lora.alpha` is 1e38"),
+            ("rank = 4\nalpha = nan", "`lora.alpha` is NaN"),
+            ("rank = 4\nalpha = -8.0", "`lora.alpha` is -8"),
+            ("rank = 4\nalpha = 8.0\ntargets = []", "`lora.targets`"),
+        ];
+        for (text, wanted) in cases {
+            let error = lora(text)?.check().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+        let llm = LlmConfig::nano(96, 4, 768);
+        let fits = lora("rank = 48\nalpha = 8.0")?;
+        assert!(fits.check().is_ok() && fits.check_llm(&llm).is_ok());
+        let error = lora("rank = 49\nalpha = 8.0")?.check_llm(&llm).unwrap_err();
+        assert!(error.to_string().contains("`k_proj` has: 48") && error.hint_text().is_some(), "{error}");
         Ok(())
     }
 }

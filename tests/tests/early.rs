@@ -67,7 +67,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
     let added = tokenizer["added_tokens"].as_array_mut().expect("added tokens");
     for i in 0..20_000 {
         added.push(json!({"id": 60_000 + i, "content": format!("<more-{i}>"), "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true}));
+            "rstrip": false, "normalized": false, "special": false}));
     }
     std::fs::write(llm.join("tokenizer.json"), tokenizer.to_string()).expect("written");
     let cut = place.path().join("cut");
@@ -87,7 +87,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         ("folder", vec![("\"images\"", "\"pictures\"")], "pictures does not exist"),
         ("nollm", vec![("nano-lm", "./models/x")], "the language model ./models/x does not exist"),
         ("noencoder", vec![("nano-sup", "./vit-tiny")], "the encoder ./vit-tiny does not exist"),
-        ("tokens", vec![("nano-lm", "llm")], "the embedding of the model only"),
+        ("tokens", vec![("nano-lm", "llm")], "the model embeddings for"),
         ("cut", vec![("nano-lm", "cut")], "missing in the file"),
         ("negative", vec![("lr = 1e-3", "lr = -4e-3")], "`lr` is negative: -0.004"),
         ("nan", vec![("lr = 1e-3", "lr = nan")], "`lr` is not a finite number"),
@@ -95,7 +95,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         ("both", vec![("steps = 2", "steps = 2\nepochs = 1")], "either `steps` or `epochs`"),
         ("short", vec![("batch = 4", "batch = 4\nmax_length = 20")], "raise `max_length` to"),
         ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 42")], "cuts the answers of all 8 conversations"),
-        ("rank", vec![("\"llm\"]", "\"llm\"]\nlora = { rank = 100000000, alpha = 4 }")], "`lora.rank` = 100000000"),
+        ("rank", vec![("\"llm\"]", "\"llm\"]\nlora = { rank = 100000000, alpha = 4 }")], "`lora.rank` is 100000000"),
         ("frozen", vec![("[\"connector\", \"llm\"]", "[\"encoder\"]")], "`trainable` has only `encoder`"),
         ("dots", vec![("\"dots\"", "\"..\"")], "cannot name a directory"),
         ("option", vec![("nano-sup", "nano-sup@layers=2")], "@layer=7 is the same"),

@@ -207,7 +207,7 @@ fn hub() -> Vec<Line> {
         Ok(dir) if dir.is_dir() => Line { what: cache, state: State::Ok, detail: dir.display().to_string(), fix: None },
         Ok(dir) => Line {
             what: cache,
-            state: State::Missing,
+            state: State::Optional,
             detail: format!("{}: `burgess fetch` makes it (the nano studies do not need it)", dir.display()),
             fix: None,
         },

@@ -18,9 +18,11 @@ mod report;
 mod score;
 mod train;
 
-use burgess_base::{Error, Kind, Result};
+use crate::stop;
+use crate::terminal::{self, colours, print, print_foreign, print_json};
+use burgess_base::{Error, Kind};
 use clap::{Parser, Subcommand};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Which visual representation is best for a multimodal language model, at what, and how sure are we?
@@ -86,15 +88,11 @@ impl Verb {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            // clap's own errors: help and version go to stdout with 0, wrong usage to stderr with 2.
-            let code = u8::try_from(e.exit_code()).unwrap_or(2);
-            let _ = e.print();
-            return ExitCode::from(code);
-        }
+        Err(e) => return answered(&e),
     };
     let verb = cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default()));
     let name = verb.name();
+    stop::listen(matches!(verb, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)));
     let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
@@ -113,10 +111,32 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.kind() == Kind::Interrupted => {
+            terminal::say(&stop::farewell());
+            ExitCode::from(stop::exit_code().unwrap_or_else(|| e.exit_code()))
+        }
         Err(e) => {
-            eprint!("{}", render(&e, name));
+            terminal::say(render(&e, name).trim_end());
             ExitCode::from(e.exit_code())
         }
+    }
+}
+
+/// clap's own answers: help and version go to stdout with exit code 0, wrong usage to stderr with 2.
+fn answered(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    let plain = answer.render().to_string();
+    if code != 0 && terminal::message(&plain) != plain.trim_end() {
+        // What was typed is in it, and would steer the terminal.
+        terminal::say(&terminal::message(&plain));
+        return ExitCode::from(code);
+    }
+    match answer.print().and_then(|()| std::io::stdout().flush()) {
+        Err(e) if code == 0 && e.kind() != ErrorKind::BrokenPipe => {
+            terminal::say(&format!("error: writing to standard output\n  cause: {e}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(code),
     }
 }
 
@@ -124,49 +144,31 @@ pub fn main() -> ExitCode {
 fn render(error: &Error, verb: &str) -> String {
     let mut text = String::new();
     for (i, part) in error.chain().iter().enumerate() {
+        let part = terminal::message(part);
         text += &if i == 0 { format!("error: {part}\n") } else { format!("  cause: {part}\n") };
     }
     if let Some(hint) = error.hint_text() {
-        text += &format!("hint: {hint}\n");
+        text += &format!("hint: {}\n", terminal::message(hint));
     } else if error.kind() == Kind::Usage {
         text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
     }
     text
 }
 
-/// Prints a result on stdout; a closed pipe (`| head`) is the reader's wish, not an error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Prints a value as JSON on stdout.
-fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
-}
-
 /// Columns of the terminal: `COLUMNS` where it is set, else what the terminal says; nothing where there is none.
-fn terminal() -> Option<usize> {
+fn columns() -> Option<usize> {
     let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
     columns.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0)))
 }
 
 /// Columns to print rankings in, 60 to 200; 100 where there is no terminal.
 fn width() -> usize {
-    terminal().unwrap_or(100).clamp(60, 200)
+    columns().unwrap_or(100).clamp(60, 200)
 }
 
 /// Columns to print lists in, of which programs read lines: as wide as they are where there is no terminal.
 fn list_width() -> usize {
-    terminal().map_or(usize::MAX, |columns| columns.clamp(60, 200))
-}
-
-/// Whether stdout takes colours.
-fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    columns().map_or(usize::MAX, |columns| columns.clamp(60, 200))
 }
 
 #[cfg(test)]
@@ -206,5 +208,7 @@ mod tests {
         let bare = render(&Error::usage("--batch 0"), "encode");
         assert_eq!(bare, "error: --batch 0\nhint: `burgess encode --help` says what it takes, with examples\n");
         assert_eq!(render(&e, "rank"), "error: writing results.json\n  cause: disk full\nhint: free some space\n");
+        let long = render(&Error::failed(format!("\x1b[2J{}", "x".repeat(1 << 20))).hint("cut"), "rank");
+        assert!(long.len() < 1000 && long.starts_with("error: \\x1b[2Jxx") && long.ends_with("hint: cut\n"), "{long}");
     }
 }
