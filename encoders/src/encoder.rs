@@ -62,22 +62,27 @@ impl Encoder {
     pub fn load_reporting(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<(Self, LoadReport)> {
         let step = format!("loading encoder {}", card.id);
         let load = || {
-            let path = weights.map_or_else(|| weights_path(&card), |w| Ok(w.to_path_buf()))?;
-            let file = Checkpoint::open(&path)?;
-            // Before the network is made, so that no absurd number reaches it.
-            card.architecture.validate()?;
-            card.architecture.check_layers(file.keys().count())?;
-            let (network, dialect) = (card.architecture.init(device)?, Dialect::find(&card.source.dialect)?);
-            let needed = Needed::new(&checkpoint::parameters(&network)?, dialect)?;
-            let (place, note) = place(&needed, &file, card.source.prefix.as_deref(), weights.is_some())?;
-            let loaded = checkpoint::load(network, &place.of(file)?, dialect)?;
-            Ok((loaded, place, note))
+            let (network, file, prefix, note) = opened(&card, weights, device)?;
+            let loaded = checkpoint::load(network, &file, Dialect::find(&card.source.dialect)?)?;
+            Ok((loaded, prefix, note))
         };
-        let ((arch, report), place, note) = load().map_err(|e: Error| e.context(step))?;
+        let ((arch, report), prefix, note) = load().map_err(|e: Error| e.context(step))?;
         let mut card = card;
-        card.source.prefix = Some(place.prefix).filter(|prefix| !prefix.is_empty());
+        card.source.prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
         card.notes.extend(note);
         Ok((Self::new(card, arch, device), report))
+    }
+
+    /// Checks without loading them that the weights have the keys and shapes of the card: only headers are read.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`], but for numbers that are not finite.
+    pub fn check(card: &EncoderCard, weights: Option<&Path>) -> Result<()> {
+        let check = || {
+            let (network, file, ..) = opened(card, weights, &Device::flex())?;
+            checkpoint::check(&network, &file, Dialect::find(&card.source.dialect)?)
+        };
+        check().map_err(|e: Error| e.context(format!("checking the weights of {}", card.id)))
     }
 
     /// Writes the weights under the card's upstream names.
@@ -144,6 +149,25 @@ impl Encoder {
     pub fn device(&self) -> &Device {
         &self.device
     }
+}
+
+/// The network of a card without its weights, these weights at the place where they fit, its prefix, and what has to be
+/// said of the choice.
+fn opened(
+    card: &EncoderCard,
+    weights: Option<&Path>,
+    device: &Device,
+) -> Result<(Architecture, Checkpoint, String, Option<String>)> {
+    let path = weights.map_or_else(|| weights_path(card), |w| Ok(w.to_path_buf()))?;
+    let file = Checkpoint::open(&path)?;
+    // Before the network is made, so that no absurd number reaches it.
+    card.architecture.validate()?;
+    card.architecture.check_layers(file.keys().count())?;
+    let (network, dialect) = (card.architecture.init(device)?, Dialect::find(&card.source.dialect)?);
+    let needed = Needed::new(&checkpoint::parameters(&network)?, dialect)?;
+    let (place, note) = place(&needed, &file, card.source.prefix.as_deref(), weights.is_some())?;
+    let prefix = place.prefix.clone();
+    Ok((network, place.of(file)?, prefix, note))
 }
 
 /// Where in `file` the encoder is: under the card's `prefix`, or, in a file that is not the card's own (`foreign`) or

@@ -40,6 +40,9 @@ pub struct RunResults {
     /// When it finished, RFC 3339.
     pub date: String,
     pub device: String,
+    /// What the files of encoders and language model left open and had to be assumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Which run: one arm of a study under one seed.
@@ -221,10 +224,10 @@ pub struct Cost {
     pub gflops_per_image: f64,
     /// Visual tokens per image that the language model reads.
     pub tokens: usize,
-    /// Wall-clock time of the training steps.
+    /// Wall-clock time of the training steps; 0 for a model whose training is not known.
     #[serde(with = "unmeasured")]
     pub train_seconds: f64,
-    /// Throughput of the encoder.
+    /// Throughput of the encoders; 0 where they were trained with the model.
     #[serde(with = "unmeasured")]
     pub images_per_second: f64,
     /// Largest resident memory of the process.

@@ -2,7 +2,8 @@
 
 use super::{print, print_foreign, print_json};
 use crate::ask::{Answer, Answerer, How, Speaker};
-use crate::device;
+use crate::progress::Progress;
+use crate::{device, notes};
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
@@ -10,11 +11,10 @@ use std::path::PathBuf;
 
 /// Ask a model a question about a picture, or a language model a question
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its encoders are looked
-for in the caches (`burgess fetch ID`). --llm takes any language model that a study can name: a directory in
-Hugging Face's layout, a .gguf file, owner/name of the hub, a name in the zoo.
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
+encoders are looked for in the caches (`burgess fetch ID`). --llm takes any language model that a \
+study can name: a directory in Hugging Face's layout, a .gguf file, owner/name of the hub, a name in the zoo.
 
 Examples:
   burgess ask --model runs/nano/nano-clip/seed-0/model --image cup.png \"What is this?\"
@@ -22,8 +22,7 @@ Examples:
   burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture
   burgess ask --llm HuggingFaceTB/SmolLM2-135M-Instruct \"What is a lynx?\" --max-new-tokens 40
   burgess ask --llm model.gguf --raw \"Once upon a time\" --logprobs --json     a line of JSON per token
-  burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     how likely it is"
-)]
+  burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     how likely it is")]
 pub struct Args {
     /// The question
     #[arg(value_name = "QUESTION")]
@@ -80,14 +79,20 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
+    let progress = Progress::new();
     let how =
         How { max_new_tokens: args.max_new_tokens, sampling, logprobs: args.logprobs, continuation: args.continuation };
     let answer = match (&args.llm, &args.model) {
         (Some(name), _) => {
+            let _bar = progress.bar(&format!("loading {name}"), 0);
             Speaker::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?
         }
         (None, Some(dir)) => {
-            Answerer::open(dir, args.chat.as_deref(), &device)?.answer(args.image.as_deref(), &args.question, &how)?
+            let bar = progress.bar(&format!("loading {}", dir.display()), 0);
+            let answerer = Answerer::open(dir, args.chat.as_deref(), &device)?;
+            drop(bar);
+            notes::announce(&notes::of_encoders(answerer.encoders.iter().map(|t| &t.card)), &progress);
+            answerer.answer(args.image.as_deref(), &args.question, &how)?
         }
         (None, None) => return Err(Error::usage("there is no model to ask").hint("name one with --model or --llm")),
     };

@@ -2,7 +2,8 @@
 
 use super::{print, terminal};
 use crate::arm::ArmEncoder;
-use crate::{device, features};
+use crate::progress::Progress;
+use crate::{checks, device, features, notes, pictures};
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;
@@ -13,15 +14,17 @@ use std::path::{Path, PathBuf};
 
 /// Patch features of pictures, as safetensors
 #[derive(clap::Args)]
-#[command(after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata
-names the pictures and the card.
+#[command(
+    after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
+the pictures and the card.
 
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
   burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
   burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors
-  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors")]
+  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors"
+)]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
@@ -61,13 +64,13 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
-        return Err(Error::usage("--batch 0 encodes nothing"));
+        return Err(Error::usage("--batch must be at least 1").hint("leave it out for 8"));
     }
     output::check(&args.out)?;
     let chosen: ArmEncoder = args.encoder.parse()?;
     let mut card = chosen.card(args.preprocess)?;
-    for note in &card.notes {
-        terminal::say(&format!("note: {}: {note}", card.id));
+    for note in notes::of_encoders([&card]) {
+        terminal::say(&format!("note: {note}"));
     }
     match args.layer.as_slice() {
         [] => {}
@@ -79,7 +82,7 @@ pub fn run(args: Args) -> Result<()> {
         card.tap.grid = args.grid.map(|side| [side; 2]).or(card.tap.grid).or(card.grid);
     }
     if card.grid.is_some_and(|grid| grid.contains(&0)) {
-        return Err(Error::usage("--grid 0 leaves no features"));
+        return Err(Error::usage("--grid must be at least 1").hint("leave it out for the encoder's own grid"));
     }
     if let Some(grid) = card.grid {
         check_grid(grid).map_err(|e| e.context("--grid"))?;
@@ -88,12 +91,15 @@ pub fn run(args: Args) -> Result<()> {
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
+    if !args.out.exists() {
+        checks::writable(args.out.parent().unwrap_or(Path::new("")))?;
+    }
     let encoder = match args.weights.as_deref() {
         None => chosen.load(card.clone(), &device)?,
         weights => Encoder::load(card.clone(), weights, &device)?,
     };
     for note in encoder.card.notes.iter().filter(|note| !card.notes.contains(note)) {
-        eprintln!("note: {}: {note}", card.id);
+        terminal::say(&format!("note: {}: {note}", card.id));
     }
     if let (Some(asked), found) = (&chosen.prefix, &encoder.card.source.prefix)
         && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
@@ -101,10 +107,13 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
             .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
     }
-    let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
-    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
+    let names: Vec<String> = args.images.iter().map(|p| pictures::name_of(p)).collect();
+    let bar = Progress::new().bar("encoding images", names.len() as u64);
+    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
+    drop(bar);
+    let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
-        ("images".to_string(), serde_json::to_string(&names)?),
+        ("images".to_string(), serde_json::to_string(&shown)?),
         ("card".to_string(), serde_json::to_string(&encoder.card)?),
     ]))?;
     output::write(&args.out, &bytes)?;

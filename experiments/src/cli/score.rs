@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 /// Score anyone's predictions with a benchmark's metric
 #[derive(clap::Args)]
 #[command(
-    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples file of lmms-eval
-(…_samples_TASK.jsonl), the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json), the answers of LLaVA's scripts
-({\"question_id\": …, \"text\": \"…\"} a line), or any .csv or .tsv whose header has an id and an answer in these names. An answer
-that is null, empty or absent counts as unparsed; rows of the data that cannot be asked are left out, counted and named.
+    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples \
+file of lmms-eval (…_samples_TASK.jsonl), the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json), the \
+answers of LLaVA's scripts ({\"question_id\": …, \"text\": \"…\"} a line), or any .csv or .tsv whose header has an \
+id and an answer in these names. An answer that is null, empty or absent counts as unparsed; rows of the data \
+that cannot be asked are left out, counted and named.
 
 Examples:
   burgess score mmbench-en --predictions answers.jsonl          questions from the Hugging Face cache
