@@ -62,15 +62,24 @@ impl Encoder {
     pub fn load_reporting(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<(Self, LoadReport)> {
         let step = format!("loading encoder {}", card.id);
         let load = || {
-            let path = weights.map_or_else(|| weights_path(&card), |w| Ok(w.to_path_buf()))?;
-            let mut file = Checkpoint::open(&path)?;
-            if let Some(prefix) = &card.source.prefix {
-                file = file.inside(prefix)?;
-            }
+            let file = opened(&card, weights)?;
             checkpoint::load(card.architecture.init(device)?, &file, Dialect::find(&card.source.dialect)?)
         };
         let (arch, report) = load().map_err(|e| e.context(step))?;
         Ok((Self::new(card, arch, device), report))
+    }
+
+    /// Checks without loading them that the weights have the keys and shapes of the card: only headers are read.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`], but for numbers that are not finite.
+    pub fn check(card: &EncoderCard, weights: Option<&Path>) -> Result<()> {
+        let check = || {
+            let file = opened(card, weights)?;
+            let module = card.architecture.init(&Device::flex())?;
+            checkpoint::check(&module, &file, Dialect::find(&card.source.dialect)?)
+        };
+        check().map_err(|e| e.context(format!("checking the weights of {}", card.id)))
     }
 
     /// Writes the weights under the card's upstream names.
@@ -107,6 +116,16 @@ impl Encoder {
     /// Where the network computes.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+}
+
+/// The card's weights, or `weights` instead, at the prefix under which they stand.
+fn opened(card: &EncoderCard, weights: Option<&Path>) -> Result<Checkpoint> {
+    let path = weights.map_or_else(|| weights_path(card), |w| Ok(w.to_path_buf()))?;
+    let file = Checkpoint::open(&path)?;
+    match &card.source.prefix {
+        Some(prefix) => file.inside(prefix),
+        None => Ok(file),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a study compares: encoders, each with its tap and its weights, under a freeze setting.
 
-use crate::field;
 use crate::study::Evaluator;
+use crate::{beside, field, names};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
@@ -77,6 +77,10 @@ impl Freeze {
 /// How arms are written on the command line.
 const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an encoder with another tap as a@7, random weights as a@random";
 
+/// How the options of an encoder are written.
+const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
+    @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED";
+
 impl Arm {
     /// An arm of these encoders, named after them.
     pub fn new(encoders: Vec<ArmEncoder>, freeze: Freeze) -> Self {
@@ -122,15 +126,12 @@ impl Arm {
     /// What can be checked without looking at weights: names that can be names, ids that exist.
     pub fn check(&self) -> Result<()> {
         if self.encoders.is_empty() {
-            return Err(Error::usage("an arm has no encoders"));
+            return Err(
+                Error::usage("an arm has no encoders").hint("encoders = [\"…\"]; `burgess encoders` lists them")
+            );
         }
-        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.+@".contains(c);
-        let name = self.name();
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(fine) {
-            return Err(Error::usage(format!("an arm is called {name:?}, which cannot name a directory"))
-                .hint("give it a name of letters, digits, -, _, ., + and @: [[arms]] name = \"…\""));
-        }
-        self.encoders.iter().try_for_each(ArmEncoder::check)
+        self.encoders.iter().try_for_each(ArmEncoder::check)?;
+        names::check_arm(&self.name())
     }
 }
 
@@ -200,8 +201,9 @@ impl ArmEncoder {
 
     fn check(&self) -> Result<()> {
         if self.grid == Some(0) {
-            return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")));
+            return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")).hint(OPTIONS));
         }
+        beside::encoder(None, &mut self.clone())?;
         let elsewhere = field::is_inside(&self.source)
             || Repository::parse(&self.source).is_some()
             || Path::new(&self.source).is_dir();
@@ -238,6 +240,17 @@ impl ArmEncoder {
     pub fn find(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
             Weights::Own => encoder::weights_path(card).map(|_| ()),
+            Weights::Random(_) => Ok(()),
+        }
+    }
+
+    /// Checks without loading them that there are weights that fit the card.
+    ///
+    /// # Errors
+    /// As [`ArmEncoder::load`], but for numbers that are not finite.
+    pub fn check_weights(&self, card: &EncoderCard) -> Result<()> {
+        match self.weights {
+            Weights::Own => Encoder::check(card, None),
             Weights::Random(_) => Ok(()),
         }
     }
@@ -283,16 +296,20 @@ impl FromStr for ArmEncoder {
         // What stands behind an `@` and is no option is a part of the source: a revision.
         while let Some((source, option)) = encoder.source.clone().rsplit_once('@') {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            let number = || {
-                Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes"))
-                    .hint("options of an encoder: @LAYER, @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED")
-            };
+            let number = || Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes")).hint(OPTIONS);
             match (key, option.parse::<i32>()) {
                 (_, Ok(layer)) => encoder.layer = Some(layer),
+                ("layer", _) => encoder.layer = Some(value.parse().map_err(|_| number())?),
                 ("norm", _) => encoder.norm = Some(value.parse().map_err(|_| number())?),
                 ("grid", _) => encoder.grid = Some(value.parse().map_err(|_| number())?),
                 ("random", _) if value.is_empty() => encoder.weights = Weights::Random(0),
                 ("random", _) => encoder.weights = Weights::Random(value.parse().map_err(|_| number())?),
+                // No revision has a `=`, but a folder on the way to the encoder may.
+                _ if option.contains('=') && !option.contains('/') => {
+                    return Err(
+                        Error::usage(format!("`{text}`: there is no option `@{key}` of an encoder")).hint(OPTIONS)
+                    );
+                }
                 _ => break,
             }
             encoder.source = source.to_string();
@@ -371,7 +388,7 @@ mod tests {
         assert_eq!(Arm::parse("a")?.name(), "a");
         assert_eq!(Arm::parse("a+b")?.name(), "a+b");
         assert_eq!(Arm::parse("a:unfrozen")?.name(), "a-unfrozen");
-        for wrong in ["a+", "a:thawed", "a@grid=x", "a@norm", "@7"] {
+        for wrong in ["a+", "a:thawed", "a@grid=x", "a@norm", "@7", "a@layer=x", "a@layers=2", "a@Layer=2"] {
             assert!(Arm::parse(wrong).is_err_and(|e| e.hint_text().is_some()), "{wrong}");
         }
         Ok(())
@@ -382,6 +399,8 @@ mod tests {
         let tapped = ArmEncoder { layer: Some(-2), norm: Some(false), ..ArmEncoder::plain("owner/name@main") };
         for (text, encoder, name) in [
             ("owner/name@main@-2@norm=false", tapped, "name@main@-2-bare"),
+            ("a@main", ArmEncoder::plain("a@main"), "a@main"),
+            ("/a@b=c/vit", ArmEncoder::plain("/a@b=c/vit"), "vit"),
             (
                 "dir/vit/@7@grid=8",
                 ArmEncoder { layer: Some(7), grid: Some(8), ..ArmEncoder::plain("dir/vit/") },
@@ -399,6 +418,8 @@ mod tests {
                 (encoder.clone(), text.into(), name.into())
             );
         }
+        assert_eq!("./vit@layer=2@grid=8".parse::<ArmEncoder>()?, "./vit@2@grid=8".parse()?);
+        assert_eq!("vit@layer=-2".parse::<ArmEncoder>()?.layer, Some(-2));
         Ok(())
     }
 
@@ -417,7 +438,11 @@ mod tests {
         assert!(say("[[arms]]\nencoders = [{ source = \"d\", layers = 7 }]").contains("unknown field `layers`"));
         assert!(say("[[arms]]\nencoders = [{ source = \"d\", seed = 7 }]").contains("`seed` belongs to"));
         assert!(say("[[arms]]\nencoders = [7]").contains("an encoder: a text"));
-        assert!(Arm { called: Some("a/b".into()), ..Arm::parse("nano-clip")? }.check().is_err());
+        for name in ["a/b", "x.tmp", "", "NUL", ".."] {
+            assert!(Arm { called: Some(name.into()), ..Arm::parse("nano-clip")? }.check().is_err(), "{name}");
+        }
+        let e = Arm::parse("./vit-tiny")?.check().unwrap_err();
+        assert!(e.to_string().contains("./vit-tiny does not exist: there is no /"), "{e}");
         assert!(Arm::parse("nano-clp")?.check().is_err());
         Ok(())
     }

@@ -53,7 +53,8 @@ impl Answerer {
             return Self::released(dir, chat, device);
         }
         if chat.is_some() {
-            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change"));
+            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change")
+                .hint("leave --chat out"));
         }
         if !dir.join("connector.safetensors").is_file() {
             return Err(Error::usage(format!("{} is not the directory of a model that sees", dir.display())).hint(

@@ -7,7 +7,8 @@ use crate::pictures;
 use crate::progress::Bar;
 use crate::store::RunStore;
 use crate::study::Blind;
-use burgess_base::{Error, Result, atomic, digest};
+use burgess_base::text::excerpt;
+use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
 use burgess_probe::connector::Seen;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
@@ -18,7 +19,9 @@ use burgess_probe::train::FeatureSource;
 use burgess_reports::schema::{self, BenchmarkResult, Likelihoods, Sample};
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Side of the grey picture; preparing it makes it as large as an encoder wants.
 const GREY: u32 = 64;
@@ -81,7 +84,10 @@ pub fn results(
                 if blind.is_none() && asking.terms.blind == Blind::Grey {
                     blind = Some(grey(asking)?);
                 }
+                let clock = Instant::now();
                 let samples = ask(asking, asked, blind.as_ref(), bar)?;
+                // Before the samples: where these are, this is.
+                atomic::write_json(&seconds(store, id), &clock.elapsed().as_secs_f64())?;
                 store.write_samples(id, &samples)?;
                 samples
             }
@@ -94,10 +100,20 @@ pub fn results(
                 atomic::write(&file, submission.as_bytes())?;
                 bar.line(&format!("{id} is scored by its server; the answers for it are in {}", file.display()));
             }
-            None => drop(results.insert(id.to_string(), score(asked, &samples, &asking.terms)?)),
+            None => {
+                // Samples of an earlier version have no time.
+                let file = seconds(store, id);
+                let seconds = if file.is_file() { atomic::read_json(&file)? } else { f64::default() };
+                results.insert(id.to_string(), score(asked, &samples, &asking.terms, seconds)?);
+            }
         }
     }
     Ok(results)
+}
+
+/// Where it is kept how long a benchmark took.
+fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
+    store.samples(benchmark).with_extension("seconds.json")
 }
 
 /// The grey picture as the model sees it.
@@ -169,6 +185,30 @@ impl Asked {
             prompts,
         })
     }
+
+    /// The question about an image, if one is asked.
+    pub fn question_about(&self, image: usize) -> Option<&str> {
+        let at = self.pictures.iter().position(|p| *p == image)?;
+        self.questions.get(at).map(|q| q.id.as_str())
+    }
+
+    /// Checks that all questions fit into a language model that reads `most` tokens, where an image takes `image`.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    pub fn check_lengths(&self, image: usize, most: usize) -> Result<()> {
+        let longest = self.seeing.iter().zip(&self.questions).find(|(ids, _)| ids.len() + image > most + 1);
+        match longest {
+            None => Ok(()),
+            Some((ids, question)) => Err(Error::failed(format!(
+                "question {} of {} has {} tokens with its image, the language model reads {most}",
+                question.id,
+                self.benchmark.id(),
+                ids.len() + image - 1
+            ))
+            .hint("use fewer image tokens (another connector or a smaller @grid), or leave the benchmark out")),
+        }
+    }
 }
 
 /// Asks every question of a benchmark, with its picture and without.
@@ -189,8 +229,11 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
         images.dedup();
         let sizes = source.sizes(&images)?;
-        let seen = model.look(source.batch(&images, device)?, sizes.as_deref(), None)?;
+        let step = || format!("asking {}, {}", asked.benchmark.id(), named(asked, range.clone()));
+        let seen = source.batch(&images, device).and_then(|visual| model.look(visual, sizes.as_deref(), None));
+        let seen = seen.with_context(step)?;
         let prompts: Vec<Prompt<'_>> = range
+            .clone()
             .map(|i| {
                 let at = asked.seeing[i].iter().position(|id| *id == image_id);
                 let image = images.iter().position(|p| *p == asked.pictures[i]).zip(at);
@@ -198,9 +241,17 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
             })
             .collect();
         if terms.likelihoods {
-            weighed.extend(weigh(asking, &seen, &prompts, asked, first)?);
+            weighed.extend(weigh(asking, &seen, &prompts, asked, first).with_context(step)?);
         }
-        answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
+        let found = generate::answer(model, Some(&seen), &prompts, &how, device);
+        answers.extend(found.map_err(|e| {
+            // Which of them it is: each is asked by itself.
+            let one =
+                |p: &Prompt<'_>| generate::answer(model, Some(&seen), std::slice::from_ref(p), &how, device).err();
+            let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
+            let (e, range) = culprit.map_or((e, range.clone()), |(e, i)| (e, i..i + 1));
+            e.context(format!("asking {}, {}", asked.benchmark.id(), named(asked, range)))
+        })?);
         bar.set(answers.len() as u64, 2 * total);
     }
     // Without pictures, or with one for all, many questions are the same text: each text is asked once.
@@ -212,7 +263,15 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
         let place_of = |ids: &[u32]| ids.iter().position(|id| *id == image_id);
         let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
         let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
-        let found = generate::answer(model, grey, &prompts, &how, device)?;
+        let found = generate::answer(model, grey, &prompts, &how, device);
+        let found = found.with_context(|| {
+            let first = asked_blind.iter().position(|ids| chunk.first() == Some(&ids)).unwrap_or(0);
+            format!(
+                "asking {} without images, {} or one of the next",
+                asked.benchmark.id(),
+                named(asked, first..first + 1)
+            )
+        })?;
         blind.extend(chunk.iter().copied().zip(found));
         bar.add(chunk.len() as u64);
     }
@@ -242,10 +301,18 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
     Ok(samples)
 }
 
+/// Questions by their ids, for people.
+fn named(asked: &Asked, range: Range<usize>) -> String {
+    let id = |i: usize| asked.questions.get(i).map_or_else(String::new, |q| excerpt(&q.id, 80));
+    match range.len() {
+        0 | 1 => format!("question {}", id(range.start)),
+        n => format!("one of the {n} questions from {} to {}", id(range.start), id(range.end - 1)),
+    }
+}
+
 /// Where a question's pictures are, in full.
 fn shown(asking: &Asking<'_>, picture: usize) -> String {
-    let (dir, name) = (asking.dir, asking.pictures.get(picture).map_or("", String::as_str));
-    name.lines().map(|part| dir.join(part).display().to_string()).collect::<Vec<_>>().join("\n")
+    pictures::places(asking.dir, asking.pictures.get(picture).map_or("", String::as_str))
 }
 
 /// The possible answers to the questions from number `first` on as the model weighs them; nothing for open questions.
@@ -289,7 +356,7 @@ fn weigh(
 ///
 /// # Errors
 /// The samples are of other questions.
-fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkResult> {
+fn score(asked: &Asked, samples: &[Sample], terms: &Terms, seconds: f64) -> Result<BenchmarkResult> {
     let (b, rules) = (asked.benchmark, terms.scoring);
     if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
         return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
@@ -333,7 +400,7 @@ fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkRe
         n: outcome.n,
         n_unparsed: outcome.n_unparsed,
         higher_is_better: true,
-        seconds: 0.0,
+        seconds,
         likelihood,
         units,
     })

@@ -2,6 +2,7 @@
 //! the model reads them.
 
 use crate::arm::ArmEncoder;
+use crate::frozen::finite;
 use crate::training::Part;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
@@ -44,7 +45,11 @@ pub fn visual<'a>(
     if trained {
         return Ok(Visual::Pixels(prepared.map(|(_, _, pixels)| pixels).collect()));
     }
-    let features = prepared.map(|(e, card, pixels)| e.load(card.clone(), device)?.forward(pixels));
+    let features = prepared.map(|(e, card, pixels)| {
+        let map = e.load(card.clone(), device)?.forward(pixels)?;
+        finite::<&str>(&map.tokens, &card.id, &[])?;
+        Ok(map)
+    });
     features.collect::<Result<_>>().map(Visual::Towers)
 }
 

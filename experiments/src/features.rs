@@ -1,6 +1,7 @@
 //! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
 //! `burgess encode` writes.
 
+use crate::frozen::not_finite;
 use crate::pictures;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
@@ -51,9 +52,8 @@ pub fn encode<S: AsRef<str>>(
             .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
         all.seconds += start.elapsed().as_secs_f64();
         if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
-            let picture = names.get(bad / (tokens * width)).map_or("?", AsRef::as_ref);
-            return Err(Error::failed(format!("{} gives a feature that is not finite for {picture}", encoder.card.id))
-                .hint("the weights are damaged or the card's preprocessing is wrong"));
+            let picture = names.get(bad / (tokens * width)).map_or("", AsRef::as_ref);
+            return Err(not_finite(&encoder.card.id, picture));
         }
         (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
         all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));

@@ -8,7 +8,7 @@ use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Study};
 use crate::workers::{self, Share};
-use crate::{device, paths, training};
+use crate::{checks, device, notes, paths, training};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::preprocess::Pipeline;
@@ -62,7 +62,16 @@ fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
 pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Outcome> {
     let device = device::parse(&options.device)?;
     let dir = options.out.join(&study.name);
-    let store = StudyStore::open(&dir, &evaluator_json(study, &options.device)?)?;
+    checks::writable(&dir)?;
+    let open = || StudyStore::open(&dir, &evaluator_json(study, &options.device)?);
+    // A study that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = dir.join("study.json").exists().then(open).transpose()?;
+    let data = data::open(&study.evaluator.data, progress)?;
+    let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let encoders = prepared(study, progress);
+    let cards = encoders.values().flatten().map(|p| &p.card);
+    notes::announce(&instrument.notes(cards), progress);
+    let store = begun.map_or_else(open, Ok)?;
     let runs: Vec<(Arm, u64, RunStore)> = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -70,21 +79,21 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             (arm, seed, s)
         })
         .collect();
-
-    let data = data::open(&study.evaluator.data, progress)?;
-    let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
-    let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
-    for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preprocess));
-    }
+    let fits = study.arms.iter().map(|arm| (arm.name(), fits(&instrument, arm, &encoders)));
+    let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
 
     // What is done already, and was done with the same inputs, stays done.
     let mut left = Vec::new();
     let mut failures: Vec<Missing> = Vec::new();
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
+            let notes = match fits.get(&arm.name()) {
+                Some(Err(e)) => return Err(repeat(e)),
+                Some(Ok(notes)) => notes.as_slice(),
+                None => &[],
+            };
             let config = instrument.config(arm, *seed, &digests(arm, &encoders)?)?;
-            run.claim(&config)?;
+            instrument.claim(run, &config, notes)?;
             Ok(run.results()?.is_some())
         };
         match check() {
@@ -138,6 +147,30 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     Ok(outcome)
 }
 
+/// The encoders of a study: their cards, and their weights checked and digested.
+pub(crate) fn prepared(study: &Study, progress: &Progress) -> BTreeMap<String, Result<Prepared>> {
+    let bar = progress.bar("checking the weights of encoders", 0);
+    let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
+    for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
+        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preprocess));
+        bar.add(1);
+    }
+    encoders
+}
+
+/// Checks that an arm fits to language model, recipe and data. Returns what had to be assumed.
+fn fits(instrument: &Instrument, arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<Vec<String>> {
+    let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
+        Some(Ok(p)) => Ok(&p.card),
+        Some(Err(e)) => Err(repeat(e)),
+        None => Err(Error::failed(format!("{encoder} is not in the study"))),
+    });
+    let cards: Vec<&EncoderCard> = cards.collect::<Result<_>>()?;
+    let positions = checks::parts(&instrument.evaluator, &instrument.llm, arm, &cards, &instrument.device)?;
+    instrument.check_lengths(arm, positions)?;
+    Ok(instrument.notes(cards))
+}
+
 /// An encoder of the study whose weights are on this machine.
 pub(crate) struct Prepared {
     pub encoder: ArmEncoder,
@@ -180,6 +213,7 @@ pub(crate) fn features(
 
 pub(crate) fn prepare(encoder: &ArmEncoder, pipeline: Pipeline) -> Result<Prepared> {
     let card = encoder.card(pipeline)?;
+    encoder.check_weights(&card)?;
     let weights_digest = encoder.weights_digest(&card)?;
     Ok(Prepared { encoder: encoder.clone(), card, weights_digest })
 }

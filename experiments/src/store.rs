@@ -92,7 +92,9 @@ impl RunStore {
         let path = self.dir.join("config.json");
         if path.exists() {
             let there: Value = atomic::read_json(&path)?;
-            let differences = differences(&there, config);
+            let mut differences = differences(&there, config);
+            // Notes say how the inputs were read; they are none.
+            differences.retain(|d| !d.starts_with("notes: "));
             if let Some(first) = differences.first() {
                 return Err(Error::failed(format!(
                     "{} was made from other inputs: {first}{}",

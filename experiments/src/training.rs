@@ -55,6 +55,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let Job { place, arm, seed, .. } = *job;
     let device = &place.device;
     let recipe = &place.evaluator.recipe;
+    bar.message(&format!("{}: loading the language model", job.title()));
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
     let connector = place.connector(arm);
@@ -189,6 +190,7 @@ fn train_stage(
     };
     let outcome = train::train_stage(model, examples, source, &mut settings)?;
     bar.note("");
+    bar.message(&format!("{}: {name} is done", job.title()));
     match (outcome, failure) {
         (_, Some(e)) => Err(e),
         (Outcome::Done(model), None) => Ok(model),

@@ -35,6 +35,9 @@ pub struct RunResults {
     /// When it finished, RFC 3339.
     pub date: String,
     pub device: String,
+    /// What the files of encoders and language model left open and had to be assumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Which run: one arm of a study under one seed.
@@ -89,6 +92,7 @@ pub struct BenchmarkResult {
     /// Answers from which no choice, number or yes/no could be read; they score as wrong.
     pub n_unparsed: usize,
     pub higher_is_better: bool,
+    /// Wall time of asking all questions, with the image and blind.
     pub seconds: f64,
     /// Score of the likeliest of the possible answers in place of the generated one, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,9 +140,11 @@ pub struct Cost {
     pub gflops_per_image: f64,
     /// Visual tokens per image that the language model reads.
     pub tokens: usize,
+    /// Seconds of all training steps; 0 for a model whose training is not known.
     pub train_seconds: f64,
-    /// Throughput of the encoder.
+    /// Throughput of the encoders; 0 where they were trained with the model, and not timed by themselves.
     pub images_per_second: f64,
+    /// The most memory that the process held; 0 where the system does not tell.
     pub peak_memory_bytes: u64,
 }
 

@@ -41,13 +41,7 @@ pub fn load_with<M: Module>(
     change: impl Fn(&Parameter, Vec<f32>) -> Result<Vec<f32>>,
 ) -> Result<(M, LoadReport)> {
     let parameters = module::parameters(&module)?;
-    let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
-    let mut sources = HashMap::new();
-    for Parameter { path, shape } in &parameters {
-        let source = dialect.source(path, shape, &|path| shapes.get(path).copied())?;
-        let source = source.found_by(|key| checkpoint.shape(key).is_some());
-        sources.insert(path.clone(), source);
-    }
+    let sources = sources(&parameters, checkpoint, dialect)?;
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
     let module = module::fill(module, |parameter| {
         let source =
@@ -69,6 +63,28 @@ pub fn load_with<M: Module>(
     })?;
     let elements = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
+}
+
+/// Checks that [`load`] would find every key and shape that it needs and no others. Only headers are read: a number
+/// that is not finite is found when it is loaded.
+///
+/// # Errors
+/// As [`load`].
+pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) -> Result<()> {
+    let parameters = module::parameters(module)?;
+    compare(&sources(&parameters, checkpoint, dialect)?, &parameters, checkpoint, dialect).map(drop)
+}
+
+/// The keys of each parameter.
+fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, Source>> {
+    let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
+    let mut sources = HashMap::new();
+    for Parameter { path, shape } in parameters {
+        let source = dialect.source(path, shape, &|path| shapes.get(path).copied())?;
+        let source = source.found_by(|key| checkpoint.shape(key).is_some());
+        sources.insert(path.clone(), source);
+    }
+    Ok(sources)
 }
 
 /// Everything in which the file differs from what the module wants. Returns the ignored keys.

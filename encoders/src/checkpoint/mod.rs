@@ -29,7 +29,7 @@ mod save;
 pub use dialect::{Dialect, IDENTITY, Rule, Shapes, Source};
 pub use file::{Checkpoint, PIPELINE, is_pipeline};
 pub use gguf::{List, Metadata, Value, parts};
-pub use load::{LoadReport, load, load_with};
+pub use load::{LoadReport, check, load, load_with};
 pub use locate::{choose, complete, is_index, shards};
 pub use module::{Parameter, collect, fill, parameters};
 pub use save::{Precision, save};

@@ -2,23 +2,22 @@
 
 use super::{print, print_json};
 use crate::ask::{Answerer, How};
-use crate::device;
+use crate::progress::Progress;
+use crate::{device, notes};
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
 use std::path::PathBuf;
 
 /// Ask a model a question about a picture
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its encoders are looked
-for in the caches (`burgess fetch ID`).
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
+encoders are looked for in the caches (`burgess fetch ID`).
 
 Examples:
   burgess ask --model runs/nano/nano-clip/seed-0/model --image cup.png \"What is this?\"
   burgess ask --model cambrian-8b/ --image page.png \"What does the headline say?\" --max-new-tokens 64
-  burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture"
-)]
+  burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture")]
 pub struct Args {
     /// The question
     #[arg(value_name = "QUESTION")]
@@ -62,7 +61,11 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
+    let progress = Progress::new();
+    let bar = progress.bar(&format!("loading {}", args.model.display()), 0);
     let answerer = Answerer::open(&args.model, args.chat.as_deref(), &device)?;
+    drop(bar);
+    notes::announce(&notes::of_encoders(answerer.encoders.iter().map(|t| &t.card)), &progress);
     let how = How { max_new_tokens: args.max_new_tokens, sampling };
     let answer = answerer.answer(args.image.as_deref(), &args.question, how)?;
     if args.json { print_json(&answer) } else { print(&format!("{}\n", answer.answer)) }

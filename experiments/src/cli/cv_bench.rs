@@ -11,9 +11,10 @@ use std::path::PathBuf;
 /// CV-Bench's four tasks from your own annotated pictures
 #[derive(clap::Args)]
 #[command(
-    after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance from boxes in
-space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by reason. The directory has the published
-schema: test_2d.parquet, test_3d.parquet, the same as JSON lines, and the pictures in img/ for people to check.
+    after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance \
+from boxes in space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by \
+reason. The directory has the published schema: test_2d.parquet, test_3d.parquet, the same as JSON \
+lines, and the pictures in img/ for people to check.
 
 Examples:
   burgess data cv-bench --coco instances_val2017.json=val2017/ --out my-bench

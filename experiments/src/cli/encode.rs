@@ -1,7 +1,8 @@
 //! `burgess encode`: patch features of pictures.
 
 use super::print;
-use crate::{device, features};
+use crate::progress::Progress;
+use crate::{device, features, notes, pictures};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::card::EncoderCard;
@@ -12,15 +13,17 @@ use std::path::{Path, PathBuf};
 
 /// Patch features of pictures, as safetensors
 #[derive(clap::Args)]
-#[command(after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata
-names the pictures and the card.
+#[command(
+    after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
+the pictures and the card.
 
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
   burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
   burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors
-  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors")]
+  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors"
+)]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
@@ -60,11 +63,11 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
-        return Err(Error::usage("--batch 0 encodes nothing"));
+        return Err(Error::usage("--batch must be at least 1").hint("leave it out for 8"));
     }
     let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess)?;
-    for note in &card.notes {
-        eprintln!("note: {}: {note}", card.id);
+    for note in notes::of_encoders([&card]) {
+        eprintln!("note: {note}");
     }
     match args.layer.as_slice() {
         [] => {}
@@ -76,17 +79,20 @@ pub fn run(args: Args) -> Result<()> {
         card.tap.grid = args.grid.map(|side| [side; 2]).or(card.tap.grid).or(card.grid);
     }
     if card.grid.is_some_and(|grid| grid.contains(&0)) {
-        return Err(Error::usage("--grid 0 leaves no features"));
+        return Err(Error::usage("--grid must be at least 1").hint("leave it out for the encoder's own grid"));
     }
     card.tap.norm = args.norm.unwrap_or(card.tap.norm);
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
     let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
-    let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
-    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
+    let names: Vec<String> = args.images.iter().map(|p| pictures::name_of(p)).collect();
+    let bar = Progress::new().bar("encoding images", names.len() as u64);
+    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
+    drop(bar);
+    let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
-        ("images".to_string(), serde_json::to_string(&names)?),
+        ("images".to_string(), serde_json::to_string(&shown)?),
         ("card".to_string(), serde_json::to_string(&card)?),
     ]))?;
     atomic::write(&args.out, &bytes)?;

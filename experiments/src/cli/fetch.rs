@@ -15,8 +15,9 @@ use serde_json::json;
 /// Get published weights, resumed and verified, into the Hugging Face cache
 #[derive(clap::Args)]
 #[command(
-    after_help = "Files of the hub go into its ordinary cache, shared with Python; those of makers' own servers to
-BURGESS_CACHE. What is here already is not fetched again; what was interrupted goes on where it was.
+    after_help = "Files of the hub go into its ordinary cache, shared with Python; those of makers' own servers to \
+BURGESS_CACHE. What is here already is not fetched again; what was interrupted goes on where it \
+was.
 
 Examples:
   burgess fetch dinov2-l14-518                   the weights of a card
@@ -26,7 +27,7 @@ Examples:
   burgess fetch --study my-study.toml            what a study needs
   burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
 
-Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
+Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, \
 HF_HUB_DOWNLOAD_TIMEOUT; for the way there: HTTPS_PROXY, SSL_CERT_FILE."
 )]
 pub struct Args {
@@ -53,7 +54,7 @@ pub fn run(args: Args) -> Result<()> {
         wanted.push((id.clone(), Wanted::parse(id)?));
     }
     if let Some(study) = &args.study {
-        for encoder in Study::open(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+        for encoder in Study::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
             let what = match Repository::parse(&encoder.source) {
                 Some(_) => Wanted::parse(&encoder.source)?,
                 None => Wanted::of_card(&encoder.card(Pipeline::default())?)?,

@@ -60,6 +60,28 @@ enum Verb {
     Doctor(doctor::Args),
 }
 
+impl Verb {
+    /// As it is typed.
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Rank(_) => "rank",
+            Verb::Report(_) => "report",
+            Verb::Data(_) => "data",
+            Verb::Encoders(_) => "encoders",
+            Verb::Fetch(_) => "fetch",
+            Verb::Encode(_) => "encode",
+            Verb::Pretrain(_) => "pretrain",
+            Verb::Train(_) => "train",
+            Verb::Ask(_) => "ask",
+            Verb::Eval(_) => "eval",
+            Verb::Score(_) => "score",
+            Verb::Prompts(_) => "prompts",
+            Verb::Bench(_) => "bench",
+            Verb::Doctor(_) => "doctor",
+        }
+    }
+}
+
 /// Parses the command line, does it, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -71,7 +93,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let outcome = match cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default())) {
+    let verb = cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default()));
+    let name = verb.name();
+    let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Data(args) => data::run(args),
@@ -90,14 +114,14 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprint!("{}", render(&e));
+            eprint!("{}", render(&e, name));
             ExitCode::from(e.exit_code())
         }
     }
 }
 
 /// An error as the user sees it: the step, its causes, and what to do.
-fn render(error: &Error) -> String {
+fn render(error: &Error, verb: &str) -> String {
     let mut text = String::new();
     for (i, part) in error.chain().iter().enumerate() {
         text += &if i == 0 { format!("error: {part}\n") } else { format!("  cause: {part}\n") };
@@ -105,7 +129,7 @@ fn render(error: &Error) -> String {
     if let Some(hint) = error.hint_text() {
         text += &format!("hint: {hint}\n");
     } else if error.kind() == Kind::Usage {
-        text += "hint: see `burgess --help`\n";
+        text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
     }
     text
 }
@@ -124,10 +148,20 @@ fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Columns to print tables in: `COLUMNS` where it is set, at most 100.
+/// Columns of the terminal: `COLUMNS` where it is set, else what the terminal says; nothing where there is none.
+fn terminal() -> Option<usize> {
+    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
+    columns.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0)))
+}
+
+/// Columns to print rankings in, 60 to 200; 100 where there is no terminal.
 fn width() -> usize {
-    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-    columns.unwrap_or(100).clamp(60, 100)
+    terminal().unwrap_or(100).clamp(60, 200)
+}
+
+/// Columns to print lists in, of which programs read lines: as wide as they are where there is no terminal.
+fn list_width() -> usize {
+    terminal().map_or(usize::MAX, |columns| columns.clamp(60, 200))
 }
 
 /// Whether stdout takes colours.
@@ -145,9 +179,32 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Paragraphs are folded by clap alone, to the terminal's width: a line feed inside one would fold it twice.
+    #[test]
+    fn help_is_folded_once() {
+        fn paragraphs(command: &clap::Command, found: &mut Vec<String>) {
+            for text in [command.get_after_help(), command.get_after_long_help(), command.get_long_about()] {
+                found.extend(
+                    text.into_iter().flat_map(|t| t.to_string().split("\n\n").map(String::from).collect::<Vec<_>>()),
+                );
+            }
+            command.get_subcommands().for_each(|sub| paragraphs(sub, found));
+        }
+        let mut found = Vec::new();
+        paragraphs(&Cli::command(), &mut found);
+        assert!(found.len() > 20);
+        for paragraph in found {
+            // Prose, not a list of commands or a file.
+            let prose = !paragraph.contains("\n  ") && !paragraph.starts_with("  ");
+            assert!(!prose || paragraph.lines().count() == 1, "folded by hand: {paragraph}");
+        }
+    }
+
     #[test]
     fn errors_show_their_chain_and_hint() {
         let e = Error::failed("disk full").context("writing results.json").hint("free some space");
-        assert_eq!(render(&e), "error: writing results.json\n  cause: disk full\nhint: free some space\n");
+        let bare = render(&Error::usage("--batch 0"), "encode");
+        assert_eq!(bare, "error: --batch 0\nhint: `burgess encode --help` says what it takes, with examples\n");
+        assert_eq!(render(&e, "rank"), "error: writing results.json\n  cause: disk full\nhint: free some space\n");
     }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 /// Score anyone's predictions with a benchmark's metric
 #[derive(clap::Args)]
 #[command(
-    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples file of lmms-eval
-(…_samples_TASK.jsonl), or the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json).
+    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples \
+file of lmms-eval (…_samples_TASK.jsonl), or the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or \
+.json).
 
 Examples:
   burgess score mmbench-en --predictions answers.jsonl          questions from the Hugging Face cache

@@ -82,7 +82,9 @@ impl Jinja {
         let special = tokenizer.special();
         let Some(template) = &special.chat_template else {
             return Err(Error::failed("the model's tokenizer came without a chat template").hint(
-                "it may be no instruction-tuned model; name a template: vicuna_v1, llama_3, chatml_direct, phi3",
+                "set chat = \"vicuna_v1\", \"llama_3\", \"chatml_direct\" or \"phi3\" in [evaluator] of the study \
+                 or run, or --chat NAME on the command line, to the one that the model was trained with; \
+                 it may be no instruction-tuned model",
             ));
         };
         let ids = [

@@ -133,6 +133,23 @@ impl Weights {
         load().map_err(|e| e.context(step()))
     }
 
+    /// Checks without loading them that the weights have the keys and shapes of the configuration: only headers are
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Weights::load`], but for numbers that are not finite.
+    pub fn check(&self) -> Result<()> {
+        let check = || {
+            let module = self.config.init(&Device::flex())?;
+            let dialect = match gguf::architecture(&self.checkpoint)? {
+                Some(architecture) => architecture.dialect,
+                None => dialect(self.config.model_type),
+            };
+            checkpoint::check(&module, &self.checkpoint, dialect)
+        };
+        check().map_err(|e| e.context(format!("checking the language model {}", self.path.display())))
+    }
+
     /// From what its tokenizer is made: `tokenizer.json` before `tokenizer.model` before the metadata of GGUF.
     ///
     /// # Errors
