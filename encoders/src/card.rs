@@ -7,7 +7,7 @@ use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Dialect;
 use crate::features::check_grid;
 use crate::hub::Repository;
-use crate::preprocess::{Pipeline, Preprocess};
+use crate::preprocess::{Pipeline, Preparation, Preprocess};
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, nearest};
 use serde::{Deserialize, Serialize};
@@ -221,6 +221,16 @@ impl EncoderCard {
             format!("did you mean {}? `burgess encoders` lists all", near.join(" or "))
         };
         Err(Error::usage(format!("there is no encoder `{id}`")).hint(hint))
+    }
+
+    /// The card with pictures prepared like this.
+    ///
+    /// # Errors
+    /// As [`EncoderCard::with_pipeline`].
+    pub fn prepared(self, how: Preparation) -> Result<Self> {
+        let mut card = self.with_pipeline(how.pipeline)?;
+        card.preprocess.upright |= how.upright;
+        Ok(card)
     }
 
     /// The card with this pipeline as its preprocessing.

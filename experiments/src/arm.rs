@@ -9,7 +9,7 @@ use burgess_encoders::encoder::{self, Encoder};
 use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::Preparation;
 use burgess_probe::connector::ConnectorKind;
 use burn::tensor::Device;
 use serde::de::value::MapAccessDeserializer;
@@ -225,9 +225,9 @@ impl ArmEncoder {
     ///
     /// # Errors
     /// There is no such encoder, or it has no such layer.
-    pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
+    pub fn card(&self, how: Preparation) -> Result<EncoderCard> {
         let source = field::resolve(&self.source)?;
-        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.with_pipeline(pipeline)?;
+        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.prepared(how)?;
         if let Some(layer) = self.layer {
             card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
         }
@@ -477,7 +477,7 @@ mod tests {
         let device = Device::flex();
         let features = |text: &str| -> Result<Vec<f32>> {
             let encoder: ArmEncoder = text.parse()?;
-            let card = encoder.card(Pipeline::Correct)?;
+            let card = encoder.card(Preparation::default())?;
             let picture = image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 90]));
             Ok(encoder.load(card, &device)?.encode(&[picture], 1)?.values)
         };
@@ -487,7 +487,7 @@ mod tests {
         assert!(own != zero && zero == again && zero != one);
         let digest = |text: &str| -> Result<String> {
             let encoder: ArmEncoder = text.parse()?;
-            encoder.weights_digest(&encoder.card(Pipeline::Correct)?)
+            encoder.weights_digest(&encoder.card(Preparation::default())?)
         };
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup@random=1")?);
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup")?);

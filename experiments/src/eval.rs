@@ -133,7 +133,8 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     };
     // Without need, every picture would be opened twice.
     let sizes = model.config().connector.kind.reads_sizes();
-    let source = Source { dir: &dir, pictures: &pictures.names, sizes, towers };
+    let orientation = answerer.encoders.first().map(|t| t.card.preprocess.orientation()).unwrap_or_default();
+    let source = Source { dir: &dir, pictures: &pictures.names, sizes, orientation, towers };
     let asking = Asking {
         model,
         chat,

@@ -8,6 +8,7 @@ use crate::workers;
 use crate::{paths, run::Llm};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};
+use burgess_encoders::preprocess::Orientation;
 use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -206,7 +207,7 @@ pub fn unreadable(
     let bad: BTreeMap<String, String> = names
         .par_iter()
         .filter_map(|name| {
-            let outcome = workers::guarded(|| pictures::open(&data.dir, name));
+            let outcome = workers::guarded(|| pictures::open(&data.dir, name, Orientation::AsStored));
             bar.add(1);
             outcome.err().map(|e| (name.clone(), e.to_string()))
         })

@@ -20,6 +20,8 @@ pub struct Encoded {
     pub shape: [usize; 3],
     /// Rows and columns of the tokens.
     pub grid: [usize; 2],
+    /// Pictures whose sides differ.
+    pub not_square: usize,
     /// Time spent in the encoder, without reading pictures.
     pub seconds: f64,
 }
@@ -36,12 +38,15 @@ pub fn encode<S: AsRef<str>>(
     advance: &dyn Fn(u64),
 ) -> Result<Encoded> {
     let size = encoder.card.preprocess.size;
-    let mut all = Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], seconds: 0.0 };
+    let mut all =
+        Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
     for names in pictures.chunks(batch.max(1)) {
         stop::check()?;
         let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
-        for picture in pictures::open_all(dir, names) {
-            pixels.extend(encoder.card.preprocess.apply(&picture?));
+        for picture in pictures::open_all(dir, names, encoder.card.preprocess.orientation()) {
+            let picture = picture?;
+            all.not_square += usize::from(picture.width() != picture.height());
+            pixels.extend(encoder.card.preprocess.apply(&picture));
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);

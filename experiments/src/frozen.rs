@@ -63,7 +63,8 @@ impl Computed {
         let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
         let mut maps = Vec::new();
         for names in names.chunks(BATCH) {
-            let opened = pictures::open_all(&self.dir, names).into_iter().collect::<Result<Vec<_>>>()?;
+            let orientation = self.encoder.card.preprocess.orientation();
+            let opened = pictures::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
             let pixels = self.encoder.card.preprocess.pixels(&opened, self.encoder.device());
             let start = Instant::now();
             let name = |n: usize| names.get(n).map_or("?", |name| name.as_str()).to_string();
@@ -73,7 +74,7 @@ impl Computed {
             spent.0 += names.len() as f64;
             spent.1 += start.elapsed().as_secs_f64();
             drop(spent);
-            finite(&map.tokens, &self.encoder.card.id, &names)?;
+            finite(&map.tokens, &self.encoder.card.id, names)?;
             maps.push(map.tokens);
         }
         if maps.is_empty() {

@@ -7,7 +7,7 @@
 //! are no UTF-8) stands in a name as a NUL, which no file name has, and two hexadecimal digits for each byte.
 
 use burgess_base::{Error, Result};
-use burgess_encoders::preprocess;
+use burgess_encoders::preprocess::{self, Orientation};
 use burgess_probe::bench::{Picture, picture};
 use image::{Rgb, RgbImage, imageops};
 use std::path::{Path, PathBuf};
@@ -117,12 +117,12 @@ pub fn places(dir: &Path, name: &str) -> String {
 ///
 /// # Errors
 /// Its file is absent or damaged.
-pub fn open(dir: &Path, name: &str) -> Result<RgbImage> {
-    open_all(dir, &[name]).pop().unwrap_or_else(|| Err(Error::failed(format!("no image {}", shown(name)))))
+pub fn open(dir: &Path, name: &str, orientation: Orientation) -> Result<RgbImage> {
+    open_all(dir, &[name], orientation).pop().unwrap_or_else(|| Err(Error::failed(format!("no image {}", shown(name)))))
 }
 
 /// Reads several: those in one table in one pass over it.
-pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S]) -> Vec<Result<RgbImage>> {
+pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation) -> Vec<Result<RgbImage>> {
     let parts: Vec<Vec<Picture>> =
         names.iter().map(|name| parts(name.as_ref()).map(|part| part.below(dir)).collect()).collect();
     let cells: Vec<&Picture> = parts.iter().flatten().filter(|p| matches!(p, Picture::Cell(_))).collect();
@@ -132,11 +132,11 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S]) -> Vec<Result<RgbImage>>
         Picture::File(path) if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) => {
             Err(Error::failed(format!("{} is no regular file", path.display())))
         }
-        Picture::File(path) => preprocess::decode(path),
+        Picture::File(path) => preprocess::decode_turned(path, orientation),
         Picture::Cell(_) => bytes
             .next()
             .unwrap_or_else(|| Err(Error::failed("it was not read")))
-            .and_then(|bytes| preprocess::decode_bytes(&bytes))
+            .and_then(|bytes| preprocess::decode_bytes_turned(&bytes, orientation))
             .map_err(|e| e.context(format!("reading image {part}"))),
     };
     parts
@@ -153,11 +153,11 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S]) -> Vec<Result<RgbImage>>
 ///
 /// # Errors
 /// As [`open`].
-pub fn dimensions(dir: &Path, name: &str) -> Result<(u32, u32)> {
+pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u32, u32)> {
     if is_file(name) {
-        return preprocess::dimensions(&dir.join(path(name)));
+        return preprocess::dimensions_turned(&dir.join(path(name)), orientation);
     }
-    Ok(open(dir, name)?.dimensions())
+    Ok(open(dir, name, orientation)?.dimensions())
 }
 
 fn side_by_side(mut pictures: Vec<RgbImage>) -> Result<RgbImage> {
@@ -201,9 +201,15 @@ mod tests {
         saved.map_err(|e| Error::failed(e.to_string()))?;
         let name = name(dir.path(), &[Picture::File(file.clone()), Picture::File(file.clone())]);
         assert_eq!(name.lines().count(), 2);
-        assert_eq!(open(dir.path(), &name)?.dimensions(), (16, 5));
+        assert_eq!(open(dir.path(), &name, Orientation::AsStored)?.dimensions(), (16, 5));
         let one = name_of(Path::new("line\nfeed.png"));
-        assert_eq!((open(dir.path(), &one)?.dimensions(), dimensions(dir.path(), &one)?), ((3, 5), (3, 5)));
+        assert_eq!(
+            (
+                open(dir.path(), &one, Orientation::AsStored)?.dimensions(),
+                dimensions(dir.path(), &one, Orientation::AsStored)?
+            ),
+            ((3, 5), (3, 5))
+        );
         assert_eq!((shown(&one).as_str(), is_file(&one), files(&one)), ("line\\nfeed.png", true, vec![one.clone()]));
         assert_eq!(places(dir.path(), &one), file.display().to_string());
         assert_eq!(files("x.parquet#image/17\na.png"), ["x.parquet", "a.png"]);
@@ -221,10 +227,10 @@ mod tests {
         std::fs::rename(plain, &file)?;
         let name = name(dir.path(), &[Picture::File(file)]);
         assert_eq!(name, "\0ff\0fe a.png");
-        assert_eq!(open(dir.path(), &name)?.dimensions(), (3, 5));
+        assert_eq!(open(dir.path(), &name, Orientation::AsStored)?.dimensions(), (3, 5));
         let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.png")).status();
         assert!(fifo.is_ok_and(|s| s.success()));
-        let e = open(dir.path(), "pipe.png").unwrap_err();
+        let e = open(dir.path(), "pipe.png", Orientation::AsStored).unwrap_err();
         assert!(e.to_string().contains("pipe.png is no regular file"), "{e}");
         Ok(())
     }
@@ -239,11 +245,11 @@ mod tests {
         let pictures = ["a.png", "b.png"].map(|n| Picture::File(dir.path().join(n)));
         let name = name(dir.path(), &pictures);
         assert_eq!(name, "a.png\nb.png");
-        let whole = open(dir.path(), &name)?;
-        assert_eq!((whole.dimensions(), dimensions(dir.path(), &name)?), ((18, 8), (18, 8)));
+        let whole = open(dir.path(), &name, Orientation::AsStored)?;
+        assert_eq!((whole.dimensions(), dimensions(dir.path(), &name, Orientation::AsStored)?), ((18, 8), (18, 8)));
         assert_eq!([0, 4, 14].map(|x| whole.get_pixel(x, 7)[0]), [10, 255, 20]);
-        assert_eq!(dimensions(dir.path(), "a.png")?, (4, 8));
-        let error = open(dir.path(), "a.png\nc.png").unwrap_err();
+        assert_eq!(dimensions(dir.path(), "a.png", Orientation::AsStored)?, (4, 8));
+        let error = open(dir.path(), "a.png\nc.png", Orientation::AsStored).unwrap_err();
         assert!(error.to_string().contains("c.png"), "{error}");
         Ok(())
     }

@@ -106,7 +106,7 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
     let mut all = notes::notes_of(llm, &evaluator.recipe);
     for arm in &study.arms {
         let step = |e: Error| e.context(format!("the arm {}", arm.name()));
-        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preprocess)).collect::<Result<Vec<_>>>();
+        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preparation())).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(step)?;
         for (encoder, card) in arm.encoders.iter().zip(&cards) {
             // Weights that are not here are listed.
@@ -157,7 +157,7 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
     let mut costs = Vec::with_capacity(study.arms.len());
     for arm in &study.arms {
         let step = || format!("the arm {}", arm.name());
-        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preprocess)).collect::<Result<Vec<_>>>();
+        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preparation())).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(|e| e.context(step()))?;
         let mut towers = Vec::with_capacity(cards.len());
         for card in &cards {
@@ -192,7 +192,7 @@ fn missing(study: &Study) -> Vec<String> {
     }
     let mut absent: Vec<String> = Vec::new();
     for encoder in study.arms.iter().flat_map(|arm| &arm.encoders) {
-        let there = encoder.card(evaluator.preprocess).and_then(|card| encoder.find(&card));
+        let there = encoder.card(evaluator.preparation()).and_then(|card| encoder.find(&card));
         if there.is_err() && !absent.contains(&encoder.source) {
             absent.push(encoder.source.clone());
         }

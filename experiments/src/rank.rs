@@ -12,7 +12,7 @@ use crate::workers::{self, Share};
 use crate::{checks, device, notes, paths, stop, training};
 use burgess_base::{Error, Kind, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::Preparation;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Files, Written};
 use burgess_reports::ranking::RankOptions;
@@ -160,7 +160,7 @@ pub(crate) fn prepared(study: &Study, progress: &Progress) -> BTreeMap<String, R
     let bar = progress.bar("checking the weights of encoders", 0);
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
     for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preprocess));
+        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preparation()));
         bar.add(1);
     }
     encoders
@@ -219,8 +219,8 @@ pub(crate) fn features(
     }
 }
 
-pub(crate) fn prepare(encoder: &ArmEncoder, pipeline: Pipeline) -> Result<Prepared> {
-    let card = encoder.card(pipeline)?;
+pub(crate) fn prepare(encoder: &ArmEncoder, how: Preparation) -> Result<Prepared> {
+    let card = encoder.card(how)?;
     encoder.check_weights(&card)?;
     let weights_digest = encoder.weights_digest(&card)?;
     Ok(Prepared { encoder: encoder.clone(), card, weights_digest })

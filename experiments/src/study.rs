@@ -8,7 +8,7 @@ use crate::frozen::Kept;
 use crate::published::Published;
 use crate::{beside, names};
 use burgess_base::{Context, Error, Result, nearest};
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::{Pipeline, Preparation};
 use burgess_field::FieldSpec;
 use burgess_probe::bench::{self, Rules};
 use burgess_probe::connector::ConnectorKind;
@@ -55,9 +55,14 @@ pub struct Evaluator {
     pub system: Option<String>,
     /// Patch features → embeddings of the language model.
     pub connector: ConnectorKind,
-    /// How pictures are prepared: `correct`, or `cambrian-1` to repeat the study's quirks. Default `correct`.
+    /// How pictures are prepared: `correct` (default) pads them to a square, `cambrian-1` repeats the study's quirks,
+    /// `library` does what each encoder's own library does to pictures that are not square: crop or distort them.
     #[serde(default, skip_serializing_if = "is_correct")]
     pub preprocess: Pipeline,
+    /// Pictures are turned upright as the orientation in their EXIF data says, as `load_image` of transformers does. Default
+    /// `false`: they are taken as they are stored, as by Pillow's `open`, timm, open_clip and the study.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif_orientation: bool,
     /// Benchmarks by id; a study has some, `burgess train` asks none.
     #[serde(default)]
     pub benchmarks: Vec<String>,
@@ -166,6 +171,11 @@ pub struct Files {
 }
 
 impl Evaluator {
+    /// How the pictures of all encoders are prepared.
+    pub fn preparation(&self) -> Preparation {
+        Preparation { pipeline: self.preprocess, upright: self.exif_orientation }
+    }
+
     /// How questions are asked and answers judged.
     pub fn terms(&self) -> Terms {
         Terms {

@@ -102,7 +102,7 @@ struct Ready {
 fn ready(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ready> {
     let device = device::parse(&options.device)?;
     let encoders: Vec<Prepared> =
-        run.encoders.iter().map(|e| prepare(e, run.evaluator.preprocess)).collect::<Result<_>>()?;
+        run.encoders.iter().map(|e| prepare(e, run.evaluator.preparation())).collect::<Result<_>>()?;
     let data = data::open(&run.evaluator.data, progress)?;
     let mut place = Instrument::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
     place.threads = options.threads;

@@ -8,7 +8,7 @@ use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::check_grid;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -36,9 +36,13 @@ pub struct Args {
     /// Weights instead of the card's
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
-    /// How pictures are prepared: correct, or cambrian-1 for the study's quirks
+    /// How pictures that are not square are prepared: correct (padded to a square), library (as the encoder's own library
+    /// does: mostly cropped), or cambrian-1 (padded, with the study's quirks)
     #[arg(long, value_name = "PIPELINE", default_value = "correct")]
     preprocess: Pipeline,
+    /// Turn pictures upright as the orientation in their EXIF data says; without it they are taken as they are stored
+    #[arg(long)]
+    exif_orientation: bool,
     /// The layer to tap instead of the card's: -1 is the last, 0 the first; several, as 0,1,2,3, are concatenated
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_delimiter = ',')]
     layer: Vec<i32>,
@@ -68,7 +72,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     output::check(&args.out)?;
     let chosen: ArmEncoder = args.encoder.parse()?;
-    let mut card = chosen.card(args.preprocess)?;
+    let how = Preparation { pipeline: args.preprocess, upright: args.exif_orientation };
+    let mut card = chosen.card(how)?;
     for note in notes::of_encoders([&card]) {
         terminal::say(&format!("note: {note}"));
     }
@@ -111,6 +116,17 @@ pub fn run(args: Args) -> Result<()> {
     let bar = Progress::new().bar("encoding images", names.len() as u64);
     let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
+    if encoded.not_square > 0 {
+        let preprocess = &card.preprocess;
+        let other = match preprocess.library.filter(|_| preprocess.fit == Fit::Pad) {
+            Some(fit) => {
+                format!("; with --preprocess library they are {}, as by {}'s own library", fit.words(), card.id)
+            }
+            None => String::new(),
+        };
+        let count = format!("{} of {} images are not square", encoded.not_square, names.len());
+        terminal::say(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
+    }
     let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
         ("images".to_string(), serde_json::to_string(&shown)?),

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::study::Study;
 use burgess_base::Result;
 use burgess_encoders::hub::Repository;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::Preparation;
 use serde_json::json;
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Result<()> {
         for encoder in Study::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
             let what = match Repository::parse(&encoder.source) {
                 Some(_) => Wanted::parse(&encoder.source)?,
-                None => Wanted::of_card(&encoder.card(Pipeline::default())?)?,
+                None => Wanted::of_card(&encoder.card(Preparation::default())?)?,
             };
             wanted.push((encoder.source, what));
         }
