@@ -7,6 +7,7 @@
 
 use super::python::{self, Day};
 use super::spans::{self, Spans};
+use super::study::Study;
 use super::{Encoded, PICTURE, Problem, Role, Turn, limits};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Context, Error, Result, guard, text};
