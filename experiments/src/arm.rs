@@ -6,6 +6,7 @@ use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Pipeline;
@@ -143,6 +144,7 @@ impl Arm {
 /// dinov2-l14-518@-2@norm=false     without the final norm
 /// nano-sup@grid=3                  features brought to a grid of 3×3
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
+/// ./my-dino@prefix=teacher.        the weights under this prefix, where a file holds several
 /// ```
 ///
 /// In studies a table may be written instead: `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
@@ -157,6 +159,8 @@ pub struct ArmEncoder {
     pub norm: Option<bool>,
     /// Side of the grid to which the features are brought, instead of the card's.
     pub grid: Option<usize>,
+    /// What stands before the names of its weights, where a file holds those of several encoders.
+    pub prefix: Option<String>,
     /// Where its weights are from.
     pub weights: Weights,
 }
@@ -173,7 +177,7 @@ pub enum Weights {
 impl ArmEncoder {
     /// The source as it is.
     pub fn plain(source: impl Into<String>) -> Self {
-        Self { source: source.into(), layer: None, norm: None, grid: None, weights: Weights::Own }
+        Self { source: source.into(), layer: None, norm: None, grid: None, prefix: None, weights: Weights::Own }
     }
 
     /// A name for tables and directories: the last part of the source with the options. Random ones end in `-random`, by
@@ -181,6 +185,9 @@ impl ArmEncoder {
     pub fn name(&self) -> String {
         let source = self.source.trim_end_matches('/');
         let mut name = source.rsplit(['/', '\\']).next().unwrap_or(source).to_string();
+        if let Some(prefix) = &self.prefix {
+            name += &format!("@{}", prefix.trim_end_matches('.'));
+        }
         if let Some(layer) = self.layer {
             name += &format!("@{layer}");
         }
@@ -202,10 +209,14 @@ impl ArmEncoder {
         if self.grid == Some(0) {
             return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")));
         }
+        if let Some(side) = self.grid {
+            check_grid([side; 2]).map_err(|e| e.context(self.to_string()))?;
+        }
         let elsewhere = field::is_inside(&self.source)
             || Repository::parse(&self.source).is_some()
             || Path::new(&self.source).is_dir();
-        if elsewhere { Ok(()) } else { EncoderCard::find(&self.source).map(|_| ()) }
+        // A path that is none of a directory is told so, and not that it is no card.
+        if elsewhere { Ok(()) } else { EncoderCard::open(&self.source).map(|_| ()) }
     }
 
     /// Its card, with this tap and grid.
@@ -213,7 +224,8 @@ impl ArmEncoder {
     /// # Errors
     /// There is no such encoder, or it has no such layer.
     pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
-        let mut card = EncoderCard::open(&field::resolve(&self.source)?)?.with_pipeline(pipeline)?;
+        let source = field::resolve(&self.source)?;
+        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.with_pipeline(pipeline)?;
         if let Some(layer) = self.layer {
             card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
         }
@@ -258,6 +270,9 @@ impl ArmEncoder {
 impl fmt::Display for ArmEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
+        if let Some(prefix) = &self.prefix {
+            write!(f, "@prefix={prefix}")?;
+        }
         if let Some(layer) = self.layer {
             write!(f, "@{layer}")?;
         }
@@ -285,10 +300,12 @@ impl FromStr for ArmEncoder {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             let number = || {
                 Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes"))
-                    .hint("options of an encoder: @LAYER, @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED")
+                    .hint("options of an encoder: @LAYER, @norm=true, @norm=false, @grid=SIDE, @prefix=NAME, @random, @random=SEED")
             };
             match (key, option.parse::<i32>()) {
                 (_, Ok(layer)) => encoder.layer = Some(layer),
+                ("layer", _) => encoder.layer = Some(value.parse().map_err(|_| number())?),
+                ("prefix", _) if !value.is_empty() => encoder.prefix = Some(value.to_string()),
                 ("norm", _) => encoder.norm = Some(value.parse().map_err(|_| number())?),
                 ("grid", _) => encoder.grid = Some(value.parse().map_err(|_| number())?),
                 ("random", _) if value.is_empty() => encoder.weights = Weights::Random(0),
@@ -318,6 +335,7 @@ struct Table {
     layer: Option<i32>,
     norm: Option<bool>,
     grid: Option<usize>,
+    prefix: Option<String>,
     #[serde(default)]
     weights: TableWeights,
     seed: Option<u64>,
@@ -346,7 +364,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ArmEncoder, A::Error> {
-                let Table { source, layer, norm, grid, weights, seed } =
+                let Table { source, layer, norm, grid, prefix, weights, seed } =
                     Table::deserialize(MapAccessDeserializer::new(map))?;
                 let weights = match (weights, seed) {
                     (TableWeights::Random, seed) => Weights::Random(seed.unwrap_or(0)),
@@ -355,7 +373,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
                         return Err(serde::de::Error::custom("`seed` belongs to weights = \"random\""));
                     }
                 };
-                Ok(ArmEncoder { source, layer, norm, grid, weights })
+                Ok(ArmEncoder { source, layer, norm, grid, prefix, weights })
             }
         }
         deserializer.deserialize_any(Either)
@@ -391,6 +409,11 @@ mod tests {
                 "{field}/vit@random",
                 ArmEncoder { weights: Weights::Random(0), ..ArmEncoder::plain("{field}/vit") },
                 "vit-random",
+            ),
+            (
+                "d@prefix=teacher.backbone.@7",
+                ArmEncoder { prefix: Some("teacher.backbone.".into()), layer: Some(7), ..ArmEncoder::plain("d") },
+                "d@teacher.backbone@7",
             ),
             ("a@random=3", ArmEncoder { weights: Weights::Random(3), ..ArmEncoder::plain("a") }, "a-seed3-random"),
         ] {

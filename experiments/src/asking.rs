@@ -5,8 +5,10 @@ use crate::cards::{self, Tower};
 use crate::examples::Pictures;
 use crate::pictures;
 use crate::progress::Bar;
-use crate::store::RunStore;
+use crate::stop;
+use crate::store::{Answered, RunStore};
 use crate::study::Blind;
+use crate::training::KEEP;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
 use burgess_probe::connector::Seen;
@@ -19,6 +21,7 @@ use burgess_reports::schema::{self, BenchmarkResult, ConstantAnswer, Likelihoods
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::time::Instant;
 
 /// Side of the grey picture; preparing it makes it as large as an encoder wants.
 const GREY: u32 = 64;
@@ -75,14 +78,15 @@ pub fn results(
     for asked in benchmarks {
         let id = asked.benchmark.id();
         bar.message(&format!("{title}: {id}"));
-        let samples = match store.read_samples(id)? {
+        let samples = match store.read_samples(id, &|text| bar.line(text))? {
             Some(samples) => samples,
             None => {
                 if blind.is_none() && asking.terms.blind == Blind::Grey {
                     blind = Some(grey(asking)?);
                 }
-                let samples = ask(asking, asked, blind.as_ref(), bar)?;
+                let samples = ask(asking, asked, blind.as_ref(), store, bar)?;
                 store.write_samples(id, &samples)?;
+                store.forget_answered(id)?;
                 samples
             }
         };
@@ -94,7 +98,7 @@ pub fn results(
                 atomic::write(&file, submission.as_bytes())?;
                 bar.line(&format!("{id} is scored by its server; the answers for it are in {}", file.display()));
             }
-            None => drop(results.insert(id.to_string(), score(asked, &samples, &asking.terms)?)),
+            None => drop(results.insert(id.to_string(), score(asked, &samples)?)),
         }
     }
     Ok(results)
@@ -113,11 +117,16 @@ pub struct Asked {
     questions: Vec<Question>,
     /// Changes with the text of the questions.
     pub digest: String,
+    /// Rows of its data that cannot be asked, by reason.
+    pub left_out: Vec<bench::LeftOut>,
     /// How many questions the benchmark has, if these are a sample of them.
     sample_of: Option<usize>,
     /// Number of each question's picture.
     pictures: Vec<usize>,
     prompts: Vec<String>,
+    /// Whose rules judge and ask, by their right names.
+    scoring: Rules,
+    asking: Rules,
     /// With and without the picture's token.
     seeing: Vec<Vec<u32>>,
     blind: Vec<Vec<u32>>,
@@ -136,15 +145,15 @@ impl Asked {
         tokenizer: &Tokenizer,
         pictures: &mut Pictures,
     ) -> Result<Self> {
-        let mut questions = benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
+        let (scoring, asking) = (benchmark.rules(terms.scoring)?, benchmark.rules(terms.prompts)?);
+        let bench::Questions { mut questions, left_out } =
+            benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            // The study's code hands over the first picture only.
-            let shown = if terms.prompts == Rules::Cambrian1 { 1 } else { q.images.len() };
-            numbers.push(pictures.number(&pictures::name(dir, q.images.get(..shown).unwrap_or_default())));
+            numbers.push(pictures.number(&pictures::name(dir, benchmark.shown(q, asking))));
         }
         let all = questions.len();
         if let Some(limit) = terms.limit {
@@ -153,7 +162,7 @@ impl Asked {
             numbers.retain(|_| keep.next().unwrap_or(true));
             questions.retain(|q| kept.contains(&q.unit));
         }
-        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, terms.prompts)).collect();
+        let prompts: Vec<String> = questions.iter().map(|q| benchmark.prompt(q, asking)).collect();
         let encode = |image: bool| -> Result<Vec<Vec<u32>>> {
             prompts.iter().map(|p| chat.prompt(tokenizer, p, image)).collect()
         };
@@ -161,12 +170,15 @@ impl Asked {
         Ok(Self {
             benchmark,
             digest,
+            left_out,
             sample_of,
             pictures: numbers,
             seeing: encode(true)?,
             blind: encode(false)?,
             questions,
             prompts,
+            scoring,
+            asking,
         })
     }
 }
@@ -174,16 +186,17 @@ impl Asked {
 /// Asks every question of a benchmark, with its picture and without.
 ///
 /// # Errors
-/// A picture cannot be read, or a question is too long for the model.
-fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Result<Vec<Sample>> {
+/// A picture cannot be read, or a question is too long for the model; a signal asked to stop, and what is answered is kept.
+fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
+    let _section = stop::section()?;
     let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
     let stop = chat.stop(tokenizer)?;
     let image_id = chat.image_id(tokenizer)?;
     let how = Decoding { max_new_tokens: asked.benchmark.max_new_tokens(), stop: &stop, sampling: terms.sampling };
     let total = asked.questions.len() as u64;
-    let mut answers = Vec::with_capacity(asked.questions.len());
-    let mut weighed = Vec::new();
-    for first in (0..asked.questions.len()).step_by(BATCH) {
+    let mut done = Kept::open(store, asked, terms)?;
+    for first in (done.now.answers.len()..asked.questions.len()).step_by(BATCH) {
+        done.keep_or_stop()?;
         let range = first..(first + BATCH).min(asked.questions.len());
         // A picture with several questions is seen once.
         let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
@@ -198,25 +211,27 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
             })
             .collect();
         if terms.likelihoods {
-            weighed.extend(weigh(asking, &seen, &prompts, asked, first)?);
+            done.now.weighed.extend(weigh(asking, &seen, &prompts, asked, first)?);
         }
-        answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
-        bar.set(answers.len() as u64, 2 * total);
+        done.now.answers.extend(generate::answer(model, Some(&seen), &prompts, &how, device)?);
+        bar.set(done.now.answers.len() as u64, 2 * total);
     }
     // Without pictures, or with one for all, many questions are the same text: each text is asked once.
     let asked_blind = if grey.is_some() { &asked.seeing } else { &asked.blind };
     let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
     let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
-    let mut blind: HashMap<&Vec<u32>, Vec<u32>> = HashMap::new();
-    for chunk in texts.chunks(BATCH) {
+    for chunk in texts.chunks(BATCH).skip(done.now.blind.len().div_ceil(BATCH)) {
+        done.keep_or_stop()?;
         let place_of = |ids: &[u32]| ids.iter().position(|id| *id == image_id);
         let image = |ids: &[u32]| grey.and_then(|_| Some((0, place_of(ids)?)));
         let prompts: Vec<Prompt<'_>> = chunk.iter().map(|ids| Prompt { ids, image: image(ids) }).collect();
         let found = generate::answer(model, grey, &prompts, &how, device)?;
-        blind.extend(chunk.iter().copied().zip(found));
+        done.now.blind.extend(found);
         bar.add(chunk.len() as u64);
     }
-    let rules = terms.scoring;
+    let Answered { answers, mut weighed, blind, .. } = done.now;
+    let blind: HashMap<&Vec<u32>, Vec<u32>> = texts.into_iter().zip(blind).collect();
+    let rules = asked.scoring;
     let text = |ids: &[u32]| tokenizer.decode(ids).map(|t| t.trim().to_string());
     let mut samples = Vec::with_capacity(answers.len());
     for (i, question) in asked.questions.iter().enumerate() {
@@ -243,6 +258,32 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, bar: &Bar) -> Re
     Ok(samples)
 }
 
+/// The answers to a benchmark so far, kept once a minute and when a signal asks to stop.
+struct Kept<'a> {
+    store: &'a RunStore,
+    id: &'static str,
+    now: Answered,
+    last: Instant,
+}
+
+impl<'a> Kept<'a> {
+    /// With what was kept before of the same questions, asked in the same way.
+    fn open(store: &'a RunStore, asked: &Asked, terms: Terms) -> Result<Self> {
+        let how = (&asked.prompts, asked.benchmark.max_new_tokens(), terms.blind, terms.likelihoods, terms.sampling);
+        let of = digest::of_value(&(&asked.digest, how))?;
+        let id = asked.benchmark.id();
+        Ok(Self { store, id, now: store.answered(id, &of), last: Instant::now() })
+    }
+
+    fn keep_or_stop(&mut self) -> Result<()> {
+        if stop::requested() || self.last.elapsed() >= KEEP {
+            self.store.keep_answered(self.id, &self.now)?;
+            self.last = Instant::now();
+        }
+        stop::check()
+    }
+}
+
 /// Where a question's pictures are, in full.
 fn shown(asking: &Asking<'_>, picture: usize) -> String {
     let (dir, name) = (asking.dir, asking.pictures.get(picture).map_or("", String::as_str));
@@ -257,7 +298,7 @@ fn weigh(
     asked: &Asked,
     first: usize,
 ) -> Result<Vec<Option<Likelihoods>>> {
-    let Asking { model, chat, tokenizer, device, terms, .. } = *asking;
+    let Asking { model, chat, tokenizer, device, .. } = *asking;
     let mut names = Vec::with_capacity(prompts.len());
     let mut ids = Vec::with_capacity(prompts.len());
     for (question, prompt) in asked.questions.iter().zip(&asked.prompts).skip(first).take(prompts.len()) {
@@ -280,7 +321,7 @@ fn weigh(
             let options: Vec<(String, f64)> = names.into_iter().zip(scores).collect();
             // Of equal ones the first.
             let best = options.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0.clone();
-            let score = asked.benchmark.judge(question, &best, terms.scoring).score;
+            let score = asked.benchmark.judge(question, &best, asked.scoring).score;
             Some(Likelihoods { options, answer: best, score })
         })
         .collect())
@@ -290,8 +331,8 @@ fn weigh(
 ///
 /// # Errors
 /// The samples are of other questions.
-fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkResult> {
-    let (b, rules) = (asked.benchmark, terms.scoring);
+fn score(asked: &Asked, samples: &[Sample]) -> Result<BenchmarkResult> {
+    let (b, rules) = (asked.benchmark, asked.scoring);
     if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
         return Err(Error::failed(format!("the samples of {} are of other questions", b.id()))
             .hint("remove the run's samples/ directory and run the command again"));
@@ -325,7 +366,7 @@ fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkRe
         category: b.category().to_string(),
         metric: b.metric(rules).to_string(),
         scoring: rules.as_str().into(),
-        prompts: terms.prompts.as_str().into(),
+        prompts: asked.asking.as_str().into(),
         sample_of: asked.sample_of,
         score: outcome.score,
         stderr: outcome.stderr,
@@ -334,6 +375,7 @@ fn score(asked: &Asked, samples: &[Sample], terms: &Terms) -> Result<BenchmarkRe
         n: outcome.n,
         n_unparsed: outcome.n_unparsed,
         constant: ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref())),
+        n_reasoning: samples.iter().filter(|s| bench::reasoning::split(&s.answer).reasoning).count(),
         higher_is_better: true,
         seconds: 0.0,
         likelihood,

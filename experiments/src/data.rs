@@ -3,7 +3,8 @@
 use crate::progress::Progress;
 use crate::study::Data;
 use crate::{field, paths, published};
-use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_base::checksums::{self, Known};
+use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
 
@@ -30,23 +31,22 @@ pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
 
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
+    // Directly in the cache, and in its folders for worlds, examples and what else is kept.
+    leftovers::sweep(&paths::cache()?, 1);
     match data {
         Data::World(spec) => {
             let digest = world_digest(spec)?;
             let dir = paths::cache()?.join("worlds").join(&digest);
-            if !dir.is_dir() {
-                let bar = progress.bar("rendering the nano world", 0);
-                atomic::create_dir_with(&dir, |tmp| {
-                    burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))
-                })
-                .context("rendering the nano world")?;
-                bar.done("rendered the nano world");
+            match dir.is_dir() {
+                true => mend(&dir, spec, &digest, progress)?,
+                false => render(&dir, spec, progress)?,
             }
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
         }
         Data::Field(spec) => {
             let (dir, digest) = field::data(spec)?;
+            field::check(&dir, spec, &|text| progress.line(text))?;
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
             Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
         }
@@ -55,6 +55,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
                     .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
             }
+            check_sealed(dir)?;
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
             Ok(DataDir {
                 dir: dir.clone(),
@@ -84,6 +85,83 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 drawn: false,
                 per_source: None,
             })
+        }
+    }
+}
+
+fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
+    let bar = progress.bar("rendering the nano world", 0);
+    atomic::create_dir_with(dir, |tmp| {
+        burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
+        checksums::seal(tmp)
+    })
+    .context("rendering the nano world")?;
+    bar.done("rendered the nano world");
+    Ok(())
+}
+
+/// Where it is kept which files of some data were compared with their checksums, and when.
+pub(crate) fn remembered(name: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("checked").join(format!("{name}.json")))
+}
+
+/// Renders the files of a world again that are not what was written. Others may be reading: each is replaced by renaming.
+fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
+    let bad = match checksums::damaged(dir, &remembered(digest)?) {
+        Ok((Known::Nothing, _)) => {
+            progress.line(&format!(
+                "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
+                dir.display()
+            ));
+            return Ok(());
+        }
+        Ok((Known::Same, bad)) => bad,
+        Err(e) => {
+            progress.line(&format!("note: {e}"));
+            vec![checksums::FILE.to_string()]
+        }
+    };
+    let Some(first) = bad.first() else { return Ok(()) };
+    progress.line(&format!(
+        "note: {} files of {} are not what was written (first: {first}): they are rendered again",
+        bad.len(),
+        dir.display()
+    ));
+    let again = dir.with_file_name(format!("{digest}-again"));
+    render(&again, spec, progress)?;
+    for file in checksums::files(&again)?.iter().chain([&again.join(checksums::FILE)]) {
+        // An earlier attempt may have been killed on the way.
+        if !file.exists() {
+            continue;
+        }
+        let place = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        std::fs::rename(file, &place).with_context(|| format!("replacing {}", place.display()))?;
+    }
+    match std::fs::remove_dir_all(&again) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", again.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compares the files of a directory with their checksums, where it has some: a world that was copied, or that is asked by
+/// its path.
+///
+/// # Errors
+/// One is missing or is not what was written.
+pub fn check_sealed(dir: &Path) -> Result<()> {
+    let name = digest::of_bytes(std::path::absolute(dir).unwrap_or_default().to_string_lossy().as_bytes());
+    let (_, bad) = checksums::damaged(dir, &remembered(&name)?)?;
+    match bad.first() {
+        None => Ok(()),
+        Some(first) => {
+            let place = dir.join(first);
+            Err(Error::failed(format!("{} is missing or not what was written, one of {}", place.display(), bad.len()))
+                .hint(format!("if the change was meant, remove {}", dir.join(checksums::FILE).display())))
         }
     }
 }

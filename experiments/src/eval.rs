@@ -7,6 +7,7 @@ use crate::ask::Answerer;
 use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
 use crate::cards::Tower;
+use crate::data;
 use crate::examples::Pictures;
 use crate::frozen::{Computed, Features};
 use crate::made::Made;
@@ -60,7 +61,14 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
     }
     let terms = options.terms;
+    for benchmark in &found {
+        benchmark.rules(terms.scoring).map_err(|e| e.context("--scoring"))?;
+        benchmark.rules(terms.prompts).map_err(|e| e.context("--prompts"))?;
+    }
     let dir = options.data.clone().unwrap_or_default();
+    if options.data.is_some() {
+        data::check_sealed(&dir)?;
+    }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
     }

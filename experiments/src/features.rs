@@ -1,7 +1,8 @@
 //! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
 //! `burgess encode` writes.
 
-use crate::pictures;
+use crate::{pictures, stop};
+use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burn::tensor::{Tensor, TensorData};
@@ -25,7 +26,7 @@ pub struct Encoded {
 /// Encodes pictures by their names relative to `dir`, `batch` at a time; `advance` hears of every batch.
 ///
 /// # Errors
-/// A picture cannot be read, or the encoder gives a feature that is not finite.
+/// A picture cannot be read, or the encoder gives a feature that is not finite; a signal asked to stop.
 pub fn encode<S: AsRef<str>>(
     encoder: &Encoder,
     dir: &Path,
@@ -36,13 +37,15 @@ pub fn encode<S: AsRef<str>>(
     let size = encoder.card.preprocess.size;
     let mut all = Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], seconds: 0.0 };
     for names in pictures.chunks(batch.max(1)) {
+        stop::check()?;
         let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
         for picture in pictures::open_all(dir, names) {
             pixels.extend(encoder.card.preprocess.apply(&picture?));
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let map = encoder.forward(Tensor::<4>::from_data(pixels, encoder.device()))?;
+        let name = |n: usize| names.get(n).map_or("?", AsRef::as_ref).to_string();
+        let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map
             .tokens
@@ -62,7 +65,20 @@ pub fn encode<S: AsRef<str>>(
     Ok(all)
 }
 
+/// A digest of features and of everything that says what they are; `of` names what they belong to.
+pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> String {
+    let mut digest = Digest::default();
+    digest.update(format!("{of} {shape:?} {grid:?}").as_bytes());
+    digest.update(bytes);
+    digest.finish()
+}
+
 impl Encoded {
+    /// See [`digest`].
+    pub fn digest(&self, of: &str) -> String {
+        digest(of, self.shape, self.grid, &self.bytes)
+    }
+
     /// A safetensors file with `features` f32 and `grid` [2] u64.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
         let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();

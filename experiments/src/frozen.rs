@@ -66,7 +66,8 @@ impl Computed {
             let opened = pictures::open_all(&self.dir, names).into_iter().collect::<Result<Vec<_>>>()?;
             let pixels = self.encoder.card.preprocess.pixels(&opened, self.encoder.device());
             let start = Instant::now();
-            let map = self.encoder.forward(pixels)?;
+            let name = |n: usize| names.get(n).map_or("?", |name| name.as_str()).to_string();
+            let map = self.encoder.forward_of(pixels, &name)?;
             self.encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
             spent.0 += names.len() as f64;

@@ -20,7 +20,7 @@
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
 //! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
-//! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
+//! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`]: this machine.
 
 pub mod arm;
 pub mod ask;
@@ -30,6 +30,7 @@ pub mod benchmarks;
 pub mod cache;
 pub mod cards;
 pub mod cli;
+pub mod columns;
 pub mod data;
 pub mod device;
 pub mod estimate;
@@ -50,8 +51,10 @@ pub mod published;
 pub mod rank;
 pub mod run;
 pub mod source;
+pub mod stop;
 pub mod store;
 pub mod study;
+pub mod terminal;
 pub mod train;
 pub mod training;
 pub mod workers;

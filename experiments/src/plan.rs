@@ -99,6 +99,7 @@ fn corpora(study: &Study) -> Option<(Option<Corpus>, Corpus)> {
 fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
     let evaluator = &study.evaluator;
     let llm = llm_config(&evaluator.llm)?;
+    evaluator.recipe.check_llm(&llm).map_err(|e| e.context("[recipe]"))?;
     let mut costs = Vec::with_capacity(study.arms.len());
     for arm in &study.arms {
         let step = || format!("the arm {}", arm.name());

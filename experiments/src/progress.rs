@@ -1,5 +1,7 @@
 //! What is being done, how far, how long still: on stderr, as bars in a terminal, as lines elsewhere.
 
+use crate::terminal;
+use burgess_base::text::{escaped, escaped_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +35,7 @@ impl Progress {
         let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {prefix}{elapsed}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
-        bar.set_message(what.to_string());
+        bar.set_message(escaped(what).into_owned());
         let reported = Mutex::new(Instant::now());
         Bar { bar, progress: self.clone(), started: Instant::now(), reported }
     }
@@ -52,9 +54,9 @@ impl Progress {
     pub fn line(&self, text: &str) {
         if self.terminal {
             // An error here means that stderr is gone; the results do not depend on it.
-            let _ = self.bars.println(text);
+            let _ = self.bars.println(escaped_lines(text));
         } else {
-            eprintln!("[{:>6.1} s] {text}", self.started.elapsed().as_secs_f64());
+            terminal::say(&format!("[{:>6.1} s] {text}", self.started.elapsed().as_secs_f64()));
         }
     }
 }
@@ -88,7 +90,7 @@ impl Bar {
 
     /// Numbers beside the bar.
     pub fn note(&self, text: &str) {
-        self.bar.set_prefix(text.to_string());
+        self.bar.set_prefix(escaped(text).into_owned());
     }
 
     /// A line that stays.
@@ -120,7 +122,7 @@ impl Bar {
 
     /// What is being done now.
     pub fn message(&self, text: &str) {
-        self.bar.set_message(text.to_string());
+        self.bar.set_message(escaped(text).into_owned());
     }
 
     /// Replaces the bar by a line with the time it took.

@@ -9,8 +9,8 @@ use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Study};
 use crate::workers::{self, Share};
-use crate::{device, paths, training};
-use burgess_base::{Error, Result, atomic};
+use crate::{device, paths, stop, training};
+use burgess_base::{Error, Kind, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::preprocess::Pipeline;
 use burgess_reports::load::StudyData;
@@ -87,7 +87,10 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         let check = || -> Result<bool> {
             let config = instrument.config(arm, *seed, &digests(arm, &encoders)?)?;
             run.claim(&config)?;
-            Ok(run.results()?.is_some())
+            run.tell_unchecked(&|text| progress.line(text))?;
+            let note = |text: &str| progress.line(text);
+            let results = run.results(&note)?;
+            Ok(results.is_some_and(|r| run.has_whole_samples(r.results.keys(), &note)))
         };
         match check() {
             Ok(true) => {}
@@ -112,6 +115,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 
         let bar = progress.bar("runs", left.len() as u64);
         let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
+            stop::check()?;
             let parts: Vec<training::Part> = arm
                 .encoders
                 .iter()
@@ -129,10 +133,12 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         })?;
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
-            if let Err(e) = outcome {
-                fail(&mut failures, arm, *seed, run, e, progress)?;
+            match outcome {
+                Err(e) if e.kind() != Kind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                _ => {}
             }
         }
+        stop::check()?;
     }
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
     outcome.runs = runs.len();

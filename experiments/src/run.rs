@@ -63,6 +63,7 @@ impl Instrument {
         let evaluator = evaluator.clone();
         evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
         let llm = Llm::open(&evaluator)?;
+        evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
         let mut pictures = Pictures::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
@@ -138,6 +139,7 @@ impl Llm {
         let weights = Weights::open(&field::resolve(&evaluator.llm)?)?;
         let dir = weights.path().to_path_buf();
         let tokenizer = Tokenizer::of_model(&weights)?;
+        weights.check_tokenizer(&tokenizer)?;
         let chat = match &evaluator.chat {
             Some(name) => ChatTemplate::named(name)?,
             None => ChatTemplate::of_model(&weights, &tokenizer)?,
@@ -165,7 +167,7 @@ pub fn run(
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
-    let model = match store.model().is_dir() {
+    let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             cards::write(&store.model(), parts)?;
             Mllm::load(&store.model(), &place.device)?.0

@@ -64,11 +64,12 @@ pub struct Evaluator {
     /// its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Whose rules judge the answers: `official`, those of the benchmarks' authors (default), or `cambrian-1`, those of the
-    /// study's code, to lay the numbers beside the published ones.
+    /// Whose rules judge the answers: `official` (default), those of the benchmarks' authors, or the strict ones where there
+    /// are none; `strict`, for benchmarks that have these; `cambrian-1`, those of the study's code, to lay the numbers beside
+    /// the published ones; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were followed.
     #[serde(default, skip_serializing_if = "is_official")]
     pub scoring: Rules,
-    /// Whose prompts ask the questions: `official` (default) or `cambrian-1`.
+    /// Whose prompts ask the questions, likewise.
     #[serde(default, skip_serializing_if = "is_official")]
     pub prompts: Rules,
     /// What becomes of the features of frozen encoders: `cached` on disk (default), or `computed` whenever a picture is seen.
@@ -247,6 +248,8 @@ impl Study {
             return Err(Error::usage("the study has no benchmarks"));
         }
         for id in &self.evaluator.benchmarks {
+            bench::find(id)?.rules(self.evaluator.scoring).map_err(|e| e.context("evaluator.scoring"))?;
+            bench::find(id)?.rules(self.evaluator.prompts).map_err(|e| e.context("evaluator.prompts"))?;
             if let Some(server) = bench::find(id)?.server() {
                 return Err(Error::usage(format!(
                     "{id} cannot rank: its right answers are secret, {server} scores it"
@@ -289,5 +292,22 @@ mod tests {
         assert!(e.contains("sedes") && e.contains("line"), "{e}");
         assert_eq!(Study::open("nono").unwrap_err().hint_text().map(|h| h.contains("`nano`")), Some(true));
         assert_eq!(Study::open("/no/such/study.toml").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn rules_that_a_benchmark_does_not_have_are_refused() -> Result<()> {
+        let nano = BUILT_IN.iter().find(|(name, _)| *name == "nano").map(|(_, text)| *text).unwrap_or_default();
+        for key in ["scoring", "prompts"] {
+            for rules in ["official", "strict", "cambrian-1"] {
+                Study::parse(&nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"{rules}\""), 1))
+                    .context(rules)?;
+            }
+            let text = nano.replacen("[evaluator]", &format!("[evaluator]\n{key} = \"lmms-eval\""), 1);
+            let error = Study::parse(&text).unwrap_err();
+            let told = error.chain().join(": ");
+            assert!(told.contains(&format!("evaluator.{key}")) && told.contains("no task of lmms-eval"), "{told}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        Ok(())
     }
 }

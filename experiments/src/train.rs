@@ -110,7 +110,8 @@ pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ou
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = place.config(&arm, run.seed, &digests)?;
     store.claim(&config)?;
-    if store.model().is_dir() {
+    store.tell_unchecked(&|text| progress.line(text))?;
+    if store.has_model(&|text| progress.line(text))? {
         store.forget_states()?;
         progress.line(&format!("{} is trained already", run.name));
     } else {

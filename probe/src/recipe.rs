@@ -1,7 +1,7 @@
 //! How a model is trained: two stages, what is trainable in each, and how fast it learns.
 
 use crate::data::Order;
-use crate::llm::{Compute, PROJECTIONS};
+use crate::llm::{Compute, LlmConfig, PROJECTIONS};
 use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,24 @@ impl Recipe {
         }
         self.tune.check().map_err(|e| e.context("stage tune"))
     }
+
+    /// Checks what depends on the language model.
+    ///
+    /// # Errors
+    /// Names the stage and the key.
+    pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
+        if let Some(align) = &self.align {
+            align.check_llm(llm).map_err(|e| e.context("[align]"))?;
+        }
+        self.tune.check_llm(llm).map_err(|e| e.context("[tune]"))
+    }
+}
+
+impl Lora {
+    /// The highest rank: no projection of a published model has as many rows.
+    const MOST_RANK: usize = 65_536;
+    /// The highest `alpha`: beyond it the first step overflows.
+    const MOST_ALPHA: f64 = 1e6;
 }
 
 impl Stage {
@@ -244,8 +262,15 @@ impl Stage {
             if !self.trains(Part::Llm) {
                 return bad("`lora` adapts the language model, but `llm` is not in `trainable`");
             }
-            if lora.rank == 0 || !lora.alpha.is_finite() || lora.targets.is_empty() {
-                return bad("`lora` needs a `rank` above 0, a finite `alpha` and some `targets`");
+            if lora.rank == 0 || lora.rank > Lora::MOST_RANK {
+                return bad(&format!("`lora.rank` is {}, must be from 1 to {}", lora.rank, Lora::MOST_RANK));
+            }
+            if !(lora.alpha > 0.0 && lora.alpha <= Lora::MOST_ALPHA) {
+                let most = Lora::MOST_ALPHA;
+                return bad(&format!("`lora.alpha` is {:?}, must be above 0 and at most {most}", lora.alpha));
+            }
+            if lora.targets.is_empty() {
+                return bad("`lora.targets` is empty: nothing would be adapted");
             }
             if let Some(unknown) = lora.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
                 return bad(&format!(
@@ -256,6 +281,32 @@ impl Stage {
         }
         if self.trainable.is_empty() {
             return bad("`trainable` is empty: nothing would be learned");
+        }
+        Ok(())
+    }
+
+    /// Checks what depends on the language model: whether adapters fit its matrices.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let (d, f) = (llm.hidden_size, llm.intermediate_size);
+        let f = llm.experts.as_ref().map_or(f, |experts| f.min(experts.width));
+        let (q, kv) = (llm.num_attention_heads * llm.head_width(), llm.kv_heads() * llm.head_width());
+        for target in &lora.targets {
+            let most = match target.as_str() {
+                "q_proj" | "o_proj" => d.min(q),
+                "k_proj" | "v_proj" => d.min(kv),
+                _ => d.min(f),
+            };
+            if lora.rank > most {
+                return Err(Error::usage(format!(
+                    "`lora.rank` is {}, more than the matrix of `{target}` has: {most} rows or columns",
+                    lora.rank
+                ))
+                .hint(format!("set `rank` to at most {most}, or leave `{target}` out of `targets`")));
+            }
         }
         Ok(())
     }
@@ -348,6 +399,32 @@ mod tests {
         assert!(stage("steps = 1\nwarmup = 3.0")?.check().unwrap_err().to_string().contains("warmup"));
         assert!(stage("epochs = 1.0")?.check().is_ok());
         assert_eq!(stage("epochs = 1.5")?.total_steps(33), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn adapters_that_fit_no_matrix_are_errors_with_their_key() -> std::result::Result<(), toml::de::Error> {
+        let lora = |text: &str| {
+            let stage = "batch = 8\nlr = 1e-3\nsteps = 1\ntrainable = [\"llm\"]\n[lora]\n";
+            toml::from_str::<Stage>(&format!("{stage}{text}"))
+        };
+        let cases = [
+            ("rank = 100000000\nalpha = 16.0", "`lora.rank` is 100000000"),
+            ("rank = 0\nalpha = 16.0", "`lora.rank` is 0"),
+            ("rank = 4\nalpha = 1e38", "`lora.alpha` is 1e38"),
+            ("rank = 4\nalpha = nan", "`lora.alpha` is NaN"),
+            ("rank = 4\nalpha = -8.0", "`lora.alpha` is -8"),
+            ("rank = 4\nalpha = 8.0\ntargets = []", "`lora.targets`"),
+        ];
+        for (text, wanted) in cases {
+            let error = lora(text)?.check().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+        let llm = LlmConfig::nano(96, 4, 768);
+        let fits = lora("rank = 48\nalpha = 8.0")?;
+        assert!(fits.check().is_ok() && fits.check_llm(&llm).is_ok());
+        let error = lora("rank = 49\nalpha = 8.0")?.check_llm(&llm).unwrap_err();
+        assert!(error.to_string().contains("`k_proj` has: 48") && error.hint_text().is_some(), "{error}");
         Ok(())
     }
 }

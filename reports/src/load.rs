@@ -2,7 +2,7 @@
 
 use crate::schema::{self, ConstantAnswer, Missing, RunResults, SCHEMA, Sample, Step};
 use crate::words;
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic, checksums};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -149,14 +149,20 @@ impl RunData {
     /// The questions and answers of one benchmark; none where the run has no such file.
     ///
     /// # Errors
-    /// When the file cannot be read; a broken line only becomes a [`Problem`].
+    /// When the file cannot be read; a broken line only becomes a [`Problem`], and so does a file that is not what the run
+    /// wrote, of which nothing is shown.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<Problem>)> {
-        match self.samples.get(benchmark) {
-            Some(path) => read_lines(path, schema::sample_problem),
-            None => Ok(Default::default()),
+        let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
+        if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
+            let cause = format!("{e}; {AGAIN}");
+            return Ok((Vec::new(), vec![Problem { file: path.clone(), line: 1, cause }]));
         }
+        read_lines(path, schema::sample_problem)
     }
 }
+
+/// What to do about a file that is not what was written.
+const AGAIN: &str = "run the study again: what is damaged is made again";
 
 /// The results with their notes. Numbers that cannot be are refused by file and key.
 fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
@@ -164,6 +170,7 @@ fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     if !path.is_file() {
         return Ok(None);
     }
+    checksums::check(dir, "results.json").map_err(|e| e.hint(AGAIN))?;
     let step = || format!("reading {}", path.display());
     let bytes = fs::read(&path).with_context(step)?;
     // A NaN that another program wrote into it is named by its key, as any other number that cannot be.

@@ -73,7 +73,8 @@ pub struct BenchmarkResult {
     pub category: String,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
-    /// Whose rules judged the answers: `official` (the benchmark's authors') or `cambrian-1` (the study's code).
+    /// Whose rules judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have none),
+    /// `cambrian-1` (the study's code) or `lmms-eval` (that harness).
     #[serde(default = "official")]
     pub scoring: String,
     /// Whose prompts asked the questions, likewise.
@@ -97,6 +98,9 @@ pub struct BenchmarkResult {
     /// The most frequent answer; results of before it was counted have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constant: Option<ConstantAnswer>,
+    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove before reading them.
+    #[serde(default)]
+    pub n_reasoning: usize,
     pub higher_is_better: bool,
     /// Wall-clock time of asking and scoring, with the image and without; 0, `null` in the file, where it was not measured.
     #[serde(with = "unmeasured")]
@@ -408,6 +412,7 @@ mod tests {
             n: 4,
             n_unparsed: 0,
             constant: None,
+            n_reasoning: 0,
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,

@@ -108,7 +108,12 @@ fn asked_again(place: &Place, root: &Path) {
             arm,
         ]);
         assert!(output.status.success(), "{}", stderr(&output));
-        assert!(stdout(&output).contains("official scoring, official prompts"), "{}", stdout(&output));
+        let rules = |id: &str| {
+            let line = stdout(&output).lines().find(|line| line.starts_with(id)).map(str::to_string);
+            line.and_then(|line| line.split_whitespace().last().map(str::to_string))
+        };
+        assert_eq!(rules("nano-ocrbench"), Some("strict".into()), "{}", stdout(&output));
+        assert_eq!(rules("blink"), Some("official".into()), "{}", stdout(&output));
         let dir = place.path().join(arm).join("eval/again/seed-0");
         let read =
             |file: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).expect("results")).expect("JSON") };

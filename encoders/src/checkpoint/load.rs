@@ -94,8 +94,11 @@ fn compare(
             }
         }
     }
-    let (ignored, extra): (Vec<String>, Vec<String>) =
-        checkpoint.keys().filter(|k| !used.contains(k)).map(str::to_string).partition(|k| dialect.ignores(k));
+    let (ignored, extra): (Vec<String>, Vec<String>) = checkpoint
+        .keys()
+        .filter(|k| !used.contains(k))
+        .map(str::to_string)
+        .partition(|k| dialect.ignores_under(checkpoint.root(), k));
     if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
         return Ok(ignored);
     }
@@ -132,11 +135,6 @@ fn hint(
     if let Some(prefix) = common_prefix(missing, checkpoint) {
         return format!(
             "the names stand under `{prefix}`: these are the weights of a larger model; set prefix = \"{prefix}\" in the card's [source]"
-        );
-    }
-    if let Some(prefix) = left_out_prefix(missing, checkpoint) {
-        return format!(
-            "the same names without `{prefix}` are there: this is the vision part saved by itself; save the whole model, whose names this dialect reads"
         );
     }
     if 2 * missing.len() > wanted {
@@ -194,12 +192,4 @@ fn common_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> 
     }
     let (prefix, count) = votes.into_iter().max_by_key(|(_, n)| *n)?;
     (2 * count > missing.len()).then(|| prefix.to_string())
-}
-
-/// The prefix without which most of the `missing` names do exist.
-fn left_out_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> {
-    let (prefix, _) = missing.first()?.split_once('.')?;
-    let prefix = format!("{prefix}.");
-    let there = |k: &&String| k.strip_prefix(&prefix).is_some_and(|k| checkpoint.shape(k).is_some());
-    (2 * missing.iter().filter(there).count() > missing.len()).then_some(prefix)
 }

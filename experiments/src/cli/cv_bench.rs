@@ -2,7 +2,7 @@
 
 use super::{print, print_json};
 use crate::progress::Progress;
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, output};
 use burgess_cv_bench::annotations::Format;
 use burgess_cv_bench::tasks::Task;
 use burgess_cv_bench::{Input, Manifest, Options, build};
@@ -110,6 +110,7 @@ pub fn run(args: CvBenchArgs) -> Result<()> {
     options.overlap = args.overlap.unwrap_or(options.overlap);
     options.offset = args.offset.unwrap_or(options.offset);
     options.visible = args.visible.unwrap_or(options.visible);
+    output::check_directory(&args.out)?;
     let progress = Progress::new();
     let manifest = build(&inputs, &options, &args.out, &|text| progress.line(text))?;
     if args.json { print_json(&manifest) } else { print(&text(&manifest, &args.out)) }

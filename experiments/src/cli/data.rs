@@ -3,7 +3,7 @@
 
 use super::cv_bench::{self, CvBenchArgs};
 use super::leaks::{self, LeaksArgs};
-use super::{print, print_json};
+use super::{print, print_json, terminal};
 use crate::field;
 use crate::progress::Progress;
 use crate::study::{Data, Study};
@@ -85,7 +85,7 @@ fn prepare_field(args: FieldArgs) -> Result<()> {
     let from = args.from.map_or_else(field::raw, Ok)?;
     let prepared = field::prepare(&from, &spec, &Progress::new())?;
     for line in &prepared.left_out {
-        eprintln!("note: {line}");
+        terminal::say(&format!("note: {line}"));
     }
     if args.json { print_json(&prepared) } else { print(&lines(&prepared)) }
 }

@@ -1,11 +1,12 @@
 //! `burgess encode`: patch features of pictures.
 
-use super::print;
+use super::{print, terminal};
+use crate::arm::ArmEncoder;
 use crate::{device, features};
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
-use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
+use burgess_encoders::features::check_grid;
 use burgess_encoders::preprocess::Pipeline;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub struct Args {
     /// Pictures a forward pass takes
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
-    /// The file to write
+    /// The file to write; - is standard output
     #[arg(short, long, value_name = "F.safetensors")]
     out: PathBuf,
 }
@@ -62,9 +63,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
         return Err(Error::usage("--batch 0 encodes nothing"));
     }
-    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess)?;
+    output::check(&args.out)?;
+    let chosen: ArmEncoder = args.encoder.parse()?;
+    let mut card = chosen.card(args.preprocess)?;
     for note in &card.notes {
-        eprintln!("note: {}: {note}", card.id);
+        terminal::say(&format!("note: {}: {note}", card.id));
     }
     match args.layer.as_slice() {
         [] => {}
@@ -78,18 +81,38 @@ pub fn run(args: Args) -> Result<()> {
     if card.grid.is_some_and(|grid| grid.contains(&0)) {
         return Err(Error::usage("--grid 0 leaves no features"));
     }
+    if let Some(grid) = card.grid {
+        check_grid(grid).map_err(|e| e.context("--grid"))?;
+    }
     card.tap.norm = args.norm.unwrap_or(card.tap.norm);
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
-    let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
+    let encoder = match args.weights.as_deref() {
+        None => chosen.load(card.clone(), &device)?,
+        weights => Encoder::load(card.clone(), weights, &device)?,
+    };
+    for note in encoder.card.notes.iter().filter(|note| !card.notes.contains(note)) {
+        eprintln!("note: {}: {note}", card.id);
+    }
+    if let (Some(asked), found) = (&chosen.prefix, &encoder.card.source.prefix)
+        && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
+    {
+        return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
+            .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
+    }
     let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
     let bytes = encoded.pack(HashMap::from([
         ("images".to_string(), serde_json::to_string(&names)?),
-        ("card".to_string(), serde_json::to_string(&card)?),
+        ("card".to_string(), serde_json::to_string(&encoder.card)?),
     ]))?;
-    atomic::write(&args.out, &bytes)?;
+    output::write(&args.out, &bytes)?;
     let ([pictures, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
-    print(&format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}\n", args.out.display()))
+    let line = format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
+    if output::is_stdout(&args.out) {
+        terminal::say(&line);
+        return Ok(());
+    }
+    print(&(line + "\n"))
 }

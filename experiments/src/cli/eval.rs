@@ -36,10 +36,11 @@ pub struct Args {
     /// What the model is called in the results [default: from the directory's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Whose rules judge: official (the benchmarks' authors') or cambrian-1 (the study's code)
+    /// Whose rules judge: official (the benchmarks' authors', or strict ones where there are none), strict, cambrian-1 (the
+    /// study's code) or lmms-eval (that harness, 0.7.3)
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
-    /// Whose prompts ask: official or cambrian-1
+    /// Whose prompts ask: likewise
     #[arg(long, value_name = "RULES", default_value = "official")]
     prompts: Rules,
     /// Ask only a fixed random sample of this many units (pictures, or pairs scored together) of each benchmark
@@ -91,15 +92,18 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         return print_json(&results);
     }
-    let mut text =
-        format!("{:<16} {:>16} {:>7} {:>7} {:>7} {:>9}\n", "benchmark", "score", "blind", "chance", "n", "unparsed");
+    let mut text = format!(
+        "{:<16} {:>16} {:>7} {:>7} {:>7} {:>9}  {:<10} prompts\n",
+        "benchmark", "score", "blind", "chance", "n", "unparsed", "scoring"
+    );
     for (id, r) in &results.results {
         let score = format!("{:.2} ± {:.2}", r.score, r.stderr);
         text += &format!("{id:<16} {score:>16} {:>7.2} {:>7.2} {:>7} {:>9}", r.blind, r.chance, r.n, r.n_unparsed);
+        text += &format!("  {:<10} {:<10}", r.scoring, r.prompts);
         text += &r.sample_of.map_or_else(String::new, |all| format!("  a sample of {all}"));
         text += "\n";
     }
-    text += &format!("{} scoring, {} prompts; {}\n", args.scoring.as_str(), args.prompts.as_str(), dir.display());
+    text += &format!("{}\n", dir.display());
     print(&text)
 }
 

@@ -3,7 +3,7 @@
 use super::{print, print_json};
 use crate::fetch::client::Client;
 use crate::fetch::download::Checked;
-use crate::fetch::settings::Settings;
+use crate::fetch::settings::{Limits, Settings};
 use crate::fetch::{Fetched, Session, State, Wanted, bytes};
 use crate::progress::Progress;
 use crate::study::Study;
@@ -11,6 +11,7 @@ use burgess_base::Result;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::preprocess::Pipeline;
 use serde_json::json;
+use std::time::Duration;
 
 /// Get published weights, resumed and verified, into the Hugging Face cache
 #[derive(clap::Args)]
@@ -27,7 +28,8 @@ Examples:
   burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
 
 Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
-HF_HUB_DOWNLOAD_TIMEOUT; for the way there: HTTPS_PROXY, SSL_CERT_FILE."
+HF_HUB_DOWNLOAD_TIMEOUT (silence after which a connection counts as broken, 30 s); for the way there: HTTPS_PROXY,
+SSL_CERT_FILE."
 )]
 pub struct Args {
     /// Card ids, owner/name, owner/name@revision or owner/name:file of the hub, or addresses of files
@@ -39,6 +41,12 @@ pub struct Args {
     /// Ask the hub what the branch is now, even if its files are here
     #[arg(long)]
     update: bool,
+    /// Time for all of it; what has come by then is kept
+    #[arg(long, value_name = "TIME", env = "BURGESS_FETCH_TIME_LIMIT", default_value = "24h", value_parser = Limits::parse_time)]
+    time_limit: Duration,
+    /// The largest file whose size its server does not name
+    #[arg(long, value_name = "SIZE", env = "BURGESS_FETCH_MAX_SIZE", default_value = "64GB", value_parser = Limits::parse_size)]
+    max_size: u64,
     /// Show files and sizes, and stop
     #[arg(long)]
     dry_run: bool,
@@ -62,7 +70,8 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let progress = Progress::new();
-    let client = Client::new(Settings::from_environment()?, &progress)?;
+    let limits = Limits { time: args.time_limit, unnamed: args.max_size };
+    let client = Client::new(Settings { limits, ..Settings::from_environment()? }, &progress)?;
     let session = Session { client, progress, dry_run: args.dry_run, update: args.update };
     let mut results = Vec::new();
     for (number, (id, what)) in wanted.iter().enumerate() {
