@@ -474,6 +474,7 @@ mod tests {
                 "cost.images_per_second",
                 "results.*.constant",
                 "results.*.likelihood",
+                "results.*.n_reasoning",
                 "results.*.n_unparsed",
                 "results.*.sample_of",
                 "results.*.stderr",
