@@ -87,7 +87,9 @@ fn pieces(text: &str) -> Vec<String> {
         if ended && c != ' ' {
             pieces.push(String::new());
         }
-        ended = matches!(c, ' ' | '-' | '/' | ',' | '|');
+        // Not before the name of an option: `--release`.
+        let inside = pieces.last().is_some_and(|p| p.ends_with(char::is_alphanumeric));
+        ended = matches!(c, ' ' | '/' | ',' | '|') || (c == '-' && inside);
         if let Some(last) = pieces.last_mut() {
             last.push(c);
         }

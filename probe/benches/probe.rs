@@ -131,7 +131,7 @@ fn shares(width: usize, layers: usize, method: Method) -> Result<String> {
         spent[1] += clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         optimiser.collect(&model, gradients, 1.0);
-        model = optimiser.step(model, &settings).0;
+        model = optimiser.step(model, &settings)?.0;
         spent[2] += clock.elapsed().as_secs_f64();
     }
     let total: f64 = spent.iter().sum();

@@ -70,7 +70,7 @@ impl Sampling {
     }
 
     /// Draws from one row of logits.
-    fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
+    pub(crate) fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         // Of equal ones the first comes first, on every machine.
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
@@ -103,7 +103,7 @@ impl Sampling {
 ///
 /// # Errors
 /// When a prompt names a picture that was not given, is empty, or does not fit into the model's positions; when the
-/// numbers of the sampling are impossible.
+/// numbers of the sampling are impossible; when a logit is not finite.
 pub fn answer(
     model: &Mllm,
     images: Option<&Seen>,
@@ -128,7 +128,7 @@ pub fn answer(
     let mut answers = vec![Vec::new(); prompts.len()];
     for group in groups(prompts)? {
         let (mut state, logits) = read(model, images, prompts, &group, device)?;
-        let mut next = pick(logits, &group, &mut draws)?;
+        let mut next = pick(logits, &group, &mut draws, 1)?;
         // `alive[k]` is the place in `group` of row `k`.
         let mut alive: Vec<usize> = (0..group.len()).collect();
         for round in 0..max_new_tokens {
@@ -151,7 +151,7 @@ pub fn answer(
             }
             let tokens: Vec<Vec<u32>> = next.iter().map(|&id| vec![id]).collect();
             let logits = state.push(&model.llm, &tokens, device)?;
-            next = pick(logits, &pick_rows(&group, &alive), &mut draws)?;
+            next = pick(logits, &pick_rows(&group, &alive), &mut draws, round + 2)?;
         }
     }
     Ok(answers)
@@ -214,9 +214,14 @@ pub fn likelihoods(
             let picked = score.gather(1, indices(&ids, device).unsqueeze_dim::<2>(1));
             let picked: Vec<f32> = picked.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
             for (((_, p, o), text), value) in rows.iter().zip(&texts).zip(picked) {
-                if k < text.len()
-                    && let Some(sum) = all.get_mut(*p).and_then(|s| s.get_mut(*o))
-                {
+                if k >= text.len() {
+                    continue;
+                }
+                // A logit that is not finite makes those of its whole row so.
+                if !value.is_finite() {
+                    return Err(not_finite(&format!("token {} of option {} of prompt {}", k + 1, o + 1, p + 1), value));
+                }
+                if let Some(sum) = all.get_mut(*p).and_then(|s| s.get_mut(*o)) {
                     *sum += f64::from(value);
                 }
             }
@@ -387,11 +392,34 @@ fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [n]), device)
 }
 
+/// What is said of a number that should be a logit or its logarithm of a probability.
+fn not_finite(place: &str, value: f32) -> Error {
+    Error::failed(format!("the language model's output is {value} at {place}")).hint(
+        "the weights are damaged or diverged in training (lower the learning rate), or the configuration does not belong to them",
+    )
+}
+
 /// The next token of each row, of which `prompts` says whose it is: drawn if there are draws, else the most likely
-/// one; of equal ones the first, on every backend.
-fn pick(logits: Tensor<2>, prompts: &[usize], draws: &mut [Option<(Sampling, Stream)>]) -> Result<Vec<u32>> {
+/// one; of equal ones the first, on every backend. `token` counts from 1 what is picked, for errors.
+///
+/// # Errors
+/// When a logit is not finite.
+fn pick(
+    logits: Tensor<2>,
+    prompts: &[usize],
+    draws: &mut [Option<(Sampling, Stream)>],
+    token: usize,
+) -> Result<Vec<u32>> {
     let v = logits.dims()[1];
     let values: Vec<f32> = logits.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
+    // Without a shortcut, so that it is done many at a time.
+    let finite = |row: &[f32]| row.iter().fold(true, |finite, x| finite & x.is_finite());
+    for (row, prompt) in values.chunks(v.max(1)).zip(prompts) {
+        if !finite(row) {
+            let bad = row.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
+            return Err(not_finite(&format!("token {token} of the answer to prompt {}", prompt + 1), bad));
+        }
+    }
     Ok(values
         .chunks(v.max(1))
         .zip(prompts)
@@ -411,6 +439,23 @@ fn pick(logits: Tensor<2>, prompts: &[usize], draws: &mut [Option<(Sampling, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logits_that_are_not_finite_are_errors_that_say_where() -> Result<()> {
+        let logits =
+            |bad: f32| Tensor::from_data(TensorData::new(vec![0.0, 3.0, 1.0, 0.0, bad, 2.0], [2, 3]), &Device::flex());
+        assert_eq!(pick(logits(1.0), &[4, 6], &mut [], 1)?, [1, 2]);
+        let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: 0 };
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for sampling in [None, Some(sampling)] {
+                let mut draws: Vec<_> = (0..7).map(|_| sampling.map(|s| (s, stream("test", 0)))).collect();
+                let e = pick(logits(bad), &[4, 6], &mut draws, 3).unwrap_err();
+                assert!(e.to_string().contains(&format!("is {bad} at token 3 of the answer to prompt 7")), "{e}");
+                assert!(e.hint_text().is_some());
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn draws_follow_the_probabilities_that_are_left() -> Result<()> {

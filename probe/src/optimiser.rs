@@ -1,5 +1,6 @@
 //! AdamW and Muon with one learning rate per part of the model and clipping by the norm of the whole gradient.
 
+use burgess_base::{Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -87,10 +88,17 @@ impl Optimiser {
     ///
     /// Moments live on the host and the update runs there in one pass per parameter: on the CPU that is an
     /// eighth of the memory traffic of ten tensor operations.
-    pub fn step<M: Module>(&mut self, module: M, settings: &StepSettings) -> (M, f64) {
-        let mut squares = Squares { values: &self.gradients, sum: 0.0 };
+    ///
+    /// # Errors
+    /// When the norm is not finite: the parameter whose gradient is so is named. Nothing is moved then.
+    pub fn step<M: Module>(&mut self, module: M, settings: &StepSettings) -> Result<(M, f64)> {
+        let mut squares = Squares { values: &self.gradients, sum: 0.0, path: Vec::new(), first: None };
         module.visit(&mut squares);
         let norm = squares.sum.sqrt() / settings.total;
+        if !norm.is_finite() {
+            let place = squares.first.map_or(String::new(), |path| format!(" (first in `{path}`)"));
+            return Err(Error::failed(format!("the norm of the gradient is {norm}{place}")));
+        }
         // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
         let scale = if settings.clip > 0.0 { (settings.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.step += 1;
@@ -106,7 +114,7 @@ impl Optimiser {
             path: Vec::new(),
             repeated: 0,
         };
-        (module.map(&mut update), norm)
+        Ok((module.map(&mut update), norm))
     }
 }
 
@@ -140,9 +148,20 @@ impl ModuleVisitor for Collected<'_> {
 struct Squares<'a> {
     values: &'a HashMap<ParamId, Vec<f32>>,
     sum: f64,
+    path: Vec<String>,
+    /// The first parameter of whose gradient the sum is not finite.
+    first: Option<String>,
 }
 
 impl ModuleVisitor for Squares<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(values) = self.values.get(&param.id) else {
             return;
@@ -162,10 +181,13 @@ impl ModuleVisitor for Squares<'_> {
             lanes = [0.0; 8];
         }
         self.sum += total;
+        if !total.is_finite() {
+            self.first.get_or_insert_with(|| self.path.join("."));
+        }
     }
 }
 
-/// The numbers of a tensor; NaN where a device fails to hand them out, which the next loss reports.
+/// The numbers of a tensor; NaN where a device fails to hand them out, which the next norm or loss reports.
 pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let count = tensor.shape().num_elements();
     tensor.try_into_vec_as::<f32>().unwrap_or_else(|_| vec![f32::NAN; count])
@@ -283,7 +305,7 @@ fn orthogonal(x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burgess_base::{Result, atomic};
+    use burgess_base::atomic;
     use std::path::Path;
 
     #[derive(Deserialize)]

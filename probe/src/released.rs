@@ -15,7 +15,7 @@
 use crate::connector::{ConnectorConfig, ConnectorKind, NAMES, RowOptions, SamplerOptions, SvaOptions};
 use crate::llm::{ChatTemplate, LlmConfig, weights};
 use crate::mllm::{Mllm, MllmConfig};
-use burgess_base::{Context, Error, Result, nearest};
+use burgess_base::{Error, Result, json as foreign, nearest, text};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect};
 use burn::tensor::Device;
@@ -106,7 +106,7 @@ impl Released {
     /// Whether a directory is one of these models.
     pub fn is(dir: &Path) -> bool {
         let config = std::fs::read(dir.join("config.json")).ok();
-        let json = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let json = config.and_then(|bytes| foreign::from_slice::<Value>(&bytes).ok());
         json.is_some_and(|json| json.get("mm_vision_tower_aux_list").is_some())
     }
 
@@ -117,8 +117,7 @@ impl Released {
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("config.json");
         let step = || format!("reading {}", file.display());
-        let bytes = std::fs::read(&file).with_context(step)?;
-        let json: Value = serde_json::from_slice(&bytes).with_context(step)?;
+        let json: Value = foreign::read(&file)?;
         Self::of(dir, json).map_err(|e| e.context(step()))
     }
 
@@ -127,7 +126,7 @@ impl Released {
             .map_err(|e| Error::from(e).hint("this is not the configuration of a released Cambrian model"))?;
         let family = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
         let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == family) else {
-            return Err(Error::failed(format!("no language model for model_type `{family}`"))
+            return Err(Error::failed(format!("no language model for model_type `{}`", text::excerpt(family, 60)))
                 .hint(format!("known: {}", FAMILIES.map(|(name, _)| name).join(", "))));
         };
         if let Some(fields) = json.as_object_mut() {
@@ -137,7 +136,9 @@ impl Released {
         llm.check()?;
         let encoders: Vec<EncoderCard> =
             written.mm_vision_tower_aux_list.iter().map(|name| tower(name)).collect::<Result<_>>()?;
-        let connector = written.connector(&encoders, llm.hidden_size)?;
+        let connector = written.connector(&encoders, llm.hidden_size).map_err(|e| {
+            e.context("its connector (`connector_depth`, `vision_hidden_size`, `query_num_list`, `image_token_len`, …)")
+        })?;
         Ok(Self { dir: dir.to_path_buf(), encoders, connector, llm, image_position: written.image_position })
     }
 
@@ -182,7 +183,8 @@ fn tower(name: &str) -> Result<EncoderCard> {
             let known = TOWERS.map(|(known, _)| known);
             let near = nearest(plain, known);
             let hint = if near.is_empty() { known.join(", ") } else { near.join(", ") };
-            Err(Error::failed(format!("no card for the vision tower `{name}`")).hint(format!("known: {hint}")))
+            Err(Error::failed(format!("no card for the vision tower `{}`", text::excerpt(name, 80)))
+                .hint(format!("known: {hint}")))
         }
     }
 }
@@ -225,8 +227,11 @@ impl Written {
             "se_mlp" => ConnectorKind::SeMlp(rows),
             "sva" => ConnectorKind::Sva(self.sva(grids)?),
             other => {
-                return Err(Error::failed(format!("no connector for mm_projector_type `{other}`"))
-                    .hint("known: linear, mlp2x_gelu, se_mlp, sva"));
+                return Err(Error::failed(format!(
+                    "no connector for mm_projector_type `{}`",
+                    text::excerpt(other, 60)
+                ))
+                .hint("known: linear, mlp2x_gelu, se_mlp, sva"));
             }
         };
         ConnectorConfig::new(kind, &towers, llm_width)

@@ -1,9 +1,11 @@
 //! Training one stage: batches → loss → gradients → optimiser, and its state on disk on the way.
 
+mod finite;
 mod keep;
 mod loss;
 mod recompute;
 
+pub(crate) use finite::{diverged, finite_weights};
 pub use keep::{Keep, Saved};
 pub use loss::{Batch, read_batch};
 
@@ -65,7 +67,7 @@ pub struct StepLog {
 pub enum Outcome<M> {
     /// All steps were taken.
     Done(M),
-    /// The caller asked to stop; what was not kept before is lost.
+    /// The caller asked to stop: the state is kept as it was then, where states are kept at all.
     Interrupted,
 }
 
@@ -99,7 +101,8 @@ pub struct Run<'a> {
 ///
 /// # Errors
 /// When the stage is malformed, there are no examples, one is longer than the model's positions, a feature cannot be
-/// had, the loss is no number (the step is named), or the state cannot be kept.
+/// had, the loss or the gradient is not finite (stage, step and learning rate are named), the weights that the last step
+/// left are not finite or give no finite loss, or the state cannot be kept. What was kept before stays as it is.
 pub fn train_stage(
     mut model: Mllm,
     examples: &dyn Examples,
@@ -117,6 +120,7 @@ pub fn train_stage(
     }
     let device = run.device.clone().autodiff();
     if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.adapted()) {
+        check_rank(lora.rank, &model).map_err(|e| e.context(format!("stage {}", run.name)))?;
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
     }
     if !device.supports_dtype(stage.precision.dtype()) {
@@ -132,12 +136,21 @@ pub fn train_stage(
     let mut first = 0;
     if let Some(saved) = run.saved.take() {
         first = saved.step();
+        if first > total {
+            return Err(Error::failed(format!("stage {}: what was kept is of step {first} of {total}", run.name))
+                .hint("the training state is damaged: remove it to begin the stage anew"));
+        }
         model = saved.restore(model, stage, &mut optimiser)?;
     }
+    // The examples that went through the model last.
+    let mut last: Vec<Example> = Vec::new();
     let mut kept = run.keep.map(Keep::begin);
     let mut batches = Vec::new();
     for step in first..total {
         if (run.stop)() {
+            if let Some(kept) = kept.as_mut().filter(|_| step > first) {
+                kept.now(step, &model, stage, &optimiser)?;
+            }
             return Ok(Outcome::Interrupted);
         }
         let clock = Instant::now();
@@ -150,10 +163,11 @@ pub fn train_stage(
         let mut draws = trains.then(|| named(&format!("{stream}/drop-path/step-{step}"), run.seed));
         let (mut loss, mut weight, mut positions) = (0.0, 0.0, 0);
         for part in chosen.chunks(stage.batch.div_ceil(stage.accumulate)) {
-            let part: Vec<Example> = part.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
-            let part: Vec<&Example> = part.iter().collect();
+            let read: Vec<Example> = part.iter().map(|&i| examples.get(i)).collect::<Result<_>>()?;
+            let part: Vec<&Example> = read.iter().collect();
             let batch = read_batch(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
             let Some(batch) = batch else { continue };
+            last = read;
             // The gradient of a single part is that of the mean; those of several are put together as sums.
             let factor = if stage.accumulate == 1 { 1.0 } else { batch.learned as f64 };
             let mut take = |gradients| {
@@ -175,18 +189,21 @@ pub fn train_stage(
             continue;
         }
         let loss = loss / weight;
-        if !loss.is_finite() {
-            return Err(Error::failed(format!("stage {}: the loss is {loss} at step {}", run.name, step + 1))
-                .hint("lower the learning rate, or raise the warm-up"));
-        }
         let factor = stage.factor(step, total);
+        let astray = |e: Error| {
+            let rate = stage.highest() * factor;
+            finite::diverged(e.context(format!("stage {}, step {} (learning rate {rate:e})", run.name, step + 1)))
+        };
+        if !loss.is_finite() {
+            return Err(astray(Error::failed(format!("the loss is {loss}"))));
+        }
         let settings = StepSettings {
             rate: &|path| stage.peak(path).map(|peak| peak * factor),
             total: weight,
             clip: stage.clip,
             weight_decay: stage.weight_decay,
         };
-        let (moved, grad_norm) = optimiser.step(model, &settings);
+        let (moved, grad_norm) = optimiser.step(model, &settings).map_err(astray)?;
         model = moved;
         (run.on_step)(&StepLog {
             stage: run.name.to_string(),
@@ -205,7 +222,30 @@ pub fn train_stage(
     // Freezing, adapters and precision are a matter of this stage only.
     let mut model = model.unfreeze().valid();
     model.llm = model.llm.merged().computing(Compute::F32);
+    let trained = |path: &[String]| match path.first().map(String::as_str) {
+        Some("connector") => stage.trains(Part::Connector),
+        Some("llm") => stage.trains(Part::Llm),
+        Some("encoders") => stage.trains(Part::Encoder),
+        _ => false,
+    };
+    finite::finite_weights(&model, &trained)
+        .map_err(finite::diverged)
+        .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))
+        .map_err(|e| e.context(format!("stage {}, after its last step (`lr` = {:e})", run.name, stage.lr)))?;
     Ok(Outcome::Done(model))
+}
+
+/// Adapters of a higher rank than the largest matrix that they adapt say nothing that smaller ones cannot.
+fn check_rank(rank: usize, model: &Mllm) -> Result<()> {
+    let config = model.llm.config();
+    let most = config.hidden_size.max(config.intermediate_size);
+    match rank <= most {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "`lora.rank` is {rank}, but no matrix of the language model has more than {most} rows or columns"
+        ))
+        .hint("usual ranks are 8 to 256")),
+    }
 }
 
 /// Makes the parameters that a stage trains trainable, and freezes all others.

@@ -124,6 +124,36 @@ fn what_does_not_fit_is_said() -> Result<()> {
 }
 
 #[test]
+fn absurd_numbers_are_said_before_anything_is_made() -> Result<()> {
+    let huge = json!(10_u64.pow(18));
+    for (key, value, wanted) in [
+        ("connector_depth", huge.clone(), "`depth`"),
+        ("vision_hidden_size", huge.clone(), "`hidden`"),
+        ("image_token_len", huge.clone(), "`grid`"),
+        ("num_of_vision_sampler_layers", huge.clone(), "`samplers.number`"),
+        ("start_of_vision_sampler_layers", huge.clone(), "`samplers.start`"),
+        ("query_num_list", json!([10_u64.pow(18)]), "`query_grids`"),
+        ("image_token_len", json!(-1), "config.json"),
+        ("mm_projector_type", json!("mlp1000000x_gelu"), "`mlp1000000x_gelu`"),
+        ("model_type", json!("x".repeat(10_000)), "no language model"),
+    ] {
+        let dir = changed("llama", |fields| {
+            fields.insert(key.into(), value);
+        })?;
+        let e = Released::open(dir.path()).unwrap_err().to_string();
+        assert!(e.contains(wanted) && e.len() < 1000, "{key}: {e}");
+    }
+    // What Python writes and nobody reads.
+    let dir = changed("llama", |_| {})?;
+    let file = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, format!("\u{feff}{}", text.replacen('{', "{\"final_loss\": NaN,", 1)))?;
+    assert!(Released::is(dir.path()));
+    Released::open(dir.path())?;
+    Ok(())
+}
+
+#[test]
 fn the_real_models_have_the_published_numbers_of_parameters() -> Result<()> {
     // hidden size, layers, heads, key/value heads, gated layer, vocabulary; stride and number of samplers; millions.
     let models = [

@@ -4,12 +4,13 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
+use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
 use burgess_probe::llm::pretrain::{PretrainConfig, pretrain};
 use burgess_probe::llm::tokenizer::{SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::recipe::Stage;
-use burgess_probe::train::{FeatureSource, Outcome, Run, StepLog, train_stage};
+use burgess_probe::train::{FeatureSource, Keep, Outcome, Run, StepLog, train_stage};
 use burgess_world::Document;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
@@ -208,7 +209,7 @@ fn a_diverging_or_empty_stage_is_an_error_and_a_stopped_one_is_interrupted() -> 
     let wild =
         stage("steps = 30\nbatch = 6\nlr = 1e30\nwarmup = 0.0\nclip = 0.0\ntrainable = [\"connector\", \"llm\"]")?;
     let e = train(model.clone(), &examples, &features, &wild, 0).unwrap_err();
-    assert!(e.to_string().contains("at step"), "{e}");
+    assert!(e.to_string().contains("stage tune, step 2 (learning rate"), "{e}");
     assert!(e.hint_text().is_some());
     let device = Device::flex();
     let calm = stage("steps = 30\nbatch = 6\nlr = 1e-3\ntrainable = [\"connector\"]")?;
@@ -237,6 +238,84 @@ fn a_diverging_or_empty_stage_is_an_error_and_a_stopped_one_is_interrupted() -> 
         e.learned.fill(false);
     }
     assert!(train(model, &examples, &features, &calm, 0).unwrap_err().to_string().contains("answer"));
+    Ok(())
+}
+
+#[test]
+fn numbers_that_are_not_finite_end_a_stage_with_their_place() -> Result<()> {
+    let (model, features, examples, _) = start("front")?;
+    let wild = |text: &str| -> Result<Error> {
+        let stage = stage(&format!("batch = 6\nwarmup = 0.0\n{text}"))?;
+        let outcome = train(model.clone(), &examples, &features, &stage, 0);
+        outcome.err().ok_or_else(|| Error::failed(format!("no error: {text}")))
+    };
+    // One step with such a rate leaves weights of 1e20: no loss follows that would tell.
+    let e = wild("steps = 1\nlr = 1e20\ntrainable = [\"connector\"]")?;
+    assert!(e.to_string().contains("after its last step (`lr` = 1e20)") && e.hint_text().is_some(), "{e}");
+    let e = wild("steps = 1\nlr = 1e300\ntrainable = [\"connector\"]")?;
+    assert!(e.to_string().contains("`connector.") && e.to_string().contains("not finite"), "{e}");
+    let lora = "steps = 2\nlr = 1e-3\ntrainable = [\"llm\"]\nlora";
+    let e = wild(&format!("{lora} = {{ rank = 4, alpha = 1e38 }}"))?;
+    assert!(e.to_string().contains("step 1") && e.to_string().contains("norm of the gradient"), "{e}");
+    assert!(e.to_string().contains("lora"), "{e}");
+    let e = wild(&format!("{lora} = {{ rank = 100000000, alpha = 16.0 }}"))?;
+    assert!(e.to_string().contains("`lora.rank` is 100000000"), "{e}");
+    // Features of an encoder that diverged.
+    let broken = Held(features.0.clone().mul_scalar(f32::INFINITY));
+    let calm = stage("steps = 3\nbatch = 6\nlr = 1e-3\ntrainable = [\"connector\"]")?;
+    let e = train(model.clone(), &examples, &broken, &calm, 0).unwrap_err();
+    assert!(e.to_string().contains("stage tune, step 1 (learning rate 0e0): the loss is NaN"), "{e}");
+    Ok(())
+}
+
+#[test]
+fn what_was_kept_stays_when_a_stage_diverges() -> Result<()> {
+    let (model, features, examples, _) = start("front")?;
+    let dir = tempfile::tempdir()?;
+    let mut keep = Keep::new(&dir.path().join("state.safetensors"), serde_json::json!({}));
+    keep.every_steps = Some(1);
+    let wild = stage("steps = 30\nbatch = 6\nlr = 1e30\nwarmup = 0.1\ntrainable = [\"connector\"]")?;
+    let device = Device::flex();
+    let mut run = Run {
+        name: "tune",
+        stage: &wild,
+        seed: 0,
+        device: &device,
+        on_step: &mut |_| {},
+        stop: &|| false,
+        keep: Some(&keep),
+        saved: None,
+    };
+    let e = train_stage(model, &examples, &features, &mut run).unwrap_err();
+    let saved = keep.saved()?.ok_or_else(|| Error::failed("nothing was kept"))?;
+    // The file is whole, and of a step before the one that the error names.
+    assert!(e.to_string().contains(&format!("step {}", saved.step() + 1)), "{e}");
+    for key in Checkpoint::open(&keep.path)?.keys() {
+        Checkpoint::open(&keep.path)?.read(key)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
+    let (mut model, _, _, _) = start("front")?;
+    let device = Device::flex();
+    let ids = [1, 2, 3];
+    let prompts = [Prompt { ids: &ids, image: None }];
+    let options = [vec![vec![4, 5], vec![6]]];
+    let how = |sampling| Decoding { max_new_tokens: 4, stop: &[], sampling };
+    answer(&model, None, &prompts, &how(None), &device)?;
+    likelihoods(&model, None, &prompts, &options, &device)?;
+    for bad in [f32::NAN, f32::INFINITY] {
+        model.llm.model.norm.weight = model.llm.model.norm.weight.map(|w| w.mul_scalar(bad));
+        let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: 0 };
+        for sampling in [None, Some(sampling)] {
+            let e = answer(&model, None, &prompts, &how(sampling), &device).unwrap_err();
+            assert!(e.to_string().contains("token 1 of the answer to prompt 1") && e.hint_text().is_some(), "{e}");
+        }
+        let e = likelihoods(&model, None, &prompts, &options, &device).unwrap_err();
+        assert!(e.to_string().contains("token 1 of option 1 of prompt 1") && e.hint_text().is_some(), "{e}");
+    }
     Ok(())
 }
 

@@ -199,7 +199,7 @@ impl Trained {
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         self.optimiser.collect(&self.model, gradients, 1.0);
         let settings = StepSettings { rate: &|_| Some(1e-5), total: 1.0, clip: 1.0, weight_decay: 0.0 };
-        self.model = self.optimiser.step(self.model.clone(), &settings).0;
+        self.model = self.optimiser.step(self.model.clone(), &settings)?.0;
         loss.into_scalar::<f32>();
         Ok(start.elapsed().as_secs_f64())
     }

@@ -12,17 +12,15 @@ use std::path::PathBuf;
 
 /// Ask a model the questions of benchmarks; the same command goes on after an interruption
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model. Every question is asked with its picture and blind. Answers go to
-OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays all models that were asked
-the same questions beside each other.
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model. Every question is asked with its picture and blind. Answers go to \
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays \
+all models that were asked the same questions beside each other.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
-  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*"
-)]
+  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
@@ -68,7 +66,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
-        return Err(Error::usage("--limit 0 leaves no questions"));
+        return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
     let options = Options {
         name: args.name.clone().unwrap_or_else(|| name_of(&args.model)),
@@ -109,6 +107,12 @@ pub fn run(args: Args) -> Result<()> {
 
 /// `runs/nano/nano-clip/seed-0/model` is called `nano-nano-clip-seed-0`, `cambrian-8b/` by its own name.
 fn name_of(model: &std::path::Path) -> String {
+    // `.` and `..` have names of their own only in full.
+    let whole = match model.file_name() {
+        Some(_) => model.to_path_buf(),
+        None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
+    };
+    let model = whole.as_path();
     let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
     let parts = match parts.as_slice() {
         [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
@@ -116,4 +120,22 @@ fn name_of(model: &std::path::Path) -> String {
         [] => &[],
     };
     parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_place() {
+        for (path, name) in [
+            ("runs/nano/nano-clip/seed-0/model", "nano-nano-clip-seed-0"),
+            ("cambrian-8b/", "cambrian-8b"),
+            ("größe", "gr__e"),
+            (".", "experiments"),
+            ("src/..", "experiments"),
+        ] {
+            assert_eq!(name_of(path.as_ref()), name, "{path}");
+        }
+    }
 }

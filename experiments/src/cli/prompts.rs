@@ -3,6 +3,7 @@
 use super::{print, print_json};
 use crate::columns::{self, Side};
 use crate::{benchmarks, paths};
+use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Category, Question, Rules};
 use serde_json::json;
@@ -56,7 +57,7 @@ pub fn run(args: Args) -> Result<()> {
     let (questions, absent) = match place(benchmark, args.data.as_deref()) {
         Ok(place) => (benchmark.read(&place)?, None),
         Err(e) if args.questions.is_some() => return Err(e),
-        Err(e) => (Vec::new(), Some(e)),
+        Err(e) => (bench::Questions::default(), Some(e)),
     };
     // One of each form: with and without choices, with and without a hint, with one and several pictures.
     let mut forms = BTreeSet::new();
@@ -68,7 +69,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         return print_json(&page(benchmark, &rules, &shown));
     }
-    print(&text(benchmark, &rules, &shown, absent.as_ref()))
+    let mut told = text(benchmark, &rules, &shown, absent.as_ref());
+    for left in &questions.left_out {
+        told += &format!("\nnot asked: {}\n", escaped(&left.text("rows")));
+    }
+    print(&told)
 }
 
 /// Where the data are: at `data` if it is given, in the hub's cache, or in a world that a study made.

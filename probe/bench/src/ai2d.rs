@@ -7,7 +7,8 @@
 use super::score;
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, explain, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
 };
 use burgess_base::Result;
 use std::path::Path;
@@ -70,7 +71,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: image.to_string(),
         images: vec![image],
         question: row.text("question")?,
-        options: row.list("options")?,
+        options: row.choices("options")?,
         answer: row.letter("answer")?,
         subtask: "all".into(),
         ..Question::default()
@@ -82,7 +83,7 @@ impl Benchmark for Ai2d {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "AI2D_TEST.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

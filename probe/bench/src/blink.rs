@@ -10,7 +10,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, lmms, read, study,
+    vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -71,7 +72,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: id.clone(),
         id,
         question: row.text("question")?,
-        options: row.list("choices")?,
+        options: row.choices("choices")?,
         answer: row.text("answer")?,
         subtask: row.text("sub_task")?,
         facts: [(PROMPT.to_string(), row.text("prompt")?)].into(),
@@ -169,7 +170,7 @@ impl Benchmark for Blink {
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "BLINK.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, of_vlmevalkit);

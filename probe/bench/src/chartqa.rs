@@ -11,8 +11,8 @@
 
 use super::table::Columns;
 use super::{
-    Benchmark, CONSTANTS, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, edition, lmms,
-    read, score,
+    Benchmark, CONSTANTS, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source,
+    edition, lmms, read, score,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -85,7 +85,7 @@ impl Benchmark for ChartQa {
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
         let values: &[&str] =

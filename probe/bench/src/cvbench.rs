@@ -11,8 +11,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, blink, edition, explain, lmms, read,
-    study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, blink, edition, explain,
+    lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ const KIT: [&str; 12] =
 impl CvBench {
     fn question(&self, row: &Row, kit: bool) -> Result<Question> {
         let image = row.picture("image")?;
-        let options = if kit { vlmevalkit::choices(row)? } else { row.list("choices")? };
+        let options = if kit { vlmevalkit::choices(row)? } else { row.choices("choices")? };
         let answer = row.text("answer")?;
         if !score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l)) {
             let message = format!("the answer {answer:?} is none of the {} choices", options.len());
@@ -157,7 +157,7 @@ impl Benchmark for CvBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let (Some(source), Some(part)) = (&self.card.source, &self.part) else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, part.kit)?;
         let values: &[&str] = if kit { &KIT } else { &COLUMNS };

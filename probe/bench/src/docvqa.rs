@@ -10,7 +10,9 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, edition, lmms, read};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read,
+};
 use burgess_base::{Context, Error, Result};
 use serde_json::json;
 use std::path::Path;
@@ -179,7 +181,7 @@ impl Benchmark for Documents {
         self.server
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, self.kit)?;
         let kinds = self.schema.kinds.map(|column| format!("{column}?"));
@@ -191,13 +193,9 @@ impl Benchmark for Documents {
         if self.server.is_none() {
             values.push(if kit { "answer" } else { "answers" });
         }
-        let mut questions = Vec::new();
-        table.for_each(Columns { values: &values, pictures: &["image"] }, |row| {
-            questions.push(self.question(row, kit)?);
-            Ok(())
-        })?;
-        read::check_each(&questions)?;
-        Ok(questions)
+        read::rows(self, &table, Columns { values: &values, pictures: &["image"] }, |row| {
+            self.question(row, kit).map(Some)
+        })
     }
 
     fn submission(&self, qs: &[Question], answers: &[String]) -> Result<Option<String>> {

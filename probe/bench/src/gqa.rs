@@ -6,7 +6,8 @@
 use super::score;
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Picture, Question, Rules, Source, lmms, read, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Picture, Question, Questions, Rules, Source, lmms, read,
+    vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::HashMap;
@@ -67,8 +68,11 @@ pub static NANO: Gqa = Gqa {
 fn pictures(data: &Path, split: &str) -> Result<HashMap<String, Picture>> {
     let mut pictures = HashMap::new();
     let columns = Columns { values: &["id"], pictures: &["image"] };
-    Table::find(data, PICTURES, split)?.for_each(columns, |row| {
-        pictures.insert(row.text("id")?, row.picture("image")?);
+    // A row without picture is none; questions about it are left out.
+    Table::find(data, PICTURES, split)?.rows(columns, |_, row| {
+        if let Some((id, picture)) = row.ok().and_then(|row| row.text("id").ok().zip(row.picture("image").ok())) {
+            pictures.insert(id, picture);
+        }
         Ok(())
     })?;
     Ok(pictures)
@@ -98,7 +102,7 @@ impl Benchmark for Gqa {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "GQA_TestDev_Balanced.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

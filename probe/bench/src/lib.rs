@@ -27,6 +27,7 @@ mod edition;
 mod explain;
 pub mod field;
 pub mod gqa;
+mod left_out;
 mod letter;
 mod lmms;
 pub mod mathvista;
@@ -43,6 +44,7 @@ pub mod qbench;
 pub mod read;
 pub mod realworldqa;
 pub mod reasoning;
+mod rows;
 mod rules;
 pub mod sample;
 pub mod scienceqa;
@@ -64,8 +66,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 pub use explain::{Explained, REASONING};
+pub use left_out::{LeftOut, Questions, Tally};
 pub use picture::Picture;
-pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
+pub use predictions::{Predictions, ScoreReport, Verdict, judge_predictions, read_predictions, score_predictions};
 pub use rules::Rules;
 pub use score::Item;
 
@@ -347,10 +350,18 @@ pub trait Benchmark: Sync {
         self.card().max_new_tokens
     }
 
-    /// Reads the questions under the data directory `data`. Errors name file, line and field; an id that comes
-    /// twice, a picture that is not there, or an incomplete pair is an error too.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    /// Reads the questions under the data directory `data`. Rows of a published table that cannot be asked (no answer, no
+    /// picture, an answer that is none of the choices, an id that came before) are left out and counted
+    /// ([`Questions::left_out`]). Data made on this machine have to be whole: there each of these is an error, which names
+    /// file, line and field.
+    fn read(&self, data: &Path) -> Result<Questions> {
         read::drawn(self, data)
+    }
+
+    /// What questions are scored together with that of a row ([`Question::unit`]), where one that is left out takes the
+    /// others with it although they would be complete without.
+    fn scored_together(&self, _: &table::Row) -> Option<String> {
+        None
     }
 
     /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score here

@@ -19,8 +19,10 @@
 use super::score::{self, edit_distance, plain_number};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, study,
+    vlmevalkit,
 };
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -133,10 +135,16 @@ fn with_answer(mut q: Question, row: &Row) -> Result<Question> {
         q.facts.insert(UNIT.into(), unit);
     }
     if row.text("question_type")? == "multi_choice" {
-        q.options = row.list("choices")?;
+        q.options = row.choices("choices")?;
+        if q.options.is_empty() {
+            return Err(Error::failed("it is a question with choices, but has none"));
+        }
         let same = ('A'..='Z').zip(&q.options).filter(|(_, option)| **option == q.answer);
         let letter = same.map(|(letter, _)| letter).last();
-        let wrong = || Error::failed(format!("the column `answer` holds {:?}, none of the choices", q.answer));
+        let wrong = || {
+            let answer = excerpt(&q.answer, 60);
+            Error::failed(format!("the column `answer` holds {answer:?}, none of the choices"))
+        };
         q.answer = letter.ok_or_else(wrong)?.to_string();
     }
     Ok(q)
@@ -294,7 +302,7 @@ impl Benchmark for MathVista {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MathVista_MINI.tsv") {
             let columns = Columns {

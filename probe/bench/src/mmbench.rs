@@ -15,8 +15,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Rules, Source, lmms, picture, read,
-    study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, lmms,
+    picture, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -275,7 +275,7 @@ impl Benchmark for MmBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let mut questions = match vlmevalkit::table(data, self.tsv) {
             Some(table) => read::published(self, &table, vlmevalkit::COLUMNS, question)?,
@@ -365,6 +365,11 @@ impl Benchmark for MmBench {
                 },
             },
         }
+    }
+
+    /// Rotations of one question: fewer of them would be an easier question.
+    fn scored_together(&self, row: &Row) -> Option<String> {
+        row.int("index").ok().map(|index| index.rem_euclid(ROTATION).to_string())
     }
 
     fn prompt(&self, q: &Question, rules: Rules) -> String {

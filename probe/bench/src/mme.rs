@@ -15,7 +15,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, lmms, read, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read,
+    vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -134,7 +135,7 @@ impl Benchmark for Mme {
     }
 
     /// The two questions about a picture share `question_id`; in VLMEvalKit's edition, `image_path`.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MME.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| question(row, "image_path"));

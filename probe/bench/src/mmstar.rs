@@ -10,8 +10,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, explain, lmms, read, study,
-    vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms,
+    read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +55,10 @@ const KIND: &str = "l2_category";
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     let apart = vlmevalkit::choices(row)?;
+    // Where the choices have columns of their own, a row without any has lost them.
+    if apart.is_empty() && row.has("A") {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
     let mut facts = if apart.is_empty() { vec![(INSIDE.to_string(), "true".to_string())] } else { Vec::new() };
     facts.extend(row.maybe("l2_category").map(|kind| (KIND.to_string(), kind)));
     Ok(Some(Question {
@@ -84,7 +88,7 @@ impl Benchmark for MmStar {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         // The hub's file is not named for its split.
         let table = Table::named(data, &["mmstar.parquet", "MMStar.tsv"]).or_else(|_| Table::open(data, source))?;

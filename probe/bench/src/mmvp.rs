@@ -11,8 +11,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Rules, Source, edition, explain,
-    lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, edition,
+    explain, lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -167,7 +167,7 @@ impl Benchmark for Mmvp {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
         let file = table.files().first().cloned().unwrap_or_default();

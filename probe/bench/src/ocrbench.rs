@@ -11,7 +11,8 @@
 
 use super::table::Columns;
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, edition, lmms, read, score,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, lmms,
+    read, score,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -85,7 +86,7 @@ impl Benchmark for OcrBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "OCRBench.tsv")?;
         let values: &[&str] = match kit {

@@ -8,8 +8,8 @@
 
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, lmms, read, score, study,
-    vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, score,
+    study, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -119,7 +119,7 @@ impl Benchmark for Pope {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "POPE.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

@@ -4,11 +4,12 @@
 //! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
 
 use super::score;
-use super::table::{Columns, Row, Table};
+use super::table::{self, Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Rules, Source, explain, lmms, read,
-    study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, explain,
+    lmms, read, study, vlmevalkit,
 };
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -56,7 +57,8 @@ fn kind(number: i64) -> Result<String> {
 
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
-    let options = ["option0", "option1", "option2", "option3"].iter().filter_map(|column| row.maybe(column));
+    let columns = ["option0", "option1", "option2", "option3"];
+    let options = table::choices(columns.iter().map(|column| Ok(row.maybe(column).filter(|o| o != NONE))))?;
     Ok(Some(Question {
         id: row.text("id")?,
         row: row.number,
@@ -64,7 +66,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: image.to_string(),
         images: vec![image],
         question: row.text("question")?,
-        options: options.filter(|o| o != NONE).collect(),
+        options,
         answer: row.text("correct_choice")?,
         subtask: kind(row.int("question_type")?)?,
         ..Question::default()
@@ -73,9 +75,10 @@ fn question(row: &Row) -> Result<Option<Question>> {
 
 /// A row of the authors' own file, whose pictures lie in a folder beside it; the right choice is given by its text.
 fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
-    let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.list("candidates")?);
+    let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.choices("candidates")?);
     let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
-    let letter = letter.ok_or_else(|| Error::failed(format!("`correct_ans` {right:?} is none of the candidates")))?;
+    let letter = letter
+        .ok_or_else(|| Error::failed(format!("`correct_ans` {:?} is none of the candidates", excerpt(&right, 60))))?;
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
@@ -96,7 +99,7 @@ impl Benchmark for QBench {
     }
 
     /// The hub's parquet edition, VLMEvalKit's, or the authors' `llvisionqa_dev.json` beside a folder `images`.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "Q-Bench1_VAL.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

@@ -8,10 +8,10 @@
 
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, edition, explain, lmms, read, score,
-    study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, explain, lmms,
+    read, score, study, vlmevalkit,
 };
-use burgess_base::Result;
+use burgess_base::{Error, Result};
 use std::path::Path;
 
 /// The published benchmark.
@@ -59,6 +59,11 @@ impl RealWorldQa {
         };
         // A letter among the choices is one of them; otherwise the lines were part of the question.
         let lettered = score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|o| o == l));
+        let letter = answer.trim_end_matches('.').len() == 1 && score::label(&answer).is_some();
+        if letter && !lettered && options.len() > 1 {
+            let message = format!("the answer {answer:?} is none of the {} choices", options.len());
+            return Err(Error::failed(message));
+        }
         let (stem, options) = if lettered { (stem, options) } else { (text.clone(), Vec::new()) };
         let asked = stem.split_once(INSTRUCTION).map_or(stem.as_str(), |(asked, _)| asked).trim().to_string();
         let prompt = match (kit, lettered) {
@@ -97,7 +102,7 @@ impl Benchmark for RealWorldQa {
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "RealWorldQA.tsv")?;
         let values: &[&str] = match kit {

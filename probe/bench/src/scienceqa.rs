@@ -8,7 +8,8 @@
 use super::score;
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, explain, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
 };
 use burgess_base::Result;
 use std::path::Path;
@@ -73,7 +74,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         images: vec![image],
         question: row.text("question")?,
         context: row.maybe("hint"),
-        options: row.list("choices")?,
+        options: row.choices("choices")?,
         answer: row.letter("answer")?,
         subtask: row.maybe("subject").unwrap_or_else(|| "all".into()),
         ..Question::default()
@@ -117,7 +118,7 @@ impl Benchmark for ScienceQa {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "ScienceQA_TEST.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

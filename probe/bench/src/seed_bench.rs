@@ -5,9 +5,10 @@
 //! reading of a letter that all families share. The study takes the first character of what the answer announces.
 
 use super::score;
-use super::table::{Columns, Row, Table};
+use super::table::{self, Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, explain, lmms, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -78,7 +79,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: image_id.clone(),
         image_id,
         question: row.text("question")?,
-        options: choices.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
+        options: table::choices(choices.iter().map(|column| Ok(row.maybe(column))))?,
         answer: row.text("answer")?,
         subtask: (*kind).into(),
         ..Question::default()
@@ -90,7 +91,7 @@ impl Benchmark for SeedBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "SEEDBench_IMG.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));

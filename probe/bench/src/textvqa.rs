@@ -9,7 +9,8 @@
 
 use super::table::Columns;
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, edition, lmms, read, score, vqa,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score,
+    vqa,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -59,7 +60,7 @@ impl Benchmark for TextVqa {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "TextVQA_VAL.tsv")?;
         let values: &[&str] = match (kit, self.tokens) {

@@ -6,8 +6,8 @@
 
 use super::table::Columns;
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Question, Rules, Source, edition, lmms, read, score, textvqa,
-    vqa,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score,
+    textvqa, vqa,
 };
 use burgess_base::Result;
 use std::path::Path;
@@ -47,7 +47,7 @@ impl Benchmark for VizWiz {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "VizWiz.tsv")?;
         let values: &[&str] = match kit {

@@ -7,8 +7,8 @@
 
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, edition, explain, lmms, read,
-    score, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, explain,
+    lmms, read, score, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -156,7 +156,7 @@ impl Benchmark for VStar {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open_named(data, source, "VStarBench.tsv", "test_questions.jsonl")?;
         let values: &[&str] = match kit {

@@ -16,7 +16,9 @@ fn fixtures() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
     let published = bench::all().iter().copied().filter(|b| b.card().source.is_some());
     let read = |b: &'static dyn Benchmark| {
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/benchmarks").join(b.id());
-        (b, b.read(&dir).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", b.id(), e.hint_text())))
+        let read = b.read(&dir).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", b.id(), e.hint_text()));
+        assert!(read.left_out.is_empty(), "{}: {:?}", b.id(), read.left_out);
+        (b, read.questions)
     };
     published.map(read).collect()
 }

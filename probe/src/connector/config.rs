@@ -42,6 +42,7 @@ impl ConnectorConfig {
     /// # Errors
     /// When the options do not fit the encoders.
     pub fn new(kind: ConnectorKind, towers: &[(usize, [usize; 2])], llm_width: usize) -> Result<Self> {
+        kind.check_limits()?;
         let chosen: &[usize] = match &kind {
             ConnectorKind::Sva(o) => &o.tower_grids,
             ConnectorKind::Resampler(o) => &o.tower_grids,
@@ -83,8 +84,9 @@ impl ConnectorConfig {
     /// # Errors
     /// Names what does not fit.
     pub fn check(&self) -> Result<()> {
+        self.check_limits()?;
         if self.kind.knows_towers() {
-            let width: usize = self.towers.iter().map(|t| t.width).sum();
+            let width = self.towers.iter().fold(0_usize, |all, t| all.saturating_add(t.width));
             if width != self.feature_width || self.towers.is_empty() || self.towers.iter().any(|t| t.grid == 0) {
                 return Err(Error::usage(format!(
                     "connector {}: `towers` describes {} encoders of width {width} together, `feature_width` is {}",
@@ -184,7 +186,7 @@ impl SvaOptions {
     fn nearest(&self, own: usize) -> usize {
         let grids = self.query_grids.iter().chain(self.samplers.iter().map(|_| &self.grid));
         let step = grids.fold(1, |a, &b| lcm(a, b.max(1)));
-        (own / step).max(1) * step
+        (own / step).max(1).saturating_mul(step)
     }
 }
 
@@ -193,7 +195,7 @@ fn lcm(a: usize, b: usize) -> usize {
     while y != 0 {
         (x, y) = (y, x % y);
     }
-    a / x * b
+    (a / x).saturating_mul(b)
 }
 
 /// The sizes of the pictures of a batch; one for each.

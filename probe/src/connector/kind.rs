@@ -123,7 +123,7 @@ impl SamplerOptions {
 
     /// The last layer that has a sampler after it.
     pub fn last(&self) -> usize {
-        self.start + self.stride * self.number.saturating_sub(1)
+        self.start.saturating_add(self.stride.saturating_mul(self.number.saturating_sub(1)))
     }
 }
 

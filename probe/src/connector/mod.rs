@@ -4,6 +4,7 @@ mod arrangement;
 mod c_abstractor;
 mod config;
 mod kind;
+mod limits;
 mod linear;
 mod mlp2x_gelu;
 mod resampler;

@@ -49,7 +49,7 @@ pub fn epoch(
     for mut kind in kinds {
         // What fills no batch stays last; it would otherwise end up somewhere in the middle.
         rest.extend(kind.split_off(kind.len() / batch * batch));
-        for window in kind.chunks_mut(batch * WINDOW) {
+        for window in kind.chunks_mut(batch.saturating_mul(WINDOW)) {
             window.sort_by_key(|&i| (examples.length(i), i));
         }
         batches.extend(kind.chunks(batch).map(<[usize]>::to_vec));
@@ -107,6 +107,16 @@ mod tests {
             flat.sort_unstable();
             assert_eq!(flat, (0..103).collect::<Vec<_>>());
             assert_eq!((a.len(), a.last().map(Vec::len)), (13, Some(7)));
+        }
+    }
+
+    #[test]
+    fn a_batch_larger_than_any_memory_holds_all_examples() {
+        let examples = examples(0..7);
+        for order in ORDERS {
+            for batch in [8, 1 << 60, usize::MAX] {
+                assert_eq!(epoch(&examples, batch, order, "tune", 3, 0).concat().len(), 7);
+            }
         }
     }
 

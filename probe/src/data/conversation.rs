@@ -3,13 +3,22 @@
 //! compressed with gzip or zstd (told apart by content).
 //!
 //! As the loaders of LLaVA and Cambrian-1 have it: an entry without a picture, or with one called "", "None", "none" or
-//! "nan", is text only, and a first turn that is not the human's is skipped.
+//! "nan" (also Python's bare `NaN`), is text only, and a first turn that is not the human's is skipped. A list of one picture
+//! is that picture.
+//!
+//! An entry that is JSON but no usable conversation is left out and counted ([`Problems`]); text that is no JSON ends the
+//! reading, because a file that was cut off or damaged is not the data that its user means.
 
-use crate::llm::chat::{Role, Turn};
-use burgess_base::{Context, Error, Result, compressed};
-use serde::Deserialize;
+mod entry;
+mod problems;
+
+pub use problems::{LeftOut, Problems};
+
+use crate::llm::chat::Turn;
+use burgess_base::json::Lenient;
+use burgess_base::{Context, Error, Result, compressed, text};
+use entry::Entry;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -26,94 +35,78 @@ pub struct Conversation {
     pub turns: Vec<Turn>,
 }
 
-/// What was wrong with entries that were left out: problem → (how often, where it was seen first).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(BTreeMap<&'static str, (usize, String)>);
-
-impl Problems {
-    fn count(&mut self, what: &'static str, place: impl FnOnce() -> String) {
-        self.0.entry(what).and_modify(|(n, _)| *n += 1).or_insert_with(|| (1, place()));
-    }
-
-    /// Entries left out.
-    pub fn total(&self) -> usize {
-        self.0.values().map(|(n, _)| n).sum()
-    }
-
-    /// Problem, how often, and where first.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize, &str)> {
-        self.0.iter().map(|(what, (n, place))| (*what, *n, place.as_str()))
-    }
-}
-
-#[derive(Deserialize)]
-struct Raw {
-    #[serde(default)]
-    id: serde_json::Value,
-    #[serde(default)]
-    image: serde_json::Value,
-    #[serde(default)]
-    source: serde_json::Value,
-    conversations: Vec<RawTurn>,
-}
-
-#[derive(Deserialize)]
-struct RawTurn {
-    from: String,
-    value: String,
-}
-
 /// Reads a file of conversations one by one, so that files larger than memory can be read, and hands each to `each`.
 ///
-/// Entries that are valid JSON but no usable conversation (no turns, no question at the beginning, an unknown speaker, an
-/// empty answer, several pictures) are left out and counted.
+/// Entries that are valid JSON but no usable conversation (not an object, no turns, no question at the beginning, a turn
+/// without a text, an unknown speaker, an empty answer, several pictures) are left out and counted.
 ///
 /// # Errors
-/// When the file cannot be read, is damaged, or is not JSON of this form: file, line and column are named. An error of
-/// `each` ends the reading.
+/// When the file cannot be read, is damaged, or is not JSON of this form: file, line and column are named. When it has
+/// entries and every one was left out: the reasons are named. An error of `each` ends the reading.
 pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<Problems> {
     let step = || format!("reading {}", path.display());
-    let mut reader = BufReader::new(compressed::open(path).with_context(step)?);
+    let mut reader = BufReader::new(Lenient::new(compressed::open(path).with_context(step)?));
     let mut problems = Problems::default();
+    let mut given = 0;
+    let mut take = |entry: Entry, problems: &mut Problems, place: String| match entry.conversation() {
+        Ok(conversation) => {
+            given += 1;
+            each(conversation)
+        }
+        Err(unusable) => {
+            problems.count(unusable, place);
+            Ok(())
+        }
+    };
     let array = first_byte(&mut reader).with_context(step)? == Some(b'[');
     if array {
         let mut failed = None;
         let mut index = 0;
-        let take = |raw: Raw| {
+        let entries = |entry: Entry| {
             index += 1;
-            match usable(raw, &mut problems, || format!("entry {index}")).map(&mut each) {
-                Some(Err(e)) => {
-                    failed = Some(e);
-                    false
-                }
-                _ => true,
-            }
+            failed = take(entry, &mut problems, format!("entry {index}")).err();
+            failed.is_none()
         };
-        let parsed = serde_json::Deserializer::from_reader(&mut reader).deserialize_seq(Entries(take));
+        let mut parser = serde_json::Deserializer::from_reader(&mut reader);
+        let parsed = (&mut parser).deserialize_seq(Entries(entries)).and_then(|()| parser.end());
         if let Some(e) = failed {
             return Err(e);
         }
         parsed.map_err(|e| malformed(path, e.line(), &e))?;
     } else {
-        let mut line = String::new();
+        let mut line = Vec::new();
         let mut number = 0;
-        while reader.read_line(&mut line).with_context(step)? > 0 {
+        while reader.read_until(b'\n', &mut line).with_context(step)? > 0 {
             number += 1;
-            if !line.trim().is_empty() {
-                let raw: Raw = serde_json::from_str(&line).map_err(|e| malformed(path, number, &e))?;
-                if let Some(c) = usable(raw, &mut problems, || format!("line {number}")) {
-                    each(c)?;
-                }
+            // Files that were joined have byte order marks in the middle.
+            let content = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
+            if !content.is_empty() {
+                let entry = serde_json::from_slice(content).map_err(|e| malformed(path, number, &e))?;
+                take(entry, &mut problems, format!("line {number}"))?;
             }
             line.clear();
         }
     }
+    if given == 0 && problems.total() > 0 {
+        return Err(Error::failed(format!(
+            "{}: no conversation to train on: of {} none is usable: {}",
+            path.display(),
+            problems.total(),
+            problems.summary()
+        ))
+        .hint(FORM));
+    }
     Ok(problems)
 }
 
+/// What is expected.
+const FORM: &str = "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": [{\"from\", \"value\"}]}";
+
 fn malformed(path: &Path, line: usize, e: &serde_json::Error) -> Error {
-    Error::failed(format!("{}:{line}: {e}", path.display()))
-        .hint("expected LLaVA conversations: {\"id\", \"image\", \"conversations\": [{\"from\", \"value\"}]}")
+    let (what, column) = (e.to_string(), e.column());
+    // The line within a line of JSON lines is always the first.
+    let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
+    Error::failed(format!("{}:{line}:{column}: {}", path.display(), text::excerpt(what, 200))).hint(FORM)
 }
 
 /// The first byte that is not white space, left unread.
@@ -129,64 +122,10 @@ fn first_byte(reader: &mut impl BufRead) -> std::io::Result<Option<u8>> {
     }
 }
 
-fn usable(raw: Raw, problems: &mut Problems, place: impl Fn() -> String) -> Option<Conversation> {
-    let mut reject = |what| {
-        problems.count(what, &place);
-        None
-    };
-    let image = match raw.image {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(name) if NO_PICTURE.contains(&name.as_str()) => None,
-        serde_json::Value::String(name) => Some(name),
-        _ => return reject("the picture is no path"),
-    };
-    let mut turns = Vec::with_capacity(raw.conversations.len());
-    for (i, turn) in raw.conversations.into_iter().enumerate() {
-        let role = match turn.from.as_str() {
-            "human" | "user" => Role::User,
-            // Only the first turn: a second one that is not the human's is a mistake of the file.
-            _ if i == 0 => continue,
-            "gpt" | "assistant" => Role::Assistant,
-            _ => return reject("unknown speaker"),
-        };
-        if role == Role::Assistant && turn.value.trim().is_empty() {
-            return reject("empty answer");
-        }
-        turns.push(Turn { role, text: turn.value });
-    }
-    match turns.first() {
-        None => return reject("no turns"),
-        Some(t) if t.role != Role::User => return reject("first turn is no question"),
-        Some(_) if turns.iter().all(|t| t.role == Role::User) => return reject("no answer"),
-        Some(_) => {}
-    }
-    let named: usize = turns.iter().map(|t| t.text.matches("<image>").count()).sum();
-    if named > 1 {
-        return reject("several pictures");
-    }
-    if named == 1 && image.is_none() {
-        return reject("picture named but not given");
-    }
-    let text = |value| match value {
-        serde_json::Value::String(s) => s,
-        serde_json::Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    let source = match (text(raw.source), &image) {
-        (source, _) if !source.is_empty() => source,
-        (_, Some(image)) => image.split_once('/').map_or(String::new(), |(folder, _)| folder.to_string()),
-        _ => String::new(),
-    };
-    Some(Conversation { id: text(raw.id), image, source, turns })
-}
-
-/// What an entry without a picture may call it.
-const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
-
 /// Hands the entries of a JSON array to a function one by one, until it returns false.
 struct Entries<F>(F);
 
-impl<'de, F: FnMut(Raw) -> bool> Visitor<'de> for Entries<F> {
+impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Entries<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -194,8 +133,8 @@ impl<'de, F: FnMut(Raw) -> bool> Visitor<'de> for Entries<F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> std::result::Result<(), A::Error> {
-        while let Some(raw) = seq.next_element()? {
-            if !(self.0)(raw) {
+        while let Some(entry) = seq.next_element()? {
+            if !(self.0)(entry) {
                 return Err(serde::de::Error::custom("stopped"));
             }
         }
@@ -284,13 +223,106 @@ mod tests {
         let (good, problems) = read_all(&path)?;
         assert_eq!(good.len(), 1);
         let found: Vec<_> = problems.iter().collect();
-        assert_eq!(found, [("picture named but not given", 1, "line 2"), ("unknown speaker", 2, "line 3")]);
+        let speaker = ("unknown speaker", 2, "line 3: `robot`");
+        assert_eq!(found, [("picture named but not given", 1, "line 2"), speaker]);
+        Ok(())
+    }
+
+    /// Odd entries, each with the reason for which it is left out; nothing where it is read.
+    const ODD: &[(&str, &str)] = &[
+        ("null", "not an object"),
+        ("3", "not an object"),
+        ("NaN", "not an object"),
+        ("\"text\"", "not an object"),
+        ("[1, {}]", "not an object"),
+        ("true", "not an object"),
+        ("{}", "no `conversations`"),
+        (r#"{"conversations": null}"#, "`conversations` is no list"),
+        (r#"{"conversations": {"from": "human"}}"#, "`conversations` is no list"),
+        (r#"{"conversations": []}"#, "no turns"),
+        (r#"{"conversations": [null]}"#, "a turn is not an object"),
+        (r#"{"conversations": [{"value": "?"}, {"from": "gpt", "value": "a"}]}"#, "a turn without `from`"),
+        (r#"{"conversations": [{"from": null, "value": "?"}]}"#, "`from` of a turn is no text"),
+        (r#"{"conversations": [{"from": "human"}, {"from": "gpt", "value": "a"}]}"#, "a turn without `value`"),
+        (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": null}]}"#, NO_TEXT),
+        (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": NaN}]}"#, NO_TEXT),
+        (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": 3}]}"#, NO_TEXT),
+        (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": ["a"]}]}"#, NO_TEXT),
+        (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": " "}]}"#, "empty answer"),
+        (r#"{"image": 5, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
+        (r#"{"image": false, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
+        (
+            r#"{"image": {"path": "a.png"}, "conversations": [{"from": "human", "value": "?"}]}"#,
+            "the picture is no path",
+        ),
+        (r#"{"image": [["a.png"]], "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
+        (r#"{"image": ["a", "b"], "conversations": [{"from": "human", "value": "?"}]}"#, "several pictures"),
+        (
+            r#"{"image": [], "conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "a"}]}"#,
+            "picture named but not given",
+        ),
+        (r#"{"image": NaN, "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
+        (r#"{"image": [], "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
+        (r#"{"image": [NaN], "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
+        (
+            r#"{"id": {"a": [1]}, "score": -Infinity, "conversations": [{"from": "human", "value": "\ud83d?"}, {"from": "gpt", "value": "a"}]}"#,
+            "",
+        ),
+    ];
+    const NO_TEXT: &str = "`value` of a turn is no text";
+
+    #[test]
+    fn odd_entries_are_left_out_and_counted_and_the_others_are_read() -> Result<()> {
+        for (entry, reason) in ODD {
+            for (text, place) in [
+                (format!("\u{feff}[{GOOD}, {entry}]"), "entry 2"),
+                (format!("{GOOD}\n\u{feff}{entry}\r\n\n"), "line 2"),
+            ] {
+                let (_d, path) = file(&text)?;
+                let (all, problems) = read_all(&path)?;
+                assert_eq!(all.len(), 1 + usize::from(reason.is_empty()), "{text}");
+                let found: Vec<_> = problems.iter().map(|(what, n, at)| (what, n, at.starts_with(place))).collect();
+                let wanted = if reason.is_empty() { vec![] } else { vec![(*reason, 1, true)] };
+                assert_eq!(found, wanted, "{text}");
+                if reason.is_empty() {
+                    assert_eq!(all[1].image, None, "{text}");
+                }
+            }
+            if !reason.is_empty() {
+                let (_d, path) = file(&format!("[{entry}, {entry}]"))?;
+                let e = read_all(&path).unwrap_err();
+                assert!(e.to_string().contains(reason) && e.to_string().contains("of 2 none is usable"), "{e}");
+                assert!(e.hint_text().is_some());
+            }
+        }
+        let (_d, path) = file(&GOOD.replace("\"a.png\"", "[\"a.png\"]"))?;
+        assert_eq!(read_all(&path)?.0[0].image.as_deref(), Some("a.png"));
+        let (_d, path) = file(&GOOD.replace("cup", "cup \\ud83d"))?;
+        assert_eq!(read_all(&path)?.0[0].turns[1].text, "a cup \u{fffd}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_by_source() -> Result<()> {
+        let bad = |source: &str| format!(r#"{{"source": "{source}", "conversations": []}}"#);
+        let (_d, path) = file(&[GOOD, &bad("gqa"), &bad("vqa"), &bad("gqa")].join("\n"))?;
+        let problems = read_all(&path)?.1;
+        let found: Vec<_> = problems.left_out().map(|l| (l.source.as_str(), l.count, l.first.join(" "))).collect();
+        assert_eq!(found, [("gqa", 2, "line 2 line 4".to_string()), ("vqa", 1, "line 3".to_string())]);
         Ok(())
     }
 
     #[test]
     fn broken_json_names_file_and_line() -> Result<()> {
-        for text in [format!("{GOOD}\n{{\"id\": 3,\n"), format!("[{GOOD},\n{{\"id\" 3}}]")] {
+        let broken = [
+            format!("{GOOD}\n{{\"id\": 3,\n"),
+            format!("[{GOOD},\n{{\"id\" 3}}]"),
+            // A comma too many, a file that was cut off, more after the end.
+            format!("[{GOOD},\n]"),
+            format!("[{GOOD},\n{{\"id\": 3"),
+            format!("[{GOOD}\n]]"),
+        ];
+        for text in broken {
             let (_d, path) = file(&text)?;
             let e = read_all(&path).unwrap_err();
             assert!(e.to_string().contains("c.json:2:"), "{e}");

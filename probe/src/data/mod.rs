@@ -6,6 +6,6 @@ pub mod example;
 pub mod packed;
 
 pub use collate::Order;
-pub use conversation::{Conversation, Problems};
+pub use conversation::{Conversation, LeftOut, Problems};
 pub use example::{Example, Examples};
 pub use packed::{Packed, Packing};

@@ -9,7 +9,7 @@ use crate::llm::tokenizer::{EOS, Tokenizer};
 use crate::llm::{Llm, LlmConfig, kernel};
 use crate::optimiser::{Method, Optimiser, StepSettings};
 use crate::recipe::{Part, Stage};
-use crate::train::{Outcome, StepLog};
+use crate::train::{Outcome, StepLog, diverged, finite_weights};
 use burgess_base::stream::{Stream, stream};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
@@ -101,7 +101,8 @@ pub fn texts(document: Document) -> Vec<String> {
 /// so.
 ///
 /// # Errors
-/// When the numbers do not fit, the documents run out, or the loss is no number (the step is named).
+/// When the numbers do not fit, the documents run out, or the loss, the gradient or the last weights are not finite (the
+/// step is named).
 #[allow(clippy::too_many_arguments)]
 pub fn pretrain(
     config: &PretrainConfig,
@@ -158,14 +159,15 @@ pub fn pretrain(
         let gradients = loss.backward();
         let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
         if !value.is_finite() {
-            return Err(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))
-                .hint("lower the learning rate, or raise the warm-up"));
+            return Err(diverged(Error::failed(format!("pretraining: the loss is {value} at step {}", step + 1))));
         }
         let lr = config.lr * stage.factor(step, config.steps);
         let settings =
             StepSettings { rate: &|_| Some(lr), total: 1.0, clip: config.clip, weight_decay: config.weight_decay };
         optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), 1.0);
-        let (moved, grad_norm) = optimiser.step(model, &settings);
+        let (moved, grad_norm) = optimiser
+            .step(model, &settings)
+            .map_err(|e| diverged(e.context(format!("pretraining, step {} (learning rate {lr:e})", step + 1))))?;
         model = moved;
         let log = StepLog {
             stage: "pretrain".into(),
@@ -179,7 +181,9 @@ pub fn pretrain(
         };
         on_step(&log, &model)?;
     }
-    Ok(Outcome::Done(model.valid()))
+    let model = model.valid();
+    finite_weights(&model, &|_| true).map_err(|e| diverged(e.context("pretraining, after its last step")))?;
+    Ok(Outcome::Done(model))
 }
 
 /// Token ids and which of them are learned.

@@ -323,6 +323,45 @@ mod tests {
         Ok(())
     }
 
+    /// A file of one pair, `general.alignment`, and one tensor of these lengths at this offset, with four numbers.
+    fn odd(alignment: u64, lengths: &[u64], offset: u64) -> Vec<u8> {
+        let mut bytes = [b"GGUF", &3u32.to_le_bytes()[..], &1u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+        bytes.extend([&text("general.alignment")[..], &10u32.to_le_bytes(), &alignment.to_le_bytes()].concat());
+        bytes.extend([&text("w")[..], &u32::try_from(lengths.len()).unwrap_or(u32::MAX).to_le_bytes()].concat());
+        bytes.extend(lengths.iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([&0u32.to_le_bytes()[..], &offset.to_le_bytes()].concat());
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes.extend(1f32.to_le_bytes().repeat(4));
+        bytes
+    }
+
+    #[test]
+    fn numbers_that_no_file_can_hold_are_errors() -> Result<()> {
+        assert_eq!(parse(&odd(32, &[2, 2], 0))?.0["w"].shape, [2, 2]);
+        for alignment in [0, 3, 1 << 62, 1 << 63, u64::MAX] {
+            assert!(parse(&odd(alignment, &[2, 2], 0)).is_err(), "{alignment}");
+        }
+        for lengths in [&[1 << 33, 1 << 33][..], &[u64::MAX, u64::MAX], &[u64::MAX], &[10u64.pow(18), 4], &[1; 5], &[5]]
+        {
+            assert!(parse(&odd(32, lengths, 0)).is_err(), "{lengths:?}");
+        }
+        for offset in [u64::MAX, u64::MAX - 31, 32, 1] {
+            assert!(parse(&odd(32, &[2, 2], offset)).is_err(), "{offset}");
+        }
+        // Counts of tensors and pairs, lengths of a key and of a text, the number of a list's elements.
+        let whole = file();
+        let list = whole.windows(6).position(|w| w == b"a.list").unwrap_or(0) + 14;
+        for at in [8, 16, 24, 42, list] {
+            for claimed in [u64::MAX, 1 << 62, 1 << 40, 1000] {
+                let mut bytes = whole.clone();
+                bytes[at..at + 8].copy_from_slice(&claimed.to_le_bytes());
+                let e = parse(&bytes).unwrap_err().to_string();
+                assert!(e.contains("claimed") || e.contains("a name of"), "{at} {claimed}: {e}");
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn a_damaged_file_never_panics_nor_points_outside(at in 0usize..200, byte in any::<u8>(), cut in 0usize..200) {

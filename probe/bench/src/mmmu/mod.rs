@@ -15,9 +15,10 @@ mod open;
 use super::score;
 use super::table::{Columns, Row, Table, python_list};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Rules, Source, explain, lmms, read, study,
-    vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms,
+    read, study, vlmevalkit,
 };
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -83,7 +84,10 @@ fn between_apostrophes(written: &str) -> Vec<String> {
 fn question(row: &Row) -> Result<Option<Question>> {
     let (id, written) = (row.text("id")?, row.text("answer")?);
     let lettered = row.text("question_type")? == "multiple-choice";
-    let options = if lettered { row.list("options")? } else { Vec::new() };
+    let options = if lettered { row.choices("options")? } else { Vec::new() };
+    if lettered && options.is_empty() {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
     let mut q = Question {
         row: row.number,
         images: IMAGES.iter().flat_map(|column| row.pictures(column)).cloned().collect(),
@@ -111,6 +115,9 @@ fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
         return Ok(None);
     }
     let mut q = vlmevalkit::question(row)?;
+    if q.options.is_empty() && row.maybe("question_type").is_some_and(|kind| kind == "multiple-choice") {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
     let written = std::mem::take(&mut q.answer);
     set_answer(&mut q, written)?;
     Ok(Some(q))
@@ -120,9 +127,9 @@ fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
 fn set_answer(q: &mut Question, written: String) -> Result<()> {
     if !q.options.is_empty() {
         let offered = score::label(&written).filter(|l| ('A'..='Z').take(q.options.len()).any(|o| o == *l));
-        q.answer = offered
-            .map(String::from)
-            .ok_or_else(|| Error::failed(format!("the column `answer` holds {written:?}, no letter of a choice")))?;
+        q.answer = offered.map(String::from).ok_or_else(|| {
+            Error::failed(format!("the column `answer` holds {:?}, no letter of a choice", excerpt(&written, 60)))
+        })?;
         return Ok(());
     }
     match python_list(&written).filter(|list| !list.is_empty()) {
@@ -175,7 +182,7 @@ impl Benchmark for Mmmu {
     }
 
     /// One file, or a folder for each subject.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MMMU_DEV_VAL.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| of_vlmevalkit(row, source.split));

@@ -7,12 +7,13 @@
 
 use super::python::{self, Day};
 use super::spans::{self, Spans};
-use super::{Encoded, PICTURE, Problem, Role, Turn};
+use super::study::Study;
+use super::{Encoded, PICTURE, Problem, Role, Turn, limits};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
-use burgess_base::{Error, Result};
+use burgess_base::{Context, Error, Result, guard, text};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, ErrorKind};
+use minijinja::value::{Kwargs, StringInput, Value, ValueKind};
+use minijinja::{Environment, ErrorKind, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,9 +21,6 @@ use std::sync::OnceLock;
 
 /// Around what the assistant says; characters that no text has, by Unicode's own rule.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
-
-/// Steps that a template may take; more than any conversation needs.
-const FUEL: u64 = 50_000_000;
 
 /// A Jinja template with what it is told besides the conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,9 +79,11 @@ impl Jinja {
     pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
         let special = tokenizer.special();
         let Some(template) = &special.chat_template else {
-            return Err(Error::failed("the model's tokenizer came without a chat template").hint(
-                "it may be no instruction-tuned model; name a template: vicuna_v1, llama_3, chatml_direct, phi3",
-            ));
+            return Err(Error::failed("the model's tokenizer came without a chat template").hint(format!(
+                "if it is an instruction-tuned model, name the template that it was trained with: chat = \"vicuna_v1\" in \
+                 [evaluator] of the study or run, or --chat NAME of `burgess ask`; known are {}",
+                Study::names().join(", ")
+            )));
         };
         let ids = [
             ("bos_token", special.bos),
@@ -112,17 +112,49 @@ impl Jinja {
         Ok(Self { date: date.into(), compiled: Compiled::default(), ..self })
     }
 
+    /// Where it does not do what it says: the day is always the same.
+    pub fn notes(&self) -> Vec<String> {
+        let dated = self.jinja.contains("strftime_now").then(|| {
+            format!(
+                "the chat template asks for today's date: {} is written, so that the same study stays the same",
+                self.date
+            )
+        });
+        dated.into_iter().collect()
+    }
+
     fn environment(&self) -> Result<&Environment<'static>> {
         if let Some(made) = self.compiled.0.get() {
             return Ok(made);
         }
+        let step = "reading the chat template";
+        limits::check(&self.jinja).context(step)?;
+        // The parser goes as deep as the template's expressions.
+        let made = std::thread::scope(|scope| {
+            let parse = || guard::third_party("the chat template", || self.parsed());
+            let thread = std::thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, parse);
+            let joined = thread.context(step)?.join();
+            joined.map_err(|_| Error::failed("its parser stopped").context(step))?
+        })??;
+        Ok(self.compiled.0.get_or_init(|| made))
+    }
+
+    fn parsed(&self) -> Result<Environment<'static>> {
         let day = Day::parse(&self.date).ok_or_else(|| Error::failed(format!("`{}` is no date", self.date)))?;
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|e| Error::failed(e.to_string()))?);
-        env.set_fuel(Some(FUEL));
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.set_fuel(Some(limits::FUEL));
+        env.set_unknown_method_callback(|state, value, method, args| {
+            match (method, value.as_str()) {
+                ("format", Some(format)) => limits::check_format(format)?,
+                ("join", Some(_)) => args.iter().try_for_each(|list| limits::check_size(state, list))?,
+                _ => {}
+            }
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+        });
         env.set_formatter(|out, state, value| {
+            limits::check_size(state, value)?;
             // As Python writes them.
             let text = match value.kind() {
                 ValueKind::Bool if value.is_true() => "True",
@@ -132,7 +164,19 @@ impl Jinja {
             };
             out.write_str(text).map_err(minijinja::Error::from)
         });
-        env.add_filter("tojson", |value: Value, options| python::to_json(&value, options));
+        env.add_filter("tojson", |state: &State, value: Value, options| {
+            limits::check_size(state, &value)?;
+            python::to_json(state, &value, options)
+        });
+        env.add_filter("string", |state: &State, value: Value| {
+            limits::check_size(state, &value)?;
+            minijinja::filters::string(state, &value)
+        });
+        env.add_filter("join", join);
+        env.add_filter("pprint", |state: &State, value: Value| {
+            limits::check_size(state, &value)?;
+            Ok::<_, minijinja::Error>(minijinja::filters::pprint(&value))
+        });
         env.add_filter("burgess_generation", |text: String| format!("{}{text}{}", MARKS[0], MARKS[1]));
         env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
@@ -140,7 +184,7 @@ impl Jinja {
         env.add_function("strftime_now", move |format: String| day.format(&format));
         env.add_template_owned("chat", tags_as_filters(&self.jinja))
             .map_err(|e| Error::failed(explain(&e)).context("reading the chat template"))?;
-        Ok(self.compiled.0.get_or_init(|| env))
+        Ok(env)
     }
 
     /// The text of a conversation; `open` asks the template to end with what stands before an answer.
@@ -176,7 +220,7 @@ impl Jinja {
         ]));
         let failed = |e: minijinja::Error| Error::failed(explain(&e)).context("the chat template of the model");
         let template = self.environment()?.get_template("chat").map_err(failed)?;
-        let text = template.render(context).map_err(|e| {
+        let text = guard::third_party("the chat template", || template.render(context))?.map_err(|e| {
             failed(e).hint("the template may not know this order of turns or a system message; see the model's card")
         })?;
         Ok(unmarked(&text))
@@ -255,6 +299,18 @@ impl Jinja {
     }
 }
 
+/// The engine's own, for values that are not too large to write.
+fn join(
+    state: &mut State,
+    value: &Value,
+    joiner: Option<StringInput<'_>>,
+    attribute: Option<&str>,
+    options: Kwargs,
+) -> std::result::Result<Value, minijinja::Error> {
+    limits::check_size(state, value)?;
+    minijinja::filters::join(state, value, joiner, attribute, options)
+}
+
 fn message(role: &str, content: &str) -> Value {
     Value::from_pairs([("role", role), ("content", content)])
 }
@@ -302,6 +358,7 @@ fn unmarked(text: &str) -> (String, Vec<Range<usize>>) {
 /// What went wrong in a template, and where.
 fn explain(error: &minijinja::Error) -> String {
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    let what = text::excerpt(&what, 300);
     match error.line() {
         Some(line) => format!("line {line}: {what}"),
         None => what,
@@ -339,6 +396,58 @@ mod tests {
         assert!(t.render(&[Turn::user("a")], true).is_err());
         assert!(jinja("")?.with_date("yesterday").is_err());
         assert!(jinja("")?.render(&[Turn::user("\u{fdd0}")], true).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn templates_that_would_fill_the_memory_are_errors() -> Result<()> {
+        let nested = "{% set n = namespace(x=[1]) %}{% for i in range(40) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
+        let deep = "{% set n = namespace(x=[1]) %}{% for i in range(5000) %}{% set n.x = [n.x] %}{% endfor %}";
+        let mut templates: Vec<String> = [
+            "{{ '{:>100000000000}'.format('a') }}",
+            "{{ '{:.100000000000f}'.format(1.0) }}",
+            "{{ '%100000000000s'|format('a') }}",
+            "{{ 'a' * 10**12 }}",
+            "{{ ([1] * 10**8)|list|length }}",
+            "{{ [1]|tojson(indent=100000000000) }}",
+            "{{ [1, 2]|tojson(separators=['a' * 10000000, 'b'])|length }}{{ [1]|tojson(indent=20000) }}",
+            "{{ 'a\nb'|indent(100000000000) }}",
+            "{{ range(10**12)|list }}",
+            "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+            "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+            "{% include 'chat' %}",
+            "{% extends 'chat' %}",
+            "{% from 'chat' import a %}",
+            "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+            "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
+            "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x.replace('a', 'aa') %}{% endfor %}",
+        ]
+        .map(String::from)
+        .to_vec();
+        for written in ["{{ n.x }}", "{{ n.x|tojson }}", "{{ n.x|string }}", "{{ n.x|join }}", "{{ ','.join([n.x]) }}"]
+        {
+            templates.extend([format!("{nested}{written}"), format!("{deep}{written}")]);
+        }
+        for template in templates {
+            let refused = jinja(&template).and_then(|t| t.render(&[Turn::user("a")], true));
+            let e = refused.unwrap_err().to_string();
+            assert!(e.contains("chat template") && e.len() < 500, "{template}: {e}");
+        }
+        // At the limits, in an instant and without a large stack.
+        for unit in ["-", "not ", "x|", "x + "] {
+            assert!(jinja(&format!("{{{{ {}", unit.repeat(30_000))).is_err());
+        }
+        assert!(jinja(&format!("{{% if x %}}{}{{% endif %}}", "{%elif x%}".repeat(10_000))).is_ok());
+        assert!(jinja(&format!("{{{{ {}1 }}}}", "-".repeat(4000))).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn a_model_without_a_template_names_the_key_of_the_study() -> Result<()> {
+        let tokenizer = Tokenizer::train(["a b"].iter(), 300, &crate::llm::tokenizer::SPECIALS)?;
+        let e = Jinja::from_model(&tokenizer).unwrap_err();
+        let hint = e.hint_text().unwrap_or_default();
+        assert!(hint.contains("chat = \"vicuna_v1\"") && hint.contains("chatml_direct"), "{hint}");
         Ok(())
     }
 

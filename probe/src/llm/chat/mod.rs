@@ -11,6 +11,7 @@
 //! itself.
 
 pub mod jinja;
+mod limits;
 mod python;
 mod spans;
 pub mod strings;
@@ -182,7 +183,15 @@ impl ChatTemplate {
     pub fn of_model(weights: &Weights, tokenizer: &Tokenizer) -> Result<Self> {
         match weights.directory().map(|dir| dir.join("chat.json")) {
             Some(own) if own.is_file() => atomic::read_json(&own),
-            _ => Self::from_model(tokenizer),
+            _ => Self::from_model(tokenizer).map_err(|e| e.context(format!("{}", weights.path().display()))),
+        }
+    }
+
+    /// Where it does not do what it says, for people.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Self::Strings(_) | Self::Study(_) => Vec::new(),
+            Self::Jinja(jinja) => jinja.notes(),
         }
     }
 

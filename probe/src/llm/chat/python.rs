@@ -1,15 +1,17 @@
 //! What chat templates expect of Python: its white space, its JSON, its dates.
 
+use super::limits;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
 
 /// Without white space at the ends, as `str.strip` sees it.
 pub fn strip(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
 }
 
-/// `json.dumps` with `ensure_ascii=False` unless asked otherwise: the `tojson` of `transformers`.
-pub fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
+/// `json.dumps` with `ensure_ascii=False` unless asked otherwise: the `tojson` of `transformers`. The value's size was
+/// checked ([`limits::check_size`]).
+pub fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<Value, Error> {
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let indent = options.get::<Option<usize>>("indent")?;
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
@@ -21,11 +23,23 @@ pub fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
         Some([comma, colon]) => (comma.as_str(), colon.as_str()),
         Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators are two texts")),
     };
+    let longest = [comma.len(), colon.len(), indent.unwrap_or(0)].into_iter().max();
+    if longest > Some(limits::WIDTH) {
+        return Err(limits::refused(format!(
+            "tojson with an indentation or separators of more than {}",
+            limits::WIDTH
+        )));
+    }
     let json = serde_json::to_value(value).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
     let mut text = String::new();
-    Json { ascii, indent, sorted, comma, colon }.write(&json, 0, &mut text);
+    let spent = Json { ascii, indent, sorted, comma, colon, most: MOST }.write(&json, 0, &mut text);
+    spent.ok_or_else(|| limits::refused(format!("tojson writes more than {MOST} bytes")))?;
+    state.consume_fuel(text.len() as u64 / 64)?;
     Ok(Value::from_safe_string(text))
 }
+
+/// Bytes that one `tojson` writes at most.
+const MOST: usize = 16 << 20;
 
 struct Json<'a> {
     ascii: bool,
@@ -33,25 +47,29 @@ struct Json<'a> {
     sorted: bool,
     comma: &'a str,
     colon: &'a str,
+    /// Bytes after which it stops.
+    most: usize,
 }
 
 impl Json<'_> {
-    fn write(&self, value: &serde_json::Value, depth: usize, out: &mut String) {
+    /// Nothing if there is more to write than is allowed.
+    fn write(&self, value: &serde_json::Value, depth: usize, out: &mut String) -> Option<()> {
         match value {
             serde_json::Value::Array(all) => {
                 let items = all.iter().map(|v| (None, v));
-                self.items(['[', ']'], items, depth, out);
+                self.items(['[', ']'], items, depth, out)?;
             }
             serde_json::Value::Object(all) => {
                 let mut items: Vec<_> = all.iter().map(|(k, v)| (Some(k.as_str()), v)).collect();
                 if self.sorted {
                     items.sort_by_key(|(k, _)| *k);
                 }
-                self.items(['{', '}'], items.into_iter(), depth, out);
+                self.items(['{', '}'], items.into_iter(), depth, out)?;
             }
             serde_json::Value::String(text) => self.text(text, out),
             other => out.push_str(&other.to_string()),
         }
+        (out.len() <= self.most).then_some(())
     }
 
     fn items<'v>(
@@ -60,7 +78,7 @@ impl Json<'_> {
         items: impl ExactSizeIterator<Item = (Option<&'v str>, &'v serde_json::Value)>,
         depth: usize,
         out: &mut String,
-    ) {
+    ) -> Option<()> {
         let empty = items.len() == 0;
         let new_line = |depth: usize, out: &mut String| {
             if let (Some(indent), false) = (self.indent, empty) {
@@ -78,10 +96,11 @@ impl Json<'_> {
                 self.text(key, out);
                 out.push_str(self.colon);
             }
-            self.write(value, depth + 1, out);
+            self.write(value, depth + 1, out)?;
         }
         new_line(depth, out);
         out.push(around[1]);
+        Some(())
     }
 
     fn text(&self, text: &str, out: &mut String) {

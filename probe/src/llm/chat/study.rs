@@ -124,6 +124,11 @@ const FORMATS: [Parts; 4] = [
 ];
 
 impl Study {
+    /// The names of all.
+    pub fn names() -> Vec<&'static str> {
+        FORMATS.iter().map(|p| p.name).collect()
+    }
+
     /// The one with this name.
     ///
     /// # Errors
@@ -131,7 +136,7 @@ impl Study {
     pub fn named(name: &str) -> Result<Self> {
         let found = FORMATS.iter().find(|p| p.name == name);
         let parts = found.ok_or_else(|| {
-            let known: Vec<&str> = FORMATS.iter().map(|p| p.name).collect();
+            let known = Self::names();
             let error = Error::usage(format!("there is no chat template `{name}`; there are {}", known.join(", ")));
             match nearest(name, known.iter().copied()).first() {
                 Some(like) => error.hint(format!("did you mean `{like}`?")),

@@ -5,7 +5,7 @@ use super::sentencepiece::{self, vocabulary};
 use super::special::Special;
 use super::split::Splitting;
 use super::{Tokenizer, added, begins_with};
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, text};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -69,12 +69,14 @@ impl Tokenizer {
     }
 
     fn assembled(gguf: &GgufTokenizer) -> Result<Self> {
+        gguf.check_ids()?;
         let (pipeline, mut special) = match gguf.model.as_str() {
             "gpt2" => byte_level(gguf)?,
             "llama" => sentence_piece(gguf)?,
             other => {
                 return Err(Error::failed(format!(
-                    "a tokenizer of kind `{other}` (tokenizer.ggml.model); known are gpt2, llama"
+                    "a tokenizer of kind `{}` (tokenizer.ggml.model); known are gpt2, llama",
+                    text::excerpt(other, 60)
                 ))
                 .hint("use the model's directory with its tokenizer.json instead"));
             }
@@ -85,14 +87,70 @@ impl Tokenizer {
         special.ends = ends.into_iter().flatten().collect();
         special.ends.sort_unstable();
         special.ends.dedup();
-        let named = [special.bos, special.pad, special.unk].into_iter().flatten().chain(special.ends.iter().copied());
-        for id in named {
-            if usize::try_from(id).is_ok_and(|id| id >= gguf.tokens.len()) {
-                let n = gguf.tokens.len();
-                return Err(Error::failed(format!("a special id is {id}, but there are only {n} entries")));
+        Self::from_pipeline(&pipeline, special, gguf.notes())
+    }
+}
+
+impl GgufTokenizer {
+    /// The ids with a meaning, under their keys.
+    fn ids(&self) -> [(&'static str, Option<u32>); 6] {
+        [
+            ("bos", self.bos_token_id),
+            ("eos", self.eos_token_id),
+            ("eot", self.eot_token_id),
+            ("eom", self.eom_token_id),
+            ("unknown", self.unknown_token_id),
+            ("padding", self.padding_token_id),
+        ]
+    }
+
+    fn check_ids(&self) -> Result<()> {
+        let count = self.tokens.len();
+        for (key, id) in self.ids() {
+            if let Some(id) = id.filter(|id| usize::try_from(*id).is_ok_and(|id| id >= count)) {
+                return Err(Error::failed(format!(
+                    "`tokenizer.ggml.{key}_token_id` is {id}, but there are only {count} entries"
+                )));
             }
         }
-        Self::from_pipeline(&pipeline, special)
+        Ok(())
+    }
+
+    /// How the text is cut, if the file says so.
+    fn cut(&self) -> Option<&str> {
+        self.pre.as_deref().filter(|pre| !pre.is_empty())
+    }
+
+    /// What the file leaves open and is assumed, as llama.cpp does.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut note = |missing: &str, instead: &str| {
+            notes.push(format!("the GGUF file has no `tokenizer.ggml.{missing}`: {instead}"));
+        };
+        if self.model == "gpt2" && self.cut().is_none() {
+            note(
+                "pre",
+                "text is cut as llama.cpp's `default` does, which is most likely not how the model was trained: WRONG \
+                 TOKENS. Make the file again with a current convert_hf_to_gguf.py, or use the model's directory",
+            );
+        }
+        if self.token_type.is_empty() {
+            note("token_type", "all entries count as normal ones: special tokens in a text are not found");
+        }
+        if self.model == "llama" {
+            for (key, id, assumed) in [
+                ("bos_token_id", self.bos_token_id, 1),
+                ("eos_token_id", self.eos_token_id, 2),
+                ("unknown_token_id", self.unknown_token_id, 0),
+            ] {
+                if id.is_none() {
+                    note(key, &format!("{assumed} is assumed, as in llama.cpp"));
+                }
+            }
+        } else if self.eos_token_id.is_none() {
+            note("eos_token_id", "an answer ends with what the chat template writes after it");
+        }
+        notes
     }
 }
 
@@ -117,19 +175,28 @@ fn token(gguf: &GgufTokenizer, id: Option<u32>) -> Option<(u32, &str)> {
 }
 
 fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
-    let splitting = Splitting::named(gguf.pre.as_deref().unwrap_or("default"))?;
+    let splitting = Splitting::named(gguf.cut().unwrap_or("default"))?;
+    if gguf.merges.is_empty() {
+        return Err(Error::failed("there are no `tokenizer.ggml.merges`, without which no text becomes tokens").hint(
+            "the file was made by another program than llama.cpp's converter: use the model's directory instead",
+        ));
+    }
     let mut seen: HashMap<&str, usize> = HashMap::with_capacity(gguf.tokens.len());
     for (id, token) in gguf.tokens.iter().enumerate() {
         if let Some(before) = seen.insert(token, id) {
+            let token = text::excerpt(token, 60);
             return Err(Error::failed(format!("entries {before} and {id} are both `{token}`")));
         }
     }
     let mut merges = Vec::with_capacity(gguf.merges.len());
     for (i, merge) in gguf.merges.iter().enumerate() {
-        let pair = merge.split_once(' ').ok_or_else(|| Error::failed(format!("merge {i}, `{merge}`, is no pair")))?;
+        let shown = || text::excerpt(merge, 60);
+        let pair =
+            merge.split_once(' ').ok_or_else(|| Error::failed(format!("merge {i}, `{}`, is no pair", shown())))?;
         let made = [pair.0, pair.1].concat();
         if let Some(missing) = [pair.0, pair.1, made.as_str()].into_iter().find(|t| !seen.contains_key(t)) {
-            return Err(Error::failed(format!("merge {i}, `{merge}`: there is no entry `{missing}`")));
+            let missing = text::excerpt(missing, 60);
+            return Err(Error::failed(format!("merge {i}, `{}`: there is no entry `{missing}`", shown())));
         }
         merges.push([pair.0, pair.1]);
     }
@@ -162,7 +229,14 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
 }
 
 fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
+    if gguf.scores.is_empty() {
+        return Err(Error::failed("there are no `tokenizer.ggml.scores`, which say what is merged first").hint(
+            "the file was made by another program than llama.cpp's converter: use the model's directory instead",
+        ));
+    }
     same_length("scores", gguf.scores.len(), gguf)?;
+    // Smaller vocabularies than llama.cpp's choices for what a file does not say.
+    let within = |id: u32| usize::try_from(id).is_ok_and(|id| id < gguf.tokens.len());
     let kinds = kinds(gguf)?;
     if let Some(bad) = gguf.scores.iter().position(|s| !s.is_finite()) {
         return Err(Error::failed(format!("the score of entry {bad} is no number")));
@@ -180,8 +254,8 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
         algorithm: Algorithm::Bpe,
         byte_fallback: kinds.contains(&Kind::Byte),
         unk: gguf.unknown_token_id.unwrap_or(0),
-        bos: gguf.bos_token_id.or(Some(1)),
-        eos: gguf.eos_token_id.or(Some(2)),
+        bos: gguf.bos_token_id.or(Some(1).filter(|id| within(*id))),
+        eos: gguf.eos_token_id.or(Some(2).filter(|id| within(*id))),
         pad: gguf.padding_token_id,
         charsmap: Vec::new(),
         add_dummy_prefix: gguf.add_space_prefix.unwrap_or(true),
@@ -221,4 +295,95 @@ fn whole(gguf: &GgufTokenizer, kinds: &[Kind]) -> Vec<Value> {
             Some(entry)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes, and the words `ab` and `abc`.
+    fn byte_level() -> GgufTokenizer {
+        let mut tokens: Vec<String> =
+            ["a", "b", "c", "1", "2", "3", "4", "Ġ", "!", "12", "123", "1234"].map(String::from).to_vec();
+        tokens.extend(["ab", "abc", "<|end|>"].map(String::from));
+        GgufTokenizer {
+            model: "gpt2".into(),
+            token_type: tokens.iter().map(|t| if t.starts_with('<') { 3 } else { 1 }).collect(),
+            tokens,
+            merges: ["a b", "ab c", "1 2", "12 3", "123 4"].map(String::from).to_vec(),
+            eos_token_id: Some(14),
+            ..GgufTokenizer::default()
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_say_how_it_cuts_is_read_as_llama_cpp_does_and_says_so() -> Result<()> {
+        // Numbers are cut into threes from the left, before anything is merged.
+        for (pre, wanted, notes) in [
+            (None, vec![13, 10, 6], 1),
+            (Some(""), vec![13, 10, 6], 1),
+            (Some("default"), vec![13, 10, 6], 0),
+            (Some("gpt-2"), vec![13, 11], 0),
+            (Some("qwen2"), vec![13, 3, 4, 5, 6], 0),
+        ] {
+            let tokenizer = Tokenizer::from_gguf(&GgufTokenizer { pre: pre.map(String::from), ..byte_level() })?;
+            assert_eq!(tokenizer.encode("abc1234")?, wanted, "{pre:?}");
+            assert_eq!(tokenizer.notes().len(), notes, "{pre:?}: {:?}", tokenizer.notes());
+            assert!(tokenizer.notes().iter().all(|n| n.contains("tokenizer.ggml.pre") && n.contains("default")));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let cases: Vec<(GgufTokenizer, &[&str])> = vec![
+            (GgufTokenizer { merges: Vec::new(), ..byte_level() }, &["tokenizer.ggml.merges"]),
+            (GgufTokenizer { pre: Some("new".into()), ..byte_level() }, &["`new`", "tokenizer.ggml.pre"]),
+            (GgufTokenizer { model: "t5".into(), ..byte_level() }, &["`t5`", "tokenizer.ggml.model"]),
+            (GgufTokenizer { eos_token_id: Some(15), ..byte_level() }, &["eos_token_id", "15", "15 entries"]),
+            (GgufTokenizer { padding_token_id: Some(u32::MAX), ..byte_level() }, &["padding_token_id", "4294967295"]),
+            (GgufTokenizer { merges: vec!["a q".into()], ..byte_level() }, &["merge 0", "`q`"]),
+            (GgufTokenizer { merges: vec!["aq".into()], ..byte_level() }, &["no pair"]),
+            (GgufTokenizer { token_type: vec![1; 3], ..byte_level() }, &["token_type has 3", "15"]),
+            (GgufTokenizer { token_type: vec![9; 15], ..byte_level() }, &["type 9"]),
+            (GgufTokenizer { model: "llama".into(), ..byte_level() }, &["tokenizer.ggml.scores"]),
+            (GgufTokenizer { model: "llama".into(), scores: vec![0.0; 3], ..byte_level() }, &["scores has 3", "15"]),
+            (
+                GgufTokenizer { model: "llama".into(), scores: vec![f32::NAN; 15], ..byte_level() },
+                &["score of entry 0"],
+            ),
+        ];
+        for (gguf, wanted) in cases {
+            let e = Tokenizer::from_gguf(&gguf).unwrap_err();
+            let message = format!("{e} {}", e.hint_text().unwrap_or_default());
+            assert!(wanted.iter().all(|w| message.contains(w)), "{wanted:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn llama_cpp_choices_are_noted() -> Result<()> {
+        let tokens = ["<unk>", "<s>", "</s>", "a", "b", "▁", "ab"].map(String::from).to_vec();
+        let llama = GgufTokenizer {
+            model: "llama".into(),
+            scores: vec![0.0; tokens.len()],
+            tokens,
+            ..GgufTokenizer::default()
+        };
+        let tokenizer = Tokenizer::from_gguf(&llama)?;
+        let notes = tokenizer.notes().join("\n");
+        assert!(
+            ["token_type", "bos_token_id", "eos_token_id", "unknown_token_id"].iter().all(|k| notes.contains(k)),
+            "{notes}"
+        );
+        assert_eq!((tokenizer.special().bos, tokenizer.special().eos), (Some(1), Some(2)));
+        let spoken = GgufTokenizer {
+            token_type: vec![2, 3, 3, 1, 1, 1, 1],
+            bos_token_id: Some(1),
+            eos_token_id: Some(2),
+            unknown_token_id: Some(0),
+            ..llama
+        };
+        assert_eq!(Tokenizer::from_gguf(&spoken)?.notes(), [""; 0]);
+        Ok(())
+    }
 }

@@ -15,8 +15,24 @@ impl Tokenizer {
             TokenizerSource::Json(file) | TokenizerSource::SentencePiece(file) => Self::from_file(&file),
             TokenizerSource::Gguf(metadata) => {
                 let step = || format!("reading {}", weights.path().display());
+                let rows = weights.config().vocab_size;
+                let count =
+                    metadata.list("tokenizer.ggml.tokens").map_err(|e| e.context(step()))?.map_or(0, |l| l.len());
+                if count > rows {
+                    return Err(Error::failed(format!(
+                        "`tokenizer.ggml.tokens` has {count} entries, the table of embeddings only {rows} rows"
+                    ))
+                    .context(step()));
+                }
                 let fields = GgufTokenizer::of_metadata(&metadata).map_err(|e| e.context(step()))?;
-                Self::from_gguf(&fields).map_err(|e| e.context(step()))
+                let mut tokenizer = Self::from_gguf(&fields).map_err(|e| e.context(step()))?;
+                if count < rows {
+                    tokenizer.notes.push(format!(
+                        "`tokenizer.ggml.tokens` has {count} entries, the table of embeddings {rows} rows: the rows \
+                         without an entry are never written (llama.cpp refuses such a file)"
+                    ));
+                }
+                Ok(tokenizer)
             }
         }
     }
@@ -41,6 +57,9 @@ impl GgufTokenizer {
             let Some(list) = metadata.list(&key(name))? else { return Ok(None) };
             list.texts()?.map(|t| t.map(str::to_string)).collect::<Result<Vec<_>>>().map(Some)
         };
+        // As in llama.cpp: an entry without a text gets one of its own.
+        let tokens = texts("tokens")?.ok_or_else(|| missing("tokens"))?.into_iter().enumerate();
+        let tokens = tokens.map(|(i, token)| if token.is_empty() { format!("[EMPTY_{i}]") } else { token });
         let scores = match metadata.list(&key("scores"))? {
             None => Vec::new(),
             Some(list) => list.numbers()?.map(|n| n as f32).collect(),
@@ -55,7 +74,7 @@ impl GgufTokenizer {
         Ok(Self {
             model: text(&key("model"))?.ok_or_else(|| missing("model"))?,
             pre: text(&key("pre"))?,
-            tokens: texts("tokens")?.ok_or_else(|| missing("tokens"))?,
+            tokens: tokens.collect(),
             scores,
             token_type: types,
             merges: texts("merges")?.unwrap_or_default(),

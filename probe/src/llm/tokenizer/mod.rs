@@ -3,6 +3,7 @@
 
 mod charsmap;
 pub mod gguf;
+mod library;
 mod metadata;
 pub mod proto;
 pub mod sentencepiece;
@@ -13,6 +14,7 @@ pub use gguf::GgufTokenizer;
 pub use special::Special;
 
 use burgess_base::{Context, Error, Result, atomic};
+use library::guarded;
 use proto::ModelProto;
 use serde_json::{Value, json};
 use special::Beside;
@@ -45,6 +47,8 @@ pub const SPECIALS: [&str; 6] = [PAD, BOS, EOS, USER, ASSISTANT, IMAGE];
 pub struct Tokenizer {
     inner: Inner,
     special: Special,
+    /// See [`Tokenizer::notes`].
+    notes: Vec<String>,
 }
 
 /// Token ids, and for each the bytes of the text that it stands for.
@@ -89,15 +93,15 @@ impl Tokenizer {
     }
 
     fn from_json(bytes: &[u8], beside: &Beside) -> Result<Self> {
-        let mut inner = Inner::from_bytes(bytes)
-            .map_err(|e| Error::failed(e.to_string()).hint("expected a tokenizer.json of the `tokenizers` library"))?;
-        let mut special = beside.complete(&mut inner, Special::default())?;
+        let mut notes = Vec::new();
+        let mut inner = library::read(bytes, &mut notes)?;
+        let mut special = guarded(|| beside.complete(&mut inner, Special::default(), &mut notes))??;
         // Whether a text begins with BOS is a step of the pipeline, unless a file says otherwise.
         if let (Some(bos), None) = (special.bos, beside.flag("add_bos_token")) {
-            let empty = inner.encode_fast("", true).map_err(|e| Error::failed(e.to_string()))?;
+            let empty = guarded(|| inner.encode_fast("", true))?.map_err(|e| library::failed(&*e))?;
             special.add_bos = empty.get_ids().first() == Some(&bos);
         }
-        Ok(Self { inner, special })
+        Ok(Self { inner, special, notes })
     }
 
     /// A SentencePiece model, with what `tokenizer_config.json` and the other files say: `legacy` (true if they do not,
@@ -115,8 +119,17 @@ impl Tokenizer {
         if let Some(flag) = beside.flag("add_prefix_space") {
             model.add_dummy_prefix = flag;
         }
-        let legacy = beside.flag("legacy").unwrap_or(true);
-        let add_bos = beside.flag("add_bos_token").unwrap_or(true);
+        let mut notes = Vec::new();
+        let mut assumed = |key: &str, meaning: &str| {
+            notes.push(format!("tokenizer_config.json does not say `{key}`: true is assumed ({meaning})"));
+            true
+        };
+        let legacy = beside.flag("legacy");
+        let legacy = legacy
+            .unwrap_or_else(|| assumed("legacy", "text after a special token gets a space, as in LlamaTokenizer"));
+        let add_bos = beside.flag("add_bos_token");
+        let add_bos =
+            add_bos.unwrap_or_else(|| assumed("add_bos_token", "a text begins with BOS, as in LlamaTokenizer"));
         let mut pipeline = sentencepiece::pipeline(&model, legacy, add_bos)?;
         if let Some(Value::Array(list)) = pipeline.get_mut("added_tokens") {
             let known = |token: &Value| token.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
@@ -140,15 +153,20 @@ impl Tokenizer {
             space_before_space: model.add_dummy_prefix && !legacy,
             ..Special::default()
         };
-        let mut inner = Inner::from_bytes(serde_json::to_vec(&pipeline)?).map_err(|e| Error::failed(e.to_string()))?;
-        let special = beside.complete(&mut inner, known)?;
-        Ok(Self { inner, special })
+        let mut inner = library::read(&serde_json::to_vec(&pipeline)?, &mut notes)?;
+        let special = guarded(|| beside.complete(&mut inner, known, &mut notes))??;
+        Ok(Self { inner, special, notes })
     }
 
     /// The tokenizer with these contents of a `tokenizer.json`.
-    fn from_pipeline(pipeline: &Value, special: Special) -> Result<Self> {
-        let inner = Inner::from_bytes(serde_json::to_vec(pipeline)?).map_err(|e| Error::failed(e.to_string()))?;
-        Ok(Self { inner, special })
+    fn from_pipeline(pipeline: &Value, special: Special, mut notes: Vec<String>) -> Result<Self> {
+        let inner = library::read(&serde_json::to_vec(pipeline)?, &mut notes)?;
+        Ok(Self { inner, special, notes })
+    }
+
+    /// What its files leave open and was assumed, or hold and was left out; for people, and for records of a run.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Trains a byte-level BPE (GPT-2's pre-tokeniser: words with their leading space, which the first word gets too,
@@ -183,7 +201,7 @@ impl Tokenizer {
             .special_tokens(specials.iter().map(|s| AddedToken::from(*s, true)).collect())
             .build();
         inner.train(&mut TrainerWrapper::BpeTrainer(trainer), texts).map_err(failed)?;
-        Ok(Self { inner, special: Special::default() })
+        Ok(Self { inner, special: Special::default(), notes: Vec::new() })
     }
 
     /// Writes a `tokenizer.json`, whole or not at all, and `tokenizer_config.json` beside it if there are special tokens
@@ -228,11 +246,11 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer cannot represent the text (never with a byte-level one).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = match self.spaced(text) {
+        let encoding = guarded(|| match self.spaced(text) {
             Some(text) => self.inner.encode_fast(text, false),
             None => self.inner.encode_fast(text, false),
-        };
-        Ok(encoding.map_err(|e| Error::failed(e.to_string()))?.get_ids().to_vec())
+        })?;
+        Ok(encoding.map_err(|e| library::failed(&*e))?.get_ids().to_vec())
     }
 
     /// The same with BOS in front if the tokenizer adds one: a text by itself, as `tokenizer(text).input_ids` of
@@ -251,11 +269,11 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_placed(&self, text: &str) -> Result<Placed> {
-        let (encoding, shift) = match self.spaced(text) {
+        let (encoding, shift) = guarded(|| match self.spaced(text) {
             Some(text) => (self.inner.encode(text, false), 1),
             None => (self.inner.encode(text, false), 0),
-        };
-        let encoding = encoding.map_err(|e| Error::failed(e.to_string()))?;
+        })?;
+        let encoding = encoding.map_err(|e| library::failed(&*e))?;
         let offsets = encoding.get_offsets().iter();
         let places = offsets.map(|(a, b)| a.saturating_sub(shift)..b.saturating_sub(shift)).collect();
         Ok((encoding.get_ids().to_vec(), places))
@@ -271,7 +289,7 @@ impl Tokenizer {
     /// # Errors
     /// When the decoder of the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| Error::failed(e.to_string()))
+        guarded(|| self.inner.decode(ids, true))?.map_err(|e| library::failed(&*e))
     }
 
     /// Number of entries, special tokens included.

@@ -12,7 +12,7 @@ use super::{added, charsmap};
 use base64::Engine;
 use burgess_base::{Error, Result};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How SentencePiece writes a space.
 const SPACE: char = '\u{2581}';
@@ -34,7 +34,8 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
     let mut ids: HashMap<&str, usize> = HashMap::with_capacity(model.pieces.len());
     for (id, piece) in model.pieces.iter().enumerate() {
         if let Some(before) = ids.insert(&piece.text, id) {
-            return Err(Error::failed(format!("pieces {before} and {id} are both `{}`", piece.text)));
+            let text = burgess_base::text::excerpt(&piece.text, 60);
+            return Err(Error::failed(format!("pieces {before} and {id} are both `{text}`")));
         }
     }
     let user_defined = || model.pieces.iter().filter(|p| p.kind == Kind::UserDefined);
@@ -80,9 +81,14 @@ pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
         .filter(|(_, p)| p.kind == Kind::Normal)
         .map(|(id, p)| (p.text.as_str(), (p.score, id)))
         .collect();
+    // Halves of other lengths are no pieces; looking up all those of a piece of a million letters would take hours.
+    let lengths: HashSet<usize> = normal.keys().map(|text| text.len()).collect();
     let mut ranked: Vec<(f32, usize, &str, &str)> = Vec::new();
     for (&text, &(score, id)) in &normal {
         for (at, _) in text.char_indices().skip(1) {
+            if !lengths.contains(&at) || !lengths.contains(&(text.len() - at)) {
+                continue;
+            }
             let (left, right) = text.split_at(at);
             if normal.contains_key(left) && normal.contains_key(right) {
                 ranked.push((score, id, left, right));
@@ -172,4 +178,20 @@ fn decoder(model: &ModelProto) -> Value {
         steps.push(json!({"type": "Strip", "content": " ", "start": start, "stop": 0}));
     }
     json!({"type": "Sequence", "decoders": steps})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_of_a_million_letters_is_no_work() {
+        let piece = |text: String, score: f32| Piece { text, score, kind: Kind::Normal };
+        let long = "ab".repeat(1 << 20);
+        let pieces =
+            [piece("a".into(), -1.0), piece("b".into(), -2.0), piece("ab".into(), -3.0), piece(long.clone(), -4.0)];
+        assert_eq!(merges(&pieces), [["a", "b"]]);
+        let halves = [piece(long.clone(), -1.0), piece("a".into(), -2.0), piece(format!("a{long}"), -3.0)];
+        assert_eq!(merges(&halves), [["a", long.as_str()]]);
+    }
 }

@@ -1,7 +1,7 @@
 //! What the files beside a tokenizer say about it: `tokenizer_config.json`, `special_tokens_map.json`,
 //! `added_tokens.json`, `generation_config.json`, `chat_template.jinja`.
 
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic, json as foreign, text as shown};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,6 +31,9 @@ pub struct Special {
     pub(super) space_before_space: bool,
 }
 
+/// No chat template is longer, in bytes.
+const LONGEST_TEMPLATE: u64 = 1 << 20;
+
 /// Our fields in a `tokenizer_config.json`.
 const OURS: &str = "burgess";
 
@@ -55,12 +58,16 @@ impl Beside {
     pub fn read(dir: &Path) -> Result<Self> {
         let object = |name: &str| -> Result<Map<String, Value>> {
             let path = dir.join(name);
-            if path.is_file() { atomic::read_json(&path) } else { Ok(Map::new()) }
+            if path.is_file() { foreign::read(&path) } else { Ok(Map::new()) }
         };
         let jinja = dir.join("chat_template.jinja");
-        let template = match jinja.is_file() {
-            true => Some(std::fs::read_to_string(&jinja).with_context(|| format!("reading {}", jinja.display()))?),
-            false => None,
+        let step = || format!("reading {}", jinja.display());
+        let template = match std::fs::metadata(&jinja) {
+            Ok(file) if file.is_file() && file.len() > LONGEST_TEMPLATE => {
+                return Err(Error::failed(format!("a chat template of {} bytes", file.len())).context(step()));
+            }
+            Ok(file) if file.is_file() => Some(std::fs::read_to_string(&jinja).with_context(step)?),
+            _ => None,
         };
         Ok(Self {
             config: object("tokenizer_config.json")?,
@@ -89,7 +96,8 @@ impl Beside {
         let mut all = BTreeMap::new();
         let id = |value: Option<u64>, token: &str| {
             let id = value.and_then(|v| u32::try_from(v).ok());
-            id.ok_or_else(|| Error::failed(format!("the id of the added token `{token}` is no id")))
+            let content = || shown::excerpt(token, 60);
+            id.ok_or_else(|| Error::failed(format!("the id of the added token `{}` is no id", content())))
         };
         for (token, value) in &self.added {
             let plain = AddedToken { content: token.clone(), normalized: false, ..AddedToken::default() };
@@ -113,11 +121,11 @@ impl Beside {
     }
 
     /// Completes a tokenizer with the tokens that the files name, and says what they mean. `known` holds what the
-    /// tokenizer says itself; the files win.
+    /// tokenizer says itself; the files win. What had to be assumed goes into `notes`.
     ///
     /// # Errors
     /// When an added token cannot get the id that a file gives it, or the template is of no known form.
-    pub fn complete(&self, inner: &mut Inner, known: Special) -> Result<Special> {
+    pub fn complete(&self, inner: &mut Inner, known: Special, notes: &mut Vec<String>) -> Result<Special> {
         for (id, token) in self.with_ids()? {
             let content = token.content.clone();
             let there = inner.get_added_vocabulary().get_added_tokens_decoder().values().any(|t| *t == token);
@@ -131,7 +139,8 @@ impl Beside {
             if got != Some(id) {
                 let got = got.map_or("none".to_string(), |g| g.to_string());
                 return Err(Error::failed(format!(
-                    "the added token `{content}` should have id {id}, the tokenizer gives it {got}"
+                    "the added token `{}` should have id {id}, the tokenizer gives it {got}",
+                    shown::excerpt(&content, 60)
                 ))
                 .hint("tokenizer_config.json or added_tokens.json belong to another tokenizer"));
             }
@@ -157,6 +166,21 @@ impl Beside {
         ends.extend(numbers(ours.and_then(|o| o.get("ends"))));
         ends.sort_unstable();
         ends.dedup();
+        ends.retain(|id| {
+            let there = inner.id_to_token(*id).is_some();
+            if !there {
+                notes.push(format!(
+                    "generation_config.json: `eos_token_id` {id} is no id of the tokenizer and is left out"
+                ));
+            }
+            there
+        });
+        if self.generation.is_empty() && !self.config.is_empty() && ours.is_none() {
+            notes.push(
+                "no generation_config.json: an answer ends with `eos_token` and with what the chat template writes"
+                    .into(),
+            );
+        }
         Ok(Special {
             bos,
             eos,
@@ -249,5 +273,8 @@ fn special_id(inner: &mut Inner, token: &str) -> Result<u32> {
         };
         inner.add_special_tokens(&[made]);
     }
-    inner.token_to_id(token).ok_or_else(|| Error::failed(format!("the special token `{token}` could not be added")))
+    let content = || shown::excerpt(token, 60);
+    inner
+        .token_to_id(token)
+        .ok_or_else(|| Error::failed(format!("the special token `{}` could not be added", content())))
 }

@@ -73,7 +73,8 @@ impl Splitting {
             let known: Vec<&str> = TABLE.iter().flat_map(|s| s.names.iter().copied()).collect();
             let like = nearest(name, known.iter().copied());
             let error = Error::failed(format!(
-                "text is cut by `{name}` (tokenizer.ggml.pre), which is not known; known are {}",
+                "text is cut by `{}` (tokenizer.ggml.pre), which is not known; known are {}",
+                burgess_base::text::excerpt(name, 60),
                 known.join(", ")
             ));
             match like.first() {

@@ -1,0 +1,198 @@
+//! Bounds on the options of connectors, checked before anything is made of them: a list of ten million layers is not a study
+//! but a typing error, and would take all memory before anybody could say so.
+
+use super::kind::ConnectorKind;
+use super::{ConnectorConfig, TowerShape};
+use burgess_base::{Error, Result};
+
+/// Widths of features, queries and embeddings.
+const WIDTH: usize = 1 << 20;
+/// Layers of one kind.
+const DEPTH: usize = 1000;
+/// Sides of grids.
+const GRID: usize = 4096;
+/// Queries of the resampler, and layers of the language model that samplers can stand after.
+const COUNT: usize = 1 << 16;
+/// Numbers in a whole connector: 64 GiB of f32. Those of the paper have less than a thousand million.
+const NUMBERS: f64 = (1u64 << 34) as f64;
+
+impl ConnectorKind {
+    /// Checks each option by itself.
+    ///
+    /// # Errors
+    /// Names the option, what it is and the most that it can be.
+    pub(super) fn check_limits(&self) -> Result<()> {
+        let at_most = |(key, value, most): (&str, usize, usize)| match value <= most {
+            true => Ok(()),
+            false => Err(Error::usage(format!("connector {self}: `{key}` = {value} is above {most}"))),
+        };
+        let grids = |key: &'static str, grids: &[usize]| {
+            let largest = grids.iter().copied().max().unwrap_or(0);
+            [(key, largest, GRID), ("the length of its lists of grids", grids.len(), DEPTH)]
+                .into_iter()
+                .try_for_each(at_most)
+        };
+        match self {
+            Self::Linear(_) | Self::Mlp2xGelu(_) | Self::SeMlp(_) => Ok(()),
+            Self::CAbstractor(o) => {
+                let all = [
+                    ("hidden", o.hidden, WIDTH),
+                    ("depth", o.depth, DEPTH),
+                    ("mlp_depth", o.mlp_depth, DEPTH),
+                    ("grid", o.grid, GRID),
+                ];
+                all.into_iter().try_for_each(at_most)
+            }
+            Self::Resampler(o) => {
+                let all = [("hidden", o.hidden, WIDTH), ("depth", o.depth, DEPTH), ("queries", o.queries, COUNT)];
+                all.into_iter().try_for_each(at_most)?;
+                grids("tower_grids", &o.tower_grids)
+            }
+            Self::Sva(o) => {
+                let all = [("hidden", o.hidden, WIDTH), ("depth", o.depth, DEPTH), ("grid", o.grid, GRID)];
+                all.into_iter().try_for_each(at_most)?;
+                grids("query_grids", &o.query_grids)?;
+                grids("tower_grids", &o.tower_grids)?;
+                let Some(s) = o.samplers else { return Ok(()) };
+                let all = [
+                    ("samplers.start", s.start, COUNT),
+                    ("samplers.stride", s.stride, COUNT),
+                    ("samplers.number", s.number, DEPTH),
+                ];
+                all.into_iter().try_for_each(at_most)
+            }
+        }
+    }
+}
+
+impl ConnectorConfig {
+    /// Checks the options, the widths, and the size of the whole.
+    ///
+    /// # Errors
+    /// Names what is too large.
+    pub(super) fn check_limits(&self) -> Result<()> {
+        self.kind.check_limits()?;
+        let side = self.towers.iter().map(|t| t.grid).max().unwrap_or(0);
+        for (key, value, most) in [
+            ("feature_width", self.feature_width, WIDTH),
+            ("llm_width", self.llm_width, WIDTH),
+            ("grid", side, GRID),
+            ("the number of encoders", self.towers.len(), DEPTH),
+        ] {
+            if value == 0 && !["grid", "the number of encoders"].contains(&key) {
+                return Err(Error::usage(format!("connector {}: `{key}` is 0", self.kind)));
+            }
+            if value > most {
+                return Err(Error::usage(format!("connector {}: `{key}` = {value} is above {most}", self.kind)));
+            }
+        }
+        let numbers = self.numbers();
+        match numbers <= NUMBERS {
+            true => Ok(()),
+            false => Err(Error::usage(format!(
+                "connector {}: its options ask for about {numbers:.0e} numbers ({:.0} GB)",
+                self.kind,
+                numbers * 4.0 / 1e9
+            ))
+            .hint("lower `hidden`, `depth`, or the number of samplers")),
+        }
+    }
+
+    /// About how many numbers the connector has: its large matrices.
+    fn numbers(&self) -> f64 {
+        let (from, to) = (self.feature_width as f64, self.llm_width as f64);
+        let cells = |t: &TowerShape| (t.grid * t.grid) as f64;
+        let window: f64 = self.towers.iter().map(cells).sum();
+        // One layer of cross-attention: queries, keys and values of each encoder, output, and the layer after it.
+        let layer =
+            |query: f64, hidden: f64| hidden * (2.0 * query + 2.0 * hidden * self.towers.len() as f64 + 4.0 * hidden);
+        match &self.kind {
+            ConnectorKind::Linear(_) => from * to,
+            ConnectorKind::Mlp2xGelu(_) => from * to + to * to,
+            ConnectorKind::SeMlp(_) => from * from / 2.0 + from * to + to * to,
+            ConnectorKind::CAbstractor(o) => {
+                let (hidden, depth) = (o.hidden as f64, o.depth as f64);
+                let blocks = from * hidden + 4.0 * depth * hidden * hidden;
+                let positions = self.towers.first().map_or(0.0, cells) * from;
+                blocks + hidden * to + o.mlp_depth as f64 * to * to + positions
+            }
+            ConnectorKind::Resampler(o) => {
+                let hidden = o.hidden as f64;
+                let layers = o.depth as f64 * (layer(hidden, hidden) + window * hidden);
+                layers + o.queries as f64 * hidden + from * hidden + hidden * to + to * to
+            }
+            ConnectorKind::Sva(o) => {
+                let (hidden, groups) = (o.hidden as f64, o.query_grids.len() as f64);
+                let layers = groups * o.depth as f64 * (layer(hidden, hidden) + window * hidden);
+                let samplers = o.samplers.map_or(0.0, |s| s.number as f64) * (layer(to, hidden) + window * hidden);
+                layers + samplers + from * hidden + groups * hidden * to + to * to
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(options: &str, wanted: &str) {
+        let kind: ConnectorKind = serde_json::from_str(options).unwrap_or_default();
+        let e = ConnectorConfig::new(kind, &[(768, [24, 24])], 4096).unwrap_err();
+        assert!(e.to_string().contains(wanted), "{options}: {e}");
+    }
+
+    #[test]
+    fn absurd_options_are_named_before_anything_is_made() {
+        for (options, wanted) in [
+            (r#"{"c_abstractor": {"depth": 10000000}}"#, "`depth` = 10000000"),
+            (r#"{"c_abstractor": {"mlp_depth": 10000000}}"#, "`mlp_depth` = 10000000"),
+            (r#"{"c_abstractor": {"hidden": 18446744073709551615}}"#, "`hidden` = 18446744073709551615"),
+            (r#"{"c_abstractor": {"grid": 100000}}"#, "`grid` = 100000"),
+            (r#"{"resampler": {"hidden": 1024, "depth": 1, "queries": 10000000000}}"#, "`queries` = 10000000000"),
+            (r#"{"resampler": {"hidden": 1024, "depth": 10000000, "queries": 64}}"#, "`depth` = 10000000"),
+            (r#"{"resampler": {"hidden": 1048576, "depth": 1000, "queries": 64}}"#, "numbers"),
+            (
+                r#"{"resampler": {"hidden": 1024, "depth": 1, "queries": 64, "tower_grids": [10000000000]}}"#,
+                "`tower_grids`",
+            ),
+            (r#"{"sva": {"hidden": 1024, "depth": 1000000000, "query_grids": [24], "grid": 24}}"#, "`depth`"),
+            (r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [24], "grid": 18446744073709551615}}"#, "`grid`"),
+            (
+                r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [18446744073709551557, 4294967291], "grid": 24}}"#,
+                "`query_grids`",
+            ),
+            (
+                r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [24], "grid": 24,
+                    "samplers": {"start": 0, "stride": 3, "number": 1000000000}}}"#,
+                "`samplers.number`",
+            ),
+            (
+                r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [24], "grid": 24,
+                    "samplers": {"start": 18446744073709551615, "stride": 3, "number": 2}}}"#,
+                "`samplers.start`",
+            ),
+        ] {
+            refused(options, wanted);
+        }
+        let many = format!(r#"{{"sva": {{"hidden": 16, "depth": 1, "query_grids": {:?}, "grid": 24}}}}"#, [1; 2000]);
+        refused(&many, "lists of grids");
+        let wide = ConnectorConfig {
+            kind: ConnectorKind::default(),
+            feature_width: 1 << 40,
+            llm_width: 4096,
+            towers: Vec::new(),
+        };
+        assert!(wide.check().unwrap_err().to_string().contains("`feature_width`"));
+        assert!(ConnectorConfig { feature_width: 0, ..wide }.check().is_err());
+    }
+
+    #[test]
+    fn the_connectors_of_the_paper_are_far_below() -> Result<()> {
+        let towers = [(1152, [24, 24]), (1024, [24, 24]), (1536, [24, 24]), (3072, [96, 96])];
+        let sva = r#"{"sva": {"hidden": 1024, "depth": 3, "query_grids": [24], "grid": 24, "tower_grids": [24, 24, 24, 96],
+            "samplers": {"start": 0, "stride": 3, "number": 10}}}"#;
+        let config = ConnectorConfig::new(serde_json::from_str(sva)?, &towers, 7168)?;
+        assert!(config.numbers() < 1.5e9, "{}", config.numbers());
+        Ok(())
+    }
+}

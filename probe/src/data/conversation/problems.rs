@@ -1,0 +1,122 @@
+//! Entries of training data that were left out, counted by reason and source.
+
+use burgess_base::text;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many places of a problem are kept.
+const SHOWN: usize = 3;
+/// Sources that are counted by name; the entries of all others are counted together. Hostile data could name millions.
+const SOURCES: usize = 1000;
+const OTHER_SOURCES: &str = "other sources";
+
+/// Why an entry was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// The kind of problem.
+    pub reason: &'static str,
+    /// More about this entry, or nothing.
+    pub detail: String,
+    /// Where the entry comes from, or nothing.
+    pub source: String,
+}
+
+/// Entries of one source that were left out for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The kind of problem.
+    pub reason: String,
+    /// Where they come from (the entries' `source`, or the first folder of their pictures); empty if they do not say.
+    pub source: String,
+    /// How many they are.
+    pub count: usize,
+    /// Where the first of them stand in the file: `entry 3`, `line 3`.
+    pub first: Vec<String>,
+}
+
+/// What was wrong with entries that were left out, by reason and source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(BTreeMap<&'static str, BTreeMap<String, LeftOut>>);
+
+impl Problems {
+    pub(super) fn count(&mut self, unusable: Unusable, place: String) {
+        let Unusable { reason, detail, source } = unusable;
+        let sources = self.0.entry(reason).or_default();
+        let known = sources.contains_key(&source) || sources.len() < SOURCES;
+        let source = if known { text::excerpt(&source, 80) } else { OTHER_SOURCES.to_string() };
+        let left_out = sources.entry(source.clone()).or_insert_with(|| LeftOut {
+            reason: reason.to_string(),
+            source,
+            count: 0,
+            first: Vec::new(),
+        });
+        left_out.count += 1;
+        if left_out.first.len() < SHOWN {
+            left_out.first.push(if detail.is_empty() { place } else { format!("{place}: {detail}") });
+        }
+    }
+
+    /// Entries left out.
+    pub fn total(&self) -> usize {
+        self.left_out().map(|l| l.count).sum()
+    }
+
+    /// Problem, how often, and where first.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize, &str)> {
+        self.0.iter().map(|(reason, sources)| {
+            let count = sources.values().map(|l| l.count).sum();
+            let first = sources.values().flat_map(|l| l.first.first()).min_by_key(|place| order(place));
+            (*reason, count, first.map_or("", String::as_str))
+        })
+    }
+
+    /// The same for each source, for records of a run.
+    pub fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
+        self.0.values().flat_map(BTreeMap::values)
+    }
+
+    /// One line for each reason and source, for people: `3 conversations of gqa left out: no answer (entry 5, …)`.
+    pub fn notes(&self) -> Vec<String> {
+        let line = |l: &LeftOut| {
+            let of = if l.source.is_empty() { String::new() } else { format!(" of {}", l.source) };
+            let plural = if l.count == 1 { "conversation" } else { "conversations" };
+            let more = if l.count > l.first.len() { ", …" } else { "" };
+            format!("{} {plural}{of} left out: {} ({}{more})", l.count, l.reason, l.first.join(", "))
+        };
+        self.left_out().map(line).collect()
+    }
+
+    /// All reasons on one line.
+    pub(super) fn summary(&self) -> String {
+        let reason = |(what, count, first): (&str, usize, &str)| format!("{what} ({count}, first: {first})");
+        self.iter().map(reason).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The number in `entry 12` or `line 12: …`.
+fn order(place: &str) -> usize {
+    let digits = place.split([' ', ':']).nth(1).and_then(|n| n.parse().ok());
+    digits.unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_counted_by_reason_and_source() {
+        let mut problems = Problems::default();
+        for (i, source) in ["gqa", "coco", "gqa", "gqa", "gqa"].iter().enumerate() {
+            let unusable = Unusable { reason: "no answer", detail: String::new(), source: (*source).to_string() };
+            problems.count(unusable, format!("entry {}", 11 - i));
+        }
+        assert_eq!(problems.total(), 5);
+        assert_eq!(problems.iter().collect::<Vec<_>>(), [("no answer", 5, "entry 10")]);
+        let notes = problems.notes();
+        assert_eq!(notes[0], "1 conversation of coco left out: no answer (entry 10)");
+        assert_eq!(notes[1], "4 conversations of gqa left out: no answer (entry 11, entry 9, entry 8, …)");
+        let many = (0..5000).map(|i| Unusable { reason: "odd", detail: String::new(), source: i.to_string() });
+        many.for_each(|u| problems.count(u, "line 1".into()));
+        assert_eq!((problems.total(), problems.left_out().count()), (5005, 2 + SOURCES + 1));
+    }
+}
