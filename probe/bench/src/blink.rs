@@ -152,7 +152,7 @@ fn lmms_letter(answer: &str, letters: &[char]) -> Option<char> {
             let letter = chars.next().filter(|c| letters.contains(c))?;
             (chars.next() == Some(')')).then_some(letter)
         };
-        answer.match_indices('(').filter_map(at).last()
+        answer.match_indices('(').rev().find_map(at)
     };
     let first = || offered(answer.trim_start_matches(|c: char| c == '(' || c.is_whitespace()).chars().next());
     named.or_else(parenthesised).or_else(first)
