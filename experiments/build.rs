@@ -1,4 +1,5 @@
-//! Lists the built-in studies from the folder `studies/`, so that adding one is adding a file.
+//! Lists the built-in studies from the folder `studies/`, so that adding one is adding a file, and the versions of the
+//! libraries that results depend on.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -17,6 +18,32 @@ fn main() {
         })
         .collect();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("studies.rs");
+    fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
+    versions();
+}
+
+/// What computes, reads images, splits text and reads weights.
+const LIBRARIES: [&str; 5] = ["burn", "burn-flex", "image", "safetensors", "tokenizers"];
+
+/// `versions.rs`: name and version of each library that `Cargo.lock` has, the newest where it has several, and of the
+/// compiler.
+fn versions() {
+    let lock = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
+    let text = fs::read_to_string(&lock).expect("the workspace has a Cargo.lock");
+    let mut rows = String::new();
+    for name in LIBRARIES {
+        let entries = text.split("[[package]]").filter(|entry| entry.contains(&format!("\nname = \"{name}\"\n")));
+        let versions = entries.filter_map(|entry| entry.split("\nversion = \"").nth(1)?.split('"').next());
+        let number = |version: &&str| -> Vec<u64> { version.split(['.', '-']).map_while(|n| n.parse().ok()).collect() };
+        if let Some(version) = versions.max_by_key(number) {
+            rows += &format!("    ({name:?}, {version:?}),\n");
+        }
+    }
+    let compiler = env::var_os("RUSTC").expect("cargo sets it");
+    let version = std::process::Command::new(compiler).arg("--version").output().expect("the compiler runs");
+    rows += &format!("    (\"rustc\", {:?}),\n", String::from_utf8_lossy(&version.stdout).trim());
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("versions.rs");
     fs::write(out, format!("&[\n{rows}]")).expect("OUT_DIR is writable");
 }
 

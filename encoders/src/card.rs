@@ -5,8 +5,10 @@
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Dialect;
+use crate::features::check_grid;
 use crate::hub::Repository;
-use crate::preprocess::{Pipeline, Preprocess};
+use crate::preprocess::{Pipeline, Preparation, Preprocess};
+use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, nearest};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -221,6 +223,16 @@ impl EncoderCard {
         Err(Error::usage(format!("there is no encoder `{id}`")).hint(hint))
     }
 
+    /// The card with pictures prepared like this.
+    ///
+    /// # Errors
+    /// As [`EncoderCard::with_pipeline`].
+    pub fn prepared(self, how: Preparation) -> Result<Self> {
+        let mut card = self.with_pipeline(how.pipeline)?;
+        card.preprocess.upright |= how.upright;
+        Ok(card)
+    }
+
     /// The card with this pipeline as its preprocessing.
     ///
     /// # Errors
@@ -243,14 +255,36 @@ impl EncoderCard {
     }
 
     /// The card of this id, or that of the directory at this path (see [`directory`](crate::directory)), or that of
-    /// the repository `owner/name[@revision]` of the hub, if it was fetched (see [`hub`](crate::hub)).
+    /// the repository `owner/name[@revision]` of the hub, if it was fetched (see [`hub`](crate::hub)). With
+    /// `@prefix=teacher.` behind it, the encoder is the one under that prefix.
     pub fn open(name: &str) -> Result<Self> {
-        let path = Path::new(name);
-        match Repository::parse(name) {
-            _ if path.is_dir() => crate::directory::card(path),
-            Some(repository) => repository.card(),
-            None => Self::find(name),
+        match name.rsplit_once("@prefix=") {
+            Some((name, prefix)) => Self::open_under(name, Some(prefix)),
+            None => Self::open_under(name, None),
         }
+    }
+
+    /// As [`EncoderCard::open`], with the prefix of the weights by itself.
+    ///
+    /// # Errors
+    /// There is no such encoder; the prefix is none of its weights.
+    pub fn open_under(name: &str, prefix: Option<&str>) -> Result<Self> {
+        let prefix = prefix.filter(|prefix| !prefix.is_empty()).map(|prefix| match prefix.ends_with('.') {
+            true => prefix.to_string(),
+            false => format!("{prefix}."),
+        });
+        let path = Path::new(name);
+        if path.is_dir() {
+            return crate::directory::card_under(path, prefix.as_deref());
+        }
+        let mut card = match Repository::parse(name) {
+            _ if path.is_file() && path.extension().is_some_and(|e| e == "toml") => Self::from_file(path)?,
+            _ if is_path(name) || path.exists() => return Err(no_directory(name)),
+            Some(repository) => return repository.card_under(prefix.as_deref()),
+            None => Self::find(name)?,
+        };
+        card.source.prefix = prefix.or(card.source.prefix);
+        Ok(card)
     }
 
     /// The grid of the features as they leave the encoder, `[rows, columns]`, before [`EncoderCard::grid`].
@@ -263,7 +297,12 @@ impl EncoderCard {
         self.grid.map_or_else(|| self.native_grid(), Ok)
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Says what is wrong with the card, if anything: numbers that contradict each other or that nothing could have. For
+    /// cards that come from elsewhere than [`EncoderCard::parse`].
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<()> {
         Dialect::find(&self.source.dialect)?;
         self.architecture.validate()?;
         self.architecture.check_tap(&self.tap)?;
@@ -274,8 +313,8 @@ impl EncoderCard {
                 return Err(Error::usage("[preprocess-cambrian-1] size differs from [preprocess] size"));
             }
         }
-        if self.grid.is_some_and(|g| g.contains(&0)) {
-            return Err(Error::usage("grid: both numbers must be positive"));
+        for grid in self.grid.iter().chain(&self.tap.grid) {
+            check_grid(*grid)?;
         }
         if self.preprocess.size != self.architecture.image_size() {
             return Err(Error::usage(format!(
@@ -286,6 +325,52 @@ impl EncoderCard {
         }
         Ok(())
     }
+}
+
+/// Whether a text can only be meant as a path: no id of a card and no repository of the hub is written so.
+pub fn is_path(name: &str) -> bool {
+    let starts = ["./", "../", "/", "~", ".\\", "..\\"].iter().any(|start| name.starts_with(start));
+    let bare = name.split_once('@').map_or(name, |(name, _)| name);
+    starts
+        || matches!(name, "." | "..")
+        || name.contains('\\')
+        || (bare.contains('/') && Repository::parse(name).is_none())
+}
+
+/// What to say of a path where an encoder's directory is expected.
+fn no_directory(name: &str) -> Error {
+    let path = Path::new(name);
+    if path.is_file() {
+        return Error::usage(format!("{} is a file, not the directory of an encoder", excerpt(name, 300)))
+            .hint("name the directory that holds it beside its config.json, or a card with --weights FILE");
+    }
+    let shown = excerpt(name, 300);
+    let message = match name.starts_with('~') {
+        true => format!("{shown} does not exist: `~` is not replaced by the home directory here"),
+        false => match std::path::absolute(path) {
+            Ok(whole) if !path.is_absolute() => {
+                format!("{shown} does not exist: there is no {}", excerpt(&whole.display().to_string(), 400))
+            }
+            _ => format!("{shown} does not exist"),
+        },
+    };
+    let beside = path.parent().filter(|parent| parent.is_dir() && !parent.as_os_str().is_empty());
+    let names = beside.and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten().flatten();
+    let names: Vec<String> = names
+        .filter(|entry| {
+            entry.path().join("config.json").is_file() || entry.path().join("open_clip_config.json").is_file()
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let near = nearest(&wanted, names.iter().map(String::as_str));
+    Error::usage(message).hint(match (near.is_empty(), beside) {
+        (false, Some(parent)) => {
+            let near: Vec<String> = near.iter().map(|n| parent.join(n).display().to_string()).collect();
+            format!("did you mean {}?", near.join(" or "))
+        }
+        _ => "name a directory with weights and a config.json; a card's id is written without `./`, and `burgess encoders` lists them".into(),
+    })
 }
 
 /// All cards of the zoo, sorted by id.
@@ -376,6 +461,29 @@ mod tests {
         }
         assert!(budgets.iter().all(|b| b.0.is_some() && b == &budgets[0]), "{budgets:?}");
         Ok(())
+    }
+
+    #[test]
+    fn a_path_that_does_not_exist_is_said_to() {
+        for name in ["./vit-tiny", "../x/vit", "/nowhere/vit", "~/vit", "a/b/c", "vit/", ".\\vit", "a\\b"] {
+            assert!(is_path(name), "{name}");
+            let error = EncoderCard::open(name).unwrap_err();
+            assert!(error.to_string().contains("does not exist"), "{name}: {error}");
+            assert!(
+                error.exit_code() == 2 && error.hint_text().is_some_and(|h| !h.contains("nano-")),
+                "{name}: {error:?}"
+            );
+        }
+        for name in ["nano-clip", "facebook/dinov2-base", "owner/name@refs/pr/1"] {
+            assert!(!is_path(name), "{name}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("vit-tiny")).unwrap();
+        std::fs::write(dir.path().join("vit-tiny/config.json"), "{}").unwrap();
+        let error = EncoderCard::open(&dir.path().join("vit-tny").display().to_string()).unwrap_err();
+        assert!(error.hint_text().is_some_and(|h| h.contains("did you mean") && h.contains("vit-tiny?")), "{error:?}");
+        let file = EncoderCard::open(&dir.path().join("vit-tiny/config.json").display().to_string()).unwrap_err();
+        assert!(file.to_string().contains("is a file"), "{file}");
     }
 
     #[test]

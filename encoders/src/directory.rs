@@ -14,7 +14,7 @@ mod transformers;
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::card::{EncoderCard, Location, Source, Supervision};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Dialect, Needed, Place};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
@@ -26,16 +26,25 @@ use std::path::Path;
 /// # Errors
 /// There is no configuration or no weights; the configuration is of another kind of model; the weights do not fit.
 pub fn card(dir: &Path) -> Result<EncoderCard> {
-    let step = || format!("reading the encoder in {}", dir.display());
-    describe(dir).map_err(|e| e.context(step()))
+    card_under(dir, None)
 }
 
-fn describe(dir: &Path) -> Result<EncoderCard> {
-    let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir)? };
+/// As [`card`], of the weights under `prefix` where there are several.
+///
+/// # Errors
+/// As [`card`]; there is nothing under the prefix.
+pub fn card_under(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
+    let step = || format!("reading the encoder in {}", dir.display());
+    describe(dir, prefix).map_err(|e| e.context(step()))
+}
+
+fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
+    let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir, prefix)? };
     let name = dir.canonicalize()?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     // Before the network is made, so that no absurd number reaches it.
     found.architecture.validate()?;
     let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
+    let prefix = [prefix.unwrap_or_default(), &found.place.prefix].concat();
     let card = EncoderCard {
         id: name.clone(),
         title: name,
@@ -47,7 +56,7 @@ fn describe(dir: &Path) -> Result<EncoderCard> {
         source: Source {
             location: Location::Directory(dir.to_path_buf()),
             dialect: found.dialect.into(),
-            prefix: found.prefix,
+            prefix: Some(prefix).filter(|prefix| !prefix.is_empty()),
             parameters: parameters.iter().map(|p| p.shape.iter().product::<usize>() as u64).sum(),
         },
         architecture: found.architecture,
@@ -65,7 +74,7 @@ fn describe(dir: &Path) -> Result<EncoderCard> {
 
 /// What a directory holds. Where there are a `config.json` and an `open_clip_config.json` (many repositories have the same
 /// model in two forms), the file of weights that is read tells which one speaks of it.
-fn found(dir: &Path) -> Result<Found> {
+fn found(dir: &Path, prefix: Option<&str>) -> Result<Found> {
     let (own, clip) = (dir.join("config.json"), dir.join("open_clip_config.json"));
     if !own.is_file() && !clip.is_file() {
         return Err(Error::failed("there is neither a config.json nor an open_clip_config.json").hint(
@@ -73,6 +82,10 @@ fn found(dir: &Path) -> Result<Found> {
         ));
     }
     let weights = Checkpoint::open(dir)?;
+    let weights = match prefix {
+        Some(prefix) => weights.inside(prefix)?,
+        None => weights,
+    };
     let name = weights.path().file_name().unwrap_or_default().to_string_lossy();
     if clip.is_file() && (!own.is_file() || name.starts_with("open_clip")) {
         return open_clip::found(&json(&clip)?, &weights);
@@ -91,11 +104,37 @@ fn found(dir: &Path) -> Result<Found> {
 struct Found {
     family: String,
     dialect: &'static str,
-    prefix: Option<String>,
+    place: Place,
     architecture: ArchitectureConfig,
     preprocess: Preprocess,
     tap: Tap,
     notes: Vec<String>,
+}
+
+/// The encoder at the one of `places` where its weights are, which `read` tells for each.
+///
+/// # Errors
+/// Those of `read`; the weights are in several places, and nothing says which of them are meant.
+fn placed(weights: &Checkpoint, places: Vec<Place>, read: impl Fn(&Place) -> Result<Found>) -> Result<Found> {
+    let fits = |place: &Place| -> Result<bool> {
+        let found = read(place)?;
+        found.architecture.check_layers(weights.keys().count())?;
+        let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
+        Ok(Needed::new(&parameters, Dialect::find(found.dialect)?)?.fits(weights, place))
+    };
+    // What cannot be read at a place does not fit there; if nothing does, the first says why.
+    let several = places.len() > 1;
+    let fitting = places.iter().filter(|place| !several || fits(place).unwrap_or(false)).cloned().collect();
+    let chosen = checkpoint::choose_place(fitting, weights)?;
+    let (place, note) = match (chosen, places.into_iter().next()) {
+        (Some(chosen), _) => chosen,
+        (None, Some(first)) => (first, None),
+        (None, None) => return Err(Error::failed("the weights hold no encoder of this kind")),
+    };
+    let mut found = read(&place)?;
+    found.architecture.check_layers(weights.keys().count())?;
+    found.notes.extend(note);
+    Ok(found)
 }
 
 /// What a configuration may say only in this way (JSON), if it says anything.
@@ -195,6 +234,20 @@ fn three(table: &Value, key: &str) -> Result<[f32; 3]> {
 
 fn json(path: &Path) -> Result<Value> {
     let step = || format!("reading {}", path.display());
-    let bytes = std::fs::read(path).with_context(step)?;
-    serde_json::from_slice(&bytes).with_context(step)
+    let bytes = read_small(path).with_context(step)?;
+    burgess_base::json::from_slice(&bytes).with_context(step)
+}
+
+/// The contents of a configuration.
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    /// No configuration of any model is longer.
+    const LONGEST: u64 = 16 << 20;
+    let what = std::fs::metadata(path)?;
+    if !what.is_file() {
+        return Err(Error::failed("it is no regular file"));
+    }
+    if what.len() > LONGEST {
+        return Err(Error::failed(format!("it has {} bytes, more than a configuration has ({LONGEST})", what.len())));
+    }
+    Ok(std::fs::read(path)?)
 }

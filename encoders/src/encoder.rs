@@ -11,7 +11,7 @@
 
 use crate::arch::Architecture;
 use crate::card::{EncoderCard, Location};
-use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, Precision};
+use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, Needed, Place, Precision};
 use crate::features::FeatureMap;
 use crate::hub::{self, Repository};
 use burgess_base::{Context, Error, Result};
@@ -62,15 +62,27 @@ impl Encoder {
     pub fn load_reporting(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<(Self, LoadReport)> {
         let step = format!("loading encoder {}", card.id);
         let load = || {
-            let path = weights.map_or_else(|| weights_path(&card), |w| Ok(w.to_path_buf()))?;
-            let mut file = Checkpoint::open(&path)?;
-            if let Some(prefix) = &card.source.prefix {
-                file = file.inside(prefix)?;
-            }
-            checkpoint::load(card.architecture.init(device)?, &file, Dialect::find(&card.source.dialect)?)
+            let (network, file, prefix, note) = opened(&card, weights, device)?;
+            let loaded = checkpoint::load(network, &file, Dialect::find(&card.source.dialect)?)?;
+            Ok((loaded, prefix, note))
         };
-        let (arch, report) = load().map_err(|e| e.context(step))?;
+        let ((arch, report), prefix, note) = load().map_err(|e: Error| e.context(step))?;
+        let mut card = card;
+        card.source.prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+        card.notes.extend(note);
         Ok((Self::new(card, arch, device), report))
+    }
+
+    /// Checks without loading them that the weights have the keys and shapes of the card: only headers are read.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`], but for numbers that are not finite.
+    pub fn check(card: &EncoderCard, weights: Option<&Path>) -> Result<()> {
+        let check = || {
+            let (network, file, ..) = opened(card, weights, &Device::flex())?;
+            checkpoint::check(&network, &file, Dialect::find(&card.source.dialect)?)
+        };
+        check().map_err(|e: Error| e.context(format!("checking the weights of {}", card.id)))
     }
 
     /// Writes the weights under the card's upstream names.
@@ -79,13 +91,42 @@ impl Encoder {
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
-    /// Features at the card's tap of prepared pictures `[batch, 3, size, size]`, on the card's grid.
+    /// Features at the card's tap of prepared pictures `[batch, 3, size, size]`, on the card's grid; all of them are
+    /// finite.
+    ///
+    /// # Errors
+    /// The pictures have another size; a feature is not finite.
     pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
+        let several = pixels.dims()[0] > 1;
+        self.forward_of(pixels, &|n| if several { format!("picture {n} of the batch") } else { "the picture".into() })
+    }
+
+    /// As [`Encoder::forward`]; `name` tells an error what the picture of a number in the batch is called.
+    ///
+    /// # Errors
+    /// As [`Encoder::forward`].
+    pub fn forward_of(&self, pixels: Tensor<4>, name: &dyn Fn(usize) -> String) -> Result<FeatureMap> {
         let features = self.arch.forward(pixels, &self.card.tap)?;
-        match self.card.grid {
-            Some(grid) => features.resample(grid),
-            None => Ok(features),
-        }
+        let features = match self.card.grid {
+            Some(grid) => features.resample(grid)?,
+            None => features,
+        };
+        let Some(bad) = features.first_not_finite()? else { return Ok(features) };
+        let class = usize::from(features.prefix() > 0);
+        let place = match bad.token.checked_sub(class) {
+            None => "the class token".into(),
+            Some(patch) => {
+                format!("row {}, column {}", patch / features.grid[1].max(1), patch % features.grid[1].max(1))
+            }
+        };
+        Err(Error::failed(format!(
+            "{} makes features that are not finite of {}: {} at {place}, channel {}",
+            self.card.id,
+            name(bad.picture),
+            bad.value,
+            bad.channel
+        ))
+        .hint("the weights are damaged or diverged in training, or the card's numbers are not theirs"))
     }
 
     /// Prepares `pictures` and returns their features on the host, `batch` pictures at a time.
@@ -108,6 +149,49 @@ impl Encoder {
     pub fn device(&self) -> &Device {
         &self.device
     }
+}
+
+/// The network of a card without its weights, these weights at the place where they fit, its prefix, and what has to be
+/// said of the choice.
+fn opened(
+    card: &EncoderCard,
+    weights: Option<&Path>,
+    device: &Device,
+) -> Result<(Architecture, Checkpoint, String, Option<String>)> {
+    let path = weights.map_or_else(|| weights_path(card), |w| Ok(w.to_path_buf()))?;
+    let file = Checkpoint::open(&path)?;
+    // Before the network is made, so that no absurd number reaches it.
+    card.architecture.validate()?;
+    card.architecture.check_layers(file.keys().count())?;
+    let (network, dialect) = (card.architecture.init(device)?, Dialect::find(&card.source.dialect)?);
+    let needed = Needed::new(&checkpoint::parameters(&network)?, dialect)?;
+    let (place, note) = place(&needed, &file, card.source.prefix.as_deref(), weights.is_some())?;
+    let prefix = place.prefix.clone();
+    Ok((network, place.of(file)?, prefix, note))
+}
+
+/// Where in `file` the encoder is: under the card's `prefix`, or, in a file that is not the card's own (`foreign`) or
+/// where the card has no prefix, wherever everything fits. What has to be said of the choice comes with it.
+///
+/// # Errors
+/// It fits in several places.
+fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool) -> Result<(Place, Option<String>)> {
+    let own = prefix.unwrap_or_default();
+    if let Some(place) = needed.fitting_at(file, own) {
+        return Ok((place, None));
+    }
+    if prefix.is_none() || foreign {
+        if let Some((place, note)) = needed.find(file)? {
+            let said = || format!("the weights are those under `{}` of {}", place.prefix, file.path().display());
+            let note = note.or_else(|| (!place.prefix.is_empty()).then(said));
+            return Ok((place, note));
+        }
+        // Nothing fits: what is missing is told of the place that has most of it.
+        if let Some(near) = needed.places(file).into_iter().next() {
+            return Ok((near, None));
+        }
+    }
+    Ok((Place { prefix: own.into(), ..Place::whole() }, None))
 }
 
 /// The file or directory on this machine that holds a card's weights.

@@ -26,6 +26,31 @@ impl FeatureMap {
         self.tokens.dims()[1].saturating_sub(self.grid[0] * self.grid[1])
     }
 
+    /// The first value that is not finite, if there is one. All values are looked at where they are; only a number for each
+    /// picture comes to the host.
+    ///
+    /// # Errors
+    /// The device does not hand its numbers out.
+    pub fn first_not_finite(&self) -> Result<Option<NotFinite>> {
+        let [batch, tokens, width] = self.tokens.dims();
+        if batch * tokens * width == 0 {
+            return Ok(None);
+        }
+        let host = |tensor: Tensor<1>| -> Result<Vec<f32>> {
+            let data = tensor.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
+            data.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))
+        };
+        // Zero times anything finite is zero.
+        let zeros = self.tokens.clone().detach().mul_scalar(0.0).reshape([batch, tokens * width]);
+        let sums = host(zeros.sum_dim(1).reshape([batch]))?;
+        let Some(picture) = sums.iter().position(|sum| *sum != 0.0) else { return Ok(None) };
+        let one = self.tokens.clone().detach().slice([picture..picture + 1, 0..tokens, 0..width]);
+        let values = host(one.reshape([tokens * width]))?;
+        let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        let value = values.get(at).copied().unwrap_or(f32::NAN);
+        Ok(Some(NotFinite { picture, token: at / width, channel: at % width, value }))
+    }
+
     /// The same picture on another grid: bilinear, corners not aligned, no anti-aliasing, as Cambrian-1 brings
     /// its encoders to one token count (`F.interpolate(..., mode="bilinear", align_corners=False)` in
     /// `cambrian/model/multimodal_encoder`). Unchanged when the grids are equal; a class token is kept as it is.
@@ -33,9 +58,7 @@ impl FeatureMap {
         if grid == self.grid {
             return Ok(self);
         }
-        if grid.contains(&0) {
-            return Err(Error::usage(format!("a feature grid of {}x{} has no tokens", grid[0], grid[1])));
-        }
+        check_grid(grid)?;
         let prefix = self.prefix();
         let [batch, tokens, width] = self.tokens.dims();
         let patches = self.tokens.clone().slice([0..batch, prefix..tokens, 0..width]);
@@ -65,6 +88,40 @@ impl FeatureMap {
         }
         Ok(Self { tokens: Tensor::cat(maps.iter().map(|m| m.tokens.clone()).collect(), 2), grid: first.grid })
     }
+}
+
+/// A feature that is no number.
+#[derive(Debug, Clone, Copy)]
+pub struct NotFinite {
+    /// Number of the picture in its batch.
+    pub picture: usize,
+    /// Number of the token, the class token included.
+    pub token: usize,
+    /// Channel.
+    pub channel: usize,
+    /// The value, NaN or infinite.
+    pub value: f32,
+}
+
+/// The longest side of a grid to which features are brought: as many tokens as no language model reads.
+pub const LARGEST_GRID: usize = 512;
+
+/// # Errors
+/// Features cannot be brought to a grid of these sides.
+pub fn check_grid(grid: [usize; 2]) -> Result<()> {
+    let [rows, columns] = grid;
+    if grid.contains(&0) {
+        return Err(Error::usage(format!("a feature grid of {rows}x{columns} has no tokens"))
+            .hint(format!("both sides must be between 1 and {LARGEST_GRID}")));
+    }
+    if grid.iter().any(|side| *side > LARGEST_GRID) {
+        let tokens = rows.saturating_mul(columns);
+        return Err(Error::usage(format!(
+            "a feature grid of {rows}x{columns} has {tokens} tokens for each picture, which is too much"
+        ))
+        .hint(format!("both sides must be between 1 and {LARGEST_GRID}")));
+    }
+    Ok(())
 }
 
 /// How a value between grid points is read.

@@ -105,8 +105,16 @@ impl Repository {
     /// # Errors
     /// It was not fetched, or not all of it; see also [`directory::card`](crate::directory::card).
     pub fn card(&self) -> Result<EncoderCard> {
+        self.card_under(None)
+    }
+
+    /// As [`Repository::card`], of the weights under `prefix` where there are several.
+    ///
+    /// # Errors
+    /// As [`Repository::card`]; there is nothing under the prefix.
+    pub fn card_under(&self, prefix: Option<&str>) -> Result<EncoderCard> {
         let directory = self.weights(None)?;
-        let mut card = crate::directory::card(&directory)?;
+        let mut card = crate::directory::card_under(&directory, prefix)?;
         card.id = self.id.clone();
         card.title = self.id.rsplit('/').next().unwrap_or_default().to_string();
         let commit = directory.file_name().map(|c| c.to_string_lossy().into_owned());

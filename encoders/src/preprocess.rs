@@ -9,7 +9,9 @@
 
 mod fit;
 
-pub use burgess_pixels::{Interpolation, Orientation, decode, decode_bytes, dimensions};
+pub use burgess_pixels::{
+    Interpolation, Orientation, decode, decode_bytes, decode_bytes_turned, decode_turned, dimensions, dimensions_turned,
+};
 pub use fit::Fit;
 
 use burgess_base::{Error, Result};
@@ -82,6 +84,15 @@ impl std::str::FromStr for Pipeline {
                 .hint("known: correct, cambrian-1, library")),
         }
     }
+}
+
+/// What a study or a command says about how pictures are prepared, for all of its encoders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Preparation {
+    /// Which of the card's ways.
+    pub pipeline: Pipeline,
+    /// Pictures are turned upright as their EXIF data say.
+    pub upright: bool,
 }
 
 fn whole() -> f64 {

@@ -97,15 +97,28 @@ fn another_familys_weights_are_recognised() {
     );
 }
 
+/// transformers 5 saves a tower without what stands before its names in the whole model.
 #[test]
-fn a_tower_saved_by_itself_is_recognised() {
-    let error = after("clip", |t| {
-        *t = std::mem::take(t)
-            .into_iter()
-            .map(|(k, v)| (k.trim_start_matches("vision_model.").to_string(), v))
-            .collect();
-    });
-    assert!(error.hint_text().is_some_and(|h| h.contains("without `vision_model.`")), "{error}");
+fn a_tower_saved_by_itself_is_read() {
+    let bare = |dir: &Path, more: &[(&str, usize)]| {
+        let path = dir.join("model.safetensors");
+        let mut tower: Tensors =
+            tensors("clip").into_iter().map(|(k, v)| (k.trim_start_matches("vision_model.").to_string(), v)).collect();
+        tower.extend(more.iter().map(|(key, n)| (key.to_string(), (vec![*n], vec![0.5; *n]))));
+        write(&tower, &path);
+        load("clip", &path)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let values = |encoder: &Encoder| {
+        let picture = burgess_encoders::preprocess::decode(&golden("picture.png")).unwrap();
+        encoder.encode(&[picture], 1).unwrap().values
+    };
+    let whole = load("clip", &golden("clip").join("model.safetensors")).unwrap();
+    let tower = bare(dir.path(), &[("classifier.weight", 4), ("classifier.bias", 4)]).unwrap();
+    assert_eq!(values(&whole), values(&tower));
+    // Strict all the same.
+    let error = bare(dir.path(), &[("encoder.layers.7.layer_norm1.weight", 4)]).unwrap_err().to_string();
+    assert!(error.contains("layers.7.layer_norm1.weight"), "{error}");
 }
 
 #[test]
@@ -159,7 +172,7 @@ fn shards_are_one_checkpoint_and_their_index_is_checked() {
     map(&[("x", "../b.safetensors")]);
     assert!(load("mae", &index).unwrap_err().to_string().contains("not a file beside it"));
     map(&[("x", "c.safetensors")]);
-    assert!(load("mae", &index).unwrap_err().to_string().contains("shard c.safetensors"));
+    assert!(load("mae", &index).unwrap_err().to_string().contains("1 of the 3 shards that"));
     write(&all, &dir.path().join("b.safetensors"));
     map(&[]);
     assert!(load("mae", &index).unwrap_err().to_string().contains("in two shards"));
@@ -175,7 +188,68 @@ fn absent_files_are_named() {
     assert!(load("mae", &dir.path().join("none.safetensors")).unwrap_err().to_string().contains("none.safetensors"));
     assert!(load("mae", dir.path()).unwrap_err().to_string().contains("no weights (.safetensors"));
     std::fs::write(dir.path().join("model.safetensors"), b"").unwrap();
-    assert!(load("mae", dir.path()).unwrap_err().to_string().contains("0 bytes long"));
+    assert!(load("mae", dir.path()).unwrap_err().to_string().contains("is empty"));
+}
+
+#[test]
+fn an_absent_shard_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let say = |dir: &Path| {
+        let error = load("mae", dir).unwrap_err();
+        (error.to_string(), error.hint_text().unwrap_or_default().to_string())
+    };
+    let all = tensors("mae");
+    let name = |i: usize| format!("model-{i:05}-of-00003.safetensors");
+    write(&all, &dir.path().join(name(1)));
+    // Without the index.
+    let (text, hint) = say(dir.path());
+    assert!(text.contains("1 of 3 shards") && text.contains("not model.safetensors.index.json"), "{text}");
+    assert!(hint.contains("burgess fetch OWNER/NAME"), "{hint}");
+    let map: BTreeMap<&str, String> = all.keys().enumerate().map(|(i, k)| (k.as_str(), name(1 + i % 3))).collect();
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), &index).unwrap();
+    let (text, hint) = say(dir.path());
+    assert!(text.contains("2 of the 3 shards that model.safetensors.index.json lists are not there"), "{text}");
+    assert!(text.contains(&name(2)) && text.contains(&name(3)), "{text}");
+    assert!(hint.contains("copy them into"), "{hint}");
+    // In a cache of the hub it is known where they are from.
+    let cache = dir.path().join("models--owner--my-vit/snapshots/0123");
+    std::fs::create_dir_all(&cache).unwrap();
+    std::fs::write(cache.join("model.safetensors.index.json"), &index).unwrap();
+    assert_eq!(say(&cache).1, "burgess fetch owner/my-vit");
+    // A shard that was cut off is named.
+    for i in 1..=3 {
+        let part = all.iter().enumerate().filter(|(n, _)| 1 + n % 3 == i).map(|(_, (k, v))| (k.clone(), v.clone()));
+        write(&part.collect(), &dir.path().join(name(i)));
+    }
+    assert!(load("mae", dir.path()).is_ok());
+    let bytes = std::fs::read(dir.path().join(name(2))).unwrap();
+    std::fs::write(dir.path().join(name(2)), &bytes[..bytes.len() - 8]).unwrap();
+    let (text, hint) = say(dir.path());
+    assert!(text.contains(&format!("shard {}", name(2))) && hint.contains("cut off"), "{text} {hint}");
+}
+
+#[test]
+fn files_of_other_kinds_are_called_by_their_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let say = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let error = load("mae", &path).unwrap_err();
+        assert!(error.hint_text().is_some() && error.to_string().contains(name), "{error}");
+        error.to_string()
+    };
+    assert!(say("a.h5", b"\x89HDF\r\n\x1a\n0000000000").contains("an HDF5 file"));
+    assert!(say("a.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.9.0").contains("an ONNX model"));
+    assert!(say("a.onnx", b"\x08\x07\x3a\x85\x02rest of the graph").contains("an ONNX model"));
+    assert!(say("flax_model.msgpack", b"\x84\xaalayer_norm\x82\xa5scale").contains("a msgpack file"));
+    assert!(say("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr'").contains("an array of NumPy"));
+    assert!(say("a.bin", b"<!DOCTYPE html><html><head>").contains("a web page"));
+    assert!(say("a.bin", b"{\"error\": \"not found\", \"code\": 404}").contains("a JSON text"));
+    assert!(say("a.pth", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03").contains("a gzip archive"));
+    assert!(say("a.pth", b"\x89PNG\r\n\x1a\n").contains("a PNG image"));
+    assert!(say("a.pth", b"").contains("is empty"));
+    assert!(say("a.tflite", b"\x1c\x00\x00\x00TFL3\x14\x00").contains("a TensorFlow Lite model"));
 }
 
 proptest! {

@@ -149,12 +149,44 @@ fn nothing_about_pictures_is_assumed_silently() -> Result<()> {
         open(dir.path()).unwrap_err().to_string()
     };
     assert!(say("{", "").contains(FILE));
-    assert!(say("\"resample\": 2", "\"resample\": 1").contains("resample = 1 is not known"));
-    assert!(say("\"resample\": 2,", "").contains("no `resample`"));
-    assert!(say("\"do_normalize\": true", "\"do_normalize\": false").contains("do_normalize = false"));
-    assert!(say("0.00392156862745098", "1.0").contains("rescale_factor = 1.0"));
+    assert!(say("\"resample\": 2", "\"resample\": 0").contains("resample = 0 is not known"));
+    assert!(say("\"do_normalize\": true", "\"do_normalize\": \"yes\"").contains("do_normalize = \"yes\""));
+    assert!(say("\"do_resize\": true", "\"do_resize\": false").contains("do_resize = false"));
+    assert!(say("0.00392156862745098", "-1.0").contains("rescale_factor = -1.0"));
     assert!(say("\"height\": 32", "\"height\": 40").contains("size = "));
-    assert!(say("image_mean", "image_means").contains("image_mean"));
+    assert!(say("image_mean", "image_means").contains("image_means = ["));
+    assert!(say("\"resample\"", "\"crop_pct\": 0.9, \"resample\"").contains("crop_pct = 0.9"));
+    assert!(say("\"resample\"", "\"do_flip_channel_order\": true, \"resample\"").contains("do_flip_channel_order"));
+    assert!(say("\"resample\"", "\"do_pad\": true, \"size_divisor\": 24, \"resample\"").contains("are padded"));
+    assert!(say("ViTImageProcessor", "ViTMatteImageProcessor").contains("ViTMatteImageProcessor\" is not known"));
+    // What is left out has the default of the class, and a note says which.
+    let left_out = |key: &str| {
+        let dir = changed("transformers-vit", FILE, |text| {
+            let mut settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+            settings.as_object_mut().unwrap().remove(key).unwrap();
+            Some(settings.to_string())
+        });
+        open(dir.path())
+    };
+    for (key, said) in [
+        ("resample", "resample = 2"),
+        ("image_mean", "image_mean = [0.5, 0.5, 0.5]"),
+        ("image_std", "image_std = [0.5, 0.5, 0.5]"),
+        ("do_rescale", "do_rescale = true"),
+        ("rescale_factor", "rescale_factor = 1/255"),
+        ("do_normalize", "do_normalize = true"),
+        ("do_resize", "do_resize = true"),
+        ("size", "size = 224"),
+    ] {
+        let notes = left_out(key)?.notes;
+        assert!(
+            notes.len() == 1
+                && notes[0].contains(&format!("leaves out {said}"))
+                && notes[0].contains("ViTImageProcessor"),
+            "{key}: {notes:?}"
+        );
+    }
+    assert!(left_out("image_processor_type")?.notes.is_empty(), "nothing was taken from the class");
 
     let dir = changed("timm-eva", "config.json", |text| Some(text.replacen("\"crop_mode\"", "\"no_mode\"", 1)));
     assert!(open(dir.path())?.notes.is_empty(), "timm's own default of a mode that makes no difference on a square");
@@ -173,6 +205,104 @@ fn nothing_about_pictures_is_assumed_silently() -> Result<()> {
     assert!(say("\"mean\"", "\"mien\"")?.notes[0].contains("no mean"));
     assert!(say("\"crop_pct\"", "\"crop\"")?.notes[0].contains("no crop_pct"));
     Ok(())
+}
+
+/// `processor_config.json` holds the settings of models of images and text, and transformers 5 takes them first.
+#[test]
+fn settings_within_a_whole_processor_are_read() -> Result<()> {
+    const OWN: &str = "preprocessor_config.json";
+    let dir = changed("transformers-vit", OWN, Some);
+    let path = |name: &str| dir.path().join(name);
+    let settings: serde_json::Value = serde_json::from_slice(&std::fs::read(path(OWN))?).unwrap();
+    let plain = open(dir.path())?.preprocess;
+    let mut other = settings.clone();
+    other["image_mean"] = serde_json::json!([0.25, 0.5, 0.75]);
+    let whole = serde_json::json!({
+        "image_processor": other,
+        "video_processor": {"image_mean": [9, 9, 9], "resample": 7},
+        "processor_class": "CLIPProcessor",
+    });
+    std::fs::write(path("processor_config.json"), whole.to_string())?;
+    let both = open(dir.path())?;
+    assert_eq!(both.preprocess.mean, [0.25, 0.5, 0.75]);
+    assert!(both.notes[0].contains("says something else than processor_config.json"), "{:?}", both.notes);
+    std::fs::remove_file(path(OWN))?;
+    let nested = open(dir.path())?;
+    assert_eq!((nested.preprocess.mean, nested.notes.len()), ([0.25, 0.5, 0.75], 0));
+    // One that says nothing about images leaves the other file its word.
+    std::fs::write(path("processor_config.json"), r#"{"processor_class": "CLIPProcessor", "image_processor": null}"#)?;
+    assert!(open(dir.path())?.notes[0].contains("there is no preprocessor_config.json"));
+    std::fs::write(path(OWN), settings.to_string())?;
+    let own = open(dir.path())?;
+    assert_eq!((own.preprocess, own.notes.len()), (plain, 0));
+    std::fs::write(path(OWN), "[1, 2]")?;
+    assert!(open(dir.path()).unwrap_err().to_string().contains("preprocessor_config.json holds [1,2]"));
+    Ok(())
+}
+
+/// Every case of `tests/reference/processors.py`: the pixels that the class makes in its version of transformers.
+#[test]
+fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
+    let picture = decode(&golden("picture.png"))?;
+    let (left, top) = ((picture.width() - 60) / 2, (picture.height() - 60) / 2);
+    let picture = image::imageops::crop_imm(&picture, left, top, 60, 60).to_image();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for file in ["v4.json", "v5.json"] {
+        let cases: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(golden("../processors").join(file))?).unwrap();
+        let version = cases["version"].as_str().unwrap();
+        for case in cases["cases"].as_array().unwrap() {
+            let dir = changed("transformers-vit", "preprocessor_config.json", |_| Some(case["settings"].to_string()));
+            let config = dir.path().join("config.json");
+            let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?).unwrap();
+            text["transformers_version"] = version.into();
+            std::fs::write(&config, text.to_string())?;
+            count += 1;
+            let card = match open(dir.path()) {
+                Ok(card) => card,
+                Err(e) => {
+                    wrong.push(format!("{version} {}: {e}", case["settings"]));
+                    continue;
+                }
+            };
+            let pixels = card.preprocess.apply(&picture);
+            let values = case["values"].as_array().unwrap().iter().enumerate();
+            let far = values.map(|(k, v)| (pixels[k * 7919 % pixels.len()] - v.as_f64().unwrap() as f32).abs());
+            let far = far.fold(0f32, f32::max);
+            // An eighth of a step of 255 after normalisation.
+            let step = 1.0 / 255.0 / card.preprocess.std.iter().copied().fold(1.0, f32::min);
+            if Some(card.preprocess.size as u64) != case["side"].as_u64() || far > step / 8.0 {
+                wrong.push(format!("{version} {}: {} {far}", case["settings"], card.preprocess.size));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}: {wrong:#?}", wrong.len());
+    assert_eq!(count, 96);
+    Ok(())
+}
+
+#[test]
+fn absurd_numbers_are_refused_before_anything_is_made() {
+    let refused = |name: &str, file: &str, from: &str, to: &str| {
+        let dir = changed(name, file, |text| {
+            assert!(text.contains(from), "{text}");
+            Some(text.replacen(from, to, 1))
+        });
+        let error = open(dir.path()).unwrap_err();
+        assert!(error.hint_text().is_some(), "{error}");
+        error.to_string()
+    };
+    let timm = |to: &str| refused("timm-deit3", "config.json", "\"depth\": 2", to);
+    assert!(timm("\"depth\": 60000").contains("asks for 60000 layers (depth), but the file has"));
+    assert!(timm("\"depth\": 300000").contains("depth 300000"));
+    assert!(timm("\"depth\": 2, \"embed_dim\": 1000000000").contains("width 1000000000"));
+    let vit = |to: &str| refused("transformers-vit", "config.json", "\"num_hidden_layers\": 2", to);
+    assert!(vit("\"num_hidden_layers\": 300000").contains("num_hidden_layers = 300000, but the weights have 2"));
+    assert!(vit("\"num_hidden_layers\": 1e18").contains("num_hidden_layers"));
+    let clip = |to: &str| refused("openclip-pooled", "open_clip_config.json", "\"layers\": 2", to);
+    assert!(clip("\"layers\": 50000").contains("50000 layers"));
+    let size = |to: &str| refused("transformers-vit", "preprocessor_config.json", "\"height\": 32", to);
+    assert!(size("\"height\": 1000000000000, \"width\": 1000000000000, \"w\": 32").contains("10000000000"));
 }
 
 #[test]

@@ -116,3 +116,67 @@ proptest! {
         prop_assert!(error.to_string().contains("cut.pth") && error.hint_text().is_some(), "{}", error);
     }
 }
+
+/// A zip archive of empty members that are stored (method 0) or said to be compressed (8).
+fn archive(members: &[(&str, u16)]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, method) in members {
+        let (at, length) = (file.len() as u32, name.len() as u16);
+        file.extend(b"PK\x03\x04\x14\0\0\0");
+        file.extend(method.to_le_bytes());
+        file.extend([0; 16]);
+        file.extend(length.to_le_bytes());
+        file.extend([0; 2]);
+        file.extend(name.as_bytes());
+        directory.extend(b"PK\x01\x02\x14\0\x14\0\0\0");
+        directory.extend(method.to_le_bytes());
+        directory.extend([0; 16]);
+        directory.extend(length.to_le_bytes());
+        directory.extend([0; 12]);
+        directory.extend(at.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (at, count) = (file.len() as u32, members.len() as u16);
+    file.extend(&directory);
+    file.extend(b"PK\x05\x06\0\0\0\0");
+    file.extend([count.to_le_bytes(), count.to_le_bytes()].concat());
+    file.extend((directory.len() as u32).to_le_bytes());
+    file.extend(at.to_le_bytes());
+    file.extend([0; 2]);
+    file
+}
+
+#[test]
+fn archives_of_other_kinds_are_called_by_their_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let say = |members: &[(&str, u16)]| {
+        let path = dir.path().join("x.pt");
+        std::fs::write(&path, archive(members)).unwrap();
+        let error = Checkpoint::open(&path).unwrap_err();
+        (error.to_string(), error.hint_text().unwrap_or_default().to_string())
+    };
+    let (text, hint) = say(&[("m/data.pkl", 0), ("m/code/__torch__/net.py", 8), ("m/constants.pkl", 0)]);
+    assert!(text.contains("this is a TorchScript archive"), "{text}");
+    assert!(hint.contains("torch.jit.load") && hint.contains("torch.save(model.state_dict()"), "{hint}");
+    assert!(say(&[("m/data.pkl", 0), ("m/code/__torch__/net.py", 0)]).0.contains("a TorchScript archive"));
+    assert!(say(&[("config.json", 8), ("model.weights.h5", 8)]).0.contains("a model of Keras"));
+    assert!(say(&[("a.npy", 0), ("b.npy", 0)]).0.contains("several arrays of NumPy"));
+    assert!(say(&[("x/model.safetensors", 8)]).1.contains("unpack it"));
+    assert!(say(&[("m/archive_format", 0), ("m/models/model.json", 0)]).0.contains("torch.export"));
+    assert!(say(&[("readme.txt", 0)]).0.contains("not one of torch.save"));
+    assert!(say(&[("m/data.pkl", 8)]).0.contains("is compressed"));
+}
+
+#[test]
+fn whole_modules_are_named_by_their_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Checkpoint::open(&golden("object.pth")).unwrap_err();
+    assert!(error.hint_text().is_some_and(|h| h.contains("torch.save(model.state_dict()")), "{error:?}");
+    // The old format: magic number, version, machine, then an object made by a call of its class, no storages.
+    let mut bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
+    bytes.extend(b"\x80\x02cnets.vit\nTiny\n)\x81}(X\x08\x00\x00\x00trainingK\x01ub.\x80\x02].");
+    let path = dir.path().join("module.pth");
+    std::fs::write(&path, bytes).unwrap();
+    let text = Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(text.contains("a Python object of the class `nets.vit.Tiny`"), "{text}");
+}

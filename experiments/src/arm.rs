@@ -1,14 +1,15 @@
 //! What a study compares: encoders, each with its tap and its weights, under a freeze setting.
 
-use crate::field;
 use crate::study::Evaluator;
+use crate::{beside, field, names};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::Preparation;
 use burgess_probe::connector::ConnectorKind;
 use burn::tensor::Device;
 use serde::de::value::MapAccessDeserializer;
@@ -77,6 +78,10 @@ impl Freeze {
 /// How arms are written on the command line.
 const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an encoder with another tap as a@7, random weights as a@random";
 
+/// How the options of an encoder are written.
+const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
+    @norm=true, @norm=false, @grid=SIDE, @prefix=NAME, @random, @random=SEED";
+
 impl Arm {
     /// An arm of these encoders, named after them.
     pub fn new(encoders: Vec<ArmEncoder>, freeze: Freeze) -> Self {
@@ -122,15 +127,12 @@ impl Arm {
     /// What can be checked without looking at weights: names that can be names, ids that exist.
     pub fn check(&self) -> Result<()> {
         if self.encoders.is_empty() {
-            return Err(Error::usage("an arm has no encoders"));
+            return Err(
+                Error::usage("an arm has no encoders").hint("encoders = [\"…\"]; `burgess encoders` lists them")
+            );
         }
-        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.+@".contains(c);
-        let name = self.name();
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(fine) {
-            return Err(Error::usage(format!("an arm is called {name:?}, which cannot name a directory"))
-                .hint("give it a name of letters, digits, -, _, ., + and @: [[arms]] name = \"…\""));
-        }
-        self.encoders.iter().try_for_each(ArmEncoder::check)
+        self.encoders.iter().try_for_each(ArmEncoder::check)?;
+        names::check_arm(&self.name())
     }
 }
 
@@ -143,6 +145,7 @@ impl Arm {
 /// dinov2-l14-518@-2@norm=false     without the final norm
 /// nano-sup@grid=3                  features brought to a grid of 3×3
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
+/// ./my-dino@prefix=teacher.        the weights under this prefix, where a file holds several
 /// ```
 ///
 /// In studies a table may be written instead: `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
@@ -157,6 +160,8 @@ pub struct ArmEncoder {
     pub norm: Option<bool>,
     /// Side of the grid to which the features are brought, instead of the card's.
     pub grid: Option<usize>,
+    /// What stands before the names of its weights, where a file holds those of several encoders.
+    pub prefix: Option<String>,
     /// Where its weights are from.
     pub weights: Weights,
 }
@@ -173,7 +178,7 @@ pub enum Weights {
 impl ArmEncoder {
     /// The source as it is.
     pub fn plain(source: impl Into<String>) -> Self {
-        Self { source: source.into(), layer: None, norm: None, grid: None, weights: Weights::Own }
+        Self { source: source.into(), layer: None, norm: None, grid: None, prefix: None, weights: Weights::Own }
     }
 
     /// A name for tables and directories: the last part of the source with the options. Random ones end in `-random`, by
@@ -181,6 +186,9 @@ impl ArmEncoder {
     pub fn name(&self) -> String {
         let source = self.source.trim_end_matches('/');
         let mut name = source.rsplit(['/', '\\']).next().unwrap_or(source).to_string();
+        if let Some(prefix) = &self.prefix {
+            name += &format!("@{}", prefix.trim_end_matches('.'));
+        }
         if let Some(layer) = self.layer {
             name += &format!("@{layer}");
         }
@@ -200,20 +208,26 @@ impl ArmEncoder {
 
     fn check(&self) -> Result<()> {
         if self.grid == Some(0) {
-            return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")));
+            return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")).hint(OPTIONS));
+        }
+        beside::encoder(None, &mut self.clone())?;
+        if let Some(side) = self.grid {
+            check_grid([side; 2]).map_err(|e| e.context(self.to_string()))?;
         }
         let elsewhere = field::is_inside(&self.source)
             || Repository::parse(&self.source).is_some()
             || Path::new(&self.source).is_dir();
-        if elsewhere { Ok(()) } else { EncoderCard::find(&self.source).map(|_| ()) }
+        // A path that is none of a directory is told so, and not that it is no card.
+        if elsewhere { Ok(()) } else { EncoderCard::open(&self.source).map(|_| ()) }
     }
 
     /// Its card, with this tap and grid.
     ///
     /// # Errors
     /// There is no such encoder, or it has no such layer.
-    pub fn card(&self, pipeline: Pipeline) -> Result<EncoderCard> {
-        let mut card = EncoderCard::open(&field::resolve(&self.source)?)?.with_pipeline(pipeline)?;
+    pub fn card(&self, how: Preparation) -> Result<EncoderCard> {
+        let source = field::resolve(&self.source)?;
+        let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.prepared(how)?;
         if let Some(layer) = self.layer {
             card.tap = Tap { layer, layers: Vec::new(), grid: None, ..card.tap };
         }
@@ -242,6 +256,17 @@ impl ArmEncoder {
         }
     }
 
+    /// Checks without loading them that there are weights that fit the card.
+    ///
+    /// # Errors
+    /// As [`ArmEncoder::load`], but for numbers that are not finite.
+    pub fn check_weights(&self, card: &EncoderCard) -> Result<()> {
+        match self.weights {
+            Weights::Own => Encoder::check(card, None),
+            Weights::Random(_) => Ok(()),
+        }
+    }
+
     /// The encoder, ready to use; `card` is its own.
     pub fn load(&self, card: EncoderCard, device: &Device) -> Result<Encoder> {
         match self.weights {
@@ -258,6 +283,9 @@ impl ArmEncoder {
 impl fmt::Display for ArmEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
+        if let Some(prefix) = &self.prefix {
+            write!(f, "@prefix={prefix}")?;
+        }
         if let Some(layer) = self.layer {
             write!(f, "@{layer}")?;
         }
@@ -283,16 +311,21 @@ impl FromStr for ArmEncoder {
         // What stands behind an `@` and is no option is a part of the source: a revision.
         while let Some((source, option)) = encoder.source.clone().rsplit_once('@') {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            let number = || {
-                Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes"))
-                    .hint("options of an encoder: @LAYER, @norm=true, @norm=false, @grid=SIDE, @random, @random=SEED")
-            };
+            let number = || Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes")).hint(OPTIONS);
             match (key, option.parse::<i32>()) {
                 (_, Ok(layer)) => encoder.layer = Some(layer),
+                ("layer", _) => encoder.layer = Some(value.parse().map_err(|_| number())?),
+                ("prefix", _) if !value.is_empty() => encoder.prefix = Some(value.to_string()),
                 ("norm", _) => encoder.norm = Some(value.parse().map_err(|_| number())?),
                 ("grid", _) => encoder.grid = Some(value.parse().map_err(|_| number())?),
                 ("random", _) if value.is_empty() => encoder.weights = Weights::Random(0),
                 ("random", _) => encoder.weights = Weights::Random(value.parse().map_err(|_| number())?),
+                // No revision has a `=`, but a folder on the way to the encoder may.
+                _ if option.contains('=') && !option.contains('/') => {
+                    return Err(
+                        Error::usage(format!("`{text}`: there is no option `@{key}` of an encoder")).hint(OPTIONS)
+                    );
+                }
                 _ => break,
             }
             encoder.source = source.to_string();
@@ -318,6 +351,7 @@ struct Table {
     layer: Option<i32>,
     norm: Option<bool>,
     grid: Option<usize>,
+    prefix: Option<String>,
     #[serde(default)]
     weights: TableWeights,
     seed: Option<u64>,
@@ -342,11 +376,14 @@ impl<'de> Deserialize<'de> for ArmEncoder {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<ArmEncoder, E> {
-                text.parse().map_err(E::custom)
+                text.parse().map_err(|e: Error| {
+                    let hint = e.hint_text().map_or_else(String::new, |hint| format!("; {hint}"));
+                    E::custom(format!("{e}{hint}"))
+                })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<ArmEncoder, A::Error> {
-                let Table { source, layer, norm, grid, weights, seed } =
+                let Table { source, layer, norm, grid, prefix, weights, seed } =
                     Table::deserialize(MapAccessDeserializer::new(map))?;
                 let weights = match (weights, seed) {
                     (TableWeights::Random, seed) => Weights::Random(seed.unwrap_or(0)),
@@ -355,7 +392,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
                         return Err(serde::de::Error::custom("`seed` belongs to weights = \"random\""));
                     }
                 };
-                Ok(ArmEncoder { source, layer, norm, grid, weights })
+                Ok(ArmEncoder { source, layer, norm, grid, prefix, weights })
             }
         }
         deserializer.deserialize_any(Either)
@@ -371,7 +408,7 @@ mod tests {
         assert_eq!(Arm::parse("a")?.name(), "a");
         assert_eq!(Arm::parse("a+b")?.name(), "a+b");
         assert_eq!(Arm::parse("a:unfrozen")?.name(), "a-unfrozen");
-        for wrong in ["a+", "a:thawed", "a@grid=x", "a@norm", "@7"] {
+        for wrong in ["a+", "a:thawed", "a@grid=x", "a@norm", "@7", "a@layer=x", "a@layers=2", "a@Layer=2"] {
             assert!(Arm::parse(wrong).is_err_and(|e| e.hint_text().is_some()), "{wrong}");
         }
         Ok(())
@@ -382,6 +419,8 @@ mod tests {
         let tapped = ArmEncoder { layer: Some(-2), norm: Some(false), ..ArmEncoder::plain("owner/name@main") };
         for (text, encoder, name) in [
             ("owner/name@main@-2@norm=false", tapped, "name@main@-2-bare"),
+            ("a@main", ArmEncoder::plain("a@main"), "a@main"),
+            ("/a@b=c/vit", ArmEncoder::plain("/a@b=c/vit"), "vit"),
             (
                 "dir/vit/@7@grid=8",
                 ArmEncoder { layer: Some(7), grid: Some(8), ..ArmEncoder::plain("dir/vit/") },
@@ -392,6 +431,11 @@ mod tests {
                 ArmEncoder { weights: Weights::Random(0), ..ArmEncoder::plain("{field}/vit") },
                 "vit-random",
             ),
+            (
+                "d@prefix=teacher.backbone.@7",
+                ArmEncoder { prefix: Some("teacher.backbone.".into()), layer: Some(7), ..ArmEncoder::plain("d") },
+                "d@teacher.backbone@7",
+            ),
             ("a@random=3", ArmEncoder { weights: Weights::Random(3), ..ArmEncoder::plain("a") }, "a-seed3-random"),
         ] {
             assert_eq!(
@@ -399,6 +443,8 @@ mod tests {
                 (encoder.clone(), text.into(), name.into())
             );
         }
+        assert_eq!("./vit@layer=2@grid=8".parse::<ArmEncoder>()?, "./vit@2@grid=8".parse()?);
+        assert_eq!("vit@layer=-2".parse::<ArmEncoder>()?.layer, Some(-2));
         Ok(())
     }
 
@@ -417,7 +463,11 @@ mod tests {
         assert!(say("[[arms]]\nencoders = [{ source = \"d\", layers = 7 }]").contains("unknown field `layers`"));
         assert!(say("[[arms]]\nencoders = [{ source = \"d\", seed = 7 }]").contains("`seed` belongs to"));
         assert!(say("[[arms]]\nencoders = [7]").contains("an encoder: a text"));
-        assert!(Arm { called: Some("a/b".into()), ..Arm::parse("nano-clip")? }.check().is_err());
+        for name in ["a/b", "x.tmp", "", "NUL", ".."] {
+            assert!(Arm { called: Some(name.into()), ..Arm::parse("nano-clip")? }.check().is_err(), "{name}");
+        }
+        let e = Arm::parse("./vit-tiny")?.check().unwrap_err();
+        assert!(e.to_string().contains("./vit-tiny does not exist: there is no /"), "{e}");
         assert!(Arm::parse("nano-clp")?.check().is_err());
         Ok(())
     }
@@ -427,7 +477,7 @@ mod tests {
         let device = Device::flex();
         let features = |text: &str| -> Result<Vec<f32>> {
             let encoder: ArmEncoder = text.parse()?;
-            let card = encoder.card(Pipeline::Correct)?;
+            let card = encoder.card(Preparation::default())?;
             let picture = image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 90]));
             Ok(encoder.load(card, &device)?.encode(&[picture], 1)?.values)
         };
@@ -437,7 +487,7 @@ mod tests {
         assert!(own != zero && zero == again && zero != one);
         let digest = |text: &str| -> Result<String> {
             let encoder: ArmEncoder = text.parse()?;
-            encoder.weights_digest(&encoder.card(Pipeline::Correct)?)
+            encoder.weights_digest(&encoder.card(Preparation::default())?)
         };
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup@random=1")?);
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup")?);

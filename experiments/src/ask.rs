@@ -1,13 +1,15 @@
 //! One question about one picture, answered by a model from a directory: one that a run left, or a released Cambrian.
+//! Or a text continued by a language model alone.
 
-use crate::cards;
+use crate::{cards, field};
 use burgess_base::{Error, Result};
-use burgess_encoders::preprocess;
+use burgess_encoders::preprocess::{self, Orientation};
 use burgess_probe::connector::PictureSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
-use burgess_probe::llm::{ChatTemplate, Tokenizer};
+use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
 use burgess_probe::released::Released;
+use burgess_probe::text::{self, Likely, Scored};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::path::Path;
@@ -21,12 +23,16 @@ pub struct Answerer {
 }
 
 /// How it is asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct How {
     /// The longest answer, in tokens.
     pub max_new_tokens: usize,
     /// Greedy without this.
     pub sampling: Option<Sampling>,
+    /// Whether the answer's tokens are told with their log-probabilities.
+    pub logprobs: bool,
+    /// This answer is scored instead of making one.
+    pub continuation: Option<String>,
 }
 
 /// What it said.
@@ -38,6 +44,116 @@ pub struct Answer {
     pub prompt_tokens: usize,
     /// Tokens of the answer.
     pub answer_tokens: usize,
+    /// Of the answer, and of what ended it; none unless asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Told>,
+    /// The sum of their log-probabilities, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f64>,
+}
+
+/// A token with its text.
+#[derive(Debug, Clone, Serialize)]
+pub struct Named {
+    /// As the tokenizer's vocabulary has it.
+    pub text: String,
+    /// Its id and log-probability.
+    #[serde(flatten)]
+    pub token: Likely,
+}
+
+/// A token of an answer, and what might have stood in its place.
+#[derive(Debug, Clone, Serialize)]
+pub struct Told {
+    /// The token.
+    #[serde(flatten)]
+    pub token: Named,
+    /// The likeliest tokens here, best first.
+    pub top: Vec<Named>,
+}
+
+fn told(tokenizer: &Tokenizer, scored: &[Scored]) -> Vec<Told> {
+    let named = |token: &Likely| Named { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
+    scored.iter().map(|s| Told { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
+}
+
+/// An answer of these tokens.
+fn answer(tokenizer: &Tokenizer, ids: &[u32], prompt_tokens: usize, scored: &[Scored], how: &How) -> Result<Answer> {
+    let tells = how.logprobs || how.continuation.is_some();
+    Ok(Answer {
+        answer: tokenizer.decode(ids)?,
+        prompt_tokens,
+        answer_tokens: ids.len(),
+        tokens: if tells { told(tokenizer, scored) } else { Vec::new() },
+        logprob: tells.then(|| scored.iter().map(|s| s.token.logprob).sum()),
+    })
+}
+
+/// The tokens of an answer that is given.
+fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode(continuation)?;
+    match ids.is_empty() {
+        true => Err(Error::usage("--continuation has no tokens").hint("give a text that is not empty")),
+        false => Ok(ids),
+    }
+}
+
+/// A language model alone.
+pub struct Speaker {
+    llm: Llm,
+    tokenizer: Tokenizer,
+    /// How a question is written; none for a text that is only continued.
+    chat: Option<ChatTemplate>,
+    device: Device,
+}
+
+impl Speaker {
+    /// Opens a language model as studies name it. `chat` names another template than its own; `raw` asks for none.
+    ///
+    /// # Errors
+    /// It is not on this machine, is of a family that is not read, or has no chat template.
+    pub fn open(name: &str, chat: Option<&str>, raw: bool, device: &Device) -> Result<Self> {
+        let weights = Weights::open(&field::resolve(name)?)?;
+        let tokenizer = Tokenizer::of_model(&weights)?;
+        weights.check_tokenizer(&tokenizer)?;
+        let chat = match (raw, chat) {
+            (true, _) => None,
+            (false, Some(name)) => Some(ChatTemplate::named(name)?),
+            (false, None) => {
+                let own = ChatTemplate::of_model(&weights, &tokenizer);
+                Some(own.map_err(|e| e.hint("name a template with --chat, or continue the text as it is with --raw"))?)
+            }
+        };
+        let llm = weights.load(device)?.0;
+        Ok(Self { llm, tokenizer, chat, device: device.clone() })
+    }
+
+    /// Answers a question, or continues a text.
+    ///
+    /// # Errors
+    /// The text is too long, or a number in the model is not finite.
+    pub fn answer(&self, question: &str, how: &How) -> Result<Answer> {
+        let (ids, stop) = match &self.chat {
+            Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
+            None => {
+                let special = self.tokenizer.special();
+                let stop = special.ends.iter().chain(&special.eos).copied().collect();
+                (self.tokenizer.encode_text(question)?, stop)
+            }
+        };
+        if let Some(continuation) = &how.continuation {
+            let given = given(&self.tokenizer, continuation)?;
+            let scored = text::scored(&self.llm, &ids, &given, &self.device)?;
+            return answer(&self.tokenizer, &given, ids.len(), &scored, how);
+        }
+        let made = text::continued(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
+        let spoken: Vec<u32> = made.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
+        let mut answer = answer(&self.tokenizer, &spoken, ids.len(), &made, how)?;
+        if self.chat.is_some() {
+            answer.answer = answer.answer.trim().to_string();
+        }
+        Ok(answer)
+    }
 }
 
 /// The template of each released model, by where its prompts have the picture (`image_position` of its configuration).
@@ -53,7 +169,8 @@ impl Answerer {
             return Self::released(dir, chat, device);
         }
         if chat.is_some() {
-            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change"));
+            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change")
+                .hint("leave --chat out"));
         }
         if !dir.join("connector.safetensors").is_file() {
             return Err(Error::usage(format!("{} is not the directory of a model that sees", dir.display())).hint(
@@ -82,11 +199,13 @@ impl Answerer {
     ///
     /// # Errors
     /// The picture cannot be read, an encoder's weights are not there, or the question is too long.
-    pub fn answer(&self, picture: Option<&Path>, question: &str, how: How) -> Result<Answer> {
+    pub fn answer(&self, picture: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
         let chat = &self.model.config().chat;
         let seen = match picture {
             Some(file) => {
-                let picture = preprocess::decode(file)?;
+                let upright = self.encoders.iter().any(|e| e.card.preprocess.upright);
+                let orientation = if upright { Orientation::Upright } else { Orientation::AsStored };
+                let picture = preprocess::decode_turned(file, orientation)?;
                 let (width, height) = picture.dimensions();
                 let size = PictureSize { width: width as usize, height: height as usize };
                 let encoders = self.encoders.iter().map(|e| (&e.encoder, &e.card));
@@ -98,16 +217,22 @@ impl Answerer {
         let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
         let id = chat.image_id(&self.tokenizer)?;
         let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
+        let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
+        let prompt_tokens = ids.len() + positions;
+        let score = |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
+        if let Some(continuation) = &how.continuation {
+            let given = given(&self.tokenizer, continuation)?;
+            let scored = score(seen, &given)?;
+            return answer(&self.tokenizer, &given, prompt_tokens, &scored, how);
+        }
         let prompt = Prompt { ids: &ids, image: at.map(|at| (0, at)) };
         let stop = chat.stop(&self.tokenizer)?;
         let decoding = Decoding { max_new_tokens: how.max_new_tokens, stop: &stop, sampling: how.sampling };
         let made = generate::answer(&self.model, seen.as_ref(), &[prompt], &decoding, &self.device)?;
         let made = made.into_iter().next().unwrap_or_default();
-        let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
-        Ok(Answer {
-            answer: self.tokenizer.decode(&made)?.trim().to_string(),
-            prompt_tokens: ids.len() + positions,
-            answer_tokens: made.len(),
-        })
+        let scored = if how.logprobs { score(seen, &made)? } else { Vec::new() };
+        let mut answer = answer(&self.tokenizer, &made, prompt_tokens, &scored, how)?;
+        answer.answer = answer.answer.trim().to_string();
+        Ok(answer)
     }
 }

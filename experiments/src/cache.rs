@@ -4,26 +4,30 @@
 //! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [pictures, tokens, width] f32 and `grid` [2].
 //! The key is a digest of everything that can change a feature: weights, card (architecture, preprocessing,
 //! tap), data, device, and the version of this code. Chunks appear whole or not at all, so an interrupted
-//! pass continues with the next chunk.
+//! pass continues with the next chunk. Each has a digest, compared when it is opened; one that is damaged, or that is removed
+//! before it is opened, is encoded again.
 
 use crate::arm::ArmEncoder;
 use crate::data::DataDir;
 use crate::features;
 use crate::progress::Progress;
 use crate::run::Instrument;
+use crate::stop;
 use crate::workers::{self, Share};
-use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_base::leftovers::{self, Temporary};
+use burgess_base::{Context, Error, Kind, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
 use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Pictures a chunk holds: a few seconds of work are lost at an interruption, and the memory for the
 /// largest real encoder (1024 tokens × 3520) stays under 2 GB.
@@ -32,6 +36,8 @@ const CHUNK: usize = 128;
 const BATCH: usize = 16;
 /// Changes when this crate or the encoder code gives other features for the same key otherwise.
 const VERSION: u32 = 1;
+/// Times that a chunk is encoded when it is gone each time before it can be opened.
+const ROUNDS: usize = 3;
 
 /// The cache's directory and size limit.
 #[derive(Clone, Debug)]
@@ -59,7 +65,8 @@ pub struct Cached {
 struct Chunk {
     map: Mmap,
     offset: usize,
-    rows: usize,
+    shape: [usize; 3],
+    grid: [usize; 2],
     seconds: f64,
 }
 
@@ -91,7 +98,7 @@ impl Cached {
             let bytes = self
                 .chunks
                 .get(chunk)
-                .filter(|c| row < c.rows)
+                .filter(|c| row < c.shape[0])
                 .and_then(|c| c.map.get(c.offset + row * size * 4..c.offset + (row + 1) * size * 4))
                 .ok_or_else(|| Error::failed(format!("there is no picture number {picture} in the feature cache")))?;
             values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
@@ -112,6 +119,7 @@ impl FeatureCache {
     pub fn open(root: &Path, limit: u64) -> Result<Self> {
         let root = root.join("features");
         fs::create_dir_all(&root).with_context(|| format!("making the feature cache {}", root.display()))?;
+        leftovers::sweep(&root, 1);
         Ok(Self { root, limit })
     }
 
@@ -124,53 +132,38 @@ impl FeatureCache {
         share: Share,
         progress: &Progress,
     ) -> Result<Vec<Result<Cached>>> {
-        let Instrument { data, pictures, device, device_name, .. } = place;
-        let entries: Vec<Result<Entry>> =
+        let Instrument { data, pictures, device_name, .. } = place;
+        let mut entries: Vec<Result<Entry>> =
             wanted.iter().map(|w| self.entry(w, data, pictures.len(), device_name)).collect();
-        let mut tasks = Vec::new();
-        let mut failures: BTreeMap<usize, Error> = BTreeMap::new();
-        for (number, entry) in entries.iter().enumerate() {
-            if let Ok(entry) = entry {
-                for chunk in 0..pictures.len().div_ceil(CHUNK) {
-                    if entry.open_chunk(chunk, pictures.len()).is_err() {
-                        tasks.push((number, chunk));
-                    }
+        let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
+        let (_section, clock) = (stop::section()?, Instant::now());
+        for round in 0..=ROUNDS {
+            let mut tasks = Vec::new();
+            for (number, entry) in entries.iter_mut().enumerate() {
+                let Ok(entry) = entry else { continue };
+                let left = entry.open_chunks(pictures.len());
+                if let (true, Some(note)) = (round == 0, damaged(&left)) {
+                    progress.line(&format!("note: features of {}: {note}", wanted[number].encoder.name()));
                 }
+                tasks.extend(left.iter().map(|(chunk, _)| (number, *chunk)));
+            }
+            if tasks.is_empty() || round == ROUNDS {
+                break;
+            }
+            for (number, chunk) in &tasks {
+                *encoded.entry(*number).or_default() += rows_of(*chunk, pictures.len());
+            }
+            let failures = encode(wanted, &entries, &tasks, place, share, progress)?;
+            for (number, e) in failures {
+                entries[number] = Err(e.context(format!("encoding pictures with {}", wanted[number].encoder.name())));
             }
         }
-        if !tasks.is_empty() {
-            let images: usize = tasks.iter().map(|(_, c)| rows_of(*c, pictures.len())).sum();
-            let bar = progress.bar("encoding pictures", images as u64);
-            let encoders: std::collections::BTreeSet<usize> = tasks.iter().map(|(n, _)| *n).collect();
-            let loaded: Vec<Mutex<Loaded>> = (0..wanted.len())
-                .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), encoder: None }))
-                .collect();
-            let outcomes = workers::each(share, tasks.clone(), |(number, chunk)| {
-                let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
-                    return Err(Error::failed("no cache entry"));
-                };
-                bar.message(&format!("encoding pictures with {}", w.encoder.name()));
-                let encoder = Loaded::take(&loaded[number], w, device)?;
-                entry.compute(&encoder, chunk, data, pictures, &|n| bar.add(n))
-            })?;
-            for ((number, _), outcome) in tasks.iter().zip(outcomes) {
-                if let Err(e) = outcome {
-                    failures.entry(*number).or_insert(e);
-                }
-            }
-            bar.done(&format!("encoded {images} pictures with {} encoders", encoders.len()));
+        if !encoded.is_empty() {
+            let images: usize = encoded.values().sum();
+            let (encoders, seconds) = (encoded.len(), clock.elapsed().as_secs_f64());
+            progress.line(&format!("encoded {images} pictures with {encoders} encoders in {seconds:.1} s"));
         }
-        let found = entries
-            .into_iter()
-            .enumerate()
-            .map(|(number, entry)| {
-                let entry = entry?;
-                match failures.remove(&number) {
-                    Some(e) => Err(e.context(format!("encoding pictures with {}", wanted[number].encoder.name()))),
-                    None => entry.open(pictures),
-                }
-            })
-            .collect();
+        let found = entries.into_iter().map(|entry| entry?.open(pictures)).collect();
         self.evict(progress);
         Ok(found)
     }
@@ -188,15 +181,13 @@ impl FeatureCache {
             "pictures": pictures,
             "device": device_name,
         });
-        let dir = self.root.join(digest::of_value(&what)?);
-        let step = || format!("opening the cached features {}", dir.display());
-        fs::create_dir_all(&dir).with_context(step)?;
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
-        lock.lock_shared().with_context(step)?;
+        let key = digest::of_value(&what)?;
+        let dir = self.root.join(&key);
+        let lock = lock_entry(&dir).with_context(|| format!("opening the cached features {}", dir.display()))?;
         // The time of this file is the time of the last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
-        Ok(Entry { dir, lock })
+        let chunks = (0..pictures.div_ceil(CHUNK)).map(|_| None).collect();
+        Ok(Entry { key, dir, lock, chunks })
     }
 
     /// Bytes the cache holds.
@@ -233,9 +224,8 @@ impl FeatureCache {
             if total <= self.limit {
                 return;
             }
-            let unused = File::options().write(true).open(dir.join(".lock")).is_ok_and(|lock| lock.try_lock().is_ok());
-            if unused && fs::remove_dir_all(&dir).is_ok() {
-                total -= size;
+            if remove_unused(&dir) {
+                total = total.saturating_sub(size);
             }
         }
         if total > self.limit {
@@ -246,6 +236,87 @@ impl FeatureCache {
             ));
         }
     }
+}
+
+/// Makes the directory of an entry and locks it against eviction.
+fn lock_entry(dir: &Path) -> std::io::Result<File> {
+    loop {
+        fs::create_dir_all(dir)?;
+        let path = dir.join(".lock");
+        let lock = match File::options().create(true).truncate(false).write(true).open(&path) {
+            // Evicted in this moment.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        lock.lock_shared()?;
+        // While this process waited, the entry may have been evicted and the lock with it.
+        if same_file(&lock, &path) {
+            return Ok(lock);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |m: fs::Metadata| (m.dev(), m.ino());
+    matches!((file.metadata().map(id), fs::metadata(path).map(id)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(not(unix))]
+fn same_file(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Removes an entry that no process uses. It is renamed first, so that none can begin to use it half removed.
+fn remove_unused(dir: &Path) -> bool {
+    let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock"));
+    let Ok(lock) = lock else { return false };
+    let gone = Temporary::beside(dir);
+    lock.try_lock().is_ok() && fs::rename(dir, gone.path()).is_ok()
+}
+
+/// What is said of chunks that are there but cannot be used.
+fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
+    let bad: Vec<&Error> = left.iter().filter_map(|(_, e)| e.as_ref()).collect();
+    let first = bad.first()?;
+    Some(format!("{} files of the cache cannot be used and are made again (first: {first})", bad.len()))
+}
+
+/// Computes chunks, several at once; returns what went wrong by the number of the encoder.
+fn encode(
+    wanted: &[Wanted<'_>],
+    entries: &[Result<Entry>],
+    tasks: &[(usize, usize)],
+    place: &Instrument,
+    share: Share,
+    progress: &Progress,
+) -> Result<BTreeMap<usize, Error>> {
+    let Instrument { data, pictures, device, .. } = place;
+    let images: usize = tasks.iter().map(|(_, c)| rows_of(*c, pictures.len())).sum();
+    let bar = progress.bar("encoding pictures", images as u64);
+    let loaded: Vec<Mutex<Loaded>> = (0..wanted.len())
+        .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), encoder: None }))
+        .collect();
+    let outcomes = workers::each(share, tasks.to_vec(), |(number, chunk)| {
+        stop::check()?;
+        let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
+            return Err(Error::failed("no cache entry"));
+        };
+        bar.message(&format!("encoding pictures with {}", w.encoder.name()));
+        let encoder = Loaded::take(&loaded[number], w, device)?;
+        entry.compute(&encoder, chunk, data, pictures, &|n| bar.add(n))
+    })?;
+    // What is encoded stays; the rest is done when the command is given again.
+    stop::check()?;
+    let mut failures = BTreeMap::new();
+    for ((number, _), outcome) in tasks.iter().zip(outcomes) {
+        match outcome {
+            Err(e) if e.kind() != Kind::Interrupted => drop(failures.entry(*number).or_insert(e)),
+            _ => {}
+        }
+    }
+    Ok(failures)
 }
 
 fn rows_of(chunk: usize, pictures: usize) -> usize {
@@ -277,8 +348,11 @@ impl Loaded {
 
 /// The directory of one key, in use while this value lives.
 struct Entry {
+    key: String,
     dir: PathBuf,
     lock: File,
+    /// Opened ones.
+    chunks: Vec<Option<Chunk>>,
 }
 
 impl Entry {
@@ -286,7 +360,26 @@ impl Entry {
         self.dir.join(format!("{chunk:05}.safetensors"))
     }
 
-    fn open_chunk(&self, chunk: usize, pictures: usize) -> Result<(Chunk, [usize; 3], [usize; 2])> {
+    /// What a chunk's digest says that it belongs to.
+    fn of(&self, chunk: usize) -> String {
+        format!("{}/{chunk}", self.key)
+    }
+
+    /// Opens the chunks that are not open yet. Returns those that cannot be: without an error where there is no file.
+    fn open_chunks(&mut self, pictures: usize) -> Vec<(usize, Option<Error>)> {
+        let missing: Vec<usize> = (0..self.chunks.len()).filter(|c| self.chunks[*c].is_none()).collect();
+        let opened: Vec<_> = missing.into_par_iter().map(|c| (c, self.open_chunk(c, pictures))).collect();
+        let mut left = Vec::new();
+        for (chunk, outcome) in opened {
+            match outcome {
+                Ok(opened) => self.chunks[chunk] = Some(opened),
+                Err(e) => left.push((chunk, Some(e).filter(|_| self.path(chunk).exists()))),
+            }
+        }
+        left
+    }
+
+    fn open_chunk(&self, chunk: usize, pictures: usize) -> Result<Chunk> {
         let path = self.path(chunk);
         let step = || format!("reading {}", path.display());
         let file = File::open(&path).with_context(step)?;
@@ -296,10 +389,13 @@ impl Entry {
         let invalid = |e: String| Error::failed(e).context(step());
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| invalid(e.to_string()))?;
         let tensors = SafeTensors::deserialize(&map).map_err(|e| invalid(e.to_string()))?;
+        if tensors.len() != 2 {
+            return Err(invalid(format!("it holds {} tensors, not `features` and `grid`", tensors.len())));
+        }
         let features = tensors.tensor("features").map_err(|e| invalid(e.to_string()))?;
         let grid = tensors.tensor("grid").map_err(|e| invalid(e.to_string()))?;
-        let (&[rows, tokens, width], Dtype::F32, &[g0, g1, ..]) =
-            (features.shape(), features.dtype(), grid.data().as_chunks::<8>().0)
+        let (&[rows, tokens, width], Dtype::F32, Dtype::U64, &[g0, g1]) =
+            (features.shape(), features.dtype(), grid.dtype(), grid.data().as_chunks::<8>().0)
         else {
             return Err(invalid("this is not a chunk of features".into()));
         };
@@ -314,8 +410,14 @@ impl Entry {
             .and_then(|s| s.parse().ok())
             .unwrap_or(f64::NAN);
         let grid = [u64::from_le_bytes(g0) as usize, u64::from_le_bytes(g1) as usize];
+        let shape = [rows, tokens, width];
+        let written = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
+        let written = written.ok_or_else(|| invalid("it has no digest: an earlier version wrote it".into()))?;
+        if features::digest(&self.of(chunk), shape, grid, features.data()) != *written {
+            return Err(invalid("its digest is not the one that was written: the file is damaged".into()));
+        }
         let offset = 8 + header + info;
-        Ok((Chunk { map, offset, rows, seconds }, [rows, tokens, width], grid))
+        Ok(Chunk { map, offset, shape, grid, seconds })
     }
 
     fn compute(
@@ -330,6 +432,7 @@ impl Entry {
         let names = &pictures[first..first + rows_of(chunk, pictures.len())];
         let encoded = features::encode(encoder, &data.dir, names, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
+            ("blake3".to_string(), encoded.digest(&self.of(chunk))),
             ("encoder".to_string(), encoder.card.id.clone()),
             ("seconds".to_string(), encoded.seconds.to_string()),
         ]))?;
@@ -337,26 +440,30 @@ impl Entry {
     }
 
     fn open(self, pictures: &[String]) -> Result<Cached> {
-        let mut chunks = Vec::new();
-        let mut shape = [0, 0, 0];
-        let mut grid = [0, 0];
-        for chunk in 0..pictures.len().div_ceil(CHUNK) {
-            let (c, s, g) = self.open_chunk(chunk, pictures.len())?;
-            if chunk > 0 && (s[1..] != shape[1..] || g != grid) {
+        let mut chunks: Vec<Chunk> = Vec::with_capacity(self.chunks.len());
+        for (number, chunk) in self.chunks.into_iter().enumerate() {
+            let chunk = chunk.ok_or_else(|| {
+                Error::failed(format!(
+                    "file {number} of the cached features {} is gone again and again",
+                    self.dir.display()
+                ))
+                .hint("something else removes files from the cache: set BURGESS_CACHE to a directory of its own")
+            })?;
+            if chunks.first().is_some_and(|first| chunk.shape[1..] != first.shape[1..] || chunk.grid != first.grid) {
                 return Err(Error::failed(format!("the chunks in {} differ in shape", self.dir.display()))
                     .hint("remove this directory and run the command again"));
             }
-            (shape, grid) = (s, g);
-            chunks.push(c);
+            chunks.push(chunk);
         }
         let seconds: f64 = chunks.iter().map(|c| c.seconds).sum();
+        let ([_, tokens, width], grid) = chunks.first().map_or(([0; 3], [0; 2]), |c| (c.shape, c.grid));
         Ok(Cached {
             index: pictures.iter().enumerate().map(|(i, p)| (p.clone(), i)).collect(),
             images_per_second: pictures.len() as f64 / seconds,
             chunks,
             grid,
-            tokens: shape[1],
-            width: shape[2],
+            tokens,
+            width,
             _in_use: self.lock,
         })
     }

@@ -2,8 +2,9 @@
 //! the model reads them.
 
 use crate::arm::ArmEncoder;
+use crate::frozen::finite;
 use crate::training::Part;
-use burgess_base::{Error, Result, atomic};
+use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::mllm::Visual;
 use burn::tensor::Device;
@@ -44,7 +45,11 @@ pub fn visual<'a>(
     if trained {
         return Ok(Visual::Pixels(prepared.map(|(_, _, pixels)| pixels).collect()));
     }
-    let features = prepared.map(|(e, card, pixels)| e.load(card.clone(), device)?.forward(pixels));
+    let features = prepared.map(|(e, card, pixels)| {
+        let map = e.load(card.clone(), device)?.forward(pixels)?;
+        finite::<&str>(&map.tokens, &card.id, &[])?;
+        Ok(map)
+    });
     features.collect::<Result<_>>().map(Visual::Towers)
 }
 
@@ -64,7 +69,11 @@ pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
     if file.is_file() {
         return Ok(());
     }
-    atomic::write_json(&file, &towers(parts))
+    // Models of earlier versions have no checksums; one alone would say that the others were checked.
+    match dir.join(checksums::FILE).is_file() {
+        true => checksums::write_json(dir, FILE, &towers(parts)),
+        false => atomic::write_json(&file, &towers(parts)),
+    }
 }
 
 /// The encoders of the model in `dir`.
@@ -76,5 +85,45 @@ pub fn read(dir: &Path) -> Result<Vec<Tower>> {
         ))
         .hint("run the study again: what is done stays done, and the file is written"));
     }
-    atomic::read_json(&dir.join(FILE))
+    let towers: Vec<Tower> = atomic::read_json(&dir.join(FILE))?;
+    for tower in &towers {
+        // What the cards of the zoo and of directories had to pass, these must pass too.
+        let step = || format!("{}: the card of {}", dir.join(FILE).display(), tower.encoder);
+        tower.card.validate().map_err(|e| e.context(step()))?;
+    }
+    Ok(towers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_cards_of_a_saved_model_are_refused() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let good = serde_json::to_value([Tower::own(EncoderCard::find("nano-clip")?)])?;
+        let say = |at: &str, value: serde_json::Value| {
+            let mut changed = good.clone();
+            let (table, key) = at.rsplit_once('/').unwrap_or_default();
+            if let Some(table) = changed.pointer_mut(table).and_then(serde_json::Value::as_object_mut) {
+                table.insert(key.to_string(), value);
+            }
+            atomic::write_json(&dir.path().join(FILE), &changed)?;
+            read(dir.path()).map(|_| ())
+        };
+        say("/nowhere", serde_json::Value::Null)?;
+        for (at, value) in [
+            ("/0/card/preprocess/size", serde_json::json!(1_000_000_000_000_u64)),
+            ("/0/card/preprocess/crop_pct", serde_json::json!(0.0)),
+            ("/0/card/preprocess/crop_pct", serde_json::json!(-1.0)),
+            ("/0/card/architecture/patch", serde_json::json!(0)),
+            ("/0/card/architecture/depth", serde_json::json!(10_000_000)),
+            ("/0/card/architecture/width", serde_json::json!(1_000_000_000)),
+            ("/0/card/grid", serde_json::json!([100_000, 100_000])),
+        ] {
+            let error = say(at, value).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(FILE), "{at}: {error}");
+        }
+        Ok(())
+    }
 }

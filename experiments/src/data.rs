@@ -2,8 +2,9 @@
 
 use crate::progress::Progress;
 use crate::study::Data;
-use crate::{field, paths, published};
-use burgess_base::{Context, Error, Result, atomic, digest};
+use crate::{field, inputs, paths, published};
+use burgess_base::checksums::{self, Known};
+use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,11 @@ pub struct DataDir {
     pub align: Option<PathBuf>,
     /// Conversations for connector and language model.
     pub tune: PathBuf,
-    /// Changes when anything in the directory does.
+    /// Changes with all that is read of the data. Empty where it follows from the contents of the files that are used,
+    /// until these are known (see [`inputs`](crate::inputs)).
     pub digest: String,
+    /// Where it follows from contents: what earlier versions took for it.
+    pub earlier: Option<String>,
     /// Drawn here: every picture is whole.
     pub drawn: bool,
     /// At most this many conversations with a picture of each source are tuned on.
@@ -28,39 +32,44 @@ pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
     digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
 }
 
+/// Whether a world is on this machine.
+pub fn is_rendered(spec: &DatasetSpec) -> Result<bool> {
+    Ok(paths::cache()?.join("worlds").join(world_digest(spec)?).is_dir())
+}
+
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
+    // Directly in the cache, and in its folders for worlds, examples and what else is kept.
+    leftovers::sweep(&paths::cache()?, 1);
     match data {
         Data::World(spec) => {
             let digest = world_digest(spec)?;
             let dir = paths::cache()?.join("worlds").join(&digest);
-            if !dir.is_dir() {
-                let bar = progress.bar("rendering the nano world", 0);
-                atomic::create_dir_with(&dir, |tmp| {
-                    burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))
-                })
-                .context("rendering the nano world")?;
-                bar.done("rendered the nano world");
+            match dir.is_dir() {
+                true => mend(&dir, spec, &digest, progress)?,
+                false => render(&dir, spec, progress)?,
             }
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
-            Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
+            Ok(DataDir { dir, align, tune, digest, earlier: None, drawn: true, per_source: None })
         }
         Data::Field(spec) => {
             let (dir, digest) = field::data(spec)?;
+            field::check(&dir, spec, &|text| progress.line(text))?;
             let (align, tune) = (Some(dir.join("align.jsonl")), dir.join("tune.jsonl"));
-            Ok(DataDir { dir, align, tune, digest, drawn: true, per_source: None })
+            Ok(DataDir { dir, align, tune, digest, earlier: None, drawn: true, per_source: None })
         }
         Data::Directory(dir) => {
-            if !dir.is_dir() {
-                return Err(Error::usage(format!("the data directory {} does not exist", dir.display()))
-                    .hint("it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl"));
-            }
+            let hint = "it must hold align.jsonl, tune.jsonl and bench/<benchmark>.jsonl";
+            check_directory(dir, "the data directory", hint)?;
+            check_sealed(dir)?;
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
+            let earlier = inputs::by_names(dir);
             Ok(DataDir {
                 dir: dir.clone(),
                 align,
                 tune,
-                digest: directory_digest(dir)?,
+                digest: String::new(),
+                earlier,
                 drawn: false,
                 per_source: None,
             })
@@ -68,22 +77,123 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
         Data::Published(published) => published::open(published),
         Data::Files(files) => {
             let dir = files.pictures.clone();
-            if !dir.is_dir() {
-                return Err(Error::usage(format!("pictures = {:?} is no directory", dir.display().to_string()))
-                    .hint("the conversations' pictures are looked for below it"));
+            check_directory(&dir, "the directory of images", "the conversations' images are looked for below it")?;
+            for file in files.align.iter().chain([&files.tune]) {
+                check_file(file)?;
             }
-            let of =
-                |file: &PathBuf| digest::of_file(file).map_err(|e| e.context(format!("reading {}", file.display())));
-            let parts = (files.align.as_ref().map(of).transpose()?, of(&files.tune)?, directory_digest(&dir)?);
-            let digest = digest::of_value(&parts)?;
+            let of = |file: &PathBuf| digest::of_file(file).ok();
+            let parts = (files.align.as_ref().and_then(of), of(&files.tune), inputs::by_names(&dir));
+            let earlier = parts.2.is_some().then(|| digest::of_value(&parts)).transpose()?;
             Ok(DataDir {
                 dir,
                 align: files.align.clone(),
                 tune: files.tune.clone(),
-                digest,
+                digest: String::new(),
+                earlier,
                 drawn: false,
                 per_source: None,
             })
+        }
+    }
+}
+
+fn check_directory(dir: &Path, what: &str, hint: &str) -> Result<()> {
+    match std::fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Error::usage(format!("{what} {} is no directory", dir.display())).hint(hint)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::usage(format!("{what} {} does not exist", dir.display())).hint(hint))
+        }
+        Err(e) => Err(e).with_context(|| format!("opening {what} {}", dir.display())),
+    }
+}
+
+/// Checks that a file of conversations is one: what is read from a pipe cannot be read twice.
+pub(crate) fn check_file(file: &Path) -> Result<()> {
+    let hint = "conversations are JSON lines or an array, plain or compressed (.gz, .zst)";
+    match std::fs::metadata(file) {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err(Error::usage(format!("{} is no regular file", file.display())).hint(hint)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::usage(format!("the file of conversations {} does not exist", file.display())).hint(hint))
+        }
+        Err(e) => Err(e).with_context(|| format!("opening {}", file.display())),
+    }
+}
+
+fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
+    let bar = progress.bar("rendering the nano world", 0);
+    atomic::create_dir_with(dir, |tmp| {
+        burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
+        checksums::seal(tmp)
+    })
+    .context("rendering the nano world")?;
+    bar.done("rendered the nano world");
+    Ok(())
+}
+
+/// Where it is kept which files of some data were compared with their checksums, and when.
+pub(crate) fn remembered(name: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("checked").join(format!("{name}.json")))
+}
+
+/// Renders the files of a world again that are not what was written. Others may be reading: each is replaced by renaming.
+fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
+    let bad = match checksums::damaged(dir, &remembered(digest)?) {
+        Ok((Known::Nothing, _)) => {
+            progress.line(&format!(
+                "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
+                dir.display()
+            ));
+            return Ok(());
+        }
+        Ok((Known::Same, bad)) => bad,
+        Err(e) => {
+            progress.line(&format!("note: {e}"));
+            vec![checksums::FILE.to_string()]
+        }
+    };
+    let Some(first) = bad.first() else { return Ok(()) };
+    progress.line(&format!(
+        "note: {} files of {} are not what was written (first: {first}): they are rendered again",
+        bad.len(),
+        dir.display()
+    ));
+    let again = dir.with_file_name(format!("{digest}-again"));
+    render(&again, spec, progress)?;
+    for file in checksums::files(&again)?.iter().chain([&again.join(checksums::FILE)]) {
+        // An earlier attempt may have been killed on the way.
+        if !file.exists() {
+            continue;
+        }
+        let place = dir.join(file.strip_prefix(&again).unwrap_or(file));
+        if let Some(parent) = place.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
+        std::fs::rename(file, &place).with_context(|| format!("replacing {}", place.display()))?;
+    }
+    match std::fs::remove_dir_all(&again) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", again.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compares the files of a directory with their checksums, where it has some: a world that was copied, or that is asked by
+/// its path.
+///
+/// # Errors
+/// One is missing or is not what was written.
+pub fn check_sealed(dir: &Path) -> Result<()> {
+    let name = digest::of_bytes(std::path::absolute(dir).unwrap_or_default().to_string_lossy().as_bytes());
+    let (_, bad) = checksums::damaged(dir, &remembered(&name)?)?;
+    match bad.first() {
+        None => Ok(()),
+        Some(first) => {
+            let place = dir.join(first);
+            Err(Error::failed(format!("{} is missing or not what was written, one of {}", place.display(), bad.len()))
+                .hint(format!("if the change was meant, remove {}", dir.join(checksums::FILE).display())))
         }
     }
 }
@@ -93,29 +203,4 @@ fn conversations(dir: &Path, stage: &str) -> PathBuf {
     let forms = ["jsonl", "json", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
     let mut files = forms.iter().map(|form| dir.join(format!("{stage}.{form}")));
     files.find(|f| f.is_file()).unwrap_or_else(|| dir.join(format!("{stage}.jsonl")))
-}
-
-/// Digest of a directory by the names, sizes and times of its files: contents of millions of pictures
-/// are not read for it.
-fn directory_digest(dir: &Path) -> Result<String> {
-    fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
-        let step = || format!("listing {}", dir.display());
-        for entry in std::fs::read_dir(dir).with_context(step)? {
-            let entry = entry.with_context(step)?;
-            let meta = std::fs::metadata(entry.path()).with_context(step)?;
-            if meta.is_dir() {
-                walk(&entry.path(), root, out)?;
-            } else {
-                let path = entry.path();
-                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-                let time = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-                out.push((name, meta.len(), time.map_or(0, |t| t.as_nanos())));
-            }
-        }
-        Ok(())
-    }
-    let mut files = Vec::new();
-    walk(dir, dir, &mut files)?;
-    files.sort();
-    digest::of_value(&files)
 }

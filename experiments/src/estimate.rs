@@ -17,19 +17,17 @@ use serde::Serialize;
 pub struct Device {
     /// What it is called.
     pub name: &'static str,
-    /// Bytes of a frozen weight.
-    frozen: f64,
-    /// Bytes of an activation.
-    activation: f64,
+    /// Whether the language model computes in bf16 (`precision = "bf16"` of a stage). Weights are f32 either way.
+    bf16: bool,
     /// Whether activations inside a block are computed again in the backward pass whatever the stage says.
     again: bool,
 }
 
 /// The CPU, a GPU, and a GPU with gradient checkpointing.
 pub const DEVICES: [Device; 3] = [
-    Device { name: "flex (f32)", frozen: 4.0, activation: 4.0, again: false },
-    Device { name: "GPU (bf16)", frozen: 2.0, activation: 2.0, again: false },
-    Device { name: "GPU (bf16, checkpointing)", frozen: 2.0, activation: 2.0, again: true },
+    Device { name: "flex (f32)", bf16: false, again: false },
+    Device { name: "GPU (bf16)", bf16: true, again: false },
+    Device { name: "GPU (bf16, checkpointing)", bf16: true, again: true },
 ];
 
 /// One stage's data.
@@ -144,11 +142,8 @@ impl Parts<'_> {
 
     /// Bytes at the peak of a step.
     fn memory(&self, stage: &Stage, corpus: Corpus, length: usize, device: Device) -> f64 {
-        // A trained number is held in f32 with its gradient and two moments, and once more as it computes.
-        let held = |parameters: f64, trained: bool| {
-            let low = if device.frozen < 4.0 { device.frozen } else { 0.0 };
-            parameters * if trained { 16.0 + low } else { device.frozen }
-        };
+        // A number is held in f32; a trained one with its gradient and two moments.
+        let held = |parameters: f64, trained: bool| parameters * if trained { 16.0 } else { 4.0 };
         let encoders: u64 = self.cards.iter().map(|c| c.source.parameters).sum();
         let llm = self.llm.parameters() as f64;
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
@@ -158,19 +153,26 @@ impl Parts<'_> {
             bytes += held(adapters, true);
         }
         bytes += held(self.connector_parameters as f64, stage.trains(Part::Connector));
-        if stage.trains(Part::Encoder) {
-            bytes += held(encoders as f64, true);
+        // Those whose features are on disk are not there.
+        if stage.trains(Part::Encoder) || !self.cached {
+            bytes += held(encoders as f64, stage.trains(Part::Encoder));
         }
+        let layers = self.llm.num_hidden_layers as f64;
+        let again = device.again || stage.checkpointing;
+        if device.bf16 {
+            // The copies in which it computes: kept for the backward pass, or of one block at a time.
+            bytes += 2.0 * llm / if again { layers } else { 1.0 };
+        }
+        let activation = if device.bf16 { 2.0 } else { 4.0 };
         let rows = stage.batch.div_ceil(stage.accumulate.max(1)) as f64;
         let (d, f) = (self.llm.hidden_size as f64, self.llm.intermediate_size as f64);
         let w = self.llm.head_width() as f64;
         let heads = (2 * self.llm.num_attention_heads + 2 * self.llm.kv_heads()) as f64 * w;
         // Of a block: the stream, two normed inputs, queries, keys, values and attention's output, gate, up and product.
         let block = 3.0 * d + heads + 3.0 * f;
-        let layers = self.llm.num_hidden_layers as f64;
-        let kept = if device.again || stage.checkpointing { layers * d + block } else { layers * block };
+        let kept = if again { layers * d + block } else { layers * block };
         let scores = 2.0 * 4.0 * (corpus.text_tokens * self.llm.vocab_size) as f64;
-        bytes + rows * (length as f64 * kept * device.activation + scores)
+        bytes + rows * (length as f64 * kept * activation + scores)
     }
 
     /// Numbers in adapters.

@@ -7,16 +7,20 @@ use crate::ask::Answerer;
 use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
 use crate::cards::Tower;
+use crate::data;
 use crate::examples::Pictures;
 use crate::frozen::{Computed, Features};
-use crate::memory;
+use crate::inputs::{self, Contents};
+use crate::made::Made;
 use crate::progress::Progress;
+use crate::results::Measured;
 use crate::source::{Source, Towers};
-use crate::store::StudyStore;
-use crate::study::check_name;
+use crate::store::{RunStore, StudyStore};
+use crate::study::check_benchmarks;
+use crate::{checks, names, notes, paths, pictures};
 use burgess_base::{Context, Error, Result, digest};
 use burgess_probe::bench;
-use burgess_reports::schema::{self, Cost, RunId, RunResults};
+use burgess_reports::schema::{RunId, RunResults};
 use burn::tensor::Device;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -53,16 +57,30 @@ pub struct Options {
 /// # Errors
 /// Something is not on this machine, another evaluation with other terms is in the directory, or a question cannot be asked.
 pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathBuf)> {
-    check_name(&options.name)?;
+    names::check(&options.name).map_err(|e| e.hint("--name NAME"))?;
+    check_benchmarks(&options.benchmarks)?;
     let found = options.benchmarks.iter().map(|id| bench::find(id)).collect::<Result<Vec<_>>>()?;
     if found.is_empty() {
         return Err(Error::usage("no benchmarks are named").hint("--benchmarks mme,gqa; `burgess prompts` lists them"));
     }
     let terms = options.terms;
+    for benchmark in &found {
+        benchmark.rules(terms.scoring).map_err(|e| e.context("--scoring"))?;
+        benchmark.rules(terms.prompts).map_err(|e| e.context("--prompts"))?;
+    }
     let dir = options.data.clone().unwrap_or_default();
+    if options.data.as_ref().is_some_and(|dir| !dir.is_dir()) {
+        return Err(Error::usage(format!("--data {} is no directory", dir.display()))
+            .hint("it has bench/<id>/ or bench/<id>.jsonl for each benchmark"));
+    }
+    if options.data.is_some() {
+        data::check_sealed(&dir)?;
+    }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
     }
+    let root = options.out.join(STUDY);
+    checks::writable(&root)?;
     let shared = json!({
         "name": STUDY,
         "title": "Models on benchmarks",
@@ -72,20 +90,39 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             "blind": terms.blind, "likelihoods": terms.likelihoods, "sampling": terms.sampling,
         },
     });
-    let study = StudyStore::open(&options.out.join(STUDY), &shared)?;
-    let store = study.run(&options.name, 0);
+    let open = || StudyStore::open(&root, &shared);
+    // An evaluation that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = root.join("study.json").exists().then(open).transpose()?;
+    let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
+    drop(bar);
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);
     let chat = &model.config().chat;
+    let notes = notes::of_encoders(answerer.encoders.iter().map(|t| &t.card));
+    notes::announce(&notes, progress);
 
     let mut pictures = Pictures::default();
     let mut asked = Vec::with_capacity(found.len());
+    let bar = progress.bar("reading questions", found.len() as u64);
     for benchmark in found {
+        bar.message(&format!("reading the questions of {}", benchmark.id()));
         asked.push(Asked::read(benchmark, &dir, &terms, chat, tokenizer, &mut pictures)?);
+        bar.add(1);
     }
-    let (digests, config) =
-        (digests(&options.model, &asked)?, json!({"device": options.device_name, "shared": shared}));
-    store.claim(&json!({"config": config, "digests": digests}))?;
+    drop(bar);
+    check_asked(&answerer, &asked, &dir, &pictures.names)?;
+    let cache = paths::cache()?;
+    let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
+    let model_digest = inputs::keep(&cache, &manifest)?;
+    let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
+    digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
+    let config = json!({"device": options.device_name, "shared": shared});
+    let study = begun.map_or_else(open, Ok)?;
+    Made::remember(study.dir(), &dir)?;
+    let store = study.run(&options.name, 0);
+    let earlier = earlier(&options.model).ok();
+    inputs::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;
+    store.claim(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
 
     let trained = !model.encoders.is_empty();
     let features =
@@ -96,7 +133,8 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     };
     // Without need, every picture would be opened twice.
     let sizes = model.config().connector.kind.reads_sizes();
-    let source = Source { dir: &dir, pictures: &pictures.names, sizes, towers };
+    let orientation = answerer.encoders.first().map(|t| t.card.preprocess.orientation()).unwrap_or_default();
+    let source = Source { dir: &dir, pictures: &pictures.names, sizes, orientation, towers };
     let asking = Asking {
         model,
         chat,
@@ -111,8 +149,11 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let bar = progress.bar(&options.name, 0);
     let results = asking::results(&asking, &asked, &store, &options.name, &bar)?;
     drop(bar);
-    let mut results = RunResults {
-        schema: schema::SCHEMA,
+    // The log of its training lies beside a model that was trained here.
+    let training = options.model.canonicalize().ok();
+    let training = training.as_deref().and_then(Path::parent).filter(|dir| dir.join("train.jsonl").is_file());
+    let training = training.map(RunStore::at);
+    let results = Measured {
         run: RunId {
             id: format!("{STUDY}/{}/seed-0", options.name),
             study: STUDY.into(),
@@ -126,26 +167,73 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             published: None,
         },
         results,
-        categories: BTreeMap::new(),
-        average: 0.0,
-        cost: cost(&answerer.encoders, &features)?,
+        asked: &asked,
+        towers: &answerer.encoders,
+        features: features.iter().collect(),
+        connector: &model.config().connector,
+        training: training.as_ref(),
         config,
-        versions: asked
-            .iter()
-            .map(|a| (a.benchmark.id().to_string(), a.benchmark.version().to_string()))
-            .chain([("burgess".to_string(), env!("CARGO_PKG_VERSION").to_string())])
-            .collect(),
         digests,
-        date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        device: options.device_name.clone(),
+        device: &options.device_name,
+        notes,
     };
-    results.summarise();
+    let results = results.results()?;
     store.finish(&results)?;
     Ok((results, store.dir().to_path_buf()))
 }
 
-/// What the answers depend on: the model's files by name, size and time, the questions by their text.
-fn digests(model: &Path, asked: &[Asked]) -> Result<BTreeMap<String, String>> {
+/// Checks that all questions fit into the model, and that their images are there.
+fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String]) -> Result<()> {
+    let config = answerer.model.config();
+    let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
+    let positions = config.connector.positions(&grids);
+    asked.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
+    for (i, name) in names.iter().enumerate().filter(|(_, name)| pictures::is_file(name)) {
+        let path = dir.join(pictures::path(name));
+        if std::fs::metadata(&path).is_ok_and(|m| m.is_file()) {
+            continue;
+        }
+        if let Some((id, question)) = asked.iter().find_map(|a| Some((a.benchmark.id(), a.question_about(i)?))) {
+            return Err(Error::failed(format!(
+                "the image of question {question} of {id} is not there: {}",
+                pictures::shown(&pictures::name_of(&path))
+            ))
+            .hint("--data names the directory below which the images lie"));
+        }
+    }
+    Ok(())
+}
+
+/// The files that make a model, in its directory and the folders in it: others beside them change nothing.
+fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let step = || format!("listing {}", model.display());
+    let (mut files, mut folders) = (Vec::new(), vec![model.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(step)? {
+            let path = entry.with_context(step)?.path();
+            let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                // One level: the language model of a run lies in `llm`.
+                folders.extend((folder == model).then_some(path));
+            } else if ["json", "safetensors", "bin", "pt", "pth", "gguf", "model", "jinja", "txt"].contains(&kind)
+                && !is_prose(&path)
+            {
+                files.push((pictures::name_of(path.strip_prefix(model).unwrap_or(&path)), path));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Text files that no tokenizer reads.
+fn is_prose(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    name.ends_with(".txt") && !["merges.txt", "vocab.txt"].contains(&name.as_str())
+}
+
+/// What versions before 0.2 took for the digest of a model: its files by name, size and time.
+fn earlier(model: &Path) -> Result<String> {
     let step = || format!("listing {}", model.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(model).with_context(step)? {
@@ -155,9 +243,7 @@ fn digests(model: &Path, asked: &[Asked]) -> Result<BTreeMap<String, String>> {
         files.push((entry.file_name().to_string_lossy().into_owned(), meta.len(), time.map_or(0, |t| t.as_nanos())));
     }
     files.sort();
-    let mut digests = BTreeMap::from([("model".to_string(), digest::of_value(&files)?)]);
-    digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
-    Ok(digests)
+    digest::of_value(&files)
 }
 
 fn computed(towers: &[Tower], dir: &Path, pictures: &[String], device: &Device) -> Result<Vec<Features>> {
@@ -166,20 +252,4 @@ fn computed(towers: &[Tower], dir: &Path, pictures: &[String], device: &Device) 
         Computed::new(encoder, dir.to_path_buf(), pictures.to_vec()).map(Box::new).map(Features::Computed)
     };
     towers.iter().map(load).collect()
-}
-
-fn cost(towers: &[Tower], features: &[Features]) -> Result<Cost> {
-    let (mut flops, mut tokens) = (0.0, 0);
-    for tower in towers {
-        flops += tower.card.architecture.flops(&tower.card.tap)? as f64;
-        tokens = tokens.max(tower.card.used_grid()?.iter().product());
-    }
-    Ok(Cost {
-        encoder_params: towers.iter().map(|t| t.card.source.parameters).sum(),
-        gflops_per_image: flops / 1e9,
-        tokens,
-        train_seconds: 0.0,
-        images_per_second: 1.0 / features.iter().map(|f| 1.0 / f.images_per_second()).sum::<f64>(),
-        peak_memory_bytes: memory::peak(),
-    })
 }

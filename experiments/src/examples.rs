@@ -1,12 +1,14 @@
 //! The training conversations as tokens, and the pictures that training and benchmarks name.
 
-use crate::data::DataDir;
+use crate::data::{DataDir, check_file};
 use crate::pictures;
 use crate::progress::Progress;
 use crate::published::Thinned;
 use crate::workers;
 use crate::{paths, run::Llm};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};
+use burgess_encoders::preprocess::Orientation;
 use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -52,6 +54,41 @@ impl Pictures {
 pub struct Set {
     pub examples: Packed,
     file: PathBuf,
+    /// Conversations of the file, and why some of them are not among the examples.
+    all: usize,
+    left_out: Vec<String>,
+}
+
+impl Set {
+    /// The file of the conversations.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Checks that there is something to learn for a stage.
+    ///
+    /// # Errors
+    /// There is not: the reasons are counted.
+    pub fn check(&self, stage: &str) -> Result<()> {
+        let reasons = if self.left_out.is_empty() { String::new() } else { format!(": {}", self.left_out.join("; ")) };
+        let (file, hint) = (
+            self.file.display(),
+            "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": \
+             [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}",
+        );
+        if self.examples.is_empty() {
+            let of = if self.all == 0 { "it is empty".into() } else { format!("of {} none is usable", self.all) };
+            return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}"))
+                .hint(hint));
+        }
+        if !self.examples.learnable() {
+            return Err(Error::failed(format!(
+                "stage {stage}: no conversation of {file} has an answer to learn{reasons}"
+            ))
+            .hint(hint));
+        }
+        Ok(())
+    }
 }
 
 /// Reads a file of conversations.
@@ -64,12 +101,15 @@ pub fn read(
     pictures: &mut Pictures,
     progress: &Progress,
 ) -> Result<Set> {
+    check_file(file)?;
+    let bar = progress.bar(&format!("reading {}", file.display()), 0);
     let thinned = per_source.map(|n| Thinned::of(file, n)).transpose()?;
     let mut place = 0;
     let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
     let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     let problems = conversation::read(file, |c| {
         place += 1;
+        bar.add(1);
         if thinned.as_ref().is_some_and(|t| !t.keeps(place - 1, &c.source, c.image.is_some())) {
             return Ok(());
         }
@@ -77,32 +117,37 @@ pub fn read(
         if let Some(problem) = &encoded.problem {
             unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
-        let image = c.image.as_ref().map(|i| pictures.number_from(i, &c.source));
+        let image = c.image.as_ref().map(|i| pictures.number_from(&pictures::name_of(Path::new(i)), &c.source));
         match Example::new(encoded, image) {
             Some(example) => packing.push(&example),
             None => Ok(()),
         }
     })?;
+    drop(bar);
+    let mut left_out = Vec::new();
     for (what, count, first) in problems.iter() {
-        progress.line(&format!("note: {}: {count} conversations left out: {what} (first: {first})", file.display()));
+        left_out.push(format!("{count} conversations left out: {what} (first: {first})"));
     }
     for (what, (count, first)) in unlearned {
-        progress.line(&format!(
-            "note: {}: nothing is learned of {count} conversations: {what} (first: {first})",
-            file.display()
-        ));
+        left_out.push(format!("nothing is learned of {count} conversations: {what} (first: {})", excerpt(&first, 200)));
     }
-    Ok(Set { examples: packing.finish()?, file: file.to_path_buf() })
+    for reason in &left_out {
+        progress.line(&format!("note: {}: {reason}", file.display()));
+    }
+    let all = place as usize + problems.total();
+    Ok(Set { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
 }
 
 /// Leaves out the conversations whose picture is missing or cannot be decoded, and says how many they are, by source.
+/// `contents` changes with the files.
 pub fn drop_unreadable(
     sets: &mut [&mut Set],
     pictures: &mut Pictures,
     data: &DataDir,
+    contents: &str,
     progress: &Progress,
 ) -> Result<()> {
-    let bad = unreadable(&pictures.names, data, progress)?;
+    let bad = unreadable(&pictures.names, data, contents, progress)?;
     if bad.is_empty() {
         return Ok(());
     }
@@ -143,12 +188,17 @@ pub fn drop_unreadable(
 
 /// The pictures that cannot be read, with the cause. All are decoded, once for the same data: an encoder takes a hundred
 /// times as long.
-fn unreadable(names: &[String], data: &DataDir, progress: &Progress) -> Result<BTreeMap<String, String>> {
+pub fn unreadable(
+    names: &[String],
+    data: &DataDir,
+    contents: &str,
+    progress: &Progress,
+) -> Result<BTreeMap<String, String>> {
     // What was drawn here is whole.
     if data.drawn || names.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let key = digest::of_value(&(&data.digest, names))?;
+    let key = digest::of_value(&(contents, names))?;
     let known = paths::cache()?.join("pictures").join(format!("{key}.json"));
     if known.exists() {
         return atomic::read_json(&known);
@@ -157,7 +207,7 @@ fn unreadable(names: &[String], data: &DataDir, progress: &Progress) -> Result<B
     let bad: BTreeMap<String, String> = names
         .par_iter()
         .filter_map(|name| {
-            let outcome = workers::guarded(|| pictures::open(&data.dir, name));
+            let outcome = workers::guarded(|| pictures::open(&data.dir, name, Orientation::AsStored));
             bar.add(1);
             outcome.err().map(|e| (name.clone(), e.to_string()))
         })

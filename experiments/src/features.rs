@@ -1,7 +1,9 @@
 //! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
 //! `burgess encode` writes.
 
-use crate::pictures;
+use crate::frozen::not_finite;
+use crate::{pictures, stop};
+use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burn::tensor::{Tensor, TensorData};
@@ -18,6 +20,8 @@ pub struct Encoded {
     pub shape: [usize; 3],
     /// Rows and columns of the tokens.
     pub grid: [usize; 2],
+    /// Pictures whose sides differ.
+    pub not_square: usize,
     /// Time spent in the encoder, without reading pictures.
     pub seconds: f64,
 }
@@ -25,7 +29,7 @@ pub struct Encoded {
 /// Encodes pictures by their names relative to `dir`, `batch` at a time; `advance` hears of every batch.
 ///
 /// # Errors
-/// A picture cannot be read, or the encoder gives a feature that is not finite.
+/// A picture cannot be read, or the encoder gives a feature that is not finite; a signal asked to stop.
 pub fn encode<S: AsRef<str>>(
     encoder: &Encoder,
     dir: &Path,
@@ -34,15 +38,20 @@ pub fn encode<S: AsRef<str>>(
     advance: &dyn Fn(u64),
 ) -> Result<Encoded> {
     let size = encoder.card.preprocess.size;
-    let mut all = Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], seconds: 0.0 };
+    let mut all =
+        Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
     for names in pictures.chunks(batch.max(1)) {
+        stop::check()?;
         let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
-        for picture in pictures::open_all(dir, names) {
-            pixels.extend(encoder.card.preprocess.apply(&picture?));
+        for picture in pictures::open_all(dir, names, encoder.card.preprocess.orientation()) {
+            let picture = picture?;
+            all.not_square += usize::from(picture.width() != picture.height());
+            pixels.extend(encoder.card.preprocess.apply(&picture));
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let map = encoder.forward(Tensor::<4>::from_data(pixels, encoder.device()))?;
+        let name = |n: usize| names.get(n).map_or("?", AsRef::as_ref).to_string();
+        let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map
             .tokens
@@ -51,9 +60,8 @@ pub fn encode<S: AsRef<str>>(
             .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
         all.seconds += start.elapsed().as_secs_f64();
         if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
-            let picture = names.get(bad / (tokens * width)).map_or("?", AsRef::as_ref);
-            return Err(Error::failed(format!("{} gives a feature that is not finite for {picture}", encoder.card.id))
-                .hint("the weights are damaged or the card's preprocessing is wrong"));
+            let picture = names.get(bad / (tokens * width)).map_or("", AsRef::as_ref);
+            return Err(not_finite(&encoder.card.id, picture));
         }
         (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
         all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
@@ -62,7 +70,20 @@ pub fn encode<S: AsRef<str>>(
     Ok(all)
 }
 
+/// A digest of features and of everything that says what they are; `of` names what they belong to.
+pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> String {
+    let mut digest = Digest::default();
+    digest.update(format!("{of} {shape:?} {grid:?}").as_bytes());
+    digest.update(bytes);
+    digest.finish()
+}
+
 impl Encoded {
+    /// See [`digest`].
+    pub fn digest(&self, of: &str) -> String {
+        digest(of, self.shape, self.grid, &self.bytes)
+    }
+
     /// A safetensors file with `features` f32 and `grid` [2] u64.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
         let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();

@@ -2,7 +2,8 @@
 
 use crate::paths;
 use crate::progress::Progress;
-use burgess_base::{Error, Result};
+use burgess_base::checksums::{self, Known};
+use burgess_base::{Error, Result, leftovers};
 use burgess_field::FieldSpec;
 use burgess_field::prepare::{self, Prepared};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,30 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
     Ok((dir, digest))
 }
 
+/// Compares prepared data with their checksums; what was compared before is read again only where it changed.
+///
+/// # Errors
+/// A file is missing or is not what was written.
+pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (known, bad) = checksums::damaged(dir, &crate::data::remembered(&format!("field-{name}"))?)?;
+    if known == Known::Nothing {
+        note(&format!(
+            "note: {} was prepared by an earlier version, without checksums: it is used unchecked",
+            dir.display()
+        ));
+    }
+    match bad.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::failed(format!(
+            "{} files of the field study's data are missing or not what was written, first {}",
+            bad.len(),
+            dir.join(first).display()
+        ))
+        .hint(format!("to make them again: {}", command(Some(spec))))),
+    }
+}
+
 /// Prepares weights and data from the packages in `from`.
 pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Prepared> {
     if !from.is_dir() {
@@ -78,6 +103,7 @@ pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Pre
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",
         ));
     }
+    leftovers::sweep(&directory()?, 1);
     let bar = progress.bar("composing pictures", 0);
     let prepared = prepare::prepare(from, &directory()?, spec, &|done, total| bar.set(done, total))?;
     if !prepared.was_there {

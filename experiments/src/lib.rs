@@ -20,16 +20,21 @@
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
 //! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
-//! - [`device`], [`paths`], [`progress`], [`workers`]: this machine.
+//! - [`checks`]: what can be known before any of this starts; [`names`], [`beside`]: names and paths of studies.
+//! - [`inputs`]: what of the data is used, by content; [`notes`]: what had to be assumed; [`results`]: `results.json`.
+//! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`], [`columns`]: this machine.
 
 pub mod arm;
 pub mod ask;
 pub mod asking;
 pub mod bench;
 pub mod benchmarks;
+pub mod beside;
 pub mod cache;
 pub mod cards;
+pub mod checks;
 pub mod cli;
+pub mod columns;
 pub mod data;
 pub mod device;
 pub mod estimate;
@@ -39,7 +44,11 @@ pub mod features;
 pub mod fetch;
 pub mod field;
 pub mod frozen;
+pub mod inputs;
+pub mod made;
 pub mod memory;
+pub mod names;
+pub mod notes;
 pub mod paths;
 pub mod pictures;
 pub mod plan;
@@ -47,10 +56,13 @@ pub mod pretrain;
 pub mod progress;
 pub mod published;
 pub mod rank;
+pub mod results;
 pub mod run;
 pub mod source;
+pub mod stop;
 pub mod store;
 pub mod study;
+pub mod terminal;
 pub mod train;
 pub mod training;
 pub mod workers;

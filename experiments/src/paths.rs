@@ -9,7 +9,8 @@ pub fn cache_limit() -> Result<u64> {
         Err(_) => Ok(20 << 30),
         Ok(text) => match text.parse::<f64>() {
             Ok(gb) if gb > 0.0 => Ok((gb * (1u64 << 30) as f64) as u64),
-            _ => Err(Error::usage(format!("BURGESS_CACHE_GB is `{text}`, not a positive number of GiB"))),
+            _ => Err(Error::usage(format!("BURGESS_CACHE_GB is `{text}`, not a positive number of GiB"))
+                .hint("as in BURGESS_CACHE_GB=50")),
         },
     }
 }

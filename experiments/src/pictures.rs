@@ -1,15 +1,16 @@
 //! The pictures of a study: files of their own, or cells of published tables.
 //!
 //! A picture's name is that of its file relative to the data directory, or `TABLE#COLUMN/ROW` (see
-//! [`burgess_probe::bench::Picture`]). A question about several pictures names them in lines; they are seen as one picture,
-//! side by side from left to right, as is usual for models that take one (BLINK, appendix): each scaled to the height of
-//! the highest, ten white pixels between them.
+//! [`burgess_probe::bench::Picture`]). A question about several pictures names them in lines; they are seen as one
+//! picture, side by side from left to right, as is usual for models that take one (BLINK, appendix): each scaled to
+//! the height of the highest, ten white pixels between them. What a line of text cannot hold (a line feed, bytes that
+//! are no UTF-8) stands in a name as a NUL, which no file name has, and two hexadecimal digits for each byte.
 
 use burgess_base::{Error, Result};
-use burgess_encoders::preprocess;
+use burgess_encoders::preprocess::{self, Orientation};
 use burgess_probe::bench::{Picture, picture};
 use image::{Rgb, RgbImage, imageops};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// White pixels between pictures side by side.
 const GAP: u32 = 10;
@@ -18,33 +19,124 @@ const PIXELS: u64 = 1 << 28;
 
 /// The name of a question's pictures, relative to the data directory `dir` if they lie below it.
 pub fn name(dir: &Path, pictures: &[Picture]) -> String {
-    let relative = |picture: &Picture| {
-        let name = picture.to_string();
-        Path::new(&name).strip_prefix(dir).map(|p| p.to_string_lossy().into_owned()).unwrap_or(name)
+    let relative = |picture: &Picture| match picture {
+        Picture::File(path) => name_of(path.strip_prefix(dir).unwrap_or(path)),
+        Picture::Cell(_) => {
+            let name = picture.to_string();
+            name_of(Path::new(&name).strip_prefix(dir).unwrap_or(Path::new(&name)))
+        }
     };
     pictures.iter().map(relative).collect::<Vec<_>>().join("\n")
+}
+
+/// The name of one file.
+pub fn name_of(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if matches!(c, '\0' | '\n') {
+                name += &format!("\0{:02x}", u32::from(c));
+            } else {
+                name.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            name += &format!("\0{byte:02x}");
+        }
+    }
+    name
+}
+
+/// The file that a name without line feeds stands for.
+pub fn path(name: &str) -> PathBuf {
+    if !name.contains('\0') {
+        return name.into();
+    }
+    let mut pieces = name.split('\0');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        match (piece.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()), piece.get(2..)) {
+            (Some(byte), Some(rest)) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(rest.as_bytes());
+            }
+            // Not of our making: no file has such a name.
+            _ => {
+                bytes.push(0);
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    of_bytes(bytes)
+}
+
+#[cfg(unix)]
+fn of_bytes(bytes: Vec<u8>) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+#[cfg(not(unix))]
+fn of_bytes(bytes: Vec<u8>) -> PathBuf {
+    String::from_utf8_lossy(&bytes).into_owned().into()
+}
+
+/// The pictures that a name stands for.
+fn parts(name: &str) -> impl Iterator<Item = Picture> {
+    name.split('\n').map(|part| match path(part) {
+        path if part.contains('\0') => match path.to_str() {
+            Some(text) => Picture::named(text),
+            None => Picture::File(path),
+        },
+        _ => Picture::named(part),
+    })
+}
+
+/// The files that the pictures of a name lie in, by names of their own.
+pub fn files(name: &str) -> Vec<String> {
+    parts(name).map(|picture| name_of(picture.file())).collect()
+}
+
+/// Whether a name is that of a file of its own, not of a part of a table or of several.
+pub fn is_file(name: &str) -> bool {
+    !name.contains('\n') && parts(name).all(|picture| matches!(picture, Picture::File(_)))
+}
+
+/// A name for people, on one line.
+pub fn shown(name: &str) -> String {
+    let shown = |picture: Picture| burgess_base::text::excerpt(&picture.to_string(), 200);
+    parts(name).map(shown).collect::<Vec<_>>().join(" and ")
+}
+
+/// Where the pictures of a name are, in full, a line each.
+pub fn places(dir: &Path, name: &str) -> String {
+    parts(name).map(|picture| picture.below(dir).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 /// Reads a picture by its name.
 ///
 /// # Errors
 /// Its file is absent or damaged.
-pub fn open(dir: &Path, name: &str) -> Result<RgbImage> {
-    open_all(dir, &[name]).pop().unwrap_or_else(|| Err(Error::failed(format!("no picture {name}"))))
+pub fn open(dir: &Path, name: &str, orientation: Orientation) -> Result<RgbImage> {
+    open_all(dir, &[name], orientation).pop().unwrap_or_else(|| Err(Error::failed(format!("no image {}", shown(name)))))
 }
 
 /// Reads several: those in one table in one pass over it.
-pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S]) -> Vec<Result<RgbImage>> {
+pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation) -> Vec<Result<RgbImage>> {
     let parts: Vec<Vec<Picture>> =
-        names.iter().map(|name| name.as_ref().lines().map(|part| Picture::named(part).below(dir)).collect()).collect();
+        names.iter().map(|name| parts(name.as_ref()).map(|part| part.below(dir)).collect()).collect();
     let cells: Vec<&Picture> = parts.iter().flatten().filter(|p| matches!(p, Picture::Cell(_))).collect();
     let mut bytes = picture::bytes_of(&cells).into_iter();
     let mut decode = |part: &Picture| match part {
-        Picture::File(path) => preprocess::decode(path),
+        // What is no regular file may have no end.
+        Picture::File(path) if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) => {
+            Err(Error::failed(format!("{} is no regular file", path.display())))
+        }
+        Picture::File(path) => preprocess::decode_turned(path, orientation),
         Picture::Cell(_) => bytes
             .next()
             .unwrap_or_else(|| Err(Error::failed("it was not read")))
-            .and_then(|bytes| preprocess::decode_bytes(&bytes))
+            .and_then(|bytes| preprocess::decode_bytes_turned(&bytes, orientation))
             .map_err(|e| e.context(format!("reading image {part}"))),
     };
     parts
@@ -61,11 +153,11 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S]) -> Vec<Result<RgbImage>>
 ///
 /// # Errors
 /// As [`open`].
-pub fn dimensions(dir: &Path, name: &str) -> Result<(u32, u32)> {
-    match Picture::named(name) {
-        Picture::File(path) if !name.contains('\n') => preprocess::dimensions(&dir.join(path)),
-        _ => Ok(open(dir, name)?.dimensions()),
+pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u32, u32)> {
+    if is_file(name) {
+        return preprocess::dimensions_turned(&dir.join(path(name)), orientation);
     }
+    Ok(open(dir, name, orientation)?.dimensions())
 }
 
 fn side_by_side(mut pictures: Vec<RgbImage>) -> Result<RgbImage> {
@@ -96,6 +188,54 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_hold_whatever_a_file_can_be_called() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        for name in ["a.png", "größe 1.png", "x/test-0.parquet#image/17", "a\nb.png", "a\r", "a\n\n.png", "\n"] {
+            let made = name_of(Path::new(name));
+            assert_eq!(path(&made), Path::new(name), "{name:?}");
+            assert!(!made.contains('\n') && (made == name || name.contains('\n')), "{name:?}");
+        }
+        assert_eq!(path(&name_of(Path::new("a\0b"))), Path::new("a\0b"));
+        let file = dir.path().join("line\nfeed.png");
+        let saved = RgbImage::from_pixel(3, 5, Rgb([7; 3])).save(&file);
+        saved.map_err(|e| Error::failed(e.to_string()))?;
+        let name = name(dir.path(), &[Picture::File(file.clone()), Picture::File(file.clone())]);
+        assert_eq!(name.lines().count(), 2);
+        assert_eq!(open(dir.path(), &name, Orientation::AsStored)?.dimensions(), (16, 5));
+        let one = name_of(Path::new("line\nfeed.png"));
+        assert_eq!(
+            (
+                open(dir.path(), &one, Orientation::AsStored)?.dimensions(),
+                dimensions(dir.path(), &one, Orientation::AsStored)?
+            ),
+            ((3, 5), (3, 5))
+        );
+        assert_eq!((shown(&one).as_str(), is_file(&one), files(&one)), ("line\\nfeed.png", true, vec![one.clone()]));
+        assert_eq!(places(dir.path(), &one), file.display().to_string());
+        assert_eq!(files("x.parquet#image/17\na.png"), ["x.parquet", "a.png"]);
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_hold_bytes_that_are_no_text_and_pipes_are_not_waited_for() -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe a.png"));
+        let plain = dir.path().join("plain.png");
+        RgbImage::from_pixel(3, 5, Rgb([7; 3])).save(&plain).map_err(|e| Error::failed(e.to_string()))?;
+        std::fs::rename(plain, &file)?;
+        let name = name(dir.path(), &[Picture::File(file)]);
+        assert_eq!(name, "\0ff\0fe a.png");
+        assert_eq!(open(dir.path(), &name, Orientation::AsStored)?.dimensions(), (3, 5));
+        let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.png")).status();
+        assert!(fifo.is_ok_and(|s| s.success()));
+        let e = open(dir.path(), "pipe.png", Orientation::AsStored).unwrap_err();
+        assert!(e.to_string().contains("pipe.png is no regular file"), "{e}");
+        Ok(())
+    }
+
+    #[test]
     fn several_pictures_stand_side_by_side() -> Result<()> {
         let dir = tempfile::tempdir()?;
         for (name, size, shade) in [("a.png", (4, 8), 10), ("b.png", (2, 4), 20)] {
@@ -105,11 +245,11 @@ mod tests {
         let pictures = ["a.png", "b.png"].map(|n| Picture::File(dir.path().join(n)));
         let name = name(dir.path(), &pictures);
         assert_eq!(name, "a.png\nb.png");
-        let whole = open(dir.path(), &name)?;
-        assert_eq!((whole.dimensions(), dimensions(dir.path(), &name)?), ((18, 8), (18, 8)));
+        let whole = open(dir.path(), &name, Orientation::AsStored)?;
+        assert_eq!((whole.dimensions(), dimensions(dir.path(), &name, Orientation::AsStored)?), ((18, 8), (18, 8)));
         assert_eq!([0, 4, 14].map(|x| whole.get_pixel(x, 7)[0]), [10, 255, 20]);
-        assert_eq!(dimensions(dir.path(), "a.png")?, (4, 8));
-        let error = open(dir.path(), "a.png\nc.png").unwrap_err();
+        assert_eq!(dimensions(dir.path(), "a.png", Orientation::AsStored)?, (4, 8));
+        let error = open(dir.path(), "a.png\nc.png", Orientation::AsStored).unwrap_err();
         assert!(error.to_string().contains("c.png"), "{error}");
         Ok(())
     }

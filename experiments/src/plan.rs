@@ -1,18 +1,22 @@
 //! What `burgess rank` would do: every id resolved, every run's state, what it will cost, what is missing.
 
+use crate::columns::{self, Side};
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::frozen::Kept;
+use crate::progress::Progress;
 use crate::rank::{Options, expand};
+use crate::run::{Instrument, Llm};
 use crate::study::{Arm, Data, Study};
-use crate::{benchmarks, device, field, paths, published, training};
-use burgess_base::Result;
+use crate::{benchmarks, checks, data, device, field, notes, paths, published, training};
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::llm::card::LlmCard;
 use burgess_probe::llm::{LlmConfig, Weights, weights};
+use burn::tensor::Device;
 use serde::Serialize;
-use std::fmt;
 use std::path::PathBuf;
 
 /// What would be done.
@@ -27,6 +31,8 @@ pub struct Plan {
     pub costs: Vec<PlannedCost>,
     /// What is not on this machine, and how to get it.
     pub missing: Vec<String>,
+    /// What had to be assumed.
+    pub notes: Vec<String>,
 }
 
 /// What a run of an arm will cost.
@@ -45,10 +51,16 @@ pub struct PlannedRun {
 }
 
 /// Resolves a study without doing anything: every id, every file, and what is done already.
-pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
-    device::parse(&options.device)?;
+///
+/// # Errors
+/// Something that is here does not fit, or cannot be right: a run would stop at it.
+pub fn plan(study: &Study, options: &Options, progress: &Progress) -> Result<Plan> {
+    let device = device::parse(&options.device)?;
+    study.evaluator.check()?;
     let costs = costs(study)?;
     let directory = options.out.join(&study.name);
+    checks::writable(&directory)?;
+    let notes = fits(study, options, device, progress)?;
     let runs = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -67,7 +79,49 @@ pub fn plan(study: &Study, options: &Options) -> Result<Plan> {
         .collect();
     let missing = missing(study);
     let (device, workers) = (options.device.clone(), options.share.workers);
-    Ok(Plan { directory, device, workers, study: study.clone(), runs, costs, missing })
+    Ok(Plan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
+}
+
+/// Checks what is on this machine as a run would before its first step. Data that are not prepared are not made for it.
+fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -> Result<Vec<String>> {
+    let evaluator = &study.evaluator;
+    if field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)).is_err() {
+        return Ok(Vec::new());
+    }
+    let data = match &evaluator.data {
+        Data::World(spec) if !data::is_rendered(spec)? => None,
+        Data::Field(spec) if field::data(spec).is_err() => None,
+        Data::Published(_) if !missing(study).is_empty() => None,
+        data => Some(data::open(data, progress)?),
+    };
+    let instrument = match data {
+        Some(data) => Some(Instrument::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?),
+        None => None,
+    };
+    let llm = match &instrument {
+        Some(_) => None,
+        None => Some(Llm::open(evaluator)?),
+    };
+    let Some(llm) = instrument.as_ref().map(|i| &i.llm).or(llm.as_ref()) else { return Ok(Vec::new()) };
+    let mut all = notes::notes_of(llm, &evaluator.recipe);
+    for arm in &study.arms {
+        let step = |e: Error| e.context(format!("the arm {}", arm.name()));
+        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preparation())).collect::<Result<Vec<_>>>();
+        let cards = cards.map_err(step)?;
+        for (encoder, card) in arm.encoders.iter().zip(&cards) {
+            // Weights that are not here are listed.
+            if encoder.find(card).is_ok() {
+                encoder.check_weights(card).map_err(step)?;
+            }
+        }
+        let cards: Vec<&EncoderCard> = cards.iter().collect();
+        let positions = checks::parts(evaluator, llm, arm, &cards, &device)?;
+        if let Some(instrument) = &instrument {
+            instrument.check_lengths(arm, positions)?;
+        }
+        all.extend(notes::of_encoders(cards));
+    }
+    Ok(notes::distinct(all))
 }
 
 /// The numbers of the evaluator's language model: of its files, or of its card if they are not here.
@@ -99,10 +153,11 @@ fn corpora(study: &Study) -> Option<(Option<Corpus>, Corpus)> {
 fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
     let evaluator = &study.evaluator;
     let llm = llm_config(&evaluator.llm)?;
+    evaluator.recipe.check_llm(&llm).map_err(|e| e.context("[recipe]"))?;
     let mut costs = Vec::with_capacity(study.arms.len());
     for arm in &study.arms {
         let step = || format!("the arm {}", arm.name());
-        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preprocess)).collect::<Result<Vec<_>>>();
+        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preparation())).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(|e| e.context(step()))?;
         let mut towers = Vec::with_capacity(cards.len());
         for card in &cards {
@@ -137,7 +192,7 @@ fn missing(study: &Study) -> Vec<String> {
     }
     let mut absent: Vec<String> = Vec::new();
     for encoder in study.arms.iter().flat_map(|arm| &arm.encoders) {
-        let there = encoder.card(evaluator.preprocess).and_then(|card| encoder.find(&card));
+        let there = encoder.card(evaluator.preparation()).and_then(|card| encoder.find(&card));
         if there.is_err() && !absent.contains(&encoder.source) {
             absent.push(encoder.source.clone());
         }
@@ -170,55 +225,64 @@ fn missing(study: &Study) -> Vec<String> {
     missing
 }
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "# {}: {} runs into {} on {}, {} at once",
+impl Plan {
+    /// For people, in lines of at most `width` characters; then the study as TOML.
+    ///
+    /// # Errors
+    /// The study cannot be written as TOML.
+    pub fn text(&self, width: usize) -> Result<String> {
+        let head = format!(
+            "{}: {} runs into {} on {}, {} at once",
             self.study.name,
             self.runs.len(),
             self.directory.display(),
             self.device,
             self.workers
-        )?;
-        for run in &self.runs {
-            writeln!(f, "#   {:<40} seed {:<4} {}", run.arm.name(), run.seed, run.state)?;
-        }
+        );
+        let said = |text: &str| {
+            let lines = columns::fold(text, width.saturating_sub(2));
+            lines.iter().map(|line| format!("# {line}\n")).collect::<String>()
+        };
+        let mut text = said(&head);
+        let runs = self.runs.iter();
+        let runs = runs.map(|run| vec![run.arm.name(), format!("seed {}", run.seed), run.state.to_string()]);
+        text += &columns::table(&runs.collect::<Vec<_>>(), &[Side::Left; 3], "#   ", width);
         if let Some(first) = self.costs.first() {
-            let memory = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
-            writeln!(f, "#")?;
-            writeln!(f, "# Estimates for one run; memory is that of a tune step: {memory}")?;
-            writeln!(
-                f,
-                "#   {:<40} {:>8} {:>7} {:>7} {:>13} {:>8} {:>9}  memory",
-                "arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features"
-            )?;
-            for PlannedCost { arm, cost } in &self.costs {
-                let steps = match &cost.align {
-                    Some(align) => format!("{} + {}", align.steps, cost.tune.steps),
-                    None => cost.tune.steps.to_string(),
-                };
-                let flops = cost.align.as_ref().map_or(0.0, |s| s.flops) + cost.tune.flops + cost.encoding_flops;
-                let memory = cost.tune.memory.iter().map(|(_, b)| gigabytes(*b)).collect::<Vec<_>>().join(" | ");
-                writeln!(
-                    f,
-                    "#   {:<40} {:>8} {:>7} {:>7} {:>13} {:>8} {:>9}  {memory}",
-                    arm,
-                    millions(cost.encoder_parameters),
-                    millions(cost.connector_parameters),
-                    cost.tokens,
-                    steps,
-                    petaflops(flops),
-                    gigabytes(cost.feature_bytes),
-                )?;
-            }
+            let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
+            text += "#\n";
+            text += &said(&format!("Estimates for one run; memory is that of a tune step: {devices}"));
+            let head = ["arm", "encoders", "connect", "tokens", "steps", "PFLOP", "features", "memory"];
+            let mut rows = vec![head.map(String::from).to_vec()];
+            rows.extend(self.costs.iter().map(row));
+            let mut sides = [Side::Right; 8];
+            (sides[0], sides[7]) = (Side::Left, Side::Left);
+            text += &columns::table(&rows, &sides, "#   ", width);
         }
-        for missing in &self.missing {
-            writeln!(f, "# not on this machine: {missing}")?;
-        }
-        let text = toml::to_string(&self.study).map_err(|_| fmt::Error)?;
-        write!(f, "\n{text}")
+        text += &self.missing.iter().map(|m| said(&format!("not on this machine: {m}"))).collect::<String>();
+        text += &self.notes.iter().map(|n| said(&format!("note: {n}"))).collect::<String>();
+        let study = toml::to_string(&self.study).map_err(|e| Error::failed(e.to_string()))?;
+        Ok(format!("{text}\n{study}"))
     }
+}
+
+/// The row of an arm.
+fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
+    let steps = match &cost.align {
+        Some(align) => format!("{} + {}", align.steps, cost.tune.steps),
+        None => cost.tune.steps.to_string(),
+    };
+    let flops = cost.align.as_ref().map_or(0.0, |s| s.flops) + cost.tune.flops + cost.encoding_flops;
+    let memory = cost.tune.memory.iter().map(|(_, b)| gigabytes(*b)).collect::<Vec<_>>().join(" | ");
+    vec![
+        arm.clone(),
+        millions(cost.encoder_parameters),
+        millions(cost.connector_parameters),
+        cost.tokens.to_string(),
+        steps,
+        petaflops(flops),
+        gigabytes(cost.feature_bytes),
+        memory,
+    ]
 }
 
 #[cfg(test)]
@@ -226,6 +290,37 @@ mod tests {
     use super::*;
     use crate::study::BUILT_IN;
     use crate::workers::Share;
+
+    /// What the files of the paper's studies say about memory.
+    #[test]
+    fn the_papers_studies_say_what_fits_where() -> Result<()> {
+        for (name, text) in BUILT_IN.iter().filter(|(name, _)| name.starts_with("cambrian-1/")) {
+            let range = |mut study: Study, lora: bool| -> Result<(f64, f64)> {
+                let tune = &mut study.evaluator.recipe.tune;
+                tune.lora = lora
+                    .then(|| toml::from_str("rank = 128\nalpha = 256"))
+                    .transpose()
+                    .map_err(|e| Error::failed(e.to_string()))?;
+                let costs = costs(&study)?;
+                let most = costs.iter().filter_map(|c| Some(c.cost.tune.memory.last()?.1 / 1e9));
+                Ok(most.fold((f64::MAX, 0.0), |(least, most), gb| (gb.min(least), gb.max(most))))
+            };
+            let said = |before: &str| -> Option<(f64, f64)> {
+                let words = text.replace("\n# ", " ");
+                let numbers = words.split(before).nth(1)?.split(" GB").next()?.trim().to_string();
+                let (least, most) = numbers.split_once(" to ").unwrap_or((&numbers, &numbers));
+                Some((least.parse().ok()?, most.parse().ok()?))
+            };
+            let study = Study::open(name)?;
+            for (lora, before, card) in [(false, "a tune step takes", 141.0), (true, "besides it takes", 80.0)] {
+                let (least, most) = range(study.clone(), lora)?;
+                let rounded = (least.floor(), most.ceil());
+                assert_eq!(said(before), Some(rounded), "{name}: {least} to {most}");
+                assert!(most < card && (lora || least > 80.0), "{name}: {least} to {most}");
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn the_papers_tables_are_resolved_without_weights() -> Result<()> {
@@ -235,14 +330,19 @@ mod tests {
         assert_eq!(papers.len(), 8);
         for name in papers {
             let study = Study::open(name)?;
-            let plan = plan(&study, &options).map_err(|e| e.context(name))?;
+            let plan = plan(&study, &options, &Progress::silent()).map_err(|e| e.context(name))?;
             assert_eq!(plan.costs.len(), study.arms.len(), "{name}");
             assert!(plan.costs.iter().all(|c| c.cost.tune.steps >= 1439 && c.cost.tune.flops > 1e19), "{name}");
             assert!(plan.missing.iter().any(|m| m.contains("16 benchmarks")), "{name}");
-            assert!(plan.to_string().contains("PFLOP"));
+            for width in [80, 100, 200] {
+                let text = plan.text(width)?;
+                let table = text.lines().filter(|l| l.starts_with('#') && !l.contains("hf download"));
+                assert!(table.clone().count() > plan.costs.len() && text.contains("PFLOP"), "{text}");
+                assert!(table.clone().all(|l| l.chars().count() <= width), "{text}");
+            }
         }
         // The connector of Cambrian-8B's kind has as many numbers as the fact sheet says for 4096 channels.
-        let sva = plan(&Study::open("cambrian-1/sva")?, &options)?;
+        let sva = plan(&Study::open("cambrian-1/sva")?, &options, &Progress::silent())?;
         let released = sva.costs.iter().find(|c| c.arm == "sva").map(|c| c.cost.connector_parameters);
         assert!(released.is_some_and(|n| (300_000_000..305_000_000).contains(&n)), "{released:?}");
         Ok(())

@@ -1,30 +1,90 @@
 //! What is being done, how far, how long still: on stderr, as bars in a terminal, as lines elsewhere.
+//!
+//! Where there is no terminal, every step that takes long says how far it is at least once in [`EVERY`], also while
+//! it is busy with a single piece: a thread looks after the steps.
 
+use crate::terminal;
+use burgess_base::text::{escaped, escaped_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+/// The longest silence where there is no terminal.
+pub const EVERY: Duration = Duration::from_secs(30);
 
 /// The progress display of a command.
 #[derive(Clone)]
 pub struct Progress {
     bars: MultiProgress,
-    terminal: bool,
-    started: Instant,
+    shared: Arc<Shared>,
+}
+
+/// What the display and the thread that looks after it have in common.
+struct Shared {
+    form: Form,
+    /// Time since the command began.
+    clock: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// Takes the lines where there is no terminal.
+    lines: Box<dyn Fn(&str) + Send + Sync>,
+    steps: Mutex<Vec<Weak<Step>>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Bars,
+    Lines,
+    Nothing,
+}
+
+/// A step that is being done.
+struct Step {
+    state: Mutex<State>,
+    /// Done so far, and of how many (0: not known).
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+#[derive(Clone)]
+struct State {
+    what: String,
+    /// When this piece of work began, and how much of it was done before.
+    begun: Duration,
+    before: u64,
+    /// When the last line went out.
+    reported: Duration,
 }
 
 impl Progress {
-    /// Bars when stderr is a terminal, otherwise a line for every finished step.
+    /// Bars when stderr is a terminal, otherwise lines.
     pub fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal, started: Instant::now() }
+        let shown = std::io::stderr().is_terminal();
+        let started = Instant::now();
+        let form = if shown { Form::Bars } else { Form::Lines };
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let lines = terminal::say;
+        let this = Self::with(form, target, move || started.elapsed(), lines);
+        if !shown {
+            watch(&this.shared);
+        }
+        this
     }
 
     /// A silent display, for tests and machine-read output.
     pub fn silent() -> Self {
-        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        Self { bars, terminal: true, started: Instant::now() }
+        Self::with(Form::Nothing, ProgressDrawTarget::hidden(), || Duration::ZERO, |_| {})
+    }
+
+    fn with(
+        form: Form,
+        target: ProgressDrawTarget,
+        clock: impl Fn() -> Duration + Send + Sync + 'static,
+        lines: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
+        let (clock, lines) = (Box::new(clock), Box::new(lines));
+        let shared = Shared { form, clock, lines, steps: Mutex::default() };
+        Self { bars: MultiProgress::with_draw_target(target), shared: Arc::new(shared) }
     }
 
     /// A bar for `what` with `total` steps (0: not known yet).
@@ -33,9 +93,14 @@ impl Progress {
         let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {prefix}{elapsed}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
-        bar.set_message(what.to_string());
-        let reported = Mutex::new(Instant::now());
-        Bar { bar, progress: self.clone(), started: Instant::now(), reported }
+        bar.set_message(escaped(what).into_owned());
+        let now = (self.shared.clock)();
+        let state = State { what: what.to_string(), begun: now, before: 0, reported: now };
+        let step = Arc::new(Step { state: Mutex::new(state), done: AtomicU64::new(0), total: AtomicU64::new(total) });
+        if self.shared.form == Form::Lines {
+            locked(&self.shared.steps).push(Arc::downgrade(&step));
+        }
+        Bar { bar, progress: self.clone(), started: now, step }
     }
 
     /// A bar for a file of `total` bytes (0: not known).
@@ -50,11 +115,11 @@ impl Progress {
 
     /// A line that stays.
     pub fn line(&self, text: &str) {
-        if self.terminal {
+        match self.shared.form {
             // An error here means that stderr is gone; the results do not depend on it.
-            let _ = self.bars.println(text);
-        } else {
-            eprintln!("[{:>6.1} s] {text}", self.started.elapsed().as_secs_f64());
+            Form::Bars => drop(self.bars.println(escaped_lines(text))),
+            Form::Lines => self.shared.line(text),
+            Form::Nothing => {}
         }
     }
 }
@@ -65,17 +130,89 @@ impl Default for Progress {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks after the steps for as long as the display is in use.
+fn watch(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    let look = move || {
+        while let Some(shared) = shared.upgrade() {
+            shared.look();
+            drop(shared);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    // Without the thread, lines come when pieces are done.
+    let _ = std::thread::Builder::new().name("progress".into()).spawn(look);
+}
+
+impl Shared {
+    fn line(&self, text: &str) {
+        (self.lines)(&format!("[{:>6.1} s] {text}", (self.clock)().as_secs_f64()));
+    }
+
+    /// A line for every step that has been silent for long.
+    fn look(&self) {
+        let steps: Vec<Arc<Step>> = {
+            let mut steps = locked(&self.steps);
+            steps.retain(|step| step.strong_count() > 0);
+            steps.iter().filter_map(Weak::upgrade).collect()
+        };
+        for step in steps {
+            step.look(self);
+        }
+    }
+}
+
+impl Step {
+    /// A line, if the last one was long ago.
+    fn look(&self, shared: &Shared) {
+        let now = (shared.clock)();
+        let Some(state) = self.due(now) else { return };
+        let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
+        shared.line(&format!("{}: {}", state.what, far(&state, done, total, now)));
+    }
+
+    /// The state, marked as reported, if the last line was long ago.
+    fn due(&self, now: Duration) -> Option<State> {
+        let mut state = locked(&self.state);
+        if now.saturating_sub(state.reported) < EVERY {
+            return None;
+        }
+        state.reported = now;
+        Some(state.clone())
+    }
+}
+
+/// `1200 of 5000, 1m 5s left`; without a total `1200 done`, without any number the time it has taken.
+fn far(state: &State, done: u64, total: u64, now: Duration) -> String {
+    let spent = now.saturating_sub(state.begun);
+    let whole = |d: Duration| humantime::format_duration(Duration::from_secs(d.as_secs())).to_string();
+    match (done, total) {
+        (0, 0) => format!("{} so far", whole(spent)),
+        (_, 0) => format!("{done} done in {}", whole(spent)),
+        _ => {
+            let fresh = done.saturating_sub(state.before);
+            let left = total.saturating_sub(done);
+            // Seconds of a year or more say nothing.
+            let seconds = spent.as_secs_f64() / fresh as f64 * left as f64;
+            match fresh > 0 && seconds < 1e9 {
+                true => format!("{done} of {total}, {} left", whole(Duration::from_secs_f64(seconds))),
+                false => format!("{done} of {total}, {} so far", whole(spent)),
+            }
+        }
+    }
+}
+
 /// One bar; it disappears when dropped.
 pub struct Bar {
     bar: ProgressBar,
     progress: Progress,
-    started: Instant,
-    /// When the last line went where there is no terminal.
-    reported: Mutex<Instant>,
+    started: Duration,
+    step: Arc<Step>,
 }
-
-/// Time between the lines of a long piece of work where there is no terminal.
-const REPORT: Duration = Duration::from_secs(60);
 
 impl Bar {
     /// Another piece of work, of which `done` of `total` steps were done before.
@@ -84,11 +221,15 @@ impl Bar {
         self.bar.set_position(done);
         // What was done before says nothing about the time that is left.
         self.bar.reset_eta();
+        self.step.done.store(done, Ordering::Relaxed);
+        self.step.total.store(total, Ordering::Relaxed);
+        let mut state = locked(&self.step.state);
+        (state.begun, state.before) = ((self.progress.shared.clock)(), done);
     }
 
     /// Numbers beside the bar.
     pub fn note(&self, text: &str) {
-        self.bar.set_prefix(text.to_string());
+        self.bar.set_prefix(escaped(text).into_owned());
     }
 
     /// A line that stays.
@@ -96,12 +237,11 @@ impl Bar {
         self.progress.line(text);
     }
 
-    /// Where there is no terminal: a line once a minute.
+    /// Where there is no terminal: this line instead of the usual one, if one is due.
     pub fn report(&self, text: impl FnOnce() -> String) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.progress.terminal && reported.elapsed() >= REPORT {
-            *reported = Instant::now();
-            self.progress.line(&text());
+        let shared = &self.progress.shared;
+        if shared.form == Form::Lines && self.step.due((shared.clock)()).is_some() {
+            shared.line(&text());
         }
     }
 
@@ -111,27 +251,112 @@ impl Bar {
             self.bar.set_length(total);
         }
         self.bar.set_position(done);
+        self.step.done.store(done, Ordering::Relaxed);
+        self.step.total.store(total, Ordering::Relaxed);
     }
 
     /// Some steps more.
     pub fn add(&self, steps: u64) {
         self.bar.inc(steps);
+        self.step.done.fetch_add(steps, Ordering::Relaxed);
     }
 
     /// What is being done now.
     pub fn message(&self, text: &str) {
-        self.bar.set_message(text.to_string());
+        self.bar.set_message(escaped(text).into_owned());
+        locked(&self.step.state).what = text.to_string();
     }
 
     /// Replaces the bar by a line with the time it took.
     pub fn done(self, text: &str) {
         self.bar.finish_and_clear();
-        self.progress.line(&format!("{text} in {:.1} s", self.started.elapsed().as_secs_f64()));
+        let seconds = (self.progress.shared.clock)().saturating_sub(self.started).as_secs_f64();
+        self.progress.line(&format!("{text} in {seconds:.1} s"));
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A display that keeps its lines, and its clock in seconds.
+    fn kept() -> (Progress, Arc<AtomicU64>, Arc<Mutex<Vec<String>>>) {
+        let (clock, lines) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (time, take) = (clock.clone(), lines.clone());
+        let now = move || Duration::from_secs(time.load(Ordering::Relaxed));
+        let keep = move |text: &str| locked(&take).push(text.to_string());
+        (Progress::with(Form::Lines, ProgressDrawTarget::hidden(), now, keep), clock, lines)
+    }
+
+    #[test]
+    fn a_long_step_is_never_silent_for_long() {
+        let (progress, clock, lines) = kept();
+        let bar = progress.bar("encoding images", 400);
+        for second in 0..=100 {
+            clock.store(second, Ordering::Relaxed);
+            if second > 0 {
+                bar.add(2);
+            }
+            progress.shared.look();
+        }
+        assert_eq!(
+            *locked(&lines),
+            [
+                "[  30.0 s] encoding images: 60 of 400, 2m 50s left",
+                "[  60.0 s] encoding images: 120 of 400, 2m 20s left",
+                "[  90.0 s] encoding images: 180 of 400, 1m 50s left",
+            ]
+        );
+        drop(bar);
+        clock.store(500, Ordering::Relaxed);
+        progress.shared.look();
+        assert_eq!(locked(&lines).len(), 3, "what has ended says nothing");
+    }
+
+    #[test]
+    fn a_single_long_piece_speaks_too_and_what_was_done_before_does_not_count() {
+        let (progress, clock, lines) = kept();
+        let loading = progress.bar("loading", 0);
+        let bar = progress.bar("a", 10);
+        clock.store(31, Ordering::Relaxed);
+        progress.shared.look();
+        drop(loading);
+        bar.begin(50, 100);
+        bar.message("b: tune");
+        clock.store(71, Ordering::Relaxed);
+        bar.set(60, 100);
+        // A line of the step's own takes the place of the usual one.
+        bar.report(|| "step 60".into());
+        progress.shared.look();
+        clock.store(110, Ordering::Relaxed);
+        bar.report(|| "step 70".into());
+        bar.report(|| "step 71 comes too soon".into());
+        clock.store(150, Ordering::Relaxed);
+        progress.shared.look();
+        assert_eq!(
+            *locked(&lines),
+            [
+                "[  31.0 s] loading: 31s so far",
+                "[  31.0 s] a: 0 of 10, 31s so far",
+                "[  71.0 s] step 60",
+                "[ 110.0 s] step 70",
+                "[ 150.0 s] b: tune: 60 of 100, 7m 56s left",
+            ]
+        );
+    }
+
+    #[test]
+    fn numbers_that_say_nothing_are_left_out() {
+        let state = State { what: String::new(), begun: Duration::ZERO, before: 0, reported: Duration::ZERO };
+        let hour = Duration::from_secs(3600);
+        assert_eq!(far(&state, 7, 0, hour), "7 done in 1h");
+        assert_eq!(far(&state, 1, u64::MAX, hour), format!("1 of {}, 1h so far", u64::MAX));
+        assert_eq!(far(&state, 9, 5, hour), "9 of 5, 0s left");
     }
 }

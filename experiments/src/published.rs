@@ -50,7 +50,8 @@ impl Corpus {
     /// It is not there.
     pub fn locate(&self) -> Result<PathBuf> {
         if !hub::is_plain(&self.file) {
-            return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository)));
+            return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository))
+                .hint("name a file of the dataset, relative to its folder"));
         }
         let folder = benchmarks::dataset(&self.repository)?;
         if let Some(file) = folder.map(|folder| folder.join(&self.file)).filter(|file| file.is_file()) {
@@ -84,7 +85,7 @@ pub fn open(published: &Published) -> Result<DataDir> {
     // Files of the hub are named by their digest, which the links of the snapshot end in.
     let name = |file: &PathBuf| std::fs::canonicalize(file).map(|f| f.display().to_string());
     let digest = digest::of_value(&(align.as_ref().map(name).transpose()?, name(&tune)?, published))?;
-    Ok(DataDir { dir, align, tune, digest, drawn: false, per_source: published.tune.per_source })
+    Ok(DataDir { dir, align, tune, digest, earlier: None, drawn: false, per_source: published.tune.per_source })
 }
 
 /// Which conversations with a picture are used when each source may have only so many.

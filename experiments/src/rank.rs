@@ -3,15 +3,16 @@
 use crate::cache::{FeatureCache, Wanted};
 use crate::data;
 use crate::frozen::{Computed, Features, Kept};
+use crate::made::{self, Made};
 use crate::progress::Progress;
 use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Study};
 use crate::workers::{self, Share};
-use crate::{device, paths, training};
-use burgess_base::{Error, Result, atomic};
+use crate::{checks, device, notes, paths, stop, training};
+use burgess_base::{Error, Kind, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::Preparation;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Files, Written};
 use burgess_reports::ranking::RankOptions;
@@ -62,7 +63,17 @@ fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
 pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Outcome> {
     let device = device::parse(&options.device)?;
     let dir = options.out.join(&study.name);
-    let store = StudyStore::open(&dir, &evaluator_json(study, &options.device)?)?;
+    checks::writable(&dir)?;
+    let open = || StudyStore::open(&dir, &evaluator_json(study, &options.device)?);
+    // A study that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = dir.join("study.json").exists().then(open).transpose()?;
+    let data = data::open(&study.evaluator.data, progress)?;
+    let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
+    let encoders = prepared(study, progress);
+    let cards = encoders.values().flatten().map(|p| &p.card);
+    notes::announce(&instrument.notes(cards), progress);
+    let store = begun.map_or_else(open, Ok)?;
+    Made::remember(&dir, &instrument.data.dir)?;
     let runs: Vec<(Arm, u64, RunStore)> = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -70,22 +81,25 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
             (arm, seed, s)
         })
         .collect();
-
-    let data = data::open(&study.evaluator.data, progress)?;
-    let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
-    let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
-    for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preprocess));
-    }
+    let fits = study.arms.iter().map(|arm| (arm.name(), fits(&instrument, arm, &encoders)));
+    let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
 
     // What is done already, and was done with the same inputs, stays done.
     let mut left = Vec::new();
     let mut failures: Vec<Missing> = Vec::new();
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
+            let notes = match fits.get(&arm.name()) {
+                Some(Err(e)) => return Err(repeat(e)),
+                Some(Ok(notes)) => notes.as_slice(),
+                None => &[],
+            };
             let config = instrument.config(arm, *seed, &digests(arm, &encoders)?)?;
-            run.claim(&config)?;
-            Ok(run.results()?.is_some())
+            instrument.claim(run, &config, notes)?;
+            run.tell_unchecked(&|text| progress.line(text))?;
+            let note = |text: &str| progress.line(text);
+            let results = run.results(&note)?;
+            Ok(results.is_some_and(|r| run.has_whole_samples(r.results.keys(), &note)))
         };
         match check() {
             Ok(true) => {}
@@ -110,6 +124,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
 
         let bar = progress.bar("runs", left.len() as u64);
         let outcomes = workers::each(options.share, left.clone(), |(arm, seed, store)| {
+            stop::check()?;
             let parts: Vec<training::Part> = arm
                 .encoders
                 .iter()
@@ -127,15 +142,41 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         })?;
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
-            if let Err(e) = outcome {
-                fail(&mut failures, arm, *seed, run, e, progress)?;
+            match outcome {
+                Err(e) if e.kind() != Kind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                _ => {}
             }
         }
+        stop::check()?;
     }
     let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
     outcome.runs = runs.len();
     outcome.failed = failures.len();
     Ok(outcome)
+}
+
+/// The encoders of a study: their cards, and their weights checked and digested.
+pub(crate) fn prepared(study: &Study, progress: &Progress) -> BTreeMap<String, Result<Prepared>> {
+    let bar = progress.bar("checking the weights of encoders", 0);
+    let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
+    for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
+        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preparation()));
+        bar.add(1);
+    }
+    encoders
+}
+
+/// Checks that an arm fits to language model, recipe and data. Returns what had to be assumed.
+fn fits(instrument: &Instrument, arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<Vec<String>> {
+    let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
+        Some(Ok(p)) => Ok(&p.card),
+        Some(Err(e)) => Err(repeat(e)),
+        None => Err(Error::failed(format!("{encoder} is not in the study"))),
+    });
+    let cards: Vec<&EncoderCard> = cards.collect::<Result<_>>()?;
+    let positions = checks::parts(&instrument.evaluator, &instrument.llm, arm, &cards, &instrument.device)?;
+    instrument.check_lengths(arm, positions)?;
+    Ok(instrument.notes(cards))
 }
 
 /// An encoder of the study whose weights are on this machine.
@@ -178,8 +219,9 @@ pub(crate) fn features(
     }
 }
 
-pub(crate) fn prepare(encoder: &ArmEncoder, pipeline: Pipeline) -> Result<Prepared> {
-    let card = encoder.card(pipeline)?;
+pub(crate) fn prepare(encoder: &ArmEncoder, how: Preparation) -> Result<Prepared> {
+    let card = encoder.card(how)?;
+    encoder.check_weights(&card)?;
     let weights_digest = encoder.weights_digest(&card)?;
     Ok(Prepared { encoder: encoder.clone(), card, weights_digest })
 }
@@ -247,21 +289,30 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
         ));
     }
     let files = out.map_or_else(|| Files::of_study(dir), Files::together);
-    let (runs, about) = (data.runs.len() + data.missing.len(), about(dir, &data)?);
+    let runs = data.runs.len() + data.missing.len();
+    let about = about(dir, &mut data)?;
     let written = page::write_study(data, &about, &RankOptions::default(), files)?;
     Ok(Outcome { runs, failed: 0, written })
 }
 
-fn about(dir: &Path, data: &StudyData) -> Result<About> {
+/// What the page says of the study and where its images may lie: in the directories that it was made with, or in the caches.
+fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let study: Value = match dir.join("study.json") {
-        path if path.exists() => atomic::read_json(&path)?,
+        path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,
     };
     let text = |key: &str| study.get(key).and_then(Value::as_str).map(String::from);
+    let made = Made::read(dir)?;
+    let named = ["directory", "files/pictures", "published/pictures"].map(|key| format!("/evaluator/data/{key}"));
+    let named = named.iter().filter_map(|key| study.pointer(key).and_then(Value::as_str)).map(PathBuf::from);
+    data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();
+    data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());
+    let command =
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
     Ok(About {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
-        command: format!("burgess rank {}", data.study),
+        command,
         notes: Vec::new(),
     })
 }

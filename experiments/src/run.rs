@@ -5,23 +5,26 @@ use crate::asking::{self, Asked, Asking};
 use crate::cards;
 use crate::data::DataDir;
 use crate::examples::{self, Pictures, Set};
-use crate::field;
-use crate::memory;
+use crate::frozen::Kept;
+use crate::inputs::{Contents, Manifest};
 use crate::progress::Progress;
+use crate::results::Measured;
 use crate::store::RunStore;
 use crate::study::{Arm, Evaluator};
-use crate::training::{Job, KEEP, Part, common_grid, source, trained};
+use crate::training::{Job, KEEP, Part, source, trained};
 use crate::workers::Share;
-use burgess_base::{Error, Result};
+use crate::{field, inputs, notes, paths, pictures};
+use burgess_base::{Error, Result, digest};
+use burgess_encoders::card::EncoderCard;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
-use burgess_reports::schema::{self, Cost, RunId, RunResults};
+use burgess_reports::schema::RunId;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The measuring instrument, opened once and shared by all runs of a study.
@@ -38,7 +41,46 @@ pub struct Instrument {
     pub(crate) llm: Llm,
     pub(crate) align: Option<Set>,
     pub(crate) tune: Set,
-    benchmarks: Vec<Asked>,
+    pub(crate) benchmarks: Vec<Asked>,
+    /// What was assumed about all runs.
+    pub notes: Vec<String>,
+}
+
+/// The file of a manifest's entry, by its name relative to the data.
+fn named(data: &DataDir, file: &Path) -> (String, PathBuf) {
+    (pictures::name_of(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
+}
+
+/// What changes with the images of the conversations.
+fn contents(data: &DataDir, manifest: &Manifest) -> Result<String> {
+    if data.digest.is_empty() { digest::of_value(manifest) } else { Ok(data.digest.clone()) }
+}
+
+/// Checks that the images of the benchmarks can be read, as far as they are files of their own and will be opened.
+fn check_asked(
+    benchmarks: &[Asked],
+    names: &[String],
+    first: usize,
+    evaluator: &Evaluator,
+    data: &DataDir,
+    progress: &Progress,
+) -> Result<()> {
+    let files: Vec<String> = names.iter().filter(|name| pictures::is_file(name)).cloned().collect();
+    let bad = examples::unreadable(&files, data, &data.digest, progress)?;
+    for (i, name) in names.iter().enumerate() {
+        let Some(cause) = bad.get(name) else { continue };
+        let question = benchmarks.iter().find_map(|b| Some((b.benchmark.id(), b.question_about(first + i)?)));
+        let error = Error::failed(cause.clone()).hint(format!("images are looked for under {}", data.dir.display()));
+        match question {
+            Some((id, question)) => return Err(error.context(format!("the image of question {question} of {id}"))),
+            // A question that is not asked: its features would be made all the same, to be kept.
+            None if evaluator.features == Kept::Cached => {
+                return Err(error.context("an image of the benchmarks").hint("or set features = \"computed\""));
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// The language model's directory, and what is known of it without its weights.
@@ -47,6 +89,8 @@ pub struct Llm {
     pub config: LlmConfig,
     pub tokenizer: Tokenizer,
     pub chat: ChatTemplate,
+    /// What its files left open and had to be assumed.
+    pub notes: Vec<String>,
     digest: String,
 }
 
@@ -55,14 +99,21 @@ impl Instrument {
     pub fn open(
         study: &str,
         evaluator: &Evaluator,
-        data: DataDir,
+        mut data: DataDir,
         device_name: &str,
         device: Device,
         progress: &Progress,
     ) -> Result<Self> {
         let evaluator = evaluator.clone();
-        evaluator.recipe.check().map_err(|e| e.context("[recipe]"))?;
+        evaluator.check()?;
+        let bar = progress.bar(&format!("checking the language model {}", evaluator.llm), 0);
         let llm = Llm::open(&evaluator)?;
+        drop(bar);
+        evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
+        let cache = paths::cache()?;
+        // Where the digest of the data does not follow from what made them, it is that of what is used.
+        let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
+        let mut manifest = Manifest::new();
         let mut pictures = Pictures::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
@@ -75,15 +126,44 @@ impl Instrument {
             None => None,
         };
         let mut tune = examples::read(&data.tune, data.per_source, &llm, &mut pictures, progress)?;
+        if let Some(used) = &mut used {
+            let files: Vec<(String, PathBuf)> =
+                align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();
+            manifest.extend(used.files(&files, progress)?);
+            manifest.extend(used.images(&pictures.names, progress)?);
+        }
+        let contents = contents(&data, &manifest)?;
         let mut sets: Vec<&mut Set> = align.iter_mut().chain([&mut tune]).collect();
-        examples::drop_unreadable(&mut sets, &mut pictures, &data, progress)?;
+        examples::drop_unreadable(&mut sets, &mut pictures, &data, &contents, progress)?;
+        for (stage, set) in align.iter().map(|set| ("align", set)).chain([("tune", &tune)]) {
+            set.check(stage)?;
+        }
+        let trained = pictures.names.len();
         let mut benchmarks = Vec::new();
+        let bar = progress.bar("reading questions", evaluator.benchmarks.len() as u64);
         for id in &evaluator.benchmarks {
+            bar.message(&format!("reading the questions of {id}"));
             // All pictures are numbered before the limit is applied: a smaller sample reuses the same features.
             let asked =
                 Asked::read(bench::find(id)?, &data.dir, &evaluator.terms(), &llm.chat, &llm.tokenizer, &mut pictures)?;
             benchmarks.push(asked);
+            bar.add(1);
         }
+        drop(bar);
+        let asked = pictures.names.get(trained..).unwrap_or_default();
+        if let Some(used) = &mut used {
+            manifest.extend(used.images(asked, progress)?);
+            for asked in &benchmarks {
+                let file = data.dir.join("bench").join(format!("{}.jsonl", asked.benchmark.id()));
+                manifest.extend(match file.is_file() {
+                    true => used.files(&[named(&data, &file)], progress)?,
+                    false => Manifest::from([(format!("questions of {}", asked.benchmark.id()), asked.digest.clone())]),
+                });
+            }
+            data.digest = inputs::keep(&cache, &manifest)?;
+        }
+        check_asked(&benchmarks, asked, trained, &evaluator, &data, progress)?;
+        let notes = notes::notes_of(&llm, &evaluator.recipe);
         Ok(Self {
             study: study.to_string(),
             evaluator,
@@ -96,7 +176,22 @@ impl Instrument {
             align,
             tune,
             benchmarks,
+            notes,
         })
+    }
+
+    /// What was assumed to make a run of these encoders.
+    pub fn notes<'a>(&self, cards: impl IntoIterator<Item = &'a EncoderCard>) -> Vec<String> {
+        notes::distinct(notes::of_encoders(cards).into_iter().chain(self.notes.iter().cloned()))
+    }
+
+    /// Makes `config.json` of a run, or checks that the one there is of the same inputs.
+    ///
+    /// # Errors
+    /// It is not: the first difference is named, of the data the files that changed.
+    pub fn claim(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
+        inputs::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        store.claim(&notes::with_notes(config, notes))
     }
 
     /// The connector of an arm: the evaluator's, unless the arm has one of its own.
@@ -134,10 +229,17 @@ impl Instrument {
 }
 
 impl Llm {
-    fn open(evaluator: &Evaluator) -> Result<Self> {
+    /// Opens a language model and checks that its parts fit together. Of the weights only headers are read, and all
+    /// bytes for their digest.
+    ///
+    /// # Errors
+    /// It is not on this machine, or its weights, tokenizer and template are not those of one model.
+    pub fn open(evaluator: &Evaluator) -> Result<Self> {
         let weights = Weights::open(&field::resolve(&evaluator.llm)?)?;
         let dir = weights.path().to_path_buf();
+        weights.check()?;
         let tokenizer = Tokenizer::of_model(&weights)?;
+        weights.check_tokenizer(&tokenizer)?;
         let chat = match &evaluator.chat {
             Some(name) => ChatTemplate::named(name)?,
             None => ChatTemplate::of_model(&weights, &tokenizer)?,
@@ -146,7 +248,11 @@ impl Llm {
             Some(system) => chat.with_system(system)?,
             None => chat,
         };
-        Ok(Self { digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
+        // What every question and answer needs.
+        chat.stop(&tokenizer)?;
+        chat.image_id(&tokenizer)?;
+        let notes = weights.all_notes(&tokenizer, &chat)?;
+        Ok(Self { notes, digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
     }
 }
 
@@ -165,8 +271,9 @@ pub fn run(
     let name = job.title();
     let bar = progress.bar(&name, 0);
     let started = Instant::now();
-    let model = match store.model().is_dir() {
+    let model = match store.has_model(&|text| bar.line(text))? {
         true => {
+            bar.message(&format!("{name}: loading the model"));
             cards::write(&store.model(), parts)?;
             Mllm::load(&store.model(), &place.device)?.0
         }
@@ -174,20 +281,21 @@ pub fn run(
     };
     store.forget_states()?;
     let source = source(place, arm, parts, arm.freeze);
+    let towers = cards::towers(parts);
     let asking = Asking {
         model: &model,
         chat: &place.llm.chat,
         tokenizer: &place.llm.tokenizer,
         device: &place.device,
         source: &source,
-        towers: &cards::towers(parts),
+        towers: &towers,
         terms: place.evaluator.terms(),
         dir: &place.data.dir,
         pictures: &place.pictures,
     };
     let results = asking::results(&asking, &place.benchmarks, store, &name, &bar)?;
-    let mut results = RunResults {
-        schema: schema::SCHEMA,
+    let notes = place.notes(parts.iter().map(|p| &p.card));
+    let results = Measured {
         run: RunId {
             id: format!("{}/{}/seed-{seed}", place.study, arm.name()),
             study: place.study.clone(),
@@ -201,45 +309,21 @@ pub fn run(
             published: arm.published.map(f64::from),
         },
         results,
-        categories: BTreeMap::new(),
-        average: 0.0,
-        cost: cost(parts, store)?,
+        asked: &place.benchmarks,
+        towers: &towers,
+        features: parts.iter().map(|p| p.features.as_ref()).collect(),
+        connector: &model.config().connector,
+        training: Some(store),
         config,
-        versions: versions(place),
         digests: digests(place, encoders),
-        date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        device: place.device_name.clone(),
+        device: &place.device_name,
+        notes,
     };
-    results.summarise();
+    let results = results.results()?;
     store.finish(&results)?;
     drop(bar);
     progress.line(&format!("{name}: average {:.1} in {:.0} s", results.average, started.elapsed().as_secs_f64()));
     Ok(())
-}
-
-fn cost(parts: &[Part], store: &RunStore) -> Result<Cost> {
-    let mut flops = 0.0;
-    for part in parts {
-        flops += part.card.architecture.flops(&part.card.tap)? as f64;
-    }
-    Ok(Cost {
-        encoder_params: parts.iter().map(|p| p.card.source.parameters).sum(),
-        gflops_per_image: flops / 1e9,
-        tokens: common_grid(parts)?.iter().product(),
-        train_seconds: store.train_seconds()?,
-        images_per_second: 1.0 / parts.iter().map(|p| 1.0 / p.features.images_per_second()).sum::<f64>(),
-        peak_memory_bytes: memory::peak(),
-    })
-}
-
-fn versions(place: &Instrument) -> BTreeMap<String, String> {
-    let mut versions = BTreeMap::from([
-        ("burgess".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-        ("burgess-world".to_string(), burgess_world::VERSION.to_string()),
-        ("burn".to_string(), "0.22.1".to_string()),
-    ]);
-    versions.extend(place.benchmarks.iter().map(|b| (b.benchmark.id().to_string(), b.benchmark.version().to_string())));
-    versions
 }
 
 fn digests(place: &Instrument, encoders: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -3,7 +3,7 @@
 use crate::frozen::Features;
 use crate::pictures;
 use burgess_base::{Error, Result};
-use burgess_encoders::preprocess::Preprocess;
+use burgess_encoders::preprocess::{Orientation, Preprocess};
 use burgess_probe::connector::PictureSize;
 use burgess_probe::mllm::Visual;
 use burgess_probe::train::FeatureSource;
@@ -17,6 +17,8 @@ pub struct Source<'a> {
     pub pictures: &'a [String],
     /// Whether the connector asks for the pictures' sizes before they were padded.
     pub sizes: bool,
+    /// What is done with the orientation in pictures' EXIF data.
+    pub orientation: Orientation,
     pub towers: Towers<'a>,
 }
 
@@ -43,7 +45,7 @@ impl FeatureSource for Source<'_> {
                 features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(Visual::Towers)
             }
             Towers::Trained(preprocess) => {
-                let opened = pictures::open_all(self.dir, &self.names(images)?);
+                let opened = pictures::open_all(self.dir, &self.names(images)?, self.orientation);
                 let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
                 let pixels = |p: &&Preprocess| {
                     let all: Vec<f32> = opened.iter().flat_map(|picture| p.apply(picture)).collect();
@@ -59,7 +61,7 @@ impl FeatureSource for Source<'_> {
             return Ok(None);
         }
         let size = |name: &String| {
-            let (width, height) = pictures::dimensions(self.dir, name)?;
+            let (width, height) = pictures::dimensions(self.dir, name, self.orientation)?;
             Ok(PictureSize { width: width as usize, height: height as usize })
         };
         self.names(images)?.into_iter().map(size).collect::<Result<_>>().map(Some)

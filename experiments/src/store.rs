@@ -1,7 +1,9 @@
 //! The run store: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
 
-use burgess_base::{Context, Error, Result, atomic, differences};
-use burgess_reports::schema::{Missing, RunResults, Sample, Step};
+use burgess_base::checksums::{self, Known};
+use burgess_base::{Context, Error, Result, atomic, differences, leftovers, output};
+use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -53,21 +55,36 @@ impl StudyStore {
     }
 }
 
-/// Makes `dir` where it is missing, and locks it for as long as the returned file is held.
+/// Directories below a study's: arm, run, and what a run keeps.
+const DEPTH: usize = 4;
+
+/// Makes `dir` where it is missing, and locks it for as long as the returned file is held. Leftovers of processes that were
+/// killed while they wrote in it are removed.
 ///
 /// # Errors
 /// The directory cannot be written, or another process is working in it.
 pub fn lock(dir: &Path) -> Result<File> {
     let step = || format!("opening the directory {}", dir.display());
+    output::check_directory(dir)?;
     fs::create_dir_all(dir).with_context(step)?;
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            leftovers::sweep(dir, DEPTH);
+            Ok(lock)
+        }
         Err(TryLockError::WouldBlock) => Err(Error::failed(format!("another burgess is working in {}", dir.display()))
             .hint("wait for it to end, or choose another directory with --out")),
         Err(TryLockError::Error(e)) => Err(e).with_context(step),
     }
 }
+
+/// The files of a run that have checksums in its directory.
+const CONFIG: &str = "config.json";
+const RESULTS: &str = "results.json";
+
+/// The largest score that is believed: sums of percentages, as MME's, stay far below.
+const LARGEST_SCORE: f64 = 1e5;
 
 /// The directory of one run.
 #[derive(Clone, Debug)]
@@ -89,10 +106,21 @@ impl RunStore {
     /// Writes `config.json`, or checks that the one there says the same. A run that was made from other
     /// weights or data is set aside by name, never continued.
     pub fn claim(&self, config: &Value) -> Result<()> {
-        let path = self.dir.join("config.json");
+        let path = self.dir.join(CONFIG);
         if path.exists() {
-            let there: Value = atomic::read_json(&path)?;
-            let differences = differences(&there, config);
+            let remove = || format!("remove {} to run this arm anew", self.dir.display());
+            let damage = checksums::check(&self.dir, CONFIG).err();
+            let there: Value = match (atomic::read_json(&path), &damage) {
+                (Ok(there), _) => there,
+                (Err(_), Some(damage)) => return Err(Error::failed(damage.to_string()).hint(remove())),
+                (Err(e), None) => return Err(e.hint(remove())),
+            };
+            let mut differences = differences(&there, config);
+            // Notes say how the inputs were read; they are none.
+            differences.retain(|d| !d.starts_with("notes: "));
+            if let (Some(damage), false) = (damage, differences.is_empty()) {
+                return Err(damage.hint(remove()));
+            }
             if let Some(first) = differences.first() {
                 return Err(Error::failed(format!(
                     "{} was made from other inputs: {first}{}",
@@ -107,18 +135,93 @@ impl RunStore {
             }
             return Ok(());
         }
-        atomic::write_json(&path, config)
+        checksums::write_json(&self.dir, CONFIG, config)
     }
 
-    /// The finished results, if the run is finished.
-    pub fn results(&self) -> Result<Option<RunResults>> {
-        let path = self.dir.join("results.json");
-        if path.exists() { atomic::read_json(&path).map(Some) } else { Ok(None) }
+    /// The finished results, if the run is finished and they are what was written. What can be made again is none: then
+    /// `note` is told why.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn results(&self, note: &dyn Fn(&str)) -> Result<Option<RunResults>> {
+        let read = |bytes: &[u8]| -> Result<RunResults> {
+            let results: RunResults = serde_json::from_slice(bytes)?;
+            check_results(&results).map(|()| results)
+        };
+        Ok(self.read(RESULTS, read).unwrap_or_else(|e| {
+            note(&format!("note: {e}; the results are made again from the samples"));
+            None
+        }))
+    }
+
+    /// Reads a file that has a checksum; `None` if there is none.
+    fn read<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
+        let path = self.dir.join(name);
+        let step = || format!("reading {}", path.display());
+        if !path.exists() {
+            return Ok(None);
+        }
+        checksums::check(&self.dir, name)?;
+        let bytes = fs::read(&path).with_context(step)?;
+        parse(&bytes).map(Some).map_err(|e| e.context(step()))
+    }
+
+    /// Whether the samples of these benchmarks, as far as they are there, are what was written.
+    pub fn has_whole_samples<'a>(&self, benchmarks: impl Iterator<Item = &'a String>, note: &dyn Fn(&str)) -> bool {
+        let whole = |id: &String| match checksums::check(&self.dir, &samples_name(id)) {
+            Err(e) if self.samples(id).exists() => {
+                note(&format!("note: {e}"));
+                false
+            }
+            _ => true,
+        };
+        benchmarks.filter(|id| !whole(id)).count() == 0
+    }
+
+    /// Says if an earlier version made the run, which kept no checksums.
+    pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
+        if self.dir.join(CONFIG).is_file() && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Known::Nothing) {
+            note(&format!(
+                "note: {} was made by an earlier version, which kept no checksums: what is there is used unchecked",
+                self.dir.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the trained model is there and is what was written. One that is damaged is removed: it can be trained again.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn has_model(&self, note: &dyn Fn(&str)) -> Result<bool> {
+        Self::is_whole(&self.model(), "the model is trained again", note)
+    }
+
+    /// As [`has_model`](Self::has_model), for the connector between the stages.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn has_aligned(&self, note: &dyn Fn(&str)) -> Result<bool> {
+        Self::is_whole(&self.aligned(), "it is aligned again", note)
+    }
+
+    fn is_whole(dir: &Path, otherwise: &str, note: &dyn Fn(&str)) -> Result<bool> {
+        if !dir.is_dir() {
+            return Ok(false);
+        }
+        match checksums::check_all(dir) {
+            Ok(_) => Ok(true),
+            Err(e) => {
+                note(&format!("note: {e}; {otherwise}"));
+                fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
+                Ok(false)
+            }
+        }
     }
 
     /// Writes `results.json` and forgets an earlier failure.
     pub fn finish(&self, results: &RunResults) -> Result<()> {
-        atomic::write_json(&self.dir.join("results.json"), results)?;
+        checksums::write_json(&self.dir, RESULTS, results)?;
         self.forget_failure()
     }
 
@@ -163,35 +266,56 @@ impl RunStore {
 
     /// Where the questions and answers of a benchmark are kept.
     pub fn samples(&self, benchmark: &str) -> PathBuf {
-        self.dir.join("samples").join(format!("{benchmark}.jsonl"))
+        self.dir.join(samples_name(benchmark))
     }
 
-    /// The samples of a benchmark that was asked before, if it was asked to the end.
-    pub fn read_samples(&self, benchmark: &str) -> Result<Option<Vec<Sample>>> {
-        let path = self.samples(benchmark);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let samples: Result<Vec<Sample>> = text
-            .lines()
-            .enumerate()
-            .map(|(i, line)| {
-                serde_json::from_str(line).with_context(|| format!("reading {}:{}", path.display(), i + 1))
-            })
-            .collect();
-        samples.map(Some)
+    /// The samples of a benchmark that was asked before, if it was asked to the end and they are what was written. Samples
+    /// that are damaged are none: `note` is told why the benchmark is asked again.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn read_samples(&self, benchmark: &str, note: &dyn Fn(&str)) -> Result<Option<Vec<Sample>>> {
+        let parse = |bytes: &[u8]| -> Result<Vec<Sample>> {
+            let lines = std::str::from_utf8(bytes)?.lines().enumerate();
+            let sample = |(i, line): (usize, &str)| {
+                let sample: Sample = serde_json::from_str(line).with_context(|| format!("line {}", i + 1))?;
+                check_sample(&sample).with_context(|| format!("line {}", i + 1)).map(|()| sample)
+            };
+            lines.map(sample).collect()
+        };
+        Ok(self.read(&samples_name(benchmark), parse).unwrap_or_else(|e| {
+            note(&format!("note: {e}; {benchmark} is asked again"));
+            None
+        }))
+    }
+
+    /// What of a benchmark was answered before the asking was interrupted, for the same questions (`of`).
+    pub fn answered(&self, benchmark: &str, of: &str) -> Answered {
+        let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<Answered>(bytes)?);
+        // What is damaged is asked again.
+        let found = self.read(&part_name(benchmark), parse).ok().flatten();
+        let empty = Answered { of: of.to_string(), ..Answered::default() };
+        found.filter(|a| a.of == of).unwrap_or(empty)
+    }
+
+    /// Keeps what is answered so far.
+    pub fn keep_answered(&self, benchmark: &str, answered: &Answered) -> Result<()> {
+        checksums::write(&self.dir, &part_name(benchmark), &serde_json::to_vec(answered)?)
+    }
+
+    /// Forgets what was answered on the way, once the samples are there.
+    pub fn forget_answered(&self, benchmark: &str) -> Result<()> {
+        checksums::remove(&self.dir, &part_name(benchmark))
     }
 
     /// Writes the samples of a benchmark, whole.
     pub fn write_samples(&self, benchmark: &str, samples: &[Sample]) -> Result<()> {
-        atomic::write_with(&self.samples(benchmark), |w| {
-            for sample in samples {
-                serde_json::to_writer(&mut *w, sample)?;
-                w.write_all(b"\n")?;
-            }
-            Ok(())
-        })
+        let mut text = Vec::new();
+        for sample in samples {
+            serde_json::to_writer(&mut text, sample)?;
+            text.push(b'\n');
+        }
+        checksums::write(&self.dir, &samples_name(benchmark), &text)
     }
 
     /// Seconds spent in training steps.
@@ -226,6 +350,66 @@ impl RunStore {
         let file = File::options().append(true).open(&path).with_context(step)?;
         Ok(TrainLog { file, path })
     }
+}
+
+fn samples_name(benchmark: &str) -> String {
+    format!("samples/{benchmark}.jsonl")
+}
+
+/// A sample's numbers are what a scorer gives.
+fn check_sample(sample: &Sample) -> Result<()> {
+    let likelihoods = sample.likelihoods.iter();
+    let scores = [("score", sample.score), ("blind_score", sample.blind_score)];
+    for (name, score) in scores.into_iter().chain(likelihoods.clone().map(|l| ("likelihoods.score", l.score))) {
+        if !(0.0..=1.0).contains(&score) {
+            return Err(Error::failed(format!("`{name}` of `{}` is {score}, not between 0 and 1", sample.id)));
+        }
+    }
+    match likelihoods.flat_map(|l| &l.options).find(|(_, value)| !value.is_finite()) {
+        Some((option, value)) => Err(Error::failed(format!("the likelihood of `{option}` is {value}"))),
+        None => Ok(()),
+    }
+}
+
+/// The numbers of results are such as benchmarks have.
+fn check_results(results: &RunResults) -> Result<()> {
+    let possible = |value: f64| value.is_finite() && value.abs() <= LARGEST_SCORE;
+    for (id, r) in &results.results {
+        let numbers = [("score", r.score), ("stderr", r.stderr), ("chance", r.chance), ("blind", r.blind)];
+        for (name, value) in numbers.into_iter().chain(r.likelihood.map(|l| ("likelihood", l))) {
+            if !possible(value) {
+                return Err(Error::failed(format!("`{name}` of {id} is {value}, which no benchmark gives")));
+            }
+        }
+        let wrong = |u: &&burgess_reports::schema::Unit| {
+            ![u.sum, u.weight, u.blind].iter().all(|v| possible(*v)) || u.weight < 0.0
+        };
+        if let Some(unit) = r.units.iter().find(wrong) {
+            return Err(Error::failed(format!("unit `{}` of {id} has numbers that no benchmark gives", unit.id)));
+        }
+    }
+    match results.categories.iter().find(|(_, v)| !possible(**v)) {
+        Some((category, value)) => Err(Error::failed(format!("category {category} has the score {value}"))),
+        None if !possible(results.average) => Err(Error::failed(format!("`average` is {}", results.average))),
+        None => Ok(()),
+    }
+}
+
+fn part_name(benchmark: &str) -> String {
+    format!("samples/{benchmark}.part.json")
+}
+
+/// A benchmark that is answered in part: whole batches, which the next process does not ask again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// A digest of the questions and of how they are asked.
+    pub of: String,
+    /// The tokens of the first answers.
+    pub answers: Vec<Vec<u32>>,
+    /// The possible answers to the same questions as the model weighs them.
+    pub weighed: Vec<Option<Likelihoods>>,
+    /// The tokens of the first blind answers.
+    pub blind: Vec<Vec<u32>>,
 }
 
 /// Appends steps to `train.jsonl`, a line each, readable while the run goes on.
@@ -266,6 +450,64 @@ mod tests {
         assert!(e.contains("another burgess"), "{e}");
         drop(first);
         assert!(StudyStore::open(tmp.path(), &json!({})).is_ok());
+        Ok(())
+    }
+
+    fn sample(score: f64) -> Sample {
+        Sample {
+            id: "a".into(),
+            unit: "a".into(),
+            question: "?".into(),
+            prompt: "?".into(),
+            image: String::new(),
+            target: "b".into(),
+            answer: "b".into(),
+            parsed: None,
+            score,
+            blind_answer: String::new(),
+            blind_score: 0.0,
+            options: Vec::new(),
+            likelihoods: None,
+        }
+    }
+
+    #[test]
+    fn damaged_samples_are_none_and_a_note_says_why() -> Result<()> {
+        let tmp = tempfile::tempdir()?;
+        let run = RunStore::at(tmp.path());
+        let told = std::cell::RefCell::new(Vec::new());
+        let note = |text: &str| told.borrow_mut().push(text.to_string());
+        assert_eq!(run.read_samples("b", &note)?, None);
+        run.write_samples("b", &[sample(1.0), sample(0.5)])?;
+        assert_eq!(run.read_samples("b", &note)?.map(|s| s.len()), Some(2));
+        assert!(told.borrow().is_empty());
+        let text = fs::read_to_string(run.samples("b"))?;
+        fs::write(run.samples("b"), text.replacen("1.0", "0.0", 1))?;
+        assert_eq!(run.read_samples("b", &note)?, None);
+        assert!(told.borrow()[0].contains("b.jsonl is not what was written"), "{told:?}");
+        // Of an earlier version: the numbers alone tell.
+        fs::remove_file(tmp.path().join(checksums::FILE))?;
+        for bad in ["1e300", "-0.5", "1.5"] {
+            fs::write(run.samples("b"), text.replacen("0.5", bad, 1))?;
+            assert_eq!(run.read_samples("b", &note)?, None, "{bad}");
+            assert!(told.borrow().last().is_some_and(|t| t.contains("line 2: `score` of `a`")), "{told:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn answers_on_the_way_are_those_of_the_same_questions() -> Result<()> {
+        let tmp = tempfile::tempdir()?;
+        let run = RunStore::at(tmp.path());
+        let kept = Answered { of: "x".into(), answers: vec![vec![1, 2]], blind: vec![], weighed: vec![None] };
+        run.keep_answered("b", &kept)?;
+        assert_eq!(run.answered("b", "x"), kept);
+        assert!(run.answered("b", "y").answers.is_empty());
+        let file = tmp.path().join("samples/b.part.json");
+        fs::write(&file, fs::read_to_string(&file)?.replace("[1,2]", "[1,3]"))?;
+        assert!(run.answered("b", "x").answers.is_empty());
+        run.forget_answered("b")?;
+        assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Known::Nothing);
         Ok(())
     }
 

@@ -4,11 +4,12 @@ use crate::progress::Progress;
 use crate::rank::{self, Prepared, prepare};
 use crate::run::Instrument;
 use crate::store::{self, RunStore};
-use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, check_name};
+use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, read_toml};
 use crate::training::{Job, Part, trained};
 use crate::workers::{self, Share};
-use crate::{data, device};
+use crate::{beside, checks, data, device, names, notes};
 use burgess_base::{Context, Error, Result};
+use burgess_probe::data::Examples;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,18 +64,16 @@ impl RunFile {
     /// The file cannot be read, or says something that makes no sense.
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("reading the run {}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|e| Error::usage(e.to_string())).with_context(step)?;
-        let run: Self = toml::from_str(&text).map_err(|e| {
-            Error::usage(e.to_string().trim_end().to_string())
-                .context(step())
-                .hint("`burgess train --help` shows a complete file")
-        })?;
+        let mut run: Self = read_toml(path, "`burgess train --help` shows a complete file").with_context(step)?;
+        let folder = beside::folder(path);
+        beside::evaluator(folder.as_deref(), &mut run.evaluator).with_context(step)?;
+        run.encoders.iter_mut().try_for_each(|e| beside::encoder(folder.as_deref(), e)).with_context(step)?;
         run.check().with_context(step)?;
         Ok(run)
     }
 
     fn check(&self) -> Result<()> {
-        check_name(&self.name)?;
+        names::check(&self.name)?;
         if self.encoders.is_empty() {
             return Err(Error::usage("the run has no encoders").hint("encoders = [\"…\"]"));
         }
@@ -83,7 +82,7 @@ impl RunFile {
             return Err(Error::usage("`benchmarks` and `limit` are a study's: a training asks no questions")
                 .hint("leave them out, or make it a study: `burgess rank nano --dry-run` shows one"));
         }
-        self.evaluator.recipe.check()
+        self.evaluator.check()
     }
 
     fn arm(&self) -> Arm {
@@ -91,26 +90,81 @@ impl RunFile {
     }
 }
 
-/// Trains what is left of a run.
-///
-/// # Errors
-/// Something that the file names cannot be had, another burgess works in the directory, or the training fails.
-pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Outcome> {
+/// A run whose parts are all there and fit together.
+struct Ready {
+    place: Instrument,
+    encoders: Vec<Prepared>,
+    notes: Vec<String>,
+    positions: usize,
+}
+
+/// Checks all that can be known before the first step.
+fn ready(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ready> {
     let device = device::parse(&options.device)?;
-    let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
-    let _lock = store::lock(&dir)?;
-    let store = RunStore::at(&dir);
-    let arm = run.arm();
     let encoders: Vec<Prepared> =
-        run.encoders.iter().map(|e| prepare(e, run.evaluator.preprocess)).collect::<Result<_>>()?;
+        run.encoders.iter().map(|e| prepare(e, run.evaluator.preparation())).collect::<Result<_>>()?;
     let data = data::open(&run.evaluator.data, progress)?;
     let mut place = Instrument::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
     place.threads = options.threads;
+    let (arm, cards) = (run.arm(), encoders.iter().map(|p| &p.card).collect::<Vec<_>>());
+    let positions = checks::parts(&run.evaluator, &place.llm, &arm, &cards, &place.device)?;
+    place.check_lengths(&arm, positions)?;
+    let notes = place.notes(cards);
+    notes::announce(&notes, progress);
+    Ok(Ready { place, encoders, notes, positions })
+}
+
+/// What `burgess train --dry-run` says of a run in which all that can be known beforehand is right.
+#[derive(Debug, Serialize)]
+pub struct Rehearsal {
+    /// The directory of the run.
+    pub directory: PathBuf,
+    /// Conversations and steps of each stage.
+    pub stages: Vec<(String, usize, usize)>,
+    /// Positions that an image takes in the language model.
+    pub tokens: usize,
+    /// What had to be assumed.
+    pub notes: Vec<String>,
+}
+
+/// Checks a run and writes nothing.
+///
+/// # Errors
+/// As [`train`], for all that can be known before the first step.
+pub fn rehearse(run: &RunFile, options: &Options, progress: &Progress) -> Result<Rehearsal> {
+    let directory = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
+    checks::writable(&directory)?;
+    let Ready { place, notes, positions: tokens, .. } = ready(run, options, progress)?;
+    let recipe = &run.evaluator.recipe;
+    let stages =
+        [("align", recipe.align.as_ref(), place.align.as_ref()), ("tune", Some(&recipe.tune), Some(&place.tune))];
+    let stages = stages.into_iter().filter_map(|(name, stage, set)| {
+        let n = set?.examples.len();
+        Some((name.to_string(), n, stage?.total_steps(n)))
+    });
+    Ok(Rehearsal { directory, stages: stages.collect(), tokens, notes })
+}
+
+/// Trains what is left of a run.
+///
+/// # Errors
+/// Something that the file names cannot be had or does not fit (all of this is known before the first step), another
+/// burgess works in the directory, or the training fails.
+pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Outcome> {
+    let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
+    checks::writable(&dir)?;
+    // A run that was begun is held from the start; a new one is begun when nothing speaks against it.
+    let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
+    let (arm, ready) = (run.arm(), ready(run, options, progress)?);
+    let Ready { place, encoders, notes, .. } = ready;
+    let _lock = begun.map_or_else(|| store::lock(&dir), Ok)?;
+    let store = RunStore::at(&dir);
     let digests: BTreeMap<String, String> =
         encoders.iter().map(|p| (p.encoder.to_string(), p.weights_digest.clone())).collect();
     let config = place.config(&arm, run.seed, &digests)?;
-    store.claim(&config)?;
-    if store.model().is_dir() {
+    place.claim(&store, &config, &notes)?;
+    store.tell_unchecked(&|text| progress.line(text))?;
+    if store.has_model(&|text| progress.line(text))? {
         store.forget_states()?;
         progress.line(&format!("{} is trained already", run.name));
     } else {

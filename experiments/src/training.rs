@@ -5,9 +5,10 @@ use crate::frozen::Features;
 use crate::progress::Bar;
 use crate::run::Instrument;
 use crate::source::{Source, Towers};
+use crate::stop;
 use crate::store::RunStore;
 use crate::study::{Arm, ArmEncoder, Freeze};
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_probe::connector::ConnectorConfig;
@@ -43,6 +44,9 @@ impl Job<'_> {
     }
 }
 
+/// The connector between the stages, in its directory.
+const ALIGNED: &str = "connector.safetensors";
+
 /// One encoder of an arm.
 pub struct Part {
     pub encoder: ArmEncoder,
@@ -52,9 +56,12 @@ pub struct Part {
 
 /// Trains the model of a run, from the state in which it was interrupted, and saves it.
 pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result<Mllm> {
+    // What a stage ends with is saved before a signal is obeyed.
+    let _section = stop::section()?;
     let Job { place, arm, seed, .. } = *job;
     let device = &place.device;
     let recipe = &place.evaluator.recipe;
+    bar.message(&format!("{}: loading the language model", job.title()));
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
     let connector = place.connector(arm);
@@ -73,13 +80,16 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
     let frozen = source(place, arm, parts, Freeze::Frozen);
 
-    let aligned = store.aligned().join("connector.safetensors");
+    let aligned = store.aligned().join(ALIGNED);
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
-        if aligned.exists() {
+        if store.has_aligned(&|text| bar.line(text))? && aligned.exists() {
             model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
         } else {
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
-            checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &aligned)?;
+            atomic::create_dir_with(&store.aligned(), |dir| {
+                checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
+                checksums::seal(dir)
+            })?;
         }
     }
     let tune = tune_stage(&recipe.tune, arm.freeze);
@@ -139,6 +149,12 @@ fn train_stage(
     let keep = Keep { every: job.keep, ..Keep::new(&store.state(name), identity) };
     let saved = keep.saved()?;
     let done = saved.as_ref().map_or(0, Saved::step);
+    if saved.as_ref().is_some_and(|s| !s.checked()) {
+        bar.line(&format!(
+            "note: {} was kept by an earlier version, without a digest: it is used unchecked",
+            keep.path.display()
+        ));
+    }
     // Of this stage the steps whose outcome is there, of earlier ones all.
     let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));
     let mut log = store.train_log(&earlier.chain([(name, done)]).collect::<Vec<_>>())?;
@@ -183,16 +199,18 @@ fn train_stage(
         seed: job.seed,
         device: &job.place.device,
         on_step: &mut on_step,
-        stop: &|| false,
+        stop: &stop::requested,
         keep: Some(&keep),
         saved,
     };
+    stop::check()?;
     let outcome = train::train_stage(model, examples, source, &mut settings)?;
     bar.note("");
+    bar.message(&format!("{}: {name} is done", job.title()));
     match (outcome, failure) {
         (_, Some(e)) => Err(e),
         (Outcome::Done(model), None) => Ok(model),
-        (Outcome::Interrupted, None) => Err(Error::failed(format!("stage {name} was interrupted"))),
+        (Outcome::Interrupted, None) => Err(Error::interrupted()),
     }
 }
 
@@ -266,5 +284,6 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
         Freeze::Unfrozen => Towers::Trained(parts.iter().map(|p| &p.card.preprocess).collect()),
     };
     let sizes = place.connector(arm).reads_sizes();
-    Source { dir: &place.data.dir, pictures: &place.pictures, sizes, towers }
+    let orientation = parts.first().map(|p| p.card.preprocess.orientation()).unwrap_or_default();
+    Source { dir: &place.data.dir, pictures: &place.pictures, sizes, orientation, towers }
 }

@@ -70,7 +70,7 @@ impl Sampling {
     }
 
     /// Draws from one row of logits.
-    fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
+    pub(crate) fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         // Of equal ones the first comes first, on every machine.
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));

@@ -9,7 +9,7 @@
 //!    [`llm::pretrain`].
 //! 3. [`recipe`] says what is trained and how fast, [`train`] does it, [`optimiser`] moves the weights.
 //! 4. [`released`] opens Cambrian-1's own models.
-//! 5. [`generate`] answers questions, [`bench`] asks and scores them.
+//! 5. [`generate`] answers questions, [`bench`] asks and scores them; [`text`] is a language model by itself.
 
 pub use burgess_bench as bench;
 
@@ -21,4 +21,5 @@ pub mod mllm;
 pub mod optimiser;
 pub mod recipe;
 pub mod released;
+pub mod text;
 pub mod train;

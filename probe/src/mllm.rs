@@ -4,7 +4,7 @@ use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedCon
 use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
 use burgess_base::stream::Stream;
-use burgess_base::{Context, Error, Result, atomic};
+use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, IDENTITY, Precision};
 use burgess_encoders::features::FeatureMap;
@@ -374,15 +374,22 @@ impl Mllm {
             for (i, encoder) in self.encoders.iter().enumerate() {
                 checkpoint::save(encoder, &IDENTITY, "", precision, &dir.join(format!("encoder-{i}.safetensors")))?;
             }
-            Ok(())
+            checksums::seal(dir)
         })
     }
 
     /// Reads a model directory.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or holds other parameters than the configuration says.
+    /// When a file is missing or is not what was written, or holds other parameters than the configuration says.
     pub fn load(dir: &Path, device: &Device) -> Result<(Self, Tokenizer)> {
+        checksums::check_all(dir).map_err(|e| {
+            let file = checksums::FILE;
+            e.hint(format!(
+                "the model is damaged: remove {} and run the command that made it again; if the change was meant, remove {file} from it",
+                dir.display()
+            ))
+        })?;
         let config: MllmConfig = atomic::read_json(&dir.join("config.json"))?;
         config.check().with_context(|| format!("reading {}", dir.display()))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
@@ -461,13 +468,7 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
     let weights = Weights::open_path(dir)?;
     let tokenizer = Tokenizer::of_model(&weights)?;
-    let (entries, rows) = (tokenizer.vocab_size(), weights.config().vocab_size);
-    if entries > rows {
-        return Err(Error::failed(format!(
-            "{}: the tokenizer has {entries} entries, the model only {rows}",
-            dir.display()
-        )));
-    }
+    weights.check_tokenizer(&tokenizer)?;
     Ok((weights.load(device)?.0, tokenizer))
 }
 

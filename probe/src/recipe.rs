@@ -1,7 +1,7 @@
 //! How a model is trained: two stages, what is trainable in each, and how fast it learns.
 
 use crate::data::Order;
-use crate::llm::{Compute, PROJECTIONS};
+use crate::llm::{Compute, LlmConfig, PROJECTIONS};
 use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,38 @@ fn default_betas() -> [f64; 2] {
     [0.9, 0.999]
 }
 
+/// More passes over the data than anybody means.
+const MOST_EPOCHS: f64 = 1e6;
+
+impl Lora {
+    fn check(&self) -> Result<()> {
+        let bad = |what: String| Err(Error::usage(what));
+        if self.rank == 0 || self.rank > Self::MOST_RANK {
+            return bad(format!("`lora.rank` is {}, must be from 1 to {}", self.rank, Self::MOST_RANK));
+        }
+        if !(self.alpha > 0.0 && self.alpha <= Self::MOST_ALPHA) {
+            let most = Self::MOST_ALPHA;
+            return bad(format!("`lora.alpha` is {:?}, must be above 0 and at most {most}", self.alpha));
+        }
+        if self.targets.is_empty() {
+            return bad("`lora.targets` is empty: nothing would be adapted".into());
+        }
+        match self.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
+            Some(unknown) => {
+                bad(format!("`lora.targets`: there is no projection `{unknown}`; there are {}", PROJECTIONS.join(", ")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Recipe {
+    /// [`Stage::notes`] of both stages, with the stage's name.
+    pub fn notes(&self) -> Vec<String> {
+        let stages = self.align.iter().map(|s| ("align", s)).chain([("tune", &self.tune)]);
+        stages.flat_map(|(name, stage)| stage.notes().into_iter().map(move |n| format!("stage {name}: {n}"))).collect()
+    }
+
     /// Checks both stages.
     ///
     /// # Errors
@@ -169,6 +200,24 @@ impl Recipe {
         }
         self.tune.check().map_err(|e| e.context("stage tune"))
     }
+
+    /// Checks what depends on the language model.
+    ///
+    /// # Errors
+    /// Names the stage and the key.
+    pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
+        if let Some(align) = &self.align {
+            align.check_llm(llm).map_err(|e| e.context("[align]"))?;
+        }
+        self.tune.check_llm(llm).map_err(|e| e.context("[tune]"))
+    }
+}
+
+impl Lora {
+    /// The highest rank: no projection of a published model has as many rows.
+    const MOST_RANK: usize = 65_536;
+    /// The highest `alpha`: beyond it the first step overflows.
+    const MOST_ALPHA: f64 = 1e6;
 }
 
 impl Stage {
@@ -202,60 +251,113 @@ impl Stage {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// Names the field.
+    /// Names the key, what it says and what it takes.
     pub fn check(&self) -> Result<()> {
-        let bad = |what: &str| Err(Error::usage(what));
-        let rates = [
+        let bad = |what: String| Err(Error::usage(what));
+        match (self.steps, self.epochs) {
+            (Some(steps), Some(epochs)) => {
+                return bad(format!("`steps` = {steps} and `epochs` = {epochs}: give either `steps` or `epochs`"));
+            }
+            (None, None) => return bad("neither `steps` nor `epochs` is given: give either".into()),
+            (Some(0), None) => return bad("`steps` = 0 trains nothing: leave the stage out, or give at least 1".into()),
+            (None, Some(e)) if !(e > 0.0 && e <= MOST_EPOCHS) => {
+                return bad(format!("`epochs` = {e} must be above 0, and at most {MOST_EPOCHS}"));
+            }
+            _ => {}
+        }
+        if self.batch == 0 {
+            return bad("`batch` = 0 must be at least 1".into());
+        }
+        if self.accumulate == 0 || self.accumulate > self.batch {
+            return bad(format!(
+                "`accumulate` = {} is a number of parts of a batch, from 1 to `batch` = {}",
+                self.accumulate, self.batch
+            ));
+        }
+        for (name, rate) in self.rates() {
+            if !(rate >= 0.0 && rate.is_finite()) {
+                let why = if rate < 0.0 { "negative" } else { "not a finite number" };
+                return bad(format!("`{name}` is {why}: {rate}; a learning rate is 0 or above"));
+            }
+        }
+        if let Some(n) = self.max_length.filter(|n| *n < 2) {
+            return bad(format!("`max_length` = {n}: below 2 leaves nothing to predict"));
+        }
+        if !(0.0..=1.0).contains(&self.warmup) {
+            return bad(format!("`warmup` = {} must be a fraction of the steps, from 0 to 1", self.warmup));
+        }
+        for (name, value) in [("weight_decay", self.weight_decay), ("clip", self.clip)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return bad(format!("`{name}` = {value} must be 0 or above, and finite"));
+            }
+        }
+        if self.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
+            return bad(format!("`betas` = {:?} lie from 0 to below 1", self.betas));
+        }
+        if let Some(lora) = &self.lora {
+            if !self.trains(Part::Llm) {
+                return bad("`lora` adapts the language model, but `llm` is not in `trainable`".into());
+            }
+            lora.check()?;
+        }
+        if self.trainable.is_empty() {
+            return bad("`trainable` is empty: nothing would be learned".into());
+        }
+        let twice = |(i, part): (usize, &Part)| self.trainable.iter().take(i).any(|p| p == part);
+        if self.trainable.iter().enumerate().any(twice) {
+            return bad("`trainable` names a part twice".into());
+        }
+        Ok(())
+    }
+
+    /// The learning rates that are given, by their keys.
+    fn rates(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        [
             ("lr", Some(self.lr)),
             ("connector_lr", self.connector_lr),
             ("sampler_lr", self.sampler_lr),
             ("llm_lr", self.llm_lr),
             ("encoder_lr", self.encoder_lr),
-        ];
-        match (self.steps, self.epochs) {
-            (Some(_), Some(_)) | (None, None) => return bad("give either `steps` or `epochs`"),
-            (None, Some(e)) if !(e > 0.0 && e.is_finite()) => return bad("`epochs` must be above 0"),
-            _ => {}
+        ]
+        .into_iter()
+        .filter_map(|(name, rate)| Some((name, rate?)))
+    }
+
+    /// Settings that are allowed and rarely meant, one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = self
+            .rates()
+            .filter(|(_, rate)| *rate == 0.0)
+            .map(|(name, _)| format!("`{name}` = 0: what has this learning rate stays as it is"))
+            .collect();
+        if self.clip == 0.0 {
+            notes.push("`clip` = 0: gradients are not clipped".into());
         }
-        if self.batch == 0 {
-            return bad("`batch` is 0");
-        }
-        if self.accumulate == 0 || self.accumulate > self.batch {
-            return bad("`accumulate` is a number of parts of a batch, from 1 to `batch`");
-        }
-        for (name, rate) in rates {
-            if rate.is_some_and(|r| !(r >= 0.0 && r.is_finite())) {
-                return bad(&format!("`{name}` is negative or not a number"));
+        notes
+    }
+
+    /// Checks what depends on the language model: whether adapters fit its matrices.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let (d, f) = (llm.hidden_size, llm.intermediate_size);
+        let f = llm.experts.as_ref().map_or(f, |experts| f.min(experts.width));
+        let (q, kv) = (llm.num_attention_heads * llm.head_width(), llm.kv_heads() * llm.head_width());
+        for target in &lora.targets {
+            let most = match target.as_str() {
+                "q_proj" | "o_proj" => d.min(q),
+                "k_proj" | "v_proj" => d.min(kv),
+                _ => d.min(f),
+            };
+            if lora.rank > most {
+                return Err(Error::usage(format!(
+                    "`lora.rank` is {}, more than the matrix of `{target}` has: {most} rows or columns",
+                    lora.rank
+                ))
+                .hint(format!("set `rank` to at most {most}, or leave `{target}` out of `targets`")));
             }
-        }
-        if self.max_length.is_some_and(|n| n < 2) {
-            return bad("`max_length` below 2 leaves nothing to predict");
-        }
-        if !(0.0..=1.0).contains(&self.warmup) {
-            return bad("`warmup` is a share of the steps, from 0 to 1");
-        }
-        if !(self.weight_decay >= 0.0 && self.clip >= 0.0) {
-            return bad("`weight_decay` and `clip` cannot be negative");
-        }
-        if self.betas.iter().any(|b| !(0.0..1.0).contains(b)) {
-            return bad("`betas` lie from 0 to below 1");
-        }
-        if let Some(lora) = &self.lora {
-            if !self.trains(Part::Llm) {
-                return bad("`lora` adapts the language model, but `llm` is not in `trainable`");
-            }
-            if lora.rank == 0 || !lora.alpha.is_finite() || lora.targets.is_empty() {
-                return bad("`lora` needs a `rank` above 0, a finite `alpha` and some `targets`");
-            }
-            if let Some(unknown) = lora.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
-                return bad(&format!(
-                    "`lora.targets`: there is no projection `{unknown}`; there are {}",
-                    PROJECTIONS.join(", ")
-                ));
-            }
-        }
-        if self.trainable.is_empty() {
-            return bad("`trainable` is empty: nothing would be learned");
         }
         Ok(())
     }
@@ -344,10 +446,91 @@ mod tests {
     #[test]
     fn mistakes_are_named() -> std::result::Result<(), toml::de::Error> {
         assert!(stage("steps = 1\nlearning_rate = 3").is_err());
-        assert!(stage("steps = 1\nepochs = 2.0")?.check().is_err());
-        assert!(stage("steps = 1\nwarmup = 3.0")?.check().unwrap_err().to_string().contains("warmup"));
-        assert!(stage("epochs = 1.0")?.check().is_ok());
+        for (text, key) in [
+            ("steps = 1\nepochs = 2.0", "`epochs` = 2"),
+            ("", "neither `steps` nor `epochs`"),
+            ("steps = 0", "`steps` = 0"),
+            ("epochs = 0.0", "`epochs` = 0"),
+            ("epochs = -1.0", "`epochs` = -1"),
+            ("epochs = nan", "`epochs` = NaN"),
+            ("epochs = inf", "`epochs` = inf"),
+            ("steps = 1\nconnector_lr = -4e-3", "`connector_lr` is negative: -0.004"),
+            ("steps = 1\nllm_lr = nan", "`llm_lr` is not a finite number"),
+            ("steps = 1\nsampler_lr = inf", "`sampler_lr` is not a finite number"),
+            ("steps = 1\nencoder_lr = -inf", "`encoder_lr` is negative"),
+            ("steps = 1\nwarmup = 3.0", "`warmup` = 3"),
+            ("steps = 1\nwarmup = nan", "`warmup` = NaN"),
+            ("steps = 1\nweight_decay = -0.1", "`weight_decay` = -0.1"),
+            ("steps = 1\nweight_decay = inf", "`weight_decay` = inf"),
+            ("steps = 1\nclip = -1.0", "`clip` = -1"),
+            ("steps = 1\nclip = nan", "`clip` = NaN"),
+            ("steps = 1\nbetas = [0.9, 1.0]", "`betas` = [0.9, 1.0]"),
+            ("steps = 1\nbetas = [-0.1, 0.9]", "`betas`"),
+            ("steps = 1\naccumulate = 9", "`accumulate` = 9"),
+            ("steps = 1\naccumulate = 0", "`accumulate` = 0"),
+            ("steps = 1\nmax_length = 1", "`max_length` = 1"),
+            ("steps = 1\nlora = { rank = 4, alpha = 4 }", "`llm` is not in `trainable`"),
+        ] {
+            let e = stage(text)?.check().expect_err(text);
+            assert!(e.to_string().contains(key) && e.exit_code() == 2, "{text}: {e}");
+        }
+        let tuned = |lora: &str| -> std::result::Result<Stage, toml::de::Error> {
+            toml::from_str(&format!("steps = 1\nbatch = 8\nlr = 1e-3\ntrainable = [\"llm\"]\nlora = {lora}"))
+        };
+        for (lora, key) in [
+            ("{ rank = 0, alpha = 4 }", "`lora.rank` is 0"),
+            ("{ rank = 4, alpha = 0 }", "`lora.alpha` is 0"),
+            ("{ rank = 4, alpha = nan }", "`lora.alpha` is NaN"),
+            ("{ rank = 4, alpha = 1e300 }", "`lora.alpha`"),
+            ("{ rank = 4, alpha = 4, targets = [] }", "`lora.targets` is empty"),
+            ("{ rank = 4, alpha = 4, targets = [\"q\"] }", "no projection `q`"),
+        ] {
+            let e = tuned(lora)?.check().expect_err(lora);
+            assert!(e.to_string().contains(key), "{lora}: {e}");
+        }
+        let wrong = |text: &str| -> std::result::Result<Stage, toml::de::Error> { toml::from_str(text) };
+        for (text, key) in [
+            ("steps = 1\nbatch = 0\nlr = 1e-3\ntrainable = [\"llm\"]", "`batch` = 0"),
+            ("steps = 1\nbatch = 1\nlr = -4e-3\ntrainable = [\"llm\"]", "`lr` is negative: -0.004"),
+            ("steps = 1\nbatch = 1\nlr = nan\ntrainable = [\"llm\"]", "`lr` is not a finite number"),
+            ("steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = []", "`trainable` is empty"),
+            ("steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = [\"llm\", \"llm\"]", "`trainable` names a part twice"),
+        ] {
+            let e = wrong(text)?.check().expect_err(text);
+            assert!(e.to_string().contains(key), "{text}: {e}");
+        }
+        let still = wrong("steps = 1\nbatch = 1\nlr = 0\nclip = 0\ntrainable = [\"llm\"]")?;
+        assert!(still.check().is_ok());
+        let notes = Recipe { align: None, tune: still }.notes();
+        assert!(notes.len() == 2 && notes[0].starts_with("stage tune: `lr` = 0") && notes[1].contains("`clip` = 0"));
+        assert!(stage("epochs = 1.0")?.check().is_ok() && stage("epochs = 1.0")?.notes().is_empty());
         assert_eq!(stage("epochs = 1.5")?.total_steps(33), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn adapters_that_fit_no_matrix_are_errors_with_their_key() -> std::result::Result<(), toml::de::Error> {
+        let lora = |text: &str| {
+            let stage = "batch = 8\nlr = 1e-3\nsteps = 1\ntrainable = [\"llm\"]\n[lora]\n";
+            toml::from_str::<Stage>(&format!("{stage}{text}"))
+        };
+        let cases = [
+            ("rank = 100000000\nalpha = 16.0", "`lora.rank` is 100000000"),
+            ("rank = 0\nalpha = 16.0", "`lora.rank` is 0"),
+            ("rank = 4\nalpha = 1e38", "`lora.alpha` is 1e38"),
+            ("rank = 4\nalpha = nan", "`lora.alpha` is NaN"),
+            ("rank = 4\nalpha = -8.0", "`lora.alpha` is -8"),
+            ("rank = 4\nalpha = 8.0\ntargets = []", "`lora.targets`"),
+        ];
+        for (text, wanted) in cases {
+            let error = lora(text)?.check().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+        let llm = LlmConfig::nano(96, 4, 768);
+        let fits = lora("rank = 48\nalpha = 8.0")?;
+        assert!(fits.check().is_ok() && fits.check_llm(&llm).is_ok());
+        let error = lora("rank = 49\nalpha = 8.0")?.check_llm(&llm).unwrap_err();
+        assert!(error.to_string().contains("`k_proj` has: 48") && error.hint_text().is_some(), "{error}");
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ pub struct StepLog {
 pub enum Outcome<M> {
     /// All steps were taken.
     Done(M),
-    /// The caller asked to stop; what was not kept before is lost.
+    /// The caller asked to stop: the state is kept as it was then, where states are kept at all.
     Interrupted,
 }
 
@@ -148,6 +148,9 @@ pub fn train_stage(
     let mut batches = Vec::new();
     for step in first..total {
         if (run.stop)() {
+            if let Some(kept) = kept.as_mut().filter(|_| step > first) {
+                kept.now(step, &model, stage, &optimiser)?;
+            }
             return Ok(Outcome::Interrupted);
         }
         let clock = Instant::now();

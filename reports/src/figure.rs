@@ -18,7 +18,7 @@ pub(crate) use panels::{benchmark_panel, ranking_panel, unfreezing_panel};
 pub(crate) use plane::{Point, plane};
 pub(crate) use published::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
 pub(crate) use scatter::{COSTS, scatter};
-pub(crate) use sight::sight_panel;
+pub(crate) use sight::{sight_panel, sight_reach};
 
 use crate::ranking::{AVERAGE, RankedArm, Ranking};
 use crate::schema::CATEGORIES;

@@ -1,8 +1,11 @@
 //! A study's directory, as a run may have left it at any moment.
 
-use crate::schema::{Missing, RunResults, SCHEMA, Sample, Step};
-use burgess_base::{Context, Error, Result, atomic};
+use crate::schema::{self, ConstantAnswer, Missing, RunResults, SCHEMA, Sample, Step};
+use crate::words;
+use burgess_base::{Context, Error, Result, atomic, checksums};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -22,6 +25,8 @@ pub struct StudyData {
     pub missing: Vec<Missing>,
     /// Lines that could not be read; nothing else is lost by them.
     pub problems: Vec<Problem>,
+    /// Directories beside `dir` that the study's images lie in; images elsewhere are not shown.
+    pub image_dirs: Vec<PathBuf>,
 }
 
 /// A finished run. Samples stay on the disk until asked for: a real study has millions.
@@ -32,6 +37,8 @@ pub struct RunData {
     pub steps: Vec<Step>,
     /// Benchmark to `samples/<benchmark>.jsonl`.
     pub samples: BTreeMap<String, PathBuf>,
+    /// What files left open and had to be assumed, from `results.json`.
+    pub notes: Vec<String>,
 }
 
 /// A line that could not be read, such as one that was cut off.
@@ -45,7 +52,8 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file.display(), self.line, self.cause)
+        let text = format!("{}:{}: {}", self.file.display(), self.line, self.cause);
+        f.write_str(&words::shown(&text, false))
     }
 }
 
@@ -63,7 +71,14 @@ impl StudyData {
                 .hint("give the directory of a study, such as runs/nano"));
         }
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut study = Self { dir: dir.to_path_buf(), study: name, runs: vec![], missing: vec![], problems: vec![] };
+        let mut study = Self {
+            dir: dir.to_path_buf(),
+            study: name,
+            runs: vec![],
+            missing: vec![],
+            problems: vec![],
+            image_dirs: vec![],
+        };
         for (arm, arm_dir) in directories(dir)? {
             for (name, run_dir) in directories(&arm_dir)? {
                 if let Some(seed) = name.strip_prefix("seed-").and_then(|s| s.parse().ok()) {
@@ -84,12 +99,13 @@ impl StudyData {
 
     fn load_run(&mut self, arm: &str, seed: u64, dir: PathBuf) -> Result<()> {
         match read_results(&dir) {
-            Ok(Some(results)) => {
+            Ok(Some((results, notes))) => {
                 let train = dir.join("train.jsonl");
-                let (steps, problems) = if train.is_file() { read_lines(&train)? } else { Default::default() };
+                let (steps, problems) =
+                    if train.is_file() { read_lines(&train, schema::step_problem)? } else { Default::default() };
                 self.problems.extend(problems);
                 let samples = sample_files(&dir.join("samples"))?;
-                self.runs.push(RunData { dir, results, steps, samples });
+                self.runs.push(RunData { dir, results, steps, samples, notes });
             }
             Ok(None) => self.missing.push(why_missing(arm, seed, &dir)),
             Err(e) => self.missing.push(Missing {
@@ -98,6 +114,27 @@ impl StudyData {
                 cause: e.to_string(),
                 hint: Some(e.hint_text().unwrap_or("delete this file and run the study again").to_string()),
             }),
+        }
+        Ok(())
+    }
+
+    /// Counts the most frequent answer of results of before it was kept, from the samples, where the score is below chance and
+    /// the count may say why.
+    ///
+    /// # Errors
+    /// When a file of samples cannot be read.
+    pub fn count_constant_answers(&mut self) -> Result<()> {
+        for run in &mut self.runs {
+            let below = |r: &schema::BenchmarkResult| r.constant.is_none() && r.score < r.chance;
+            let wanted: Vec<String> =
+                run.results.results.iter().filter(|(_, r)| below(r)).map(|(name, _)| name.clone()).collect();
+            for name in wanted {
+                // Lines that cannot be read are told where the questions are shown.
+                let (samples, _) = run.read_samples(&name)?;
+                if let Some(result) = run.results.results.get_mut(&name) {
+                    result.constant = ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref()));
+                }
+            }
         }
         Ok(())
     }
@@ -112,31 +149,56 @@ impl RunData {
     /// The questions and answers of one benchmark; none where the run has no such file.
     ///
     /// # Errors
-    /// When the file cannot be read; a broken line only becomes a [`Problem`].
+    /// When the file cannot be read; a broken line only becomes a [`Problem`], and so does a file that is not what the run
+    /// wrote, of which nothing is shown.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<Problem>)> {
-        match self.samples.get(benchmark) {
-            Some(path) => read_lines(path),
-            None => Ok(Default::default()),
+        let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
+        if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
+            let cause = format!("{e}; {AGAIN}");
+            return Ok((Vec::new(), vec![Problem { file: path.clone(), line: 1, cause }]));
         }
+        read_lines(path, schema::sample_problem)
     }
 }
 
-fn read_results(dir: &Path) -> Result<Option<RunResults>> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        schema: u32,
-    }
+/// What to do about a file that is not what was written.
+const AGAIN: &str = "run the study again: what is damaged is made again";
+
+/// The results with their notes. Numbers that cannot be are refused by file and key.
+fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     let path = dir.join("results.json");
     if !path.is_file() {
         return Ok(None);
     }
+    checksums::check(dir, "results.json").map_err(|e| e.hint(AGAIN))?;
+    let step = || format!("reading {}", path.display());
+    let bytes = fs::read(&path).with_context(step)?;
+    // A NaN that another program wrote into it is named by its key, as any other number that cannot be.
+    let value: Value = burgess_base::json::from_slice(&bytes).with_context(step)?;
     // The version first: a file of another one may lack fields, and should be told apart from a damaged one.
-    let found = atomic::read_json::<Version>(&path)?.schema;
-    if found != SCHEMA {
+    let found = value.get("schema").and_then(Value::as_u64);
+    if let Some(found) = found.filter(|found| *found != u64::from(SCHEMA)) {
         return Err(Error::failed(format!("{} has schema {found}, this burgess reads {SCHEMA}", path.display()))
             .hint("run the study again with this version, in another directory"));
     }
-    atomic::read_json(&path).map(Some)
+    if let Some(problem) = schema::out_of_range(&value) {
+        return Err(Error::failed(format!("{}: {problem}", path.display()))
+            .hint("the file was changed or damaged: delete it and run the study again"));
+    }
+    let notes = value.get("notes").map(notes).unwrap_or_default();
+    let results = RunResults::deserialize(&value).with_context(step)?;
+    Ok(Some((results, notes)))
+}
+
+/// Notes are texts, or something whose text is as good as any.
+fn notes(value: &Value) -> Vec<String> {
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), String::from);
+    match value {
+        Value::Null => Vec::new(),
+        Value::Array(notes) => notes.iter().map(text).collect(),
+        Value::Object(notes) => notes.iter().map(|(about, note)| format!("{about}: {}", text(note))).collect(),
+        one => vec![text(one)],
+    }
 }
 
 fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
@@ -153,8 +215,8 @@ fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
     atomic::read_json(&path).unwrap_or_else(|e| other(format!("failed, and {e}")))
 }
 
-/// Lines of JSON; those that do not parse are counted with file and line.
-fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, Vec<Problem>)> {
+/// Lines of JSON; those that do not parse, or in which `problem` finds one, are counted with file and line.
+fn read_lines<T: DeserializeOwned>(path: &Path, problem: fn(&T) -> Option<String>) -> Result<(Vec<T>, Vec<Problem>)> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(fs::File::open(path).with_context(step)?);
     let (mut values, mut problems) = (Vec::new(), Vec::new());
@@ -167,13 +229,18 @@ fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, Vec<Problem>)
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => values.push(value),
-            Err(e) => {
-                let cause = if e.is_eof() { "cut off".to_string() } else { e.to_string() };
-                problems.push(Problem { file: path.to_path_buf(), line, cause });
-            }
-        }
+        let cause = match serde_json::from_slice(&bytes) {
+            Ok(value) => match problem(&value) {
+                None => {
+                    values.push(value);
+                    continue;
+                }
+                Some(cause) => cause,
+            },
+            Err(e) if e.is_eof() => "cut off".to_string(),
+            Err(e) => e.to_string(),
+        };
+        problems.push(Problem { file: path.to_path_buf(), line, cause });
     }
     Ok((values, problems))
 }
@@ -183,7 +250,8 @@ fn sample_files(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     if dir.is_dir() {
         for path in entries(dir)? {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if let Some(benchmark) = name.strip_suffix(".jsonl") {
+            // A pipe of that name would be waited for.
+            if let Some(benchmark) = name.strip_suffix(".jsonl").filter(|_| path.is_file()) {
                 files.insert(benchmark.to_string(), path);
             }
         }
@@ -254,6 +322,23 @@ mod tests {
         assert!(causes[2].2.contains("results.json"), "{}", causes[2].2);
         assert!(causes[3].2.contains("schema 99"), "{}", causes[3].2);
         assert_eq!(causes.len(), 4);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_name_file_and_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        put(d, "a/seed-0/results.json", &RESULTS.replace("\"average\":0", "\"average\":1e300"));
+        put(d, "b/seed-0/results.json", &RESULTS.replace("\"average\":0", "\"average\":NaN"));
+        put(d, "c/seed-0/results.json", &RESULTS.replace("\"date\"", "\"notes\":[\"pre assumed\"],\"date\""));
+        put(d, "c/seed-0/train.jsonl", &format!("{STEP}\n{}\n", STEP.replace("2.5", "1e300")));
+        let study = StudyData::load(d).unwrap();
+        let causes: Vec<&str> = study.missing.iter().map(|m| m.cause.as_str()).collect();
+        assert!(causes[0].contains("a/seed-0/results.json: average is 1e300, it should be 0 to 100"), "{}", causes[0]);
+        assert!(causes[1].contains("b/seed-0/results.json: average is not a number"), "{}", causes[1]);
+        assert_eq!((study.runs.len(), study.runs[0].steps.len()), (1, 1));
+        assert_eq!(study.runs[0].notes, ["pre assumed"]);
+        assert!(study.problems[0].cause.starts_with("loss is 1e300"), "{}", study.problems[0].cause);
     }
 
     #[test]

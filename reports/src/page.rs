@@ -5,12 +5,14 @@
 mod analysis;
 mod examples;
 pub mod published;
+mod recipe;
 mod tables;
 
 use crate::analysis::StudyAnalysis;
 use crate::figure::{self, COSTS};
 use crate::load::{Problem, StudyData};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
+use crate::words;
 use burgess_base::{Context, Error, Result, atomic};
 use minijinja::Environment;
 use minijinja::value::Serde;
@@ -23,7 +25,7 @@ pub struct About {
     pub title: String,
     /// What the study asks, in one or two sentences.
     pub question: String,
-    /// The command that made it.
+    /// The command that made it, as it can be typed again.
     pub command: String,
     /// More to know, set below the notes on method.
     pub notes: Vec<String>,
@@ -71,7 +73,7 @@ pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<Strin
 }
 
 fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, about: &About) -> Result<String> {
-    let (examples, sample_problems) = examples::examples(study, ranking)?;
+    let (examples, sample_problems, refused) = examples::examples(study, ranking)?;
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(Problem::to_string).collect();
     let curves = figure::curves(study, ranking);
     let overall = |width: f64, where_: &str| {
@@ -112,6 +114,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, abou
         (!curves.is_empty(), ("training", "Training")),
         (!examples.is_empty(), ("examples", "Questions")),
         (!ranking.missing.is_empty(), ("missing", "Missing runs")),
+        (true, ("recipe", "Recipe")),
         (true, ("method", "Method")),
     ] {
         if there {
@@ -143,6 +146,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, abou
         category_panels,
         neighbours: tables::neighbours(ranking),
         heat: tables::heat(ranking),
+        unparsed: tables::unparsed(ranking),
         measured: analysis::measured(&found.sights),
         benchmark_panels,
         unfreezing,
@@ -154,6 +158,16 @@ fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, abou
         curves,
         examples,
         problems,
+        refused: match refused {
+            0 => String::new(),
+            n => format!(
+                "{} not shown: {} outside the study's data.",
+                if n == 1 { "1 image is".to_string() } else { format!("{n} images are") },
+                if n == 1 { "it lies" } else { "they lie" }
+            ),
+        },
+        recipe: recipe::recipe(study),
+        assumed: recipe::notes(study),
         provenance: tables::provenance(study),
     };
     render("page.html", &filled)
@@ -183,6 +197,7 @@ struct Filled<'a> {
     category_panels: Vec<String>,
     neighbours: Vec<tables::Test>,
     heat: tables::Heat,
+    unparsed: Vec<tables::Unparsed>,
     measured: analysis::Measured,
     benchmark_panels: Vec<String>,
     unfreezing: Vec<String>,
@@ -196,6 +211,11 @@ struct Filled<'a> {
     curves: Vec<figure::Curves>,
     examples: Vec<examples::Examples>,
     problems: Vec<String>,
+    /// How many images are not shown for where they lie, in a sentence.
+    refused: String,
+    recipe: Vec<(String, String)>,
+    /// What files left open and had to be assumed.
+    assumed: Vec<String>,
     provenance: Vec<(String, String)>,
 }
 
@@ -214,6 +234,13 @@ const TEMPLATES: [(&str, &str); 3] = [
 fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
     let failed = |e: minijinja::Error| Error::failed(e.to_string()).context("writing the page");
     let mut env = Environment::new();
+    // Names, questions and answers come from anywhere: what would steer a browser's or a reader's eye is shown as escapes.
+    env.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() => {
+            minijinja::escape_formatter(out, state, &minijinja::Value::from(words::shown(text, true).into_owned()))
+        }
+        _ => minijinja::escape_formatter(out, state, value),
+    });
     for (name, text) in TEMPLATES {
         env.add_template(name, text).map_err(failed)?;
     }
@@ -232,11 +259,12 @@ pub fn write_with(dir: &Path, about: &About, options: &RankOptions) -> Result<Wr
 
 /// Ranks the runs of a study that is loaded, all or some of them, and writes ranking, page, figure and analysis. An empty title
 /// or study name is filled from the runs.
-pub fn write_study(study: StudyData, about: &About, options: &RankOptions, files: Files) -> Result<Written> {
+pub fn write_study(mut study: StudyData, about: &About, options: &RankOptions, files: Files) -> Result<Written> {
     let mut options = options.clone();
     if options.study.is_empty() {
         options.study.clone_from(&study.study);
     }
+    study.count_constant_answers()?;
     let runs = study.results();
     let ranking = ranking::rank(&runs, &study.missing, &options)?;
     let found = StudyAnalysis::of(&runs, &ranking).context("analysing the benchmarks")?;

@@ -5,6 +5,8 @@
 //! *other seeds*. It does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the
 //! luck of that one training. With two or three seeds the spread between seeds is itself known only roughly.
 //!
+//! Where nearly nothing or nearly everything is right the bootstrap has no interval; [`edge`] says what stands in for it.
+//!
 //! **What a test says.** A pair of arms is called separable when the interval of the paired difference excludes zero
 //! *and* Holm's adjusted p of the sign-flip test over images is below 1 − confidence.
 //!
@@ -12,15 +14,20 @@
 //! normalised or rescaled on the way.
 
 mod conclusions;
+mod edge;
 mod grid;
+mod pairs;
 mod resample;
 
-use crate::schema::{self, Cost, Missing, RunResults};
+use crate::schema::{self, ConstantAnswer, Cost, Missing, RunResults};
 use crate::stats;
 use crate::words;
 use burgess_base::{Error, Result};
+use edge::ArmEdges;
 use grid::Grid;
 use ndarray::Array2;
+use pairs::Draws;
+pub(crate) use pairs::unfrozen_pairs;
 use resample::Scores;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +92,8 @@ pub struct Compared {
     pub name: String,
     pub category: String,
     pub metric: String,
+    /// NaN, `null` in the file, where it is not known.
+    #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
     /// Questions.
     pub n: usize,
@@ -116,7 +125,29 @@ pub struct RankedArm {
     /// The average that others published for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
+    /// By benchmark what the answers looked like, whatever they are worth.
+    #[serde(default)]
+    pub answers: BTreeMap<String, Answers>,
     pub cost: Cost,
+}
+
+/// What an arm's answers to a benchmark looked like, over its seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Answers to questions with their image.
+    pub n: usize,
+    /// Of these, how many could not be read; they count as wrong.
+    pub unparsed: usize,
+    /// The most frequent answer, of the seed in which its share is largest; absent where it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constant: Option<ConstantAnswer>,
+}
+
+impl Answers {
+    /// Share of answers that could not be read, 0 to 1.
+    pub fn unparsed_share(&self) -> f64 {
+        if self.n > 0 { self.unparsed as f64 / self.n as f64 } else { 0.0 }
+    }
 }
 
 /// A score in percent, beside what the same model scores blind and what guessing would.
@@ -125,6 +156,8 @@ pub struct Score {
     pub score: f64,
     pub low: f64,
     pub high: f64,
+    /// NaN, `null` in the file, where it is not known.
+    #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
     pub blind: f64,
     pub blind_low: f64,
@@ -188,6 +221,11 @@ impl Score {
         self.low > self.chance
     }
 
+    /// Whether the interval lies below chance.
+    pub fn below_chance(&self) -> bool {
+        self.high < self.chance
+    }
+
     /// Half the width of the interval.
     pub fn half_width(&self) -> f64 {
         (self.high - self.low) / 2.0
@@ -201,6 +239,12 @@ impl RankedArm {
             return Some(&self.average);
         }
         self.categories.get(scope).or_else(|| self.benchmarks.get(scope))
+    }
+
+    /// Share of all answers that could not be read, 0 to 1.
+    pub fn unparsed_share(&self) -> f64 {
+        let sum = |of: fn(&Answers) -> usize| self.answers.values().map(of).sum::<usize>();
+        Answers { n: sum(|a| a.n), unparsed: sum(|a| a.unparsed), constant: None }.unparsed_share()
     }
 }
 
@@ -216,6 +260,19 @@ impl Ranking {
         let score = |a: &RankedArm| a.score(scope).map_or(f64::NEG_INFINITY, |s| s.score);
         arms.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.arm.cmp(&b.arm)));
         arms
+    }
+
+    /// Whether all arms (and there are several) have the same score in a scope, so that it has no order.
+    pub fn all_equal(&self, scope: &str) -> bool {
+        let mut scores = self.arms.iter().filter_map(|a| a.score(scope)).map(|s| s.score);
+        let Some(first) = scores.next() else { return false };
+        self.arms.len() > 1 && scores.all(|s| (s - first).abs() < 1e-9)
+    }
+
+    /// Whether some arm is separably above chance in a scope; `None` where chance is not known.
+    pub fn beats_chance(&self, scope: &str) -> Option<bool> {
+        let scores = || self.arms.iter().filter_map(|a| a.score(scope));
+        scores().all(|s| s.chance.is_finite()).then(|| scores().any(Score::beats_chance))
     }
 
     /// Whether a published average is known for some arm.
@@ -275,7 +332,7 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
         conclusions: Vec::new(),
     };
     let draws = Draws { grid: &grid, observed: &observed, replicates: &replicates, flips: &flips };
-    ranking.tests = tests(&ranking, &draws);
+    ranking.tests = pairs::tests(&ranking, &draws);
     ranking.stability = stability(&ranking);
     ranking.uncertainty = uncertainty(&ranking);
     ranking.conclusions = conclusions::conclusions(&ranking);
@@ -305,13 +362,14 @@ fn at(values: &Array2<f64>, arm: usize, scope: usize) -> f64 {
 
 fn ranked_arms(grid: &Grid, observed: &Scores, replicates: &[Scores], confidence: f64) -> Vec<RankedArm> {
     let ranks: Vec<Vec<(usize, usize)>> = replicates.iter().map(|r| ranks(&r.image)).collect();
-    let score = |a: usize, s: usize, chance: f64| {
+    let score = |a: usize, s: usize, chance: f64, edges: &ArmEdges| {
         let of =
             |f: &dyn Fn(&Scores) -> f64| stats::interval(&replicates.iter().map(f).collect::<Vec<_>>(), confidence);
-        let (low, high) = of(&|r| at(&r.image, a, s));
-        let (blind_low, blind_high) = of(&|r| at(&r.blind, a, s));
-        let (gain_low, gain_high) = of(&|r| at(&r.image, a, s) - at(&r.blind, a, s));
         let (score, blind) = (at(&observed.image, a, s), at(&observed.blind, a, s));
+        let (low, high) = edges.image(grid, s, score, of(&|r| at(&r.image, a, s)));
+        let (blind_low, blind_high) = edges.blind(grid, s, blind, of(&|r| at(&r.blind, a, s)));
+        let gains = of(&|r| at(&r.image, a, s) - at(&r.blind, a, s));
+        let (gain_low, gain_high) = edges.gain(grid, s, score - blind, gains);
         Score { score, low, high, chance, blind, blind_low, blind_high, gain_low, gain_high }
     };
     let chances: Vec<f64> = grid.benchmarks.iter().map(|b| b.chance).collect();
@@ -319,12 +377,13 @@ fn ranked_arms(grid: &Grid, observed: &Scores, replicates: &[Scores], confidence
         .iter()
         .enumerate()
         .map(|(a, arm)| {
+            let edges = ArmEdges::new(grid, a, observed, replicates, confidence);
             let mut scores = grid
                 .scopes
                 .iter()
                 .enumerate()
-                .map(|(s, scope)| (scope.name.clone(), score(a, s, stats::dot(&scope.weights, &chances))));
-            let average = scores.next().map(|(_, s)| s).unwrap_or_else(|| score(a, 0, 0.0));
+                .map(|(s, scope)| (scope.name.clone(), score(a, s, scope.of(&chances), &edges)));
+            let average = scores.next().map(|(_, s)| s).unwrap_or_else(|| score(a, 0, 0.0, &edges));
             let categories = scores.by_ref().take(grid.categories.len()).collect();
             let benchmarks = scores.collect();
             let mine: Vec<(usize, usize)> = ranks.iter().filter_map(|r| r.get(a).copied()).collect();
@@ -351,6 +410,7 @@ fn ranked_arms(grid: &Grid, observed: &Scores, replicates: &[Scores], confidence
                 benchmarks,
                 per_seed: per_seed.into_iter().collect(),
                 published: arm.published,
+                answers: arm.answers.clone(),
                 cost: arm.cost.clone(),
             }
         })
@@ -363,74 +423,6 @@ fn ranks(image: &Array2<f64>) -> Vec<(usize, usize)> {
     averages
         .iter()
         .map(|x| (1 + averages.iter().filter(|o| *o > x).count(), averages.iter().filter(|o| *o == x).count()))
-        .collect()
-}
-
-/// What tests are computed from.
-struct Draws<'a> {
-    grid: &'a Grid,
-    observed: &'a Scores,
-    replicates: &'a [Scores],
-    flips: &'a [Array2<f64>],
-}
-
-impl Draws<'_> {
-    /// `a` minus `b` in a scope, not yet adjusted.
-    fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
-        let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
-        let (i, j) = (index(a)?, index(b)?);
-        let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
-        let differences: Vec<f64> = self.replicates.iter().map(|r| between(&r.image)).collect();
-        let (low, high) = stats::interval(&differences, confidence);
-        let difference = between(&self.observed.image);
-        let threshold = difference.abs() - stats::tie_tolerance(difference);
-        let extreme = self.flips.iter().filter(|f| between(f).abs() >= threshold).count();
-        let p = stats::p_value(extreme, self.flips.len());
-        let scope = self.grid.scopes.get(s)?.name.clone();
-        let (a, b) = (a.to_string(), b.to_string());
-        Some(PairTest { scope, family, a, b, difference, low, high, p, p_adjusted: p, separable: false })
-    }
-}
-
-fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
-    let alpha = 1.0 - ranking.confidence;
-    let mut all = Vec::new();
-    for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
-        let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
-        for (family, pairs) in [
-            (Family::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
-            (Family::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
-            (Family::Control, with_control(ranking)),
-            (Family::Unfreezing, unfrozen_pairs(ranking)),
-        ] {
-            let pairs: Vec<(&str, &str)> = pairs;
-            let mut tests: Vec<PairTest> =
-                pairs.iter().filter_map(|(a, b)| draws.test(family, s, a, b, ranking.confidence)).collect();
-            let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
-            for (test, p) in tests.iter_mut().zip(adjusted) {
-                test.p_adjusted = p;
-                test.separable = p < alpha && (test.low > 0.0 || test.high < 0.0);
-            }
-            all.extend(tests);
-        }
-    }
-    all
-}
-
-fn with_control(ranking: &Ranking) -> Vec<(&str, &str)> {
-    let Some(control) = &ranking.control else { return Vec::new() };
-    let others = ranking.arms.iter().filter(|a| a.freeze == "frozen" && a.arm != *control);
-    others.map(|a| (a.arm.as_str(), control.as_str())).collect()
-}
-
-/// (unfrozen, frozen) arms of the same encoders.
-pub(crate) fn unfrozen_pairs(ranking: &Ranking) -> Vec<(&str, &str)> {
-    let unfrozen = ranking.arms.iter().filter(|a| a.freeze == "unfrozen");
-    unfrozen
-        .filter_map(|u| {
-            let frozen = ranking.arms.iter().find(|f| f.freeze == "frozen" && f.encoders == u.encoders)?;
-            Some((u.arm.as_str(), frozen.arm.as_str()))
-        })
         .collect()
 }
 

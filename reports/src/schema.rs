@@ -3,9 +3,14 @@
 //! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (a [`Step`] a
 //! line) and `samples/<benchmark>.jsonl` (a [`Sample`] a line), or `failed.json` ([`Missing`]) where it came to nothing.
 
+mod ranges;
+
 use crate::stats;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
 
 /// Version of these forms; a file of another version is not read.
 pub const SCHEMA: u32 = 1;
@@ -35,6 +40,9 @@ pub struct RunResults {
     /// When it finished, RFC 3339.
     pub date: String,
     pub device: String,
+    /// What the files of encoders and language model left open and had to be assumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Which run: one arm of a study under one seed.
@@ -68,7 +76,8 @@ pub struct BenchmarkResult {
     pub category: String,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
-    /// Whose rules judged the answers: `official` (the benchmark's authors') or `cambrian-1` (the study's code).
+    /// Whose rules judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have none),
+    /// `cambrian-1` (the study's code) or `lmms-eval` (that harness).
     #[serde(default = "official")]
     pub scoring: String,
     /// Whose prompts asked the questions, likewise.
@@ -80,7 +89,8 @@ pub struct BenchmarkResult {
     pub score: f64,
     /// Standard error of `score`, clustered by [`Unit`].
     pub stderr: f64,
-    /// Expected score of guessing.
+    /// Expected score of guessing; NaN, `null` in the file, where it is not known.
+    #[serde(default = "unknown", with = "unknown_as_null")]
     pub chance: f64,
     /// Score of the same model asked without the image.
     pub blind: f64,
@@ -88,13 +98,91 @@ pub struct BenchmarkResult {
     pub n: usize,
     /// Answers from which no choice, number or yes/no could be read; they score as wrong.
     pub n_unparsed: usize,
+    /// The most frequent answer; results of before it was counted have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constant: Option<ConstantAnswer>,
+    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove before reading them.
+    #[serde(default)]
+    pub n_reasoning: usize,
     pub higher_is_better: bool,
+    /// Wall-clock time of asking and scoring, with the image and without; 0, `null` in the file, where it was not measured.
+    #[serde(with = "unmeasured")]
     pub seconds: f64,
     /// Score of the likeliest of the possible answers in place of the generated one, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<f64>,
     /// What is resampled; empty only where a benchmark cannot say.
     pub units: Vec<Unit>,
+}
+
+/// The answer that a model gave most often to a benchmark's questions, as the scorer read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConstantAnswer {
+    pub answer: String,
+    /// Its share of all answers, 0 to 1.
+    pub share: f64,
+}
+
+impl ConstantAnswer {
+    /// Of answers as the scorer read them, `None` for one that it could not read. Of equally frequent answers the first in
+    /// the alphabet; `None` where no answer could be read.
+    pub fn of<'a>(parsed: impl IntoIterator<Item = Option<&'a str>>) -> Option<Self> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut all = 0;
+        for answer in parsed {
+            all += 1;
+            if let Some(answer) = answer {
+                *counts.entry(answer).or_default() += 1;
+            }
+        }
+        let (answer, count) = counts.into_iter().rev().max_by_key(|(_, count)| *count)?;
+        Some(Self { answer: answer.to_string(), share: count as f64 / all as f64 })
+    }
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+/// A number that is not known: NaN in memory, `null` in the file.
+pub(crate) mod unknown_as_null {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { to.serialize_f64(*value) } else { to.serialize_none() }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+    }
+}
+
+/// A measurement that was not taken: 0 in memory, `null` in the file.
+mod unmeasured {
+    use super::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() && *value > 0.0 { to.serialize_f64(*value) } else { to.serialize_none() }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(from)?.unwrap_or(0.0))
+    }
+}
+
+/// As [`unmeasured`], for whole numbers.
+mod uncounted {
+    use super::{Deserialize, Deserializer, Serializer};
+
+    // serde hands a reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
+        if *value > 0 { to.serialize_u64(*value) } else { to.serialize_none() }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.unwrap_or(0))
+    }
 }
 
 fn official() -> String {
@@ -129,16 +217,21 @@ impl From<Unit> for (String, f64, f64, f64) {
     }
 }
 
-/// What a run costs.
+/// What a run costs. Times, throughput and memory that were not measured are 0, and `null` in the file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cost {
     pub encoder_params: u64,
     pub gflops_per_image: f64,
     /// Visual tokens per image that the language model reads.
     pub tokens: usize,
+    /// Wall-clock time of the training steps; 0 for a model whose training is not known.
+    #[serde(with = "unmeasured")]
     pub train_seconds: f64,
-    /// Throughput of the encoder.
+    /// Throughput of the encoders; 0 where they were trained with the model.
+    #[serde(with = "unmeasured")]
     pub images_per_second: f64,
+    /// Largest resident memory of the process.
+    #[serde(with = "uncounted")]
     pub peak_memory_bytes: u64,
 }
 
@@ -149,6 +242,9 @@ pub struct Sample {
     /// The [`Unit`] it belongs to.
     pub unit: String,
     pub question: String,
+    /// The choices in the order of their letters; empty for other questions and in files of before they were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
     /// The text given to the model, as formatted by the benchmark.
     pub prompt: String,
     /// Path of the picture, absolute or relative to the study's directory.
@@ -222,6 +318,54 @@ impl RunResults {
     }
 }
 
+/// Fields of `results.json` that no run sets: `null`, 0, false, empty, or not there, in every run and for every benchmark. Keys
+/// that are names (of benchmarks, categories, versions) are written `*`; what lies inside `config` is not looked at.
+///
+/// A field that claims to be a measurement and is in here is not measured.
+pub fn never_set(runs: &[RunResults]) -> BTreeSet<String> {
+    let (mut known, mut set) = (BTreeSet::new(), BTreeSet::new());
+    for run in runs {
+        // Numbers, texts and maps only: it cannot fail.
+        if let Ok(value) = serde_json::to_value(run) {
+            note_fields(&value, "", &mut known, &mut set);
+        }
+    }
+    known.extend(OPTIONAL.map(String::from));
+    known.into_iter().filter(|path| !set.contains(path)).collect()
+}
+
+/// Fields that are left out of the file where they have no value.
+const OPTIONAL: [&str; 4] = ["results.*.constant", "results.*.likelihood", "results.*.sample_of", "run.published"];
+
+/// Keys whose members are named by the study.
+const NAMED: [&str; 4] = ["results", "categories", "versions", "digests"];
+
+fn note_fields(value: &Value, path: &str, known: &mut BTreeSet<String>, set: &mut BTreeSet<String>) {
+    let empty = match value {
+        Value::Null => true,
+        Value::Bool(b) => !b,
+        Value::Number(n) => n.as_f64() == Some(0.0),
+        Value::String(s) => s.is_empty(),
+        Value::Array(a) => a.is_empty(),
+        Value::Object(o) => o.is_empty(),
+    };
+    if !path.is_empty() {
+        known.insert(path.to_string());
+    }
+    if empty {
+        return;
+    }
+    // With all fields above it: `results` is set as soon as something in it is.
+    set.insert(path.to_string());
+    if let (Value::Object(fields), true) = (value, path != "config") {
+        for (key, inner) in fields {
+            let key = if NAMED.contains(&path) { "*" } else { key };
+            let inner_path = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+            note_fields(inner, &inner_path, known, set);
+        }
+    }
+}
+
 /// Mean per category of (category, score) pairs.
 pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a str, f64)>) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
@@ -270,6 +414,8 @@ mod tests {
             blind: 0.0,
             n: 4,
             n_unparsed: 0,
+            constant: None,
+            n_reasoning: 0,
             higher_is_better: true,
             seconds: 0.0,
             likelihood: None,
@@ -283,6 +429,58 @@ mod tests {
         let text = serde_json::to_string(&unit).unwrap();
         assert_eq!(text, r#"["p7",1.5,2.0,0.0]"#);
         assert_eq!(serde_json::from_str::<Unit>(&text).unwrap(), unit);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null_and_older_files_are_read() {
+        let result = result("General", &[(1.0, 2.0, 0.0)]);
+        let mut value = serde_json::to_value(&result).unwrap();
+        assert!(value["seconds"].is_null() && value.get("constant").is_none());
+        assert_eq!(serde_json::from_value::<BenchmarkResult>(value.clone()).unwrap(), result);
+        value["seconds"] = serde_json::json!(0.0);
+        assert_eq!(serde_json::from_value::<BenchmarkResult>(value).unwrap(), result);
+        let cost = Cost { images_per_second: f64::INFINITY, ..Default::default() };
+        let text = serde_json::to_string(&cost).unwrap();
+        assert!(text.ends_with(r#""train_seconds":null,"images_per_second":null,"peak_memory_bytes":null}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Cost>(&text).unwrap(), Cost::default());
+    }
+
+    #[test]
+    fn the_most_frequent_answer_is_counted_over_all_answers() {
+        let of = |answers: &[Option<&str>]| ConstantAnswer::of(answers.iter().copied());
+        let found = of(&[Some("B"), None, Some("A"), Some("B"), Some("A")]);
+        assert_eq!(found, Some(ConstantAnswer { answer: "A".into(), share: 0.4 }));
+        assert_eq!(of(&[Some("B"), Some("B"), None]).map(|c| c.share), Some(2.0 / 3.0));
+        assert_eq!((of(&[None, None]), of(&[])), (None, None));
+    }
+
+    #[test]
+    fn a_field_that_nobody_sets_is_found() {
+        let json = serde_json::json!({
+            "schema": 1, "run": {"id": "r", "study": "s", "arm": "a", "encoders": ["e"], "freeze": "frozen",
+            "connector": "mlp", "llm": "l", "seed": 1}, "results": {}, "categories": {"General": 1.0}, "average": 1.0,
+            "cost": {"encoder_params": 1, "gflops_per_image": 1, "tokens": 1, "train_seconds": 1, "images_per_second": 0,
+            "peak_memory_bytes": 1}, "config": {"empty": ""}, "versions": {"burn": ""}, "digests": {"d": "1"}, "date": "now",
+            "device": "flex"
+        });
+        let mut run: RunResults = serde_json::from_value(json).unwrap();
+        run.results.insert("b".into(), BenchmarkResult { score: 1.0, ..result("General", &[(1.0, 2.0, 0.0)]) });
+        let mut other = run.clone();
+        other.results.insert("c".into(), BenchmarkResult { seconds: 2.0, blind: 3.0, ..run.results["b"].clone() });
+        let unset: Vec<String> = never_set(&[run, other]).into_iter().collect();
+        assert_eq!(
+            unset,
+            [
+                "cost.images_per_second",
+                "results.*.constant",
+                "results.*.likelihood",
+                "results.*.n_unparsed",
+                "results.*.sample_of",
+                "results.*.stderr",
+                "run.published",
+                "versions.*"
+            ]
+        );
     }
 
     #[test]

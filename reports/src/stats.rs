@@ -103,6 +103,83 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     at(low) + (place - low as f64) * (at(low + 1) - at(low))
 }
 
+/// Wilson's score interval of a share `p` seen among `n` independent units; `n` may be an effective number of units, and
+/// with none the interval is all of 0 to 1.
+///
+/// Unlike the normal interval and the bootstrap's it does not shrink to a point at 0 and 1: none of 60 gives 0 to 0.06. For
+/// any quantity between 0 and 1, of which a yes/no varies most, it is conservative. Source: Wilson 1927; Brown, Cai and
+/// DasGupta 2001.
+pub fn wilson(p: f64, n: f64, confidence: f64) -> (f64, f64) {
+    if n.is_nan() || n <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let p = p.clamp(0.0, 1.0);
+    let z2 = normal_quantile((1.0 + confidence) / 2.0).powi(2);
+    let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = (p * (1.0 - p) / n + z2 / (4.0 * n * n)).max(0.0).sqrt() * z2.sqrt() / (1.0 + z2 / n);
+    // Exact at the ends, where rounding would leave 1e-17.
+    let low = if p == 0.0 { 0.0 } else { (middle - half).max(0.0) };
+    let high = if p == 1.0 { 1.0 } else { (middle + half).min(1.0) };
+    (low, high)
+}
+
+/// Kish's effective number of units, (Σw)²/Σw²: as many units of equal weight say as much. 0 without weight.
+///
+/// Used as the sample size of a proportion over clusters it takes all questions on one unit for one answer (the design
+/// effect of complete correlation), the only safe assumption where all answers are the same and none can be estimated.
+pub fn effective_units(weights: &[f64]) -> f64 {
+    let squares = dot(weights, weights);
+    if squares > 0.0 { weights.iter().sum::<f64>().powi(2) / squares } else { 0.0 }
+}
+
+/// Quantile of the standard normal distribution, to a relative error of 1.2e-9 (Acklam's rational approximation).
+pub fn normal_quantile(q: f64) -> f64 {
+    let poly = |c: &[f64], x: f64| c.iter().fold(0.0, |sum, c| sum * x + c);
+    const A: [f64; 6] = [
+        -3.969_683_028_665_376e1,
+        2.209_460_984_245_205e2,
+        -2.759_285_104_469_687e2,
+        1.383_577_518_672_690e2,
+        -3.066_479_806_614_716e1,
+        2.506_628_277_459_239,
+    ];
+    const B: [f64; 6] = [
+        -5.447_609_879_822_406e1,
+        1.615_858_368_580_409e2,
+        -1.556_989_798_598_866e2,
+        6.680_131_188_771_972e1,
+        -1.328_068_155_288_572e1,
+        1.0,
+    ];
+    const C: [f64; 6] = [
+        -7.784_894_002_430_293e-3,
+        -3.223_964_580_411_365e-1,
+        -2.400_758_277_161_838,
+        -2.549_732_539_343_734,
+        4.374_664_141_464_968,
+        2.938_163_982_698_783,
+    ];
+    const D: [f64; 5] =
+        [7.784_695_709_041_462e-3, 3.224_671_290_700_398e-1, 2.445_134_137_142_996, 3.754_408_661_907_416, 1.0];
+    const TAIL: f64 = 0.02425;
+    match q {
+        q if q <= 0.0 => f64::NEG_INFINITY,
+        q if q >= 1.0 => f64::INFINITY,
+        q if q < TAIL => {
+            let r = (-2.0 * q.ln()).sqrt();
+            poly(&C, r) / poly(&D, r)
+        }
+        q if q > 1.0 - TAIL => {
+            let r = (-2.0 * (1.0 - q).ln()).sqrt();
+            -poly(&C, r) / poly(&D, r)
+        }
+        q => {
+            let (d, r) = (q - 0.5, (q - 0.5).powi(2));
+            poly(&A, r) * d / poly(&B, r)
+        }
+    }
+}
+
 /// Two-sided p-value that the differences have mean zero, by flipping their signs.
 ///
 /// All 2ⁿ sign patterns where these are at most `replicates`, else `replicates` drawn ones plus the observed one, so

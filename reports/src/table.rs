@@ -1,10 +1,10 @@
 //! Rankings in a terminal: a study's, and those of the published tables.
 
 use crate::published::{Outcome, SCOPES, Standing, Standings, short};
-use crate::ranking::{AVERAGE, RankedArm, Ranking};
+use crate::ranking::{AVERAGE, RankedArm, Ranking, Score};
 use crate::stats;
 use crate::words;
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Lines above, below and under the header, none between rows.
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
@@ -12,43 +12,166 @@ const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RU
 
 /// The ranking as a table of at most `width` columns, with chance and blind at its foot, and the conclusions below.
 ///
-/// Columns: the interval of the rank, the arm, its average with half the width of the interval, the categories, the
-/// average without the image, the probability of being best, the encoder's parameters and the training time; after the
-/// average the published one, where an arm has one. `color` sets the first arm in bold and dims the foot; without it the
-/// text has no escape codes.
+/// Columns: the interval of the rank, the arm, its average with half the width of the interval (both ends where they are not
+/// alike), the categories, the share of answers that could not be read, the average without the image, the probability of
+/// being best, the encoder's parameters and the training time; after the average the published one, where an arm has one.
+/// What does not fit is left out from the right, and named below. `color` sets the first arm in bold and dims the foot;
+/// without it the text has no escape codes, whatever the results hold.
 pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
+    let mut columns = columns(r);
+    let mut left_out = Vec::new();
+    let mut table = table_of(r, &columns, None, color);
+    for droppable in [Column::Train, Column::Params, Column::PBest, Column::Blind, Column::Published] {
+        if widest(&table) <= width {
+            break;
+        }
+        if let Some(at) = columns.iter().position(|c| *c == droppable) {
+            columns.remove(at);
+            left_out.push(droppable.name().replace("-\n", "").replace('\n', " "));
+            table = table_of(r, &columns, None, color);
+        }
+    }
+    if widest(&table) > width {
+        table = table_of(r, &columns, Some(width), color);
+    }
+    let mut text = table;
+    text.push_str("\n\n");
+    let mut paragraph = |first: &str, rest: &str, sentence: &str| {
+        for (i, line) in
+            words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
+        {
+            text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
+        }
+    };
+    if !left_out.is_empty() {
+        paragraph("", "", &format!("Columns that do not fit here: {}; the report has them.", left_out.join(", ")));
+    }
+    paragraph("", "", &r.uncertainty);
+    for sentence in &r.conclusions {
+        paragraph("- ", "  ", sentence);
+    }
+    text
+}
+
+/// Names of arms longer than this go on in another line.
+const LONGEST_NAME: usize = 28;
+
+/// A column of the ranking.
+#[derive(Clone, PartialEq)]
+enum Column {
+    Rank,
+    Arm,
+    Average,
+    Published,
+    Category(String),
+    Unparsed,
+    Blind,
+    PBest,
+    Params,
+    Train,
+}
+
+impl Column {
+    fn name(&self) -> String {
+        match self {
+            Column::Rank => "rank".into(),
+            Column::Arm => "arm".into(),
+            Column::Average => "average".into(),
+            Column::Published => "pub-\nlished".into(),
+            Column::Category(category) => in_two_lines(&words::shown(category, false)),
+            Column::Unparsed => "unpar-\nsed %".into(),
+            Column::Blind => "blind".into(),
+            Column::PBest => "p(best)".into(),
+            Column::Params => "params".into(),
+            Column::Train => "train\ns".into(),
+        }
+    }
+
+    fn of(&self, r: &Ranking, arm: &RankedArm) -> String {
+        match self {
+            Column::Rank => words::range(arm.rank_low, arm.rank_high),
+            Column::Arm => words::wrap(&words::shown(&arm.label, false), LONGEST_NAME).join("\n"),
+            Column::Average => format!("{:.1}{}", arm.average.score, interval(arm)),
+            Column::Published => arm.published.map_or(String::new(), |p| format!("{p:.2}")),
+            Column::Category(c) => arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score)),
+            Column::Unparsed => match arm.unparsed_share() {
+                share if share > 0.0 && share < 0.0005 => "<0.1".into(),
+                share => format!("{:.1}", 100.0 * share),
+            },
+            Column::Blind => format!("{:.1}", arm.average.blind),
+            Column::PBest if r.all_equal(AVERAGE) => "–".into(),
+            Column::PBest => words::probability(arm.p_best),
+            Column::Params => words::big(arm.cost.encoder_params as f64),
+            Column::Train => words::measured(arm.cost.train_seconds, |s| format!("{s:.0}")),
+        }
+    }
+
+    /// Mean over the arms of something in the average or in a category.
+    fn foot(&self, r: &Ranking, of: fn(&Score) -> f64) -> Option<String> {
+        let scope = match self {
+            Column::Average => AVERAGE,
+            Column::Category(c) => c,
+            _ => return None,
+        };
+        let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
+        stats::mean(&values).map(words::score)
+    }
+}
+
+fn columns(r: &Ranking) -> Vec<Column> {
+    let mut columns = vec![Column::Rank, Column::Arm, Column::Average];
+    columns.extend(r.has_published().then_some(Column::Published));
+    columns.extend(r.categories.iter().cloned().map(Column::Category));
+    columns.extend([Column::Unparsed, Column::Blind, Column::PBest, Column::Params, Column::Train]);
+    columns
+}
+
+/// The table alone, as wide as its content or, where `width` is given, with the arms' names over several lines.
+fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) -> String {
     let mut table = ruled(width, color);
-    table.set_header(header(r));
+    table.set_header(columns.iter().map(Column::name));
     for arm in &r.arms {
         let bold = color && arm.rank == 1;
-        table.add_row(row(r, arm).into_iter().map(|text| styled(text, bold.then_some(Attribute::Bold))));
+        table.add_row(columns.iter().map(|c| styled(c.of(r, arm), bold.then_some(Attribute::Bold))));
     }
     table.add_row([""]);
     let interval_width = r.arms.iter().map(|a| interval(a).chars().count()).max().unwrap_or(0);
-    for (name, of) in [("chance", foot(r, |s| s.chance)), ("blind (mean of arms)", foot(r, |s| s.blind))] {
-        let mut cells = vec![String::new(), name.to_string()];
-        cells.extend(of);
-        // The average stands below the averages, not below their intervals.
-        if let Some(average) = cells.get_mut(2) {
-            average.push_str(&" ".repeat(interval_width));
-        }
-        if r.has_published() {
-            cells.insert(3, String::new());
-        }
-        table.add_row(cells.into_iter().map(|text| styled(text, color.then_some(Attribute::Dim))));
+    let feet: [(&str, fn(&Score) -> f64); 2] = [("chance", |s| s.chance), ("blind (mean of arms)", |s| s.blind)];
+    for (name, of) in feet {
+        let cell = |c: &Column| match c {
+            Column::Arm => name.to_string(),
+            // The average stands below the averages, not below their intervals.
+            Column::Average => c.foot(r, of).unwrap_or_default() + &" ".repeat(interval_width),
+            _ => c.foot(r, of).unwrap_or_default(),
+        };
+        table.add_row(columns.iter().map(|c| styled(cell(c), color.then_some(Attribute::Dim))));
     }
     align(&mut table);
-    let mut text = table.trim_fmt();
-    text.push_str("\n\n");
-    for line in words::wrap(&r.uncertainty, width) {
-        text.push_str(&format!("{line}\n"));
-    }
-    for sentence in &r.conclusions {
-        for (i, line) in words::wrap(sentence, width.saturating_sub(2)).iter().enumerate() {
-            text.push_str(&format!("{} {line}\n", if i == 0 { "-" } else { " " }));
+    if width.is_some() {
+        // Numbers are not broken; the names are.
+        for (_, column) in table.column_iter_mut().enumerate().filter(|(i, _)| *i != 1) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-    text
+    table.trim_fmt()
+}
+
+/// Columns of a terminal that the widest line takes, without escape codes.
+fn widest(table: &str) -> usize {
+    let mut widest = 0;
+    for line in table.lines() {
+        let (mut columns, mut escape) = (0, false);
+        for c in line.chars() {
+            match c {
+                '\u{1b}' => escape = true,
+                'm' if escape => escape = false,
+                _ if escape => {}
+                _ => columns += words::columns(c),
+            }
+        }
+        widest = widest.max(columns);
+    }
+    widest
 }
 
 /// Models of each published table that are shown.
@@ -83,7 +206,7 @@ pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
 
 /// The first models of a table.
 fn best(standings: &Standings, width: usize, color: bool) -> String {
-    let mut table = ruled(width, color);
+    let mut table = ruled(Some(width), color);
     let mut names: Vec<String> = ["rank", "model", "average", "printed"].map(String::from).to_vec();
     names.extend(SCOPES.iter().skip(1).map(|c| in_two_lines(c)));
     table.set_header(names);
@@ -106,13 +229,13 @@ fn standing_row(m: &Standing) -> Vec<String> {
     cells
 }
 
-/// A table with its rules and its width.
-fn ruled(width: usize, color: bool) -> Table {
+/// A table with its rules and its width; without one as wide as its content.
+fn ruled(width: Option<usize>, color: bool) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    }
     if color {
         table.enforce_styling();
     } else {
@@ -137,14 +260,6 @@ fn styled(text: String, attribute: Option<Attribute>) -> Cell {
     }
 }
 
-fn header(r: &Ranking) -> Vec<String> {
-    let mut names: Vec<String> = ["rank", "arm", "average"].map(String::from).to_vec();
-    names.extend(r.has_published().then(|| "pub-\nlished".to_string()));
-    names.extend(r.categories.iter().map(|c| in_two_lines(c)));
-    names.extend(["blind", "p(best)", "params", "train\ns"].map(String::from));
-    names
-}
-
 /// A category's name over two lines, broken near its middle after a space or hyphen.
 fn in_two_lines(name: &str) -> String {
     if name.chars().count() < 10 {
@@ -157,31 +272,13 @@ fn in_two_lines(name: &str) -> String {
     }
 }
 
-fn row(r: &Ranking, arm: &RankedArm) -> Vec<String> {
-    let mut cells = vec![
-        words::range(arm.rank_low, arm.rank_high),
-        arm.label.clone(),
-        format!("{:.1}{}", arm.average.score, interval(arm)),
-    ];
-    cells.extend(r.has_published().then(|| arm.published.map_or(String::new(), |p| format!("{p:.2}"))));
-    cells.extend(r.categories.iter().map(|c| arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score))));
-    cells.extend([
-        format!("{:.1}", arm.average.blind),
-        words::probability(arm.p_best),
-        words::big(arm.cost.encoder_params as f64),
-        format!("{:.0}", arm.cost.train_seconds),
-    ]);
-    cells
-}
-
-/// Half the width of the average's interval, as it follows the average.
+/// Half the width of the average's interval, as it follows the average; both ends where one is more than twice as far as the
+/// other, as beside 0.
 fn interval(arm: &RankedArm) -> String {
-    format!(" ±{:.1}", arm.average.half_width())
-}
-
-/// Mean over the arms of something in the average and in each category.
-fn foot(r: &Ranking, of: fn(&crate::ranking::Score) -> f64) -> Vec<String> {
-    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
-    let mean = |scope: &str| stats::mean(&r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect::<Vec<_>>());
-    scopes.map(|s| mean(s).map_or(String::new(), |m| format!("{m:.1}"))).collect()
+    let a = &arm.average;
+    let (below, above) = (a.score - a.low, a.high - a.score);
+    if above.max(below) > 2.0 * above.min(below) + 0.1 {
+        return format!(" {:.1}–{:.1}", a.low, a.high);
+    }
+    format!(" ±{:.1}", a.half_width())
 }

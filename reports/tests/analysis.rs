@@ -185,7 +185,7 @@ fn runs_say_what_their_benchmarks_measure() {
         let (gain, prior) = (s.gain.unwrap(), s.prior.unwrap());
         close(gain.value, mean(|s| s.score - s.blind), &s.benchmark);
         close(prior.value, mean(|s| s.blind - s.chance), &s.benchmark);
-        assert!(gain.se.unwrap() > 0.0 && prior.se.unwrap() > 0.0 && s.clear.is_some());
+        assert!(gain.se.unwrap() > 0.0 && prior.se.unwrap() > 0.0 && s.above_chance.is_some());
     }
     assert!(!sight::conclusions(&sights).is_empty());
 }

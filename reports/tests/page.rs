@@ -33,7 +33,8 @@ fn a_study_directory_becomes_one_self_contained_page() {
         "id=\"unfreezing\"",
         "id=\"analysis\"",
         "Groups beside the categories",
-        "Vision-centric with and without the picture",
+        "Vision-centric with and without the image",
+        "id=\"recipe\"",
         "Stage tune: loss by step",
         "I think it is &lt;nothing&gt;",
     ] {
@@ -63,7 +64,67 @@ fn one_arm_alone_has_a_page_too() {
     let study = StudyData::load(dir.path()).unwrap();
     let html = page(&study, &ranking, &About::default()).unwrap();
     assert!(html.contains("Ranking of the") && !html.contains("Groups beside the categories"));
-    assert!(html.contains("at least 3 arms have answered at least 3 of them; here 1 arm has answered 9 benchmarks."));
+    assert!(
+        html.contains("they need at least 8 arms that answered at least 3 benchmarks, and here 1 arm has answered 9")
+    );
+}
+
+#[test]
+fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture::write_study(dir.path(), 1, 12).unwrap();
+    let edit = |file: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = dir.path().join(file);
+        let mut value = burgess_base::atomic::read_json(&path).unwrap();
+        change(&mut value);
+        burgess_base::atomic::write_json(&path, &value).unwrap();
+    };
+    edit("nano-mae/seed-0/results.json", &|v| {
+        v["notes"] = serde_json::json!(["no tokenizer.ggml.pre: \"default\" assumed"]);
+        v["results"]["nano-mmvp"]["n_unparsed"] = 3.into();
+        v["config"] = serde_json::json!({
+            "data": "d1635", "threads": 2,
+            "evaluator": {
+                "llm": "nano-lm", "connector": {"sva": {"depth": 3}}, "preprocess": "cambrian-1",
+                "data": {"world": {"seed": 5, "tune": 16}},
+                "recipe": {"tune": {"steps": 600, "batch": 16, "lr": 0.001, "llm_lr": 2e-5, "trainable": ["connector", "llm"],
+                    "clip": 1.0}}
+            }
+        });
+    });
+    // Samples of before options were kept, an image elsewhere, and text that steers.
+    for arm in fixture::ARMS.map(|a| a.0) {
+        let file = dir.path().join(arm).join("seed-0/samples/nano-ai2d.jsonl");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("images/nano-ai2d", "/etc/nano-ai2d").replace("I think", "\\u001b[2J\\u202eI think");
+        let text = text.replace("USER: <image>\\n", "What?\\nA. the root\\nB. the leaf\\nC. the stem\\n");
+        std::fs::write(&file, text).unwrap();
+    }
+    let options = RankOptions { replicates: 50, ..Default::default() };
+    let about = About { command: "burgess rank 'my study.toml' --out x".into(), ..Default::default() };
+    let written = write_with(dir.path(), &about, &options).unwrap();
+    let html = std::fs::read_to_string(&written.files.page).unwrap();
+    for said in [
+        "Made by <code>burgess rank &#x27;my study.toml&#x27; --out x</code>",
+        "no tokenizer.ggml.pre: &quot;default&quot; assumed (nano-mae)",
+        "world (seed 5, tune 16) (nano-mae)",
+        "<dt>tune: length</dt><dd>steps 600, batch 16",
+        "<dt>tune: rates</dt><dd>lr 0.001, llm_lr 2e-5",
+        "<dt>tune: trained</dt><dd>connector, llm",
+        "sva (depth 3)",
+        "preprocess cambrian-1",
+        "nano-llama",
+        "<th>Unparsed</th>",
+        "Warning: more than 5 % of the answers could not be read",
+        "nano-mmvp (nano-mae 25 %)",
+        "3 images are not shown: they lie outside the study&#x27;s data.",
+        "its image lies outside the study&#x27;s data and is not shown",
+        "<li class=\"right\">C. the stem</li>",
+        r"\x1b[2J\u{202e}I think",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    assert!(!html.contains("/etc/") && !html.contains(['\u{1b}', '\u{202e}']));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """Goldens of language models in GGUF: those of `llm.py`, converted as llama.cpp's `convert_hf_to_gguf.py` does it.
 
-    python tests/reference/llm_gguf.py     (writes tests/golden/llm-gguf; seconds on a CPU)
+    python tests/reference/llm_gguf.py [NAME…]     (writes tests/golden/llm-gguf; seconds on a CPU)
 
 `<model>.f32.gguf` holds the numbers of `tests/golden/llm/<model>`; `<model>.q8.gguf` holds its matrices in 8-bit blocks
 where their rows are long enough, else as f16 or bf16, and `<model>.q8.safetensors` the `logits` (of the last 8 positions,
@@ -10,6 +10,7 @@ Versions: gguf 0.19.0, torch 2.9.0, transformers 5.24.0, safetensors.
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import gguf
@@ -22,12 +23,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 LLM = Path(__file__).resolve().parents[1] / "golden" / "llm"
 OUT = LLM.with_name("llm-gguf")
 # Gemma's scale of queries is written nowhere in GGUF and follows from the width of heads.
-CHANGED = {"gemma3": dict(query_pre_attn_scalar=16)}
+CHANGED = {
+    "gemma3": dict(query_pre_attn_scalar=16), "gemma2": dict(query_pre_attn_scalar=8),
+    # Nor is this one's window.
+    "starcoder2": dict(sliding_window=None),
+}
 MODELS = {
     "llama-tied": "q8", "llama-3": "f32", "llama-linear-bias": "f32", "qwen2-yarn": "f32 q8", "qwen3": "f32 q8",
     "phi3-mini": "f32 q8", "phi3-long": "f32", "gemma3": "q8",
+    "gemma": "q8", "gemma2": "q8", "smollm3": "f32", "olmo": "f32", "olmo2": "f32", "granite": "f32", "starcoder2": "q8",
+    "glm4": "f32", "cohere": "f32", "cohere2": "f32", "stablelm": "f32", "nemotron": "q8",
 }
-ARCHITECTURES = {"gemma3_text": "gemma3"}
+PERMUTED = ("llama", "smollm3", "olmo", "granite")
+PLUS_ONE = ("gemma", "gemma2", "gemma3_text", "nemotron")
+ARCHITECTURES = {"gemma3_text": "gemma3", "cohere": "command-r"}
 
 
 def permuted(w: np.ndarray, heads: int) -> np.ndarray:
@@ -44,7 +53,11 @@ def metadata(writer: gguf.GGUFWriter, c) -> None:
     writer.add_feed_forward_length(c.intermediate_size)
     writer.add_head_count(c.num_attention_heads)
     writer.add_head_count_kv(c.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    if hasattr(c, "rms_norm_eps"):
+        writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    else:
+        names = ("norm_epsilon", "layer_norm_eps", "norm_eps")
+        writer.add_layer_norm_eps(next((getattr(c, n) for n in names if hasattr(c, n)), 1e-5))
     writer.add_rope_freq_base(rope["rope_theta"])
     if head is not None and c.model_type != "phi3":
         writer.add_key_length(head)
@@ -61,8 +74,24 @@ def metadata(writer: gguf.GGUFWriter, c) -> None:
             original = c.original_max_position_embeddings
             scale = c.max_position_embeddings / original
             writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
-    if c.model_type == "gemma3_text":
+    if c.model_type in ("gemma2", "gemma3_text", "cohere2"):
         writer.add_sliding_window(c.sliding_window)
+    if c.model_type == "gemma2":
+        writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(c.final_logit_softcapping)
+    if c.model_type == "olmo":
+        writer.add_clamp_kqv(c.clip_qkv)
+    if c.model_type == "granite":
+        writer.add_attention_scale(c.attention_multiplier)
+        writer.add_embedding_scale(c.embedding_multiplier)
+        writer.add_residual_scale(c.residual_multiplier)
+        writer.add_logit_scale(c.logits_scaling)
+    if c.model_type in ("cohere", "cohere2"):
+        writer.add_logit_scale(c.logit_scale)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    if c.model_type in ("glm4", "stablelm", "nemotron"):
+        width = head or c.hidden_size // c.num_attention_heads
+        writer.add_rope_dimension_count(int(width * rope["partial_rotary_factor"]))
     if rope["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
         writer.add_rope_scaling_factor(rope["factor"])
@@ -114,17 +143,17 @@ def convert(name: str, how: str) -> None:
     for number, (key, values) in enumerate(load_file(LLM / name / "model.safetensors").items()):
         values = values.float().numpy()
         heads = {"q_proj": c.num_attention_heads, "k_proj": c.num_key_value_heads}.get(key.split(".")[-2])
-        if c.model_type == "llama" and heads:
+        if c.model_type in PERMUTED and heads:
             values = permuted(values, heads)
-        if c.model_type == "gemma3_text" and key.endswith("norm.weight"):
+        if c.model_type in PLUS_ONE and key.endswith("norm.weight"):
             values = values + np.float32(1)
         data, kind = written(values, number, how)
         stem, ending = key.rsplit(".", 1)
         writer.add_tensor(f"{names.get_name(stem)}.{ending}", data, raw_dtype=kind)
         back = gguf.dequantize(data, kind).reshape(values.shape)
-        if c.model_type == "llama" and heads:
+        if c.model_type in PERMUTED and heads:
             back = back.reshape(heads, -1, 2, *back.shape[1:]).swapaxes(1, 2).reshape(back.shape)
-        if c.model_type == "gemma3_text" and key.endswith("norm.weight"):
+        if c.model_type in PLUS_ONE and key.endswith("norm.weight"):
             back = back - np.float32(1)
         dequantised[key] = torch.from_numpy(np.ascontiguousarray(back, dtype=np.float32))
     writer.write_header_to_file()
@@ -149,8 +178,9 @@ def convert(name: str, how: str) -> None:
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for name, kinds in MODELS.items():
-        for how in kinds.split():
-            convert(name, how)
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            for how in kinds.split():
+                convert(name, how)
 
 
 if __name__ == "__main__":

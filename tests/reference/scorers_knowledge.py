@@ -11,7 +11,8 @@ Pinned: numpy 2.4.6, pandas 2.3.3, Levenshtein 0.27.5, Python 3.11.
 
 The scorers' functions are taken out of their files as they are; what they import for other ends (model servers, files) is
 left out. Where they ask a language model or draw a letter, they get nothing here, and so have no verdict. Answers are
-stripped before, as the code that generates them does. `official` and `cambrian-1` are what Burgess has to say. Where a
+stripped before, as the code that generates them does. `official` (by the authors' rules, or
+Burgess' strict ones where there are none) and `cambrian-1` are what Burgess has to say. Where a
 reference disagrees, the case carries the reason, which is written below for every kind of disagreement; one without a
 reason, or a reason without a disagreement, stops the script.
 """

@@ -413,3 +413,73 @@ fn what_a_hostile_hub_says_stays_in_the_cache() {
     hub.breaks("GET /maker/moved", 1, Fault::Status(302, "Location: file:///etc/passwd\n"));
     assert!(failed(&run(&place, &hub, &["fetch", "maker/moved"])).contains("redirects to nowhere"));
 }
+
+#[test]
+fn what_is_cut_off_in_the_cache_is_fetched_again() {
+    let (place, (hub, weights)) = (Place::new(), with_model());
+    done(&run(&place, &hub, &["fetch", "maker/small"]));
+    let blob = folder(&place, "maker/small").join("blobs").join(sha256(&weights));
+    hub.asked();
+    done(&run(&place, &hub, &["fetch", "maker/small"]));
+    assert!(!hub.asked().iter().any(|a| a.method == "GET" && a.path.contains("resolve")), "nothing is fetched twice");
+    for bytes in [weights[..weights.len() / 2].to_vec(), [&weights[1..], &[0]].concat()] {
+        std::fs::write(&blob, bytes).expect("the blob");
+        let offline =
+            fetch(&place, &hub, &["fetch", "maker/small"]).env("HF_HUB_OFFLINE", "1").output().expect("starts");
+        assert!(failed(&offline).contains("is not what was published"));
+        let plan = done(&run(&place, &hub, &["fetch", "maker/small", "--dry-run"]));
+        assert!(plan.lines().any(|l| l.starts_with("model.safetensors") && l.contains("would be fetched")), "{plan}");
+        let output = run(&place, &hub, &["fetch", "maker/small"]);
+        assert!(done(&output).contains("SHA-256 as published") && stderr(&output).contains("is here, but"));
+        assert_eq!(std::fs::read(&blob).expect("the blob"), weights);
+    }
+    // A maker's server names no digest: the one of what came is kept.
+    let bytes = contents(5000);
+    hub.put("weights.bin", &bytes, false);
+    let url = format!("{}/files/weights.bin", hub.endpoint());
+    let text = done(&run(&place, &hub, &["fetch", &url]));
+    let file = PathBuf::from(text.lines().last().and_then(|l| l.rsplit_once(": ")).expect("a path").1);
+    assert_eq!(std::fs::read(&file).expect("the file"), bytes);
+    std::fs::write(&file, &bytes[..4000]).expect("the file");
+    let output = run(&place, &hub, &["fetch", &url]);
+    assert!(stderr(&output).contains("weights.bin is here, but"), "{}", stderr(&output));
+    assert_eq!((done(&output).contains("fetched"), std::fs::read(&file).expect("the file")), (true, bytes));
+}
+
+#[test]
+fn no_server_takes_more_than_the_limits() {
+    let bytes = contents(40_000);
+    let hub = with_card(&bytes);
+    // Never silent, and never done: the time is over, and what came stays.
+    let place = Place::new();
+    hub.breaks("GET /cdn/", 1, Fault::Drip(Duration::from_millis(5)));
+    let started = Instant::now();
+    let text = failed(&run(&place, &hub, &["fetch", CARD, "--time-limit", "2s"]));
+    assert!(text.contains("the time limit of 2s is over") && text.contains("what has come is kept"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(incomplete(&card_blob(&place, &bytes)).metadata().expect("the part").len() > 0);
+    hub.breaks("GET /api", 1, Fault::Drip(Duration::from_millis(100)));
+    let place = Place::new();
+    assert!(failed(&run(&place, &hub, &["fetch", CARD, "--time-limit", "1s"])).contains("time limit"));
+    // Redirects in a circle.
+    hub.recovers();
+    hub.breaks("HEAD", 100, Fault::Status(302, "Location: /facebook/dinov2-large/resolve/x\n"));
+    assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("redirects more than"));
+    // Compressed, though it was asked not to.
+    hub.recovers();
+    hub.breaks("GET /cdn/", 1, Fault::Status(200, "Content-Encoding: gzip\n"));
+    assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("compressed (gzip)"));
+    // No size is named.
+    hub.recovers();
+    hub.put("weights.bin", &bytes, false);
+    let url = format!("{}/files/weights.bin", hub.endpoint());
+    hub.breaks("/files/", 4, Fault::NoLength);
+    let text = failed(&run(&place, &hub, &["fetch", &url, "--max-size", "30kB"]));
+    assert!(text.contains("sends more than 30.00 kB") && text.contains("--max-size"), "{text}");
+    let text = done(&run(&place, &hub, &["fetch", &url, "--max-size", "50kB"]));
+    assert!(text.contains("neither digest nor size"), "{text}");
+    for bad in [["--time-limit", "0"], ["--max-size", "much"]] {
+        let output = run(&place, &hub, &[["fetch", CARD], bad].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}

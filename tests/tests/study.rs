@@ -69,6 +69,7 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
         .filter(|p| p.ends_with("results.json"))
         .map(|path| {
             let mut value: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
+            measured(&path, &value);
             value["date"] = Value::Null;
             for key in ["train_seconds", "images_per_second", "peak_memory_bytes"] {
                 value["cost"][key] = Value::Null;
@@ -79,6 +80,36 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
             (path.strip_prefix(dir).expect("inside").to_path_buf(), value)
         })
         .collect()
+}
+
+/// Nothing in a run's results is a constant in the place of a measurement: no field is empty, and what takes time
+/// took some.
+fn measured(path: &Path, results: &Value) {
+    fn filled(path: &Path, at: &str, value: &Value) {
+        match value {
+            Value::Null => panic!("{}: {at} is null", path.display()),
+            Value::String(text) => assert!(!text.is_empty(), "{}: {at} is empty", path.display()),
+            Value::Object(fields) => fields.iter().for_each(|(k, v)| filled(path, &format!("{at}.{k}"), v)),
+            Value::Array(items) => items.iter().for_each(|v| filled(path, at, v)),
+            _ => {}
+        }
+    }
+    filled(path, "", results);
+    let cost = results["cost"].as_object().expect("cost");
+    for (key, value) in cost {
+        let unknown = cfg!(not(target_os = "linux")) && key == "peak_memory_bytes";
+        assert!(unknown || value.as_f64().is_some_and(|v| v > 0.0), "{}: cost.{key} is {value}", path.display());
+    }
+    for (id, benchmark) in results["results"].as_object().expect("results") {
+        for key in ["seconds", "n"] {
+            assert!(benchmark[key].as_f64().is_some_and(|v| v > 0.0), "{}: {id}.{key}", path.display());
+        }
+    }
+    let lock = include_str!("../../Cargo.lock");
+    for library in ["burn", "tokenizers"] {
+        let version = results["versions"][library].as_str().expect("a version");
+        assert!(lock.contains(&format!("name = \"{library}\"\nversion = \"{version}\"\n")), "{library} {version}");
+    }
 }
 
 /// The models of a study by themselves: they score what they scored, and can be asked published benchmarks, whose pictures
@@ -108,7 +139,12 @@ fn asked_again(place: &Place, root: &Path) {
             arm,
         ]);
         assert!(output.status.success(), "{}", stderr(&output));
-        assert!(stdout(&output).contains("official scoring, official prompts"), "{}", stdout(&output));
+        let rules = |id: &str| {
+            let line = stdout(&output).lines().find(|line| line.starts_with(id)).map(str::to_string);
+            line.and_then(|line| line.split_whitespace().last().map(str::to_string))
+        };
+        assert_eq!(rules("nano-ocrbench"), Some("strict".into()), "{}", stdout(&output));
+        assert_eq!(rules("blink"), Some("official".into()), "{}", stdout(&output));
         let dir = place.path().join(arm).join("eval/again/seed-0");
         let read =
             |file: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).expect("results")).expect("JSON") };
@@ -116,6 +152,12 @@ fn asked_again(place: &Place, root: &Path) {
         for key in ["score", "blind", "stderr", "chance"] {
             assert_eq!(again["results"]["nano-ocrbench"][key], before["results"]["nano-ocrbench"][key], "{arm}: {key}");
         }
+        let (again_cost, before_cost) = (&again["cost"], &before["cost"]);
+        for key in ["encoder_params", "gflops_per_image", "tokens", "train_seconds"] {
+            assert_eq!(again_cost[key], before_cost[key], "{arm}: {key}");
+        }
+        assert!(again["results"]["nano-ocrbench"]["seconds"].as_f64().is_some_and(|s| s > 0.0), "{arm}");
+        assert_eq!(again["versions"]["burn"], before["versions"]["burn"], "{arm}");
         assert!(again["results"]["blink"]["n"].as_u64().is_some_and(|n| n > 0), "{arm}");
         assert!(again["results"].get("docvqa-test").is_none(), "its right answers are secret");
         let submission = read(dir.join("samples/docvqa-test.submission.json"));
@@ -146,6 +188,19 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     let page = std::fs::read_to_string(root.join("report/index.html")).expect("the report");
     assert!(page.contains("data:image/png;base64,") && !page.contains("src=\"http"), "self-contained, with pictures");
     assert!(files(&root).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")), "no temporary file is left");
+
+    // The page names the command as it was typed, and every field of the results is measured by some run, but those that this
+    // study has no use for.
+    assert!(page.contains("burgess rank tiny.toml --out whole"), "the command");
+    let runs: Vec<burgess_reports::schema::RunResults> = files(&root)
+        .iter()
+        .filter(|p| p.ends_with("results.json"))
+        .map(|p| burgess_base::atomic::read_json(p).expect("results"))
+        .collect();
+    let unset = burgess_reports::schema::never_set(&runs);
+    let unused = ["results.*.likelihood", "results.*.sample_of", "run.published", "run.seed"];
+    let missing: Vec<&String> = unset.iter().filter(|field| !unused.contains(&field.as_str())).collect();
+    assert!(missing.is_empty(), "fields that no run sets: {missing:?}");
 
     // A model by itself says what it said in the study: frozen, joined, and with an encoder of its own.
     for arm in ["nano-sup", "nano-mae+nano-convnext", "nano-random-unfrozen"] {

@@ -163,7 +163,7 @@ fn mistakes_in_a_run_are_named() {
     let place = Place::new();
     for (change, expected) in [
         ("accumulate = 9\n", "duplicate key"),
-        ("lora = { rank = 0, alpha = 4 }\n", "`lora` needs a `rank` above 0"),
+        ("lora = { rank = 0, alpha = 4 }\n", "`lora.rank` is 0, must be from 1"),
         ("lora = { rank = 4, alpha = 4, targets = [\"q\"] }\n", "no projection `q`"),
         ("sampler_lr = -1.0\n", "`sampler_lr` is negative"),
         ("max_length = 1\n", "`max_length`"),

@@ -1,48 +1,53 @@
 //! Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed.
 
+use crate::leftovers::Temporary;
+use crate::output::{self, Place};
 use crate::{Context, Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-static COUNTER: AtomicU64 = AtomicU64::new(0);
-
-/// A name beside `path` that no other process or thread uses.
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
-    path.with_file_name(name)
-}
+use std::path::Path;
 
 /// Writes `bytes` to `path` so that a reader sees the old contents or the new, never a part.
-/// Parent directories are made.
+/// Parent directories are made. A symbolic link stays: the file that it leads to is replaced. A FIFO is written to.
+///
+/// # Errors
+/// Something else than a file is there, see [`output`]; those of the disk.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
 
 /// The same for contents that are produced piece by piece.
+///
+/// # Errors
+/// As [`write`], and those of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
-    if let Some(parent) = path.parent() {
+    let (target, permissions) = match output::place(path).map_err(|e| e.context(step()))? {
+        Place::File(target, permissions) => (target, permissions),
+        Place::Fifo => {
+            let mut writer = BufWriter::new(File::options().write(true).open(path).with_context(step)?);
+            return produce(&mut writer).and_then(|()| Ok(writer.flush()?)).map_err(|e| e.context(step()));
+        }
+    };
+    if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(step)?;
     }
-    let tmp = temporary(path);
+    let tmp = Temporary::beside(&target);
     let result = (|| {
-        let mut writer = BufWriter::new(File::create(&tmp)?);
+        let mut writer = BufWriter::new(File::create(tmp.path())?);
         produce(&mut writer)?;
         let file = writer.into_inner().map_err(|e| Error::from(e.into_error()))?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
         file.sync_all()?;
-        fs::rename(&tmp, path)?;
+        fs::rename(tmp.path(), &target)?;
         // The rename itself survives a power cut only once the directory is flushed.
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
         }
         Ok(())
     })();
-    if result.is_err() {
-        let _ = fs::remove_file(&tmp);
-    }
     result.map_err(|e: Error| e.context(step()))
 }
 
@@ -61,24 +66,32 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 /// Fills a directory under a temporary name and renames it into place; if `path` exists already,
-/// somebody else was faster and their directory is kept.
+/// somebody else was faster and their directory is kept. A symbolic link to a directory that does not exist yet stays:
+/// the directory is made where it leads.
+///
+/// # Errors
+/// Something else than a directory is there; those of `fill` and of the disk.
 pub fn create_dir_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
-    if let Some(parent) = path.parent() {
+    let target = match fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => {
+            return Err(Error::failed(format!("{} is {}, not a directory", path.display(), output::kind(&meta)))
+                .hint("choose another directory, or move it away"));
+        }
+        Ok(_) => path.to_path_buf(),
+        Err(_) => output::end_of_links(path).map_err(|e| e.context(step()))?,
+    };
+    if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(step)?;
     }
-    let tmp = temporary(path);
-    fs::create_dir_all(&tmp).with_context(step)?;
-    let filled = fill(&tmp);
-    let result = filled.and_then(|()| match fs::rename(&tmp, path) {
+    let tmp = Temporary::beside(&target);
+    fs::create_dir_all(tmp.path()).with_context(step)?;
+    fill(tmp.path())?;
+    match fs::rename(tmp.path(), &target) {
         Ok(()) => Ok(()),
-        Err(_) if path.is_dir() => Ok(()),
+        Err(_) if target.is_dir() => Ok(()),
         Err(e) => Err(e).with_context(step),
-    });
-    if tmp.exists() {
-        let _ = fs::remove_dir_all(&tmp);
     }
-    result
 }
 
 #[cfg(test)]

@@ -13,6 +13,22 @@ pub fn of_value<T: serde::Serialize>(value: &T) -> Result<String> {
     Ok(of_bytes(&serde_json::to_vec(value)?))
 }
 
+/// A digest of bytes that come in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct Digest(blake3::Hasher);
+
+impl Digest {
+    /// Takes some more bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest, as [`of_bytes`] gives it of all of them together.
+    pub fn finish(&self) -> String {
+        self.0.finalize().to_hex().as_str()[..32].to_string()
+    }
+}
+
 /// Digest of a file's contents, read in pieces.
 pub fn of_file(path: &Path) -> Result<String> {
     let step = || format!("reading {}", path.display());

@@ -12,6 +12,8 @@ pub enum Kind {
     Usage,
     /// The work could not be done (files, weights, devices, memory): exit code 1.
     Failed,
+    /// A signal asked to stop, and what was done is kept: exit code 128 and the signal's number.
+    Interrupted,
 }
 
 /// An error with its chain of causes, outermost first, and optionally a hint.
@@ -41,6 +43,11 @@ impl Error {
         Self { kind: Kind::Failed, chain: vec![message.into()], hint: None }
     }
 
+    /// A signal asked to stop: no fault of anything.
+    pub fn interrupted() -> Self {
+        Self { kind: Kind::Interrupted, chain: vec!["interrupted".into()], hint: None }
+    }
+
     /// Says in which larger step the error happened.
     #[must_use]
     pub fn context(mut self, step: impl Into<String>) -> Self {
@@ -55,7 +62,7 @@ impl Error {
         self
     }
 
-    /// Usage or failure.
+    /// Usage, failure or interruption.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -70,11 +77,12 @@ impl Error {
         &self.chain
     }
 
-    /// 2 for wrong usage, 1 for failed work.
+    /// 2 for wrong usage, 1 for failed work; for an interruption that of Ctrl-C, 130.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
             Kind::Failed => 1,
+            Kind::Interrupted => 130,
         }
     }
 }

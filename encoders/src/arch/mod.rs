@@ -35,6 +35,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+/// The most patches on a side of a picture, for the sake of the memory that attention takes.
+const LARGEST_SIDE: usize = 256;
+
 /// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"`, `"resnet"`,
 /// `"sam"` or `"stable-diffusion"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,6 +78,21 @@ pub enum Architecture {
 impl ArchitectureConfig {
     /// Says what is wrong with the numbers, if anything; [`ArchitectureConfig::init`] relies on it.
     pub fn validate(&self) -> Result<()> {
+        let (patches, what) = match self {
+            Self::Vit(c) => (c.image_size.checked_div(c.patch), c.patch),
+            Self::Sam(c) => (c.image_size.checked_div(c.patch), c.patch),
+            _ => (None, 0),
+        };
+        match patches {
+            Some(side) if side > LARGEST_SIDE && self.image_size() <= vit::LARGEST => {
+                return Err(Error::usage(format!(
+                    "pictures of {} pixels have {side} patches of {what} pixels on a side, which no attention can hold",
+                    self.image_size()
+                ))
+                .hint(format!("at most {LARGEST_SIDE} patches on a side can be read")));
+            }
+            _ => {}
+        }
         match self {
             Self::Vit(config) => config.validate(),
             Self::ConvNext(config) => config.validate(),
@@ -82,6 +100,33 @@ impl ArchitectureConfig {
             Self::Sam(config) => config.validate(),
             Self::StableDiffusion(config) => config.validate(),
         }
+    }
+
+    /// How many layers there are, each of which has tensors of its own.
+    fn layers(&self) -> usize {
+        match self {
+            Self::Vit(c) => c.depth,
+            Self::ConvNext(c) => c.depths.iter().fold(0, |sum, n| sum.saturating_add(*n)),
+            Self::ResNet(c) => c.depths.iter().fold(0, |sum, n| sum.saturating_add(*n)),
+            Self::Sam(c) => c.depth,
+            Self::StableDiffusion(c) => c.text.depth.max(c.unet.layers).max(c.vae.layers).max(c.unet.transformer_depth),
+        }
+    }
+
+    /// Compares the number of layers with that of the tensors in a file, which must be larger, before a network is made
+    /// that has as many.
+    ///
+    /// # Errors
+    /// The file cannot hold the weights of so many layers.
+    pub fn check_layers(&self, tensors: usize) -> Result<()> {
+        let layers = self.layers();
+        if layers > tensors {
+            return Err(Error::failed(format!(
+                "the configuration asks for {layers} layers (depth), but the file has {tensors} tensors in all"
+            ))
+            .hint("the configuration and the weights belong to different models"));
+        }
+        Ok(())
     }
 
     /// A network with placeholder weights on `device`: load a checkpoint or call [`crate::init::initialise`].

@@ -1,6 +1,6 @@
 //! Feature taps: which layers' outputs the features are, which tokens of them, and on which grid several are joined.
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, check_grid};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,7 @@ impl Tap {
         if self.grid.is_some_and(|grid| grid.contains(&0)) {
             return Err(Error::usage("the feature tap's grid: both numbers must be positive"));
         }
+        self.grid.map_or(Ok(()), check_grid)?;
         let n = layers as i64;
         let index = |layer: &i32| {
             let at = if *layer < 0 { n + i64::from(*layer) } else { i64::from(*layer) };

@@ -4,14 +4,14 @@ use super::budget::Budget;
 use super::gguf::{self, Metadata};
 use super::header::{self, Entry};
 use super::index::Index;
-use super::locate::find_in;
-use super::{numbers, pytorch};
+use super::locate::{self, find_in};
+use super::{foreign, numbers, pytorch};
 use burgess_base::{Error, Result, digest};
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Place>,
+    /// What [`Checkpoint::under`] put before all names.
+    root: String,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,8 @@ impl Checkpoint {
     /// Nothing is there, or a header is damaged (see [`header::parse`]), or an index and its shards
     /// disagree.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut checkpoint = Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint =
+            Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
         if is_pipeline(path) {
             for part in PIPELINE {
                 checkpoint.add_file(&find_in(&path.join(part))?, &format!("{part}."))?;
@@ -88,11 +91,13 @@ impl Checkpoint {
 
     fn add_sharded(&mut self, index: &Path, prefix: &str) -> Result<()> {
         let listed = Index::read(index)?;
-        for name in listed.shards()? {
+        let names = listed.shards()?;
+        locate::all_there(index, &names)?;
+        for name in names {
             self.add(&index.with_file_name(name), prefix).map_err(|e| e.context(format!("shard {name}")))?;
         }
-        let absent: Vec<&String> =
-            listed.weight_map.keys().filter(|k| !self.tensors.contains_key(&format!("{prefix}{k}"))).collect();
+        let there = |key: &str| self.tensors.contains_key(&format!("{prefix}{}", unwrapped(key)));
+        let absent: Vec<&String> = listed.weight_map.keys().filter(|k| !there(k) && !self.has_stored(k)).collect();
         if let Some(first) = absent.first() {
             return Err(Error::failed(format!(
                 "{} tensors of the index are in no shard, first `{first}`",
@@ -128,7 +133,7 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
-        let file = File::open(path)?;
+        let file = locate::regular(path)?;
         // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
         // out. Another process that shortens the file under us is outside of what can be guarded
         // against; our own writers never do (they rename).
@@ -140,17 +145,29 @@ impl Checkpoint {
             gguf::parse(&map, &mut budget)?
         } else if pytorch::is_pytorch(&map) {
             (pytorch::parse(&map, &mut budget)?, gguf::Table::default())
+        } else if let Some(error) = foreign::refused(&map) {
+            return Err(error);
         } else {
             (header::parse(&map, &mut budget)?, gguf::Table::default())
         };
+        let cleared = clear_names(&entries);
         for (key, entry) in entries {
-            let place = Place { shard, entry, stored_name: key.clone() };
-            if self.tensors.insert(format!("{prefix}{key}"), place).is_some() {
+            let name = match cleared.get(&key) {
+                Some(name) => format!("{prefix}{name}"),
+                None => format!("{prefix}{key}"),
+            };
+            if self.tensors.contains_key(&name) {
                 return Err(Error::failed(format!("tensor `{key}` is in two shards")));
             }
+            self.tensors.insert(name, Place { shard, entry, stored_name: key });
         }
         self.shards.push(Shard { path: path.to_path_buf(), map, metadata });
         Ok(())
+    }
+
+    /// Whether one of the files calls a tensor so, whatever its name here is.
+    fn has_stored(&self, name: &str) -> bool {
+        self.tensors.values().any(|place| place.stored_name == name)
     }
 
     /// The part of the checkpoint under `prefix` (with its final dot), the prefix taken off: the
@@ -170,6 +187,30 @@ impl Checkpoint {
                 .hint(format!("its names start with {}", heads.join(", "))));
         }
         Ok(self)
+    }
+
+    /// The same with `root` before every name: a part of a model as it is named in the whole.
+    #[must_use]
+    pub fn under(mut self, root: &str) -> Self {
+        self.tensors =
+            std::mem::take(&mut self.tensors).into_iter().map(|(k, place)| (format!("{root}{k}"), place)).collect();
+        self.root = root.into();
+        self
+    }
+
+    /// What [`Checkpoint::under`] put before all names; most often nothing.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Whether what stands under two prefixes is the same: the same names, and the same bytes of the same file.
+    pub(super) fn same(&self, one: &str, other: &str) -> bool {
+        let part = |prefix: &str| {
+            let within =
+                self.tensors.iter().filter_map(|(k, place)| Some((k.strip_prefix(prefix)?.to_string(), place)));
+            within.map(|(k, place)| (k, place.shard, place.entry.clone())).collect::<Vec<_>>()
+        };
+        one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
     /// The file that was opened (the index for a sharded checkpoint, the directory for one of diffusers).
@@ -257,6 +298,45 @@ impl Checkpoint {
             many => digest::of_value(&many.iter().map(|s| digest::of_file(&s.path)).collect::<Result<Vec<_>>>()?),
         }
     }
+}
+
+/// What PyTorch puts into the names of compiled, sharded and checkpointed modules, in whatever depth.
+const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
+
+/// A name without what wrappers put into it.
+fn unwrapped(name: &str) -> Cow<'_, str> {
+    if !name.contains("_orig_mod") && !name.contains("_wrapped_module") {
+        return Cow::Borrowed(name);
+    }
+    // Only whole parts of the name.
+    let parts: Vec<&str> = name.split_inclusive('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    Cow::Owned(parts.concat())
+}
+
+/// The names of a file that are not those of the model itself, with those that are: without what wrappers put into them
+/// (see [`WRAPPERS`]), and without the groups of blocks of DINOv2's training (`blocks.1.7.` is block 7). Nothing if two
+/// tensors would get one name.
+fn clear_names(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, String> {
+    let clear = |name: &str| {
+        let plain = unwrapped(name);
+        let grouped = ungrouped(&plain).unwrap_or_else(|| plain.into_owned());
+        (grouped != name).then_some(grouped)
+    };
+    let changed: BTreeMap<String, String> =
+        entries.keys().filter_map(|name| Some((name.clone(), clear(name)?))).collect();
+    let mut names = BTreeSet::new();
+    let unique = entries.keys().all(|name| names.insert(changed.get(name).unwrap_or(name)));
+    if unique { changed } else { BTreeMap::new() }
+}
+
+/// `blocks.7.x` of `blocks.1.7.x`.
+fn ungrouped(name: &str) -> Option<String> {
+    let at = if name.starts_with("blocks.") { 0 } else { name.find(".blocks.")? + 1 };
+    let (front, rest) = name.split_at(at + "blocks.".len());
+    let mut parts = rest.splitn(3, '.');
+    let number = |part: Option<&str>| part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    let (group, block, last) = (parts.next(), parts.next(), parts.next()?);
+    (number(group) && number(block)).then(|| format!("{front}{}.{last}", block.unwrap_or_default()))
 }
 
 /// `values` with the given strides, in row-major order.

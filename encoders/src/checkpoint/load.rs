@@ -41,13 +41,7 @@ pub fn load_with<M: Module>(
     change: impl Fn(&Parameter, Vec<f32>) -> Result<Vec<f32>>,
 ) -> Result<(M, LoadReport)> {
     let parameters = module::parameters(&module)?;
-    let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
-    let mut sources = HashMap::new();
-    for Parameter { path, shape } in &parameters {
-        let source = dialect.source(path, shape, &|path| shapes.get(path).copied())?;
-        let source = source.found_by(|key| checkpoint.shape(key).is_some());
-        sources.insert(path.clone(), source);
-    }
+    let sources = sources(&parameters, checkpoint, dialect)?;
     let ignored = compare(&sources, &parameters, checkpoint, dialect)?;
     let module = module::fill(module, |parameter| {
         let source =
@@ -69,6 +63,28 @@ pub fn load_with<M: Module>(
     })?;
     let elements = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
+}
+
+/// Checks that [`load`] would find every key and shape that it needs and no others. Only headers are read: a number
+/// that is not finite is found when it is loaded.
+///
+/// # Errors
+/// As [`load`].
+pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) -> Result<()> {
+    let parameters = module::parameters(module)?;
+    compare(&sources(&parameters, checkpoint, dialect)?, &parameters, checkpoint, dialect).map(drop)
+}
+
+/// The keys of each parameter.
+fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, Source>> {
+    let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
+    let mut sources = HashMap::new();
+    for Parameter { path, shape } in parameters {
+        let source = dialect.source(path, shape, &|path| shapes.get(path).copied())?;
+        let source = source.found_by(|key| checkpoint.shape(key).is_some());
+        sources.insert(path.clone(), source);
+    }
+    Ok(sources)
 }
 
 /// Everything in which the file differs from what the module wants. Returns the ignored keys.
@@ -94,8 +110,11 @@ fn compare(
             }
         }
     }
-    let (ignored, extra): (Vec<String>, Vec<String>) =
-        checkpoint.keys().filter(|k| !used.contains(k)).map(str::to_string).partition(|k| dialect.ignores(k));
+    let (ignored, extra): (Vec<String>, Vec<String>) = checkpoint
+        .keys()
+        .filter(|k| !used.contains(k))
+        .map(str::to_string)
+        .partition(|k| dialect.ignores_under(checkpoint.root(), k));
     if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
         return Ok(ignored);
     }
@@ -132,11 +151,6 @@ fn hint(
     if let Some(prefix) = common_prefix(missing, checkpoint) {
         return format!(
             "the names stand under `{prefix}`: these are the weights of a larger model; set prefix = \"{prefix}\" in the card's [source]"
-        );
-    }
-    if let Some(prefix) = left_out_prefix(missing, checkpoint) {
-        return format!(
-            "the same names without `{prefix}` are there: this is the vision part saved by itself; save the whole model, whose names this dialect reads"
         );
     }
     if 2 * missing.len() > wanted {
@@ -194,12 +208,4 @@ fn common_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> 
     }
     let (prefix, count) = votes.into_iter().max_by_key(|(_, n)| *n)?;
     (2 * count > missing.len()).then(|| prefix.to_string())
-}
-
-/// The prefix without which most of the `missing` names do exist.
-fn left_out_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> {
-    let (prefix, _) = missing.first()?.split_once('.')?;
-    let prefix = format!("{prefix}.");
-    let there = |k: &&String| k.strip_prefix(&prefix).is_some_and(|k| checkpoint.shape(k).is_some());
-    (2 * missing.iter().filter(there).count() > missing.len()).then_some(prefix)
 }

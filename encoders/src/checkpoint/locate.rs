@@ -1,10 +1,12 @@
 //! Which files of a directory, or of a repository of the hub, are the weights.
 
 use super::file::{PIPELINE, is_pipeline};
-use super::gguf;
 use super::index::Index;
+use super::{foreign, gguf};
+use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The usual names of weights, the preferred first: of transformers, timm, open_clip and diffusers.
@@ -60,13 +62,94 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
     {
         return Ok(preferred);
     }
+    // Shards whose index is not there.
+    if let Some(first) = found.iter().find(|name| part_of(name).is_some_and(|(_, count)| count > 1))
+        && found.iter().all(|name| part_of(name).is_some())
+    {
+        let count = part_of(first).map_or(0, |(_, count)| count);
+        let index =
+            first.rsplit_once('-').and_then(|(front, _)| front.rsplit_once("-of")).map_or("", |(front, _)| front);
+        let (stem, ending) = (
+            index.rsplit_once('-').map_or("model", |(stem, _)| stem),
+            first.rsplit_once('.').map_or("safetensors", |(_, ending)| ending),
+        );
+        return Err(Error::failed(format!(
+            "there are {} of {count} shards ({}), but not {stem}.{ending}.index.json, which lists them",
+            found.len(),
+            found.iter().take(3).map(|name| excerpt(name, 100)).collect::<Vec<_>>().join(", "),
+        ))
+        .hint("get the index too, from where the shards are from; of a repository of the hub, `burgess fetch OWNER/NAME` gets all"));
+    }
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(Error::failed("there are no weights (.safetensors, .bin, .pth, .pt, .gguf)")
-            .hint("expected model.safetensors, or model.safetensors.index.json with its shards")),
-        several => Err(Error::failed(format!("there are {} files of weights: {}", several.len(), several.join(", ")))
+        [] => Err(match names.iter().find_map(|name| Some((name, foreign::by_ending(name)?))) {
+            Some((name, what)) => Error::failed(format!(
+                "there are no weights that can be read (.safetensors, .bin, .pth, .pt, .gguf); {} is {what}",
+                excerpt(name, 200)
+            ))
+            .hint(foreign::TORCH),
+            None => Error::failed("there are no weights (.safetensors, .bin, .pth, .pt, .gguf)")
+                .hint("expected model.safetensors, or model.safetensors.index.json with its shards"),
+        }),
+        several => Err(Error::failed(format!("there are {} files of weights: {}", several.len(), some(several)))
             .hint("name the file to use instead of the directory")),
     }
+}
+
+/// The file, opened: it must be one (a pipe would be waited for, and a directory cannot be mapped).
+pub(super) fn regular(path: &Path) -> Result<File> {
+    let what = std::fs::metadata(path).with_context(|| format!("opening {}", path.display()))?;
+    if !what.is_file() {
+        let kind = if what.is_dir() { "a directory" } else { "no regular file" };
+        return Err(Error::failed(format!("{} is {kind}", path.display())).hint("name a file with weights"));
+    }
+    if what.len() == 0 {
+        return Err(Error::failed(format!("{} is empty", path.display()))
+            .hint("the download or copy was cut off: delete the file and get it again"));
+    }
+    File::open(path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// # Errors
+/// A shard that the index names is not beside it.
+pub(super) fn all_there(index: &Path, shards: &BTreeSet<&str>) -> Result<()> {
+    const SHOWN: usize = 5;
+    let absent: Vec<&str> = shards.iter().copied().filter(|name| !index.with_file_name(name).exists()).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let shown = absent.iter().take(SHOWN).map(|name| excerpt(name, 200)).collect::<Vec<_>>().join(", ");
+    let more = absent.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (verb, named) = if absent.len() == 1 { ("is", "it") } else { ("are", "them") };
+    Err(Error::failed(format!(
+        "{} of the {} shards that {} lists {verb} not there: {shown}{more}",
+        absent.len(),
+        shards.len(),
+        index.file_name().unwrap_or_default().to_string_lossy(),
+    ))
+    .hint(match repository_of(index) {
+        Some(id) => format!("burgess fetch {id}"),
+        None => format!(
+            "copy {named} into {} from where the other files are from; of a repository of the hub, `burgess fetch OWNER/NAME` gets all",
+            index.parent().unwrap_or(Path::new(".")).display()
+        ),
+    }))
+}
+
+/// `owner/name` of a file in a Hugging Face cache.
+fn repository_of(file: &Path) -> Option<String> {
+    let folder = file.parent()?.parent()?.parent()?.file_name()?.to_str()?;
+    let (owner, name) = folder.strip_prefix("models--")?.split_once("--")?;
+    Some(format!("{owner}/{name}"))
+}
+
+/// The number of a shard and how many there are, of `model-00001-of-00002.safetensors`.
+fn part_of(name: &str) -> Option<(usize, usize)> {
+    let (front, ending) = name.rsplit_once('.')?;
+    let (front, count) = front.rsplit_once("-of-")?;
+    let (_, number) = front.rsplit_once('-')?;
+    (ending != "gguf").then_some((number.parse().ok()?, count.parse().ok()?))
 }
 
 /// The weights in a directory, see [`choose`].
@@ -80,6 +163,13 @@ pub(super) fn find_in(dir: &Path) -> Result<PathBuf> {
     names.sort();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     choose(&names).map(|name| dir.join(name)).map_err(|e| e.context(step()))
+}
+
+/// The first names of a list.
+fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).map(|name| excerpt(name, 100)).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
 /// Whether this is the name of a list of shards and not of weights.

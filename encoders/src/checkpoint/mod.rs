@@ -16,6 +16,7 @@
 mod budget;
 mod dialect;
 mod file;
+mod foreign;
 mod gguf;
 mod header;
 mod index;
@@ -23,13 +24,15 @@ mod load;
 mod locate;
 mod module;
 mod numbers;
+mod place;
 mod pytorch;
 mod save;
 
 pub use dialect::{Dialect, IDENTITY, Rule, Shapes, Source};
 pub use file::{Checkpoint, PIPELINE, is_pipeline};
 pub use gguf::{List, Metadata, Value, parts};
-pub use load::{LoadReport, load, load_with};
+pub use load::{LoadReport, check, load, load_with};
 pub use locate::{choose, complete, is_index, shards};
 pub use module::{Parameter, collect, fill, parameters};
+pub use place::{Needed, Place, choose as choose_place};
 pub use save::{Precision, save};

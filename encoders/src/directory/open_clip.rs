@@ -1,7 +1,6 @@
 //! `open_clip_config.json`: the tower of `model_cfg.vision_cfg`, which is open_clip's own vision transformer or one of timm,
 //! and `preprocess_cfg`.
 
-use super::shapes::Shapes;
 use super::{Fixed, Found, OPENAI, Section, interpolation, otherwise, plain, side, three, timm, whole};
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
 use crate::checkpoint::Checkpoint;
@@ -88,9 +87,12 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
             ("OpenCLIP".into(), OWN, ArchitectureConfig::Vit(own(&vision, size, quick)?), !after_pool)
         }
     };
-    let architecture = timm::placed(architecture, &Shapes::new(weights, dialect)?)?;
-    let tap = Tap { norm, ..Tap::default() };
-    Ok(Found { family, dialect, prefix: None, architecture, preprocess, tap, notes })
+    let model = timm::Model { dialect, architecture, note: None };
+    timm::at_its_place(weights, &model, |architecture, place| {
+        let tap = Tap { norm, ..Tap::default() };
+        let (family, preprocess, notes) = (family.clone(), preprocess.clone(), notes.clone());
+        Found { family, dialect, place, architecture, preprocess, tap, notes }
+    })
 }
 
 /// One of timm's models. open_clip makes it with timm's defaults for its name; without a projection of its own it hands

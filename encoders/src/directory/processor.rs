@@ -1,89 +1,393 @@
-//! `preprocessor_config.json` of Hugging Face transformers.
+//! What a model of Hugging Face transformers does to images: `preprocessor_config.json`, or the `image_processor` within
+//! `processor_config.json`, which transformers 5 writes for models of images and text.
+//!
+//! What such a file leaves out has the default of its processor's class, and the card's notes say which. A setting that is
+//! neither obeyed nor known to be harmless is refused.
+
+mod classes;
 
 use super::transformers::Kind;
-use super::{Fixed, json, otherwise, plain, three, whole};
-use crate::preprocess::{Interpolation, Preprocess};
+use super::{json, plain, whole};
+use crate::preprocess::{Fit, Interpolation, Preprocess};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
-use serde_json::Value;
+use classes::{Class, Way};
+use serde_json::{Value, json};
 use std::path::Path;
 
 const FILE: &str = "preprocessor_config.json";
+const WHOLE: &str = "processor_config.json";
 
-/// What every processor of these models does.
-const FIXED: &Fixed = &[
-    ("do_flip_channel_order", "false"),
-    ("do_normalize", "true"),
-    ("do_rescale", "true"),
-    ("do_resize", "true"),
-    ("do_thumbnail", "false"),
-    ("include_top", "false"),
-    ("offset", "false"),
+/// Keys that say nothing about the pixels of an RGB image.
+const HARMLESS: [&str; 28] = [
+    "_auto_class",
+    "_processor_class",
+    "_valid_processor_keys",
+    "auto_map",
+    "chat_template",
+    "convert_rgb",
+    "data_format",
+    "default_to_square",
+    "device",
+    "disable_grouping",
+    "do_convert_rgb",
+    "do_reduce_labels",
+    "feature_extractor_type",
+    "image_processor_type",
+    "image_seq_length",
+    "image_seq_len",
+    "input_data_format",
+    "mask_pad_size",
+    "mask_size",
+    "model_input_names",
+    "name_or_path",
+    "processor_class",
+    "reduce_labels",
+    "return_tensors",
+    "transformers_version",
+    "use_fast",
+    "valid_processor_keys",
+    "_commit_hash",
 ];
 
-/// What the file in `dir` says for pictures of `own_size`; without one what the published models of this kind do, and a note
+/// Keys that are obeyed.
+const OBEYED: [&str; 16] = [
+    "crop_pct",
+    "crop_size",
+    "do_center_crop",
+    "do_normalize",
+    "do_pad",
+    "do_rescale",
+    "do_resize",
+    "ensure_multiple_of",
+    "image_mean",
+    "image_std",
+    "keep_aspect_ratio",
+    "pad_size",
+    "resample",
+    "rescale_factor",
+    "size",
+    "size_divisor",
+];
+
+/// What the files in `dir` say for images of `own_size`; without any what the published models of this kind do, and a note
 /// that says so.
 pub(super) fn preprocess(
     dir: &Path,
     model_type: &str,
     kind: &Kind,
     own_size: usize,
+    version: Option<&str>,
 ) -> Result<(Preprocess, Vec<String>)> {
-    let path = dir.join(FILE);
-    if path.exists() {
-        let read = || steps(&json(&path)?, own_size);
-        return Ok((read().map_err(|e| e.context(format!("reading {FILE}")))?, Vec::new()));
+    let mut notes = Vec::new();
+    if let Some((file, table)) = table(dir, &mut notes)? {
+        let read = Settings::new(file, &table, kind.processor, version);
+        let preprocess = read
+            .and_then(|settings| settings.preprocess(own_size, &mut notes))
+            .map_err(|e| e.context(format!("reading {file}")))?;
+        return Ok((preprocess, notes));
     }
     let (interpolation, (mean, std)) = kind.pictures;
-    let note = format!(
+    notes.push(format!(
         "there is no {FILE}: pictures are brought to {own_size} pixels ({}) and normalised with mean {mean:?} and std {std:?}, as those of the published {model_type} models",
         match interpolation {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
             Interpolation::Lanczos => "lanczos",
         }
-    );
-    Ok((plain(own_size, interpolation, mean, std), vec![note]))
+    ));
+    Ok((plain(own_size, interpolation, mean, std), notes))
 }
 
-fn steps(steps: &Value, own_size: usize) -> Result<Preprocess> {
-    let get = |key: &str| steps.get(key).filter(|v| !v.is_null());
-    let refused = |key: &str| Error::failed(format!("{key} = {} is not known", get(key).unwrap_or(&Value::Null)));
-    if let Some(key) = otherwise(FIXED, get)? {
-        return Err(refused(key).hint("such a preparation of pictures cannot be obeyed; write a card"));
-    }
-    let factor = get("rescale_factor").map(Value::as_f64);
-    if factor.is_some_and(|f| f.is_none_or(|f| (f * 255.0 - 1.0).abs() > 1e-6)) {
-        return Err(refused("rescale_factor").hint("expected 1 / 255"));
-    }
-    let sized = |key: &str| get(key).map(|value| edge(value).ok_or_else(|| refused(key))).transpose();
-    let resize = sized("size")?.unwrap_or(own_size);
-    let crops = get("do_center_crop").and_then(Value::as_bool).unwrap_or(false);
-    let size = if crops { sized("crop_size")?.unwrap_or(resize) } else { resize };
-    let interpolation = match get("resample").map(Value::as_u64) {
-        // Pillow's numbers for its filters.
-        Some(Some(2)) => Interpolation::Bilinear,
-        Some(Some(3)) => Interpolation::Bicubic,
-        Some(_) => return Err(refused("resample").hint("known: 2 (bilinear), 3 (bicubic)")),
-        None => {
-            return Err(Error::failed("there is no `resample`").hint("expected 2 (bilinear) or 3 (bicubic)"));
-        }
+/// The settings, and the file they are in. Where both files have some, transformers 5 takes those of the whole processor.
+fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Value)>> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        path.exists().then(|| json(&path)).transpose()
     };
-    let (mean, std) = (three(steps, "image_mean")?, three(steps, "image_std")?);
-    if size > resize {
-        return Err(Error::failed(format!("pictures of {resize} pixels are cropped to {size}"))
-            .hint("crop_size must not exceed size"));
+    let (own, whole) = (read(FILE)?, read(WHOLE)?);
+    let within = whole.as_ref().and_then(|whole| whole.get("image_processor")).filter(|v| !v.is_null());
+    let found = match (own, within) {
+        (own, Some(within)) => {
+            if own.is_some_and(|own| differ(&own, within)) {
+                notes.push(format!(
+                    "{FILE} says something else than {WHOLE}, which is followed, as transformers 5 does (4 follows the other)"
+                ));
+            }
+            Some((WHOLE, within.clone()))
+        }
+        (Some(own), None) => {
+            // Some versions nest the settings there as well.
+            let nested = own.get("image_processor").filter(|v| v.is_object()).cloned();
+            Some((FILE, nested.unwrap_or(own)))
+        }
+        (None, None) => None,
+    };
+    match found {
+        Some((file, table)) if !table.is_object() => Err(Error::failed(format!(
+            "{file} holds {} where the settings of an image processor are expected",
+            excerpt(&table.to_string(), 60)
+        ))
+        .hint("get the file again from where the model is from, or delete it")),
+        found => Ok(found),
     }
-    Ok(Preprocess { crop_pct: share(size, resize), ..plain(size, interpolation, mean, std) })
+}
+
+/// Whether two files have another value for a setting that is obeyed.
+fn differ(one: &Value, other: &Value) -> bool {
+    let get = |table: &Value, key: &str| table.get(key).filter(|v| !v.is_null()).cloned();
+    OBEYED.iter().any(|key| match (get(one, key), get(other, key)) {
+        (Some(a), Some(b)) => a != b,
+        _ => false,
+    })
+}
+
+/// The settings of a file over the defaults of its class.
+struct Settings<'a> {
+    file: &'static str,
+    table: &'a Value,
+    class: &'static Class,
+    /// Whether the file names its class.
+    named: bool,
+    version_4: bool,
+    /// Keys with their defaults that were taken.
+    assumed: Vec<String>,
+}
+
+impl<'a> Settings<'a> {
+    fn new(file: &'static str, table: &'a Value, usual: &str, version: Option<&str>) -> Result<Self> {
+        let of = |key: &str| table.get(key).and_then(Value::as_str);
+        let name = of("image_processor_type").or(of("feature_extractor_type"));
+        let class = Class::find(name.unwrap_or(usual)).ok_or_else(|| {
+            Error::failed(format!("image_processor_type = \"{}\" is not known", excerpt(name.unwrap_or(usual), 100)))
+                .hint(format!("known: {}; for anything else write a card", Class::names()))
+        })?;
+        let version_4 = version.is_some_and(|v| v.starts_with("4.")) && !name.is_some_and(|n| n.ends_with("Fast"));
+        Ok(Self { file, table, class, named: name.is_some(), version_4, assumed: Vec::new() })
+    }
+
+    /// What the file says under `key`.
+    fn said(&self, key: &str) -> Option<&'a Value> {
+        self.table.get(key).filter(|v| !v.is_null())
+    }
+
+    fn refused(&self, key: &str) -> Error {
+        let value = self.table.get(key).unwrap_or(&Value::Null).to_string();
+        Error::failed(format!("{key} = {} is not known", excerpt(&value, 100)))
+    }
+
+    /// What the file says, or the class's default, which is remembered.
+    fn get<T: Clone>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&Value) -> Option<T>,
+        default: T,
+        shown: impl std::fmt::Display,
+        hint: &str,
+    ) -> Result<T> {
+        match self.said(key) {
+            Some(value) => read(value).ok_or_else(|| self.refused(key).hint(hint)),
+            None => {
+                self.assumed.push(format!("{key} = {shown}"));
+                Ok(default)
+            }
+        }
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+        self.get(key, Value::as_bool, default, default, "expected true or false")
+    }
+
+    /// A switch that is off by default, as in most classes, where leaving it out is no assumption.
+    fn switch(&self, key: &str) -> Result<bool> {
+        match self.said(key) {
+            Some(value) => value.as_bool().ok_or_else(|| self.refused(key).hint("expected true or false")),
+            None => Ok(false),
+        }
+    }
+
+    /// # Errors
+    /// A key is neither obeyed nor harmless.
+    fn check_keys(&self) -> Result<()> {
+        let known = |key: &str| HARMLESS.contains(&key) || OBEYED.contains(&key);
+        let off = |value: &Value| value.is_null() || *value == json!(false);
+        let unknown = self.table.as_object().into_iter().flatten().find(|(key, value)| !known(key) && !off(value));
+        match unknown {
+            Some((key, _)) => Err(self.refused(key).hint(
+                "such a preparation of pictures cannot be obeyed: remove the key if it says nothing about pixels, or write a card",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn preprocess(mut self, own_size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
+        self.check_keys()?;
+        let (resize, size, library) = self.sizes(own_size)?;
+        let interpolation = self.interpolation()?;
+        let (mean, std) = self.colours()?;
+        if !self.assumed.is_empty() {
+            let of = if self.named { "the defaults of" } else { "and its class; the defaults of" };
+            notes.push(format!(
+                "{} leaves out {}: {of} {}{} are taken",
+                self.file,
+                self.assumed.join(", "),
+                self.class.name,
+                if self.version_4 && self.class.differs() { " in transformers 4" } else { "" }
+            ));
+        }
+        if size > resize {
+            return Err(Error::failed(format!("pictures of {resize} pixels are cropped to {size}"))
+                .hint("crop_size must not exceed size"));
+        }
+        let crop_floor = size < resize;
+        Ok(Preprocess { crop_pct: share(size, resize), crop_floor, library, ..plain(size, interpolation, mean, std) })
+    }
+
+    /// What the class does to a picture that is not square; `None` where the result is not square either.
+    fn library(&self, side: usize, crops: bool) -> Option<Fit> {
+        let size = self.said("size");
+        let has = |key: &str| size.is_some_and(|size| size.get(key).is_some_and(|v| !v.is_null()));
+        // What a single number, and no number at all, stands for.
+        let by_edge = has("shortest_edge") || (!has("height") && !has("longest_edge") && self.class.by_edge);
+        match self.class.way {
+            Way::Pads => Some(Fit::Corner).filter(|_| !has("height") && !has("shortest_edge")),
+            Way::ConvNext if side >= classes::SQUASHED => Some(Fit::Squash),
+            Way::ConvNext => Some(Fit::Shortest),
+            _ if self.said("keep_aspect_ratio") == Some(&json!(true)) => None,
+            _ if by_edge => Some(Fit::Shortest).filter(|_| crops),
+            _ if has("longest_edge") => None,
+            _ => Some(Fit::Squash),
+        }
+    }
+
+    /// The side to which a square is brought, that of what is cut out of it, and what is done to other pictures.
+    fn sizes(&mut self, own_size: usize) -> Result<(usize, usize, Option<Fit>)> {
+        let class = self.class;
+        if !self.flag("do_resize", true)? {
+            return Err(self
+                .refused("do_resize")
+                .hint("such a preparation of pictures cannot be obeyed; write a card"));
+        }
+        let default = class.size(self.version_4);
+        const SIDES: &str =
+            "expected a number, {\"height\": n, \"width\": n} with equal numbers, or {\"shortest_edge\": n}";
+        let edge_named = self.said("size").is_some_and(|size| size.get("height").is_some());
+        let mut side = self.get("size", edge, default, default, SIDES)?;
+        let mut resize = match class.way {
+            Way::ConvNext if edge_named => {
+                return Err(self.refused("size").hint("ConvNextImageProcessor takes {\"shortest_edge\": n}"));
+            }
+            Way::ConvNext => {
+                let share = if side < classes::SQUASHED {
+                    self.get("crop_pct", Value::as_f64, 0.875, 0.875, "expected a number")?
+                } else {
+                    1.0
+                };
+                if !(share > 0.1 && share <= 1.0) {
+                    return Err(self.refused("crop_pct").hint("expected a number above 0.1 and at most 1"));
+                }
+                (side as f64 / share) as usize
+            }
+            Way::Levit if !edge_named => ((256.0 / 224.0) * side as f64) as usize,
+            _ => side,
+        };
+        if class.way != Way::ConvNext {
+            if self.said("crop_pct").is_some() {
+                return Err(self.refused("crop_pct").hint("only ConvNextImageProcessor has it"));
+            }
+            side = resize;
+        }
+        let multiple = match self.said("ensure_multiple_of") {
+            Some(value) => whole(value).ok_or_else(|| self.refused("ensure_multiple_of").hint("expected a number"))?,
+            None => 1,
+        };
+        if multiple > 1 {
+            // Halves go to the even multiple, as Python's round does.
+            resize = ((resize as f64 / multiple as f64).round_ties_even() as usize).saturating_mul(multiple);
+            side = resize;
+        }
+        let crops = match class.crop(self.version_4) {
+            Some(_) => self.flag("do_center_crop", true)?,
+            None => self.switch("do_center_crop")?,
+        };
+        if crops {
+            let usual = class.crop(self.version_4).unwrap_or(own_size);
+            side = self.get("crop_size", edge, usual, usual, SIDES)?;
+        }
+        if self.switch("do_pad")? || (class.way == Way::Pads && self.said("do_pad").is_none()) {
+            let padded =
+                self.said("pad_size").map(|size| edge(size).ok_or_else(|| self.refused("pad_size").hint(SIDES)));
+            let fits = padded.transpose()?.unwrap_or(if class.way == Way::Pads { default } else { side }) == side;
+            let divisor = self.said("size_divisor").map_or(Some(1), whole).filter(|n| *n > 0);
+            if !fits || divisor.is_none_or(|n| !side.is_multiple_of(n)) {
+                return Err(Error::failed(format!("pictures of {side} pixels are padded to another size"))
+                    .hint("pad_size and size_divisor must leave a square as it is; for anything else write a card"));
+            }
+        }
+        Ok((resize, side, self.library(side, crops)))
+    }
+
+    fn interpolation(&mut self) -> Result<Interpolation> {
+        let default = self.class.resample(self.version_4);
+        // Pillow's numbers for its filters.
+        let known = |value: &Value| match value.as_u64()? {
+            1 => Some(Interpolation::Lanczos),
+            2 => Some(Interpolation::Bilinear),
+            3 => Some(Interpolation::Bicubic),
+            _ => None,
+        };
+        let number = json!(default);
+        let usual = known(&number).unwrap_or(Interpolation::Bicubic);
+        self.get("resample", known, usual, default, "known: 1 (Lanczos), 2 (bilinear), 3 (bicubic)")
+    }
+
+    /// Mean and standard deviation for pixels of 0..1, whatever they are multiplied by first.
+    fn colours(&mut self) -> Result<([f32; 3], [f32; 3])> {
+        const SCALE: f64 = 1.0 / 255.0;
+        let factor = match self.flag("do_rescale", true)? {
+            true => self.get("rescale_factor", Value::as_f64, SCALE, "1/255", "expected a number")?,
+            false => 1.0,
+        };
+        if !(factor.is_finite() && factor > 0.0) {
+            return Err(self.refused("rescale_factor").hint("expected a positive number, most often 1 / 255"));
+        }
+        let (mean, std) = match self.flag("do_normalize", true)? {
+            true => {
+                let (mean, std) = self.class.colours;
+                const THREE: &str = "expected three numbers, or one for all channels";
+                let mean = self.get("image_mean", three, mean.map(f64::from), format!("{mean:?}"), THREE)?;
+                let std = self.get("image_std", three, std.map(f64::from), format!("{std:?}"), THREE)?;
+                (mean, std)
+            }
+            false => ([0.0; 3], [1.0; 3]),
+        };
+        // (v·f − m) / s = (v/255 − m/(255 f)) / (s/(255 f)).
+        let times = if (factor * 255.0 - 1.0).abs() > 1e-6 { factor * 255.0 } else { 1.0 };
+        #[allow(clippy::cast_possible_truncation)]
+        let scaled = |values: [f64; 3]| values.map(|v| (v / times) as f32);
+        Ok((scaled(mean), scaled(std)))
+    }
+}
+
+/// Three numbers, or one that stands for all.
+fn three(value: &Value) -> Option<[f64; 3]> {
+    match value.as_array() {
+        Some(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>()?.try_into().ok(),
+        None => value.as_f64().map(|one| [one; 3]),
+    }
 }
 
 /// The side of a square picture brought to this size.
 fn edge(value: &Value) -> Option<usize> {
     let of = |key: &str| value.get(key).and_then(whole);
-    match (whole(value), of("height"), of("width")) {
-        (Some(side), ..) => Some(side),
+    match (value.as_array().map(Vec::as_slice), of("height"), of("width")) {
+        (Some([a, b]), ..) => whole(a).filter(|a| Some(*a) == whole(b)),
+        (Some([a]), ..) => whole(a),
+        (Some(_), ..) => None,
         (None, Some(height), Some(width)) => Some(height).filter(|_| height == width),
-        _ => of("shortest_edge").or_else(|| of("longest_edge")),
+        (None, ..) => whole(value).or_else(|| of("shortest_edge")).or_else(|| of("longest_edge")),
     }
+    .filter(|side| *side > 0)
 }
 
 /// `part / whole`, so that `part` divided by it is not rounded to less than `whole`.

@@ -1,41 +1,27 @@
 //! What the shapes of a checkpoint's tensors tell about the network they belong to.
 
 use crate::arch::{Activation, SamConfig, VitConfig};
-use crate::checkpoint::{Checkpoint, Dialect};
+use crate::checkpoint::{Checkpoint, Dialect, Place};
 use burgess_base::{Error, Result};
 
 /// The shapes of a checkpoint by the names of our modules.
 pub(super) struct Shapes<'a> {
     weights: &'a Checkpoint,
     dialect: &'static Dialect,
-    /// What stands before the names of the dialect.
-    pub prefix: String,
+    /// Where the names of the dialect are.
+    place: Place,
 }
 
 impl<'a> Shapes<'a> {
-    /// Of the tensors with names of `dialect`.
-    pub fn new(weights: &'a Checkpoint, dialect: &str) -> Result<Self> {
-        Ok(Self { weights, dialect: Dialect::find(dialect)?, prefix: String::new() })
-    }
-
-    /// Finds what stands before the names, as in a model with a head on top.
-    pub fn under_its_prefix(mut self) -> Result<Self> {
-        let wanted = self.dialect.names("patch_embed.proj.weight").into_iter().flatten().next().unwrap_or_default();
-        let found = self.weights.keys().find_map(|key| key.strip_suffix(wanted.as_str()));
-        self.prefix = found
-            .filter(|p| p.is_empty() || p.ends_with('.'))
-            .ok_or_else(|| {
-                Error::failed(format!("the weights have no `{wanted}`"))
-                    .hint("config.json and the weights belong to different models")
-            })?
-            .to_string();
-        Ok(self)
+    /// Of the tensors with names of `dialect` at `place`.
+    pub fn new(weights: &'a Checkpoint, dialect: &str, place: &Place) -> Result<Self> {
+        Ok(Self { weights, dialect: Dialect::find(dialect)?, place: place.clone() })
     }
 
     /// The upstream shapes of the parts of a parameter that are in the file.
     fn of(&self, path: &str) -> Vec<&[usize]> {
         let names = self.dialect.names(path).unwrap_or_default();
-        names.iter().filter_map(|name| self.weights.shape(&format!("{}{name}", self.prefix))).collect()
+        names.iter().filter_map(|name| self.weights.shape(&self.place.stored(name)?)).collect()
     }
 
     /// Whether a part of a parameter is in the file.
@@ -66,7 +52,7 @@ impl<'a> Shapes<'a> {
     pub fn position_grid(&self, before: usize) -> Result<usize> {
         let wanted = || self.dialect.names("pos_embed").into_iter().flatten().next().unwrap_or_default();
         let positions = self.positions().ok_or_else(|| {
-            Error::failed(format!("the weights have no `{}{}`", self.prefix, wanted()))
+            Error::failed(format!("the weights have no `{}{}`", self.place.prefix, wanted()))
                 .hint("the configuration and the weights belong to different models")
         })?;
         positions.checked_sub(before).and_then(square).ok_or_else(not_square)

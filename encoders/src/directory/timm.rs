@@ -12,10 +12,11 @@ pub(super) use vit::times;
 use super::shapes::Shapes;
 use super::{Found, IMAGENET, interpolation, plain, three, whole};
 use crate::arch::{ArchitectureConfig, Tap};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint, Dialect, Needed, Place};
 use crate::preprocess::{Fit, Preprocess};
 use arguments::Arguments;
 use burgess_base::{Context, Error, Result};
+use burn::tensor::Device;
 use serde_json::Value;
 
 /// Everything about a model but its weights.
@@ -30,9 +31,30 @@ pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<
         notes.push(format!("the model takes pictures of {size} pixels, though pretrained_cfg.input_size is {input}"));
     }
     let preprocess = preprocess(pretrained, size, &mut notes)?;
-    let architecture = placed(model.architecture, &Shapes::new(weights, model.dialect)?)?;
-    let tap = Tap { norm: has_norm(&architecture), ..Tap::default() };
-    Ok(Found { family: name.into(), dialect: model.dialect, prefix: None, architecture, preprocess, tap, notes })
+    notes.extend(model.note.clone());
+    at_its_place(weights, &model, |architecture, place| {
+        let tap = Tap { norm: has_norm(&architecture), ..Tap::default() };
+        let (preprocess, notes) = (preprocess.clone(), notes.clone());
+        Found { family: name.into(), dialect: model.dialect, place, architecture, preprocess, tap, notes }
+    })
+}
+
+/// The encoder that `finish` makes of a network and its place among the weights.
+pub(super) fn at_its_place(
+    weights: &Checkpoint,
+    model: &Model,
+    finish: impl Fn(ArchitectureConfig, Place) -> Found,
+) -> Result<Found> {
+    model.architecture.check_layers(weights.keys().count())?;
+    let parameters = checkpoint::parameters(&model.architecture.init(&Device::flex())?)?;
+    let mut places = Needed::new(&parameters, Dialect::find(model.dialect)?)?.places(weights);
+    if places.is_empty() {
+        places.push(Place::whole());
+    }
+    super::placed(weights, places, |place| {
+        let shapes = Shapes::new(weights, model.dialect, place)?;
+        Ok(finish(placed(model.architecture.clone(), &shapes)?, place.clone()))
+    })
 }
 
 /// A network and the dialect of its weights.
@@ -41,6 +63,8 @@ pub(super) struct Model {
     pub dialect: &'static str,
     /// Its positions are for its own pictures.
     pub architecture: ArchitectureConfig,
+    /// What has to be said about it.
+    pub note: Option<String>,
 }
 
 /// The network of the architecture `name` with the arguments `own`, for pictures of `input` pixels unless it is made for
@@ -51,8 +75,16 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
     let dynamic = arguments.flag("dynamic_img_size", false)?;
     let made_for = arguments.side("img_size")?;
     let size = if dynamic { input } else { made_for.unwrap_or(input) };
+    let mut note = None;
     let (dialect, architecture) = match arguments.class {
-        "VisionTransformer" => ("timm", ArchitectureConfig::Vit(vit::config(&mut arguments, size, false)?)),
+        "VisionTransformer" => {
+            let config = vit::config(&mut arguments, size, false)?;
+            let (config, unplaced) = vit::without_positions(config);
+            note = unplaced.then(|| {
+                "pos_embed is none: class token and registers are left out, as in timm 1.0.20 (later versions add them)".into()
+            });
+            (if unplaced { "timm-without-positions" } else { "timm" }, ArchitectureConfig::Vit(config))
+        }
         "VisionTransformerDistilled" => ("timm", ArchitectureConfig::Vit(vit::config(&mut arguments, size, true)?)),
         "Eva" => {
             let (dialect, config) = eva::eva(&mut arguments, size)?;
@@ -75,7 +107,7 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
     };
     arguments.done()?;
     architecture.validate()?;
-    Ok(Model { dialect, architecture })
+    Ok(Model { dialect, architecture, note })
 }
 
 /// The network with the positions that the weights have, and without a norm that they lack (ConvNeXt V2 of masked

@@ -4,10 +4,11 @@
 //! configuration speaks of it too, both must agree; the configuration is asked for what shapes cannot tell.
 
 use super::shapes::Shapes;
-use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, processor, side, whole};
+use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, placed, processor, side, whole};
 use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dialect, Place};
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
+use crate::preprocess::Preprocess;
 use burgess_base::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub(super) struct Kind {
     fixed: &'static Fixed,
     /// How the pictures of the published models of this kind are resized and normalised.
     pub pictures: (Interpolation, Colours),
+    /// The class of its image processor, where a file does not name one.
+    pub processor: &'static str,
 }
 
 /// Which features are taken where nobody says it.
@@ -55,11 +58,14 @@ const PLAIN: Kind = Kind {
     drop_path: 0.0,
     fixed: &[("num_channels", "3")],
     pictures: (Bilinear, HALF),
+    processor: "ViTImageProcessor",
 };
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     PLAIN,
-    Kind { types: &["deit", "vit_mae", "ijepa"], pictures: (Bicubic, IMAGENET), ..PLAIN },
+    Kind { types: &["deit"], pictures: (Bicubic, IMAGENET), processor: "DeiTImageProcessor", ..PLAIN },
+    Kind { types: &["vit_mae", "ijepa"], pictures: (Bicubic, IMAGENET), ..PLAIN },
+    Kind { types: &["vit_msn"], eps: 1e-6, pictures: (Bicubic, IMAGENET), ..PLAIN },
     Kind {
         types: &["clip", "clip_vision_model"],
         dialect: "transformers-clip",
@@ -67,6 +73,7 @@ const KINDS: [Kind; 10] = [
         eps: 1e-5,
         tap: Last::Before,
         pictures: (Bicubic, OPENAI),
+        processor: "CLIPImageProcessor",
         ..PLAIN
     },
     Kind {
@@ -75,15 +82,24 @@ const KINDS: [Kind; 10] = [
         act: "gelu_pytorch_tanh",
         eps: 1e-6,
         pictures: (Bicubic, HALF),
+        processor: "SiglipImageProcessor",
         ..PLAIN
     },
-    Kind { types: &["dinov2"], dialect: "transformers-dinov2", eps: 1e-6, pictures: (Bicubic, IMAGENET), ..PLAIN },
+    Kind {
+        types: &["dinov2"],
+        dialect: "transformers-dinov2",
+        eps: 1e-6,
+        pictures: (Bicubic, IMAGENET),
+        processor: "BitImageProcessor",
+        ..PLAIN
+    },
     Kind {
         types: &["dinov2_with_registers"],
         dialect: "transformers-dinov2",
         eps: 1e-6,
         antialias: true,
         pictures: (Bicubic, IMAGENET),
+        processor: "BitImageProcessor",
         ..PLAIN
     },
     Kind {
@@ -92,6 +108,7 @@ const KINDS: [Kind; 10] = [
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
         pictures: (Bicubic, HALF),
+        processor: "BeitImageProcessor",
         ..PLAIN
     },
     Kind {
@@ -100,6 +117,7 @@ const KINDS: [Kind; 10] = [
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
         pictures: (Bicubic, IMAGENET),
+        processor: "BeitImageProcessor",
         ..PLAIN
     },
     Kind {
@@ -108,6 +126,7 @@ const KINDS: [Kind; 10] = [
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("is_hybrid", "false")],
         pictures: (Bicubic, HALF),
+        processor: "DPTImageProcessor",
         ..PLAIN
     },
     Kind {
@@ -118,6 +137,7 @@ const KINDS: [Kind; 10] = [
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("qkv_bias", "true"), ("use_rel_pos", "true")],
         pictures: (Bilinear, IMAGENET),
+        processor: "SamImageProcessor",
         ..PLAIN
     },
 ];
@@ -139,48 +159,80 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
     let gated = vision.read("use_swiglu_ffn", Value::as_bool)?.unwrap_or(false);
     let dialect = if gated { "transformers-dinov2-swiglu" } else { kind.dialect };
     let own_size = vision.read("image_size", side)?.unwrap_or(kind.image_size);
-    let (preprocess, mut notes) = processor::preprocess(dir, model_type, kind, own_size)?;
-    let mut shapes = Shapes::new(weights, dialect)?.under_its_prefix()?;
-    let heads = vision.read("num_attention_heads", whole)?.unwrap_or(HEADS);
-    let activation = match vision.read("hidden_act", Value::as_str)?.unwrap_or(kind.act) {
-        _ if gated => Activation::Swiglu,
-        "gelu" => Activation::Gelu,
-        "quick_gelu" => Activation::QuickGelu,
-        "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
-        _ => return Err(vision.refused("hidden_act")),
-    };
-    let norm_eps = vision.read("layer_norm_eps", Value::as_f64)?.unwrap_or(kind.eps);
-    let (architecture, final_norm) = if kind.dialect == "transformers-sam" {
-        if activation != Activation::Gelu {
-            return Err(vision.refused("hidden_act"));
-        }
-        let indexes = |list: &Value| list.as_array()?.iter().map(whole).collect::<Option<Vec<_>>>();
-        let sam = SamConfig {
-            heads,
-            window: vision.read("window_size", whole)?.unwrap_or(14),
-            global_blocks: vision.read("global_attn_indexes", indexes)?.unwrap_or_else(|| vec![2, 5, 8, 11]),
-            norm_eps,
-            ..shapes.sam(preprocess.size)?
+    let version = config.get("transformers_version").and_then(Value::as_str);
+    let (preprocess, notes) = processor::preprocess(dir, model_type, kind, own_size, version)?;
+    let model = Model { kind, model_type, vision, outer, gated, dialect, preprocess, notes };
+    let wanted = Dialect::find(dialect)?.names("patch_embed.proj.weight").into_iter().flatten().next();
+    let wanted = wanted.unwrap_or_default();
+    let places = Place::all(weights, Dialect::find(dialect)?, &wanted);
+    if places.is_empty() {
+        return Err(Error::failed(format!("the weights have no `{wanted}`"))
+            .hint("config.json and the weights belong to different models"));
+    }
+    placed(weights, places, |place| model.at(weights, place))
+}
+
+/// A model whose weights are still to be looked at.
+struct Model<'a> {
+    kind: &'static Kind,
+    model_type: &'a str,
+    vision: Section<'a>,
+    /// Whether it is an encoder whose features are those before the last norm.
+    outer: bool,
+    gated: bool,
+    dialect: &'static str,
+    preprocess: Preprocess,
+    notes: Vec<String>,
+}
+
+impl Model<'_> {
+    /// With the weights at `place`.
+    fn at(&self, weights: &Checkpoint, place: &Place) -> Result<Found> {
+        let Self { kind, vision, outer, gated, dialect, .. } = self;
+        let (preprocess, mut notes) = (self.preprocess.clone(), self.notes.clone());
+        let shapes = Shapes::new(weights, dialect, place)?;
+        let heads = vision.read("num_attention_heads", whole)?.unwrap_or(HEADS);
+        let activation = match vision.read("hidden_act", Value::as_str)?.unwrap_or(kind.act) {
+            _ if *gated => Activation::Swiglu,
+            "gelu" => Activation::Gelu,
+            "quick_gelu" => Activation::QuickGelu,
+            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Activation::GeluTanh,
+            _ => return Err(vision.refused("hidden_act")),
         };
-        agrees(&vision, sam.width, sam.depth, sam.mlp_hidden, sam.patch)?;
-        (ArchitectureConfig::Sam(sam), false)
-    } else {
-        let mut vit = shapes.vit(preprocess.size)?;
-        agrees(&vision, vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
-        let final_norm = vit.final_norm && !outer;
-        let rate = vision.read("drop_path_rate", Value::as_f64)?.unwrap_or(kind.drop_path);
-        let drop_path = if kind.dialect == "transformers-beit" { rate } else { 0.0 };
-        if rate > drop_path {
-            notes.push(format!("drop_path_rate = {rate} is for all layers alike: training here leaves out nothing"));
-        }
-        vit =
-            VitConfig { drop_path, heads, activation, norm_eps, final_norm, position_antialias: kind.antialias, ..vit };
-        (ArchitectureConfig::Vit(vit), final_norm)
-    };
-    let before = kind.tap == Last::Before && !outer;
-    let tap = Tap { layer: if before { -2 } else { -1 }, norm: final_norm && !before, ..Tap::default() };
-    let prefix = Some(std::mem::take(&mut shapes.prefix)).filter(|p| !p.is_empty());
-    Ok(Found { family: model_type.into(), dialect, prefix, architecture, preprocess, tap, notes })
+        let norm_eps = vision.read("layer_norm_eps", Value::as_f64)?.unwrap_or(kind.eps);
+        let (architecture, final_norm) = if kind.dialect == "transformers-sam" {
+            if activation != Activation::Gelu {
+                return Err(vision.refused("hidden_act"));
+            }
+            let indexes = |list: &Value| list.as_array()?.iter().map(whole).collect::<Option<Vec<_>>>();
+            let sam = SamConfig {
+                heads,
+                window: vision.read("window_size", whole)?.unwrap_or(14),
+                global_blocks: vision.read("global_attn_indexes", indexes)?.unwrap_or_else(|| vec![2, 5, 8, 11]),
+                norm_eps,
+                ..shapes.sam(preprocess.size)?
+            };
+            agrees(vision, sam.width, sam.depth, sam.mlp_hidden, sam.patch)?;
+            (ArchitectureConfig::Sam(sam), false)
+        } else {
+            let mut vit = shapes.vit(preprocess.size)?;
+            agrees(vision, vit.width, vit.depth, vit.mlp_hidden, vit.patch)?;
+            let final_norm = vit.final_norm && !outer;
+            let rate = vision.read("drop_path_rate", Value::as_f64)?.unwrap_or(kind.drop_path);
+            let drop_path = if kind.dialect == "transformers-beit" { rate } else { 0.0 };
+            if rate > drop_path {
+                notes
+                    .push(format!("drop_path_rate = {rate} is for all layers alike: training here leaves out nothing"));
+            }
+            let position_antialias = kind.antialias;
+            vit = VitConfig { drop_path, heads, activation, norm_eps, final_norm, position_antialias, ..vit };
+            (ArchitectureConfig::Vit(vit), final_norm)
+        };
+        let before = kind.tap == Last::Before && !outer;
+        let tap = Tap { layer: if before { -2 } else { -1 }, norm: final_norm && !before, ..Tap::default() };
+        let (family, place) = (self.model_type.into(), place.clone());
+        Ok(Found { family, dialect, place, architecture, preprocess, tap, notes })
+    }
 }
 
 fn kind(model_type: &str) -> Result<&'static Kind> {

@@ -1,34 +1,50 @@
-//! `burgess ask`: one question about one picture.
+//! `burgess ask`: one question about one picture, or a text for a language model alone.
 
-use super::{print, print_json};
-use crate::ask::{Answerer, How};
-use crate::device;
+use super::{print, print_foreign, print_json};
+use crate::ask::{Answer, Answerer, How, Speaker};
+use crate::progress::Progress;
+use crate::{device, notes};
+use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
 use std::path::PathBuf;
 
-/// Ask a model a question about a picture
+/// Ask a model a question about a picture, or a language model a question
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its encoders are looked
-for in the caches (`burgess fetch ID`).
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
+encoders are looked for in the caches (`burgess fetch ID`). --llm takes any language model that a \
+study can name: a directory in Hugging Face's layout, a .gguf file, owner/name of the hub, a name in the zoo.
 
 Examples:
   burgess ask --model runs/nano/nano-clip/seed-0/model --image cup.png \"What is this?\"
   burgess ask --model cambrian-8b/ --image page.png \"What does the headline say?\" --max-new-tokens 64
-  burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture"
-)]
+  burgess ask --model runs/nano/nano-clip/seed-0/model \"How many cups are there?\"     without a picture
+  burgess ask --llm HuggingFaceTB/SmolLM2-135M-Instruct \"What is a lynx?\" --max-new-tokens 40
+  burgess ask --llm model.gguf --raw \"Once upon a time\" --logprobs --json     a line of JSON per token
+  burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     how likely it is")]
 pub struct Args {
     /// The question
     #[arg(value_name = "QUESTION")]
     question: String,
     /// Directory of the model
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "llm", conflicts_with = "llm")]
+    model: Option<PathBuf>,
+    /// A language model, asked by itself
+    #[arg(long, value_name = "FILE-or-DIR-or-NAME")]
+    llm: Option<String>,
     /// The picture; without one the model is asked blind
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", conflicts_with = "llm")]
     image: Option<PathBuf>,
+    /// Continue the text as it is, without a chat template
+    #[arg(long, requires = "llm", conflicts_with = "chat")]
+    raw: bool,
+    /// Print each token's id and log-probability (in nats, before --temperature and --top-p), and the five likeliest
+    #[arg(long)]
+    logprobs: bool,
+    /// Score this answer instead of making one: the log-probability of each of its tokens, and their sum
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["temperature", "max_new_tokens"])]
+    continuation: Option<String>,
     /// The longest answer, in tokens
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_new_tokens: usize,
@@ -41,13 +57,14 @@ pub struct Args {
     /// Seed of the draws
     #[arg(long, value_name = "N", requires = "temperature", default_value_t = 0)]
     seed: u64,
-    /// Chat template of a released model whose configuration does not tell: llama_3, vicuna_v1, chatml_direct, phi3
+    /// Chat template of a released model whose configuration does not tell, or of a language model in place of its own:
+    /// llama_3, vicuna_v1, chatml_direct, phi3
     #[arg(long, value_name = "NAME")]
     chat: Option<String>,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
-    /// Print JSON
+    /// Print JSON; with --logprobs or --continuation a line for each token, and one for the whole
     #[arg(long)]
     json: bool,
 }
@@ -62,8 +79,52 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(sampling) = &sampling {
         sampling.check()?;
     }
-    let answerer = Answerer::open(&args.model, args.chat.as_deref(), &device)?;
-    let how = How { max_new_tokens: args.max_new_tokens, sampling };
-    let answer = answerer.answer(args.image.as_deref(), &args.question, how)?;
-    if args.json { print_json(&answer) } else { print(&format!("{}\n", answer.answer)) }
+    let progress = Progress::new();
+    let how =
+        How { max_new_tokens: args.max_new_tokens, sampling, logprobs: args.logprobs, continuation: args.continuation };
+    let answer = match (&args.llm, &args.model) {
+        (Some(name), _) => {
+            let _bar = progress.bar(&format!("loading {name}"), 0);
+            Speaker::open(name, args.chat.as_deref(), args.raw, &device)?.answer(&args.question, &how)?
+        }
+        (None, Some(dir)) => {
+            let bar = progress.bar(&format!("loading {}", dir.display()), 0);
+            let answerer = Answerer::open(dir, args.chat.as_deref(), &device)?;
+            drop(bar);
+            notes::announce(&notes::of_encoders(answerer.encoders.iter().map(|t| &t.card)), &progress);
+            answerer.answer(args.image.as_deref(), &args.question, &how)?
+        }
+        (None, None) => return Err(Error::usage("there is no model to ask").hint("name one with --model or --llm")),
+    };
+    match (answer.logprob, args.json) {
+        (None, true) => print_json(&answer),
+        (None, false) => print_foreign(&format!("{}\n", answer.answer)),
+        (Some(_), true) => print(&lines(answer)?),
+        (Some(_), false) => print_foreign(&table(&answer)),
+    }
+}
+
+/// A line of JSON for each token, and one for the whole.
+fn lines(mut answer: Answer) -> Result<String> {
+    let mut text = String::new();
+    for token in std::mem::take(&mut answer.tokens) {
+        text += &(serde_json::to_string(&token)? + "\n");
+    }
+    Ok(text + &serde_json::to_string(&answer)? + "\n")
+}
+
+/// The answer, and a line for each token.
+fn table(answer: &Answer) -> String {
+    let quoted = |text: &str| format!("`{}`", escaped(text));
+    let mut text = format!("{}\n\n{:>7}  {:>9}  {:<16} likeliest\n", answer.answer, "id", "logprob", "token");
+    for token in &answer.tokens {
+        let top = token.top.iter().map(|t| format!("{} {:.3}", quoted(&t.text), t.token.logprob));
+        let (name, own) = (quoted(&token.token.text), token.token.token);
+        let top = top.collect::<Vec<_>>().join("  ");
+        text += &format!("{:>7}  {:>9.4}  {name:<16} {top}\n", own.id, own.logprob);
+    }
+    if let Some(sum) = answer.logprob {
+        text += &format!("{:>7}  {sum:>9.4}  of {} tokens\n", "sum", answer.tokens.len());
+    }
+    text
 }

@@ -2,7 +2,8 @@
 
 use super::print;
 use crate::bench::evaluator::Work;
-use crate::{bench, device};
+use crate::progress::Progress;
+use crate::{bench, device, notes};
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::card::LlmCard;
@@ -118,6 +119,9 @@ fn evaluator(args: Evaluator) -> Result<()> {
         text: args.text,
     };
     let effort = args.how.effort();
+    let progress = Progress::new();
+    notes::announce(&notes::of_encoders([&work.card]), &progress);
+    let _bar = progress.bar("measuring the evaluator", 0);
     if !args.how.json {
         print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
         print("work             batch  per second           peak GB\n")?;
@@ -139,7 +143,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
 
 fn encoders(args: Encoders) -> Result<()> {
     if args.batch.contains(&0) {
-        return Err(Error::usage("--batch 0 measures nothing"));
+        return Err(Error::usage("--batch must be at least 1").hint("as in --batch 1,8"));
     }
     let device = device::parse(&args.how.device)?;
     let cards = match args.ids.as_slice() {
@@ -147,7 +151,11 @@ fn encoders(args: Encoders) -> Result<()> {
         ids => ids.iter().map(|id| EncoderCard::open(id)).collect::<Result<_>>()?,
     };
     let effort = args.how.effort();
-    let width = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
+    let progress = Progress::new();
+    notes::announce(&notes::of_encoders(&cards), &progress);
+    // The numbers take 66 characters; an id that does not fit beside them has a line of its own.
+    let longest = cards.iter().map(|c| c.id.len()).max().unwrap_or(0).max("encoder".len());
+    let width = longest.min(super::list_width().saturating_sub(66)).max("encoder".len());
     if !args.how.json {
         let threads = rayon::current_num_threads();
         print(&format!("device {}, {threads} threads\n", args.how.device))?;
@@ -157,15 +165,18 @@ fn encoders(args: Encoders) -> Result<()> {
         ))?;
     }
     for card in &cards {
-        for m in bench::encoder(card, &args.batch, &device, effort)? {
+        let bar = progress.bar(&format!("measuring {}", card.id), 0);
+        let rows = bench::encoder(card, &args.batch, &device, effort)?;
+        drop(bar);
+        for m in rows {
             if args.how.json {
                 print(&(serde_json::to_string(&m)? + "\n"))?;
                 continue;
             }
             let (weights, peak) = (m.weight_bytes as f64, m.peak_bytes as f64);
+            let id = if m.encoder.len() > width { format!("{}\n{}", m.encoder, " ".repeat(width)) } else { m.encoder };
             print(&format!(
-                "{:<width$}  {:>5}  {:>10.2}  {:>6.2}  {:>7.3}  {:>10.2}  {:>7.2}  {:>12.2}\n",
-                m.encoder,
+                "{id:<width$}  {:>5}  {:>10.2}  {:>6.2}  {:>7.3}  {:>10.2}  {:>7.2}  {:>12.2}\n",
                 m.batch,
                 m.pictures_per_second,
                 m.seconds,

@@ -2,7 +2,7 @@
 
 use super::{print, print_json};
 use crate::progress::Progress;
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, output};
 use burgess_cv_bench::annotations::Format;
 use burgess_cv_bench::tasks::Task;
 use burgess_cv_bench::{Input, Manifest, Options, build};
@@ -11,9 +11,10 @@ use std::path::PathBuf;
 /// CV-Bench's four tasks from your own annotated pictures
 #[derive(clap::Args)]
 #[command(
-    after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance from boxes in
-space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by reason. The directory has the published
-schema: test_2d.parquet, test_3d.parquet, the same as JSON lines, and the pictures in img/ for people to check.
+    after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance \
+from boxes in space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by \
+reason. The directory has the published schema: test_2d.parquet, test_3d.parquet, the same as JSON \
+lines, and the pictures in img/ for people to check.
 
 Examples:
   burgess data cv-bench --coco instances_val2017.json=val2017/ --out my-bench
@@ -110,6 +111,7 @@ pub fn run(args: CvBenchArgs) -> Result<()> {
     options.overlap = args.overlap.unwrap_or(options.overlap);
     options.offset = args.offset.unwrap_or(options.offset);
     options.visible = args.visible.unwrap_or(options.visible);
+    output::check_directory(&args.out)?;
     let progress = Progress::new();
     let manifest = build(&inputs, &options, &args.out, &|text| progress.line(text))?;
     if args.json { print_json(&manifest) } else { print(&text(&manifest, &args.out)) }

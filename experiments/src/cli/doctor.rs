@@ -1,6 +1,7 @@
 //! `burgess doctor`: what is there, what is missing, and the fix.
 
 use super::{print, print_json};
+use crate::columns::{self, Side};
 use crate::{cache, device, paths};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};
@@ -32,6 +33,8 @@ struct Line {
 #[serde(rename_all = "lowercase")]
 enum State {
     Ok,
+    /// Not in this binary, and not needed.
+    Optional,
     Missing,
     Broken,
 }
@@ -46,19 +49,25 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         return print_json(&lines);
     }
-    let mut text = String::new();
-    for line in &lines {
+    print(&table(&lines, super::list_width()))
+}
+
+fn table(lines: &[Line], width: usize) -> String {
+    let mut rows = Vec::new();
+    for line in lines {
         let mark = match line.state {
-            State::Ok => "ok     ",
+            State::Ok => "ok",
+            State::Optional => "optional",
             State::Missing => "missing",
-            State::Broken => "BROKEN ",
+            State::Broken => "BROKEN",
         };
-        text += &format!("{mark}  {:<32} {}\n", line.what, line.detail);
+        rows.push(vec![mark.to_string(), line.what.clone(), line.detail.clone()]);
         if let Some(fix) = &line.fix {
-            text += &format!("         fix: {fix}\n");
+            let way = if line.state == State::Optional { "to have it" } else { "fix" };
+            rows.push(vec![String::new(), String::new(), format!("{way}: {fix}")]);
         }
     }
-    print(&text)
+    columns::table(&rows, &[Side::Left; 3], "", width)
 }
 
 fn machine() -> Line {
@@ -79,8 +88,8 @@ fn backend(backend: &device::Backend) -> Line {
     if !backend.compiled {
         return Line {
             what,
-            state: State::Missing,
-            detail: format!("not in this binary: {}", backend.what),
+            state: State::Optional,
+            detail: format!("{}; not built into this binary", backend.what),
             fix: Some(backend.fix.into()),
         };
     }
@@ -198,7 +207,7 @@ fn hub() -> Vec<Line> {
         Ok(dir) if dir.is_dir() => Line { what: cache, state: State::Ok, detail: dir.display().to_string(), fix: None },
         Ok(dir) => Line {
             what: cache,
-            state: State::Missing,
+            state: State::Optional,
             detail: format!("{}: `burgess fetch` makes it (the nano studies do not need it)", dir.display()),
             fix: None,
         },
@@ -214,4 +223,23 @@ fn hub() -> Vec<Line> {
 
 fn broken(what: String, error: &Error) -> Line {
     Line { what, state: State::Broken, detail: error.to_string(), fix: error.hint_text().map(String::from) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_optional_is_not_missing_and_lines_keep_within_the_terminal() {
+        let backends: Vec<Line> = device::BACKENDS.iter().filter(|b| !b.compiled).map(backend).collect();
+        assert!(backends.iter().all(|line| line.state == State::Optional && line.fix.is_some()));
+        let long =
+            Line { what: "encoder weights missing".into(), state: State::Missing, detail: "a, ".repeat(80), fix: None };
+        let lines: Vec<Line> = backends.into_iter().chain([long]).collect();
+        for width in [80, 100, 200] {
+            let text = table(&lines, width);
+            assert!(text.lines().all(|l| l.chars().count() <= width), "{text}");
+            assert!(text.contains("missing") && !text.contains("missing   device"), "{text}");
+        }
+    }
 }

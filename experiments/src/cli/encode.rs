@@ -1,26 +1,30 @@
 //! `burgess encode`: patch features of pictures.
 
-use super::print;
-use crate::{device, features};
-use burgess_base::{Error, Result, atomic};
+use super::{print, terminal};
+use crate::arm::ArmEncoder;
+use crate::progress::Progress;
+use crate::{checks, device, features, notes, pictures};
+use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
-use burgess_encoders::card::EncoderCard;
 use burgess_encoders::encoder::Encoder;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::features::check_grid;
+use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Patch features of pictures, as safetensors
 #[derive(clap::Args)]
-#[command(after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata
-names the pictures and the card.
+#[command(
+    after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
+the pictures and the card.
 
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
   burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
   burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors
-  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors")]
+  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors"
+)]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
@@ -32,9 +36,13 @@ pub struct Args {
     /// Weights instead of the card's
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
-    /// How pictures are prepared: correct, or cambrian-1 for the study's quirks
+    /// How pictures that are not square are prepared: correct (padded to a square), library (as the encoder's own library
+    /// does: mostly cropped), or cambrian-1 (padded, with the study's quirks)
     #[arg(long, value_name = "PIPELINE", default_value = "correct")]
     preprocess: Pipeline,
+    /// Turn pictures upright as the orientation in their EXIF data says; without it they are taken as they are stored
+    #[arg(long)]
+    exif_orientation: bool,
     /// The layer to tap instead of the card's: -1 is the last, 0 the first; several, as 0,1,2,3, are concatenated
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_delimiter = ',')]
     layer: Vec<i32>,
@@ -53,18 +61,21 @@ pub struct Args {
     /// Pictures a forward pass takes
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
-    /// The file to write
+    /// The file to write; - is standard output
     #[arg(short, long, value_name = "F.safetensors")]
     out: PathBuf,
 }
 
 pub fn run(args: Args) -> Result<()> {
     if args.batch == 0 {
-        return Err(Error::usage("--batch 0 encodes nothing"));
+        return Err(Error::usage("--batch must be at least 1").hint("leave it out for 8"));
     }
-    let mut card = EncoderCard::open(&args.encoder)?.with_pipeline(args.preprocess)?;
-    for note in &card.notes {
-        eprintln!("note: {}: {note}", card.id);
+    output::check(&args.out)?;
+    let chosen: ArmEncoder = args.encoder.parse()?;
+    let how = Preparation { pipeline: args.preprocess, upright: args.exif_orientation };
+    let mut card = chosen.card(how)?;
+    for note in notes::of_encoders([&card]) {
+        terminal::say(&format!("note: {note}"));
     }
     match args.layer.as_slice() {
         [] => {}
@@ -76,20 +87,57 @@ pub fn run(args: Args) -> Result<()> {
         card.tap.grid = args.grid.map(|side| [side; 2]).or(card.tap.grid).or(card.grid);
     }
     if card.grid.is_some_and(|grid| grid.contains(&0)) {
-        return Err(Error::usage("--grid 0 leaves no features"));
+        return Err(Error::usage("--grid must be at least 1").hint("leave it out for the encoder's own grid"));
+    }
+    if let Some(grid) = card.grid {
+        check_grid(grid).map_err(|e| e.context("--grid"))?;
     }
     card.tap.norm = args.norm.unwrap_or(card.tap.norm);
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
-    let encoder = Encoder::load(card.clone(), args.weights.as_deref(), &device)?;
-    let names: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
-    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|_| ())?;
+    if !args.out.exists() {
+        checks::writable(args.out.parent().unwrap_or(Path::new("")))?;
+    }
+    let encoder = match args.weights.as_deref() {
+        None => chosen.load(card.clone(), &device)?,
+        weights => Encoder::load(card.clone(), weights, &device)?,
+    };
+    for note in encoder.card.notes.iter().filter(|note| !card.notes.contains(note)) {
+        terminal::say(&format!("note: {}: {note}", card.id));
+    }
+    if let (Some(asked), found) = (&chosen.prefix, &encoder.card.source.prefix)
+        && !found.as_deref().unwrap_or_default().starts_with(asked.trim_end_matches('.'))
+    {
+        return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
+            .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
+    }
+    let names: Vec<String> = args.images.iter().map(|p| pictures::name_of(p)).collect();
+    let bar = Progress::new().bar("encoding images", names.len() as u64);
+    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
+    drop(bar);
+    if encoded.not_square > 0 {
+        let preprocess = &card.preprocess;
+        let other = match preprocess.library.filter(|_| preprocess.fit == Fit::Pad) {
+            Some(fit) => {
+                format!("; with --preprocess library they are {}, as by {}'s own library", fit.words(), card.id)
+            }
+            None => String::new(),
+        };
+        let count = format!("{} of {} images are not square", encoded.not_square, names.len());
+        terminal::say(&format!("note: {count}: they are {}{other}", preprocess.fit.words()));
+    }
+    let shown: Vec<String> = args.images.iter().map(|p| p.display().to_string()).collect();
     let bytes = encoded.pack(HashMap::from([
-        ("images".to_string(), serde_json::to_string(&names)?),
-        ("card".to_string(), serde_json::to_string(&card)?),
+        ("images".to_string(), serde_json::to_string(&shown)?),
+        ("card".to_string(), serde_json::to_string(&encoder.card)?),
     ]))?;
-    atomic::write(&args.out, &bytes)?;
+    output::write(&args.out, &bytes)?;
     let ([pictures, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
-    print(&format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}\n", args.out.display()))
+    let line = format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
+    if output::is_stdout(&args.out) {
+        terminal::say(&line);
+        return Ok(());
+    }
+    print(&(line + "\n"))
 }

@@ -1,6 +1,7 @@
 //! `burgess encoders`: the zoo.
 
 use super::{print, print_json};
+use crate::columns::{self, Side};
 use burgess_base::Result;
 use burgess_encoders::card::{self, EncoderCard};
 use burgess_encoders::encoder;
@@ -36,11 +37,12 @@ fn list(as_json: bool) -> Result<()> {
         let rows: Vec<_> = cards.iter().map(|c| json!({"card": c, "weights": encoder::weights_path(c).ok()})).collect();
         return print_json(&rows);
     }
-    let mut rows =
-        vec![["id", "family", "supervision", "params", "pixels", "tokens × width", "weights"].map(String::from)];
+    let mut rows = vec![
+        ["id", "family", "supervision", "params", "pixels", "tokens × width", "weights"].map(String::from).to_vec(),
+    ];
     for c in &cards {
         let grid = c.used_grid()?;
-        rows.push([
+        rows.push(vec![
             c.id.clone(),
             c.family.clone(),
             c.supervision.as_str().to_string(),
@@ -50,12 +52,7 @@ fn list(as_json: bool) -> Result<()> {
             if encoder::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }
-    let widths: Vec<usize> = (0..7).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &[String; 7]| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-        cells.join("  ").trim_end().to_string() + "\n"
-    };
-    print(&rows.iter().map(line).collect::<String>())
+    print(&columns::table(&rows, &[Side::Left; 7], "", super::list_width()))
 }
 
 fn one(card: &EncoderCard, as_json: bool) -> Result<()> {

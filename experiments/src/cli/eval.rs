@@ -12,17 +12,15 @@ use std::path::PathBuf;
 
 /// Ask a model the questions of benchmarks; the same command goes on after an interruption
 #[derive(clap::Args)]
-#[command(
-    after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a released
-Cambrian model. Every question is asked with its picture and blind. Answers go to
-OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays all models that were asked
-the same questions beside each other.
+#[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
+released Cambrian model. Every question is asked with its picture and blind. Answers go to \
+OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays \
+all models that were asked the same questions beside each other.
 
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
-  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*"
-)]
+  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
@@ -36,10 +34,11 @@ pub struct Args {
     /// What the model is called in the results [default: from the directory's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Whose rules judge: official (the benchmarks' authors') or cambrian-1 (the study's code)
+    /// Whose rules judge: official (the benchmarks' authors', or strict ones where there are none), strict, cambrian-1 (the
+    /// study's code) or lmms-eval (that harness, 0.7.3)
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
-    /// Whose prompts ask: official or cambrian-1
+    /// Whose prompts ask: likewise
     #[arg(long, value_name = "RULES", default_value = "official")]
     prompts: Rules,
     /// Ask only a fixed random sample of this many units (pictures, or pairs scored together) of each benchmark
@@ -67,7 +66,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.limit == Some(0) {
-        return Err(Error::usage("--limit 0 leaves no questions"));
+        return Err(Error::usage("--limit must be at least 1").hint("leave it out to ask all questions"));
     }
     let options = Options {
         name: args.name.clone().unwrap_or_else(|| name_of(&args.model)),
@@ -91,20 +90,29 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         return print_json(&results);
     }
-    let mut text =
-        format!("{:<16} {:>16} {:>7} {:>7} {:>7} {:>9}\n", "benchmark", "score", "blind", "chance", "n", "unparsed");
+    let mut text = format!(
+        "{:<16} {:>16} {:>7} {:>7} {:>7} {:>9}  {:<10} prompts\n",
+        "benchmark", "score", "blind", "chance", "n", "unparsed", "scoring"
+    );
     for (id, r) in &results.results {
         let score = format!("{:.2} ± {:.2}", r.score, r.stderr);
         text += &format!("{id:<16} {score:>16} {:>7.2} {:>7.2} {:>7} {:>9}", r.blind, r.chance, r.n, r.n_unparsed);
+        text += &format!("  {:<10} {:<10}", r.scoring, r.prompts);
         text += &r.sample_of.map_or_else(String::new, |all| format!("  a sample of {all}"));
         text += "\n";
     }
-    text += &format!("{} scoring, {} prompts; {}\n", args.scoring.as_str(), args.prompts.as_str(), dir.display());
+    text += &format!("{}\n", dir.display());
     print(&text)
 }
 
 /// `runs/nano/nano-clip/seed-0/model` is called `nano-nano-clip-seed-0`, `cambrian-8b/` by its own name.
 fn name_of(model: &std::path::Path) -> String {
+    // `.` and `..` have names of their own only in full.
+    let whole = match model.file_name() {
+        Some(_) => model.to_path_buf(),
+        None => model.canonicalize().unwrap_or_else(|_| model.to_path_buf()),
+    };
+    let model = whole.as_path();
     let parts: Vec<String> = model.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
     let parts = match parts.as_slice() {
         [before @ .., last] if last == "model" => before.get(before.len().saturating_sub(3)..).unwrap_or_default(),
@@ -112,4 +120,22 @@ fn name_of(model: &std::path::Path) -> String {
         [] => &[],
     };
     parts.join("-").replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)), "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_place() {
+        for (path, name) in [
+            ("runs/nano/nano-clip/seed-0/model", "nano-nano-clip-seed-0"),
+            ("cambrian-8b/", "cambrian-8b"),
+            ("größe", "gr__e"),
+            (".", "experiments"),
+            ("src/..", "experiments"),
+        ] {
+            assert_eq!(name_of(path.as_ref()), name, "{path}");
+        }
+    }
 }

@@ -3,20 +3,22 @@
 use super::{print, print_json};
 use crate::fetch::client::Client;
 use crate::fetch::download::Checked;
-use crate::fetch::settings::Settings;
+use crate::fetch::settings::{Limits, Settings};
 use crate::fetch::{Fetched, Session, State, Wanted, bytes};
 use crate::progress::Progress;
 use crate::study::Study;
 use burgess_base::Result;
 use burgess_encoders::hub::Repository;
-use burgess_encoders::preprocess::Pipeline;
+use burgess_encoders::preprocess::Preparation;
 use serde_json::json;
+use std::time::Duration;
 
 /// Get published weights, resumed and verified, into the Hugging Face cache
 #[derive(clap::Args)]
 #[command(
-    after_help = "Files of the hub go into its ordinary cache, shared with Python; those of makers' own servers to
-BURGESS_CACHE. What is here already is not fetched again; what was interrupted goes on where it was.
+    after_help = "Files of the hub go into its ordinary cache, shared with Python; those of makers' own servers to \
+BURGESS_CACHE. What is here already is not fetched again; what was interrupted goes on where it \
+was.
 
 Examples:
   burgess fetch dinov2-l14-518                   the weights of a card
@@ -26,8 +28,9 @@ Examples:
   burgess fetch --study my-study.toml            what a study needs
   burgess fetch sam-h16-1024 sd21-512 --dry-run  files and sizes
 
-Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE,
-HF_HUB_DOWNLOAD_TIMEOUT; for the way there: HTTPS_PROXY, SSL_CERT_FILE."
+Environment, as for huggingface_hub: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, \
+HF_HUB_DOWNLOAD_TIMEOUT (silence after which a connection counts as broken, 30 s); for the way there: \
+HTTPS_PROXY, SSL_CERT_FILE."
 )]
 pub struct Args {
     /// Card ids, owner/name, owner/name@revision or owner/name:file of the hub, or addresses of files
@@ -39,6 +42,12 @@ pub struct Args {
     /// Ask the hub what the branch is now, even if its files are here
     #[arg(long)]
     update: bool,
+    /// Time for all of it; what has come by then is kept
+    #[arg(long, value_name = "TIME", env = "BURGESS_FETCH_TIME_LIMIT", default_value = "24h", value_parser = Limits::parse_time)]
+    time_limit: Duration,
+    /// The largest file whose size its server does not name
+    #[arg(long, value_name = "SIZE", env = "BURGESS_FETCH_MAX_SIZE", default_value = "64GB", value_parser = Limits::parse_size)]
+    max_size: u64,
     /// Show files and sizes, and stop
     #[arg(long)]
     dry_run: bool,
@@ -53,16 +62,17 @@ pub fn run(args: Args) -> Result<()> {
         wanted.push((id.clone(), Wanted::parse(id)?));
     }
     if let Some(study) = &args.study {
-        for encoder in Study::open(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+        for encoder in Study::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
             let what = match Repository::parse(&encoder.source) {
                 Some(_) => Wanted::parse(&encoder.source)?,
-                None => Wanted::of_card(&encoder.card(Pipeline::default())?)?,
+                None => Wanted::of_card(&encoder.card(Preparation::default())?)?,
             };
             wanted.push((encoder.source, what));
         }
     }
     let progress = Progress::new();
-    let client = Client::new(Settings::from_environment()?, &progress)?;
+    let limits = Limits { time: args.time_limit, unnamed: args.max_size };
+    let client = Client::new(Settings { limits, ..Settings::from_environment()? }, &progress)?;
     let session = Session { client, progress, dry_run: args.dry_run, update: args.update };
     let mut results = Vec::new();
     for (number, (id, what)) in wanted.iter().enumerate() {

@@ -3,25 +3,25 @@
 use super::{print, print_json};
 use crate::benchmarks;
 use crate::progress::Progress;
-use burgess_base::Result;
+use burgess_base::{Result, leftovers, output};
 use burgess_leaks::{Named, Options, find};
 use burgess_probe::bench;
 use std::path::PathBuf;
 
 /// Benchmarks' pictures in training data, by difference hashes
 #[derive(clap::Args)]
-#[command(
-    after_help = "A benchmark that is called by its id is read as it is published; any other name stands for a directory of
-pictures. Training data are conversations in LLaVA's format (JSON or JSON lines, plain, gzip or zstd), parquet files with
-pictures inside, or directories with pictures and parquet files. OUT gets leaks.json (counts by benchmark, set and source),
-matches.jsonl (a line for each match) and unreadable.jsonl (pictures that could not be read, with the cause).
+#[command(after_help = "A benchmark that is called by its id is read as it is published; any other name stands for a \
+directory of pictures. Training data are conversations in LLaVA's format (JSON or JSON lines, \
+plain, gzip or zstd), parquet files with pictures inside, or directories with pictures and parquet \
+files. OUT gets leaks.json (counts by benchmark, set and source), matches.jsonl (a line for each \
+match) and unreadable.jsonl (pictures that could not be read, with the cause).
 
-Hashes are those of Python's imagehash.dhash. An equal hash is a hint, no proof: blank pictures share theirs.
+Hashes are those of Python's imagehash.dhash. An equal hash is a hint, no proof: blank pictures \
+share theirs.
 
 Examples:
   burgess data leaks --benchmark mmvp --train llava_v1_5_mix665k.json --pictures llava/ --out leaks/
-  burgess data leaks --benchmark mine=test-pictures/ --benchmark ai2d=lmms-lab_ai2d/ --train web=shards/ --distance 4 --out leaks/"
-)]
+  burgess data leaks --benchmark mine=test-pictures/ --benchmark ai2d=lmms-lab_ai2d/ --train web=shards/ --distance 4 --out leaks/")]
 pub struct LeaksArgs {
     /// A benchmark: its id if it is in the Hugging Face cache, or where it lies; again for more
     #[arg(long = "benchmark", value_name = "NAME[=PATH]", required = true)]
@@ -65,6 +65,8 @@ pub fn run(args: LeaksArgs) -> Result<()> {
     if !args.columns.is_empty() {
         options.columns = args.columns;
     }
+    output::check_directory(&args.out)?;
+    leftovers::sweep(&args.out, 0);
     let bar = Progress::new().bar("hashing", 0);
     let report = find(&benchmarks, &training, &options, &args.out, &mut |hashed, matched| {
         bar.set(hashed, hashed);

@@ -18,9 +18,11 @@ mod report;
 mod score;
 mod train;
 
-use burgess_base::{Error, Kind, Result};
+use crate::stop;
+use crate::terminal::{self, colours, print, print_foreign, print_json};
+use burgess_base::{Error, Kind};
 use clap::{Parser, Subcommand};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Which visual representation is best for a multimodal language model, at what, and how sure are we?
@@ -60,18 +62,38 @@ enum Verb {
     Doctor(doctor::Args),
 }
 
+impl Verb {
+    /// As it is typed.
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Rank(_) => "rank",
+            Verb::Report(_) => "report",
+            Verb::Data(_) => "data",
+            Verb::Encoders(_) => "encoders",
+            Verb::Fetch(_) => "fetch",
+            Verb::Encode(_) => "encode",
+            Verb::Pretrain(_) => "pretrain",
+            Verb::Train(_) => "train",
+            Verb::Ask(_) => "ask",
+            Verb::Eval(_) => "eval",
+            Verb::Score(_) => "score",
+            Verb::Prompts(_) => "prompts",
+            Verb::Bench(_) => "bench",
+            Verb::Doctor(_) => "doctor",
+        }
+    }
+}
+
 /// Parses the command line, does it, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            // clap's own errors: help and version go to stdout with 0, wrong usage to stderr with 2.
-            let code = u8::try_from(e.exit_code()).unwrap_or(2);
-            let _ = e.print();
-            return ExitCode::from(code);
-        }
+        Err(e) => return answered(&e),
     };
-    let outcome = match cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default())) {
+    let verb = cli.verb.unwrap_or_else(|| Verb::Rank(rank::Args::default()));
+    let name = verb.name();
+    stop::listen(matches!(verb, Verb::Rank(_) | Verb::Train(_) | Verb::Eval(_) | Verb::Fetch(_)));
+    let outcome = match verb {
         Verb::Rank(args) => rank::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Data(args) => data::run(args),
@@ -89,50 +111,64 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.kind() == Kind::Interrupted => {
+            terminal::say(&stop::farewell());
+            ExitCode::from(stop::exit_code().unwrap_or_else(|| e.exit_code()))
+        }
         Err(e) => {
-            eprint!("{}", render(&e));
+            terminal::say(render(&e, name).trim_end());
             ExitCode::from(e.exit_code())
         }
     }
 }
 
+/// clap's own answers: help and version go to stdout with exit code 0, wrong usage to stderr with 2.
+fn answered(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    let plain = answer.render().to_string();
+    if code != 0 && terminal::message(&plain) != plain.trim_end() {
+        // What was typed is in it, and would steer the terminal.
+        terminal::say(&terminal::message(&plain));
+        return ExitCode::from(code);
+    }
+    match answer.print().and_then(|()| std::io::stdout().flush()) {
+        Err(e) if code == 0 && e.kind() != ErrorKind::BrokenPipe => {
+            terminal::say(&format!("error: writing to standard output\n  cause: {e}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(code),
+    }
+}
+
 /// An error as the user sees it: the step, its causes, and what to do.
-fn render(error: &Error) -> String {
+fn render(error: &Error, verb: &str) -> String {
     let mut text = String::new();
     for (i, part) in error.chain().iter().enumerate() {
+        let part = terminal::message(part);
         text += &if i == 0 { format!("error: {part}\n") } else { format!("  cause: {part}\n") };
     }
     if let Some(hint) = error.hint_text() {
-        text += &format!("hint: {hint}\n");
+        text += &format!("hint: {}\n", terminal::message(hint));
     } else if error.kind() == Kind::Usage {
-        text += "hint: see `burgess --help`\n";
+        text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
     }
     text
 }
 
-/// Prints a result on stdout; a closed pipe (`| head`) is the reader's wish, not an error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
-    }
+/// Columns of the terminal: `COLUMNS` where it is set, else what the terminal says; nothing where there is none.
+fn columns() -> Option<usize> {
+    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
+    columns.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0)))
 }
 
-/// Prints a value as JSON on stdout.
-fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
-}
-
-/// Columns to print tables in: `COLUMNS` where it is set, at most 100.
+/// Columns to print rankings in, 60 to 200; 100 where there is no terminal.
 fn width() -> usize {
-    let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-    columns.unwrap_or(100).clamp(60, 100)
+    columns().unwrap_or(100).clamp(60, 200)
 }
 
-/// Whether stdout takes colours.
-fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+/// Columns to print lists in, of which programs read lines: as wide as they are where there is no terminal.
+fn list_width() -> usize {
+    columns().map_or(usize::MAX, |columns| columns.clamp(60, 200))
 }
 
 #[cfg(test)]
@@ -145,9 +181,34 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Paragraphs are folded by clap alone, to the terminal's width: a line feed inside one would fold it twice.
+    #[test]
+    fn help_is_folded_once() {
+        fn paragraphs(command: &clap::Command, found: &mut Vec<String>) {
+            for text in [command.get_after_help(), command.get_after_long_help(), command.get_long_about()] {
+                found.extend(
+                    text.into_iter().flat_map(|t| t.to_string().split("\n\n").map(String::from).collect::<Vec<_>>()),
+                );
+            }
+            command.get_subcommands().for_each(|sub| paragraphs(sub, found));
+        }
+        let mut found = Vec::new();
+        paragraphs(&Cli::command(), &mut found);
+        assert!(found.len() > 20);
+        for paragraph in found {
+            // Prose, not a list of commands or a file.
+            let prose = !paragraph.contains("\n  ") && !paragraph.starts_with("  ");
+            assert!(!prose || paragraph.lines().count() == 1, "folded by hand: {paragraph}");
+        }
+    }
+
     #[test]
     fn errors_show_their_chain_and_hint() {
         let e = Error::failed("disk full").context("writing results.json").hint("free some space");
-        assert_eq!(render(&e), "error: writing results.json\n  cause: disk full\nhint: free some space\n");
+        let bare = render(&Error::usage("--batch 0"), "encode");
+        assert_eq!(bare, "error: --batch 0\nhint: `burgess encode --help` says what it takes, with examples\n");
+        assert_eq!(render(&e, "rank"), "error: writing results.json\n  cause: disk full\nhint: free some space\n");
+        let long = render(&Error::failed(format!("\x1b[2J{}", "x".repeat(1 << 20))).hint("cut"), "rank");
+        assert!(long.len() < 1000 && long.starts_with("error: \\x1b[2Jxx") && long.ends_with("hint: cut\n"), "{long}");
     }
 }

@@ -3,7 +3,7 @@
 use super::print;
 use crate::progress::Progress;
 use crate::{device, pretrain};
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, output};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::weights;
 use std::path::PathBuf;
@@ -37,6 +37,7 @@ pub fn run(args: Args) -> Result<()> {
             Some(dir) => dir,
             None => weights::locate(pretrain::LLM)?,
         };
+        output::check_directory(&dir)?;
         (pretrain::llm(&dir, &device, &args.device, &progress)?, dir)
     } else {
         let card = EncoderCard::find(&id)?;
@@ -48,6 +49,8 @@ pub fn run(args: Args) -> Result<()> {
             Some(path) => path,
             None => pretrain::default_weights(&card)?,
         };
+        output::check(&path)?;
+        output::check(&path.with_extension("json"))?;
         (pretrain::encoder(&card, &path, &device, &args.device, &progress)?, path)
     };
     let last = record.losses.last().map_or(String::new(), |(_, loss, _)| format!(", final loss {loss:.4}"));

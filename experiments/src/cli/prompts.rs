@@ -1,21 +1,28 @@
-//! `burgess prompts`: what a benchmark asks, word by word.
+//! `burgess prompts`: what a benchmark asks, and how an answer is read and judged.
 
 use super::{print, print_json};
-use crate::benchmarks;
-use burgess_base::Result;
-use burgess_probe::bench::{self, Benchmark, Question, Rules};
+use crate::columns::{self, Side};
+use crate::{benchmarks, paths};
+use burgess_base::text::escaped;
+use burgess_base::{Error, Result};
+use burgess_probe::bench::{self, Benchmark, Category, Question, Rules};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Show a benchmark's prompts, or list the benchmarks
+/// Show how a benchmark asks and judges, or list the benchmarks
 #[derive(clap::Args)]
-#[command(after_help = "Without BENCHMARK, lists all with their category, metric and source.
+#[command(
+    after_help = "Without BENCHMARK, lists all by category, with their rules, and says which data are on this machine.
+
+Rules: `official` are those of the benchmark's authors, `strict` ours where the authors have none; `cambrian-1` are those of \
+the paper's code, `lmms-eval` those of that harness (0.7.3). They are told in words also where the data are not here.
 
 Examples:
   burgess prompts
-  burgess prompts mmbench-en                        both sets of rules, questions from the Hugging Face cache
-  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3")]
+  burgess prompts mmbench-en                        all its rules, questions from the Hugging Face cache
+  burgess prompts textvqa --data DIR --prompts cambrian-1 --questions 3"
+)]
 pub struct Args {
     /// Benchmark id
     #[arg(value_name = "BENCHMARK")]
@@ -23,7 +30,7 @@ pub struct Args {
     /// The benchmark's data as published: a folder or a file [default: the dataset in the Hugging Face cache]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Whose prompts: official or cambrian-1 [default: both]
+    /// Whose rules: official, strict, cambrian-1 or lmms-eval [default: all that the benchmark has]
     #[arg(long, value_name = "RULES")]
     prompts: Option<Rules>,
     /// Show this many questions instead of one of each form
@@ -35,13 +42,23 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let Some(id) = &args.benchmark else { return list(args.json) };
-    let benchmark = bench::find(id)?;
-    let place = match args.data {
-        Some(data) => data,
-        None => benchmarks::locate(benchmark, None)?,
+    let Some(id) = &args.benchmark else {
+        if args.prompts.is_some() || args.questions.is_some() {
+            return Err(Error::usage("--prompts and --questions need a BENCHMARK").hint("burgess prompts mme"));
+        }
+        return list(args.data.as_deref(), args.json);
     };
-    let questions = benchmark.read(&place)?;
+    let benchmark = bench::find(id)?;
+    let rules = match args.prompts {
+        Some(asked) => vec![benchmark.rules(asked)?],
+        None => Rules::of(benchmark.card()),
+    };
+    // Rules can be told without data; who wants questions has to have them.
+    let (questions, absent) = match place(benchmark, args.data.as_deref()) {
+        Ok(place) => (benchmark.read(&place)?, None),
+        Err(e) if args.questions.is_some() => return Err(e),
+        Err(e) => (bench::Questions::default(), Some(e)),
+    };
     // One of each form: with and without choices, with and without a hint, with one and several pictures.
     let mut forms = BTreeSet::new();
     let mut fresh = |q: &Question| forms.insert((q.options.is_empty(), q.context.is_none(), q.images.len() > 1));
@@ -49,51 +66,212 @@ pub fn run(args: Args) -> Result<()> {
         Some(n) => questions.iter().take(n).collect(),
         None => questions.iter().filter(|q| fresh(q)).collect(),
     };
-    let rules = match args.prompts {
-        Some(rules) => vec![rules],
-        // The study did not ask those that are made here.
-        None if benchmark.card().source.is_none() => vec![Rules::Official],
-        None => vec![Rules::Official, Rules::Cambrian1],
-    };
     if args.json {
-        let page: Vec<_> = shown
-            .iter()
-            .flat_map(|q| rules.iter().map(|r| json!({"id": q.id, "prompts": r, "prompt": benchmark.prompt(q, *r)})))
-            .collect();
-        return print_json(&page);
+        return print_json(&page(benchmark, &rules, &shown));
     }
-    let mut text =
-        format!("{}: at most {} new tokens, {}\n", benchmark.id(), benchmark.max_new_tokens(), benchmark.citation());
+    let mut told = text(benchmark, &rules, &shown, absent.as_ref());
+    for left in &questions.left_out {
+        told += &format!("\nnot asked: {}\n", escaped(&left.text("rows")));
+    }
+    print(&told)
+}
+
+/// Where the data are: at `data` if it is given, in the hub's cache, or in a world that a study made.
+fn place(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
+    match data {
+        Some(data) => Ok(data.to_path_buf()),
+        None if benchmark.card().source.is_none() => made(benchmark.id()).ok_or_else(|| {
+            Error::failed(format!("{} is made on this machine, and has not been made yet", benchmark.id()))
+                .hint("`burgess rank` makes its world; --data DIR where it lies elsewhere")
+        }),
+        None => benchmarks::locate(benchmark, None),
+    }
+}
+
+/// A world in the cache that holds the questions of a benchmark.
+fn made(id: &str) -> Option<PathBuf> {
+    let worlds = std::fs::read_dir(paths::cache().ok()?.join("worlds")).ok()?;
+    let mut worlds: Vec<PathBuf> = worlds.flatten().map(|entry| entry.path()).collect();
+    worlds.sort();
+    worlds.into_iter().find(|world| world.join("bench").join(format!("{id}.jsonl")).is_file())
+}
+
+/// Whether the data of a benchmark are on this machine, or below `data`.
+fn state(benchmark: &dyn Benchmark, data: Option<&Path>) -> &'static str {
+    let id = benchmark.id();
+    let below = data.map(|data| data.join("bench"));
+    let beside = below.is_some_and(|dir| dir.join(id).is_dir() || dir.join(format!("{id}.jsonl")).is_file());
+    match &benchmark.card().source {
+        _ if beside => "here",
+        Some(source) => match benchmarks::dataset(source.repository) {
+            Ok(Some(_)) => "here",
+            _ => "not here",
+        },
+        None if made(id).is_some() => "here",
+        None => "not made",
+    }
+}
+
+fn page(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question]) -> serde_json::Value {
+    let told = |rules: &Rules| {
+        let told = benchmark.explain(*rules);
+        json!({
+            "rules": rules, "metric": benchmark.metric(*rules), "asked": told.asked, "judged": told.judged,
+            "source": told.source, "unlike": told.unlike,
+        })
+    };
+    let prompts = |q: &&Question| {
+        let prompt = |r: &Rules| json!({"id": q.id, "prompts": r, "prompt": benchmark.prompt(q, *r)});
+        rules.iter().map(prompt).collect::<Vec<_>>()
+    };
+    json!({
+        "id": benchmark.id(), "category": benchmark.category(), "version": benchmark.version(),
+        "citation": benchmark.citation(), "max_new_tokens": benchmark.max_new_tokens(),
+        "rules": rules.iter().map(told).collect::<Vec<_>>(),
+        "questions": shown.iter().flat_map(prompts).collect::<Vec<_>>(),
+    })
+}
+
+fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent: Option<&Error>) -> String {
+    let width = super::width();
+    let source = benchmark.card().source.map_or_else(
+        || "questions made on this machine".to_string(),
+        |s| format!("{} ({}), {} questions, {}", s.repository, s.split, s.questions, s.licence),
+    );
+    let mut rows = vec![
+        ["category".to_string(), benchmark.category().to_string()].to_vec(),
+        ["paper".to_string(), benchmark.citation().to_string()].to_vec(),
+        ["data".to_string(), source].to_vec(),
+        ["answers".to_string(), format!("at most {} new tokens", benchmark.max_new_tokens())].to_vec(),
+    ];
+    if rules.iter().any(|r| matches!(r, Rules::Official | Rules::Strict)) {
+        rows.push(["reasoning".to_string(), bench::REASONING.to_string()].to_vec());
+    }
+    let mut text = format!("{} (version {})\n", benchmark.id(), benchmark.version());
+    text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
+    for r in rules {
+        let told = benchmark.explain(*r);
+        let metric = benchmark.metric(*r);
+        let lines = [
+            ("asked", told.asked),
+            ("judged", told.judged),
+            ("score", metric),
+            ("source", told.source),
+            ("unlike it", told.unlike),
+        ];
+        let rows: Vec<Vec<String>> = lines
+            .into_iter()
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(what, line)| [format!("{what:<9}"), line.to_string()].to_vec())
+            .collect();
+        text += &format!("\nrules {}\n", r.as_str());
+        text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
+    }
+    if let Some(absent) = absent {
+        text += &format!("\n{}\n", columns::fold(&format!("no questions to show: {absent}"), width).join("\n"));
+        // A command stays on its line.
+        text += &absent.hint_text().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+    }
     for q in shown {
         let pictures: Vec<String> = q.images.iter().map(ToString::to_string).collect();
         text += &format!("\nquestion {} about {}\nright answer: {}\n", q.id, pictures.join(", "), q.answer);
-        for r in &rules {
+        for r in rules {
             text += &format!("--- {}\n{}\n", r.as_str(), benchmark.prompt(q, *r));
         }
     }
-    print(&text)
+    text
 }
 
-fn list(json: bool) -> Result<()> {
+/// All benchmarks, by category and name.
+fn sorted() -> Vec<&'static dyn Benchmark> {
+    let mut all = bench::all().to_vec();
+    let place = |category: Category| Category::ALL.iter().position(|c| *c == category);
+    all.sort_by(|a, b| place(a.category()).cmp(&place(b.category())).then(a.id().cmp(b.id())));
+    all
+}
+
+fn list(data: Option<&Path>, json: bool) -> Result<()> {
     if json {
         let line = |b: &&dyn Benchmark| {
             let source = b.card().source;
             json!({
                 "id": b.id(), "category": b.category(), "metric": b.metric(Rules::Official), "version": b.version(),
+                "rules": Rules::of(b.card()), "data": state(*b, data),
                 "citation": b.citation(), "repository": source.map(|s| s.repository), "split": source.map(|s| s.split),
                 "questions": source.map(|s| s.questions), "licence": source.map(|s| s.licence),
             })
         };
-        return print_json(&bench::all().iter().map(line).collect::<Vec<_>>());
+        return print_json(&sorted().iter().map(line).collect::<Vec<_>>());
     }
-    let mut text = String::new();
-    for b in bench::all() {
-        let source = b.card().source.map_or_else(
-            || "made on this machine".to_string(),
-            |s| format!("{} ({}), {} questions, {}", s.repository, s.split, s.questions, s.licence),
-        );
-        text +=
-            &format!("{:<16} {:<15} {:<34} {source}\n", b.id(), b.category().to_string(), b.metric(Rules::Official));
+    print(&table(data, super::width()))
+}
+
+/// The list within a width, a part for each category; where it is wide, with the datasets' names.
+fn table(data: Option<&Path>, width: usize) -> String {
+    const WIDE: usize = 140;
+    let head = ["benchmark", "data", "n", "rules", "metric", "dataset"];
+    let kept = if width >= WIDE { head.len() } else { head.len() - 1 };
+    let mut rows = vec![head.map(String::from).into_iter().take(kept).collect::<Vec<_>>()];
+    let mut category = None;
+    for b in sorted() {
+        if category.replace(b.category()) != Some(b.category()) {
+            rows.extend([vec![String::new()], vec![b.category().to_string()]]);
+        }
+        let rules: Vec<&str> = Rules::of(b.card()).into_iter().map(Rules::as_str).collect();
+        let source = b.card().source;
+        let row = [
+            b.id().to_string(),
+            state(b, data).to_string(),
+            source.map_or_else(String::new, |s| s.questions.to_string()),
+            rules.join(", "),
+            b.metric(Rules::Official).to_string(),
+            source.map_or_else(String::new, |s| format!("{} ({})", s.repository, s.split)),
+        ];
+        rows.push(row.into_iter().take(kept).collect());
     }
-    print(&text)
+    let mut sides = [Side::Left; 6];
+    if let Some(side) = sides.get_mut(2) {
+        *side = Side::Right;
+    }
+    columns::table(&rows, &sides, "", width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_keeps_within_its_width_and_its_order() {
+        let ids: Vec<&str> = sorted().iter().map(|b| b.id()).collect();
+        for width in [80, 100, 139, 140, 200] {
+            let text = table(None, width);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert_eq!(text.lines().next().is_some_and(|l| l.contains("dataset")), width >= 140, "{text}");
+            let first = |line: &&str| line.split_whitespace().next().filter(|w| ids.contains(w)).map(String::from);
+            let listed: Vec<String> = text.lines().filter_map(|line| first(&line)).collect();
+            assert_eq!(listed, ids, "{width}:\n{text}");
+            assert!(
+                ["General", "Knowledge", "OCR & Chart", "Vision-centric"].iter().all(|c| text.contains(c)),
+                "{text}"
+            );
+        }
+        for part in sorted().windows(2) {
+            let place = |b: &dyn Benchmark| (Category::ALL.iter().position(|c| *c == b.category()), b.id().to_string());
+            assert!(place(part[0]) < place(part[1]));
+        }
+    }
+
+    /// Rules are told in words without any data, every line within the width (but a prompt's own).
+    #[test]
+    fn rules_are_told_without_data() {
+        for b in bench::all() {
+            let rules = Rules::of(b.card());
+            let told = text(*b, &rules, &[], Some(&Error::failed("not here").hint("get it")));
+            for r in &rules {
+                assert!(told.contains(&format!("\nrules {}\n  asked ", r.as_str())), "{told}");
+            }
+            assert!(told.lines().all(|line| line.chars().count() <= super::super::width()), "{told}");
+            assert!(told.ends_with("no questions to show: not here\nhint: get it\n"), "{told}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Result<()> {
         study.evaluator.limit = args.limit;
     }
     if args.jobs == Some(0) {
-        return Err(Error::usage("--jobs 0 leaves nobody to work"));
+        return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run a core"));
     }
     study.check()?;
     let options = Options {
@@ -74,8 +74,8 @@ pub fn run(args: Args) -> Result<()> {
         share: Share::for_runs(args.jobs, study.arms.len() * study.seeds.len()),
     };
     if args.dry_run {
-        let plan = plan::plan(&study, &options)?;
-        return if args.json { print_json(&plan) } else { print(&plan.to_string()) };
+        let plan = plan::plan(&study, &options, &Progress::new())?;
+        return if args.json { print_json(&plan) } else { print(&plan.text(super::list_width())?) };
     }
     let outcome = rank::rank(&study, &options, &Progress::new())?;
     super::report::show(&outcome.written, args.json)?;

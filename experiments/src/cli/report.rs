@@ -1,7 +1,7 @@
 //! `burgess report`: tables, figures and the page from results.
 
-use super::{colours, print, print_json};
-use burgess_base::{Error, Result};
+use super::{colours, print, print_json, terminal};
+use burgess_base::{Error, Result, leftovers, output};
 use burgess_reports::page::Written;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,10 @@ pub fn run(args: Args) -> Result<()> {
             Error::usage("one output directory for several studies").hint("give one study with -o, or leave -o out")
         );
     }
+    if let Some(out) = &args.out {
+        output::check_directory(out)?;
+        leftovers::sweep(out, 1);
+    }
     for dir in &args.dirs {
         show(&crate::rank::report(dir, args.out.as_deref(), None)?.written, args.json)?;
     }
@@ -43,6 +47,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn published(out: &Path, json: bool) -> Result<()> {
+    output::check_directory(out)?;
     let written = burgess_reports::page::published::write(out)?;
     if json {
         return print_json(&written.outcome);
@@ -54,7 +59,7 @@ fn published(out: &Path, json: bool) -> Result<()> {
 /// Prints a ranking and where it lies; what could not be read of the logs goes to stderr.
 pub(super) fn show(written: &Written, json: bool) -> Result<()> {
     if let Some(first) = written.problems.first() {
-        eprintln!("note: {} lines of logs could not be read (first: {first})", written.problems.len());
+        terminal::say(&format!("note: {} lines of logs could not be read (first: {first})", written.problems.len()));
     }
     if json {
         return print_json(&written.ranking);

@@ -1,22 +1,28 @@
 //! `burgess score`: a benchmark's metric on anyone's predictions.
 
-use super::{print, print_json};
+use super::{print, print_json, terminal};
 use crate::benchmarks;
-use burgess_base::{Error, Result, atomic};
+use burgess_base::text::escaped;
+use burgess_base::{Error, Result, output};
 use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Score anyone's predictions with a benchmark's metric
 #[derive(clap::Args)]
 #[command(
-    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples file of lmms-eval
-(…_samples_TASK.jsonl), or the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json).
+    after_help = "Predictions: JSONL with a line {\"id\": \"…\", \"answer\": \"…\"} for each question, the samples \
+file of lmms-eval (…_samples_TASK.jsonl), the table of VLMEvalKit (MODEL_DATASET.xlsx, .tsv or .json), the \
+answers of LLaVA's scripts ({\"question_id\": …, \"text\": \"…\"} a line), or any .csv or .tsv whose header has an \
+id and an answer in these names. An answer that is null, empty or absent counts as unparsed; rows of the data \
+that cannot be asked are left out, counted and named.
 
 Examples:
   burgess score mmbench-en --predictions answers.jsonl          questions from the Hugging Face cache
   burgess score textvqa --data lmms-lab_textvqa/ --predictions 20260101_samples_textvqa_val.jsonl
   burgess score mmbench-en --data MMBench_DEV_EN.tsv --predictions model_MMBench_DEV_EN.xlsx
-  burgess score chartqa --predictions answers.jsonl --scoring cambrian-1 --json"
+  burgess score chartqa --predictions answers.jsonl --scoring cambrian-1 --json
+  burgess score ai2d --predictions llava.jsonl --verdicts verdicts.jsonl    what became of each answer"
 )]
 pub struct Args {
     /// Benchmark id
@@ -28,12 +34,17 @@ pub struct Args {
     /// File with the answers
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    /// Whose rules judge: official (the benchmark's authors') or cambrian-1 (the study's code)
+    /// Whose rules judge: official (the benchmark's authors', or strict ones where there are none), strict, cambrian-1 (the
+    /// study's code) or lmms-eval (that harness, 0.7.3); `burgess prompts BENCHMARK` tells them in words
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
     /// Score only a fixed random sample of this many units (pictures, or pairs scored together)
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Write the verdict on every question, a JSON object a line: id, row, unit, subtask, state, answer, parsed, target, score
+    /// (`-`: to standard output, the report to standard error)
+    #[arg(long, value_name = "FILE", conflicts_with = "submission")]
+    verdicts: Option<PathBuf>,
     /// Write the answers as the benchmark's server takes them, for benchmarks whose right answers are secret
     #[arg(long, value_name = "FILE", conflicts_with_all = ["limit", "json"])]
     submission: Option<PathBuf>,
@@ -42,17 +53,24 @@ pub struct Args {
     json: bool,
 }
 
+const LEFT_OUT: &str = "rows of the data left out";
+
 pub fn run(args: Args) -> Result<()> {
     let benchmark = bench::find(&args.benchmark)?;
+    benchmark.rules(args.scoring)?;
     let place = match args.data {
         Some(data) => data,
         None => benchmarks::locate(benchmark, None)?,
     };
-    let mut questions = benchmark.read(&place)?;
+    let bench::Questions { mut questions, left_out } = benchmark.read(&place)?;
     let all = questions.len();
+    let rows = all + left_out.iter().map(|l| l.count).sum::<usize>();
     let predictions = bench::read_predictions(&args.predictions)?;
     if let Some(file) = args.submission {
-        return submit(benchmark, &questions, &predictions, &file);
+        output::check(&file)?;
+        submit(benchmark, &questions, &predictions, &file)?;
+        let left: String = left_out.iter().map(|left| format!("{}\n", escaped(&left.text(LEFT_OUT)))).collect();
+        return print(&left);
     }
     if let Some(limit) = args.limit {
         if limit == 0 {
@@ -61,7 +79,17 @@ pub fn run(args: Args) -> Result<()> {
         let kept = bench::sample::sample(&questions, limit, benchmark.id());
         questions.retain(|q| kept.contains(&q.unit));
     }
-    let report = bench::score_predictions(benchmark, &questions, predictions, args.scoring)?;
+    let (mut report, verdicts) = bench::judge_predictions(benchmark, &questions, predictions, args.scoring)?;
+    report.left_out = left_out;
+    let to_stdout = args.verdicts.as_deref() == Some(Path::new("-"));
+    if to_stdout && args.json {
+        return Err(Error::usage("--verdicts - and --json both write to standard output").hint("--verdicts FILE"));
+    }
+    if let Some(file) = args.verdicts {
+        let lines: Vec<String> = verdicts.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        if to_stdout { print(&lines)? } else { output::write(&file, lines.as_bytes())? }
+    }
     if args.json {
         let mut value = serde_json::to_value(&report)?;
         if let (Some(fields), true) = (value.as_object_mut(), questions.len() < all) {
@@ -73,10 +101,16 @@ pub fn run(args: Args) -> Result<()> {
     if questions.len() < all {
         notes.push(format!("a sample: {} of {all} questions", questions.len()));
     }
-    if let Some(published) = benchmark.card().source.map(|s| s.questions).filter(|published| *published != all) {
-        notes.push(format!("another edition: the published one has {published} questions, these are {all}"));
+    if let Some(published) = benchmark.card().source.map(|s| s.questions).filter(|published| *published != rows) {
+        notes.push(format!("another edition: the published one has {published} questions, these are {rows}"));
     }
-    print(&text(&report, &notes))
+    let text = text(&report, &notes);
+    if to_stdout {
+        // A closed standard error is no reason to fail.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return Ok(());
+    }
+    print(&text)
 }
 
 /// Writes the file for the server. Every question has to be answered.
@@ -91,8 +125,13 @@ fn submit(benchmark: &dyn Benchmark, questions: &[Question], predictions: &Predi
     }
     match (benchmark.submission(questions, &answers)?, benchmark.server()) {
         (Some(text), Some(server)) => {
-            atomic::write(file, text.as_bytes())?;
-            print(&format!("{}: {} answers for {server}\n", file.display(), answers.len()))
+            output::write(file, text.as_bytes())?;
+            let line = format!("{}: {} answers for {server}", file.display(), answers.len());
+            if output::is_stdout(file) {
+                terminal::say(&line);
+                return Ok(());
+            }
+            print(&(line + "\n"))
         }
         _ => Err(Error::usage(format!("{} is scored here: leave out --submission", benchmark.id()))),
     }
@@ -114,6 +153,19 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
         outcome.n,
         outcome.n_unparsed
     );
+    if report.n_reasoning > 0 {
+        let removed = match report.scoring {
+            Rules::Official | Rules::Strict => "removed before they are read",
+            Rules::Cambrian1 | Rules::LmmsEval => "left to the rules of that code",
+        };
+        text += &format!("\nanswers with reasoning: {}, {removed}", report.n_reasoning);
+        if report.n_unfinished > 0 {
+            text += &format!("; without an end of it: {}", report.n_unfinished);
+        }
+    }
+    if !report.unlike.is_empty() {
+        text += &format!("\nunlike its source: {}", report.unlike);
+    }
     if report.harness != Harness::Burgess {
         text += &format!("\nanswers written by {}", report.harness.as_str());
     }
@@ -128,11 +180,22 @@ fn text(report: &ScoreReport, notes: &[String]) -> String {
     ] {
         if ids.count > 0 {
             let more = if ids.count > ids.first.len() { " …" } else { "" };
-            text += &format!("\n{} {what}: {}{more}", ids.count, ids.first.join(", "));
+            text += &format!("\n{} {what}: {}{more}", ids.count, escaped(&ids.first.join(", ")));
+        }
+    }
+    for (what, all) in [
+        ("without an answer", &report.unanswered),
+        ("entries that name no question", &report.unusable),
+        (LEFT_OUT, &report.left_out),
+    ] {
+        for left in all {
+            text += &format!("\n{}", escaped(&left.text(what)));
         }
     }
     for (subtask, score) in &outcome.subtasks {
-        text += &format!("\n  {subtask:<24} {score:.2}");
+        // Shares and sums of other code in all their digits.
+        let digits = if subtask.starts_with("lmms-eval ") { 5 } else { 2 };
+        text += &format!("\n  {subtask:<32} {score:.digits$}");
     }
     text + "\n"
 }

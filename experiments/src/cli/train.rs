@@ -42,6 +42,7 @@ Its directory has config.json, train.jsonl (a line a step) and model/.
 
 Examples:
   burgess train my-run.toml
+  burgess train my-run.toml --dry-run           checks all that can be known beforehand
   burgess train my-run.toml --out trained --device cuda:0")]
 pub struct Args {
     /// The run
@@ -59,6 +60,9 @@ pub struct Args {
     /// Seconds between two states that are kept, from which an interrupted training goes on
     #[arg(long, value_name = "S", default_value_t = KEEP.as_secs())]
     keep_every: u64,
+    /// Check everything that can be known beforehand, say what would be done, and stop
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,7 +70,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     if args.threads == Some(0) {
-        return Err(Error::usage("--threads 0 leaves nobody to work"));
+        return Err(Error::usage("--threads must be at least 1").hint("leave it out for one thread a core"));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = Options {
@@ -75,7 +79,20 @@ pub fn run(args: Args) -> Result<()> {
         threads: args.threads.unwrap_or(cores),
         keep: Duration::from_secs(args.keep_every),
     };
-    let outcome = train::train(&RunFile::open(&args.run)?, &options, &Progress::new())?;
+    let run = RunFile::open(&args.run)?;
+    if args.dry_run {
+        let rehearsal = train::rehearse(&run, &options, &Progress::new())?;
+        if args.json {
+            return print_json(&rehearsal);
+        }
+        let stage = |(name, conversations, steps): &(String, usize, usize)| {
+            format!("{name:<5} {conversations} conversations, {steps} steps\n")
+        };
+        let stages: String = rehearsal.stages.iter().map(stage).collect();
+        let (directory, tokens) = (rehearsal.directory.display(), rehearsal.tokens);
+        return print(&format!("{stages}an image takes {tokens} positions\nthe run would be {directory}\n"));
+    }
+    let outcome = train::train(&run, &options, &Progress::new())?;
     if args.json {
         return print_json(&outcome);
     }

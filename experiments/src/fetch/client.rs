@@ -6,8 +6,10 @@
 
 use super::settings::{self, Settings};
 use crate::progress::Progress;
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
-use std::time::Duration;
+use std::io::Read;
+use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
@@ -22,11 +24,14 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 const REDIRECTS: usize = 10;
 /// Answers that are read into memory (lists of files, indices of shards) are smaller than this.
 const LARGEST_ANSWER: u64 = 64 << 20;
+/// They come within so many times the silence after which a connection counts as broken.
+const SMALL: u32 = 10;
 
 /// A way to the servers.
 pub struct Client {
     agent: Agent,
     progress: Progress,
+    started: Instant,
     /// What the environment says.
     pub settings: Settings,
 }
@@ -85,12 +90,25 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("burgess/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(silence)
             .timeout_connect(silence)
             .timeout_recv_response(silence)
             .timeout_per_read(silence)
             .tls_config(TlsConfig::builder().root_certs(settings::root_certificates()?).build())
             .build();
-        Ok(Self { agent: config.into(), progress: progress.clone(), settings })
+        Ok(Self { agent: config.into(), progress: progress.clone(), started: Instant::now(), settings })
+    }
+
+    /// The time that is left of the command's.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn time_left(&self) -> Result<Duration> {
+        let limit = self.settings.limits.time;
+        limit.checked_sub(self.started.elapsed()).ok_or_else(|| {
+            Error::failed(format!("the time limit of {} is over", humantime::format_duration(limit)))
+                .hint("run the same command again: what has come is kept; --time-limit allows more")
+        })
     }
 
     /// The contents at `url`, from byte `start` on if the server can do that (status 206) and the file still is the
@@ -108,8 +126,20 @@ impl Client {
     pub fn read(&self, url: &str) -> Result<Vec<u8>> {
         self.patiently(|| {
             let answer = self.follow("GET", url, &[], Follow::All)?;
-            let body = answer.into_body().into_with_config().limit(LARGEST_ANSWER).read_to_vec();
-            body.map_err(|e| broken(&e, url))
+            let mut body = answer.into_body().into_with_config().limit(LARGEST_ANSWER).reader();
+            let (started, mut bytes, mut block) = (Instant::now(), Vec::new(), vec![0; 1 << 16]);
+            loop {
+                match body.read(&mut block).map_err(|e| broken(&ureq::Error::Io(e), url))? {
+                    0 => return Ok(bytes),
+                    n => bytes.extend_from_slice(block.get(..n).unwrap_or_default()),
+                }
+                self.time_left()?;
+                // A server that always sends a little is never silent.
+                if started.elapsed() > self.settings.silence * SMALL {
+                    let error = Error::failed(format!("{} bytes of {url} came, and no end", bytes.len()));
+                    return Err(Failure::transient(error.hint(NO_HUB)));
+                }
+            }
         })
     }
 
@@ -143,7 +173,7 @@ impl Client {
     pub fn pause(&self, failure: Failure, tries: &mut u32) -> Result<()> {
         *tries += 1;
         let wait = failure.wait.unwrap_or_else(|| FIRST_WAIT * 2u32.saturating_pow(*tries - 1));
-        if !failure.transient || *tries >= TRIES || wait > LONGEST_WAIT {
+        if !failure.transient || *tries >= TRIES || wait > LONGEST_WAIT || wait > self.time_left()? {
             return Err(failure.error);
         }
         if wait >= LONG_WAIT {
@@ -169,6 +199,7 @@ impl Client {
         }
         let mut at = url.to_string();
         for _ in 0..REDIRECTS {
+            self.time_left()?;
             let mut request = if method == "HEAD" { self.agent.head(&at) } else { self.agent.get(&at) };
             // Compressed contents would have another size, and could not be resumed.
             request = request.header(header::ACCEPT_ENCODING, "identity");
@@ -181,7 +212,19 @@ impl Client {
             }
             let answer = request.call().map_err(|e| broken(&e, &at))?;
             if !answer.status().is_redirection() {
-                return if answer.status().is_success() { Ok(answer) } else { Err(self.refused(&answer, &at)) };
+                let encoding = answer.headers().get(header::CONTENT_ENCODING).and_then(|e| e.to_str().ok());
+                return match encoding.filter(|e| !e.trim().is_empty() && !e.eq_ignore_ascii_case("identity")) {
+                    _ if !answer.status().is_success() => Err(self.refused(&answer, &at)),
+                    // Its size would say nothing of what it becomes.
+                    Some(encoding) => Err(Error::failed(format!(
+                        "{} sends its answer compressed ({}), which was not asked for",
+                        without_query(&at),
+                        excerpt(encoding, 40)
+                    ))
+                    .hint(NO_HUB)
+                    .into()),
+                    None => Ok(answer),
+                };
             }
             if follow == Follow::UntilDigest && answer.headers().contains_key("x-linked-etag") {
                 return Ok(answer);
@@ -202,7 +245,7 @@ impl Client {
         let shown = without_query(url);
         let error = Error::failed(match text("x-error-message") {
             "" => format!("{shown} answered {status}"),
-            message => format!("{shown} answered {status}: {message}"),
+            message => format!("{shown} answered {status}: {}", excerpt(message, 300)),
         });
         let is_hub = origin(url) == origin(&self.settings.endpoint);
         let home = || url.strip_prefix(&self.settings.endpoint).and_then(repository_in).unwrap_or_default();

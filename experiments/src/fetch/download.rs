@@ -1,6 +1,7 @@
 //! One file from a server to a disk: resumed, checked, and under its final name only when it is whole.
 
 use super::client::{Client, Failure, broken};
+use super::{bytes, whole};
 use crate::progress::{Bar, Progress};
 use burgess_base::{Context, Error, Result};
 use ring::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
@@ -72,7 +73,11 @@ fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress)
     }
     let _held = lock(&places.lock, remote, progress)?;
     if places.file.is_file() {
-        return Ok(Came { bytes: 0, checked: None });
+        let Some(damage) = whole::damage(&places.file, remote.size)? else {
+            return Ok(Came { bytes: 0, checked: None });
+        };
+        progress.line(&format!("note: {} is here, but {damage}: it is fetched again", places.file.display()));
+        fs::remove_file(&places.file).map_err(|e| disk(&e, &places.file))?;
     }
     let mut file =
         OpenOptions::new().append(true).create(true).open(&places.part).map_err(|e| disk(&e, &places.part))?;
@@ -106,6 +111,10 @@ fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress)
     if let Some(note) = note {
         fs::remove_file(&note).map_err(|e| disk(&e, &note))?;
     }
+    if matches!(checked, Some(Checked::Size | Checked::Nothing)) {
+        whole::note_digest(&places.file)?;
+    }
+    whole::remember(&places.file);
     Ok(Came { bytes: came, checked })
 }
 
@@ -157,6 +166,7 @@ fn receive(
         have = empty(file, part)?;
     }
     bar.set(have, remote.size.unwrap_or(0));
+    let most = client.settings.limits.unnamed;
     let mut body = answer.into_body().into_reader();
     let mut buffer = vec![0; 1 << 18];
     loop {
@@ -177,6 +187,13 @@ fn receive(
             empty(file, part)?;
             return Err(Error::failed("the server sends more than the file's size").hint(AGAIN).into());
         }
+        if remote.size.is_none() && have > most {
+            empty(file, part)?;
+            return Err(Error::failed(format!("the server names no size, and sends more than {}", bytes(most)))
+                .hint("if the file is as large as that, --max-size allows more")
+                .into());
+        }
+        client.time_left()?;
     }
     match remote.size {
         Some(size) if have < size => Err(Failure::transient(
@@ -212,14 +229,25 @@ fn verify(remote: &Remote, part: &Path) -> Result<Checked> {
         _ => String::new(),
     };
     let (found, checked) = match digest.len() {
-        64 => (hash(&SHA256, b"", part)?, Checked::Sha256),
-        40 => (hash(&SHA1_FOR_LEGACY_USE_ONLY, format!("blob {size}\0").as_bytes(), part)?, Checked::GitSha1),
+        64 => (sha256(part)?, Checked::Sha256),
+        40 => (git_sha1(part)?, Checked::GitSha1),
         _ => return Ok(if remote.size.is_some() { Checked::Size } else { Checked::Nothing }),
     };
     match found == digest {
         true => Ok(checked),
         false => Err(Error::failed(format!("the digest of what came is {found}, the hub says {digest}")).hint(AGAIN)),
     }
+}
+
+/// The digest by which the hub names large files.
+pub(super) fn sha256(path: &Path) -> Result<String> {
+    hash(&SHA256, b"", path)
+}
+
+/// The digest by which git, and so the hub, names small files.
+pub(super) fn git_sha1(path: &Path) -> Result<String> {
+    let size = fs::metadata(path).map_err(|e| disk(&e, path))?.len();
+    hash(&SHA1_FOR_LEGACY_USE_ONLY, format!("blob {size}\0").as_bytes(), path)
 }
 
 fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Result<String> {

@@ -4,12 +4,14 @@
 //! - [`settings`]: what the environment says.
 //! - [`client`]: requests with token, redirects and retries, and what each refusal means.
 //! - [`download`]: one file, resumed, checked, under its final name only when it is whole.
+//! - [`whole`]: whether what is here already is what was published.
 //! - [`repository`]: which files of a repository are needed, and the hub's cache.
 
 pub mod client;
 pub mod download;
 pub mod repository;
 pub mod settings;
+pub mod whole;
 
 use crate::progress::Progress;
 use burgess_base::{Error, Result};
@@ -113,7 +115,7 @@ impl Session {
 
     fn url(&self, url: &str, report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<PathBuf> {
         let file = hub::place_of_url(url)?;
-        if file.is_file() {
+        if file.is_file() && self.is_whole(&file)? {
             report(here(url, &file))?;
             return Ok(file);
         }
@@ -141,7 +143,7 @@ impl Session {
     /// Downloads, or with `dry_run` tells that it would.
     fn get(&self, remote: &Remote, places: &Places) -> Result<Fetched> {
         let state = match self.dry_run {
-            _ if places.file.is_file() => State::Here,
+            true if places.file.is_file() && whole::damage(&places.file, remote.size)?.is_none() => State::Here,
             true => State::Absent,
             false => {
                 let came = download(&self.client, remote, places, &self.progress)?;
@@ -153,6 +155,15 @@ impl Session {
         };
         let size = places.file.metadata().map(|m| m.len()).ok().or(remote.size);
         Ok(Fetched { file: remote.name.clone(), size, state })
+    }
+
+    /// Whether a file that is here is the published one, as far as that is known; a note says what is wrong with it.
+    fn is_whole(&self, file: &Path) -> Result<bool> {
+        let damage = whole::damage(file, None)?;
+        if let Some(damage) = &damage {
+            self.progress.line(&format!("note: {} is here, but {damage}", file.display()));
+        }
+        Ok(damage.is_none())
     }
 
     /// Says before the first byte that a disk is too small.

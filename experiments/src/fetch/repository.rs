@@ -3,6 +3,7 @@
 use super::client::NO_HUB;
 use super::download::{Identity, Places, Remote, disk};
 use super::{Fetched, Session, here};
+use burgess_base::leftovers::{self, Temporary};
 use burgess_base::{Error, Result, atomic, nearest};
 use burgess_encoders::checkpoint::{self, PIPELINE};
 use burgess_encoders::hub::{self, Repository};
@@ -45,11 +46,26 @@ impl Session {
         let enough = file.is_some() || self.client.settings.offline;
         if let (true, Ok(path)) = (enough && !self.update, &local) {
             let root = repository.snapshot()?;
-            for file in checkpoint::complete(path)? {
-                let name = file.strip_prefix(&root).unwrap_or(&file).to_string_lossy().into_owned();
-                report(here(&name, &file))?;
+            let files = checkpoint::complete(path)?;
+            let mut damaged = None;
+            for file in &files {
+                damaged = damaged.or(Some(file).filter(|_| !self.is_whole(file).unwrap_or(true)));
             }
-            return local;
+            match damaged {
+                Some(file) if self.client.settings.offline => {
+                    return Err(Error::failed(format!("{} is not what was published", file.display()))
+                        .hint("run the same command where there is a network, without HF_HUB_OFFLINE"));
+                }
+                // It is fetched again.
+                Some(_) => {}
+                None => {
+                    for file in &files {
+                        let name = file.strip_prefix(&root).unwrap_or(file).to_string_lossy().into_owned();
+                        report(here(&name, file))?;
+                    }
+                    return local;
+                }
+            }
         }
         let step = || format!("fetching {} from {}", repository.name(), self.client.settings.endpoint);
         self.ask_hub(repository, file, report).map_err(|e| e.context(step()))
@@ -132,7 +148,7 @@ impl Session {
         let mut pending = Vec::new();
         for name in names {
             let link = at.snapshot().join(name);
-            if link.is_file() {
+            if link.is_file() && self.is_whole(&link)? {
                 report(here(name, &link))?;
                 continue;
             }
@@ -218,10 +234,9 @@ fn link(blob: &Path, place: &Path, name: &str) -> Result<()> {
     std::fs::create_dir_all(parent).map_err(|e| disk(&e, parent))?;
     // Out of the folders of the name, of the commit and of the snapshots.
     let target = PathBuf::from("../".repeat(name.matches('/').count() + 2)).join("blobs").join(etag);
-    let mut fresh = place.file_name().unwrap_or_default().to_os_string();
-    fresh.push(format!(".{}.tmp", std::process::id()));
-    let fresh = place.with_file_name(fresh);
-    put(&target, blob, &fresh).and_then(|()| std::fs::rename(&fresh, place)).map_err(|e| disk(&e, place))
+    leftovers::sweep_beside(place);
+    let fresh = Temporary::beside(place);
+    put(&target, blob, fresh.path()).and_then(|()| std::fs::rename(fresh.path(), place)).map_err(|e| disk(&e, place))
 }
 
 #[cfg(unix)]

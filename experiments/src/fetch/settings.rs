@@ -19,6 +19,51 @@ pub struct Settings {
     pub offline: bool,
     /// Silence after which a connection counts as broken: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
     pub silence: Duration,
+    /// What a command may take.
+    pub limits: Limits,
+}
+
+/// What a server cannot make a command spend more of.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Time of the whole command.
+    pub time: Duration,
+    /// Bytes of a file whose size its server does not name.
+    pub unnamed: u64,
+}
+
+impl Limits {
+    /// A day, and more than any single file of weights that is published.
+    pub const DEFAULT: Self = Self { time: Duration::from_hours(24), unnamed: 64_000_000_000 };
+
+    /// A time as `90s`, `6h` or `1h 30m`.
+    ///
+    /// # Errors
+    /// It is none, or none at all.
+    pub fn parse_time(text: &str) -> Result<Duration, String> {
+        let seconds = text.trim().parse().map(Duration::from_secs).ok();
+        match seconds.map_or_else(|| humantime::parse_duration(text.trim()).map_err(|e| e.to_string()), Ok) {
+            Ok(Duration::ZERO) => Err("no time at all is left to fetch anything".into()),
+            Ok(time) => Ok(time),
+            Err(e) => Err(format!("not a time: {e}; write 90s, 30m or 6h")),
+        }
+    }
+
+    /// A size in bytes, or as `500MB`, `64GB` (powers of ten), `1TiB` (of two).
+    ///
+    /// # Errors
+    /// It is none, or 0.
+    pub fn parse_size(text: &str) -> Result<u64, String> {
+        let upper = text.trim().to_uppercase();
+        let decimal = [("KB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("B", 1.0)];
+        let binary =
+            [("KIB", 10), ("MIB", 20), ("GIB", 30), ("TIB", 40)].map(|(unit, bits)| (unit, f64::from(bits).exp2()));
+        let mut units = binary.into_iter().chain(decimal);
+        let found = units.find_map(|(unit, factor)| upper.strip_suffix(unit).map(|number| (number.trim(), factor)));
+        let (number, factor) = found.unwrap_or((upper.as_str(), 1.0));
+        let size = number.parse::<f64>().map(|n| n * factor).ok().filter(|n| n.is_finite() && *n >= 1.0 && *n < 1e18);
+        size.map(|n| n as u64).ok_or_else(|| format!("`{text}` is not a size: write 500MB or 64GB"))
+    }
 }
 
 impl Settings {
@@ -58,7 +103,13 @@ impl Settings {
                 Error::usage(format!("HF_HUB_DOWNLOAD_TIMEOUT is `{text}`, not a positive number of seconds"))
             })?,
         };
-        Ok(Self { endpoint, token, offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"), silence })
+        Ok(Self {
+            endpoint,
+            token,
+            offline: on("HF_HUB_OFFLINE") || on("TRANSFORMERS_OFFLINE"),
+            silence,
+            limits: Limits::DEFAULT,
+        })
     }
 }
 
@@ -78,5 +129,26 @@ pub fn root_certificates() -> Result<RootCerts> {
     match certificates.is_empty() {
         true => Err(Error::failed("there are none")).with_context(step),
         false => Ok(RootCerts::new_with_certs(&certificates)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_written_as_people_write_them() {
+        assert_eq!(Limits::parse_time("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(Limits::parse_time("24h"), Ok(Limits::DEFAULT.time));
+        assert_eq!(Limits::parse_time("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(Limits::parse_size("64GB"), Ok(Limits::DEFAULT.unnamed));
+        assert_eq!(Limits::parse_size("1.5 MiB"), Ok(3 << 19));
+        assert_eq!(Limits::parse_size("500"), Ok(500));
+        for bad in ["0", "", "-1", "1e400", "ten", "5XB", "NaN"] {
+            assert!(Limits::parse_size(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "0s", "", "soon", "-5"] {
+            assert!(Limits::parse_time(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! AI2D: a question about a labelled diagram, with lettered choices; accuracy of the letter.
 //!
-//! The authors rank choices by a model of their own and publish no rule for generated text: official is the strict
+//! The authors rank choices by a model of their own and publish no rule for generated text: strict rules are the
 //! reading of a letter that all families share. The study takes the first character, and compares numbers: an answer
 //! that begins with `1` names the second choice.
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::Result;
 use std::path::Path;
 
@@ -24,9 +27,11 @@ const CITATION: &str = "Kembhavi et al. 2016, A Diagram Is Worth a Dozen Images,
 pub static AI2D: Ai2d = Ai2d {
     card: Card {
         id: "ai2d",
+        authors: false,
+        lmms_eval: Some(("ai2d", "exact_match")),
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 16,
@@ -44,9 +49,11 @@ pub static AI2D: Ai2d = Ai2d {
 pub static NANO: Ai2d = Ai2d {
     card: Card {
         id: "nano-ai2d",
+        authors: false,
+        lmms_eval: None,
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 4,
@@ -64,8 +71,8 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: image.to_string(),
         images: vec![image],
         question: row.text("question")?,
-        options: row.list("options")?,
-        answer: row.letter("answer")?.into(),
+        options: row.choices("options")?,
+        answer: row.letter("answer")?,
         subtask: "all".into(),
         ..Question::default()
     }))
@@ -76,7 +83,7 @@ impl Benchmark for Ai2d {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "AI2D_TEST.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
@@ -85,13 +92,43 @@ impl Benchmark for Ai2d {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                judged: explain::STRICT_LETTER,
+                source: "ours: the authors (the paper, section 6) rank choices by a model of their own and publish no rule for answers in words",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "As by the other rules.",
+                judged: "The first character behind the last \"answer is\" or \"answer:\", without parentheses, is the letter or the number (from 0) of the choice.",
+                source: "cambrian-mllm/cambrian, eval/eval/ai2d/ai2d_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "As by the other rules.",
+                judged: "A capital with a full stop behind it at the very beginning is the letter; otherwise the whole answer has to be the letter, up to case and ASCII punctuation.",
+                source: "lmms-eval 0.7.3, tasks/ai2d/ai2d.yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, _: Rules) -> String {
         score::letter_prompt(q)
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => score::judge_letter(q, answer),
+            Rules::LmmsEval => {
+                // Its filter sees the answer before reasoning is removed.
+                let raw = lmms::trimmed(answer);
+                let labelled = raw.chars().next().filter(|c| c.is_ascii_uppercase() && raw.get(1..2) == Some("."));
+                let said = labelled.map_or_else(|| lmms::cleaned(answer), String::from);
+                lmms::on_text(&said, lmms::exact(&said, &q.answer))
+            }
             Rules::Cambrian1 => {
                 let said = study::first_character(answer, &study::STOPS).map(|c| match c.to_digit(4) {
                     Some(number) => char::from(b'a' + number as u8),

@@ -9,7 +9,10 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,9 +29,11 @@ pub const ALL: &[&dyn Benchmark] = &[&BLINK];
 pub static BLINK: Blink = Blink {
     card: Card {
         id: "blink",
+        authors: true,
+        lmms_eval: Some(("blink", "blink_acc")),
         category: Category::VisionCentric,
         metric: "accuracy, mean of tasks",
-        version: "1",
+        version: "2",
         citation: "Fu et al. 2024, BLINK: Multimodal LLMs Can See but Not Perceive, arXiv:2404.12390",
         form: Form::Choice,
         max_new_tokens: 128,
@@ -67,7 +72,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: id.clone(),
         id,
         question: row.text("question")?,
-        options: row.list("choices")?,
+        options: row.choices("choices")?,
         answer: row.text("answer")?,
         subtask: row.text("sub_task")?,
         facts: [(PROMPT.to_string(), row.text("prompt")?)].into(),
@@ -103,6 +108,56 @@ fn found(q: &Question, answer: &str) -> Option<char> {
     }
 }
 
+/// The line that lmms-eval's prompts begin with.
+pub(crate) fn lmms_note(letters: &str) -> String {
+    format!("Note: You only need to respond with {letters} without providing any additional information.")
+}
+
+/// The letter among `letters` that lmms-eval's task finds, in either case: alone in a first line of at most four
+/// characters; else the last behind "answer"; else the last capital in parentheses; else at the very beginning.
+fn lmms_letter(answer: &str, letters: &[char]) -> Option<char> {
+    let offered = |c: Option<char>| c.map(|c| c.to_ascii_uppercase()).filter(|c| letters.contains(c));
+    let line = lmms::trimmed(answer.split('\n').next().unwrap_or_default());
+    if line.chars().count() <= 4 {
+        let mut chars = line.strip_prefix('(').unwrap_or(line).chars();
+        let letter = offered(chars.next());
+        let rest = chars.as_str();
+        let rest = rest.strip_prefix(')').unwrap_or(rest);
+        let ends = rest.chars().all(|c| c.is_whitespace() || matches!(c, '.' | ':' | ',' | ')'));
+        if let Some(letter) = letter.filter(|_| ends) {
+            return Some(letter);
+        }
+    }
+    let low = answer.to_ascii_lowercase();
+    let behind = |at: usize| {
+        let rest = answer.get(at + "answer".len()..)?;
+        let plural = rest.strip_prefix(['s', 'S']);
+        plural.into_iter().chain([rest]).find_map(|rest| {
+            let is = rest.trim_start();
+            let is =
+                is.get(..2).filter(|w| is.len() < rest.len() && w.eq_ignore_ascii_case("is")).and_then(|_| is.get(2..));
+            is.into_iter().chain([rest]).find_map(|rest| {
+                let rest = rest.trim_start();
+                let rest = rest.strip_prefix([':', '-']).unwrap_or(rest).trim_start();
+                let mut chars = rest.strip_prefix('(').unwrap_or(rest).chars();
+                let letter = offered(chars.next())?;
+                chars.next().is_none_or(|c| !c.is_ascii_alphabetic()).then_some(letter)
+            })
+        })
+    };
+    let named = low.match_indices("answer").filter_map(|(at, _)| behind(at)).last();
+    let parenthesised = || {
+        let at = |(at, _): (usize, &str)| {
+            let mut chars = answer.get(at + 1..)?.chars();
+            let letter = chars.next().filter(|c| letters.contains(c))?;
+            (chars.next() == Some(')')).then_some(letter)
+        };
+        answer.match_indices('(').filter_map(at).last()
+    };
+    let first = || offered(answer.trim_start_matches(|c: char| c == '(' || c.is_whitespace()).chars().next());
+    named.or_else(parenthesised).or_else(first)
+}
+
 impl Benchmark for Blink {
     fn card(&self) -> &Card {
         &self.card
@@ -110,12 +165,12 @@ impl Benchmark for Blink {
 
     fn metric(&self, rules: Rules) -> &str {
         match rules {
-            Rules::Official => self.card.metric,
+            Rules::Official | Rules::Strict | Rules::LmmsEval => self.card.metric,
             Rules::Cambrian1 => "accuracy over the questions of six tasks",
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "BLINK.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, of_vlmevalkit);
@@ -127,18 +182,49 @@ impl Benchmark for Blink {
         read::published(self, &Table::folders(data, source.split)?, columns, question)
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "The authors' `prompt` as published (question, \"Select from the following choices.\", a line \"(A) …\" for each choice), with all pictures; Forensic_Detection, Jigsaw and Art_Style begin with their disclaimer.",
+                judged: "The letter alone, \"B\" or \"(B)\"; else the one choice that occurs as a word \"(B)\" in the last paragraph or in the answer. The score is the mean of the tasks' accuracies.",
+                source: "the authors' script: zeyofu/BLINK_Benchmark, eval/test_benchmark.py and eval/evaluate.py",
+                unlike: "What that leaves open the script asks a language model; here it is unparsed.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct option and nothing else.\"; the first picture only.",
+                judged: "The first word in front of a full stop, without parentheses, has to be the letter. Accuracy over the questions of six of the tasks.",
+                source: "cambrian-mllm/cambrian, eval/eval/blink/blink_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "\"Note: You only need to respond with A, B, … without providing any additional information.\", then the authors' `prompt`; all pictures.",
+                judged: "The letter alone in a first line of at most four characters; else the last letter behind \"answer\" or \"answer is\"; else the last capital in parentheses; else the first character, if it is a letter of a choice in either case. The mean of the tasks' accuracies.",
+                source: "lmms-eval 0.7.3, tasks/blink/_default_template_yaml and utils.py, group `blink`",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let asked = q.fact(PROMPT);
         match rules {
             Rules::Official if WITH_DISCLAIMER.contains(&&*q.subtask) => format!("{DISCLAIMER}{asked}"),
-            Rules::Official => asked.to_string(),
+            Rules::Official | Rules::Strict => asked.to_string(),
+            Rules::LmmsEval => {
+                let letters: Vec<String> = lmms::labels(q.options.len()).map(String::from).collect();
+                format!("{}\n{asked}", lmms_note(&letters.join(", ")))
+            }
             Rules::Cambrian1 => format!("{asked}\n{}", study::ONLY_LETTER_LINE),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         let said = match rules {
-            Rules::Official => found(q, answer),
+            Rules::LmmsEval => {
+                let letters: Vec<char> = lmms::labels(q.options.len()).collect();
+                return lmms::on_letter(q, lmms_letter(&lmms::cleaned(answer), &letters));
+            }
+            Rules::Official | Rules::Strict => found(q, answer),
             Rules::Cambrian1 => {
                 let sentence = answer.split('.').next().unwrap_or_default().to_lowercase();
                 let word = sentence.trim().split(' ').next().unwrap_or_default();
@@ -149,10 +235,10 @@ impl Benchmark for Blink {
     }
 
     fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
-        let counted = |q: &Question| rules == Rules::Official || STUDY.contains(&&*q.subtask);
+        let counted = |q: &Question| rules != Rules::Cambrian1 || STUDY.contains(&&*q.subtask);
         let item = |(q, p): (&Question, &f64)| Item { counted: counted(q), ..Item::new(q, *p) };
         let mut items: Vec<Item> = qs.iter().zip(p).map(item).collect();
-        if rules == Rules::Official {
+        if rules != Rules::Cambrian1 {
             score::equal_subtasks(&mut items);
         }
         Ok(items)

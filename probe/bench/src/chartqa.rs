@@ -2,14 +2,18 @@
 //!
 //! The metric is the paper's (end of §5.1); its authors publish no scorer and no prompt. The deterministic rule that all
 //! harnesses carry is that of google-research/pix2struct (`metrics.py`): `12%` is 0.12, and a right answer of 0 has to be
-//! met as text. The prompt is the usual line for short answers. The study asks for "a single number or phrase" and does
+//! met as text. White space around an answer is removed before, which that file does not do: a line break behind `Red` comes
+//! from how a model stops, and every harness removes it. The prompt is the usual line for short answers. The study asks for "a single number or phrase" and does
 //! not know percent: `12%` is text to it, and `0.0` is a right answer where 0 is.
 //!
 //! The published table does not say which questions share a chart, so every question is a unit of its own; VLMEvalKit's
 //! edition does, where a row refers to the picture of another.
 
 use super::table::Columns;
-use super::{Benchmark, CONSTANTS, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score};
+use super::{
+    Benchmark, CONSTANTS, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source,
+    edition, lmms, read, score,
+};
 use burgess_base::Result;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,9 +32,11 @@ const CITATION: &str = "Masry et al. 2022, ChartQA: Question Answering about Cha
 pub static CHARTQA: ChartQa = ChartQa {
     card: Card {
         id: "chartqa",
+        authors: true,
+        lmms_eval: Some(("chartqa", "relaxed_overall")),
         category: Category::OcrChart,
         metric: "relaxed accuracy (5 %)",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Open,
         max_new_tokens: 16,
@@ -48,9 +54,11 @@ pub static CHARTQA: ChartQa = ChartQa {
 pub static NANO: ChartQa = ChartQa {
     card: Card {
         id: "nano-chartqa",
+        authors: false,
+        lmms_eval: None,
         category: Category::OcrChart,
         metric: "relaxed accuracy (5 %)",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Open,
         max_new_tokens: 12,
@@ -77,7 +85,7 @@ impl Benchmark for ChartQa {
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
         let values: &[&str] =
@@ -105,14 +113,53 @@ impl Benchmark for ChartQa {
         })
     }
 
+    /// The overall number, and those of the two kinds of question.
+    fn harness_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        let of = |human: bool| {
+            let kind = |q: &Question| (q.subtask == "human_test") == human;
+            score::mean(qs.iter().zip(judged).filter(|(q, _)| kind(q)).map(|(_, j)| j.score))
+        };
+        let splits = [("relaxed_human_split", of(true)), ("relaxed_augmented_split", of(false))];
+        let splits = splits.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        [("relaxed_overall".to_string(), outcome.score / 100.0)].into_iter().chain(splits).collect()
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish no prompt.",
+                judged: "Two numbers have to be within 5 % of the expected one (\"12%\" is 0.12); if one of them is no number as a whole, or 0 is expected, the texts have to be the same up to case.",
+                source: "the paper, end of section 5.1, as google-research/pix2struct, pix2struct/metrics.py (relaxed_correctness) computes it",
+                unlike: "White space around an answer is removed before, which that file does not do: to it \" Red\" is not \"red\". It comes from how a model stops, and every harness removes it. An empty answer is unparsed.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, then \"Answer the question using a single number or phrase.\"",
+                judged: "As the official rule, but percent is text (\"12%\" is no number), and 0 is met by \"0.0\".",
+                source: "cambrian-mllm/cambrian, eval/eval/chartqa/chartqa_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, then \"Answer the question with a single word.\"",
+                judged: "As the official rule; overall, and for questions by people and by machine.",
+                source: "lmms-eval 0.7.3, tasks/chartqa/chartqa.yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match self.follows_the_study(rules) {
             true => format!("{}\nAnswer the question using a single number or phrase.", q.question),
+            false if rules == Rules::LmmsEval => format!("{}\nAnswer the question with a single word.", q.question),
             false => score::short_answer_prompt(&q.question),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        if rules == Rules::LmmsEval {
+            let said = lmms::cleaned(answer);
+            return lmms::on_text(&said, score::relaxed_equal(&said, &q.answer));
+        }
         match answer.trim() {
             "" => Judged::unparsed(),
             said if self.follows_the_study(rules) => Judged::new(said, studied_equal(said, &q.answer)),

@@ -4,7 +4,7 @@
 //! counts if it is the very word. As for every generated answer it is lower-cased and loses a full stop before.
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
+use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Rules};
 
 /// A benchmark of the COCO-QA family.
 pub struct CocoQa {
@@ -18,9 +18,11 @@ pub const ALL: &[&dyn Benchmark] = &[&FIELD];
 pub static FIELD: CocoQa = CocoQa {
     card: Card {
         id: "field-cocoqa",
+        authors: false,
+        lmms_eval: None,
         category: Category::General,
         metric: "exact match",
-        version: "1",
+        version: "2",
         citation: "Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question Answering, arXiv:1505.02074",
         form: Form::Open,
         max_new_tokens: 12,
@@ -33,11 +35,20 @@ impl Benchmark for CocoQa {
         &self.card
     }
 
+    fn explain(&self, _: Rules) -> Explained {
+        Explained {
+            asked: "Question, then \"Answer the question using a single word or phrase.\"",
+            judged: "The whole answer has to be the right word, in lower case and without full stops at its end.",
+            source: "accuracy as in the paper, section 4.3",
+            unlike: "The paper's models choose a word from a list; here the model writes it. WUPS is left out: it needs WordNet.",
+        }
+    }
+
     fn prompt(&self, q: &Question, _: Rules) -> String {
         score::short_answer_prompt(&q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         score::judge_exact(q, answer)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The published 2D number is the mean of the accuracies on its two picture sources (ADE20K, COCO), all tasks pooled
 //! within a source; 3D has one source (Omni3D) and is plain accuracy. Its authors are the study's: their prompt is the
-//! `prompt` column and the line for letters, the metric is the dataset card's. Official accepts an answer that names a
+//! `prompt` column and the line for letters, the metric is the dataset card's. Strict rules accept an answer that names a
 //! choice; the study's code (`ade_test.py`, `coco_test.py`, `omni_test.py`) takes the first letter of anything.
 //!
 //! The nano world is one source, so both its halves are accuracy over all questions; the tasks (`count`, `relation`;
@@ -10,7 +10,10 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, blink, edition, explain,
+    lmms, read, study, vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,32 +43,46 @@ pub const ALL: &[&dyn Benchmark] = &[&TWO_D, &THREE_D, &NANO_2D, &NANO_3D];
 
 /// The published 2D half.
 pub static TWO_D: CvBench = CvBench {
-    card: card("cv-bench-2d", "mean of the accuracies on its sources", 16, Some(source("test_2d", 1438))),
+    card: card(
+        "cv-bench-2d",
+        Some(("cv_bench_2d", "cv_bench_acc")),
+        "mean of the accuracies on its sources",
+        16,
+        Some(source("test_2d", 1438)),
+    ),
     part: Some(Part { kind: "2D", tasks: ["Count", "Relation"], kit: "CV-Bench-2D.tsv" }),
 };
 
 /// The published 3D half.
 pub static THREE_D: CvBench = CvBench {
-    card: card("cv-bench-3d", "accuracy", 16, Some(source("test_3d", 1200))),
+    card: card("cv-bench-3d", Some(("cv_bench_3d", "cv_bench_acc")), "accuracy", 16, Some(source("test_3d", 1200))),
     part: Some(Part { kind: "3D", tasks: ["Depth", "Distance"], kit: "CV-Bench-3D.tsv" }),
 };
 
 /// The small sibling of the 2D half: count, spatial relation.
-pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", "accuracy", 4, None), part: None };
+pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", None, "accuracy", 4, None), part: None };
 
 /// The small sibling of the 3D half: depth order, relative distance.
-pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", "accuracy", 4, None), part: None };
+pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", None, "accuracy", 4, None), part: None };
 
 const fn source(split: &'static str, questions: usize) -> Source {
     Source { repository: "nyu-visionx/CV-Bench", folder: "", split, questions, licence: "Apache-2.0" }
 }
 
-const fn card(id: &'static str, metric: &'static str, max_new_tokens: usize, source: Option<Source>) -> Card {
+const fn card(
+    id: &'static str,
+    lmms_eval: Option<(&'static str, &'static str)>,
+    metric: &'static str,
+    max_new_tokens: usize,
+    source: Option<Source>,
+) -> Card {
     Card {
         id,
+        authors: false,
+        lmms_eval,
         category: Category::VisionCentric,
         metric,
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens,
@@ -95,7 +112,7 @@ const KIT: [&str; 12] =
 impl CvBench {
     fn question(&self, row: &Row, kit: bool) -> Result<Question> {
         let image = row.picture("image")?;
-        let options = if kit { vlmevalkit::choices(row)? } else { row.list("choices")? };
+        let options = if kit { vlmevalkit::choices(row)? } else { row.choices("choices")? };
         let answer = row.text("answer")?;
         if !score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l)) {
             let message = format!("the answer {answer:?} is none of the {} choices", options.len());
@@ -140,7 +157,7 @@ impl Benchmark for CvBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let (Some(source), Some(part)) = (&self.card.source, &self.part) else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, part.kit)?;
         let values: &[&str] = if kit { &KIT } else { &COLUMNS };
@@ -149,22 +166,65 @@ impl Benchmark for CvBench {
         })
     }
 
-    fn prompt(&self, q: &Question, _: Rules) -> String {
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::LmmsEval => "accuracy",
+            Rules::Official | Rules::Strict | Rules::Cambrian1 => self.card.metric,
+        }
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "The authors' `prompt` as published (question and choices as \"(A) …\"), then \"Answer with the option's letter from the given choices directly.\"",
+                judged: explain::STRICT_LETTER,
+                source: "prompt and metric: the dataset card of nyu-visionx/CV-Bench (2D: the mean of the accuracies on ADE20K and COCO; 3D: accuracy); reading the letter: ours, as the authors' script takes the first character of anything",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "As by the strict rules.",
+                judged: "The first character behind the last \"answer is\" or \"answer:\", without parentheses, is the letter.",
+                source: "the authors' script: cambrian-mllm/cambrian, eval/eval/{ade,coco,omni}/*_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "\"Note: You only need to respond with A, B, … without providing any additional information.\", an empty line, then the authors' `prompt`.",
+                judged: "The first character behind white space and opening parentheses is the letter. Accuracy over all questions, whatever their source.",
+                source: "lmms-eval 0.7.3, tasks/cv_bench/_default_template_yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
         match &self.card.source {
             None => score::letter_prompt(q),
+            Some(_) if rules == Rules::LmmsEval => {
+                let letters: Vec<String> = lmms::labels(q.options.len()).map(String::from).collect();
+                format!("{}\n\n{}", blink::lmms_note(&letters.join(", ")), q.fact("prompt"))
+            }
             Some(_) => format!("{}\n{}", q.fact("prompt"), score::LETTER_LINE),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match (&self.card.source, rules) {
+            (Some(_), Rules::LmmsEval) => {
+                let said = lmms::cleaned(answer);
+                let first = said.trim_start_matches(|c: char| c == '(' || c.is_whitespace()).chars().next();
+                let letter = first.filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_uppercase());
+                lmms::on_letter(q, letter)
+            }
             (Some(_), Rules::Cambrian1) => study::judge_first_character(q, answer, &['.']),
             _ => score::judge_letter(q, answer),
         }
     }
 
-    /// Every source counts the same, however many questions it has.
-    fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
+    /// Every source counts the same, however many questions it has; to lmms-eval every question.
+    fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
+        if rules == Rules::LmmsEval {
+            return Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect());
+        }
         let mut sizes: BTreeMap<&str, f64> = BTreeMap::new();
         for q in qs {
             *sizes.entry(q.fact("source")).or_default() += 1.0;

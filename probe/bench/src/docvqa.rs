@@ -10,7 +10,9 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read,
+};
 use burgess_base::{Context, Error, Result};
 use serde_json::json;
 use std::path::Path;
@@ -47,7 +49,7 @@ const DOCVQA_CITATION: &str = "Mathew et al. 2020, DocVQA: A Dataset for VQA on 
 
 /// DocVQA's validation split.
 pub static DOCVQA: Documents = Documents {
-    card: card("docvqa", DOCVQA_CITATION, DOCVQA_SOURCE),
+    card: card("docvqa", ("docvqa_val", "anls"), DOCVQA_CITATION, DOCVQA_SOURCE),
     schema: DOCUMENTS,
     studied: DIRECTLY,
     server: None,
@@ -56,7 +58,12 @@ pub static DOCVQA: Documents = Documents {
 
 /// DocVQA's test split.
 pub static TEST: Documents = Documents {
-    card: card("docvqa-test", DOCVQA_CITATION, Source { split: "test", questions: 5188, ..DOCVQA_SOURCE }),
+    card: card(
+        "docvqa-test",
+        ("docvqa_test", "submission"),
+        DOCVQA_CITATION,
+        Source { split: "test", questions: 5188, ..DOCVQA_SOURCE },
+    ),
     schema: DOCUMENTS,
     studied: DIRECTLY,
     server: Some("https://rrc.cvc.uab.es/?ch=17"),
@@ -67,6 +74,7 @@ pub static TEST: Documents = Documents {
 pub static INFOVQA: Documents = Documents {
     card: card(
         "infovqa",
+        ("infovqa_val", "anls"),
         "Mathew et al. 2021, InfographicVQA, arXiv:2104.12756",
         Source { folder: "InfographicVQA", questions: 2801, ..DOCVQA_SOURCE },
     ),
@@ -80,6 +88,7 @@ pub static INFOVQA: Documents = Documents {
 pub static ST_VQA: Documents = Documents {
     card: card(
         "st-vqa",
+        ("stvqa", "submission"),
         "Biten et al. 2019, Scene Text Visual Question Answering, arXiv:1905.13648",
         Source {
             repository: "lmms-lab/ST-VQA",
@@ -105,12 +114,19 @@ const DOCVQA_SOURCE: Source = Source {
 
 const DIRECTLY: &str = "Give the short answer directly.";
 
-const fn card(id: &'static str, citation: &'static str, source: Source) -> Card {
+const fn card(
+    id: &'static str,
+    lmms_eval: (&'static str, &'static str),
+    citation: &'static str,
+    source: Source,
+) -> Card {
     Card {
         id,
+        authors: true,
+        lmms_eval: Some(lmms_eval),
         category: Category::OcrChart,
         metric: "ANLS",
-        version: "1",
+        version: "2",
         citation,
         form: Form::Open,
         max_new_tokens: 32,
@@ -165,7 +181,7 @@ impl Benchmark for Documents {
         self.server
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, self.kit)?;
         let kinds = self.schema.kinds.map(|column| format!("{column}?"));
@@ -177,13 +193,9 @@ impl Benchmark for Documents {
         if self.server.is_none() {
             values.push(if kit { "answer" } else { "answers" });
         }
-        let mut questions = Vec::new();
-        table.for_each(Columns { values: &values, pictures: &["image"] }, |row| {
-            questions.push(self.question(row, kit)?);
-            Ok(())
-        })?;
-        read::check_each(&questions)?;
-        Ok(questions)
+        read::rows(self, &table, Columns { values: &values, pictures: &["image"] }, |row| {
+            self.question(row, kit).map(Some)
+        })
     }
 
     fn submission(&self, qs: &[Question], answers: &[String]) -> Result<Option<String>> {
@@ -204,15 +216,56 @@ impl Benchmark for Documents {
         Ok(Some(text + "\n"))
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        let (judged, secret) = match self.server {
+            None => (
+                "ANLS: 1 less the edit distance to the nearest accepted answer, divided by the longer one's length; below one half it is 0. Case does not count, and runs of white space are one space.",
+                "",
+            ),
+            Some(_) => (
+                "By the organisers' server, which has the right answers: `--submission FILE` writes what it takes.",
+                "Nothing is scored here.",
+            ),
+        };
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, then \"Answer the question using a single word or phrase.\"; the authors publish no prompt.",
+                judged,
+                source: "the script that the organisers of the Robust Reading Competition give out (rrc.cvc.uab.es), as Qwen-VL's eval_mm/infographicsvqa_eval.py carries it",
+                unlike: secret,
+            },
+            Rules::Cambrian1 => Explained {
+                asked: match self.studied {
+                    DIRECTLY => "Question, then \"Give the short answer directly.\"",
+                    _ => "Question, then \"Answer the question using a single word or phrase.\"",
+                },
+                judged,
+                source: "prompts: cambrian-mllm/cambrian, eval/eval/{docvqa,infovqa,stvqa}/*_eval.py; it lets the server score all three",
+                unlike: secret,
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, then \"Answer the question using a single word or phrase.\"",
+                judged,
+                source: "lmms-eval 0.7.3, tasks/{docvqa,infovqa,stvqa} and api/metrics.py (anls)",
+                unlike: match self.server {
+                    None => "",
+                    Some(_) => "Its task writes a file for the server too.",
+                },
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let line = match rules {
-            Rules::Official => score::SHORT_LINE,
+            Rules::Official | Rules::Strict | Rules::LmmsEval => score::SHORT_LINE,
             Rules::Cambrian1 => self.studied,
         };
         format!("{}\n{line}", q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
+        let answer = cleaned.as_deref().unwrap_or(answer);
         match answer.trim() {
             "" => Judged::unparsed(),
             said => Judged { parsed: Some(said.to_string()), score: score::anls(said, &q.accepted) },

@@ -1,7 +1,7 @@
 //! What readers of published tables share: which edition lies there, choices within the text of a question, and names
 //! for pictures.
 
-use crate::table::Table;
+use crate::table::{self, Table};
 use crate::{Picture, Source, vlmevalkit};
 use burgess_base::Result;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub fn picture_name(picture: &Picture) -> String {
 /// The same where the authors' own edition is one file of this name.
 pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result<(Table, bool)> {
     match vlmevalkit::table(root, kit) {
-        None if root.is_file() || root.join(name).is_file() => Ok((Table::named(root, &[name])?, false)),
+        None if root.is_file() || table::is_there(&root.join(name)) => Ok((Table::named(root, &[name])?, false)),
         _ => open(root, source, kit),
     }
 }

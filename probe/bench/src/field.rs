@@ -16,7 +16,7 @@
 //!   things, called by their kind.
 
 use super::score;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules};
+use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Rules};
 
 /// A benchmark of the field study.
 pub struct Field {
@@ -40,7 +40,7 @@ pub static PRESENCE: Field =
 
 /// Of which kind is it?
 pub static KIND: Field =
-    Field { card: Card { version: "3", ..card("field-kind", Category::General, THIS) }, listed: false };
+    Field { card: Card { version: "4", ..card("field-kind", Category::General, THIS) }, listed: false };
 
 /// What is it called, of what was learned?
 pub static NAMES: Field = Field { card: card("field-names", Category::Knowledge, THIS), listed: true };
@@ -63,9 +63,11 @@ pub static OCCLUSION: Field = Field { card: card("field-occlusion", Category::Vi
 const fn card(id: &'static str, category: Category, citation: &'static str) -> Card {
     Card {
         id,
+        authors: false,
+        lmms_eval: None,
         category,
         metric: "accuracy",
-        version: "2",
+        version: "3",
         citation,
         form: Form::Choice,
         max_new_tokens: 12,
@@ -89,6 +91,23 @@ impl Benchmark for Field {
         &self.card
     }
 
+    fn explain(&self, _: Rules) -> Explained {
+        Explained {
+            asked: match self.listed {
+                true => "The question, then its choices in words: \"Which is in front: animal or fruit?\"",
+                false => "The question alone.",
+            },
+            judged: match self.card.form {
+                Form::YesNo => "\"yes\" or else \"no\" among the first four characters of the answer, in lower case.",
+                _ => {
+                    "The answer has to be one of the choices, in lower case, without an article and full stops; counts up to ten may be written out."
+                }
+            },
+            source: "this project: probe/bench/src/field.rs; questions by `burgess data field`",
+            unlike: "",
+        }
+    }
+
     fn prompt(&self, q: &Question, _: Rules) -> String {
         match q.options.as_slice() {
             [before @ .., last] if self.listed => {
@@ -98,7 +117,7 @@ impl Benchmark for Field {
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, _: Rules) -> Judged {
         if self.card.form == Form::YesNo {
             return match score::yes_no(answer) {
                 Some(said) => Judged::new(if said { "yes" } else { "no" }, score::yes_no(&q.answer) == Some(said)),

@@ -5,7 +5,10 @@
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, read, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Picture, Question, Questions, Rules, Source, lmms, read,
+    vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,9 +27,11 @@ const CITATION: &str = "Hudson and Manning 2019, GQA: A New Dataset for Real-Wor
 pub static GQA: Gqa = Gqa {
     card: Card {
         id: "gqa",
+        authors: true,
+        lmms_eval: Some(("gqa", "exact_match")),
         category: Category::General,
         metric: "exact match",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Open,
         max_new_tokens: 128,
@@ -47,9 +52,11 @@ const PICTURES: &str = "testdev_balanced_images";
 pub static NANO: Gqa = Gqa {
     card: Card {
         id: "nano-gqa",
+        authors: false,
+        lmms_eval: None,
         category: Category::General,
         metric: "exact match",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Open,
         max_new_tokens: 12,
@@ -61,8 +68,11 @@ pub static NANO: Gqa = Gqa {
 fn pictures(data: &Path, split: &str) -> Result<HashMap<String, Picture>> {
     let mut pictures = HashMap::new();
     let columns = Columns { values: &["id"], pictures: &["image"] };
-    Table::find(data, PICTURES, split)?.for_each(columns, |row| {
-        pictures.insert(row.text("id")?, row.picture("image")?);
+    // A row without picture is none; questions about it are left out.
+    Table::find(data, PICTURES, split)?.rows(columns, |_, row| {
+        if let Some((id, picture)) = row.ok().and_then(|row| row.text("id").ok().zip(row.picture("image").ok())) {
+            pictures.insert(id, picture);
+        }
         Ok(())
     })?;
     Ok(pictures)
@@ -92,7 +102,7 @@ impl Benchmark for Gqa {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "GQA_TestDev_Balanced.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
@@ -102,13 +112,41 @@ impl Benchmark for Gqa {
         read::published(self, &Table::open(data, source)?, columns, |row| question(row, &pictures))
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        const ASKED: &str = "Question, then \"Answer the question using a single word or phrase.\"";
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: ASKED,
+                judged: "The whole answer has to be the expected text.",
+                source: "the authors' eval.py of the GQA site (cs.stanford.edu/people/dorarad/gqa)",
+                unlike: "That script compares strings as they are. Before, answers are put in lower case and lose full stops at their end, as in LLaVA's scripts/convert_gqa_for_eval.py, by which all numbers of generating models are made.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: ASKED,
+                judged: "As the official rule, but white space in front of a full stop stays.",
+                source: "cambrian-mllm/cambrian, eval/eval/gqa/gqa_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: ASKED,
+                judged: "The whole answer has to be the expected text, up to case and all ASCII punctuation.",
+                source: "lmms-eval 0.7.3, tasks/gqa/gqa.yaml and api/metrics.py (exact_match)",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, _: Rules) -> String {
         score::short_answer_prompt(&q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => score::judge_exact(q, answer),
+            Rules::Official | Rules::Strict => score::judge_exact(q, answer),
+            Rules::LmmsEval => {
+                let said = lmms::cleaned(answer);
+                lmms::on_text(&said, lmms::exact(&said, &q.answer))
+            }
             Rules::Cambrian1 => match answer.trim().to_lowercase().trim_end_matches('.') {
                 "" => Judged::unparsed(),
                 said => Judged::new(said, said == q.answer.to_lowercase()),

@@ -6,15 +6,22 @@
 //!
 //! - the letter alone or as a label in front: `B`, `b`, `(B)`, `B.`, `B) cup`, `**B**: because …`;
 //! - the same after the last "answer is", "answer:", "option", "choice": `The correct answer is (B).`;
-//! - the text of exactly one choice, alone or after these words: `a red cup`;
+//! - the text of exactly one choice, alone or after these words: `a red cup`. Case counts where it tells choices apart:
+//!   of `AA`, `Aa` and `aa` each is named by itself;
+//! - label and text: `D. A` names D if its text is A;
 //! - one parenthesised letter in an explanation: `So (B) fits best.`
 //!
 //! It never takes the first letter of a word for a choice (`Dog` is not D, `a dog` is not A), nor one of several
 //! that are named (`A or B`, a list of all choices), nor a denied one (`not (B)`): these are unparsable. Answers
-//! that say it in another language than the question's are, too, unless they begin with the letter.
+//! that say it in another language than the question's are, too, unless they begin with the letter. A letter that is the
+//! label of one choice and the text of another (`A` where B's text is A) is the label: prompts ask for it.
+//!
+//! Choices behind the 26th have the labels AA, AB, … ([`crate::score::name`]), which have to be written in capitals.
 
-/// The upper-case letter of the choice that `answer` names, or `None`. At most 26 choices.
-pub fn letter(answer: &str, options: &[String]) -> Option<char> {
+use crate::score::{name, number_of};
+
+/// The number, from 0, of the choice that `answer` names, or `None`.
+pub fn letter(answer: &str, options: &[String]) -> Option<usize> {
     let whole = answer.trim();
     match after_announcement(whole) {
         Some(said) => label_in_front(said, options)
@@ -68,19 +75,26 @@ fn begins_with(text: &str, option: &str) -> bool {
     }
 }
 
-fn option_of(label: char, options: &[String]) -> Option<&String> {
-    let index = u32::from(label.to_ascii_uppercase()).checked_sub(u32::from('A'))?;
-    options.get(index as usize).filter(|_| label.is_ascii_alphabetic())
+/// The choice whose label this is.
+fn option_of<'a>(label: &str, options: &'a [String]) -> Option<(usize, &'a String)> {
+    let number = number_of(label).filter(|_| !label.starts_with('('))?;
+    Some((number, options.get(number)?))
 }
 
-/// The label that the text begins with.
-fn label_in_front(text: &str, options: &[String]) -> Option<char> {
+/// The word of letters that a text begins with.
+fn leading_letters(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+    text.get(..end).unwrap_or_default()
+}
+
+/// The choice whose label the text begins with.
+fn label_in_front(text: &str, options: &[String]) -> Option<usize> {
     let text = text.trim_start_matches(decoration);
     let opened = text.strip_prefix(['(', '[', '（']);
-    let mut chars = opened.unwrap_or(text).chars();
-    let label = chars.next()?;
-    let option = option_of(label, options)?;
-    let rest = chars.as_str();
+    let text = opened.unwrap_or(text);
+    let label = leading_letters(text);
+    let (number, option) = option_of(label, options)?;
+    let rest = text.get(label.len()..)?;
     let named = match (rest.chars().next(), opened) {
         (None, _) => true,
         (Some(c), Some(_)) => matches!(c, ')' | ']' | '）'),
@@ -92,24 +106,36 @@ fn label_in_front(text: &str, options: &[String]) -> Option<char> {
         }
         _ => false,
     };
-    let label = label.to_ascii_uppercase();
-    (named && !names_another(label, rest, options)).then_some(label)
+    (named && !names_another(number, without_own_text(rest, option), options)).then_some(number)
+}
+
+/// What stands behind a label, without the text of its choice: in "D. A" this names no second choice if A is D's text.
+fn without_own_text<'a>(rest: &'a str, option: &str) -> &'a str {
+    let signs = |c: char| matches!(c, '.' | ')' | ':' | ']' | '）' | '：' | '-' | '–') || decoration(c);
+    let text = rest.trim_start_matches(signs);
+    if !begins_with(text, option) {
+        return rest;
+    }
+    let after = text.get(option.len()..).unwrap_or_default();
+    let labelled = rest.starts_with(['.', ')', ':', ']', '）', '：']);
+    // "A B" is label and text only if it is all.
+    if labelled || after.trim_matches(closes).is_empty() { after } else { rest }
 }
 
 /// Is a letter with a space behind it a label, and not a word ("a dog", "I see")?
-fn is_label_before_words(label: char, rest: &str, option: &str) -> bool {
+fn is_label_before_words(label: &str, rest: &str, option: &str) -> bool {
     let words = rest.trim_start();
     let line_ends = rest.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\n');
     let verb = ["is", "because", "since"].iter().any(|v| begins_with(words, v));
     words.is_empty()
         || line_ends
         || begins_with(words, option)
-        || (label.is_ascii_uppercase()
-            && (!matches!(label, 'A' | 'I') || verb || !words.starts_with(char::is_alphanumeric)))
+        || (label.bytes().all(|b| b.is_ascii_uppercase())
+            && (!matches!(label, "A" | "I") || verb || !words.starts_with(char::is_alphanumeric)))
 }
 
 /// Does the text behind a label name another choice beside it ("or B", ", C", "B. cup")?
-fn names_another(label: char, rest: &str, options: &[String]) -> bool {
+fn names_another(number: usize, rest: &str, options: &[String]) -> bool {
     let rest = rest.trim_start_matches(closes);
     // With a word or sign between them, both are meant.
     let low = lower(rest);
@@ -119,51 +145,62 @@ fn names_another(label: char, rest: &str, options: &[String]) -> bool {
         .or_else(|| rest.starts_with(['/', '&', '|']).then_some(1));
     let next = rest.get(joined.unwrap_or(0)..).unwrap_or_default();
     let next = next.trim_start_matches(|c: char| decoration(c) || c == '(');
-    let mut chars = next.chars();
-    let lone = chars.next().filter(|c| option_of(*c, options).is_some() && c.to_ascii_uppercase() != label);
-    let beside = lone.is_some_and(|c| match chars.next() {
-        None => true,
-        Some(after) if after.is_whitespace() => joined.is_some() && c.is_ascii_uppercase(),
-        Some(after) => closes(after) && after != '\'' && after != '’',
-    });
-    let listed = |l: char, option: &String| lists(rest, l, option) || lists(rest, l.to_ascii_lowercase(), option);
-    beside || ('A'..='Z').zip(options).any(|(l, option)| l != label && listed(l, option))
+    let label = leading_letters(next);
+    let other = option_of(label, options).is_some_and(|(other, _)| other != number);
+    let beside = other
+        && match next.get(label.len()..).and_then(|after| after.chars().next()) {
+            None => true,
+            Some(after) if after.is_whitespace() => joined.is_some() && label.bytes().all(|b| b.is_ascii_uppercase()),
+            Some(after) => closes(after) && after != '\'' && after != '’',
+        };
+    let listed = |(i, option): (usize, &String)| {
+        let label = name(i);
+        i != number && (lists(rest, &label, option) || lists(rest, &label.to_ascii_lowercase(), option))
+    };
+    beside || options.iter().enumerate().any(listed)
 }
 
 /// Does the text hold `X. <text of option X>`, with the label as given?
-fn lists(text: &str, label: char, option: &str) -> bool {
+fn lists(text: &str, label: &str, option: &str) -> bool {
     text.match_indices(label).any(|(at, _)| {
         let before = text.get(..at).and_then(|t| t.chars().next_back());
-        let after = text.get(at + 1..).unwrap_or_default();
+        let after = text.get(at + label.len()..).unwrap_or_default();
         let fresh = before.is_none_or(|c| !c.is_alphanumeric());
         fresh && after.starts_with(['.', ')', ':']) && begins_with(after.get(1..).unwrap_or_default(), option)
     })
 }
 
-/// The choice whose text this is, up to case, decoration and a full stop; `None` if several have it.
-fn option_text(text: &str, options: &[String]) -> Option<char> {
-    let plain = |t: &str| t.trim_matches(decoration).trim_end_matches('.').trim_matches(decoration).to_lowercase();
+/// The choice whose text this is, up to decoration and a full stop, and up to case where that leaves one; `None` if
+/// several have it.
+fn option_text(text: &str, options: &[String]) -> Option<usize> {
+    fn plain(text: &str) -> &str {
+        text.trim_matches(decoration).trim_end_matches('.').trim_matches(decoration)
+    }
     let text = plain(text);
-    let mut same = ('A'..='Z').zip(options).filter(|(_, o)| !text.is_empty() && plain(o) == text);
-    match (same.next(), same.next()) {
-        (Some((label, _)), None) => Some(label),
-        _ => None,
+    let only = |same: &dyn Fn(&str) -> bool| {
+        let mut found = options.iter().enumerate().filter(|(_, o)| !text.is_empty() && same(plain(o)));
+        found.next().map(|(first, _)| (first, found.next().is_none()))
+    };
+    match only(&|option| option == text) {
+        Some((first, alone)) => alone.then_some(first),
+        None => only(&|option| option.to_lowercase() == text.to_lowercase()).and_then(|(n, alone)| alone.then_some(n)),
     }
 }
 
 /// The one choice that stands in parentheses somewhere in the text, unless the text denies something.
-fn only_parenthesised(text: &str, options: &[String]) -> Option<char> {
+fn only_parenthesised(text: &str, options: &[String]) -> Option<usize> {
     let denies =
         |w: &str| matches!(w, "not" | "no" | "neither" | "nor" | "never") || w.ends_with("n't") || w.ends_with("n’t");
     if lower(text).split(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ';' | '(')).any(denies) {
         return None;
     }
     let named = text.match_indices('(').filter_map(|(at, _)| {
-        let mut chars = text.get(at + 1..)?.chars();
-        let label = chars.next().filter(|c| option_of(*c, options).is_some())?;
-        (chars.next()? == ')').then_some(label.to_ascii_uppercase())
+        let inner = text.get(at + 1..)?;
+        let label = leading_letters(inner);
+        let (number, _) = option_of(label, options)?;
+        inner.get(label.len()..)?.starts_with(')').then_some(number)
     });
-    let mut distinct: Vec<char> = named.collect();
+    let mut distinct: Vec<usize> = named.collect();
     distinct.sort_unstable();
     distinct.dedup();
     match distinct.as_slice() {

@@ -7,12 +7,14 @@
 //!
 //! The published benchmarks are read as they are published ([`table`]: parquet, JSON, CSV, TSV with pictures inside or
 //! beside), from a plain directory or the hub's cache. Asking and judging follow [`Rules`]: those of the benchmark's
-//! authors, or those of the study's code. The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
+//! authors or, where there are none, our strict ones; those of the study's code; or those of lmms-eval. Each says in words
+//! how it asks and judges, and by which source ([`Benchmark::explain`]). The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
 //! prompt forms and the same judging code; the `field-*` benchmarks are made of real stamps and photographs. Their data are
 //! `<data>/bench/<id>.jsonl`, a line per question (see [`read`]); they have one set of rules.
 //!
-//! Two rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
-//! ([`Outcome::n_unparsed`]) and scores 0. And questions about the same picture, or of the same pair, belong to one
+//! Three rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
+//! ([`Outcome::n_unparsed`]) and scores 0. A model's reasoning is removed before its answer is read ([`reasoning`]). And
+//! questions about the same picture, or of the same pair, belong to one
 //! [`Unit`], so that error bars come from independent units and not from questions.
 
 pub mod ai2d;
@@ -22,9 +24,12 @@ pub mod cocoqa;
 pub mod cvbench;
 pub mod docvqa;
 mod edition;
+mod explain;
 pub mod field;
 pub mod gqa;
+mod left_out;
 mod letter;
+mod lmms;
 pub mod mathvista;
 pub mod mmbench;
 pub mod mme;
@@ -38,6 +43,9 @@ pub mod predictions;
 pub mod qbench;
 pub mod read;
 pub mod realworldqa;
+pub mod reasoning;
+mod rows;
+mod rules;
 pub mod sample;
 pub mod scienceqa;
 pub mod score;
@@ -57,8 +65,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::LazyLock;
 
+pub use explain::{Explained, REASONING};
+pub use left_out::{LeftOut, Questions, Tally};
 pub use picture::Picture;
-pub use predictions::{Predictions, ScoreReport, read_predictions, score_predictions};
+pub use predictions::{Predictions, ScoreReport, Verdict, judge_predictions, read_predictions, score_predictions};
+pub use rules::Rules;
 pub use score::Item;
 
 /// Every benchmark: of each family the published ones and their small siblings, families in the order of the columns of
@@ -169,38 +180,6 @@ impl fmt::Display for Category {
     }
 }
 
-/// Whose rules a question is asked by, or an answer judged by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rules {
-    /// Those of the benchmark's authors.
-    #[default]
-    Official,
-    /// Those of the study's released code, with its quirks: to lay our numbers beside the published ones.
-    #[serde(rename = "cambrian-1")]
-    Cambrian1,
-}
-
-impl Rules {
-    /// `official` or `cambrian-1`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Rules::Official => "official",
-            Rules::Cambrian1 => "cambrian-1",
-        }
-    }
-}
-
-impl std::str::FromStr for Rules {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        [Rules::Official, Rules::Cambrian1].into_iter().find(|r| r.as_str() == name).ok_or_else(|| {
-            Error::usage(format!("there are no rules called `{name}`")).hint("there are official and cambrian-1")
-        })
-    }
-}
-
 /// What an answer has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -231,6 +210,10 @@ pub struct Card {
     pub max_new_tokens: usize,
     /// Where the questions are published; none for those that are made on this machine.
     pub source: Option<Source>,
+    /// Whether [`Rules::Official`] are the authors'. If not, there are [`Rules::Strict`] in their place.
+    pub authors: bool,
+    /// What lmms-eval 0.7.3 calls its task and metric; none if it has no such task.
+    pub lmms_eval: Option<(&'static str, &'static str)>,
 }
 
 /// Where a benchmark is published.
@@ -367,10 +350,18 @@ pub trait Benchmark: Sync {
         self.card().max_new_tokens
     }
 
-    /// Reads the questions under the data directory `data`. Errors name file, line and field; an id that comes
-    /// twice, a picture that is not there, or an incomplete pair is an error too.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    /// Reads the questions under the data directory `data`. Rows of a published table that cannot be asked (no answer, no
+    /// picture, an answer that is none of the choices, an id that came before) are left out and counted
+    /// ([`Questions::left_out`]). Data made on this machine have to be whole: there each of these is an error, which names
+    /// file, line and field.
+    fn read(&self, data: &Path) -> Result<Questions> {
         read::drawn(self, data)
+    }
+
+    /// What questions are scored together with that of a row ([`Question::unit`]), where one that is left out takes the
+    /// others with it although they would be complete without.
+    fn scored_together(&self, _: &table::Row) -> Option<String> {
+        None
     }
 
     /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score here
@@ -385,19 +376,47 @@ pub trait Benchmark: Sync {
         Ok(None)
     }
 
+    /// The rules that are followed where these are asked for, by their right name: `official` are the authors' rules, or
+    /// the strict ones where there are none. A usage error if this benchmark has no such rules.
+    fn rules(&self, asked: Rules) -> Result<Rules> {
+        rules::settle(self.card(), asked)
+    }
+
+    /// In words: how these rules ask and judge, by which source.
+    fn explain(&self, rules: Rules) -> Explained;
+
     /// The whole user turn, without the image token.
     fn prompt(&self, q: &Question, rules: Rules) -> String;
 
     /// The pictures that go with the prompt: all of them, or the first, which is all that the study's code gives.
     fn shown<'a>(&self, q: &'a Question, rules: Rules) -> &'a [Picture] {
         match rules {
-            Rules::Official => &q.images,
             Rules::Cambrian1 => q.images.get(..1).unwrap_or_default(),
+            Rules::Official | Rules::Strict | Rules::LmmsEval => &q.images,
         }
     }
 
-    /// Judges one raw answer.
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged;
+    /// Judges one raw answer. By official and strict rules its reasoning is removed before, and an answer that ends inside
+    /// its reasoning is unparsed; strict rules also open `\boxed{…}`. The study's and lmms-eval's rules get the answer as it
+    /// is, and do what that code does.
+    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Cambrian1 if self.card().source.is_some() => self.verdict(q, answer, rules),
+            Rules::LmmsEval => self.verdict(q, answer, rules),
+            Rules::Official | Rules::Strict | Rules::Cambrian1 => {
+                let rules = if self.card().authors { Rules::Official } else { Rules::Strict };
+                let split = reasoning::split(answer);
+                match reasoning::boxed(&split.answer).filter(|_| rules == Rules::Strict) {
+                    _ if split.unfinished => Judged::unparsed(),
+                    Some(inner) => self.verdict(q, inner, rules),
+                    None => self.verdict(q, &split.answer, rules),
+                }
+            }
+        }
+    }
+
+    /// The rule itself: judges an answer without its reasoning.
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged;
 
     /// What is counted: by default each question once. `p[i]` is the score of question i, or the probability
     /// that it is answered rightly (answers taken as independent), so that the same code gives scores and chance.
@@ -410,7 +429,7 @@ pub trait Benchmark: Sync {
     fn answers(&self, q: &Question) -> Vec<String> {
         match self.card().form {
             Form::YesNo => ["Yes", "No"].map(String::from).into(),
-            Form::Choice | Form::Open => ('A'..='Z').take(q.options.len()).map(String::from).collect(),
+            Form::Choice | Form::Open => (0..q.options.len()).map(score::name).collect(),
         }
     }
 
@@ -425,7 +444,19 @@ pub trait Benchmark: Sync {
 
     /// Sums up the verdicts, `judged[i]` being that on `qs[i]`.
     fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
-        self.sum_up(qs, judged, rules)
+        let mut outcome = self.sum_up(qs, judged, rules)?;
+        if rules == Rules::LmmsEval {
+            let numbers = self.harness_numbers(qs, judged, &outcome);
+            outcome.subtasks.extend(numbers.into_iter().map(|(name, value)| (format!("lmms-eval {name}"), value)));
+        }
+        Ok(outcome)
+    }
+
+    /// The numbers that lmms-eval prints for these verdicts, by its names and in its scales: by default the score as a share.
+    /// They are shown among the subtasks.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        let metric = self.card().lmms_eval.map(|(_, metric)| metric);
+        metric.map(|metric| (metric.to_string(), outcome.score / 100.0)).into_iter().collect()
     }
 
     /// The sum of [`Benchmark::items`] and its error; part of [`Benchmark::aggregate`] where that says more.
@@ -456,8 +487,8 @@ pub trait Benchmark: Sync {
         let mut set: BTreeSet<String> = match self.card().form {
             Form::YesNo => ["yes", "no"].map(String::from).into(),
             Form::Choice | Form::Open => {
-                let most = qs.iter().map(|q| q.options.len()).max().unwrap_or(0).min(26);
-                ('A'..='Z').take(most).map(String::from).collect()
+                let most = qs.iter().map(|q| q.options.len()).max().unwrap_or(0);
+                (0..most).map(score::name).collect()
             }
         };
         let texts = qs.iter().flat_map(|q| q.options.iter().chain([&q.answer]));

@@ -4,17 +4,25 @@
 //! answer is "…".`), then a language model. What was extracted becomes a choice (by its letter in parentheses, its letter,
 //! or else the choice with the least edit distance) or a rounded number, and has to be equal to the expected one.
 //!
-//! Here no language model extracts. Official are the authors' rules, `quick_extract` among them, and their comparison; in
+//! Here no language model extracts. Strict rules are the authors', `quick_extract` among them, and their comparison; in
 //! place of the language model, only what an answer announces without doubt is extracted: a letter or the text of one
 //! choice as the strict parser of all families reads it, a number or list that is the whole answer or all that follows
 //! the last "answer is" or "answer:". What cannot be extracted so is unparsed, and no choice is guessed for it.
 //!
 //! The study compares the whole answer with the letter, so that `B. 12` or a text with reasons is wrong, and numbers within
 //! 5 % of the predicted one. Its prompt asks for reasons nevertheless.
+//!
+//! lmms-eval asks GPT for every answer that is not a choice's text, an integer or a number as a whole; of its rules only
+//! this part is here. It rounds numbers to `precision`, which is a float in the published table: in Python that is an
+//! error, which it takes for no answer, so that no question for a float is ever right.
 
 use super::score::{self, edit_distance, plain_number};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, study,
+    vlmevalkit,
+};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -30,9 +38,11 @@ pub const ALL: &[&dyn Benchmark] = &[&MATHVISTA];
 pub static MATHVISTA: MathVista = MathVista {
     card: Card {
         id: "mathvista",
+        authors: false,
+        lmms_eval: Some(("mathvista_testmini_format", "llm_as_judge_eval")),
         category: Category::Knowledge,
         metric: "accuracy, extraction without a language model",
-        version: "1",
+        version: "2",
         citation: "Lu et al. 2023, MathVista: Evaluating Mathematical Reasoning of Foundation Models in Visual Contexts, arXiv:2310.02255",
         form: Form::Open,
         max_new_tokens: 512,
@@ -51,6 +61,10 @@ pub static MATHVISTA: MathVista = MathVista {
 const QUERY: &str = "query";
 const KIND: &str = "answer_type";
 const PRECISION: &str = "precision";
+/// The fact with the unit of the answer, for lmms-eval's prompt.
+const UNIT: &str = "unit";
+/// The fact with the question alone.
+const BARE: &str = "bare";
 
 /// The line by which the study asks for a choice.
 const REASONS_LINE: &str = "First show your reasoning process and then give the final answer.";
@@ -78,7 +92,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         image_id: row.maybe("image").unwrap_or_else(|| image.to_string()),
         unit: image.to_string(),
         images: vec![image],
-        facts: [(QUERY.to_string(), row.text("query")?)].into(),
+        facts: [(QUERY.to_string(), row.text("query")?), (BARE.to_string(), row.text("question")?)].into(),
         ..Question::default()
     };
     with_answer(q, row).map(Some)
@@ -95,10 +109,17 @@ fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
         image_id: image.to_string(),
         unit: image.to_string(),
         images: vec![image],
-        facts: [(QUERY.to_string(), query)].into(),
+        facts: [(BARE.to_string(), bare(&query)), (QUERY.to_string(), query)].into(),
         ..Question::default()
     };
     with_answer(q, row).map(Some)
+}
+
+/// The question within a published prompt: behind "Question: ", in front of the choices.
+fn bare(query: &str) -> String {
+    let (_, question) = query.rsplit_once("Question: ").unwrap_or(("", query));
+    let question = question.split("\nChoices:").next().unwrap_or_default();
+    question.split(" (Unit: ").next().unwrap_or_default().trim().to_string()
 }
 
 /// Adds choices and answer. The answer to a question with choices is written as text; here it is the letter, of two choices
@@ -110,11 +131,20 @@ fn with_answer(mut q: Question, row: &Row) -> Result<Question> {
     if let Some(precision) = row.maybe("precision") {
         q.facts.insert(PRECISION.into(), precision);
     }
+    if let Some(unit) = row.maybe("unit").filter(|unit| !unit.is_empty()) {
+        q.facts.insert(UNIT.into(), unit);
+    }
     if row.text("question_type")? == "multi_choice" {
-        q.options = row.list("choices")?;
+        q.options = row.choices("choices")?;
+        if q.options.is_empty() {
+            return Err(Error::failed("it is a question with choices, but has none"));
+        }
         let same = ('A'..='Z').zip(&q.options).filter(|(_, option)| **option == q.answer);
         let letter = same.map(|(letter, _)| letter).last();
-        let wrong = || Error::failed(format!("the column `answer` holds {:?}, none of the choices", q.answer));
+        let wrong = || {
+            let answer = excerpt(&q.answer, 60);
+            Error::failed(format!("the column `answer` holds {answer:?}, none of the choices"))
+        };
         q.answer = letter.ok_or_else(wrong)?.to_string();
     }
     Ok(q)
@@ -139,7 +169,7 @@ fn extracted_choice<'a>(q: &'a Question, answer: &str) -> Option<&'a String> {
         return Some(option);
     }
     let Some(text) = quoted(answer) else {
-        return score::letter(answer, &q.options).and_then(|letter| choice(q, letter));
+        return score::letter(answer, &q.options).and_then(|number| q.options.get(number));
     };
     // What was extracted: by its letter, or else the choice that is most alike.
     let text = text.trim();
@@ -150,8 +180,7 @@ fn extracted_choice<'a>(q: &'a Question, answer: &str) -> Option<&'a String> {
     if let Some(option) = ('A'..='Z').zip(&q.options).find(|(l, _)| letter == l.to_string()).map(|(_, o)| o) {
         return Some(option);
     }
-    let said: Vec<char> = letter.chars().collect();
-    q.options.iter().min_by_key(|option| edit_distance(&said, &option.chars().collect::<Vec<_>>()))
+    nearest_choice(q, &letter)
 }
 
 /// The first letter in parentheses, in upper case.
@@ -209,12 +238,71 @@ fn printed(value: f64) -> String {
     }
 }
 
+/// The prompt of lmms-eval's task `mathvista_testmini_format`.
+fn lmms_prompt(q: &Question) -> String {
+    let precision = plain_number(q.fact(PRECISION));
+    let hint = match (q.options.is_empty(), q.fact(KIND)) {
+        (false, _) => score::LETTER_LINE,
+        (true, "integer") => "Answer the question using a single integer number.",
+        (true, "float") if precision == Some(1.0) => {
+            "Answer the question using a single floating-point number with one decimal place."
+        }
+        (true, "float") if precision == Some(2.0) => {
+            "Answer the question using a single floating-point number with two decimal places."
+        }
+        (true, "list") => "Answer the question using a Python list.",
+        // Its code fails here; no published question is of this kind.
+        (true, _) => score::SHORT_LINE,
+    };
+    let unit = if q.fact(UNIT).is_empty() { String::new() } else { format!(" (Unit: {})", q.fact(UNIT)) };
+    let choices = if q.options.is_empty() { String::new() } else { format!("{}\n", lmms::lines(&q.options)) };
+    lmms::trimmed(&format!("{}{unit}\n{choices}{hint}", q.fact(BARE))).to_string()
+}
+
+/// The part of lmms-eval's rules that needs no language model.
+fn lmms_verdict(q: &Question, answer: &str) -> Judged {
+    if !q.options.is_empty() {
+        let extraction = match answer.is_empty() {
+            true => "",
+            false => match q.options.iter().find(|option| *option == answer) {
+                Some(option) => lmms::trimmed(option),
+                None => return Judged::unparsed(),
+            },
+        };
+        let letter = in_parentheses(extraction).map(String::from).unwrap_or_else(|| extraction.to_string());
+        let lettered = lmms::labels(q.options.len()).zip(&q.options).find(|(l, _)| letter == l.to_string());
+        // Nothing at all becomes the choice with the shortest text.
+        let alike = || nearest_choice(q, &letter);
+        let right = score::label(&q.answer).and_then(|letter| choice(q, letter)).map(|o| lmms::trimmed(o));
+        return match lettered.map(|(_, option)| option).or_else(alike) {
+            Some(option) => Judged::new(option.as_str(), Some(lmms::trimmed(option)) == right),
+            None => Judged::unparsed(),
+        };
+    }
+    let said = match q.fact(KIND) {
+        "integer" => lmms::integer(answer).filter(|v| v.is_finite()).map(|v| format!("{:.0}", v.trunc() + 0.0)),
+        // Rounded to a number of decimals that is a float: never equal to anything.
+        "float" if !q.fact(PRECISION).is_empty() => {
+            return plain_number(answer).map_or_else(Judged::unparsed, |value| Judged::new(printed(value), false));
+        }
+        "float" => plain_number(answer).filter(|v| v.is_finite()).map(|v| format!("{:.0}", v.round_ties_even() + 0.0)),
+        _ => None,
+    };
+    said.map_or_else(Judged::unparsed, |said| Judged::new(&*said, said == lmms::trimmed(&q.answer)))
+}
+
+/// The choice with the least edit distance to a text, of several the first.
+fn nearest_choice<'a>(q: &'a Question, text: &str) -> Option<&'a String> {
+    let said: Vec<char> = text.chars().collect();
+    q.options.iter().min_by_key(|option| edit_distance(&said, &option.chars().collect::<Vec<_>>()))
+}
+
 impl Benchmark for MathVista {
     fn card(&self) -> &Card {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MathVista_MINI.tsv") {
             let columns = Columns {
@@ -236,34 +324,75 @@ impl Benchmark for MathVista {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::LmmsEval => "accuracy, without what lmms-eval asks GPT for",
+            Rules::Official | Rules::Strict | Rules::Cambrian1 => self.card.metric,
+        }
+    }
+
+    /// Its percentage, to two decimals.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        vec![("llm_as_judge_eval".into(), (outcome.score * 100.0).round_ties_even() / 100.0)]
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "The authors' `query` as published: hint, question, choices.",
+                judged: "The whole answer if it is a choice, an integer or a number, or what stands in \"The answer is \"…\".\"; a letter or the text of one choice as all strict rules read it; a number or list that follows the last \"answer is\" or \"answer:\". Integers are compared as such, floats rounded to `precision` decimals, lists as texts.",
+                source: "the authors' rules: lupantech/MathVista, evaluation/extract_answer.py (--quick_extract) and calculate_score.py",
+                unlike: "The authors ask a language model to extract an answer where their rules find none; here only what is announced without doubt is taken, by our strict reading, and the rest is unparsed.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "The authors' `query`, then \"First show your reasoning process and then give the final answer.\" with choices, \"Answer the question using a single word or phrase.\" without.",
+                judged: "The whole answer has to be the letter or text, up to case, or a number within 5 % of the predicted one.",
+                source: "cambrian-mllm/cambrian, eval/eval/mathvista/mathvista_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, unit, a line \"A. …\" for each choice, and a line for the kind of answer (\"Answer the question using a single integer number.\").",
+                judged: "The whole answer has to be the text of a choice, or an integer where one is expected. No question for a float is ever right (its code rounds to a number of decimals that is itself a float, which fails). An empty answer is taken for the choice with the shortest text.",
+                source: "lmms-eval 0.7.3, tasks/mathvista/mathvista_testmini_format.yaml, utils.py and mathvista_evals.py",
+                unlike: "For every other answer it asks GPT what was answered: here these are unparsed. Its full number needs its own run with an API key.",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let query = q.fact(QUERY);
         match rules {
-            Rules::Official => query.to_string(),
+            Rules::Official | Rules::Strict => query.to_string(),
+            Rules::LmmsEval => lmms_prompt(q),
             Rules::Cambrian1 if q.options.is_empty() => score::short_answer_prompt(query),
             Rules::Cambrian1 => format!("{query}\n{REASONS_LINE}"),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        if rules == Rules::LmmsEval {
+            return lmms_verdict(q, &lmms::cleaned(answer));
+        }
         let answer = answer.trim();
         match (rules, q.options.is_empty()) {
             _ if answer.is_empty() => Judged::unparsed(),
-            (Rules::Official, false) => match extracted_choice(q, answer) {
+            (Rules::Official | Rules::Strict, false) => match extracted_choice(q, answer) {
                 Some(option) => {
                     let right = score::label(&q.answer).and_then(|letter| choice(q, letter)) == Some(option);
                     Judged::new(option.as_str(), right)
                 }
                 None => Judged::unparsed(),
             },
-            (Rules::Official, true) => match extracted_value(answer).iter().find_map(|text| normalised(q, text)) {
-                Some(said) => {
-                    let right = said == q.answer;
-                    Judged::new(said, right)
+            (Rules::Official | Rules::Strict, true) => {
+                match extracted_value(answer).iter().find_map(|text| normalised(q, text)) {
+                    Some(said) => {
+                        let right = said == q.answer;
+                        Judged::new(said, right)
+                    }
+                    None => Judged::unparsed(),
                 }
-                None => Judged::unparsed(),
-            },
-            (Rules::Cambrian1, _) => {
+            }
+            (Rules::Cambrian1 | Rules::LmmsEval, _) => {
                 let (said, expected) = (answer.to_lowercase(), q.answer.to_lowercase());
                 let right = said == expected || study::near(&expected, &said);
                 Judged::new(said, right)

@@ -8,11 +8,15 @@
 //!
 //! The study takes the first character of what an English answer announces, the first word of a Chinese one, and calls
 //! rotations what has the same category, question, picture and source.
+//!
+//! lmms-eval has an older state of the toolkit's matching. Its English task exists without GPT (`mmbench_en_dev_static`):
+//! what the matching leaves open its shared parser reads. Its Chinese one asks GPT then; here that is unparsed.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, picture, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, lmms,
+    picture, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -34,9 +38,11 @@ const CITATION: &str = "Liu et al. 2023, MMBench: Is Your Multi-modal Model an A
 pub static ENGLISH: MmBench = MmBench {
     card: Card {
         id: "mmbench-en",
+        authors: true,
+        lmms_eval: Some(("mmbench_en_dev_static", "gpt_eval_score")),
         category: Category::General,
         metric: "CircularEval accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 128,
@@ -55,9 +61,11 @@ pub static ENGLISH: MmBench = MmBench {
 pub static CHINESE: MmBench = MmBench {
     card: Card {
         id: "mmbench-cn",
+        authors: true,
+        lmms_eval: Some(("mmbench_cn_dev", "gpt_eval_score")),
         category: Category::General,
         metric: "CircularEval accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 128,
@@ -82,6 +90,10 @@ const ROTATION: i64 = 1_000_000;
 const GROUP: &str = "group";
 const MAIN: &str = "main";
 const STUDY_GROUP: &str = "study-group";
+/// The columns among hint and choices that hold the text `nan` for nothing: to lmms-eval it is a text.
+const NAN: &str = "nan";
+/// The line by which lmms-eval asks for a letter in Chinese.
+const LMMS_CHINESE_LINE: &str = "请直接使用所提供的选项字母作为答案回答。";
 
 /// How many pictures are held when groups of the study are told apart.
 const PICTURES: usize = 256;
@@ -94,12 +106,14 @@ fn question(row: &Row) -> Result<Option<Question>> {
         (MAIN, (index < ROTATION).to_string()),
         ("source", vlmevalkit::present(row, "source").unwrap_or_default()),
     ];
-    Ok(Some(Question {
-        id: index.to_string(),
-        unit: group,
-        facts: facts.map(|(name, value)| (name.to_string(), value)).into(),
-        ..vlmevalkit::question(row)?
-    }))
+    let nan =
+        ["hint", "A", "B", "C", "D"].into_iter().filter(|c| row.maybe(c).is_some_and(|text| text.trim() == "nan"));
+    let nan: Vec<&str> = nan.collect();
+    let mut facts: BTreeMap<String, String> = facts.map(|(name, value)| (name.to_string(), value)).into();
+    if !nan.is_empty() {
+        facts.insert(NAN.into(), nan.join(","));
+    }
+    Ok(Some(Question { id: index.to_string(), unit: group, facts, ..vlmevalkit::question(row)? }))
 }
 
 /// Adds to each question which group the study counts it to: the smallest index of those with the same category,
@@ -194,9 +208,65 @@ fn after_answer_is(answer: &str) -> Option<char> {
     })
 }
 
+/// What lmms-eval's evaluator finds before it asks: one letter from A to E that is a word by itself, or with certain signs
+/// around it; else the one choice whose text is contained.
+fn prefetched(answer: &str, choices: &[(char, String)]) -> Option<char> {
+    let words: Vec<&str> = answer.split_whitespace().collect();
+    let named = |before: &str, after: &str| -> Vec<char> {
+        ('A'..='E').filter(|l| words.contains(&format!("{before}{l}{after}").as_str())).collect()
+    };
+    if !answer.contains("Failed to obtain answer via API") {
+        // An A among more than three words may be an article.
+        let article = words.contains(&"A") && words.len() > 3;
+        let forms = [
+            ("", ""),
+            ("", "."),
+            ("", ","),
+            ("", ":"),
+            ("", ")"),
+            ("", ")."),
+            ("(", ")"),
+            ("(", ")."),
+            (":", ""),
+            (":", ","),
+            (":", "."),
+            (":", ")"),
+            (":", ")."),
+        ];
+        for (before, after) in forms {
+            let bare = before.is_empty() && after.is_empty();
+            match named(before, after).as_slice() {
+                [letter] if !(bare && article) => return Some(*letter),
+                _ => {}
+            }
+        }
+    }
+    let low = answer.to_lowercase();
+    let mut contained = choices.iter().filter(|(_, option)| low.contains(option)).map(|(letter, _)| *letter);
+    match (contained.next(), contained.next()) {
+        (Some(letter), None) => Some(letter),
+        _ => None,
+    }
+}
+
 impl MmBench {
     fn chinese(&self) -> bool {
         std::ptr::eq(self, &raw const CHINESE)
+    }
+
+    /// The letter that lmms-eval's evaluator finds without GPT.
+    fn lmms_letter(&self, q: &Question, answer: &str) -> Option<char> {
+        let nan = q.fact(NAN);
+        // The choices, and `nan` as the text of those that are missing.
+        let missing = ('A'..='D').skip(q.options.len()).filter(|l| nan.split(',').any(|c| c.chars().eq([*l])));
+        let choices: Vec<(char, String)> = ('A'..='D')
+            .zip(q.options.iter().map(|o| o.to_lowercase()))
+            .chain(missing.map(|l| (l, NAN.to_string())))
+            .collect();
+        prefetched(answer, &choices).or_else(|| {
+            let letters: Vec<char> = choices.iter().map(|(l, _)| *l).collect();
+            if self.chinese() { None } else { lmms::extracted(answer, &letters) }
+        })
     }
 }
 
@@ -205,7 +275,7 @@ impl Benchmark for MmBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let mut questions = match vlmevalkit::table(data, self.tsv) {
             Some(table) => read::published(self, &table, vlmevalkit::COLUMNS, question)?,
@@ -221,9 +291,99 @@ impl Benchmark for MmBench {
         Ok(questions)
     }
 
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::LmmsEval if self.chinese() => "CircularEval accuracy, without what lmms-eval asks GPT for",
+            _ => self.card.metric,
+        }
+    }
+
+    /// Its percentage.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        vec![("gpt_eval_score".into(), outcome.score)]
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "\"Hint: …\" where there is one, \"Question: …\", \"Options:\" with a line \"A. …\" for each, \"Please select the correct answer from the options above.\"",
+                judged: "One letter among the last five words; else the letter behind \"answer is\", by which \"the answer is a dog\" is A; else the text of exactly one choice in a short answer. A question is right if all its rotations are (CircularEval).",
+                source: "the authors' toolkit: open-compass/VLMEvalKit, vlmeval/utils/matching_util.py (exact_matching) and vlmeval/dataset/image_mcq.py",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: match self.chinese() {
+                    true => "Hint, question, \" Options:\" with a line for each, \"请直接回答选项字母。\"",
+                    false => {
+                        "Hint, question, \" Options:\" with a line for each, \"Answer with the option's letter from the given choices directly.\""
+                    }
+                },
+                judged: match self.chinese() {
+                    true => {
+                        "The first word has to be the letter. Rotations are what has the same category, question, picture and source; all have to be right."
+                    }
+                    false => {
+                        "The first character behind the last \"answer is\" or \"answer:\" is the letter. Rotations are what has the same category, question, picture and source; all have to be right."
+                    }
+                },
+                source: match self.chinese() {
+                    true => "cambrian-mllm/cambrian, eval/eval/mmbench_cn/mmbench_cn_test.py",
+                    false => "cambrian-mllm/cambrian, eval/eval/mmbench_en/mmbench_en_test.py",
+                },
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: match self.chinese() {
+                    true => {
+                        "Hint, question, \"There are several options:\" with a line for each, an empty line, \"请直接使用所提供的选项字母作为答案回答。\""
+                    }
+                    false => {
+                        "Hint, question, \"There are several options:\" with a line for each, an empty line, \"Answer with the option's letter from the given choices directly.\""
+                    }
+                },
+                judged: match self.chinese() {
+                    true => {
+                        "One letter that is a word by itself (an A among more than three words is none) or with . , : ) ( around it; else the text of exactly one choice. All rotations have to be right."
+                    }
+                    false => {
+                        "One letter that is a word by itself (an A among more than three words is none) or with . , : ) ( around it; else the text of exactly one choice; else what its shared parser mcq_extract.py finds. All rotations have to be right."
+                    }
+                },
+                source: match self.chinese() {
+                    true => "lmms-eval 0.7.3, tasks/mmbench/mmbench_cn_dev.yaml, cn_utils.py and mmbench_evals.py",
+                    false => {
+                        "lmms-eval 0.7.3, tasks/mmbench/mmbench_en_dev_static.yaml, en_utils.py and mmbench_evals.py"
+                    }
+                },
+                unlike: match self.chinese() {
+                    true => {
+                        "What these rules leave open its task asks GPT; here it is unparsed. Its full number needs its own run with an API key."
+                    }
+                    false => {
+                        "Its task mmbench_en_dev asks GPT in place of the shared parser; the static one, which is followed here, does not."
+                    }
+                },
+            },
+        }
+    }
+
+    /// Rotations of one question: fewer of them would be an easier question.
+    fn scored_together(&self, row: &Row) -> Option<String> {
+        row.int("index").ok().map(|index| index.rem_euclid(ROTATION).to_string())
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match rules {
-            Rules::Official => {
+            Rules::LmmsEval => {
+                let hint = match &q.context {
+                    Some(hint) => format!("{hint} "),
+                    None if self.chinese() && q.fact(NAN).split(',').any(|c| c == "hint") => "nan ".into(),
+                    None => String::new(),
+                };
+                let line = if self.chinese() { LMMS_CHINESE_LINE } else { score::LETTER_LINE };
+                format!("{hint}{} There are several options:{}\n\n{line}", q.question, study::choices(&q.options))
+            }
+            Rules::Official | Rules::Strict => {
                 let hint = q.context.as_ref().map_or_else(String::new, |hint| format!("Hint: {hint}\n"));
                 format!(
                     "{hint}Question: {}\nOptions:{}\nPlease select the correct answer from the options above. \n",
@@ -239,9 +399,10 @@ impl Benchmark for MmBench {
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => study::judge(q, matched(answer.trim(), &q.options)),
+            Rules::Official | Rules::Strict => study::judge(q, matched(answer.trim(), &q.options)),
+            Rules::LmmsEval => lmms::on_letter(q, self.lmms_letter(q, &lmms::cleaned(answer))),
             Rules::Cambrian1 if self.chinese() => study::judge_first_word(q, answer),
             Rules::Cambrian1 => study::judge_first_character(q, answer, &study::STOPS),
         }
@@ -251,7 +412,7 @@ impl Benchmark for MmBench {
         let mut groups: BTreeMap<&str, (&Question, f64, bool)> = BTreeMap::new();
         for (q, p) in qs.iter().zip(p) {
             let group = match rules {
-                Rules::Official => q.fact(GROUP),
+                Rules::Official | Rules::Strict | Rules::LmmsEval => q.fact(GROUP),
                 Rules::Cambrian1 => q.fact(STUDY_GROUP),
             };
             if group.is_empty() {

@@ -14,7 +14,10 @@
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read,
+    vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -35,9 +38,11 @@ const METRIC: &str = "(acc + acc+) / 2, mean of subtasks";
 pub static MME: Mme = Mme {
     card: Card {
         id: "mme",
+        authors: true,
+        lmms_eval: Some(("mme", "mme_perception_score")),
         category: Category::General,
         metric: "(acc + acc+) / 2, mean of the perception subtasks",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::YesNo,
         max_new_tokens: 32,
@@ -55,9 +60,11 @@ pub static MME: Mme = Mme {
 pub static NANO: Mme = Mme {
     card: Card {
         id: "nano-mme",
+        authors: false,
+        lmms_eval: None,
         category: Category::General,
         metric: METRIC,
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::YesNo,
         max_new_tokens: 4,
@@ -106,13 +113,29 @@ fn question(row: &Row, pair: &str) -> Result<Option<Question>> {
     }))
 }
 
+/// Yes or no to lmms-eval: without full stops, the single letter y or n, or as the authors' rule.
+fn lmms_yes_no(answer: &str) -> Option<bool> {
+    let plain = lmms::trimmed(&answer.to_lowercase()).replace('.', "");
+    match plain.as_str() {
+        "y" => return Some(true),
+        "n" => return Some(false),
+        _ => {}
+    }
+    let head: String = plain.chars().take(4).collect();
+    match (head.contains("yes"), head.contains("no")) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
 impl Benchmark for Mme {
     fn card(&self) -> &Card {
         &self.card
     }
 
     /// The two questions about a picture share `question_id`; in VLMEvalKit's edition, `image_path`.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MME.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| question(row, "image_path"));
@@ -121,17 +144,62 @@ impl Benchmark for Mme {
         read::published(self, &Table::open(data, source)?, columns, |row| question(row, "question_id"))
     }
 
+    /// The sums over the subtasks of perception and cognition of acc% + acc+%.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        [("mme_perception_score", true), ("mme_cognition_score", false)]
+            .into_iter()
+            .filter_map(|(name, kind)| {
+                let of_kind = |s: &&String| SUBTASKS.contains(&(s.as_str(), kind));
+                let scores: Vec<f64> =
+                    outcome.subtasks.iter().filter(|(s, _)| of_kind(s)).map(|(_, score)| 2.0 * score).collect();
+                (!scores.is_empty()).then(|| (name.to_string(), scores.iter().sum()))
+            })
+            .collect()
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        const SCORE: &str = "\"yes\" or else \"no\" among the first four characters of the answer, in lower case. A subtask's score is the mean of acc (questions) and acc+ (pictures with both questions right), each in percent; the score is the mean over the subtasks of perception: the published total divided by 20.";
+        match rules {
+            Rules::Official | Rules::Strict if self.card.source.is_none() => Explained {
+                asked: "Question with \"Please answer yes or no.\"",
+                judged: SCORE,
+                source: "ours, after MME",
+                unlike: "",
+            },
+            Rules::Official | Rules::Strict => Explained {
+                asked: "The authors' question, which ends with \"Please answer yes or no.\"",
+                judged: SCORE,
+                source: "the authors' evaluation tool, calculation.py, as QwenLM/Qwen-VL, eval_mm/mme/calculation.py passes it on",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "The authors' question, then \"Answer the question using a single word or phrase.\"",
+                judged: "The whole answer has to be yes or no, in lower case and without full stops at its end. Scored as by the official rule.",
+                source: "cambrian-mllm/cambrian, eval/eval/mme/mme_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "The question without \"Please answer yes or no.\", then \"Answer the question using a single word or phrase.\"",
+                judged: "Without full stops: a single y or n, or \"yes\" or else \"no\" among the first four characters, in lower case. Its numbers are the sums over the subtasks of perception (to 2000) and cognition (to 800); the score is that of perception divided by 20.",
+                source: "lmms-eval 0.7.3, tasks/mme/mme.yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let asked = format!("{}{REQUEST}", q.question);
         match rules {
             Rules::Cambrian1 if self.card.source.is_some() => score::short_answer_prompt(&asked),
+            Rules::LmmsEval => score::short_answer_prompt(&q.question.replace(REQUEST, "")),
             _ => asked,
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         let said = match rules {
-            Rules::Official => score::yes_no(answer),
+            Rules::Official | Rules::Strict => score::yes_no(answer),
+            Rules::LmmsEval => lmms_yes_no(&lmms::cleaned(answer)),
             Rules::Cambrian1 => match answer.trim().to_lowercase().trim_end_matches('.') {
                 "yes" => Some(true),
                 "no" => Some(false),

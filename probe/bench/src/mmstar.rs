@@ -7,10 +7,14 @@
 //! In the authors' edition the choices stand in the question's text; VLMEvalKit's has them in columns. The prompt is the
 //! authors' in both cases.
 
-use super::score;
+use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
-use burgess_base::Result;
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms,
+    read, study, vlmevalkit,
+};
+use burgess_base::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A benchmark of the MMStar family.
@@ -25,9 +29,11 @@ pub const ALL: &[&dyn Benchmark] = &[&MMSTAR];
 pub static MMSTAR: MmStar = MmStar {
     card: Card {
         id: "mmstar",
+        authors: true,
+        lmms_eval: Some(("mmstar", "average")),
         category: Category::General,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Chen et al. 2024, Are We on the Right Way for Evaluating Large Vision-Language Models?, arXiv:2403.20330",
         form: Form::Choice,
         max_new_tokens: 128,
@@ -43,11 +49,18 @@ pub static MMSTAR: MmStar = MmStar {
 
 /// The fact that says that the choices stand in the question, and so have no texts of their own.
 const INSIDE: &str = "choices-in-question";
+/// The fact with the finer of the two divisions.
+const KIND: &str = "l2_category";
 
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     let apart = vlmevalkit::choices(row)?;
-    let facts = if apart.is_empty() { vec![(INSIDE.to_string(), "true".to_string())] } else { Vec::new() };
+    // Where the choices have columns of their own, a row without any has lost them.
+    if apart.is_empty() && row.has("A") {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
+    let mut facts = if apart.is_empty() { vec![(INSIDE.to_string(), "true".to_string())] } else { Vec::new() };
+    facts.extend(row.maybe("l2_category").map(|kind| (KIND.to_string(), kind)));
     Ok(Some(Question {
         id: row.text("index")?,
         row: row.number,
@@ -75,29 +88,104 @@ impl Benchmark for MmStar {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         // The hub's file is not named for its split.
         let table = Table::named(data, &["mmstar.parquet", "MMStar.tsv"]).or_else(|_| Table::open(data, source))?;
         let columns = Columns {
-            values: &["index", "question", "answer", "category", "A?", "B?", "C?", "D?"],
+            values: &["index", "question", "answer", "category", "l2_category?", "A?", "B?", "C?", "D?"],
             pictures: &["image"],
         };
         read::published(self, &table, columns, question)
     }
 
+    fn metric(&self, rules: Rules) -> &str {
+        match rules {
+            Rules::LmmsEval => "accuracy, mean of the 18 kinds",
+            Rules::Official | Rules::Strict | Rules::Cambrian1 => self.card.metric,
+        }
+    }
+
+    /// To lmms-eval each of the 18 finer kinds counts the same.
+    fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
+        let mut items: Vec<Item> = qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect();
+        if rules == Rules::LmmsEval {
+            if qs.iter().any(|q| q.fact(KIND).is_empty()) {
+                return Err(Error::failed(
+                    "lmms-eval's number is the mean over `l2_category`, a column that is not there",
+                )
+                .hint("get the edition of the hub, Lin-Chen/MMStar"));
+            }
+            // Weighted by kind, shown by category.
+            let mut kinds: Vec<Item> =
+                qs.iter().zip(p).map(|(q, &p)| Item { subtask: q.fact(KIND).into(), ..Item::new(q, p) }).collect();
+            score::equal_subtasks(&mut kinds);
+            for (item, kind) in items.iter_mut().zip(kinds) {
+                item.weight = kind.weight;
+            }
+        }
+        Ok(items)
+    }
+
+    /// The mean over kinds, for each category and overall.
+    fn harness_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        let mut kinds: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
+        for (q, j) in qs.iter().zip(judged) {
+            let (n, sum) = kinds.entry((&q.subtask, q.fact(KIND))).or_default();
+            (*n, *sum) = (*n + 1.0, *sum + j.score);
+        }
+        let categories: BTreeSet<&str> = kinds.keys().map(|(category, _)| *category).collect();
+        let of = |category: &&str| {
+            score::mean(kinds.iter().filter(|((c, _), _)| c == category).map(|(_, (n, sum))| sum / n))
+        };
+        let mut numbers: Vec<(String, f64)> =
+            categories.iter().filter_map(|c| Some(((*c).to_string(), of(c)?))).collect();
+        numbers.push(("average".into(), outcome.score / 100.0));
+        numbers
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question with its choices as published, then \"Answer with the option's letter from the given choices directly.\"",
+                judged: "The first character in lower case, or that behind \"(\", \"option \" or \"the answer is \" at the very beginning, is the letter, also of a word: \"dog\" is D. Accuracy over all questions.",
+                source: "the authors' script: MMStar-Benchmark/MMStar, eval/vlmeval/evaluate/mmstar.py",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question with its choices, then \"Please answer directly with only the letter of the correct option and nothing else.\"",
+                judged: "The first word, without . : , at its end, has to be the letter.",
+                source: "cambrian-mllm/cambrian, eval/eval/mmstar/mmstar_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question with its choices, then \"Answer with the option's letter from the given choices directly\" without a full stop.",
+                judged: explain::EXTRACTED,
+                source: "lmms-eval 0.7.3, tasks/mmstar/mmstar.yaml, utils.py and tasks/_task_utils/mcq_extract.py; its numbers are means over the 18 kinds (l2_category)",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let choices = if q.fact(INSIDE).is_empty() { study::choices(&q.options) } else { String::new() };
         let line = match rules {
-            Rules::Official => score::LETTER_LINE,
+            Rules::Official | Rules::Strict => score::LETTER_LINE,
             Rules::Cambrian1 => study::ONLY_LETTER_LINE,
+            Rules::LmmsEval => {
+                let asked = format!("{}{choices}{}", lmms::trimmed(&q.question), "\n");
+                return asked.replace(" Please answer yes or no.", "") + lmms::MMSTAR_LINE;
+            }
         };
         format!("{}{choices}\n{line}", q.question)
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => study::judge(q, character(answer).and_then(|c| study::offered(&c.to_string(), q))),
+            Rules::LmmsEval => lmms::on_letter(q, lmms::extracted(&lmms::cleaned(answer), &['A', 'B', 'C', 'D'])),
+            Rules::Official | Rules::Strict => {
+                study::judge(q, character(answer).and_then(|c| study::offered(&c.to_string(), q)))
+            }
             Rules::Cambrian1 => study::judge_first_word(q, answer),
         }
     }

@@ -4,14 +4,15 @@
 //!
 //! The authors' script asks question and choices in one line and leaves grading to people or GPT-4; here a letter or the
 //! text of a choice is an answer, as everywhere. Four labels of `Questions.csv` are wrong, those of two pairs swapped
-//! (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition has them corrected): official scores use the right
+//! (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition has them corrected): strict scores use the right
 //! ones ([`ERRATA`]), the study's rules the published ones. The study takes the letter alone or the text of the right
 //! choice, after "answer is" (`mmvp_test.py`).
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, edition, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, edition,
+    explain, lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -31,9 +32,11 @@ const CITATION: &str =
 pub static MMVP: Mmvp = Mmvp {
     card: Card {
         id: "mmvp",
+        authors: false,
+        lmms_eval: Some(("mmvp", "mmvp_pair_accuracy")),
         category: Category::VisionCentric,
         metric: "pair accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 16,
@@ -51,9 +54,11 @@ pub static MMVP: Mmvp = Mmvp {
 pub static NANO: Mmvp = Mmvp {
     card: Card {
         id: "nano-mmvp",
+        authors: false,
+        lmms_eval: None,
         category: Category::VisionCentric,
         metric: "pair accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 4,
@@ -162,7 +167,7 @@ impl Benchmark for Mmvp {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
         let file = table.files().first().cloned().unwrap_or_default();
@@ -175,18 +180,59 @@ impl Benchmark for Mmvp {
         Ok(questions)
     }
 
+    /// Accuracy over questions, and over pairs.
+    fn harness_numbers(&self, _: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        let single = score::mean(judged.iter().map(|j| j.score)).map(|mean| ("mmvp_accuracy".to_string(), mean));
+        [("mmvp_pair_accuracy".to_string(), outcome.score / 100.0)].into_iter().chain(single).collect()
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict if self.card.source.is_none() => Explained {
+                asked: "Question, the choices as \"(a) … (b) …\" in a line, \"Answer with the option's letter from the given choices directly.\"",
+                judged: explain::STRICT_LETTER,
+                source: "ours, after MMVP; a pair counts if both questions are right",
+                unlike: "",
+            },
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question and choices in one line, \"… (a) … (b) …\", as the authors' script asks.",
+                judged: explain::STRICT_LETTER,
+                source: "ours: the authors leave grading to people or GPT-4 (tsb0601/MMVP, scripts/gpt_grader.py); a pair counts if both questions are right, as in the paper",
+                unlike: "Four wrong labels of Questions.csv (99, 100, 279, 280: issues 14 and 30 there) are put right.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, \" Options:\" with a line \"A. …\" for each, \"Answer with the option's letter from the given choices directly.\"",
+                judged: "What stands behind the last \"answer is\" or \"answer:\" has to be the letter or the text of a choice. Labels as published; pairs.",
+                source: "cambrian-mllm/cambrian, eval/eval/mmvp/mmvp_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                judged: "A or B in either case: alone or at the beginning; behind \"answer is\" or \"option\"; any with a space or the end behind it, also at the end of a word; the first character. Its numbers are the accuracies over questions and over pairs; the score is that over pairs.",
+                source: "lmms-eval 0.7.3, tasks/mmvp/_default_template_yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     /// The siblings' choices stand in one line, `(a) … (b) …`, as the published file gives them.
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match (&self.card.source, rules) {
             (None, _) => format!("{}\n{}\n{}", q.question, labelled(&q.options), score::LETTER_LINE),
-            (Some(_), Rules::Official) => format!("{} {}", q.question, q.fact("Options")),
+            (Some(_), Rules::LmmsEval) => {
+                format!("{}\n{}\n{}", q.question, lmms::lines(&lmms_options(q.fact("Options"))), score::LETTER_LINE)
+            }
+            (Some(_), Rules::Official | Rules::Strict) => format!("{} {}", q.question, q.fact("Options")),
             (Some(_), Rules::Cambrian1) => study::options_prompt(q, score::LETTER_LINE),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         if rules == Rules::Cambrian1 && self.card.source.is_some() {
             return judge_as_studied(q, answer);
+        }
+        if rules == Rules::LmmsEval {
+            return lmms::on_letter(q, lmms_letter(&lmms::cleaned(answer)));
         }
         let judged = score::judge_letter(q, answer);
         Judged { parsed: judged.parsed.map(|l| format!("({})", l.to_lowercase())), ..judged }
@@ -195,6 +241,71 @@ impl Benchmark for Mmvp {
     fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
         Ok(score::pairs(qs, p, |q| &q.unit)?.into_iter().map(|(q, [a, b])| Item::new(q, a * b)).collect())
     }
+}
+
+/// The choices as lmms-eval cuts them out of the line: behind `(a)` and `(b)`, in either case, up to the next label or
+/// parenthesis.
+fn lmms_options(line: &str) -> Vec<String> {
+    let label = |at: usize| {
+        let inner = line.get(at + 1..).filter(|_| line.get(at..).is_some_and(|t| t.starts_with('(')))?;
+        inner.chars().next().filter(char::is_ascii_alphabetic)?;
+        inner.get(1..)?.strip_prefix(')')
+    };
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices('(') {
+        let Some(rest) = label(at) else { continue };
+        let end = rest.find('(').unwrap_or(rest.len());
+        let text = lmms::trimmed(rest.get(..end).unwrap_or_default());
+        // A parenthesis that is no label ends nothing: then there is no choice.
+        let ends = end == rest.len() || label(line.len() - rest.len() + end).is_some();
+        if ends && !text.is_empty() {
+            found.push(text.to_string());
+        }
+    }
+    found
+}
+
+/// The letter that lmms-eval's task finds, A or B in either case: alone or at the beginning; behind "answer is" or "option";
+/// any that has a space or the end behind it, also at the end of a word; the first character.
+fn lmms_letter(answer: &str) -> Option<char> {
+    let letter = |c: Option<char>| c.map(|c| c.to_ascii_uppercase()).filter(|c| matches!(c, 'A' | 'B'));
+    let lead = answer.strip_prefix('(').unwrap_or(answer);
+    if let Some(first) = letter(lead.chars().next()) {
+        let rest = lead.get(1..).unwrap_or_default();
+        let closed = rest.strip_prefix(')').unwrap_or(rest);
+        let sign = |t: &str| t.starts_with(|c: char| c == '.' || c.is_whitespace());
+        if closed.is_empty() || sign(closed) || sign(rest) {
+            return Some(first);
+        }
+    }
+    let low = answer.to_ascii_lowercase();
+    let behind = |phrase: &'static [&'static str]| {
+        let (head, tail) = phrase.split_first()?;
+        low.match_indices(head).find_map(|(at, _)| {
+            let mut rest = answer.get(at + head.len()..)?;
+            for word in tail {
+                let spaced = rest.trim_start();
+                let next =
+                    spaced.get(..word.len()).filter(|w| w.eq_ignore_ascii_case(word) && spaced.len() < rest.len())?;
+                rest = spaced.get(next.len()..)?;
+            }
+            let spaced = rest.trim_start();
+            let inner = spaced.strip_prefix('(').unwrap_or(spaced);
+            letter(inner.chars().next()).filter(|_| spaced.len() < rest.len())
+        })
+    };
+    let standing = || {
+        answer.char_indices().find_map(|(at, c)| {
+            let found = letter(Some(c))?;
+            let ends = |t: &str| t.is_empty() || t.starts_with(char::is_whitespace);
+            let rest = answer.get(at + 1..)?;
+            (ends(rest) || rest.strip_prefix(')').is_some_and(ends)).then_some(found)
+        })
+    };
+    behind(&["answer", "is"])
+        .or_else(|| behind(&["option"]))
+        .or_else(standing)
+        .or_else(|| letter(answer.chars().next()))
 }
 
 /// The letter alone, or the text of the choice with the published label.

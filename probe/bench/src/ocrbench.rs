@@ -10,7 +10,10 @@
 //! The second one is [`STRICT`].
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, lmms,
+    read, score,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -25,14 +28,17 @@ pub struct OcrBench {
 pub const ALL: &[&dyn Benchmark] = &[&OCRBENCH, &STRICT, &NANO];
 
 /// The published one.
-pub static OCRBENCH: OcrBench = OcrBench { card: card("ocrbench", "containment", 128, Some(SOURCE)), strict: false };
+pub static OCRBENCH: OcrBench = OcrBench {
+    card: card("ocrbench", Some(("ocrbench", "ocrbench_accuracy")), "containment", 128, Some(SOURCE)),
+    strict: false,
+};
 
 /// The same questions by the study's strict rule.
 pub static STRICT: OcrBench =
-    OcrBench { card: card("ocrbench-strict", "same text (edit distance 0)", 128, Some(SOURCE)), strict: true };
+    OcrBench { card: card("ocrbench-strict", None, "same text (edit distance 0)", 128, Some(SOURCE)), strict: true };
 
 /// The small sibling: text rendered into pictures of the nano world.
-pub static NANO: OcrBench = OcrBench { card: card("nano-ocrbench", "containment", 12, None), strict: false };
+pub static NANO: OcrBench = OcrBench { card: card("nano-ocrbench", None, "containment", 12, None), strict: false };
 
 const SOURCE: Source = Source {
     repository: "echo840/OCRBench",
@@ -42,12 +48,20 @@ const SOURCE: Source = Source {
     licence: "MIT (authors' repository); pictures under the terms of the 29 datasets that they come from",
 };
 
-const fn card(id: &'static str, metric: &'static str, max_new_tokens: usize, source: Option<Source>) -> Card {
+const fn card(
+    id: &'static str,
+    lmms_eval: Option<(&'static str, &'static str)>,
+    metric: &'static str,
+    max_new_tokens: usize,
+    source: Option<Source>,
+) -> Card {
     Card {
         id,
+        authors: lmms_eval.is_some(),
+        lmms_eval,
         category: Category::OcrChart,
         metric,
-        version: "1",
+        version: "2",
         citation: "Liu et al. 2023, OCRBench: On the Hidden Mystery of OCR in Large Multimodal Models, arXiv:2305.07895",
         form: Form::Open,
         max_new_tokens,
@@ -58,12 +72,21 @@ const fn card(id: &'static str, metric: &'static str, max_new_tokens: usize, sou
 /// The category whose answers are formulas in LaTeX, and the dataset that they come from.
 const FORMULAS: (&str, &str) = ("Handwritten Mathematical Expression Recognition", "HME100k");
 
+/// The ASCII character for one in full width, as lmms-eval folds them.
+fn half_width(c: char) -> char {
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        '\u{3000}' => ' ',
+        c => c,
+    }
+}
+
 impl Benchmark for OcrBench {
     fn card(&self) -> &Card {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "OCRBench.tsv")?;
         let values: &[&str] = match kit {
@@ -94,25 +117,79 @@ impl Benchmark for OcrBench {
         })
     }
 
+    /// Right answers per thousand, as the published benchmark has a thousand questions.
+    fn harness_numbers(&self, _: &[Question], judged: &[Judged], _: &Outcome) -> Vec<(String, f64)> {
+        vec![("ocrbench_accuracy".into(), judged.iter().map(|j| j.score).sum::<f64>() / 1000.0)]
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: match &self.card.source {
+                    None => "Question, then \"Answer the question using a single word or phrase.\"",
+                    Some(_) => "The authors' question alone.",
+                },
+                judged: match self.strict {
+                    true => {
+                        "The answer has to be one of the expected texts and nothing else, up to case, white space around it and line breaks; formulas are compared with their case and without spaces."
+                    }
+                    false => {
+                        "One of the expected texts has to be contained in the answer, up to case and line breaks; formulas (HME100k) with their case and without spaces. The published score of 1000 is ten times ours."
+                    }
+                },
+                source: match (&self.card.source, self.strict) {
+                    (None, _) => "ours, after OCRBench",
+                    (Some(_), true) => {
+                        "cambrian-mllm/cambrian, eval/eval/ocrbench/ocrbench_test.py --extra_penalization"
+                    }
+                    (Some(_), false) => "the authors' script: Yuliang-Liu/MultimodalOCR, OCRBench/example.py",
+                },
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, then \"Give the short answer directly.\"",
+                judged: match self.strict {
+                    true => "The answer has to be one of the expected texts and nothing else.",
+                    false => {
+                        "One of the expected texts has to be contained in the answer; which answers are formulas is told by their category."
+                    }
+                },
+                source: "cambrian-mllm/cambrian, eval/eval/ocrbench/ocrbench_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "The authors' question alone.",
+                judged: "As the official rule, but full-width characters are the same as ASCII ones. Its number is the count of right answers divided by 1000.",
+                source: "lmms-eval 0.7.3, tasks/ocrbench/ocrbench.yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match (&self.card.source, rules) {
             (None, _) => score::short_answer_prompt(&q.question),
-            (Some(_), Rules::Official) => q.question.clone(),
+            (Some(_), Rules::LmmsEval) => lmms::trimmed(&q.question).to_string(),
+            (Some(_), Rules::Official | Rules::Strict) => q.question.clone(),
             (Some(_), Rules::Cambrian1) => format!("{}\nGive the short answer directly.", q.question),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
-        let said = answer.trim();
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
+        let said = cleaned.as_deref().unwrap_or_else(|| answer.trim());
         if said.is_empty() {
             return Judged::unparsed();
         }
         let formula = match (q.fact("dataset"), rules) {
             ("", _) | (_, Rules::Cambrian1) => q.subtask == FORMULAS.0,
-            (dataset, Rules::Official) => dataset == FORMULAS.1,
+            (dataset, Rules::Official | Rules::Strict | Rules::LmmsEval) => dataset == FORMULAS.1,
         };
         let plain = |text: &str| match formula {
             true => text.trim().replace(['\n', ' '], ""),
+            false if rules == Rules::LmmsEval => {
+                text.chars().map(half_width).collect::<String>().to_lowercase().trim().replace('\n', " ")
+            }
             false => text.to_lowercase().trim().replace('\n', " "),
         };
         let compared = plain(said);

@@ -5,11 +5,14 @@
 //! `FILE#COLUMN/AT/ITEM`: `AT` is the row of a parquet file, the byte at which the record begins in a TSV file.
 
 use crate::table::{delimited, parquet};
-use burgess_base::{Context, Error, Result};
+use burgess_base::{Context, Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// The largest encoded picture in bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// A picture that has not been opened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,7 +126,7 @@ pub fn bytes_of(pictures: &[&Picture]) -> Vec<Result<Vec<u8>>> {
         }
     }
     let bytes = |picture: &&Picture| match picture {
-        Picture::File(path) => std::fs::read(path).with_context(|| format!("reading {}", path.display())),
+        Picture::File(path) => files::read(path, LARGEST).with_context(|| format!("reading {}", path.display())),
         Picture::Cell(cell) => match found.get(cell) {
             Some(Ok(bytes)) => Ok(bytes.clone()),
             Some(Err(e)) => Err(Error::failed(e.to_string())),

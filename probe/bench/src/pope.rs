@@ -8,7 +8,8 @@
 
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Outcome, Question, Rules, Source, read, score, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, lmms, read, score,
+    study, vlmevalkit,
 };
 use burgess_base::Result;
 use std::collections::BTreeSet;
@@ -26,9 +27,11 @@ pub const ALL: &[&dyn Benchmark] = &[&POPE];
 pub static POPE: Pope = Pope {
     card: Card {
         id: "pope",
+        authors: true,
+        lmms_eval: Some(("pope", "pope_accuracy")),
         category: Category::General,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Li et al. 2023, Evaluating Object Hallucination in Large Vision-Language Models, arXiv:2305.10355",
         form: Form::YesNo,
         max_new_tokens: 128,
@@ -65,6 +68,14 @@ fn first_sentence(answer: &str) -> Option<bool> {
     (!answer.is_empty()).then_some(!denied)
 }
 
+fn yes_or_no(word: &str) -> Option<bool> {
+    match word {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
 /// The four other numbers of the authors' script, by name, in percent: 0 where nothing can be divided.
 fn others<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'static str, f64); 4] {
     let (mut hits, mut said, mut there, mut all) = (0.0, 0.0, 0.0, 0.0);
@@ -81,12 +92,34 @@ fn others<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'s
     [("F1", f1), ("precision", precision), ("recall", recall), ("yes", share(said, all))]
 }
 
+/// lmms-eval's five numbers. An answer that is neither yes nor no counts to no denominator; its share of yes is that of the
+/// right answers.
+fn lmms_numbers(qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+    let count = |holds: &dyn Fn(bool, Option<&str>) -> bool| {
+        let pairs = qs.iter().zip(judged);
+        pairs.filter(|(q, j)| holds(q.answer.eq_ignore_ascii_case("yes"), j.parsed.as_deref())).count() as f64
+    };
+    let share = |part: f64, of: f64| if of > 0.0 { part / of } else { 0.0 };
+    let hits = count(&|there, said| there && said == Some("yes"));
+    let precision = share(hits, count(&|_, said| said == Some("yes")));
+    let recall = share(hits, count(&|there, said| there && said.is_some()));
+    [
+        ("pope_accuracy", outcome.score / 100.0),
+        ("pope_precision", precision),
+        ("pope_recall", recall),
+        ("pope_f1_score", share(2.0 * precision * recall, precision + recall)),
+        ("pope_yes_ratio", share(count(&|there, _| there), qs.len() as f64)),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .into()
+}
+
 impl Benchmark for Pope {
     fn card(&self) -> &Card {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "POPE.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
@@ -98,21 +131,42 @@ impl Benchmark for Pope {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "The authors' question alone.",
+                judged: "The first sentence, without commas, is a no if it has the word No, no or not, else a yes. The score is accuracy; F1, precision, recall and the share of yes stand beside it.",
+                source: "the authors' script: RUCAIBox/POPE, evaluate.py",
+                unlike: "A blank answer, which the script calls a yes, is unparsed.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, then \"Answer the question using a single word or phrase.\"",
+                judged: "The first word, without . : , at its end, has to be yes or no.",
+                source: "cambrian-mllm/cambrian, eval/eval/pope/pope_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, then \"Answer the question using a single word or phrase.\"",
+                judged: "The whole answer has to be yes or no, up to case. What is neither counts in accuracy alone, not in precision, recall and F1; its `pope_yes_ratio` is that of the right answers.",
+                source: "lmms-eval 0.7.3, tasks/pope/pope.yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match rules {
-            Rules::Official => q.question.clone(),
+            Rules::Official | Rules::Strict => q.question.clone(),
+            Rules::LmmsEval => score::short_answer_prompt(lmms::trimmed(&q.question)),
             Rules::Cambrian1 => score::short_answer_prompt(&q.question),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         let said = match rules {
-            Rules::Official => first_sentence(answer),
-            Rules::Cambrian1 => study::first_word(answer).and_then(|word| match &*word {
-                "yes" => Some(true),
-                "no" => Some(false),
-                _ => None,
-            }),
+            Rules::Official | Rules::Strict => first_sentence(answer),
+            Rules::Cambrian1 => study::first_word(answer).and_then(|word| yes_or_no(&word)),
+            Rules::LmmsEval => yes_or_no(lmms::trimmed(&lmms::cleaned(answer).to_lowercase())),
         };
         match said {
             Some(said) => Judged::new(if said { "yes" } else { "no" }, q.answer.eq_ignore_ascii_case("yes") == said),
@@ -123,6 +177,11 @@ impl Benchmark for Pope {
     /// Accuracy, and per subtask and over all the other numbers of the authors' script.
     fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
         let mut outcome = self.sum_up(qs, judged, rules)?;
+        if rules == Rules::LmmsEval {
+            let numbers = lmms_numbers(qs, judged, &outcome);
+            outcome.subtasks.extend(numbers.into_iter().map(|(name, value)| (format!("lmms-eval {name}"), value)));
+            return Ok(outcome);
+        }
         let kinds: BTreeSet<&str> = qs.iter().map(|q| q.subtask.as_str()).collect();
         let pairs = || qs.iter().zip(judged);
         for kind in kinds {

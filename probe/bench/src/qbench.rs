@@ -1,11 +1,15 @@
 //! Q-Bench (perception): questions about sharpness, light, noise and the like, with two to four lettered choices.
 //!
-//! The authors let a language model match answers to choices and publish no rule without one: official is the strict
+//! The authors let a language model match answers to choices and publish no rule without one: strict rules are the
 //! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
 
 use super::score;
-use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Picture, Question, Rules, Source, read, study, vlmevalkit};
+use super::table::{self, Columns, Row, Table};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, explain,
+    lmms, read, study, vlmevalkit,
+};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -21,9 +25,11 @@ pub const ALL: &[&dyn Benchmark] = &[&Q_BENCH];
 pub static Q_BENCH: QBench = QBench {
     card: Card {
         id: "q-bench",
+        authors: false,
+        lmms_eval: Some(("qbench_dev", "qbench_acc")),
         category: Category::VisionCentric,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Wu et al. 2023, Q-Bench: A Benchmark for General-Purpose Foundation Models on Low-level Vision, arXiv:2309.14181",
         form: Form::Choice,
         max_new_tokens: 32,
@@ -51,7 +57,8 @@ fn kind(number: i64) -> Result<String> {
 
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
-    let options = ["option0", "option1", "option2", "option3"].iter().filter_map(|column| row.maybe(column));
+    let columns = ["option0", "option1", "option2", "option3"];
+    let options = table::choices(columns.iter().map(|column| Ok(row.maybe(column).filter(|o| o != NONE))))?;
     Ok(Some(Question {
         id: row.text("id")?,
         row: row.number,
@@ -59,7 +66,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: image.to_string(),
         images: vec![image],
         question: row.text("question")?,
-        options: options.filter(|o| o != NONE).collect(),
+        options,
         answer: row.text("correct_choice")?,
         subtask: kind(row.int("question_type")?)?,
         ..Question::default()
@@ -68,9 +75,10 @@ fn question(row: &Row) -> Result<Option<Question>> {
 
 /// A row of the authors' own file, whose pictures lie in a folder beside it; the right choice is given by its text.
 fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
-    let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.list("candidates")?);
+    let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.choices("candidates")?);
     let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
-    let letter = letter.ok_or_else(|| Error::failed(format!("`correct_ans` {right:?} is none of the candidates")))?;
+    let letter = letter
+        .ok_or_else(|| Error::failed(format!("`correct_ans` {:?} is none of the candidates", excerpt(&right, 60))))?;
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
@@ -91,7 +99,7 @@ impl Benchmark for QBench {
     }
 
     /// The hub's parquet edition, VLMEvalKit's, or the authors' `llvisionqa_dev.json` beside a folder `images`.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "Q-Bench1_VAL.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
@@ -110,18 +118,48 @@ impl Benchmark for QBench {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    /// Its accuracy, to five decimals.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        vec![("qbench_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, \"Choose between one of the options as follows:\", a line \"A. …\" for each choice.",
+                judged: explain::STRICT_LETTER,
+                source: "prompt: the authors' (Q-Future/Q-Bench); reading the letter: ours, as the authors let GPT match answers to choices",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, \" Options:\" with a line for each, \"Please answer directly with only the letter of the correct option and nothing else.\"",
+                judged: "What stands in front of the first full stop has to be the letter.",
+                source: "cambrian-mllm/cambrian, eval/eval/qbench/qbench_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                judged: explain::LAST_NAMED,
+                source: "lmms-eval 0.7.3, tasks/qbench/qbench_dev.yaml and utils.py",
+                unlike: explain::NO_DRAW,
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match rules {
-            Rules::Official => {
+            Rules::LmmsEval => format!("{}\n{}\n{}\n", q.question, lmms::lines(&q.options), score::LETTER_LINE),
+            Rules::Official | Rules::Strict => {
                 format!("{}\nChoose between one of the options as follows:{}\n", q.question, study::choices(&q.options))
             }
             Rules::Cambrian1 => study::options_prompt(q, study::ONLY_LETTER_LINE),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => score::judge_letter(q, answer),
+            Rules::LmmsEval => lmms::on_letter(q, lmms::last_named(&lmms::cleaned(answer), &q.options)),
             Rules::Cambrian1 => {
                 let sentence = answer.trim().split('.').next().unwrap_or_default().to_lowercase();
                 study::judge(q, study::offered(sentence.trim(), q))

@@ -8,45 +8,130 @@
 //! `options` is left out where the answer is open or yes/no; `image` may be null for a question without picture.
 //! Paths are relative to the data directory.
 
-use super::score::label;
+use super::score::number_of;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Form, Picture, Question, Rules};
-use burgess_base::{Context, Error, Result};
+use super::{Benchmark, Form, Picture, Question, Questions, Rules, Tally, rows};
+use burgess_base::text::excerpt;
+use burgess_base::{Error, Result};
 use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+
+/// Choices are called A to Z, then AA to ZZ.
+pub(crate) const MOST_CHOICES: usize = 26 + 26 * 26;
 
 const FIELDS: [&str; 8] = ["id", "image", "image_id", "question", "options", "answer", "subtask", "unit"];
 
 /// Reads the questions of a benchmark that is made on this machine, below `data`.
-pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Vec<Question>> {
+pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Questions> {
     let path = data.join("bench").join(format!("{}.jsonl", benchmark.id()));
     let questions = read_jsonl(&path, data, benchmark.card().form)?;
     check(benchmark, &questions).map_err(|e| e.context(format!("reading {}", path.display())))?;
-    Ok(questions)
+    Ok(questions.into())
 }
 
 /// Reads the questions of a published benchmark from the rows of a table: `each` says what a row asks, or that it is not
 /// part of the benchmark.
+///
+/// A published table cannot be edited by its user: a row that `each` or one of the checks refuses is left out and counted,
+/// with the questions that are scored together with it.
+///
+/// # Errors
+/// The table cannot be read, or nothing of it can be asked: then what is wrong with the first row.
 pub fn published<B: Benchmark + ?Sized>(
     benchmark: &B,
     table: &Table,
     columns: Columns<'_>,
+    each: impl FnMut(&Row) -> Result<Option<Question>>,
+) -> Result<Questions> {
+    let read = rows(benchmark, table, columns, each)?;
+    let step = || format!("reading {}", table.files().first().map_or_else(String::new, |f| f.display().to_string()));
+    check(benchmark, &read.questions).map_err(|e| e.context(step()))?;
+    Ok(read)
+}
+
+/// As [`published`] for tables that need not have right answers.
+pub fn rows<B: Benchmark + ?Sized>(
+    benchmark: &B,
+    table: &Table,
+    columns: Columns<'_>,
     mut each: impl FnMut(&Row) -> Result<Option<Question>>,
-) -> Result<Vec<Question>> {
-    let mut questions = Vec::new();
-    table.for_each(columns, |row| {
-        if let Some(question) = each(row)? {
-            check_answer(&question, benchmark.card().form)?;
-            questions.push(question);
+) -> Result<Questions> {
+    let form = benchmark.card().form;
+    let mut questions: Vec<Question> = Vec::new();
+    let mut ids: HashSet<String> = HashSet::new();
+    let (mut left_out, mut broken) = (Tally::default(), BTreeSet::new());
+    let mut first = None;
+    table.rows(columns, |place, row| {
+        let mut asked = |row: &Row| {
+            let Some(question) = each(row)? else { return Ok(None) };
+            check_one(&question)?;
+            check_answer(&question, form)?;
+            Ok(Some(question))
+        };
+        let (name, found) = match row {
+            Ok(row) => {
+                let found = asked(row);
+                if found.is_err() {
+                    broken.extend(benchmark.scored_together(row));
+                }
+                (row.name(), found)
+            }
+            Err(e) => (String::new(), Err(e)),
+        };
+        match found {
+            Ok(Some(q)) if !ids.insert(q.id.clone()) => {
+                left_out.add("its id came before", &format!("{} with the id `{}`", place.short(), q.id))
+            }
+            Ok(question) => questions.extend(question),
+            Err(e) => {
+                left_out.add(&e.to_string(), &format!("{}{name}", place.short()));
+                first.get_or_insert_with(|| {
+                    let short = Error::failed(excerpt(&e.to_string(), 300)).context(place.to_string());
+                    match e.hint_text() {
+                        Some(hint) => short.hint(hint),
+                        None => short,
+                    }
+                });
+            }
         }
         Ok(())
     })?;
-    let step = || format!("reading {}", table.files().first().map_or("", |f| f.to_str().unwrap_or_default()));
-    check(benchmark, &questions).map_err(|e| e.context(step()))?;
-    Ok(questions)
+    if !left_out.is_empty() {
+        complete(benchmark, &mut questions, &broken, &mut left_out);
+    }
+    match first {
+        Some(e) if questions.is_empty() => Err(match left_out.count() {
+            0 | 1 => e,
+            all => e.context(format!("none of the {all} rows can be asked")),
+        }),
+        _ => Ok(Questions { questions, left_out: left_out.into_reasons() }),
+    }
+}
+
+/// Takes out what is scored together with rows that were left out: units in `broken`, and those that are not complete.
+fn complete<B: Benchmark + ?Sized>(
+    benchmark: &B,
+    questions: &mut Vec<Question>,
+    broken: &BTreeSet<String>,
+    left_out: &mut Tally,
+) {
+    let whole = |qs: &[Question]| benchmark.items(qs, &vec![0.0; qs.len()], Rules::Official).is_ok();
+    let mut gone = broken.clone();
+    if !whole(questions) {
+        let mut units: BTreeMap<&str, Vec<Question>> = BTreeMap::new();
+        for q in questions.iter() {
+            units.entry(&q.unit).or_default().push(q.clone());
+        }
+        gone.extend(units.iter().filter(|(_, qs)| !whole(qs)).map(|(unit, _)| (*unit).to_string()));
+    }
+    questions.retain(|q| {
+        let stays = !gone.contains(&q.unit);
+        if !stays {
+            left_out.add("a question that is scored together with it was left out", &format!("question {}", q.id));
+        }
+        stays
+    });
 }
 
 /// Reads the questions in `path`, whose answers have the given form; pictures lie under `data`.
@@ -84,18 +169,18 @@ pub fn check_each(questions: &[Question]) -> Result<()> {
         if !ids.insert(&q.id) {
             return Err(Error::failed(format!("the id `{}` comes twice", q.id)));
         }
-        if q.options.len() > 26 {
-            return Err(Error::failed(format!(
-                "question `{}` has {} choices; 26 can be lettered",
-                q.id,
-                q.options.len()
-            )));
-        }
-        if q.images.is_empty() {
-            return Err(Error::failed(format!("question `{}` has no picture", q.id)));
-        }
+        check_one(q).map_err(|e| e.context(format!("question `{}`", q.id)))?;
     }
     Ok(())
+}
+
+fn check_one(q: &Question) -> Result<()> {
+    match (q.options.len(), q.images.is_empty()) {
+        (1, _) => Err(Error::failed("it has a single choice")),
+        (n, _) if n > MOST_CHOICES => Err(Error::failed(format!("it has {n} choices; {MOST_CHOICES} can be lettered"))),
+        (_, true) => Err(Error::failed("it has no picture")),
+        _ => Ok(()),
+    }
 }
 
 /// Calls `each` with line number and object of every line that is not blank; errors gain file and line.
@@ -103,22 +188,10 @@ pub(super) fn for_each_object(
     path: &Path,
     mut each: impl FnMut(usize, &Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
-    let step = || format!("reading {}", path.display());
-    let file = BufReader::new(File::open(path).with_context(step)?);
-    for (index, text) in file.lines().enumerate() {
-        let line = index + 1;
-        let place = || format!("{}:{line}", path.display());
-        let text = text.with_context(place)?;
-        let text = text.trim_start_matches('\u{feff}').trim();
-        if text.is_empty() {
-            continue;
-        }
-        match serde_json::from_str(text).with_context(place)? {
-            Value::Object(object) => each(line, &object).map_err(|e| e.context(place()))?,
-            other => return Err(Error::failed(format!("{}: expected an object, found {}", place(), kind(&other)))),
-        }
-    }
-    Ok(())
+    rows::for_each_line(path, &mut |row| match &row.value {
+        Value::Object(object) => each(row.number, object).map_err(|e| e.context(row.place)),
+        other => Err(Error::failed(format!("expected an object, found {}", kind(other))).context(row.place)),
+    })
 }
 
 /// A field that has to be text and not blank.
@@ -137,7 +210,7 @@ pub(super) fn kind(value: &Value) -> String {
         Value::Null => "null".into(),
         Value::Bool(b) => format!("the truth value {b}"),
         Value::Number(n) => format!("the number {n}"),
-        Value::String(s) => format!("the string {s:?}"),
+        Value::String(s) => format!("the string {:?}", excerpt(s, 60)),
         Value::Array(a) => format!("a list of {}", a.len()),
         Value::Object(_) => "an object".into(),
     }
@@ -187,16 +260,16 @@ fn options(object: &Map<String, Value>, form: Form) -> Result<Vec<String>> {
             Value::String(s) if s.trim().is_empty() => {
                 return Err(Error::failed("field `options` holds an empty text"));
             }
-            Value::String(s) if !seen.insert(s.trim().to_lowercase()) => {
-                return Err(Error::failed(format!("field `options` holds {s:?} twice")));
+            Value::String(s) if !seen.insert(s.trim().to_string()) => {
+                return Err(Error::failed(format!("field `options` holds {:?} twice", excerpt(s, 60))));
             }
             Value::String(s) => options.push(s.clone()),
             other => return Err(Error::failed(format!("field `options` must hold strings, found {}", kind(other)))),
         }
     }
     match options.len() {
-        2..=26 => Ok(options),
-        n => Err(Error::failed(format!("field `options` holds {n} choices; 2 to 26 can be lettered"))),
+        2..=MOST_CHOICES => Ok(options),
+        n => Err(Error::failed(format!("field `options` holds {n} choices; 2 to {MOST_CHOICES} can be lettered"))),
     }
 }
 
@@ -205,13 +278,13 @@ fn check_answer(q: &Question, form: Form) -> Result<()> {
         Form::Open => return Ok(()),
         Form::YesNo if matches!(q.answer.to_lowercase().as_str(), "yes" | "no") => return Ok(()),
         Form::YesNo => "is neither yes nor no".to_string(),
-        Form::Choice => match label(&q.answer) {
-            Some(l) if ('A'..='Z').take(q.options.len()).any(|offered| offered == l) => return Ok(()),
+        Form::Choice => match number_of(&q.answer) {
+            Some(number) if number < q.options.len() => return Ok(()),
             Some(_) => format!("is not among the letters of the {} choices", q.options.len()),
             None => "is not a letter such as B or (B)".to_string(),
         },
     };
-    Err(Error::failed(format!("field `answer`: {:?} {problem}", q.answer)))
+    Err(Error::failed(format!("field `answer`: {:?} {problem}", excerpt(&q.answer, 60))))
 }
 
 /// The pictures that are files of their own have to be there.

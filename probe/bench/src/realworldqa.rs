@@ -2,15 +2,16 @@
 //! or number. Each question says itself how it wants to be answered, and is the whole prompt of its authors (xAI), who
 //! publish no scorer.
 //!
-//! Official is exact match: of the letter where the question has choices, else of the text up to case and full stops.
+//! Strict rules are exact match: of the letter where the question has choices, else of the text up to case and full stops.
 //! The study (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so that a right
 //! answer of several words is never met, and `B) left` is wrong.
 
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, explain, lmms,
+    read, score, study, vlmevalkit,
 };
-use burgess_base::Result;
+use burgess_base::{Error, Result};
 use std::path::Path;
 
 /// The published benchmark.
@@ -25,9 +26,11 @@ pub const ALL: &[&dyn Benchmark] = &[&REALWORLDQA];
 pub static REALWORLDQA: RealWorldQa = RealWorldQa {
     card: Card {
         id: "realworldqa",
+        authors: false,
+        lmms_eval: Some(("realworldqa", "exact_match")),
         category: Category::VisionCentric,
         metric: "exact match, letters where there are choices",
-        version: "1",
+        version: "2",
         citation: "xAI 2024, Grok-1.5 Vision Preview: RealWorldQA",
         form: Form::Open,
         max_new_tokens: 16,
@@ -56,6 +59,11 @@ impl RealWorldQa {
         };
         // A letter among the choices is one of them; otherwise the lines were part of the question.
         let lettered = score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|o| o == l));
+        let letter = answer.trim_end_matches('.').len() == 1 && score::label(&answer).is_some();
+        if letter && !lettered && options.len() > 1 {
+            let message = format!("the answer {answer:?} is none of the {} choices", options.len());
+            return Err(Error::failed(message));
+        }
         let (stem, options) = if lettered { (stem, options) } else { (text.clone(), Vec::new()) };
         let asked = stem.split_once(INSTRUCTION).map_or(stem.as_str(), |(asked, _)| asked).trim().to_string();
         let prompt = match (kit, lettered) {
@@ -89,12 +97,12 @@ impl Benchmark for RealWorldQa {
 
     fn metric(&self, rules: Rules) -> &str {
         match rules {
-            Rules::Official => self.card.metric,
+            Rules::Official | Rules::Strict | Rules::LmmsEval => self.card.metric,
             Rules::Cambrian1 => "exact match of the first word",
         }
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "RealWorldQA.tsv")?;
         let values: &[&str] = match kit {
@@ -106,14 +114,52 @@ impl Benchmark for RealWorldQa {
         })
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        const ASKED: &str = "The question as published: it says itself how to answer.";
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: ASKED,
+                judged: explain::STRICT_LETTER,
+                source: "ours: the authors (xAI) publish no scorer",
+                unlike: "Questions without choices want the expected text itself, in lower case and without full stops at its end.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: ASKED,
+                judged: "The first word behind the last \"answer is\" or \"answer:\" has to be the right answer, up to case: one of several words is never met.",
+                source: "cambrian-mllm/cambrian, eval/eval/realworldqa/realworldqa_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: ASKED,
+                judged: explain::EXTRACTED,
+                source: "lmms-eval 0.7.3, tasks/realworldqa/realworldqa.yaml, utils.py and tasks/_task_utils/mcq_extract.py; where the right answer is no letter from A to D, the whole answer has to be it, up to case and full stops at its end",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, _: Rules) -> String {
         q.fact("prompt").to_string()
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official if !q.options.is_empty() => score::judge_letter(q, answer),
-            Rules::Official => score::judge_exact(q, answer),
+            Rules::LmmsEval => {
+                let (said, expected) = (lmms::cleaned(answer), lmms::trimmed(&q.answer));
+                match score::label(expected).filter(|l| expected.len() == 1 && ('A'..='D').contains(l)) {
+                    Some(right) => {
+                        let found = lmms::extracted(&said, &['A', 'B', 'C', 'D']);
+                        found.map_or_else(Judged::unparsed, |letter| Judged::new(letter, letter == right))
+                    }
+                    None => {
+                        let low = said.to_lowercase();
+                        let plain = lmms::trimmed(&low).trim_end_matches('.');
+                        lmms::on_text(plain, plain == expected.to_lowercase())
+                    }
+                }
+            }
+            Rules::Official | Rules::Strict if !q.options.is_empty() => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => score::judge_exact(q, answer),
             Rules::Cambrian1 => {
                 let text = study::announced(answer);
                 match text.trim_end_matches('.').split_whitespace().next() {

@@ -1,13 +1,16 @@
 //! ScienceQA: a question that needs a fact about what the picture shows, with lettered choices; accuracy of the letter.
 //!
 //! Of the published test split, the questions with a picture (ScienceQA-IMG). The authors' script knows the form of its
-//! own examples only ("The answer is B.", or the letter), and draws a letter for everything else: official is the strict
+//! own examples only ("The answer is B.", or the letter), and draws a letter for everything else: strict rules are the
 //! reading of a letter that all families share, which includes that form. The study accepts the part before the first
 //! full stop if it is the letter, or the text of the right choice up to punctuation.
 
 use super::score;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::Result;
 use std::path::Path;
 
@@ -26,9 +29,11 @@ const CITATION: &str =
 pub static SCIENCEQA: ScienceQa = ScienceQa {
     card: Card {
         id: "scienceqa",
+        authors: false,
+        lmms_eval: Some(("scienceqa_img", "exact_match")),
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 16,
@@ -46,9 +51,11 @@ pub static SCIENCEQA: ScienceQa = ScienceQa {
 pub static NANO: ScienceQa = ScienceQa {
     card: Card {
         id: "nano-scienceqa",
+        authors: false,
+        lmms_eval: None,
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens: 4,
@@ -67,8 +74,8 @@ fn question(row: &Row) -> Result<Option<Question>> {
         images: vec![image],
         question: row.text("question")?,
         context: row.maybe("hint"),
-        options: row.list("choices")?,
-        answer: row.letter("answer")?.into(),
+        options: row.choices("choices")?,
+        answer: row.letter("answer")?,
         subtask: row.maybe("subject").unwrap_or_else(|| "all".into()),
         ..Question::default()
     }))
@@ -97,12 +104,21 @@ fn study_choice(q: &Question, answer: &str) -> Judged {
     }
 }
 
+/// lmms-eval's rule: the letter alone in either case, or a capital with a full stop behind it in front.
+fn lmms_verdict(q: &Question, answer: &str) -> Judged {
+    let alone = score::label(answer).filter(|_| answer.len() == 1);
+    let mut chars = answer.chars();
+    let first = chars.next().filter(|c| c.is_uppercase());
+    let labelled = first.filter(|_| chars.next() == Some('.')).filter(char::is_ascii_alphabetic);
+    lmms::on_letter(q, alone.or(labelled))
+}
+
 impl Benchmark for ScienceQa {
     fn card(&self) -> &Card {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "ScienceQA_TEST.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
@@ -111,10 +127,36 @@ impl Benchmark for ScienceQa {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        const ASKED: &str = "\"Context: …\" where there is a hint, question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"";
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: ASKED,
+                judged: explain::STRICT_LETTER,
+                source: "ours; \"The answer is B.\", the form of the authors' script (lupantech/ScienceQA, models/run_gpt3.py), is one of those that are read",
+                unlike: "The script draws a choice at random for every other form; here more forms are read, and nothing is drawn.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Hint and question, a line \"A. …\" for each choice, \"Please answer directly with only the letter of the correct option and nothing else.\"",
+                judged: "What stands in front of the first full stop, behind \"answer is\" or \"answer:\", has to be the letter, or the whole the text of the right choice up to punctuation.",
+                source: "cambrian-mllm/cambrian, eval/eval/scienceqa/scienceqa_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: ASKED,
+                judged: "The letter alone, in either case, or a capital with a full stop behind it in front.",
+                source: "lmms-eval 0.7.3, tasks/scienceqa/scienceqa_img.yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match (rules, &q.context) {
-            (Rules::Official, None) => score::letter_prompt(q),
-            (Rules::Official, Some(hint)) => format!("Context: {hint}\n{}", score::letter_prompt(q)),
+            (Rules::Official | Rules::Strict | Rules::LmmsEval, None) => score::letter_prompt(q),
+            (Rules::Official | Rules::Strict | Rules::LmmsEval, Some(hint)) => {
+                format!("Context: {hint}\n{}", score::letter_prompt(q))
+            }
             (Rules::Cambrian1, hint) => {
                 let hint = hint.as_ref().map_or_else(String::new, |hint| format!("{hint} "));
                 format!("{hint}{}{}\n{}", q.question, study::choices(&q.options), study::ONLY_LETTER_LINE)
@@ -122,9 +164,10 @@ impl Benchmark for ScienceQa {
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => score::judge_letter(q, answer),
+            Rules::LmmsEval => lmms_verdict(q, &lmms::cleaned(answer)),
             Rules::Cambrian1 if answer.trim().is_empty() => Judged::unparsed(),
             Rules::Cambrian1 => study_choice(q, answer),
         }

@@ -14,13 +14,34 @@ pub const SHORT_LINE: &str = "Answer the question using a single word or phrase.
 
 /// Question, a line per choice (`A. dog`), the line that asks for the letter.
 pub fn letter_prompt(q: &Question) -> String {
-    let choices: String = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("{l}. {o}\n")).collect();
+    let choices: String = q.options.iter().enumerate().map(|(i, o)| format!("{}. {o}\n", name(i))).collect();
     format!("{}\n{choices}{LETTER_LINE}", q.question)
 }
 
 /// Question, then the line that asks for a word or phrase.
 pub fn short_answer_prompt(question: &str) -> String {
     format!("{question}\n{SHORT_LINE}")
+}
+
+/// The label of choice number `index`, from 0: `A` to `Z`, then `AA`, `AB` and so on, as columns of a spreadsheet.
+pub fn name(index: usize) -> String {
+    let letter = |i: usize| char::from(b'A' + u8::try_from(i % 26).unwrap_or_default());
+    match index / 26 {
+        0 => letter(index).to_string(),
+        tens => name(tens - 1) + &letter(index).to_string(),
+    }
+}
+
+/// The number, from 0, of the choice that an expected answer names by its label: `B`, `b`, `(B)`, and `AA` behind `Z`.
+pub fn number_of(answer: &str) -> Option<usize> {
+    let inner = answer.strip_prefix('(').and_then(|a| a.strip_suffix(')')).unwrap_or(answer);
+    match inner.as_bytes() {
+        [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
+        [tens, letter] if tens.is_ascii_uppercase() && letter.is_ascii_uppercase() => {
+            Some(26 * usize::from(tens - b'A' + 1) + usize::from(letter - b'A'))
+        }
+        _ => None,
+    }
 }
 
 /// The letter that an expected answer names: `B`, `b`, `(B)` or `(b)`.
@@ -36,7 +57,7 @@ pub fn label(answer: &str) -> Option<char> {
 /// Judges an answer to a question with lettered choices; `parsed` is the upper-case letter.
 pub fn judge_letter(q: &Question, answer: &str) -> Judged {
     match letter(answer, &q.options) {
-        Some(said) => Judged::new(said, label(&q.answer) == Some(said)),
+        Some(said) => Judged::new(name(said), number_of(&q.answer) == Some(said)),
         None => Judged::unparsed(),
     }
 }
@@ -159,6 +180,12 @@ pub fn edit_distance(a: &[char], b: &[char]) -> usize {
         }
     }
     row.last().copied().unwrap_or(0)
+}
+
+/// The mean of some numbers; none of nothing.
+pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (n, sum) = values.fold((0.0, 0.0), |(n, sum), value| (n + 1.0, sum + value));
+    (n > 0.0).then(|| sum / n)
 }
 
 /// Something that is counted: a question, or a pair.

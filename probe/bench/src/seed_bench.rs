@@ -1,12 +1,15 @@
 //! SEED-Bench: questions with four lettered choices, on nine kinds of perception in single pictures (the kinds that need
 //! videos are left out); accuracy of the letter over all questions.
 //!
-//! The authors' script ranks the choices by likelihood and publishes no rule for generated text: official is the strict
+//! The authors' script ranks the choices by likelihood and publishes no rule for generated text: strict rules are the
 //! reading of a letter that all families share. The study takes the first character of what the answer announces.
 
 use super::score;
-use super::table::{Columns, Row, Table};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use super::table::{self, Columns, Row, Table};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, explain, lmms, read, study,
+    vlmevalkit,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -22,9 +25,11 @@ pub const ALL: &[&dyn Benchmark] = &[&SEED_BENCH];
 pub static SEED_BENCH: SeedBench = SeedBench {
     card: Card {
         id: "seed-bench",
+        authors: false,
+        lmms_eval: Some(("seedbench", "seed_image")),
         category: Category::General,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Li et al. 2023, SEED-Bench: Benchmarking Multimodal LLMs with Generative Comprehension, arXiv:2307.16125",
         form: Form::Choice,
         max_new_tokens: 16,
@@ -74,7 +79,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
         unit: image_id.clone(),
         image_id,
         question: row.text("question")?,
-        options: choices.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
+        options: table::choices(choices.iter().map(|column| Ok(row.maybe(column))))?,
         answer: row.text("answer")?,
         subtask: (*kind).into(),
         ..Question::default()
@@ -86,7 +91,7 @@ impl Benchmark for SeedBench {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "SEEDBench_IMG.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
@@ -109,16 +114,45 @@ impl Benchmark for SeedBench {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                judged: explain::STRICT_LETTER,
+                source: "ours: the authors' script (AILab-CVC/SEED-Bench, eval.py) ranks choices by likelihood",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, \" Options:\" with a line for each, \"Answer with the option's letter from the given choices directly.\"",
+                judged: "The first character behind the last \"answer is\" or \"answer:\" is the letter.",
+                source: "cambrian-mllm/cambrian, eval/eval/seed/seed_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
+                judged: "The first character of the answer, in either case, is the letter.",
+                source: "lmms-eval 0.7.3, tasks/seedbench/seedbench.yaml and utils.py; its number is `seed_image`",
+                unlike: "`seed_all` counts videos too, which are not part of this benchmark.",
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match rules {
-            Rules::Official => score::letter_prompt(q),
+            Rules::Official | Rules::Strict => score::letter_prompt(q),
+            Rules::LmmsEval => format!("{}\n{}\n{}", q.question, lmms::lines(&q.options), score::LETTER_LINE),
             Rules::Cambrian1 => study::options_prompt(q, score::LETTER_LINE),
         }
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
-            Rules::Official => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => score::judge_letter(q, answer),
+            Rules::LmmsEval => {
+                let said = lmms::cleaned(answer);
+                let first = said.chars().next().filter(char::is_ascii_alphabetic);
+                lmms::on_letter(q, first.map(|c| c.to_ascii_uppercase()))
+            }
             Rules::Cambrian1 => study::judge_first_character(q, answer, &STOPS),
         }
     }

@@ -8,7 +8,10 @@
 //! VLMEvalKit's edition has no OCR tokens: answers can be scored with it, but only [`TEXTVQA`] reads it.
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, vqa};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score,
+    vqa,
+};
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -34,9 +37,11 @@ const PEOPLE: usize = 10;
 const fn card(id: &'static str) -> Card {
     Card {
         id,
+        authors: true,
+        lmms_eval: Some(("textvqa_val", "exact_match")),
         category: Category::OcrChart,
         metric: "VQA accuracy",
-        version: "1",
+        version: "2",
         citation: "Singh et al. 2019, Towards VQA Models That Can Read, arXiv:1904.08920",
         form: Form::Open,
         max_new_tokens: 32,
@@ -55,7 +60,7 @@ impl Benchmark for TextVqa {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "TextVQA_VAL.tsv")?;
         let values: &[&str] = match (kit, self.tokens) {
@@ -87,19 +92,61 @@ impl Benchmark for TextVqa {
         })
     }
 
+    fn explain(&self, rules: Rules) -> Explained {
+        let tokens = self.tokens;
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: match tokens {
+                    true => {
+                        "Question, \"Reference OCR token: …\" with the words that the authors' OCR found, \"Answer the question using a single word or phrase.\"; the authors publish no prompt."
+                    }
+                    false => {
+                        "Question, then \"Answer the question using a single word or phrase.\"; the authors publish no prompt."
+                    }
+                },
+                judged: vqa::JUDGED,
+                source: "the authors' evaluator: facebookresearch/mmf, mmf/utils/m4c_evaluators.py (TextVQAAccuracyEvaluator)",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, \"Reference OCR tokens: …\" with the words that the authors' OCR found, \"Answer the question using a single word or phrase.\"",
+                judged: vqa::JUDGED,
+                source: "cambrian-mllm/cambrian, eval/eval/textvqa/textvqa_test.py and m4c_evaluator.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: match tokens {
+                    true => {
+                        "Question with its first letter alone in upper case, \"Reference OCR token: …\", \"Answer the question using a single word or phrase.\""
+                    }
+                    false => {
+                        "Question with its first letter alone in upper case, then \"Answer the question using a single word or phrase.\""
+                    }
+                },
+                judged: vqa::JUDGED,
+                source: "lmms-eval 0.7.3, tasks/textvqa/textvqa_val.yaml, utils.py and tasks/_task_utils/vqa_eval_metric.py",
+                unlike: match tokens {
+                    true => "OCR tokens are given where its option `ocr` is set; by default it is not.",
+                    false => "",
+                },
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let tokens = q.context.as_deref().unwrap_or_default();
         let tokens = match rules {
-            Rules::Official if !self.tokens => String::new(),
-            Rules::Official => format!("\nReference OCR token: {tokens}"),
+            Rules::Official | Rules::Strict | Rules::LmmsEval if !self.tokens => String::new(),
+            Rules::Official | Rules::Strict | Rules::LmmsEval => format!("\nReference OCR token: {tokens}"),
             Rules::Cambrian1 if tokens.is_empty() => "\nReference OCR tokens:".into(),
             Rules::Cambrian1 => format!("\nReference OCR tokens: {tokens}"),
         };
-        score::short_answer_prompt(&format!("{}{tokens}", q.question))
+        let asked = if rules == Rules::LmmsEval { lmms::capitalised(&q.question) } else { q.question.clone() };
+        score::short_answer_prompt(&format!("{asked}{tokens}"))
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
-        vqa::judge(q, answer)
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        vqa::judge(q, answer, rules)
     }
 }
 

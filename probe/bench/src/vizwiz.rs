@@ -5,7 +5,10 @@
 //! is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the data.
 
 use super::table::Columns;
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, textvqa, vqa};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Question, Questions, Rules, Source, edition, lmms, read, score,
+    textvqa, vqa,
+};
 use burgess_base::Result;
 use std::path::Path;
 
@@ -21,9 +24,11 @@ pub const ALL: &[&dyn Benchmark] = &[&VIZWIZ];
 pub static VIZWIZ: VizWiz = VizWiz {
     card: Card {
         id: "vizwiz",
+        authors: true,
+        lmms_eval: Some(("vizwiz_vqa_val", "exact_match")),
         category: Category::OcrChart,
         metric: "VQA accuracy",
-        version: "1",
+        version: "2",
         citation: "Gurari et al. 2018, VizWiz Grand Challenge: Answering Visual Questions from Blind People, arXiv:1802.08218",
         form: Form::Open,
         max_new_tokens: 32,
@@ -42,7 +47,7 @@ impl Benchmark for VizWiz {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, "VizWiz.tsv")?;
         let values: &[&str] = match kit {
@@ -69,12 +74,37 @@ impl Benchmark for VizWiz {
         })
     }
 
-    fn prompt(&self, q: &Question, _: Rules) -> String {
-        let offer = "When the provided information is insufficient, respond with 'Unanswerable'.";
-        score::short_answer_prompt(&format!("{}\n{offer}", q.question))
+    fn explain(&self, rules: Rules) -> Explained {
+        const ASKED: &str = "Question, \"When the provided information is insufficient, respond with 'Unanswerable'.\", \"Answer the question using a single word or phrase.\"; the authors publish no prompt.";
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: ASKED,
+                judged: vqa::JUDGED,
+                source: "the challenge's server (EvalAI), whose normalisation facebookresearch/mmf, mmf/utils/m4c_evaluators.py carries",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: ASKED,
+                judged: vqa::JUDGED,
+                source: "cambrian-mllm/cambrian, eval/eval/vizwiz/vizwiz_test.py and m4c_evaluator.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question with its first letter alone in upper case, the line about \"Unanswerable\", \"Answer the question using a single word or phrase.\"",
+                judged: vqa::JUDGED,
+                source: "lmms-eval 0.7.3, tasks/vizwiz_vqa/vizwiz_vqa_val.yaml, utils.py and tasks/_task_utils/vqa_eval_metric.py",
+                unlike: "",
+            },
+        }
     }
 
-    fn judge(&self, q: &Question, answer: &str, _: Rules) -> Judged {
-        vqa::judge(q, answer)
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        let offer = "When the provided information is insufficient, respond with 'Unanswerable'.";
+        let asked = if rules == Rules::LmmsEval { lmms::capitalised(&q.question) } else { q.question.clone() };
+        score::short_answer_prompt(&format!("{asked}\n{offer}"))
+    }
+
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        vqa::judge(q, answer, rules)
     }
 }

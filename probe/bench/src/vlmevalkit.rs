@@ -4,8 +4,8 @@
 //! The questions are those of the authors' editions; prompts and rules do not depend on the edition.
 
 use super::Question;
-use crate::table::{Columns, Row, Table};
-use burgess_base::{Error, Result};
+use crate::table::{self, Columns, Row, Table};
+use burgess_base::Result;
 use std::path::Path;
 
 /// The columns that may be there.
@@ -38,8 +38,8 @@ pub(crate) const COLUMNS: Columns<'static> = Columns {
 /// The TSV called `name` below `root`, or `root` if it is a TSV itself.
 pub(crate) fn table(root: &Path, name: &str) -> Option<Table> {
     let file = if root.is_file() { root.to_path_buf() } else { root.join(name) };
-    let tsv = file.is_file() && file.extension().is_some_and(|e| e == "tsv");
-    tsv.then(|| Table::find(&file, "", "").ok()).flatten()
+    let tsv = table::is_there(&file) && file.extension().is_some_and(|e| e == "tsv");
+    tsv.then(|| Table::of(file))
 }
 
 /// Text that is there; VLMEvalKit and the editions made from its files write what is missing as `nan`.
@@ -49,18 +49,7 @@ pub(crate) fn present(row: &Row, column: &str) -> Option<String> {
 
 /// The choices in the columns A, B, …, up to the first that is missing. One behind a gap is an error.
 pub(crate) fn choices(row: &Row) -> Result<Vec<String>> {
-    let mut options = Vec::new();
-    let mut gap = None;
-    for letter in 'A'..='I' {
-        match (present(row, &letter.to_string()), gap) {
-            (Some(text), None) => options.push(text),
-            (Some(_), Some(gap)) => {
-                return Err(Error::failed(format!("the column `{letter}` holds a choice, but `{gap}` holds none")));
-            }
-            (None, _) => gap = gap.or(Some(letter)),
-        }
-    }
-    Ok(options)
+    table::choices(('A'..='I').map(|letter| Ok(present(row, &letter.to_string()))))
 }
 
 /// A row with lettered choices, or with none.

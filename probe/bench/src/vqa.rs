@@ -6,7 +6,7 @@
 //! space anywhere, and is a space otherwise; only the first 32 full stops go, and none in front of a digit.
 
 use crate::score::decimal_digit;
-use crate::{Judged, Question};
+use crate::{Judged, Question, Rules, lmms};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -130,14 +130,22 @@ pub fn consensus(said: &str, accepted: &[String]) -> f64 {
     }
 }
 
-/// Judges by consensus; an empty answer says nothing.
-pub fn judge(q: &Question, answer: &str) -> Judged {
-    if answer.trim().is_empty() {
-        return Judged::unparsed();
-    }
+/// The rule in words.
+pub(crate) const JUDGED: &str = "Answer and the ten people's answers are normalised (lower case; no articles, punctuation or \
+commas; counts as digits; apostrophes of contractions put back). Every person who gave the same answer counts a third, up to \
+1, over the ten choices of nine people. An empty answer scores what people who said nothing make of it: mostly 0; then it is \
+unparsed.";
+
+/// Judges by consensus. An empty answer that agrees with nobody says nothing.
+pub fn judge(q: &Question, answer: &str, rules: Rules) -> Judged {
+    let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
+    let answer = cleaned.as_deref().unwrap_or(answer);
     let said = normalise(answer);
     let score = consensus(&said, &q.accepted);
-    Judged { parsed: Some(said), score }
+    match answer.trim().is_empty() && score == 0.0 {
+        true => Judged::unparsed(),
+        false => Judged { parsed: Some(said), score },
+    }
 }
 
 /// Of several answers the one that scores best: the most frequent, the first of them.

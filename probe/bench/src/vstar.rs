@@ -7,7 +7,8 @@
 
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Form, Judged, Question, Rules, Source, edition, read, score, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, edition, explain,
+    lmms, read, score, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::path::Path;
@@ -24,9 +25,11 @@ pub const ALL: &[&dyn Benchmark] = &[&V_STAR];
 pub static V_STAR: VStar = VStar {
     card: Card {
         id: "v-star",
+        authors: false,
+        lmms_eval: Some(("vstar_bench", "vstar_overall_acc")),
         category: Category::VisionCentric,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Wu & Xie 2023, V*: Guided Visual Search as a Core Mechanism in Multimodal LLMs, arXiv:2312.14135",
         form: Form::Choice,
         max_new_tokens: 16,
@@ -77,12 +80,83 @@ impl VStar {
     }
 }
 
+/// The label `(A)` to `(D)` that a text begins with, and what follows.
+fn labelled(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix('(')?;
+    inner.chars().next().filter(|c| ('A'..='D').contains(c))?;
+    inner.get(1..)?.strip_prefix(')')
+}
+
+/// Question and choices as lmms-eval cuts them out of the text: behind `(A)` to `(D)` up to the next label or the end of the
+/// text, if no other parenthesis stands between; they are lettered anew in their order. The line for the letter, which is
+/// part of the published text, stays behind the last choice.
+fn lmms_question(text: &str) -> String {
+    let mut choices = Vec::new();
+    for (at, _) in text.match_indices('(') {
+        let Some(rest) = text.get(at..).and_then(labelled) else { continue };
+        let end = rest.find(['(', ')']).unwrap_or(rest.len());
+        let choice = lmms::trimmed(rest.get(..end).unwrap_or_default());
+        let ends = end == rest.len() || rest.get(end..).and_then(labelled).is_some();
+        if ends && !choice.is_empty() {
+            choices.push(choice.to_string());
+        }
+    }
+    if choices.is_empty() {
+        return text.to_string();
+    }
+    let question = lmms::trimmed(text.split("(A)").next().unwrap_or_default());
+    choices.truncate(4);
+    format!("{question}\n{}", lmms::lines(&choices))
+}
+
+/// The letter that lmms-eval's task finds in an answer in upper case.
+fn lmms_letter(answer: &str) -> Option<char> {
+    let letter = |c: Option<char>| c.filter(|c| ('A'..='D').contains(c));
+    if let Some(first) = letter(answer.chars().next()) {
+        return Some(first);
+    }
+    let spaces = |t: &str| t.len() - t.trim_start_matches(|c: char| c.is_whitespace() || c == ':').len();
+    let announced = |at: usize| {
+        let rest = answer.get(at..)?;
+        let is = rest.trim_start();
+        let is = is.strip_prefix("IS").filter(|_| is.len() < rest.len());
+        is.into_iter().chain([rest]).find_map(|rest| {
+            let sign = spaces(rest);
+            letter(rest.get(sign..)?.chars().next()).filter(|_| sign > 0)
+        })
+    };
+    let ends = ["ANSWER", "CHOICE", "OPTION"].iter().flat_map(|w| answer.match_indices(w).map(|(at, w)| at + w.len()));
+    let mut ends: Vec<usize> = ends.collect();
+    ends.sort_unstable();
+    if let Some(letter) = ends.into_iter().find_map(announced) {
+        return Some(letter);
+    }
+    let letters = || answer.char_indices().filter_map(|(at, c)| Some((at, letter(Some(c))?)));
+    let before = |at: usize| answer.get(..at).and_then(|t| t.chars().next_back());
+    let after = |at: usize| answer.get(at + 1..).unwrap_or_default();
+    let forms: [&dyn Fn(usize) -> bool; 3] = [
+        &|at| before(at) == Some('(') && after(at).starts_with(')'),
+        &|at| after(at).trim_start().starts_with(['.', ')', ']']),
+        &|at| before(at).is_none_or(char::is_whitespace) && after(at).chars().next().is_none_or(char::is_whitespace),
+    ];
+    for form in forms {
+        if let Some((_, letter)) = letters().find(|(at, _)| form(*at)) {
+            return Some(letter);
+        }
+    }
+    let mut all = letters();
+    match (all.next(), all.next()) {
+        (Some((_, letter)), None) => Some(letter),
+        _ => None,
+    }
+}
+
 impl Benchmark for VStar {
     fn card(&self) -> &Card {
         &self.card
     }
 
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         let (table, kit) = edition::open_named(data, source, "VStarBench.tsv", "test_questions.jsonl")?;
         let values: &[&str] = match kit {
@@ -96,13 +170,47 @@ impl Benchmark for VStar {
         Ok(questions)
     }
 
-    fn prompt(&self, q: &Question, _: Rules) -> String {
-        q.fact("prompt").to_string()
+    /// Percentages, of all questions and of each category.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        let kinds = outcome.subtasks.iter().map(|(kind, score)| (format!("vstar_{kind}_acc"), *score));
+        kinds.chain([("vstar_overall_acc".to_string(), outcome.score)]).collect()
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn explain(&self, rules: Rules) -> Explained {
+        const ASKED: &str = "The authors' text as published: question, a line \"(A) …\" for each choice, \"Answer with the option's letter from the given choices directly.\"";
         match rules {
-            Rules::Official => score::judge_letter(q, answer),
+            Rules::Official | Rules::Strict => Explained {
+                asked: ASKED,
+                judged: explain::STRICT_LETTER,
+                source: "ours: the authors' script (penghao-wu/vstar, vstar_bench_eval.py) does not read answers, it takes the choice whose text is likeliest",
+                unlike: "",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: ASKED,
+                judged: "The first character behind the last \"answer is\" or \"answer:\", without parentheses, is the letter.",
+                source: "cambrian-mllm/cambrian, eval/eval/vstar/vstar_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, a line \"A. …\" for each choice as far as it finds them, \"Answer with the option's letter from the given choices directly.\"",
+                judged: "In upper case: a letter from A to D at the very beginning, also of a word; behind \"answer\", \"choice\" or \"option\"; in parentheses; with . ) or ] behind it; alone between spaces; or the only such letter in the answer.",
+                source: "lmms-eval 0.7.3, tasks/vstar_bench/_default_template_yaml and utils.py",
+                unlike: "",
+            },
+        }
+    }
+
+    fn prompt(&self, q: &Question, rules: Rules) -> String {
+        match rules {
+            Rules::LmmsEval => format!("{}\n{}", lmms_question(q.fact("prompt")), score::LETTER_LINE),
+            Rules::Official | Rules::Strict | Rules::Cambrian1 => q.fact("prompt").to_string(),
+        }
+    }
+
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        match rules {
+            Rules::Official | Rules::Strict => score::judge_letter(q, answer),
+            Rules::LmmsEval => lmms::on_letter(q, lmms_letter(&lmms::cleaned(answer).to_uppercase())),
             Rules::Cambrian1 => study::judge_first_character(q, answer, &['.']),
         }
     }

@@ -40,7 +40,7 @@ fn find(id: &str) -> &'static dyn Benchmark {
 }
 
 fn read(b: &dyn Benchmark, data: &Path) -> Vec<Question> {
-    b.read(data).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", data.display(), e.hint_text()))
+    b.read(data).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", data.display(), e.hint_text())).questions
 }
 
 fn texts(value: &Value) -> Vec<String> {

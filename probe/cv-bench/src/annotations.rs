@@ -2,12 +2,14 @@
 //! Omni3D (COCO's form with boxes in space).
 
 use crate::Input;
-use burgess_base::{Context, Error, Result};
+use crate::fields::{self, Entry, OfFields};
+use burgess_base::json::Lenient;
+use burgess_base::text::excerpt;
+use burgess_base::{Context, Error, Result, files};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// How annotations are written.
@@ -50,6 +52,8 @@ pub struct Scene {
     pub objects: Vec<Object>,
     /// Classes of which there is a crowd that was not boxed one by one.
     pub crowds: BTreeSet<String>,
+    /// Classes of which there is something without a usable box in the picture.
+    pub unclear: BTreeSet<String>,
 }
 
 /// Something in a picture.
@@ -75,150 +79,279 @@ pub struct Found {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with images, annotations and categories")]
 struct Dataset {
-    images: Vec<Image>,
-    annotations: Vec<Annotation>,
-    categories: Vec<Category>,
+    images: Vec<Entry<Image>>,
+    annotations: Vec<Entry<Annotation>>,
+    categories: Vec<Entry<Category>>,
     #[serde(default)]
     info: Value,
 }
 
-#[derive(Deserialize)]
+/// An id, or what is wrong with it.
+type Id = std::result::Result<Box<str>, String>;
+
 struct Image {
-    id: u64,
-    #[serde(alias = "file_path")]
-    file_name: String,
-    width: f64,
-    height: f64,
+    id: Id,
+    file_name: Option<String>,
+    /// Width and height, if both are there.
+    size: Option<[f64; 2]>,
 }
 
-#[derive(Deserialize)]
+impl OfFields for Image {
+    const KEYS: &'static [&'static str] = &["id", "file_name", "file_path", "coco_url", "width", "height"];
+
+    fn of(fields: Map<String, Value>) -> Self {
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|s| !s.is_empty());
+        let side = |name: &str| fields.get(name).and_then(fields::number).filter(|side| *side > 0.0);
+        // LVIS gives the address alone.
+        let of_url = || text("coco_url")?.rsplit('/').next().filter(|s| !s.is_empty());
+        Self {
+            id: fields::id(fields.get("id")),
+            file_name: text("file_name").or_else(|| text("file_path")).or_else(of_url).map(String::from),
+            size: side("width").zip(side("height")).map(|(w, h)| [w, h]),
+        }
+    }
+}
+
 struct Category {
-    id: i64,
-    name: String,
+    id: Id,
+    name: Option<String>,
 }
 
-#[derive(Deserialize)]
+impl OfFields for Category {
+    const KEYS: &'static [&'static str] = &["id", "name"];
+
+    fn of(fields: Map<String, Value>) -> Self {
+        let name = match fields.get("name") {
+            Some(Value::String(s)) if !s.trim().is_empty() => Some(s.clone()),
+            Some(Value::Number(n)) => Some(n.to_string()),
+            _ => None,
+        };
+        Self { id: fields::id(fields.get("id")), name }
+    }
+}
+
+/// A box as it is written: four numbers, nothing, or something else.
+#[derive(Clone, Copy)]
+enum Written {
+    Nothing,
+    Four([f64; 4]),
+    Other,
+}
+
+impl Written {
+    fn of(value: Option<&Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Nothing,
+            Some(value) => match fields::numbers(value).and_then(|list| list.try_into().ok()) {
+                Some(four) => Self::Four(four),
+                None => Self::Other,
+            },
+        }
+    }
+}
+
 struct Annotation {
-    image_id: u64,
-    category_id: i64,
-    #[serde(default)]
-    bbox: Option<Vec<f64>>,
-    #[serde(default)]
-    iscrowd: u8,
-    #[serde(default, rename = "bbox2D_tight")]
-    tight: Option<Vec<f64>>,
-    #[serde(default, rename = "bbox2D_trunc")]
-    truncated: Option<Vec<f64>>,
-    #[serde(default, rename = "bbox2D_proj")]
-    projected: Option<Vec<f64>>,
-    #[serde(default, rename = "bbox3D_cam")]
-    corners: Option<Vec<Vec<f64>>>,
-    #[serde(default = "Flag::yes", rename = "valid3D")]
-    valid: Flag,
-    #[serde(default = "Flag::no")]
-    behind_camera: Flag,
-    // What Omni3D does not know is -1.
-    #[serde(default)]
+    /// Its own id, for errors.
+    id: Option<Box<str>>,
+    image: Id,
+    category: Id,
+    bbox: Written,
+    crowd: std::result::Result<bool, String>,
+    space: Option<Box<Space>>,
+}
+
+/// What Omni3D says beside it; what it does not know is -1.
+struct Space {
+    /// `bbox2D_tight`, `bbox2D_trunc`, `bbox2D_proj`.
+    boxes: [Written; 3],
+    corners: Option<Vec<Option<[f64; 3]>>>,
+    valid: bool,
     visibility: Option<f64>,
-    #[serde(default)]
     truncation: Option<f64>,
-    #[serde(default)]
     lidar_pts: Option<f64>,
-    #[serde(default)]
     segmentation_pts: Option<f64>,
-    #[serde(default)]
     depth_error: Option<f64>,
+}
+
+const SPACE: [&str; 11] = [
+    "bbox2D_tight",
+    "bbox2D_trunc",
+    "bbox2D_proj",
+    "bbox3D_cam",
+    "valid3D",
+    "behind_camera",
+    "visibility",
+    "truncation",
+    "lidar_pts",
+    "segmentation_pts",
+    "depth_error",
+];
+
+impl OfFields for Annotation {
+    const KEYS: &'static [&'static str] = &[
+        "id",
+        "image_id",
+        "category_id",
+        "bbox",
+        "iscrowd",
+        SPACE[0],
+        SPACE[1],
+        SPACE[2],
+        SPACE[3],
+        SPACE[4],
+        SPACE[5],
+        SPACE[6],
+        SPACE[7],
+        SPACE[8],
+        SPACE[9],
+        SPACE[10],
+    ];
+
+    fn of(fields: Map<String, Value>) -> Self {
+        let get = |name: &str| fields.get(name);
+        let number = |name: &str| get(name).and_then(fields::number);
+        let corner = |value: &Value| fields::numbers(value).and_then(|c| <[f64; 3]>::try_from(c).ok());
+        let space = SPACE.iter().any(|name| get(name).is_some()).then(|| {
+            Box::new(Space {
+                boxes: [0, 1, 2].map(|i| Written::of(get(SPACE[i]))),
+                corners: get("bbox3D_cam").and_then(Value::as_array).map(|list| list.iter().map(corner).collect()),
+                // What is no truth value is no promise.
+                valid: fields::flag(get("valid3D"), true).unwrap_or(false)
+                    && !fields::flag(get("behind_camera"), false).unwrap_or(true),
+                visibility: number("visibility"),
+                truncation: number("truncation"),
+                lidar_pts: number("lidar_pts"),
+                segmentation_pts: number("segmentation_pts"),
+                depth_error: number("depth_error"),
+            })
+        });
+        Self {
+            id: fields::id(get("id")).ok(),
+            image: fields::id(get("image_id")),
+            category: fields::id(get("category_id")),
+            bbox: Written::of(get("bbox")),
+            crowd: fields::flag(get("iscrowd"), false),
+            space,
+        }
+    }
 }
 
 /// Above this difference between a box and the depth map, Omni3D's own evaluation ignores an object
 /// (`cubercnn/data/datasets.py`, `is_ignore`), as it does one without any measured point.
 const DEPTH_ERROR: f64 = 0.5;
 
-/// Written as a truth value or as a number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Flag {
-    Bool(bool),
-    Number(f64),
-}
+/// The share of a box that has to lie within the image.
+const INSIDE: f64 = 0.5;
 
-impl Flag {
-    fn yes() -> Self {
-        Self::Bool(true)
-    }
-
-    fn no() -> Self {
-        Self::Bool(false)
-    }
-
-    fn is_set(&self) -> bool {
-        match self {
-            Self::Bool(b) => *b,
-            Self::Number(n) => *n != 0.0,
-        }
-    }
-}
+/// The largest file of annotations, and the largest of those for one image, in bytes.
+const LARGEST: u64 = 8 << 30;
+pub(crate) const LARGEST_IMAGE: u64 = 1 << 30;
 
 /// Reads one set of annotations.
 ///
+/// Boxes are clipped to the picture; one that lies outside of it, or mostly, or has no extent is refused, and its class is not
+/// counted in that picture.
+///
 /// # Errors
-/// The file is absent or is not of the format: with line, column and what is missing.
+/// The file is absent or is not of the format, or an annotation does not say of what it is: with line or number, and field.
 pub fn read(input: &Input) -> Result<Found> {
     match input.format {
-        Format::Ade20k if input.annotations.is_dir() => ade20k(input),
+        Format::Ade20k if input.annotations.is_dir() => crate::ade20k::read(input),
         _ => coco(input),
     }
 }
 
 fn coco(input: &Input) -> Result<Found> {
     let step = || format!("reading {}", input.annotations.display());
-    let file = BufReader::new(File::open(&input.annotations).with_context(step)?);
-    let data: Dataset = serde_json::from_reader(file).with_context(step).map_err(|e| {
-        e.hint("annotations are an object with `images` (id, file_name, width, height), `annotations` and `categories`")
+    let file = files::open(&input.annotations).with_context(step)?.take(LARGEST);
+    let text = BufReader::with_capacity(1 << 16, Lenient::new(file));
+    let data: Dataset = serde_json::from_reader(text).map_err(|e| {
+        // Of a long text that stands where something else should, the beginning.
+        Error::failed(excerpt(&e.to_string(), 300)).context(step()).hint(
+            "annotations are an object with `images` (id, file_name, width, height), `annotations` and `categories`",
+        )
     })?;
-    let classes: HashMap<i64, String> = data.categories.iter().map(|c| (c.id, plain(&c.name))).collect();
+    let wrong = |what: String| Error::failed(what).context(step());
+    let mut classes: HashMap<Box<str>, String> = HashMap::new();
+    for (index, entry) in data.categories.into_iter().enumerate() {
+        let (id, name) = match entry {
+            Entry::Object(Category { id, name }) => (id, name),
+            Entry::Other(kind) => return Err(wrong(format!("category {index}: expected an object, found {kind}"))),
+        };
+        let id = id.map_err(|why| wrong(format!("category {index}: `id` {why}")))?;
+        let name = name.ok_or_else(|| wrong(format!("category {index} (id {id}): `name` is missing")))?;
+        classes.insert(id, plain(&name));
+    }
     let named = data.info.get("name").or_else(|| data.info.get("source")).and_then(|v| v.as_str());
     let dataset = named.unwrap_or(input.format.source()).to_string();
     let mut found = Found::default();
-    let mut number: HashMap<u64, usize> = HashMap::new();
-    for image in data.images {
-        if !(image.width > 0.0 && image.height > 0.0) {
+    let mut number: HashMap<Box<str>, usize> = HashMap::new();
+    for (index, entry) in data.images.into_iter().enumerate() {
+        let Entry::Object(image) = entry else {
+            *found.refused.entry("an image entry that is no object").or_default() += 1;
+            continue;
+        };
+        let id = image.id.map_err(|why| wrong(format!("image {index}: `id` {why}")))?;
+        let Some(name) = image.file_name else {
+            *found.refused.entry("a picture without a file name").or_default() += 1;
+            continue;
+        };
+        let file = input.pictures.join(&name);
+        let Some(size) = image.size.or_else(|| size_of(&file)) else {
             *found.refused.entry("a picture without a size").or_default() += 1;
             continue;
+        };
+        match number.get(&id).and_then(|n| found.scenes.get(*n)) {
+            Some(scene) if scene.name == name => {
+                *found.refused.entry("a picture that is listed again").or_default() += 1;
+                continue;
+            }
+            Some(_) => return Err(wrong(format!("the picture {id} is listed twice"))),
+            None => {}
         }
-        if number.insert(image.id, found.scenes.len()).is_some() {
-            return Err(Error::failed(format!("the picture {} is listed twice", image.id)).context(step()));
-        }
+        number.insert(id, found.scenes.len());
         found.scenes.push(Scene {
             format: input.format,
             dataset: dataset.clone(),
-            file: input.pictures.join(&image.file_name),
-            name: image.file_name,
-            size: [image.width, image.height],
+            file,
+            name,
+            size,
             objects: Vec::new(),
             crowds: BTreeSet::new(),
+            unclear: BTreeSet::new(),
         });
     }
-    for (index, a) in data.annotations.into_iter().enumerate() {
-        let Some(class) = classes.get(&a.category_id) else {
-            let message = format!("annotation {index} is of the category {}, which is not listed", a.category_id);
+    for (index, entry) in data.annotations.into_iter().enumerate() {
+        let mut refuse = |why| *found.refused.entry(why).or_default() += 1;
+        let Entry::Object(a) = entry else {
+            refuse("an annotation that is no object");
+            continue;
+        };
+        let named = a.id.as_ref().map_or_else(String::new, |id| format!(" (id {})", excerpt(id, 40)));
+        let wrong = |field: &str, why: &str| wrong(format!("annotation {index}{named}: `{field}` {why}"));
+        let category = a.category.as_ref().map_err(|why| wrong("category_id", why))?;
+        let image = a.image.as_ref().map_err(|why| wrong("image_id", why))?;
+        let crowd = a.crowd.as_ref().map_err(|why| wrong("iscrowd", why))?;
+        let Some(class) = classes.get(category) else {
+            let category = excerpt(category, 40);
+            let message = format!("annotation {index}{named} is of the category {category}, which is not listed");
             return Err(Error::failed(message).context(step()));
         };
-        let mut refuse = |why| *found.refused.entry(why).or_default() += 1;
-        let Some(scene) = number.get(&a.image_id).and_then(|n| found.scenes.get_mut(*n)) else {
+        let Some(scene) = number.get(image).and_then(|n| found.scenes.get_mut(*n)) else {
             refuse("an object of a picture that is not listed");
             continue;
         };
-        if a.iscrowd != 0 {
+        if *crowd {
             scene.crowds.insert(class.clone());
             continue;
         }
-        match object(class, &a, input.format) {
+        match object(class, &a, input.format, scene.size) {
             Ok(object) => scene.objects.push(object),
             Err(why) => {
                 // Something is there, but not where: its class cannot be counted in this picture.
-                scene.crowds.insert(class.clone());
+                scene.unclear.insert(class.clone());
                 refuse(why);
             }
         }
@@ -226,159 +359,90 @@ fn coco(input: &Input) -> Result<Found> {
     Ok(found)
 }
 
-fn object(class: &str, a: &Annotation, format: Format) -> std::result::Result<Object, &'static str> {
-    let finite = |v: &[f64]| v.iter().all(|x| x.is_finite());
+/// Width and height of an image file, if it can be read.
+pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
+    if !files::is_regular(file) {
+        return None;
+    }
+    // Not every format says its size without being decoded.
+    let decoded = || burgess_pixels::decode(file).map(|image| image.dimensions());
+    let (width, height) = burgess_pixels::dimensions(file).or_else(|_| decoded()).ok()?;
+    Some([f64::from(width), f64::from(height)])
+}
+
+pub(crate) const NO_EXTENT: &str = "a box without extent";
+
+fn object(class: &str, a: &Annotation, format: Format, size: [f64; 2]) -> std::result::Result<Object, &'static str> {
     // Corners to sides; Omni3D writes -1 for boxes that it does not have.
-    let from_corners = |b: &Option<Vec<f64>>| match b.as_deref() {
-        Some(&[x0, y0, x1, y1]) if finite(&[x0, y0, x1, y1]) && x1 > x0 && y1 > y0 => Some([x0, y0, x1 - x0, y1 - y0]),
+    let from_corners = |b: &Written| match *b {
+        Written::Four([x0, y0, x1, y1]) if x1 > x0 && y1 > y0 => Some([x0, y0, x1 - x0, y1 - y0]),
         _ => None,
     };
-    let plain = match a.bbox.as_deref() {
-        Some(&[x, y, w, h]) if finite(&[x, y, w, h]) && w > 0.0 && h > 0.0 => Some([x, y, w, h]),
-        _ => None,
+    let space = a.space.as_deref();
+    let bbox = match (format, a.bbox) {
+        (Format::Omni3d, _) => space.and_then(|s| s.boxes.iter().find_map(from_corners)).ok_or(NO_EXTENT)?,
+        (_, Written::Four([x, y, w, h])) if w > 0.0 && h > 0.0 => [x, y, w, h],
+        (_, Written::Other) => return Err("a box that is not four numbers"),
+        _ => return Err(NO_EXTENT),
     };
-    let bbox = match format {
-        Format::Omni3d => {
-            from_corners(&a.tight).or_else(|| from_corners(&a.truncated)).or_else(|| from_corners(&a.projected))
-        }
-        Format::Coco | Format::Ade20k => plain,
-    };
-    let bbox = bbox.ok_or("a box without extent")?;
-    let corners = match (format, &a.corners) {
-        (Format::Omni3d, Some(list)) if a.valid.is_set() && !a.behind_camera.is_set() => {
-            let corner = |c: &Vec<f64>| <[f64; 3]>::try_from(c.as_slice()).ok().filter(|c| finite(c));
-            let corners: Vec<[f64; 3]> = list.iter().filter_map(corner).collect();
+    let bbox = clipped(bbox, size)?;
+    let corners = match (format, space) {
+        (Format::Omni3d, Some(Space { corners: Some(list), valid: true, .. })) => {
+            let corners: Vec<[f64; 3]> = list.iter().filter_map(|corner| *corner).collect();
             Some(<[[f64; 3]; 8]>::try_from(corners).map_err(|_| "a box in space without eight corners")?)
         }
         (Format::Omni3d, _) => return Err("no valid box in space"),
         _ => None,
     };
-    if a.lidar_pts == Some(0.0) || a.segmentation_pts == Some(0.0) {
+    let Some(space) = space else { return Ok(Object { class: class.into(), bbox, corners, visible: 1.0 }) };
+    if space.lidar_pts == Some(0.0) || space.segmentation_pts == Some(0.0) {
         return Err("nothing of it was measured");
     }
-    if a.depth_error.is_some_and(|e| e > DEPTH_ERROR) {
+    if space.depth_error.is_some_and(|e| e > DEPTH_ERROR) {
         return Err("its box in space is not where the depth map has it");
     }
     let share = |value: Option<f64>| value.filter(|v| (0.0..=1.0).contains(v));
-    let visible = share(a.visibility).unwrap_or(1.0).min(1.0 - share(a.truncation).unwrap_or(0.0));
+    let visible = share(space.visibility).unwrap_or(1.0).min(1.0 - share(space.truncation).unwrap_or(0.0));
     Ok(Object { class: class.into(), bbox, corners, visible })
 }
 
+/// The part of a box that lies within an image of this size.
+pub(crate) fn clipped(
+    [x, y, w, h]: [f64; 4],
+    [width, height]: [f64; 2],
+) -> std::result::Result<[f64; 4], &'static str> {
+    let (left, top, right, bottom) = (x.max(0.0), y.max(0.0), (x + w).min(width), (y + h).min(height));
+    if right <= left || bottom <= top {
+        return Err("a box outside of the image");
+    }
+    // Shares of the sides: areas of absurd boxes are infinite.
+    if (right - left) / w * ((bottom - top) / h) < INSIDE {
+        return Err("a box mostly outside of the image");
+    }
+    let whole = x >= 0.0 && y >= 0.0 && x + w <= width && y + h <= height;
+    Ok(if whole { [x, y, w, h] } else { [left, top, right - left, bottom - top] })
+}
+
 /// A class as it is said: `traffic_light` is "traffic light", of ADE20K's synonyms the first.
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     name.split(',').next().unwrap_or(name).trim().replace('_', " ").to_lowercase()
 }
 
-#[derive(Deserialize)]
-struct AdeFile {
-    annotation: AdeAnnotation,
-}
+#[cfg(test)]
+mod tests {
+    use super::clipped;
 
-#[derive(Deserialize)]
-struct AdeAnnotation {
-    filename: String,
-    imsize: Vec<f64>,
-    object: Vec<AdeObject>,
-}
-
-/// `name` is the WordNet name with synonyms, `raw_name` what the annotator wrote; where the first is missing, the second.
-#[derive(Deserialize)]
-struct AdeObject {
-    #[serde(default)]
-    name: Value,
-    #[serde(default)]
-    raw_name: Value,
-    parts: AdeParts,
-    polygon: AdePolygon,
-}
-
-/// Objects are of level 0, their parts of level 1, parts of parts of level 2.
-#[derive(Deserialize)]
-struct AdeParts {
-    part_level: u32,
-}
-
-/// Lists of numbers; what MATLAB writes for lists of one (a bare number) bounds nothing.
-#[derive(Deserialize)]
-struct AdePolygon {
-    x: Value,
-    y: Value,
-}
-
-/// ADE20K's full edition: `NAME.json` beside `NAME.jpg`, in folders of scenes.
-fn ade20k(input: &Input) -> Result<Found> {
-    let mut files = Vec::new();
-    list(&input.annotations, &mut files)?;
-    files.sort();
-    let mut found = Found::default();
-    for file in files {
-        let step = || format!("reading {}", file.display());
-        let bytes = std::fs::read(&file).with_context(step)?;
-        // Readers of the dataset take its files for Latin-1, which matters where a name has an accent.
-        let text = String::from_utf8(bytes).unwrap_or_else(|e| e.as_bytes().iter().map(|b| char::from(*b)).collect());
-        let read: AdeFile = serde_json::from_str(&text).with_context(step).map_err(|e| {
-            e.hint("ADE20K's files hold `annotation` with `filename`, `imsize` and `object` (name, parts, polygon)")
-        })?;
-        let a = read.annotation;
-        let [height, width, ..] = *a.imsize.as_slice() else {
-            return Err(Error::failed("`imsize` must be height and width").context(step()));
-        };
-        let beside = file.parent().unwrap_or(Path::new("")).strip_prefix(&input.annotations).unwrap_or(Path::new(""));
-        let mut scene = Scene {
-            format: Format::Ade20k,
-            dataset: Format::Ade20k.source().into(),
-            file: input.pictures.join(beside).join(&a.filename),
-            name: beside.join(&a.filename).display().to_string(),
-            size: [width, height],
-            objects: Vec::new(),
-            crowds: BTreeSet::new(),
-        };
-        for o in a.object {
-            if o.parts.part_level > 0 {
-                continue;
-            }
-            let Some(class) = [&o.name, &o.raw_name].into_iter().find_map(|n| n.as_str().filter(|n| !n.is_empty()))
-            else {
-                *found.refused.entry("an object without a name").or_default() += 1;
-                continue;
-            };
-            let class = plain(class);
-            match bounds(&o.polygon) {
-                Some(bbox) => scene.objects.push(Object { class, bbox, corners: None, visible: 1.0 }),
-                None => {
-                    scene.crowds.insert(class);
-                    *found.refused.entry("a box without extent").or_default() += 1;
-                }
-            }
+    #[test]
+    fn boxes_are_clipped_to_the_image() {
+        let size = [400.0, 300.0];
+        assert_eq!(clipped([0.1, 0.2, 90.3, 90.7], size), Ok([0.1, 0.2, 90.3, 90.7]), "as it is, to the bit");
+        assert_eq!(clipped([-10.0, 0.0, 50.0, 20.0], size), Ok([0.0, 0.0, 40.0, 20.0]));
+        assert_eq!(clipped([380.0, 290.0, 22.0, 12.0], size), Ok([380.0, 290.0, 20.0, 10.0]));
+        for outside in [[500.0, 400.0, 50.0, 50.0], [-50.0, 0.0, 50.0, 50.0], [0.0, 300.0, 5.0, 5.0]] {
+            assert_eq!(clipped(outside, size), Err("a box outside of the image"), "{outside:?}");
         }
-        found.scenes.push(scene);
-    }
-    if found.scenes.is_empty() {
-        return Err(Error::failed(format!("{} holds no JSON files", input.annotations.display()))
-            .hint("ADE20K's full edition has one beside each picture; else give a file in COCO's form"));
-    }
-    Ok(found)
-}
-
-fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let step = || format!("listing {}", dir.display());
-    for entry in std::fs::read_dir(dir).with_context(step)? {
-        let path = entry.with_context(step)?.path();
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "json") {
-            files.push(path);
+        for mostly in [[390.0, 0.0, 50.0, 50.0], [-30.0, -30.0, 80.0, 80.0], [-1e300, -1e300, 1e305, 1e305]] {
+            assert_eq!(clipped(mostly, size), Err("a box mostly outside of the image"), "{mostly:?}");
         }
     }
-    Ok(())
-}
-
-fn bounds(polygon: &AdePolygon) -> Option<[f64; 4]> {
-    let side = |list: &Value| {
-        let numbers: Option<Vec<f64>> = list.as_array()?.iter().map(Value::as_f64).collect();
-        let (low, high) = numbers?.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
-        Some((low, high - low)).filter(|(_, length)| *length > 0.0 && length.is_finite())
-    };
-    let ((x, w), (y, h)) = (side(&polygon.x)?, side(&polygon.y)?);
-    Some([x, y, w, h])
 }

@@ -9,9 +9,11 @@
 //! [`annotations`] reads scenes, [`tasks`] finds what can be asked, [`balance`] chooses, so that neither an answer nor a
 //! letter is right more often than another, [`draw`] marks objects, and the questions are written in the published schema.
 
+mod ade20k;
 pub mod annotations;
 pub mod balance;
 pub mod draw;
+mod fields;
 pub mod tasks;
 pub mod words;
 mod write;

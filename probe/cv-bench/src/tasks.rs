@@ -74,6 +74,14 @@ impl Candidate {
     }
 }
 
+/// Objects of a picture that are compared in pairs at most: the work grows with the square of their number.
+pub const MOST_OBJECTS: usize = 500;
+
+const MANY: &str = "more objects in the image than are compared in pairs (500)";
+
+/// Objects of a picture that are compared in threes at most.
+pub const MOST_ANCHORS: usize = 128;
+
 /// Refused candidates by task and reason.
 pub type Refused = BTreeMap<String, BTreeMap<String, usize>>;
 
@@ -118,9 +126,15 @@ fn small(object: &Object, options: &Options) -> bool {
 }
 
 fn count(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mut dyn FnMut(Task, &str)) {
+    let boxed: BTreeSet<&str> = scene.objects.iter().map(|o| o.class.as_str()).collect();
+    for _ in scene.unclear.iter().filter(|class| !boxed.contains(class.as_str())) {
+        refuse(Task::Count, "one of them has no usable box in the image");
+    }
     for (class, members) in by_class(scene) {
         if scene.crowds.contains(class) {
             refuse(Task::Count, "a crowd that is not boxed one by one");
+        } else if scene.unclear.contains(class) {
+            refuse(Task::Count, "one of them has no usable box in the image");
         } else if members.len() > options.max_count {
             refuse(Task::Count, "more than max_count");
         } else if members.iter().filter_map(|i| scene.objects.get(*i)).any(|o| small(o, options)) {
@@ -134,7 +148,10 @@ fn count(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mu
 /// A class that is not in the picture, drawn from those of the annotations.
 fn absent(scene: &Scene, number: usize, known: &BTreeSet<&str>, options: &Options, add: &mut dyn FnMut(Ask)) {
     let there: BTreeSet<&str> = scene.objects.iter().map(|o| o.class.as_str()).collect();
-    let free: Vec<&&str> = known.iter().filter(|c| !there.contains(**c) && !scene.crowds.contains(**c)).collect();
+    let free: Vec<&&str> = known
+        .iter()
+        .filter(|c| !there.contains(**c) && !scene.crowds.contains(**c) && !scene.unclear.contains(**c))
+        .collect();
     let draw = burgess_base::stream::uniform(&mut stream(&format!("cv-bench/absent/{number}"), options.seed));
     if let Some(class) = free.get((draw * free.len() as f64) as usize).filter(|_| options.absent > 0.0) {
         add(Ask::Count { class: (**class).to_string(), number: 0 });
@@ -142,14 +159,23 @@ fn absent(scene: &Scene, number: usize, known: &BTreeSet<&str>, options: &Option
 }
 
 fn relation(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mut dyn FnMut(Task, &str)) {
+    if scene.objects.len() > MOST_OBJECTS {
+        refuse(Task::Relation, MANY);
+        return;
+    }
     let classes = by_class(scene);
     let [width, height] = scene.size;
     for (a, firsts) in &classes {
         for (b, seconds) in classes.range(*a..).filter(|(b, _)| *b != a) {
             let crowd = scene.crowds.contains(*a) || scene.crowds.contains(*b);
+            let unclear = scene.unclear.contains(*a) || scene.unclear.contains(*b);
             let boxes = firsts.len() > 1 || seconds.len() > 1;
             if crowd && !boxes {
                 refuse(Task::Relation, "a crowd that is not boxed one by one");
+                continue;
+            }
+            if unclear && !boxes {
+                refuse(Task::Relation, "one of them has no usable box in the image");
                 continue;
             }
             for (&i, &j) in firsts.iter().flat_map(|i| seconds.iter().map(move |j| (i, j))) {
@@ -213,6 +239,15 @@ fn in_space(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: 
             None => {}
         }
     }
+    if seen.len() > MOST_OBJECTS {
+        refuse(Task::Depth, MANY);
+        refuse(Task::Distance, MANY);
+        return;
+    }
+    let anchors = seen.len() <= MOST_ANCHORS;
+    if !anchors {
+        refuse(Task::Distance, "more objects in the image than are compared in threes (128)");
+    }
     let apart = |a: &Object, b: &Object| a.class != b.class && overlap(&a.bbox, &b.bbox) <= options.overlap;
     for (n, (i, a, ca)) in seen.iter().enumerate() {
         for (j, b, cb) in seen.iter().skip(n + 1) {
@@ -226,7 +261,9 @@ fn in_space(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: 
                 Some(false) => add(Ask::Depth { near: *j, far: *i }),
                 None => refuse(Task::Depth, "not nearer by offset"),
             }
-            for (k, _, cc) in seen.iter().filter(|(k, c, _)| k != i && k != j && apart(a, c) && apart(b, c)) {
+            for (k, _, cc) in
+                seen.iter().filter(|_| anchors).filter(|(k, c, _)| k != i && k != j && apart(a, c) && apart(b, c))
+            {
                 match nearer(span(*ca, *cc), span(*cb, *cc), options.offset) {
                     Some(true) => add(Ask::Distance { near: *i, far: *j, anchor: *k }),
                     Some(false) => add(Ask::Distance { near: *j, far: *i, anchor: *k }),

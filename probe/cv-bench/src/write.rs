@@ -7,7 +7,7 @@ use crate::{Manifest, Options, draw};
 use arrow_array::builder::{BinaryBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Fields, Schema};
-use burgess_base::{Context, Error, Result};
+use burgess_base::{Context, Error, Result, files};
 use image::{ImageFormat, RgbImage};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 /// Rows that are held at a time, and rows of a group: the hub's number for pictures.
 const ROWS: usize = 100;
+
+/// The largest encoded picture in bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// A row without its picture: a line of `test_2d.jsonl`.
 #[derive(Debug, Serialize)]
@@ -86,8 +89,12 @@ pub fn write(
     }
     match idx {
         0 => {
-            let why = manifest.refused.values().flatten().max_by_key(|(_, n)| **n);
-            let why = why.map_or_else(String::new, |(why, n)| format!(" ({n} times: {why})"));
+            let mut why: Vec<(usize, &str)> =
+                manifest.refused.values().flatten().map(|(why, n)| (*n, why.as_str())).collect();
+            why.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+            why.dedup_by_key(|(_, why)| *why);
+            let why: Vec<String> = why.iter().take(5).map(|(n, why)| format!("{n} times: {why}")).collect();
+            let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
             Err(Error::failed(format!("no question can be asked about these {} pictures{why}", scenes.len()))
                 .hint("make thresholds wider, or give other annotations"))
         }
@@ -104,7 +111,7 @@ fn ask(
     manifest: &mut Manifest,
 ) -> std::result::Result<(Row, Vec<u8>), String> {
     let task = candidate.task();
-    let bytes = std::fs::read(&scene.file).map_err(|_| "the picture's file cannot be read".to_string())?;
+    let bytes = files::read(&scene.file, LARGEST).map_err(|_| "the picture's file cannot be read".to_string())?;
     let mut picture = burgess_pixels::decode_bytes(&bytes).map_err(|_| "the picture is damaged".to_string())?;
     if [f64::from(picture.width()), f64::from(picture.height())] != scene.size {
         return Err("the annotations are for a picture of another size".into());
@@ -166,8 +173,10 @@ fn ask(
     Ok((row, bytes))
 }
 
+/// The end of a file's name, if it is one that any system can have.
 fn extension(file: &Path) -> &str {
-    file.extension().and_then(|e| e.to_str()).unwrap_or("jpg")
+    let end = file.extension().and_then(|e| e.to_str());
+    end.filter(|e| e.len() <= 5 && e.bytes().all(|b| b.is_ascii_alphanumeric())).unwrap_or("jpg")
 }
 
 fn png(picture: &RgbImage) -> std::result::Result<Vec<u8>, String> {

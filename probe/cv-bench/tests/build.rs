@@ -344,7 +344,7 @@ fn ade20k_is_read_in_its_own_layout() -> Checked {
     let objects: Vec<(&str, [f64; 4])> = scene.objects.iter().map(|o| (o.class.as_str(), o.bbox)).collect();
     assert_eq!(objects, [("car", [10.0, 5.0, 30.0, 20.0]), ("caf\u{e9} chair", [50.0, 5.0, 30.0, 20.0])]);
     assert_eq!((scene.size, scene.name.as_str()), ([96.0, 64.0], "training/urban/street/ADE_train_1.jpg"));
-    assert!(scene.crowds.contains("tree"), "no box, so not counted either");
+    assert!(scene.unclear.contains("tree"), "no box, so not counted either");
     assert_eq!(read.refused.get("a box without extent"), Some(&1));
     fs::write(street.join("ADE_train_2.json"), "{}")?;
     let error = annotations::read(&input).expect_err("no annotation");

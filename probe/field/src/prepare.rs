@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_base::{Context, Error, Result, atomic, checksums, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -81,6 +81,8 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
     let sources = sources(&digests)?;
     if let Ok(manifest) = atomic::read_json::<Manifest>(&data.join("manifest.json"))
         && json!(manifest.raw) == sources
+        // What is damaged is made again.
+        && checksums::check_all(&data).is_ok()
     {
         let (counts, left_out) = (manifest.written.counts, manifest.left_out);
         return Ok(Prepared { data, was_there: true, encoder, llm, counts, left_out });
@@ -108,7 +110,8 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
             "digest": contents(dir)?,
         });
         counts = written.counts;
-        atomic::write_json(&dir.join("manifest.json"), &manifest)
+        atomic::write_json(&dir.join("manifest.json"), &manifest)?;
+        checksums::seal(dir)
     })
     .context("composing the pictures of the field study")?;
     Ok(Prepared { data, was_there: false, encoder, llm, counts, left_out })

@@ -19,6 +19,7 @@ pub use index::Index;
 pub use report::{BenchmarkCount, Report, SetCount, SourceCount};
 pub use sources::Cause;
 
+use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_bench::Picture;
 use burgess_pixels::SIDES;
@@ -89,6 +90,12 @@ const BATCH: usize = 512;
 
 /// Their number, if they have to be taken out of tables and so wait in memory.
 const CELLS: usize = 64;
+
+/// Bytes of lines that are written of what could not be read; what more there is, is counted.
+pub const LISTED: u64 = 32 << 20;
+
+/// Characters that are written of a cause and of what failed.
+const DETAIL: usize = 500;
 
 /// Pictures that are remembered not to be hashed again: 32 MiB.
 const RECENT: usize = 1 << 22;
@@ -208,6 +215,8 @@ struct Search<'a, W> {
     causes: BTreeMap<String, Cause>,
     matches: &'a mut W,
     failures: &'a mut W,
+    /// Bytes that may still be written to `failures`; none once it was said that more are not listed.
+    room: Option<u64>,
 }
 
 /// What is counted of a set beside its sources.
@@ -239,15 +248,15 @@ impl<'a, W: Write> Search<'a, W> {
             causes: BTreeMap::new(),
             matches,
             failures,
+            room: Some(LISTED),
         }
     }
 
     fn run(mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
-        for (number, why) in &self.tested.unreadable {
-            let benchmark = self.tested.benchmarks.get(*number).map(|b| b.name.as_str());
-            let line = Failure { benchmark, set: None, cause: &why.cause, detail: &why.detail };
-            write_line(self.failures, &line)?;
-            sources::count(&mut self.causes, &why.cause, &why.detail);
+        let tested = self.tested;
+        for (number, why) in &tested.unreadable {
+            let benchmark = tested.benchmarks.get(*number).map(|b| b.name.as_str());
+            self.failed(benchmark, None, &why.cause, &why.detail)?;
         }
         let mut waiting: Vec<Waiting> = Vec::new();
         for (set, named) in self.training.iter().enumerate() {
@@ -273,14 +282,9 @@ impl<'a, W: Write> Search<'a, W> {
         match entry {
             Entry::Text => counts.text += 1,
             Entry::Other => counts.other_files += 1,
-            Entry::Malformed(detail) => {
+            Entry::Malformed { why, detail } => {
                 counts.malformed += 1;
-                let cause = "the picture is no path";
-                sources::count(&mut self.causes, cause, &detail);
-                write_line(
-                    self.failures,
-                    &Failure { benchmark: None, set: Some(&named.name), cause, detail: &detail },
-                )?;
+                self.failed(None, Some(&named.name), why, &detail)?;
             }
             Entry::Picture { picture, source } => {
                 counts.pictures += 1;
@@ -299,6 +303,24 @@ impl<'a, W: Write> Search<'a, W> {
         Ok(())
     }
 
+    /// Counts what could not be read, and writes a line for it as long as there is room.
+    fn failed(&mut self, benchmark: Option<&str>, set: Option<&str>, cause: &str, detail: &str) -> Result<()> {
+        let (cause, detail) = (excerpt(cause, DETAIL), excerpt(detail, DETAIL));
+        sources::count(&mut self.causes, &cause, &detail);
+        let line = Failure { benchmark, set, cause: &cause, detail: &detail };
+        let length = serde_json::to_string(&line)?.len() as u64 + 1;
+        match self.room {
+            None => return Ok(()),
+            Some(room) if length < room => {
+                self.room = Some(room - length);
+                return write_line(self.failures, &line);
+            }
+            Some(_) => self.room = None,
+        }
+        let cause = "more could not be read than are listed here: leaks.json counts them";
+        write_line(self.failures, &Failure { benchmark: None, set: None, cause, detail: "" })
+    }
+
     /// Hashes what waits, looks it up and writes what was found.
     fn hash(&mut self, set: usize, waiting: &mut Vec<Waiting>, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let set = self.training.get(set).map_or("", |named| named.name.as_str());
@@ -310,9 +332,7 @@ impl<'a, W: Write> Search<'a, W> {
                 Ok(hash) => hash,
                 Err(why) => {
                     source.unreadable += 1;
-                    sources::count(&mut self.causes, &why.cause, &why.detail);
-                    let line = Failure { benchmark: None, set: Some(set), cause: &why.cause, detail: &why.detail };
-                    write_line(self.failures, &line)?;
+                    self.failed(None, Some(set), &why.cause, &why.detail)?;
                     continue;
                 }
             };

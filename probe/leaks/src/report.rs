@@ -2,6 +2,7 @@
 
 use crate::sources::Cause;
 use crate::{Reading, Search};
+use burgess_bench::LeftOut;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +34,9 @@ pub struct BenchmarkCount {
     pub hashes: usize,
     /// Pictures whose hash has no bit set, which blank pictures share.
     pub blank: usize,
+    /// Rows of its table that cannot be asked, by reason: their pictures are not looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Pictures found in any of the training data.
     pub found: usize,
     /// Those found in each set.
@@ -50,7 +54,7 @@ pub struct SetCount {
     pub text_only: u64,
     /// Pictures that were named again soon after, and not hashed again.
     pub repeated: u64,
-    /// Entries whose picture is no path.
+    /// Entries that cannot be read, or whose picture is no path.
     pub malformed: u64,
     /// Files that are no pictures, if it is a directory.
     pub other_files: u64,
@@ -108,6 +112,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
             unreadable: benchmark.unreadable,
             hashes: benchmark.hashes,
             blank: benchmark.blank,
+            left_out: benchmark.left_out.clone(),
             found,
             found_in: sets.map(|(named, counts)| (named.name.clone(), in_set(counts))).collect(),
         }
@@ -180,6 +185,9 @@ impl Report {
         if blank > 0 {
             text += &format!("{blank} of these pictures have the hash of a blank one: look at their matches\n");
         }
+        for (b, left) in self.benchmarks.iter().flat_map(|b| b.left_out.iter().map(move |left| (b, left))) {
+            text += &format!("{}: not looked for: {}\n", b.name, left.text("rows"));
+        }
         for set in &self.training {
             text += &format!(
                 "\n{}: {} pictures hashed, {} repeated, {} match; {} entries of text only\n",
@@ -187,7 +195,7 @@ impl Report {
             );
             for (count, what) in [
                 (set.unreadable, "pictures could not be read"),
-                (set.malformed, "entries have a picture that is no path"),
+                (set.malformed, "entries have a picture that is no path, or cannot be read"),
                 (set.other_files, "files are no pictures"),
             ] {
                 if count > 0 {

@@ -1,6 +1,7 @@
 //! What is counted of each source of training data, and which pictures were seen already.
 
 use crate::Named;
+use burgess_base::text::excerpt;
 use burgess_bench::Picture;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,9 @@ const SOURCES: usize = 1024;
 
 /// What more sources are called.
 const OTHERS: &str = "(other sources)";
+
+/// Characters of a source's name that are kept.
+const NAME: usize = 200;
 
 /// Causes that are told apart.
 const CAUSES: usize = 32;
@@ -56,7 +60,8 @@ impl Sources {
     /// The number of a set's source; one without a name is called as the set.
     pub fn number(&mut self, set: usize, named: &Named, source: &str) -> usize {
         let known = |name: &str| self.by_name.get(&(set, name.to_string())).copied();
-        let name = if source.is_empty() { named.name.as_str() } else { source };
+        let short = excerpt(source, NAME);
+        let name = if source.is_empty() { named.name.as_str() } else { short.as_str() };
         if let Some(number) = known(name) {
             return number;
         }

@@ -4,7 +4,7 @@ use crate::files::{Kind, walk};
 use crate::hashing::{Unreadable, hashes};
 use crate::{Named, Options};
 use burgess_base::{Error, Result};
-use burgess_bench::{Picture, all};
+use burgess_bench::{LeftOut, Picture, all};
 use burgess_pixels::Hash;
 use std::collections::HashSet;
 
@@ -33,6 +33,8 @@ pub struct Benchmark {
     pub hashes: usize,
     /// Pictures whose hash has no bit set.
     pub blank: usize,
+    /// Rows of its table that cannot be asked, so that their pictures are not looked for.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A picture of a benchmark.
@@ -56,7 +58,8 @@ impl Tested {
     }
 
     fn add(&mut self, number: usize, named: &Named, options: &Options) -> Result<()> {
-        let pictures = pictures_of(named).map_err(|e| e.context(format!("the benchmark {}", named.name)))?;
+        let (pictures, left_out) =
+            pictures_of(named).map_err(|e| e.context(format!("the benchmark {}", named.name)))?;
         let (first, failed) = (self.hashed.len(), self.unreadable.len());
         for batch in pictures.chunks(BATCH) {
             let read: Vec<&Picture> = batch.iter().map(|(_, picture)| picture).collect();
@@ -83,17 +86,19 @@ impl Tested {
             unreadable: self.unreadable.len() - failed,
             hashes: hashed.iter().map(|(hash, _)| hash).collect::<HashSet<_>>().len(),
             blank: hashed.iter().filter(|(hash, _)| hash.is_zero()).count(),
+            left_out,
         });
         Ok(())
     }
 }
 
-/// The different pictures of a benchmark, each with what it is called.
-fn pictures_of(named: &Named) -> Result<Vec<(String, Picture)>> {
-    let mut pictures = Vec::new();
+/// The different pictures of a benchmark, each with what it is called, and the rows that were left out.
+fn pictures_of(named: &Named) -> Result<(Vec<(String, Picture)>, Vec<LeftOut>)> {
+    let (mut pictures, mut left_out) = (Vec::new(), Vec::new());
     if let Some(benchmark) = all().iter().find(|b| b.id() == named.name) {
         let questions =
             benchmark.read(&named.path).map_err(|e| e.hint("a folder of pictures can be given under another name"))?;
+        left_out.clone_from(&questions.left_out);
         let mut seen: HashSet<Picture> = HashSet::new();
         for question in questions {
             for picture in question.images {
@@ -120,6 +125,6 @@ fn pictures_of(named: &Named) -> Result<Vec<(String, Picture)>> {
     }
     match pictures.len() {
         0 => Err(Error::failed(format!("there are no pictures in {}", named.path.display()))),
-        _ => Ok(pictures),
+        _ => Ok((pictures, left_out)),
     }
 }

@@ -5,12 +5,16 @@
 
 use crate::files::{Kind, walk};
 use crate::{Named, Options};
+use burgess_base::files::Bounded;
+use burgess_base::json::Lenient;
+use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, compressed};
 use burgess_bench::Picture;
 use burgess_bench::table::{Columns, Table};
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -25,8 +29,13 @@ pub enum Entry<'a> {
     Picture { picture: Picture, source: &'a str },
     /// An entry without a picture.
     Text,
-    /// An entry whose picture is no path.
-    Malformed(String),
+    /// An entry that is no object, or whose picture is no path.
+    Malformed {
+        /// In few words, the same for all that are wrong in the same way.
+        why: &'static str,
+        /// Which entry.
+        detail: String,
+    },
     /// A file that is no picture.
     Other,
 }
@@ -46,9 +55,9 @@ pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
             match kind {
                 Kind::Picture => {
                     any = true;
-                    each(Entry::Picture { picture: Picture::File(file.to_path_buf()), source: folder })?;
+                    each(Entry::Picture { picture: Picture::File(file.to_path_buf()), source: &folder })?;
                 }
-                Kind::Table => any |= table(file, folder, options, each)?,
+                Kind::Table => any |= table(file, &folder, options, each)?,
                 Kind::Other => each(Entry::Other)?,
             }
             Ok(())
@@ -84,11 +93,11 @@ pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
 }
 
 /// The folder a path begins with, if it is more than a name.
-fn first_folder(path: &Path) -> &str {
+fn first_folder(path: &Path) -> Cow<'_, str> {
     let mut parts = path.iter();
     match (parts.next(), parts.next()) {
-        (Some(folder), Some(_)) => folder.to_str().unwrap_or_default(),
-        _ => "",
+        (Some(folder), Some(_)) => folder.to_string_lossy(),
+        _ => Cow::Borrowed(""),
     }
 }
 
@@ -97,7 +106,11 @@ fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result
     let maybe: Vec<String> = options.columns.iter().map(|name| format!("{name}?")).collect();
     let pictures: Vec<&str> = maybe.iter().map(String::as_str).collect();
     let mut any = false;
-    Table::find(file, "", "")?.for_each(Columns { values: &["source?"], pictures: &pictures }, |row| {
+    Table::find(file, "", "")?.rows(Columns { values: &["source?"], pictures: &pictures }, |place, row| {
+        let row = match row {
+            Ok(row) => row,
+            Err(e) => return each(Entry::Malformed { why: "a row cannot be read", detail: format!("{place}: {e}") }),
+        };
         let source = row.maybe("source").unwrap_or_else(|| folder.to_string());
         let mut text = true;
         for picture in options.columns.iter().flat_map(|column| row.pictures(column)) {
@@ -109,24 +122,87 @@ fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result
     Ok(any)
 }
 
-/// Of an entry, what is needed.
-#[derive(Deserialize)]
-#[serde(expecting = "an object with the path of a picture")]
+/// The longest entry in bytes, also of what a compressed file holds.
+const LONGEST: u64 = 64 << 20;
+
+/// Of an entry, what is needed; or what stands there instead of an object.
+#[derive(Default)]
 struct Raw {
-    #[serde(default)]
     image: Value,
-    #[serde(default)]
     images: Value,
-    #[serde(default)]
     source: Value,
+    odd: Option<&'static str>,
+}
+
+impl Raw {
+    fn odd(what: &'static str) -> Self {
+        Self { odd: Some(what), ..Self::default() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object with the path of a picture")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Raw, A::Error> {
+        let mut raw = Raw::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "image" => raw.image = map.next_value()?,
+                "images" => raw.images = map.next_value()?,
+                "source" => raw.source = map.next_value()?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(raw)
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Raw, E> {
+        Ok(Raw::odd("null"))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Raw, E> {
+        Ok(Raw::odd("a truth value"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Raw, E> {
+        Ok(Raw::odd("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Raw, E> {
+        Ok(Raw::odd("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Raw, E> {
+        Ok(Raw::odd("a number"))
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<Raw, E> {
+        Ok(Raw::odd("a text"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Raw, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Raw::odd("a list"))
+    }
 }
 
 fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
     let step = || format!("reading {}", path.display());
-    let mut reader = BufReader::with_capacity(1 << 16, compressed::open(path).with_context(step)?);
-    if reader.fill_buf().with_context(step)?.starts_with("\u{feff}".as_bytes()) {
-        reader.consume(3);
-    }
+    // NaN, a byte order mark and the like become JSON; then an entry has its longest length.
+    let (bounded, allowance) = Bounded::new(Lenient::new(compressed::open(path).with_context(step)?), LONGEST);
+    let mut reader = BufReader::with_capacity(1 << 16, bounded);
     let array = loop {
         let buffer = reader.fill_buf().with_context(step)?;
         let skip = buffer.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -137,11 +213,13 @@ fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
         }
     };
     let malformed = |e: &serde_json::Error| {
-        Error::failed(format!("{}: {e}", path.display())).hint("expected LLaVA conversations: {\"image\": \"path\", …}")
+        Error::failed(format!("{}: {}", path.display(), excerpt(&e.to_string(), 300)))
+            .hint("expected LLaVA conversations: {\"image\": \"path\", …}")
     };
     let mut number = 0;
     let mut take = |raw: Raw| {
         number += 1;
+        allowance.renew();
         hand_on(&raw, root, || format!("{} entry {number}", path.display()), each)
     };
     if !array {
@@ -166,6 +244,9 @@ fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
 }
 
 fn hand_on(raw: &Raw, root: &Path, place: impl Fn() -> String, each: Each<'_>) -> Result<()> {
+    if let Some(what) = raw.odd {
+        return each(Entry::Malformed { why: "the entry is no object", detail: format!("{} is {what}", place()) });
+    }
     let own = match &raw.source {
         Value::String(source) => source.trim(),
         _ => "",
@@ -181,16 +262,27 @@ fn hand_on(raw: &Raw, root: &Path, place: impl Fn() -> String, each: Each<'_>) -
             Value::String(name) if NO_PICTURE.contains(&name.as_str()) => {}
             Value::String(name) => {
                 text = false;
-                let source = if own.is_empty() { first_folder(Path::new(name)) } else { own };
-                each(Entry::Picture { picture: Picture::File(root.join(name)), source })?;
+                let source = if own.is_empty() { first_folder(Path::new(name)) } else { Cow::Borrowed(own) };
+                each(Entry::Picture { picture: Picture::File(root.join(name)), source: &source })?;
             }
             other => {
                 text = false;
-                each(Entry::Malformed(format!("{}: {other} is no path of a picture", place())))?;
+                let value = excerpt(&shown(other), 80);
+                let detail = format!("{}: {value} is no path of a picture", place());
+                each(Entry::Malformed { why: "the picture is no path", detail })?;
             }
         }
     }
     if text { each(Entry::Text) } else { Ok(()) }
+}
+
+/// A value in a few words: of long ones not all is written down.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(object) => format!("an object with {} fields", object.len()),
+        other => other.to_string(),
+    }
 }
 
 /// Hands the entries of a JSON array to a function one by one, until it returns false.

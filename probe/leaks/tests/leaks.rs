@@ -255,7 +255,7 @@ fn what_is_wrong_is_said() -> Checked {
     let root = dir.path();
     let mine = benchmark(root);
     fs::write(root.join("broken.jsonl"), "{\"image\": \"a.png\"}\n{\"image\": \"b.png\"\n")?;
-    fs::write(root.join("broken.json"), "[{\"image\": \"a.png\"},\n 7]")?;
+    fs::write(root.join("broken.json"), "[{\"image\": \"a.png\"},\n ]")?;
     fs::write(root.join("behind.json"), "[]\n[]")?;
     fs::write(root.join("empty.json"), " \n")?;
     fs::create_dir(root.join("nothing"))?;
@@ -269,10 +269,7 @@ fn what_is_wrong_is_said() -> Checked {
     };
     for (set, says) in [
         ("broken.jsonl", "DIR/broken.jsonl: EOF while parsing an object at line 3 column 0"),
-        (
-            "broken.json",
-            "DIR/broken.json: invalid type: integer `7`, expected an object with the path of a picture at line 2 column",
-        ),
+        ("broken.json", "DIR/broken.json: trailing comma at line 2 column 2"),
         ("behind.json", "trailing characters at line 2 column 1"),
         ("empty.json", "DIR/empty.json is empty"),
         ("absent.json", "the set of training data DIR/absent.json does not exist"),
@@ -302,5 +299,96 @@ fn what_is_wrong_is_said() -> Checked {
     assert_eq!(Named::parse("a=b/c")?, named("a", "b/c"));
     assert_eq!(Named::parse("x/data.json.gz")?, named("data", "x/data.json.gz"));
     assert!(Named::parse("=x").is_err() && Named::parse("x=").is_err() && Named::parse("").is_err());
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_read_is_listed_within_bounds() -> Checked {
+    let dir = tempfile::tempdir()?;
+    let root = dir.path();
+    let benchmark = benchmark(root);
+    fs::create_dir(root.join("pictures"))?;
+    // Long values, long names, long sources; entries that are no objects.
+    let long = "x".repeat(100_000);
+    let mut entries = vec![json!(null), json!(7), json!("text"), json!([1]), json!({"image": {"a": long}})];
+    entries.push(json!({"image": [[long], long, {"b": 1}], "source": long}));
+    entries.extend((0..300).map(|i| json!({"image": format!("{i}{long}.png")})));
+    fs::write(root.join("t.json"), json!(entries).to_string().replace("null,7", "null, NaN ,7"))?;
+    let options = Options { pictures: Some(root.join("pictures")), ..Options::default() };
+    let out = root.join("out");
+    let report = search(std::slice::from_ref(&benchmark), &[named("t", root.join("t.json"))], &options, &out)?;
+    assert_eq!((report.training[0].malformed, report.training[0].unreadable), (8, 301));
+    let odd = &report.unreadable["the entry is no object"];
+    assert_eq!((odd.count, odd.first.ends_with("t.json entry 1 is null")), (5, true));
+    for name in [FILES[1], FILES[2]] {
+        assert!(fs::metadata(out.join(name))?.len() < 1_000_000, "{name}");
+    }
+    assert!(report.training[0].sources.iter().all(|s| s.name.len() < 300));
+    Ok(())
+}
+
+#[test]
+fn a_list_of_failures_ends() -> Checked {
+    use std::io::Write;
+    let dir = tempfile::tempdir()?;
+    let root = dir.path();
+    let benchmark = benchmark(root);
+    fs::create_dir(root.join("pictures"))?;
+    // Few bytes, many entries: each is counted, not all are listed.
+    let entry = format!("{{\"image\": [{}]}}\n", vec!["7"; 1000].join(","));
+    let mut file = fs::File::create(root.join("t.jsonl"))?;
+    for _ in 0..300 {
+        file.write_all(entry.as_bytes())?;
+    }
+    let options = Options { pictures: Some(root.join("pictures")), ..Options::default() };
+    let out = root.join("out");
+    let report = search(&[benchmark], &[named("t", root.join("t.jsonl"))], &options, &out)?;
+    assert_eq!(report.training[0].malformed, 300_000);
+    assert!(fs::metadata(out.join(FILES[1]))?.len() <= burgess_leaks::LISTED + 1000);
+    let last = fs::read_to_string(out.join(FILES[1]))?.lines().last().map(String::from).unwrap_or_default();
+    assert!(last.contains("more could not be read than are listed here"), "{last}");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_counted_and_not_waited_for() -> Checked {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir()?;
+    let root = dir.path();
+    let benchmark = benchmark(root);
+    let fifo = |name: &str| std::process::Command::new("mkfifo").arg(root.join(name)).status().map(|s| s.success());
+    save(&root.join("train"), "line\nfeed.png", 10);
+    fs::write(root.join("train").join(std::ffi::OsStr::from_bytes(b"gr\xfc\xdf.png")), png(11))?;
+    assert!(fifo("train/fifo.png")? && fifo("train/fifo.txt")?);
+    std::os::unix::fs::symlink("nowhere.png", root.join("train/link.png"))?;
+    let out = root.join("out");
+    let of = |name: &str| [named("t", root.join(name))];
+    let benchmark = std::slice::from_ref(&benchmark);
+    let report = search(benchmark, &of("train"), &Options::default(), &out)?;
+    let set = &report.training[0];
+    assert_eq!((set.hashed, set.matched, set.unreadable, set.other_files), (2, 2, 2, 1));
+    assert!(report.unreadable.keys().any(|why| why == "it is a FIFO, not a file"), "{:?}", report.unreadable);
+    assert!(report.unreadable.keys().any(|why| why.contains("a link to nowhere.png, which does not exist")));
+    assert!(fifo("train/fifo.parquet")? && fifo("fifo.json")?);
+    let error = search(benchmark, &of("train"), &Options::default(), &out).expect_err("a table").to_string();
+    assert!(error.ends_with("fifo.parquet: it is a FIFO, not a file"), "{error}");
+    let options = Options { pictures: Some(root.into()), ..Options::default() };
+    let error = search(benchmark, &of("fifo.json"), &options, &out).expect_err("a FIFO").to_string();
+    assert!(error.ends_with("fifo.json: it is a FIFO, not a file"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_decompresses_to_gigabytes_is_refused() -> Checked {
+    let dir = tempfile::tempdir()?;
+    let root = dir.path();
+    let benchmark = benchmark(root);
+    let path = root.join("t.json");
+    let text = format!("[{{\"image\": \"{}", "x".repeat(70 << 20));
+    fs::write(&path, text)?;
+    let options = Options { pictures: Some(root.into()), ..Options::default() };
+    let error = search(&[benchmark], &[named("t", &path)], &options, &root.join("out")).expect_err("long").to_string();
+    assert!(error.contains("one row is longer than 64 MiB"), "{error}");
     Ok(())
 }

@@ -1,279 +1,89 @@
 //! The numbers that define a decoder, under the names of Hugging Face's `config.json`.
 
+pub use super::family::Family;
+pub use super::options::{Experts, Gate, Layer};
+
+use super::family::{BlockKind, Design, NormKind, QkNorm};
 use super::rope::{Rotation, Scaling};
 use burgess_base::{Error, Result};
-use serde::{Deserialize, Serialize};
-
-/// Which published decoder a configuration is of; the `model_type` of `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Family {
-    /// LLaMA 1 to 3, Vicuna, Yi, TinyLlama, SmolLM2 (arXiv 2302.13971, 2407.21783).
-    #[default]
-    #[serde(rename = "llama")]
-    Llama,
-    /// Mistral: LLaMA with a sliding window (arXiv 2310.06825).
-    #[serde(rename = "mistral")]
-    Mistral,
-    /// Qwen 2 and 2.5: biases on queries, keys and values (arXiv 2407.10671).
-    #[serde(rename = "qwen2")]
-    Qwen2,
-    /// Qwen 3: normed queries and keys (arXiv 2505.09388).
-    #[serde(rename = "qwen3")]
-    Qwen3,
-    /// Phi-3: partly rotated heads, long context by two sets of factors (arXiv 2404.14219).
-    #[serde(rename = "phi3")]
-    Phi3,
-    /// Gemma 3, its text part: norms around both halves of a block, five sliding layers to one that sees all
-    /// (arXiv 2503.19786).
-    #[serde(rename = "gemma3_text")]
-    Gemma3,
-}
-
-impl Family {
-    /// Its class in `transformers`.
-    pub fn class(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Mistral => "MistralForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-            Self::Phi3 => "Phi3ForCausalLM",
-            Self::Gemma3 => "Gemma3ForCausalLM",
-        }
-    }
-}
-
-/// How far back a layer sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Layer {
-    /// Everything.
-    #[serde(rename = "full_attention")]
-    Full,
-    /// The last [`LlmConfig::sliding_window`] positions, itself included.
-    #[serde(rename = "sliding_attention")]
-    Sliding,
-}
-
-/// The activation of the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Gate {
-    /// x · sigmoid(x).
-    #[default]
-    #[serde(rename = "silu")]
-    Silu,
-    /// GELU by its tanh approximation.
-    #[serde(rename = "gelu_pytorch_tanh")]
-    GeluTanh,
-}
+use serde::Deserialize;
 
 /// Configuration of a [`super::Llm`].
 ///
 /// It is read from a `config.json` of `transformers` 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`) and
 /// written in the names of 4, which both read; fields that do not change the forward pass (dtype, token ids, dropout
-/// …) are passed over.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Written")]
+/// …) are passed over. What the file leaves out is as the family's class assumes it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
 pub struct LlmConfig {
     /// Which decoder.
     pub model_type: Family,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the gated layer.
+    /// Width of the MLP's inner layer.
     pub intermediate_size: usize,
     /// Number of decoder blocks.
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
     /// Number of key/value heads; absent = as many as query heads (no grouping).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_key_value_heads: Option<usize>,
     /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Added to the mean square before the root.
+    /// Added to the mean square (the variance, in a layer norm) before the root.
     pub rms_norm_eps: f64,
-    /// Base of the rotary angles, in Gemma 3 of the layers that see everything.
+    /// Base of the rotary angles, in Gemma 3 and OLMo 3 of the layers that see everything.
     pub rope_theta: f64,
     /// Stretching of these angles beyond the length of pretraining.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<Scaling>,
-    /// Base of the rotary angles of Gemma 3's sliding layers, which are not stretched.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Base of the rotary angles of Gemma 3's and OLMo 3's sliding layers, which are not stretched.
     pub rope_local_base_freq: Option<f64>,
+    /// Which layers have rotary positions (1) and which have none (0); absent = all have.
+    pub no_rope_layers: Option<Vec<usize>>,
     /// Share of a head that is rotated.
-    #[serde(skip_serializing_if = "is_one")]
     pub partial_rotary_factor: f64,
     /// Whether the output head is the transposed embedding table.
     pub tie_word_embeddings: bool,
     /// Longest sequence that the model reads; positions beyond it are an error, not an extrapolation.
     pub max_position_embeddings: usize,
     /// Width of one head; absent = `hidden_size / num_attention_heads`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<usize>,
     /// Standard deviation of freshly drawn weights.
     pub initializer_range: f64,
-    /// The activation of the gate.
-    #[serde(rename(serialize = "hidden_act"))]
+    /// The activation of the MLP.
     pub gate: Gate,
-    /// Biases on queries, keys, values and output (Qwen 2 has those of the first three without this).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Biases on queries, keys and values (Qwen 2 has them without this), in most families on the output too.
     pub attention_bias: bool,
+    /// A bias on the output projection where `attention_bias` does not mean it (Seed-OSS).
+    pub attention_out_bias: bool,
+    /// Biases in the MLP.
+    pub mlp_bias: bool,
     /// Positions that a sliding layer sees, itself included; absent = no layer slides.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
     /// Qwen says by this whether its window is in use.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub use_sliding_window: bool,
     /// Which layers slide, one entry for each; absent = all of them, if there is a window.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_types: Option<Vec<Layer>>,
     /// Scores are divided by its root; absent = `head_dim`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub query_pre_attn_scalar: Option<f64>,
-}
-
-// serde hands a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_one(x: &f64) -> bool {
-    *x == 1.0
-}
-
-/// The file as it may be written; [`LlmConfig`] is what it amounts to.
-#[derive(Deserialize)]
-struct Written {
-    #[serde(default)]
-    model_type: Family,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    vocab_size: usize,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<serde_json::Value>,
-    rope_parameters: Option<serde_json::Value>,
-    rope_local_base_freq: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-    tie_word_embeddings: Option<bool>,
-    max_position_embeddings: Option<usize>,
-    head_dim: Option<usize>,
-    initializer_range: Option<f64>,
-    #[serde(alias = "hidden_activation")]
-    hidden_act: Option<Gate>,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    sliding_window: Option<usize>,
-    #[serde(default)]
-    use_sliding_window: bool,
-    max_window_layers: Option<usize>,
-    layer_types: Option<Vec<Layer>>,
-    #[serde(alias = "_sliding_window_pattern")]
-    sliding_window_pattern: Option<usize>,
-    query_pre_attn_scalar: Option<f64>,
-    final_logit_softcapping: Option<f64>,
-    attn_logit_softcapping: Option<f64>,
-    #[serde(default)]
-    use_bidirectional_attention: bool,
-}
-
-impl TryFrom<Written> for LlmConfig {
-    type Error = String;
-
-    fn try_from(w: Written) -> std::result::Result<Self, String> {
-        let unsupported = [
-            ("mlp_bias", w.mlp_bias),
-            ("final_logit_softcapping", w.final_logit_softcapping.is_some()),
-            ("attn_logit_softcapping", w.attn_logit_softcapping.is_some()),
-            ("use_bidirectional_attention", w.use_bidirectional_attention),
-        ];
-        if let Some((name, _)) = unsupported.iter().find(|(_, used)| *used) {
-            return Err(format!("`{name}` is not supported"));
-        }
-        let gemma = w.model_type == Family::Gemma3;
-        let mut rope = Rotary::of(&w)?;
-        let defaults = if gemma { [1e6, 1e4] } else { [1e4, 1e4] };
-        let layer_types = match w.layer_types {
-            Some(types) => Some(types),
-            None if gemma => {
-                let pattern = w.sliding_window_pattern.filter(|p| *p > 0).unwrap_or(6);
-                let kind = |i: usize| if (i + 1).is_multiple_of(pattern) { Layer::Full } else { Layer::Sliding };
-                Some((0..w.num_hidden_layers).map(kind).collect())
-            }
-            None => match (w.use_sliding_window, w.max_window_layers) {
-                (true, Some(first)) => {
-                    let kind = |i: usize| if i >= first { Layer::Sliding } else { Layer::Full };
-                    Some((0..w.num_hidden_layers).map(kind).collect())
-                }
-                _ => None,
-            },
-        };
-        // Qwen writes a window whether it is used or not.
-        let unused = matches!(w.model_type, Family::Qwen2 | Family::Qwen3) && !w.use_sliding_window;
-        let slides = layer_types.as_ref().is_none_or(|types| types.contains(&Layer::Sliding));
-        if let Some(scaling) = &mut rope.scaling {
-            scaling.complete(w.original_max_position_embeddings, w.max_position_embeddings)?;
-        }
-        Ok(Self {
-            model_type: w.model_type,
-            hidden_size: w.hidden_size,
-            intermediate_size: w.intermediate_size,
-            num_hidden_layers: w.num_hidden_layers,
-            num_attention_heads: w.num_attention_heads,
-            num_key_value_heads: w.num_key_value_heads,
-            vocab_size: w.vocab_size,
-            rms_norm_eps: w.rms_norm_eps.unwrap_or(1e-6),
-            rope_theta: rope.theta.unwrap_or(defaults[0]),
-            rope_scaling: rope.scaling,
-            rope_local_base_freq: gemma.then(|| rope.local.unwrap_or(defaults[1])),
-            partial_rotary_factor: rope.share.unwrap_or(1.0),
-            tie_word_embeddings: w.tie_word_embeddings.unwrap_or(gemma),
-            max_position_embeddings: w.max_position_embeddings.unwrap_or(2048),
-            head_dim: w.head_dim.or(gemma.then_some(256)),
-            initializer_range: w.initializer_range.unwrap_or(0.02),
-            gate: w.hidden_act.unwrap_or(if gemma { Gate::GeluTanh } else { Gate::Silu }),
-            attention_bias: w.attention_bias,
-            sliding_window: w.sliding_window.filter(|_| !unused && slides),
-            use_sliding_window: w.use_sliding_window,
-            layer_types: layer_types.filter(|_| !unused),
-            query_pre_attn_scalar: w.query_pre_attn_scalar.or(gemma.then_some(256.0)),
-        })
-    }
-}
-
-/// What a file says of the rotary angles, in whichever of its two forms.
-struct Rotary {
-    theta: Option<f64>,
-    local: Option<f64>,
-    share: Option<f64>,
-    scaling: Option<Scaling>,
-}
-
-impl Rotary {
-    fn of(w: &Written) -> std::result::Result<Self, String> {
-        let mut found = Self {
-            theta: w.rope_theta,
-            local: w.rope_local_base_freq,
-            share: w.partial_rotary_factor,
-            scaling: w.rope_scaling.as_ref().map(Scaling::read).transpose()?.flatten(),
-        };
-        let Some(parameters) = &w.rope_parameters else { return Ok(found) };
-        // One table, or one for each kind of layer.
-        let full = parameters.get("full_attention").unwrap_or(parameters);
-        let number = |table: &serde_json::Value, key: &str| table.get(key).and_then(serde_json::Value::as_f64);
-        found.theta = number(full, "rope_theta").or(found.theta);
-        found.share = number(full, "partial_rotary_factor").or(found.share);
-        found.scaling = Scaling::read(full)?.or(found.scaling);
-        if let Some(sliding) = parameters.get("sliding_attention") {
-            if Scaling::read(sliding)?.is_some() {
-                return Err("`rope_parameters`: stretched angles in sliding layers are not supported".into());
-            }
-            found.local = number(sliding, "rope_theta").or(found.local);
-        }
-        Ok(found)
-    }
+    /// The factor on scores instead of that root (Granite).
+    pub attention_multiplier: Option<f64>,
+    /// Scores s become cap · tanh(s / cap).
+    pub attn_logit_softcapping: Option<f64>,
+    /// Logits the same.
+    pub final_logit_softcapping: Option<f64>,
+    /// The factor on logits (Cohere).
+    pub logit_scale: Option<f64>,
+    /// What logits are divided by (Granite).
+    pub logits_scaling: Option<f64>,
+    /// The factor on embeddings (Granite).
+    pub embedding_multiplier: Option<f64>,
+    /// The factor on what attention and MLP add to the residual stream (Granite).
+    pub residual_multiplier: Option<f64>,
+    /// Queries, keys and values are cut off at plus and minus this (OLMo).
+    pub clip_qkv: Option<f64>,
+    /// The MLPs between which tokens choose.
+    pub experts: Option<Experts>,
 }
 
 impl LlmConfig {
@@ -292,6 +102,7 @@ impl LlmConfig {
             rope_theta: 10_000.0,
             rope_scaling: None,
             rope_local_base_freq: None,
+            no_rope_layers: None,
             partial_rotary_factor: 1.0,
             tie_word_embeddings: true,
             max_position_embeddings: 512,
@@ -299,11 +110,37 @@ impl LlmConfig {
             initializer_range: 0.02,
             gate: Gate::Silu,
             attention_bias: false,
+            attention_out_bias: false,
+            mlp_bias: false,
             sliding_window: None,
             use_sliding_window: false,
             layer_types: None,
             query_pre_attn_scalar: None,
+            attention_multiplier: None,
+            attn_logit_softcapping: None,
+            final_logit_softcapping: None,
+            logit_scale: None,
+            logits_scaling: None,
+            embedding_multiplier: None,
+            residual_multiplier: None,
+            clip_qkv: None,
+            experts: None,
         }
+    }
+
+    /// What its family is.
+    pub fn design(&self) -> &'static Design {
+        self.model_type.design()
+    }
+
+    /// Whether queries, keys and values have biases.
+    pub fn qkv_bias(&self) -> bool {
+        self.attention_bias || self.design().qkv_bias
+    }
+
+    /// Whether the output projection has a bias.
+    pub fn output_bias(&self) -> bool {
+        self.attention_out_bias || self.attention_bias && self.design().output_bias
     }
 
     /// Number of key/value heads.
@@ -327,20 +164,47 @@ impl LlmConfig {
         self.sliding_window.filter(|_| slides)
     }
 
+    /// Whether layer `i` has rotary positions.
+    pub fn rotates(&self, i: usize) -> bool {
+        match (&self.no_rope_layers, self.model_type) {
+            (Some(layers), _) => layers.get(i).is_none_or(|rotates| *rotates != 0),
+            (None, Family::Cohere2) => self.window(i).is_some(),
+            (None, _) => true,
+        }
+    }
+
     /// The rotation of layer `i`'s positions.
     pub fn rotation(&self, i: usize) -> Rotation<'_> {
         let slides = self.layer_types.as_ref().is_some_and(|types| types.get(i) == Some(&Layer::Sliding));
+        let (width, still) = (self.rotated_width(), !self.rotates(i));
         match self.rope_local_base_freq.filter(|_| slides) {
-            Some(theta) => Rotation { width: self.rotated_width(), theta, scaling: None },
-            None => {
-                Rotation { width: self.rotated_width(), theta: self.rope_theta, scaling: self.rope_scaling.as_ref() }
-            }
+            Some(theta) => Rotation { width, theta, scaling: None, still },
+            None => Rotation { width, theta: self.rope_theta, scaling: self.rope_scaling.as_ref(), still },
         }
     }
 
     /// The factor on attention scores.
     pub fn attention_scale(&self) -> f64 {
-        1.0 / self.query_pre_attn_scalar.unwrap_or(self.head_width() as f64).sqrt()
+        match self.attention_multiplier {
+            Some(factor) => factor,
+            None => 1.0 / self.query_pre_attn_scalar.unwrap_or(self.head_width() as f64).sqrt(),
+        }
+    }
+
+    /// The factor on embeddings; none for one.
+    pub fn embedding_scale(&self) -> Option<f64> {
+        match self.design().scaled_embeddings {
+            true => Some((self.hidden_size as f64).sqrt()),
+            false => self.embedding_multiplier.filter(|factor| *factor != 1.0),
+        }
+    }
+
+    /// The longest sequence that can be read; none where angles are made for any length.
+    pub fn longest(&self) -> Option<usize> {
+        match self.rope_scaling {
+            Some(Scaling::Dynamic { .. }) => None,
+            _ => Some(self.max_position_embeddings),
+        }
     }
 
     /// Checks that the numbers fit together.
@@ -360,12 +224,23 @@ impl LlmConfig {
             ("head_dim", self.head_width()),
             ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
+        // Above these no product of two sizes or number of parameters can be told from nonsense.
+        const MOST: usize = 1 << 28;
+        const MOST_LAYERS: usize = 10_000;
+        let sizes = positive.iter().filter(|(name, _)| !["max_position_embeddings", "sliding_window"].contains(name));
+        for (name, n) in sizes {
+            let most = if *name == "num_hidden_layers" { MOST_LAYERS } else { MOST };
+            if *n > most {
+                return bad(format!("`{name}` is {n}, more than any model has (at most {most})"));
+            }
+        }
         if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
             return bad(format!("`{name}` is 0"));
         }
+        self.check_numbers()?;
         if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
             return bad(format!(
-                "{} query heads cannot share {} key/value heads evenly",
+                "{} query heads cannot share {} key/value heads evenly (`num_attention_heads`, `num_key_value_heads`)",
                 self.num_attention_heads,
                 self.kv_heads()
             ));
@@ -379,7 +254,8 @@ impl LlmConfig {
         let rotated = self.rotated_width();
         if rotated == 0 || rotated > self.head_width() || !rotated.is_multiple_of(2) {
             return bad(format!(
-                "{rotated} of a head's {} channels cannot be rotated in halves (`partial_rotary_factor` {})",
+                "{rotated} of a head's {} channels cannot be rotated in halves (`head_dim` {}, `partial_rotary_factor` {})",
+                self.head_width(),
                 self.head_width(),
                 self.partial_rotary_factor
             ));
@@ -387,40 +263,115 @@ impl LlmConfig {
         if let Some(types) = self.layer_types.as_ref().filter(|t| t.len() != self.num_hidden_layers) {
             return bad(format!("`layer_types` has {} entries for {} layers", types.len(), self.num_hidden_layers));
         }
+        if let Some(layers) = self.no_rope_layers.as_ref().filter(|l| l.len() != self.num_hidden_layers) {
+            return bad(format!("`no_rope_layers` has {} entries for {} layers", layers.len(), self.num_hidden_layers));
+        }
+        if let Some(experts) = &self.experts {
+            if experts.active == 0 || experts.active > experts.count || experts.count > MOST_LAYERS {
+                return bad(format!(
+                    "`num_experts_per_tok` is {}, of {} experts (`num_experts`)",
+                    experts.active, experts.count
+                ));
+            }
+            if experts.width == 0 || experts.width > MOST || experts.shared.is_some_and(|n| n == 0 || n > MOST) {
+                return bad(format!(
+                    "`moe_intermediate_size` is {}, `shared_expert_intermediate_size` {:?}",
+                    experts.width, experts.shared
+                ));
+            }
+        }
         if let Some(scaling) = &self.rope_scaling {
             scaling.check(rotated).map_err(|e| e.context("language model configuration: `rope_scaling`"))?;
         }
         Ok(())
     }
 
+    /// Checks that every number is finite and on the right side of zero.
+    fn check_numbers(&self) -> Result<()> {
+        let eps_key = self.design().eps_key.unwrap_or("rms_norm_eps");
+        let above = [
+            ("rope_theta", Some(self.rope_theta)),
+            ("rope_local_base_freq", self.rope_local_base_freq),
+            ("partial_rotary_factor", Some(self.partial_rotary_factor)),
+            ("query_pre_attn_scalar", self.query_pre_attn_scalar),
+            ("attention_multiplier", self.attention_multiplier),
+            ("attn_logit_softcapping", self.attn_logit_softcapping),
+            ("final_logit_softcapping", self.final_logit_softcapping),
+            ("logit_scale", self.logit_scale),
+            ("logits_scaling", self.logits_scaling),
+            ("embedding_multiplier", self.embedding_multiplier),
+            ("residual_multiplier", self.residual_multiplier),
+            ("clip_qkv", self.clip_qkv),
+        ];
+        // Computed with in f32, where more becomes infinite and less becomes zero.
+        let fits = |x: f64| (x as f32).is_finite() && x as f32 > 0.0;
+        for (name, number) in above {
+            if let Some(x) = number.filter(|x| !fits(*x)) {
+                return Err(Error::usage(format!("language model configuration: `{name}` is {x}, must be above 0")));
+            }
+        }
+        for (name, x) in [(eps_key, self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
+            if !((x as f32).is_finite() && x >= 0.0) {
+                return Err(Error::usage(format!(
+                    "language model configuration: `{name}` is {x}, must not be below 0"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Parameters of the decoder, the head included unless it is tied.
     pub fn parameters(&self) -> usize {
-        let (d, w) = (self.hidden_size, self.head_width());
+        let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
-        let gemma = self.model_type == Family::Gemma3;
-        let normed = matches!(self.model_type, Family::Qwen3 | Family::Gemma3);
-        let biases = match (self.attention_bias, self.model_type) {
-            (true, _) => q + 2 * kv + d,
-            (false, Family::Qwen2) => q + 2 * kv,
-            (false, _) => 0,
+        let design = self.design();
+        let norm = match design.norm {
+            NormKind::Rms | NormKind::RmsPlusOne | NormKind::LayerScale => d,
+            NormKind::Layer | NormKind::LayerPlusOne => 2 * d,
+            NormKind::LayerPlain => 0,
         };
-        let norms = d * if gemma { 4 } else { 2 } + if normed { 2 * w } else { 0 };
-        let layer = d * (q + 2 * kv) + q * d + biases + 3 * d * self.intermediate_size + norms;
+        let norms = match design.block {
+            BlockKind::Before | BlockKind::After => 2 * norm,
+            BlockKind::Around => 4 * norm,
+            BlockKind::Parallel => norm,
+        };
+        let qk_norms = match design.qk_norm {
+            QkNorm::None => 0,
+            QkNorm::Head => 2 * w,
+            QkNorm::Whole => q + kv,
+        };
+        let biases = if self.qkv_bias() { q + 2 * kv } else { 0 } + if self.output_bias() { d } else { 0 };
+        let attention = d * (q + 2 * kv) + q * d + biases + norms + qk_norms;
+        let matrices = if design.gated { 3 } else { 2 };
+        let mlp = |f: usize| matrices * d * f + if self.mlp_bias { (matrices - 1) * f + d } else { 0 };
+        let of = |i: usize| match self.experts.as_ref().filter(|experts| experts.at(i)) {
+            Some(e) => e.count * (d + mlp(e.width)) + e.shared.map_or(0, |shared| mlp(shared) + d),
+            None => mlp(f),
+        };
+        let layers: usize = (0..self.num_hidden_layers).map(|i| attention + of(i)).sum();
         let tables = self.vocab_size * d * if self.tie_word_embeddings { 1 } else { 2 };
-        self.num_hidden_layers * layer + tables + d
+        layers + tables + norm
     }
 
     /// Floating-point operations of one forward pass over `tokens` positions of one sequence, without the head
     /// (a multiply-add counts as two); `tokens` also bounds the keys each query sees.
     pub fn forward_flops(&self, tokens: usize) -> f64 {
-        let (d, f) = (self.hidden_size as f64, self.intermediate_size as f64);
+        let d = self.hidden_size as f64;
         let (q, kv) =
             ((self.num_attention_heads * self.head_width()) as f64, (self.kv_heads() * self.head_width()) as f64);
         let t = tokens as f64;
-        let projections = d * (q + 2.0 * kv) + q * d + 3.0 * d * f;
+        let layers = self.num_hidden_layers as f64;
+        let matrices = if self.design().gated { 3.0 } else { 2.0 };
         // Queries see half of the square on average; scores and values are one product each.
         let attention = q * t;
-        self.num_hidden_layers as f64 * 2.0 * t * (projections + attention)
+        let of = |inner: f64| 2.0 * t * (d * (q + 2.0 * kv) + q * d + matrices * d * inner + attention);
+        let Some(experts) = &self.experts else {
+            let projections = d * (q + 2.0 * kv) + q * d + matrices * d * self.intermediate_size as f64;
+            return layers * 2.0 * t * (projections + attention);
+        };
+        let sparse = (0..self.num_hidden_layers).filter(|i| experts.at(*i)).count() as f64;
+        let inner = (experts.active * experts.width + experts.shared.unwrap_or(0)) as f64;
+        sparse * of(inner) + (layers - sparse) * of(self.intermediate_size as f64)
     }
 }
 
@@ -454,7 +405,8 @@ mod tests {
         assert_eq!(again, four);
         let old = read(r#","rope_scaling":{"type":"linear","factor":2.0}"#)?;
         assert_eq!(old.rope_scaling, Some(Scaling::Linear { factor: 2.0 }));
-        assert!(read(r#","rope_scaling":{"rope_type":"dynamic","factor":2.0}"#).is_err());
+        let error = read(r#","rope_scaling":{"rope_type":"mrope","factor":2.0}"#).unwrap_err().to_string();
+        assert!(error.contains("`mrope`") && error.contains("dynamic") && !error.contains("factors"), "{error}");
         Ok(())
     }
 
@@ -483,9 +435,125 @@ mod tests {
         config.num_key_value_heads = Some(3);
         assert!(config.check().unwrap_err().to_string().contains("3 key/value heads"));
         assert!(read(r#","model_type":"falcon""#).is_err_and(|e| e.to_string().contains("falcon")));
-        assert!(read(r#","hidden_act":"relu""#).is_err());
+        let error = read(r#","hidden_act":"mish""#).unwrap_err().to_string();
+        assert!(error.contains("`mish`") && error.contains("gelu_pytorch_tanh"), "{error}");
         let half = read(r#","partial_rotary_factor":0.2"#)?;
         assert!(half.check().unwrap_err().to_string().contains("partial_rotary_factor"));
+        Ok(())
+    }
+
+    /// What is said of a configuration with these keys, in whichever of the two steps.
+    fn complaint(extra: &str) -> String {
+        let numbers =
+            r#"{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":50"#;
+        let mut map: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{numbers}}}")).unwrap_or_default();
+        let more: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{{{extra}}}")).unwrap_or_default();
+        assert!(!more.is_empty(), "{extra}");
+        map.extend(more);
+        match LlmConfig::try_from(map).map_err(Error::failed).and_then(|config| config.check()) {
+            Ok(()) => panic!("{extra} is taken"),
+            Err(e) => e.chain().join(": "),
+        }
+    }
+
+    #[test]
+    fn absurd_numbers_are_errors_with_their_key_before_anything_is_made_of_them() {
+        let cases = [
+            (r#""num_hidden_layers":1000000000000000000"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":1e18"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":300000,"model_type":"gemma3_text""#, "num_hidden_layers"),
+            (r#""num_hidden_layers":-1"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":2.5"#, "num_hidden_layers"),
+            (r#""num_hidden_layers":"2""#, "num_hidden_layers"),
+            (r#""num_hidden_layers":0"#, "num_hidden_layers"),
+            (r#""hidden_size":1000000000000"#, "hidden_size"),
+            (r#""hidden_size":66"#, "hidden_size"),
+            (r#""intermediate_size":18446744073709551615"#, "intermediate_size"),
+            (r#""vocab_size":1000000000"#, "vocab_size"),
+            (r#""num_attention_heads":0"#, "num_attention_heads"),
+            (r#""num_attention_heads":1000000000000"#, "num_attention_heads"),
+            (r#""num_key_value_heads":3"#, "3 key/value heads"),
+            (r#""num_key_value_heads":0"#, "num_key_value_heads"),
+            (r#""head_dim":0"#, "head_dim"),
+            (r#""head_dim":7"#, "head's 7 channels"),
+            (r#""head_dim":4000000000"#, "head_dim"),
+            (r#""rms_norm_eps":-1"#, "rms_norm_eps"),
+            (r#""rms_norm_eps":null"#, "rms_norm_eps"),
+            (r#""rms_norm_eps":1e300"#, "rms_norm_eps"),
+            (r#""layer_norm_eps":-1e-5,"model_type":"cohere""#, "layer_norm_eps"),
+            (r#""norm_epsilon":-1e-5,"model_type":"starcoder2""#, "norm_epsilon"),
+            (r#""rope_theta":0"#, "rope_theta"),
+            (r#""rope_theta":-1e4"#, "rope_theta"),
+            (r#""rope_theta":null"#, "rope_theta"),
+            (r#""rope_theta":"1e4""#, "rope_theta"),
+            (r#""rope_parameters":{"rope_theta":null}"#, "rope_theta"),
+            (r#""rope_scaling":{"rope_type":"linear","factor":0}"#, "factor"),
+            (r#""rope_scaling":{"rope_type":"dynamic","factor":-2.0}"#, "factor"),
+            (r#""rope_scaling":{"rope_type":"yarn","factor":4.0,"beta_fast":-1}"#, "beta_fast"),
+            (r#""rope_scaling":[1]"#, "rope_scaling"),
+            (r#""partial_rotary_factor":0"#, "partial_rotary_factor"),
+            (r#""partial_rotary_factor":1.5"#, "partial_rotary_factor"),
+            (r#""attn_logit_softcapping":0,"model_type":"gemma2""#, "attn_logit_softcapping"),
+            (r#""final_logit_softcapping":-30,"model_type":"gemma2""#, "final_logit_softcapping"),
+            (r#""final_logit_softcapping":30"#, "final_logit_softcapping"),
+            (r#""query_pre_attn_scalar":0,"model_type":"gemma2""#, "query_pre_attn_scalar"),
+            (r#""logits_scaling":0,"model_type":"granite""#, "logits_scaling"),
+            (r#""embedding_multiplier":null,"model_type":"granite""#, "embedding_multiplier"),
+            (r#""logit_scale":0,"model_type":"cohere2""#, "logit_scale"),
+            (r#""use_qk_norm":true,"model_type":"cohere""#, "use_qk_norm"),
+            (r#""use_parallel_residual":true,"model_type":"stablelm""#, "use_parallel_residual"),
+            (r#""clip_qkv":-1,"model_type":"olmo""#, "clip_qkv"),
+            (r#""no_rope_layers":[1],"model_type":"smollm3""#, "no_rope_layers"),
+            (r#""no_rope_layer_interval":0,"model_type":"smollm3""#, "no_rope_layer_interval"),
+            (r#""layer_types":["full_attention"]"#, "layer_types"),
+            (r#""layer_types":["linear_attention","full_attention"]"#, "layer_types"),
+            (r#""num_experts_per_tok":2,"model_type":"mixtral""#, "num_experts"),
+            (r#""num_experts_per_tok":9,"num_local_experts":8,"model_type":"mixtral""#, "num_experts_per_tok"),
+            (r#""num_experts_per_tok":1,"num_local_experts":100000000,"model_type":"mixtral""#, "num_experts"),
+            (r#""attention_bias":"yes""#, "attention_bias"),
+            (r#""initializer_range":-1"#, "initializer_range"),
+            (r#""max_position_embeddings":0"#, "max_position_embeddings"),
+            (r#""sliding_window":0,"model_type":"mistral""#, "sliding_window"),
+        ];
+        for (extra, key) in cases {
+            let error = complaint(extra);
+            assert!(error.contains(key) && !error.contains("usize") && error.len() < 400, "{extra}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_as_its_class_assumes_it() -> Result<()> {
+        let of = |extra: &str| read(&format!(r#","model_type":{extra}"#));
+        let gemma = of(r#""gemma2""#)?;
+        assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
+        assert_eq!((gemma.head_width(), gemma.gate, gemma.tie_word_embeddings), (256, Gate::GeluTanh, true));
+        assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
+        let uncapped =
+            of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
+        assert_eq!((uncapped.attn_logit_softcapping, uncapped.window(0)), (None, None));
+        let again: LlmConfig = serde_json::from_str(&serde_json::to_string(&uncapped)?)?;
+        assert_eq!(again, uncapped);
+        let smol = of(r#""smollm3""#)?;
+        assert_eq!((0..7).map(|i| smol.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
+        assert_eq!((smol.rope_theta, smol.tie_word_embeddings), (2e6, true));
+        let smol = of(r#""smollm3","use_sliding_window":true,"sliding_window":5"#)?;
+        assert_eq!((smol.window(2), smol.window(3), smol.window(4)), (None, Some(5), None));
+        let qwen = of(r#""qwen2","use_sliding_window":true,"sliding_window":5"#)?;
+        assert_eq!(qwen.window(6), None);
+        let cohere = of(r#""cohere2","sliding_window":9"#)?;
+        assert_eq!((0..7).map(|i| cohere.rotates(i)).collect::<Vec<_>>(), [true, true, true, false, true, true, true]);
+        assert_eq!((cohere.logit_scale, cohere.rms_norm_eps), (Some(0.0625), 1e-5));
+        assert_eq!(of(r#""mistral""#)?.window(0), Some(4096));
+        assert_eq!(of(r#""glm4""#)?.partial_rotary_factor, 0.5);
+        assert_eq!(of(r#""qwen3""#)?.head_width(), 128);
+        let coder = of(r#""starcoder2","use_bias":false"#)?;
+        assert!(!coder.qkv_bias() && !coder.output_bias() && !coder.mlp_bias && of(r#""starcoder2""#)?.mlp_bias);
+        // Both keys of the activation, as the files of Gemma 2 on the hub have them.
+        assert_eq!(of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.gate, Gate::Gelu);
+        let dynamic = read(r#","max_position_embeddings":64,"rope_scaling":{"type":"dynamic","factor":2.0}"#)?;
+        assert_eq!((dynamic.longest(), dynamic.max_position_embeddings), (None, 64));
         Ok(())
     }
 }

@@ -1,14 +1,18 @@
-//! The decoder of LLaMA and its relatives: RMSNorm, rotary positions, grouped-query attention, a gated layer.
+//! The decoder of LLaMA and its relatives: a norm, rotary positions, grouped-query attention, an MLP.
 //!
-//! One network with the differences of the families as options of [`LlmConfig`]: LLaMA, Mistral, Qwen 2 and 3, Phi-3,
-//! Gemma 3. Module paths are those of `transformers`' `LlamaForCausalLM` and its siblings, so a checkpoint's keys are
-//! the parameters' names: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
-//! `lm_head.weight` (absent when the head is tied to the embeddings). Phi-3's fused projections are held apart.
+//! One network; what a family does differently is a row of [`super::family`], and sizes and switches are options of
+//! [`LlmConfig`]. Module paths are those of `transformers`' `LlamaForCausalLM`, so a LLaMA's keys are the parameters'
+//! names: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
+//! `lm_head.weight` (absent when the head is tied to the embeddings). What other families call the same parts is said
+//! in `weights/names.rs`; fused projections are held apart.
 
-use super::config::{Family, LlmConfig};
+use super::config::LlmConfig;
+use super::experts::Moe;
+use super::family::{BlockKind, NormKind, QkNorm};
 use super::kernel::{self, Heads, Hidden};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, joined};
+use super::parts::{Block, Mlp, Norm, SelfAttention};
 use super::rope::{Rope, Rotation};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -62,59 +66,7 @@ pub struct Decoder {
     /// The decoder blocks, first to last.
     pub layers: Vec<Block>,
     /// Norm after the last block.
-    pub norm: RmsNorm,
-}
-
-/// One decoder block: attention and the gated layer, each behind a norm and around a residual.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Grouped-query attention.
-    pub self_attn: SelfAttention,
-    /// The gated layer.
-    pub mlp: Mlp,
-    /// Norm before attention.
-    pub input_layernorm: RmsNorm,
-    /// Norm before the gated layer; in Gemma 3 the norm after attention.
-    pub post_attention_layernorm: RmsNorm,
-    /// Gemma 3's norm before the gated layer.
-    pub pre_feedforward_layernorm: Option<RmsNorm>,
-    /// Gemma 3's norm after it.
-    pub post_feedforward_layernorm: Option<RmsNorm>,
-}
-
-/// Projections of grouped-query attention.
-#[derive(Module, Debug)]
-pub struct SelfAttention {
-    /// Queries.
-    pub q_proj: Linear,
-    /// Keys.
-    pub k_proj: Linear,
-    /// Values.
-    pub v_proj: Linear,
-    /// Output.
-    pub o_proj: Linear,
-    /// Norm of each query (Qwen 3, Gemma 3).
-    pub q_norm: Option<RmsNorm>,
-    /// Norm of each key.
-    pub k_norm: Option<RmsNorm>,
-}
-
-/// Projections of the gated layer, all without bias.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// Gate.
-    pub gate_proj: Linear,
-    /// Up.
-    pub up_proj: Linear,
-    /// Down.
-    pub down_proj: Linear,
-}
-
-/// Root-mean-square norm with a learned scale.
-#[derive(Module, Debug)]
-pub struct RmsNorm {
-    /// `[width]`; Gemma's is what is added to one.
-    pub weight: Param<Tensor<1>>,
+    pub norm: Norm,
 }
 
 /// How whole sequences are read, where it is not as ordinary text.
@@ -157,31 +109,48 @@ impl LlmConfig {
         let normal = Initializer::Normal { mean: 0.0, std: self.initializer_range };
         let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
-        let gemma = self.model_type == Family::Gemma3;
-        let normed = gemma || self.model_type == Family::Qwen3;
-        let inner_bias = self.attention_bias || self.model_type == Family::Qwen2;
+        let design = self.design();
         let lin = |i: usize, o: usize, bias: bool| Linear::new(i, o, bias, &normal, device);
-        let scale = if gemma { Initializer::Zeros } else { Initializer::Ones };
-        let norm = |width: usize| RmsNorm { weight: scale.init([width], device) };
-        let block = || Block {
-            self_attn: SelfAttention {
-                q_proj: lin(d, q, inner_bias),
-                k_proj: lin(d, kv, inner_bias),
-                v_proj: lin(d, kv, inner_bias),
-                o_proj: lin(q, d, self.attention_bias),
-                q_norm: normed.then(|| norm(w)),
-                k_norm: normed.then(|| norm(w)),
-            },
-            mlp: Mlp { gate_proj: lin(d, f, false), up_proj: lin(d, f, false), down_proj: lin(f, d, false) },
-            input_layernorm: norm(d),
-            post_attention_layernorm: norm(d),
-            pre_feedforward_layernorm: gemma.then(|| norm(d)),
-            post_feedforward_layernorm: gemma.then(|| norm(d)),
+        let norm = |width: usize| Norm::new(design.norm, width, device);
+        let mlp = |f: usize| Mlp {
+            gate_proj: design.gated.then(|| lin(d, f, self.mlp_bias)),
+            up_proj: lin(d, f, self.mlp_bias),
+            down_proj: lin(f, d, self.mlp_bias),
+        };
+        let qk_widths = match design.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head => Some([w, w]),
+            QkNorm::Whole => Some([q, kv]),
+        };
+        let is = |kinds: &[BlockKind]| kinds.contains(&design.block).then(|| norm(d));
+        let block = |i: usize| {
+            let experts = self.experts.as_ref().filter(|experts| experts.at(i));
+            Block {
+                self_attn: SelfAttention {
+                    q_proj: lin(d, q, self.qkv_bias()),
+                    k_proj: lin(d, kv, self.qkv_bias()),
+                    v_proj: lin(d, kv, self.qkv_bias()),
+                    o_proj: lin(q, d, self.output_bias()),
+                    q_norm: qk_widths.map(|[q, _]| norm(q)),
+                    k_norm: qk_widths.map(|[_, k]| norm(k)),
+                },
+                mlp: experts.is_none().then(|| mlp(f)),
+                moe: experts.map(|experts| Moe {
+                    gate: lin(d, experts.count, false),
+                    experts: (0..experts.count).map(|_| mlp(experts.width)).collect(),
+                    shared_expert: experts.shared.map(&mlp),
+                    shared_expert_gate: experts.shared.map(|_| lin(d, 1, false)),
+                }),
+                input_layernorm: is(&[BlockKind::Before, BlockKind::Around, BlockKind::Parallel]),
+                post_attention_layernorm: is(&[BlockKind::Before, BlockKind::Around, BlockKind::After]),
+                pre_feedforward_layernorm: is(&[BlockKind::Around]),
+                post_feedforward_layernorm: is(&[BlockKind::Around, BlockKind::After]),
+            }
         };
         Ok(Llm {
             model: Decoder {
                 embed_tokens: EmbeddingConfig::new(self.vocab_size, d).with_initializer(normal.clone()).init(device),
-                layers: (0..self.num_hidden_layers).map(|_| block()).collect(),
+                layers: (0..self.num_hidden_layers).map(block).collect(),
                 norm: norm(d),
             },
             lm_head: (!self.tie_word_embeddings).then(|| lin(d, self.vocab_size, false)),
@@ -207,9 +176,9 @@ impl Llm {
     /// Token embeddings: `ids` `[b, t]` → `[b, t, hidden_size]`.
     pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let table = self.model.embed_tokens.forward(ids);
-        match self.config.model_type {
-            Family::Gemma3 => table.mul_scalar((self.config.hidden_size as f64).sqrt()),
-            _ => table,
+        match self.config.embedding_scale() {
+            Some(scale) => table.mul_scalar(scale),
+            None => table,
         }
     }
 
@@ -279,7 +248,7 @@ impl Llm {
         let mut x = embeddings.reshape([b * t, d]);
         for (i, (block, rope)) in self.model.layers.iter().zip(ropes).enumerate() {
             let qkv = self.project(block, x.clone());
-            x = self.rest(block, x, attend(i, rope, qkv)?);
+            x = self.rest(block, x, attend(i, rope, qkv)?)?;
             if let Some(after) = after.as_deref_mut() {
                 x = after(i, x.reshape([b, t, d]))?.reshape([b * t, d]);
             }
@@ -305,7 +274,7 @@ impl Llm {
         let x = x.reshape([b * t, d]);
         let qkv = self.project(block, x.clone());
         let seen = kernel::causal_attention(qkv, &rope, self.heads(layer, b, t), reading.hidden);
-        Ok(self.rest(block, x, seen).reshape([b, t, d]))
+        Ok(self.rest(block, x, seen)?.reshape([b, t, d]))
     }
 
     /// What follows the last block: the final norm.
@@ -317,6 +286,9 @@ impl Llm {
     /// Reads `embeddings` `[b, t, d]` after what `cache` holds, of which the first `real[r]` of row `r` count and the
     /// rest is padding, appends their keys and values to it, and returns `[b, t, d]` after the final norm.
     ///
+    /// A row that grows past the length where its angles change (LongRoPE) is read again from its first token, as
+    /// `transformers` does it.
+    ///
     /// # Errors
     /// When a position reaches `max_position_embeddings`, or the cache has other rows; those of `after`.
     pub fn extend(
@@ -327,29 +299,77 @@ impl Llm {
         after: Option<&mut After<'_>>,
     ) -> Result<Tensor<3>> {
         let ([b, t, _], device) = (embeddings.dims(), embeddings.device());
-        let before = cache.lengths();
-        let reading = cache.begin(real, t)?;
-        self.check_length(cache.lengths().into_iter().max().unwrap_or(0))?;
-        if let Some(turn) = self.config.rope_scaling.as_ref().and_then(super::rope::Scaling::turn)
-            && before.iter().zip(cache.lengths()).any(|(before, now)| *before > 0 && *before <= turn && now > turn)
-        {
-            return Err(Error::failed(format!(
-                "a sequence grew past {turn} positions, where this model turns to other angles; what was read has the old ones"
-            ))
-            .hint(format!("ask for fewer new tokens, or give prompts of more than {turn} tokens")));
+        let turn = self.config.rope_scaling.as_ref().and_then(super::rope::Scaling::turn);
+        if let Some(turn) = turn {
+            if cache.crosses(turn, real) {
+                return self.read_again(embeddings, real, cache, turn, after.is_some());
+            }
+            cache.keep(&embeddings, real, turn, after.is_some());
         }
+        let reading = cache.begin(real, t)?;
+        let longest = cache.lengths().into_iter().max().unwrap_or(0);
+        self.check_length(longest)?;
         let positions: Vec<&[usize]> = reading.positions.iter().map(Vec::as_slice).collect();
         let ropes = self.ropes(|rotation| rotation.at(&positions, &device));
         let attend = |layer: usize, rope: &Rope, qkv| cache.attend(layer, qkv, rope, self.heads(layer, b, t), &reading);
         self.through(embeddings, &ropes, attend, after)
     }
 
+    /// [`Llm::extend`] where a row grows past `turn`: everything is read again.
+    fn read_again(
+        &self,
+        embeddings: Tensor<3>,
+        real: &[usize],
+        cache: &mut KvCache,
+        turn: usize,
+        sampled: bool,
+    ) -> Result<Tensor<3>> {
+        let ([b, t, d], device) = (embeddings.dims(), embeddings.device());
+        let Some((all, places)) = cache.history(embeddings, real).filter(|_| !sampled) else {
+            return Err(Error::failed(format!(
+                "a sequence grew past {turn} positions, where this model turns to other angles, after a connector \
+                 had changed it between the blocks"
+            ))
+            .hint(format!("ask for fewer new tokens, or give prompts of more than {turn} tokens")));
+        };
+        let total = all.dims()[1];
+        let counts: Vec<usize> = places.iter().map(Vec::len).collect();
+        let longest = counts.iter().copied().max().unwrap_or(0);
+        let pick = |rows: Vec<i32>| {
+            let n = rows.len();
+            Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device)
+        };
+        // Rows are padded on the right with their first token.
+        let index = places.iter().enumerate().flat_map(|(row, places)| {
+            (0..longest).map(move |i| (row * total + places.get(i).or(places.first()).copied().unwrap_or(0)) as i32)
+        });
+        let whole = all.reshape([b * total, d]).select(0, pick(index.collect())).reshape([b, longest, d]);
+        let mut again = KvCache::new();
+        let hidden = self.extend(whole, &counts, &mut again, None)?;
+        *cache = again;
+        let index = counts.iter().zip(real).enumerate().flat_map(|(row, (count, real))| {
+            let first = count - real;
+            (0..t).map(move |i| (row * longest + (first + i).min(count.saturating_sub(1))) as i32)
+        });
+        Ok(hidden.reshape([b * longest, d]).select(0, pick(index.collect())).reshape([b, t, d]))
+    }
+
     /// Scores over the vocabulary: `hidden` `[n, d]` → `[n, vocab_size]`. Ask only for the positions that need it.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         let hidden = self.lower(hidden);
-        match &self.lm_head {
+        let mut logits = match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => kernel::linear_transposed(hidden, self.model.embed_tokens.weight.val()),
+        };
+        if let Some(scale) = self.config.logit_scale {
+            logits = logits.mul_scalar(scale);
+        }
+        if let Some(divisor) = self.config.logits_scaling.filter(|divisor| *divisor != 1.0) {
+            logits = logits.div_scalar(divisor);
+        }
+        match self.config.final_logit_softcapping {
+            Some(cap) => kernel::portable::capped(logits, cap),
+            None => logits,
         }
     }
 
@@ -366,12 +386,27 @@ impl Llm {
         if rank == 0 || targets.is_empty() {
             return Err(Error::usage("an adapter needs a rank above 0 and projections to adapt"));
         }
+        let factor = alpha / rank as f64;
+        if !((factor as f32).is_finite() && factor > 0.0) {
+            return Err(Error::usage(format!(
+                "`alpha` is {alpha}, which makes no factor on an adapter of rank {rank}"
+            )));
+        }
         let mut model: Self = self.freeze();
         for (i, block) in model.model.layers.iter_mut().enumerate() {
             for (name, layer) in block.projections() {
-                if targets.iter().any(|t| t == name) {
-                    *layer = layer.clone().with_lora(rank, alpha, &format!("{i}/{name}"), seed);
+                let kind = name.rsplit('.').next().unwrap_or_default();
+                if !targets.iter().any(|t| t == kind) {
+                    continue;
                 }
+                let [inputs, outputs] = layer.weight.lazy_shape().dims();
+                if rank > inputs.min(outputs) {
+                    return Err(Error::usage(format!(
+                        "`rank` is {rank}, more than the matrix of `{kind}` has ({inputs} inputs, {outputs} outputs)"
+                    ))
+                    .hint(format!("give a rank of at most {}", inputs.min(outputs))));
+                }
+                *layer = layer.clone().with_lora(rank, alpha, &format!("{i}/{name}"), seed);
             }
         }
         Ok(model)
@@ -379,11 +414,7 @@ impl Llm {
 
     /// Whether any projection has an adapter.
     pub fn adapted(&self) -> bool {
-        let of = |l: &Linear| l.lora.is_some();
-        self.model.layers.iter().any(|block| {
-            let (a, m) = (&block.self_attn, &block.mlp);
-            [&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj, &m.gate_proj, &m.up_proj, &m.down_proj].into_iter().any(of)
-        })
+        self.model.layers.iter().any(Block::adapted)
     }
 
     /// This model with its adapters added into the weights.
@@ -406,6 +437,8 @@ impl Llm {
             width: self.config.head_width(),
             scale: self.config.attention_scale(),
             window: self.config.window(layer),
+            softcap: self.config.attn_logit_softcapping,
+            interleaved: self.config.design().interleaved,
         }
     }
 
@@ -427,14 +460,21 @@ impl Llm {
     /// Queries, keys and values side by side, `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
-        let x = self.lower(self.norm(&block.input_layernorm, x));
-        let qkv = joined([&attention.q_proj, &attention.k_proj, &attention.v_proj], x);
+        let x = self.lower(self.normed(block.input_layernorm.as_ref(), x));
+        let mut qkv = joined([&attention.q_proj, &attention.k_proj, &attention.v_proj], x);
+        if let Some(most) = self.config.clip_qkv {
+            qkv = qkv.clamp(-most, most);
+        }
         let (Some(q_norm), Some(k_norm)) = (&attention.q_norm, &attention.k_norm) else { return qkv };
         let [rows, columns] = qkv.dims();
         let w = self.config.head_width();
-        let normed = |from: usize, heads: usize, norm: &RmsNorm| {
-            let part = qkv.clone().narrow(1, from * w, heads * w).reshape([rows * heads, w]);
-            self.norm(norm, part).reshape([rows, heads * w])
+        let whole = self.config.design().qk_norm == QkNorm::Whole;
+        let normed = |from: usize, heads: usize, norm: &Norm| {
+            let part = qkv.clone().narrow(1, from * w, heads * w);
+            match whole {
+                true => self.norm(norm, part),
+                false => self.norm(norm, part.reshape([rows * heads, w])).reshape([rows, heads * w]),
+            }
         };
         let (query, kv) = (self.config.num_attention_heads, self.config.kv_heads());
         let from = (query + kv) * w;
@@ -443,23 +483,44 @@ impl Llm {
     }
 
     /// What follows attention in a block: `x` and `seen` `[rows, d]` and `[rows, query · width]` → `[rows, d]`.
-    fn rest(&self, block: &Block, x: Tensor<2>, seen: Tensor<2>) -> Tensor<2> {
+    fn rest(&self, block: &Block, x: Tensor<2>, seen: Tensor<2>) -> Result<Tensor<2>> {
         let seen = kernel::follow(block.self_attn.o_proj.forward(seen), DType::F32);
-        match (&block.pre_feedforward_layernorm, &block.post_feedforward_layernorm) {
-            (Some(before), Some(behind)) => {
-                let x = x + self.norm(&block.post_attention_layernorm, seen);
-                x.clone() + self.norm(behind, self.gated(&block.mlp, self.norm(before, x)))
+        let add = |x: Tensor<2>, more: Tensor<2>| match self.config.residual_multiplier.filter(|m| *m != 1.0) {
+            Some(factor) => x + more.mul_scalar(factor),
+            None => x + more,
+        };
+        let after_attention = block.post_attention_layernorm.as_ref();
+        let after_mlp = block.post_feedforward_layernorm.as_ref();
+        match self.config.design().block {
+            BlockKind::Before => {
+                let x = add(x, seen);
+                Ok(add(x.clone(), self.mlp(block, self.normed(after_attention, x))?))
             }
-            _ => {
-                let x = x + seen;
-                x.clone() + self.gated(&block.mlp, self.norm(&block.post_attention_layernorm, x))
+            BlockKind::Around => {
+                let x = add(x, self.normed(after_attention, seen));
+                let inner = self.mlp(block, self.normed(block.pre_feedforward_layernorm.as_ref(), x.clone()))?;
+                Ok(add(x, self.normed(after_mlp, inner)))
+            }
+            BlockKind::After => {
+                let x = add(x, self.normed(after_attention, seen));
+                Ok(add(x.clone(), self.normed(after_mlp, self.mlp(block, x)?)))
+            }
+            BlockKind::Parallel => {
+                let inner = self.mlp(block, self.normed(block.input_layernorm.as_ref(), x.clone()))?;
+                Ok(add(add(x, seen), inner))
             }
         }
     }
 
-    fn gated(&self, mlp: &Mlp, x: Tensor<2>) -> Tensor<2> {
-        let gate_up = joined([&mlp.gate_proj, &mlp.up_proj], self.lower(x));
-        kernel::follow(mlp.down_proj.forward(kernel::gated(gate_up, self.config.gate)), DType::F32)
+    fn mlp(&self, block: &Block, x: Tensor<2>) -> Result<Tensor<2>> {
+        let gate = self.config.gate;
+        let x = self.lower(x);
+        let out = match (&block.mlp, &block.moe, &self.config.experts) {
+            (Some(mlp), _, _) => mlp.forward(x, gate),
+            (None, Some(moe), Some(experts)) => moe.forward(x, gate, experts)?,
+            _ => return Err(Error::failed("a block of the language model has no MLP")),
+        };
+        Ok(kernel::follow(out, DType::F32))
     }
 
     /// What a product reads, in the type that products are computed in; the residual stream is f32.
@@ -467,34 +528,30 @@ impl Llm {
         kernel::follow(x, self.compute.dtype())
     }
 
-    fn norm(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
-        let weight = norm.weight.val();
-        let weight = if self.config.model_type == Family::Gemma3 { weight.add_scalar(1.0) } else { weight };
-        kernel::rms_norm(x, weight, self.config.rms_norm_eps)
+    fn normed(&self, norm: Option<&Norm>, x: Tensor<2>) -> Tensor<2> {
+        match norm {
+            Some(norm) => self.norm(norm, x),
+            None => x,
+        }
+    }
+
+    fn norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
+        let eps = self.config.rms_norm_eps;
+        let (weight, bias) = (norm.weight.as_ref().map(Param::val), norm.bias.as_ref().map(Param::val));
+        let plus_one = |weight: Tensor<1>| weight.add_scalar(1.0);
+        match (self.config.design().norm, weight) {
+            (NormKind::Rms, Some(weight)) => kernel::rms_norm(x, weight, eps),
+            (NormKind::RmsPlusOne, Some(weight)) => kernel::rms_norm(x, plus_one(weight), eps),
+            (NormKind::LayerPlusOne, weight) => kernel::layer_norm(x, weight.map(plus_one), bias, eps),
+            (_, weight) => kernel::layer_norm(x, weight, bias, eps),
+        }
     }
 
     fn check_length(&self, t: usize) -> Result<()> {
-        let most = self.config.max_position_embeddings;
-        if t > most {
+        if let Some(most) = self.config.longest().filter(|most| t > *most) {
             return Err(Error::failed(format!("a sequence of {t} tokens is longer than the model's {most} positions"))
                 .hint("shorten the text (in training: `max_length`), or use fewer image tokens"));
         }
         Ok(())
-    }
-}
-
-impl Block {
-    /// The layers that adapters can be put on.
-    fn projections(&mut self) -> [(&'static str, &mut Linear); 7] {
-        let (attention, mlp) = (&mut self.self_attn, &mut self.mlp);
-        [
-            ("q_proj", &mut attention.q_proj),
-            ("k_proj", &mut attention.k_proj),
-            ("v_proj", &mut attention.v_proj),
-            ("o_proj", &mut attention.o_proj),
-            ("gate_proj", &mut mlp.gate_proj),
-            ("up_proj", &mut mlp.up_proj),
-            ("down_proj", &mut mlp.down_proj),
-        ]
     }
 }

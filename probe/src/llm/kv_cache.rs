@@ -14,6 +14,10 @@ use std::cell::RefCell;
 pub struct KvCache {
     layers: Vec<Layer>,
     rows: Vec<Row>,
+    /// The embeddings that were read, `[batch, t, d]` each, while the model may have to read them again.
+    inputs: Vec<Tensor<3>>,
+    /// Whether something was done to a reading between the blocks, which its embeddings do not tell.
+    changed: bool,
 }
 
 // A model has some dozens of these: their size does not matter.
@@ -54,6 +58,39 @@ impl KvCache {
     /// Real tokens read by each row.
     pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|r| r.next).collect()
+    }
+
+    /// Whether a row that has begun grows past `turn` with `real` new tokens.
+    pub(crate) fn crosses(&self, turn: usize, real: &[usize]) -> bool {
+        self.rows.iter().zip(real).any(|(row, real)| row.next > 0 && row.next <= turn && row.next + real > turn)
+    }
+
+    /// Takes note of embeddings `[batch, t, d]` that are about to be read, of which `real[r]` count, unless all rows are
+    /// beyond `turn` then; `changed` if their reading will be changed between the blocks.
+    pub(crate) fn keep(&mut self, embeddings: &Tensor<3>, real: &[usize], turn: usize, changed: bool) {
+        let before = |row: usize| self.rows.get(row).map_or(0, |row| row.next);
+        if real.iter().enumerate().all(|(row, real)| before(row) + real > turn) {
+            self.inputs.clear();
+        } else {
+            self.inputs.push(embeddings.clone());
+        }
+        self.changed |= changed;
+    }
+
+    /// All embeddings with these after them, and which of them are each row's `real` tokens; nothing if they do not
+    /// tell all.
+    pub(crate) fn history(&self, embeddings: Tensor<3>, real: &[usize]) -> Option<(Tensor<3>, Vec<Vec<usize>>)> {
+        if self.changed || self.rows.len() != real.len() || self.inputs.is_empty() {
+            return None;
+        }
+        let slots = self.inputs.iter().map(|t| t.dims()[1]).sum::<usize>();
+        let places = self.rows.iter().zip(real).map(|(row, real)| {
+            let old = row.slots.iter().enumerate().filter(|(_, position)| position.is_some()).map(|(place, _)| place);
+            old.chain(slots..slots + real).collect()
+        });
+        let places = places.collect();
+        let all = self.inputs.iter().cloned().chain([embeddings]).collect();
+        Some((Tensor::cat(all, 1), places))
     }
 
     /// Takes note of `t` new tokens a row, of which the first `real[r]` count.
@@ -114,10 +151,10 @@ impl KvCache {
             None => self.layers.push(full),
         }
         // Of a first reading no real token sees padding, which lies on the right, and what padding sees is read by nobody.
-        if reading.before == 0 && s.window.is_none_or(|window| window >= s.tokens) {
+        if reading.before == 0 && s.softcap.is_none() && s.window.is_none_or(|window| window >= s.tokens) {
             return Ok(kernel::attend_causal(q, k, v, s.scale));
         }
-        Ok(kernel::attend(q, k, v, Some(self.bias_once(s, reading, &device)), s.scale))
+        Ok(kernel::attend(q, k, v, Some(self.bias_once(s, reading, &device)), s))
     }
 
     fn bias_once(&self, s: Heads, reading: &Reading, device: &Device) -> Tensor<4> {
@@ -153,11 +190,11 @@ impl KvCache {
     ///
     /// `kv`: key/value heads of the model.
     pub fn select(&self, rows: &[usize], kv: usize) -> Self {
-        let pick = |t: &Tensor<4>| {
+        let index = |device: &Device| {
             let index: Vec<i32> = rows.iter().map(|&r| r as i32).collect();
-            let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &t.device());
-            t.clone().select(0, index)
+            Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), device)
         };
+        let pick = |t: &Tensor<4>| t.clone().select(0, index(&t.device()));
         let layers = self.layers.iter().map(|layer| match layer {
             Layer::Tensors(k, v) => Layer::Tensors(pick(k), pick(v)),
             Layer::Rows(own) => Layer::Rows(own.select(rows, kv)),
@@ -165,6 +202,8 @@ impl KvCache {
         Self {
             layers: layers.collect(),
             rows: rows.iter().map(|&r| self.rows.get(r).cloned().unwrap_or_default()).collect(),
+            inputs: self.inputs.iter().map(|t| t.clone().select(0, index(&t.device()))).collect(),
+            changed: self.changed,
         }
     }
 }

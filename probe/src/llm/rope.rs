@@ -20,6 +20,14 @@ pub enum Scaling {
         /// The factor.
         factor: f64,
     },
+    /// A base that grows with the sequence beyond the original length (NTK by parts of the length so far).
+    Dynamic {
+        /// The factor.
+        factor: f64,
+        /// The original length; `transformers` takes `max_position_embeddings` for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        original_max_position_embeddings: Option<usize>,
+    },
     /// Slow angles divided by a factor, fast ones kept, those between in proportion (Llama 3.1, arXiv 2407.21783).
     Llama3 {
         /// The factor.
@@ -91,6 +99,14 @@ impl Scaling {
         let Some(kind) = kind.filter(|k| *k != "default") else { return Ok(None) };
         // Phi-3's first files had LongRoPE under its working title.
         let kind = if kind == "su" { "longrope" } else { kind };
+        const READ: [&str; 6] = ["linear", "dynamic", "llama3", "yarn", "longrope", "factors"];
+        if !READ.contains(&kind) {
+            let kind = burgess_base::text::excerpt(kind, 40);
+            return Err(format!(
+                "`rope_scaling`: the rope_type `{kind}` is not read; read are default, {}",
+                READ[..5].join(", ")
+            ));
+        }
         let mut fields = fields.clone();
         fields.insert("rope_type".into(), kind.into());
         serde_json::from_value(fields.into()).map(Some).map_err(|e| format!("`rope_scaling`: {e}"))
@@ -113,6 +129,8 @@ impl Scaling {
                     *factor = Some(longest as f64 / own as f64);
                 }
             }
+            // The library reads no other key here.
+            Self::Dynamic { original_max_position_embeddings: own, .. } => *own = longest.or(*own).or(original),
             Self::Linear { .. } | Self::Factors { .. } => return Ok(()),
         }
         Ok(())
@@ -132,17 +150,34 @@ impl Scaling {
             true => Ok(()),
             false => Err(Error::usage(format!("`{name}` is {x}"))),
         };
-        let list = |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0) {
-            true => Ok(()),
-            false => Err(Error::usage(format!("`{name}` needs {} divisors above 0, has {}", width / 2, all.len()))),
-        };
+        let list =
+            |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0 && x.is_finite()) {
+                true => Ok(()),
+                false => Err(Error::usage(format!("`{name}` needs {} divisors above 0, has {}", width / 2, all.len()))),
+            };
         match self {
-            Self::Linear { factor } | Self::Llama3 { factor, .. } | Self::Yarn { factor, .. } => {
+            Self::Dynamic { .. } if width <= 2 => {
+                Err(Error::usage(format!("`dynamic` needs more than {width} rotated channels in a head")))
+            }
+            Self::Linear { factor } | Self::Dynamic { factor, .. } | Self::Llama3 { factor, .. } => {
                 positive("factor", *factor)
             }
-            Self::LongRope { short_factor, long_factor, .. } => {
+            Self::Yarn { factor, attention_factor, mscale, mscale_all_dim, beta_fast, beta_slow, .. } => {
+                for (name, x) in [("mscale", mscale), ("mscale_all_dim", mscale_all_dim)] {
+                    if x.is_some_and(|x| !x.is_finite() || x < 0.0) {
+                        return Err(Error::usage(format!("`{name}` is {x:?}")));
+                    }
+                }
+                positive("beta_fast", beta_fast.filter(|x| *x != 0.0).unwrap_or(1.0))?;
+                positive("beta_slow", beta_slow.filter(|x| *x != 0.0).unwrap_or(1.0))?;
+                positive("attention_factor", attention_factor.unwrap_or(1.0))?;
+                positive("factor", *factor)
+            }
+            Self::LongRope { short_factor, long_factor, factor, attention_factor, .. } => {
                 list("short_factor", short_factor)?;
-                list("long_factor", long_factor)
+                list("long_factor", long_factor)?;
+                positive("attention_factor", attention_factor.unwrap_or(1.0))?;
+                positive("factor", factor.unwrap_or(1.0))
             }
             Self::Factors { factors } => list("factors", factors),
         }?;
@@ -164,18 +199,31 @@ pub struct Rotation<'a> {
     pub theta: f64,
     /// How they are stretched.
     pub scaling: Option<&'a Scaling>,
+    /// Whether nothing is rotated after all: a layer without positions.
+    pub still: bool,
 }
 
 impl Rotation<'_> {
     /// Angles per position of a sequence of `length` positions, and the factor on their cosines and sines.
     fn speeds(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
+        if self.still {
+            return (vec![0.0; half], 1.0);
+        }
         // In f32, as the reference computes them.
         let turns: Vec<f32> = (0..half).map(|i| (self.theta as f32).powf((2 * i) as f32 / self.width as f32)).collect();
         let plain: Vec<f32> = turns.iter().map(|t| 1.0 / t).collect();
         let Some(scaling) = self.scaling else { return (plain, 1.0) };
         match scaling {
             Scaling::Linear { factor } => (plain.into_iter().map(|f| f / *factor as f32).collect(), 1.0),
+            Scaling::Dynamic { factor, original_max_position_embeddings } => {
+                let original = original_max_position_embeddings.unwrap_or(2048) as f64;
+                let (length, width) = ((length as f64).max(original), self.width as f64);
+                let grown = factor * length / original - (factor - 1.0);
+                let base = (self.theta * grown.powf(width / (width - 2.0))) as f32;
+                let turn = |i: usize| base.powf((2 * i) as f32 / self.width as f32);
+                ((0..half).map(|i| 1.0 / turn(i)).collect(), 1.0)
+            }
             Scaling::Factors { factors } => {
                 (turns.iter().zip(factors).map(|(t, f)| 1.0 / (*f as f32 * t)).collect(), 1.0)
             }
@@ -282,13 +330,25 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`.
-    pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let (d, half) = (x.dims()[3], self.cos.dims()[2]);
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`; `interleaved` ones together with their
+    /// neighbours.
+    pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
+        let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
         let [cos, sin] = [&self.cos, &self.sin].map(|a| follow(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.clone().narrow(3, half, half);
-        let mut parts = vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+        let (first, second) = if interleaved {
+            let pairs = x.clone().narrow(3, 0, 2 * half).reshape([b, t, heads, half, 2]);
+            let of = |i: usize| pairs.clone().narrow(4, i, 1).reshape([b, t, heads, half]);
+            (of(0), of(1))
+        } else {
+            (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half))
+        };
+        let turned = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+        let mut parts = if interleaved {
+            let turned = turned.map(|part| part.unsqueeze_dim::<5>(4));
+            vec![Tensor::cat(turned.to_vec(), 4).reshape([b, t, heads, 2 * half])]
+        } else {
+            turned.to_vec()
+        };
         if d > 2 * half {
             parts.push(x.narrow(3, 2 * half, d - 2 * half));
         }

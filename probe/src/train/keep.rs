@@ -2,11 +2,12 @@
 //! order of the examples and everything that is drawn follow from seed and step, so there is no more to keep.
 //!
 //! One safetensors file a stage: `weights/<path>`, `first/<path>`, `second/<path>` in f32 as the modules hold them, and
-//! under `__metadata__` the step and what the state belongs to. It is written beside the old one, tensor by tensor, and
-//! takes its place when it is whole.
+//! under `__metadata__` the step, what the state belongs to, and a digest of the whole file. It is written beside the old
+//! one, tensor by tensor, and takes its place when it is whole.
 
 use crate::optimiser::{Moments, Optimiser, host};
 use crate::recipe::Stage;
+use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result, atomic, differences};
 use burgess_encoders::checkpoint::Checkpoint;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ const FORMAT: u32 = 1;
 const SHARE: f64 = 0.02;
 /// Longest header that is read: a hundred thousand parameters have less.
 const MAX_HEADER: u64 = 100 << 20;
+/// Stands in the header where the digest comes, and for it in what the digest is made of.
+const NO_DIGEST: &str = "00000000000000000000000000000000";
+/// What is before the digest in the header.
+const DIGEST_KEY: &[u8] = b"\"blake3\":\"";
 
 /// Where and how often the state of a stage is kept.
 #[derive(Debug, Clone)]
@@ -55,6 +60,7 @@ struct State {
 pub struct Saved {
     state: State,
     tensors: Checkpoint,
+    checked: bool,
 }
 
 impl Keep {
@@ -74,12 +80,12 @@ impl Keep {
         let step = || format!("reading the training state {}", self.path.display());
         let again = || format!("remove {} to begin the stage anew", self.path.display());
         let tensors = Checkpoint::open(&self.path).map_err(|e| e.context(step()).hint(again()))?;
-        let state = State::read(&self.path).map_err(|e| e.context(step()).hint(again()))?;
+        let (state, checked) = State::read(&self.path).map_err(|e| e.context(step()).hint(again()))?;
         let there = json!({"format": state.format, "run": state.identity});
         let here = json!({"format": FORMAT, "run": self.identity});
         let differences = differences(&there, &here);
         if differences.is_empty() {
-            return Ok(Some(Saved { state, tensors }));
+            return Ok(Some(Saved { state, tensors, checked }));
         }
         let shown: Vec<String> = differences.iter().take(8).map(|d| format!("\n  {d}")).collect();
         let more = differences.len().saturating_sub(8);
@@ -132,6 +138,17 @@ impl Keeping<'_> {
         if !counted && self.last.elapsed() < wait {
             return Ok(());
         }
+        self.now(step, model, stage, optimiser)
+    }
+
+    /// Writes the state after `step` steps.
+    pub(super) fn now<M: Module>(
+        &mut self,
+        step: usize,
+        model: &M,
+        stage: &Stage,
+        optimiser: &Optimiser,
+    ) -> Result<()> {
         let clock = Instant::now();
         let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.keep.identity.clone() };
         write(&self.keep.path, model, stage, optimiser, &state).context("keeping the state of the training")?;
@@ -144,6 +161,11 @@ impl Saved {
     /// Steps that are done.
     pub fn step(&self) -> usize {
         self.state.step
+    }
+
+    /// Whether the file has a digest, which then was compared: those of earlier versions have none.
+    pub fn checked(&self) -> bool {
+        self.checked
     }
 
     /// Puts the weights into `model` and the moments into `optimiser`.
@@ -170,18 +192,61 @@ impl Saved {
 }
 
 impl State {
-    /// Only the header of the file is read.
-    fn read(path: &Path) -> Result<Self> {
+    /// The state, and whether the file has a digest and is what was written.
+    fn read(path: &Path) -> Result<(Self, bool)> {
         let mut file = File::open(path)?;
         let mut length = [0; 8];
         file.read_exact(&mut length)?;
-        let length = u64::from_le_bytes(length).min(MAX_HEADER);
         let mut header = Vec::new();
-        file.take(length).read_to_end(&mut header)?;
+        (&mut file).take(u64::from_le_bytes(length).min(MAX_HEADER)).read_to_end(&mut header)?;
+        let checked = match digest_in(&header) {
+            None => false,
+            Some(at) => {
+                let written = header.splice(at..at + NO_DIGEST.len(), NO_DIGEST.bytes()).collect::<Vec<u8>>();
+                let mut digest = Digest::default();
+                digest.update(&length);
+                digest.update(&header);
+                let mut block = vec![0; 1 << 20];
+                loop {
+                    match file.read(&mut block)? {
+                        0 => break,
+                        n => digest.update(block.get(..n).unwrap_or_default()),
+                    }
+                }
+                if digest.finish().as_bytes() != written {
+                    return Err(Error::failed("its digest is not the one that was written: the file is damaged"));
+                }
+                true
+            }
+        };
         let header: Map<String, Value> = serde_json::from_slice(&header)?;
         let text = header.get("__metadata__").and_then(|m| m.get("state")).and_then(Value::as_str);
         let text = text.ok_or_else(|| Error::failed("this is not the state of a training"))?;
-        Ok(serde_json::from_str(text)?)
+        Ok((serde_json::from_str(text)?, checked))
+    }
+}
+
+/// Where the digest stands in a header, if there is one.
+fn digest_in(header: &[u8]) -> Option<usize> {
+    let at = header.windows(DIGEST_KEY.len()).position(|w| w == DIGEST_KEY)? + DIGEST_KEY.len();
+    header.get(at..at + NO_DIGEST.len()).map(|_| at)
+}
+
+/// Takes the digest of what passes through.
+struct Digested<'a, W> {
+    out: &'a mut W,
+    digest: Digest,
+}
+
+impl<W: Write> Write for Digested<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.digest.update(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -203,18 +268,23 @@ const WIDTH: usize = 4;
 fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser, state: &State) -> Result<()> {
     let trail = || Trail { stage, path: Vec::new() };
     let text = serde_json::to_string(state)?;
-    let header = Map::from_iter([("__metadata__".to_string(), json!({"state": text}))]);
+    let header = Map::from_iter([("__metadata__".to_string(), json!({"blake3": NO_DIGEST, "state": text}))]);
     let mut listed = Listed { trail: trail(), optimiser, header, end: 0 };
     model.visit(&mut listed);
     let mut header = serde_json::to_vec(&listed.header)?;
     // The data begin at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
-    atomic::write_with(path, |out| {
+    let place = digest_in(&header).ok_or_else(|| Error::failed("the header has no place for the digest"))?;
+    atomic::write_with(path, |file| {
+        let mut out = Digested { out: file, digest: Digest::default() };
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        let mut written = Written { trail: trail(), optimiser, out, outcome: Ok(()) };
+        let mut written = Written { trail: trail(), optimiser, out: &mut out, outcome: Ok(()) };
         model.visit(&mut written);
-        written.outcome
+        written.outcome?;
+        let digest = out.digest.finish();
+        file.seek(SeekFrom::Start(8 + place as u64))?;
+        Ok(file.write_all(digest.as_bytes())?)
     })
 }
 

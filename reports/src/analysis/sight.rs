@@ -1,17 +1,22 @@
-//! What does a benchmark measure, language or sight? Its score with the picture, without it, and by guessing.
+//! What does a benchmark measure, language or sight? Its score with the image, without it, and by guessing.
 //!
-//! Of what models score above guessing, a part is there without the picture: it is owed to language and to what is known
+//! Of what models score above guessing, a part is there without the image: it is owed to language and to what is known
 //! of the world. The rest is owed to seeing: (enabled − blind) / (enabled − floor), where the floor is chance, or what blind
-//! models score where that is less (as on MMVP, whose pairs no blind model gets right). A benchmark is said to measure
-//! sight where this share is at least two thirds, language where it is at most one third, both in between, and neither
-//! where the models hardly score above the floor.
+//! models score where that is less. A benchmark is said to measure sight where this share is at least two thirds, language
+//! where it is at most one third, both in between.
+//!
+//! The share is that of the arms that are separably above chance (the interval of their score lies above it): below chance
+//! there is no score that could be owed to anything. Where there is no such arm, the benchmark **measures nothing** in this
+//! study; where two standard errors of the gain away another answer would be given, or none can be estimated, it is **not
+//! clear**. Every benchmark gets one of these answers.
 
 use crate::ranking::Ranking;
 use crate::schema::RunResults;
 use crate::stats;
+use crate::words;
 use burgess_base::{Error, Result};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Up to this share a benchmark measures language, from the other on it measures sight.
 const SHARES: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
@@ -23,13 +28,18 @@ const ERRORS: f64 = 2.0;
 const POINTS: f64 = 1.0;
 
 /// What a benchmark measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measures {
     Sight,
     Both,
     Language,
-    Neither,
+    /// The models do not score above guessing.
+    Nothing,
+    /// Another answer is two standard errors away, or no standard error can be estimated.
+    Unclear,
+    /// The score without the image, or that of guessing, is not known.
+    Unknown,
 }
 
 impl Measures {
@@ -39,7 +49,9 @@ impl Measures {
             Measures::Sight => "sight",
             Measures::Both => "both",
             Measures::Language => "language",
-            Measures::Neither => "neither",
+            Measures::Nothing => "nothing",
+            Measures::Unclear => "not clear",
+            Measures::Unknown => "not known",
         }
     }
 }
@@ -66,44 +78,102 @@ pub struct Sight {
     pub prior: Option<Difference>,
     /// Standard error of `enabled`.
     pub se: Option<f64>,
-    /// (enabled − blind) / (enabled − floor), see above; `None` where it measures neither or a score is unknown.
+    /// Two standard errors around `enabled`, Wilson's interval where nearly nothing or nearly everything is right.
+    pub interval: Option<(f64, f64)>,
+    /// Models separably above chance, which `share` is over; `None` where only means over models are known.
+    pub above_chance: Option<usize>,
+    /// (enabled − blind) / (enabled − floor), see above; `None` where nothing is measured or a score is unknown.
     pub share: Option<f64>,
-    pub measures: Option<Measures>,
-    /// Whether the same would be said two standard errors away; `None` where none is known.
-    pub clear: Option<bool>,
+    pub measures: Measures,
+}
+
+/// Means over models with their standard errors in points, where these are known.
+#[derive(Debug, Clone, Copy)]
+struct Means {
+    enabled: f64,
+    blind: f64,
+    /// Of enabled, of enabled − blind, of blind.
+    errors: Option<[f64; 3]>,
 }
 
 impl Sight {
-    /// From means over models that are known without error, such as published ones.
+    /// From means over models that are known without error, such as published ones. Above guessing is then a mean that is more
+    /// than a point above chance.
     pub fn of_means(benchmark: &str, category: &str, enabled: f64, blind: Option<f64>, chance: Option<f64>) -> Self {
-        Self::new(benchmark, category, enabled, blind, chance, None)
+        let (share, measures) = match (blind, chance) {
+            (Some(_), Some(chance)) if enabled - chance <= POINTS || !enabled.is_finite() => (None, Measures::Nothing),
+            (Some(blind), Some(chance)) => {
+                let share = (enabled - blind) / (enabled - chance.min(blind));
+                (Some(share), said(share))
+            }
+            _ => (None, Measures::Unknown),
+        };
+        Self {
+            benchmark: benchmark.to_string(),
+            category: category.to_string(),
+            enabled,
+            blind,
+            chance,
+            gain: blind.map(|b| Difference { value: enabled - b, se: None }),
+            prior: blind.zip(chance).map(|(b, c)| Difference { value: b - c, se: None }),
+            se: None,
+            interval: None,
+            above_chance: None,
+            share,
+            measures,
+        }
     }
 
-    /// `errors`: of enabled, of enabled − blind, of blind.
-    fn new(
+    /// Of `all` models, of which `above` are above chance, with the means over these.
+    fn of_units(
         benchmark: &str,
         category: &str,
-        enabled: f64,
-        blind: Option<f64>,
-        chance: Option<f64>,
-        errors: Option<[f64; 3]>,
+        chance: f64,
+        (all, units): (Means, f64),
+        above: usize,
+        them: Option<Means>,
     ) -> Self {
-        let [se, gain_se, blind_se] = errors.map_or([None; 3], |e| e.map(Some));
-        let gain = blind.map(|b| Difference { value: enabled - b, se: gain_se });
-        let prior = blind.zip(chance).map(|(b, c)| Difference { value: b - c, se: blind_se });
-        let margin = se.map_or(POINTS, |se| ERRORS * se);
-        let above = chance.zip(blind).map(|(c, b)| enabled - c.min(b));
-        let share = gain.zip(above).and_then(|(g, above)| (above > margin).then(|| g.value / above));
-        let measures = gain.zip(above).map(|_| share.map_or(Measures::Neither, said));
-        let clear = measures.zip(gain_se).map(|(measures, se)| {
-            let elsewhere = |sign: f64| {
-                let moved = |share: f64| said(share + sign * ERRORS * se / above.unwrap_or(1.0));
-                share.map_or(Measures::Neither, moved)
-            };
-            elsewhere(1.0) == measures && elsewhere(-1.0) == measures
-        });
-        let (benchmark, category) = (benchmark.to_string(), category.to_string());
-        Self { benchmark, category, enabled, blind, chance, gain, prior, se, share, measures, clear }
+        let (share, measures) = match them {
+            _ if chance.is_nan() => (None, Measures::Unknown),
+            None => (None, Measures::Nothing),
+            Some(them) => judged(them, chance),
+        };
+        let [se, gain_se, blind_se] = all.errors.map_or([None; 3], |e| e.map(Some));
+        Self {
+            enabled: all.enabled,
+            blind: Some(all.blind),
+            chance: Some(chance).filter(|c| c.is_finite()),
+            gain: Some(Difference { value: all.enabled - all.blind, se: gain_se }),
+            prior: Some(Difference { value: all.blind - chance, se: blind_se }).filter(|d| d.value.is_finite()),
+            se,
+            interval: Some(interval(all.enabled, se, units)),
+            above_chance: Some(above),
+            share,
+            measures,
+            ..Self::of_means(benchmark, category, all.enabled, None, None)
+        }
+    }
+}
+
+/// The share and what is said of it.
+fn judged(them: Means, chance: f64) -> (Option<f64>, Measures) {
+    let gain = them.enabled - them.blind;
+    let above = them.enabled - chance.min(them.blind);
+    let Some([se, gain_se, _]) = them.errors.filter(|_| above > 0.0) else { return (None, Measures::Unclear) };
+    let share = gain / above;
+    let elsewhere = [-1.0, 1.0].map(|sign| said(share + sign * ERRORS * gain_se / above));
+    // A share of next to nothing is no share.
+    let clear = above > ERRORS * se && elsewhere == [said(share); 2];
+    (Some(share), if clear { said(share) } else { Measures::Unclear })
+}
+
+/// Two standard errors around a share in percent, or Wilson's interval: one standard error is known, and neither end passes 0
+/// or 100.
+fn interval(percent: f64, se: Option<f64>, units: f64) -> (f64, f64) {
+    let (low, high) = stats::wilson(percent / 100.0, units, 0.95);
+    match se.map(|se| (percent - ERRORS * se, percent + ERRORS * se)) {
+        Some((l, h)) if h > l && l >= 0.0 && h <= 100.0 => (l, h),
+        _ => (100.0 * low, 100.0 * high),
     }
 }
 
@@ -125,14 +195,26 @@ pub fn of_runs(runs: &[RunResults], ranking: &Ranking) -> Result<Vec<Sight>> {
 }
 
 fn of_benchmark(runs: &[RunResults], ranking: &Ranking, name: &str, category: &str, chance: f64) -> Result<Sight> {
-    // Points with and without the picture, and those that could be won, by unit: sums over runs, each run weighed so that
+    let beats = |a: &&crate::ranking::RankedArm| a.score(name).is_some_and(crate::ranking::Score::beats_chance);
+    let all: BTreeSet<&str> = ranking.arms.iter().map(|a| a.arm.as_str()).collect();
+    let above: BTreeSet<&str> = ranking.arms.iter().filter(beats).map(|a| a.arm.as_str()).collect();
+    let them = if above.is_empty() { None } else { Some(means(runs, ranking, name, &above)?.0) };
+    Ok(Sight::of_units(name, category, chance, means(runs, ranking, name, &all)?, above.len(), them))
+}
+
+/// Means of a benchmark over some arms, and the effective number of units.
+fn means(runs: &[RunResults], ranking: &Ranking, name: &str, arms: &BTreeSet<&str>) -> Result<(Means, f64)> {
+    // Points with and without the image, and those that could be won, by unit: sums over runs, each run weighed so that
     // arms count alike.
     let mut units: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
     for run in runs {
         let arm = ranking.arm(&run.run.arm).ok_or_else(|| Error::failed(format!("{} is not ranked", run.run.arm)))?;
         let result =
             run.results.get(name).ok_or_else(|| Error::failed(format!("{} has not answered {name}", run.run.id)))?;
-        let share = 1.0 / (ranking.arms.len() * arm.seeds.len()) as f64;
+        if !arms.contains(arm.arm.as_str()) {
+            continue;
+        }
+        let share = 1.0 / (arms.len() * arm.seeds.len()) as f64;
         for unit in &result.units {
             let (sum, blind, weight) = units.entry(unit.id.as_str()).or_default();
             *sum += share * unit.sum;
@@ -149,34 +231,40 @@ fn of_benchmark(runs: &[RunResults], ranking: &Ranking, name: &str, category: &s
         (Some(a), Some(b), Some(c)) => Some([a, b, c]),
         _ => None,
     };
-    Ok(Sight::new(name, category, score(&enabled), Some(score(&blind)), Some(chance), errors))
+    let means = Means { enabled: score(&enabled), blind: score(&blind), errors };
+    Ok((means, stats::effective_units(&weights)))
 }
 
-/// What the benchmarks measure, in a sentence for each answer that occurs.
+/// What the benchmarks measure: a sentence for each answer that occurs, with every benchmark in exactly one of them.
 pub fn conclusions(sights: &[Sight]) -> Vec<String> {
-    let all = [
-        (Measures::Sight, "measure sight: at least two thirds of what models score above guessing needs the picture"),
-        (Measures::Both, "measure both: between one and two thirds of it needs the picture"),
-        (Measures::Language, "measure language: at most one third of it needs the picture"),
-        (Measures::Neither, "measure neither here: the models hardly score above guessing"),
-    ];
-    let names = |m: Measures| -> Vec<String> {
-        sights.iter().filter(|s| s.measures == Some(m)).map(|s| s.benchmark.clone()).collect()
+    let of_study = sights.iter().any(|s| s.above_chance.is_some());
+    let nothing = if of_study {
+        "measure nothing in this study: no arm is separably above chance"
+    } else {
+        "measure nothing in these models: their mean is not above guessing"
     };
+    let all = [
+        (Measures::Sight, "measure sight: at least two thirds of what models score above guessing needs the image"),
+        (
+            Measures::Both,
+            "measure both: between one and two thirds of what models score above guessing needs the image",
+        ),
+        (Measures::Language, "measure language: at most one third of what models score above guessing needs the image"),
+        (Measures::Unclear, "are not clear: two standard errors away another answer would be given"),
+        (Measures::Nothing, nothing),
+        (Measures::Unknown, "are not known: nobody measured them without the image, or chance is not known"),
+    ];
     let said = all.iter().filter_map(|(m, what)| {
-        let names = names(*m);
-        let what = if names.len() == 1 { what.replacen("measure ", "measures ", 1) } else { what.to_string() };
-        (!names.is_empty()).then(|| format!("{} {what}.", crate::words::list(&names)))
+        let names: Vec<String> = sights.iter().filter(|s| s.measures == *m).map(|s| s.benchmark.clone()).collect();
+        let one = |what: &str| match what.split_once(' ') {
+            Some(("are", rest)) => format!("is {}", rest.replacen("them", "it", 1)),
+            Some((verb, rest)) => format!("{verb}s {rest}"),
+            None => what.to_string(),
+        };
+        let what = if names.len() == 1 { one(what) } else { what.to_string() };
+        (!names.is_empty()).then(|| format!("{} {what}.", words::list(&names)))
     });
-    let mut said: Vec<String> = said.collect();
-    let unclear: Vec<String> = sights.iter().filter(|s| s.clear == Some(false)).map(|s| s.benchmark.clone()).collect();
-    if !unclear.is_empty() {
-        said.push(format!(
-            "Not clear, since two standard errors away another would be said: {}.",
-            crate::words::list(&unclear)
-        ));
-    }
-    said
+    said.collect()
 }
 
 #[cfg(test)]
@@ -186,17 +274,51 @@ mod tests {
     #[test]
     fn the_share_decides() {
         let of = |enabled, blind, chance| Sight::of_means("b", "c", enabled, Some(blind), Some(chance)).measures;
-        assert_eq!(of(67.2, 67.0, 35.5), Some(Measures::Language));
-        assert_eq!(of(58.5, 37.5, 25.0), Some(Measures::Both));
-        assert_eq!(of(22.5, 0.0, 25.0), Some(Measures::Sight));
-        assert_eq!(of(25.5, 26.0, 25.0), Some(Measures::Neither));
-        assert_eq!(of(63.0, 34.0, 50.0), Some(Measures::Sight));
-        assert_eq!(Sight::of_means("b", "c", 50.0, None, Some(25.0)).measures, None);
+        assert_eq!(of(67.2, 67.0, 35.5), Measures::Language);
+        assert_eq!(of(58.5, 37.5, 25.0), Measures::Both);
+        assert_eq!(of(63.0, 34.0, 50.0), Measures::Sight);
+        assert_eq!(of(40.0, 45.0, 25.0), Measures::Language, "the image does harm");
+        // Not above chance, however little the blind models score.
+        assert_eq!(of(22.5, 0.0, 25.0), Measures::Nothing);
+        assert_eq!(of(25.5, 26.0, 25.0), Measures::Nothing);
+        assert_eq!(of(f64::NAN, 26.0, 25.0), Measures::Nothing);
+        assert_eq!(Sight::of_means("b", "c", 50.0, None, Some(25.0)).measures, Measures::Unknown);
+        assert_eq!(Sight::of_means("b", "c", 50.0, Some(20.0), None).measures, Measures::Unknown);
     }
 
     #[test]
     fn what_noise_could_turn_is_not_clear() {
-        let of = |se| Sight::new("b", "c", 45.0, Some(35.0), Some(25.0), Some([1.0, se, 1.0])).clear;
-        assert_eq!((of(0.5), of(3.0)), (Some(true), Some(false)));
+        let of = |gain_se, se| judged(Means { enabled: 45.0, blind: 35.0, errors: Some([se, gain_se, 1.0]) }, 25.0).1;
+        assert_eq!((of(0.5, 1.0), of(3.0, 1.0), of(0.5, 15.0)), (Measures::Both, Measures::Unclear, Measures::Unclear));
+        assert_eq!(judged(Means { enabled: 45.0, blind: 35.0, errors: None }, 25.0), (None, Measures::Unclear));
+    }
+
+    #[test]
+    fn intervals_stay_within_what_a_score_can_be() {
+        assert_eq!(interval(50.0, Some(5.0), 100.0), (40.0, 60.0));
+        let (low, high) = interval(0.0, Some(0.0), 60.0);
+        assert!(low == 0.0 && (high - 6.02).abs() < 0.01, "{high}");
+        let (low, high) = interval(1.0, Some(1.0), 100.0);
+        assert!(low > 0.0 && high < 6.0, "{low} {high}");
+        assert!(interval(100.0, None, 1.0).0 > 20.0);
+    }
+
+    #[test]
+    fn every_benchmark_is_said_once() {
+        let of = |name: &str, enabled, blind, chance| Sight::of_means(name, "c", enabled, blind, chance);
+        let sights = [
+            of("a", 22.5, Some(0.0), Some(25.0)),
+            of("b", 67.2, Some(67.0), Some(35.5)),
+            of("c", 58.5, Some(37.5), Some(25.0)),
+            of("d", 63.0, Some(34.0), Some(50.0)),
+            of("e", 63.0, None, Some(50.0)),
+        ];
+        let said = conclusions(&sights);
+        assert_eq!(said.len(), 5, "{said:?}");
+        for sight in &sights {
+            let with = said.iter().filter(|s| s.split(' ').next() == Some(&sight.benchmark)).count();
+            assert_eq!(with, 1, "{said:?}");
+        }
+        assert!(said.contains(&"a measures nothing in these models: their mean is not above guessing.".to_string()));
     }
 }

@@ -1,11 +1,15 @@
 //! The analysis of a study's own results, as far as they go.
 
-use super::{Analysis, BENCHMARKS, MODELS, Matrix, Sight, analyse, sight};
+use super::{Analysis, BENCHMARKS, Matrix, Sight, analyse, sight};
 use crate::ranking::Ranking;
 use crate::schema::RunResults;
 use crate::words;
 use burgess_base::Result;
 use serde::Serialize;
+
+/// Fewest arms that correlations, components and groups of benchmarks are shown for. Over seven arms a correlation of 0.75
+/// arises by chance once in twenty times where there is none, over four one of 0.95.
+const ARMS: usize = 8;
 
 /// Fewest benchmarks that a study's are compared with each other: two have but one correlation, which is no map.
 const FEWEST: usize = 3;
@@ -34,10 +38,11 @@ impl StudyAnalysis {
 
 fn missing(matrix: &Matrix) -> Option<String> {
     let (arms, benchmarks) = (matrix.models().len(), matrix.benchmarks().len());
-    if arms < MODELS || benchmarks < FEWEST {
+    if arms < ARMS || benchmarks < FEWEST {
         return Some(format!(
-            "Benchmarks are compared where at least {MODELS} arms have answered at least {FEWEST} of them; here {} {} \
-             answered {}.",
+            "Correlations, principal components and groups of the benchmarks are not shown: they need at least {ARMS} arms \
+             that answered at least {FEWEST} benchmarks, and here {} {} answered {}. Over fewer arms strong correlations \
+             arise by chance.",
             words::count(arms, "arm"),
             if arms == 1 { "has" } else { "have" },
             words::count(benchmarks, "benchmark")
@@ -46,8 +51,8 @@ fn missing(matrix: &Matrix) -> Option<String> {
     let varying = matrix.varying().0.benchmarks.len();
     (varying < BENCHMARKS).then(|| {
         format!(
-            "Benchmarks are compared where the scores of at least {BENCHMARKS} of them vary over the arms; here {varying} of \
-             {benchmarks} do."
+            "Correlations, principal components and groups of the benchmarks are not shown: the scores of at least \
+             {BENCHMARKS} benchmarks have to vary over the arms, and here those of {varying} of {benchmarks} do."
         )
     })
 }

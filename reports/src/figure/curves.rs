@@ -55,6 +55,8 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
     // The steep start would press everything else together.
     let settled = points().filter(|p| p.0 >= last_step / 10.0);
     let (low, high) = settled.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
+    // Below, the axis holds the start too.
+    let low = points().map(|p| p.1).fold(low, f64::min);
     if !(low.is_finite() && high.is_finite()) {
         return None;
     }
@@ -76,6 +78,11 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
         let places: Vec<(f64, f64)> =
             curve.iter().filter(|(_, loss)| *loss <= high + margin).map(|(s, l)| (x.at(*s), y.at(*l))).collect();
         svg.polyline(&places, &line_class(*i));
+    }
+    let highest = points().map(|p| p.1).fold(high, f64::max);
+    if highest > high + margin {
+        // How far the lines go that leave the axis at the top.
+        svg.text(left + 4.0, top + 10.0, "soft small", &format!("↑ up to {}", tick_label(highest)));
     }
     let last: Vec<(String, f64)> =
         curves.iter().filter_map(|(_, label, c)| Some((label.to_string(), c.last()?.1))).collect();

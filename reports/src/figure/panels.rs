@@ -1,8 +1,8 @@
 //! Panels with a row per arm (or per scope): bars with intervals, with and without image, change by unfreezing.
 
-use super::svg::{Scale, Svg, cut, tick_label, ticks};
+use super::svg::{Scale, Svg, cut, reach, tick_label, ticks};
 use super::{PANEL, kind};
-use crate::ranking::{AVERAGE, Family, PairTest, Ranking, Score};
+use crate::ranking::{AVERAGE, Family, PairTest, RankedArm, Ranking, Score};
 use crate::words;
 
 pub(super) const ROW: f64 = 21.0;
@@ -19,16 +19,17 @@ fn name(scope: &str) -> &str {
 /// per seed.
 pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
     let arms = r.order(scope);
-    let scores: Vec<(&crate::ranking::RankedArm, &Score)> =
-        arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
+    let scores: Vec<(&RankedArm, &Score)> = arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
     let mut svg = Svg::new(width, TOP + ROW * scores.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", name(scope));
-    let highest = scores.iter().map(|(_, s)| s.high).fold(10.0, f64::max);
-    let x = axis(&mut svg, (0.0, (highest / 10.0).ceil() * 10.0), width, scores.len());
+    let seeds = |a: &RankedArm| if scope == AVERAGE { a.per_seed.values().copied().collect() } else { Vec::new() };
+    let marks =
+        scores.iter().flat_map(|(a, s)| [s.score, s.low, s.high, s.chance, s.blind].into_iter().chain(seeds(a)));
+    let x = axis(&mut svg, reach(marks, 10.0, 10.0), width, scores.len());
     for (i, (arm, s)) in scores.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
         svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.label, 23));
-        svg.rect(LABELS, y - 7.0, x.at(s.score) - LABELS, 14.0, &format!("bar {}", kind(r, arm).0));
+        svg.rect(x.at(0.0), y - 7.0, x.at(s.score) - x.at(0.0), 14.0, &format!("bar {}", kind(r, arm).0));
         svg.whisker(x.at(s.low), x.at(s.high), y);
         svg.circle(x.at(s.blind), y, 3.5, "blind");
         if scope == AVERAGE && arm.per_seed.len() > 1 {
@@ -45,8 +46,8 @@ pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
     let scores: Vec<_> = r.arms.iter().filter_map(|a| Some((a, a.score(benchmark)?))).collect();
     let mut svg = Svg::new(PANEL, TOP + ROW * scores.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", benchmark);
-    let highest = scores.iter().map(|(_, s)| s.high.max(s.blind_high)).fold(10.0, f64::max);
-    let x = axis(&mut svg, (0.0, (highest / 10.0).ceil() * 10.0), PANEL, scores.len());
+    let marks = scores.iter().flat_map(|(_, s)| [s.score, s.low, s.high, s.chance, s.blind]);
+    let x = axis(&mut svg, reach(marks, 10.0, 10.0), PANEL, scores.len());
     chance_line(&mut svg, &x, scores.first().map(|(_, s)| s.chance), scores.len());
     for (i, (arm, s)) in scores.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
@@ -68,9 +69,8 @@ pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg
         .collect();
     let mut svg = Svg::new(PANEL, TOP + ROW * tests.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", &format!("{}: unfrozen − frozen", r.arm(frozen).map_or(frozen, |a| &a.label)));
-    let reach = tests.iter().map(|(_, t)| t.low.abs().max(t.high.abs())).fold(1.0, f64::max);
-    let reach = reach.ceil();
-    let x = axis(&mut svg, (-reach, reach), PANEL, tests.len());
+    let (_, most) = reach(tests.iter().flat_map(|(_, t)| [t.low.abs(), t.high.abs(), t.difference.abs()]), 1.0, 1.0);
+    let x = axis(&mut svg, (-most, most), PANEL, tests.len());
     svg.line(x.at(0.0), TOP, x.at(0.0), TOP + ROW * tests.len() as f64, "axis");
     for (i, (scope, t)) in tests.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
@@ -94,7 +94,7 @@ pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) ->
 }
 
 fn chance_line(svg: &mut Svg, x: &Scale, chance: Option<f64>, rows: usize) {
-    if let Some(chance) = chance {
+    if let Some(chance) = chance.filter(|c| c.is_finite()) {
         svg.line(x.at(chance), TOP - 2.0, x.at(chance), TOP + ROW * rows as f64, "chance");
     }
 }

@@ -1,7 +1,7 @@
 //! Figures of the published tables: adapter data, unfreezing, encoders by category.
 
 use super::panels::{LABELS, ROW, TOP, axis};
-use super::svg::{Svg, cut};
+use super::svg::{Svg, cut, reach};
 use super::{PANEL, category_class};
 use crate::published::Family;
 use crate::words;
@@ -61,8 +61,7 @@ pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
 pub(crate) fn means_panel(title: &str, rows: &[(String, Option<Family>, f64)], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * rows.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", title);
-    let highest = rows.iter().map(|(.., v)| *v).fold(10.0, f64::max);
-    let x = axis(&mut svg, (0.0, (highest / 10.0).ceil() * 10.0), width, rows.len());
+    let x = axis(&mut svg, reach(rows.iter().map(|(.., v)| *v), 10.0, 10.0), width, rows.len());
     for (i, (name, family, value)) in rows.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
         svg.text(LABELS - 6.0, y + 4.0, "end", &cut(name, 23));

@@ -1,18 +1,27 @@
-//! With the picture, without it, by guessing: one panel for each category (the paper's Fig. 3, left).
+//! With the image, without it, by guessing: one panel for each category (the paper's Fig. 3, left).
 
 use super::panels::{LABELS, ROW, TOP, axis};
-use super::svg::{Svg, cut};
+use super::svg::{Svg, cut, reach};
 use super::{PANEL, category_class};
 use crate::analysis::Sight;
 use crate::words;
 
-/// Benchmarks of one category: the dot with the picture, the ring without, the dashed mark chance, and the gain in points.
-/// `highest` ends the axis, the same for all panels.
-pub(crate) fn sight_panel(category: &str, sights: &[&Sight], highest: f64) -> Svg {
+/// The axis that holds every mark of these benchmarks.
+pub(crate) fn sight_reach(sights: &[Sight]) -> (f64, f64) {
+    let marks = sights.iter().flat_map(|s| {
+        let (low, high) = s.interval.unzip();
+        [Some(s.enabled), s.blind, s.chance, low, high].into_iter().flatten()
+    });
+    reach(marks, 10.0, 10.0)
+}
+
+/// Benchmarks of one category: the dot with the image, the ring without, the dashed mark chance, and the gain in points.
+/// `range` is the axis, the same for all panels.
+pub(crate) fn sight_panel(category: &str, sights: &[&Sight], range: (f64, f64)) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * sights.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", category);
     svg.text(PANEL, 13.0, "soft small end", "gain");
-    let x = axis(&mut svg, (0.0, highest), PANEL, sights.len());
+    let x = axis(&mut svg, range, PANEL, sights.len());
     let class = category_class(category);
     for (i, s) in sights.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
@@ -24,8 +33,8 @@ pub(crate) fn sight_panel(category: &str, sights: &[&Sight], highest: f64) -> Sv
         if let Some(chance) = s.chance {
             svg.line(x.at(chance), y - 9.0, x.at(chance), y + 9.0, "chance");
         }
-        if let Some(se) = s.se {
-            svg.whisker(x.at(s.enabled - 2.0 * se), x.at(s.enabled + 2.0 * se), y);
+        if let Some((low, high)) = s.interval {
+            svg.whisker(x.at(low), x.at(high), y);
         }
         svg.circle(x.at(s.enabled), y, 4.6, &class);
         svg.text(PANEL, y + 4.0, "end", &s.gain.map_or("–".to_string(), |g| words::signed(g.value)));

@@ -80,7 +80,7 @@ impl Svg {
     pub fn standalone(&self, title: &str, description: &str, style: &str) -> String {
         let paper = format!(
             "<style>{}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\n",
-            escape(style).replace("&quot;", "\"")
+            xml(style).replace("&quot;", "\"")
         );
         self.document(title, description, &paper)
     }
@@ -98,8 +98,13 @@ impl Svg {
     }
 }
 
-/// Text safe inside XML.
+/// Text as it is shown, safe inside XML.
 pub(crate) fn escape(text: &str) -> String {
+    xml(&crate::words::shown(text, false))
+}
+
+/// Markup characters as entities.
+fn xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -109,8 +114,9 @@ fn slug(title: &str) -> String {
     format!("fig-{}", title.chars().map(word).collect::<String>())
 }
 
-/// At most `most` characters, the last an ellipsis where some were cut.
+/// At most `most` characters as they are shown, the last an ellipsis where some were cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
+    let text = crate::words::shown(text, false);
     if text.chars().count() <= most {
         return text.to_string();
     }
@@ -135,13 +141,22 @@ impl Scale {
         Self { from: (from.0.ln(), from.1.ln()), to, log: true }
     }
 
-    /// The place of a value; the middle where all values are the same.
+    /// The place of a value, outside of the axis where it is; the middle where all values are the same. Whoever draws makes the
+    /// axis long enough ([`reach`]).
     pub fn at(&self, value: f64) -> f64 {
         let value = if self.log { value.ln() } else { value };
         let (low, high) = self.from;
         let share = if high > low { (value - low) / (high - low) } else { 0.5 };
-        self.to.0 + share.clamp(0.0, 1.0) * (self.to.1 - self.to.0)
+        self.to.0 + share * (self.to.1 - self.to.0)
     }
+}
+
+/// The least range of whole `step`s that holds 0, `least` and all marks of a figure.
+pub(crate) fn reach(marks: impl IntoIterator<Item = f64>, least: f64, step: f64) -> (f64, f64) {
+    let marks = marks.into_iter().filter(|m| m.is_finite());
+    let (low, high) = marks.fold((0.0f64, least), |(l, h), m| (l.min(m), h.max(m)));
+    // Rounding of a mark at the end does not cost a step.
+    ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step)
 }
 
 /// Round numbers within [low, high], about `wanted` of them.
@@ -183,6 +198,20 @@ mod tests {
         let mut svg = Svg::new(10.0, 10.0);
         svg.text(0.0, 0.0, "", "<script>&");
         assert!(svg.inline("a\"b", "c<d").contains("&lt;script&gt;&amp;"));
+        svg.text(0.0, 0.0, "", "a\x1b[31m\u{202e}\0\u{ffff}");
+        let text = svg.standalone("t\x07", "d\n", "a{}\nb{}");
+        assert!(text.contains("a\\x1b[31m\\u{202e}\\x00\\u{ffff}") && text.contains("t\\x07") && text.contains("d\\n"));
+        assert!(text.contains("a{}\nb{}") && !text.contains(|c: char| c.is_control() && c != '\n'));
+    }
+
+    #[test]
+    fn nothing_is_drawn_at_another_place_than_its_own() {
+        let s = Scale::linear((0.0, 20.0), (0.0, 100.0));
+        assert_eq!([s.at(25.0), s.at(-5.0)], [125.0, -25.0]);
+        assert_eq!(reach([14.0, 25.0, f64::NAN], 10.0, 10.0), (0.0, 30.0));
+        assert_eq!(reach([-3.0, 20.0], 10.0, 10.0), (-10.0, 20.0));
+        assert_eq!(reach([20.0 + 1e-12], 10.0, 10.0), (0.0, 20.0));
+        assert_eq!(reach([], 10.0, 10.0), (0.0, 10.0));
     }
 
     #[test]

@@ -140,8 +140,7 @@ pub(super) struct Measured {
 
 /// In sentences and panels.
 pub(super) fn measured(sights: &[Sight]) -> Measured {
-    let most = |s: &Sight| s.enabled + 2.0 * s.se.unwrap_or(0.0);
-    let highest = (sights.iter().map(most).fold(10.0, f64::max) / 10.0).ceil() * 10.0;
+    let range = figure::sight_reach(sights);
     let panel = |category: String| {
         let of: Vec<&Sight> = sights.iter().filter(|s| s.category == category).collect();
         let number = |n: Option<f64>| n.map_or("unknown".to_string(), |n| format!("{n:.1}"));
@@ -149,7 +148,7 @@ pub(super) fn measured(sights: &[Sight]) -> Measured {
             .iter()
             .map(|s| {
                 format!(
-                    "{} {:.1}, without the picture {}, chance {}",
+                    "{} {:.1}, without the image {}, chance {}",
                     s.benchmark,
                     s.enabled,
                     number(s.blind),
@@ -157,8 +156,8 @@ pub(super) fn measured(sights: &[Sight]) -> Measured {
                 )
             })
             .collect();
-        let title = format!("{category} with and without the picture");
-        figure::sight_panel(&category, &of, highest).inline(&title, &said.join("; "))
+        let title = format!("{category} with and without the image");
+        figure::sight_panel(&category, &of, range).inline(&title, &said.join("; "))
     };
     let categories = in_display_order(sights.iter().map(|s| s.category.as_str()));
     Measured { said: sight::conclusions(sights), panels: categories.into_iter().map(panel).collect() }

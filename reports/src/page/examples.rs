@@ -7,13 +7,15 @@ use base64::Engine;
 use burgess_base::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
 
 /// Pictures above this many bytes are named, not embedded, to keep the page small.
 const LARGEST_PICTURE: u64 = 1_000_000;
 
-/// Answers are cut at this many characters.
+/// Answers and choices are cut at this many characters, questions at the other.
 const LONGEST_ANSWER: usize = 160;
+const LONGEST_QUESTION: usize = 2000;
 
 #[derive(Serialize)]
 pub(super) struct Examples {
@@ -28,11 +30,20 @@ struct Question {
     id: String,
     question: String,
     target: String,
-    /// A data URI.
-    image: Option<String>,
-    /// Why there is none.
+    choices: Vec<Choice>,
+    /// Data URIs.
+    images: Vec<String>,
+    /// Why there is none, or not all.
     no_image: Option<String>,
     answers: Vec<Answer>,
+}
+
+/// A possible answer to a multiple-choice question.
+#[derive(Debug, PartialEq, Serialize)]
+struct Choice {
+    letter: char,
+    text: String,
+    right: bool,
 }
 
 #[derive(Serialize)]
@@ -45,8 +56,11 @@ struct Answer {
 }
 
 /// Three questions per benchmark: of those that all arms answered, ordered by how many got them right, the ones a sixth,
-/// a half and five sixths of the way down. Also the lines that could not be read. One benchmark is held at a time.
-pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<Examples>, Vec<Problem>)> {
+/// a half and five sixths of the way down. Also the lines that could not be read, and how many images were refused for where
+/// they lie. One benchmark is held at a time.
+pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<Examples>, Vec<Problem>, usize)> {
+    let places = Places::of(study);
+    let mut refused = 0;
     let runs: Vec<(&str, &RunData)> = r
         .arms
         .iter()
@@ -66,7 +80,8 @@ pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<Examples>,
                 answers.push((label, samples.into_iter().map(|s| (s.id.clone(), s)).collect()));
             }
         }
-        let questions: Vec<Question> = chosen(&answers).iter().filter_map(|id| question(study, &answers, id)).collect();
+        let questions: Vec<Question> =
+            chosen(&answers).iter().filter_map(|id| question(&places, &answers, id, &mut refused)).collect();
         if !questions.is_empty() {
             all.push(Examples {
                 benchmark: benchmark.name.clone(),
@@ -76,7 +91,7 @@ pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<Examples>,
             });
         }
     }
-    Ok((all, problems))
+    Ok((all, problems, refused))
 }
 
 /// Ids of an easy, a middling and a hard question, about different images where there are enough.
@@ -97,12 +112,24 @@ fn chosen(answers: &[(&str, BTreeMap<String, Sample>)]) -> Vec<String> {
     places.into_iter().filter_map(|i| ordered.get(i).map(|(_, id)| id.to_string())).collect()
 }
 
-fn question(study: &StudyData, answers: &[(&str, BTreeMap<String, Sample>)], id: &str) -> Option<Question> {
+fn question(
+    places: &Places,
+    answers: &[(&str, BTreeMap<String, Sample>)],
+    id: &str,
+    refused: &mut usize,
+) -> Option<Question> {
     let sample = answers.first()?.1.get(id)?;
-    let (image, no_image) = match picture(&study.dir, &sample.image) {
-        Ok(uri) => (Some(uri), None),
-        Err(why) => (None, Some(why)),
-    };
+    let (mut images, mut no_image) = (Vec::new(), None);
+    // A question about several images names them in lines.
+    for name in sample.image.lines() {
+        match places.image(name) {
+            Ok(uri) => images.push(uri),
+            Err(why) => {
+                *refused += usize::from(why == OUTSIDE);
+                no_image = Some(why);
+            }
+        }
+    }
     let answer = |(label, samples): &(&str, BTreeMap<String, Sample>)| {
         let s = samples.get(id)?;
         let (mark, class, said) = match s.score {
@@ -114,9 +141,10 @@ fn question(study: &StudyData, answers: &[(&str, BTreeMap<String, Sample>)], id:
     };
     Some(Question {
         id: id.to_string(),
-        question: sample.question.clone(),
-        target: sample.target.clone(),
-        image,
+        question: cut(&sample.question, LONGEST_QUESTION),
+        target: cut(&sample.target, LONGEST_ANSWER),
+        choices: choices(sample),
+        images,
         no_image,
         answers: answers.iter().filter_map(answer).collect(),
     })
@@ -124,32 +152,198 @@ fn question(study: &StudyData, answers: &[(&str, BTreeMap<String, Sample>)], id:
 
 fn shortened(answer: &str) -> String {
     let line = answer.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.is_empty() {
-        return "(nothing)".to_string();
-    }
-    if line.chars().count() <= LONGEST_ANSWER {
-        return line;
-    }
-    line.chars().take(LONGEST_ANSWER).collect::<String>() + "…"
+    if line.is_empty() { "(nothing)".to_string() } else { cut(&line, LONGEST_ANSWER) }
 }
 
-/// The picture as a data URI, or why it is not there.
-fn picture(dir: &Path, path: &str) -> std::result::Result<String, String> {
-    // Joining an absolute path gives that path.
-    let full = dir.join(path);
-    let kind = match full.extension().map(|e| e.to_string_lossy().to_lowercase()).as_deref() {
-        Some("png") => "png",
-        Some("jpg" | "jpeg") => "jpeg",
-        Some("webp") => "webp",
-        Some("gif") => "gif",
-        Some("bmp") => "bmp",
-        _ => return Err(format!("picture {path} is of a kind that browsers do not show")),
-    };
-    match std::fs::metadata(&full) {
-        Ok(found) if found.len() > LARGEST_PICTURE => return Err(format!("picture {path} is too large to embed")),
-        Err(_) => return Err(format!("picture {path} is not there")),
-        Ok(_) => {}
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => text.get(..end).unwrap_or(text).to_string() + "…",
+        None => text.to_string(),
     }
-    let bytes = std::fs::read(&full).map_err(|e| format!("picture {path} cannot be read: {e}"))?;
-    Ok(format!("data:image/{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
+}
+
+/// The choices of a question with letters: as kept, or as far as the lines of the prompt show them.
+fn choices(sample: &Sample) -> Vec<Choice> {
+    let kept: Vec<(char, String)> = ('A'..='Z').zip(sample.options.iter().cloned()).collect();
+    let choices = if kept.is_empty() { in_prompt(&sample.prompt) } else { kept };
+    // "B", "(b)", "b." say which; a text may.
+    let mut letters = sample.target.chars().filter(char::is_ascii_alphanumeric);
+    let right = letters.next().filter(|_| letters.next().is_none()).map(|c| c.to_ascii_uppercase());
+    let is_right = |letter: char, text: &str| Some(letter) == right || (right.is_none() && text == sample.target);
+    let choice = |(letter, text): (char, String)| Choice {
+        letter,
+        right: is_right(letter, &text),
+        text: cut(&text, LONGEST_ANSWER),
+    };
+    choices.into_iter().map(choice).collect()
+}
+
+/// Lines `A. …`, `(B) …`, `C: …` of a prompt, if there are at least two and they are in order.
+fn in_prompt(prompt: &str) -> Vec<(char, String)> {
+    let mut found: Vec<(char, String)> = Vec::new();
+    for line in prompt.lines() {
+        let line = line.trim();
+        let rest = line.strip_prefix('(').unwrap_or(line);
+        let mut chars = rest.chars();
+        let (letter, mark) = (chars.next().map(|c| c.to_ascii_uppercase()), chars.next());
+        let next = char::from(b'A' + u8::try_from(found.len()).unwrap_or(u8::MAX).min(25));
+        if letter == Some(next) && mark.is_some_and(|m| ".):".contains(m)) && !chars.as_str().trim().is_empty() {
+            found.push((next, chars.as_str().trim().to_string()));
+        }
+    }
+    if found.len() < 2 { Vec::new() } else { found }
+}
+
+/// Why an image is not shown that results name, wherever it lies.
+const OUTSIDE: &str = "its image lies outside the study's data and is not shown";
+
+/// The directories that images may be shown from: results are files like others, and must not bring what else is on this
+/// machine into a page that is passed on.
+struct Places {
+    /// What names are relative to.
+    dir: PathBuf,
+    /// As given, and with links resolved.
+    roots: Vec<PathBuf>,
+}
+
+impl Places {
+    fn of(study: &StudyData) -> Self {
+        let given = || std::iter::once(&study.dir).chain(&study.image_dirs);
+        let absolute = given().filter_map(|d| std::path::absolute(d).ok()).map(|d| lexical(&d));
+        let resolved = given().filter_map(|d| std::fs::canonicalize(d).ok());
+        Self { dir: study.dir.clone(), roots: absolute.chain(resolved).collect() }
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        self.roots.iter().any(|root| path.starts_with(root))
+    }
+
+    /// The image as a data URI, or why it is not there. Of a file outside of the roots nothing is said, not even whether it
+    /// is there.
+    fn image(&self, name: &str) -> std::result::Result<String, String> {
+        // Joining an absolute path gives that path.
+        let full = std::path::absolute(self.dir.join(name)).map_err(|_| OUTSIDE.to_string())?;
+        if !self.holds(&lexical(&full)) {
+            return Err(OUTSIDE.into());
+        }
+        let Ok(real) = std::fs::canonicalize(&full) else {
+            return Err(match name.contains('#') {
+                true => format!("image {name} lies inside a table and is not shown"),
+                false => format!("image {name} is not there"),
+            });
+        };
+        if !self.holds(&real) {
+            return Err(OUTSIDE.into());
+        }
+        match std::fs::metadata(&real) {
+            Ok(found) if !found.is_file() => return Err(format!("image {name} is no file")),
+            Ok(found) if found.len() > LARGEST_PICTURE => return Err(format!("image {name} is too large to embed")),
+            Err(e) => return Err(format!("image {name} cannot be read: {e}")),
+            Ok(_) => {}
+        }
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(&real).and_then(|f| f.take(LARGEST_PICTURE).read_to_end(&mut bytes));
+        read.map_err(|e| format!("image {name} cannot be read: {e}"))?;
+        let Some(kind) = kind(&bytes) else {
+            return Err(format!("image {name} is of a kind that browsers do not show"));
+        };
+        Ok(format!("data:image/{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes)))
+    }
+}
+
+/// The path without `.` and `..`.
+fn lexical(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(out.pop()),
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// The kind of an image that browsers show, by its first bytes.
+fn kind(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("png"),
+        [0xff, 0xd8, 0xff, ..] => Some("jpeg"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("webp"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("gif"),
+        // Four reserved bytes, which text that begins with these letters does not have.
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("bmp"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
+
+    fn sample(prompt: &str, options: &[&str], target: &str) -> Sample {
+        let options: Vec<&str> = options.to_vec();
+        serde_json::from_value(serde_json::json!({
+            "id": "q", "unit": "u", "question": "?", "options": options, "prompt": prompt, "image": "", "target": target,
+            "answer": "", "parsed": null, "score": 0.0, "blind_answer": "", "blind_score": 0.0
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn choices_are_those_kept_or_those_of_the_prompt() {
+        let of = |prompt: &str, options: &[&str], target: &str| -> Vec<String> {
+            let mark = |c: Choice| format!("{}{} {}", if c.right { "*" } else { "" }, c.letter, c.text);
+            choices(&sample(prompt, options, target)).into_iter().map(mark).collect()
+        };
+        assert_eq!(of("", &["cat", "dog"], "B"), ["A cat", "*B dog"]);
+        assert_eq!(of("", &["cat", "dog"], "(a)"), ["*A cat", "B dog"]);
+        assert_eq!(of("", &["cat", "dog"], "dog"), ["A cat", "*B dog"]);
+        assert_eq!(of("What?\nA. cat\n B. dog\nAnswer with the letter.", &[], "A"), ["*A cat", "B dog"]);
+        assert_eq!(of("What?\n(a) cat\n(b) dog", &[], "b"), ["A cat", "*B dog"]);
+        assert!(of("A: is this so?\nYes or no", &[], "yes").is_empty());
+    }
+
+    #[test]
+    fn images_are_shown_from_the_data_only() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let study = data.path().join("runs/mine");
+        let images = data.path().join("images");
+        for dir in [&study, &images] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let put = |path: &Path, bytes: &[u8]| std::fs::write(path, bytes).unwrap();
+        put(&study.join("in.png"), PNG);
+        put(&images.join("a"), PNG);
+        put(&images.join("text.png"), b"root:x:0:0");
+        put(&data.path().join("secret.png"), PNG);
+        put(&other.path().join("x.png"), PNG);
+        let link = |to: &Path, at: &Path| std::os::unix::fs::symlink(to, at).unwrap();
+        link(&other.path().join("x.png"), &images.join("link.png"));
+        link(&images.join("a"), &images.join("inner.png"));
+        link(other.path(), &images.join("folder"));
+        let mut loaded = StudyData::load(&study).unwrap();
+        loaded.image_dirs.push(images.clone());
+        let places = Places::of(&loaded);
+        let full = |name: &str| images.join(name).display().to_string();
+        for shown in ["in.png", "./in.png", "../mine/in.png", &full("a"), &full("inner.png"), &full("../images/a")] {
+            assert!(places.image(shown).is_ok_and(|uri| uri.starts_with("data:image/png;base64,")), "{shown}");
+        }
+        for refused in [
+            "/etc/passwd",
+            "../../secret.png",
+            "../../../nothing.png",
+            "/nonexistent/x.png",
+            &full("link.png"),
+            &full("folder/x.png"),
+            &full("../secret.png"),
+        ] {
+            assert_eq!(places.image(refused).unwrap_err(), OUTSIDE, "{refused}");
+        }
+        assert!(places.image(&full("text.png")).unwrap_err().contains("kind that browsers do not show"));
+        assert!(places.image(&full("absent.png")).unwrap_err().contains("not there"));
+        assert!(places.image(&full("")).unwrap_err().contains("no file"));
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::figure::{Curves, kind};
 use crate::load::StudyData;
-use crate::ranking::{AVERAGE, Family, Ranking, Score};
+use crate::ranking::{AVERAGE, Family, RankedArm, Ranking, Score};
 use crate::schema::CATEGORIES;
 use crate::{stats, words};
 use serde::Serialize;
@@ -34,6 +34,7 @@ pub(super) struct Row {
     average: Shown,
     published: String,
     categories: Vec<Shown>,
+    unparsed: String,
     p_best: String,
     params: String,
     gflops: String,
@@ -54,13 +55,14 @@ pub(super) fn rows(r: &Ranking) -> Vec<Row> {
             average: Shown::of(&a.average),
             published: a.published.map_or(String::new(), |p| format!("{p:.2}")),
             categories: r.categories.iter().filter_map(|c| a.score(c)).map(Shown::of).collect(),
-            p_best: words::probability(a.p_best),
+            unparsed: words::percent(a.unparsed_share()),
+            p_best: if r.all_equal(AVERAGE) { "–".into() } else { words::probability(a.p_best) },
             params: words::big(a.cost.encoder_params as f64),
             gflops: precise(a.cost.gflops_per_image),
             tokens: a.cost.tokens,
-            train_seconds: format!("{:.0}", a.cost.train_seconds),
-            images_per_second: words::big(a.cost.images_per_second),
-            memory: format!("{}B", words::big(a.cost.peak_memory_bytes as f64)),
+            train_seconds: words::measured(a.cost.train_seconds, |s| format!("{s:.0}")),
+            images_per_second: words::measured(a.cost.images_per_second, words::big),
+            memory: words::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", words::big(b))),
             seeds: seeds(&a.seeds),
         })
         .collect()
@@ -98,7 +100,7 @@ pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
 
 fn mean_over_arms(r: &Ranking, scope: &str, of: fn(&Score) -> f64) -> String {
     let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
-    stats::mean(&values).map_or(String::new(), |m| format!("{m:.1}"))
+    stats::mean(&values).map_or(String::new(), words::score)
 }
 
 #[derive(Serialize)]
@@ -197,10 +199,40 @@ pub(super) fn heat(r: &Ranking) -> Heat {
     Heat {
         groups: r.categories.iter().map(|c| Group { name: c.clone(), span: size(c) }).collect(),
         rows: rows.collect(),
-        chance: r.benchmarks.iter().map(|b| format!("{:.1}", b.chance)).collect(),
+        chance: r.benchmarks.iter().map(|b| words::score(b.chance)).collect(),
         blind: r.benchmarks.iter().map(|b| mean_over_arms(r, &b.name, |s| s.blind)).collect(),
         full: format!("{full:.0}"),
     }
+}
+
+/// Arms × benchmarks: the share of answers that could not be read, with the most frequent answer.
+#[derive(Serialize)]
+pub(super) struct Unparsed {
+    label: String,
+    /// (share, most frequent answer)
+    cells: Vec<(String, String)>,
+}
+
+/// Empty where every answer could be read.
+pub(super) fn unparsed(r: &Ranking) -> Vec<Unparsed> {
+    if r.arms.iter().all(|a| a.unparsed_share() == 0.0) {
+        return Vec::new();
+    }
+    let cell = |a: &RankedArm, name: &str| match a.answers.get(name) {
+        Some(answers) => {
+            let constant = answers.constant.as_ref();
+            let most = constant.map_or(String::new(), |c| {
+                format!("{} {}", words::percent(c.share), burgess_base::text::excerpt(&c.answer, 12))
+            });
+            (words::percent(answers.unparsed_share()), most)
+        }
+        None => Default::default(),
+    };
+    let row = |a: &RankedArm| Unparsed {
+        label: a.label.clone(),
+        cells: r.benchmarks.iter().map(|b| cell(a, &b.name)).collect(),
+    };
+    r.arms.iter().map(row).collect()
 }
 
 #[derive(Serialize)]
@@ -225,8 +257,10 @@ pub(super) fn in_words(r: &Ranking, scope: &str) -> String {
         let s = a.score(scope)?;
         Some(format!("{} {:.1} ({:.1} to {:.1}; blind {:.1})", a.label, s.score, s.low, s.high, s.blind))
     });
-    let chance =
-        arms.first().and_then(|a| a.score(scope)).map_or(String::new(), |s| format!("; chance {:.1}", s.chance));
+    let chance = arms
+        .first()
+        .and_then(|a| a.score(scope))
+        .map_or(String::new(), |s| format!("; chance {}", words::score(s.chance)));
     said.collect::<Vec<_>>().join(", ") + &chance
 }
 
@@ -258,6 +292,11 @@ pub(super) fn notes(r: &Ranking) -> Vec<String> {
              the arm takes in {percent:.0} % of the replicates; p(best) is the share of replicates in which it is first.",
             1.0 - r.confidence
         ),
+        "Where an arm gets fewer than five images of a benchmark right, or wrong, the interval of its score is the union of the \
+         bootstrap's and of Wilson's over the effective number of images, so that 0 of 60 is 0 to 6 and not 0 to 0; for scores \
+         between right and wrong it is conservative. Categories and the average take over what that adds (MOVER)."
+            .to_string(),
+        "Unparsed are answers in which no choice, number or yes/no could be read; they count as wrong.".to_string(),
         "Blind is the same trained model asked without the image; chance is the expected score of guessing.".to_string(),
     ];
     if r.categories.iter().any(|c| !CATEGORIES.contains(&c.as_str())) {

@@ -1,10 +1,13 @@
 //! What follows from a ranking, and what does not, in a few short sentences.
 
-use super::{AVERAGE, Family, PairTest, RankedArm, Ranking, Score};
-use crate::words::{count, list, p, probability, short_list, signed};
+use super::{AVERAGE, Answers, Family, PairTest, RankedArm, Ranking, Score};
+use crate::words::{count, list, p, percent, probability, short_list, signed};
 
 /// Names beyond this many are only counted.
 const MOST_NAMES: usize = 4;
+
+/// Share of answers that could not be read above which a score is warned of.
+const MOST_UNPARSED: f64 = 0.05;
 
 pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     let mut said = Vec::new();
@@ -14,6 +17,8 @@ pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     said.extend(unfreezing(r));
     said.extend(blind(r));
     said.extend(chance(r));
+    said.extend(below_chance(r));
+    said.extend(unparsed(r));
     said.extend(stability(r));
     said.extend(r.left_out.iter().map(|why| format!("{why}.")));
     said.extend(missing(r));
@@ -35,6 +40,9 @@ fn best_on_average(r: &Ranking) -> Option<String> {
     if r.arms.len() == 1 {
         return Some(format!("{} is the only arm: there is nothing to rank.", best.label));
     }
+    if let Some(why) = no_order(r, AVERAGE) {
+        return Some(format!("On average {why}."));
+    }
     let tied = tied_with_leader(r, AVERAGE);
     let p_best = probability(best.p_best);
     Some(if tied.is_empty() {
@@ -48,6 +56,16 @@ fn best_on_average(r: &Ranking) -> Option<String> {
     })
 }
 
+/// Why a scope says nothing of which arm is better: all have the same score, or none is above chance.
+fn no_order(r: &Ranking, scope: &str) -> Option<String> {
+    if r.all_equal(scope) {
+        let score = r.arms.first().and_then(|a| a.score(scope)).map_or(0.0, |s| s.score);
+        return Some(format!("all arms score {score:.1}, which says nothing of which is better"));
+    }
+    (r.beats_chance(scope) == Some(false))
+        .then(|| "no arm is separably above chance, so that their order says nothing".to_string())
+}
+
 /// One sentence per category, those with a clear winner first said together.
 fn best_by_category(r: &Ranking) -> Vec<String> {
     if r.arms.len() < 2 {
@@ -56,6 +74,10 @@ fn best_by_category(r: &Ranking) -> Vec<String> {
     let (mut clear, mut said) = (Vec::new(), Vec::new());
     for category in &r.categories {
         let Some(best) = r.order(category).first().map(|a| a.label.clone()) else { continue };
+        if let Some(why) = no_order(r, category) {
+            said.push(format!("On {category} {why}."));
+            continue;
+        }
         let tied = tied_with_leader(r, category);
         if tied.is_empty() {
             clear.push(format!("{best} on {category}"));
@@ -147,11 +169,91 @@ fn failing(r: &Ranking, scope: &str, passes: fn(&Score) -> bool) -> Vec<String> 
     r.arms.iter().filter(fails).map(|a| a.label.clone()).collect()
 }
 
-/// Benchmarks on which arms are not shown to do better than guessing.
+/// Benchmarks on which arms are not shown to do better than guessing, without those that do worse.
 fn chance(r: &Ranking) -> Option<String> {
+    let at_chance = |s: &Score| s.beats_chance() || s.below_chance() || s.chance.is_nan();
     let parts: Vec<String> =
-        r.benchmarks.iter().filter_map(|b| exception(r, &b.name, &failing(r, &b.name, Score::beats_chance))).collect();
+        r.benchmarks.iter().filter_map(|b| exception(r, &b.name, &failing(r, &b.name, at_chance))).collect();
     (!parts.is_empty()).then(|| format!("Not shown to beat chance: {}.", parts.join(", ")))
+}
+
+/// Scores that guessing would beat, and what of the answers explains them.
+fn below_chance(r: &Ranking) -> Option<String> {
+    let below = |name: &str| -> Vec<(&RankedArm, Option<&Answers>)> {
+        let arms = r.arms.iter().filter(|a| a.score(name).is_some_and(Score::below_chance));
+        arms.map(|a| (a, a.answers.get(name))).collect()
+    };
+    let part = |name: &str| -> Option<String> {
+        let arms = below(name);
+        if arms.is_empty() {
+            return None;
+        }
+        if arms.len() > MOST_NAMES {
+            let who = if arms.len() == r.arms.len() { "all arms".to_string() } else { count(arms.len(), "arm") };
+            let answers = || arms.iter().filter_map(|(_, a)| *a);
+            let unparsed = span(answers().map(Answers::unparsed_share)).map(|s| format!(", {s} unparsed"));
+            let constant = span(answers().filter_map(|a| a.constant.as_ref()).map(|c| c.share))
+                .map(|s| format!(", {s} one and the same answer"));
+            return Some(format!("{name} ({who}{}{})", unparsed.unwrap_or_default(), constant.unwrap_or_default()));
+        }
+        let each = arms.iter().map(|(a, answers)| match answers {
+            Some(answers) => format!("{}: {}", a.label, reasons(answers)),
+            None => a.label.clone(),
+        });
+        Some(format!("{name} ({})", each.collect::<Vec<_>>().join("; ")))
+    };
+    let parts: Vec<String> = r.benchmarks.iter().filter_map(|b| part(&b.name)).collect();
+    (!parts.is_empty()).then(|| {
+        format!("Separably below chance, which guessing would reach, for how they answer: {}.", parts.join(", "))
+    })
+}
+
+/// "33.3 % unparsed, 61 % “B”".
+fn reasons(answers: &Answers) -> String {
+    let unparsed = format!("{} unparsed", percent(answers.unparsed_share()));
+    match &answers.constant {
+        Some(c) => format!("{unparsed}, {} “{}”", percent(c.share), burgess_base::text::excerpt(&c.answer, 24)),
+        None => unparsed,
+    }
+}
+
+/// "7 %" or "3 to 7 %"; nothing of nothing.
+fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
+    let (least, most) = shares.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), s| (l.min(s), m.max(s)));
+    if least > most {
+        return None;
+    }
+    let (least, most) = (percent(least), percent(most));
+    Some(if least == most { most } else { format!("{least} to {most}") })
+}
+
+/// A warning of answers that could not be read, by benchmark and arm.
+fn unparsed(r: &Ranking) -> Option<String> {
+    let parts: Vec<String> = r
+        .benchmarks
+        .iter()
+        .filter_map(|b| {
+            let share = |a: &RankedArm| a.answers.get(&b.name).map_or(0.0, Answers::unparsed_share);
+            let many: Vec<(&RankedArm, f64)> =
+                r.arms.iter().map(|a| (a, share(a))).filter(|(_, s)| *s > MOST_UNPARSED).collect();
+            let range = span(many.iter().map(|(_, s)| *s))?;
+            Some(match many.len() {
+                n if n > MOST_NAMES && n == r.arms.len() => format!("{} (all arms, {range})", b.name),
+                n if n > MOST_NAMES => format!("{} ({}, {range})", b.name, count(n, "arm")),
+                _ => {
+                    let each: Vec<String> = many.iter().map(|(a, s)| format!("{} {}", a.label, percent(*s))).collect();
+                    format!("{} ({})", b.name, each.join(", "))
+                }
+            })
+        })
+        .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Warning: more than {} of the answers could not be read and count as wrong: {}.",
+            percent(MOST_UNPARSED),
+            parts.join(", ")
+        )
+    })
 }
 
 fn stability(r: &Ranking) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The runs of a study laid out side by side, after checking that they can be compared at all.
 
-use super::RankOptions;
+use super::{Answers, RankOptions};
 use crate::schema::{self, BenchmarkResult, Cost, RunResults, SCHEMA, Unit};
 use crate::words;
 use burgess_base::{Error, Result};
@@ -35,6 +35,7 @@ pub(super) struct Arm {
     pub encoders: Vec<String>,
     pub freeze: String,
     pub published: Option<f64>,
+    pub answers: BTreeMap<String, Answers>,
     pub cost: Cost,
     /// By seed.
     pub runs: Vec<Run>,
@@ -52,6 +53,13 @@ pub(super) struct Run {
 pub(super) struct Scope {
     pub name: String,
     pub weights: Vec<f64>,
+}
+
+impl Scope {
+    /// The weighted sum of something by benchmark; what the scope has no part in may be unknown.
+    pub fn of(&self, values: &[f64]) -> f64 {
+        self.weights.iter().zip(values).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum()
+    }
 }
 
 impl Grid {
@@ -211,9 +219,21 @@ fn arm_columns(arm: &str, seeds: &BTreeMap<u64, &RunResults>, benchmarks: &[Benc
         freeze: first.run.freeze.clone(),
         // Runs from before the study named it have none.
         published: seeds.values().find_map(|r| r.run.published),
+        answers: benchmarks.iter().map(|b| (b.name.clone(), answers(seeds, &b.name))).collect(),
         cost,
         runs: columns,
     })
+}
+
+/// What an arm's answers to a benchmark looked like, over its seeds.
+fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> Answers {
+    let results = || seeds.values().filter_map(|run| run.results.get(benchmark));
+    let constants = results().filter_map(|r| r.constant.as_ref());
+    Answers {
+        n: results().map(|r| r.n).sum(),
+        unparsed: results().map(|r| r.n_unparsed).sum(),
+        constant: constants.max_by(|a, b| a.share.total_cmp(&b.share)).cloned(),
+    }
 }
 
 /// Arms can only be compared on the same questions about the same images, scored the same way.
@@ -242,7 +262,8 @@ fn same_questions(bench: &Bench, result: &BenchmarkResult, units: &[&Unit], who:
     if let Some((u, w)) = units.iter().zip(&bench.weights).find(|(u, w)| u.weight != **w) {
         return fail(format!("unit {} has weight {} and {w}", u.id, u.weight));
     }
-    if result.chance != bench.chance || result.metric != bench.metric || result.category != bench.category {
+    let same_chance = result.chance == bench.chance || (result.chance.is_nan() && bench.chance.is_nan());
+    if !same_chance || result.metric != bench.metric || result.category != bench.category {
         return fail("chance, metric or category differ".to_string());
     }
     Ok(())

@@ -38,6 +38,10 @@ pub enum Fault {
     NoRange,
     /// The answer takes its time.
     Slow(Duration),
+    /// A byte of the body at a time, with so much time between them.
+    Drip(Duration),
+    /// The size is not named: the body ends with the connection.
+    NoLength,
 }
 
 struct Stored {
@@ -165,11 +169,24 @@ fn serve(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Res
         Some(Fault::Cut(after) | Fault::CutWhole(after)) => sent = sent.min(after),
         Some(Fault::Corrupt) => body.iter_mut().take(1).for_each(|b| *b ^= 1),
         Some(Fault::Slow(time)) => std::thread::sleep(time),
-        Some(Fault::NoRange) | None => {}
+        Some(Fault::NoRange | Fault::NoLength | Fault::Drip(_)) | None => {}
     }
-    write!(stream, "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n")?;
+    let length = match fault {
+        Some(Fault::NoLength) => String::new(),
+        _ => format!("Content-Length: {length}\r\n"),
+    };
+    write!(stream, "HTTP/1.1 {status} X\r\nConnection: close\r\n{length}{headers}\r\n")?;
     if asked.method != "HEAD" {
-        stream.write_all(&body[..sent])?;
+        match fault {
+            Some(Fault::Drip(time)) => {
+                for byte in &body[..sent] {
+                    stream.write_all(&[*byte])?;
+                    stream.flush()?;
+                    std::thread::sleep(time);
+                }
+            }
+            _ => stream.write_all(&body[..sent])?,
+        }
     }
     stream.flush()
 }

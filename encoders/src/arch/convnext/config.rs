@@ -2,6 +2,7 @@
 
 use super::super::channel_norm::{ChannelNorm, NormKind};
 use super::super::fields::{is_default, yes};
+use super::super::vit::LARGEST;
 use super::super::{Activation, drop_path};
 use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
 use burgess_base::{Error, Result};
@@ -91,13 +92,17 @@ fn default_scale() -> f64 {
 impl ConvNextConfig {
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
-        let positive = self.stem > 0 && self.depths.iter().chain(&self.dims).all(|n| *n > 0);
-        if !positive || self.image_size == 0 || !self.image_size.is_multiple_of(self.stride(3)) {
+        let numbers = [self.stem, self.image_size];
+        let all = self.depths.iter().chain(&self.dims).chain(&self.kernels).chain(&numbers);
+        if !all.copied().all(|n| (1..=LARGEST).contains(&n))
+            || self.image_size == 0
+            || !self.image_size.is_multiple_of(self.stride(3))
+        {
             return Err(Error::usage(format!(
                 "a ConvNeXt cannot have image_size {}, stem {}, depths {:?}, dims {:?}",
                 self.image_size, self.stem, self.depths, self.dims
             ))
-            .hint("all must be positive, and 8 times the stem must divide image_size"));
+            .hint("all must be positive and at most 65536, and 8 times the stem must divide image_size"));
         }
         if self.stem_kind != StemKind::Patch && self.stem != 4 {
             return Err(Error::usage(format!("a stem of overlapping convolutions has stride 4, not {}", self.stem)));

@@ -2,6 +2,7 @@
 
 use super::super::drop_path;
 use super::super::fields::is_default;
+use super::super::vit::LARGEST;
 use super::{Between, FrozenBatchNorm, ResBlock, ResNet, Shortcut, Stem};
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
@@ -99,7 +100,7 @@ impl ResNetConfig {
     /// Says what is wrong with the numbers, if anything.
     pub fn validate(&self) -> Result<()> {
         let numbers = [self.image_size, self.stem_width, self.groups, self.base_width];
-        let positive = numbers.iter().chain(&self.depths).chain(&self.channels).all(|n| *n > 0);
+        let positive = numbers.iter().chain(&self.depths).chain(&self.channels).all(|n| (1..=LARGEST).contains(n));
         let stem = self.stem == ResStemKind::Plain || self.stem_width >= 4;
         let divides = self.channels.iter().all(|c| self.inner(*c) > 0);
         if !positive || !stem || !divides {
@@ -107,7 +108,7 @@ impl ResNetConfig {
                 "a ResNet cannot have image_size {}, depths {:?}, channels {:?}, stem_width {}, groups {}, base_width {}",
                 self.image_size, self.depths, self.channels, self.stem_width, self.groups, self.base_width
             ))
-            .hint("all must be positive, and a deep stem has at least 4 channels"));
+            .hint("all must be positive and at most 65536, and a deep stem has at least 4 channels"));
         }
         if self.block == ResBlockKind::Basic && (self.groups != 1 || self.base_width != 64) {
             return Err(Error::usage("basic blocks have no groups").hint("leave out groups and base_width"));

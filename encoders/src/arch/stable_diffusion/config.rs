@@ -1,5 +1,6 @@
 //! The numbers of a Stable Diffusion encoder, and what follows from them.
 
+use super::super::vit::LARGEST;
 use super::super::{Activation, Tap};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,14 @@ impl StableDiffusionConfig {
         let wrong = |part: &str, numbers: &dyn std::fmt::Debug, hint: &str| {
             Err(Error::usage(format!("a Stable Diffusion encoder cannot have {part} = {numbers:?}")).hint(hint))
         };
+        let lists = vae.channels.iter().chain(&unet.channels).chain(&unet.heads);
+        let others = [scheduler.steps, text.positions, text.width, text.depth, text.heads, text.mlp_hidden];
+        let more = [vae.layers, vae.latent_channels, unet.layers, unet.transformer_depth, self.image_size, self.patch];
+        let sizes = lists.chain(&others).chain(&more).all(|n| *n <= LARGEST);
+        if !sizes || vae.channels.len() + unet.channels.len() > 32 || text.vocabulary > 1 << 24 {
+            return Err(Error::usage("a Stable Diffusion encoder has a number that no such network has")
+                .hint("all must be at most 65536 (the vocabulary 16777216), with at most 32 levels in vae and unet"));
+        }
         if !share(scheduler.beta_start) || !share(scheduler.beta_end) || self.time_step >= scheduler.steps {
             let hint = "beta_start and beta_end must lie between 0 and 1, and time_step must be below steps";
             return wrong("scheduler", &(self.time_step, scheduler), hint);

@@ -192,7 +192,36 @@ impl Dialect {
 
     /// Whether a file of this family may hold `key` without anybody using it.
     pub fn ignores(&self, key: &str) -> bool {
-        self.ignored.iter().any(|pattern| matched(pattern, key).is_some())
+        let named = |pattern: &&'static str| matched(pattern, key).is_some();
+        let part = key.strip_prefix(self.root()).unwrap_or(key);
+        let head = |pattern: &&'static str| matched(pattern, part).is_some();
+        self.ignored.iter().any(named) || (self.is_of_encoders() && HEADS.iter().any(head))
+    }
+
+    /// What all names of its files have in common at their beginning (`vision_model.`), with the final dot; often nothing.
+    /// A part of a model that was saved by itself lacks it.
+    pub fn root(&self) -> &'static str {
+        let names = || self.rules.iter().flat_map(|rule| rule.upstream).filter(|name| !name.is_empty());
+        let Some(first) = names().next() else { return "" };
+        let common = names().map(|name| name.bytes().zip(first.bytes()).take_while(|(a, b)| a == b).count()).min();
+        let common = first.get(..common.unwrap_or(0)).unwrap_or_default();
+        let literal = common.split('{').next().unwrap_or_default();
+        literal.rfind('.').map_or("", |dot| &literal[..=dot])
+    }
+
+    /// As [`Dialect::ignores`], for a file whose names have `root` before them only here, see
+    /// [`Checkpoint::under`](super::Checkpoint::under): what stood beside the encoder in it is named without.
+    pub fn ignores_under(&self, root: &str, key: &str) -> bool {
+        let beside = |name: &str| {
+            let known = self.rules.iter().flat_map(|rule| rule.upstream).any(|pattern| matched(pattern, key).is_some());
+            !known && self.ignores(name)
+        };
+        self.ignores(key) || (!root.is_empty() && key.strip_prefix(root).is_some_and(beside))
+    }
+
+    /// Whether it is one of [`Dialect::all`] but the first.
+    fn is_of_encoders(&self) -> bool {
+        self.name != IDENTITY.name && ALL.iter().any(|dialect| dialect.name == self.name)
     }
 
     /// The dialect of this name.
@@ -214,6 +243,56 @@ impl Dialect {
     }
 }
 
+/// What stands on top of an encoder, or beside it, in files of whole models: classifiers, projections, and the decoders of
+/// pretraining, segmentation and detection. No encoder of ours has a part of one of these names at its top level, except
+/// where a rule says so.
+const HEADS: [&str; 44] = [
+    "aux_head.{rest}",
+    "auxiliary_head.{rest}",
+    "bbox_embed.{rest}",
+    "bbox_head.{rest}",
+    "bbox_predictor.{rest}",
+    "class_embed.{rest}",
+    "class_labels_classifier.{rest}",
+    "classifier.{rest}",
+    "cls_classifier.{rest}",
+    "cls_head.{rest}",
+    "decode_head.{rest}",
+    "decoder.{rest}",
+    "decoder_blocks.{rest}",
+    "decoder_embed.{p}",
+    "decoder_norm.{p}",
+    "decoder_pos_embed",
+    "decoder_pred.{p}",
+    "dino_head.{rest}",
+    "distillation_classifier.{p}",
+    "fc.{p}",
+    "fc_norm.{p}",
+    "fpn.{rest}",
+    "head.{rest}",
+    "head_dist.{p}",
+    "heads.{rest}",
+    "ibot_head.{rest}",
+    "lm_head.{rest}",
+    "logit_bias",
+    "logit_scale",
+    "mask_token",
+    "neck.{rest}",
+    "pooler.{rest}",
+    "predictor.{rest}",
+    "prediction_head.{rest}",
+    "pretrain_head.{rest}",
+    "proj_head.{rest}",
+    "projection_head.{rest}",
+    "projector.{rest}",
+    "roi_head.{rest}",
+    "rpn_head.{rest}",
+    "seg_head.{rest}",
+    "segmentation_head.{rest}",
+    "text_projection.{p}",
+    "visual_projection.{p}",
+];
+
 /// Names as our modules have them, in PyTorch's terms. For modules of our own making.
 pub const IDENTITY: Dialect = Dialect { name: "burgess", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &[] };
 
@@ -221,6 +300,7 @@ static ALL: &[Dialect] = &[
     IDENTITY,
     diffusers::STABLE_DIFFUSION,
     timm::TIMM,
+    timm::UNPLACED,
     timm::EVA,
     timm::EVA_GATED,
     timm::EVA_SPLIT,

@@ -4,8 +4,27 @@
 use super::open_clip::TRUNK_IGNORED;
 use super::{Dialect, Rule};
 
-pub(super) const TIMM: Dialect =
-    Dialect { name: "timm", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
+/// The names of DINOv2's authors, where they differ, are read as well.
+pub(super) const TIMM: Dialect = Dialect {
+    name: "timm",
+    rules: &[
+        Rule::same("reg_token", &["reg_token"]).or(&["register_tokens"]),
+        Rule::same("blocks.{i}.mlp.fc1.{p}", &["blocks.{i}.mlp.fc1.{p}"]).or(&["blocks.{i}.mlp.w12.{p}"]),
+        Rule::same("blocks.{i}.mlp.fc2.{p}", &["blocks.{i}.mlp.fc2.{p}"]).or(&["blocks.{i}.mlp.w3.{p}"]),
+        Rule::same("{rest}", &["{rest}"]),
+    ],
+    ignored: &IGNORED,
+};
+
+/// A vision transformer without positions, to which timm puts no tokens before the patches although it has them.
+pub(super) const UNPLACED: Dialect = Dialect {
+    name: "timm-without-positions",
+    rules: &[Rule::same("{rest}", &["{rest}"])],
+    ignored: &{
+        let [a, b, c, d, e, f, g] = IGNORED;
+        ["cls_token", "reg_token", a, b, c, d, e, f, g]
+    },
+};
 
 /// Classification heads, what pools for them and SAM's neck; the final norm where the tap lies before it; a table that
 /// follows from the grid.

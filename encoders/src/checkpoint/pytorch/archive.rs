@@ -5,6 +5,7 @@
 //! is refused. Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit sizes).
 
 use super::super::budget::Budget;
+use super::super::foreign;
 use burgess_base::{Error, Result};
 use indexmap::IndexMap;
 use std::ops::Range;
@@ -55,14 +56,20 @@ fn damaged(why: impl std::fmt::Display) -> Error {
 /// The archive is cut off, contradicts itself, or holds a compressed or encrypted member.
 pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members<'a>> {
     let (count, directory) = directory(file)?;
-    let mut members = IndexMap::new();
-    let mut taken: Vec<Range<usize>> = Vec::new();
+    let mut lines = Vec::new();
     let mut at = directory.start;
     for _ in 0..count {
         let line = line(file.get(at..directory.end).unwrap_or_default())
             .ok_or_else(|| damaged("its directory is cut off or damaged"))?;
         at += line.length;
-        budget.grow::<(Line<'_>, Range<usize>)>(1)?;
+        budget.grow::<(Line<'_>, Line<'_>, Range<usize>)>(1)?;
+        lines.push(line);
+    }
+    // Before a member is refused: what the archive is tells more.
+    foreign::zip(lines.iter().map(|line| line.name))?;
+    let mut members = IndexMap::new();
+    let mut taken: Vec<Range<usize>> = Vec::new();
+    for line in lines {
         let member = place(file, &line)?;
         taken.push(line.header..member.end);
         if members.insert(line.name, member).is_some() {

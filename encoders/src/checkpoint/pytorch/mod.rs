@@ -9,7 +9,9 @@ mod archive;
 mod pickle;
 
 use super::budget::Budget;
+use super::foreign;
 use super::header::{Entry, MAX_DIMENSIONS, MAX_NAME, Stored};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use pickle::{Heap, Id, Node};
 use std::collections::{BTreeMap, HashMap};
@@ -189,10 +191,11 @@ fn tensors(heap: &Heap, top: Id, storages: &Storages, budget: &mut Budget) -> Re
         }
     }
     if entries.is_empty() || entries.contains_key("") {
-        return Err(Error::failed(
-            "the file holds no table of tensors, but a single tensor or some other Python object",
-        )
-        .hint("load it in Python with the code it belongs to and save `model.state_dict()`"));
+        let what = match heap.object() {
+            Some(class) => format!("a Python object of the class `{}`", excerpt(class, 200)),
+            None => "a single tensor or some other Python object".into(),
+        };
+        return Err(Error::failed(format!("the file holds no table of tensors, but {what}")).hint(foreign::OBJECT));
     }
     Ok(entries)
 }

@@ -36,6 +36,8 @@ pub(super) enum Node {
 #[derive(Debug, Default)]
 pub(super) struct Heap {
     nodes: Vec<Node>,
+    /// The class of the object that was made last, `module.name`, if it is none with a meaning here.
+    object: Option<String>,
 }
 
 impl Heap {
@@ -64,6 +66,11 @@ impl Heap {
             Node::Tuple(parts) | Node::List(parts) => Some(parts),
             _ => None,
         }
+    }
+
+    /// The class of the object around all others, if the pickle makes objects.
+    pub fn object(&self) -> Option<&str> {
+        self.object.as_deref()
     }
 
     /// Every value, whether reachable or not.
@@ -188,6 +195,14 @@ impl<'a> Machine<'a> {
                 let n = self.length4()?;
                 self.string(n, opcode != b'B')?
             }
+            0x8b => {
+                let n = self.length4()?;
+                self.long(n)?
+            }
+            0x8d | 0x8e | 0x96 => {
+                let n = usize::try_from(u64::from_le_bytes(self.take()?)).map_err(|_| damaged("it is cut off"))?;
+                self.string(n, opcode == 0x8d)?
+            }
             0x8c | b'U' | b'C' => {
                 let [n] = self.take()?;
                 self.string(usize::from(n), opcode != b'C')?
@@ -215,6 +230,11 @@ impl<'a> Machine<'a> {
                 }
             }
             b'Q' => Node::Storage(self.pop()?),
+            // With a table of named arguments, which say nothing of tensors.
+            0x92 => {
+                let (_, arguments, called) = (self.pop()?, self.pop()?, self.pop()?);
+                return self.call(called, arguments);
+            }
             b'R' | 0x81 => {
                 let (arguments, called) = (self.pop()?, self.pop()?);
                 return self.call(called, arguments);
@@ -233,6 +253,7 @@ impl<'a> Machine<'a> {
         let items = arguments.first().and_then(|first| self.heap.parts(*first)).unwrap_or_default();
         self.budget.grow::<Id>(arguments.len())?;
         self.budget.grow::<(Id, Id)>(items.len())?;
+        let mut object = None;
         let node = match name.as_str() {
             "collections OrderedDict" | "collections defaultdict" => match arguments.first().map(|a| self.heap.get(*a))
             {
@@ -254,8 +275,18 @@ impl<'a> Machine<'a> {
                 }
                 None => Node::Opaque,
             },
-            _ => Node::Opaque,
+            // The object around all others is made first.
+            class => {
+                if self.heap.object.is_none() && !["torch ", "collections "].iter().any(|own| class.starts_with(own)) {
+                    self.budget.spend(class.len())?;
+                    object = Some(class.replacen(' ', ".", 1));
+                }
+                Node::Opaque
+            }
         };
+        if object.is_some() {
+            self.heap.object = object;
+        }
         self.push(node)
     }
 

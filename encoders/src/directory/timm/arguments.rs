@@ -33,7 +33,9 @@ impl Arguments {
     pub fn of(name: &str, own: &Value) -> Result<Self> {
         let name = name.split('.').next().unwrap_or(name);
         let (_, class, usual) = table().find(|(known, ..)| *known == name).ok_or_else(|| {
-            let near = nearest(name, table().map(|(known, ..)| known));
+            // Not those that would be refused themselves.
+            let read = |known: &str| super::model(known, &Value::Null, &Value::Null, 224).is_ok();
+            let near = nearest(name, table().map(|(known, ..)| known).filter(|known| read(known)));
             let hint = if near.is_empty() {
                 "of timm, the plain vision transformers (vit, deit, eva, beit, samvit), convnext and resnet are known; for anything else write a card".into()
             } else {

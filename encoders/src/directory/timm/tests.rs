@@ -91,3 +91,16 @@ fn an_argument_that_is_not_known_is_refused_by_name() {
     assert!(say("vit_bas_patch16_224", Value::Null).contains("`vit_bas_patch16_224` is not known"));
     assert!(say("samvit_base_patch16", json!({"use_rope": true})).contains("use_rope = true"));
 }
+
+#[test]
+fn hints_name_only_what_is_read() {
+    for name in ["vit_base_patch16_rope", "vit_huge_paralel_patch14", "eva02_larg", "vit_relpos", "vit_base", "convnex"]
+    {
+        let Err(error) = model(name, &Value::Null, &Value::Null, 224) else { continue };
+        let hint = error.hint_text().unwrap_or_default().to_string();
+        let names = hint.trim_start_matches("the nearest known names are ").split(';').next().unwrap_or_default();
+        for name in names.split(", ").filter(|n| n.contains('_')) {
+            assert!(model(name, &Value::Null, &Value::Null, 224).is_ok(), "{hint}");
+        }
+    }
+}

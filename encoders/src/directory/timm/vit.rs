@@ -94,6 +94,16 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
     })
 }
 
+/// Without positions, timm (to 1.0.20) puts no tokens before the patches, although it has them; whether this is so here.
+pub(super) fn without_positions(config: VitConfig) -> (VitConfig, bool) {
+    if config.absolute_positions || !(config.class_token || config.registers > 0) {
+        return (config, false);
+    }
+    let bare =
+        VitConfig { class_token: false, registers: 0, pos_embed_class: true, pos_embed_registers: false, ..config };
+    (bare, true)
+}
+
 /// What all of timm's vision transformers are told alike; the rest is as in the first paper.
 pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<VitConfig> {
     let width = arguments.number("embed_dim", 768)?;

@@ -14,7 +14,11 @@ mod open;
 
 use super::score;
 use super::table::{Columns, Row, Table, python_list};
-use super::{Benchmark, Card, Category, Form, Judged, Question, Rules, Source, read, study, vlmevalkit};
+use super::{
+    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Question, Questions, Rules, Source, explain, lmms,
+    read, study, vlmevalkit,
+};
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
@@ -30,9 +34,11 @@ pub const ALL: &[&dyn Benchmark] = &[&MMMU];
 pub static MMMU: Mmmu = Mmmu {
     card: Card {
         id: "mmmu",
+        authors: true,
+        lmms_eval: Some(("mmmu_val", "mmmu_acc")),
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "1",
+        version: "2",
         citation: "Yue et al. 2023, MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark for Expert AGI, arXiv:2311.16502",
         form: Form::Open,
         max_new_tokens: 128,
@@ -78,7 +84,10 @@ fn between_apostrophes(written: &str) -> Vec<String> {
 fn question(row: &Row) -> Result<Option<Question>> {
     let (id, written) = (row.text("id")?, row.text("answer")?);
     let lettered = row.text("question_type")? == "multiple-choice";
-    let options = if lettered { row.list("options")? } else { Vec::new() };
+    let options = if lettered { row.choices("options")? } else { Vec::new() };
+    if lettered && options.is_empty() {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
     let mut q = Question {
         row: row.number,
         images: IMAGES.iter().flat_map(|column| row.pictures(column)).cloned().collect(),
@@ -106,6 +115,9 @@ fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
         return Ok(None);
     }
     let mut q = vlmevalkit::question(row)?;
+    if q.options.is_empty() && row.maybe("question_type").is_some_and(|kind| kind == "multiple-choice") {
+        return Err(Error::failed("it is a question with choices, but has none"));
+    }
     let written = std::mem::take(&mut q.answer);
     set_answer(&mut q, written)?;
     Ok(Some(q))
@@ -115,9 +127,9 @@ fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
 fn set_answer(q: &mut Question, written: String) -> Result<()> {
     if !q.options.is_empty() {
         let offered = score::label(&written).filter(|l| ('A'..='Z').take(q.options.len()).any(|o| o == *l));
-        q.answer = offered
-            .map(String::from)
-            .ok_or_else(|| Error::failed(format!("the column `answer` holds {written:?}, no letter of a choice")))?;
+        q.answer = offered.map(String::from).ok_or_else(|| {
+            Error::failed(format!("the column `answer` holds {:?}, no letter of a choice", excerpt(&written, 60)))
+        })?;
         return Ok(());
     }
     match python_list(&written).filter(|list| !list.is_empty()) {
@@ -152,13 +164,25 @@ fn without_names(text: &str) -> String {
     plain + rest
 }
 
+/// lmms-eval's rules: its copy of the authors' code. Of an open question with several accepted answers it takes the list
+/// as it is written for one text.
+fn lmms_verdict(q: &Question, answer: &str) -> Judged {
+    if !q.options.is_empty() {
+        return lmms::on_letter(q, lmms::last_named(answer, &q.options));
+    }
+    let candidates = open::candidates(answer);
+    let written = if q.fact(WRITTEN).is_empty() { &q.answer } else { q.fact(WRITTEN) };
+    let texts: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+    lmms::on_text(&texts.join(" | "), open::fits(&candidates, &[written.to_string()]))
+}
+
 impl Benchmark for Mmmu {
     fn card(&self) -> &Card {
         &self.card
     }
 
     /// One file, or a folder for each subject.
-    fn read(&self, data: &Path) -> Result<Vec<Question>> {
+    fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MMMU_DEV_VAL.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| of_vlmevalkit(row, source.split));
@@ -170,11 +194,41 @@ impl Benchmark for Mmmu {
         read::published(self, &Table::folders(data, source.split)?, columns, question)
     }
 
+    /// Its accuracy, to five decimals.
+    fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
+        vec![("mmmu_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
+    }
+
+    fn explain(&self, rules: Rules) -> Explained {
+        match rules {
+            Rules::Official | Rules::Strict => Explained {
+                asked: "Question, a line \"(A) …\" for each choice, an empty line, \"Answer with the option's letter from the given choices directly.\"; open questions with \"Answer the question using a single word or phrase.\" All pictures, named in the text as <image 1>.",
+                judged: "Letters: the last one as (B); if there is none, the last one between spaces; if there is none and the answer has more than five words, the choice whose text comes last. Open: the ends of lines behind \"is\", \"so\", \"answer\" and the like, and the numbers in them; right if any of them is the expected number (two decimals) or contains the expected text.",
+                source: "the authors' script: MMMU-Benchmark/MMMU, mmmu/utils/eval_utils.py",
+                unlike: "The script draws a letter at random where it finds none; here the answer is unparsed.",
+            },
+            Rules::Cambrian1 => Explained {
+                asked: "Question, \" Options:\" with a line \"A. …\" for each, the line for a letter; open questions with the line for short answers. The first picture only, and no <image 1> in the text.",
+                judged: "Letters: the first character behind the last \"answer is\" or \"answer:\". Open: the same text up to case, or a number within 5 % of the predicted one.",
+                source: "cambrian-mllm/cambrian, eval/eval/mmmu/mmmu_test.py",
+                unlike: "",
+            },
+            Rules::LmmsEval => Explained {
+                asked: "Question, a line \"A. …\" for each choice, an empty line, \"Answer with the option's letter from the given choices directly.\"; open questions with an empty line and \"Answer the question using a single word or phrase.\"",
+                judged: explain::LAST_NAMED,
+                source: "lmms-eval 0.7.3, tasks/mmmu/mmmu_val.yaml, utils.py and tasks/_task_utils/mmmu_mcq_utils.py; open questions as by the official rule, but of several accepted answers the whole list is the expected text",
+                unlike: explain::NO_DRAW,
+            },
+        }
+    }
+
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         let lettered = !q.options.is_empty();
         let asked = match (rules, lettered) {
+            (Rules::LmmsEval, false) => format!("{}\n\n{}", q.question, score::SHORT_LINE),
             (_, false) => return self.named(&score::short_answer_prompt(&q.question), rules),
-            (Rules::Official, true) => {
+            (Rules::LmmsEval, true) => format!("{}\n{}\n\n{}", q.question, lmms::lines(&q.options), score::LETTER_LINE),
+            (Rules::Official | Rules::Strict, true) => {
                 let choices: String = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("({l}) {o}\n")).collect();
                 format!("{}\n{choices}\n{}", q.question, score::LETTER_LINE)
             }
@@ -186,18 +240,21 @@ impl Benchmark for Mmmu {
         self.named(&asked, rules)
     }
 
-    fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+    fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
+        if rules == Rules::LmmsEval {
+            return lmms_verdict(q, &lmms::cleaned(answer));
+        }
         let answer = answer.trim();
         match (rules, q.options.is_empty()) {
             _ if answer.is_empty() => Judged::unparsed(),
-            (Rules::Official, false) => study::judge(q, letter::last_named(answer, &q.options)),
-            (Rules::Official, true) => {
+            (Rules::Official | Rules::Strict, false) => study::judge(q, letter::last_named(answer, &q.options)),
+            (Rules::Official | Rules::Strict | Rules::LmmsEval, true) => {
                 let candidates = open::candidates(answer);
                 let right = open::fits(&candidates, &q.accepted);
                 let texts: Vec<String> = candidates.iter().map(ToString::to_string).collect();
                 Judged::new(texts.join(" | "), right)
             }
-            (Rules::Cambrian1, false) => study::judge_first_character(q, answer, &study::STOPS),
+            (Rules::Cambrian1 | Rules::LmmsEval, false) => study::judge_first_character(q, answer, &study::STOPS),
             (Rules::Cambrian1, true) => {
                 let announced = study::announced(answer);
                 let expected = if q.fact(WRITTEN).is_empty() { &q.answer } else { q.fact(WRITTEN) };
@@ -215,7 +272,7 @@ impl Mmmu {
     /// The prompt as these rules have it: the study drops the names of pictures, then white space at the end.
     fn named(&self, prompt: &str, rules: Rules) -> String {
         match rules {
-            Rules::Official => prompt.to_string(),
+            Rules::Official | Rules::Strict | Rules::LmmsEval => prompt.to_string(),
             Rules::Cambrian1 => without_names(prompt).trim_end().to_string(),
         }
     }

@@ -1,62 +1,194 @@
-//! Files of answers: ours, lmms-eval's, VLMEvalKit's. Which one it is follows from the name's end and the fields.
+//! Files of answers: ours, lmms-eval's, VLMEvalKit's, LLaVA's, or any table with an id and an answer. Which one it is
+//! follows from the fields.
 
-use super::{Answer, Harness, Predictions};
-use crate::read::{for_each_object, kind};
-use burgess_base::{Context, Error, Result};
-use calamine::{Data, Reader, open_workbook_auto};
+use super::{Answer, Harness, Predictions, sheet};
+use crate::read::kind;
+use crate::table::delimited::Records;
+use crate::{Tally, rows};
+use burgess_base::text::excerpt;
+use burgess_base::{Context, Error, Result, files, json};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Reads predictions. Other fields than those of the format are left alone, so the sample files of a run can be read too;
-/// an empty answer is an answer. Errors name file, line and field.
+/// The largest file that holds all answers as one object.
+const LARGEST: u64 = 1 << 30;
+
+/// A form in which answers are written: what the fields are called.
+struct Fields {
+    harness: Harness,
+    id: &'static str,
+    /// The first of them that is there.
+    answer: &'static [&'static str],
+    question: Option<&'static str>,
+    target: Option<&'static str>,
+}
+
+/// The forms, more particular ones first. VLMEvalKit's tables have the right answer as `answer`.
+const FORMS: [Fields; 6] = [
+    Fields {
+        harness: Harness::LmmsEval,
+        id: "doc_id",
+        answer: &["filtered_resps", "resps"],
+        question: None,
+        target: Some("target"),
+    },
+    Fields {
+        harness: Harness::VlmEvalKit,
+        id: "index",
+        answer: &["prediction"],
+        question: Some("question"),
+        target: None,
+    },
+    Fields {
+        harness: Harness::Llava,
+        id: "question_id",
+        answer: &["text", "prediction", "answer"],
+        question: Some("prompt"),
+        target: None,
+    },
+    Fields {
+        harness: Harness::Llava,
+        id: "questionId",
+        answer: &["prediction", "text", "answer"],
+        question: Some("prompt"),
+        target: None,
+    },
+    Fields {
+        harness: Harness::Burgess,
+        id: "id",
+        answer: &["prediction", "answer", "text", "response", "output"],
+        question: None,
+        target: None,
+    },
+    Fields {
+        harness: Harness::Burgess,
+        id: "index",
+        answer: &["answer", "text", "response", "output"],
+        question: None,
+        target: None,
+    },
+];
+
+const HINT: &str = "an id and an answer: id and answer, index and prediction (VLMEvalKit), question_id and text (LLaVA), \
+doc_id and filtered_resps (lmms-eval)";
+
+/// Reads predictions. Other fields than those of the format are left alone, so the sample files of a run can be read too.
+/// An answer that is empty, null or absent is none: the question counts as unparsed, and [`Predictions::unanswered`] says
+/// how many there are. Numbers and truth values are their text.
 ///
-/// - `.jsonl`: `{"id", "answer"}` a line, or lmms-eval's samples (`doc_id`, `filtered_resps`, `target`);
-/// - `.xlsx`, `.tsv`, `.csv`, `.json`: VLMEvalKit's tables (`index`, `prediction`, `question`).
+/// - JSON lines or one JSON list of objects: `{"id", "answer"}`, lmms-eval's samples (`doc_id`, `filtered_resps`, `target`),
+///   LLaVA's answers (`question_id`, `text`, `prompt`), VLMEvalKit's records (`index`, `prediction`, `question`);
+/// - one JSON object of id and answer;
+/// - `.csv`, `.tsv`, `.xlsx` with a header that has these names.
+///
+/// # Errors
+/// The file cannot be read, or no entry has an id and an answer. Errors name file, line and field.
 pub fn read_predictions(path: &Path) -> Result<Predictions> {
     let mut collected = Collected::default();
-    match path.extension().and_then(|e| e.to_str()) {
+    match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
         Some("xlsx") => excel(path, &mut collected)?,
         Some("tsv") => delimited(path, b'\t', &mut collected)?,
         Some("csv") => delimited(path, b',', &mut collected)?,
         Some("json") => records(path, &mut collected)?,
-        _ => for_each_object(path, |_, object| {
-            let harness = match object.contains_key("doc_id") {
-                true => Harness::LmmsEval,
-                false => Harness::Burgess,
-            };
-            collected.add(harness, object)
-        })?,
+        Some("xls" | "xlsb" | "ods") => {
+            let message = format!("{} is a workbook of another form", path.display());
+            return Err(Error::failed(message).hint("save it as .xlsx or .csv"));
+        }
+        _ => rows::for_each(path, &mut |row| collected.take(&row.value, &row.place, row.number))?,
     }
-    if collected.predictions.answers.is_empty() && collected.predictions.duplicates.is_empty() {
-        return Err(Error::failed(format!("{} holds no predictions", path.display())));
-    }
-    Ok(collected.finish())
+    collected.finish(path)
 }
 
 #[derive(Default)]
 struct Collected {
     predictions: Predictions,
     conflicting: HashSet<String>,
+    unanswered: Tally,
+    unusable: Tally,
+    /// Entries with an id, and those of them with an answer or an empty one.
+    named: usize,
+    usable: usize,
+    /// What is wrong with the first entry that cannot be used.
+    first: Option<Error>,
 }
 
 impl Collected {
-    fn add(&mut self, harness: Harness, object: &Map<String, Value>) -> Result<()> {
-        if !self.predictions.answers.is_empty() && self.predictions.harness != harness {
-            let earlier = self.predictions.harness.as_str();
-            return Err(Error::failed(format!("a line of {} after lines of {earlier}", harness.as_str())));
+    /// Takes an entry: its value, where it stands, and its number.
+    fn take(&mut self, value: &Value, place: &str, number: usize) -> Result<()> {
+        match value {
+            Value::Object(object) => self.add(object, place, number),
+            other => {
+                self.refuse(
+                    "it is no object",
+                    Error::failed(format!("expected an object, found {}", kind(other))),
+                    place,
+                    number,
+                );
+                Ok(())
+            }
         }
-        self.predictions.harness = harness;
-        let (name, answer) = match harness {
-            Harness::Burgess => (name(object, "id")?, Answer { text: said(object, "answer")?, ..Answer::default() }),
-            Harness::LmmsEval => {
-                let answer = Answer { text: response(object)?, question: None, target: maybe(object, "target") };
-                (name(object, "doc_id")?, answer)
+    }
+
+    fn refuse(&mut self, why: &str, error: Error, place: &str, number: usize) {
+        self.unusable.add(why, &format!("entry {number}"));
+        self.first.get_or_insert_with(|| error.context(place.to_string()));
+    }
+
+    fn add(&mut self, object: &Map<String, Value>, place: &str, number: usize) -> Result<()> {
+        let there = |field: &str| object.contains_key(field);
+        let whole = FORMS.iter().find(|f| there(f.id) && f.answer.iter().any(|a| there(a)));
+        let Some(form) = whole.or_else(|| FORMS.iter().find(|f| there(f.id))) else {
+            let fields: Vec<String> = object.keys().take(12).map(|k| excerpt(k, 40)).collect();
+            let error = Error::failed(format!("field `id` is missing; there are {}", fields.join(", "))).hint(HINT);
+            self.refuse("field `id` is missing", error, place, number);
+            return Ok(());
+        };
+        let name = match name(object.get(form.id)) {
+            Ok(name) => name,
+            Err(why) => {
+                self.refuse(
+                    &format!("field `{}` {why}", form.id),
+                    Error::failed(format!("field `{}` {why}", form.id)),
+                    place,
+                    number,
+                );
+                return Ok(());
             }
-            Harness::VlmEvalKit => {
-                let text = said(object, "prediction")?;
-                (name(object, "index")?, Answer { text, question: maybe(object, "question"), target: None })
+        };
+        if self.named > 0 && self.predictions.harness != form.harness {
+            let earlier = self.predictions.harness.as_str();
+            return Err(Error::failed(format!("an entry of {} after entries of {earlier}", form.harness.as_str()))
+                .context(place.to_string()));
+        }
+        self.predictions.harness = form.harness;
+        self.named += 1;
+        let field = form.answer.iter().copied().find(|a| there(a)).or(form.answer.first().copied()).unwrap_or_default();
+        let text = match said(object.get(field), 0) {
+            Ok(text) => {
+                self.usable += 1;
+                if text.trim().is_empty() {
+                    self.unanswered.add(&format!("`{field}` is empty"), &name);
+                }
+                text
             }
+            Err(why) => {
+                self.usable += usize::from(why == NULL);
+                self.unanswered.add(&format!("`{field}` {why}"), &name);
+                self.first.get_or_insert_with(|| {
+                    let error = Error::failed(format!("field `{field}` {why}")).context(place.to_string());
+                    match form.harness {
+                        Harness::LmmsEval => error.hint("samples of likelihood tasks hold no answers"),
+                        _ => error.hint(HINT),
+                    }
+                });
+                String::new()
+            }
+        };
+        let answer = Answer {
+            text,
+            question: form.question.and_then(|f| maybe(object, f)),
+            target: form.target.and_then(|f| maybe(object, f)),
         };
         let predictions = &mut self.predictions;
         if let Some(earlier) = predictions.answers.insert(name.clone(), answer.clone()) {
@@ -68,126 +200,150 @@ impl Collected {
         Ok(())
     }
 
-    fn finish(mut self) -> Predictions {
+    fn finish(mut self, path: &Path) -> Result<Predictions> {
+        if self.usable == 0 {
+            let all = self.named + self.unusable.count();
+            return Err(match self.first {
+                Some(e) if all > 1 => e.context(format!("none of the {all} entries of {} can be used", path.display())),
+                Some(e) => e,
+                None => Error::failed(format!("{} holds no predictions", path.display())),
+            });
+        }
         self.predictions.answers.retain(|name, _| !self.conflicting.contains(name));
-        self.predictions
+        self.predictions.unanswered = self.unanswered.into_reasons();
+        self.predictions.unusable = self.unusable.into_reasons();
+        Ok(self.predictions)
     }
 }
 
-/// What a question is called; numbers as text.
-fn name(object: &Map<String, Value>, field: &str) -> Result<String> {
-    match object.get(field) {
-        Some(Value::String(s)) if !s.trim().is_empty() => Ok(s.clone()),
-        Some(Value::String(_)) => Err(Error::failed(format!("field `{field}` is empty"))),
-        Some(Value::Number(n)) => Ok(n.to_string()),
-        Some(other) => {
-            Err(Error::failed(format!("field `{field}` must be a string or a number, found {}", kind(other))))
+/// What a question is called; a number as text, without the `.0` that a column with gaps gives it.
+fn name(value: Option<&Value>) -> Result<String, String> {
+    let whole = |text: &str| {
+        let text = text.trim();
+        let number = text.strip_suffix(".0").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        number.unwrap_or(text).to_string()
+    };
+    match value {
+        Some(Value::String(s)) if s.trim().is_empty() => Err("is empty".into()),
+        Some(Value::String(s)) => Ok(whole(s)),
+        Some(Value::Number(n)) if n.is_f64() && n.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() >= 9e15) => {
+            Err(format!("is {n}, too large to be told from its neighbours: write it as text"))
         }
-        None => Err(Error::failed(format!("field `{field}` is missing"))),
+        Some(Value::Number(n)) => Ok(whole(&n.to_string())),
+        Some(other) => Err(format!("must be a string or a number, found {}", kind(other))),
+        None => Err("is missing".into()),
     }
 }
 
-fn said(object: &Map<String, Value>, field: &str) -> Result<String> {
-    match object.get(field) {
+const NULL: &str = "is null";
+
+/// The answer that a value gives: a number or truth value as its text, of a list the one that it holds.
+fn said(value: Option<&Value>, depth: usize) -> Result<String, &'static str> {
+    match value {
         Some(Value::String(s)) => Ok(s.clone()),
-        Some(other) => {
-            let message = format!("field `{field}` must be a string, found {}", kind(other));
-            Err(Error::failed(message).hint("write every answer as text, numbers too"))
-        }
-        None => Err(Error::failed(format!("field `{field}` is missing"))),
+        Some(Value::Number(n)) => Ok(n.to_string()),
+        Some(Value::Bool(b)) => Ok(b.to_string()),
+        Some(Value::Null) => Err(NULL),
+        Some(Value::Array(list)) => match list.as_slice() {
+            [] => Err("is an empty list"),
+            [one] if depth < 4 => said(Some(one), depth + 1),
+            _ => Err("is a list of several values, not one answer"),
+        },
+        Some(Value::Object(_)) => Err("is an object"),
+        None => Err("is missing"),
     }
 }
 
+/// What a file says beside the answer, as text; a list as its JSON.
 fn maybe(object: &Map<String, Value>, field: &str) -> Option<String> {
     match object.get(field)? {
         Value::String(s) if !s.is_empty() => Some(s.clone()),
         Value::Number(n) => Some(n.to_string()),
+        list @ Value::Array(_) => Some(list.to_string()),
         _ => None,
     }
 }
 
-/// The one answer of a sample of lmms-eval: `filtered_resps` is a text, or a list with one.
-fn response(object: &Map<String, Value>) -> Result<String> {
-    const FIELD: &str = "filtered_resps";
-    let mut value = object.get(FIELD).ok_or_else(|| Error::failed(format!("field `{FIELD}` is missing")))?;
-    while let Value::Array(list) = value {
-        match list.as_slice() {
-            [one] => value = one,
-            _ => {
-                return Err(Error::failed(format!(
-                    "field `{FIELD}` holds {} responses instead of one answer",
-                    list.len()
-                ))
-                .hint("samples of likelihood tasks hold no answers"));
-            }
-        }
-    }
-    match value {
-        Value::String(s) => Ok(s.clone()),
-        other => Err(Error::failed(format!("field `{FIELD}` must hold text, found {}", kind(other)))),
-    }
-}
-
-/// VLMEvalKit's `.json`: a list of records.
+/// A `.json`: a list of objects, an object for each line, or one object of id and answer.
 fn records(path: &Path, collected: &mut Collected) -> Result<()> {
     let step = || format!("reading {}", path.display());
-    let list: Vec<Map<String, Value>> =
-        serde_json::from_slice(&std::fs::read(path).with_context(step)?).with_context(step).map_err(|e| {
-            e.hint("VLMEvalKit writes a list of objects; a file with a line for each answer ends in .jsonl")
-        })?;
-    for (i, object) in list.iter().enumerate() {
-        collected
-            .add(Harness::VlmEvalKit, object)
-            .map_err(|e| e.context(format!("{} item {}", path.display(), i + 1)))?;
+    let bytes = files::read(path, LARGEST).with_context(step)?;
+    let begin = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    if begin.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
+        && let Ok(Value::Object(object)) = json::from_slice::<Value>(&bytes)
+    {
+        drop(bytes);
+        if FORMS.iter().any(|f| object.contains_key(f.id) && f.answer.iter().any(|a| object.contains_key(*a))) {
+            return collected.add(&object, &path.display().to_string(), 1);
+        }
+        for (number, (id, answer)) in object.into_iter().enumerate() {
+            let entry = Map::from_iter([("id".to_string(), Value::String(id)), ("answer".to_string(), answer)]);
+            collected.add(&entry, &format!("{} entry {}", path.display(), number + 1), number + 1)?;
+        }
+        return Ok(());
     }
-    Ok(())
+    drop(bytes);
+    rows::for_each(path, &mut |row| collected.take(&row.value, &row.place, row.number))
 }
 
 fn delimited(path: &Path, delimiter: u8, collected: &mut Collected) -> Result<()> {
-    let step = || format!("reading {}", path.display());
-    let failed = |e: csv::Error| Error::failed(e.to_string());
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).map_err(failed).with_context(step)?;
-    let header: Vec<String> = reader
-        .headers()
-        .map_err(failed)
-        .with_context(step)?
-        .iter()
-        .map(|h| h.trim_start_matches('\u{feff}').into())
-        .collect();
-    for (i, record) in reader.records().enumerate() {
-        let place = || format!("{} row {}", path.display(), i + 1);
-        let record = record.map_err(failed).with_context(place)?;
-        let cells = record.iter().map(|cell| Value::String(cell.to_string()));
-        let object: Map<String, Value> = header.iter().cloned().zip(cells).collect();
-        collected.add(Harness::VlmEvalKit, &object).map_err(|e| e.context(place()))?;
+    let mut records = Records::open(path, delimiter)?;
+    let header = records.header.clone();
+    fields(path, header.iter().map(String::as_str))?;
+    let mut number = 0;
+    records.for_each(path, &mut |record| {
+        number += 1;
+        let place = format!("{} row {number}", path.display());
+        let object = || -> Result<Map<String, Value>> {
+            record.check()?;
+            let cells = header.iter().enumerate().map(|(i, name)| Ok((name.clone(), record.cell(i)?.into())));
+            cells.collect()
+        };
+        match object() {
+            Ok(object) => collected.add(&object, &place, number),
+            Err(e) => {
+                let why = e.to_string();
+                // A blank row at the end says nothing.
+                if why != BLANK {
+                    collected.refuse(&why, e, &place, number);
+                }
+                Ok(())
+            }
+        }
+    })
+}
+
+const BLANK: &str = "it is blank";
+
+/// A header has to have one of the forms.
+fn fields<'a>(path: &Path, header: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+    let there = |field: &str| header.clone().any(|h| h == field);
+    if FORMS.iter().any(|f| there(f.id) && f.answer.iter().any(|a| there(a))) {
+        return Ok(());
     }
-    Ok(())
+    let names: Vec<String> = header.take(12).map(|h| excerpt(h, 40)).collect();
+    let message = format!("no columns with an id and an answer; there are {}", names.join(", "));
+    Err(Error::failed(message).context(format!("reading {}", path.display())).hint(HINT))
 }
 
 fn excel(path: &Path, collected: &mut Collected) -> Result<()> {
-    let step = || format!("reading {}", path.display());
-    let failed = |e: calamine::Error| Error::failed(e.to_string()).hint("the file is incomplete or no workbook");
-    let mut book = open_workbook_auto(path).map_err(failed).with_context(step)?;
-    let sheet =
-        book.worksheet_range_at(0).ok_or_else(|| Error::failed("the workbook has no sheet")).with_context(step)?;
-    let sheet = sheet.map_err(failed).with_context(step)?;
-    let mut rows = sheet.rows();
-    let header: Vec<String> = rows.next().unwrap_or_default().iter().map(ToString::to_string).collect();
-    for (i, row) in rows.enumerate() {
-        let object: Map<String, Value> = header.iter().cloned().zip(row.iter().map(cell)).collect();
-        collected
-            .add(Harness::VlmEvalKit, &object)
-            .map_err(|e| e.context(format!("{} row {}", path.display(), i + 2)))?;
+    let mut rows = sheet::rows(path)?.into_iter();
+    let Some((_, header)) = rows.next() else { return Ok(()) };
+    let header: Vec<(u32, String)> = header
+        .into_iter()
+        .map(|(column, name)| (column, name.as_str().unwrap_or_default().trim().to_string()))
+        .collect();
+    fields(path, header.iter().map(|(_, name)| name.as_str()))?;
+    for (row, cells) in rows {
+        let mut object: Map<String, Value> =
+            header.iter().map(|(_, name)| (name.clone(), Value::String(String::new()))).collect();
+        for (column, value) in cells {
+            if let Some((_, name)) = header.iter().find(|(c, _)| *c == column) {
+                object.insert(name.clone(), value);
+            }
+        }
+        let place = format!("{} row {}", path.display(), row + 1);
+        collected.add(&object, &place, row as usize + 1)?;
     }
     Ok(())
-}
-
-/// A cell as text: an answer `3` is a number to a workbook.
-fn cell(data: &Data) -> Value {
-    match data {
-        Data::Float(f) if f.fract() == 0.0 && f.abs() < 1e15 => Value::String(format!("{f:.0}")),
-        Data::Empty => Value::String(String::new()),
-        other => Value::String(other.to_string()),
-    }
 }

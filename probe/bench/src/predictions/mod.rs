@@ -2,8 +2,11 @@
 //! VLMEvalKit write ([`files`]).
 
 mod files;
+mod sheet;
 
-use super::{Benchmark, Category, Judged, Outcome, Question, Rules, score};
+use super::{Benchmark, Category, Judged, LeftOut, Outcome, Question, Rules, reasoning, score};
+use crate::table::python_list;
+use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -23,6 +26,9 @@ pub enum Harness {
     /// A table with `index` and `prediction`: `.xlsx`, `.tsv` or `.json`.
     #[serde(rename = "VLMEvalKit")]
     VlmEvalKit,
+    /// `{"question_id": …, "text": …}` a line.
+    #[serde(rename = "LLaVA")]
+    Llava,
 }
 
 impl Harness {
@@ -32,6 +38,7 @@ impl Harness {
             Self::Burgess => "burgess",
             Self::LmmsEval => "lmms-eval",
             Self::VlmEvalKit => "VLMEvalKit",
+            Self::Llava => "LLaVA",
         }
     }
 }
@@ -56,6 +63,10 @@ pub struct Predictions {
     pub answers: HashMap<String, Answer>,
     /// Names given more than once. If the answers differ, none of them is used: which one counts would be a guess.
     pub duplicates: BTreeSet<String>,
+    /// Entries without an answer (null, empty, absent), by reason; examples are names. They are answers of no text.
+    pub unanswered: Vec<LeftOut>,
+    /// Entries that are no predictions, by reason: they name no question.
+    pub unusable: Vec<LeftOut>,
 }
 
 impl From<HashMap<String, String>> for Predictions {
@@ -77,7 +88,7 @@ pub struct Ids {
 impl Ids {
     fn new(mut ids: Vec<&str>) -> Self {
         ids.sort_unstable();
-        Self { count: ids.len(), first: ids.iter().take(5).map(|id| (*id).to_string()).collect() }
+        Self { count: ids.len(), first: ids.iter().take(5).map(|id| excerpt(id, 80)).collect() }
     }
 }
 
@@ -100,6 +111,15 @@ pub struct ScoreReport {
     pub harness: Harness,
     /// Score, error, counts, subtasks and units. Questions without prediction count as unparsed.
     pub outcome: Outcome,
+    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove.
+    #[serde(default)]
+    pub n_reasoning: usize,
+    /// Those of them that end inside their reasoning: without an answer.
+    #[serde(default)]
+    pub n_unfinished: usize,
+    /// What is done otherwise than in the source of the rules, in words; empty if nothing is.
+    #[serde(default)]
+    pub unlike: String,
     /// Expected score of guessing, 0 to 100.
     pub chance: f64,
     /// Score of the best constant answer, 0 to 100.
@@ -112,6 +132,38 @@ pub struct ScoreReport {
     pub duplicates: Ids,
     /// Predictions whose file repeats another question or right answer than the benchmark has: not used.
     pub mismatched: Ids,
+    /// Predictions that say nothing (null, empty, absent), by reason: scored as unparsed.
+    #[serde(default)]
+    pub unanswered: Vec<LeftOut>,
+    /// Entries of the predictions' file that name no question, by reason.
+    #[serde(default)]
+    pub unusable: Vec<LeftOut>,
+    /// Rows of the benchmark's data that cannot be asked, by reason: not scored.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What became of the answer to one question.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The question's id.
+    pub id: String,
+    /// Number of its row in the data, from 0.
+    pub row: u64,
+    /// What is scored and resampled together.
+    pub unit: String,
+    /// Its subtask.
+    pub subtask: String,
+    /// `answered`, `missing`, `duplicate` (several answers that differ) or `mismatched` (made for another question).
+    pub state: &'static str,
+    /// The raw answer, if one was used.
+    pub answer: Option<String>,
+    /// What it was taken to say; null where nothing could be parsed.
+    pub parsed: Option<String>,
+    /// The right answer; of several accepted ones the first.
+    pub target: String,
+    /// Score of the answer alone, before pairs or rotations are put together.
+    pub score: f64,
 }
 
 /// Scores predictions on all questions of a benchmark. It is an error if no prediction fits any question, or if many are
@@ -122,6 +174,20 @@ pub fn score_predictions(
     predictions: impl Into<Predictions>,
     rules: Rules,
 ) -> Result<ScoreReport> {
+    judge_predictions(bench, questions, predictions, rules).map(|(report, _)| report)
+}
+
+/// As [`score_predictions`], with the verdict on every question, in their order.
+///
+/// # Errors
+/// As for [`score_predictions`].
+pub fn judge_predictions(
+    bench: &dyn Benchmark,
+    questions: &[Question],
+    predictions: impl Into<Predictions>,
+    rules: Rules,
+) -> Result<(ScoreReport, Vec<Verdict>)> {
+    let rules = bench.rules(rules)?;
     let predictions: Predictions = predictions.into();
     let names = names(questions, &predictions);
     let given: HashSet<&str> = predictions
@@ -133,7 +199,7 @@ pub fn score_predictions(
     let known: HashSet<&str> = names.iter().map(String::as_str).collect();
     if !given.iter().any(|id| known.contains(id)) {
         let message = format!("none of the {} predictions has the id of a question of {}", given.len(), bench.id());
-        let example = names.first().map_or("(no questions)", String::as_str);
+        let example = names.first().map_or_else(|| "(no questions)".into(), |name| excerpt(name, 80));
         return Err(Error::failed(message).hint(format!("ids look like `{example}`; is it the right benchmark?")));
     }
     let mismatched = mismatched(bench, questions, &names, &predictions)?;
@@ -143,8 +209,27 @@ pub fn score_predictions(
         None => Judged::unparsed(),
     };
     let judged: Vec<Judged> = questions.iter().zip(&names).map(judge).collect();
+    let thoughts: Vec<reasoning::Split<'_>> =
+        names.iter().filter_map(usable).map(|a| reasoning::split(&a.text)).filter(|s| s.reasoning).collect();
+    let verdict = |((q, name), judged): ((&Question, &String), &Judged)| Verdict {
+        id: q.id.clone(),
+        row: q.row,
+        unit: q.unit.clone(),
+        subtask: q.subtask.clone(),
+        state: match usable(name) {
+            Some(_) => "answered",
+            None if mismatched.contains(name.as_str()) => "mismatched",
+            None if predictions.duplicates.contains(name) => "duplicate",
+            None => "missing",
+        },
+        answer: usable(name).map(|a| a.text.clone()),
+        parsed: judged.parsed.clone(),
+        target: q.answer.clone(),
+        score: judged.score,
+    };
+    let verdicts = questions.iter().zip(&names).zip(&judged).map(verdict).collect();
     let missing = questions.iter().zip(&names).filter(|(_, name)| usable(name).is_none()).map(|(q, _)| q.id.as_str());
-    Ok(ScoreReport {
+    let report = ScoreReport {
         benchmark: bench.id().to_string(),
         category: bench.category(),
         scoring: rules,
@@ -153,24 +238,31 @@ pub fn score_predictions(
         citation: bench.citation().to_string(),
         harness: predictions.harness,
         outcome: bench.aggregate(questions, &judged, rules)?,
+        n_reasoning: thoughts.len(),
+        n_unfinished: thoughts.iter().filter(|s| s.unfinished).count(),
+        unlike: bench.explain(rules).unlike.to_string(),
         chance: bench.chance(questions, rules),
         majority: bench.majority(questions, rules),
         missing: Ids::new(missing.collect()),
         unknown: Ids::new(given.iter().copied().filter(|id| !known.contains(id)).collect()),
         duplicates: Ids::new(predictions.duplicates.iter().map(String::as_str).collect()),
         mismatched: Ids::new(mismatched.into_iter().collect()),
-    })
+        unanswered: predictions.unanswered.clone(),
+        unusable: predictions.unusable.clone(),
+        left_out: Vec::new(),
+    };
+    Ok((report, verdicts))
 }
 
-/// What the predictions' file calls each question: its id; lmms-eval its row; VLMEvalKit its `index`, which is the id where
-/// its own table was read, and the row of the tables that number their rows.
+/// What the predictions' file calls each question: its id; lmms-eval its row; VLMEvalKit its `index` and LLaVA its
+/// `question_id`, which are the id where it is the same table, and the row of the tables that number their rows.
 fn names(questions: &[Question], predictions: &Predictions) -> Vec<String> {
     let by_id = || questions.iter().map(|q| q.id.clone()).collect();
     let by_row = || questions.iter().map(|q| q.row.to_string()).collect();
     match predictions.harness {
         Harness::Burgess => by_id(),
         Harness::LmmsEval => by_row(),
-        Harness::VlmEvalKit => {
+        Harness::VlmEvalKit | Harness::Llava => {
             let ids: HashSet<&str> = questions.iter().map(|q| q.id.as_str()).collect();
             let known = predictions.answers.keys().filter(|name| ids.contains(name.as_str())).count();
             if 2 * known >= predictions.answers.len() { by_id() } else { by_row() }
@@ -195,7 +287,7 @@ fn mismatched<'a>(
     for (q, name) in questions.iter().zip(names) {
         let Some(answer) = predictions.answers.get(name) else { continue };
         let fits = match (&answer.question, &answer.target) {
-            (Some(text), _) => squeezed(text).contains(&squeezed(&q.question)),
+            (Some(text), _) => same_question(text, &q.question),
             (None, Some(target)) => {
                 targets += 1;
                 same_target(q, target)
@@ -217,15 +309,37 @@ fn mismatched<'a>(
             let theirs = answer.question.as_deref().or(answer.target.as_deref()).unwrap_or_default();
             let ours = if answer.question.is_some() { &q.question } else { &q.answer };
             let message = format!(
-                "{} of {compared} predictions are for other questions than {} has in their places (question `{}`: {theirs:?} instead of {ours:?})",
+                "{} of {compared} predictions are for other questions than {} has in their places (question `{}`: {:?} instead of {:?})",
                 wrong.len(),
                 bench.id(),
-                q.id
+                excerpt(&q.id, 60),
+                excerpt(theirs, 120),
+                excerpt(ours, 120)
             );
             Err(Error::failed(message).hint("--data must be the edition that was asked, e.g. VLMEvalKit's own .tsv"))
         }
         _ => Ok(wrong),
     }
+}
+
+/// Whether a text that was asked is that of the question: it contains it, whatever stands around it and wherever pictures
+/// are named in it.
+fn same_question(asked: &str, question: &str) -> bool {
+    let plain = |text: &str| squeezed(&without_names(text));
+    squeezed(asked).contains(&squeezed(question)) || plain(asked).contains(&plain(question))
+}
+
+/// The text without `<image>`, `<image 1>` and the like.
+fn without_names(text: &str) -> String {
+    let mut parts = text.split("<image");
+    let mut plain = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        match part.split_once('>') {
+            Some((number, after)) if number.chars().all(|c| c.is_ascii_digit() || c == ' ') => plain += after,
+            _ => plain = plain + "<image" + part,
+        }
+    }
+    plain
 }
 
 /// Text without what editions differ in.
@@ -236,6 +350,14 @@ fn squeezed(text: &str) -> String {
 /// Whether a right answer as another harness writes it is ours: the text, one of the accepted ones or a list of them, the
 /// letter, number or text of the choice.
 fn same_target(q: &Question, target: &str) -> bool {
+    // A list in Python's or JSON's form: what is escaped in its texts (a line feed is `\\n`) is none of their letters.
+    let listed = python_list(target).filter(|list| !list.is_empty());
+    let of_list = |list: &Vec<String>| {
+        let same = |text: &str| {
+            squeezed(&q.answer) == squeezed(text) || q.accepted.iter().any(|a| squeezed(a) == squeezed(text))
+        };
+        list.iter().all(|text| same(text))
+    };
     let target = squeezed(target);
     let letter = score::label(&q.answer).map(|l| usize::from(l as u8 - b'A')).filter(|i| *i < q.options.len());
     let of_choice = |i: usize| q.options.get(i).is_some_and(|o| squeezed(o) == target) || i.to_string() == target;
@@ -243,4 +365,5 @@ fn same_target(q: &Question, target: &str) -> bool {
         || letter.is_some_and(of_choice)
         || q.accepted.iter().any(|a| squeezed(a) == target)
         || (!q.accepted.is_empty() && squeezed(&q.accepted.concat()) == target)
+        || listed.as_ref().is_some_and(of_list)
 }

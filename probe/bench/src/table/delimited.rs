@@ -1,16 +1,20 @@
 //! CSV and TSV with a header. A picture is a path beside the file, or base64 in the cell; in VLMEvalKit's files a short
 //! base64 cell names the `index` of the row that has the picture.
 
-use super::{Columns, HandOn, check_columns, python_list, required};
+use super::{Cells, Columns, HandOn, check_columns, python_list, required};
 use crate::picture::Cell;
-use crate::{Picture, table::format_of};
+use crate::{Picture, rows, table::format_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use burgess_base::files::{self, Allowance, Bounded};
+use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result};
-use csv::{Position, Reader, ReaderBuilder, StringRecord};
+use csv::{ByteRecord, Position, Reader, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 /// Cells up to this length cannot be a picture: they name the row that has it (VLMEvalKit's limit).
@@ -21,18 +25,138 @@ pub fn is(file: &Path) -> bool {
     matches!(format_of(file), Some("tsv" | "csv"))
 }
 
-fn open(file: &Path, delimiter: u8) -> Result<(Reader<File>, StringRecord)> {
+/// The records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
+pub(crate) struct Records {
+    reader: Reader<Bounded<File>>,
+    allowance: Allowance,
+    /// The names of the columns.
+    pub header: Vec<String>,
+    record: ByteRecord,
+}
+
+/// A record and where it begins.
+pub(crate) struct Record<'a> {
+    cells: &'a ByteRecord,
+    header: &'a [String],
+    /// The first byte.
+    pub at: u64,
+}
+
+impl Record<'_> {
+    /// The text of a cell; nothing beyond the last.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub fn cell(&self, i: usize) -> Result<&str> {
+        std::str::from_utf8(self.cells.get(i).unwrap_or_default()).map_err(|_| {
+            let name = self.header.get(i).map_or("", String::as_str);
+            Error::failed(format!("the column `{}` is not UTF-8", excerpt(name, 40)))
+        })
+    }
+
+    /// What is wrong with the record as a whole.
+    pub fn check(&self) -> Result<()> {
+        if self.cells.iter().all(|cell| cell.iter().all(u8::is_ascii_whitespace)) {
+            return Err(Error::failed("it is blank"));
+        }
+        match (self.cells.len(), self.header.len()) {
+            (found, named) if found != named => Err(Error::failed(format!("it has {found} cells, the header {named}"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Records {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// It cannot be read, or its header is no text.
+    pub fn open(file: &Path, delimiter: u8) -> Result<Self> {
+        let step = || format!("reading {}", file.display());
+        let (bounded, allowance) = Bounded::new(files::open(file).with_context(step)?, rows::LONGEST);
+        let mut reader = builder(delimiter).from_reader(bounded);
+        let header = header(reader.byte_headers().map_err(|e| failed(&e)).with_context(step)?).with_context(step)?;
+        Ok(Self { reader, allowance, header, record: ByteRecord::new() })
+    }
+
+    /// Calls `each` with every record.
+    ///
+    /// # Errors
+    /// The file cannot be read, a row is too long, a quotation mark is not closed (the line is named), or `each` fails.
+    pub fn for_each(&mut self, file: &Path, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+        // The last record, if it goes over several lines.
+        let mut last = None;
+        loop {
+            self.allowance.renew();
+            let (at, line) = (self.reader.position().byte(), self.reader.position().line());
+            match self.reader.read_byte_record(&mut self.record) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(e) => return Err(failed(&e).context(format!("{}:{line}", file.display()))),
+            }
+            let several = self.record.iter().any(|cell| cell.contains(&b'\n'));
+            if several && self.record.len() != self.header.len() {
+                closed(file, line, at..self.reader.position().byte())?;
+            }
+            last = several.then_some((at, line));
+            each(&Record { cells: &self.record, header: &self.header, at })?;
+        }
+        match last {
+            Some((at, line)) => closed(file, line, at..u64::MAX),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the quotation marks in these bytes of a file are even in number. One that is opened and not closed takes the rows
+/// up to the next, or the rest of the file, into its cell.
+fn closed(file: &Path, line: u64, bytes: Range<u64>) -> Result<()> {
     let step = || format!("reading {}", file.display());
-    // Fields of base64 can be of any length; rows may not be of different lengths.
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(File::open(file).with_context(step)?);
-    let header = reader.headers().map_err(|e| Error::failed(e.to_string())).with_context(step)?.clone();
-    let clean = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_string());
-    Ok((reader, clean.collect()))
+    let mut text = files::open(file).with_context(step)?;
+    text.seek(SeekFrom::Start(bytes.start)).with_context(step)?;
+    let mut text = text.take(bytes.end - bytes.start);
+    let mut marks = 0;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match text.read(&mut buffer).with_context(step)? {
+            0 => break,
+            n => marks += buffer.iter().take(n).filter(|b| **b == b'"').count(),
+        }
+    }
+    match marks % 2 {
+        0 => Ok(()),
+        _ => Err(Error::failed("the row that begins here has a quotation mark that is opened and not closed")
+            .context(format!("{}:{line}", file.display()))
+            .hint("a quotation mark that begins a cell has to end it; within a cell it is written twice")),
+    }
+}
+
+/// Rows are compared with the header here, so that one that does not fit is told apart from a damaged file.
+fn builder(delimiter: u8) -> ReaderBuilder {
+    let mut builder = ReaderBuilder::new();
+    builder.delimiter(delimiter).flexible(true);
+    builder
+}
+
+fn failed(e: &csv::Error) -> Error {
+    Error::failed(e.to_string())
+}
+
+fn header(cells: &ByteRecord) -> Result<Vec<String>> {
+    if let Some([0xff, 0xfe, ..] | [0xfe, 0xff, ..]) = cells.get(0) {
+        return Err(Error::failed("it is UTF-16").hint("save it as UTF-8"));
+    }
+    let name = |cell: &[u8]| match std::str::from_utf8(cell) {
+        Ok(name) => Ok(name.trim_start_matches('\u{feff}').trim().to_string()),
+        Err(_) => Err(Error::failed("the header is not UTF-8").hint("save it as UTF-8")),
+    };
+    cells.iter().map(name).collect()
 }
 
 pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandOn<'_>) -> Result<()> {
-    let (mut reader, header) = open(file, delimiter)?;
-    check_columns(file, columns, header.iter())?;
+    let mut records = Records::open(file, delimiter)?;
+    let header = records.header.clone();
+    check_columns(file, columns, header.iter().map(String::as_str))?;
     let place = |name: &str| header.iter().position(|h| h == name);
     let values: Vec<(&str, usize)> =
         columns.values.iter().filter_map(|n| Some((required(n).0, place(required(n).0)?))).collect();
@@ -42,57 +166,54 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
     // Where the picture of a row begins that others may refer to.
     let mut begins: HashMap<String, u64> = HashMap::new();
     let dir = file.parent().unwrap_or(Path::new(""));
-    let mut record = StringRecord::new();
-    loop {
-        let at = reader.position().byte();
-        match reader.read_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(e) => return Err(Error::failed(format!("{}: {e}", file.display()))),
-        }
-        let cell = |i: usize| record.get(i).unwrap_or_default();
-        let mut row = Map::new();
-        for (name, i) in &values {
-            row.insert((*name).to_string(), Value::String(cell(*i).to_string()));
-        }
-        let mut seen = BTreeMap::new();
-        for (name, i) in &pictures {
-            let text = cell(*i).trim();
-            let is_path = text.len() <= 1024 && Path::new(text).extension().is_some() && dir.join(text).is_file();
-            let found = |at, item| Picture::Cell(Cell { file: file.into(), column: (*name).to_string(), at, item });
-            let of_row = match text {
-                "" => Vec::new(),
-                _ if is_path => vec![Picture::File(dir.join(text))],
-                _ if text.starts_with('[') => {
-                    let count = python_list(text).map_or(0, |list| list.len());
-                    (0..count as u32).map(|item| found(at, Some(item))).collect()
-                }
-                _ if text.len() > REFERENCE => {
-                    if let Some(index) = index {
-                        begins.insert(cell(index).trim().to_string(), at);
+    records.for_each(file, &mut |record| {
+        let mut cells = || -> Result<Cells> {
+            record.check()?;
+            let mut row = Map::new();
+            for (name, i) in &values {
+                row.insert((*name).to_string(), Value::String(record.cell(*i)?.to_string()));
+            }
+            let mut seen = BTreeMap::new();
+            for (name, i) in &pictures {
+                let text = record.cell(*i)?.trim();
+                let is_path = text.len() <= 1024 && Path::new(text).extension().is_some() && dir.join(text).is_file();
+                let found = |at, item| Picture::Cell(Cell { file: file.into(), column: (*name).to_string(), at, item });
+                let of_row = match text {
+                    "" => Vec::new(),
+                    _ if is_path => vec![Picture::File(dir.join(text))],
+                    _ if text.starts_with('[') => {
+                        let count = python_list(text).map_or(0, |list| list.len());
+                        (0..count as u32).map(|item| found(record.at, Some(item))).collect()
                     }
-                    vec![found(at, None)]
-                }
-                _ => match begins.get(text) {
-                    Some(at) => vec![found(*at, None)],
-                    None => {
-                        return Err(Error::failed(format!(
-                            "{}: the column `{name}` of the row at byte {at} holds {text:?}, which is no picture file, no base64 and no index of an earlier row",
-                            file.display()
-                        )));
+                    _ if text.len() > REFERENCE => {
+                        if let Some(index) = index {
+                            begins.insert(record.cell(index)?.trim().to_string(), record.at);
+                        }
+                        vec![found(record.at, None)]
                     }
-                },
-            };
-            seen.insert((*name).to_string(), of_row);
-        }
-        each(row, seen)?;
-    }
+                    _ => match begins.get(text) {
+                        Some(at) => vec![found(*at, None)],
+                        None => {
+                            return Err(Error::failed(format!(
+                                "the column `{name}` holds {text:?}, which is no picture file, no base64 and no index of an earlier row"
+                            )));
+                        }
+                    },
+                };
+                seen.insert((*name).to_string(), of_row);
+            }
+            Ok((row, seen))
+        };
+        each(cells())
+    })
 }
 
 /// The pictures of these cells of one column, in their order.
 pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
     let delimiter = if format_of(file) == Some("csv") { b',' } else { b'\t' };
-    let (mut reader, header) = open(file, delimiter)?;
+    let step = || format!("reading {}", file.display());
+    let mut reader = builder(delimiter).from_reader(files::open(file).with_context(step)?);
+    let header = header(reader.byte_headers().map_err(|e| failed(&e)).with_context(step)?).with_context(step)?;
     let place = header.iter().position(|h| h == column);
     let place = place.ok_or_else(|| Error::failed(format!("{} has no column `{column}`", file.display())))?;
     let mut record = StringRecord::new();

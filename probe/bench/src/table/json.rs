@@ -1,39 +1,23 @@
 //! JSON lines, or one JSON array of objects. Pictures are paths beside the file.
 
-use super::{Columns, HandOn, check_columns, required};
-use crate::Picture;
-use crate::read::{for_each_object, kind};
-use burgess_base::{Context, Error, Result};
+use super::{Cells, Columns, HandOn, check_columns, required};
+use crate::read::kind;
+use crate::{Picture, rows};
+use burgess_base::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Result<()> {
-    let step = || format!("reading {}", file.display());
-    let mut text = BufReader::new(File::open(file).with_context(step)?);
-    let begins = text.fill_buf().with_context(step)?.iter().find(|b| !b.is_ascii_whitespace()).copied();
-    if begins != Some(b'[') {
-        drop(text);
-        return for_each_object(file, |_, object| row(file, object, columns, each));
-    }
-    // Annotation files of one array are of a size that fits: pictures are not in them.
-    let all: Vec<Value> = serde_json::from_reader(text).with_context(step)?;
-    for (index, value) in all.iter().enumerate() {
-        match value {
-            Value::Object(object) => row(file, object, columns, each)?,
-            other => {
-                let message =
-                    format!("{} item {}: expected an object, found {}", file.display(), index + 1, kind(other));
-                return Err(Error::failed(message));
-            }
-        }
-    }
-    Ok(())
+    rows::for_each(file, &mut |row| {
+        each(match &row.value {
+            Value::Object(object) => cells(file, object, columns),
+            other => Err(Error::failed(format!("it is no object but {}", kind(other)))),
+        })
+    })
 }
 
-fn row(file: &Path, object: &Map<String, Value>, columns: Columns<'_>, each: HandOn<'_>) -> Result<()> {
+fn cells(file: &Path, object: &Map<String, Value>, columns: Columns<'_>) -> Result<Cells> {
     check_columns(file, columns, object.keys().map(String::as_str))?;
     let dir = file.parent().unwrap_or(Path::new(""));
     let mut values = Map::new();
@@ -59,5 +43,5 @@ fn row(file: &Path, object: &Map<String, Value>, columns: Columns<'_>, each: Han
         };
         pictures.insert(name.to_string(), paths.into_iter().map(of).collect::<Result<Vec<_>>>()?);
     }
-    each(values, pictures)
+    Ok((values, pictures))
 }

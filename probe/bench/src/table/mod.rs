@@ -9,7 +9,8 @@ mod json;
 pub mod parquet;
 
 use crate::{Picture, Source};
-use burgess_base::{Context, Error, Result, nearest};
+use burgess_base::text::excerpt;
+use burgess_base::{Context, Error, Result, files, nearest};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ pub struct Row {
     pictures: BTreeMap<String, Vec<Picture>>,
 }
 
+/// Columns of a table that an error lists.
+const COLUMNS_SHOWN: usize = 40;
+
 /// Kinds of file, those that hold most first: if a folder has several, the first is read.
 const FORMATS: [&str; 5] = ["parquet", "jsonl", "json", "tsv", "csv"];
 
@@ -51,33 +55,45 @@ impl Table {
 
     /// The files whose names begin with `split`, in `root/folder` or `root`, there or in `data/`.
     pub fn find(root: &Path, folder: &str, split: &str) -> Result<Self> {
+        let places = places(root, folder);
+        if let Some(found) = Self::look(root, &places, split)? {
+            return Ok(found);
+        }
+        let looked: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        Err(Error::failed(format!("no file of the split `{split}` lies in {}", looked.join(", or in ")))
+            .hint(format!("names begin with `{split}` and end in .{}", FORMATS.join(", ."))))
+    }
+
+    /// The same, or nothing where no file is of the split.
+    fn look(root: &Path, places: &[PathBuf], split: &str) -> Result<Option<Self>> {
         if root.is_file() {
-            return Ok(Self { files: vec![root.to_path_buf()] });
+            return Ok(Some(Self { files: vec![root.to_path_buf()] }));
         }
         if !root.is_dir() {
+            // What else is there is named: a FIFO, a device, a link that leads nowhere.
+            if let (Err(e), Ok(_)) = (files::open(root), root.symlink_metadata()) {
+                return Err(Error::from(e).context(format!("reading {}", root.display())));
+            }
             return Err(Error::failed(format!("{} does not exist", root.display()))
                 .hint("give the folder of the dataset as it is published, or one of its files"));
         }
-        let mut places = vec![root.join(folder).join("data"), root.join(folder), root.join("data"), root.to_path_buf()];
-        places.dedup();
         for place in places.iter().filter(|p| p.is_dir()) {
             let mut found: BTreeMap<usize, Vec<PathBuf>> = BTreeMap::new();
             let step = || format!("listing {}", place.display());
             for entry in std::fs::read_dir(place).with_context(step)? {
                 let path = entry.with_context(step)?.path();
                 if let Some(format) = belongs(&path, split) {
+                    files::open(&path).with_context(|| format!("reading {}", path.display()))?;
                     found.entry(format).or_default().push(path);
                 }
             }
             if let Some((_, mut files)) = found.pop_first() {
                 files.sort();
                 complete(&files)?;
-                return Ok(Self { files });
+                return Ok(Some(Self { files }));
             }
         }
-        let looked: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-        Err(Error::failed(format!("no file of the split `{split}` lies in {}", looked.join(", or in ")))
-            .hint(format!("names begin with `{split}` and end in .{}", FORMATS.join(", ."))))
+        Ok(None)
     }
 
     /// The files whose names begin with `split` in all folders of `root` that have some, folders in the order of their
@@ -94,7 +110,7 @@ impl Table {
         let mut files = Vec::new();
         let named = folders.iter().filter(|f| f.is_dir() && f.file_name().is_some_and(|name| name != "data"));
         for folder in named {
-            if let Ok(table) = Self::find(folder, "", split) {
+            if let Some(table) = Self::look(folder, &places(folder, ""), split)? {
                 files.extend(table.files);
             }
         }
@@ -104,7 +120,7 @@ impl Table {
     /// The first of these files that lies below `root`, or `root` itself if it is a file.
     pub fn named(root: &Path, names: &[&str]) -> Result<Self> {
         let mut candidates = names.iter().map(|n| root.join(n));
-        let file = if root.is_file() { Some(root.to_path_buf()) } else { candidates.find(|f| f.is_file()) };
+        let file = if root.is_file() { Some(root.to_path_buf()) } else { candidates.find(|f| is_there(f)) };
         let file = file.ok_or_else(|| {
             Error::failed(format!("{} holds no {}", root.display(), names.join(", no ")))
                 .hint("give the folder of the dataset as it is published")
@@ -112,31 +128,52 @@ impl Table {
         Ok(Self { files: vec![file] })
     }
 
+    /// The table in one file; what is no file is named when it is read.
+    pub(crate) fn of(file: PathBuf) -> Self {
+        Self { files: vec![file] }
+    }
+
     /// Its files.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// Calls `each` with every row. Errors of `each` gain file and row.
+    /// Calls `each` with every row. Errors of `each` gain file and row, and a row that cannot be read is one.
     pub fn for_each(&self, columns: Columns<'_>, mut each: impl FnMut(&Row) -> Result<()>) -> Result<()> {
+        self.rows(columns, |place, row| row.and_then(&mut each).map_err(|e| e.context(place.to_string())))
+    }
+
+    /// Calls `each` with the place of every row and the row, or what is wrong with it.
+    ///
+    /// # Errors
+    /// A file cannot be read or is damaged so that what follows cannot be told apart, or `each` fails.
+    pub fn rows(
+        &self,
+        columns: Columns<'_>,
+        mut each: impl FnMut(&RowPlace<'_>, Result<&Row>) -> Result<()>,
+    ) -> Result<()> {
         let mut number = 0;
         for file in &self.files {
-            let mut row_of_file = 0;
-            let mut hand_on = |values: Map<String, Value>, pictures: BTreeMap<String, Vec<Picture>>| {
-                row_of_file += 1;
-                let row = Row { place: format!("{} row {row_of_file}", file.display()), number, values, pictures };
+            let mut place = RowPlace { file, row: 0 };
+            let mut hand_on = |cells: Result<Cells>| {
+                place.row += 1;
                 number += 1;
-                each(&row).map_err(|e| e.context(row.place.clone()))
+                match cells {
+                    Ok((values, pictures)) => {
+                        let row = Row { place: place.to_string(), number: number - 1, values, pictures };
+                        each(&place, Ok(&row))
+                    }
+                    Err(e) => each(&place, Err(e)),
+                }
             };
-            let read = match format_of(file) {
+            match format_of(file) {
                 Some("parquet") => parquet::read(file, columns, &mut hand_on),
                 Some("tsv") => delimited::read(file, b'\t', columns, &mut hand_on),
                 Some("csv") => delimited::read(file, b',', columns, &mut hand_on),
                 Some(_) => json::read(file, columns, &mut hand_on),
                 None => Err(Error::failed(format!("{} is no table", file.display()))
                     .hint(format!("files end in .{}", FORMATS.join(", .")))),
-            };
-            read?;
+            }?;
         }
         match number {
             0 => Err(Error::failed(format!(
@@ -148,8 +185,46 @@ impl Table {
     }
 }
 
-/// What a reader does with the cells and pictures of a row.
-type HandOn<'a> = &'a mut dyn FnMut(Map<String, Value>, BTreeMap<String, Vec<Picture>>) -> Result<()>;
+/// Where a row stands; as text file and row.
+#[derive(Debug, Clone, Copy)]
+pub struct RowPlace<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// Number of the row in it, from 1.
+    pub row: u64,
+}
+
+impl std::fmt::Display for RowPlace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} row {}", self.file.display(), self.row)
+    }
+}
+
+impl RowPlace<'_> {
+    /// The same without the file's folder.
+    pub fn short(&self) -> String {
+        let name = self.file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        format!("{name} row {}", self.row)
+    }
+}
+
+/// The cells of a row by column, and its pictures.
+type Cells = (Map<String, Value>, BTreeMap<String, Vec<Picture>>);
+
+/// What a reader does with a row, or with what is wrong with it.
+type HandOn<'a> = &'a mut dyn FnMut(Result<Cells>) -> Result<()>;
+
+/// Whether something that is no directory is called so, also a FIFO or a link that leads nowhere.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok() && !path.is_dir()
+}
+
+/// The folders in which the files of a split may lie.
+fn places(root: &Path, folder: &str) -> Vec<PathBuf> {
+    let mut places = vec![root.join(folder).join("data"), root.join(folder), root.join("data"), root.to_path_buf()];
+    places.dedup();
+    places
+}
 
 fn format_of(path: &Path) -> Option<&'static str> {
     let extension = path.extension()?.to_str()?;
@@ -159,9 +234,10 @@ fn format_of(path: &Path) -> Option<&'static str> {
 /// The rank of a file's format, if its name begins with the split's.
 fn belongs(path: &Path, split: &str) -> Option<usize> {
     let format = format_of(path)?;
-    let rest = path.file_stem()?.to_str()?.strip_prefix(split)?;
+    let stem = path.file_stem()?.to_string_lossy();
+    let rest = stem.strip_prefix(split)?;
     let fits = rest.is_empty() || rest.starts_with(['-', '.']);
-    (fits && path.is_file()).then(|| FORMATS.iter().position(|f| *f == format)).flatten()
+    (fits && !path.is_dir()).then(|| FORMATS.iter().position(|f| *f == format)).flatten()
 }
 
 /// Of `test-00000-of-00003.parquet` all three have to be there.
@@ -190,11 +266,15 @@ fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Ite
     for name in columns.values.iter().chain(columns.pictures) {
         let (name, needed) = required(name);
         if needed && !there.clone().any(|t| t == name) {
-            let all: Vec<&str> = there.clone().collect();
-            let near = nearest(name, all.iter().copied());
+            let all: Vec<String> = there.clone().take(COLUMNS_SHOWN).map(|t| excerpt(t, 40)).collect();
+            let more = there.clone().nth(COLUMNS_SHOWN).is_some();
+            let near = nearest(name, all.iter().map(String::as_str));
             let guess = near.first().map_or_else(String::new, |n| format!("did you mean `{n}`? "));
-            return Err(Error::failed(format!("{}: the column `{name}` is missing", file.display()))
-                .hint(format!("{guess}There are {}", all.join(", "))));
+            return Err(Error::failed(format!("{}: the column `{name}` is missing", file.display())).hint(format!(
+                "{guess}There are {}{}",
+                all.join(", "),
+                if more { ", …" } else { "" }
+            )));
         }
     }
     Ok(())
@@ -204,6 +284,18 @@ impl Row {
     /// The cell, if it is there and not null.
     pub fn value(&self, column: &str) -> Option<&Value> {
         self.values.get(column).filter(|v| !v.is_null())
+    }
+
+    /// Whether the table has such a column; in JSON, whether the row has such a field.
+    pub fn has(&self, column: &str) -> bool {
+        self.values.contains_key(column)
+    }
+
+    /// What the row is called by itself, in parentheses: ` (index 105)`; nothing where no column says it.
+    pub fn name(&self) -> String {
+        let columns = ["index", "idx", "id", "pid", "question_id", "questionId", "Index", "lndex"];
+        let named = columns.iter().find_map(|column| Some((column, self.maybe(column)?)));
+        named.map_or_else(String::new, |(column, name)| format!(" ({column} {})", excerpt(&name, 40)))
     }
 
     /// Text that has to be there and not blank; numbers count as text.
@@ -244,10 +336,12 @@ impl Row {
     }
 
     /// The letter of the choice whose number, from 0, the cell holds.
-    pub fn letter(&self, column: &str) -> Result<char> {
+    pub fn letter(&self, column: &str) -> Result<String> {
         let number = self.int(column)?;
-        let letter = u8::try_from(number).ok().filter(|n| *n < 26).map(|n| char::from(b'A' + n));
-        letter.ok_or_else(|| Error::failed(format!("the column `{column}` holds {number}, no choice's number")))
+        let number_of = usize::try_from(number).ok().filter(|n| *n < crate::read::MOST_CHOICES);
+        number_of
+            .map(crate::score::name)
+            .ok_or_else(|| Error::failed(format!("the column `{column}` holds {number}, no choice's number")))
     }
 
     /// A list of texts (numbers count as text). A text that is itself a list in JSON's or Python's form is one too.
@@ -270,6 +364,25 @@ impl Row {
         }
     }
 
+    /// The choices that a column lists, in the order of their letters. Ones at the end that are null or blank are none.
+    ///
+    /// # Errors
+    /// The cell holds no list of texts, or a choice stands behind one that is null or blank.
+    pub fn choices(&self, column: &str) -> Result<Vec<String>> {
+        match self.value(column) {
+            Some(Value::Array(items)) => choices(items.iter().map(|item| match item {
+                Value::Null => Ok(None),
+                Value::String(s) => Ok(Some(s.clone())),
+                Value::Number(n) => Ok(Some(n.to_string())),
+                other => {
+                    let found = crate::read::kind(other);
+                    Err(Error::failed(format!("the column `{column}` must hold a list of texts, found {found}")))
+                }
+            })),
+            _ => choices(self.list(column)?.into_iter().map(|s| Ok(Some(s)))),
+        }
+    }
+
     /// The pictures of a column: none where the cell is empty.
     pub fn pictures(&self, column: &str) -> &[Picture] {
         self.pictures.get(column).map_or(&[], Vec::as_slice)
@@ -282,6 +395,25 @@ impl Row {
             found => Err(Error::failed(format!("the column `{column}` holds {} pictures instead of one", found.len()))),
         }
     }
+}
+
+/// The choices up to the first that is missing or blank.
+///
+/// # Errors
+/// One stands behind it: which letter an answer means is not certain then.
+pub fn choices(all: impl Iterator<Item = Result<Option<String>>>) -> Result<Vec<String>> {
+    let mut there = Vec::new();
+    let mut gap = None;
+    for (choice, letter) in all.zip('A'..) {
+        match (choice?.filter(|text| !text.trim().is_empty()), gap) {
+            (Some(text), None) => there.push(text),
+            (Some(_), Some(gap)) => {
+                return Err(Error::failed(format!("the choice {gap} is empty, but {letter} is not")));
+            }
+            (None, _) => gap = gap.or(Some(letter)),
+        }
+    }
+    Ok(there)
 }
 
 /// The texts of a list as Python prints it, such as `['a', "it's", 'x\n']`; numbers become text.

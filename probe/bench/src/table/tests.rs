@@ -96,7 +96,7 @@ fn errors_name_file_row_and_column() -> Checked {
     assert_eq!(error(missing), "DIR/test.parquet: the column `anser` is missing");
     let text = Columns { values: &[], pictures: &["question"] };
     let text = table.for_each(text, |_| Ok(())).unwrap_err();
-    assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no pictures but Utf8");
+    assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no pictures but text");
     let whole = fs::read(&file)?;
     fs::write(&file, &whole[..whole.len() / 2])?;
     let cut = table.for_each(ALL, |_| Ok(())).unwrap_err();
@@ -137,7 +137,7 @@ fn pictures_in_tsv_are_base64_paths_or_another_rows() -> Checked {
     assert!(error.contains("holds \"9\", which is no picture file"), "{error}");
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\n")?;
     let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
-    assert!(error.contains("found record with 2 fields"), "{error}");
+    assert!(error.contains("it has 2 cells, the header 3"), "{error}");
     Ok(())
 }
 

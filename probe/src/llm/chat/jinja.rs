@@ -7,6 +7,7 @@
 
 use super::python::{self, Day};
 use super::spans::{self, Spans};
+use super::study::Study;
 use super::{Encoded, PICTURE, Problem, Role, Turn, limits};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Context, Error, Result, guard, text};
@@ -78,11 +79,11 @@ impl Jinja {
     pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
         let special = tokenizer.special();
         let Some(template) = &special.chat_template else {
-            return Err(Error::failed("the model's tokenizer came without a chat template").hint(
-                "set chat = \"vicuna_v1\", \"llama_3\", \"chatml_direct\" or \"phi3\" in [evaluator] of the study \
-                 or run, or --chat NAME on the command line, to the one that the model was trained with; \
-                 it may be no instruction-tuned model",
-            ));
+            return Err(Error::failed("the model's tokenizer came without a chat template").hint(format!(
+                "if it is an instruction-tuned model, name the template that it was trained with: chat = \"vicuna_v1\" in \
+                 [evaluator] of the study or run, or --chat NAME of `burgess ask`; known are {}",
+                Study::names().join(", ")
+            )));
         };
         let ids = [
             ("bos_token", special.bos),

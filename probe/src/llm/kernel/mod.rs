@@ -35,6 +35,10 @@ pub struct Heads {
     pub scale: f64,
     /// How many positions a query sees, its own included; all before it if there is no window.
     pub window: Option<usize>,
+    /// Scores s become cap · tanh(s / cap) if there is a cap.
+    pub softcap: Option<f64>,
+    /// Whether neighbouring channels are rotated together, instead of those of a head's two halves.
+    pub interleaved: bool,
 }
 
 impl Heads {
@@ -59,11 +63,21 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     flex::rms_norm(&x, &weight, eps).unwrap_or_else(|| portable::rms_norm(x, weight, eps))
 }
 
+/// See [`portable::layer_norm`].
+pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<2> {
+    portable::layer_norm(x, weight, bias, eps)
+}
+
+/// See [`portable::activate`].
+pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
+    portable::activate(x, gate)
+}
+
 /// See [`portable::gated`].
 pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
     match gate {
         Gate::Silu => flex::swiglu(&gate_up).unwrap_or_else(|| portable::gated(gate_up, gate)),
-        Gate::GeluTanh => portable::gated(gate_up, gate),
+        _ => portable::gated(gate_up, gate),
     }
 }
 
@@ -219,11 +233,21 @@ mod tests {
             ([1, 70, 2, 1, 8], Some(40), 6, false),
         ];
         for ([batch, tokens, query, kv, width], window, rotated, hides) in cases {
-            let s = Heads { batch, tokens, query, kv, width, scale: 0.3, window };
+            let s = Heads {
+                batch,
+                tokens,
+                query,
+                kv,
+                width,
+                scale: 0.3,
+                window,
+                softcap: None,
+                interleaved: window == Some(40),
+            };
             // Every row at positions of its own.
             let positions: Vec<Vec<usize>> = (0..batch).map(|b| (0..tokens).map(|i| i + 3 * b).collect()).collect();
             let rows: Vec<&[usize]> = positions.iter().map(Vec::as_slice).collect();
-            let rotation = Rotation { width: rotated, theta: 10_000.0, scaling: None };
+            let rotation = Rotation { width: rotated, theta: 10_000.0, scaling: None, still: false };
             let hidden: Vec<Vec<bool>> =
                 (0..batch).map(|b| (0..tokens).map(|i| i > 0 && (i + b) % 3 == 0).collect()).collect();
             let hidden = hides.then_some(hidden.as_slice());

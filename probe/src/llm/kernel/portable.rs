@@ -4,7 +4,7 @@
 use super::{Heads, Hidden, follow};
 use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
-use burn::tensor::activation::{gelu_approximate, log_softmax, silu, softmax};
+use burn::tensor::activation::{gelu, gelu_approximate, log_softmax, relu, silu, softmax};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -19,15 +19,46 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     follow(x * scale * weight.unsqueeze::<2>(), dtype)
 }
 
+/// `(x − mean(x)) / sqrt(var(x) + eps) · weight + bias` over the last axis (LayerNorm, arXiv 1607.06450), where
+/// given.
+///
+/// `x`: `[n, d]`, `weight` and `bias`: `[d]`.
+pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<2> {
+    let dtype = x.dtype();
+    let x = follow(x, DType::F32);
+    let x = x.clone() - x.mean_dim(1);
+    let scale = x.clone().square().mean_dim(1).add_scalar(eps).sqrt().recip();
+    let mut x = x * scale;
+    if let Some(weight) = weight {
+        x = x * weight.unsqueeze::<2>();
+    }
+    if let Some(bias) = bias {
+        x = x + bias.unsqueeze::<2>();
+    }
+    follow(x, dtype)
+}
+
+/// The activation of each number.
+pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
+    match gate {
+        Gate::Silu => silu(x),
+        Gate::GeluTanh => gelu_approximate(x),
+        Gate::Gelu => gelu(x),
+        Gate::Relu => relu(x),
+        Gate::ReluSquared => relu(x).square(),
+    }
+}
+
+/// cap · tanh(x / cap).
+pub fn capped<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
+    x.div_scalar(cap).tanh().mul_scalar(cap)
+}
+
 /// `act(gate) · up` (arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first, result `[n, f]`.
 pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
     let f = gate_up.dims()[1] / 2;
     let (x, up) = (gate_up.clone().narrow(1, 0, f), gate_up.narrow(1, f, f));
-    let x = match gate {
-        Gate::Silu => silu(x),
-        Gate::GeluTanh => gelu_approximate(x),
-    };
-    x * up
+    activate(x, gate) * up
 }
 
 /// Cuts the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values,
@@ -36,8 +67,8 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
     let cut = |from: usize, heads: usize| {
         qkv.clone().narrow(1, from * s.width, heads * s.width).reshape([s.batch, s.tokens, heads, s.width])
     };
-    let q = rope.rotate(cut(0, s.query)).swap_dims(1, 2);
-    let k = rope.rotate(cut(s.query, s.kv)).swap_dims(1, 2);
+    let q = rope.rotate(cut(0, s.query), s.interleaved).swap_dims(1, 2);
+    let k = rope.rotate(cut(s.query, s.kv), s.interleaved).swap_dims(1, 2);
     let v = cut(s.query + s.kv, s.kv).swap_dims(1, 2);
     (q, k, v)
 }
@@ -49,18 +80,21 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
 /// never repeated.
 ///
 /// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, s, w]`, `bias`: `[b or 1, 1, t, s]`; result `[b · t, query · w]`.
-pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, scale: f64) -> Tensor<2> {
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, s: Heads) -> Tensor<2> {
     let [b, heads, t, w] = q.dims();
-    let [_, kv, s, _] = k.dims();
+    let [_, kv, slots, _] = k.dims();
     let dtype = q.dtype();
     let group = heads / kv;
-    let q = q.reshape([b, kv, group * t, w]).mul_scalar(scale);
+    let q = q.reshape([b, kv, group * t, w]).mul_scalar(s.scale);
     let mut scores = q.matmul(k.swap_dims(2, 3));
+    if let Some(cap) = s.softcap {
+        scores = capped(scores, cap);
+    }
     if let Some(bias) = bias {
         let stacked = if group == 1 { bias } else { bias.repeat_dim(2, group) };
         scores = scores + follow(stacked, dtype);
     }
-    debug_assert_eq!(scores.dims(), [b, kv, group * t, s]);
+    debug_assert_eq!(scores.dims(), [b, kv, group * t, slots]);
     follow(softmax(follow(scores, DType::F32), 3), dtype)
         .matmul(v)
         .reshape([b, heads, t, w])
@@ -107,7 +141,7 @@ pub fn causal_bias(s: Heads, hidden: Hidden<'_>, device: &burn::tensor::Device) 
 pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
     let bias = causal_bias(s, hidden, &qkv.device());
     let (q, k, v) = split(qkv, rope, s);
-    attend(q, k, v, Some(bias), s.scale)
+    attend(q, k, v, Some(bias), s)
 }
 
 /// Mean over the rows of `−log softmax(logits)[target]`.

@@ -5,6 +5,7 @@
 
 use super::names;
 use crate::llm::config::{Family, LlmConfig};
+use crate::llm::family::{NormKind, missing};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Checkpoint, Dialect, Parameter};
 use serde_json::{Map, Value, json};
@@ -31,25 +32,43 @@ enum Change {
     PlusOne,
 }
 
-static ARCHITECTURES: [Architecture; 5] = [
+const PLAIN: Architecture =
+    Architecture { name: "llama", family: Family::Llama, dialect: &names::GGUF, change: Change::None, base: 1e4 };
+
+static ARCHITECTURES: [Architecture; 17] = [
+    Architecture { change: Change::Alternating, ..PLAIN },
+    Architecture { name: "qwen2", family: Family::Qwen2, ..PLAIN },
+    Architecture { name: "qwen3", family: Family::Qwen3, ..PLAIN },
+    Architecture { name: "phi3", family: Family::Phi3, dialect: &names::GGUF_PHI3, ..PLAIN },
+    Architecture { name: "gemma", family: Family::Gemma, change: Change::PlusOne, ..PLAIN },
     Architecture {
-        name: "llama",
-        family: Family::Llama,
-        dialect: &names::GGUF,
-        change: Change::Alternating,
-        base: 1e4,
+        name: "gemma2",
+        family: Family::Gemma2,
+        dialect: &names::GGUF_AROUND,
+        change: Change::PlusOne,
+        ..PLAIN
     },
-    Architecture { name: "qwen2", family: Family::Qwen2, dialect: &names::GGUF, change: Change::None, base: 1e4 },
-    Architecture { name: "qwen3", family: Family::Qwen3, dialect: &names::GGUF, change: Change::None, base: 1e4 },
-    Architecture { name: "phi3", family: Family::Phi3, dialect: &names::GGUF_PHI3, change: Change::None, base: 1e4 },
     Architecture {
         name: "gemma3",
         family: Family::Gemma3,
-        dialect: &names::GGUF_GEMMA3,
+        dialect: &names::GGUF_AROUND,
         change: Change::PlusOne,
         base: 1e6,
     },
+    Architecture { name: "smollm3", family: Family::SmolLm3, change: Change::Alternating, ..PLAIN },
+    Architecture { name: "olmo", family: Family::Olmo, change: Change::Alternating, ..PLAIN },
+    Architecture { name: "olmo2", family: Family::Olmo2, dialect: &names::GGUF_AROUND, ..PLAIN },
+    Architecture { name: "granite", family: Family::Granite, change: Change::Alternating, ..PLAIN },
+    Architecture { name: "starcoder2", family: Family::Starcoder2, ..PLAIN },
+    Architecture { name: "glm4", family: Family::Glm4, dialect: &names::GGUF_GLM4, ..PLAIN },
+    Architecture { name: "command-r", family: Family::Cohere, ..PLAIN },
+    Architecture { name: "cohere2", family: Family::Cohere2, ..PLAIN },
+    Architecture { name: "stablelm", family: Family::StableLm, ..PLAIN },
+    Architecture { name: "nemotron", family: Family::Nemotron, change: Change::PlusOne, ..PLAIN },
 ];
+
+/// Families that are read from safetensors only: their experts lie in one tensor here, or their tensors have other names.
+const ELSEWHERE: [&str; 6] = ["qwen2moe", "qwen3moe", "olmoe", "arcee", "seed_oss", "chatglm"];
 
 /// The architecture of an opened file of GGUF; nothing for other formats.
 ///
@@ -61,8 +80,20 @@ pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architec
         Some(found) => Ok(Some(found)),
         None => {
             let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-            Err(Error::failed(format!("{} is of the architecture `{name}`, which is not known", file.path().display()))
-                .hint(format!("known are {}", known.join(", "))))
+            if ELSEWHERE.contains(&name) {
+                return Err(Error::failed(format!(
+                    "{} is of the architecture `{name}`, which is not read from GGUF",
+                    file.path().display()
+                ))
+                .hint("take the model's safetensors"));
+            }
+            let name = burgess_base::text::excerpt(name, 60);
+            Err(Error::failed(format!(
+                "{} is of the architecture `{name}`, which is not read: {}",
+                file.path().display(),
+                missing(&name)
+            ))
+            .hint(format!("read are {}", known.join(", "))))
         }
     }
 }
@@ -76,8 +107,10 @@ impl Architecture {
         let keys = Keys { file, architecture: self.name };
         let experts = keys.size("expert_count")?.unwrap_or(0);
         if experts > 0 {
-            return Err(Error::failed(format!("the model chooses between {experts} experts, which is not supported"))
-                .hint("take a dense model of the family"));
+            return Err(Error::failed(format!(
+                "the model chooses between {experts} experts, which are not read from GGUF"
+            ))
+            .hint("take the model's safetensors, or a model of the family without experts"));
         }
         let (width, heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
         let layers = keys.needed("block_count")?;
@@ -99,20 +132,37 @@ impl Architecture {
         set("num_key_value_heads", json!(keys.size("attention.head_count_kv")?.unwrap_or(heads)));
         set("vocab_size", json!(vocabulary));
         set("max_position_embeddings", json!(keys.needed("context_length")?));
-        set("rms_norm_eps", json!(single(keys.needed_number("attention.layer_norm_rms_epsilon")?)));
+        let design = self.family.design();
+        let eps = match design.norm {
+            NormKind::Rms | NormKind::RmsPlusOne => "attention.layer_norm_rms_epsilon",
+            _ => "attention.layer_norm_epsilon",
+        };
+        set(design.eps_key.unwrap_or("rms_norm_eps"), json!(single(keys.needed_number(eps)?)));
         set("rope_theta", json!(single(keys.number("rope.freq_base")?.unwrap_or(self.base))));
         set("tie_word_embeddings", json!(file.shape("output.weight").is_none()));
-        if let Some(width) = own_head_width {
-            set("head_dim", json!(width));
+        if own_head_width.is_some() || design.head_dim.is_some() {
+            set("head_dim", json!(head_width));
         }
-        if let Some(rotated) = keys.size("rope.dimension_count")?.filter(|n| *n != head_width) {
+        let rotated = keys.size("rope.dimension_count")?;
+        if design.share != 1.0 && rotated.is_none_or(|n| n == head_width) {
+            set("partial_rotary_factor", json!(1.0));
+        }
+        if let Some(rotated) = rotated.filter(|n| *n != head_width) {
             // The least share that comes to as many channels when it is multiplied and cut off.
             let share = rotated as f64 / head_width.max(1) as f64;
             let short = (share * head_width as f64) < rotated as f64;
             set("partial_rotary_factor", json!(if short { share.next_up() } else { share }));
         }
-        if file.shape("blk.0.attn_output.bias").is_some() {
-            set("attention_bias", json!(true));
+        let biased = |part: &str| file.shape(&format!("blk.0.{part}.bias")).is_some();
+        match self.family {
+            Family::Starcoder2 => set("use_bias", json!(biased("attn_output"))),
+            Family::StableLm => set("use_qkv_bias", json!(biased("attn_q"))),
+            Family::Glm4 => set("attention_bias", json!(biased("attn_q"))),
+            _ if biased("attn_output") => set("attention_bias", json!(true)),
+            _ => None,
+        };
+        if biased("ffn_down") && self.family != Family::Starcoder2 {
+            set("mlp_bias", json!(true));
         }
         if let Some(scaling) = keys.scaling()? {
             set("rope_scaling", scaling);
@@ -131,19 +181,55 @@ impl Architecture {
                     set("original_max_position_embeddings", json!(original));
                 }
             }
-            Family::Gemma3 => {
+            Family::Gemma2 | Family::Gemma3 => {
                 set("sliding_window", json!(keys.needed("attention.sliding_window")?));
-                set("sliding_window_pattern", json!(keys.size("attention.sliding_window_pattern")?.unwrap_or(6)));
-                set("rope_local_base_freq", json!(single(keys.number("rope.freq_base_swa")?.unwrap_or(1e4))));
-                set("head_dim", json!(head_width));
-                // Gemma 3 27B alone divides by another number, which is written nowhere.
-                let divisor = if layers == 62 { width / heads.max(1) } else { head_width };
+                // The largest model alone divides by another number, which is written nowhere.
+                let largest = if self.family == Family::Gemma2 { 46 } else { 62 };
+                let divisor = if layers == largest { width / heads.max(1) } else { head_width };
                 set("query_pre_attn_scalar", json!(divisor));
-                if let Some(cap) = keys.number("final_logit_softcapping")? {
-                    set("final_logit_softcapping", json!(cap));
+                for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+                    if let Some(cap) = keys.number(key)? {
+                        set(key, json!(single(cap)));
+                    }
+                }
+                if self.family == Family::Gemma3 {
+                    set("sliding_window_pattern", json!(keys.size("attention.sliding_window_pattern")?.unwrap_or(6)));
+                    set("rope_local_base_freq", json!(single(keys.number("rope.freq_base_swa")?.unwrap_or(1e4))));
                 }
             }
-            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => {}
+            Family::Olmo => {
+                if let Some(most) = keys.number("attention.clamp_kqv")?.filter(|most| *most > 0.0) {
+                    set("clip_qkv", json!(single(most)));
+                }
+            }
+            Family::Olmo2 if keys.size("attention.sliding_window")?.is_some_and(|n| n > 0) => {
+                return Err(Error::failed("OLMo 3 is not read from GGUF: which of its layers slide is not known here")
+                    .hint("take its safetensors"));
+            }
+            Family::Granite => {
+                let scales = [
+                    ("attention_multiplier", "attention.scale"),
+                    ("embedding_multiplier", "embedding_scale"),
+                    ("residual_multiplier", "residual_scale"),
+                    ("logits_scaling", "logit_scale"),
+                ];
+                for (name, key) in scales {
+                    // 0 is written nowhere and stands for no scale.
+                    if let Some(scale) = keys.number(key)?.filter(|scale| *scale != 0.0) {
+                        set(name, json!(single(scale)));
+                    }
+                }
+            }
+            Family::Cohere | Family::Cohere2 => {
+                set("logit_scale", json!(single(keys.needed_number("logit_scale")?)));
+                if self.family == Family::Cohere2 {
+                    set("sliding_window", json!(keys.needed("attention.sliding_window")?));
+                }
+            }
+            Family::StableLm => {
+                set("use_parallel_residual", json!(file.shape("blk.0.ffn_norm.weight").is_none()));
+            }
+            _ => {}
         }
         Ok(Value::Object(config))
     }

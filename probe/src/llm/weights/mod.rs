@@ -15,11 +15,13 @@ mod gguf;
 mod locate;
 mod names;
 mod notes;
+mod sizes;
 
 pub use locate::locate;
 
 use crate::llm::config::{Family, LlmConfig};
 use crate::llm::decoder::Llm;
+use crate::llm::tokenizer::Tokenizer;
 use burgess_base::{Context, Error, Result, digest};
 use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, LoadReport, Metadata};
 use burn::tensor::Device;
@@ -89,8 +91,9 @@ impl Weights {
                     .hint("name the directory with its config.json, or a .gguf file"));
             }
         };
+        sizes::check(&json, &checkpoint)?;
         let config: LlmConfig = serde_json::from_value(json.clone()).context("reading its configuration")?;
-        config.check()?;
+        config.check().map_err(|e| e.hint("correct the configuration, or get the model's files again"))?;
         Ok(Self { path: path.to_path_buf(), json, config, checkpoint })
     }
 
@@ -132,6 +135,47 @@ impl Weights {
             }
         };
         load().map_err(|e| e.context(step()))
+    }
+
+    /// Checks without loading them that the weights have the keys and shapes of the configuration: only headers are
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Weights::load`], but for numbers that are not finite.
+    pub fn check(&self) -> Result<()> {
+        let check = || {
+            let module = self.config.init(&Device::flex())?;
+            let dialect = match gguf::architecture(&self.checkpoint)? {
+                Some(architecture) => architecture.dialect,
+                None => dialect(self.config.model_type),
+            };
+            checkpoint::check(&module, &self.checkpoint, dialect)
+        };
+        check().map_err(|e| e.context(format!("checking the language model {}", self.path.display())))
+    }
+
+    /// Checks that there is an embedding for every entry of `tokenizer` that a text can become.
+    ///
+    /// Special tokens beyond the table are let pass, unless a text begins or ends with them: many files name an image
+    /// or a filler that the model never had. Written out in a text, such a token is an error that names its id.
+    ///
+    /// # Errors
+    /// Tells both numbers.
+    pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let rows = self.config.vocab_size;
+        let special = tokenizer.special();
+        let needed =
+            |id: u32, token: &str| !tokenizer.is_special(token) || [special.bos, special.eos].contains(&Some(id));
+        let vocabulary = tokenizer.vocabulary();
+        let beyond = vocabulary.iter().filter(|(token, id)| **id as usize >= rows && needed(**id, token));
+        let Some((token, id)) = beyond.min_by_key(|(_, id)| **id) else { return Ok(()) };
+        Err(Error::failed(format!(
+            "{}: the tokenizer has {} entries, the model embeddings for {rows} (`vocab_size`): `{}` has the id {id}",
+            self.path.display(),
+            vocabulary.len(),
+            burgess_base::text::excerpt(token, 40),
+        ))
+        .hint("the tokenizer and the language model do not belong together: take both from one place"))
     }
 
     /// From what its tokenizer is made: `tokenizer.json` before `tokenizer.model` before the metadata of GGUF.
@@ -179,6 +223,11 @@ impl Weights {
 pub fn dialect(family: Family) -> &'static Dialect {
     match family {
         Family::Phi3 => &names::FUSED,
+        Family::Glm => &names::GLM,
+        Family::Glm4 => &names::GLM_4,
+        Family::Starcoder2 => &names::STARCODER_2,
+        Family::Mixtral => &names::MIXTRAL,
+        Family::Qwen2Moe | Family::Qwen3Moe | Family::Olmoe => &names::EXPERTS,
         _ => &names::SPLIT,
     }
 }

@@ -19,6 +19,10 @@ const BLOCK: usize = 32;
 /// See [`crate::llm::kernel::portable::causal_attention`].
 pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Option<Tensor<2>> {
     let input = Input::of(qkv)?;
+    // The way back below knows no cap.
+    if s.softcap.is_some() && matches!(input, Input::Tracked(_)) {
+        return None;
+    }
     let angles = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
     let [rows, tokens, half] = rope.cos.dims();
     if (rows != 1 && rows != s.batch) || tokens != s.tokens || 2 * half > s.width {
@@ -211,14 +215,26 @@ fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, sc
     let half = cos.len() / s.tokens;
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for ((x, to), (cos, sin)) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)).zip(angles) {
-        rotate(&x[column..column + s.width], cos, sin, scale, to);
+        rotate(&x[column..column + s.width], cos, sin, scale, s.interleaved, to);
     }
 }
 
 /// One head at one position, rotated and scaled; what lies behind the rotated channels is only scaled.
 #[inline(always)]
-pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], scale: f32, to: &mut [f32]) {
+pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], scale: f32, interleaved: bool, to: &mut [f32]) {
     let half = cos.len();
+    if interleaved {
+        let (turned, kept) = to.split_at_mut(2 * half);
+        let pairs = turned.chunks_exact_mut(2).zip(x.chunks_exact(2)).zip(cos.iter().zip(sin));
+        for ((to, x), (cos, sin)) in pairs {
+            to[0] = (x[0] * cos - x[1] * sin) * scale;
+            to[1] = (x[1] * cos + x[0] * sin) * scale;
+        }
+        for (to, x) in kept.iter_mut().zip(&x[2 * half..]) {
+            *to = x * scale;
+        }
+        return;
+    }
     let ((a, b), rest) = (x[..2 * half].split_at(half), &x[2 * half..]);
     let (turned, kept) = to.split_at_mut(2 * half);
     let (to_a, to_b) = turned.split_at_mut(half);
@@ -245,6 +261,12 @@ fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: 
     let half = cos.len() / s.tokens;
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for ((from, to), (cos, sin)) in from.chunks_exact(s.width).zip(to.chunks_exact_mut(s.columns())).zip(angles) {
+        if s.interleaved {
+            // The opposite angle has the opposite sine.
+            let back: Vec<f32> = sin.iter().map(|sin| -sin).collect();
+            rotate(from, cos, &back, scale, true, &mut to[column..column + s.width]);
+            continue;
+        }
         let ((a, b), rest) = (from[..2 * half].split_at(half), &from[2 * half..]);
         let (turned, kept) = to[column..column + s.width].split_at_mut(2 * half);
         let (to_a, to_b) = turned.split_at_mut(half);
@@ -271,6 +293,10 @@ pub(super) struct Seen {
 pub(super) fn probabilities(p: &mut [f32], block: Seen, s: Heads, hidden: Option<&[bool]>) {
     for (i, row) in p.chunks_exact_mut(block.to - block.first).enumerate() {
         let query = block.from + i;
+        if let Some(cap) = s.softcap {
+            let cap = cap as f32;
+            row.iter_mut().for_each(|score| *score = (*score / cap).tanh() * cap);
+        }
         if let Some(hidden) = hidden {
             for (score, hidden) in row[..query - block.first].iter_mut().zip(&hidden[block.first..]) {
                 if *hidden {

@@ -60,7 +60,7 @@ impl Rows {
                 let start = keys.len();
                 keys.resize(start + w, 0.0);
                 let (cos, sin) = angles(row, i);
-                rotate(place(row, i, s.query + kv), cos, sin, 1.0, &mut keys[start..]);
+                rotate(place(row, i, s.query + kv), cos, sin, 1.0, s.interleaved, &mut keys[start..]);
                 values.extend_from_slice(place(row, i, s.query + s.kv + kv));
             }
         });
@@ -79,7 +79,7 @@ impl Rows {
                         let n = BLOCK.min(real[row] - from);
                         for (i, q) in q.chunks_exact_mut(w).take(n).enumerate() {
                             let (cos, sin) = angles(row, from + i);
-                            rotate(place(row, from + i, head), cos, sin, s.scale as f32, q);
+                            rotate(place(row, from + i, head), cos, sin, s.scale as f32, s.interleaved, q);
                         }
                         let (first, last) = (old + from, old + from + n);
                         let block = Seen { first: s.first_seen(first), from: first, to: last };

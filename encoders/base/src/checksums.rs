@@ -1,0 +1,367 @@
+//! Checksums of files that are read again: `checksums.json` in their directory, BLAKE3 and size for each by its name.
+//!
+//! Two ways to use it: a directory that is filled once is [`seal`]ed at the end and [`check_all`]ed when it is opened; a
+//! directory whose files come one by one gets each by [`write()`], and [`check`]s it when it is read. While a file is replaced,
+//! the old contents and the new are accepted: a process may be killed in between.
+
+use crate::{Context, Error, Result, atomic, digest};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// The file's name in the directory.
+pub const FILE: &str = "checksums.json";
+/// Changes when this code writes something else.
+const FORMAT: u32 = 1;
+/// Longest file that is believed to be a list of checksums.
+const LARGEST: u64 = 1 << 30;
+
+/// What [`FILE`] holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Listed {
+    format: u32,
+    /// By the path below the directory, with `/`: what the file may hold.
+    files: BTreeMap<String, Vec<Checksum>>,
+}
+
+/// Contents of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Checksum {
+    size: u64,
+    blake3: String,
+}
+
+impl Checksum {
+    fn of_file(path: &Path) -> Result<Self> {
+        let meta = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
+        if !meta.is_file() {
+            return Err(Error::failed(format!("{} is {}, not a file", path.display(), crate::output::kind(&meta))));
+        }
+        Ok(Self { size: meta.len(), blake3: digest::of_file(path)? })
+    }
+}
+
+/// Whether something is known about contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// They are as they were written.
+    Same,
+    /// There is no checksum: an earlier version wrote them.
+    Nothing,
+}
+
+fn listed(dir: &Path) -> Result<Option<Listed>> {
+    let path = dir.join(FILE);
+    match fs::metadata(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Ok(meta) if meta.len() > LARGEST => {
+            return Err(Error::failed(format!("{} is too large to be a list of checksums", path.display())));
+        }
+        _ => {}
+    }
+    let again = || format!("if it is damaged remove it: then the files in {} are used unchecked", dir.display());
+    let listed: Listed = atomic::read_json(&path).map_err(|e| e.hint(again()))?;
+    if listed.format != FORMAT {
+        let message = format!("{} has format {}, this burgess reads {FORMAT}", path.display(), listed.format);
+        return Err(Error::failed(message).hint(again()));
+    }
+    let plain = |name: &String| Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+    match listed.files.keys().find(|name| name.is_empty() || !plain(name)) {
+        Some(name) => Err(Error::failed(format!(
+            "{} names `{}`, which is outside of its directory",
+            path.display(),
+            crate::text::excerpt(name, 80)
+        ))
+        .hint(again())),
+        None => Ok(Some(listed)),
+    }
+}
+
+fn store(dir: &Path, files: BTreeMap<String, Vec<Checksum>>) -> Result<()> {
+    atomic::write_json(&dir.join(FILE), &Listed { format: FORMAT, files })
+}
+
+/// Writes checksums of all files in `dir` and below it.
+///
+/// # Errors
+/// Those of the disk.
+pub fn seal(dir: &Path) -> Result<()> {
+    let mut files = BTreeMap::new();
+    collect(dir, dir, &mut files)?;
+    store(dir, files)
+}
+
+fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<String, Vec<Checksum>>) -> Result<()> {
+    let step = || format!("listing {}", dir.display());
+    for entry in fs::read_dir(dir).with_context(step)? {
+        let path = entry.with_context(step)?.path();
+        let name = name_of(root, &path);
+        if path.is_dir() {
+            collect(root, &path, files)?;
+        } else if name != FILE {
+            files.insert(name, vec![Checksum::of_file(&path)?]);
+        }
+    }
+    Ok(())
+}
+
+fn name_of(root: &Path, path: &Path) -> String {
+    let parts = path.strip_prefix(root).unwrap_or(path).components();
+    parts.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+/// Adds or replaces the checksum of one file that was written.
+///
+/// # Errors
+/// It cannot be read; those of the disk.
+pub fn add(dir: &Path, name: &str) -> Result<()> {
+    let sum = Checksum::of_file(&dir.join(name))?;
+    let mut files = listed(dir)?.unwrap_or_default().files;
+    files.insert(name.to_string(), vec![sum]);
+    store(dir, files)
+}
+
+/// Writes a file, whole or not at all, and its checksum.
+///
+/// # Errors
+/// Those of the disk; the list of checksums cannot be read.
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
+    let sum = Checksum { size: bytes.len() as u64, blake3: digest::of_bytes(bytes) };
+    let mut files = listed(dir)?.unwrap_or_default().files;
+    let replaces = path.exists();
+    let known = files.entry(name.to_string()).or_default();
+    if !replaces {
+        known.clear();
+    }
+    known.retain(|k| *k != sum);
+    known.push(sum.clone());
+    store(dir, files)?;
+    atomic::write(&path, bytes)?;
+    if replaces {
+        let mut files = listed(dir)?.unwrap_or_default().files;
+        files.insert(name.to_string(), vec![sum]);
+        store(dir, files)?;
+    }
+    Ok(())
+}
+
+/// Removes a file and its checksum, where they are there.
+///
+/// # Errors
+/// Those of the disk; the list of checksums cannot be read.
+pub fn remove(dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(name);
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("removing {}", path.display()))?,
+    }
+    let mut files = listed(dir)?.unwrap_or_default().files;
+    match files.remove(name) {
+        Some(_) => store(dir, files),
+        None => Ok(()),
+    }
+}
+
+/// As [`write()`], a value as indented JSON.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    write(dir, name, &text)
+}
+
+/// Compares a file with its checksum.
+///
+/// # Errors
+/// It holds other bytes, or cannot be read.
+pub fn check(dir: &Path, name: &str) -> Result<Known> {
+    match listed(dir)?.and_then(|l| l.files.get(name).cloned()) {
+        None => Ok(Known::Nothing),
+        Some(known) => compare(&dir.join(name), &known).map(|()| Known::Same),
+    }
+}
+
+fn compare(path: &Path, known: &[Checksum]) -> Result<()> {
+    let found = match Checksum::of_file(path) {
+        Err(e) if !path.exists() => return Err(e.context(format!("{} is missing", path.display()))),
+        other => other?,
+    };
+    if known.contains(&found) {
+        return Ok(());
+    }
+    let written = known.last().map_or_else(String::new, |k| format!("{} bytes, {}", k.size, k.blake3));
+    Err(Error::failed(format!(
+        "{} is not what was written: it has {} bytes and the BLAKE3 digest {}, expected are {written}",
+        path.display(),
+        found.size,
+        found.blake3
+    )))
+}
+
+/// Compares all files of a directory with their checksums; others that lie there are left alone.
+///
+/// # Errors
+/// One is missing or holds other bytes.
+pub fn check_all(dir: &Path) -> Result<Known> {
+    let Some(listed) = listed(dir)? else { return Ok(Known::Nothing) };
+    for (name, known) in &listed.files {
+        compare(&dir.join(name), known)?;
+    }
+    Ok(Known::Same)
+}
+
+/// A file's size and times when its contents were compared: size, modification and change in nanoseconds.
+pub type Stamp = (u64, u128, i128);
+
+/// As [`check_all`], but files whose size and times are those of the last comparison are not read again; `remembered` is the
+/// file where that is kept. Returns the names of the files that are damaged or missing.
+///
+/// # Errors
+/// The list of checksums cannot be read.
+pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
+    let Some(listed) = listed(dir)? else { return Ok((Known::Nothing, Vec::new())) };
+    let whole = digest::of_file(&dir.join(FILE))?;
+    // What is remembered of another list is worth nothing; nor is a damaged memory.
+    let before: Option<(String, BTreeMap<String, Stamp>)> =
+        fs::read(remembered).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut stamps = before.filter(|(of, _)| *of == whole).map(|(_, stamps)| stamps).unwrap_or_default();
+    let (mut bad, mut news) = (Vec::new(), false);
+    for (name, known) in &listed.files {
+        let path = dir.join(name);
+        let now = stamp(&path);
+        if now.is_some() && stamps.get(name) == now.as_ref() {
+            continue;
+        }
+        news = true;
+        match (compare(&path, known), now) {
+            // Taken before the comparison: what changes after it is noticed.
+            (Ok(()), Some(now)) => drop(stamps.insert(name.clone(), now)),
+            _ => {
+                stamps.remove(name);
+                bad.push(name.clone());
+            }
+        }
+    }
+    if news {
+        atomic::write(remembered, &serde_json::to_vec(&(whole, stamps))?)?;
+    }
+    Ok((Known::Same, bad))
+}
+
+/// Size and times of a file; `None` where they cannot be had.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(path).ok()?;
+    let modified = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    #[cfg(unix)]
+    let changed = {
+        use std::os::unix::fs::MetadataExt;
+        i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec())
+    };
+    #[cfg(not(unix))]
+    let changed = 0;
+    Some((meta.len(), modified, changed))
+}
+
+/// The paths of all files that have a checksum.
+///
+/// # Errors
+/// The list of checksums cannot be read.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    Ok(listed(dir)?.unwrap_or_default().files.keys().map(|name| dir.join(name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flip(path: &Path) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_and_named() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("below"))?;
+        fs::write(at("below/a"), "contents")?;
+        fs::write(at("b"), "")?;
+        assert_eq!(check_all(dir.path())?, Known::Nothing);
+        seal(dir.path())?;
+        assert_eq!((check_all(dir.path())?, check(dir.path(), "b")?), (Known::Same, Known::Same));
+        fs::write(at("other"), "is no matter of the list")?;
+        assert_eq!((check_all(dir.path())?, check(dir.path(), "other")?), (Known::Same, Known::Nothing));
+        flip(&at("below/a"));
+        let told = check_all(dir.path()).unwrap_err().to_string();
+        assert!(told.contains("below/a is not what was written: it has 8 bytes"), "{told}");
+        fs::remove_file(at("b"))?;
+        assert!(check(dir.path(), "b").unwrap_err().to_string().contains("b is missing"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_kill_between_two_writes_is_no_damage() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        write(dir.path(), "a", b"one")?;
+        let kept = fs::read(dir.path().join("a"))?;
+        write(dir.path(), "a", b"two")?;
+        assert_eq!(check(dir.path(), "a")?, Known::Same);
+        fs::write(dir.path().join("a"), kept)?;
+        assert!(check(dir.path(), "a").is_err(), "the old contents came back");
+        // Killed after the list, before the file: both are accepted.
+        let mut files = listed(dir.path())?.unwrap_or_default().files;
+        write(dir.path(), "a", b"two")?;
+        if let Some(known) = files.get_mut("a") {
+            known.push(Checksum { size: 5, blake3: digest::of_bytes(b"three") });
+        }
+        store(dir.path(), files)?;
+        assert_eq!(check(dir.path(), "a")?, Known::Same);
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_compared_is_read_again_only_when_it_changed() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (data, memory) = (dir.path().join("data"), dir.path().join("memory.json"));
+        fs::create_dir(&data)?;
+        fs::write(data.join("a"), "contents")?;
+        fs::write(data.join("b"), "contents")?;
+        assert_eq!(damaged(&data, &memory)?, (Known::Nothing, vec![]));
+        seal(&data)?;
+        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec![]));
+        let before = fs::metadata(&memory)?.modified()?;
+        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec![]));
+        assert_eq!(fs::metadata(&memory)?.modified()?, before, "nothing was read");
+        // The same size, and the same time of modification.
+        let time = fs::metadata(data.join("b"))?.modified()?;
+        flip(&data.join("b"));
+        fs::File::options().write(true).open(data.join("b"))?.set_modified(time)?;
+        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec!["b".to_string()]));
+        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec!["b".to_string()]), "it stays damaged");
+        fs::write(&memory, "{")?;
+        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec!["b".to_string()]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_list_stays_in_its_directory() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("a"), "x")?;
+        seal(dir.path())?;
+        let list = dir.path().join(FILE);
+        let text = fs::read_to_string(&list)?;
+        for name in ["../a", "/etc/passwd"] {
+            fs::write(&list, text.replace("\"a\"", &format!("\"{name}\"")))?;
+            assert!(check_all(dir.path()).unwrap_err().to_string().contains("outside of its directory"));
+        }
+        fs::write(&list, "[")?;
+        assert!(check_all(dir.path()).unwrap_err().hint_text().is_some_and(|h| h.contains("unchecked")));
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Opening files that other people have put there: what is no file is named instead of waited for, and rows have a
+//! stated longest length.
+//!
+//! A FIFO without a writer blocks whoever opens it, a device never ends, and a link can lead nowhere. Data directories
+//! of other people hold all of these now and then.
+
+use std::cell::Cell;
+use std::fs::{File, FileType};
+use std::io::{self, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+/// Opens a regular file, or a stream that the shell hands over by number (`/dev/stdin`, and `/dev/fd/63` for
+/// `<(zcat …)`).
+///
+/// # Errors
+/// The file is not there, a link to it leads nowhere, or it is a directory, FIFO, socket or device: the error says
+/// which.
+pub fn open(path: &Path) -> io::Result<File> {
+    let kind = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(e) => {
+            return Err(match (e.kind(), std::fs::read_link(path)) {
+                (io::ErrorKind::NotFound, Ok(target)) => {
+                    io::Error::new(e.kind(), format!("it is a link to {}, which does not exist", target.display()))
+                }
+                _ => e,
+            });
+        }
+    };
+    if kind.is_file() || (!kind.is_dir() && handed_over(path)) {
+        return File::open(path);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file", name(kind))))
+}
+
+/// The whole of such a file.
+///
+/// # Errors
+/// As for [`open`]; or it has more than `most` bytes.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let too_long = |found: u64| {
+        io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has {}, at most {} are read", bytes(found), bytes(most)),
+        )
+    };
+    let length = file.metadata()?.len();
+    if length > most {
+        return Err(too_long(length));
+    }
+    let mut content = Vec::with_capacity(length as usize);
+    file.take(most.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        return Err(too_long(content.len() as u64));
+    }
+    Ok(content)
+}
+
+/// Whether this is a regular file, also behind a link.
+pub fn is_regular(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.is_file())
+}
+
+/// A number of bytes in words: `3 bytes`, `12 MiB`.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..0x400 => format!("{count} bytes"),
+        0x400..0x10_0000 => format!("{} KiB", count >> 10),
+        0x10_0000..0x4000_0000 => format!("{} MiB", count >> 20),
+        _ => format!("{:.1} GiB", count as f64 / f64::from(1 << 30)),
+    }
+}
+
+/// A file that this process got by number.
+fn handed_over(path: &Path) -> bool {
+    ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|start| path.starts_with(start))
+}
+
+fn name(kind: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a FIFO";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_block_device() || kind.is_char_device() {
+            return "a device";
+        }
+    }
+    if kind.is_dir() { "a directory" } else { "something else" }
+}
+
+/// A reader that gives at most so many bytes for one row; [`Allowance::renew`] says that the next one begins.
+///
+/// Parsers keep a row whole in memory; a file without line ends, or a few kilobytes that decompress to gigabytes, would
+/// otherwise fill it.
+#[derive(Debug)]
+pub struct Bounded<R> {
+    inner: R,
+    allowance: Allowance,
+}
+
+/// What a [`Bounded`] reader may still give for the present row.
+#[derive(Debug, Clone)]
+pub struct Allowance {
+    left: Rc<Cell<u64>>,
+    most: u64,
+}
+
+impl Allowance {
+    /// The next row begins.
+    pub fn renew(&self) {
+        self.left.set(self.most);
+    }
+}
+
+impl<R: Read> Bounded<R> {
+    /// Rows of at most `most` bytes; a few more where the parser reads ahead.
+    pub fn new(inner: R, most: u64) -> (Self, Allowance) {
+        let allowance = Allowance { left: Rc::new(Cell::new(most)), most };
+        (Self { inner, allowance: allowance.clone() }, allowance)
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.allowance.left.get();
+        if left == 0 && !buffer.is_empty() {
+            return match self.inner.read(&mut [0])? {
+                0 => Ok(0),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    format!("one row is longer than {}", bytes(self.allowance.most)),
+                )),
+            };
+        }
+        let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = self.inner.read(&mut buffer[..room])?;
+        self.allowance.left.set(left - count as u64);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Checked = std::result::Result<(), Box<dyn std::error::Error>>;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir()?;
+        let fifo = dir.path().join("fifo.json");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status()?.success());
+        symlink("nowhere.json", dir.path().join("link.json"))?;
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket.json"))?;
+        let error = |name: &str| open(&dir.path().join(name)).map(drop).unwrap_err().to_string();
+        assert_eq!(error("fifo.json"), "it is a FIFO, not a file");
+        assert_eq!(error("socket.json"), "it is a socket, not a file");
+        assert_eq!(error("link.json"), "it is a link to nowhere.json, which does not exist");
+        assert_eq!(error(""), "it is a directory, not a file");
+        assert!(error("absent").contains("No such file"));
+        assert_eq!(open(Path::new("/dev/zero")).map(drop).unwrap_err().to_string(), "it is a device, not a file");
+        std::fs::write(dir.path().join("good"), "1234")?;
+        symlink("good", dir.path().join("to-good"))?;
+        assert_eq!(read(&dir.path().join("to-good"), 4)?, b"1234");
+        let long = read(&dir.path().join("good"), 3).unwrap_err().to_string();
+        assert_eq!(long, "it has 4 bytes, at most 3 bytes are read");
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_has_its_allowance() -> Checked {
+        let (mut reader, allowance) = Bounded::new(&b"0123456789"[..], 5);
+        let mut five = [0; 5];
+        reader.read_exact(&mut five)?;
+        allowance.renew();
+        reader.read_exact(&mut five)?;
+        assert_eq!(reader.read(&mut five)?, 0, "the end is no row too long");
+        let (mut reader, _) = Bounded::new(&b"0123456789"[..], 5);
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+        assert_eq!(error, "one row is longer than 5 bytes");
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! Temporary files: named after the process that makes them, and removed by the next one when that process is gone.
+//!
+//! A temporary file or directory is called `NAME.<machine>-<process>-<number>.tmp`. `<machine>` stands for the host, its boot
+//! and the namespace of process ids: numbers of processes on another host or in another container say nothing here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Age at which a temporary file is a leftover whoever made it: no write takes as long.
+const OLD: Duration = Duration::from_hours(24);
+/// The same for the names of earlier versions, which did not tell the machine, when no such process runs here.
+const OLD_WITHOUT_MACHINE: Duration = Duration::from_hours(1);
+/// File systems and the clock of the process table differ by less.
+const SLACK: Duration = Duration::from_secs(2);
+/// The longest beginning of a file's name that is repeated, in bytes: names end at 255.
+const LONGEST: usize = 180;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+/// What this process is writing now.
+static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A temporary path beside `path` that no other process or thread uses, removed when this value is dropped.
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Chooses a name; nothing is made.
+    pub fn beside(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
+        let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = path.with_file_name(format!("{name}.{}-{}-{number}.tmp", machine(), std::process::id()));
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a successful rename there is nothing any more.
+        remove(&self.0);
+        LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Removes all temporary files of this process, which is about to end.
+pub fn abandon() {
+    // Where another thread holds the lock for good, the next process sweeps.
+    if let Ok(live) = LIVE.try_lock() {
+        live.iter().for_each(|path| remove(path));
+    }
+}
+
+fn remove(path: &Path) {
+    let Ok(meta) = fs::symlink_metadata(path) else { return };
+    let _ = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+}
+
+/// Removes the leftovers of processes that are gone from `dir` and from the directories below it, `depth` levels deep;
+/// returns how many. Files that are not named like temporary ones of Burgess stay, and so do those whose process lives.
+pub fn sweep(dir: &Path, depth: usize) -> usize {
+    let mut swept = 0;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        let path = entry.path();
+        match Owner::of(&entry.file_name().to_string_lossy()) {
+            Some(owner) => {
+                if owner.is_gone(&path) {
+                    remove(&path);
+                    swept += usize::from(fs::symlink_metadata(&path).is_err());
+                }
+            }
+            // Links are not followed: they may lead anywhere.
+            None if depth > 0 && kind.is_dir() => swept += sweep(&path, depth - 1),
+            None => {}
+        }
+    }
+    swept
+}
+
+/// As [`sweep`], of the leftovers of one file alone, in a directory that may hold anything.
+pub fn sweep_beside(path: &Path) -> usize {
+    let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else { return 0 };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let prefix = format!("{}.", name.to_string_lossy());
+    let mut swept = 0;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let rest = found.strip_prefix(&prefix).filter(|rest| rest.matches('.').count() == 1);
+        if rest.is_some() && Owner::of(&found).is_some_and(|owner| owner.is_gone(&entry.path())) {
+            remove(&entry.path());
+            swept += 1;
+        }
+    }
+    swept
+}
+
+/// The process that a temporary file is named after.
+#[derive(Debug, PartialEq)]
+struct Owner {
+    /// `None` in names of earlier versions.
+    machine: Option<String>,
+    process: u32,
+}
+
+impl Owner {
+    /// From the name of a file; `None` if it is not one of ours.
+    fn of(name: &str) -> Option<Self> {
+        let stem = name.strip_suffix(".tmp")?;
+        // Training examples of earlier versions: `examples-<process>-<number>.tmp`.
+        let tag = match stem.strip_prefix("examples-") {
+            Some(tag) if !stem.contains('.') => tag,
+            _ => stem.rsplit_once('.').filter(|(name, _)| !name.is_empty())?.1,
+        };
+        let parts: Vec<&str> = tag.split('-').collect();
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let (machine, process, number) = match parts.as_slice() {
+            [machine, process, number] => (Some(*machine), process, number),
+            [process, number] => (None, process, number),
+            _ => return None,
+        };
+        let hex = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if !digits(process) || !digits(number) || machine.is_some_and(|m| !hex(m)) {
+            return None;
+        }
+        Some(Self { machine: machine.map(String::from), process: process.parse().ok()? })
+    }
+
+    fn is_gone(&self, path: &Path) -> bool {
+        let Ok(meta) = fs::symlink_metadata(path) else { return false };
+        let written = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let age = SystemTime::now().duration_since(written).unwrap_or_default();
+        let runs = runs(self.process, written, &meta);
+        match &self.machine {
+            Some(there) if there == machine() => runs.map_or(age > OLD, |runs| !runs),
+            Some(_) => age > OLD,
+            None => age > OLD || (age > OLD_WITHOUT_MACHINE && runs == Some(false)),
+        }
+    }
+}
+
+/// Eight digits for this host, its boot and its namespace of process ids.
+fn machine() -> &'static str {
+    static MACHINE: OnceLock<String> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let host = read("/proc/sys/kernel/hostname");
+        let boot = read("/proc/sys/kernel/random/boot_id");
+        let all = format!("{host} {boot} {}", namespace.display());
+        crate::digest::of_bytes(all.as_bytes()).get(..8).unwrap_or("00000000").to_string()
+    })
+}
+
+/// Whether the process that wrote a file at this time still runs; `None` where that cannot be known.
+#[cfg(target_os = "linux")]
+fn runs(process: u32, written: SystemTime, file: &fs::Metadata) -> Option<bool> {
+    use std::os::unix::fs::MetadataExt;
+    // Processes of other users may be hidden.
+    if fs::metadata("/proc/self").ok()?.uid() != file.uid() {
+        return None;
+    }
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return Some(false) };
+    // The name of the program, in parentheses, may hold anything. The state is the next field, the start the twentieth.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    if matches!(fields.first(), Some(&("Z" | "X" | "x"))) {
+        return Some(false);
+    }
+    let ticks: u64 = fields.get(19)?.parse().ok()?;
+    let boot = fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    // The kernel counts hundredths of a second for programs, whatever its own clock.
+    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_millis(ticks * 10);
+    // One that started later has only the same number.
+    Some(started <= written + SLACK)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn runs(process: u32, _written: SystemTime, _file: &fs::Metadata) -> Option<bool> {
+    (process == std::process::id()).then_some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Result;
+    use std::fs::File;
+
+    /// A process that has ended.
+    fn dead() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let id = child.id();
+        child.wait().expect("its end");
+        id
+    }
+
+    #[test]
+    fn names_tell_their_owner() {
+        let name = |text: &str| Owner::of(text).map(|o| (o.machine, o.process));
+        assert_eq!(name("a.json.0123abcd-17-4.tmp"), Some((Some("0123abcd".into()), 17)));
+        assert_eq!(name("a.json.17-4.tmp"), Some((None, 17)));
+        assert_eq!(name("examples-17-4.tmp"), Some((None, 17)));
+        for other in ["a.tmp", "a.json.tmp", ".17-4.tmp", "a.17.tmp", "a.x-17-4.tmp", "a.17-4", "notes-2024-11.tmp"] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn leftovers_of_the_dead_are_swept_and_nothing_else() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (dead, below) = (dead(), dir.path().join("below"));
+        fs::create_dir(&below)?;
+        let days = |n: u64| SystemTime::now() - Duration::from_hours(24 * n);
+        let make = |name: &str, time: SystemTime| -> Result<PathBuf> {
+            let path = dir.path().join(name);
+            File::create(&path)?.set_modified(time)?;
+            Ok(path)
+        };
+        let here = machine();
+        let gone = [
+            make(&format!("a.json.{here}-{dead}-0.tmp"), days(0))?,
+            make(&format!("below/b.{here}-{dead}-1.tmp"), days(0))?,
+            // A process of this number runs, but began after the file was written.
+            make(&format!("c.{here}-{}-0.tmp", std::process::id()), days(2))?,
+            make(&format!("d.ffffffff-{dead}-0.tmp"), days(2))?,
+            make(&format!("e.{dead}-0.tmp"), days(2))?,
+        ];
+        let stay = [
+            make("notes.tmp", days(9))?,
+            make(&format!("f.{here}-{}-9.tmp", std::process::id()), days(0))?,
+            make(&format!("g.ffffffff-{dead}-0.tmp"), days(0))?,
+            make(&format!("h.{dead}-0.tmp"), days(0))?,
+            make("results.json", days(9))?,
+        ];
+        assert_eq!(sweep_beside(&dir.path().join("a.json")), 1);
+        assert_eq!(sweep(dir.path(), 3), 4);
+        assert!(gone.iter().all(|p| !p.exists()) && stay.iter().all(|p| p.exists()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_dropped_temporary_is_gone_and_long_names_fit() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let kept = dir.path().join("ä".repeat(120));
+        let temporary = Temporary::beside(&kept);
+        fs::write(temporary.path(), "x")?;
+        drop(temporary);
+        assert_eq!(fs::read_dir(dir.path())?.count(), 0);
+        Ok(())
+    }
+}

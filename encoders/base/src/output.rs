@@ -1,0 +1,283 @@
+//! Where an output goes that a user names: a file, standard output (`-`, `/dev/stdout`) or a FIFO.
+//!
+//! A file is written whole or not at all, and a symbolic link stays one: what it leads to is replaced. Devices, sockets and
+//! directories are refused, and so are files that are write-protected.
+
+use crate::leftovers::{self, Temporary};
+use crate::{Context, Error, Result, atomic};
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Links that lead to links: as many as Linux follows.
+const LINKS: usize = 40;
+
+/// What stands at a path to which something is written.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// A file, or nothing yet: the path without links, and the permissions of what is there.
+    File(PathBuf, Option<Permissions>),
+    /// A FIFO, which is written to directly.
+    Fifo,
+}
+
+/// Finds out what stands at `path`.
+pub(crate) fn place(path: &Path) -> Result<Place> {
+    let shown = path.display();
+    if path.as_os_str().is_empty() {
+        return Err(Error::usage("an empty path names no file"));
+    }
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {
+            if meta.permissions().readonly() {
+                return Err(Error::failed(format!("{shown} is write-protected"))
+                    .hint("choose another name, or make it writable (chmod u+w)"));
+            }
+            let target = fs::canonicalize(path).with_context(|| format!("following {shown}"))?;
+            Ok(Place::File(target, Some(meta.permissions())))
+        }
+        Ok(meta) => match kind(&meta) {
+            "a FIFO" => Ok(Place::Fifo),
+            kind => Err(Error::failed(format!("{shown} is {kind}, not a file"))
+                .hint("give the name of a file, which may not exist yet; - stands for standard output")),
+        },
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Place::File(end_of_links(path)?, None)),
+        Err(e) => Err(Error::from(e).context(format!("opening {shown}"))),
+    }
+}
+
+/// Where a path leads that does not exist yet: of a dangling link its target.
+pub(crate) fn end_of_links(path: &Path) -> Result<PathBuf> {
+    let mut at = path.to_path_buf();
+    for _ in 0..LINKS {
+        if at.file_name().is_none() {
+            return Err(Error::usage(format!("{} names a directory, not a file", path.display())));
+        }
+        let Ok(next) = fs::read_link(&at) else {
+            let dangling = at != path && at.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir());
+            return match dangling {
+                true => Err(Error::failed(format!(
+                    "{} is a symbolic link to {}, whose directory does not exist",
+                    path.display(),
+                    at.display()
+                ))
+                .hint("make the directory, or remove the link")),
+                false => Ok(at),
+            };
+        };
+        at = at.parent().unwrap_or(Path::new("")).join(next);
+    }
+    Err(Error::failed(format!("{} is a symbolic link that leads in a circle", path.display())))
+}
+
+/// A kind of file as it is called in messages.
+pub fn kind(meta: &fs::Metadata) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = meta.file_type();
+        if kind.is_fifo() {
+            return "a FIFO";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    match meta.file_type() {
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_symlink() => "a symbolic link",
+        _ => "a file",
+    }
+}
+
+/// Whether a path stands for standard output: then nothing else may be printed there.
+pub fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+/// Checks before any work is done that an output can be written to `path`, as far as that can be known.
+///
+/// # Errors
+/// It is a directory, a device, a socket or write-protected; its directory is a file or cannot be written to.
+pub fn check(path: &Path) -> Result<()> {
+    if is_stdout(path) {
+        return Ok(());
+    }
+    match place(path)? {
+        Place::Fifo => Ok(()),
+        Place::File(target, _) => {
+            let parent = target.parent().unwrap_or(Path::new(""));
+            writable(parent).map_err(|e| e.context(format!("checking the output {}", path.display())))
+        }
+    }
+}
+
+/// Checks before any work is done that a directory for outputs is there or can be made, and can be written to.
+///
+/// # Errors
+/// It, or something above it, is no directory or cannot be written to.
+pub fn check_directory(dir: &Path) -> Result<()> {
+    writable(dir).map_err(|e| e.context(format!("checking the output directory {}", dir.display())))
+}
+
+/// Whether files can be made in a directory, or the directory where it does not exist.
+fn writable(dir: &Path) -> Result<()> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    for at in dir.ancestors() {
+        let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
+        match fs::metadata(at) {
+            Ok(meta) if meta.is_dir() => {
+                let probe = Temporary::beside(&at.join("probe"));
+                return File::create(probe.path()).map(drop).map_err(|e| match e.kind() {
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                        Error::failed(format!("{} cannot be written to: {e}", at.display()))
+                            .hint("choose a directory you may write to")
+                    }
+                    _ => Error::from(e).context(format!("writing to {}", at.display())),
+                });
+            }
+            Ok(meta) => {
+                return Err(Error::failed(format!("{} is {}, not a directory", at.display(), kind(&meta)))
+                    .hint("choose another directory, or move it away"));
+            }
+            Err(_) if fs::symlink_metadata(at).is_ok_and(|m| m.is_symlink()) => {
+                let to = fs::read_link(at).unwrap_or_default();
+                return Err(Error::failed(format!(
+                    "{} is a symbolic link to {}, which does not exist",
+                    at.display(),
+                    to.display()
+                ))
+                .hint("make the directory that it leads to, or remove the link"));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes an output. Leftovers of killed processes that wrote the same file are removed.
+///
+/// # Errors
+/// As [`check`], and those of the disk.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |w| Ok(w.write_all(bytes)?))
+}
+
+/// The same for contents that are produced piece by piece.
+///
+/// # Errors
+/// As [`write`], and those of `produce`.
+pub fn write_with(path: &Path, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    if is_stdout(path) {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        return produce(&mut out)
+            .and_then(|()| match out.flush() {
+                // A reader that went away wanted no more.
+                Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+                _ => Ok(()),
+            })
+            .map_err(|e| e.context("writing to standard output"));
+    }
+    leftovers::sweep_beside(path);
+    atomic::write_with(path, |w| produce(w))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    fn refused(path: &Path) -> String {
+        let error = write(path, b"new").unwrap_err();
+        assert!(check(path).is_err(), "{}", path.display());
+        format!("{error} {}", error.hint_text().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_link_stays_and_its_target_is_replaced() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("far"))?;
+        fs::write(at("far/target"), "old")?;
+        fs::set_permissions(at("far/target"), Permissions::from_mode(0o640))?;
+        symlink("far/target", at("one"))?;
+        symlink("one", at("two"))?;
+        check(&at("two"))?;
+        write(&at("two"), b"new")?;
+        assert!(fs::symlink_metadata(at("two"))?.is_symlink() && fs::symlink_metadata(at("one"))?.is_symlink());
+        assert_eq!(fs::read(at("far/target"))?, b"new");
+        assert_eq!(fs::metadata(at("far/target"))?.permissions().mode() & 0o777, 0o640);
+        // A link to nothing: its target comes into being.
+        symlink("far/fresh", at("three"))?;
+        write(&at("three"), b"new")?;
+        assert!(fs::symlink_metadata(at("three"))?.is_symlink());
+        assert_eq!(fs::read(at("far/fresh"))?, b"new");
+        symlink("nowhere/fresh", at("four"))?;
+        assert!(refused(&at("four")).contains("whose directory does not exist"));
+        symlink("six", at("five"))?;
+        symlink("five", at("six"))?;
+        refused(&at("five"));
+        assert_eq!(fs::read_dir(at("far"))?.count(), 2, "nothing else is left");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_left_alone() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let at = |name: &str| dir.path().join(name);
+        let _socket = UnixListener::bind(at("socket"))?;
+        fs::create_dir(at("directory"))?;
+        symlink("/dev/null", at("link"))?;
+        fs::write(at("protected"), "old")?;
+        fs::set_permissions(at("protected"), Permissions::from_mode(0o444))?;
+        for (name, why) in [
+            ("socket", "is a socket"),
+            ("directory", "is a directory"),
+            ("link", "is a device"),
+            ("protected", "is write-protected"),
+            ("protected/below", ""),
+        ] {
+            let told = refused(&at(name));
+            assert!(told.contains(why) && told.contains(name), "{told}");
+        }
+        assert!(refused(Path::new("/dev/full")).contains("is a device"));
+        assert!(fs::symlink_metadata(at("link"))?.is_symlink());
+        assert_eq!(fs::read(at("protected"))?, b"old");
+        Ok(())
+    }
+
+    #[test]
+    fn a_fifo_is_written_to() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status()?.success());
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read(path)
+        });
+        write(&path, b"through")?;
+        assert_eq!(reader.join().expect("a reader")?, b"through");
+        assert_eq!(kind(&fs::metadata(&path)?), "a FIFO");
+        Ok(())
+    }
+
+    #[test]
+    fn directories_are_checked_before_work() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let at = |name: &str| dir.path().join(name);
+        check_directory(&at("not/yet/there"))?;
+        assert!(!at("not").exists(), "nothing is made");
+        fs::write(at("file"), "")?;
+        symlink("nowhere", at("dangling"))?;
+        let told = |name: &str| check_directory(&at(name)).unwrap_err().to_string();
+        assert!(told("file").contains("file is a file, not a directory"));
+        assert!(told("file/below").contains("file is a file, not a directory"));
+        assert!(told("dangling").contains("symbolic link to nowhere, which does not exist"));
+        assert_eq!(fs::read_dir(dir.path())?.count(), 2);
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The image processors of transformers that do the usual steps (resize, crop, scale, normalise), and the defaults of their
+//! classes in versions 4.57 and 5.24.
+
+use super::super::{Colours, HALF, IMAGENET, OPENAI};
+
+/// Sides from which `ConvNextImageProcessor` brings the whole image to the square, and cuts nothing off.
+pub(super) const SQUASHED: usize = 384;
+
+/// The defaults of a processor's class.
+#[derive(Debug)]
+pub(super) struct Class {
+    /// As version 5 calls it.
+    pub name: &'static str,
+    pub way: Way,
+    size: usize,
+    /// Side of the centre that is cut out, if the class does so.
+    crop: Option<usize>,
+    /// Pillow's number of the filter.
+    resample: u64,
+    pub colours: Colours,
+    /// Whether a single number for `size` is that of the shorter edge, and not of a square.
+    pub by_edge: bool,
+    /// Size, crop and filter in version 4, where they are others (of the class that is not called `Fast`).
+    before: Option<(usize, Option<usize>, u64)>,
+}
+
+/// What is special about a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Usual,
+    /// Small images are enlarged by `crop_pct` and cropped, large ones squashed.
+    ConvNext,
+    /// The shortest edge is brought to 256/224 of what `size` says.
+    Levit,
+    /// Pads to `pad_size`, which leaves a square as it is.
+    Pads,
+}
+
+const fn class(name: &'static str, size: usize, crop: Option<usize>, resample: u64, colours: Colours) -> Class {
+    Class { name, way: Way::Usual, size, crop, resample, colours, by_edge: false, before: None }
+}
+
+static CLASSES: [Class; 17] = [
+    Class { before: Some((256, Some(224), 3)), ..class("BeitImageProcessor", 224, None, 3, HALF) },
+    Class { by_edge: true, ..class("BitImageProcessor", 224, Some(224), 3, OPENAI) },
+    class("BlipImageProcessor", 384, None, 3, OPENAI),
+    Class { by_edge: true, ..class("CLIPImageProcessor", 224, Some(224), 3, OPENAI) },
+    Class { by_edge: true, ..class("ChineseCLIPImageProcessor", 224, Some(224), 3, OPENAI) },
+    Class { way: Way::ConvNext, before: Some((384, None, 2)), ..class("ConvNextImageProcessor", 384, None, 3, HALF) },
+    class("DPTImageProcessor", 384, None, 3, HALF),
+    class("DeiTImageProcessor", 256, Some(224), 3, HALF),
+    Class { way: Way::Levit, by_edge: true, ..class("LevitImageProcessor", 224, Some(224), 3, IMAGENET) },
+    Class { by_edge: true, ..class("MobileNetV1ImageProcessor", 256, Some(224), 2, HALF) },
+    Class { by_edge: true, ..class("MobileNetV2ImageProcessor", 256, Some(224), 2, HALF) },
+    class("OwlViTImageProcessor", 768, None, 3, OPENAI),
+    Class { before: Some((224, None, 2)), ..class("PvtImageProcessor", 224, None, 3, IMAGENET) },
+    Class { way: Way::Pads, ..class("SamImageProcessor", 1024, None, 2, IMAGENET) },
+    class("SegformerImageProcessor", 512, None, 2, IMAGENET),
+    class("SiglipImageProcessor", 224, None, 3, HALF),
+    class("ViTImageProcessor", 224, None, 2, HALF),
+];
+
+impl Class {
+    /// The class of this name: with `Fast` or `Pil` after it, or as a feature extractor, it is the same.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        let name = ["Fast", "Pil"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let base = name.strip_suffix("ImageProcessor").or_else(|| name.strip_suffix("FeatureExtractor"))?;
+        CLASSES.iter().find(|class| class.name.strip_suffix("ImageProcessor") == Some(base))
+    }
+
+    /// All names.
+    pub fn names() -> String {
+        CLASSES.iter().map(|class| class.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether version 4 has other defaults.
+    pub fn differs(&self) -> bool {
+        self.before.is_some()
+    }
+
+    pub fn size(&self, version_4: bool) -> usize {
+        self.before.filter(|_| version_4).map_or(self.size, |(size, ..)| size)
+    }
+
+    pub fn crop(&self, version_4: bool) -> Option<usize> {
+        self.before.filter(|_| version_4).map_or(self.crop, |(_, crop, _)| crop)
+    }
+
+    pub fn resample(&self, version_4: bool) -> u64 {
+        self.before.filter(|_| version_4).map_or(self.resample, |(.., resample)| resample)
+    }
+}

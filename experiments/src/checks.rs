@@ -1,0 +1,164 @@
+//! What can be known before work starts: whether parts, recipe and data fit together, and whether results can be
+//! written.
+
+use crate::examples::Set;
+use crate::run::{Instrument, Llm};
+use crate::study::{Arm, Evaluator};
+use crate::training;
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
+use burgess_probe::connector::ConnectorConfig;
+use burgess_probe::data::Examples;
+use burgess_probe::mllm::MllmConfig;
+use burgess_probe::recipe::Stage;
+use burn::tensor::Device;
+use std::path::Path;
+
+/// The stages of an arm as they are trained.
+fn stages(evaluator: &Evaluator, arm: &Arm) -> Vec<(&'static str, Stage)> {
+    let align = evaluator.recipe.align.iter().map(|stage| ("align", stage.clone()));
+    align.chain([("tune", training::tune_stage(&evaluator.recipe.tune, arm.freeze))]).collect()
+}
+
+/// Checks the recipe of an arm against its encoders, the language model and the device. Returns how many positions an
+/// image takes in the language model.
+///
+/// # Errors
+/// Names the arm, the stage and the key.
+pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&EncoderCard], device: &Device) -> Result<usize> {
+    let check = || {
+        for (name, stage) in stages(evaluator, arm) {
+            self::stage(&stage, llm, device).map_err(|e| e.context(format!("stage {name}")))?;
+        }
+        let mut towers = Vec::with_capacity(cards.len());
+        for card in cards {
+            towers.push((card.architecture.width(&card.tap)?, card.used_grid()?));
+        }
+        let kind = arm.connector_of(evaluator).clone();
+        let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
+        let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
+        let positions = connector.positions(&grids);
+        let (chat, encoders, llm) = (llm.chat.clone(), Vec::new(), llm.config.clone());
+        MllmConfig { connector, llm, chat, encoders, grid: None }.check()?;
+        Ok(positions)
+    };
+    check().map_err(|e: Error| e.context(format!("the arm {}", arm.name())))
+}
+
+fn stage(stage: &Stage, llm: &Llm, device: &Device) -> Result<()> {
+    if stage.trainable.is_empty() {
+        return Err(Error::usage("`trainable` has only `encoder`, and the encoders of this arm are frozen")
+            .hint("add \"connector\" to `trainable`, or freeze = \"unfrozen\" to the arm"));
+    }
+    if !device.clone().autodiff().supports_dtype(stage.precision.dtype()) {
+        return Err(Error::usage("`precision`: the device does not compute in bf16")
+            .hint("leave `precision` out of the stage: f32 is the default"));
+    }
+    match &stage.lora {
+        Some(lora) if lora.rank > llm.config.hidden_size => Err(Error::usage(format!(
+            "`lora.rank` = {} is above the width {} of the language model",
+            lora.rank, llm.config.hidden_size
+        ))
+        .hint("an adapter of that rank can be anything: usual ranks are 8 to 128")),
+        _ => Ok(()),
+    }
+}
+
+impl Instrument {
+    /// Checks that the conversations and questions fit into the model of an arm whose images take `positions`
+    /// positions.
+    ///
+    /// # Errors
+    /// Names the stage and the number of the conversation, or the benchmark and the question.
+    pub fn check_lengths(&self, arm: &Arm, positions: usize) -> Result<()> {
+        let most = self.llm.config.max_position_embeddings;
+        let check = || {
+            for (name, stage) in stages(&self.evaluator, arm) {
+                let set = if name == "align" { self.align.as_ref() } else { Some(&self.tune) };
+                if let Some(set) = set {
+                    lengths(&stage, set, positions, most).map_err(|e| e.context(format!("stage {name}")))?;
+                }
+            }
+            self.benchmarks.iter().try_for_each(|asked| asked.check_lengths(positions, most))
+        };
+        check().map_err(|e: Error| e.context(format!("the arm {}", arm.name())))
+    }
+}
+
+fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
+    let (examples, file) = (&set.examples, set.file().display());
+    let mut learnable = false;
+    for i in 0..examples.len() {
+        let all = examples.length(i) + if examples.pictured(i) { image.saturating_sub(1) } else { 0 };
+        let read = match stage.max_length.filter(|longest| all > *longest) {
+            Some(longest) => {
+                let step = |e: Error| e.context(format!("conversation {} of {file}", i + 1));
+                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.learnable();
+                longest
+            }
+            None => {
+                learnable = true;
+                all
+            }
+        };
+        // The last token predicts nothing and is not read.
+        if read.saturating_sub(1) > most {
+            return Err(Error::failed(format!(
+                "conversation {} of {file} has {all} tokens, the language model reads {most}",
+                i + 1
+            ))
+            .hint(format!("set `max_length` = {most} or less in the stage: longer ones are cut")));
+        }
+    }
+    if !learnable && !examples.is_empty() {
+        let longest = stage.max_length.unwrap_or(most);
+        return Err(Error::failed(format!(
+            "`max_length` = {longest} cuts the answers of all {} conversations of {file}",
+            examples.len()
+        ))
+        .hint(format!("an image takes {image} positions: raise `max_length`")));
+    }
+    Ok(())
+}
+
+/// Checks that a directory is there or can be made, and that files can be made in it. Nothing is left behind.
+///
+/// # Errors
+/// It cannot: what stands in the way is named.
+pub fn writable(dir: &Path) -> Result<()> {
+    let step = |e: Error| {
+        e.context(format!("results cannot be written to {}", dir.display())).hint("choose another place with --out")
+    };
+    let mut there = dir;
+    // `exists` is false for what lies below a file, too.
+    while !there.exists() {
+        match there.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => there = parent,
+            _ => there = Path::new("."),
+        }
+    }
+    if !there.is_dir() {
+        return Err(step(Error::failed(format!("{} is no directory", there.display()))));
+    }
+    let probe = there.join(format!(".burgess-{}.tmp", std::process::id()));
+    std::fs::write(&probe, b"").map_err(|e| step(e.into()))?;
+    std::fs::remove_file(&probe).map_err(|e| step(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let place = dir.path();
+        writable(&place.join("a/b/c"))?;
+        assert!(std::fs::read_dir(place)?.next().is_none(), "nothing is left");
+        std::fs::write(place.join("file"), "")?;
+        let e = writable(&place.join("file/below")).unwrap_err();
+        assert!(e.to_string().contains("file/below") && e.to_string().contains("file is no directory"), "{e}");
+        assert!(e.hint_text().is_some_and(|h| h.contains("--out")));
+        writable(Path::new("Cargo-not-here"))
+    }
+}

@@ -1,0 +1,111 @@
+//! What a study's directory keeps for its report beside the runs: `made.json`, with the command that was typed and the
+//! directories that images lie in. Unlike `study.json` it may change from one call to the next.
+
+use burgess_base::{Result, atomic};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// `made.json`.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// The last command that worked on the study, as it can be typed again in the same directory.
+    pub command: String,
+    /// Directories of the study's images.
+    #[serde(default)]
+    pub images: Vec<PathBuf>,
+}
+
+impl Made {
+    /// Of a study's directory; `None` in one of before it was kept.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join("made.json");
+        if path.is_file() { atomic::read_json(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Keeps the command line of this process, and one more directory of images.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn remember(dir: &Path, images: &Path) -> Result<()> {
+        let before = Self::read(dir)?.unwrap_or_default();
+        let mut made = Self { command: typed(std::env::args_os().skip(1)), images: before.images.clone() };
+        // There is none where images come from the hub's cache. An empty path is an error here, as it should.
+        if let Ok(images) = std::path::absolute(images)
+            && !made.images.contains(&images)
+        {
+            made.images.push(images);
+        }
+        if made == before { Ok(()) } else { atomic::write_json(&dir.join("made.json"), &made) }
+    }
+}
+
+/// The command with these arguments for a shell.
+fn typed(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let mut words: Vec<String> = arguments.map(|a| quoted(&a)).collect();
+    if words.is_empty() {
+        words = vec!["rank".into(), "nano".into()];
+    }
+    format!("burgess {}", words.join(" "))
+}
+
+/// A word for a shell: bare where nothing in it is special, in single quotes otherwise, and as `$'…'` (bash, zsh, ksh) where it
+/// holds control characters or bytes that are no text.
+pub fn quoted(word: &OsStr) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+    match word.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_string(),
+        Some(text)
+            if !text.chars().any(|c| burgess_base::text::escaped(c.encode_utf8(&mut [0; 4])).len() > c.len_utf8()) =>
+        {
+            format!("'{}'", text.replace('\'', "'\\''"))
+        }
+        _ => {
+            let mut out = String::from("$'");
+            for byte in word.as_encoded_bytes() {
+                match byte {
+                    b'\'' | b'\\' => out.extend(['\\', char::from(*byte)]),
+                    0x20..=0x7e => out.push(char::from(*byte)),
+                    other => out.push_str(&format!("\\x{other:02x}")),
+                }
+            }
+            out + "'"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_can_be_typed_again() {
+        let of = |words: &[&str]| typed(words.iter().map(std::ffi::OsString::from));
+        assert_eq!(of(&[]), "burgess rank nano");
+        assert_eq!(
+            of(&["rank", "./my study.toml", "--out", "it's"]),
+            r"burgess rank './my study.toml' --out 'it'\''s'"
+        );
+        assert_eq!(
+            of(&["rank", "a.toml", "--encoders", "x@7,y:unfrozen", ""]),
+            "burgess rank a.toml --encoders x@7,y:unfrozen ''"
+        );
+        assert_eq!(of(&["$HOME;`x`", "größe", "~", "a\nb'"]), r"burgess '$HOME;`x`' größe '~' $'a\x0ab\''");
+    }
+
+    #[test]
+    fn a_study_remembers_its_images() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        assert_eq!(Made::read(dir.path())?, None);
+        for images in ["/data/a", "/data/b", "/data/a"] {
+            Made::remember(dir.path(), Path::new(images))?;
+        }
+        let made = Made::read(dir.path())?.unwrap_or_default();
+        assert_eq!(made.images, ["/data/a", "/data/b"].map(PathBuf::from));
+        assert!(made.command.starts_with("burgess "), "{}", made.command);
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! Names of studies, runs and arms: each is also the name of a directory, on every system.
+
+use burgess_base::{Error, Result, text};
+use std::collections::BTreeMap;
+
+/// Bytes of the longest name: file systems allow 255, and temporary files add to it.
+const LONGEST: usize = 200;
+/// Names that Windows keeps for devices, whatever follows them after a dot.
+const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+/// What a study's directory holds beside its arms.
+const TAKEN: [&str; 4] = ["report", "ranking.json", "study.json", "samples"];
+
+/// What a name may be, for hints.
+const RULE: &str = "a name is at most 200 letters, digits, - and _, with dots inside";
+const ARM_RULE: &str = "an arm's name is at most 200 letters, digits, -, _, + and @, with dots inside";
+
+/// Checks the name of a study, a run or an evaluated model.
+pub fn check(name: &str) -> Result<()> {
+    match reason(name, "-_.") {
+        None => Ok(()),
+        Some(why) => Err(refused(name, &why).hint(RULE)),
+    }
+}
+
+/// Checks the name of an arm.
+pub fn check_arm(name: &str) -> Result<()> {
+    let taken = || TAKEN.contains(&name.to_lowercase().as_str()).then(|| "the study's directory has this file".into());
+    match reason(name, "-_.+@").or_else(taken) {
+        None => Ok(()),
+        Some(why) => {
+            Err(refused(name, &why).context("an arm").hint(format!("{ARM_RULE}; give it one: [[arms]] name = \"…\"")))
+        }
+    }
+}
+
+fn refused(name: &str, why: &str) -> Error {
+    Error::usage(format!("the name \"{}\" cannot name a directory: {why}", text::excerpt(name, 80)))
+}
+
+/// Why a name cannot be a directory's, if it cannot.
+fn reason(name: &str, signs: &str) -> Option<String> {
+    let base = name.split('.').next().unwrap_or_default().to_lowercase();
+    let port = base.strip_prefix("com").or_else(|| base.strip_prefix("lpt"));
+    let reserved =
+        DEVICES.contains(&base.as_str()) || port.is_some_and(|n| n.len() == 1 && n.chars().all(|c| c.is_ascii_digit()));
+    if name.is_empty() {
+        Some("it is empty".into())
+    } else if name.len() > LONGEST {
+        Some(format!("it has {} bytes", name.len()))
+    } else if let Some(c) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !signs.contains(*c)) {
+        Some(format!("it has the character `{}`", text::escaped(&c.to_string())))
+    } else if name.starts_with(['.', '-']) {
+        Some("it begins with a dot or a dash".into())
+    } else if name.ends_with('.') {
+        Some("it ends in a dot".into())
+    } else if name.to_lowercase().ends_with(".tmp") {
+        Some("`.tmp` is the end of temporary files".into())
+    } else if reserved {
+        Some(format!("`{base}` is a device on Windows"))
+    } else {
+        None
+    }
+}
+
+/// Checks that names stay apart where a file system does not tell upper from lower case.
+pub fn check_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for name in names {
+        match seen.insert(name.to_lowercase(), name) {
+            Some(before) if before == name => {
+                return Err(Error::usage(format!("the arm {name} is listed twice"))
+                    .hint("leave one out, or give it another name: [[arms]] name = \"…\""));
+            }
+            Some(before) => {
+                return Err(Error::usage(format!("the arms {before} and {name} differ only in upper and lower case"))
+                    .hint("some file systems take them for one directory: give one another name"));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_not_portable_are_refused_with_the_rule() {
+        for name in ["nano", "a", "my-run_2.1", "v1.2", "console", "com", "com12", "nul1", &"x".repeat(200)] {
+            assert!(check(name).is_ok(), "{name}");
+        }
+        let long = "x".repeat(201);
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-rf",
+            "a/b",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "a\x1b[31m",
+            "x.tmp",
+            "X.TMP",
+            "CON",
+            "nul",
+            "Nul.txt",
+            "COM1",
+            "lpt9.log",
+            "end.",
+            "end ",
+            "a b",
+            "größe",
+            "a:b",
+            "a*",
+            "a+b",
+            &long,
+        ] {
+            let e = check(name).expect_err(name);
+            assert_eq!((e.exit_code(), e.hint_text()), (2, Some(RULE)), "{name:?}");
+            assert!(!e.to_string().chars().any(char::is_control), "{name:?}");
+        }
+        assert!(check_arm("a+b@-2").is_ok());
+        for name in ["report", "Report", "study.json", "x.tmp", "..", "aux"] {
+            assert!(check_arm(name).is_err_and(|e| e.hint_text().is_some_and(|h| h.contains("[[arms]]"))), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_some_file_systems_take_for_one_are_refused() {
+        assert!(check_distinct(["a", "b"]).is_ok());
+        assert!(check_distinct(["a", "b", "a"]).unwrap_err().to_string().contains("twice"));
+        assert!(check_distinct(["Clip", "clip"]).unwrap_err().to_string().contains("upper and lower case"));
+    }
+}

@@ -1,0 +1,153 @@
+//! Text on its way to people: without control characters, and without a panic where nobody reads any more.
+
+use burgess_base::text::{escaped, escaped_lines};
+use burgess_base::{Context, Result};
+use std::borrow::Cow;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// The longest line of a message, in characters.
+const LONGEST: usize = 600;
+/// Characters of a longer one that are shown at its end.
+const END: usize = 200;
+/// The most lines of a message.
+const LINES: usize = 100;
+
+/// Writes lines to stderr. Where it is full or gone, they are lost: results do not depend on them.
+pub fn say(text: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(format!("{}\n", escaped_lines(text)).as_bytes()).and_then(|()| out.flush());
+}
+
+/// A message with lines that fit a screen: what is longer is cut in its middle.
+pub fn message(text: &str) -> String {
+    let escaped = escaped_lines(text);
+    let mut lines: Vec<Cow<'_, str>> = escaped.lines().take(LINES).map(shortened).collect();
+    match escaped.lines().count() {
+        all if all > LINES => lines.push(Cow::Owned(format!("… and {} more lines", all - LINES))),
+        _ => {}
+    }
+    lines.join("\n")
+}
+
+fn shortened(line: &str) -> Cow<'_, str> {
+    let count = line.chars().count();
+    if count <= LONGEST {
+        return Cow::Borrowed(line);
+    }
+    let start: String = line.chars().take(LONGEST - END).collect();
+    let end: String = line.chars().skip(count - END).collect();
+    Cow::Owned(format!("{start} … {end}"))
+}
+
+/// Writes a result to stdout. A closed pipe (`| head`) is the reader's wish, not an error.
+///
+/// # Errors
+/// The disk behind stdout is full, or the like.
+pub fn print(text: &str) -> Result<()> {
+    print_raw(&shown(text, colours()))
+}
+
+/// As [`print`], with every character as it is: for programs that read it.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_raw(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e).context("writing to standard output"),
+        _ => Ok(()),
+    }
+}
+
+/// Text that a model wrote: raw where a program reads it; on a terminal, lines and tabs stay, and nothing steers it.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_foreign(text: &str) -> Result<()> {
+    match std::io::stdout().is_terminal() {
+        true => print_raw(&shown(text, false)),
+        false => print_raw(text),
+    }
+}
+
+/// A value as JSON, in which control characters above ASCII are escapes too.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
+    print_raw(&(safe_json(&serde_json::to_string_pretty(value)?) + "\n"))
+}
+
+/// Characters that `escaped` would change stand in JSON only inside of strings, where `\u` means the same.
+fn safe_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        let mut buffer = [0; 4];
+        let one: &str = c.encode_utf8(&mut buffer);
+        match c != '\n' && matches!(escaped(one), Cow::Owned(_)) {
+            true => out += &format!("\\u{:04x}", u32::from(c)),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Whether stdout takes colours.
+pub fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Text with control characters as escapes, but for line feeds and tabs, and with `colours` for the sequences that choose a
+/// colour.
+fn shown(text: &str, colours: bool) -> String {
+    let plain = |text: &str| text.split('\t').map(escaped_lines).collect::<Vec<_>>().join("\t");
+    if !colours {
+        return plain(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\x1b[") {
+        let (before, sequence) = rest.split_at(at);
+        out += &plain(before);
+        let body = &sequence[2..];
+        let end = body.find(|c: char| !c.is_ascii_digit() && c != ';').filter(|end| body[*end..].starts_with('m'));
+        let length = end.map_or(1, |end| 2 + end + 1);
+        let (taken, after) = sequence.split_at(length);
+        out += &if end.is_some() { taken.to_string() } else { plain(taken) };
+        rest = after;
+    }
+    out + &plain(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(shown("a\tb\n\x1b[2Jc\x07\u{9b}1m", false), "a\tb\n\\x1b[2Jc\\x07\\x9b1m");
+        assert_eq!(
+            shown("\x1b[1;31mred\x1b[0m \x1b[2J\x1b]0;t\x07", true),
+            "\x1b[1;31mred\x1b[0m \\x1b[2J\\x1b]0;t\\x07"
+        );
+        assert_eq!(shown("ends in \x1b[", true), "ends in \\x1b[");
+    }
+
+    #[test]
+    fn json_stays_the_same_value() -> Result<()> {
+        let value = "\x1b[2J\u{9b}\u{7f}\u{202e}é\n\"";
+        let text = safe_json(&serde_json::to_string_pretty(&[value])?);
+        assert!(!text.chars().any(|c| c != '\n' && c.is_control()) && !text.contains('\u{202e}'), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text)?, [value]);
+        Ok(())
+    }
+
+    #[test]
+    fn messages_show_no_more_than_fits() {
+        let long = message(&format!("reading {} x: end", "é".repeat(100_000)));
+        assert!(long.starts_with("reading éé") && long.ends_with("x: end") && long.chars().count() < 700);
+        let many = message(&"line\n".repeat(5000));
+        assert!(many.lines().count() == LINES + 1 && many.ends_with("… and 4900 more lines"), "{many}");
+        assert_eq!(message("a\x1b[2J\nb"), "a\\x1b[2J\nb");
+    }
+}

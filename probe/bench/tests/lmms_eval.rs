@@ -1,0 +1,187 @@
+//! Rules `lmms-eval`: what lmms-eval 0.7.3 makes of answers, asks and prints (goldens of
+//! `tests/reference/scorers_lmms_eval.py`, made by that library itself).
+
+use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+type Checked = Result<(), Box<dyn std::error::Error>>;
+
+/// Every benchmark whose answers lmms-eval judges, and how many of the cases it was asked about. `infovqa` and
+/// `textvqa-ocr` are judged by the code of others; `docvqa-test` and `st-vqa` by a server.
+const CASES: [(&str, usize); 23] = [
+    ("mme", 148),
+    ("mmbench-en", 312),
+    ("mmbench-cn", 312),
+    ("seed-bench", 200),
+    ("gqa", 97),
+    ("scienceqa", 226),
+    ("mmmu", 447),
+    ("mathvista", 368),
+    ("ai2d", 226),
+    ("chartqa", 190),
+    ("ocrbench", 86),
+    ("textvqa", 172),
+    ("vizwiz", 172),
+    ("docvqa", 106),
+    ("mmvp", 178),
+    ("realworldqa", 282),
+    ("cv-bench-2d", 342),
+    ("cv-bench-3d", 99),
+    ("v-star", 368),
+    ("pope", 148),
+    ("mmstar", 312),
+    ("blink", 312),
+    ("q-bench", 226),
+];
+
+fn golden(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)
+}
+
+fn json(path: &str) -> Result<Value, Box<dyn std::error::Error>> {
+    Ok(serde_json::from_str(&fs::read_to_string(golden(path))?)?)
+}
+
+fn of(id: &str) -> &'static dyn Benchmark {
+    bench::find(id).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
+}
+
+fn facts(value: &Value) -> BTreeMap<String, String> {
+    let facts = value.as_object().into_iter().flatten();
+    facts.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_string())).collect()
+}
+
+/// The question of a case, once for each answer that may be right.
+fn questions(case: &Value) -> Vec<Question> {
+    let gold = &case["gold"];
+    if gold.is_object() {
+        return vec![Question {
+            answer: gold["answer"].as_str().unwrap_or_default().into(),
+            accepted: texts(&gold["accepted"]),
+            options: texts(&gold["options"]),
+            subtask: gold["subtask"].as_str().unwrap_or_default().into(),
+            facts: facts(&gold["facts"]),
+            ..Question::default()
+        }];
+    }
+    let accepted = texts(&case["accepted"]);
+    let mut q = Question { options: texts(&case["options"]), facts: facts(&case["facts"]), ..Question::default() };
+    if let Some(gold) = gold.as_str() {
+        q.answer = accepted.first().cloned().unwrap_or_else(|| gold.to_string());
+        q.accepted = accepted;
+        if gold.starts_with('[') && !q.accepted.is_empty() {
+            q.facts.insert("written-answer".into(), gold.into());
+        }
+        return vec![q];
+    }
+    let possible: Vec<String> = match q.options.len() {
+        0 => ["yes", "no"].map(String::from).into(),
+        n => ('A'..='Z').take(n).map(String::from).collect(),
+    };
+    possible.into_iter().map(|answer| Question { answer, ..q.clone() }).collect()
+}
+
+/// What is wrong with our verdicts on a case: the library's score for each right answer; none where it draws or asks.
+fn problem(id: &str, case: &Value, scores: &Value) -> Option<String> {
+    let answer = case["answer"].as_str().unwrap_or_default();
+    let (questions, scores) = (questions(case), scores.as_array().cloned().unwrap_or_default());
+    assert_eq!(questions.len(), scores.len(), "{id}: {case}");
+    questions.iter().zip(&scores).find_map(|(q, score)| {
+        let Judged { parsed, score: ours } = of(id).judge(q, answer, Rules::LmmsEval);
+        let same = match score.as_f64() {
+            Some(score) => (ours - score).abs() <= 1e-12,
+            None => ours == 0.0 && parsed.is_none(),
+        };
+        (!same).then(|| format!("{id}: {ours} for {parsed:?}, not {score}, with {} right: {case}", q.answer))
+    })
+}
+
+#[test]
+fn verdicts_are_those_of_the_library_in_every_case() -> Checked {
+    let (verdicts, more) = (json("scorers/lmms_eval.json")?, json("scorers/lmms_eval_more.json")?);
+    let mut wrong = Vec::new();
+    let mut table = String::new();
+    for (id, expected) in CASES {
+        let cases = json(&format!("scorers/{id}.json"))?;
+        let cases = cases.as_array().expect("cases");
+        let scores = verdicts[id].as_array().expect("verdicts");
+        assert_eq!(cases.len(), scores.len(), "{id}");
+        let here = more.as_array().into_iter().flatten().filter(|c| c["benchmark"] == id).map(|c| (c, &c["scores"]));
+        let all: Vec<(&Value, &Value)> = cases.iter().zip(scores).chain(here).collect();
+        let found: Vec<String> = all.iter().filter_map(|(case, scores)| problem(id, case, scores)).collect();
+        table += &format!("{id:<12} {:>4}/{}\n", all.len() - found.len(), all.len());
+        assert_eq!(all.len(), expected, "{id}");
+        wrong.extend(found);
+    }
+    println!("{table}");
+    assert!(wrong.is_empty(), "{table}{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn prompts_are_those_of_the_library() -> Checked {
+    let tables = json("scorers/lmms_eval_tables.json")?;
+    let mut wrong = Vec::new();
+    for (id, table) in tables.as_object().expect("tables") {
+        let qs = of(id).read(&golden("benchmarks").join(id))?;
+        assert_eq!(table["prompts"].as_object().map(serde_json::Map::len), Some(qs.len()), "{id}");
+        for q in &qs {
+            let (ours, theirs) = (of(id).prompt(q, Rules::LmmsEval), &table["prompts"][q.row.to_string()]);
+            if theirs.as_str() != Some(&ours) {
+                wrong.push(format!("{id} {}: {ours:?}\n  not {theirs}", q.row));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn numbers_are_those_that_the_library_prints() -> Checked {
+    let tables = json("scorers/lmms_eval_tables.json")?;
+    let (mut wrong, mut runs) = (Vec::new(), 0);
+    for (id, table) in tables.as_object().expect("tables") {
+        let qs = of(id).read(&golden("benchmarks").join(id))?;
+        for run in table["runs"].as_array().expect("runs") {
+            runs += 1;
+            let said = |q: &Question| run["answers"][q.row.to_string()].as_str().unwrap_or_default().to_string();
+            let judged: Vec<Judged> = qs.iter().map(|q| of(id).judge(q, &said(q), Rules::LmmsEval)).collect();
+            let outcome = of(id).aggregate(&qs, &judged, Rules::LmmsEval)?;
+            for (name, number) in run["numbers"].as_object().expect("numbers") {
+                let ours = outcome.subtasks.get(&format!("lmms-eval {name}")).copied().unwrap_or(f64::NAN);
+                let theirs = number.as_f64().unwrap_or(f64::NAN);
+                if (ours - theirs).abs() > 1e-9 || ours.is_nan() {
+                    wrong.push(format!("{id}: {name} is {ours}, not {theirs}: {run}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+    assert!(runs >= 120, "{runs}");
+    Ok(())
+}
+
+/// Every published benchmark that lmms-eval has says so, and no other.
+#[test]
+fn who_has_no_such_rules_says_so() {
+    for b in bench::all() {
+        let judged = CASES.iter().any(|(id, _)| *id == b.id());
+        let other = ["infovqa", "textvqa-ocr", "docvqa-test", "st-vqa"].contains(&b.id());
+        match b.rules(Rules::LmmsEval) {
+            Ok(rules) => assert!(rules == Rules::LmmsEval && (judged || other), "{}", b.id()),
+            Err(e) => assert!(e.to_string().contains("no task of lmms-eval") && !judged && !other, "{}: {e}", b.id()),
+        }
+    }
+    for id in ["docvqa-test", "st-vqa"] {
+        let qs = of(id).read(&golden("benchmarks").join(id)).unwrap_or_else(|e| panic!("{e}"));
+        let judged: Vec<Judged> = qs.iter().map(|q| of(id).judge(q, "x", Rules::LmmsEval)).collect();
+        assert!(of(id).aggregate(&qs, &judged, Rules::LmmsEval).is_err(), "a server scores it");
+    }
+}

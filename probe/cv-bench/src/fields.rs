@@ -1,0 +1,147 @@
+//! Fields of annotations as other programs write them: ids as numbers or text, truth values as 0 and 1, numbers as text.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// What is made of an object's fields as soon as they are read; the others are passed over.
+pub trait OfFields {
+    /// The fields that are kept.
+    const KEYS: &'static [&'static str];
+
+    /// Takes the fields that are there.
+    fn of(fields: Map<String, Value>) -> Self;
+}
+
+/// An entry of a list: what was made of an object, or what else stands there.
+#[derive(Debug)]
+pub enum Entry<T> {
+    Object(T),
+    Other(&'static str),
+}
+
+impl<'de, T: OfFields> Deserialize<'de> for Entry<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntryVisitor(PhantomData))
+    }
+}
+
+struct EntryVisitor<T>(PhantomData<T>);
+
+impl<'de, T: OfFields> Visitor<'de> for EntryVisitor<T> {
+    type Value = Entry<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if T::KEYS.contains(&key.as_str()) {
+                fields.insert(key, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Entry::Object(T::of(fields)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Entry::Other("null"))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Entry::Other("a truth value"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Entry::Other("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Entry::Other("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Entry::Other("a number"))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Entry::Other("a text"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Entry::Other("a list"))
+    }
+}
+
+/// A value in a few words, for errors.
+pub fn kind(value: Option<&Value>) -> String {
+    match value {
+        None => "nothing".into(),
+        Some(Value::Null) => "null".into(),
+        Some(Value::Bool(b)) => format!("the truth value {b}"),
+        Some(Value::Number(n)) => format!("the number {n}"),
+        Some(Value::String(s)) => format!("the text {:?}", burgess_base::text::excerpt(s, 40)),
+        Some(Value::Array(list)) => format!("a list of {}", list.len()),
+        Some(Value::Object(_)) => "an object".into(),
+    }
+}
+
+/// An id as text: `7`, `7.0` and `"7"` are the same.
+///
+/// # Errors
+/// It is neither a number nor text, or a number too large to be told from its neighbours.
+pub fn id(value: Option<&Value>) -> Result<Box<str>, String> {
+    match value {
+        Some(Value::String(s)) if !s.trim().is_empty() => Ok(s.trim().into()),
+        Some(Value::Number(n)) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
+            (Some(i), _, _) => Ok(i.to_string().into()),
+            (_, Some(u), _) => Ok(u.to_string().into()),
+            (_, _, Some(f)) if f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0 => Ok(format!("{f:.0}").into()),
+            (_, _, Some(f)) if f.fract() == 0.0 => {
+                Err(format!("is {n}, too large to be told from its neighbours: write it as text"))
+            }
+            _ => Ok(n.to_string().into()),
+        },
+        other => Err(format!("must be a number or text, found {}", kind(other))),
+    }
+}
+
+/// A finite number, also written as text.
+pub fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(n) => n.as_f64(),
+        Value::String(s) => s.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|n: &f64| n.is_finite())
+}
+
+/// A list of finite numbers.
+pub fn numbers(value: &Value) -> Option<Vec<f64>> {
+    value.as_array()?.iter().map(number).collect()
+}
+
+/// Yes or no: a truth value, a number or either as text; `default` where nothing is said.
+///
+/// # Errors
+/// It is something else.
+pub fn flag(value: Option<&Value>, default: bool) -> Result<bool, String> {
+    match value {
+        None | Some(Value::Null) => Ok(default),
+        Some(Value::Bool(b)) => Ok(*b),
+        Some(Value::Number(n)) => Ok(n.as_f64().is_some_and(|n| n != 0.0)),
+        Some(Value::String(s)) => match s.trim().to_ascii_lowercase().as_str() {
+            "" => Ok(default),
+            "false" | "no" => Ok(false),
+            "true" | "yes" => Ok(true),
+            text => text.parse::<f64>().map(|n| n != 0.0).map_err(|_| format!("must be 0 or 1, found {}", kind(value))),
+        },
+        other => Err(format!("must be 0 or 1, found {}", kind(other))),
+    }
+}

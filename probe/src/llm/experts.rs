@@ -1,0 +1,71 @@
+//! MLPs of which each token goes through some, chosen by a router (mixture of experts).
+
+use super::config::{Experts, Gate};
+use super::kernel;
+use super::linear::Linear;
+use super::parts::Mlp;
+use burgess_base::{Error, Result};
+use burn::module::Module;
+use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
+
+/// The experts of a layer.
+#[derive(Module, Debug)]
+pub struct Moe {
+    /// Scores of the experts.
+    pub gate: Linear,
+    /// The experts.
+    pub experts: Vec<Mlp>,
+    /// The one that all tokens go through.
+    pub shared_expert: Option<Mlp>,
+    /// How much it counts.
+    pub shared_expert_gate: Option<Linear>,
+}
+
+impl Moe {
+    /// All MLPs, with what stands before their projections' names.
+    pub(super) fn mlps(&mut self) -> impl Iterator<Item = (String, &mut Mlp)> {
+        let shared = self.shared_expert.iter_mut().map(|mlp| ("shared_expert.".to_string(), mlp));
+        self.experts.iter_mut().enumerate().map(|(i, mlp)| (format!("experts.{i}."), mlp)).chain(shared)
+    }
+
+    /// `[rows, d]` → `[rows, d]`: each row through the experts with the highest probabilities, weighted by these.
+    pub(super) fn forward(&self, x: Tensor<2>, activation: Gate, experts: &Experts) -> Result<Tensor<2>> {
+        let (device, [rows, _]) = (x.device(), x.dims());
+        let scores = kernel::follow(self.gate.forward(x.clone()), DType::F32);
+        let probabilities = softmax(scores, 1);
+        let values: Vec<f32> =
+            probabilities.clone().detach().try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
+        let mut chosen = vec![0f32; values.len()];
+        let mut rows_of = vec![Vec::<i32>::new(); experts.count];
+        for (row, values) in values.chunks(experts.count).enumerate() {
+            let mut order: Vec<usize> = (0..values.len()).collect();
+            // Of equal ones the first comes first.
+            order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+            for expert in order.into_iter().take(experts.active) {
+                chosen[row * experts.count + expert] = 1.0;
+                rows_of[expert].push(row as i32);
+            }
+        }
+        let chosen = Tensor::<2>::from_data(TensorData::new(chosen, [rows, experts.count]), &device);
+        let mut weights = probabilities * chosen;
+        if experts.normalised {
+            weights = weights.clone() / weights.sum_dim(1);
+        }
+        let mut out = x.zeros_like();
+        for (number, (mlp, rows)) in self.experts.iter().zip(rows_of).enumerate() {
+            if rows.is_empty() {
+                continue;
+            }
+            let index = Tensor::<1, Int>::from_data(TensorData::new(rows.clone(), [rows.len()]), &device);
+            let part = mlp.forward(x.clone().select(0, index.clone()), activation);
+            let weight = weights.clone().narrow(1, number, 1).select(0, index.clone());
+            let part = part.clone() * kernel::follow(weight, part.dtype());
+            out = out.select_assign(0, index, part, IndexingUpdateOp::Add);
+        }
+        if let (Some(mlp), Some(gate)) = (&self.shared_expert, &self.shared_expert_gate) {
+            out = out + sigmoid(gate.forward(x.clone())) * mlp.forward(x, activation);
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,56 @@
+//! Sizes in a configuration against the tensors of its file, before anything is built of either.
+//!
+//! A number in a text file costs nothing to write: a network of 10⁵ layers would be built before it is noticed that
+//! the file has two.
+
+use burgess_base::{Error, Result};
+use burgess_encoders::checkpoint::Checkpoint;
+use serde_json::Value;
+
+/// What counts layers: before and after the number.
+const LAYERS: [&str; 2] = ["model.layers.", "blk."];
+/// The table of embeddings, `[vocab_size, hidden_size]`.
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "token_embd.weight"];
+/// The last matrix of the first MLP, `[hidden_size, intermediate_size]`.
+const DOWN: [&str; 3] =
+    ["model.layers.0.mlp.down_proj.weight", "model.layers.0.mlp.c_proj.weight", "blk.0.ffn_down.weight"];
+
+/// Compares what is written with what is there.
+///
+/// # Errors
+/// Names the key and both numbers.
+pub(super) fn check(config: &Value, checkpoint: &Checkpoint) -> Result<()> {
+    let gguf = checkpoint.metadata().text("general.architecture")?;
+    let layers = checkpoint
+        .keys()
+        .filter_map(|key| {
+            let rest = LAYERS.iter().find_map(|before| key.strip_prefix(before))?;
+            rest.split_once('.')?.0.parse::<usize>().ok()
+        })
+        .max()
+        .map(|last| last.saturating_add(1));
+    let shape = |names: &[&str]| names.iter().find_map(|name| checkpoint.shape(name)).map(<[usize]>::to_vec);
+    let (embeddings, down) = (shape(&EMBEDDINGS), shape(&DOWN));
+    let size = |shape: &Option<Vec<usize>>, axis: usize| shape.as_ref().and_then(|s| s.get(axis).copied());
+    let found = [
+        ("num_hidden_layers", "block_count", layers, "layers"),
+        ("vocab_size", "vocab_size", size(&embeddings, 0), "rows of embeddings"),
+        ("hidden_size", "embedding_length", size(&embeddings, 1), "numbers in an embedding"),
+        ("intermediate_size", "feed_forward_length", size(&down, 1), "inputs of the first `down_proj`"),
+    ];
+    for (key, in_gguf, found, what) in found {
+        let (Some(found), Some(written)) = (found, config.get(key).and_then(Value::as_f64)) else { continue };
+        // A file with more layers than that is listed tensor by tensor when it is loaded.
+        let fits = if key == "num_hidden_layers" { written <= found as f64 } else { written == found as f64 };
+        if fits {
+            continue;
+        }
+        let key = gguf.map_or(key.to_string(), |architecture| format!("{architecture}.{in_gguf}"));
+        return Err(Error::failed(format!(
+            "{} does not fit its configuration: `{key}` is {written}, the file has {found} {what}",
+            checkpoint.path().display()
+        ))
+        .hint("the configuration and the weights belong to different models, or one of them is damaged"));
+    }
+    Ok(())
+}

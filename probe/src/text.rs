@@ -1,0 +1,173 @@
+//! A language model by itself: it continues a text, and says how likely each token was.
+
+use crate::generate::Sampling;
+use crate::llm::decoder::Reading;
+use crate::llm::{KvCache, Llm};
+use crate::mllm::{Mllm, Sequence};
+use burgess_base::stream::stream;
+use burgess_base::{Error, Result, digest};
+use burn::tensor::{Device, Tensor};
+use serde::Serialize;
+
+/// How many of the likeliest tokens are told beside the one that was taken.
+pub const TOP: usize = 5;
+
+/// A token and its natural logarithm of probability, before temperature and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Likely {
+    /// Its id.
+    pub id: u32,
+    /// In nats.
+    pub logprob: f64,
+}
+
+/// A token of an answer, and what might have stood in its place.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scored {
+    /// The token.
+    pub token: Likely,
+    /// The likeliest tokens here, best first.
+    pub top: Vec<Likely>,
+}
+
+impl Scored {
+    /// Of a row of logits, for the token that was taken.
+    ///
+    /// # Errors
+    /// A logit is not finite, or there is none for the token.
+    pub fn of(logits: &[f32], id: u32) -> Result<Self> {
+        if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
+            let bad = logits.get(at).copied().unwrap_or(f32::NAN);
+            return Err(Error::failed(format!("the language model's logit of token {at} is {bad}"))
+                .hint("its weights or its configuration are damaged (norms, `rope_theta`), or its numbers overflow"));
+        }
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
+        let log = |id: usize| logits.get(id).map(|x| f64::from(x - most) - sum.ln());
+        let logprob = log(id as usize).ok_or_else(|| {
+            Error::failed(format!("token id {id} is outside the vocabulary of {}", logits.len()))
+                .hint("the tokenizer and the language model do not belong together")
+        })?;
+        // Of equal ones the first comes first.
+        let mut best: Vec<usize> = Vec::with_capacity(TOP + 1);
+        for (i, x) in logits.iter().enumerate() {
+            let place = best.iter().position(|b| logits.get(*b).is_some_and(|b| x > b)).unwrap_or(best.len());
+            if place < TOP {
+                best.insert(place, i);
+                best.truncate(TOP);
+            }
+        }
+        let top = best.into_iter().filter_map(|i| Some(Likely { id: i as u32, logprob: log(i)? })).collect();
+        Ok(Self { token: Likely { id, logprob }, top })
+    }
+}
+
+fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
+    tensor.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
+}
+
+/// At most `max_new_tokens` tokens after `prompt`, the last of which may be one of `stop`.
+///
+/// # Errors
+/// The prompt is empty or longer than the model's positions, or a logit is not finite.
+pub fn continued(
+    llm: &Llm,
+    prompt: &[u32],
+    max_new_tokens: usize,
+    stop: &[u32],
+    sampling: Option<Sampling>,
+    device: &Device,
+) -> Result<Vec<Scored>> {
+    if prompt.is_empty() {
+        return Err(Error::failed("the prompt has no tokens").hint("give a text that is not empty"));
+    }
+    if let Some(sampling) = &sampling {
+        sampling.check()?;
+    }
+    let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
+    // As for a question to a multimodal model.
+    let mut draws = sampling.map(|s| (s, stream(&format!("answer/{}", digest::of_bytes(&bytes)), s.seed)));
+    let mut cache = KvCache::new();
+    let mut next = prompt.to_vec();
+    let mut made = Vec::new();
+    while made.len() < max_new_tokens {
+        let hidden = llm.extend(llm.embed_rows(&[&next], device)?, &[next.len()], &mut cache, None)?;
+        let [_, t, d] = hidden.dims();
+        let logits = values(llm.logits(hidden.narrow(1, t - 1, 1).reshape([1, d])))?;
+        let likeliest = Scored::of(&logits, 0)?.top.first().map_or(0, |best| best.id);
+        let id = match &mut draws {
+            Some((sampling, random)) => sampling.draw(&logits, random) as u32,
+            None => likeliest,
+        };
+        made.push(Scored::of(&logits, id)?);
+        if stop.contains(&id) {
+            break;
+        }
+        next = vec![id];
+    }
+    Ok(made)
+}
+
+/// The tokens of `continuation` after `prompt`.
+///
+/// # Errors
+/// One of them is empty, together they are longer than the model's positions, or a logit is not finite.
+pub fn scored(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<Scored>> {
+    if prompt.is_empty() || continuation.is_empty() {
+        return Err(Error::failed("the prompt or its continuation has no tokens").hint("give texts that are not empty"));
+    }
+    let ids = [prompt, continuation].concat();
+    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, Reading::default(), None)?;
+    rows(llm, hidden, prompt.len(), continuation)
+}
+
+/// The same after a prompt with an image, whose token stands at `image_at`; `seen` from [`Mllm::look`].
+///
+/// # Errors
+/// As [`scored`]; also when there is no image for the token.
+pub fn scored_with(
+    model: &Mllm,
+    seen: Option<crate::connector::Seen>,
+    prompt: &[u32],
+    image_at: Option<usize>,
+    continuation: &[u32],
+    device: &Device,
+) -> Result<Vec<Scored>> {
+    if continuation.is_empty() {
+        return Ok(Vec::new());
+    }
+    let positions = seen.as_ref().map_or(0, |s| s.tokens.dims()[1]);
+    let ids = [prompt, continuation].concat();
+    let row = Sequence { ids: &ids, image_at: image_at.filter(|_| seen.is_some()) };
+    let start = row.position(prompt.len(), positions);
+    let hidden = model.hidden(model.splice(&[row], seen, device)?)?;
+    rows(&model.llm, hidden, start, continuation)
+}
+
+/// Of the hidden states `[1, t, d]` of a sequence in which `continuation` begins at `start`.
+fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Result<Vec<Scored>> {
+    let [_, _, d] = hidden.dims();
+    let n = continuation.len();
+    let logits = llm.logits(hidden.narrow(1, start - 1, n).reshape([n, d]));
+    let width = logits.dims()[1].max(1);
+    let values = values(logits)?;
+    values.chunks(width).zip(continuation).map(|(row, id)| Scored::of(row, *id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_logits_becomes_log_probabilities() -> Result<()> {
+        // log_softmax([0, 1, 2, 3, 1, -1]) of PyTorch.
+        let scored = Scored::of(&[0.0, 1.0, 2.0, 3.0, 1.0, -1.0], 2)?;
+        assert!((scored.token.logprob - -1.534_534).abs() < 1e-5, "{scored:?}");
+        assert_eq!(scored.top.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 2, 1, 4, 0]);
+        assert!((scored.top[0].logprob - -0.534_534).abs() < 1e-5);
+        assert!(Scored::of(&[0.0, f32::NAN], 0).unwrap_err().to_string().contains("token 1 is NaN"));
+        assert!(Scored::of(&[0.0, f32::INFINITY], 0).is_err());
+        assert!(Scored::of(&[0.0], 3).unwrap_err().hint_text().is_some());
+        Ok(())
+    }
+}

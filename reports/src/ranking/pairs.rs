@@ -1,0 +1,79 @@
+//! Which arms are compared with which, and the tests of these pairs.
+
+use super::at;
+use super::edge::Edges;
+use super::grid::Grid;
+use super::resample::Scores;
+use super::{Family, PairTest, Ranking};
+use crate::stats;
+use ndarray::Array2;
+
+/// What tests are computed from.
+pub(super) struct Draws<'a> {
+    pub grid: &'a Grid,
+    pub observed: &'a Scores,
+    pub replicates: &'a [Scores],
+    pub flips: &'a [Array2<f64>],
+}
+
+impl Draws<'_> {
+    /// `a` minus `b` in a scope, not yet adjusted.
+    fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
+        let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
+        let (i, j) = (index(a)?, index(b)?);
+        let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
+        let differences: Vec<f64> = self.replicates.iter().map(|r| between(&r.image)).collect();
+        let difference = between(&self.observed.image);
+        let read = |scores: &Scores, scope: usize| at(&scores.image, i, scope) - at(&scores.image, j, scope);
+        let edges = Edges::of_difference(self.grid, self.observed, self.replicates, confidence, &read);
+        let (low, high) = edges.interval(self.grid, s, difference, stats::interval(&differences, confidence));
+        let threshold = difference.abs() - stats::tie_tolerance(difference);
+        let extreme = self.flips.iter().filter(|f| between(f).abs() >= threshold).count();
+        let p = stats::p_value(extreme, self.flips.len());
+        let scope = self.grid.scopes.get(s)?.name.clone();
+        let (a, b) = (a.to_string(), b.to_string());
+        Some(PairTest { scope, family, a, b, difference, low, high, p, p_adjusted: p, separable: false })
+    }
+}
+
+pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
+    let alpha = 1.0 - ranking.confidence;
+    let mut all = Vec::new();
+    for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
+        let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
+        for (family, pairs) in [
+            (Family::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
+            (Family::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
+            (Family::Control, with_control(ranking)),
+            (Family::Unfreezing, unfrozen_pairs(ranking)),
+        ] {
+            let pairs: Vec<(&str, &str)> = pairs;
+            let mut tests: Vec<PairTest> =
+                pairs.iter().filter_map(|(a, b)| draws.test(family, s, a, b, ranking.confidence)).collect();
+            let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
+            for (test, p) in tests.iter_mut().zip(adjusted) {
+                test.p_adjusted = p;
+                test.separable = p < alpha && (test.low > 0.0 || test.high < 0.0);
+            }
+            all.extend(tests);
+        }
+    }
+    all
+}
+
+fn with_control(ranking: &Ranking) -> Vec<(&str, &str)> {
+    let Some(control) = &ranking.control else { return Vec::new() };
+    let others = ranking.arms.iter().filter(|a| a.freeze == "frozen" && a.arm != *control);
+    others.map(|a| (a.arm.as_str(), control.as_str())).collect()
+}
+
+/// (unfrozen, frozen) arms of the same encoders.
+pub(crate) fn unfrozen_pairs(ranking: &Ranking) -> Vec<(&str, &str)> {
+    let unfrozen = ranking.arms.iter().filter(|a| a.freeze == "unfrozen");
+    unfrozen
+        .filter_map(|u| {
+            let frozen = ranking.arms.iter().find(|f| f.freeze == "frozen" && f.encoders == u.encoders)?;
+            Some((u.arm.as_str(), frozen.arm.as_str()))
+        })
+        .collect()
+}

@@ -1,0 +1,395 @@
+//! What a user's machine does to a command: signals, full disks and pipes, outputs that are no files, files that lose a bit,
+//! leftovers of killed processes, a cache that is too small, text that would steer a terminal.
+#![cfg(unix)]
+
+use burgess_base::leftovers::Temporary;
+use burgess_tests::{Place, stderr, stdout};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const EVALUATOR: &str = "[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n";
+const WORLD: &str = "[evaluator.data.world]\nseed = 5\nalign = 16\ntune = 16\nturns = 3\nper_benchmark = 6\n";
+
+/// A run and a study with this many steps of the tune stage.
+fn files(place: &Place, steps: usize) {
+    let recipe = format!(
+        "[evaluator.recipe.align]\nsteps = 2\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\"]\n[evaluator.recipe.tune]\nsteps = {steps}\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\", \"llm\"]\n"
+    );
+    place.file("run.toml", &format!("name = \"run\"\nencoders = [\"nano-sup\"]\n{EVALUATOR}{WORLD}{recipe}"));
+    let head = "name = \"tiny\"\ntitle = \"A tiny study\"\nquestion = \"Does it hold?\"\nseeds = [0]\n";
+    let evaluator = format!("{EVALUATOR}benchmarks = [\"nano-mme\", \"nano-ocrbench\"]\n");
+    let arms = "[[arms]]\nencoders = [\"nano-sup\"]\n";
+    place.file("tiny.toml", &format!("{head}{evaluator}{WORLD}{arms}{recipe}"));
+}
+
+fn done(output: &Output) -> String {
+    assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
+    stderr(output)
+}
+
+/// A line of bash, in which `"$0"` is the binary.
+fn bash(place: &Place, line: &str) -> Output {
+    let mut command = place.shell("");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", line]).arg(burgess_tests::binary()).current_dir(place.path());
+    for (name, value) in command.stdin(Stdio::null()).get_envs() {
+        match value {
+            Some(value) => bash.env(name, value),
+            None => bash.env_remove(name),
+        };
+    }
+    bash.output().expect("bash starts")
+}
+
+/// The results of the study without what may differ between two runs.
+fn results(run: &Path) -> Value {
+    let bytes = std::fs::read(run.join("results.json")).expect("results");
+    let mut value: Value = serde_json::from_slice(&bytes).expect("JSON");
+    value["date"] = Value::Null;
+    value["cost"] = Value::Null;
+    for (_, benchmark) in value["results"].as_object_mut().expect("results") {
+        benchmark["seconds"] = Value::Null;
+    }
+    value
+}
+
+fn flip(path: &Path, place: usize) {
+    let mut bytes = std::fs::read(path).expect("a file");
+    bytes[place] ^= 4;
+    std::fs::write(path, bytes).expect("a file");
+}
+
+/// The first file below a directory whose name ends like this.
+fn find(dir: &Path, ending: &str) -> PathBuf {
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+            match entry.path() {
+                path if path.is_dir() => open.push(path),
+                path if path.to_string_lossy().ends_with(ending) => return path,
+                _ => {}
+            }
+        }
+    }
+    panic!("{} has no {ending}", dir.display())
+}
+
+/// Waits until a file has so many lines, then sends the signal and waits for the end.
+fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> Output {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while std::fs::read_to_string(file).map_or(0, |t| t.lines().count()) < lines {
+        assert!(Instant::now() < deadline && child.try_wait().expect("a child").is_none(), "no {lines} lines in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for signal in signals {
+        assert!(Command::new("kill").args([signal.to_string(), child.id().to_string()]).status().expect("kill").success());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().expect("a child").is_none() {
+        assert!(Instant::now() < deadline, "the signal was not heard");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("a child")
+}
+
+fn started(place: &Place, args: &[&str]) -> Child {
+    place.burgess(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("burgess starts")
+}
+
+#[test]
+fn signals_keep_the_state_and_say_how_to_go_on() {
+    let place = Place::new();
+    files(&place, 60);
+    done(&place.run(&["train", "run.toml", "--out", "whole"]));
+    let model = |dir: &str| std::fs::read(place.path().join(dir).join("model/llm/model.safetensors")).expect("a model");
+    let stopped = place.path().join("it's stopped");
+    let log = stopped.join("train.jsonl");
+    let mut steps = 5;
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        // Nothing is kept by the clock: what is there afterwards was kept for the signal.
+        let child = started(&place, &["train", "run.toml", "--out", "it's stopped", "--keep-every", "6000"]);
+        let output = signalled(child, &log, steps, &[signal]);
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        let line = r"train run.toml --out 'it'\''s stopped' --keep-every 6000";
+        assert!(told.lines().any(|l| l.contains("To go on: ") && l.ends_with(line)), "{told}");
+        assert!(!told.contains("error:") && stopped.join("state/tune.safetensors").is_file(), "{told}");
+        let now = std::fs::read_to_string(&log).expect("a log").lines().count();
+        steps = now + 4;
+    }
+    done(&place.run(&["train", "run.toml", "--out", "it's stopped"]));
+    assert_eq!(model("it's stopped"), model("whole"));
+
+    // A second signal does not wait.
+    let child = started(&place, &["train", "run.toml", "--out", "twice"]);
+    let output = signalled(child, &place.path().join("twice/train.jsonl"), 4, &["-INT", "-INT"]);
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+}
+
+#[test]
+fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
+    let place = Place::new();
+    files(&place, 30);
+    done(&place.run(&["rank", "tiny.toml", "--out", "whole"]));
+    let run = place.path().join("stopped/tiny/nano-sup/seed-0");
+    let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
+    let output = signalled(child, &run.join("train.jsonl"), 6, &["-TERM"]);
+    assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
+    assert!(stderr(&output).contains("To go on: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
+    // While it answers.
+    let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
+    let output = signalled(child, &run.join("model/config.json"), 1, &["-INT"]);
+    assert!([Some(130), Some(0)].contains(&output.status.code()), "{}", stderr(&output));
+    done(&place.run(&["rank", "tiny.toml", "--out", "stopped"]));
+    assert_eq!(results(&run), results(&place.path().join("whole/tiny/nano-sup/seed-0")));
+    assert!(
+        std::fs::read_dir(run.join("samples"))
+            .expect("samples")
+            .flatten()
+            .all(|e| { !e.file_name().to_string_lossy().contains(".part.") })
+    );
+
+    // Ignored signals stay ignored.
+    let line = "trap '' HUP; exec \"$0\" rank tiny.toml --out nohup";
+    let mut command = place.shell(line);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh starts");
+    let log = place.path().join("nohup/tiny/nano-sup/seed-0/train.jsonl");
+    done(&signalled(child, &log, 3, &["-HUP"]));
+}
+
+#[test]
+fn stderr_and_stdout_may_be_full_or_gone() {
+    let place = Place::new();
+    files(&place, 4);
+    for (number, way) in ["2>/dev/full", "2> >(sleep 0.2)", "2>&-", "2> >(head -c 1 >/dev/null)"].iter().enumerate() {
+        let output = bash(&place, &format!("\"$0\" rank tiny.toml --out out{number} {way}"));
+        assert!(output.status.success(), "{way}: {:?} {}", output.status, stdout(&output));
+        assert!(stdout(&output).contains("nano-sup"), "{way}: {}", stdout(&output));
+    }
+    let error = bash(&place, "\"$0\" rank nowhere 2>/dev/full");
+    assert_eq!(error.status.code(), Some(2));
+    for verb in
+        ["encoders", "encoders --json", "prompts", "doctor", "--help", "rank --help", "--version", "report out0/tiny"]
+    {
+        let full = bash(&place, &format!("\"$0\" {verb} >/dev/full"));
+        assert_eq!(full.status.code(), Some(1), "{verb}: {}", stderr(&full));
+        assert!(stderr(&full).contains("standard output"), "{verb}: {}", stderr(&full));
+        let closed = bash(&place, &format!("set -o pipefail; \"$0\" {verb} | head -1"));
+        assert!(closed.status.success() && stderr(&closed).is_empty(), "{verb}: {}", stderr(&closed));
+    }
+}
+
+#[test]
+fn outputs_keep_links_and_refuse_what_is_no_file() {
+    let place = Place::new();
+    let at = |name: &str| place.path().join(name);
+    image::RgbImage::from_pixel(40, 40, image::Rgb([90; 3])).save(at("a.png")).expect("a picture");
+    let encode = |out: &str| place.run(&["encode", "a.png", "--encoder", "nano-sup", "-o", out]);
+    done(&encode("plain.safetensors"));
+    let plain = std::fs::read(at("plain.safetensors")).expect("features");
+    std::fs::create_dir(at("far")).expect("a directory");
+    std::os::unix::fs::symlink("far/target", at("link")).expect("a link");
+    done(&encode("link"));
+    assert!(std::fs::symlink_metadata(at("link")).expect("the link").is_symlink());
+    assert_eq!(std::fs::read(at("far/target")).expect("features"), plain);
+    let output = bash(&place, "mkfifo fifo; cat fifo > through & \"$0\" encode a.png --encoder nano-sup -o fifo; wait");
+    done(&output);
+    assert_eq!(std::fs::read(at("through")).expect("features"), plain);
+    for name in ["-", "/dev/stdout"] {
+        let output = encode(name);
+        assert!(output.stdout == plain && stderr(&output).contains("1 pictures"), "{name}: {}", stderr(&output));
+    }
+    std::os::unix::fs::symlink("nowhere/target", at("dangling")).expect("a link");
+    for (name, why) in
+        [("/dev/null", "is a device"), ("far", "is a directory"), ("dangling", "does not exist"), ("a.png/x", "a.png")]
+    {
+        let output = encode(name);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains(why) && stderr(&output).contains(name), "{name}: {}", stderr(&output));
+    }
+    // Directories.
+    files(&place, 2);
+    for (verb, option) in [("rank tiny.toml", "--out"), ("train run.toml", "--out"), ("report --published", "-o")] {
+        for (name, why) in [("a.png", "is a file, not a directory"), ("dangling", "which does not exist")] {
+            let words: Vec<&str> = verb.split(' ').chain([option, name]).collect();
+            let output = place.run(&words);
+            assert_eq!(output.status.code(), Some(1), "{words:?}: {}", stderr(&output));
+            assert!(stderr(&output).contains(why), "{words:?}: {}", stderr(&output));
+        }
+    }
+    // Two processes: the second is told.
+    let child = started(&place, &["train", "run.toml", "--out", "held"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !at("held/.lock").exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let second = place.run(&["train", "run.toml", "--out", "held"]);
+    assert!(stderr(&second).contains("another burgess is working in held"), "{}", stderr(&second));
+    done(&child.wait_with_output().expect("the first"));
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_where_it_is_used() {
+    let place = Place::new();
+    files(&place, 4);
+    let rank = |out: &str| place.run(&["rank", "tiny.toml", "--out", out]);
+    done(&rank("whole"));
+    let run = place.path().join("whole/tiny/nano-sup/seed-0");
+    let right = results(&run);
+    let cache = place.path().join("cache");
+
+    // The feature cache, and the world.
+    flip(&find(&cache.join("features"), "00000.safetensors"), 5000);
+    let told = done(&rank("features"));
+    assert!(told.contains("00000.safetensors") && told.contains("are made again"), "{told}");
+    assert_eq!(results(&place.path().join("features/tiny/nano-sup/seed-0")), right);
+    for (number, name) in ["tune.jsonl", "nano-mme.jsonl", ".png"].iter().enumerate() {
+        let file = find(&cache.join("worlds"), name);
+        let before = std::fs::read(&file).expect("a file");
+        flip(&file, 60);
+        let told = done(&rank(&format!("world{number}")));
+        assert!(told.contains("not what was written") && told.contains("rendered again"), "{name}: {told}");
+        assert_eq!(std::fs::read(&file).expect("a file"), before, "{name}");
+        assert_eq!(results(&place.path().join(format!("world{number}/tiny/nano-sup/seed-0"))), right, "{name}");
+    }
+
+    // What can be made again is made again.
+    let forget = |names: &[&str]| {
+        for name in names {
+            let path = run.join(name);
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.expect("removed");
+        }
+    };
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("results.json", &[], "made again from the samples"),
+        ("samples/nano-mme.jsonl", &[], "nano-mme is asked again"),
+        ("model/llm/model.safetensors", &["results.json"], "the model is trained again"),
+        ("model/config.json", &["results.json", "samples"], "the model is trained again"),
+        ("aligned/connector.safetensors", &["results.json", "model"], "it is aligned again"),
+    ];
+    for (file, gone, note) in cases {
+        forget(gone);
+        flip(&run.join(file), 700);
+        let told = done(&rank("whole"));
+        assert!(told.contains(file) && told.contains(note), "{file}: {told}");
+        assert_eq!(results(&run), right, "{file}");
+        assert!(!done(&rank("whole")).contains("note:"), "{file}: once");
+    }
+
+    // What is asked by itself is refused.
+    let model = run.join("model/connector.safetensors");
+    flip(&model, 700);
+    let asked = place.run(&["ask", "--model", &run.join("model").display().to_string(), "What?"]);
+    assert!(asked.status.code() == Some(1) && stderr(&asked).contains("connector.safetensors is not what was written"));
+    assert!(stderr(&asked).contains("hint: the model is damaged"), "{}", stderr(&asked));
+    flip(&model, 700);
+    let config = run.join("config.json");
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    std::fs::write(&config, text.replacen("\"seed\": 0", "\"seed\": 1", 1)).expect("written");
+    let refused = rank("whole");
+    assert!(
+        !refused.status.success() && stderr(&refused).contains("config.json is not what was written"),
+        "{}",
+        stderr(&refused)
+    );
+    std::fs::write(&config, text).expect("written");
+
+    // Numbers that no scorer gives, in files of an earlier version, which had no checksums.
+    std::fs::remove_file(run.join("checksums.json")).expect("removed");
+    std::fs::remove_file(run.join("model/checksums.json")).expect("removed");
+    let told = done(&rank("whole"));
+    assert!(told.contains("made by an earlier version, which kept no checksums"), "{told}");
+    let file = run.join("samples/nano-mme.jsonl");
+    let text = std::fs::read_to_string(&file).expect("samples");
+    let broken = text.replacen("\"score\":0.0", "\"score\":1e300", 1).replacen("\"score\":1.0", "\"score\":1e300", 1);
+    std::fs::write(&file, broken).expect("written");
+    std::fs::remove_file(run.join("results.json")).expect("removed");
+    let told = done(&rank("whole"));
+    assert!(told.contains("not between 0 and 1") && told.contains("nano-mme is asked again"), "{told}");
+    assert_eq!(results(&run), right);
+}
+
+#[test]
+fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
+    let place = Place::new();
+    files(&place, 2);
+    done(&place.run(&["rank", "tiny.toml", "--out", "out"]));
+    let run = place.path().join("out/tiny/nano-sup/seed-0");
+    let mut child = Command::new("true").spawn().expect("a process");
+    let dead = child.id();
+    child.wait().expect("its end");
+    let leftover = |path: PathBuf| {
+        let name = Temporary::beside(&path).path().to_string_lossy().into_owned();
+        PathBuf::from(name.replace(&format!("-{}-", std::process::id()), &format!("-{dead}-")))
+    };
+    let features = find(&place.path().join("cache/features"), "00000.safetensors");
+    let swept = [
+        leftover(run.join("results.json")),
+        leftover(run.join("samples/nano-mme.jsonl")),
+        leftover(features),
+        leftover(place.path().join("cache/worlds/0123")),
+    ];
+    let stay = [run.join("notes.tmp"), Temporary::beside(&run.join("other")).path().to_path_buf()];
+    for path in swept.iter().chain(&stay) {
+        std::fs::write(path, "left").expect("written");
+    }
+    std::fs::remove_file(run.join("results.json")).expect("removed");
+    done(&place.run(&["rank", "tiny.toml", "--out", "out"]));
+    for path in &swept {
+        assert!(!path.exists(), "{} is still there", path.display());
+    }
+    for path in &stay {
+        assert!(path.exists(), "{} is gone", path.display());
+    }
+
+    // Two processes, and room for nothing: each evicts what the other does not use now.
+    let begin = |out: &str, encoder: &str| {
+        let mut command = place.burgess(&["rank", "tiny.toml", "--out", out, "--encoders", encoder]);
+        command.env("BURGESS_CACHE_GB", "0.0000001").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("burgess starts")
+    };
+    for round in 0..2 {
+        let children: Vec<Child> = ["nano-sup,nano-random", "nano-random,nano-mae"]
+            .iter()
+            .enumerate()
+            .map(|(i, encoders)| begin(&format!("small-{round}-{i}"), encoders))
+            .collect();
+        for child in children {
+            done(&child.wait_with_output().expect("a child"));
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_shown_steers_the_terminal() {
+    let place = Place::new();
+    let evil = "\x1b[2J\x1b]0;title\x07.png";
+    place.file(evil, "no picture");
+    place.file("long.jsonl", &format!("{{\"id\": {}\n", "x".repeat(1 << 20)));
+    std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
+    image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("a picture");
+    place.file(
+        "data/bench/nano-ocrbench.jsonl",
+        "{\"id\":\"a\",\"image\":\"p.png\",\"image_id\":\"a\",\"question\":\"?\",\"answer\":\"b\",\"subtask\":\"w\",\"unit\":\"a\"}\n",
+    );
+    let commands: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
+        ("a file", vec!["encode", evil, "--encoder", "nano-sup", "-o", "f"]),
+        ("an option", vec!["rank", "--\x1b[2J"]),
+        ("a verb", vec!["\x1b[2J"]),
+        ("an encoder", vec!["encode", "a.png", "--encoder", "\x1b[2J", "-o", "f"]),
+        ("a study", vec!["rank", "\u{9b}2J"]),
+        ("an output", vec!["encode", evil, "--encoder", "nano-sup", "-o", "no/\x1b[2J/"]),
+        ("a long line", vec!["score", "nano-ocrbench", "--data", "data", "--predictions", "long.jsonl"]),
+    ]);
+    for (what, args) in commands {
+        let output = place.run(&args);
+        let told = stderr(&output) + &stdout(&output);
+        assert!(!output.status.success() && !told.is_empty(), "{what}");
+        assert!(!told.chars().any(|c| c != '\n' && c.is_control()), "{what}: {told:?}");
+        assert!(told.len() < 3000, "{what}: {} bytes", told.len());
+    }
+}
