@@ -197,7 +197,7 @@ fn broken_vocabularies_say_what_is_wrong() -> Result<()> {
     fails(&bad, "type 9");
     let mut bad = good.clone();
     bad.bos_token_id = Some(99_999);
-    fails(&bad, "a special id is 99999");
+    fails(&bad, "`tokenizer.ggml.bos_token_id` is 99999");
     let llama = gguf_of_model("llama")?;
     let mut bad = llama.clone();
     bad.scores.pop();

@@ -51,7 +51,7 @@ pub(super) fn read(bytes: &[u8], notes: &mut Vec<String>) -> Result<Inner> {
             let got = got.map_or("none".to_string(), |g| g.to_string());
             let content = text::excerpt(&token.content, 60);
             return Err(Error::failed(format!(
-                "the added token `{content}` has id {} in the file, where the vocabulary gives it {got}",
+                "the added token `{content}` should have id {}, the tokenizer gives it {got}",
                 token.id
             ))
             .hint("ids follow each other without gaps: the file was edited, or belongs to another vocabulary"));
