@@ -107,13 +107,24 @@ pub fn read(
     let mut place = 0;
     let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
     let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    // By what the template says of them, with the first; and the error itself, if there is nothing else.
+    let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
     let problems = conversation::read(file, |c| {
         place += 1;
         bar.add(1);
         if thinned.as_ref().is_some_and(|t| !t.keeps(place - 1, &c.source, c.image.is_some())) {
             return Ok(());
         }
-        let encoded = llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some())?;
+        let encoded = match llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some()) {
+            Ok(encoded) => encoded,
+            Err(e) => {
+                let place = excerpt(&c.id, 80);
+                let reason = excerpt(e.chain().last().map_or("", String::as_str), 200);
+                refused.entry(reason).or_insert_with(|| (0, place)).0 += 1;
+                first.get_or_insert(e);
+                return Ok(());
+            }
+        };
         if let Some(problem) = &encoded.problem {
             unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
@@ -124,7 +135,14 @@ pub fn read(
         }
     })?;
     drop(bar);
+    let refusals: usize = refused.values().map(|(count, _)| count).sum();
+    if let Some(e) = first.filter(|_| refusals == place as usize) {
+        return Err(e.context(format!("{}: the chat template takes none of {refusals} conversations", file.display())));
+    }
     let mut left_out = Vec::new();
+    for (why, (count, first)) in refused {
+        left_out.push(format!("{count} conversations left out: the chat template refuses them: {why} (first: {first})"));
+    }
     for (what, count, first) in problems.iter() {
         left_out.push(format!("{count} conversations left out: {what} (first: {first})"));
     }

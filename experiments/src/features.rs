@@ -1,7 +1,6 @@
 //! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
 //! `burgess encode` writes.
 
-use crate::frozen::not_finite;
 use crate::{pictures, stop};
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
@@ -50,7 +49,7 @@ pub fn encode<S: AsRef<str>>(
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let name = |n: usize| names.get(n).map_or("?", AsRef::as_ref).to_string();
+        let name = |n: usize| names.get(n).map_or_else(String::new, |name| pictures::shown(name.as_ref()));
         let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map
@@ -59,10 +58,6 @@ pub fn encode<S: AsRef<str>>(
             .try_into_vec_as()
             .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
         all.seconds += start.elapsed().as_secs_f64();
-        if let Some(bad) = host.iter().position(|v| !v.is_finite()) {
-            let picture = names.get(bad / (tokens * width)).map_or("", AsRef::as_ref);
-            return Err(not_finite(&encoder.card.id, picture));
-        }
         (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
         all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
         advance(names.len() as u64);

@@ -67,14 +67,13 @@ impl Computed {
             let opened = pictures::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
             let pixels = self.encoder.card.preprocess.pixels(&opened, self.encoder.device());
             let start = Instant::now();
-            let name = |n: usize| names.get(n).map_or("?", |name| name.as_str()).to_string();
+            let name = |n: usize| names.get(n).map_or_else(String::new, |name| pictures::shown(name));
             let map = self.encoder.forward_of(pixels, &name)?;
             self.encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
             spent.0 += names.len() as f64;
             spent.1 += start.elapsed().as_secs_f64();
             drop(spent);
-            finite(&map.tokens, &self.encoder.card.id, names)?;
             maps.push(map.tokens);
         }
         if maps.is_empty() {
@@ -82,29 +81,6 @@ impl Computed {
         }
         Ok(FeatureMap { tokens: Tensor::cat(maps, 0), grid: self.grid })
     }
-}
-
-/// Checks that features `[images, tokens, width]` are numbers.
-///
-/// # Errors
-/// One is not: its image is named.
-pub fn finite<S: AsRef<str>>(features: &Tensor<3>, encoder: &str, names: &[S]) -> Result<()> {
-    let failed = |e: String| Error::failed(e).context(format!("reading the features of {encoder}"));
-    let all = features.clone().is_finite().all();
-    if all.try_into_vec_as::<bool>().map_err(|e| failed(e.to_string()))?.iter().all(|finite| *finite) {
-        return Ok(());
-    }
-    let [_, tokens, width] = features.dims();
-    let values: Vec<f32> = features.clone().try_into_vec_as().map_err(|e| failed(e.to_string()))?;
-    let bad = values.iter().position(|v| !v.is_finite()).unwrap_or_default();
-    Err(not_finite(encoder, names.get(bad / (tokens * width).max(1)).map_or("", AsRef::as_ref)))
-}
-
-/// The error of a feature that is not finite.
-pub(crate) fn not_finite(encoder: &str, image: &str) -> Error {
-    let of = if image.is_empty() { "the image".into() } else { pictures::shown(image) };
-    Error::failed(format!("{encoder} gives a feature that is not finite for {of}"))
-        .hint("the weights are damaged or the card's preprocessing is wrong")
 }
 
 impl Features {
@@ -146,21 +122,6 @@ impl Features {
                 let map = c.batch(pictures)?;
                 Ok(FeatureMap { tokens: map.tokens.to_device(device), grid: map.grid })
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_feature_that_is_no_number_names_its_image() {
-        let features = |bad: f32| Tensor::<3>::from_floats([[[0.5, 1.0]], [[2.0, bad]]], &Device::flex());
-        assert!(finite(&features(3.0), "vit", &["a.png", "b.png"]).is_ok());
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let e = finite(&features(bad), "vit", &["a.png", "b.png"]).unwrap_err();
-            assert!(e.to_string().contains("vit gives a feature that is not finite for b.png"), "{e}");
         }
     }
 }
