@@ -103,7 +103,7 @@ fn written(prefixes: &[&str], beside: &[&str], rename: impl Fn(&str) -> String) 
 #[test]
 fn wrappers_are_found_where_one_choice_fits() -> Result<()> {
     let plain = |key: &str| key.to_string();
-    let expected = open(&written(&[""], &[], plain).path().to_path_buf())?;
+    let expected = open(written(&[""], &[], plain).path())?;
     for prefix in [
         "module.",
         "backbone.",

@@ -141,7 +141,8 @@ pub fn read(
     }
     let mut left_out = Vec::new();
     for (why, (count, first)) in refused {
-        left_out.push(format!("{count} conversations left out: the chat template refuses them: {why} (first: {first})"));
+        left_out
+            .push(format!("{count} conversations left out: the chat template refuses them: {why} (first: {first})"));
     }
     for (what, count, first) in problems.iter() {
         left_out.push(format!("{count} conversations left out: {what} (first: {first})"));

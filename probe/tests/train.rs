@@ -307,7 +307,7 @@ fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
     answer(&model, None, &prompts, &how(None), &device)?;
     likelihoods(&model, None, &prompts, &options, &device)?;
     for bad in [f32::NAN, f32::INFINITY] {
-        model.llm.model.norm.weight = model.llm.model.norm.weight.map(|w| w.mul_scalar(bad));
+        model.llm.model.norm.weight = model.llm.model.norm.weight.map(|weight| weight.map(|w| w.mul_scalar(bad)));
         let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: None, seed: 0 };
         for sampling in [None, Some(sampling)] {
             let e = answer(&model, None, &prompts, &how(sampling), &device).unwrap_err();

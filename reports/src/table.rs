@@ -136,7 +136,8 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
     }
     table.add_row([""]);
     let interval_width = r.arms.iter().map(|a| interval(a).chars().count()).max().unwrap_or(0);
-    let feet: [(&str, fn(&Score) -> f64); 2] = [("chance", |s| s.chance), ("blind (mean of arms)", |s| s.blind)];
+    type Foot = (&'static str, fn(&Score) -> f64);
+    let feet: [Foot; 2] = [("chance", |s| s.chance), ("blind (mean of arms)", |s| s.blind)];
     for (name, of) in feet {
         let cell = |c: &Column| match c {
             Column::Arm => name.to_string(),

@@ -85,7 +85,9 @@ fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> O
         std::thread::sleep(Duration::from_millis(5));
     }
     for signal in signals {
-        assert!(Command::new("kill").args([signal.to_string(), child.id().to_string()]).status().expect("kill").success());
+        assert!(
+            Command::new("kill").args([signal.to_string(), child.id().to_string()]).status().expect("kill").success()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     let deadline = Instant::now() + Duration::from_secs(60);

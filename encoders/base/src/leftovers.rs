@@ -74,12 +74,11 @@ pub fn sweep(dir: &Path, depth: usize) -> usize {
         let Ok(kind) = entry.file_type() else { continue };
         let path = entry.path();
         match Owner::of(&entry.file_name().to_string_lossy()) {
-            Some(owner) => {
-                if owner.is_gone(&path) {
-                    remove(&path);
-                    swept += usize::from(fs::symlink_metadata(&path).is_err());
-                }
+            Some(owner) if owner.is_gone(&path) => {
+                remove(&path);
+                swept += usize::from(fs::symlink_metadata(&path).is_err());
             }
+            Some(_) => {}
             // Links are not followed: they may lead anywhere.
             None if depth > 0 && kind.is_dir() => swept += sweep(&path, depth - 1),
             None => {}

@@ -92,8 +92,11 @@ impl Tested {
     }
 }
 
-/// The different pictures of a benchmark, each with what it is called, and the rows that were left out.
-fn pictures_of(named: &Named) -> Result<(Vec<(String, Picture)>, Vec<LeftOut>)> {
+/// Pictures, each with what it is called, and the rows that were left out.
+type Pictures = (Vec<(String, Picture)>, Vec<LeftOut>);
+
+/// The different pictures of a benchmark.
+fn pictures_of(named: &Named) -> Result<Pictures> {
     let (mut pictures, mut left_out) = (Vec::new(), Vec::new());
     if let Some(benchmark) = all().iter().find(|b| b.id() == named.name) {
         let questions =

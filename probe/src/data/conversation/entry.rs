@@ -15,7 +15,7 @@ const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
 /// anything.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Object(Fields),
+    Object(Box<Fields>),
     Other(&'static str),
 }
 
@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for Any {
                 }
             }
         }
-        Ok(Entry::Object(fields))
+        Ok(Entry::Object(Box::new(fields)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entry, A::Error> {

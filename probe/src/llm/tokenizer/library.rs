@@ -217,7 +217,7 @@ mod tests {
     fn a_file_cut_anywhere_is_an_error_with_its_line() {
         let text = serde_json::to_string_pretty(&small()).unwrap_or_default();
         for at in 0..text.len() {
-            let e = read(text[..at].as_bytes(), &mut Vec::new()).unwrap_err();
+            let e = read(&text.as_bytes()[..at], &mut Vec::new()).unwrap_err();
             assert!(e.to_string().contains(" at line "), "{at}: {e}");
         }
         assert!(read(format!("\u{feff}{text}").as_bytes(), &mut Vec::new()).is_ok());

@@ -143,7 +143,8 @@ fn offsets_and_counts_are_compared_with_the_file() -> Checked {
     let file = dir.path().join("x.parquet");
     let said = |said: Said| vec![(2, vec![said])];
     let second = Said { data: 44, ..HONEST };
-    let cases: Vec<(Vec<(i64, Vec<Said>)>, &str)> = vec![
+    type Groups = Vec<(i64, Vec<Said>)>;
+    let cases: Vec<(Groups, &str)> = vec![
         (said(Said { data: -4, ..HONEST }), "40 bytes from byte -4 do not lie within the"),
         (said(Said { data: i64::MIN, ..HONEST }), "do not lie within"),
         (said(Said { compressed: -1, ..HONEST }), "-1 bytes from byte 4 do not lie within"),
