@@ -134,7 +134,7 @@ impl FeatureCache {
     ) -> Result<Vec<Result<Cached>>> {
         let Instrument { data, pictures, device_name, .. } = place;
         let mut entries: Vec<Result<Entry>> =
-            wanted.iter().map(|w| self.entry(w, data, pictures.len(), device_name)).collect();
+            wanted.iter().map(|w| self.entry(w, data, pictures, device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
         for round in 0..=ROUNDS {
@@ -168,7 +168,7 @@ impl FeatureCache {
         Ok(found)
     }
 
-    fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, pictures: usize, device_name: &str) -> Result<Entry> {
+    fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, pictures: &[String], device_name: &str) -> Result<Entry> {
         let what = json!({
             "version": VERSION,
             "encoder": wanted.card.id,
@@ -178,7 +178,8 @@ impl FeatureCache {
             "tap": wanted.card.tap,
             "grid": wanted.card.grid,
             "data": data.digest,
-            "pictures": pictures,
+            // Features are found by the pictures' numbers: other benchmarks, or the same in another order, are others.
+            "pictures": digest::of_value(&pictures)?,
             "device": device_name,
         });
         let key = digest::of_value(&what)?;
@@ -186,7 +187,7 @@ impl FeatureCache {
         let lock = lock_entry(&dir).with_context(|| format!("opening the cached features {}", dir.display()))?;
         // The time of this file is the time of the last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
-        let chunks = (0..pictures.div_ceil(CHUNK)).map(|_| None).collect();
+        let chunks = (0..pictures.len().div_ceil(CHUNK)).map(|_| None).collect();
         Ok(Entry { key, dir, lock, chunks })
     }
 
