@@ -197,6 +197,11 @@ impl Asked {
         })
     }
 
+    /// The rows that are not asked, by reason.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
+    }
+
     /// The question about an image, if one is asked.
     pub fn question_about(&self, image: usize) -> Option<&str> {
         let at = self.pictures.iter().position(|p| *p == image)?;

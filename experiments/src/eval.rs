@@ -98,8 +98,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     drop(bar);
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);
     let chat = &model.config().chat;
-    let notes = notes::of_encoders(answerer.encoders.iter().map(|t| &t.card));
-    notes::announce(&notes, progress);
+    let mut notes = notes::of_encoders(answerer.encoders.iter().map(|t| &t.card));
 
     let mut pictures = Pictures::default();
     let mut asked = Vec::with_capacity(found.len());
@@ -110,6 +109,8 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         bar.add(1);
     }
     drop(bar);
+    notes.extend(asked.iter().flat_map(Asked::notes));
+    notes::announce(&notes, progress);
     check_asked(&answerer, &asked, &dir, &pictures.names)?;
     let cache = paths::cache()?;
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;

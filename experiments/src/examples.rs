@@ -60,6 +60,12 @@ pub struct Set {
 }
 
 impl Set {
+    /// The conversations that are not learned, by reason.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let file = self.file.display();
+        self.left_out.iter().map(move |reason| format!("{file}: {reason}"))
+    }
+
     /// The file of the conversations.
     pub fn file(&self) -> &Path {
         &self.file
@@ -149,9 +155,6 @@ pub fn read(
     }
     for (what, (count, first)) in unlearned {
         left_out.push(format!("nothing is learned of {count} conversations: {what} (first: {})", excerpt(&first, 200)));
-    }
-    for reason in &left_out {
-        progress.line(&format!("note: {}: {reason}", file.display()));
     }
     let all = place as usize + problems.total();
     Ok(Set { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })

@@ -163,7 +163,9 @@ impl Instrument {
             data.digest = inputs::keep(&cache, &manifest)?;
         }
         check_asked(&benchmarks, asked, trained, &evaluator, &data, progress)?;
-        let notes = notes::notes_of(&llm, &evaluator.recipe);
+        let mut notes = notes::notes_of(&llm, &evaluator.recipe);
+        notes.extend(align.iter().chain([&tune]).flat_map(Set::notes));
+        notes.extend(benchmarks.iter().flat_map(Asked::notes));
         Ok(Self {
             study: study.to_string(),
             evaluator,
