@@ -87,6 +87,24 @@ impl Encoded {
             ("features", TensorView::new(Dtype::F32, self.shape.to_vec(), &self.bytes).map_err(invalid)?),
             ("grid", TensorView::new(Dtype::U64, vec![2], &grid).map_err(invalid)?),
         ];
-        safetensors::serialize(tensors, Some(metadata)).map_err(invalid).context("packing the features")
+        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(invalid).context("packing the features")?;
+        sorted(bytes).context("packing the features")
     }
+}
+
+/// The file with its metadata in the order of their keys: a map has another one in every process.
+fn sorted(mut file: Vec<u8>) -> Result<Vec<u8>> {
+    let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) as usize;
+    let header = file.get_mut(8..8 + length).ok_or_else(|| Error::failed("the header is cut off"))?;
+    let mut fields: serde_json::Value = serde_json::from_slice(header)?;
+    if let Some(metadata) = fields.get_mut("__metadata__").and_then(serde_json::Value::as_object_mut) {
+        metadata.sort_keys();
+    }
+    let mut text = serde_json::to_vec(&fields)?;
+    if text.len() <= length {
+        // What is left over is padding, as before.
+        text.resize(length, b' ');
+        header.copy_from_slice(&text);
+    }
+    Ok(file)
 }

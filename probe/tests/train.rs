@@ -256,8 +256,7 @@ fn numbers_that_are_not_finite_end_a_stage_with_their_place() -> Result<()> {
     assert!(e.to_string().contains("`connector.") && e.to_string().contains("not finite"), "{e}");
     let lora = "steps = 2\nlr = 1e-3\ntrainable = [\"llm\"]\nlora";
     let e = wild(&format!("{lora} = {{ rank = 4, alpha = 1e38 }}"))?;
-    assert!(e.to_string().contains("step 1") && e.to_string().contains("norm of the gradient"), "{e}");
-    assert!(e.to_string().contains("lora"), "{e}");
+    assert!(e.to_string().contains("`lora.alpha` is 1e38, must be above 0 and at most 1000000"), "{e}");
     let e = wild(&format!("{lora} = {{ rank = 100000000, alpha = 16.0 }}"))?;
     assert!(e.to_string().contains("`lora.rank` is 100000000"), "{e}");
     // Features of an encoder that diverged.

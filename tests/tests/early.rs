@@ -82,7 +82,11 @@ fn a_run_that_cannot_end_well_does_not_begin() {
             "stage tune: empty.jsonl has no conversation to train on: it is empty",
         ),
         ("unusable", vec![(tune, "tune = \"unusable.jsonl\"")], "of 1 none is usable"),
-        ("answerless", vec![(tune, "tune = \"answerless.jsonl\"")], "stage tune: answerless.jsonl"),
+        (
+            "answerless",
+            vec![(tune, "tune = \"answerless.jsonl\"")],
+            "answerless.jsonl: no conversation to train on: of 1 none is usable: empty answer",
+        ),
         ("absent", vec![(tune, "tune = \"away.json\"")], "away.json does not exist"),
         ("folder", vec![("\"images\"", "\"pictures\"")], "pictures does not exist"),
         ("nollm", vec![("nano-lm", "./models/x")], "the language model ./models/x does not exist"),

@@ -384,7 +384,7 @@ fn files_of_makers_servers_are_resumed_unless_they_changed() {
     done(&run(&place, &hub, &["fetch", &url]));
     assert_eq!(std::fs::read(&path).expect("the file"), other, "the old part is not glued to the new file");
     let beside: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder").flatten().collect();
-    assert_eq!(beside.len(), 2, "the file and its lock: {beside:?}");
+    assert_eq!(beside.len(), 3, "the file, its lock and its checksum: {beside:?}");
     // That server is not the hub.
     assert!(hub.asked().iter().all(|a| a.host == "127.0.0.1"));
 }

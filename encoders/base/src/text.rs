@@ -47,11 +47,10 @@ pub fn escaped_lines(text: &str) -> Cow<'_, str> {
 /// ```
 pub fn excerpt(text: &str, longest: usize) -> String {
     let end = text.char_indices().nth(longest).map_or(text.len(), |(at, _)| at);
-    let mut out = escaped(text[..end].trim_end()).into_owned();
-    if end < text.len() {
-        out.push('…');
+    if end == text.len() {
+        return escaped(text).into_owned();
     }
-    out
+    escaped(text[..end].trim_end()).into_owned() + "…"
 }
 
 #[cfg(test)]

@@ -96,7 +96,8 @@ pub(super) fn preprocess(
             Interpolation::Lanczos => "lanczos",
         }
     ));
-    Ok((plain(own_size, interpolation, mean, std), notes))
+    let library = Class::find(kind.processor).map(|class| class.usual_fit(own_size));
+    Ok((Preprocess { crop_floor: true, library, ..plain(own_size, interpolation, mean, std) }, notes))
 }
 
 /// The settings, and the file they are in. Where both files have some, transformers 5 takes those of the whole processor.
@@ -239,8 +240,8 @@ impl<'a> Settings<'a> {
             return Err(Error::failed(format!("pictures of {resize} pixels are cropped to {size}"))
                 .hint("crop_size must not exceed size"));
         }
-        let crop_floor = size < resize;
-        Ok(Preprocess { crop_pct: share(size, resize), crop_floor, library, ..plain(size, interpolation, mean, std) })
+        let plain = plain(size, interpolation, mean, std);
+        Ok(Preprocess { crop_pct: share(size, resize), crop_floor: true, library, ..plain })
     }
 
     /// What the class does to a picture that is not square; `None` where the result is not square either.
@@ -250,9 +251,8 @@ impl<'a> Settings<'a> {
         // What a single number, and no number at all, stands for.
         let by_edge = has("shortest_edge") || (!has("height") && !has("longest_edge") && self.class.by_edge);
         match self.class.way {
-            Way::Pads => Some(Fit::Corner).filter(|_| !has("height") && !has("shortest_edge")),
-            Way::ConvNext if side >= classes::SQUASHED => Some(Fit::Squash),
-            Way::ConvNext => Some(Fit::Shortest),
+            Way::Pads => Some(self.class.usual_fit(side)).filter(|_| !has("height") && !has("shortest_edge")),
+            Way::ConvNext => Some(self.class.usual_fit(side)),
             _ if self.said("keep_aspect_ratio") == Some(&json!(true)) => None,
             _ if by_edge => Some(Fit::Shortest).filter(|_| crops),
             _ if has("longest_edge") => None,

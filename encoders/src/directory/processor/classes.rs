@@ -2,6 +2,7 @@
 //! classes in versions 4.57 and 5.24.
 
 use super::super::{Colours, HALF, IMAGENET, OPENAI};
+use crate::preprocess::Fit;
 
 /// Sides from which `ConvNextImageProcessor` brings the whole image to the square, and cuts nothing off.
 pub(super) const SQUASHED: usize = 384;
@@ -71,6 +72,17 @@ impl Class {
     /// All names.
     pub fn names() -> String {
         CLASSES.iter().map(|class| class.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the class does to a picture that is not square, for squares of `side` and where its settings say nothing else.
+    pub fn usual_fit(&self, side: usize) -> Fit {
+        match self.way {
+            Way::Pads => Fit::Corner,
+            Way::ConvNext if side >= SQUASHED => Fit::Squash,
+            Way::ConvNext => Fit::Shortest,
+            Way::Usual | Way::Levit if self.by_edge => Fit::Shortest,
+            Way::Usual | Way::Levit => Fit::Squash,
+        }
     }
 
     /// Whether version 4 has other defaults.
