@@ -109,7 +109,7 @@ fn the_page_states_the_recipe_the_notes_and_what_it_does_not_show() {
         "no tokenizer.ggml.pre: &quot;default&quot; assumed (nano-mae)",
         "world (seed 5, tune 16) (nano-mae)",
         "<dt>tune: length</dt><dd>steps 600, batch 16",
-        "<dt>tune: rates</dt><dd>lr 0.001, llm_lr 2e-5",
+        "<dt>tune: rates</dt><dd>lr 0.001, llm_lr 0.00002",
         "<dt>tune: trained</dt><dd>connector, llm",
         "sva (depth 3)",
         "preprocess cambrian-1",
