@@ -249,7 +249,7 @@ fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
     let mut square = image::RgbImage::new(60, 60);
     image::imageops::replace(&mut square, &picture, -offset(picture.width()), -offset(picture.height()));
     let picture = square;
-    let (mut wrong, mut count) = (Vec::new(), 0);
+    let (mut wrong, mut count, mut refused) = (Vec::new(), 0, 0);
     for file in ["v4.json", "v5.json"] {
         let cases: serde_json::Value =
             serde_json::from_slice(&std::fs::read(golden("../processors").join(file))?).unwrap();
@@ -263,6 +263,11 @@ fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
             count += 1;
             let card = match open(dir.path()) {
                 Ok(card) => card,
+                // The library pads such images with black up to the crop: refused here.
+                Err(e) if e.to_string().contains("pictures of 40 pixels are cropped to 224") => {
+                    refused += 1;
+                    continue;
+                }
                 Err(e) => {
                     wrong.push(format!("{version} {}: {e}", case["settings"]));
                     continue;
@@ -280,7 +285,7 @@ fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
         }
     }
     assert!(wrong.is_empty(), "{} of {count}: {wrong:#?}", wrong.len());
-    assert_eq!(count, 96);
+    assert_eq!((count, refused), (96, 2));
     Ok(())
 }
 

@@ -136,7 +136,35 @@ impl Jinja {
             let joined = thread.context(step)?.join();
             joined.map_err(|_| Error::failed("its parser stopped").context(step))?
         })??;
+        let made = self.tried(made)?;
         Ok(self.compiled.0.get_or_init(|| made))
+    }
+
+    /// The template after it wrote a short conversation. Fuel counts instructions, and a single one can go through a list that
+    /// holds itself again and again: such a template is left alone with its thread.
+    ///
+    /// # Errors
+    /// It does not come to an end.
+    fn tried(&self, made: Environment<'static>) -> Result<Environment<'static>> {
+        let (send, receive) = std::sync::mpsc::channel();
+        let own = self.clone();
+        let attempt = move || {
+            let turns = [Turn::user("0"), Turn::assistant("1")];
+            if own.compiled.0.set(made).is_ok() {
+                // What it writes, or which error it raises, is another question.
+                let _ = (own.render(&turns, false), own.render(turns.get(..1).unwrap_or_default(), true));
+            }
+            // Nobody may be waiting any more.
+            let _ = send.send(own.compiled.0.into_inner());
+        };
+        let step = "trying the chat template";
+        std::thread::Builder::new().stack_size(limits::STACK).spawn(attempt).context(step)?;
+        receive.recv_timeout(limits::PATIENCE).ok().flatten().ok_or_else(|| {
+            let seconds = limits::PATIENCE.as_secs();
+            Error::failed(format!("it writes a conversation of two turns for more than {seconds} seconds"))
+                .context(step)
+                .hint("lists or texts that grow without end are no chat template: name another one")
+        })
     }
 
     fn parsed(&self) -> Result<Environment<'static>> {
@@ -383,6 +411,15 @@ mod tests {
         let (text, _) = t.render(&[Turn::user(" a "), Turn::user("b")], false)?;
         assert_eq!(text, "A True None {\"b\": \"ü\", \"a\": [1, 2.0]} {\n \"b\": \"\\u00fc\"\n} 26 Jul 2024</s>!");
         Ok(())
+    }
+
+    /// One instruction that goes through 2^41 values.
+    #[test]
+    fn a_template_without_an_end_is_left_alone() {
+        let template = "{% set ns = namespace(a=['x']) %}{% for i in range(40) %}{% set b = ns.a %}\
+                        {% set ns.a = b + ns.a %}{% endfor %}{{ ns.a | length }}";
+        let e = jinja(template).unwrap_err();
+        assert!(e.to_string().contains("for more than 1 seconds") && e.hint_text().is_some(), "{e}");
     }
 
     #[test]

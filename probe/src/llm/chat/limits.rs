@@ -6,6 +6,7 @@
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
+use std::time::Duration;
 
 /// Steps that a template may take, each also worth 64 bytes of data; a conversation of a hundred turns takes some ten thousand.
 pub const FUEL: u64 = 500_000;
@@ -15,6 +16,8 @@ const LENGTH: usize = 128 << 10;
 const TOKENS: usize = 4096;
 /// Stack of the thread that parses a template: enough for any within the two limits above.
 pub const STACK: usize = 64 << 20;
+/// Time that a template may take for two turns of one letter, which take microseconds.
+pub const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// Widths and precisions in `str.format`, and spaces of an indentation.
 pub const WIDTH: usize = 10_000;
 /// Values within values, and values in all, that are written at once.
