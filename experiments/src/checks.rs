@@ -5,7 +5,7 @@ use crate::examples::Set;
 use crate::run::{Instrument, Llm};
 use crate::study::{Arm, Evaluator};
 use crate::training;
-use burgess_base::{Error, Result};
+use burgess_base::{Error, Result, output};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
@@ -126,23 +126,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
 /// # Errors
 /// It cannot: what stands in the way is named.
 pub fn writable(dir: &Path) -> Result<()> {
-    let step = |e: Error| {
-        e.context(format!("results cannot be written to {}", dir.display())).hint("choose another place with --out")
-    };
-    let mut there = dir;
-    // `exists` is false for what lies below a file, too.
-    while !there.exists() {
-        match there.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => there = parent,
-            _ => there = Path::new("."),
-        }
-    }
-    if !there.is_dir() {
-        return Err(step(Error::failed(format!("{} is no directory", there.display()))));
-    }
-    let probe = there.join(format!(".burgess-{}.tmp", std::process::id()));
-    std::fs::write(&probe, b"").map_err(|e| step(e.into()))?;
-    std::fs::remove_file(&probe).map_err(|e| step(e.into()))
+    output::check_directory(dir).map_err(|e| e.hint("choose another place with --out"))
 }
 
 #[cfg(test)]
@@ -157,8 +141,8 @@ mod tests {
         assert!(std::fs::read_dir(place)?.next().is_none(), "nothing is left");
         std::fs::write(place.join("file"), "")?;
         let e = writable(&place.join("file/below")).unwrap_err();
-        assert!(e.to_string().contains("file/below") && e.to_string().contains("file is no directory"), "{e}");
-        assert!(e.hint_text().is_some_and(|h| h.contains("--out")));
+        assert!(e.to_string().contains("file/below") && e.to_string().contains("is a file, not a directory"), "{e}");
+        assert!(e.hint_text().is_some_and(|h| h.contains("another directory")));
         writable(Path::new("Cargo-not-here"))
     }
 }

@@ -200,7 +200,7 @@ fn programs_in_pickles() {
     beside("bytes length", b"B\xff\xff\xff\xff", "cut off");
     beside("wide length", b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff", "cut off");
     beside("long length", b"\x8a\xff", "cut off");
-    beside("longest", b"\x8b\xff\xff\xff\x7f", "instruction 0x8b");
+    beside("longest", b"\x8b\xff\xff\xff\x7f", "cut off");
     beside("memo", b"r\xff\xff\xff\xff", "with gaps");
     beside("recall", b"j\xff\xff\xff\xff", "never had");
     beside("unmarked", b"t", "mark is missing");

@@ -3,7 +3,7 @@
 use super::{print, terminal};
 use crate::arm::ArmEncoder;
 use crate::progress::Progress;
-use crate::{checks, device, features, notes, pictures};
+use crate::{device, features, notes, pictures};
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;
@@ -96,9 +96,6 @@ pub fn run(args: Args) -> Result<()> {
     card.tap.tokens = args.tokens.unwrap_or(card.tap.tokens);
     card.architecture.check_tap(&card.tap)?;
     let device = device::parse(&args.device)?;
-    if !args.out.exists() {
-        checks::writable(args.out.parent().unwrap_or(Path::new("")))?;
-    }
     let encoder = match args.weights.as_deref() {
         None => chosen.load(card.clone(), &device)?,
         weights => Encoder::load(card.clone(), weights, &device)?,
