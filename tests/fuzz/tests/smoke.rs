@@ -1,0 +1,24 @@
+//! A few seeded inputs of every target, so that no change brings back what was mended.
+
+use burgess_fuzz::{find, run};
+use std::path::Path;
+
+/// Inputs of all targets together, in proportion to their speed; at least [`LEAST`] and the corpus of each.
+const INPUTS: u64 = 12_000;
+const LEAST: u64 = 30;
+
+#[test]
+fn no_target_fails() {
+    let program = Path::new(env!("CARGO_BIN_EXE_burgess-fuzz"));
+    let targets = find(&[]).unwrap();
+    let shares: u64 = targets.iter().map(|t| u64::from(t.share)).sum();
+    let mut failed = Vec::new();
+    for target in targets {
+        let corpus = burgess_fuzz::corpus::load(target.name, target.corpus).unwrap().len() as u64;
+        let count = corpus + (INPUTS * u64::from(target.share) / shares).max(LEAST);
+        let outcome = run::target(program, target, 0, count).unwrap();
+        println!("{}: {} inputs, {} read, {:.2} s", target.name, outcome.inputs, outcome.read, outcome.seconds);
+        failed.extend(outcome.failures.iter().map(|f| format!("{}: {}\n  {}", target.name, f.what, f.command)));
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
