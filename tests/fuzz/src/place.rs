@@ -3,6 +3,7 @@
 use burgess_base::{Error, Result};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,33 +39,38 @@ impl Place {
         Ok(path)
     }
 
-    /// A directory with links to everything beside `origin`, and in the place of `origin` itself a file with these bytes.
-    /// Files that `without` names are not linked.
+    /// A directory with links to everything in `folder` but `name`; the same directory at every call.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn beside(&self, origin: &Path, bytes: &[u8], without: &[&str]) -> Result<PathBuf> {
+    pub fn mirror(&self, folder: &Path, name: &OsStr) -> Result<PathBuf> {
+        let origin = folder.join(name);
+        let known = self.twins.borrow().get(&origin).cloned();
+        if let Some(twin) = known {
+            return Ok(twin);
+        }
+        let label = folder.file_name().unwrap_or_default().to_string_lossy();
+        let twin = self.dir.join(format!("{}-{label}", self.twins.borrow().len()));
+        fs::create_dir_all(&twin)?;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name() != name {
+                link(&entry.path(), &twin.join(entry.file_name()))?;
+            }
+        }
+        self.twins.borrow_mut().insert(origin, twin.clone());
+        Ok(twin)
+    }
+
+    /// A directory with links to everything beside `origin`, and in the place of `origin` itself a file with these bytes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn beside(&self, origin: &Path, bytes: &[u8]) -> Result<PathBuf> {
         let (Some(folder), Some(name)) = (origin.parent(), origin.file_name()) else {
             return Err(Error::failed(format!("{} has no folder", origin.display())));
         };
-        let known = self.twins.borrow().get(origin).cloned();
-        let twin = match known {
-            Some(twin) => twin,
-            None => {
-                let label = folder.file_name().unwrap_or_default().to_string_lossy();
-                let twin = self.dir.join(format!("{}-{label}", self.twins.borrow().len()));
-                fs::create_dir_all(&twin)?;
-                for entry in fs::read_dir(folder)? {
-                    let entry = entry?;
-                    let file = entry.file_name();
-                    if file != name && !without.iter().any(|w| file == *w) {
-                        link(&entry.path(), &twin.join(file))?;
-                    }
-                }
-                self.twins.borrow_mut().insert(origin.to_path_buf(), twin.clone());
-                twin
-            }
-        };
+        let twin = self.mirror(folder, name)?;
         fs::write(twin.join(name), bytes)?;
         Ok(twin)
     }
@@ -80,12 +86,14 @@ impl Place {
     }
 }
 
+/// A link, where there are links.
 #[cfg(unix)]
-fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(from, to)
 }
 
+/// A copy, where there are no links.
 #[cfg(not(unix))]
-fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     if from.is_file() { fs::copy(from, to).map(drop) } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 //! models.
 
 use crate::mutate::Form;
-use crate::place::Place;
+use crate::place::{Place, link};
 use crate::{Input, Target};
 use burgess_base::{Result, json};
 use burgess_encoders::encoder::Encoder;
@@ -127,22 +127,12 @@ pub const TARGETS: &[Target] = &[
         form: Form::Json,
         share: 3,
         run: |input, place| {
-            let unet = place.beside(input.origin, input.bytes, &[])?;
-            let whole = input.origin.parent().unwrap_or(input.origin);
-            // The twin of the whole pipeline has the damaged part in the place of the good one.
-            let pipeline = place.beside(whole, b"", &[])?;
-            let link = pipeline.join("unet");
-            if !link.is_dir() {
-                std::fs::remove_file(&link)?;
-                std::fs::create_dir(&link)?;
-                for file in std::fs::read_dir(&unet)? {
-                    let file = file?;
-                    if file.file_name() != "config.json" {
-                        std::fs::copy(file.path(), link.join(file.file_name()))?;
-                    }
-                }
+            let part = input.origin.parent().unwrap_or(input.origin);
+            let unet = place.beside(input.origin, input.bytes)?;
+            let pipeline = place.mirror(part.parent().unwrap_or(part), "unet".as_ref())?;
+            if !pipeline.join("unet").is_dir() {
+                link(&unet, &pipeline.join("unet"))?;
             }
-            std::fs::write(link.join("config.json"), input.bytes)?;
             described(&pipeline, place)
         },
     },
@@ -198,7 +188,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 fn encoder(input: &Input<'_>, place: &Place) -> Result<()> {
-    described(&place.beside(input.origin, input.bytes, &[])?, place)
+    described(&place.beside(input.origin, input.bytes)?, place)
 }
 
 fn described(dir: &std::path::Path, place: &Place) -> Result<()> {

@@ -85,7 +85,7 @@ pub const TARGETS: &[Target] = &[
         ],
         form: Form::Json,
         share: 20,
-        run: |input, place| used(&Tokenizer::open(&place.beside(input.origin, input.bytes, &[])?)?, place),
+        run: |input, place| used(&Tokenizer::open(&place.beside(input.origin, input.bytes)?)?, place),
     },
 ];
 

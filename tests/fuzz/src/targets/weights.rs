@@ -95,7 +95,7 @@ pub const TARGETS: &[Target] = &[
         words: &["weight_map", "model.safetensors", "../model.safetensors", "/dev/zero", "total_size"],
         form: Form::Json,
         share: 60,
-        run: |input, place| opened(&place.beside(input.origin, input.bytes, &[])?.join(input.name())),
+        run: |input, place| opened(&place.beside(input.origin, input.bytes)?.join(input.name())),
     },
     Target {
         name: "llm-directory",
@@ -104,7 +104,7 @@ pub const TARGETS: &[Target] = &[
         words: super::configs::KEYS,
         form: Form::Json,
         share: 6,
-        run: |input, place| model(&place.beside(input.origin, input.bytes, &[])?, place),
+        run: |input, place| model(&place.beside(input.origin, input.bytes)?, place),
     },
 ];
 
