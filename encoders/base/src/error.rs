@@ -16,7 +16,8 @@ pub enum Kind {
     Interrupted,
 }
 
-/// An error with its chain of causes, outermost first, and optionally a hint.
+/// An error with its chain of causes, outermost first, and optionally a hint. As text it has no control characters but line
+/// feeds, whatever the file holds that it quotes.
 ///
 /// ```
 /// use burgess_base::{Error, Context};
@@ -89,7 +90,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.chain.join(": "))
+        f.write_str(&crate::text::escaped_lines(&self.chain.join(": ")))
     }
 }
 
@@ -188,6 +189,12 @@ mod tests {
         let e = Error::failed("a").hint("inner").context("b").hint("outer");
         assert_eq!(e.to_string(), "b: a");
         assert_eq!(e.hint_text(), Some("inner"));
+    }
+
+    #[test]
+    fn what_a_file_holds_cannot_steer_a_terminal() {
+        let e = Error::failed("the key `\0\x1b[2J\u{202e}` is not known\nline two").context("reading a\tb");
+        assert_eq!(e.to_string(), "reading a\\tb: the key `\\x00\\x1b[2J\\u{202e}` is not known\nline two");
     }
 
     #[test]

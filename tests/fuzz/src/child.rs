@@ -16,7 +16,7 @@ pub const PANIC: i32 = 101;
 /// Exit code after a message that is too long or has control characters.
 pub const MESSAGE: i32 = 3;
 
-/// The file with the number of the input that runs.
+/// The file with the number of the input that runs, and how many before it were read and refused.
 pub const NUMBER: &str = "number";
 
 /// The corpus of a target, and input `number` under `seed`: first the files themselves, then what is made of them.
@@ -56,7 +56,7 @@ impl Inputs {
     }
 }
 
-/// Runs inputs one after the other; prints how many were read and how many refused. A panic that nothing guards ends the
+/// Runs inputs one after the other and counts how many were read and how many refused. A panic that nothing guards ends the
 /// process.
 ///
 /// # Errors
@@ -69,14 +69,15 @@ pub fn inputs(target: &'static Target, seed: u64, numbers: Range<u64>, dir: &Pat
     let (mut read, mut refused) = (0u64, 0u64);
     for number in numbers {
         number_file.rewind()?;
-        number_file.write_all(&number.to_le_bytes())?;
+        number_file.write_all(&[number, read, refused].map(u64::to_le_bytes).concat())?;
         let (bytes, origin) = inputs.get(number);
         match one(target, &bytes, &origin, &place) {
             Ok(()) => read += 1,
             Err(_) => refused += 1,
         }
     }
-    println!("{read} {refused}");
+    number_file.rewind()?;
+    number_file.write_all(&[u64::MAX, read, refused].map(u64::to_le_bytes).concat())?;
     Ok(())
 }
 

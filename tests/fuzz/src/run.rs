@@ -20,9 +20,9 @@ const STUCK: u64 = 300;
 pub struct Outcome {
     /// Inputs that were run.
     pub inputs: u64,
-    /// Of those in processes that came to their end: how many were read, and how many refused with an error.
+    /// How many of them were read; the rest was refused with an error, or failed.
     pub read: u64,
-    /// See `read`.
+    /// How many were refused.
     pub refused: u64,
     /// What failed, one of each kind.
     pub failures: Vec<Failure>,
@@ -64,15 +64,15 @@ pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) ->
             format!("--scratch={}", dir.path().display()),
         ];
         let ended = watched(program, &args, dir.path())?;
-        let number = number(dir.path());
+        let progress = progress(dir.path());
+        let [_, read, refused] = progress.unwrap_or_default();
+        outcome.read += read;
+        outcome.refused += refused;
         if ended.what.is_empty() {
-            let mut counts = ended.output.split_whitespace().filter_map(|n| n.parse::<u64>().ok());
-            outcome.read += counts.next().unwrap_or(0);
-            outcome.refused += counts.next().unwrap_or(0);
             outcome.inputs += count - next;
             break;
         }
-        let Some(number) = number.filter(|n| (next..count).contains(n)) else {
+        let Some(number) = progress.map(|[number, ..]| number).filter(|n| (next..count).contains(n)) else {
             return Err(Error::failed(format!("the process of {} did not start: {}", target.name, ended.what)));
         };
         outcome.lost += 1;
@@ -173,7 +173,7 @@ fn wait(child: &mut Child, dir: &Path) -> Result<Option<String>> {
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
-        let now = number(dir);
+        let now = progress(dir).map(|[number, ..]| number);
         if now != at {
             (at, since, used) = (now, Instant::now(), processor(child.id()));
         }
@@ -195,9 +195,11 @@ fn processor(id: u32) -> f64 {
     fields.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-fn number(dir: &Path) -> Option<u64> {
+/// What the process wrote down: the number of its input, and how many before were read and refused.
+fn progress(dir: &Path) -> Option<[u64; 3]> {
     let bytes = fs::read(dir.join(child::NUMBER)).ok()?;
-    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+    <[u64; 3]>::try_from(numbers.iter().map(|n| u64::from_le_bytes(*n)).collect::<Vec<_>>()).ok()
 }
 
 fn ending(status: ExitStatus) -> String {

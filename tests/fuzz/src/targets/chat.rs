@@ -115,7 +115,7 @@ pub const TARGETS: &[Target] = &[
 fn turns() -> Vec<Turn> {
     vec![
         Turn::system("You help."),
-        Turn::user(format!("<image>\n{TEXT}")),
+        Turn::user(TEXT),
         Turn::assistant("A cat."),
         Turn::user("And now?"),
         Turn::assistant("A dog {{ x }}"),

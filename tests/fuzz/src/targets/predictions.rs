@@ -4,7 +4,7 @@ use super::zip;
 use crate::Target;
 use crate::corpus::root;
 use crate::mutate::Form;
-use burgess_base::{Error, Result};
+use burgess_base::Result;
 use burgess_bench::{Benchmark, Question, Rules, find, judge_predictions, read_predictions};
 use std::path::Path;
 use std::sync::LazyLock;
@@ -122,11 +122,14 @@ fn scored(path: &Path) -> Result<()> {
     });
     let answers = read_predictions(path)?;
     assert_eq!(ASKED.len(), 2);
-    let mut failed = None;
+    let (mut scored, mut failed) = (false, None);
     for (benchmark, questions) in ASKED.iter() {
         for rules in [Rules::Official, Rules::LmmsEval] {
-            failed = judge_predictions(*benchmark, questions, answers.clone(), rules).err().or(failed);
+            match judge_predictions(*benchmark, questions, answers.clone(), rules) {
+                Ok(_) => scored = true,
+                Err(e) => failed = Some(e),
+            }
         }
     }
-    failed.map_or(Ok(()), Err::<(), Error>)
+    failed.filter(|_| !scored).map_or(Ok(()), Err)
 }

@@ -3,7 +3,7 @@
 use crate::Target;
 use crate::mutate::Form;
 use crate::place::Place;
-use burgess_base::{Result, json};
+use burgess_base::{Error, Result, json};
 use burgess_reports::load::StudyData;
 use burgess_reports::page::About;
 use burgess_reports::ranking::{RankOptions, rank};
@@ -51,7 +51,7 @@ pub const TARGETS: &[Target] = &[
             let results = crate::corpus::load("results", &[])?;
             let first = results.first().map(|seed| seed.bytes.clone()).unwrap_or_default();
             place.file("study/arm/seed-0/results.json", &first)?;
-            place.file("study/arm/seed-0/samples/gqa.jsonl", input.bytes)?;
+            place.file("study/arm/seed-0/samples/nano-gqa.jsonl", input.bytes)?;
             reported(place)
         },
     },
@@ -92,6 +92,9 @@ fn reported(place: &Place) -> Result<()> {
     }
     for problem in &study.problems {
         place.tell(problem.to_string());
+    }
+    if let (true, Some(missing)) = (study.runs.is_empty(), study.missing.first()) {
+        return Err(Error::failed(missing.cause.clone()));
     }
     let options = RankOptions { replicates: 20, ..RankOptions::default() };
     let ranking = rank(&study.results(), &study.missing, &options)?;

@@ -3,6 +3,7 @@
 use crate::Target;
 use crate::mutate::Form;
 use burgess::study::Study;
+use burgess::train::RunFile;
 use burgess_base::Error;
 use burgess_probe::recipe::Recipe;
 
@@ -42,9 +43,18 @@ pub const TARGETS: &[Target] = &[
         },
     },
     Target {
+        name: "run",
+        about: "a training run (TOML)",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Text,
+        share: 20,
+        run: |input, place| RunFile::open(&place.file("run.toml", input.bytes)?).map(drop),
+    },
+    Target {
         name: "recipe",
         about: "a recipe of training (TOML)",
-        corpus: &["probe/zoo/nano-lm/recipe.toml"],
+        corpus: &[],
         words: WORDS,
         form: Form::Text,
         share: 100,
