@@ -106,10 +106,11 @@ fn one<'a, T>(random: &mut Stream, of: &'a [T]) -> Option<&'a T> {
     of.get(below(random, of.len()))
 }
 
-/// An input made of `seed`: one to six changes. Pieces of `other` and the words of `dictionary` may come in.
+/// An input made of `seed`: one to six changes, mostly few. Pieces of `other` and the words of `dictionary` may come in.
 pub fn mutated(random: &mut Stream, form: Form, seed: &[u8], other: &[u8], dictionary: &[&str]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
-    for _ in 0..=below(random, 6) {
+    let most = 1 + below(random, 6);
+    for _ in 0..=below(random, most) {
         match form {
             Form::Binary | Form::Png if below(random, 4) > 0 => of_bytes(random, &mut bytes),
             Form::Json if below(random, 2) == 0 => of_value(random, &mut bytes),
