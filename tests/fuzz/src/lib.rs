@@ -35,8 +35,9 @@ pub const MEMORY: u64 = 2 << 30;
 /// The most processor time for one input, in seconds.
 pub const SECONDS: u64 = 10;
 
-/// The most characters of an error's text or hint, without the name of the directory in which the inputs lie.
-pub const LONGEST: usize = 2000;
+/// The most characters of an error's text or hint, without the name of the directory in which the inputs lie. An error of TOML
+/// quotes the line in which it is; the command line shortens what it shows.
+pub const LONGEST: usize = 8000;
 
 /// One input.
 #[derive(Debug, Clone, Copy)]

@@ -107,7 +107,7 @@ pub const TARGETS: &[Target] = &[
         share: 60,
         run: |input, _| {
             let chat: ChatTemplate = serde_json::from_slice(input.bytes)?;
-            chat.encode(tokenizer()?, &turns(), true).map(drop)
+            chat.encode(tokenizer()?, &turns()[1..], true).map(drop)
         },
     },
 ];
