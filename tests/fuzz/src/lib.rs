@@ -35,8 +35,8 @@ pub const MEMORY: u64 = 2 << 30;
 /// The most processor time for one input, in seconds.
 pub const SECONDS: u64 = 10;
 
-/// The most characters of an error's text or hint, without the name of the directory in which the inputs lie. An error of TOML
-/// quotes the line in which it is; the command line shortens what it shows.
+/// The most characters of an error's text or hint, without the name of the directory in which the inputs lie. Each of
+/// its lines has at most 2000; lists of tensors and of keys have several.
 pub const LONGEST: usize = 8000;
 
 /// One input.

@@ -4,7 +4,7 @@ use burgess_fuzz::{find, run};
 use std::path::Path;
 
 /// Inputs of all targets together, in proportion to their speed; at least [`LEAST`] and the corpus of each.
-const INPUTS: u64 = 12_000;
+const INPUTS: u64 = 40_000;
 const LEAST: u64 = 30;
 
 #[test]
