@@ -83,7 +83,7 @@ pub fn find(names: &[String]) -> Result<Vec<&'static Target>> {
         return Ok(all().collect());
     }
     let one = |name: &String| {
-        all().find(|t| t.name == name).ok_or_else(|| {
+        all().chain(targets::FAULTS).find(|t| t.name == name).ok_or_else(|| {
             let known: Vec<&str> = all().map(|t| t.name).collect();
             burgess_base::Error::usage(format!("no target is called `{name}`")).hint(known.join(", "))
         })

@@ -22,3 +22,28 @@ fn no_target_fails() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
+
+/// Panics, failed allocations, stack overflows, bad messages and inputs without an end are seen, the input is kept, and the
+/// inputs after it run.
+#[cfg(target_os = "linux")]
+#[test]
+fn failures_are_seen() {
+    let program = Path::new(env!("CARGO_BIN_EXE_burgess-fuzz"));
+    for (name, what) in [
+        ("fault-panic", "panic: "),
+        ("fault-memory", "memory allocation of 3221225472 bytes failed"),
+        ("fault-stack", "overflowed its stack"),
+        ("fault-message", "control characters"),
+        ("fault-time", "more processor time"),
+    ] {
+        let target = find(&[name.to_string()]).unwrap()[0];
+        let outcome = run::target(program, target, 0, 20).unwrap();
+        let [failure] = outcome.failures.as_slice() else { panic!("{name}: {:?}", outcome.failures) };
+        assert!(failure.what.contains(what) && failure.number == 0, "{name}: {failure:?}");
+        assert_eq!((outcome.inputs, outcome.lost, outcome.read + outcome.refused), (20, 1, 19), "{name}");
+        assert!(failure.saved.is_file() && failure.command.contains(name), "{failure:?}");
+        // The command finds it again.
+        let again = run::file(program, target, &failure.saved, None).unwrap();
+        assert!(again.is_err_and(|again| again.contains(what)), "{name}");
+    }
+}

@@ -5,6 +5,7 @@ mod benchmarks;
 mod chat;
 mod configs;
 mod conversations;
+mod faults;
 mod images;
 mod onnx;
 mod predictions;
@@ -31,3 +32,6 @@ pub const TABLES: [&[Target]; 12] = [
     studies::TARGETS,
     reports::TARGETS,
 ];
+
+/// Targets that fail on purpose.
+pub const FAULTS: &[Target] = faults::TARGETS;
