@@ -16,7 +16,8 @@ pub enum Kind {
     Interrupted,
 }
 
-/// An error with its chain of causes, outermost first, and optionally a hint.
+/// An error with its chain of causes, outermost first, and optionally a hint. As text it has no control characters but line
+/// feeds and no line that fills the screen, whatever the file holds that it quotes.
 ///
 /// ```
 /// use burgess_base::{Error, Context};
@@ -89,8 +90,29 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.chain.join(": "))
+        let text = self.chain.join(": ");
+        for (i, line) in crate::text::escaped_lines(&text).split('\n').enumerate() {
+            f.write_str(if i > 0 { "\n" } else { "" })?;
+            write_shortened(f, line)?;
+        }
+        Ok(())
     }
+}
+
+/// The longest line of an error, in characters: what a file holds may be quoted in it. Of a longer one, beginning and end stay.
+const LONGEST: usize = 2000;
+/// Characters that stay at its end.
+const END: usize = 300;
+
+fn write_shortened(f: &mut fmt::Formatter<'_>, line: &str) -> fmt::Result {
+    // Characters are at least a byte.
+    let count = if line.len() > LONGEST { line.chars().count() } else { 0 };
+    if count <= LONGEST {
+        return f.write_str(line);
+    }
+    let place = |nth: usize| line.char_indices().nth(nth).map_or(line.len(), |(at, _)| at);
+    let (head, tail) = (place(LONGEST - END - 3), place(count - END));
+    write!(f, "{} … {}", &line[..head], &line[tail..])
 }
 
 impl std::error::Error for Error {}
@@ -188,6 +210,23 @@ mod tests {
         let e = Error::failed("a").hint("inner").context("b").hint("outer");
         assert_eq!(e.to_string(), "b: a");
         assert_eq!(e.hint_text(), Some("inner"));
+    }
+
+    #[test]
+    fn what_a_file_holds_cannot_steer_a_terminal() {
+        let e = Error::failed("the key `\0\x1b[2J\u{202e}` is not known\nline two").context("reading a\tb");
+        assert_eq!(e.to_string(), "reading a\\tb: the key `\\x00\\x1b[2J\\u{202e}` is not known\nline two");
+    }
+
+    #[test]
+    fn what_a_file_holds_does_not_fill_the_screen() {
+        let quoted = "ö\0".repeat(10_000);
+        let text =
+            Error::failed(format!("the key `{quoted}` is not known\nshort")).context("reading a.gguf").to_string();
+        assert!(text.starts_with("reading a.gguf: the key `ö\\x00") && text.ends_with("` is not known\nshort"));
+        assert_eq!(text.lines().map(|line| line.chars().count()).collect::<Vec<_>>(), [LONGEST, 5]);
+        let whole = "x".repeat(LONGEST);
+        assert_eq!(Error::failed(whole.as_str()).to_string(), whole);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{jpeg, tiff};
 use burgess_base::{Error, Result, guard};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
 use std::path::Path;
 
 /// What is done with the orientation that EXIF data tell.
@@ -73,7 +73,8 @@ fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> 
     let mut front = [0; 8];
     let whole = encoded.read_exact(&mut front).is_ok() && {
         let [_, _, _, _, says @ ..] = front;
-        length >= 8 + u64::from(u32::from_le_bytes(says))
+        let end = 8 + u64::from(u32::from_le_bytes(says));
+        length >= end && has_whole_chunks(&mut encoded, end)?
     };
     encoded.rewind()?;
     let reader = ImageReader::new(encoded).with_guessed_format()?;
@@ -94,6 +95,27 @@ fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> 
         _ => others(reader, wanted, &limits),
     };
     decoded.map_err(|e| e.hint(HINT))
+}
+
+/// Whether the chunks of an extended WebP end where the file does: the decoder takes as much memory for metadata as their
+/// chunk claims to have. Other files are not looked at.
+fn has_whole_chunks<R: BufRead + Seek>(file: &mut R, end: u64) -> std::io::Result<bool> {
+    let (mut at, mut head) = (12, [0; 8]);
+    while at + 8 <= end {
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut head)?;
+        let [a, b, c, d, size @ ..] = head;
+        if at == 12 && [a, b, c, d] != *b"VP8X" {
+            return Ok(true);
+        }
+        let size = u64::from(u32::from_le_bytes(size));
+        if at + 8 + size > end {
+            return Ok(false);
+        }
+        // Chunks begin at even places.
+        at += 8 + size.next_multiple_of(2);
+    }
+    Ok(true)
 }
 
 /// Width and height of the picture in a file, as [`decode_turned`] would give it, mostly without decoding it.
@@ -188,5 +210,21 @@ mod tests {
         let error = decode(&path).unwrap_err();
         assert!(error.to_string().contains("x.png") && error.hint_text().is_some());
         assert!(decode(&dir.path().join("absent.png")).is_err());
+    }
+
+    /// The size of the EXIF data in a WebP of 830 bytes: refused before memory is taken.
+    #[test]
+    fn metadata_that_claim_more_than_the_file_are_refused() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/preprocess/exif.webp");
+        let whole = std::fs::read(path).unwrap();
+        assert!(decode_bytes_turned(&whole, Orientation::Upright).is_ok());
+        let at = whole.windows(4).position(|name| name == b"EXIF").unwrap() + 4;
+        let size = u32::from_le_bytes(whole[at..at + 4].try_into().unwrap());
+        for wrong in [size + 2, 0xd4a5_1000, u32::MAX] {
+            let mut bytes = whole.clone();
+            bytes[at..at + 4].copy_from_slice(&wrong.to_le_bytes());
+            let error = decode_bytes_turned(&bytes, Orientation::Upright).unwrap_err();
+            assert!(error.to_string().contains("cut off"), "{wrong}: {error}");
+        }
     }
 }

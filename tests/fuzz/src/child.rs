@@ -1,0 +1,121 @@
+//! The process in which the inputs of one target run. Before each it writes down its number, so that whoever started it knows
+//! which one ended it.
+
+use crate::place::Place;
+use crate::{Input, LONGEST, Target, corpus, mutate};
+use burgess_base::stream::stream;
+use burgess_base::{Error, Result};
+use rand::Rng;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Exit code after a panic.
+pub const PANIC: i32 = 101;
+/// Exit code after a message that is too long or has control characters.
+pub const MESSAGE: i32 = 3;
+
+/// The file with the number of the input that runs, and how many before it were read and refused.
+pub const NUMBER: &str = "number";
+
+/// The corpus of a target, and input `number` under `seed`: first the files themselves, then what is made of them.
+pub struct Inputs {
+    target: &'static Target,
+    seeds: Vec<corpus::Seed>,
+    seed: u64,
+}
+
+impl Inputs {
+    /// Reads the corpus.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is none.
+    pub fn new(target: &'static Target, seed: u64) -> Result<Self> {
+        let seeds = corpus::load(target.name, target.corpus)?;
+        match seeds.is_empty() {
+            true => Err(Error::failed(format!("the target {} has no corpus", target.name))),
+            false => Ok(Self { target, seeds, seed }),
+        }
+    }
+
+    /// The bytes of an input and the file that it was made of.
+    pub fn get(&self, number: u64) -> (Vec<u8>, PathBuf) {
+        let plain = usize::try_from(number).ok().and_then(|n| self.seeds.get(n));
+        if let Some(plain) = plain {
+            return (plain.bytes.clone(), plain.origin.clone());
+        }
+        let mut random = stream(&format!("fuzz/{}/{number}", self.target.name), self.seed);
+        let mut one = || (random.next_u64() % self.seeds.len() as u64) as usize;
+        let (Some(first), Some(other)) = (self.seeds.get(one()), self.seeds.get(one())) else {
+            return Default::default();
+        };
+        let form = self.target.form;
+        let bytes = mutate::mutated(&mut random, form, &first.bytes, &other.bytes, self.target.words);
+        (bytes, first.origin.clone())
+    }
+}
+
+/// Runs inputs one after the other and counts how many were read and how many refused. A panic that nothing guards ends the
+/// process.
+///
+/// # Errors
+/// The corpus cannot be read, the place not be written to.
+pub fn inputs(target: &'static Target, seed: u64, numbers: Range<u64>, dir: &Path) -> Result<()> {
+    end_on_panic();
+    let inputs = Inputs::new(target, seed)?;
+    let mut number_file = File::create(dir.join(NUMBER))?;
+    let place = Place::new(dir);
+    let (mut read, mut refused) = (0u64, 0u64);
+    for number in numbers {
+        number_file.rewind()?;
+        number_file.write_all(&[number, read, refused].map(u64::to_le_bytes).concat())?;
+        let (bytes, origin) = inputs.get(number);
+        match one(target, &bytes, &origin, &place) {
+            Ok(()) => read += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    number_file.rewind()?;
+    number_file.write_all(&[u64::MAX, read, refused].map(u64::to_le_bytes).concat())?;
+    Ok(())
+}
+
+/// Runs one input from a file.
+///
+/// # Errors
+/// That of the parser.
+pub fn file(target: &'static Target, path: &Path, origin: &Path, dir: &Path) -> Result<()> {
+    end_on_panic();
+    one(target, &std::fs::read(path)?, origin, &Place::new(dir))
+}
+
+fn one(target: &Target, bytes: &[u8], origin: &Path, place: &Place) -> Result<()> {
+    let outcome = (target.run)(&Input { bytes, origin }, place);
+    if let Err(e) = &outcome {
+        place.tell(e.to_string());
+        place.tell(e.hint_text().unwrap_or_default());
+    }
+    let here = place.dir().display().to_string();
+    for text in place.told() {
+        let text = text.replace(&here, "");
+        let length = text.chars().count();
+        let steers = text.split('\n').any(|line| burgess_base::text::escaped(line) != line);
+        if length > LONGEST || steers {
+            let what = if steers { "control characters" } else { "too long" };
+            // The shape of the message, not its contents, tells one fault from another.
+            eprintln!("message: {what}, {length} characters: {}", burgess_base::text::excerpt(&text, 300));
+            std::process::exit(MESSAGE);
+        }
+    }
+    outcome
+}
+
+/// Installed before [`burgess_base::guard`] installs its own, which calls this one for what it does not catch.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("{info}");
+        eprintln!("{}", std::backtrace::Backtrace::capture());
+        std::process::exit(PANIC);
+    }));
+}

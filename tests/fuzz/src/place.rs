@@ -1,0 +1,99 @@
+//! Where the inputs of one process lie: a directory in memory, if there is one.
+
+use burgess_base::{Error, Result};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The directory of one process, and what it was told.
+#[derive(Debug)]
+pub struct Place {
+    dir: PathBuf,
+    twins: RefCell<BTreeMap<PathBuf, PathBuf>>,
+    told: RefCell<Vec<String>>,
+}
+
+impl Place {
+    /// A place in `dir`, which is there.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), twins: RefCell::default(), told: RefCell::default() }
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bytes as a file of this name, which may have folders in front of it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// A directory with links to everything in `folder` but `name`; the same directory at every call.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn mirror(&self, folder: &Path, name: &OsStr) -> Result<PathBuf> {
+        let origin = folder.join(name);
+        let known = self.twins.borrow().get(&origin).cloned();
+        if let Some(twin) = known {
+            return Ok(twin);
+        }
+        let label = folder.file_name().unwrap_or_default().to_string_lossy();
+        let twin = self.dir.join(format!("{}-{label}", self.twins.borrow().len()));
+        fs::create_dir_all(&twin)?;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name() != name {
+                link(&entry.path(), &twin.join(entry.file_name()))?;
+            }
+        }
+        self.twins.borrow_mut().insert(origin, twin.clone());
+        Ok(twin)
+    }
+
+    /// A directory with links to everything beside `origin`, and in the place of `origin` itself a file with these bytes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn beside(&self, origin: &Path, bytes: &[u8]) -> Result<PathBuf> {
+        let (Some(folder), Some(name)) = (origin.parent(), origin.file_name()) else {
+            return Err(Error::failed(format!("{} has no folder", origin.display())));
+        };
+        let twin = self.mirror(folder, name)?;
+        fs::write(twin.join(name), bytes)?;
+        Ok(twin)
+    }
+
+    /// A text that people would be shown: checked as errors are.
+    pub fn tell(&self, text: impl Into<String>) {
+        self.told.borrow_mut().push(text.into());
+    }
+
+    /// What was told since the last call.
+    pub fn told(&self) -> Vec<String> {
+        self.told.take()
+    }
+}
+
+/// A link, where there are links.
+#[cfg(unix)]
+pub fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(from, to)
+}
+
+/// A copy, where there are no links.
+#[cfg(not(unix))]
+pub fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    if from.is_file() { fs::copy(from, to).map(drop) } else { Ok(()) }
+}

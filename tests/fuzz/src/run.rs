@@ -1,0 +1,238 @@
+//! Starts a process for the inputs of a target, watches it, and keeps what ended it.
+
+use crate::child::{self, Inputs};
+use crate::{MEMORY, SECONDS, Target};
+use burgess_base::{Error, Result, text};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Different failures of a target after which it is left alone.
+const MOST_FAILURES: usize = 12;
+/// Processes that one target may lose.
+const MOST_LOST: usize = 60;
+/// Seconds without any progress, whatever the processor does: a pipe that is waited for.
+const STUCK: u64 = 300;
+
+/// What came of the inputs of a target.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Inputs that were run.
+    pub inputs: u64,
+    /// How many of them were read; the rest was refused with an error, or failed.
+    pub read: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// What failed, one of each kind.
+    pub failures: Vec<Failure>,
+    /// Processes that ended before their time.
+    pub lost: usize,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// An input that ended its process.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened, on one line.
+    pub what: String,
+    /// Number of the input.
+    pub number: u64,
+    /// Where it was saved.
+    pub saved: PathBuf,
+    /// The command that runs it again.
+    pub command: String,
+}
+
+/// Runs `count` inputs of a target in processes of `program`, which is this crate's binary.
+///
+/// # Errors
+/// A process cannot be started, or there is no corpus.
+pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) -> Result<Outcome> {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    let mut next = 0;
+    while next < count {
+        let dir = scratch()?;
+        let args = [
+            "--child".to_string(),
+            target.name.to_string(),
+            format!("--seed={seed}"),
+            format!("--from={next}"),
+            format!("--inputs={}", count - next),
+            format!("--scratch={}", dir.path().display()),
+        ];
+        let ended = watched(program, &args, dir.path())?;
+        let progress = progress(dir.path());
+        let [_, read, refused] = progress.unwrap_or_default();
+        outcome.read += read;
+        outcome.refused += refused;
+        if ended.what.is_empty() {
+            outcome.inputs += count - next;
+            break;
+        }
+        let Some(number) = progress.map(|[number, ..]| number).filter(|n| (next..count).contains(n)) else {
+            return Err(Error::failed(format!("the process of {} did not start: {}", target.name, ended.what)));
+        };
+        outcome.lost += 1;
+        outcome.inputs += number + 1 - next;
+        next = number + 1;
+        if !outcome.failures.iter().any(|f| alike(&f.what, &ended.what)) {
+            outcome.failures.push(keep(target, seed, number, ended.what)?);
+        }
+        if outcome.failures.len() >= MOST_FAILURES || outcome.lost >= MOST_LOST {
+            break;
+        }
+    }
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// Runs one input from a file in a process of its own; what ended it, or what it said.
+///
+/// # Errors
+/// The process cannot be started.
+pub fn file(program: &Path, target: &Target, file: &Path, beside: Option<&Path>) -> Result<Result<String, String>> {
+    let dir = scratch()?;
+    let beside = beside.unwrap_or(file);
+    let args = [
+        "--child".to_string(),
+        target.name.to_string(),
+        format!("--file={}", file.display()),
+        format!("--beside={}", beside.display()),
+        format!("--scratch={}", dir.path().display()),
+    ];
+    let ended = watched(program, &args, dir.path())?;
+    Ok(if ended.what.is_empty() { Ok(ended.output) } else { Err(ended.what) })
+}
+
+/// In memory where that is possible.
+fn scratch() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    Ok(made?)
+}
+
+struct Ended {
+    /// What went wrong; nothing if it came to its end.
+    what: String,
+    output: String,
+}
+
+fn watched(program: &Path, args: &[String], dir: &Path) -> Result<Ended> {
+    let (out, err) = (dir.join("stdout"), dir.join("stderr"));
+    let mut command = limited(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(File::create(&out)?)
+        .stderr(File::create(&err)?)
+        .env("RAYON_NUM_THREADS", "2")
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("NO_COLOR", "1")
+        .env("BURGESS_CACHE", dir.join("cache"))
+        .env("HF_HOME", dir.join("hub"))
+        .env_remove("BURGESS_ZOO");
+    let mut child = command.spawn()?;
+    let slow = wait(&mut child, dir)?;
+    let status = child.wait()?;
+    let said = String::from_utf8_lossy(&fs::read(&err)?).into_owned();
+    let output = String::from_utf8_lossy(&fs::read(&out)?).into_owned();
+    let what = match slow {
+        Some(slow) => slow,
+        None if status.success() => String::new(),
+        None => format!("{}: {}", ending(status), text::excerpt(first_lines(&said).trim(), 600)),
+    };
+    Ok(Ended { what, output })
+}
+
+fn first_lines(said: &str) -> String {
+    said.lines().filter(|line| !line.trim().is_empty()).take(4).collect::<Vec<_>>().join(" | ")
+}
+
+/// The program behind a limit of its address space, where there is a shell that can set one.
+fn limited(program: &Path) -> Command {
+    if cfg!(unix) {
+        let mut command = Command::new("sh");
+        let limit = format!("ulimit -c 0; ulimit -v {} && exec \"$0\" \"$@\"", MEMORY >> 10);
+        command.args(["-c", &limit]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+/// Waits for the end; kills the process when one input takes too long, and says so.
+fn wait(child: &mut Child, dir: &Path) -> Result<Option<String>> {
+    let (mut at, mut since, mut used) = (None, Instant::now(), 0.0);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+        let now = progress(dir).map(|[number, ..]| number);
+        if now != at {
+            (at, since, used) = (now, Instant::now(), processor(child.id()));
+        }
+        let busy = processor(child.id()) - used;
+        let stuck = since.elapsed().as_secs() > STUCK;
+        if busy > SECONDS as f64 || stuck {
+            child.kill()?;
+            let what = if stuck { "nothing happens any more" } else { "more processor time than an input may take" };
+            return Ok(Some(format!("slow: {what} ({SECONDS} s)")));
+        }
+    }
+}
+
+/// The processor time of a process in seconds, as Linux tells it in hundredths; elsewhere 0.
+fn processor(id: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything.
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    fields.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// What the process wrote down: the number of its input, and how many before were read and refused.
+fn progress(dir: &Path) -> Option<[u64; 3]> {
+    let bytes = fs::read(dir.join(child::NUMBER)).ok()?;
+    let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+    <[u64; 3]>::try_from(numbers.iter().map(|n| u64::from_le_bytes(*n)).collect::<Vec<_>>()).ok()
+}
+
+fn ending(status: ExitStatus) -> String {
+    match status.code() {
+        Some(child::PANIC) => "panic".into(),
+        Some(child::MESSAGE) => "message".into(),
+        Some(code) => format!("exit code {code}"),
+        None => format!("{status}"),
+    }
+}
+
+/// Whether two failures are of one kind: the same beginning, whatever the numbers.
+fn alike(a: &str, b: &str) -> bool {
+    let shape = |text: &str| {
+        let kept = text.split(" characters: ").last().unwrap_or(text);
+        let head = text.chars().take(12).collect::<String>();
+        head + &kept.chars().filter(|c| !c.is_ascii_digit()).take(70).collect::<String>()
+    };
+    shape(a) == shape(b)
+}
+
+/// Saves an input beside the binary.
+fn keep(target: &'static Target, seed: u64, number: u64, what: String) -> Result<Failure> {
+    let (bytes, origin) = Inputs::new(target, seed)?.get(number);
+    let dir = std::env::current_exe()?.parent().unwrap_or(Path::new(".")).join("fuzz-failures");
+    fs::create_dir_all(&dir)?;
+    let saved = dir.join(format!("{}-{seed}-{number}", target.name));
+    fs::write(&saved, bytes)?;
+    let command = format!(
+        "cargo run --release -p burgess-fuzz -- {} --file '{}' --beside '{}'",
+        target.name,
+        saved.display(),
+        origin.display()
+    );
+    Ok(Failure { what, number, saved, command })
+}

@@ -1,0 +1,77 @@
+//! Annotations of images: COCO, ADE20K, Omni3D.
+
+use crate::Target;
+use crate::mutate::Form;
+use crate::place::Place;
+use burgess_base::Result;
+use burgess_cv_bench::annotations::{self, Format};
+use burgess_cv_bench::tasks::{Refused, candidates, word};
+use burgess_cv_bench::{Input as Set, Options};
+use std::path::Path;
+
+const WORDS: &[&str] = &[
+    "\"bbox\"",
+    "\"iscrowd\"",
+    "\"image_id\"",
+    "\"category_id\"",
+    "\"bbox3D_cam\"",
+    "\"bbox2D_tight\"",
+    "\"bbox2D_trunc\"",
+    "\"valid3D\"",
+    "\"behind_camera\"",
+    "\"visibility\"",
+    "\"truncation\"",
+    "\"lidar_pts\"",
+    "\"depth_error\"",
+    "\"imsize\"",
+    "\"polygon\"",
+    "\"part_level\"",
+    "\"width\"",
+    "\"height\"",
+    "\"file_name\"",
+];
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "coco",
+        about: "annotations of COCO",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Json,
+        share: 120,
+        run: |input, place| read(Format::Coco, &place.file("coco/a.json", input.bytes)?, place),
+    },
+    Target {
+        name: "omni3d",
+        about: "annotations of Omni3D",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Json,
+        share: 60,
+        run: |input, place| read(Format::Omni3d, &place.file("omni3d/a.json", input.bytes)?, place),
+    },
+    Target {
+        name: "ade20k",
+        about: "annotations of ADE20K's full edition",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Json,
+        share: 120,
+        run: |input, place| {
+            let file = place.file("ade20k/street/a.json", input.bytes)?;
+            read(Format::Ade20k, file.ancestors().nth(2).unwrap_or(&file), place)
+        },
+    },
+];
+
+/// Reads annotations and words everything that can be asked of them.
+fn read(format: Format, path: &Path, place: &Place) -> Result<()> {
+    let set = Set { format, annotations: path.to_path_buf(), pictures: place.dir().to_path_buf() };
+    let found = annotations::read(&set)?;
+    let (options, mut refused) = (Options { min_side: 1.0, ..Options::default() }, Refused::new());
+    for candidate in candidates(&found.scenes, &options, &mut refused) {
+        let Some(scene) = found.scenes.get(candidate.scene) else { continue };
+        drop(word(scene, &candidate.ask, true, 0));
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Benchmarks: parquet, TSV, CSV and JSON as they are published, questions made here, rules of judging.
+
+use crate::corpus::root;
+use crate::mutate::Form;
+use crate::place::Place;
+use crate::{Input, Target};
+use burgess_base::{Error, Result};
+use burgess_bench::table::{Columns, Table, python_list};
+use burgess_bench::{Benchmark, Form as Answers, Question, Rules, all, find, read};
+use std::path::Path;
+use std::sync::LazyLock;
+
+const WORDS: &[&str] =
+    &["question", "answer", "index", "image", "hint", "options", "A", "image_path", "category", "l2-category"];
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "parquet",
+        about: "tables of benchmarks in parquet",
+        corpus: &["tests/golden/benchmarks/**/*.parquet"],
+        words: &["PAR1", "ARROW:schema", "list", "element", "bytes", "path"],
+        form: Form::Binary,
+        share: 60,
+        run: rows,
+    },
+    Target {
+        name: "benchmark-text",
+        about: "tables of benchmarks in TSV, CSV and JSON",
+        corpus: &[
+            "tests/golden/benchmarks/*/vlmevalkit/*.tsv",
+            "tests/golden/benchmarks/*/*.csv",
+            "tests/golden/benchmarks/*/*.jsonl",
+            "tests/golden/benchmarks/*/authors/*.json",
+        ],
+        words: WORDS,
+        form: Form::Text,
+        share: 60,
+        run: rows,
+    },
+    Target {
+        name: "questions",
+        about: "questions as Burgess writes them",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Json,
+        share: 150,
+        run: |input, place| {
+            let path = place.file("questions.jsonl", input.bytes)?;
+            let forms = [Answers::Open, Answers::Choice, Answers::YesNo];
+            let read = forms.map(|form| read::read_jsonl(&path, place.dir(), form).map(drop));
+            read.into_iter().reduce(|one, other| one.or(other)).unwrap_or(Ok(()))
+        },
+    },
+    Target {
+        name: "python-list",
+        about: "lists as Python prints them",
+        corpus: &[],
+        words: &["\\x", "\\u", "\\N{", "'''", "u'", "b\"", "None", "nan", "1_000", "1e5", "[", "(", "]"],
+        form: Form::Text,
+        share: 400,
+        run: |input, _| {
+            let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
+            python_list(text).map(drop).ok_or_else(|| Error::failed("no list"))
+        },
+    },
+    Target {
+        name: "answers",
+        about: "answers of models under every rule of every benchmark",
+        corpus: &[],
+        words: &[
+            "Answer: ",
+            "(A)",
+            "B.",
+            "\\boxed{",
+            "}",
+            "<think>",
+            "</think>",
+            "yes",
+            "no",
+            "the answer is",
+            "**C**",
+            "1/2",
+            "12.5%",
+            "$1,000",
+            "None of the above",
+            "\\frac{1}{2}",
+            "\u{130}",
+            "\u{df}",
+            "\u{1f642}",
+            "\u{301}",
+            "Option ",
+        ],
+        form: Form::Text,
+        share: 60,
+        run: answers,
+    },
+];
+
+/// The rows of any table, and the questions of the benchmark to which the file belongs.
+fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
+    let path = place.file(&input.name(), input.bytes)?;
+    let columns = Columns {
+        values: &[
+            "question?",
+            "answer?",
+            "answers?",
+            "options?",
+            "choices?",
+            "index?",
+            "id?",
+            "hint?",
+            "A?",
+            "metadata?",
+        ],
+        pictures: &["image?", "images?", "image_1?", "decoded_image?"],
+    };
+    let mut pictures = 0;
+    let read = Table::find(&path, "", "")?.rows(columns, |row_place, row| {
+        let row = row.inspect_err(|e| place.tell(format!("{row_place}: {e}")));
+        for picture in row.into_iter().flat_map(|row| row.pictures("image").iter().chain(row.pictures("images"))) {
+            pictures += 1;
+            if pictures < 4
+                && let Err(e) = picture.bytes()
+            {
+                place.tell(e.to_string());
+            }
+        }
+        Ok(())
+    });
+    let asked = benchmark_of(input.origin)?.read(&path)?;
+    asked.left_out.iter().for_each(|left| place.tell(left.text("rows")));
+    read
+}
+
+/// The benchmark of a golden: the folder's name, or of one for another edition the longest id that it begins with.
+fn benchmark_of(origin: &Path) -> Result<&'static dyn Benchmark> {
+    let folder = origin.iter().skip_while(|part| *part != "benchmarks").nth(1).unwrap_or_default();
+    let folder = folder.to_string_lossy();
+    let fitting = all().iter().copied().filter(|b| folder.starts_with(b.id()));
+    fitting.max_by_key(|b| b.id().len()).map_or_else(|| find("gqa"), Ok)
+}
+
+/// A few questions of each golden.
+fn asked() -> &'static [(&'static dyn Benchmark, Vec<Question>)] {
+    static ASKED: LazyLock<Vec<(&'static dyn Benchmark, Vec<Question>)>> = LazyLock::new(|| {
+        let read = |b: &&'static dyn Benchmark| {
+            let questions = b.read(&root().join("tests/golden/benchmarks").join(b.id())).ok()?.questions;
+            Some((*b, questions))
+        };
+        all().iter().filter_map(read).collect()
+    });
+    &ASKED
+}
+
+fn answers(input: &Input<'_>, _: &Place) -> Result<()> {
+    let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
+    let all = asked();
+    assert!(all.len() > 15, "only {} benchmarks have goldens", all.len());
+    // Which benchmark follows from the input, so that a file runs as it ran.
+    let sum: usize = input.bytes.iter().map(|b| usize::from(*b)).sum();
+    let Some((benchmark, questions)) = all.get(sum % all.len()) else { return Ok(()) };
+    for rules in [Rules::Official, Rules::Strict, Rules::Cambrian1, Rules::LmmsEval] {
+        let Ok(rules) = benchmark.rules(rules) else { continue };
+        let judged: Vec<_> = questions.iter().map(|q| benchmark.judge(q, text, rules)).collect();
+        assert!(judged.iter().all(|j| (0.0..=1.0).contains(&j.score)), "{}: a score outside 0 to 1", benchmark.id());
+        benchmark.aggregate(questions, &judged, rules)?;
+    }
+    Ok(())
+}

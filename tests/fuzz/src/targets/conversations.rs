@@ -1,0 +1,69 @@
+//! Training data: conversations, plain and compressed, as training and as the search for leaks read them.
+
+use crate::Target;
+use crate::corpus::root;
+use crate::mutate::Form;
+use crate::place::Place;
+use burgess_base::Result;
+use burgess_leaks::{Named, Options};
+use burgess_probe::data::conversation;
+use std::path::Path;
+
+const WORDS: &[&str] = &[
+    "\"from\"",
+    "\"value\"",
+    "\"human\"",
+    "\"gpt\"",
+    "\"system\"",
+    "<image>",
+    "\"conversations\"",
+    "\"image\"",
+    "\"images\"",
+    "\"source\"",
+    "\u{feff}",
+    "\"id\"",
+];
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "conversations",
+        about: "training data in JSON and JSON lines",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Json,
+        share: 200,
+        run: |input, place| read(&place.file(&input.name(), input.bytes)?, place),
+    },
+    Target {
+        name: "compressed",
+        about: "training data compressed with gzip or zstd",
+        corpus: &[],
+        words: &["\x1f\u{8b}", "\u{28}\u{b5}\u{2f}\u{fd}", "BZh9", "PK\x03\x04"],
+        form: Form::Binary,
+        share: 120,
+        run: |input, place| read(&place.file("data.jsonl.gz", input.bytes)?, place),
+    },
+    Target {
+        name: "leaks",
+        about: "training data in the search for pictures of benchmarks",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Json,
+        share: 4,
+        run: |input, place| {
+            let training = place.file("leaks/set.json", input.bytes)?;
+            let named = |name: &str, path: &Path| Named { name: name.into(), path: path.to_path_buf() };
+            let golden = root().join("tests/golden/benchmarks/realworldqa");
+            let options = Options { pictures: Some(root().join("tests/golden/preprocess")), ..Options::default() };
+            let (benchmark, training) = ([named("realworldqa", &golden)], [named("set", &training)]);
+            burgess_leaks::find(&benchmark, &training, &options, &place.dir().join("leaks"), &mut |_, _| {})?;
+            Ok(())
+        },
+    },
+];
+
+fn read(path: &Path, place: &Place) -> Result<()> {
+    let (_, problems) = conversation::read_all(path)?;
+    problems.notes().into_iter().for_each(|note| place.tell(note));
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Targets that fail, to test that failures are seen. They run only when named.
+
+use crate::mutate::Form;
+use crate::place::Place;
+use crate::{Input, Target};
+use burgess_base::{Error, Result};
+
+const fn fault(name: &'static str, run: fn(&Input<'_>, &Place) -> Result<()>) -> Target {
+    let corpus = &["probe/zoo/nano-lm/chat.json"];
+    Target { name, about: "a fault", corpus, words: &[], form: Form::Json, share: 1, run }
+}
+
+/// Only input 0, the file itself, fails.
+fn is_first(input: &Input<'_>) -> bool {
+    input.bytes.starts_with(b"{\n  \"prefix\": \"\",\n  \"user_prefix\"") && input.bytes.len() == 163
+}
+
+pub const TARGETS: &[Target] = &[
+    fault("fault-panic", |input, _| {
+        assert!(!is_first(input), "a panic");
+        Ok(())
+    }),
+    fault("fault-memory", |input, _| {
+        let size = if is_first(input) { 3 << 30 } else { 1 };
+        std::hint::black_box(vec![0u8; size]);
+        Ok(())
+    }),
+    fault("fault-stack", |input, _| {
+        fn deep(n: u64) -> u64 {
+            if n == 0 { 0 } else { std::hint::black_box(deep(n - 1)) + 1 }
+        }
+        deep(if is_first(input) { 1 << 40 } else { 1 });
+        Ok(())
+    }),
+    fault("fault-message", |input, place| {
+        place.tell(if is_first(input) { "\x1b[2J" } else { "plain" });
+        Err(Error::failed("refused"))
+    }),
+    fault("fault-time", |input, _| {
+        while is_first(input) {
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }),
+];

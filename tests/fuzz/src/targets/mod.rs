@@ -1,0 +1,37 @@
+//! The targets, a table for each family of formats.
+
+mod annotations;
+mod benchmarks;
+mod chat;
+mod configs;
+mod conversations;
+mod faults;
+mod images;
+mod onnx;
+mod predictions;
+mod reports;
+mod studies;
+mod tokenizers;
+mod weights;
+mod zip;
+
+use crate::Target;
+
+/// All targets by family.
+pub const TABLES: [&[Target]; 12] = [
+    weights::TARGETS,
+    configs::TARGETS,
+    tokenizers::TARGETS,
+    chat::TARGETS,
+    images::TARGETS,
+    benchmarks::TARGETS,
+    predictions::TARGETS,
+    conversations::TARGETS,
+    annotations::TARGETS,
+    onnx::TARGETS,
+    studies::TARGETS,
+    reports::TARGETS,
+];
+
+/// Targets that fail on purpose.
+pub const FAULTS: &[Target] = faults::TARGETS;

@@ -1,0 +1,22 @@
+//! Models in ONNX, and protocol buffers.
+
+use crate::Target;
+use crate::mutate::Form;
+use burgess_field::onnx;
+
+pub const TARGETS: &[Target] = &[Target {
+    name: "onnx",
+    about: "a backbone in ONNX",
+    corpus: &["tests/golden/onnx/*.onnx"],
+    words: &["Conv", "MatMul", "onnx::MatMul", "\u{7f}"],
+    form: Form::Binary,
+    share: 15,
+    run: |input, place| {
+        let graph = onnx::read(input.bytes)?;
+        graph.tensors.iter().for_each(|tensor| drop(tensor.floats()));
+        let path = place.file("model.onnx", input.bytes)?;
+        let out = place.dir().join("backbone");
+        std::fs::create_dir_all(&out)?;
+        burgess_field::backbone::write(&path, &out)
+    },
+}];

@@ -1,0 +1,104 @@
+//! Results of studies, as `report` reads them.
+
+use crate::Target;
+use crate::mutate::Form;
+use crate::place::Place;
+use burgess_base::{Error, Result, json};
+use burgess_reports::load::StudyData;
+use burgess_reports::page::About;
+use burgess_reports::ranking::{RankOptions, rank};
+use burgess_reports::{page, table};
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "results",
+        about: "results.json of a run",
+        corpus: &[],
+        words: &[
+            "\"score\"",
+            "\"stderr\"",
+            "\"units\"",
+            "\"schema\"",
+            "\"n_unparsed\"",
+            "\"blind\"",
+            "\"chance\"",
+            "\"results\"",
+        ],
+        form: Form::Json,
+        share: 3,
+        run: |input, place| {
+            place.file("study/arm/seed-0/results.json", input.bytes)?;
+            reported(place)
+        },
+    },
+    Target {
+        name: "samples",
+        about: "samples/BENCHMARK.jsonl of a run",
+        corpus: &[],
+        words: &[
+            "\"parsed\"",
+            "\"images\"",
+            "\"score\"",
+            "\"prompt\"",
+            "../../../etc/passwd",
+            "<script>",
+            "]]>",
+            "\"unit\"",
+        ],
+        form: Form::Json,
+        share: 3,
+        run: |input, place| {
+            let results = crate::corpus::load("results", &[])?;
+            let first = results.first().map(|seed| seed.bytes.clone()).unwrap_or_default();
+            place.file("study/arm/seed-0/results.json", &first)?;
+            place.file("study/arm/seed-0/samples/nano-gqa.jsonl", input.bytes)?;
+            reported(place)
+        },
+    },
+    Target {
+        name: "json",
+        about: "JSON as other programs write it, against the strict reader",
+        corpus: &["tests/golden/predictions/*.json", "tests/golden/llm/*/config.json"],
+        words: &[
+            "NaN",
+            "-Infinity",
+            "Infinity",
+            "\\ud800",
+            "\\udc00",
+            "\\ud83d\\ude42",
+            "\u{feff}",
+            "\\\\",
+            "\\u0000",
+            "nan",
+        ],
+        form: Form::Json,
+        share: 400,
+        run: |input, _| {
+            let lenient = json::from_slice::<serde_json::Value>(input.bytes);
+            if let Ok(strict) = serde_json::from_slice::<serde_json::Value>(input.bytes) {
+                assert_eq!(lenient.as_ref().ok(), Some(&strict), "what is JSON is read as JSON");
+            }
+            Ok(lenient.map(drop)?)
+        },
+    },
+];
+
+/// Everything that `report` does but writing files.
+fn reported(place: &Place) -> Result<()> {
+    let mut study = StudyData::load(&place.dir().join("study"))?;
+    study.count_constant_answers()?;
+    for missing in &study.missing {
+        place.tell(missing.cause.clone());
+    }
+    for problem in &study.problems {
+        place.tell(problem.to_string());
+    }
+    if let (true, Some(missing)) = (study.runs.is_empty(), study.missing.first()) {
+        return Err(Error::failed(missing.cause.clone()));
+    }
+    let options = RankOptions { replicates: 20, ..RankOptions::default() };
+    let ranking = rank(&study.results(), &study.missing, &options)?;
+    drop(table::ranking_table(&ranking, 80, false));
+    drop(page::page(&study, &ranking, &About::default())?);
+    Ok(())
+}

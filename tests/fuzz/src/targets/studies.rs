@@ -1,0 +1,85 @@
+//! What users write: studies, recipes; and the cards of saved models.
+
+use crate::Target;
+use crate::mutate::Form;
+use burgess::study::Study;
+use burgess::train::RunFile;
+use burgess_base::Error;
+use burgess_probe::recipe::Recipe;
+
+const WORDS: &[&str] = &[
+    "[evaluator]",
+    "[[arms]]",
+    "encoders = [\"nano-clip\"]",
+    "seeds = [0]",
+    "[recipe.align]",
+    "lr = ",
+    "steps = ",
+    "epochs = ",
+    "batch = ",
+    "nan",
+    "inf",
+    "-1",
+    "\"..\"",
+    "benchmarks = []",
+    "1979-05-27",
+    "'''",
+    "[lora]",
+    "rank = ",
+    "alpha = ",
+];
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "study",
+        about: "a study (TOML)",
+        corpus: &["experiments/studies/*.toml", "experiments/studies/*/*.toml"],
+        words: WORDS,
+        form: Form::Text,
+        share: 40,
+        run: |input, _| {
+            let study = Study::parse(std::str::from_utf8(input.bytes).map_err(Error::from)?)?;
+            study.evaluator.check()
+        },
+    },
+    Target {
+        name: "run",
+        about: "a training run (TOML)",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Text,
+        share: 20,
+        run: |input, place| {
+            for data in ["good.json", "nan.json", "text.json"] {
+                place.file(data, b"[]")?;
+            }
+            RunFile::open(&place.file("run.toml", input.bytes)?).map(drop)
+        },
+    },
+    Target {
+        name: "recipe",
+        about: "a recipe of training (TOML)",
+        corpus: &[],
+        words: WORDS,
+        form: Form::Text,
+        share: 100,
+        run: |input, place| {
+            let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
+            let recipe: Recipe = toml::from_str(text).map_err(|e| Error::failed(e.message().to_string()))?;
+            recipe.notes().into_iter().for_each(|note| place.tell(note));
+            recipe.check()
+        },
+    },
+    Target {
+        name: "model-cards",
+        about: "cards.json of a saved model",
+        corpus: &[],
+        words: &["\"size\"", "\"crop_pct\"", "\"mean\"", "\"tap\"", "\"grid\"", "\"architecture\"", "\"layers\""],
+        form: Form::Json,
+        share: 60,
+        run: |input, place| {
+            let file = place.file("model/cards.json", input.bytes)?;
+            burgess::cards::read(file.parent().unwrap_or(&file)).map(drop)
+        },
+    },
+];
