@@ -63,7 +63,7 @@ pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) ->
             format!("--inputs={}", count - next),
             format!("--scratch={}", dir.path().display()),
         ];
-        let ended = watched(program, &args, dir.path())?;
+        let ended = watched(program, &args, dir.path(), seconds(target))?;
         let progress = progress(dir.path());
         let [_, read, refused] = progress.unwrap_or_default();
         outcome.read += read;
@@ -103,7 +103,7 @@ pub fn file(program: &Path, target: &Target, file: &Path, beside: Option<&Path>)
         format!("--beside={}", beside.display()),
         format!("--scratch={}", dir.path().display()),
     ];
-    let ended = watched(program, &args, dir.path())?;
+    let ended = watched(program, &args, dir.path(), seconds(target))?;
     Ok(if ended.what.is_empty() { Ok(ended.output) } else { Err(ended.what) })
 }
 
@@ -114,13 +114,18 @@ fn scratch() -> Result<tempfile::TempDir> {
     Ok(made?)
 }
 
+/// Faults on purpose need not take so long.
+fn seconds(target: &Target) -> u64 {
+    if target.name.starts_with("fault-") { 1 } else { SECONDS }
+}
+
 struct Ended {
     /// What went wrong; nothing if it came to its end.
     what: String,
     output: String,
 }
 
-fn watched(program: &Path, args: &[String], dir: &Path) -> Result<Ended> {
+fn watched(program: &Path, args: &[String], dir: &Path, seconds: u64) -> Result<Ended> {
     let (out, err) = (dir.join("stdout"), dir.join("stderr"));
     let mut command = limited(program);
     command
@@ -135,7 +140,7 @@ fn watched(program: &Path, args: &[String], dir: &Path) -> Result<Ended> {
         .env("HF_HOME", dir.join("hub"))
         .env_remove("BURGESS_ZOO");
     let mut child = command.spawn()?;
-    let slow = wait(&mut child, dir)?;
+    let slow = wait(&mut child, dir, seconds)?;
     let status = child.wait()?;
     let said = String::from_utf8_lossy(&fs::read(&err)?).into_owned();
     let output = String::from_utf8_lossy(&fs::read(&out)?).into_owned();
@@ -164,7 +169,7 @@ fn limited(program: &Path) -> Command {
 }
 
 /// Waits for the end; kills the process when one input takes too long, and says so.
-fn wait(child: &mut Child, dir: &Path) -> Result<Option<String>> {
+fn wait(child: &mut Child, dir: &Path, seconds: u64) -> Result<Option<String>> {
     let (mut at, mut since, mut used) = (None, Instant::now(), 0.0);
     let mut pause = Duration::from_millis(1);
     loop {
@@ -179,10 +184,10 @@ fn wait(child: &mut Child, dir: &Path) -> Result<Option<String>> {
         }
         let busy = processor(child.id()) - used;
         let stuck = since.elapsed().as_secs() > STUCK;
-        if busy > SECONDS as f64 || stuck {
+        if busy > seconds as f64 || stuck {
             child.kill()?;
             let what = if stuck { "nothing happens any more" } else { "more processor time than an input may take" };
-            return Ok(Some(format!("slow: {what} ({SECONDS} s)")));
+            return Ok(Some(format!("slow: {what} ({seconds} s)")));
         }
     }
 }

@@ -40,7 +40,10 @@ fn failures_are_seen() {
         let outcome = run::target(program, target, 0, 20).unwrap();
         let [failure] = outcome.failures.as_slice() else { panic!("{name}: {:?}", outcome.failures) };
         assert!(failure.what.contains(what) && failure.number == 0, "{name}: {failure:?}");
-        assert_eq!((outcome.inputs, outcome.lost, outcome.read + outcome.refused), (20, 1, 19), "{name}");
+        // Of twenty inputs some are the file again.
+        let lost = outcome.lost as u64;
+        assert!((1..5).contains(&lost), "{name}: {lost}");
+        assert_eq!((outcome.inputs, outcome.read + outcome.refused), (20, 20 - lost), "{name}");
         assert!(failure.saved.is_file() && failure.command.contains(name), "{failure:?}");
         // The command finds it again.
         let again = run::file(program, target, &failure.saved, None).unwrap();
