@@ -121,7 +121,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
     assert!(untouched(&place));
     place.file("file", "");
     let output = place.run(&["train", &file, "--dry-run", "--out", "file/below"]);
-    assert!(stderr(&output).contains("file is no directory"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("file is a file, not a directory"), "{}", stderr(&output));
 }
 
 fn copy(from: &Path, to: &Path) {
