@@ -17,7 +17,7 @@ const TOKENS: usize = 4096;
 /// Stack of the thread that parses a template: enough for any within the two limits above.
 pub const STACK: usize = 64 << 20;
 /// Time that a template may take for two turns of one letter, which take microseconds.
-pub const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+pub const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 10 });
 /// Widths and precisions in `str.format`, and spaces of an indentation.
 pub const WIDTH: usize = 10_000;
 /// Values within values, and values in all, that are written at once.
