@@ -3,7 +3,7 @@
 
 use crate::{cards, field};
 use burgess_base::{Error, Result};
-use burgess_encoders::preprocess::{self, Orientation};
+use burgess_encoders::preprocess;
 use burgess_probe::connector::PictureSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
@@ -203,8 +203,7 @@ impl Answerer {
         let chat = &self.model.config().chat;
         let seen = match picture {
             Some(file) => {
-                let upright = self.encoders.iter().any(|e| e.card.preprocess.upright);
-                let orientation = if upright { Orientation::Upright } else { Orientation::AsStored };
+                let orientation = cards::orientation(self.encoders.iter().map(|e| &e.card));
                 let picture = preprocess::decode_turned(file, orientation)?;
                 let (width, height) = picture.dimensions();
                 let size = PictureSize { width: width as usize, height: height as usize };

@@ -5,6 +5,7 @@ use crate::arm::ArmEncoder;
 use crate::training::Part;
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::preprocess::Orientation;
 use burgess_probe::mllm::Visual;
 use burn::tensor::Device;
 use image::RgbImage;
@@ -46,6 +47,11 @@ pub fn visual<'a>(
     }
     let features = prepared.map(|(e, card, pixels)| e.load(card.clone(), device)?.forward(pixels));
     features.collect::<Result<_>>().map(Visual::Towers)
+}
+
+/// What is done with the orientation in pictures' EXIF data: all encoders of a model read the same pictures.
+pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a EncoderCard>) -> Orientation {
+    cards.next().map(|card| card.preprocess.orientation()).unwrap_or_default()
 }
 
 /// The encoders of a run.

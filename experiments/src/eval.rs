@@ -6,7 +6,7 @@
 use crate::ask::Answerer;
 use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
-use crate::cards::Tower;
+use crate::cards::{self, Tower};
 use crate::data;
 use crate::examples::Pictures;
 use crate::frozen::{Computed, Features};
@@ -134,7 +134,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     };
     // Without need, every picture would be opened twice.
     let sizes = model.config().connector.kind.reads_sizes();
-    let orientation = answerer.encoders.first().map(|t| t.card.preprocess.orientation()).unwrap_or_default();
+    let orientation = cards::orientation(answerer.encoders.iter().map(|t| &t.card));
     let source = Source { dir: &dir, pictures: &pictures.names, sizes, orientation, towers };
     let asking = Asking {
         model,

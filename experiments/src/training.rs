@@ -284,6 +284,6 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
         Freeze::Unfrozen => Towers::Trained(parts.iter().map(|p| &p.card.preprocess).collect()),
     };
     let sizes = place.connector(arm).reads_sizes();
-    let orientation = parts.first().map(|p| p.card.preprocess.orientation()).unwrap_or_default();
+    let orientation = cards::orientation(parts.iter().map(|p| &p.card));
     Source { dir: &place.data.dir, pictures: &place.pictures, sizes, orientation, towers }
 }

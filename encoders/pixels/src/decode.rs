@@ -3,7 +3,7 @@
 use crate::limits::{Deadline, Limits};
 use crate::markers::Markers;
 use crate::{jpeg, tiff};
-use burgess_base::{Error, Result, guard};
+use burgess_base::{Error, Result, files, guard};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
@@ -55,14 +55,13 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
     decode_bytes_turned(bytes, Orientation::AsStored)
 }
 
-/// Opens a regular file. Anything else (a FIFO that nobody writes to, a device, a directory) is named, not waited for.
+/// Opens a regular file. Anything else is named, also a stream that the shell hands over: pictures are gone through twice.
 fn open(path: &Path) -> Result<File> {
-    let kind = std::fs::metadata(path)?;
-    if !kind.is_file() {
-        let what = if kind.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
-        return Err(Error::failed(format!("it is {what}, not a file")));
+    let file = files::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::failed("it is a stream, not a file"));
     }
-    Ok(File::open(path)?)
+    Ok(file)
 }
 
 fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> Result<RgbImage> {
