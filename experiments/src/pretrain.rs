@@ -173,6 +173,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         .skip(burgess_world::FIRST_LESSONS)
         .take(recipe.tokenizer_documents)
         .flat_map(lm::texts)
+        .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
         .collect();
     let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocabulary, &SPECIALS)?;
     // The encoders' captions need only the tokenizer: it is there before the long part.
@@ -192,10 +193,10 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
             let table = lm::reading(&model.valid(), &tokenizer, &chat, asked, recipe.seed, device)?;
             let shown: Vec<String> = table
                 .iter()
-                .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.mapped, r.blind))
+                .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.cells, r.blind))
                 .collect();
             progress.line(&format!(
-                "{LLM} step {}: loss {:.4}; description, map (blind): {}",
+                "{LLM} step {}: loss {:.4}; description, cells (blind): {}",
                 s.step,
                 s.loss,
                 shown.join(", ")
@@ -238,6 +239,13 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     };
     atomic::write_json(&dir.join("record.json"), &record)?;
     Ok(record)
+}
+
+/// Whether a word is read letter by letter: several capitals or several digits. The tokenizer does not see such words, so
+/// that it has no tokens for parts of them: what is written in a picture is then spelled with one token a letter.
+fn is_spelled(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
 /// The objective's recipe and the number of distinct pictures, from the card's `[pretrain]` table.

@@ -134,40 +134,20 @@ fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
 fn solids(c: &Solids, s: &mut Stream, all: bool) -> String {
     let mut order: Vec<usize> = (0..c.solids.len()).collect();
     dice::shuffle(s, &mut order);
-    let parts: Vec<String> = order.iter().map(|&i| article(&c.solids[i].phrase())).collect();
+    let parts: Vec<String> =
+        order.iter().map(|&i| format!("{} at depth {}", article(&c.solids[i].phrase()), c.depth_level(i))).collect();
     let mut out = vec![format!("{} on the ground.", sentence(&list(&parts)))];
-    let mut closer = Vec::new();
-    let mut nearer = Vec::new();
-    for a in 0..c.solids.len() {
-        for b in 0..c.solids.len() {
-            if a != b && c.clearly_closer(a, b) {
-                closer.push(format!(
-                    "The {} is closer to the camera than the {}.",
-                    c.solids[a].phrase(),
-                    c.solids[b].phrase()
-                ));
-            }
-            for to in 0..c.solids.len() {
-                if a != b && to != a && to != b && c.clearly_nearer(to, a, b) {
-                    nearer.push(format!(
-                        "The {} is closer to the {} than the {} is.",
-                        c.solids[a].phrase(),
-                        c.solids[to].phrase(),
-                        c.solids[b].phrase()
-                    ));
-                }
-            }
+    let mut nearest = Vec::new();
+    for to in 0..c.solids.len() {
+        let others: Vec<usize> = (0..c.solids.len()).filter(|&i| i != to).collect();
+        let clear = |a: usize| others.len() > 1 && others.iter().all(|&b| b == a || c.clearly_nearer(to, a, b));
+        if let Some(&a) = others.iter().find(|&&a| clear(a)) {
+            nearest.push(format!("Closest to the {} is the {}.", c.solids[to].phrase(), c.solids[a].phrase()));
         }
     }
-    dice::shuffle(s, &mut closer);
-    dice::shuffle(s, &mut nearer);
-    if all {
-        out.extend(closer);
-        out.extend(nearer);
-    } else {
-        let from = if dice::chance(s, 65) || nearer.is_empty() { closer } else { nearer };
-        out.extend(from.into_iter().take(1));
-    }
+    dice::shuffle(s, &mut nearest);
+    nearest.truncate(if all { nearest.len() } else { 1 });
+    out.extend(nearest);
     out.join(" ")
 }
 

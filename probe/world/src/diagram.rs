@@ -5,7 +5,7 @@ use image::RgbImage;
 use resvg::tiny_skia::Transform;
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::{Anchor, Background, Canvas, Texture};
+use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::pictograms;
 use crate::icons::outline;
 use crate::{dice, palette};
@@ -28,6 +28,9 @@ pub enum Layout {
         reversed: bool,
     },
 }
+
+/// Pixels from the middle of a thing down to the middle of its letter.
+const LETTER: f32 = 22.0;
 
 /// Letters that label things; far from the A to D of answer options.
 pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X'];
@@ -92,12 +95,34 @@ impl Diagram {
         (0..self.things.len()).find(|&i| self.next(i) == Some(index))
     }
 
-    fn spot(&self, index: usize) -> (f32, f32, f32) {
+    /// Each letter with its middle: pixels from the left and from the top.
+    pub fn letters_at(&self) -> impl Iterator<Item = (char, f32, f32)> + '_ {
+        self.letters.iter().enumerate().map(|(i, &letter)| {
+            let (x, y, _) = self.spot(i);
+            (letter, x, y + LETTER)
+        })
+    }
+
+    /// Each arrow's middle and where it points.
+    pub fn arrows(&self) -> impl Iterator<Item = (f32, f32, &'static str)> + '_ {
+        (0..self.things.len()).filter_map(|i| {
+            let ((x, y, _), (tx, ty, _)) = (self.spot(i), self.spot(self.next(i)?));
+            let (dx, dy) = (tx - x, ty - y);
+            let way = match dx.abs() > dy.abs() {
+                true => ["left", "right"][usize::from(dx > 0.0)],
+                false => ["up", "down"][usize::from(dy > 0.0)],
+            };
+            Some(((x + tx) / 2.0, (y + ty) / 2.0, way))
+        })
+    }
+
+    /// Middle of a thing in pixels from the left and from the top, and its longer side.
+    pub fn spot(&self, index: usize) -> (f32, f32, f32) {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
         match self.layout {
             Layout::Labelled => {
-                let (x, y) = [(24.0, 19.0), (72.0, 19.0), (24.0, 66.0), (72.0, 66.0)][index % 4];
-                (x + dx, y + dy * 0.5, 28.0)
+                let (x, y) = [(24.0, 16.0), (72.0, 16.0), (24.0, 64.0), (72.0, 64.0)][index % 4];
+                (x + dx, y + dy * 0.5, 26.0)
             }
             Layout::Chain { down, .. } => {
                 let along = 15.0 + 33.0 * index as f32;
@@ -111,12 +136,11 @@ impl Diagram {
         }
     }
 
-    /// The thing at a point of the picture, taken as a square with its letter below.
+    /// The thing at a point of the picture, taken as a square.
     pub fn at(&self, x: f32, y: f32) -> Option<usize> {
         (0..self.things.len()).find(|&i| {
             let (cx, cy, size) = self.spot(i);
-            let below = if self.letters.is_empty() { 0.0 } else { 10.0 };
-            (x - cx).abs() <= size / 2.0 && (y - cy).abs() <= size / 2.0 + below && y >= cy - size / 2.0
+            (x - cx).abs() <= size / 2.0 && (y - cy).abs() <= size / 2.0
         })
     }
 
@@ -136,7 +160,7 @@ impl Diagram {
                 );
             }
             if let Some(letter) = self.letters.get(i) {
-                canvas.text(&letter.to_string(), x, y + 26.5, 9.5, Anchor::Middle, ink);
+                canvas.text(&letter.to_string(), x, y + LETTER + 6.5, 13.0, ink);
             }
             if let Some(to) = self.next(i) {
                 let (tx, ty, _) = self.spot(to);

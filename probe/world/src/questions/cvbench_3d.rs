@@ -18,7 +18,7 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 pub fn unit(s: &mut Stream, index: usize) -> Unit {
     let place = index / 2 + index % 2;
     held_out(s, |s| {
-        let n = if index.is_multiple_of(2) { dice::within(s, 2, 4) } else { dice::within(s, 3, 4) } as usize;
+        let n = if index.is_multiple_of(2) { dice::within(s, 2, 3) as usize } else { 3 };
         let c = Solids::of(s, n);
         let q = if index.is_multiple_of(2) { depth(&c, place, s) } else { distance(&c, place, s) }?;
         Some((Content::Solids(c), vec![q]))

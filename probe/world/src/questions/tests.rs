@@ -102,6 +102,8 @@ fn no_constant_answer_beats_chance() {
         let allowed = match b.name {
             "nano-gqa" => 0.06,
             "nano-chartqa" => 0.10,
+            // A quarter of the questions have a digit of a table for an answer.
+            "nano-ocrbench" => 0.05,
             _ => 0.04,
         };
         assert!(most <= allowed, "{} {most} {open:?}", b.name);
