@@ -18,7 +18,7 @@ pub(super) struct Draws<'a> {
 
 impl Draws<'_> {
     /// `a` minus `b` in a scope, not yet adjusted.
-    fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
+    pub fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
         let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
         let (i, j) = (index(a)?, index(b)?);
         let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
@@ -37,14 +37,13 @@ impl Draws<'_> {
 }
 
 pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
-    let alpha = 1.0 - ranking.confidence;
     let mut all = Vec::new();
     for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
         let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
         for (family, pairs) in [
             (Family::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
             (Family::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
-            (Family::Control, with_control(ranking)),
+            (Family::Random, with_random(ranking)),
             (Family::Unfreezing, unfrozen_pairs(ranking)),
         ] {
             let pairs: Vec<(&str, &str)> = pairs;
@@ -53,7 +52,7 @@ pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
             let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
             for (test, p) in tests.iter_mut().zip(adjusted) {
                 test.p_adjusted = p;
-                test.separable = p < alpha && (test.low > 0.0 || test.high < 0.0);
+                test.decide(ranking.confidence);
             }
             all.extend(tests);
         }
@@ -61,10 +60,11 @@ pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
     all
 }
 
-fn with_control(ranking: &Ranking) -> Vec<(&str, &str)> {
-    let Some(control) = &ranking.control else { return Vec::new() };
-    let others = ranking.arms.iter().filter(|a| a.freeze == "frozen" && a.arm != *control);
-    others.map(|a| (a.arm.as_str(), control.as_str())).collect()
+/// (trained, random). An unfrozen arm owes a part of its score to the tune stage, and is compared with its frozen self.
+fn with_random(ranking: &Ranking) -> Vec<(&str, &str)> {
+    let Some(random) = &ranking.random else { return Vec::new() };
+    let others = ranking.trained().filter(|a| a.freeze == "frozen");
+    others.map(|a| (a.arm.as_str(), random.as_str())).collect()
 }
 
 /// (unfrozen, frozen) arms of the same encoders.
