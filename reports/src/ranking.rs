@@ -24,6 +24,7 @@ mod grid;
 mod pairs;
 mod resample;
 mod stability;
+mod warnings;
 
 use crate::schema::{self, Missing, Role, RunResults};
 use crate::words;
@@ -37,6 +38,7 @@ pub(crate) use pairs::unfrozen_pairs;
 use resample::Scores;
 use serde::{Deserialize, Serialize};
 pub use stability::Stability;
+use std::collections::BTreeMap;
 
 /// The scope of the mean of all categories, beside the categories' own names.
 pub const AVERAGE: &str = "average";
@@ -80,6 +82,9 @@ pub struct Ranking {
     /// Between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each category;
     /// between oracle and random baseline for the benchmarks too.
     pub tests: Vec<PairTest>,
+    /// By scope ([`AVERAGE`] or a category) how many pairs of trained arms are separable.
+    #[serde(default)]
+    pub pairs: BTreeMap<String, PairCount>,
     /// The random baseline: the arm whose encoder has random weights.
     #[serde(default, alias = "control")]
     pub random: Option<String>,
@@ -95,6 +100,17 @@ pub struct Ranking {
     pub uncertainty: String,
     /// What can and what cannot be concluded.
     pub conclusions: Vec<String>,
+    /// Where the evaluator lacks sensitivity, or scores are not what they seem.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// How many pairs of trained arms a scope tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairCount {
+    pub pairs: usize,
+    /// Those that are separable, Holm's adjustment being over all of them.
+    pub separable: usize,
 }
 
 /// A benchmark that all runs answered.
@@ -227,6 +243,12 @@ impl Ranking {
         self.range(AVERAGE).is_some()
     }
 
+    /// How far the oracle comes from chance (0) to 100 % (1) in a scope; `None` without an oracle or where chance is not known.
+    pub fn oracle_reach(&self, scope: &str) -> Option<f64> {
+        let score = self.arm(self.oracle.as_deref()?)?.score(scope)?;
+        (score.chance < 100.0).then(|| (score.score - score.chance) / (100.0 - score.chance))
+    }
+
     /// Scores of the random and the oracle baseline in a scope, where the study has both.
     pub fn bounds(&self, scope: &str) -> Option<(f64, f64)> {
         let score = |arm: &Option<String>| Some(self.arm(arm.as_deref()?)?.score(scope)?.score);
@@ -269,6 +291,7 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
         categories: grid.categories.clone(),
         arms: arm::arms(&draws, &baselines, options.confidence),
         tests: Vec::new(),
+        pairs: BTreeMap::new(),
         random: name(baselines.random),
         oracle: name(baselines.oracle),
         stability: None,
@@ -276,12 +299,15 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
         missing: missing.to_vec(),
         uncertainty: String::new(),
         conclusions: Vec::new(),
+        warnings: Vec::new(),
     };
     ranking.tests = pairs::tests(&ranking, &draws);
     ranking.tests.extend(range);
+    ranking.pairs = pairs::all_pairs(&ranking, &draws);
     ranking.stability = stability::stability(&ranking);
     ranking.uncertainty = uncertainty(&ranking);
     ranking.conclusions = conclusions::conclusions(&ranking);
+    ranking.warnings = warnings::warnings(&ranking);
     Ok(ranking)
 }
 

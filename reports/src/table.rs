@@ -49,6 +49,9 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     }
     let mut paragraph =
         |first: &str, rest: &str, sentence: &str| paragraph_into(&mut text, width, first, rest, sentence);
+    for sentence in &r.warnings {
+        paragraph("- ", "  ", &format!("Warning: {sentence}"));
+    }
     for sentence in &r.conclusions {
         paragraph("- ", "  ", sentence);
     }

@@ -106,6 +106,55 @@ fn a_normalised_score_is_the_share_of_the_way_from_random_to_oracle() {
     assert!(n.value == 0.0 && n.low < -0.5 && n.high > 0.5, "{n:?}");
 }
 
+#[test]
+fn an_evaluator_that_measures_little_is_warned_of() {
+    let said = |runs: &[RunResults]| ranked(runs).warnings.join("\n");
+    let (random, oracle) = (Some(Role::Random), Some(Role::Oracle));
+    let blunt = [arm("a", None, 100, 3), arm("b", None, 40, 4), arm("x-random", random, 40, 2)];
+    let with = |general: usize, ocr: usize| {
+        let mut runs = blunt.to_vec();
+        runs.push(arm("oracle", oracle, general, ocr));
+        runs
+    };
+    let found = said(&with(160, 82));
+    assert!(
+        found.contains(
+            "the oracle scores 41.0 on OCR & Chart, less than 70 % of the way from chance (0.0) to 100: this evaluator cannot \
+             measure it."
+        ),
+        "{found}"
+    );
+    assert!(found.contains("on ocr (41.0, chance 0.0): this evaluator cannot measure it."), "{found}");
+    assert!(!found.contains("on General, less") && !found.contains("gqa"), "{found}");
+    assert!(found.contains("no pair of trained arms is separably different on OCR & Chart."), "{found}");
+    assert!(found.contains("not shown to beat the random baseline: General (b), OCR & Chart (any arm)."), "{found}");
+    assert!(!said(&with(160, 145)).contains("the oracle"), "72 % is enough");
+    // A study without an oracle is not warned of it, nor one arm of pairs.
+    assert!(!said(&blunt).contains("oracle"));
+    let alone = said(&[arm("a", None, 100, 3), arm("x-random", random, 40, 2)]);
+    assert!(
+        !alone.contains("pair") && alone.contains("not shown to beat the random baseline: OCR & Chart (a)."),
+        "{alone}"
+    );
+    // Chance that is not known, or that is 100, has no way to it.
+    let unknown = |chance: f64| {
+        let mut run = made("oracle", 0, &[("b", 0, chance, yes_no(60, 30, 3))]);
+        run.run.role = oracle;
+        said(&[made("a", 0, &[("b", 0, chance, yes_no(60, 20, 3))]), run])
+    };
+    assert!(!unknown(f64::NAN).contains("oracle") && !unknown(100.0).contains("oracle"));
+    // All of it is in the terminal.
+    let table = ranking_table(&ranked(&with(160, 82)), 100, false);
+    assert!(table.contains("- Warning: the oracle scores 41.0 on OCR & Chart"), "{table}");
+}
+
+#[test]
+fn pairs_that_are_told_apart_are_counted() {
+    let r = ranked(&[arm("a", None, 100, 3), arm("b", None, 40, 4), arm("c", None, 102, 3)]);
+    let of = |scope: &str| (r.pairs[scope].pairs, r.pairs[scope].separable);
+    assert_eq!([of(AVERAGE), of("General"), of("OCR & Chart")], [(3, 2), (3, 2), (3, 0)]);
+}
+
 /// With many images the interval covers the true share about as often as it says.
 #[test]
 fn the_interval_of_a_normalised_score_covers_the_truth() {

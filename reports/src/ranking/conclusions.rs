@@ -4,10 +4,7 @@ use super::{AVERAGE, Answers, Family, PairTest, RankedArm, Ranking, Score};
 use crate::words::{count, list, p, percent, probability, short_list, signed};
 
 /// Names beyond this many are only counted.
-const MOST_NAMES: usize = 4;
-
-/// Share of answers that could not be read above which a score is warned of.
-const MOST_UNPARSED: f64 = 0.05;
+pub(super) const MOST_NAMES: usize = 4;
 
 pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     let mut said = Vec::new();
@@ -25,7 +22,6 @@ pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     said.extend(blind(r));
     said.extend(chance(r));
     said.extend(below_chance(r));
-    said.extend(unparsed(r));
     said.extend(stability(r));
     said.extend(r.left_out.iter().map(|why| format!("{why}.")));
     said.extend(missing(r));
@@ -33,7 +29,7 @@ pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     said
 }
 
-fn label(r: &Ranking, arm: &str) -> String {
+pub(super) fn label(r: &Ranking, arm: &str) -> String {
     r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone())
 }
 
@@ -124,13 +120,11 @@ fn random(r: &Ranking) -> Option<String> {
         let others = short_list(&not_beating(AVERAGE), MOST_NAMES);
         format!("On average {others} cannot be shown to beat the random baseline {random}")
     };
-    let (yes, no): (Vec<String>, Vec<String>) = r.categories.iter().cloned().partition(|c| beaten_by_all(c));
-    if no.is_empty() {
+    let all: Vec<String> = r.categories.iter().filter(|c| beaten_by_all(c)).cloned().collect();
+    if all.len() == r.categories.len() {
         said.push_str(" and in every category");
-    } else if yes.is_empty() {
-        said.push_str("; in no category do all arms separably beat it");
-    } else {
-        said.push_str(&format!("; all arms separably beat it on {}, but not on {}", list(&yes), list(&no)));
+    } else if !all.is_empty() {
+        said.push_str(&format!("; it is separably below all arms on {}", list(&all)));
     }
     Some(said + ".")
 }
@@ -243,42 +237,13 @@ fn reasons(answers: &Answers) -> String {
 }
 
 /// "7 %" or "3 to 7 %"; nothing of nothing.
-fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
+pub(super) fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
     let (least, most) = shares.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), s| (l.min(s), m.max(s)));
     if least > most {
         return None;
     }
     let (least, most) = (percent(least), percent(most));
     Some(if least == most { most } else { format!("{least} to {most}") })
-}
-
-/// A warning of answers that could not be read, by benchmark and arm.
-fn unparsed(r: &Ranking) -> Option<String> {
-    let parts: Vec<String> = r
-        .benchmarks
-        .iter()
-        .filter_map(|b| {
-            let share = |a: &RankedArm| a.answers.get(&b.name).map_or(0.0, Answers::unparsed_share);
-            let many: Vec<(&RankedArm, f64)> =
-                r.arms.iter().map(|a| (a, share(a))).filter(|(_, s)| *s > MOST_UNPARSED).collect();
-            let range = span(many.iter().map(|(_, s)| *s))?;
-            Some(match many.len() {
-                n if n > MOST_NAMES && n == r.arms.len() => format!("{} (all arms, {range})", b.name),
-                n if n > MOST_NAMES => format!("{} ({}, {range})", b.name, count(n, "arm")),
-                _ => {
-                    let each: Vec<String> = many.iter().map(|(a, s)| format!("{} {}", a.label, percent(*s))).collect();
-                    format!("{} ({})", b.name, each.join(", "))
-                }
-            })
-        })
-        .collect();
-    (!parts.is_empty()).then(|| {
-        format!(
-            "Warning: more than {} of the answers could not be read and count as wrong: {}.",
-            percent(MOST_UNPARSED),
-            parts.join(", ")
-        )
-    })
 }
 
 fn stability(r: &Ranking) -> Option<String> {
