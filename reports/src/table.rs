@@ -65,6 +65,9 @@ fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sent
     }
 }
 
+/// The row of Kendall's τ.
+const AGREEMENT: &str = "agreement of seeds (τ)";
+
 /// What the numbers of the second table are.
 const NORMALISED: &str = "Normalised scores in percent of the way from the random baseline (0) to the oracle (100):";
 
@@ -166,6 +169,15 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
     }
     for arm in r.baselines() {
         table.add_row(columns.iter().map(|c| styled(c.of(r, arm), color.then_some(Attribute::Dim))));
+    }
+    if let Some(stability) = &r.stability {
+        let cell = |c: &Column| match c {
+            Column::Arm => AGREEMENT.to_string(),
+            Column::Average => words::correlation(stability.tau_in(AVERAGE)) + &" ".repeat(interval_width),
+            Column::Category(c) => words::correlation(stability.tau_in(c)),
+            _ => String::new(),
+        };
+        table.add_row(columns.iter().map(|c| styled(cell(c), color.then_some(Attribute::Dim))));
     }
     align(&mut table, 1);
     if width.is_some() {

@@ -133,13 +133,16 @@ pub(super) struct Foot {
     values: Vec<String>,
 }
 
-/// Chance and mean blind score, for the average and each category.
+/// Chance, mean blind score and, with several seeds, how well these agree, for the average and each category.
 pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
-    let row = |name, of: fn(&Score) -> f64| {
-        let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
-        Foot { name, values: scopes.map(|s| mean_over_arms(r, s, of)).collect() }
-    };
-    vec![row("chance", |s| s.chance), row("blind (mean of arms)", |s| s.blind)]
+    let scopes = || std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let row = |name, of: fn(&Score) -> f64| Foot { name, values: scopes().map(|s| mean_over_arms(r, s, of)).collect() };
+    let mut rows = vec![row("chance", |s| s.chance), row("blind (mean of arms)", |s| s.blind)];
+    rows.extend(r.stability.as_ref().map(|stability| Foot {
+        name: "agreement of seeds (Kendall τ)",
+        values: scopes().map(|s| words::correlation(stability.tau_in(s))).collect(),
+    }));
+    rows
 }
 
 fn mean_over_arms(r: &Ranking, scope: &str, of: fn(&Score) -> f64) -> String {
@@ -349,6 +352,13 @@ pub(super) fn notes(r: &Ranking) -> Vec<String> {
         "Unparsed are answers in which no choice, number or yes/no could be read; they count as wrong.".to_string(),
         "Blind is the same trained model asked without the image; chance is the expected score of guessing.".to_string(),
     ];
+    if r.stability.is_some() {
+        notes.push(
+            "The agreement of seeds is Kendall's τ-b of the order of the trained arms, averaged over pairs of seeds: 1 where the \
+             order is the same under each, 0 where two seeds agree no more than by chance."
+                .to_string(),
+        );
+    }
     if r.has_range() {
         notes.push(
             "The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image; \

@@ -2,6 +2,7 @@
 
 use super::baselines::{Baselines, Between};
 use super::edge::ArmEdges;
+use super::grid::Scope;
 use super::pairs::Draws;
 use super::{AVERAGE, at, resample};
 use crate::schema::{self, ConstantAnswer, Cost, Role};
@@ -30,6 +31,9 @@ pub struct RankedArm {
     pub benchmarks: BTreeMap<String, Score>,
     /// Average by seed.
     pub per_seed: BTreeMap<u64, f64>,
+    /// By category, the score by seed.
+    #[serde(default)]
+    pub categories_per_seed: BTreeMap<String, BTreeMap<u64, f64>>,
     /// The average that others published for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
@@ -130,6 +134,11 @@ impl RankedArm {
         self.categories.get(scope).or_else(|| self.benchmarks.get(scope))
     }
 
+    /// Scores by seed in a scope: [`AVERAGE`] or a category.
+    pub fn seed_scores(&self, scope: &str) -> Option<&BTreeMap<u64, f64>> {
+        if scope == AVERAGE { Some(&self.per_seed) } else { self.categories_per_seed.get(scope) }
+    }
+
     /// The name of its row: a baseline is called what it is, then what it is made of.
     pub fn row_name(&self) -> String {
         let role = match self.role {
@@ -181,7 +190,9 @@ pub(super) fn arms(draws: &Draws, baselines: &Baselines, confidence: f64) -> Vec
             let categories = scores.by_ref().take(grid.categories.len()).collect();
             let benchmarks = scores.collect();
             let place = trained.iter().position(|t| *t == a).map(|t| place(&ranks, t, confidence));
-            let per_seed = grid.scopes.first().map(|s| resample::seed_averages(arm, grid, s)).unwrap_or_default();
+            let per_seed = |s: &Scope| resample::seed_scores(arm, grid, s).into_iter().collect::<BTreeMap<_, _>>();
+            let averages = grid.scopes.first().map(per_seed).unwrap_or_default();
+            let of_categories = grid.scopes.iter().skip(1).take(grid.categories.len());
             RankedArm {
                 arm: arm.arm.clone(),
                 label: schema::label(&arm.arm, &arm.encoders, &arm.freeze),
@@ -193,7 +204,8 @@ pub(super) fn arms(draws: &Draws, baselines: &Baselines, confidence: f64) -> Vec
                 average,
                 categories,
                 benchmarks,
-                per_seed: per_seed.into_iter().collect(),
+                per_seed: averages,
+                categories_per_seed: of_categories.map(|s| (s.name.clone(), per_seed(s))).collect(),
                 published: arm.published,
                 answers: arm.answers.clone(),
                 cost: arm.cost.clone(),
