@@ -23,7 +23,8 @@ pub use groups::Groups;
 pub use sight::{Measures, Sight};
 pub use study::StudyAnalysis;
 
-use crate::ranking::Ranking;
+use crate::ranking::{Compared, RankedArm, Ranking};
+use crate::schema::Role;
 use crate::words;
 use burgess_base::{Error, Result};
 use serde::Serialize;
@@ -83,18 +84,19 @@ impl Matrix {
         Ok(Self { models, benchmarks, scores })
     }
 
-    /// The arms of a ranking by the benchmarks that all of them answered.
+    /// The arms of a ranking by the benchmarks that all of them answered. The oracle is left out: it is no encoder, and scores
+    /// so far from all others would make every benchmark agree with every other.
     ///
     /// # Errors
     /// As [`Matrix::new`].
     pub fn of_ranking(r: &Ranking) -> Result<Self> {
+        let arms: Vec<_> = r.arms.iter().filter(|a| a.role != Role::Oracle).collect();
+        let row = |a: &&RankedArm| r.benchmarks.iter().map(|b| a.benchmarks.get(&b.name).map(|s| s.score)).collect();
+        let benchmark = |b: &Compared| Benchmark { name: b.name.clone(), category: b.category.clone() };
         Self::new(
-            r.arms.iter().map(|a| a.label.clone()).collect(),
-            r.benchmarks.iter().map(|b| Benchmark { name: b.name.clone(), category: b.category.clone() }).collect(),
-            r.arms
-                .iter()
-                .map(|a| r.benchmarks.iter().map(|b| a.benchmarks.get(&b.name).map(|s| s.score)).collect())
-                .collect(),
+            arms.iter().map(|a| a.label.clone()).collect(),
+            r.benchmarks.iter().map(benchmark).collect(),
+            arms.iter().map(row).collect(),
         )
     }
 

@@ -21,7 +21,7 @@ pub(crate) use scatter::{COSTS, scatter};
 pub(crate) use sight::{sight_panel, sight_reach};
 
 use crate::ranking::{AVERAGE, RankedArm, Ranking};
-use crate::schema::CATEGORIES;
+use crate::schema::{CATEGORIES, Role};
 use svg::Svg;
 
 /// Width of a panel in its own units, about that of a phone in CSS pixels.
@@ -37,10 +37,13 @@ pub(crate) fn category_class(category: &str) -> String {
 }
 
 /// What kind an arm is, which gives its colour: the CSS class and its name in legends.
-pub(crate) fn kind(r: &Ranking, arm: &RankedArm) -> (&'static str, &'static str) {
-    if r.control.as_deref() == Some(arm.arm.as_str()) {
-        ("control", "control")
-    } else if arm.freeze == "unfrozen" {
+pub(crate) fn kind(arm: &RankedArm) -> (&'static str, &'static str) {
+    match arm.role {
+        Role::Random => return ("control", "random baseline"),
+        Role::Oracle => return ("oracle", "oracle baseline"),
+        Role::Trained => {}
+    }
+    if arm.freeze == "unfrozen" {
         ("unfrozen", "unfrozen")
     } else if arm.encoders.len() > 1 {
         ("combined", "combination")
@@ -51,8 +54,8 @@ pub(crate) fn kind(r: &Ranking, arm: &RankedArm) -> (&'static str, &'static str)
 
 /// The kinds that occur, in a fixed order: (CSS class, name).
 pub(crate) fn kinds(r: &Ranking) -> Vec<(&'static str, &'static str)> {
-    let mut kinds: Vec<_> = r.arms.iter().map(|a| kind(r, a)).collect();
-    let place = |k: &str| ["frozen", "combined", "unfrozen", "control"].iter().position(|o| *o == k);
+    let mut kinds: Vec<_> = r.arms.iter().map(|a| kind(a)).collect();
+    let place = |k: &str| ["frozen", "combined", "unfrozen", "control", "oracle"].iter().position(|o| *o == k);
     kinds.sort_by_key(|(class, _)| place(class));
     kinds.dedup();
     kinds
@@ -74,6 +77,10 @@ pub fn ranking_svg(r: &Ranking) -> String {
     body.text(x + 13.0, 46.0, "soft", "blind");
     body.line(x + 58.0, 36.0, x + 58.0, 50.0, "chance");
     body.text(x + 66.0, 46.0, "soft", "chance");
+    if r.has_range() {
+        body.rect(x + 118.0, 36.0, 22.0, 12.0, "range");
+        body.text(x + 145.0, 46.0, "soft", "random to oracle");
+    }
     let mut y = 64.0;
     let wide = ranking_panel(r, AVERAGE, width - 24.0);
     body.nest(&wide, 12.0, y);
@@ -92,7 +99,8 @@ pub fn ranking_svg(r: &Ranking) -> String {
         body.text(12.0, y + 6.0, "soft small", &line);
         y += 16.0;
     }
-    let best = r.arms.first().map_or(String::new(), |a| format!("{} is first with {:.1}. ", a.label, a.average.score));
+    let best =
+        r.trained().next().map_or(String::new(), |a| format!("{} is first with {:.1}. ", a.label, a.average.score));
     body.set_height(y + 8.0);
     body.standalone(&title, &format!("{best}{}", r.conclusions.join(" ")), STYLE)
 }

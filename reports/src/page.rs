@@ -139,6 +139,8 @@ fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, abou
         several_seeds: ranking.arms.iter().any(|a| a.seeds.len() > 1),
         ranking,
         rows: tables::rows(ranking),
+        baselines: tables::baselines(ranking),
+        normalised: tables::normalised(ranking),
         foot: tables::foot(ranking),
         kinds: figure::kinds(ranking),
         overall_broad: overall(800.0, ""),
@@ -189,6 +191,8 @@ struct Filled<'a> {
     has_published: bool,
     ranking: &'a Ranking,
     rows: Vec<tables::Row>,
+    baselines: Vec<tables::Row>,
+    normalised: Vec<tables::NormalisedRow>,
     foot: Vec<tables::Foot>,
     /// (CSS class, name)
     kinds: Vec<(&'a str, &'a str)>,

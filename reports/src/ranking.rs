@@ -12,25 +12,33 @@
 //!
 //! **Averages.** A category's score is the mean of its benchmarks, the average the mean of the categories. Nothing is
 //! normalised or rescaled on the way.
+//!
+//! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They bracket
+//! what the evaluator can show; [`Normalised`] says where a score lies between them.
 
+mod arm;
+mod baselines;
 mod conclusions;
 mod edge;
 mod grid;
 mod pairs;
 mod resample;
+mod stability;
+mod warnings;
 
-use crate::schema::{self, ConstantAnswer, Cost, Missing, RunResults};
-use crate::stats;
+use crate::schema::{self, Missing, Role, RunResults};
 use crate::words;
+pub use arm::{Answers, Normalised, Place, RankedArm, Score};
+use baselines::Baselines;
 use burgess_base::{Error, Result};
-use edge::ArmEdges;
 use grid::Grid;
 use ndarray::Array2;
 use pairs::Draws;
 pub(crate) use pairs::unfrozen_pairs;
 use resample::Scores;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+pub use stability::Stability;
+use std::collections::BTreeMap;
 
 /// The scope of the mean of all categories, beside the categories' own names.
 pub const AVERAGE: &str = "average";
@@ -46,14 +54,14 @@ pub struct RankOptions {
     pub seed: u64,
     /// Of the intervals; tests use 1 − confidence. Default 0.95.
     pub confidence: f64,
-    /// The arm that has learnt nothing, if the study has one. Default: the arm with one frozen encoder whose id ends
-    /// in `-random`.
-    pub control: Option<String>,
+    /// The arm with random weights, if the study has one and its runs do not say so. Default: the arm with one frozen
+    /// encoder whose id ends in `-random`.
+    pub random: Option<String>,
 }
 
 impl Default for RankOptions {
     fn default() -> Self {
-        Self { study: String::new(), replicates: 2000, seed: 0, confidence: 0.95, control: None }
+        Self { study: String::new(), replicates: 2000, seed: 0, confidence: 0.95, random: None }
     }
 }
 
@@ -69,12 +77,20 @@ pub struct Ranking {
     pub benchmarks: Vec<Compared>,
     /// In display order.
     pub categories: Vec<String>,
-    /// By average, best first.
+    /// The trained arms by average, best first, then the random and the oracle baselines.
     pub arms: Vec<RankedArm>,
-    /// Between neighbours, with the leader, with the control and of unfreezing; for the average and each category.
+    /// Between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each category;
+    /// between oracle and random baseline for the benchmarks too.
     pub tests: Vec<PairTest>,
-    /// The arm that has learnt nothing.
-    pub control: Option<String>,
+    /// By scope ([`AVERAGE`] or a category) how many pairs of trained arms are separable.
+    #[serde(default)]
+    pub pairs: BTreeMap<String, PairCount>,
+    /// The random baseline: the arm whose encoder has random weights.
+    #[serde(default, alias = "control")]
+    pub random: Option<String>,
+    /// The oracle baseline: the arm whose encoder emits the ground truth.
+    #[serde(default)]
+    pub oracle: Option<String>,
     /// How well the seeds agree on the order; absent with one seed.
     pub stability: Option<Stability>,
     /// Why benchmarks were left out.
@@ -84,6 +100,17 @@ pub struct Ranking {
     pub uncertainty: String,
     /// What can and what cannot be concluded.
     pub conclusions: Vec<String>,
+    /// Where the evaluator lacks sensitivity, or scores are not what they seem.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// How many pairs of trained arms a scope tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairCount {
+    pub pairs: usize,
+    /// Those that are separable, Holm's adjustment being over all of them.
+    pub separable: usize,
 }
 
 /// A benchmark that all runs answered.
@@ -101,72 +128,6 @@ pub struct Compared {
     pub units: usize,
 }
 
-/// An arm and its place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RankedArm {
-    pub arm: String,
-    /// How it is called in text.
-    pub label: String,
-    pub encoders: Vec<String>,
-    pub freeze: String,
-    pub seeds: Vec<u64>,
-    /// From 1.
-    pub rank: usize,
-    /// Interval of the rank.
-    pub rank_low: usize,
-    pub rank_high: usize,
-    /// Share of replicates in which it is first on average.
-    pub p_best: f64,
-    pub average: Score,
-    pub categories: BTreeMap<String, Score>,
-    pub benchmarks: BTreeMap<String, Score>,
-    /// Average by seed.
-    pub per_seed: BTreeMap<u64, f64>,
-    /// The average that others published for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published: Option<f64>,
-    /// By benchmark what the answers looked like, whatever they are worth.
-    #[serde(default)]
-    pub answers: BTreeMap<String, Answers>,
-    pub cost: Cost,
-}
-
-/// What an arm's answers to a benchmark looked like, over its seeds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Answers {
-    /// Answers to questions with their image.
-    pub n: usize,
-    /// Of these, how many could not be read; they count as wrong.
-    pub unparsed: usize,
-    /// The most frequent answer, of the seed in which its share is largest; absent where it was not counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub constant: Option<ConstantAnswer>,
-}
-
-impl Answers {
-    /// Share of answers that could not be read, 0 to 1.
-    pub fn unparsed_share(&self) -> f64 {
-        if self.n > 0 { self.unparsed as f64 / self.n as f64 } else { 0.0 }
-    }
-}
-
-/// A score in percent, beside what the same model scores blind and what guessing would.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    pub score: f64,
-    pub low: f64,
-    pub high: f64,
-    /// NaN, `null` in the file, where it is not known.
-    #[serde(with = "schema::unknown_as_null")]
-    pub chance: f64,
-    pub blind: f64,
-    pub blind_low: f64,
-    pub blind_high: f64,
-    /// Interval of `score − blind`, paired.
-    pub gain_low: f64,
-    pub gain_high: f64,
-}
-
 /// Which tests are adjusted together (within one scope).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -175,16 +136,19 @@ pub enum Family {
     Neighbours,
     /// The first arm of the scope and every other one.
     Leader,
-    /// Every other frozen arm and the control.
-    Control,
+    /// Every trained arm with frozen encoders and the random baseline.
+    #[serde(alias = "control")]
+    Random,
     /// An unfrozen arm and the frozen arm of the same encoders.
     Unfreezing,
+    /// The oracle and the random baseline.
+    Range,
 }
 
 /// A paired comparison of two arms: `a` minus `b`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairTest {
-    /// [`AVERAGE`] or a category.
+    /// [`AVERAGE`], a category or a benchmark.
     pub scope: String,
     pub family: Family,
     pub a: String,
@@ -199,52 +163,15 @@ pub struct PairTest {
     pub separable: bool,
 }
 
-/// Agreement of the seeds on the order of the arms.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stability {
-    /// Mean Kendall τ-b over pairs of seeds.
-    pub tau: f64,
-    /// Per pair of seeds.
-    pub pairs: Vec<(u64, u64, f64)>,
-    /// Whether the same arm is first under every seed.
-    pub same_best: bool,
-}
-
-impl Score {
-    /// Whether looking at the image helps: the interval of the gain over blind lies above zero.
-    pub fn beats_blind(&self) -> bool {
-        self.gain_low > 0.0
+impl PairTest {
+    /// Whether `a` is separably above `b`.
+    pub fn above(&self) -> bool {
+        self.separable && self.difference > 0.0
     }
 
-    /// Whether the interval lies above chance.
-    pub fn beats_chance(&self) -> bool {
-        self.low > self.chance
-    }
-
-    /// Whether the interval lies below chance.
-    pub fn below_chance(&self) -> bool {
-        self.high < self.chance
-    }
-
-    /// Half the width of the interval.
-    pub fn half_width(&self) -> f64 {
-        (self.high - self.low) / 2.0
-    }
-}
-
-impl RankedArm {
-    /// The score in a scope: [`AVERAGE`], a category or a benchmark.
-    pub fn score(&self, scope: &str) -> Option<&Score> {
-        if scope == AVERAGE {
-            return Some(&self.average);
-        }
-        self.categories.get(scope).or_else(|| self.benchmarks.get(scope))
-    }
-
-    /// Share of all answers that could not be read, 0 to 1.
-    pub fn unparsed_share(&self) -> f64 {
-        let sum = |of: fn(&Answers) -> usize| self.answers.values().map(of).sum::<usize>();
-        Answers { n: sum(|a| a.n), unparsed: sum(|a| a.unparsed), constant: None }.unparsed_share()
+    /// Fills `separable` from the interval and the adjusted p.
+    fn decide(&mut self, confidence: f64) {
+        self.separable = self.p_adjusted < 1.0 - confidence && (self.low > 0.0 || self.high < 0.0);
     }
 }
 
@@ -254,24 +181,45 @@ impl Ranking {
         self.arms.iter().find(|a| a.arm == name)
     }
 
-    /// Arms by their score in a scope, best first.
+    /// The arms that are ranked, by average, best first.
+    pub fn trained(&self) -> impl Iterator<Item = &RankedArm> + Clone {
+        self.arms.iter().filter(|a| a.role == Role::Trained)
+    }
+
+    /// The arms that are not: random, then oracle.
+    pub fn baselines(&self) -> impl Iterator<Item = &RankedArm> + Clone {
+        self.arms.iter().filter(|a| a.role != Role::Trained)
+    }
+
+    /// The arms over which a mean says what arms of this study score: the trained ones, or all where none is trained.
+    pub fn compared(&self) -> Vec<&RankedArm> {
+        let trained: Vec<&RankedArm> = self.trained().collect();
+        if trained.is_empty() { self.arms.iter().collect() } else { trained }
+    }
+
+    /// The trained arms by their score in a scope, best first.
     pub fn order(&self, scope: &str) -> Vec<&RankedArm> {
-        let mut arms: Vec<&RankedArm> = self.arms.iter().collect();
+        let mut arms: Vec<&RankedArm> = self.trained().collect();
         let score = |a: &RankedArm| a.score(scope).map_or(f64::NEG_INFINITY, |s| s.score);
         arms.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.arm.cmp(&b.arm)));
         arms
     }
 
-    /// Whether all arms (and there are several) have the same score in a scope, so that it has no order.
-    pub fn all_equal(&self, scope: &str) -> bool {
-        let mut scores = self.arms.iter().filter_map(|a| a.score(scope)).map(|s| s.score);
-        let Some(first) = scores.next() else { return false };
-        self.arms.len() > 1 && scores.all(|s| (s - first).abs() < 1e-9)
+    /// The rows of a table or figure: [`Ranking::order`], then the baselines.
+    pub fn rows(&self, scope: &str) -> Vec<&RankedArm> {
+        self.order(scope).into_iter().chain(self.baselines()).collect()
     }
 
-    /// Whether some arm is separably above chance in a scope; `None` where chance is not known.
+    /// Whether all trained arms (and there are several) have the same score in a scope, so that it has no order.
+    pub fn all_equal(&self, scope: &str) -> bool {
+        let mut scores = self.trained().filter_map(|a| a.score(scope)).map(|s| s.score);
+        let Some(first) = scores.next() else { return false };
+        self.trained().count() > 1 && scores.all(|s| (s - first).abs() < 1e-9)
+    }
+
+    /// Whether some trained arm is separably above chance in a scope; `None` where chance is not known.
     pub fn beats_chance(&self, scope: &str) -> Option<bool> {
-        let scores = || self.arms.iter().filter_map(|a| a.score(scope));
+        let scores = || self.trained().filter_map(|a| a.score(scope));
         scores().all(|s| s.chance.is_finite()).then(|| scores().any(Score::beats_chance))
     }
 
@@ -283,6 +231,28 @@ impl Ranking {
     /// The tests of one family in one scope.
     pub fn tests<'a>(&'a self, family: Family, scope: &'a str) -> impl Iterator<Item = &'a PairTest> {
         self.tests.iter().filter(move |t| t.family == family && t.scope == scope)
+    }
+
+    /// The oracle minus the random baseline in a scope, where the study has both.
+    pub fn range(&self, scope: &str) -> Option<&PairTest> {
+        self.tests.iter().find(|t| t.family == Family::Range && t.scope == scope)
+    }
+
+    /// Whether the study has both baselines, so that scores can be normalised.
+    pub fn has_range(&self) -> bool {
+        self.range(AVERAGE).is_some()
+    }
+
+    /// How far the oracle comes from chance (0) to 100 % (1) in a scope; `None` without an oracle or where chance is not known.
+    pub fn oracle_reach(&self, scope: &str) -> Option<f64> {
+        let score = self.arm(self.oracle.as_deref()?)?.score(scope)?;
+        (score.chance < 100.0).then(|| (score.score - score.chance) / (100.0 - score.chance))
+    }
+
+    /// Scores of the random and the oracle baseline in a scope, where the study has both.
+    pub fn bounds(&self, scope: &str) -> Option<(f64, f64)> {
+        let score = |arm: &Option<String>| Some(self.arm(arm.as_deref()?)?.score(scope)?.score);
+        score(&self.random).zip(score(&self.oracle))
     }
 }
 
@@ -296,16 +266,13 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
         return Err(Error::usage("a ranking needs at least one replicate and a confidence between 0 and 1"));
     }
     let grid = Grid::new(runs, options)?;
-    let control = control(&grid, options)?;
+    let mut baselines = Baselines::of(&grid, options)?;
     let observed = resample::observed(&grid);
     let replicates = resample::bootstrap(&grid, options);
     let flips = resample::flips(&grid, options);
-
-    let mut arms = ranked_arms(&grid, &observed, &replicates, options.confidence);
-    arms.sort_by(|a, b| b.average.score.total_cmp(&a.average.score).then(a.arm.cmp(&b.arm)));
-    for (i, arm) in arms.iter_mut().enumerate() {
-        arm.rank = i + 1;
-    }
+    let draws = Draws { grid: &grid, observed: &observed, replicates: &replicates, flips: &flips };
+    let range = baselines.compare(&draws, options.confidence);
+    let name = |arm: Option<usize>| arm.and_then(|a| grid.arms.get(a)).map(|a| a.arm.clone());
     let benchmarks = grid.benchmarks.iter().map(|b| Compared {
         name: b.name.clone(),
         category: b.category.clone(),
@@ -322,130 +289,31 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
         seed: options.seed,
         benchmarks: benchmarks.collect(),
         categories: grid.categories.clone(),
-        arms,
+        arms: arm::arms(&draws, &baselines, options.confidence),
         tests: Vec::new(),
-        control,
+        pairs: BTreeMap::new(),
+        random: name(baselines.random),
+        oracle: name(baselines.oracle),
         stability: None,
         left_out: grid.left_out.clone(),
         missing: missing.to_vec(),
         uncertainty: String::new(),
         conclusions: Vec::new(),
+        warnings: Vec::new(),
     };
-    let draws = Draws { grid: &grid, observed: &observed, replicates: &replicates, flips: &flips };
     ranking.tests = pairs::tests(&ranking, &draws);
-    ranking.stability = stability(&ranking);
+    ranking.tests.extend(range);
+    ranking.pairs = pairs::all_pairs(&ranking, &draws);
+    ranking.stability = stability::stability(&ranking);
     ranking.uncertainty = uncertainty(&ranking);
     ranking.conclusions = conclusions::conclusions(&ranking);
+    ranking.warnings = warnings::warnings(&ranking);
     Ok(ranking)
-}
-
-/// The control arm: the named one, else the frozen one whose only encoder's id ends in `-random`.
-fn control(grid: &Grid, options: &RankOptions) -> Result<Option<String>> {
-    if let Some(name) = &options.control {
-        let known = grid.arms.iter().map(|a| a.arm.as_str());
-        return match grid.arms.iter().any(|a| a.arm == *name) {
-            true => Ok(Some(name.clone())),
-            false => Err(Error::usage(format!("the control arm {name} is not among the runs"))
-                .hint(format!("the arms are {}", known.collect::<Vec<_>>().join(", ")))),
-        };
-    }
-    let random = |a: &&grid::Arm| {
-        a.freeze == "frozen" && matches!(a.encoders.as_slice(), [one] if one.rsplit('-').next() == Some("random"))
-    };
-    Ok(grid.arms.iter().find(random).map(|a| a.arm.clone()))
 }
 
 /// Value of an array at a place known to exist; 0 spares every caller a branch that cannot be taken.
 fn at(values: &Array2<f64>, arm: usize, scope: usize) -> f64 {
     values.get((arm, scope)).copied().unwrap_or(0.0)
-}
-
-fn ranked_arms(grid: &Grid, observed: &Scores, replicates: &[Scores], confidence: f64) -> Vec<RankedArm> {
-    let ranks: Vec<Vec<(usize, usize)>> = replicates.iter().map(|r| ranks(&r.image)).collect();
-    let score = |a: usize, s: usize, chance: f64, edges: &ArmEdges| {
-        let of =
-            |f: &dyn Fn(&Scores) -> f64| stats::interval(&replicates.iter().map(f).collect::<Vec<_>>(), confidence);
-        let (score, blind) = (at(&observed.image, a, s), at(&observed.blind, a, s));
-        let (low, high) = edges.image(grid, s, score, of(&|r| at(&r.image, a, s)));
-        let (blind_low, blind_high) = edges.blind(grid, s, blind, of(&|r| at(&r.blind, a, s)));
-        let gains = of(&|r| at(&r.image, a, s) - at(&r.blind, a, s));
-        let (gain_low, gain_high) = edges.gain(grid, s, score - blind, gains);
-        Score { score, low, high, chance, blind, blind_low, blind_high, gain_low, gain_high }
-    };
-    let chances: Vec<f64> = grid.benchmarks.iter().map(|b| b.chance).collect();
-    grid.arms
-        .iter()
-        .enumerate()
-        .map(|(a, arm)| {
-            let edges = ArmEdges::new(grid, a, observed, replicates, confidence);
-            let mut scores = grid
-                .scopes
-                .iter()
-                .enumerate()
-                .map(|(s, scope)| (scope.name.clone(), score(a, s, scope.of(&chances), &edges)));
-            let average = scores.next().map(|(_, s)| s).unwrap_or_else(|| score(a, 0, 0.0, &edges));
-            let categories = scores.by_ref().take(grid.categories.len()).collect();
-            let benchmarks = scores.collect();
-            let mine: Vec<(usize, usize)> = ranks.iter().filter_map(|r| r.get(a).copied()).collect();
-            let places: Vec<f64> = mine.iter().map(|(rank, _)| *rank as f64).collect();
-            let (rank_low, rank_high) = stats::interval(&places, confidence);
-            // Arms tied for the first place share it.
-            let first_shares = mine.iter().filter(|(rank, _)| *rank == 1).map(|(_, tied)| 1.0 / *tied as f64);
-            // Not `sum`: that of no numbers is −0.
-            let firsts = first_shares.fold(0.0, |total, share| total + share);
-            let per_seed = grid.scopes.first().map(|s| resample::seed_averages(arm, grid, s)).unwrap_or_default();
-            RankedArm {
-                arm: arm.arm.clone(),
-                label: schema::label(&arm.arm, &arm.encoders, &arm.freeze),
-                encoders: arm.encoders.clone(),
-                freeze: arm.freeze.clone(),
-                seeds: arm.runs.iter().map(|r| r.seed).collect(),
-                rank: 0,
-                // A rank is whole: an end that falls between two is taken outwards.
-                rank_low: rank_low.floor() as usize,
-                rank_high: rank_high.ceil() as usize,
-                p_best: firsts / replicates.len() as f64,
-                average,
-                categories,
-                benchmarks,
-                per_seed: per_seed.into_iter().collect(),
-                published: arm.published,
-                answers: arm.answers.clone(),
-                cost: arm.cost.clone(),
-            }
-        })
-        .collect()
-}
-
-/// Per arm its rank by average in one replicate, and how many arms share it.
-fn ranks(image: &Array2<f64>) -> Vec<(usize, usize)> {
-    let averages: Vec<f64> = (0..image.nrows()).map(|a| at(image, a, 0)).collect();
-    averages
-        .iter()
-        .map(|x| (1 + averages.iter().filter(|o| *o > x).count(), averages.iter().filter(|o| *o == x).count()))
-        .collect()
-}
-
-fn stability(ranking: &Ranking) -> Option<Stability> {
-    let seeds: Vec<u64> =
-        ranking.arms.iter().flat_map(|a| &a.seeds).copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let mut pairs = Vec::new();
-    for (i, s) in seeds.iter().enumerate() {
-        for t in seeds.iter().skip(i + 1) {
-            let both = ranking.arms.iter().filter_map(|a| Some((*a.per_seed.get(s)?, *a.per_seed.get(t)?)));
-            let (x, y): (Vec<f64>, Vec<f64>) = both.unzip();
-            if let Some(tau) = stats::kendall_tau(&x, &y) {
-                pairs.push((*s, *t, tau));
-            }
-        }
-    }
-    let best = |seed: &u64| {
-        let scored = ranking.arms.iter().filter_map(|a| Some((a.arm.as_str(), *a.per_seed.get(seed)?)));
-        scored.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(arm, _)| arm)
-    };
-    let same_best = seeds.iter().map(best).collect::<BTreeSet<_>>().len() == 1;
-    let tau = stats::mean(&pairs.iter().map(|(_, _, tau)| *tau).collect::<Vec<_>>())?;
-    Some(Stability { tau, pairs, same_best })
 }
 
 /// What the intervals of this ranking cover, in one sentence.

@@ -64,6 +64,22 @@ pub struct RunId {
     /// The average that others published for this arm, where the study names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
+    /// What the arm stands for in the study; absent: trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// What an arm stands for in a study: an encoder to rank, or one of the two baselines that bracket every score.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// An encoder that was pretrained.
+    #[default]
+    Trained,
+    /// An encoder with random weights.
+    Random,
+    /// An encoder that emits the ground truth of each image.
+    Oracle,
 }
 
 fn omitted() -> String {

@@ -1,7 +1,7 @@
 //! Rankings in a terminal: a study's, and those of the published tables.
 
 use crate::published::{Outcome, SCOPES, Standing, Standings, short};
-use crate::ranking::{AVERAGE, RankedArm, Ranking, Score};
+use crate::ranking::{AVERAGE, Normalised, RankedArm, Ranking, Score};
 use crate::stats;
 use crate::words;
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
@@ -10,7 +10,8 @@ use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArran
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// The ranking as a table of at most `width` columns, with chance and blind at its foot, and the conclusions below.
+/// The ranking as a table of at most `width` columns, with chance, blind and the baselines at its foot, the normalised scores
+/// where the study has both baselines, and the conclusions below.
 ///
 /// Columns: the interval of the rank, the arm, its average with half the width of the interval (both ends where they are not
 /// alike), the categories, the share of answers that could not be read, the average without the image, the probability of
@@ -36,22 +37,39 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     }
     let mut text = table;
     text.push_str("\n\n");
-    let mut paragraph = |first: &str, rest: &str, sentence: &str| {
-        for (i, line) in
-            words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate()
-        {
-            text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
-        }
-    };
+    let mut paragraph =
+        |first: &str, rest: &str, sentence: &str| paragraph_into(&mut text, width, first, rest, sentence);
     if !left_out.is_empty() {
         paragraph("", "", &format!("Columns that do not fit here: {}; the report has them.", left_out.join(", ")));
     }
     paragraph("", "", &r.uncertainty);
+    if let Some(table) = normalised_table(r, width, color) {
+        paragraph("", "", NORMALISED);
+        text.push_str(&format!("\n{table}\n\n"));
+    }
+    let mut paragraph =
+        |first: &str, rest: &str, sentence: &str| paragraph_into(&mut text, width, first, rest, sentence);
+    for sentence in &r.warnings {
+        paragraph("- ", "  ", &format!("Warning: {sentence}"));
+    }
     for sentence in &r.conclusions {
         paragraph("- ", "  ", sentence);
     }
     text
 }
+
+/// Adds a sentence in lines of at most `width`, the first after `first` and the others after `rest`.
+fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sentence: &str) {
+    for (i, line) in words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate() {
+        text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
+    }
+}
+
+/// The row of Kendall's τ.
+const AGREEMENT: &str = "agreement of seeds (τ)";
+
+/// What the numbers of the second table are.
+const NORMALISED: &str = "Normalised scores in percent of the way from the random baseline (0) to the oracle (100):";
 
 /// Names of arms longer than this go on in another line.
 const LONGEST_NAME: usize = 28;
@@ -89,8 +107,8 @@ impl Column {
 
     fn of(&self, r: &Ranking, arm: &RankedArm) -> String {
         match self {
-            Column::Rank => words::range(arm.rank_low, arm.rank_high),
-            Column::Arm => words::wrap(&words::shown(&arm.label, false), LONGEST_NAME).join("\n"),
+            Column::Rank => arm.place.map_or(String::new(), |p| words::range(p.rank_low, p.rank_high)),
+            Column::Arm => words::wrap(&words::shown(&arm.row_name(), false), LONGEST_NAME).join("\n"),
             Column::Average => format!("{:.1}{}", arm.average.score, interval(arm)),
             Column::Published => arm.published.map_or(String::new(), |p| format!("{p:.2}")),
             Column::Category(c) => arm.score(c).map_or(String::new(), |s| format!("{:.1}", s.score)),
@@ -99,21 +117,23 @@ impl Column {
                 share => format!("{:.1}", 100.0 * share),
             },
             Column::Blind => format!("{:.1}", arm.average.blind),
-            Column::PBest if r.all_equal(AVERAGE) => "–".into(),
-            Column::PBest => words::probability(arm.p_best),
+            Column::PBest => arm.place.map_or(String::new(), |p| match r.all_equal(AVERAGE) {
+                true => "–".into(),
+                false => words::probability(p.p_best),
+            }),
             Column::Params => words::big(arm.cost.encoder_params as f64),
             Column::Train => words::measured(arm.cost.train_seconds, |s| format!("{s:.0}")),
         }
     }
 
-    /// Mean over the arms of something in the average or in a category.
+    /// Mean over the compared arms of something in the average or in a category.
     fn foot(&self, r: &Ranking, of: fn(&Score) -> f64) -> Option<String> {
         let scope = match self {
             Column::Average => AVERAGE,
             Column::Category(c) => c,
             _ => return None,
         };
-        let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
+        let values: Vec<f64> = r.compared().iter().filter_map(|a| a.score(scope)).map(of).collect();
         stats::mean(&values).map(words::score)
     }
 }
@@ -130,8 +150,8 @@ fn columns(r: &Ranking) -> Vec<Column> {
 fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) -> String {
     let mut table = ruled(width, color);
     table.set_header(columns.iter().map(Column::name));
-    for arm in &r.arms {
-        let bold = color && arm.rank == 1;
+    for arm in r.trained() {
+        let bold = color && arm.place.is_some_and(|p| p.rank == 1);
         table.add_row(columns.iter().map(|c| styled(c.of(r, arm), bold.then_some(Attribute::Bold))));
     }
     table.add_row([""]);
@@ -147,7 +167,19 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
         };
         table.add_row(columns.iter().map(|c| styled(cell(c), color.then_some(Attribute::Dim))));
     }
-    align(&mut table);
+    for arm in r.baselines() {
+        table.add_row(columns.iter().map(|c| styled(c.of(r, arm), color.then_some(Attribute::Dim))));
+    }
+    if let Some(stability) = &r.stability {
+        let cell = |c: &Column| match c {
+            Column::Arm => AGREEMENT.to_string(),
+            Column::Average => words::correlation(stability.tau_in(AVERAGE)) + &" ".repeat(interval_width),
+            Column::Category(c) => words::correlation(stability.tau_in(c)),
+            _ => String::new(),
+        };
+        table.add_row(columns.iter().map(|c| styled(cell(c), color.then_some(Attribute::Dim))));
+    }
+    align(&mut table, 1);
     if width.is_some() {
         // Numbers are not broken; the names are.
         for (_, column) in table.column_iter_mut().enumerate().filter(|(i, _)| *i != 1) {
@@ -155,6 +187,34 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
         }
     }
     table.trim_fmt()
+}
+
+/// Normalised scores with half the width of their intervals, for the average and the categories; a dash where there are none.
+/// `None` for a study without both baselines.
+fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
+    if !r.has_range() || r.trained().next().is_none() {
+        return None;
+    }
+    let scopes: Vec<&str> = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str)).collect();
+    let mut table = ruled(Some(width), color);
+    let heads = scopes.iter().map(|s| in_two_lines(&words::shown(s, false)));
+    table.set_header(std::iter::once("arm".to_string()).chain(heads));
+    for arm in r.trained() {
+        let name = words::wrap(&words::shown(&arm.label, false), LONGEST_NAME).join("\n");
+        let score = |s: &&str| arm.score(s).and_then(|s| s.normalised).map_or("–".to_string(), |n| share(&n));
+        table.add_row(std::iter::once(name).chain(scopes.iter().map(score)));
+    }
+    align(&mut table, 0);
+    Some(table.trim_fmt())
+}
+
+/// "41 ±4", with both ends where one is more than twice as far as the other.
+fn share(n: &Normalised) -> String {
+    let (below, above) = (n.value - n.low, n.high - n.value);
+    if above.max(below) > 2.0 * above.min(below) + 1.0 {
+        return format!("{} {}–{}", words::whole(n.value), words::whole(n.low), words::whole(n.high));
+    }
+    format!("{} ±{}", words::whole(n.value), words::whole((n.high - n.low) / 2.0))
 }
 
 /// Columns of a terminal that the widest line takes, without escape codes.
@@ -215,7 +275,7 @@ fn best(standings: &Standings, width: usize, color: bool) -> String {
         let bold = color && m.rank.first() == Some(&Some(1));
         table.add_row(standing_row(m).into_iter().map(|text| styled(text, bold.then_some(Attribute::Bold))));
     }
-    align(&mut table);
+    align(&mut table, 1);
     table.trim_fmt() + "\n"
 }
 
@@ -245,12 +305,12 @@ fn ruled(width: Option<usize>, color: bool) -> Table {
     table
 }
 
-/// Numbers to the right, the second column, which names things, to the left.
-fn align(table: &mut Table) {
+/// Numbers to the right, the column that names things to the left.
+fn align(table: &mut Table, names: usize) {
     for (i, column) in table.column_iter_mut().enumerate() {
         // A column of space lies between two columns anyway; the one text column gets a second.
-        column.set_padding((0, u16::from(i == 1)));
-        column.set_cell_alignment(if i == 1 { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_padding((0, u16::from(i == names)));
+        column.set_cell_alignment(if i == names { CellAlignment::Left } else { CellAlignment::Right });
     }
 }
 

@@ -64,6 +64,17 @@ pub(crate) fn signed(x: f64) -> String {
     if rounded < 0.0 { format!("−{:.1}", -rounded) } else { format!("+{:.1}", rounded.abs()) }
 }
 
+/// A correlation in two digits, a dash where there is none.
+pub(crate) fn correlation(r: Option<f64>) -> String {
+    r.map_or("–".to_string(), |r| format!("{r:.2}").replace('-', "−"))
+}
+
+/// A number without decimals, with a minus sign.
+pub(crate) fn whole(x: f64) -> String {
+    let rounded = x.round();
+    if rounded < 0.0 { format!("−{:.0}", -rounded) } else { format!("{:.0}", rounded.abs()) }
+}
+
 /// A share of 0 to 1 as "5 %", "7.1 %"; never "0 %" or "100 %" for what is only nearly so.
 pub(crate) fn percent(share: f64) -> String {
     let tenths = (1000.0 * share).round() / 10.0;

@@ -178,7 +178,8 @@ fn runs_say_what_their_benchmarks_measure() {
     assert_eq!(sights.len(), ranking.benchmarks.len());
     for s in &sights {
         let mean = |of: fn(&burgess_reports::ranking::Score) -> f64| {
-            ranking.arms.iter().map(|a| of(&a.benchmarks[&s.benchmark])).sum::<f64>() / ranking.arms.len() as f64
+            let arms = ranking.compared();
+            arms.iter().map(|a| of(&a.benchmarks[&s.benchmark])).sum::<f64>() / arms.len() as f64
         };
         close(s.enabled, mean(|s| s.score), &s.benchmark);
         close(s.blind.unwrap(), mean(|s| s.blind), &s.benchmark);

@@ -4,6 +4,7 @@ mod fixture;
 
 use burgess_reports::ranking::{AVERAGE, Family, RankOptions, Ranking, rank};
 use burgess_reports::schema::RunResults;
+use burgess_reports::stats;
 use burgess_reports::table::ranking_table;
 
 fn options() -> RankOptions {
@@ -72,7 +73,7 @@ fn the_scores_are_those_of_the_runs() {
             assert!((arm.benchmarks[benchmark].blind - result.blind).abs() < 1e-9);
         }
     }
-    let p_best: f64 = ranking.arms.iter().map(|a| a.p_best).sum();
+    let p_best: f64 = ranking.trained().filter_map(|a| a.place).map(|p| p.p_best).sum();
     assert!((p_best - 1.0).abs() < 1e-9);
 }
 
@@ -97,18 +98,37 @@ fn an_arm_is_not_separable_from_its_twin() {
     runs.push(twin);
     let ranking = ranked(&runs);
     assert!(ranking.tests.iter().all(|t| !t.separable && t.p == 1.0 && t.difference == 0.0));
-    assert!(ranking.arms.iter().all(|a| a.p_best == 0.5 && (a.rank_low, a.rank_high) == (1, 1)));
+    let places: Vec<_> = ranking.arms.iter().filter_map(|a| a.place).collect();
+    assert!(places.len() == 2 && places.iter().all(|p| p.p_best == 0.5 && (p.rank_low, p.rank_high) == (1, 1)));
 }
 
 #[test]
-fn the_control_is_found_and_tested() {
+fn the_random_baseline_is_found_and_tested() {
     let ranking = ranked(&fixture::runs(1, 150));
-    assert_eq!(ranking.control.as_deref(), Some("nano-random"));
-    assert_eq!(ranking.tests(Family::Control, AVERAGE).count(), 7, "every other frozen arm");
-    assert!(ranking.tests(Family::Control, AVERAGE).all(|t| t.separable));
+    assert_eq!(ranking.random.as_deref(), Some("nano-random"));
+    assert_eq!(ranking.tests(Family::Random, AVERAGE).count(), 7, "every other frozen arm");
+    assert!(ranking.tests(Family::Random, AVERAGE).all(|t| t.separable));
     assert_eq!(ranking.tests(Family::Unfreezing, AVERAGE).count(), 1);
-    let wrong = RankOptions { control: Some("nano-rnd".into()), ..options() };
+    let wrong = RankOptions { random: Some("nano-rnd".into()), ..options() };
     assert_eq!(rank(&fixture::runs(1, 5), &[], &wrong).unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn seeds_agree_by_category_and_without_the_baselines() {
+    let r = ranked(&fixture::runs_with_oracle(3, 60));
+    let stability = r.stability.as_ref().unwrap();
+    assert_eq!(stability.pairs.len(), 3);
+    assert_eq!(stability.categories.keys().collect::<Vec<_>>(), r.categories.iter().collect::<Vec<_>>());
+    let scores = |seed: u64| -> Vec<f64> { r.trained().map(|a| a.categories_per_seed["OCR & Chart"][&seed]).collect() };
+    let taus = [(0, 1), (0, 2), (1, 2)].map(|(s, t)| stats::kendall_tau(&scores(s), &scores(t)).unwrap());
+    assert!((stability.categories["OCR & Chart"] - taus.iter().sum::<f64>() / 3.0).abs() < 1e-12);
+    let arm = r.trained().next().unwrap();
+    for category in &r.categories {
+        let mean = arm.categories_per_seed[category].values().sum::<f64>() / 3.0;
+        assert!((mean - arm.categories[category].score).abs() < 1e-9);
+    }
+    assert!(ranking_table(&r, 100, false).contains("agreement of seeds"));
+    assert!(ranked(&fixture::runs(1, 20)).stability.is_none());
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn said(share: f64) -> Measures {
     }
 }
 
-/// Of the runs of a ranking: scores are means over arms, an arm's over its seeds; standard errors are clustered by unit,
+/// Of the runs of a ranking: scores are means over its trained arms (over all where none is trained), an arm's over its seeds; standard errors are clustered by unit,
 /// all runs having answered the same units.
 ///
 /// # Errors
@@ -196,8 +196,9 @@ pub fn of_runs(runs: &[RunResults], ranking: &Ranking) -> Result<Vec<Sight>> {
 
 fn of_benchmark(runs: &[RunResults], ranking: &Ranking, name: &str, category: &str, chance: f64) -> Result<Sight> {
     let beats = |a: &&crate::ranking::RankedArm| a.score(name).is_some_and(crate::ranking::Score::beats_chance);
-    let all: BTreeSet<&str> = ranking.arms.iter().map(|a| a.arm.as_str()).collect();
-    let above: BTreeSet<&str> = ranking.arms.iter().filter(beats).map(|a| a.arm.as_str()).collect();
+    let compared = || ranking.compared().into_iter();
+    let all: BTreeSet<&str> = compared().map(|a| a.arm.as_str()).collect();
+    let above: BTreeSet<&str> = compared().filter(beats).map(|a| a.arm.as_str()).collect();
     let them = if above.is_empty() { None } else { Some(means(runs, ranking, name, &above)?.0) };
     Ok(Sight::of_units(name, category, chance, means(runs, ranking, name, &all)?, above.len(), them))
 }

@@ -15,21 +15,23 @@ fn name(scope: &str) -> &str {
     if scope == AVERAGE { "Average of the categories" } else { scope }
 }
 
-/// Bars of all arms in a scope, best first, with intervals, blind scores, the chance line and, for the average, a dot
-/// per seed.
+/// Bars of all arms in a scope, best first, the baselines last, with intervals, blind scores, the chance line, the range from
+/// the random baseline to the oracle and, for the average, a dot per seed.
 pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
-    let arms = r.order(scope);
+    let arms = r.rows(scope);
     let scores: Vec<(&RankedArm, &Score)> = arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
     let mut svg = Svg::new(width, TOP + ROW * scores.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", name(scope));
     let seeds = |a: &RankedArm| if scope == AVERAGE { a.per_seed.values().copied().collect() } else { Vec::new() };
     let marks =
         scores.iter().flat_map(|(a, s)| [s.score, s.low, s.high, s.chance, s.blind].into_iter().chain(seeds(a)));
-    let x = axis(&mut svg, reach(marks, 10.0, 10.0), width, scores.len());
+    let range = reach(marks, 10.0, 10.0);
+    range_band(&mut svg, &axis_scale(range, width), r.bounds(scope), scores.len());
+    let x = axis(&mut svg, range, width, scores.len());
     for (i, (arm, s)) in scores.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
-        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.label, 23));
-        svg.rect(x.at(0.0), y - 7.0, x.at(s.score) - x.at(0.0), 14.0, &format!("bar {}", kind(r, arm).0));
+        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.row_name(), 23));
+        svg.rect(x.at(0.0), y - 7.0, x.at(s.score) - x.at(0.0), 14.0, &format!("bar {}", kind(arm).0));
         svg.whisker(x.at(s.low), x.at(s.high), y);
         svg.circle(x.at(s.blind), y, 3.5, "blind");
         if scope == AVERAGE && arm.per_seed.len() > 1 {
@@ -41,21 +43,24 @@ pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
     svg
 }
 
-/// One benchmark: each arm with the image (dot with interval) and without (ring), and chance.
+/// One benchmark: each arm with the image (dot with interval) and without (ring), chance, and the range from the random
+/// baseline to the oracle.
 pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
     let scores: Vec<_> = r.arms.iter().filter_map(|a| Some((a, a.score(benchmark)?))).collect();
     let mut svg = Svg::new(PANEL, TOP + ROW * scores.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", benchmark);
     let marks = scores.iter().flat_map(|(_, s)| [s.score, s.low, s.high, s.chance, s.blind]);
-    let x = axis(&mut svg, reach(marks, 10.0, 10.0), PANEL, scores.len());
+    let range = reach(marks, 10.0, 10.0);
+    range_band(&mut svg, &axis_scale(range, PANEL), r.bounds(benchmark), scores.len());
+    let x = axis(&mut svg, range, PANEL, scores.len());
     chance_line(&mut svg, &x, scores.first().map(|(_, s)| s.chance), scores.len());
     for (i, (arm, s)) in scores.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
-        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.label, 23));
+        svg.text(LABELS - 6.0, y + 4.0, "end", &cut(&arm.row_name(), 23));
         svg.line(x.at(s.blind), y, x.at(s.score), y, "link");
         svg.circle(x.at(s.blind), y, 3.5, "blind");
         svg.whisker(x.at(s.low), x.at(s.high), y);
-        svg.circle(x.at(s.score), y, 4.2, kind(r, arm).0);
+        svg.circle(x.at(s.score), y, 4.2, kind(arm).0);
         svg.text(PANEL, y + 4.0, "end", &format!("{:.1}", s.score));
     }
     svg
@@ -82,9 +87,23 @@ pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg
     svg
 }
 
+fn axis_scale(range: (f64, f64), width: f64) -> Scale {
+    Scale::linear(range, (LABELS, width - NUMBERS))
+}
+
+/// What lies between the random baseline and the oracle, behind the rows.
+fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize) {
+    let Some((random, oracle)) = bounds else { return };
+    let (left, right) = (x.at(random.min(oracle)), x.at(random.max(oracle)));
+    let bottom = TOP + ROW * rows as f64;
+    svg.rect(left, TOP - 4.0, right - left, bottom - TOP + 4.0, "range");
+    svg.line(x.at(random), TOP - 4.0, x.at(random), bottom, "random-mark");
+    svg.line(x.at(oracle), TOP - 4.0, x.at(oracle), bottom, "oracle-mark");
+}
+
 /// Grid and numbers of the horizontal axis.
 pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
-    let x = Scale::linear(range, (LABELS, width - NUMBERS));
+    let x = axis_scale(range, width);
     let bottom = TOP + ROW * rows as f64;
     for tick in ticks(range.0, range.1, if width > PANEL { 8 } else { 5 }) {
         svg.line(x.at(tick), TOP, x.at(tick), bottom, "grid");

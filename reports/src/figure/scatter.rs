@@ -2,8 +2,8 @@
 
 use super::svg::{Scale, Svg, cut, tick_label, ticks};
 use super::{PANEL, kind};
-use crate::ranking::Ranking;
-use crate::schema::Cost;
+use crate::ranking::{RankedArm, Ranking};
+use crate::schema::{Cost, Role};
 
 /// Reads one number off a cost.
 pub(crate) type CostOf = fn(&Cost) -> f64;
@@ -21,13 +21,16 @@ const LABEL_STEP: f64 = 14.0;
 /// Averages with intervals over a cost; logarithmic where the cost spans more than a factor of 20. `None` where the
 /// cost is unknown (not positive) for some arm, or the same for all.
 pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
-    let costs = || r.arms.iter().map(|a| cost(&a.cost));
+    // The oracle is no encoder: it costs nothing.
+    let mut arms: Vec<&RankedArm> = r.arms.iter().filter(|a| a.role != Role::Oracle).collect();
+    arms.sort_by(|a, b| b.average.score.total_cmp(&a.average.score));
+    let costs = || arms.iter().map(|a| cost(&a.cost));
     let (least, most) = costs().fold((f64::INFINITY, 0.0_f64), |(l, m), c| (l.min(c), m.max(c)));
     if !(least > 0.0 && most > least * 1.001) {
         return None;
     }
-    let low = r.arms.iter().map(|a| a.average.low).fold(f64::INFINITY, f64::min);
-    let high = r.arms.iter().map(|a| a.average.high).fold(f64::NEG_INFINITY, f64::max);
+    let low = arms.iter().map(|a| a.average.low).fold(f64::INFINITY, f64::min);
+    let high = arms.iter().map(|a| a.average.high).fold(f64::NEG_INFINITY, f64::max);
     let (left, right, top, bottom) = (30.0, PANEL - 142.0, 28.0, 248.0);
     let mut svg = Svg::new(PANEL, 286.0);
     svg.text(0.0, 13.0, "head", &format!("Average by {what}"));
@@ -48,26 +51,23 @@ pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
     }
     let scale = if log { " (logarithmic)" } else { "" };
     svg.text((left + right) / 2.0, bottom + 32.0, "soft small mid", &format!("{what}{scale}"));
-    for arm in &r.arms {
+    for arm in &arms {
         let place = x.at(cost(&arm.cost));
         svg.line(place, y.at(arm.average.low), place, y.at(arm.average.high), "whisker");
     }
     // Arms come by score, so their labels, in a column at the right, stay in order.
     let mut label_y = top - LABEL_STEP;
     let spare = |rest: usize| bottom + 10.0 - LABEL_STEP * rest as f64;
-    for (i, arm) in r.arms.iter().enumerate() {
+    for (i, arm) in arms.iter().enumerate() {
         let (px, py) = (x.at(cost(&arm.cost)), y.at(arm.average.score));
-        label_y = (label_y + LABEL_STEP).max(py.min(spare(r.arms.len() - 1 - i)));
+        label_y = (label_y + LABEL_STEP).max(py.min(spare(arms.len() - 1 - i)));
         svg.line(px, py, right + 6.0, label_y, "link faint");
         svg.text(right + 9.0, label_y + 4.0, "small", &cut(&arm.label, 21));
     }
-    for arm in &r.arms {
-        svg.circle(x.at(cost(&arm.cost)), y.at(arm.average.score), 4.5, kind(r, arm).0);
+    for arm in &arms {
+        svg.circle(x.at(cost(&arm.cost)), y.at(arm.average.score), 4.5, kind(arm).0);
     }
-    let said: Vec<String> = r
-        .arms
-        .iter()
-        .map(|a| format!("{}: {} at {:.1}", a.label, tick_label(cost(&a.cost)), a.average.score))
-        .collect();
+    let said: Vec<String> =
+        arms.iter().map(|a| format!("{}: {} at {:.1}", a.label, tick_label(cost(&a.cost)), a.average.score)).collect();
     Some(svg.inline(&format!("Average score by {what}"), &said.join("; ")))
 }

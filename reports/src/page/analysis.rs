@@ -58,7 +58,7 @@ pub(super) fn analysed(a: &Analysis, thing: &str, kinds: &[(&str, &str)], class:
 
 /// The section for the arms of a ranking.
 pub(super) fn of_arms(a: &Analysis, r: &Ranking) -> Analysed {
-    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(r, a).0);
+    let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(a).0);
     analysed(a, "arm", &figure::kinds(r), |label| class(label).to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::figure::{Curves, kind};
 use crate::load::StudyData;
-use crate::ranking::{AVERAGE, Family, RankedArm, Ranking, Score};
+use crate::ranking::{AVERAGE, Compared, Family, Normalised, Place, RankedArm, Ranking, Score};
 use crate::schema::CATEGORIES;
 use crate::{stats, words};
 use serde::Serialize;
@@ -14,6 +14,7 @@ pub(super) struct Shown {
     score: String,
     interval: String,
     blind: String,
+    normalised: String,
 }
 
 impl Shown {
@@ -22,6 +23,7 @@ impl Shown {
             score: format!("{:.1}", s.score),
             interval: format!("{:.1}–{:.1}", s.low, s.high),
             blind: format!("{:.1}", s.blind),
+            normalised: s.normalised.map_or(String::new(), |n| format!("{} %", words::whole(n.value))),
         }
     }
 }
@@ -45,27 +47,69 @@ pub(super) struct Row {
     seeds: String,
 }
 
+/// The trained arms.
 pub(super) fn rows(r: &Ranking) -> Vec<Row> {
-    r.arms
-        .iter()
-        .map(|a| Row {
-            label: a.label.clone(),
-            kind: kind(r, a).0,
-            ranks: words::range(a.rank_low, a.rank_high),
-            average: Shown::of(&a.average),
-            published: a.published.map_or(String::new(), |p| format!("{p:.2}")),
-            categories: r.categories.iter().filter_map(|c| a.score(c)).map(Shown::of).collect(),
-            unparsed: words::percent(a.unparsed_share()),
-            p_best: if r.all_equal(AVERAGE) { "–".into() } else { words::probability(a.p_best) },
-            params: words::big(a.cost.encoder_params as f64),
-            gflops: precise(a.cost.gflops_per_image),
-            tokens: a.cost.tokens,
-            train_seconds: words::measured(a.cost.train_seconds, |s| format!("{s:.0}")),
-            images_per_second: words::measured(a.cost.images_per_second, words::big),
-            memory: words::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", words::big(b))),
-            seeds: seeds(&a.seeds),
-        })
-        .collect()
+    r.trained().map(|a| row(r, a)).collect()
+}
+
+/// The baselines.
+pub(super) fn baselines(r: &Ranking) -> Vec<Row> {
+    r.baselines().map(|a| row(r, a)).collect()
+}
+
+fn row(r: &Ranking, a: &RankedArm) -> Row {
+    let p_best = |p: Place| if r.all_equal(AVERAGE) { "–".into() } else { words::probability(p.p_best) };
+    Row {
+        label: a.row_name(),
+        kind: kind(a).0,
+        ranks: a.place.map_or(String::new(), |p| words::range(p.rank_low, p.rank_high)),
+        average: Shown::of(&a.average),
+        published: a.published.map_or(String::new(), |p| format!("{p:.2}")),
+        categories: r.categories.iter().filter_map(|c| a.score(c)).map(Shown::of).collect(),
+        unparsed: words::percent(a.unparsed_share()),
+        p_best: a.place.map_or(String::new(), p_best),
+        params: words::big(a.cost.encoder_params as f64),
+        gflops: precise(a.cost.gflops_per_image),
+        tokens: a.cost.tokens,
+        train_seconds: words::measured(a.cost.train_seconds, |s| format!("{s:.0}")),
+        images_per_second: words::measured(a.cost.images_per_second, words::big),
+        memory: words::measured(a.cost.peak_memory_bytes as f64, |b| format!("{}B", words::big(b))),
+        seeds: seeds(&a.seeds),
+    }
+}
+
+/// An arm's normalised scores: those of average and categories, then those of the benchmarks.
+#[derive(Serialize)]
+pub(super) struct NormalisedRow {
+    label: String,
+    kind: &'static str,
+    /// (value, interval), a dash where there is none.
+    scores: Vec<(String, String)>,
+}
+
+/// Empty for a study without both baselines.
+pub(super) fn normalised(r: &Ranking) -> Vec<NormalisedRow> {
+    if !r.has_range() {
+        return Vec::new();
+    }
+    let scopes = || {
+        let categories = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+        categories.chain(r.benchmarks.iter().map(|b| b.name.as_str()))
+    };
+    let shown = |n: Normalised| {
+        let [value, low, high] = [n.value, n.low, n.high].map(words::whole);
+        (value, format!("{low} to {high}"))
+    };
+    let score = |a: &RankedArm, scope: &str| {
+        let normalised = a.score(scope).and_then(|s| s.normalised);
+        normalised.map_or(("–".to_string(), String::new()), shown)
+    };
+    let row = |a: &RankedArm| NormalisedRow {
+        label: a.label.clone(),
+        kind: kind(a).0,
+        scores: scopes().map(|s| score(a, s)).collect(),
+    };
+    r.trained().map(row).collect()
 }
 
 /// "seed 0", "seeds 0, 1, 2".
@@ -89,17 +133,20 @@ pub(super) struct Foot {
     values: Vec<String>,
 }
 
-/// Chance and mean blind score, for the average and each category.
+/// Chance, mean blind score and, with several seeds, how well these agree, for the average and each category.
 pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
-    let row = |name, of: fn(&Score) -> f64| {
-        let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
-        Foot { name, values: scopes.map(|s| mean_over_arms(r, s, of)).collect() }
-    };
-    vec![row("chance", |s| s.chance), row("blind (mean of arms)", |s| s.blind)]
+    let scopes = || std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let row = |name, of: fn(&Score) -> f64| Foot { name, values: scopes().map(|s| mean_over_arms(r, s, of)).collect() };
+    let mut rows = vec![row("chance", |s| s.chance), row("blind (mean of arms)", |s| s.blind)];
+    rows.extend(r.stability.as_ref().map(|stability| Foot {
+        name: "agreement of seeds (Kendall τ)",
+        values: scopes().map(|s| words::correlation(stability.tau_in(s))).collect(),
+    }));
+    rows
 }
 
 fn mean_over_arms(r: &Ranking, scope: &str, of: fn(&Score) -> f64) -> String {
-    let values: Vec<f64> = r.arms.iter().filter_map(|a| a.score(scope)).map(of).collect();
+    let values: Vec<f64> = r.compared().iter().filter_map(|a| a.score(scope)).map(of).collect();
     stats::mean(&values).map_or(String::new(), words::score)
 }
 
@@ -164,6 +211,8 @@ pub(super) struct Group {
 pub(super) struct Heat {
     groups: Vec<Group>,
     rows: Vec<Cells>,
+    /// (name, scores)
+    baselines: Vec<(String, Vec<String>)>,
     chance: Vec<String>,
     blind: Vec<String>,
     /// The distance from the benchmark's mean at which a colour is full.
@@ -171,14 +220,13 @@ pub(super) struct Heat {
 }
 
 pub(super) fn heat(r: &Ranking) -> Heat {
-    let means: Vec<f64> = r
-        .benchmarks
-        .iter()
-        .map(|b| r.arms.iter().filter_map(|a| a.score(&b.name)).map(|s| s.score).sum::<f64>() / r.arms.len() as f64)
-        .collect();
+    let arms = r.compared();
+    let mean =
+        |b: &Compared| stats::mean(&arms.iter().filter_map(|a| a.score(&b.name)).map(|s| s.score).collect::<Vec<_>>());
+    let means: Vec<f64> = r.benchmarks.iter().map(|b| mean(b).unwrap_or(0.0)).collect();
     let with_means = || r.benchmarks.iter().zip(&means);
     let distances =
-        r.arms.iter().flat_map(|a| with_means().filter_map(|(b, m)| Some((a.score(&b.name)?.score - m).abs())));
+        arms.iter().flat_map(|a| with_means().filter_map(|(b, m)| Some((a.score(&b.name)?.score - m).abs())));
     let full = (distances.fold(0.0, f64::max) / 5.0).ceil().max(1.0) * 5.0;
     let cell = |label: &str, name: &str, mean: f64, s: &Score| {
         let distance = s.score - mean;
@@ -191,14 +239,19 @@ pub(super) fn heat(r: &Ranking) -> Heat {
         );
         Cell::new(distance, full, format!("{:.1}", s.score), title)
     };
-    let rows = r.arms.iter().map(|a| Cells {
+    let rows = arms.iter().map(|a| Cells {
         label: a.label.clone(),
         cells: with_means().filter_map(|(b, m)| Some(cell(&a.label, &b.name, *m, a.score(&b.name)?))).collect(),
     });
+    let scores = |a: &RankedArm| {
+        let scores = r.benchmarks.iter().filter_map(|b| a.score(&b.name)).map(|s| words::score(s.score));
+        (a.row_name(), scores.collect())
+    };
     let size = |c: &String| r.benchmarks.iter().filter(|b| b.category == *c).count();
     Heat {
         groups: r.categories.iter().map(|c| Group { name: c.clone(), span: size(c) }).collect(),
         rows: rows.collect(),
+        baselines: r.baselines().filter(|_| arms.len() < r.arms.len()).map(scores).collect(),
         chance: r.benchmarks.iter().map(|b| words::score(b.chance)).collect(),
         blind: r.benchmarks.iter().map(|b| mean_over_arms(r, &b.name, |s| s.blind)).collect(),
         full: format!("{full:.0}"),
@@ -252,10 +305,10 @@ pub(super) fn last_losses(r: &Ranking, curves: &[Curves]) -> Vec<Losses> {
 
 /// A panel of scores, read aloud.
 pub(super) fn in_words(r: &Ranking, scope: &str) -> String {
-    let arms = r.order(scope);
+    let arms = r.rows(scope);
     let said = arms.iter().filter_map(|a| {
         let s = a.score(scope)?;
-        Some(format!("{} {:.1} ({:.1} to {:.1}; blind {:.1})", a.label, s.score, s.low, s.high, s.blind))
+        Some(format!("{} {:.1} ({:.1} to {:.1}; blind {:.1})", a.row_name(), s.score, s.low, s.high, s.blind))
     });
     let chance = arms
         .first()
@@ -299,6 +352,22 @@ pub(super) fn notes(r: &Ranking) -> Vec<String> {
         "Unparsed are answers in which no choice, number or yes/no could be read; they count as wrong.".to_string(),
         "Blind is the same trained model asked without the image; chance is the expected score of guessing.".to_string(),
     ];
+    if r.stability.is_some() {
+        notes.push(
+            "The agreement of seeds is Kendall's τ-b of the order of the trained arms, averaged over pairs of seeds: 1 where the \
+             order is the same under each, 0 where two seeds agree no more than by chance."
+                .to_string(),
+        );
+    }
+    if r.has_range() {
+        notes.push(
+            "The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image; \
+             both have the connector, the language model and the recipe of all arms, and neither is ranked. A normalised score \
+             is (score − random) / (oracle − random), with the same images drawn for all three; that of a category or of the \
+             average is made of the means, and there is none where the oracle is not separably above the random baseline."
+                .to_string(),
+        );
+    }
     if r.categories.iter().any(|c| !CATEGORIES.contains(&c.as_str())) {
         notes.push("Some categories are not those of the Cambrian-1 study.".to_string());
     }

@@ -4,21 +4,24 @@ use super::{AVERAGE, Answers, Family, PairTest, RankedArm, Ranking, Score};
 use crate::words::{count, list, p, percent, probability, short_list, signed};
 
 /// Names beyond this many are only counted.
-const MOST_NAMES: usize = 4;
-
-/// Share of answers that could not be read above which a score is warned of.
-const MOST_UNPARSED: f64 = 0.05;
+pub(super) const MOST_NAMES: usize = 4;
 
 pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     let mut said = Vec::new();
+    if r.trained().next().is_none() {
+        said.push("No trained arm was run, only baselines: there is nothing to rank.".to_string());
+        said.extend(r.left_out.iter().map(|why| format!("{why}.")));
+        said.extend(missing(r));
+        return said;
+    }
     said.extend(best_on_average(r));
     said.extend(best_by_category(r));
-    said.extend(control(r));
+    said.extend(random(r));
+    said.extend(no_range(r));
     said.extend(unfreezing(r));
     said.extend(blind(r));
     said.extend(chance(r));
     said.extend(below_chance(r));
-    said.extend(unparsed(r));
     said.extend(stability(r));
     said.extend(r.left_out.iter().map(|why| format!("{why}.")));
     said.extend(missing(r));
@@ -26,7 +29,7 @@ pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
     said
 }
 
-fn label(r: &Ranking, arm: &str) -> String {
+pub(super) fn label(r: &Ranking, arm: &str) -> String {
     r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone())
 }
 
@@ -36,18 +39,20 @@ fn tied_with_leader(r: &Ranking, scope: &str) -> Vec<String> {
 }
 
 fn best_on_average(r: &Ranking) -> Option<String> {
-    let best = r.arms.first()?;
-    if r.arms.len() == 1 {
-        return Some(format!("{} is the only arm: there is nothing to rank.", best.label));
+    let best = r.trained().next()?;
+    let arms = r.trained().count();
+    if arms == 1 {
+        let only = if r.arms.len() == 1 { "the only arm" } else { "the only trained arm" };
+        return Some(format!("{} is {only}: there is nothing to rank.", best.label));
     }
     if let Some(why) = no_order(r, AVERAGE) {
         return Some(format!("On average {why}."));
     }
     let tied = tied_with_leader(r, AVERAGE);
-    let p_best = probability(best.p_best);
+    let p_best = probability(best.place.map_or(0.0, |p| p.p_best));
     Some(if tied.is_empty() {
         format!("{} is best on average (p(best) {p_best}).", best.label)
-    } else if tied.len() + 1 == r.arms.len() {
+    } else if tied.len() + 1 == arms {
         format!("{} leads on average (p(best) {p_best}), but no arm is separable from it.", best.label)
     } else {
         let (tied, n) = (short_list(&tied, MOST_NAMES), tied.len());
@@ -59,7 +64,7 @@ fn best_on_average(r: &Ranking) -> Option<String> {
 /// Why a scope says nothing of which arm is better: all have the same score, or none is above chance.
 fn no_order(r: &Ranking, scope: &str) -> Option<String> {
     if r.all_equal(scope) {
-        let score = r.arms.first().and_then(|a| a.score(scope)).map_or(0.0, |s| s.score);
+        let score = r.trained().next().and_then(|a| a.score(scope)).map_or(0.0, |s| s.score);
         return Some(format!("all arms score {score:.1}, which says nothing of which is better"));
     }
     (r.beats_chance(scope) == Some(false))
@@ -68,7 +73,8 @@ fn no_order(r: &Ranking, scope: &str) -> Option<String> {
 
 /// One sentence per category, those with a clear winner first said together.
 fn best_by_category(r: &Ranking) -> Vec<String> {
-    if r.arms.len() < 2 {
+    let arms = r.trained().count();
+    if arms < 2 {
         return Vec::new();
     }
     let (mut clear, mut said) = (Vec::new(), Vec::new());
@@ -81,7 +87,7 @@ fn best_by_category(r: &Ranking) -> Vec<String> {
         let tied = tied_with_leader(r, category);
         if tied.is_empty() {
             clear.push(format!("{best} on {category}"));
-        } else if tied.len() + 1 == r.arms.len() {
+        } else if tied.len() + 1 == arms {
             said.push(format!("On {category} no arm is separable from the first, {best}."));
         } else if let [other] = tied.as_slice() {
             said.push(format!("{best} and {other} are not separable on {category}."));
@@ -96,34 +102,47 @@ fn best_by_category(r: &Ranking) -> Vec<String> {
     said
 }
 
-/// Whether the arm that has learnt nothing comes out last, and where that is significant.
-fn control(r: &Ranking) -> Option<String> {
-    let control = r.arm(r.control.as_deref()?)?;
+/// Whether the random baseline comes out last, and where that is significant.
+fn random(r: &Ranking) -> Option<String> {
+    let random = &r.arm(r.random.as_deref()?)?.label;
     let beaten_by_all = |scope: &str| {
-        let mut tests = r.tests(Family::Control, scope).peekable();
-        tests.peek().is_some() && tests.all(|t| t.separable && t.difference > 0.0)
+        let mut tests = r.tests(Family::Random, scope).peekable();
+        tests.peek().is_some() && tests.all(PairTest::above)
     };
-    let worst = |scope: &str| r.tests(Family::Control, scope).map(|t| t.p_adjusted).fold(0.0, f64::max);
+    let worst = |scope: &str| r.tests(Family::Random, scope).map(|t| t.p_adjusted).fold(0.0, f64::max);
     let not_beating = |scope: &str| -> Vec<String> {
-        let tests = r.tests(Family::Control, scope).filter(|t| !(t.separable && t.difference > 0.0));
-        tests.map(|t| label(r, &t.a)).collect()
+        r.tests(Family::Random, scope).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect()
     };
-    r.tests(Family::Control, AVERAGE).next()?;
+    r.tests(Family::Random, AVERAGE).next()?;
     let mut said = if beaten_by_all(AVERAGE) {
-        format!("The control {} is below every other frozen arm on average ({})", control.label, p(worst(AVERAGE)))
+        format!("The random baseline {random} is below every trained frozen arm on average ({})", p(worst(AVERAGE)))
     } else {
         let others = short_list(&not_beating(AVERAGE), MOST_NAMES);
-        format!("On average {others} cannot be shown to beat the control {}", control.label)
+        format!("On average {others} cannot be shown to beat the random baseline {random}")
     };
-    let (yes, no): (Vec<String>, Vec<String>) = r.categories.iter().cloned().partition(|c| beaten_by_all(c));
-    if no.is_empty() {
+    let all: Vec<String> = r.categories.iter().filter(|c| beaten_by_all(c)).cloned().collect();
+    if all.len() == r.categories.len() {
         said.push_str(" and in every category");
-    } else if yes.is_empty() {
-        said.push_str("; in no category do all arms separably beat it");
-    } else {
-        said.push_str(&format!("; all arms separably beat it on {}, but not on {}", list(&yes), list(&no)));
+    } else if !all.is_empty() {
+        said.push_str(&format!("; it is separably below all arms on {}", list(&all)));
     }
     Some(said + ".")
+}
+
+/// Where there are no normalised scores, and why.
+fn no_range(r: &Ranking) -> Option<String> {
+    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let scopes = scopes.chain(r.benchmarks.iter().map(|b| b.name.as_str()));
+    let failing = scopes.filter_map(|s| r.range(s)).filter(|t| !t.above());
+    let said: Vec<String> = failing
+        .map(|t| format!("{} ({} [{}, {}])", t.scope, signed(t.difference), signed(t.low), signed(t.high)))
+        .collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "No normalised scores where the oracle is not separably above the random baseline: {}.",
+            short_list(&said, 2 * MOST_NAMES)
+        )
+    })
 }
 
 fn unfreezing(r: &Ranking) -> Option<String> {
@@ -141,11 +160,11 @@ fn blind(r: &Ranking) -> Option<String> {
     let average = failing(AVERAGE);
     let mut said = match average.len() {
         0 => "With the image every arm scores above its blind self on average".to_string(),
-        n if n == r.arms.len() => "No arm scores above its blind self on average".to_string(),
+        n if n == r.trained().count() => "No arm scores above its blind self on average".to_string(),
         _ => format!("On average {} cannot be shown to score above blind", short_list(&average, MOST_NAMES)),
     };
     let exceptions: Vec<String> = r.categories.iter().filter_map(|c| exception(r, c, &failing(c))).collect();
-    if !exceptions.is_empty() && average.len() < r.arms.len() {
+    if !exceptions.is_empty() && average.len() < r.trained().count() {
         said.push_str(&format!("; not shown on {}", exceptions.join(", ")));
     }
     Some(said + ".")
@@ -155,7 +174,7 @@ fn blind(r: &Ranking) -> Option<String> {
 fn exception(r: &Ranking, scope: &str, failing: &[String]) -> Option<String> {
     match failing.len() {
         0 => None,
-        n if n == r.arms.len() => Some(format!("{scope} (any arm)")),
+        n if n == r.trained().count() => Some(format!("{scope} (any arm)")),
         _ => Some(format!("{scope} ({})", failing_names(failing))),
     }
 }
@@ -166,7 +185,7 @@ fn failing_names(names: &[String]) -> String {
 
 fn failing(r: &Ranking, scope: &str, passes: fn(&Score) -> bool) -> Vec<String> {
     let fails = |a: &&RankedArm| a.score(scope).is_some_and(|s| !passes(s));
-    r.arms.iter().filter(fails).map(|a| a.label.clone()).collect()
+    r.trained().filter(fails).map(|a| a.label.clone()).collect()
 }
 
 /// Benchmarks on which arms are not shown to do better than guessing, without those that do worse.
@@ -180,7 +199,7 @@ fn chance(r: &Ranking) -> Option<String> {
 /// Scores that guessing would beat, and what of the answers explains them.
 fn below_chance(r: &Ranking) -> Option<String> {
     let below = |name: &str| -> Vec<(&RankedArm, Option<&Answers>)> {
-        let arms = r.arms.iter().filter(|a| a.score(name).is_some_and(Score::below_chance));
+        let arms = r.trained().filter(|a| a.score(name).is_some_and(Score::below_chance));
         arms.map(|a| (a, a.answers.get(name))).collect()
     };
     let part = |name: &str| -> Option<String> {
@@ -189,7 +208,7 @@ fn below_chance(r: &Ranking) -> Option<String> {
             return None;
         }
         if arms.len() > MOST_NAMES {
-            let who = if arms.len() == r.arms.len() { "all arms".to_string() } else { count(arms.len(), "arm") };
+            let who = if arms.len() == r.trained().count() { "all arms".to_string() } else { count(arms.len(), "arm") };
             let answers = || arms.iter().filter_map(|(_, a)| *a);
             let unparsed = span(answers().map(Answers::unparsed_share)).map(|s| format!(", {s} unparsed"));
             let constant = span(answers().filter_map(|a| a.constant.as_ref()).map(|c| c.share))
@@ -218,42 +237,13 @@ fn reasons(answers: &Answers) -> String {
 }
 
 /// "7 %" or "3 to 7 %"; nothing of nothing.
-fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
+pub(super) fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
     let (least, most) = shares.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), s| (l.min(s), m.max(s)));
     if least > most {
         return None;
     }
     let (least, most) = (percent(least), percent(most));
     Some(if least == most { most } else { format!("{least} to {most}") })
-}
-
-/// A warning of answers that could not be read, by benchmark and arm.
-fn unparsed(r: &Ranking) -> Option<String> {
-    let parts: Vec<String> = r
-        .benchmarks
-        .iter()
-        .filter_map(|b| {
-            let share = |a: &RankedArm| a.answers.get(&b.name).map_or(0.0, Answers::unparsed_share);
-            let many: Vec<(&RankedArm, f64)> =
-                r.arms.iter().map(|a| (a, share(a))).filter(|(_, s)| *s > MOST_UNPARSED).collect();
-            let range = span(many.iter().map(|(_, s)| *s))?;
-            Some(match many.len() {
-                n if n > MOST_NAMES && n == r.arms.len() => format!("{} (all arms, {range})", b.name),
-                n if n > MOST_NAMES => format!("{} ({}, {range})", b.name, count(n, "arm")),
-                _ => {
-                    let each: Vec<String> = many.iter().map(|(a, s)| format!("{} {}", a.label, percent(*s))).collect();
-                    format!("{} ({})", b.name, each.join(", "))
-                }
-            })
-        })
-        .collect();
-    (!parts.is_empty()).then(|| {
-        format!(
-            "Warning: more than {} of the answers could not be read and count as wrong: {}.",
-            percent(MOST_UNPARSED),
-            parts.join(", ")
-        )
-    })
 }
 
 fn stability(r: &Ranking) -> Option<String> {

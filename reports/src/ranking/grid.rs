@@ -1,7 +1,7 @@
 //! The runs of a study laid out side by side, after checking that they can be compared at all.
 
 use super::{Answers, RankOptions};
-use crate::schema::{self, BenchmarkResult, Cost, RunResults, SCHEMA, Unit};
+use crate::schema::{self, BenchmarkResult, Cost, Role, RunResults, SCHEMA, Unit};
 use crate::words;
 use burgess_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,8 @@ pub(super) struct Arm {
     pub encoders: Vec<String>,
     pub freeze: String,
     pub published: Option<f64>,
+    /// As its runs state it, if they do.
+    pub role: Option<Role>,
     pub answers: BTreeMap<String, Answers>,
     pub cost: Cost,
     /// By seed.
@@ -219,6 +221,7 @@ fn arm_columns(arm: &str, seeds: &BTreeMap<u64, &RunResults>, benchmarks: &[Benc
         freeze: first.run.freeze.clone(),
         // Runs from before the study named it have none.
         published: seeds.values().find_map(|r| r.run.published),
+        role: seeds.values().find_map(|r| r.run.role),
         answers: benchmarks.iter().map(|b| (b.name.clone(), answers(seeds, &b.name))).collect(),
         cost,
         runs: columns,

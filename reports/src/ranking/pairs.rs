@@ -4,9 +4,10 @@ use super::at;
 use super::edge::Edges;
 use super::grid::Grid;
 use super::resample::Scores;
-use super::{Family, PairTest, Ranking};
+use super::{Family, PairCount, PairTest, Ranking};
 use crate::stats;
 use ndarray::Array2;
+use std::collections::BTreeMap;
 
 /// What tests are computed from.
 pub(super) struct Draws<'a> {
@@ -18,7 +19,7 @@ pub(super) struct Draws<'a> {
 
 impl Draws<'_> {
     /// `a` minus `b` in a scope, not yet adjusted.
-    fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
+    pub fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
         let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
         let (i, j) = (index(a)?, index(b)?);
         let between = |values: &Array2<f64>| at(values, i, s) - at(values, j, s);
@@ -34,37 +35,55 @@ impl Draws<'_> {
         let (a, b) = (a.to_string(), b.to_string());
         Some(PairTest { scope, family, a, b, difference, low, high, p, p_adjusted: p, separable: false })
     }
+
+    /// The tests of some pairs in a scope, adjusted together.
+    fn family(&self, family: Family, s: usize, pairs: Vec<(&str, &str)>, confidence: f64) -> Vec<PairTest> {
+        let tests = pairs.into_iter().filter_map(|(a, b)| self.test(family, s, a, b, confidence));
+        let mut tests: Vec<PairTest> = tests.collect();
+        let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
+        for (test, p) in tests.iter_mut().zip(adjusted) {
+            test.p_adjusted = p;
+            test.decide(confidence);
+        }
+        tests
+    }
 }
 
+/// The tests that a ranking states: of neighbours, with the leader, with the random baseline, of unfreezing.
 pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
-    let alpha = 1.0 - ranking.confidence;
     let mut all = Vec::new();
     for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
         let order: Vec<&str> = ranking.order(&scope.name).iter().map(|a| a.arm.as_str()).collect();
         for (family, pairs) in [
             (Family::Neighbours, order.windows(2).filter_map(|w| Some((*w.first()?, *w.get(1)?))).collect()),
             (Family::Leader, order.iter().skip(1).filter_map(|b| Some((*order.first()?, *b))).collect()),
-            (Family::Control, with_control(ranking)),
+            (Family::Random, with_random(ranking)),
             (Family::Unfreezing, unfrozen_pairs(ranking)),
         ] {
-            let pairs: Vec<(&str, &str)> = pairs;
-            let mut tests: Vec<PairTest> =
-                pairs.iter().filter_map(|(a, b)| draws.test(family, s, a, b, ranking.confidence)).collect();
-            let adjusted = stats::holm(&tests.iter().map(|t| t.p).collect::<Vec<_>>());
-            for (test, p) in tests.iter_mut().zip(adjusted) {
-                test.p_adjusted = p;
-                test.separable = p < alpha && (test.low > 0.0 || test.high < 0.0);
-            }
-            all.extend(tests);
+            all.extend(draws.family(family, s, pairs, ranking.confidence));
         }
     }
     all
 }
 
-fn with_control(ranking: &Ranking) -> Vec<(&str, &str)> {
-    let Some(control) = &ranking.control else { return Vec::new() };
-    let others = ranking.arms.iter().filter(|a| a.freeze == "frozen" && a.arm != *control);
-    others.map(|a| (a.arm.as_str(), control.as_str())).collect()
+/// How many pairs of trained arms are separable, for the average and each category.
+pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, PairCount> {
+    let arms: Vec<&str> = ranking.trained().map(|a| a.arm.as_str()).collect();
+    let pairs = || arms.iter().enumerate().flat_map(|(i, a)| arms.iter().skip(i + 1).map(|b| (*a, *b)));
+    let scopes = draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len());
+    let count = |s: usize| {
+        // Which family they are called is of no account: only their number stays.
+        let tests = draws.family(Family::Neighbours, s, pairs().collect(), ranking.confidence);
+        PairCount { pairs: tests.len(), separable: tests.iter().filter(|t| t.separable).count() }
+    };
+    scopes.map(|(s, scope)| (scope.name.clone(), count(s))).collect()
+}
+
+/// (trained, random). An unfrozen arm owes a part of its score to the tune stage, and is compared with its frozen self.
+fn with_random(ranking: &Ranking) -> Vec<(&str, &str)> {
+    let Some(random) = &ranking.random else { return Vec::new() };
+    let others = ranking.trained().filter(|a| a.freeze == "frozen");
+    others.map(|a| (a.arm.as_str(), random.as_str())).collect()
 }
 
 /// (unfrozen, frozen) arms of the same encoders.

@@ -90,8 +90,8 @@ fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f6
     }
 }
 
-/// Scores of one seed of each arm that has it: (arm, average).
-pub(super) fn seed_averages(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f64)> {
+/// Scores of an arm in a scope: (seed, score).
+pub(super) fn seed_scores(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f64)> {
     let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
     let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
     let score = |sums: &Columns| -> Vec<f64> { (0..totals.len()).map(|b| points(sums, &once, &totals, b)).collect() };

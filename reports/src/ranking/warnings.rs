@@ -1,0 +1,103 @@
+//! Where the evaluator of a study lacks sensitivity, or scores are not what they seem, in a few short sentences.
+
+use super::conclusions::{MOST_NAMES, label, span};
+use super::{Answers, Family, RankedArm, Ranking};
+use crate::words::{count, list, percent, short_list};
+
+/// The share of the way from chance to 100 that the oracle must reach where an evaluator is to measure anything.
+const REACH: f64 = 0.7;
+
+/// Share of answers that could not be read above which a score is warned of.
+const MOST_UNPARSED: f64 = 0.05;
+
+/// The study's warnings, without the word.
+pub(super) fn warnings(r: &Ranking) -> Vec<String> {
+    let mut said = Vec::new();
+    said.extend(r.categories.iter().filter_map(|c| out_of_reach(r, c)));
+    said.extend(benchmarks_out_of_reach(r));
+    said.extend(nothing_told_apart(r));
+    said.extend(not_above_random(r));
+    said.extend(unparsed(r));
+    said
+}
+
+/// What the oracle scores in a scope, and chance, where that is less than [`REACH`].
+fn unreached(r: &Ranking, scope: &str) -> Option<(f64, f64)> {
+    let score = r.arm(r.oracle.as_deref()?)?.score(scope)?;
+    (r.oracle_reach(scope)? < REACH).then_some((score.score, score.chance))
+}
+
+/// A category in which the oracle scores too little.
+fn out_of_reach(r: &Ranking, category: &str) -> Option<String> {
+    let (score, chance) = unreached(r, category)?;
+    Some(format!(
+        "the oracle scores {score:.1} on {category}, less than {:.0} % of the way from chance ({chance:.1}) to 100: this \
+         evaluator cannot measure it.",
+        100.0 * REACH
+    ))
+}
+
+fn benchmarks_out_of_reach(r: &Ranking) -> Option<String> {
+    let part = |name: &String| unreached(r, name).map(|(s, chance)| format!("{name} ({s:.1}, chance {chance:.1})"));
+    let parts: Vec<String> = r.benchmarks.iter().filter_map(|b| part(&b.name)).collect();
+    let them = if parts.len() == 1 { "it" } else { "them" };
+    (!parts.is_empty()).then(|| {
+        format!(
+            "the oracle comes less than {:.0} % of the way from chance to 100 on {}: this evaluator cannot measure {them}.",
+            100.0 * REACH,
+            list(&parts)
+        )
+    })
+}
+
+/// Categories in which no pair of trained arms differs separably.
+fn nothing_told_apart(r: &Ranking) -> Option<String> {
+    let flat = |c: &&String| r.pairs.get(*c).is_some_and(|p| p.pairs > 0 && p.separable == 0);
+    let flat: Vec<String> = r.categories.iter().filter(flat).cloned().collect();
+    (!flat.is_empty()).then(|| format!("no pair of trained arms is separably different on {}.", list(&flat)))
+}
+
+/// Trained arms that do not beat the random baseline, by category.
+fn not_above_random(r: &Ranking) -> Option<String> {
+    let parts: Vec<String> = r
+        .categories
+        .iter()
+        .filter_map(|c| {
+            let failing: Vec<String> =
+                r.tests(Family::Random, c).filter(|t| !t.above()).map(|t| label(r, &t.a)).collect();
+            let all = failing.len() > 1 && failing.len() == r.tests(Family::Random, c).count();
+            let who = if all { "any arm".to_string() } else { short_list(&failing, MOST_NAMES) };
+            (!failing.is_empty()).then(|| format!("{c} ({who})"))
+        })
+        .collect();
+    (!parts.is_empty()).then(|| format!("not shown to beat the random baseline: {}.", parts.join(", ")))
+}
+
+/// Answers that could not be read, by benchmark and arm.
+fn unparsed(r: &Ranking) -> Option<String> {
+    let parts: Vec<String> = r
+        .benchmarks
+        .iter()
+        .filter_map(|b| {
+            let share = |a: &RankedArm| a.answers.get(&b.name).map_or(0.0, Answers::unparsed_share);
+            let many: Vec<(&RankedArm, f64)> =
+                r.arms.iter().map(|a| (a, share(a))).filter(|(_, s)| *s > MOST_UNPARSED).collect();
+            let range = span(many.iter().map(|(_, s)| *s))?;
+            Some(match many.len() {
+                n if n > MOST_NAMES && n == r.arms.len() => format!("{} (all arms, {range})", b.name),
+                n if n > MOST_NAMES => format!("{} ({}, {range})", b.name, count(n, "arm")),
+                _ => {
+                    let each: Vec<String> = many.iter().map(|(a, s)| format!("{} {}", a.label, percent(*s))).collect();
+                    format!("{} ({})", b.name, each.join(", "))
+                }
+            })
+        })
+        .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "more than {} of the answers could not be read and count as wrong: {}.",
+            percent(MOST_UNPARSED),
+            parts.join(", ")
+        )
+    })
+}
