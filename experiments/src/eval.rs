@@ -166,6 +166,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             seed: 0,
             blind: terms.blind.as_str().into(),
             published: None,
+            role: None,
         },
         results,
         asked: &asked,

@@ -309,6 +309,7 @@ pub fn run(
             seed,
             blind: place.evaluator.blind.as_str().into(),
             published: arm.published.map(f64::from),
+            role: None,
         },
         results,
         asked: &place.benchmarks,

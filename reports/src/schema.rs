@@ -64,6 +64,21 @@ pub struct RunId {
     /// The average that others published for this arm, where the study names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
+    /// What the arm stands for; a run of before this was written has none and counts as [`Role::Trained`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// What an arm stands for in a study: a candidate, or one of the two baselines that bracket every score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// An encoder or a combination that was trained, before the study or in it.
+    Trained,
+    /// The random baseline: an encoder that was never trained.
+    Random,
+    /// The oracle baseline: features are the ground truth of the data.
+    Oracle,
 }
 
 fn omitted() -> String {
