@@ -34,6 +34,7 @@ mod scene;
 mod sheets;
 mod solids;
 pub mod text;
+pub mod truth;
 
 pub use classes::class_names;
 pub use corpus::{Document, Exercise, FIRST_LESSONS, corpus, reading};
