@@ -5,7 +5,8 @@
 //!
 //! - [`cli`]: one file per verb; parses, calls, prints.
 //! - [`study`]: arms × seeds × benchmarks under one evaluator, read from TOML.
-//! - [`arm`]: what is compared: encoders with their taps and weights.
+//! - [`arm`]: what is compared: encoders with their taps and weights; [`arm_card`]: what is known of one without its weights.
+//! - [`oracle`]: the baseline that emits the ground truth of the data.
 //! - [`data`]: the pictures and questions of a study; a world is rendered when first needed, those of the [`field`] study are
 //!   prepared from packages.
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
@@ -25,6 +26,7 @@
 //! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`], [`columns`]: this machine.
 
 pub mod arm;
+pub mod arm_card;
 pub mod ask;
 pub mod asking;
 pub mod bench;
@@ -49,6 +51,7 @@ pub mod made;
 pub mod memory;
 pub mod names;
 pub mod notes;
+pub mod oracle;
 pub mod paths;
 pub mod pictures;
 pub mod plan;
