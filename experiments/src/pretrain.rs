@@ -18,7 +18,7 @@ use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::save_llm;
 use burgess_probe::train::{Outcome, StepLog};
-use burgess_world::{Scene, Split};
+use burgess_world::{Lessons, Scene, Split};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -156,6 +156,8 @@ struct LlmRecipe {
     hidden_size: usize,
     layers: usize,
     seed: u64,
+    /// Documents of the lessons with which the text begins.
+    lessons: Lessons,
     training: lm::PretrainConfig,
 }
 
@@ -169,8 +171,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let recipe: LlmRecipe = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()).context(step()))?;
     let chat = ChatTemplate::nano();
     // From the corpus as it stays: the first lessons repeat a few words.
-    let texts: Vec<String> = burgess_world::corpus(recipe.seed)
-        .skip(burgess_world::FIRST_LESSONS)
+    let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
         .take(recipe.tokenizer_documents)
         .flat_map(lm::texts)
         .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
@@ -205,7 +206,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         }
         Ok(())
     };
-    let documents = burgess_world::corpus(recipe.seed);
+    let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
     let outcome = lm::pretrain(
         &recipe.training,
         &config,

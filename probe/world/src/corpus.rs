@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use burgess_base::stream::{Stream, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
@@ -23,11 +24,15 @@ pub enum Document {
     Cells(Vec<Vec<String>>, Vec<Turn>),
 }
 
-/// Documents of the first and of the second lesson, with which [`corpus`] begins.
-const LESSONS: [u64; 2] = [15_000, 15_000];
-
-/// Documents of [`corpus`] before it is what it stays.
-pub const FIRST_LESSONS: usize = (LESSONS[0] + LESSONS[1]) as usize;
+/// Documents of the two lessons with which [`corpus`] begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lessons {
+    /// Lists of options with bare questions.
+    pub options: u64,
+    /// Options, single words, and everything else between them.
+    pub words: u64,
+}
 
 /// Endless text under `seed`: facts, descriptions of imagined pictures, and conversations in every form that training
 /// and benchmarks use, with a description or a fact in the question where a picture would have been.
@@ -36,15 +41,15 @@ pub const FIRST_LESSONS: usize = (LESSONS[0] + LESSONS[1]) as usize;
 /// there at once; until then a model stays at chance, and among long documents a small one stays there for as long as
 /// was tried (14 million tokens). From lists with bare questions it is learned within two million, and then
 /// serves everywhere.
-pub fn corpus(seed: u64) -> impl Iterator<Item = Document> {
-    (0u64..).map(move |index| document(index, &mut stream(&format!("world/corpus/{index}"), seed)))
+pub fn corpus(seed: u64, lessons: Lessons) -> impl Iterator<Item = Document> {
+    (0u64..).map(move |index| document(index, lessons, &mut stream(&format!("world/corpus/{index}"), seed)))
 }
 
-fn document(index: u64, s: &mut Stream) -> Document {
-    if index < LESSONS[0] {
+fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
+    if index < lessons.options {
         return options(s, true);
     }
-    if (index as usize) < FIRST_LESSONS {
+    if index < lessons.options + lessons.words {
         match dice::below(s, 100) {
             0..=14 => return options(s, true),
             15..=34 => return options(s, false),
@@ -278,9 +283,9 @@ mod tests {
 
     #[test]
     fn the_corpus_is_endless_the_same_each_time_and_has_every_form() {
-        let texts: Vec<Document> = corpus(1).skip(FIRST_LESSONS).take(1500).collect();
-        assert_eq!(texts[..200], corpus(1).skip(FIRST_LESSONS).take(200).collect::<Vec<_>>());
-        assert_ne!(texts[..200], corpus(2).skip(FIRST_LESSONS).take(200).collect::<Vec<_>>());
+        let texts: Vec<Document> = corpus(1, Lessons::default()).take(1500).collect();
+        assert_eq!(texts[..200], corpus(1, Lessons::default()).take(200).collect::<Vec<_>>());
+        assert_ne!(texts[..200], corpus(2, Lessons::default()).take(200).collect::<Vec<_>>());
         let chats: Vec<&Turn> = texts
             .iter()
             .filter_map(|d| if let Document::Chat(t) | Document::Cells(_, t) = d { Some(t) } else { None })
@@ -301,8 +306,7 @@ mod tests {
     fn reading_asks_in_every_form_about_scenes_the_corpus_does_not_describe() {
         let exercises: Vec<Exercise> = reading(1).take(12 * 20).collect();
         assert_eq!(exercises[..50], reading(1).take(50).collect::<Vec<_>>());
-        let told: BTreeSet<String> = corpus(1)
-            .skip(FIRST_LESSONS)
+        let told: BTreeSet<String> = corpus(1, Lessons::default())
             .take(3000)
             .filter_map(|d| if let Document::Chat(t) = d { t.first().map(|t| t.question.clone()) } else { None })
             .collect();

@@ -62,7 +62,7 @@ fn sheets() -> Result<()> {
         }
         sheet(&format!("{}.png", b.name), &pictures, 8)?;
     }
-    for d in crate::corpus(3).take(60) {
+    for d in crate::corpus(3, crate::Lessons::default()).take(60) {
         println!("{d:?}");
     }
     Ok(())
