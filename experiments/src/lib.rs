@@ -16,7 +16,7 @@
 //! - [`examples`]: the training conversations as tokens, and the pictures they name.
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
 //! - [`training`]: the first half of that, and where it goes on after an interruption.
-//! - [`rank`]: all runs of a study, then the ranking and its report.
+//! - [`rank`]: all runs of a study, then the ranking and its report; [`evidence`]: what is known of its parts beside.
 //! - [`train`]: one model outside of a study.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
 //! - [`fetch`]: published weights onto this machine.
@@ -41,6 +41,7 @@ pub mod data;
 pub mod device;
 pub mod estimate;
 pub mod eval;
+pub mod evidence;
 pub mod examples;
 pub mod features;
 pub mod fetch;

@@ -2,6 +2,7 @@
 //! directories that images lie in. Unlike `study.json` it may change from one call to the next.
 
 use burgess_base::{Result, atomic};
+use burgess_reports::check::Claims;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ pub struct Made {
     /// Directories of the study's images.
     #[serde(default)]
     pub images: Vec<PathBuf>,
+    /// What the study promises of its evaluator.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub claims: Claims,
 }
 
 impl Made {
@@ -26,13 +30,14 @@ impl Made {
         if path.is_file() { atomic::read_json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// Keeps the command line of this process, and one more directory of images.
+    /// Keeps the command line of this process, one more directory of images, and what the study states now.
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn remember(dir: &Path, images: &Path) -> Result<()> {
+    pub fn remember(dir: &Path, images: &Path, claims: &Claims) -> Result<()> {
         let before = Self::read(dir)?.unwrap_or_default();
-        let mut made = Self { command: typed(std::env::args_os().skip(1)), images: before.images.clone() };
+        let command = typed(std::env::args_os().skip(1));
+        let mut made = Self { command, images: before.images.clone(), claims: claims.clone() };
         // There is none where images come from the hub's cache. An empty path is an error here, as it should.
         if let Ok(images) = std::path::absolute(images)
             && !made.images.contains(&images)
@@ -101,7 +106,7 @@ mod tests {
         let dir = tempfile::tempdir()?;
         assert_eq!(Made::read(dir.path())?, None);
         for images in ["/data/a", "/data/b", "/data/a"] {
-            Made::remember(dir.path(), Path::new(images))?;
+            Made::remember(dir.path(), Path::new(images), &Claims::default())?;
         }
         let made = Made::read(dir.path())?.unwrap_or_default();
         assert_eq!(made.images, ["/data/a", "/data/b"].map(PathBuf::from));

@@ -11,10 +11,12 @@ use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use crate::workers::{self, Share};
-use crate::{checks, device, notes, paths, stop, training};
+use crate::{checks, device, evidence, notes, paths, stop, training};
 use burgess_base::{Error, Kind, Result, atomic, digest};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::preprocess::Preparation;
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{self, About, Files, Written};
+use burgess_reports::page::{self, About, Evidence, Files, Written};
 use burgess_reports::ranking::RankOptions;
 use burgess_reports::schema::Missing;
 use serde_json::{Value, json};
@@ -73,7 +75,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::announce(&instrument.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
-    Made::remember(&dir, &instrument.data.dir)?;
+    Made::remember(&dir, &instrument.data.dir, &study.claims)?;
     let runs: Vec<(Arm, u64, RunStore)> = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -315,6 +317,8 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let named = named.iter().filter_map(|key| study.pointer(key).and_then(Value::as_str)).map(PathBuf::from);
     data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();
     data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());
+    let reading = study.pointer("/evaluator/llm").and_then(Value::as_str).map_or_else(Vec::new, evidence::reading);
+    let evidence = Evidence { claims: made.as_ref().map(|m| m.claims.clone()).unwrap_or_default(), reading };
     let command =
         made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
     Ok(About {
@@ -322,5 +326,6 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
         question: text("question").unwrap_or_default(),
         command,
         notes: Vec::new(),
+        evidence,
     })
 }

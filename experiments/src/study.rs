@@ -14,6 +14,7 @@ use burgess_probe::bench::{self, Rules};
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
+use burgess_reports::check::Claims;
 use burgess_world::dataset::DatasetSpec;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,9 @@ pub struct Study {
     pub arms: Vec<Arm>,
     /// What it is measured with; the same for all arms.
     pub evaluator: Evaluator,
+    /// What the study promises of its evaluator; `burgess rank --check` compares it with what was measured.
+    #[serde(default, rename = "check", skip_serializing_if = "Claims::is_empty")]
+    pub claims: Claims,
 }
 
 /// The measuring instrument of a study: everything that all its arms share. Runs made under different
@@ -310,7 +314,26 @@ impl Study {
                 .hint("`burgess eval` asks it and writes the file for the server"));
             }
         }
+        self.check_claims().map_err(|e| e.context("[check]"))?;
         self.evaluator.check()
+    }
+
+    /// Checks that the claims are about what the study measures.
+    fn check_claims(&self) -> Result<()> {
+        let mut known = Vec::new();
+        for id in &self.evaluator.benchmarks {
+            let category = bench::find(id)?.category();
+            if !known.contains(&category) {
+                known.push(category);
+            }
+        }
+        match self.claims.every_arm_beats_random.iter().find(|c| !known.contains(&c.as_str())) {
+            Some(unknown) => Err(Error::usage(format!(
+                "`every_arm_beats_random`: no benchmark of the study is of the category {unknown}"
+            ))
+            .hint(format!("its categories are {}", known.join(", ")))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -402,6 +425,8 @@ mod tests {
             let e = wrong(&from, to);
             assert!(e.contains(key), "{to}: {e}");
         }
+        let e = wrong("\"General\", ", "\"Generl\", ");
+        assert!(e.contains("[check]: ") && e.contains("Generl"), "{e}");
         let arms = |text: &str| format!("{text}\n[[arms]]");
         let e = wrong(
             "[[arms]]",

@@ -7,8 +7,9 @@
 //! 3. [`stats`]: bootstrap over images, clustered standard errors, permutation tests, correlations;
 //! 4. [`ranking`]: runs to a [`ranking::Ranking`], with intervals, tests and conclusions in words;
 //! 5. [`analysis`]: what the benchmarks measure and which of them measure the same;
-//! 6. [`published`]: the paper's tables, with everything that follows from them computed again;
-//! 7. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file, and
+//! 6. [`check`]: whether the results keep what the study promises of its evaluator;
+//! 7. [`published`]: the paper's tables, with everything that follows from them computed again;
+//! 8. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file, and
 //!    [`page::published`] the paper's tables as another.
 //!
 //! ```no_run
@@ -20,6 +21,7 @@
 //! ```
 
 pub mod analysis;
+pub mod check;
 pub mod figure;
 pub mod load;
 pub mod page;

@@ -9,6 +9,7 @@ mod recipe;
 mod tables;
 
 use crate::analysis::StudyAnalysis;
+use crate::check::{Claims, Measured, Reading, Verdict};
 use crate::figure::{self, COSTS};
 use crate::load::{Problem, StudyData};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
@@ -29,6 +30,16 @@ pub struct About {
     pub command: String,
     /// More to know, set below the notes on method.
     pub notes: Vec<String>,
+    /// What was measured of the parts of the study beside its runs.
+    pub evidence: Evidence,
+}
+
+/// What a study promises of its evaluator, and what was measured of its parts beside its runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    pub claims: Claims,
+    /// How well the language model alone answers from text.
+    pub reading: Vec<Reading>,
 }
 
 /// Where [`write_study`] puts its files.
@@ -59,6 +70,8 @@ impl Files {
 #[derive(Debug, Clone)]
 pub struct Written {
     pub ranking: Ranking,
+    /// Whether the study's claims hold, in the order in which they are stated; empty for a study without claims.
+    pub verdicts: Vec<Verdict>,
     pub files: Files,
     /// Lines of `train.jsonl` that could not be read; those of samples are told on the page.
     pub problems: Vec<Problem>,
@@ -69,10 +82,22 @@ pub struct Written {
 /// # Errors
 /// When a file of samples cannot be opened, or the runs are not those of the ranking. Broken lines and absent pictures are told on the page instead.
 pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<String> {
-    filled_page(study, ranking, &StudyAnalysis::of(&study.results(), ranking)?, about)
+    let found = StudyAnalysis::of(&study.results(), ranking)?;
+    filled_page(study, ranking, &found, &verdicts(ranking, &about.evidence), about)
 }
 
-fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, about: &About) -> Result<String> {
+/// Whether the claims of a study hold.
+fn verdicts(ranking: &Ranking, evidence: &Evidence) -> Vec<Verdict> {
+    evidence.claims.check(&Measured { ranking, reading: &evidence.reading })
+}
+
+fn filled_page(
+    study: &StudyData,
+    ranking: &Ranking,
+    found: &StudyAnalysis,
+    verdicts: &[Verdict],
+    about: &About,
+) -> Result<String> {
     let (examples, sample_problems, refused) = examples::examples(study, ranking)?;
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(Problem::to_string).collect();
     let curves = figure::curves(study, ranking);
@@ -113,6 +138,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, abou
         (!scatters.is_empty(), ("cost", "Cost")),
         (!curves.is_empty(), ("training", "Training")),
         (!examples.is_empty(), ("examples", "Questions")),
+        (!verdicts.is_empty(), ("check", "Claims")),
         (!ranking.missing.is_empty(), ("missing", "Missing runs")),
         (true, ("recipe", "Recipe")),
         (true, ("method", "Method")),
@@ -141,6 +167,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, found: &StudyAnalysis, abou
         rows: tables::rows(ranking),
         baselines: tables::baselines(ranking),
         normalised: tables::normalised(ranking),
+        verdicts,
         foot: tables::foot(ranking),
         kinds: figure::kinds(ranking),
         overall_broad: overall(800.0, ""),
@@ -193,6 +220,7 @@ struct Filled<'a> {
     rows: Vec<tables::Row>,
     baselines: Vec<tables::Row>,
     normalised: Vec<tables::NormalisedRow>,
+    verdicts: &'a [Verdict],
     foot: Vec<tables::Foot>,
     /// (CSS class, name)
     kinds: Vec<(&'a str, &'a str)>,
@@ -272,10 +300,11 @@ pub fn write_study(mut study: StudyData, about: &About, options: &RankOptions, f
     let runs = study.results();
     let ranking = ranking::rank(&runs, &study.missing, &options)?;
     let found = StudyAnalysis::of(&runs, &ranking).context("analysing the benchmarks")?;
-    let html = filled_page(&study, &ranking, &found, about).context("making the report")?;
+    let verdicts = verdicts(&ranking, &about.evidence);
+    let html = filled_page(&study, &ranking, &found, &verdicts, about).context("making the report")?;
     atomic::write_json(&files.ranking, &ranking)?;
     atomic::write_json(&files.analysis, &found)?;
     atomic::write(&files.page, html.as_bytes())?;
     atomic::write(&files.figure, figure::ranking_svg(&ranking).as_bytes())?;
-    Ok(Written { ranking, files, problems: study.problems })
+    Ok(Written { ranking, verdicts, files, problems: study.problems })
 }

@@ -1,5 +1,6 @@
 //! Rankings in a terminal: a study's, and those of the published tables.
 
+use crate::check::Verdict;
 use crate::published::{Outcome, SCOPES, Standing, Standings, short};
 use crate::ranking::{AVERAGE, Normalised, RankedArm, Ranking, Score};
 use crate::stats;
@@ -66,7 +67,7 @@ fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sent
 }
 
 /// The row of Kendall's τ.
-const AGREEMENT: &str = "agreement of seeds (τ)";
+const AGREEMENT: &str = "Kendall τ of seeds";
 
 /// What the numbers of the second table are.
 const NORMALISED: &str = "Normalised scores in percent of the way from the random baseline (0) to the oracle (100):";
@@ -233,6 +234,25 @@ fn widest(table: &str) -> usize {
         widest = widest.max(columns);
     }
     widest
+}
+
+/// A line for each claim of a study: what was measured, what was wanted, and whether it holds.
+pub fn check_table(verdicts: &[Verdict], width: usize, color: bool) -> String {
+    let mut table = ruled(Some(width), color);
+    table.set_header(["claim", "measured", "wanted", ""]);
+    for v in verdicts {
+        let state = if v.holds { "ok" } else { "FAILED" };
+        let bold = (color && !v.holds).then_some(Attribute::Bold);
+        let cells = [v.claim.as_str(), v.measured.as_str(), v.wanted.as_str(), state];
+        table.add_row(cells.map(|text| styled(words::shown(text, false).into_owned(), bold)));
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if i < 3 { 2 } else { 0 }));
+        if i > 1 {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    table.trim_fmt() + "\n"
 }
 
 /// Models of each published table that are shown.

@@ -18,6 +18,7 @@ fn a_study_directory_becomes_one_self_contained_page() {
         question: "Which way of pretraining makes an encoder see best, when data and budget are the same?".into(),
         command: "burgess rank nano".into(),
         notes: vec!["Made of made-up numbers & <nothing> else.".into()],
+        ..Default::default()
     };
     let written = write_with(dir, &about, &RankOptions { replicates: 300, ..Default::default() }).unwrap();
     let html = std::fs::read_to_string(&written.files.page).unwrap();

@@ -127,7 +127,7 @@ fn seeds_agree_by_category_and_without_the_baselines() {
         let mean = arm.categories_per_seed[category].values().sum::<f64>() / 3.0;
         assert!((mean - arm.categories[category].score).abs() < 1e-9);
     }
-    assert!(ranking_table(&r, 100, false).contains("agreement of seeds"));
+    assert!(ranking_table(&r, 100, false).contains("Kendall τ of seeds"));
     assert!(ranked(&fixture::runs(1, 20)).stability.is_none());
 }
 

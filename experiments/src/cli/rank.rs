@@ -17,6 +17,7 @@ use std::path::PathBuf;
   burgess rank nano --encoders nano-clip,nano-mae,nano-clip+nano-dinov2,nano-sup:unfrozen
   burgess rank field --encoders ./my-encoder@-2,./my-encoder@random@grid=8
   burgess rank my-study.toml --seeds 0,1,2 --out results
+  burgess rank nano --full --check               does the evaluator measure what the study claims?
   burgess rank nano --dry-run                    what would be done")]
 pub struct Args {
     /// A built-in study or the path of a TOML file
@@ -45,10 +46,13 @@ pub struct Args {
     /// Runs side by side [default: one a core on a CPU, all where there are up to half as many more]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// After the ranking, compare what was measured with what the study claims in [check]; exit code 1 if a claim does not hold
+    #[arg(long, conflicts_with = "dry_run")]
+    check: bool,
     /// Show the resolved study and what would be done, and stop
     #[arg(long)]
     dry_run: bool,
-    /// Print the ranking as JSON
+    /// Print the ranking as JSON; with --check, the ranking and the claims
     #[arg(long)]
     json: bool,
 }
@@ -69,6 +73,10 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage("--jobs must be at least 1").hint("leave it out for one run a core"));
     }
     study.check()?;
+    if args.check && study.claims.is_empty() {
+        return Err(Error::usage(format!("--check: the study {} claims nothing", study.name))
+            .hint("state its claims in a [check] table; `burgess rank nano --dry-run` shows one"));
+    }
     let options = Options {
         out: args.out.unwrap_or_else(|| PathBuf::from("runs")),
         device: args.device.unwrap_or_else(|| "flex".into()),
@@ -79,8 +87,13 @@ pub fn run(args: Args) -> Result<()> {
         return if args.json { print_json(&plan) } else { print(&plan.text(super::list_width())?) };
     }
     let outcome = rank::rank(&study, &options, &Progress::new())?;
-    super::report::show(&outcome.written, args.json)?;
+    super::report::show_with(&outcome.written, args.check, args.json)?;
+    let failing = outcome.written.verdicts.iter().filter(|v| !v.holds).count();
     match outcome.failed {
+        0 if args.check && failing > 0 => {
+            Err(Error::failed(format!("{failing} of {} claims do not hold", outcome.written.verdicts.len()))
+                .hint("the table above says which; the report shows where the evaluator falls short"))
+        }
         0 => Ok(()),
         n => Err(Error::failed(format!("{n} of {} runs failed; the ranking names them", outcome.runs))
             .hint("mend the cause and run the same command again: finished runs are kept")),

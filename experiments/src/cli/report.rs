@@ -3,6 +3,7 @@
 use super::{colours, print, print_json, terminal};
 use burgess_base::{Error, Result, leftovers, output};
 use burgess_reports::page::Written;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Make tables, figures and the HTML page from results
@@ -57,14 +58,25 @@ fn published(out: &Path, json: bool) -> Result<()> {
 }
 
 /// Prints a ranking and where it lies; what could not be read of the logs goes to stderr.
-pub(super) fn show(written: &Written, json: bool) -> Result<()> {
+fn show(written: &Written, json: bool) -> Result<()> {
+    show_with(written, false, json)
+}
+
+/// As [`show`], with the study's claims where `check` is set.
+pub(super) fn show_with(written: &Written, check: bool, json: bool) -> Result<()> {
     if let Some(first) = written.problems.first() {
         terminal::say(&format!("note: {} lines of logs could not be read (first: {first})", written.problems.len()));
+    }
+    if json && check {
+        return print_json(&json!({"ranking": written.ranking, "check": written.verdicts}));
     }
     if json {
         return print_json(&written.ranking);
     }
     print(&burgess_reports::table::ranking_table(&written.ranking, super::width(), colours()))?;
+    if check {
+        print(&format!("\n{}", burgess_reports::table::check_table(&written.verdicts, super::width(), colours())))?;
+    }
     let files = &written.files;
     print(&format!("\nranking  {}\nreport   {}\n", files.ranking.display(), files.page.display()))
 }

@@ -1,0 +1,178 @@
+//! What a study promises of its evaluator, and whether its results keep it: the `[check]` table of a study's TOML.
+//!
+//! Each claim is a threshold stated beforehand. A claim for which the study has no measurement (no oracle, one seed, no probes)
+//! fails: what was not measured was not shown.
+
+use crate::ranking::{AVERAGE, Family, RankedArm, Ranking};
+use crate::words;
+use serde::{Deserialize, Serialize};
+
+/// The claims of a study; what is left out is not claimed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// How far the oracle comes on every benchmark from chance (0) to 100 % (1), at the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oracle_reaches: Option<f64>,
+    /// Points on average by which the best trained arm is above its blind baseline, at the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_above_blind: Option<f64>,
+    /// Categories in which every trained arm separably beats the random baseline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub every_arm_beats_random: Vec<String>,
+    /// In every category at least one pair of trained arms is separably different.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub separates_in_every_category: bool,
+    /// Mean Kendall τ between seeds of the order of the trained arms, at the least, in every category and on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds_agree: Option<f64>,
+    /// Share that the language model alone answers right on every benchmark when the image is described in words, at the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_from_text: Option<f64>,
+}
+
+/// How well a language model answers a benchmark's questions when the image is described in words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    pub benchmark: String,
+    /// Share answered right, 0 to 1.
+    pub read: f64,
+}
+
+/// What claims are compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured<'a> {
+    pub ranking: &'a Ranking,
+    /// Of the study's language model, as far as it was measured.
+    pub reading: &'a [Reading],
+}
+
+/// One claim and whether it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The claim in words.
+    pub claim: String,
+    /// What was measured, with the place where it is worst.
+    pub measured: String,
+    pub wanted: String,
+    pub holds: bool,
+}
+
+impl Claims {
+    /// Whether nothing is claimed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Compares each claim with what was measured.
+    pub fn check(&self, measured: &Measured<'_>) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        verdicts.extend(self.oracle_reaches.map(|least| oracle_reaches(measured, least)));
+        verdicts.extend(self.best_above_blind.map(|least| best_above_blind(measured, least)));
+        let beaten = &self.every_arm_beats_random;
+        verdicts.extend((!beaten.is_empty()).then(|| every_arm_beats_random(measured, beaten)));
+        verdicts.extend(self.separates_in_every_category.then(|| separates(measured)));
+        verdicts.extend(self.seeds_agree.map(|least| seeds_agree(measured, least)));
+        verdicts.extend(self.reads_from_text.map(|least| reads_from_text(measured, least)));
+        verdicts
+    }
+}
+
+/// A number for each of several things, of which all must be at least `least`; the lowest is told, and how many are too low.
+pub(crate) fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> Verdict {
+    let (claim, wanted) = (claim.to_string(), format!("≥ {}", number(least)));
+    let failed = |why: String| Verdict { claim: claim.clone(), measured: why, wanted: wanted.clone(), holds: false };
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => return failed(format!("not measured: {why}")),
+    };
+    // What is not a number is no proof.
+    let low = found.iter().filter(|(_, value)| value.is_nan() || *value < least - 1e-9).count();
+    let Some((name, lowest)) = found.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else {
+        return failed("not measured: there is nothing to measure it on".to_string());
+    };
+    let mut measured = number(*lowest);
+    if !name.is_empty() {
+        measured += &format!(" ({name})");
+    }
+    if low > 1 {
+        measured += &format!(", {low} of {} too low", found.len());
+    }
+    Verdict { claim, measured, wanted, holds: low == 0 }
+}
+
+/// Two digits for shares and correlations, one for points.
+fn number(value: f64) -> String {
+    let text = if value.abs() <= 1.0 { format!("{value:.2}") } else { format!("{value:.1}") };
+    text.replace('-', "−")
+}
+
+fn oracle_reaches(m: &Measured<'_>, least: f64) -> Verdict {
+    let r = m.ranking;
+    let found = match &r.oracle {
+        None => Err("the study has no oracle".to_string()),
+        Some(_) => {
+            let reach = |name: &String| Some((name.clone(), r.oracle_reach(name)?));
+            Ok(r.benchmarks.iter().filter_map(|b| reach(&b.name)).collect())
+        }
+    };
+    at_least("share of the way from chance to 100 that the oracle comes, every benchmark", least, found)
+}
+
+fn best_above_blind(m: &Measured<'_>, least: f64) -> Verdict {
+    let gain = |a: &RankedArm| (a.label.clone(), a.average.score - a.average.blind);
+    let found = m.ranking.trained().next().map(|a| vec![gain(a)]).ok_or("no arm is trained".to_string());
+    at_least("points of the best trained arm above blind, on average", least, found)
+}
+
+fn every_arm_beats_random(m: &Measured<'_>, categories: &[String]) -> Verdict {
+    let r = m.ranking;
+    let claim = format!("every trained arm separably beats the random baseline on {}", words::list(categories));
+    let tests = || categories.iter().flat_map(|c| r.tests(Family::Random, c));
+    let label = |arm: &str| r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone());
+    let failing: Vec<String> =
+        tests().filter(|t| !t.above()).map(|t| format!("not {} on {}", label(&t.a), t.scope)).collect();
+    let all = tests().count();
+    let measured = match (all, failing.len()) {
+        (0, _) => "not measured: no random baseline, or no frozen trained arm".to_string(),
+        (_, 0) => format!("{all} of {all}"),
+        (_, n) => format!("{} of {all}: {}", all - n, words::short_list(&failing, 4)),
+    };
+    Verdict { claim, measured, wanted: "all".to_string(), holds: all > 0 && failing.is_empty() }
+}
+
+fn separates(m: &Measured<'_>) -> Verdict {
+    let r = m.ranking;
+    let counts = || r.categories.iter().filter_map(|c| Some((c, r.pairs.get(c)?)));
+    let said = counts().map(|(c, p)| format!("{c} {} of {}", p.separable, p.pairs)).collect::<Vec<_>>().join(", ");
+    Verdict {
+        claim: "pairs of trained arms that are separably different, every category".to_string(),
+        measured: if said.is_empty() { "not measured".to_string() } else { said },
+        wanted: "≥ 1".to_string(),
+        holds: counts().count() == r.categories.len() && counts().all(|(_, p)| p.separable > 0),
+    }
+}
+
+fn seeds_agree(m: &Measured<'_>, least: f64) -> Verdict {
+    let r = m.ranking;
+    let found = match &r.stability {
+        None => Err("it takes two seeds of two trained arms".to_string()),
+        Some(stability) => {
+            let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+            // Arms that all have the same score have no order to agree on.
+            Ok(scopes.map(|s| (s.to_string(), stability.tau_in(s).unwrap_or(f64::NAN))).collect())
+        }
+    };
+    at_least("Kendall τ of the order of the arms between seeds, every category", least, found)
+}
+
+fn reads_from_text(m: &Measured<'_>, least: f64) -> Verdict {
+    let read = |name: &String| m.reading.iter().find(|r| r.benchmark == *name).map(|r| (name.clone(), r.read));
+    let names: Vec<&String> = m.ranking.benchmarks.iter().map(|b| &b.name).collect();
+    let missing: Vec<String> = names.iter().filter(|n| read(n).is_none()).map(|n| n.to_string()).collect();
+    let found = match missing.is_empty() {
+        true => Ok(names.into_iter().filter_map(read).collect()),
+        false => Err(format!("the language model has no record of {}", words::short_list(&missing, 3))),
+    };
+    at_least("share that the language model answers from plain text, every benchmark", least, found)
+}
