@@ -9,8 +9,8 @@ pub(super) fn rising(start: f64, progress: f64) -> f64 {
     start + (1.0 - start) * (1.0 - (std::f64::consts::PI * progress).cos()) / 2.0
 }
 
-/// Moves every parameter of `average` towards `network`: `momentum · average + (1 - momentum) · network`. Both have the same
-/// type and configuration; no gradient passes.
+/// Moves every parameter of `average` towards `network`: `momentum · average + (1 - momentum) · network`. Both have
+/// the same type and configuration; no gradient passes.
 pub(super) fn follow<M: Module>(average: M, network: &M, momentum: f64) -> M {
     struct Collect(VecDeque<Tensor<1>>);
     impl ModuleVisitor for Collect {

@@ -12,7 +12,8 @@ pub fn random_crops(pixels: Tensor<4>, size: usize, scale: [f64; 2], stream: &mu
 
 /// One random window per image of a batch, so that an image and its dense targets are cropped alike.
 ///
-/// Each window covers an area uniform in `scale` (fractions of the image), with an aspect ratio log-uniform in 3/4..4/3.
+/// Each window covers an area uniform in `scale` (fractions of the image), with an aspect ratio log-uniform in
+/// 3/4..4/3.
 pub struct Crops {
     windows: Vec<Window>,
 }
@@ -62,8 +63,8 @@ impl Crops {
         down.tensor(&device).matmul(images).matmul(across.tensor(&device).swap_dims(2, 3))
     }
 
-    /// The window of image number `image` in a map of labels (`side * side`, row by row), resized to `size * size` without
-    /// mixing labels: each new pixel takes the label at its centre.
+    /// The window of image number `image` in a map of labels (`side * side`, row by row), resized to `size * size`
+    /// without mixing labels: each new pixel takes the label at its centre.
     pub fn labels<T: Copy>(&self, image: usize, map: &[T], side: usize, size: usize) -> Vec<T> {
         let Some(window) = self.windows.get(image) else { return Vec::new() };
         let from = |axis: usize, i: usize| {

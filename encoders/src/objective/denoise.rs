@@ -1,25 +1,27 @@
-//! Denoising diffusion (Ho et al. 2020, arXiv:2006.11239), the supervision of Stable Diffusion, on pixels: the encoder reads an
-//! image with noise, a linear decoder on its patch features predicts the clean one.
+//! Denoising diffusion (Ho et al. 2020, arXiv:2006.11239), the supervision of Stable Diffusion, on pixels: the encoder
+//! reads an image with noise, a linear decoder on its patch features predicts the clean one.
 //!
-//! The schedule is the cosine `α = cos(πt/2)`, `σ = sin(πt/2)` of v-prediction (Salimans & Ho 2022, arXiv:2202.00512), with
-//! `σ/α` multiplied by `shift` (Hoogeboom et al. 2023, arXiv:2301.11093): patches of one colour are readable through far more
-//! noise than natural images. The prediction is of `v = α ε − σ x`, written as `v̂ = (α x_t − x̂) / σ` where the network outputs
-//! `x̂`: 128 channels per patch cannot hold the noise of its 768 values, and this way they need not, for the noise passes by
-//! the network. The squared error of `v` is that of `x̂` times `1/σ²`, which is limited to `weight_limit` as in Min-SNR
-//! weighting (Hang et al. 2023, arXiv:2303.09556).
+//! The schedule is the cosine `α = cos(πt/2)`, `σ = sin(πt/2)` of v-prediction (Salimans & Ho 2022,
+//! arXiv:2202.00512), with `σ/α` multiplied by `shift` (Hoogeboom et al. 2023, arXiv:2301.11093): patches of one
+//! colour are readable through far more noise than natural images. The prediction is of `v = α ε − σ x`, written
+//! as `v̂ = (α x_t − x̂) / σ` where the network outputs `x̂`: 128 channels per patch cannot hold the noise of
+//! its 768 values, and this way they need not, for the noise passes by the network. The squared error of `v` is that of
+//! `x̂` times `1/σ²`, which is limited to `weight_limit` as in Min-SNR weighting (Hang et al. 2023,
+//! arXiv:2303.09556).
 //!
-//! The encoder stays a plain ViT: the time is known to it by a vector that is added to all tokens in training and is exactly
-//! zero at `t = 0`. Features are taken of the clean image, which is the case `t = 0`, so nothing is added and no noise is
-//! drawn.
+//! The encoder stays a plain ViT: the time is known to it by a vector that is added to all tokens in training and is
+//! exactly zero at `t = 0`. Features are taken of the clean image, which is the case `t = 0`, so nothing is added and
+//! no noise is drawn.
 
 use super::mae::patch_values;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_PI_2, TAU};
@@ -48,7 +50,8 @@ impl Default for DenoiseConfig {
 #[derive(Module, Debug)]
 pub struct Denoise {
     encoder: Vit,
-    time: Mlp,
+    time_fc1: Linear,
+    time_fc2: Linear,
     decoder: Linear,
     #[module(skip)]
     config: DenoiseConfig,
@@ -73,7 +76,9 @@ impl LearnerConfig for DenoiseConfig {
         }
         let denoise = Denoise {
             encoder: vit.init(device),
-            time: Mlp::new(self.time_channels, vit.width, vit.width, Activation::Silu, device),
+            time_fc1: LinearConfig::new(self.time_channels, vit.width).init(device),
+            // A bias would drop out of the difference from time 0.
+            time_fc2: LinearConfig::new(vit.width, vit.width).with_bias(false).init(device),
             decoder: LinearConfig::new(vit.width, 3 * vit.patch * vit.patch).init(device),
             config: self.clone(),
         };
@@ -130,7 +135,7 @@ impl Denoise {
         }
         let count = times.len();
         let waves = Tensor::from_data(TensorData::new(values, [count + 1, 2 * half]), device);
-        let vectors = self.time.forward(waves);
+        let vectors = self.time_fc2.forward(silu(self.time_fc1.forward(waves)));
         vectors.clone().narrow(0, 0, count) - vectors.narrow(0, count, 1)
     }
 }
@@ -152,22 +157,23 @@ impl Level {
         Self { alpha: cos / length, sigma: shift * sin / length }
     }
 
-    /// Weight of the squared error of the clean image that equals weight 1 for the squared error of `v`, at most `limit`.
+    /// Weight of the squared error of the clean image that equals weight 1 for the squared error of `v`, at most
+    /// `limit`.
     pub fn weight(&self, limit: f64) -> f64 {
         (1.0 / (self.sigma * self.sigma)).min(limit)
     }
 }
 
-/// The mean squared error of the clean images' patches, `[batch, patches, values]`, weighted by `weights`, `[batch]`. A single
-/// number.
+/// The mean squared error of the clean images' patches, `[batch, patches, values]`, weighted by `weights`, `[batch]`. A
+/// single number.
 pub fn denoising_loss(predicted: Tensor<3>, truth: Tensor<3>, weights: Tensor<1>) -> Tensor<1> {
     let [batch, patches, values] = predicted.dims();
     let per_image = (predicted - truth).square().reshape([batch, patches * values]).mean_dim(1).squeeze_dim::<1>(1);
     (per_image * weights).mean()
 }
 
-/// Standard normal noise for `images` images of `values` values each. Drawing it is slow, so each image has a window of its
-/// own in a store that is a few images long.
+/// Standard normal noise for `images` images of `values` values each. Drawing it is slow, so each image has a window of
+/// its own in a store that is a few images long.
 fn noise(stream: &mut Stream, images: usize, values: usize) -> Vec<f32> {
     const STORE: usize = 4;
     let store = normal(stream, STORE.min(images) * values);

@@ -1,9 +1,11 @@
-//! Monocular depth in the manner of MiDaS (Ranftl et al. 2020, arXiv:1907.01341): a small head on the patch features gives the
-//! inverse depth of every cell of a fine grid, compared with the truth up to scale and shift.
+//! Monocular depth in the manner of MiDaS (Ranftl et al. 2020, arXiv:1907.01341): a small head on the patch features
+//! gives the inverse depth of every cell of a fine grid, compared with the truth up to scale and shift.
 //!
-//! The loss is the one of the published training code: squared error after the best scale and shift (equation 4 of the paper),
-//! and half of the multi-scale gradient matching term (equation 11). The paper's trimmed absolute error is not used: it leaves
-//! out the fifth of the pixels with the largest residuals, which is all of a small thing on a plain background.
+//! The loss is the paper's: both maps are brought to median 0 and mean absolute value 1 (equation 5), their mean
+//! absolute difference (equation 6) is added to half of the multi-scale gradient matching term (equation 11). Not taken
+//! over is the trimming of the fifth of the pixels with the largest residuals, which is all of a small thing on a plain
+//! background. The squared error after the best scale and shift (equation 4) is not used either: it likes an inverted
+//! map as much as the right one, and training stays between the two.
 
 use super::{Batch, Crops, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, vit_config};
 use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
@@ -12,7 +14,7 @@ use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::gelu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The numbers of depth pretraining.
@@ -78,16 +80,16 @@ impl Learner for Depth {
         let pixels = crops.resize(batch.pixels.clone(), size);
         let (patches, grid) = self.encoder.patches(pixels)?;
         let cells = grid[0] * self.config.upsample;
-        let truth = unit_range(crops.resize(maps.unsqueeze_dim(1), cells).squeeze_dim(1));
+        let truth: Tensor<3> = crops.resize(maps.unsqueeze_dim(1), cells).squeeze_dim(1);
 
         let drops = self.encoder.config().drops(count, &mut moment.stream, &patches.device());
         let tokens = self.encoder.run_blocks(self.encoder.prepare(patches, grid), &Places::default(), &drops);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let predicted = fine_grid(self.fc2.forward(gelu(self.fc1.forward(features))), grid, self.config.upsample);
 
-        let aligned = align(predicted, truth.clone());
-        let data = mean_squared(aligned.clone(), truth.clone());
-        let gradient = gradient_matching(aligned, truth, self.config.scales);
+        let residual = residual(predicted, truth);
+        let data = residual.clone().abs().mean();
+        let gradient = gradient_matching(residual, self.config.scales);
         Ok(Loss {
             parts: vec![("data", data.clone().detach()), ("gradient", gradient.clone().detach())],
             total: data + gradient.mul_scalar(self.config.gradient_weight),
@@ -106,40 +108,30 @@ pub(super) fn fine_grid(values: Tensor<3>, [rows, columns]: [usize; 2], side: us
     values.swap_dims(2, 3).reshape([batch, rows * side, columns * side])
 }
 
-/// Each map of `[batch, rows, columns]` brought to the range 0 to 1; a constant map becomes 0.
-pub fn unit_range(maps: Tensor<3>) -> Tensor<3> {
+/// The difference of two `[batch, rows, columns]` after [`normalise`]; zero where the truth is constant, for it then
+/// says nothing of the order.
+pub fn residual(predicted: Tensor<3>, truth: Tensor<3>) -> Tensor<3> {
+    let (predicted, _) = normalise(predicted);
+    let (truth, known) = normalise(truth);
+    (predicted - truth) * known
+}
+
+/// Each map of `[batch, rows, columns]` with median 0 and mean absolute value 1, and for each map, `[batch, 1, 1]`, one
+/// if it is not constant, otherwise zero.
+fn normalise(maps: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+    const SMALLEST: f64 = 1e-6;
     let [batch, rows, columns] = maps.dims();
     let flat: Tensor<2> = maps.reshape([batch, rows * columns]);
-    let low = flat.clone().min_dim(1);
-    let range = (flat.clone().max_dim(1) - low.clone()).clamp_min(1e-12);
-    ((flat - low) / range).reshape([batch, rows, columns])
+    let centred = flat.clone() - flat.median(1);
+    let scale = centred.clone().abs().mean_dim(1);
+    let known = scale.clone().detach().greater_elem(SMALLEST).float().reshape([batch, 1, 1]);
+    ((centred / scale.clamp_min(SMALLEST)).reshape([batch, rows, columns]), known)
 }
 
-/// Each predicted map, `[batch, rows, columns]`, times the scale and plus the shift that bring it nearest to its `truth` by
-/// squared error. Gradients pass through both.
-pub fn align(predicted: Tensor<3>, truth: Tensor<3>) -> Tensor<3> {
-    let [batch, rows, columns] = predicted.dims();
-    let flat = |maps: Tensor<3>| -> Tensor<2> { maps.reshape([batch, rows * columns]) };
-    let (predicted, truth) = (flat(predicted), flat(truth));
-    let mean = truth.clone().mean_dim(1);
-    let centred = predicted.clone() - predicted.mean_dim(1);
-    let variance = centred.clone().square().mean_dim(1);
-    let covariance = (centred.clone() * (truth - mean.clone())).mean_dim(1);
-    // A constant prediction has no best scale; its scale is then 0.
-    let scale = covariance / variance.add_scalar(1e-8);
-    (centred * scale + mean).reshape([batch, rows, columns])
-}
-
-/// Half the mean squared error of two `[batch, rows, columns]`. A single number.
-pub fn mean_squared(aligned: Tensor<3>, truth: Tensor<3>) -> Tensor<1> {
-    (aligned - truth).square().mean().div_scalar(2.0)
-}
-
-/// The mean absolute difference of the gradients of two `[batch, rows, columns]` to the right and downwards, summed over
-/// `scales` grids: every cell, every second cell, every fourth cell, and so on. A single number.
-pub fn gradient_matching(aligned: Tensor<3>, truth: Tensor<3>, scales: usize) -> Tensor<1> {
-    let mut residual = aligned - truth;
-    let mut total: Option<Tensor<1>> = None;
+/// The mean absolute step of a residual `[batch, rows, columns]` to the right and downwards, summed over `scales`
+/// grids: every cell, every second cell, every fourth cell, and so on. A single number.
+pub fn gradient_matching(mut residual: Tensor<3>, scales: usize) -> Tensor<1> {
+    let mut total = Tensor::<1>::zeros([1], &residual.device());
     for scale in 0..scales {
         if scale > 0 {
             residual = every_second(residual);
@@ -150,13 +142,9 @@ pub fn gradient_matching(aligned: Tensor<3>, truth: Tensor<3>, scales: usize) ->
         }
         let across = residual.clone().narrow(2, 1, columns - 1) - residual.clone().narrow(2, 0, columns - 1);
         let down = residual.clone().narrow(1, 1, rows - 1) - residual.clone().narrow(1, 0, rows - 1);
-        let term = (across.abs().sum() + down.abs().sum()).div_scalar((batch * rows * columns) as f64);
-        total = Some(match total {
-            Some(sum) => sum + term,
-            None => term,
-        });
+        total = total + (across.abs().sum() + down.abs().sum()).div_scalar((batch * rows * columns) as f64);
     }
-    total.unwrap_or_else(|| residual.sum().mul_scalar(0.0))
+    total
 }
 
 /// Rows and columns 0, 2, 4 … of `[batch, rows, columns]`.
@@ -164,7 +152,7 @@ fn every_second(maps: Tensor<3>) -> Tensor<3> {
     let [_, rows, columns] = maps.dims();
     let even = |n: usize, device: &Device| {
         let places: Vec<i64> = (0..n as i64).step_by(2).collect();
-        Tensor::<1, burn::tensor::Int>::from_data(places.as_slice(), device)
+        Tensor::<1, Int>::from_data(places.as_slice(), device)
     };
     let device = maps.device();
     maps.select(1, even(rows, &device)).select(2, even(columns, &device))
@@ -177,21 +165,23 @@ mod tests {
 
     #[test]
     fn values_of_patches_land_in_their_patches() {
-        let values: Tensor<3> =
-            Tensor::<1, burn::tensor::Int>::arange(0..24, &Device::flex()).float().reshape([1, 6, 4]);
+        let values: Tensor<3> = Tensor::<1, Int>::arange(0..24, &Device::flex()).float().reshape([1, 6, 4]);
         let fine: Vec<f32> = fine_grid(values, [2, 3], 2).into_data().iter().collect();
         assert_eq!(&fine[..6], &[0.0, 1.0, 4.0, 5.0, 8.0, 9.0]);
         assert_eq!(&fine[18..], &[14.0, 15.0, 18.0, 19.0, 22.0, 23.0]);
     }
 
     #[test]
-    fn scale_and_shift_do_not_matter() {
+    fn scale_and_shift_do_not_matter_but_the_sign_does() {
         let device = Device::flex();
-        let truth = Tensor::<3>::from_data([[[0.0, 0.2], [0.4, 1.0]], [[0.5, 0.5], [0.5, 0.5]]], &device);
-        let aligned = align(truth.clone().mul_scalar(-3.0).add_scalar(7.0), truth.clone());
-        aligned.into_data().assert_approx_eq::<f32>(&truth.clone().into_data(), Tolerance::absolute(1e-5));
-        let range = unit_range(truth.mul_scalar(5.0).add_scalar(2.0)).into_data();
-        let expected = Tensor::<3>::from_data([[[0.0, 0.2], [0.4, 1.0]], [[0.0; 2]; 2]], &device).into_data();
-        range.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+        let truth = Tensor::<3>::from_data([[[0.0, 0.2, 0.3], [0.4, 1.0, 0.1]], [[0.5; 3]; 2]], &device);
+        let size = |predicted: Tensor<3>| -> f32 { residual(predicted, truth.clone()).abs().max().into_scalar() };
+        assert!(size(truth.clone().mul_scalar(3.0).add_scalar(7.0)) < 1e-5);
+        assert!(size(truth.clone().neg()) > 1.0);
+        // A constant truth asks for nothing.
+        let noise = Tensor::<3>::from_data([[[0.0, 9.0, -4.0], [1.0, 2.0, 5.0]]], &device);
+        let flat = residual(noise, Tensor::full([1, 2, 3], 0.5, &device));
+        flat.into_data()
+            .assert_approx_eq::<f32>(&Tensor::<3>::zeros([1, 2, 3], &device).into_data(), Tolerance::absolute(0.0));
     }
 }

@@ -1,10 +1,10 @@
-//! I-JEPA (Assran et al. 2023, arXiv:2301.08243): from the features of a part of the image, a narrow transformer predicts the
-//! features that the exponential moving average of the encoder gives to blocks of hidden patches.
+//! I-JEPA (Assran et al. 2023, arXiv:2301.08243): from the features of a part of the image, a narrow transformer
+//! predicts the features that the exponential moving average of the encoder gives to blocks of hidden patches.
 //!
-//! As in the paper's code: one size of target blocks per batch and a place of its own for each image, the context is what no
-//! target covers, each block is predicted by itself, targets are normed over their channels, the loss is smooth L1. Unlike it:
-//! the context block is the whole image (on 6×6 patches the paper's scale of 0.85 to 1 rounds to that), and contexts are
-//! brought to one length by dropping patches at random instead of the last ones.
+//! As in the paper's code: one size of target blocks per batch and a place of its own for each image, the context is
+//! what no target covers, each block is predicted by itself, targets are normed over their channels, the loss is smooth
+//! L1. Unlike it: the context block is the whole image (on 6×6 patches the paper's scale of 0.85 to 1 rounds to that),
+//! and contexts are brought to one length by dropping patches at random instead of the last ones.
 
 use super::average::{follow, rising};
 use super::mae::{choose, sin_cos};
@@ -231,7 +231,8 @@ fn one_hot(places: &[Vec<usize>], n: usize, device: &Device) -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, [places.len(), rows, n]), device)
 }
 
-/// Each token of `[batch, tokens, width]` with mean 0 and variance 1 over its channels (layer norm without its affine part).
+/// Each token of `[batch, tokens, width]` with mean 0 and variance 1 over its channels (layer norm without its affine
+/// part).
 pub fn channel_norm(x: Tensor<3>) -> Tensor<3> {
     let centred = x.clone() - x.mean_dim(2);
     let variance = centred.clone().square().mean_dim(2);
@@ -245,8 +246,8 @@ fn spread(targets: &Tensor<3>) -> Tensor<1> {
     (rows.clone() - rows.mean_dim(0)).square().mean_dim(0).sqrt().mean()
 }
 
-/// The mean of `x² / 2` where a difference `x` is below 1, of `|x| - 1/2` elsewhere. Both are `[batch, tokens, width]`. A
-/// single number.
+/// The mean of `x² / 2` where a difference `x` is below 1, of `|x| - 1/2` elsewhere. Both are `[batch, tokens,
+/// width]`. A single number.
 pub fn smooth_l1(predicted: Tensor<3>, target: Tensor<3>) -> Tensor<1> {
     let distance = (predicted - target).abs();
     // With m = min(|x|, 1), both cases are m · (|x| - m / 2).

@@ -1,5 +1,6 @@
-//! Colour jitter: brightness, contrast, saturation and hue of each image change at random, as in SimCLR (Chen et al. 2020,
-//! arXiv:2002.05709). Contrastive objectives need it: without it two crops find each other by their colours alone.
+//! Colour jitter: brightness, contrast, saturation and hue of each image change at random, as in SimCLR (Chen et al.
+//! 2020, arXiv:2002.05709). Contrastive objectives need it: without it two crops find each other by their colours
+//! alone.
 
 use burgess_base::stream::{Stream, uniform};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -7,12 +8,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// Shares of red, green and blue in the grey value (ITU-R BT.601).
 const GREY: [f64; 3] = [0.299, 0.587, 0.114];
 
-/// Changes the colours of every image in `[batch, 3, height, width]`, normalised about zero, by one affine map of the three
-/// channels per image.
+/// Changes the colours of every image in `[batch, 3, height, width]`, normalised about zero, by one affine map of the
+/// three channels per image.
 ///
-/// Brightness, contrast and saturation are multiplied by factors uniform in `1 ± 0.8 strength` (saturation not below 0), and
-/// the hue is turned by up to `± 0.2 strength` of a full turn; one image in five becomes grey. Values are not clipped. With a
-/// strength of 0 nothing is drawn or changed.
+/// Brightness, contrast and saturation are multiplied by factors uniform in `1 ± 0.8 strength` (saturation not below
+/// 0), and the hue is turned by up to `± 0.2 strength` of a full turn; one image in five becomes grey. Values are not
+/// clipped. With a strength of 0 nothing is drawn or changed.
 pub(super) fn colour_jitter(pixels: Tensor<4>, strength: f64, stream: &mut Stream) -> Tensor<4> {
     if strength == 0.0 {
         return pixels;
@@ -42,8 +43,8 @@ fn column(values: Vec<f32>, device: &Device) -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, [batch, 1, 1]), device)
 }
 
-/// The map of the three channels that multiplies the saturation and turns the hue (in full turns) about the grey axis. Grey
-/// stays grey.
+/// The map of the three channels that multiplies the saturation and turns the hue (in full turns) about the grey axis.
+/// Grey stays grey.
 fn colours(saturation: f64, hue: f64) -> [[f64; 3]; 3] {
     let (sin, cos) = (hue * std::f64::consts::TAU).sin_cos();
     let third = (1.0 - cos) / 3.0;

@@ -1,11 +1,11 @@
 //! MoCo v3 (Chen, Xie & He 2021, arXiv:2104.02057): two crops of an image find each other among the crops of the other
-//! images of the batch. Queries come from the encoder, a projector and a predictor; keys from the exponential moving average
-//! of encoder and projector.
+//! images of the batch. Queries come from the encoder, a projector and a predictor; keys from the exponential moving
+//! average of encoder and projector.
 //!
-//! As in the paper's code: batch norm in both MLPs, none with an affine part after the last layer of the projector, no queue,
-//! the loss scaled by twice the temperature, momentum rising to 1 by a cosine. Unlike it: no flips (the nano world asks which
-//! way things face), no blur and no solarisation (they would erase letters), one batch norm over both crops, and the patch
-//! embedding is trained.
+//! As in the paper's code: batch norm in both MLPs, none with an affine part after the last layer of the projector, no
+//! queue, the loss scaled by twice the temperature, momentum rising to 1 by a cosine. Unlike it: no flips (the nano
+//! world asks which way things face), no blur and no solarisation (they would erase letters), one batch norm over both
+//! crops, and the patch embedding is trained.
 
 use super::average::{follow, rising};
 use super::jitter::colour_jitter;
@@ -33,8 +33,8 @@ pub struct MoCoV3Config {
     pub momentum: f64,
     /// Area of the crops. Default 0.3 to 1 (the paper's 0.08 would cut away what the image shows).
     pub crop: [f64; 2],
-    /// Side of a crop in pixels. Default: that of the images. Smaller crops are faster; a ViT's position embeddings are then
-    /// resampled.
+    /// Side of a crop in pixels. Default: that of the images. Smaller crops are faster; a ViT's position embeddings are
+    /// then resampled.
     pub crop_size: Option<usize>,
     /// Strength of the colour jitter, 0 for none. Default 0.5.
     pub jitter: f64,
@@ -188,9 +188,9 @@ pub fn standardise(x: Tensor<2>) -> Tensor<2> {
     centred / variance.add_scalar(1e-5).sqrt()
 }
 
-/// InfoNCE as in algorithm 1 of the paper: `2 τ` times the cross entropy of finding each query's own key, by cosine over the
-/// temperature `τ`, among the keys of the batch. `queries` and `keys` are `[batch, embed]`, row by row belonging together. A
-/// single number.
+/// InfoNCE as in algorithm 1 of the paper: `2 τ` times the cross entropy of finding each query's own key, by cosine
+/// over the temperature `τ`, among the keys of the batch. `queries` and `keys` are `[batch, embed]`, row by row
+/// belonging together. A single number.
 pub fn contrastive_loss(queries: Tensor<2>, keys: Tensor<2>, temperature: f64) -> Tensor<1> {
     let [batch, _] = queries.dims();
     let own = Tensor::<2>::eye(batch, &queries.device());

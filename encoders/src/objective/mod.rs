@@ -1,8 +1,8 @@
 //! Pretraining objectives, one file per objective, and what they share: the batch they read, the loss they
 //! return, and the dispatch by the name in a recipe.
 //!
-//! An objective is a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads its loss
-//! needs (`Clip`), and the loss as a plain function of tensors that a test can compute by hand. Adding one is a file here and
+//! An objective is a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads its loss needs
+//! (`Clip`), and the loss as a plain function of tensors that a test can compute by hand. Adding one is a file here and
 //! a line in the table at [`Objective`].
 
 mod average;
@@ -40,7 +40,8 @@ pub struct Batch {
     pub labels: Option<Tensor<2>>,
     /// The instance that each pixel shows, `[batch, height, width]`: 0 for the background, otherwise counted from 1.
     pub instances: Option<Tensor<3, Int>>,
-    /// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and zero may differ between images.
+    /// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and zero may differ between
+    /// images.
     pub inverse_depth: Option<Tensor<3>>,
 }
 

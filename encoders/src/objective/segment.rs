@@ -1,10 +1,10 @@
-//! Promptable segmentation in the manner of SAM (Kirillov et al. 2023, arXiv:2304.02643): given a point on an instance, a light
-//! decoder on the patch features gives the mask of that instance.
+//! Promptable segmentation in the manner of SAM (Kirillov et al. 2023, arXiv:2304.02643): given a point on an instance,
+//! a light decoder on the patch features gives the mask of that instance.
 //!
-//! As in the paper: random Fourier features of places, a two-way transformer between tokens and patches, two steps of learned
-//! upsampling to a quarter of the image's side, the product of a mask token with the upsampled features, focal and dice loss
-//! at 20 : 1. Unlike it: one mask per prompt and no predicted IoU (the nano world has no parts that a point could mean as
-//! well), one point per prompt and no rounds of correction.
+//! As in the paper: random Fourier features of places, a two-way transformer between tokens and patches, two steps of
+//! learned upsampling to a quarter of the image's side, the product of a mask token with the upsampled features, focal
+//! and dice loss at 20 : 1. Unlike it: one mask per prompt and no predicted IoU (the nano world has no parts that a
+//! point could mean as well), one point per prompt and no rounds of correction.
 
 use super::depth::fine_grid;
 use super::{Batch, Crops, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, vit_config};
@@ -73,7 +73,8 @@ pub struct Segment {
     config: SegmentConfig,
 }
 
-/// One layer of the two-way transformer: tokens attend to each other and to the patches, the patches attend to the tokens.
+/// One layer of the two-way transformer: tokens attend to each other and to the patches, the patches attend to the
+/// tokens.
 #[derive(Module, Debug)]
 pub struct TwoWayLayer {
     self_attn: CrossAttention,
@@ -130,8 +131,8 @@ impl TwoWayLayer {
         }
     }
 
-    /// Tokens `[batch, tokens, width]` and patches `[batch, patches, width]`, each with the code of its places, which is added
-    /// wherever places matter.
+    /// Tokens `[batch, tokens, width]` and patches `[batch, patches, width]`, each with the code of its places, which
+    /// is added wherever places matter.
     fn forward(
         &self,
         (tokens, token_code): (Tensor<3>, &Tensor<3>),
@@ -233,8 +234,8 @@ impl Learner for Segment {
 }
 
 impl Segment {
-    /// Mask logits, `[images * prompts, rows * 4, columns * 4]`, of patch features `[images, patches, width]`; `points` are the
-    /// prompts of image after image, both coordinates from 0 to 1.
+    /// Mask logits, `[images * prompts, rows * 4, columns * 4]`, of patch features `[images, patches, width]`; `points`
+    /// are the prompts of image after image, both coordinates from 0 to 1.
     fn decode(&self, features: Tensor<3>, grid: [usize; 2], points: &[[f64; 2]]) -> Tensor<3> {
         let (width, prompts) = (self.config.width, self.config.prompts);
         let [images, n, _] = features.dims();
@@ -352,8 +353,8 @@ pub fn focal_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     (balance * wrong.square() * entropy).mean_dim(1).squeeze_dim(1)
 }
 
-/// The dice loss (Milletari et al. 2016, arXiv:1606.04797) of logits and masks of 0 and 1, both `[masks, cells]`, with one
-/// added above and below the fraction: `[masks]`.
+/// The dice loss (Milletari et al. 2016, arXiv:1606.04797) of logits and masks of 0 and 1, both `[masks, cells]`, with
+/// one added above and below the fraction: `[masks]`.
 pub fn dice_loss(logits: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
     let probability = sigmoid(logits);
     let both = (probability.clone() * masks.clone()).sum_dim(1).mul_scalar(2.0).add_scalar(1.0);

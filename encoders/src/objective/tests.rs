@@ -91,6 +91,51 @@ fn reconstruction_and_label_losses_equal_pytorch() {
     g.gradients(loss, &[("bce.logits.grad", &logits)]);
 }
 
+#[test]
+fn contrast_and_prediction_of_features_equal_pytorch() {
+    let g = Goldens::open();
+    let queries = g.get::<2>("moco.queries").require_grad();
+    let loss = mocov3::contrastive_loss(queries.clone(), g.get("moco.keys"), 0.2);
+    g.equal("moco.loss", loss.clone());
+    g.gradients(loss, &[("moco.queries.grad", &queries)]);
+    let rows = g.get::<2>("moco.rows").require_grad();
+    let normed = mocov3::standardise(rows.clone());
+    g.equal("moco.normed", normed.clone());
+    g.gradients((normed * g.get("moco.keys")).sum(), &[("moco.rows.grad", &rows)]);
+
+    let predicted = g.get::<3>("ijepa.predicted").require_grad();
+    let target = ijepa::channel_norm(g.get("ijepa.features"));
+    g.equal("ijepa.target", target.clone());
+    let loss = ijepa::smooth_l1(predicted.clone(), target);
+    g.equal("ijepa.loss", loss.clone());
+    g.gradients(loss, &[("ijepa.predicted.grad", &predicted)]);
+}
+
+#[test]
+fn dense_losses_equal_pytorch() {
+    let g = Goldens::open();
+    let logits = g.get::<2>("sam.logits").require_grad();
+    let focal = segment::focal_loss(logits.clone(), g.get("sam.masks"));
+    let dice = segment::dice_loss(logits.clone(), g.get("sam.masks"));
+    g.equal("sam.focal", focal.clone());
+    g.equal("sam.dice", dice.clone());
+    g.gradients((focal.mul_scalar(20.0) + dice).sum(), &[("sam.logits.grad", &logits)]);
+
+    let predicted = g.get::<3>("midas.predicted").require_grad();
+    let residual = depth::residual(predicted.clone(), g.get("midas.truth"));
+    let (data, gradient) = (residual.clone().abs().mean(), depth::gradient_matching(residual, 4));
+    g.equal("midas.data", data.clone());
+    g.equal("midas.gradient", gradient.clone());
+    g.gradients(data + gradient.mul_scalar(0.5), &[("midas.predicted.grad", &predicted)]);
+
+    let network = g.get::<3>("denoise.network").require_grad();
+    let weights = [0.2, 0.5, 0.9].map(|t| denoise::Level::at(t, 3.0).weight(5.0) as f32);
+    let weights = Tensor::from_data(weights, &Device::flex().autodiff());
+    let loss = denoise::denoising_loss(network.clone(), g.get("denoise.clean"), weights);
+    g.equal("denoise.loss", loss.clone());
+    g.gradients(loss, &[("denoise.network.grad", &network)]);
+}
+
 const DATA: DataShape = DataShape { vocab: 20, context: 6, classes: 3 };
 
 /// A fixed batch of six tiny pictures: a bright bar whose place is said by caption and label.
@@ -138,7 +183,8 @@ fn cases() -> Vec<(&'static str, ArchitectureConfig, PretrainConfig)> {
     let mae = "objective = \"mae\"\ndecoder_width = 16\ndecoder_depth = 1\ndecoder_heads = 2\ncrop = [1.0, 1.0]";
     let supervised = "objective = \"supervised\"\ncrop = [1.0, 1.0]";
     let moco = "objective = \"mocov3\"\nhidden = 16\nembed = 8\ncrop = [0.8, 1.0]\njitter = 0.1";
-    let ijepa = "objective = \"ijepa\"\nblocks = 2\npredictor_width = 16\npredictor_depth = 1\npredictor_heads = 2\nmomentum = 0.9\ncrop = [1.0, 1.0]";
+    let ijepa = "objective = \"ijepa\"\nblocks = 2\npredictor_width = 16\npredictor_depth = 1\npredictor_heads = 2\n\
+                 momentum = 0.9\ncrop = [1.0, 1.0]";
     let segment = "objective = \"segment\"\nprompts = 2\nwidth = 16\ndepth = 1\nheads = 2\ncrop = [1.0, 1.0]";
     let depth = "objective = \"depth\"\nhidden = 16\ncrop = [1.0, 1.0]";
     let denoise = "objective = \"denoise\"\ntime_channels = 16\ncrop = [1.0, 1.0]";
