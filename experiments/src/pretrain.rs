@@ -10,7 +10,7 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Objective, Texts};
+use burgess_encoders::objective::{Batch, DataShape, Texts};
 use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
@@ -266,7 +266,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
     Ok((config, distinct))
 }
 
-/// The pretraining pictures with captions and labels, drawn once and kept in memory as bytes.
+/// The pretraining pictures with the targets that the objective reads, drawn once and kept in memory as bytes.
 struct Pictures<'a> {
     card: &'a EncoderCard,
     config: &'a PretrainConfig,
@@ -275,32 +275,57 @@ struct Pictures<'a> {
     /// Token ids of each caption, ended and padded to the context, and their number.
     captions: Option<Vec<(Vec<i32>, i32)>>,
     labels: Vec<Vec<usize>>,
+    /// The instance of each pixel; empty unless the objective reads it.
+    instances: Vec<Vec<u8>>,
+    /// Inverse depth of each pixel, the nearest as 255; empty unless the objective reads it.
+    inverse_depth: Vec<Vec<u8>>,
+}
+
+/// One drawn picture and its targets.
+struct Drawn {
+    picture: RgbImage,
+    caption: String,
+    labels: Vec<usize>,
+    instances: Vec<u8>,
+    inverse_depth: Vec<u8>,
+}
+
+/// Inverse depths with the nearest brought to 255, to keep many of them in memory.
+fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
+    let nearest = inverse_depth.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    inverse_depth.iter().map(|d| (d / nearest * 255.0).round() as u8).collect()
 }
 
 impl<'a> Pictures<'a> {
     fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+        let targets = config.objective.targets();
         let bar = progress.bar("drawing pictures", count as u64);
-        let drawn: Vec<(RgbImage, String, Vec<usize>)> = (0..count as u64)
+        let mut drawn: Vec<Drawn> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
                 let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
                 let caption = scene.caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
-                (scene.render(), caption, scene.classes())
+                Drawn {
+                    picture: scene.render(),
+                    caption,
+                    labels: scene.classes(),
+                    instances: if targets.instances { scene.instances() } else { Vec::new() },
+                    inverse_depth: if targets.inverse_depth { bytes(&scene.inverse_depth()) } else { Vec::new() },
+                }
             })
             .collect();
         bar.done(&format!("drew {count} pictures"));
-        let texts = matches!(config.objective, Objective::Clip(_) | Objective::SigLip(_));
         let (mut vocab, mut captions) = (0, None);
-        if texts {
+        if targets.texts {
             let tokenizer = Tokenizer::from_file(&weights::locate(LLM)?.join("tokenizer.json"))?;
             vocab = tokenizer.vocab_size();
             let (end, pad) = (tokenizer.id(EOS)?, tokenizer.id(PAD)?);
             let encoded: Result<Vec<_>> = drawn
                 .iter()
-                .map(|(_, caption, _)| {
+                .map(|drawn| {
                     let mut ids: Vec<i32> =
-                        tokenizer.encode(caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
+                        tokenizer.encode(&drawn.caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
                     ids.push(end as i32);
                     let length = ids.len() as i32;
                     ids.resize(CONTEXT, pad as i32);
@@ -310,8 +335,11 @@ impl<'a> Pictures<'a> {
             captions = Some(encoded?);
         }
         let shape = DataShape { vocab, context: CONTEXT, classes: burgess_world::class_names().len() };
-        let (pictures, labels) = drawn.into_iter().map(|(p, _, l)| (p, l)).unzip();
-        Ok(Self { card, config, shape, pictures, captions, labels })
+        let labels = drawn.iter_mut().map(|d| std::mem::take(&mut d.labels)).collect();
+        let instances = drawn.iter_mut().map(|d| std::mem::take(&mut d.instances)).collect();
+        let inverse_depth = drawn.iter_mut().map(|d| std::mem::take(&mut d.inverse_depth)).collect();
+        let pictures = drawn.into_iter().map(|d| d.picture).collect();
+        Ok(Self { card, config, shape, pictures, captions, labels, instances, inverse_depth })
     }
 
     /// The pictures of a step: every epoch visits each picture once, in an order of its own.
@@ -332,7 +360,8 @@ impl<'a> Pictures<'a> {
                 lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
             }
         });
-        let labels = matches!(self.config.objective, Objective::Supervised(_)).then(|| {
+        let targets = self.config.objective.targets();
+        let labels = targets.labels.then(|| {
             let mut hot = vec![0.0_f32; size * self.shape.classes];
             for (row, &i) in chosen.iter().enumerate() {
                 for &class in &self.labels[i] {
@@ -341,7 +370,18 @@ impl<'a> Pictures<'a> {
             }
             Tensor::<2>::from_data(TensorData::new(hot, [size, self.shape.classes]), device)
         });
-        Ok(Batch { pixels, texts, labels })
+        // The maps are of the picture as drawn, which the card's preprocessing does not resize.
+        let side = burgess_world::SIZE as usize;
+        let instances = targets.instances.then(|| {
+            let values: Vec<i32> =
+                chosen.iter().flat_map(|&i| self.instances[i].iter().map(|v| i32::from(*v))).collect();
+            Tensor::<3, Int>::from_data(TensorData::new(values, [size, side, side]), device)
+        });
+        let inverse_depth = targets.inverse_depth.then(|| {
+            let maps = chosen.iter().flat_map(|&i| self.inverse_depth[i].iter().map(|v| f32::from(*v) / 255.0));
+            Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
+        });
+        Ok(Batch { pixels, texts, labels, instances, inverse_depth })
     }
 }
 

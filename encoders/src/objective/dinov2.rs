@@ -6,18 +6,20 @@
 //! Unlike the original, masks are single random patches instead of blocks, and the last layer is not frozen at the
 //! start.
 
+use super::average::{follow, rising};
 use super::mae::choose;
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops, vit_config};
+use super::{
+    Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops, vit_config,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
-use burn::module::{Initializer, Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Large crops per picture: the student's two views, and what the teacher sees.
 const GLOBALS: usize = 2;
@@ -114,6 +116,7 @@ pub struct Head {
 
 impl LearnerConfig for DinoV2Config {
     type Learner = DinoV2;
+    const TARGETS: Targets = Targets::NONE;
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<DinoV2> {
         let vit = vit_config(encoder, "dinov2")?;
@@ -290,10 +293,7 @@ impl Learner for DinoV2 {
     }
 
     fn after_step(mut self, moment: &Moment) -> Self {
-        // From the configured momentum to 1 along half a cosine.
-        let rise = (1.0 - (std::f64::consts::PI * moment.progress()).cos()) / 2.0;
-        let momentum = self.config.momentum + (1.0 - self.config.momentum) * rise;
-        self.teacher = follow(self.teacher, &self.student, momentum);
+        self.teacher = follow(self.teacher, &self.student, rising(self.config.momentum, moment.progress()));
         self
     }
 
@@ -342,33 +342,4 @@ pub fn koleo(x: Tensor<2>) -> Tensor<1> {
     let neighbour = x.clone().select(0, nearest);
     let distance = (x - neighbour).add_scalar(EPS).square().sum_dim(1).sqrt();
     distance.add_scalar(EPS).log().mean().neg()
-}
-
-/// Moves every parameter of `teacher` towards `student`: `momentum · teacher + (1 - momentum) · student`.
-fn follow(teacher: Network, student: &Network, momentum: f64) -> Network {
-    struct Collect(VecDeque<Tensor<1>>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push_back(param.val().inner().reshape([-1]));
-        }
-    }
-    struct Blend(VecDeque<Tensor<1>>, f64);
-    impl ModuleMapper for Blend {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            // Both networks have one type and one configuration, so they are walked in the same order.
-            match self.0.pop_front() {
-                Some(student) => {
-                    let momentum = self.1;
-                    param.map(|old| {
-                        let shape = old.shape();
-                        old.mul_scalar(momentum) + student.mul_scalar(1.0 - momentum).reshape(shape)
-                    })
-                }
-                None => param,
-            }
-        }
-    }
-    let mut collect = Collect(VecDeque::new());
-    student.visit(&mut collect);
-    teacher.map(&mut Blend(collect.0, momentum))
 }

@@ -20,6 +20,7 @@ mod chart;
 mod classes;
 mod corpus;
 pub mod dataset;
+mod dense;
 mod diagram;
 pub mod dice;
 mod facts;
