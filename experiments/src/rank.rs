@@ -13,8 +13,6 @@ use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use crate::workers::{self, Share};
 use crate::{checks, device, evidence, notes, paths, stop, training};
 use burgess_base::{Error, Kind, Result, atomic, digest};
-use burgess_encoders::card::EncoderCard;
-use burgess_encoders::preprocess::Preparation;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Evidence, Files, Written};
 use burgess_reports::ranking::RankOptions;

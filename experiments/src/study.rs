@@ -322,12 +322,12 @@ impl Study {
     fn check_claims(&self) -> Result<()> {
         let mut known = Vec::new();
         for id in &self.evaluator.benchmarks {
-            let category = bench::find(id)?.category();
+            let category = bench::find(id)?.category().to_string();
             if !known.contains(&category) {
                 known.push(category);
             }
         }
-        match self.claims.every_arm_beats_random.iter().find(|c| !known.contains(&c.as_str())) {
+        match self.claims.every_arm_beats_random.iter().find(|c| !known.contains(c)) {
             Some(unknown) => Err(Error::usage(format!(
                 "`every_arm_beats_random`: no benchmark of the study is of the category {unknown}"
             ))

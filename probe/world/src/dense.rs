@@ -12,7 +12,7 @@ use crate::diagram::Diagram;
 use crate::flat::Flat;
 use crate::page::{Table, Writing};
 use crate::scene::{Content, Scene};
-use crate::{SIZE, palette, raycast, text};
+use crate::{SIZE, raycast, text};
 
 const SIDE: usize = SIZE as usize;
 const PIXELS: usize = SIDE * SIDE;
