@@ -3,10 +3,12 @@
 //!
 //! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs
 //! balanced by Sinkhorn–Knopp (three rounds), teacher temperature warmed up, teacher momentum raised by a cosine.
-//! Unlike the original, masks are single random patches instead of blocks, and the last layer is not frozen at the
-//! start.
+//! Unlike the original, masks are single random patches instead of blocks, the last layer is not frozen at the start, an
+//! encoder without class token is read at the mean of its patches, and of the augmentations there are crops and colour
+//! jitter only: no flips (the nano world asks which way things face), no blur, no solarisation.
 
 use super::average::{follow, rising};
+use super::jitter::colour_jitter;
 use super::mae::choose;
 use super::{
     Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops, vit_config,
@@ -58,6 +60,9 @@ pub struct DinoV2Config {
     pub ibot_weight: f64,
     /// Weight of the spreading term; 0 leaves it out. Default 0.1.
     pub koleo_weight: f64,
+    /// Strength of the colour jitter of each crop, 0 for none. Default 0.5: without it crops agree on their colours, and
+    /// shapes need not be learned.
+    pub jitter: f64,
 }
 
 impl Default for DinoV2Config {
@@ -78,6 +83,7 @@ impl Default for DinoV2Config {
             mask_probability: 0.5,
             ibot_weight: 1.0,
             koleo_weight: 0.1,
+            jitter: 0.5,
         }
     }
 }
@@ -120,16 +126,12 @@ impl LearnerConfig for DinoV2Config {
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<DinoV2> {
         let vit = vit_config(encoder, "dinov2")?;
-        if !vit.class_token
-            || !self.local_size.is_multiple_of(vit.patch)
-            || self.local_size == 0
-            || self.prototypes == 0
-        {
+        if !self.local_size.is_multiple_of(vit.patch) || self.local_size == 0 || self.prototypes == 0 {
             return Err(Error::usage(format!(
                 "dinov2 cannot train this encoder with local_size {} and {} prototypes",
                 self.local_size, self.prototypes
             ))
-            .hint("it needs a class token, and small crops whose side is a multiple of the patch"));
+            .hint("it needs prototypes, and small crops whose side is a multiple of the patch"));
         }
         let head = || Head {
             fc1: LinearConfig::new(vit.width, self.hidden).init(device),
@@ -163,8 +165,9 @@ impl Head {
 }
 
 impl Network {
-    /// Normed class tokens `[batch, width]` and patch tokens `[batch, patches, width]`; `hide` replaces patch
-    /// embeddings before the positions are added, `drops` leaves branches out.
+    /// Normed class tokens `[batch, width]` (the mean of the patches where there is no class token) and patch tokens
+    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drops` leaves branches
+    /// out.
     fn forward(
         &self,
         pixels: Tensor<4>,
@@ -173,10 +176,9 @@ impl Network {
     ) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
         let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default(), drops);
-        match self.encoder.split(self.encoder.final_norm(tokens)) {
-            (Some(class), patches) => Ok((class, patches)),
-            (None, _) => Err(Error::failed("dinov2 needs an encoder with a class token")),
-        }
+        let (class, patches) = self.encoder.split(self.encoder.final_norm(tokens));
+        let class = class.unwrap_or_else(|| patches.clone().mean_dim(1).squeeze_dim(1));
+        Ok((class, patches))
     }
 }
 
@@ -226,7 +228,11 @@ impl Learner for DinoV2 {
         let config = &self.config;
         let [count, _, size, _] = batch.pixels.dims();
         let crops = |n: usize, side: usize, scale: [f64; 2], stream: &mut Stream| -> Tensor<4> {
-            Tensor::cat((0..n).map(|_| random_crops(batch.pixels.clone(), side, scale, stream)).collect(), 0)
+            let mut crop = || {
+                let crop = random_crops(batch.pixels.clone(), side, scale, stream);
+                colour_jitter(crop, config.jitter, stream)
+            };
+            Tensor::cat((0..n).map(|_| crop()).collect(), 0)
         };
         let globals = crops(GLOBALS, size, config.global_scale, &mut moment.stream);
         let patch = self.student.encoder.config().patch;

@@ -25,11 +25,20 @@ pub struct MaeConfig {
     pub decoder_heads: usize,
     /// Area of the random crops. Default 0.5 to 1 (the paper's 0.2 leaves 43 of 96 pixels).
     pub crop: [f64; 2],
+    /// Whether each patch of the target has mean 0 and variance 1 ("norm_pix_loss"). Default true, as the paper's best.
+    pub normalise: bool,
 }
 
 impl Default for MaeConfig {
     fn default() -> Self {
-        Self { mask_ratio: 0.75, decoder_width: 64, decoder_depth: 2, decoder_heads: 4, crop: [0.5, 1.0] }
+        Self {
+            mask_ratio: 0.75,
+            decoder_width: 64,
+            decoder_depth: 2,
+            decoder_heads: 4,
+            crop: [0.5, 1.0],
+            normalise: true,
+        }
     }
 }
 
@@ -91,7 +100,9 @@ impl Learner for Mae {
         let latent = self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default(), &drops);
         let latent = self.encoder.final_norm(latent);
 
-        let target = normalised_patches(pixels, self.encoder.config().patch);
+        let patch = self.encoder.config().patch;
+        let target =
+            if self.config.normalise { normalised_patches(pixels, patch) } else { patch_values(pixels, patch) };
         let painted = self.decode(latent, grid, &mask);
         Ok(Loss::single(mae_loss(painted, target, mask.hidden)))
     }
