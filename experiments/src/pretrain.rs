@@ -16,7 +16,7 @@ use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
-use burgess_probe::mllm::save_llm;
+use burgess_probe::mllm::{load_llm, save_llm};
 use burgess_probe::train::{Outcome, StepLog};
 use burgess_world::{Lessons, Scene, Split};
 use burn::module::Module;
@@ -157,7 +157,11 @@ struct LlmRecipe {
     layers: usize,
     seed: u64,
     /// Documents of the lessons with which the text begins.
+    #[serde(default)]
     lessons: Lessons,
+    /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<PathBuf>,
     training: lm::PretrainConfig,
 }
 
@@ -203,13 +207,20 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
                 shown.join(", ")
             ));
             readings = table;
+            // Whoever interrupts a training of an hour keeps what it has come to.
+            save_llm(&model.valid(), &tokenizer, dir, Precision::F16)?;
         }
         Ok(())
+    };
+    let base = match &recipe.base {
+        Some(base) => Some(load_llm(&dir.join(base), &device.clone().autodiff())?),
+        None => None,
     };
     let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
     let outcome = lm::pretrain(
         &recipe.training,
         &config,
+        base,
         &tokenizer,
         &chat,
         documents,
