@@ -14,7 +14,7 @@ use burgess_base::stream::{Stream, stream};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
 use burgess_world::{Document, Exercise};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand::RngExt;
@@ -252,7 +252,8 @@ fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer
     let shape = weight.val().dims();
     let device = weight.val().device();
     fresh.model = base.model;
-    fresh.model.embed_tokens.weight = weight.map(|_| Tensor::from_data(TensorData::new(table, shape), &device));
+    let table = Tensor::<2>::from_data(TensorData::new(table, shape), &device);
+    fresh.model.embed_tokens.weight = Param::initialized(weight.id, table).set_require_grad(true);
     Ok(fresh)
 }
 
