@@ -113,7 +113,13 @@ pub struct ProbeConfig {
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        Self { l2: vec![1.0, 1e-1, 1e-2, 1e-3, 1e-4], validation: 0.2, neighbours: 20, temperature: 0.07, seed: 0 }
+        Self {
+            l2: vec![1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
+            validation: 0.2,
+            neighbours: 20,
+            temperature: 0.07,
+            seed: 0,
+        }
     }
 }
 

@@ -8,11 +8,11 @@
 //! | solids | a red and a blue solid in perspective | depth: which one is closer | depth: level of the solid |
 //! | word | one word of [`WORD_CLASSES`] | word | |
 //! | writing | words and numbers | | glyph |
-//! | things | two or three things | | segmentation: thing or background; colour |
+//! | things | two or three things | | segmentation: thing or background; colour; position: the cell itself |
 //!
 //! Training scenes are none of the test scenes, test scenes are all of them, so no image is in both. A patch-level target
 //! belongs to a cell of [`Scene::cells`]; cells with several candidate words are left out. A training image gives one cell
-//! of each class in it, a test image one cell in all, so that test targets are independent draws.
+//! of each class in it, [`MOST_CELLS`] at most, a test image one cell in all, so that test targets are independent draws.
 
 use std::collections::BTreeSet;
 
@@ -26,10 +26,12 @@ use crate::page::Writing;
 use crate::scene::{Content, Scene};
 use crate::solids::Solids;
 use crate::text::WORDS;
-use crate::{SIZE, class_names, dice, palette};
+use crate::{CELLS, SIZE, class_names, dice, palette};
 
 /// Number of words that the word probe tells apart.
 pub const WORD_CLASSES: usize = 32;
+/// Most cells of one training image in a patch-level task.
+pub const MOST_CELLS: usize = 6;
 /// The target of cells without any word.
 const BACKGROUND: &str = "background";
 /// Number of the colour of one solid, and of the thing whose position is asked.
@@ -104,8 +106,8 @@ struct Recipe {
     patch: &'static [(&'static str, CellWord)],
 }
 
-/// The word of an attribute that a cell has; nothing where it has none or several.
-type CellWord = fn(&[String]) -> Option<String>;
+/// The word of an attribute that the cell of an index with these words has; nothing where it has none or several.
+type CellWord = fn(usize, &[String]) -> Option<String>;
 
 const RECIPES: [Recipe; 7] = [
     Recipe { name: "single", scenes: [2400, 800], draw: single, picture: &["thing", "colour"], patch: &[] },
@@ -119,7 +121,7 @@ const RECIPES: [Recipe; 7] = [
         scenes: [1600, 600],
         draw: things,
         picture: &[],
-        patch: &[("segmentation", segment), ("colour", colour)],
+        patch: &[("segmentation", segment), ("colour", colour), ("position", place)],
     },
 ];
 
@@ -139,20 +141,25 @@ impl Recipe {
             };
             task(attribute, ProbeLevel::Picture, targets(&train), targets(&test))
         });
+        let [train_cells, test_cells] = [&train, &test].map(|drawn| self.cells(drawn));
         let covered = self.patch.iter().map(|&(attribute, word)| {
-            let targets = |drawn: &[Drawn], one: bool| -> Vec<Target> {
-                let cells = drawn.par_iter().enumerate().map(|(n, (scene, _))| {
-                    let mut s = stream(&format!("probing/{}/{attribute}/{one}/{n}", self.name), seed);
-                    let cells = cells_of(scene, word, one, &mut s);
-                    cells.into_iter().map(|(cell, word)| (n, Some(cell), word)).collect::<Vec<_>>()
-                });
-                cells.flatten_iter().collect()
+            let targets = |cells: &[Cells], most: usize| -> Vec<Target> {
+                let one = |(n, cells): (usize, &Cells)| {
+                    let mut s = stream(&format!("probing/{}/{attribute}/{most}/{n}", self.name), seed);
+                    chosen(cells, word, most, &mut s).into_iter().map(move |(cell, word)| (n, Some(cell), word))
+                };
+                cells.iter().enumerate().flat_map(one).collect()
             };
-            task(attribute, ProbeLevel::Patch, targets(&train, false), targets(&test, true))
+            task(attribute, ProbeLevel::Patch, targets(&train_cells, MOST_CELLS), targets(&test_cells, 1))
         });
         let tasks = asked.chain(covered).collect();
         let scenes = |drawn: Vec<Drawn>| drawn.into_iter().map(|(scene, _)| scene).collect();
         ProbeSet { name: self.name, tasks, train: scenes(train), test: scenes(test) }
+    }
+
+    /// The words of the cells of each scene, if any task asks for them.
+    fn cells(&self, drawn: &[Drawn]) -> Vec<Cells> {
+        if self.patch.is_empty() { Vec::new() } else { drawn.par_iter().map(|(scene, _)| scene.cells()).collect() }
     }
 
     fn draw_all(&self, seed: u64, limit: usize, test: bool) -> Vec<Drawn> {
@@ -161,6 +168,9 @@ impl Recipe {
         (0..self.scenes[usize::from(test)].min(limit)).into_par_iter().map(one).collect()
     }
 }
+
+/// The words of each cell of a scene.
+type Cells = Vec<Vec<String>>;
 
 /// Scene, cell and word of a target.
 type Target = (usize, Option<usize>, String);
@@ -177,19 +187,16 @@ fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Ve
     ProbeTask { attribute, level, train: known(&train), test: known(&test), classes }
 }
 
-/// One cell for each word that `word` finds in a scene, drawn among the cells that have it; with `one`, of one word only.
-fn cells_of(scene: &Scene, word: CellWord, one: bool, s: &mut Stream) -> Vec<(usize, String)> {
-    let words: Vec<Option<String>> = scene.cells().iter().map(|cell| word(cell)).collect();
+/// One cell for each word that `word` finds in the cells of a scene, drawn among those that have it; of `most` words at most.
+fn chosen(cells: &Cells, word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
+    let words: Vec<Option<String>> = cells.iter().enumerate().map(|(i, cell)| word(i, cell)).collect();
     let different: BTreeSet<&String> = words.iter().flatten().collect();
-    let mut chosen: Vec<(usize, String)> = Vec::new();
+    let mut all = Vec::new();
     for asked in different {
         let having: Vec<usize> = (0..words.len()).filter(|&i| words[i].as_ref() == Some(asked)).collect();
-        chosen.push((*dice::pick(s, &having), asked.clone()));
+        all.push((*dice::pick(s, &having), asked.clone()));
     }
-    if one && !chosen.is_empty() {
-        chosen = vec![chosen.swap_remove(dice::below(s, chosen.len()))];
-    }
-    chosen
+    dice::sample(s, &all, most)
 }
 
 /// The only word of a cell that `is` accepts.
@@ -198,20 +205,24 @@ fn only(cell: &[String], is: impl Fn(&str) -> bool) -> Option<String> {
     found.next().filter(|_| found.next().is_none()).cloned()
 }
 
-fn segment(cell: &[String]) -> Option<String> {
+fn segment(_: usize, cell: &[String]) -> Option<String> {
     if cell.is_empty() { Some(BACKGROUND.into()) } else { only(cell, |w| class_names().iter().any(|c| c == w)) }
 }
 
-fn colour(cell: &[String]) -> Option<String> {
+fn colour(_: usize, cell: &[String]) -> Option<String> {
     only(cell, |w| palette::COLOURS.iter().any(|(name, _)| *name == w))
 }
 
-fn level(cell: &[String]) -> Option<String> {
+fn level(_: usize, cell: &[String]) -> Option<String> {
     only(cell, |w| w.strip_prefix("depth").is_some_and(|level| level.parse::<u8>().is_ok()))
 }
 
-fn glyph(cell: &[String]) -> Option<String> {
+fn glyph(_: usize, cell: &[String]) -> Option<String> {
     only(cell, |w| w.chars().count() == 1)
+}
+
+fn place(index: usize, _: &[String]) -> Option<String> {
+    Some(format!("row {}, column {}", index / CELLS + 1, index % CELLS + 1))
 }
 
 /// A flat scene for which there are `words`, and these.
@@ -344,7 +355,7 @@ mod tests {
             for task in &set.tasks {
                 let cells = |targets: &[ProbeTarget]| {
                     targets.iter().all(|t| {
-                        let inside = t.cell.is_none_or(|c| c < crate::CELLS * crate::CELLS);
+                        let inside = t.cell.is_none_or(|c| c < CELLS * CELLS);
                         inside && t.cell.is_some() == (task.level == ProbeLevel::Patch) && t.class < task.classes.len()
                     })
                 };
@@ -355,7 +366,7 @@ mod tests {
             }
         }
         let all: Vec<_> = sets.iter().flat_map(|s| s.tasks.iter().map(|t| (t.level, t.attribute))).collect();
-        assert_eq!(all.len(), 10);
+        assert_eq!(all.len(), 11);
     }
 
     #[test]
@@ -392,6 +403,8 @@ mod tests {
         }
         let (_, segments) = task(&sets, ProbeLevel::Patch, "segmentation");
         assert!(segments.classes.contains(&BACKGROUND.to_string()) && segments.classes.len() > 60);
+        let (_, places) = task(&sets, ProbeLevel::Patch, "position");
+        assert!(places.classes.len() == CELLS * CELLS && places.train.len() == 200 * MOST_CELLS);
         let (_, glyphs) = task(&sets, ProbeLevel::Patch, "glyph");
         assert!(glyphs.classes.len() >= 20 && glyphs.classes.iter().all(|c| c.len() == 1), "{:?}", glyphs.classes);
     }
