@@ -30,6 +30,7 @@ mod lessons;
 mod map;
 mod page;
 mod palette;
+pub mod probing;
 mod questions;
 mod raycast;
 mod scene;
