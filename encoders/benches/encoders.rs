@@ -3,7 +3,7 @@
 
 use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Texts};
+use burgess_encoders::objective::{Batch, DataShape, Objective, Texts};
 use burgess_encoders::pretrain::{PretrainConfig, pretrain};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -16,7 +16,7 @@ fn main() {
 
 const VIT: &str =
     "architecture = \"vit\"\nimage_size = 96\npatch = 16\nwidth = 128\ndepth = 4\nheads = 4\nmlp_hidden = 512\n";
-const SIGLIP_VIT: &str = "architecture = \"vit\"\nimage_size = 96\npatch = 16\nwidth = 128\ndepth = 4\nheads = 4\nmlp_hidden = 512\nclass_token = false";
+const PATCH_VIT: &str = "architecture = \"vit\"\nimage_size = 96\npatch = 16\nwidth = 128\ndepth = 4\nheads = 4\nmlp_hidden = 512\nclass_token = false";
 const CONVNEXT: &str = "architecture = \"convnext\"\nimage_size = 96\nstem = 2\ndepths = [1, 1, 3, 1]\ndims = [24, 48, 96, 192]\nlayer_scale = 0.1";
 
 fn architecture(text: &str) -> ArchitectureConfig {
@@ -30,6 +30,11 @@ fn pixels(batch: usize, device: &Device) -> Tensor<4> {
         .div_scalar(125.0)
         .sub_scalar(1.0)
         .reshape([batch, 3, 96, 96])
+}
+
+/// One in a square in the middle, `[batch, 96, 96]`.
+fn squares(batch: usize, device: &Device) -> Tensor<3> {
+    Tensor::<3>::ones([batch, 32, 32], device).pad((32, 32, 32, 32), 0.0)
 }
 
 fn features(bencher: Bencher, text: &str, batch: usize) {
@@ -52,14 +57,19 @@ fn convnext_features(bencher: Bencher, batch: usize) {
     features(bencher, CONVNEXT, batch);
 }
 
-#[divan::bench(args = ["clip", "clip-convnext", "siglip", "dinov2", "mae", "supervised"], sample_count = 3)]
+/// Every objective, and one on a ConvNeXt.
+fn objectives() -> impl Iterator<Item = &'static str> {
+    Objective::NAMES.iter().copied().chain(["clip-convnext"])
+}
+
+#[divan::bench(args = objectives(), sample_count = 3)]
 fn pretraining_step(bencher: Bencher, name: &str) {
     const BATCH: usize = 64;
     const STEPS: usize = 3;
     let (objective, encoder) = match name {
         "clip-convnext" => ("clip", CONVNEXT),
-        "siglip" => ("siglip", SIGLIP_VIT),
-        other => (other, VIT),
+        "clip" | "dinov2" | "mae" => (name, VIT),
+        other => (other, PATCH_VIT),
     };
     let encoder = architecture(encoder);
     let recipe = format!("objective = \"{objective}\"\nsteps = {STEPS}\nbatch = {BATCH}\nlearning_rate = 0.001");
@@ -72,6 +82,8 @@ fn pretraining_step(bencher: Bencher, name: &str) {
             lengths: Tensor::full([BATCH], 20, device),
         }),
         labels: Some(Tensor::zeros([BATCH, 100], device)),
+        instances: Some(squares(BATCH, device).int()),
+        inverse_depth: Some(squares(BATCH, device)),
     };
     let fixed = make(&Device::flex().autodiff());
     bencher.counter(ItemsCount::new(BATCH * STEPS)).bench_local(|| {

@@ -1,7 +1,7 @@
 //! What a study compares: encoders, each with its tap and its weights, under a freeze setting.
 
 use crate::study::Evaluator;
-use crate::{beside, field, names};
+use crate::{beside, field, names, oracle};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
@@ -131,6 +131,7 @@ impl Arm {
                 Error::usage("an arm has no encoders").hint("encoders = [\"…\"]; `burgess encoders` lists them")
             );
         }
+        oracle::check(self)?;
         self.encoders.iter().try_for_each(ArmEncoder::check)?;
         names::check_arm(&self.name())
     }
@@ -146,13 +147,14 @@ impl Arm {
 /// nano-sup@grid=3                  features brought to a grid of 3×3
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
 /// ./my-dino@prefix=teacher.        the weights under this prefix, where a file holds several
+/// oracle                           no network: the ground truth of the data (see [`oracle`])
 /// ```
 ///
 /// In studies a table may be written instead: `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
 /// `{field}/` at the beginning of a source stands for what `burgess data field` prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArmEncoder {
-    /// A card's id, a directory, or a model of the hub.
+    /// A card's id, a directory, a model of the hub, or `oracle`.
     pub source: String,
     /// The layer to tap instead of the card's.
     pub layer: Option<i32>,
@@ -181,6 +183,11 @@ impl ArmEncoder {
         Self { source: source.into(), layer: None, norm: None, grid: None, prefix: None, weights: Weights::Own }
     }
 
+    /// Whether it is the oracle, which emits the ground truth of the data.
+    pub fn is_oracle(&self) -> bool {
+        self.source == oracle::NAME
+    }
+
     /// A name for tables and directories: the last part of the source with the options. Random ones end in `-random`, by
     /// which a ranking finds its control.
     pub fn name(&self) -> String {
@@ -207,6 +214,9 @@ impl ArmEncoder {
     }
 
     fn check(&self) -> Result<()> {
+        if self.is_oracle() {
+            return Ok(());
+        }
         if self.grid == Some(0) {
             return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")).hint(OPTIONS));
         }
@@ -224,8 +234,11 @@ impl ArmEncoder {
     /// Its card, with this tap and grid.
     ///
     /// # Errors
-    /// There is no such encoder, or it has no such layer.
+    /// There is no such encoder, or it has no such layer; it is the oracle.
     pub fn card(&self, how: Preparation) -> Result<EncoderCard> {
+        if self.is_oracle() {
+            return Err(oracle::no_encoder());
+        }
         let source = field::resolve(&self.source)?;
         let mut card = EncoderCard::open_under(&source, self.prefix.as_deref())?.prepared(how)?;
         if let Some(layer) = self.layer {

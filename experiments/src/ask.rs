@@ -207,8 +207,7 @@ impl Answerer {
                 let picture = preprocess::decode_turned(file, orientation)?;
                 let (width, height) = picture.dimensions();
                 let size = PictureSize { width: width as usize, height: height as usize };
-                let encoders = self.encoders.iter().map(|e| (&e.encoder, &e.card));
-                let visual = cards::visual(&picture, encoders, !self.model.encoders.is_empty(), &self.device)?;
+                let visual = cards::visual(&picture, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
                 Some(self.model.look(visual, Some(&[size]), None)?)
             }
             None => None,

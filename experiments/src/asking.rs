@@ -122,8 +122,7 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 /// The grey picture as the model sees it.
 fn grey(asking: &Asking<'_>) -> Result<Seen> {
     let picture = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    let encoders = asking.towers.iter().map(|t| (&t.encoder, &t.card));
-    asking.model.see(cards::visual(&picture, encoders, !asking.model.encoders.is_empty(), asking.device)?)
+    asking.model.see(cards::blank(&picture, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
 }
 
 /// A benchmark with its questions as tokens.

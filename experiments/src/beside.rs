@@ -92,7 +92,7 @@ pub fn evaluator(folder: Option<&Path>, evaluator: &mut Evaluator) -> Result<()>
 /// # Errors
 /// It is written as a path and is nowhere.
 pub fn encoder(folder: Option<&Path>, encoder: &mut ArmEncoder) -> Result<()> {
-    if field::is_inside(&encoder.source) {
+    if field::is_inside(&encoder.source) || encoder.is_oracle() {
         return Ok(());
     }
     let path = Path::new(&encoder.source);

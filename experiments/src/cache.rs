@@ -3,21 +3,21 @@
 //!
 //! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [pictures, tokens, width] f32 and `grid` [2].
 //! The key is a digest of everything that can change a feature: weights, card (architecture, preprocessing,
-//! tap), data, device, and the version of this code. Chunks appear whole or not at all, so an interrupted
+//! tap) or the oracle's ground truth, data, device, and the version of this code. Chunks appear whole or not at all, so an interrupted
 //! pass continues with the next chunk. Each has a digest, compared when it is opened; one that is damaged, or that is removed
 //! before it is opened, is encoded again.
 
 use crate::arm::ArmEncoder;
+use crate::arm_card::ArmCard;
 use crate::data::DataDir;
-use crate::features;
+use crate::features::{self, Extractor};
+use crate::oracle;
 use crate::progress::Progress;
 use crate::run::Instrument;
 use crate::stop;
 use crate::workers::{self, Share};
 use burgess_base::leftovers::{self, Temporary};
 use burgess_base::{Context, Error, Kind, Result, atomic, digest};
-use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::Encoder;
 use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -110,7 +110,7 @@ impl Cached {
 /// One encoder whose features are wanted.
 pub struct Wanted<'a> {
     pub encoder: &'a ArmEncoder,
-    pub card: &'a EncoderCard,
+    pub card: &'a ArmCard,
     pub weights_digest: String,
 }
 
@@ -169,19 +169,31 @@ impl FeatureCache {
     }
 
     fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, pictures: &[String], device_name: &str) -> Result<Entry> {
-        let what = json!({
-            "version": VERSION,
-            "encoder": wanted.card.id,
-            "weights": wanted.weights_digest,
-            "architecture": wanted.card.architecture,
-            "preprocess": wanted.card.preprocess,
-            "tap": wanted.card.tap,
-            "grid": wanted.card.grid,
-            "data": data.digest,
-            // Features are found by the pictures' numbers: other benchmarks, or the same in another order, are others.
-            "pictures": digest::of_value(&pictures)?,
-            "device": device_name,
-        });
+        // Features are found by the pictures' numbers: other benchmarks, or the same in another order, are others.
+        let (data, pictures_digest) = (&data.digest, digest::of_value(&pictures)?);
+        let what = match wanted.card {
+            ArmCard::Encoder(card) => json!({
+                "version": VERSION,
+                "encoder": card.id,
+                "weights": wanted.weights_digest,
+                "architecture": card.architecture,
+                "preprocess": card.preprocess,
+                "tap": card.tap,
+                "grid": card.grid,
+                "data": data,
+                "pictures": pictures_digest,
+                "device": device_name,
+            }),
+            // Its card has the digest of the ground truth.
+            ArmCard::Oracle(card) => json!({
+                "version": VERSION,
+                "encoder": oracle::NAME,
+                "oracle": card,
+                "data": data,
+                "pictures": pictures_digest,
+                "device": device_name,
+            }),
+        };
         let key = digest::of_value(&what)?;
         let dir = self.root.join(&key);
         let lock = lock_entry(&dir).with_context(|| format!("opening the cached features {}", dir.display()))?;
@@ -297,7 +309,7 @@ fn encode(
     let images: usize = tasks.iter().map(|(_, c)| rows_of(*c, pictures.len())).sum();
     let bar = progress.bar("encoding pictures", images as u64);
     let loaded: Vec<Mutex<Loaded>> = (0..wanted.len())
-        .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), encoder: None }))
+        .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
         .collect();
     let outcomes = workers::each(share, tasks.to_vec(), |(number, chunk)| {
         stop::check()?;
@@ -305,8 +317,8 @@ fn encode(
             return Err(Error::failed("no cache entry"));
         };
         bar.message(&format!("encoding pictures with {}", w.encoder.name()));
-        let encoder = Loaded::take(&loaded[number], w, device)?;
-        entry.compute(&encoder, chunk, data, pictures, &|n| bar.add(n))
+        let extractor = Loaded::take(&loaded[number], w, &data.dir, device)?;
+        entry.compute(&extractor, chunk, data, pictures, &|n| bar.add(n))
     })?;
     // What is encoded stays; the rest is done when the command is given again.
     stop::check()?;
@@ -328,22 +340,22 @@ fn rows_of(chunk: usize, pictures: usize) -> usize {
 struct Loaded {
     /// Chunks not yet begun.
     left: usize,
-    encoder: Option<Arc<Encoder>>,
+    extractor: Option<Arc<Extractor>>,
 }
 
 impl Loaded {
     /// The encoder for one more chunk, loaded for the first and let go with the last.
-    fn take(place: &Mutex<Self>, wanted: &Wanted<'_>, device: &Device) -> Result<Arc<Encoder>> {
+    fn take(place: &Mutex<Self>, wanted: &Wanted<'_>, data: &Path, device: &Device) -> Result<Arc<Extractor>> {
         let mut this = place.lock().unwrap_or_else(PoisonError::into_inner);
         this.left = this.left.saturating_sub(1);
-        let encoder = match this.encoder.take() {
-            Some(encoder) => encoder,
-            None => Arc::new(wanted.encoder.load(wanted.card.clone(), device)?),
+        let extractor = match this.extractor.take() {
+            Some(extractor) => extractor,
+            None => Arc::new(Extractor::open(wanted.encoder, wanted.card, data, device)?),
         };
         if this.left > 0 {
-            this.encoder = Some(encoder.clone());
+            this.extractor = Some(extractor.clone());
         }
-        Ok(encoder)
+        Ok(extractor)
     }
 }
 
@@ -423,7 +435,7 @@ impl Entry {
 
     fn compute(
         &self,
-        encoder: &Encoder,
+        extractor: &Extractor,
         chunk: usize,
         data: &DataDir,
         pictures: &[String],
@@ -431,10 +443,10 @@ impl Entry {
     ) -> Result<()> {
         let first = chunk * CHUNK;
         let names = &pictures[first..first + rows_of(chunk, pictures.len())];
-        let encoded = features::encode(encoder, &data.dir, names, BATCH, advance)?;
+        let encoded = extractor.encode(&data.dir, names, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
             ("blake3".to_string(), encoded.digest(&self.of(chunk))),
-            ("encoder".to_string(), encoder.card.id.clone()),
+            ("encoder".to_string(), extractor.id().to_string()),
             ("seconds".to_string(), encoded.seconds.to_string()),
         ]))?;
         atomic::write(&self.path(chunk), &bytes)

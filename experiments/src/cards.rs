@@ -2,12 +2,15 @@
 //! the model reads them.
 
 use crate::arm::ArmEncoder;
+use crate::arm_card::ArmCard;
+use crate::oracle::{self, OracleCard};
 use crate::training::Part;
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess::Orientation;
 use burgess_probe::mllm::Visual;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -16,49 +19,108 @@ const FILE: &str = "cards.json";
 
 /// One encoder of a model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "TowerTable", into = "TowerTable")]
 pub struct Tower {
     /// As the arm names it.
     pub encoder: ArmEncoder,
     /// Everything about it but its weights.
-    pub card: EncoderCard,
+    pub card: ArmCard,
+}
+
+/// [`Tower`] as it is written: exactly one of `card` and `oracle`.
+#[derive(Serialize, Deserialize)]
+struct TowerTable {
+    encoder: ArmEncoder,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<EncoderCard>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oracle: Option<OracleCard>,
+}
+
+impl TryFrom<TowerTable> for Tower {
+    type Error = String;
+
+    fn try_from(TowerTable { encoder, card, oracle }: TowerTable) -> std::result::Result<Self, String> {
+        let card = match (card, oracle, encoder.is_oracle()) {
+            (Some(card), None, false) => ArmCard::Encoder(card),
+            (None, Some(card), true) => ArmCard::Oracle(card),
+            (_, _, true) => return Err(format!("the encoder `{encoder}` needs a table `oracle` and no `card`")),
+            (_, _, false) => return Err(format!("the encoder `{encoder}` needs a `card` and no table `oracle`")),
+        };
+        Ok(Self { encoder, card })
+    }
+}
+
+impl From<Tower> for TowerTable {
+    fn from(Tower { encoder, card }: Tower) -> Self {
+        let (card, oracle) = match card {
+            ArmCard::Encoder(card) => (Some(card), None),
+            ArmCard::Oracle(card) => (None, Some(card)),
+        };
+        Self { encoder, card, oracle }
+    }
 }
 
 impl Tower {
     /// An encoder with its own weights.
     pub fn own(card: EncoderCard) -> Self {
-        Self { encoder: ArmEncoder::plain(card.id.clone()), card }
+        Self { encoder: ArmEncoder::plain(card.id.clone()), card: ArmCard::Encoder(card) }
     }
+
+    /// The features of one picture. The encoder is loaded, and let go.
+    fn features(&self, picture: &RgbImage, device: &Device) -> Result<FeatureMap> {
+        let card = self.card.encoder()?;
+        self.encoder.load(card.clone(), device)?.forward(pixels(card, picture, device))
+    }
+}
+
+fn pixels(card: &EncoderCard, picture: &RgbImage, device: &Device) -> Tensor<4> {
+    card.preprocess.pixels(std::slice::from_ref(picture), device)
 }
 
 /// A picture as a model with these encoders sees it: pixels, if it has `trained` them and holds them itself, else features.
 /// Encoders are loaded one after the other, and let go.
 ///
 /// # Errors
-/// The weights of an encoder are not on this machine.
-pub fn visual<'a>(
-    picture: &RgbImage,
-    encoders: impl Iterator<Item = (&'a ArmEncoder, &'a EncoderCard)>,
-    trained: bool,
-    device: &Device,
-) -> Result<Visual> {
-    let prepared = encoders.map(|(e, card)| (e, card, card.preprocess.pixels(std::slice::from_ref(picture), device)));
-    if trained {
-        return Ok(Visual::Pixels(prepared.map(|(_, _, pixels)| pixels).collect()));
+/// The weights of an encoder are not on this machine, or the model reads ground truth and not pictures.
+pub fn visual(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+    match trained {
+        true => {
+            let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, picture, device)));
+            pixels.collect::<Result<_>>().map(Visual::Pixels)
+        }
+        false => towers.iter().map(|t| t.features(picture, device)).collect::<Result<_>>().map(Visual::Towers),
     }
-    let features = prepared.map(|(e, card, pixels)| e.load(card.clone(), device)?.forward(pixels));
-    features.collect::<Result<_>>().map(Visual::Towers)
+}
+
+/// As [`visual`] for a picture that shows nothing: the oracle finds background in every cell of it.
+///
+/// # Errors
+/// As [`visual`].
+pub fn blank(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+    match towers {
+        [Tower { card: ArmCard::Oracle(card), .. }] => {
+            let shape = [1, card.grid[0] * card.grid[1], card.width];
+            let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
+            Ok(Visual::Towers(vec![FeatureMap { tokens, grid: card.grid }]))
+        }
+        _ => visual(picture, towers, trained, device),
+    }
 }
 
 /// What is done with the orientation in pictures' EXIF data: all encoders of a model read the same pictures.
-pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a EncoderCard>) -> Orientation {
-    cards.next().map(|card| card.preprocess.orientation()).unwrap_or_default()
+pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientation {
+    cards.next().map(ArmCard::orientation).unwrap_or_default()
 }
 
 /// The encoders of a run.
 pub fn towers(parts: &[Part]) -> Vec<Tower> {
     let tower = |part: &Part| {
-        // How it was trained says nothing about what it computes.
-        let card = EncoderCard { pretrain: None, ..part.card.clone() };
+        let mut card = part.card.clone();
+        if let ArmCard::Encoder(card) = &mut card {
+            // How it was trained says nothing about what it computes.
+            card.pretrain = None;
+        }
         Tower { encoder: part.encoder.clone(), card }
     };
     parts.iter().map(tower).collect()
@@ -98,6 +160,34 @@ pub fn read(dir: &Path) -> Result<Vec<Tower>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oracle_is_written_without_a_card_and_reads_no_pictures() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let card = ArmCard::Oracle(OracleCard::new([2, 3], "0305"));
+        let tower = Tower { encoder: ArmEncoder::plain(oracle::NAME), card: card.clone() };
+        atomic::write_json(&dir.path().join(FILE), &[&tower])?;
+        let mut read_back = read(dir.path())?;
+        assert_eq!(read_back.pop().map(|t| t.card), Some(card));
+        let written = serde_json::to_value(&tower)?;
+        assert_eq!(written["oracle"]["truth"], "0305");
+        assert!(written.get("card").is_none(), "{written}");
+        for (key, value) in [("encoder", "nano-clip".into()), ("oracle", serde_json::Value::Null)] {
+            let mut wrong = written.clone();
+            wrong[key] = value;
+            atomic::write_json(&dir.path().join(FILE), &[wrong])?;
+            assert!(read(dir.path()).is_err_and(|e| e.to_string().contains("needs a")), "{key}");
+        }
+        let device = Device::flex();
+        let picture = RgbImage::new(8, 8);
+        let towers = [tower];
+        assert!(visual(&picture, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
+        match blank(&picture, &towers, false, &device)? {
+            Visual::Towers(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
+            _ => return Err(Error::failed("the oracle gives features")),
+        }
+        Ok(())
+    }
 
     #[test]
     fn absurd_cards_of_a_saved_model_are_refused() -> Result<()> {

@@ -1,12 +1,13 @@
 //! What can be known before work starts: whether parts, recipe and data fit together, and whether results can be
 //! written.
 
+use crate::arm_card::ArmCard;
 use crate::examples::Set;
+use crate::oracle::Truth;
 use crate::run::{Instrument, Llm};
 use crate::study::{Arm, Evaluator};
 use crate::training;
 use burgess_base::{Error, Result, output};
-use burgess_encoders::card::EncoderCard;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
 use burgess_probe::mllm::MllmConfig;
@@ -25,14 +26,14 @@ fn stages(evaluator: &Evaluator, arm: &Arm) -> Vec<(&'static str, Stage)> {
 ///
 /// # Errors
 /// Names the arm, the stage and the key.
-pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&EncoderCard], device: &Device) -> Result<usize> {
+pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], device: &Device) -> Result<usize> {
     let check = || {
         for (name, stage) in stages(evaluator, arm) {
             self::stage(&stage, llm, device).map_err(|e| e.context(format!("stage {name}")))?;
         }
         let mut towers = Vec::with_capacity(cards.len());
         for card in cards {
-            towers.push((card.architecture.width(&card.tap)?, card.used_grid()?));
+            towers.push((card.width()?, card.used_grid()?));
         }
         let kind = arm.connector_of(evaluator).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
@@ -82,6 +83,17 @@ impl Instrument {
             self.benchmarks.iter().try_for_each(|asked| asked.check_lengths(positions, most))
         };
         check().map_err(|e: Error| e.context(format!("the arm {}", arm.name())))
+    }
+
+    /// Checks that the oracle, if it is among the encoders of an arm, has ground truth of every image.
+    ///
+    /// # Errors
+    /// It has none of an image, which is named.
+    pub fn check_truth(&self, cards: &[&ArmCard]) -> Result<()> {
+        match cards.iter().any(|card| matches!(card, ArmCard::Oracle(_))) {
+            true => Truth::read(&self.data.dir)?.check(&self.pictures),
+            false => Ok(()),
+        }
     }
 }
 

@@ -37,6 +37,20 @@ pub fn is_rendered(spec: &DatasetSpec) -> Result<bool> {
     Ok(paths::cache()?.join("worlds").join(world_digest(spec)?).is_dir())
 }
 
+/// The directory to which the names of a study's images are relative, if the data are on this machine.
+///
+/// # Errors
+/// There is no cache.
+pub fn directory(data: &Data) -> Result<Option<PathBuf>> {
+    Ok(match data {
+        Data::World(spec) => Some(paths::cache()?.join("worlds").join(world_digest(spec)?)).filter(|dir| dir.is_dir()),
+        Data::Field(spec) => field::data(spec).ok().map(|(dir, _)| dir),
+        Data::Directory(dir) => Some(dir.clone()),
+        Data::Files(files) => Some(files.pictures.clone()),
+        Data::Published(published) => published::open(published).ok().map(|data| data.dir),
+    })
+}
+
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
     // Directly in the cache, and in its folders for worlds, examples and what else is kept.

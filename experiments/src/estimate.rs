@@ -6,8 +6,8 @@
 //! resident at the peak of a training step: weights, gradients and AdamW's two moments of what is trained, and the
 //! activations that the backward pass needs. It leaves out what an allocator or a library's workspace adds.
 
+use crate::arm_card::ArmCard;
 use burgess_base::Result;
-use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::LlmConfig;
 use burgess_probe::recipe::{Part, Stage};
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub struct Corpus {
 #[derive(Debug, Clone)]
 pub struct Parts<'a> {
     /// Its encoders.
-    pub cards: &'a [EncoderCard],
+    pub cards: &'a [ArmCard],
     /// Its language model.
     pub llm: &'a LlmConfig,
     /// Parameters of the connector, samplers inside the language model included.
@@ -94,9 +94,9 @@ impl Parts<'_> {
     pub fn cost(&self, align: Option<(&Stage, Corpus)>, tune: (&Stage, Corpus)) -> Result<Cost> {
         let (mut image_flops, mut image_bytes) = (0.0, 0.0);
         for card in self.cards {
-            image_flops += card.architecture.flops(&card.tap)? as f64;
+            image_flops += card.flops()? as f64;
             let [rows, columns] = card.native_grid()?;
-            image_bytes += 4.0 * (rows * columns * card.architecture.width(&card.tap)?) as f64;
+            image_bytes += 4.0 * (rows * columns * card.width()?) as f64;
         }
         // A stage that trains the encoders counts their passes itself.
         let encoded = |stage: &Stage, corpus: Corpus| match (stage.trains(Part::Encoder), self.cached) {
@@ -106,7 +106,7 @@ impl Parts<'_> {
         };
         let pictures = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
         Ok(Cost {
-            encoder_parameters: self.cards.iter().map(|c| c.source.parameters).sum(),
+            encoder_parameters: self.cards.iter().map(ArmCard::parameters).sum(),
             connector_parameters: self.connector_parameters as u64,
             llm_parameters: self.llm.parameters() as u64,
             tokens: self.tokens,
@@ -144,7 +144,7 @@ impl Parts<'_> {
     fn memory(&self, stage: &Stage, corpus: Corpus, length: usize, device: Device) -> f64 {
         // A number is held in f32; a trained one with its gradient and two moments.
         let held = |parameters: f64, trained: bool| parameters * if trained { 16.0 } else { 4.0 };
-        let encoders: u64 = self.cards.iter().map(|c| c.source.parameters).sum();
+        let encoders: u64 = self.cards.iter().map(ArmCard::parameters).sum();
         let llm = self.llm.parameters() as f64;
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
         let tunes = stage.trains(Part::Llm);

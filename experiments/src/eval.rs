@@ -3,12 +3,15 @@
 //! The outcome is a run of the study `eval`, so that `burgess report OUT/eval` lays the models that were asked the same
 //! questions beside each other.
 
+use crate::arm::Freeze;
+use crate::arm_card::{self, ArmCard};
 use crate::ask::Answerer;
 use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
 use crate::cards::{self, Tower};
 use crate::data;
 use crate::examples::Pictures;
+use crate::features::Extractor;
 use crate::frozen::{Computed, Features};
 use crate::inputs::{self, Contents};
 use crate::made::Made;
@@ -94,11 +97,15 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     // An evaluation that was begun is held from the start; a new one is begun when nothing speaks against it.
     let begun = root.join("study.json").exists().then(open).transpose()?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
-    let answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
+    let mut answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
     drop(bar);
+    for tower in &mut answerer.encoders {
+        tower.card = tower.card.on(&dir)?;
+    }
+    let answerer = answerer;
     let (model, tokenizer) = (&answerer.model, &answerer.tokenizer);
     let chat = &model.config().chat;
-    let mut notes = notes::of_encoders(answerer.encoders.iter().map(|t| &t.card));
+    let mut notes = notes::of_cards(answerer.encoders.iter().map(|t| &t.card));
 
     let mut pictures = Pictures::default();
     let mut asked = Vec::with_capacity(found.len());
@@ -116,6 +123,11 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
     let model_digest = inputs::keep(&cache, &manifest)?;
     let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
+    for tower in &answerer.encoders {
+        if let ArmCard::Oracle(card) = &tower.card {
+            digests.insert("truth".to_string(), card.truth.clone());
+        }
+    }
     digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     let config = json!({"device": options.device_name, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
@@ -129,7 +141,10 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let features =
         if trained { Vec::new() } else { computed(&answerer.encoders, &dir, &pictures.names, &options.device)? };
     let towers = match trained {
-        true => Towers::Trained(answerer.encoders.iter().map(|t| &t.card.preprocess).collect()),
+        true => {
+            let cards = answerer.encoders.iter().map(|t| Ok(&t.card.encoder()?.preprocess));
+            Towers::Trained(cards.collect::<Result<_>>()?)
+        }
         false => Towers::Frozen(features.iter().collect()),
     };
     // Without need, every picture would be opened twice.
@@ -154,19 +169,21 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let training = options.model.canonicalize().ok();
     let training = training.as_deref().and_then(Path::parent).filter(|dir| dir.join("train.jsonl").is_file());
     let training = training.map(RunStore::at);
+    let freeze = if trained { Freeze::Unfrozen } else { Freeze::Frozen };
+    let role = arm_card::role(answerer.encoders.iter().map(|t| (&t.encoder, &t.card)), freeze);
     let results = Measured {
         run: RunId {
             id: format!("{STUDY}/{}/seed-0", options.name),
             study: STUDY.into(),
             arm: options.name.clone(),
             encoders: answerer.encoders.iter().map(|t| t.encoder.name()).collect(),
-            freeze: if trained { "unfrozen" } else { "frozen" }.into(),
+            freeze: freeze.as_str().into(),
             connector: model.config().connector.kind.name().into(),
             llm: format!("{:?}", model.config().llm.model_type).to_lowercase(),
             seed: 0,
             blind: terms.blind.as_str().into(),
             published: None,
-            role: None,
+            role: Some(role),
         },
         results,
         asked: &asked,
@@ -250,8 +267,10 @@ fn earlier(model: &Path) -> Result<String> {
 
 fn computed(towers: &[Tower], dir: &Path, pictures: &[String], device: &Device) -> Result<Vec<Features>> {
     let load = |t: &Tower| {
-        let encoder = t.encoder.load(t.card.clone(), device)?;
-        Computed::new(encoder, dir.to_path_buf(), pictures.to_vec()).map(Box::new).map(Features::Computed)
+        let extractor = Extractor::open(&t.encoder, &t.card, dir, device)?;
+        Computed::new(extractor, &t.card, dir.to_path_buf(), pictures.to_vec(), device)
+            .map(Box::new)
+            .map(Features::Computed)
     };
     towers.iter().map(load).collect()
 }

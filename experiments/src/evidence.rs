@@ -2,14 +2,15 @@
 //! reads; and whether the study's claims are about what it measures.
 
 use crate::field;
+use crate::probes::{self, ProbeRecord, ProbeShare};
 use crate::study::Study;
-use burgess_base::{Error, Result, atomic, digest};
+use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::weights_path;
 use burgess_probe::bench;
 use burgess_probe::llm::weights;
 use burgess_reports::check::Reading;
-use burgess_reports::validity::{EncoderProbes, Probe};
+use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
+use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
 
 /// Checks that the claims of a study, and its pairs of probes and questions, are about what it measures.
@@ -20,13 +21,13 @@ pub fn check(study: &Study) -> Result<()> {
     let benchmarks = &study.evaluator.benchmarks;
     let mut categories = Vec::new();
     for id in benchmarks {
-        let category = bench::find(id)?.category();
+        let category = bench::find(id)?.category().to_string();
         if !categories.contains(&category) {
             categories.push(category);
         }
     }
     let claims = &study.claims;
-    if let Some(unknown) = claims.every_arm_beats_random.iter().find(|c| !categories.contains(&c.as_str())) {
+    if let Some(unknown) = claims.every_arm_beats_random.iter().find(|c| !categories.contains(c)) {
         return Err(Error::usage(format!(
             "[check]: `every_arm_beats_random`: no benchmark of the study is of the category {unknown}"
         ))
@@ -63,24 +64,27 @@ pub fn reading(llm: &str) -> Vec<Reading> {
 }
 
 /// The direct probes in the records of shipped encoders, by card id; those without are left out.
-pub fn probes<'a>(encoders: impl IntoIterator<Item = &'a str>) -> Vec<EncoderProbes> {
-    let found = |id: &str| recorded(id).filter(|probes| !probes.is_empty());
-    let named = |id: &str| Some(EncoderProbes { encoder: id.to_string(), probes: found(id)? });
+pub fn encoder_probes<'a>(encoders: impl IntoIterator<Item = &'a str>) -> Vec<EncoderProbes> {
+    let named = |id: &str| {
+        let probes: Vec<Probe> = probes::recorded(&EncoderCard::find(id).ok()?).into_iter().map(probe).collect();
+        (!probes.is_empty()).then_some(EncoderProbes { encoder: id.to_string(), probes })
+    };
     encoders.into_iter().filter_map(named).collect()
 }
 
-/// The probes in the record beside an encoder's weights; none where the record is that of other weights.
-fn recorded(id: &str) -> Option<Vec<Probe>> {
-    #[derive(Deserialize)]
-    struct Record {
-        digest: String,
-        #[serde(default)]
-        probes: Vec<Probe>,
+fn probe(record: ProbeRecord) -> Probe {
+    let share = |s: ProbeShare| ProbeAccuracy { accuracy: s.accuracy, low: s.low, high: s.high };
+    Probe {
+        attribute: record.attribute,
+        level: match record.level {
+            ProbeLevel::Picture => "picture",
+            ProbeLevel::Patch => "patch",
+        }
+        .to_string(),
+        chance: record.chance,
+        linear: share(record.linear),
+        knn: share(record.knn),
     }
-    let weights = weights_path(&EncoderCard::find(id).ok()?).ok()?;
-    let path = weights.with_extension("json");
-    let record: Record = path.is_file().then(|| atomic::read_json(&path).ok()).flatten()?;
-    (digest::of_file(&weights).ok()? == record.digest).then_some(record.probes)
 }
 
 #[cfg(test)]
@@ -93,7 +97,7 @@ mod tests {
         let reading = reading("nano-lm");
         assert!(reading.iter().any(|r| r.benchmark == "nano-gqa" && r.read > 0.5), "{reading:?}");
         assert!(super::reading("no-such-model").is_empty());
-        assert!(probes(["no-such-encoder"]).is_empty());
+        assert!(encoder_probes(["no-such-encoder"]).is_empty());
     }
 
     #[test]

@@ -1,15 +1,75 @@
 //! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
 //! `burgess encode` writes.
 
+use crate::arm::ArmEncoder;
+use crate::arm_card::ArmCard;
+use crate::oracle::{self, Truth};
 use crate::{pictures, stop};
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
+
+/// Computes the features of pictures by their names.
+pub enum Extractor {
+    /// An encoder, which reads the pictures.
+    Encoder(Box<Encoder>),
+    /// The oracle, which looks the pictures up in the ground truth of their directory.
+    Oracle(Truth),
+}
+
+impl Extractor {
+    /// Loads the encoder of an arm on `device`, or the ground truth of the data in the directory `data`; `card` is its own.
+    ///
+    /// # Errors
+    /// The weights do not fit, or the ground truth is another one than that of the card.
+    pub fn open(encoder: &ArmEncoder, card: &ArmCard, data: &Path, device: &Device) -> Result<Self> {
+        match card {
+            ArmCard::Encoder(card) => Ok(Self::Encoder(Box::new(encoder.load(card.clone(), device)?))),
+            ArmCard::Oracle(card) => Ok(Self::Oracle(Truth::read_as(card, data)?)),
+        }
+    }
+
+    /// What it is called.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Encoder(encoder) => &encoder.card.id,
+            Self::Oracle(_) => oracle::NAME,
+        }
+    }
+
+    /// As [`encode`]. The oracle has no throughput: its seconds are 0.
+    ///
+    /// # Errors
+    /// As [`encode`]; a picture has no ground truth.
+    pub fn encode<S: AsRef<str>>(
+        &self,
+        dir: &Path,
+        pictures: &[S],
+        batch: usize,
+        advance: &dyn Fn(u64),
+    ) -> Result<Encoded> {
+        match self {
+            Self::Encoder(encoder) => encode(encoder, dir, pictures, batch, advance),
+            Self::Oracle(truth) => {
+                stop::check()?;
+                let values = truth.features(pictures)?;
+                advance(pictures.len() as u64);
+                Ok(Encoded {
+                    bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                    shape: [pictures.len(), truth.cells(), oracle::WIDTH],
+                    grid: truth.grid(),
+                    not_square: 0,
+                    seconds: 0.0,
+                })
+            }
+        }
+    }
+}
 
 /// Features of some pictures on the host.
 pub struct Encoded {

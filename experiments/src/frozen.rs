@@ -4,12 +4,14 @@
 //! 4 · tokens · width bytes a picture: terabytes for the millions of pictures of a published study, whose recipe sees each
 //! of them once. `features = "computed"` in `[evaluator]` is for those.
 
+use crate::arm_card::ArmCard;
 use crate::cache::Cached;
+use crate::features::Extractor;
 use crate::pictures;
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -39,7 +41,8 @@ pub enum Features {
 
 /// An encoder with the pictures that it may be asked for.
 pub struct Computed {
-    encoder: Encoder,
+    extractor: Extractor,
+    device: Device,
     dir: PathBuf,
     pictures: Vec<String>,
     grid: [usize; 2],
@@ -49,27 +52,44 @@ pub struct Computed {
 }
 
 impl Computed {
-    /// For pictures by their names relative to `dir`.
+    /// For pictures by their names relative to `dir`; `card` is that of the encoder, which was loaded on `device`.
     ///
     /// # Errors
     /// The card cannot be tapped as it says.
-    pub fn new(encoder: Encoder, dir: PathBuf, pictures: Vec<String>) -> Result<Self> {
-        let (grid, width) = (encoder.card.used_grid()?, encoder.card.architecture.width(&encoder.card.tap)?);
-        Ok(Self { encoder, dir, pictures, grid, width, spent: Mutex::default() })
+    pub fn new(
+        extractor: Extractor,
+        card: &ArmCard,
+        dir: PathBuf,
+        pictures: Vec<String>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (grid, width, device) = (card.used_grid()?, card.width()?, device.clone());
+        Ok(Self { extractor, device, dir, pictures, grid, width, spent: Mutex::default() })
     }
 
     fn batch(&self, numbers: &[usize]) -> Result<FeatureMap> {
         let name = |n: &usize| self.pictures.get(*n).ok_or_else(|| Error::failed(format!("no picture {n}")));
         let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
+        match &self.extractor {
+            Extractor::Encoder(encoder) => self.encoded(encoder, &names),
+            Extractor::Oracle(truth) => {
+                let shape = [names.len(), truth.cells(), self.width];
+                let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), &self.device);
+                Ok(FeatureMap { tokens, grid: self.grid })
+            }
+        }
+    }
+
+    fn encoded(&self, encoder: &Encoder, names: &[&String]) -> Result<FeatureMap> {
         let mut maps = Vec::new();
         for names in names.chunks(BATCH) {
-            let orientation = self.encoder.card.preprocess.orientation();
+            let orientation = encoder.card.preprocess.orientation();
             let opened = pictures::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
-            let pixels = self.encoder.card.preprocess.pixels(&opened, self.encoder.device());
+            let pixels = encoder.card.preprocess.pixels(&opened, encoder.device());
             let start = Instant::now();
             let name = |n: usize| names.get(n).map_or_else(String::new, |name| pictures::shown(name));
-            let map = self.encoder.forward_of(pixels, &name)?;
-            self.encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
+            let map = encoder.forward_of(pixels, &name)?;
+            encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
             spent.0 += names.len() as f64;
             spent.1 += start.elapsed().as_secs_f64();

@@ -5,7 +5,8 @@
 //!
 //! - [`cli`]: one file per verb; parses, calls, prints.
 //! - [`study`]: arms × seeds × benchmarks under one evaluator, read from TOML.
-//! - [`arm`]: what is compared: encoders with their taps and weights.
+//! - [`arm`]: what is compared: encoders with their taps and weights; [`arm_card`]: what is known of one without its weights.
+//! - [`oracle`]: the baseline that emits the ground truth of the data.
 //! - [`data`]: the pictures and questions of a study; a world is rendered when first needed, those of the [`field`] study are
 //!   prepared from packages.
 //! - [`cache`]: features of frozen encoders, computed once per picture and encoder.
@@ -19,6 +20,7 @@
 //! - [`learning`]: the same on shares of the training data.
 //! - [`train`]: one model outside of a study.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
+//! - [`probes`]: what classifiers read directly from an encoder's features.
 //! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`checks`]: what can be known before any of this starts; [`names`], [`beside`]: names and paths of studies.
@@ -26,6 +28,7 @@
 //! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`], [`columns`]: this machine.
 
 pub mod arm;
+pub mod arm_card;
 pub mod ask;
 pub mod asking;
 pub mod bench;
@@ -52,10 +55,12 @@ pub mod made;
 pub mod memory;
 pub mod names;
 pub mod notes;
+pub mod oracle;
 pub mod paths;
 pub mod pictures;
 pub mod plan;
 pub mod pretrain;
+pub mod probes;
 pub mod progress;
 pub mod published;
 pub mod rank;

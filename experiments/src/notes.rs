@@ -1,5 +1,6 @@
 //! What the files of a model left open and had to be assumed: said once on standard error, and kept with the results.
 
+use crate::arm_card::ArmCard;
 use crate::progress::Progress;
 use crate::run::Llm;
 use burgess_encoders::card::EncoderCard;
@@ -12,6 +13,12 @@ pub fn of_encoders<'a>(cards: impl IntoIterator<Item = &'a EncoderCard>) -> Vec<
         let id = card.id.clone();
         card.notes.iter().map(move |note| format!("{id}: {note}")).collect::<Vec<_>>()
     };
+    distinct(cards.into_iter().flat_map(of))
+}
+
+/// What was assumed about the encoders of an arm.
+pub fn of_cards<'a>(cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String> {
+    let of = |card: &'a ArmCard| card.notes().into_iter().map(|note| format!("{}: {note}", card.id()));
     distinct(cards.into_iter().flat_map(of))
 }
 

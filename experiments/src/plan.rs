@@ -1,5 +1,6 @@
 //! What `burgess rank` would do: every id resolved, every run's state, what it will cost, what is missing.
 
+use crate::arm_card::ArmCard;
 use crate::columns::{self, Side};
 use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::frozen::Kept;
@@ -9,7 +10,6 @@ use crate::run::{Instrument, Llm};
 use crate::study::{Arm, Data, Study};
 use crate::{benchmarks, checks, data, device, field, notes, paths, published, training};
 use burgess_base::{Error, Result};
-use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorConfig;
@@ -106,20 +106,23 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
     let mut all = notes::notes_of(llm, &evaluator.recipe);
     for arm in &study.arms {
         let step = |e: Error| e.context(format!("the arm {}", arm.name()));
-        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preparation())).collect::<Result<Vec<_>>>();
+        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(step)?;
         for (encoder, card) in arm.encoders.iter().zip(&cards) {
             // Weights that are not here are listed.
-            if encoder.find(card).is_ok() {
+            if let ArmCard::Encoder(card) = card
+                && encoder.find(card).is_ok()
+            {
                 encoder.check_weights(card).map_err(step)?;
             }
         }
-        let cards: Vec<&EncoderCard> = cards.iter().collect();
+        let cards: Vec<&ArmCard> = cards.iter().collect();
         let positions = checks::parts(evaluator, llm, arm, &cards, &device)?;
         if let Some(instrument) = &instrument {
             instrument.check_lengths(arm, positions)?;
+            instrument.check_truth(&cards).map_err(step)?;
         }
-        all.extend(notes::of_encoders(cards));
+        all.extend(notes::of_cards(cards));
     }
     Ok(notes::distinct(all))
 }
@@ -159,11 +162,11 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
     let mut costs = Vec::with_capacity(study.arms.len());
     for arm in &study.arms {
         let step = || format!("the arm {}", arm.name());
-        let cards = arm.encoders.iter().map(|e| e.card(evaluator.preparation())).collect::<Result<Vec<_>>>();
+        let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(|e| e.context(step()))?;
         let mut towers = Vec::with_capacity(cards.len());
         for card in &cards {
-            towers.push((card.architecture.width(&card.tap)?, card.used_grid()?));
+            towers.push((card.width()?, card.used_grid()?));
         }
         let kind = arm.connector_of(evaluator).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.hidden_size).map_err(|e| e.context(step()))?;
@@ -193,7 +196,7 @@ fn missing(study: &Study) -> Vec<String> {
         missing.push(format!("the language model {}: {}", evaluator.llm, e.hint_text().unwrap_or("it is not here")));
     }
     let mut absent: Vec<String> = Vec::new();
-    for encoder in study.arms.iter().flat_map(|arm| &arm.encoders) {
+    for encoder in study.arms.iter().flat_map(|arm| &arm.encoders).filter(|e| !e.is_oracle()) {
         let there = encoder.card(evaluator.preparation()).and_then(|card| encoder.find(&card));
         if there.is_err() && !absent.contains(&encoder.source) {
             absent.push(encoder.source.clone());
@@ -277,7 +280,7 @@ fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
     let memory = cost.tune.memory.iter().map(|(_, b)| gigabytes(*b)).collect::<Vec<_>>().join(" | ");
     vec![
         arm.clone(),
-        millions(cost.encoder_parameters),
+        if cost.encoder_parameters == 0 { "none".into() } else { millions(cost.encoder_parameters) },
         millions(cost.connector_parameters),
         cost.tokens.to_string(),
         steps,

@@ -3,6 +3,7 @@
 //! All encoders see the same pictures of the nano world, in the same order, the same number of times; only the
 //! objective on the card differs. The language model reads text only.
 
+use crate::probes::{self, ProbeRecord};
 use crate::progress::Progress;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
@@ -10,15 +11,15 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Objective, Texts};
+use burgess_encoders::objective::{Batch, DataShape, Texts};
 use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
-use burgess_probe::mllm::save_llm;
+use burgess_probe::mllm::{load_llm, save_llm};
 use burgess_probe::train::{Outcome, StepLog};
-use burgess_world::{Scene, Split};
+use burgess_world::{Lessons, Scene, Split};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -54,6 +55,9 @@ pub struct Record {
     /// For the language model: how well it answers from text, with the description and (blind) without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reading: Vec<lm::Reading>,
+    /// For encoders: what direct probes read from the features of these weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeRecord>,
     pub digest: String,
 }
 
@@ -122,8 +126,9 @@ pub fn encoder(
         }
     };
     Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
-    let record = Record {
+    let mut record = Record {
         reading: Vec::new(),
+        probes: Vec::new(),
         id: card.id.clone(),
         command: command(&card.id, device_name),
         world_version: burgess_world::VERSION,
@@ -136,7 +141,9 @@ pub fn encoder(
         losses,
         digest: digest::of_file(weights)?,
     };
+    // The training is recorded before the probes, which could fail.
     atomic::write_json(&weights.with_extension("json"), &record)?;
+    record.probes = probes::keep(card, weights, None, device, progress)?;
     Ok(record)
 }
 
@@ -156,6 +163,12 @@ struct LlmRecipe {
     hidden_size: usize,
     layers: usize,
     seed: u64,
+    /// Documents of the lessons with which the text begins.
+    #[serde(default)]
+    lessons: Lessons,
+    /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<PathBuf>,
     training: lm::PretrainConfig,
 }
 
@@ -169,10 +182,10 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let recipe: LlmRecipe = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()).context(step()))?;
     let chat = ChatTemplate::nano();
     // From the corpus as it stays: the first lessons repeat a few words.
-    let texts: Vec<String> = burgess_world::corpus(recipe.seed)
-        .skip(burgess_world::FIRST_LESSONS)
+    let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
         .take(recipe.tokenizer_documents)
         .flat_map(lm::texts)
+        .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
         .collect();
     let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocabulary, &SPECIALS)?;
     // The encoders' captions need only the tokenizer: it is there before the long part.
@@ -192,22 +205,29 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
             let table = lm::reading(&model.valid(), &tokenizer, &chat, asked, recipe.seed, device)?;
             let shown: Vec<String> = table
                 .iter()
-                .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.mapped, r.blind))
+                .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.cells, r.blind))
                 .collect();
             progress.line(&format!(
-                "{LLM} step {}: loss {:.4}; description, map (blind): {}",
+                "{LLM} step {}: loss {:.4}; description, cells (blind): {}",
                 s.step,
                 s.loss,
                 shown.join(", ")
             ));
             readings = table;
+            // Whoever interrupts a training of an hour keeps what it has come to.
+            save_llm(&model.valid(), &tokenizer, dir, Precision::F16)?;
         }
         Ok(())
     };
-    let documents = burgess_world::corpus(recipe.seed);
+    let base = match &recipe.base {
+        Some(base) => Some(load_llm(&dir.join(base), &device.clone().autodiff())?),
+        None => None,
+    };
+    let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
     let outcome = lm::pretrain(
         &recipe.training,
         &config,
+        base,
         &tokenizer,
         &chat,
         documents,
@@ -224,6 +244,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     atomic::write_json(&dir.join("chat.json"), &chat)?;
     let record = Record {
         reading: readings,
+        probes: Vec::new(),
         id: LLM.into(),
         command: command(LLM, device_name),
         world_version: burgess_world::VERSION,
@@ -238,6 +259,13 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     };
     atomic::write_json(&dir.join("record.json"), &record)?;
     Ok(record)
+}
+
+/// Whether a word is read letter by letter: several capitals or several digits. The tokenizer does not see such words, so
+/// that it has no tokens for parts of them: what is written in a picture is then spelled with one token a letter.
+fn is_spelled(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
 /// The objective's recipe and the number of distinct pictures, from the card's `[pretrain]` table.
@@ -257,7 +285,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
     Ok((config, distinct))
 }
 
-/// The pretraining pictures with captions and labels, drawn once and kept in memory as bytes.
+/// The pretraining pictures with the targets that the objective reads, drawn once and kept in memory as bytes.
 struct Pictures<'a> {
     card: &'a EncoderCard,
     config: &'a PretrainConfig,
@@ -266,32 +294,57 @@ struct Pictures<'a> {
     /// Token ids of each caption, ended and padded to the context, and their number.
     captions: Option<Vec<(Vec<i32>, i32)>>,
     labels: Vec<Vec<usize>>,
+    /// The instance of each pixel; empty unless the objective reads it.
+    instances: Vec<Vec<u8>>,
+    /// Inverse depth of each pixel, the nearest as 255; empty unless the objective reads it.
+    inverse_depth: Vec<Vec<u8>>,
+}
+
+/// One drawn picture and its targets.
+struct Drawn {
+    picture: RgbImage,
+    caption: String,
+    labels: Vec<usize>,
+    instances: Vec<u8>,
+    inverse_depth: Vec<u8>,
+}
+
+/// Inverse depths with the nearest brought to 255, to keep many of them in memory.
+fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
+    let nearest = inverse_depth.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    inverse_depth.iter().map(|d| (d / nearest * 255.0).round() as u8).collect()
 }
 
 impl<'a> Pictures<'a> {
     fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+        let targets = config.objective.targets();
         let bar = progress.bar("drawing pictures", count as u64);
-        let drawn: Vec<(RgbImage, String, Vec<usize>)> = (0..count as u64)
+        let mut drawn: Vec<Drawn> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
                 let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
                 let caption = scene.caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
-                (scene.render(), caption, scene.classes())
+                Drawn {
+                    picture: scene.render(),
+                    caption,
+                    labels: scene.classes(),
+                    instances: if targets.instances { scene.instances() } else { Vec::new() },
+                    inverse_depth: if targets.inverse_depth { bytes(&scene.inverse_depth()) } else { Vec::new() },
+                }
             })
             .collect();
         bar.done(&format!("drew {count} pictures"));
-        let texts = matches!(config.objective, Objective::Clip(_) | Objective::SigLip(_));
         let (mut vocab, mut captions) = (0, None);
-        if texts {
+        if targets.texts {
             let tokenizer = Tokenizer::from_file(&weights::locate(LLM)?.join("tokenizer.json"))?;
             vocab = tokenizer.vocab_size();
             let (end, pad) = (tokenizer.id(EOS)?, tokenizer.id(PAD)?);
             let encoded: Result<Vec<_>> = drawn
                 .iter()
-                .map(|(_, caption, _)| {
+                .map(|drawn| {
                     let mut ids: Vec<i32> =
-                        tokenizer.encode(caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
+                        tokenizer.encode(&drawn.caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
                     ids.push(end as i32);
                     let length = ids.len() as i32;
                     ids.resize(CONTEXT, pad as i32);
@@ -301,8 +354,11 @@ impl<'a> Pictures<'a> {
             captions = Some(encoded?);
         }
         let shape = DataShape { vocab, context: CONTEXT, classes: burgess_world::class_names().len() };
-        let (pictures, labels) = drawn.into_iter().map(|(p, _, l)| (p, l)).unzip();
-        Ok(Self { card, config, shape, pictures, captions, labels })
+        let labels = drawn.iter_mut().map(|d| std::mem::take(&mut d.labels)).collect();
+        let instances = drawn.iter_mut().map(|d| std::mem::take(&mut d.instances)).collect();
+        let inverse_depth = drawn.iter_mut().map(|d| std::mem::take(&mut d.inverse_depth)).collect();
+        let pictures = drawn.into_iter().map(|d| d.picture).collect();
+        Ok(Self { card, config, shape, pictures, captions, labels, instances, inverse_depth })
     }
 
     /// The pictures of a step: every epoch visits each picture once, in an order of its own.
@@ -323,7 +379,8 @@ impl<'a> Pictures<'a> {
                 lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
             }
         });
-        let labels = matches!(self.config.objective, Objective::Supervised(_)).then(|| {
+        let targets = self.config.objective.targets();
+        let labels = targets.labels.then(|| {
             let mut hot = vec![0.0_f32; size * self.shape.classes];
             for (row, &i) in chosen.iter().enumerate() {
                 for &class in &self.labels[i] {
@@ -332,7 +389,18 @@ impl<'a> Pictures<'a> {
             }
             Tensor::<2>::from_data(TensorData::new(hot, [size, self.shape.classes]), device)
         });
-        Ok(Batch { pixels, texts, labels })
+        // The maps are of the picture as drawn, which the card's preprocessing does not resize.
+        let side = burgess_world::SIZE as usize;
+        let instances = targets.instances.then(|| {
+            let values: Vec<i32> =
+                chosen.iter().flat_map(|&i| self.instances[i].iter().map(|v| i32::from(*v))).collect();
+            Tensor::<3, Int>::from_data(TensorData::new(values, [size, side, side]), device)
+        });
+        let inverse_depth = targets.inverse_depth.then(|| {
+            let maps = chosen.iter().flat_map(|&i| self.inverse_depth[i].iter().map(|v| f32::from(*v) / 255.0));
+            Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
+        });
+        Ok(Batch { pixels, texts, labels, instances, inverse_depth })
     }
 }
 

@@ -1,18 +1,18 @@
 //! All runs of a study, then the ranking and its report.
 
+use crate::arm_card::ArmCard;
 use crate::cache::{FeatureCache, Wanted};
 use crate::data;
+use crate::features::Extractor;
 use crate::frozen::{Computed, Features, Kept};
 use crate::made::{self, Made};
 use crate::progress::Progress;
 use crate::run::{self, Instrument};
 use crate::store::{RunStore, StudyStore};
-use crate::study::{Arm, ArmEncoder, Study};
+use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use crate::workers::{self, Share};
 use crate::{checks, device, evidence, notes, paths, stop, training};
-use burgess_base::{Error, Kind, Result, atomic};
-use burgess_encoders::card::EncoderCard;
-use burgess_encoders::preprocess::Preparation;
+use burgess_base::{Error, Kind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Evidence, Files, Written};
@@ -87,7 +87,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
     let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
-    let encoders = prepared(study, progress);
+    let encoders = prepared(study, &instrument.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::announce(&instrument.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
@@ -171,12 +171,12 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     Ok(Ran { runs: runs.len(), failed: failures.len(), samples })
 }
 
-/// The encoders of a study: their cards, and their weights checked and digested.
-pub(crate) fn prepared(study: &Study, progress: &Progress) -> BTreeMap<String, Result<Prepared>> {
+/// The encoders of a study: their cards, and their weights checked and digested. `data` is the directory of its data.
+pub(crate) fn prepared(study: &Study, data: &Path, progress: &Progress) -> BTreeMap<String, Result<Prepared>> {
     let bar = progress.bar("checking the weights of encoders", 0);
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
     for encoder in study.arms.iter().flat_map(|a| &a.encoders) {
-        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, study.evaluator.preparation()));
+        encoders.entry(encoder.to_string()).or_insert_with(|| prepare(encoder, &study.evaluator, data));
         bar.add(1);
     }
     encoders
@@ -189,16 +189,18 @@ fn fits(instrument: &Instrument, arm: &Arm, encoders: &BTreeMap<String, Result<P
         Some(Err(e)) => Err(repeat(e)),
         None => Err(Error::failed(format!("{encoder} is not in the study"))),
     });
-    let cards: Vec<&EncoderCard> = cards.collect::<Result<_>>()?;
+    let cards: Vec<&ArmCard> = cards.collect::<Result<_>>()?;
     let positions = checks::parts(&instrument.evaluator, &instrument.llm, arm, &cards, &instrument.device)?;
     instrument.check_lengths(arm, positions)?;
+    instrument.check_truth(&cards)?;
     Ok(instrument.notes(cards))
 }
 
-/// An encoder of the study whose weights are on this machine.
+/// An encoder of the study whose weights, or ground truth, are on this machine.
 pub(crate) struct Prepared {
     pub encoder: ArmEncoder,
-    pub card: EncoderCard,
+    pub card: ArmCard,
+    /// Of the oracle that of its card, which has the digest of the ground truth.
     pub weights_digest: String,
 }
 
@@ -225,8 +227,9 @@ pub(crate) fn features(
         }
         Kept::Computed => {
             let load = |p: &&Prepared| {
-                let encoder = p.encoder.load(p.card.clone(), &place.device)?;
-                Computed::new(encoder, place.data.dir.clone(), place.pictures.clone())
+                let dir = place.data.dir.clone();
+                let extractor = Extractor::open(&p.encoder, &p.card, &dir, &place.device)?;
+                Computed::new(extractor, &p.card, dir, place.pictures.clone(), &place.device)
                     .map(Box::new)
                     .map(Features::Computed)
             };
@@ -235,10 +238,15 @@ pub(crate) fn features(
     }
 }
 
-pub(crate) fn prepare(encoder: &ArmEncoder, how: Preparation) -> Result<Prepared> {
-    let card = encoder.card(how)?;
-    encoder.check_weights(&card)?;
-    let weights_digest = encoder.weights_digest(&card)?;
+pub(crate) fn prepare(encoder: &ArmEncoder, evaluator: &Evaluator, data: &Path) -> Result<Prepared> {
+    let card = ArmCard::of(encoder, evaluator.preparation(), data)?;
+    let weights_digest = match &card {
+        ArmCard::Encoder(card) => {
+            encoder.check_weights(card)?;
+            encoder.weights_digest(card)?
+        }
+        ArmCard::Oracle(card) => digest::of_value(card)?,
+    };
     Ok(Prepared { encoder: encoder.clone(), card, weights_digest })
 }
 
@@ -327,7 +335,7 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let (claims, pairs) = made.as_ref().map(|m| (m.claims.clone(), m.validity.clone())).unwrap_or_default();
     // Nobody asks for the probes of encoders of which the study says nothing.
     let encoders: BTreeSet<&str> = data.runs.iter().flat_map(|r| &r.results.run.encoders).map(String::as_str).collect();
-    let probes = if pairs.is_empty() { Vec::new() } else { evidence::probes(encoders) };
+    let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
     let command =
         made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));

@@ -62,13 +62,13 @@ impl Measured<'_> {
     fn cost(&self) -> Result<Cost> {
         let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.towers.len()));
         for tower in self.towers {
-            flops += tower.card.architecture.flops(&tower.card.tap)? as f64;
+            flops += tower.card.flops()? as f64;
             grids.push(tower.card.used_grid()?);
         }
         // One after the other; unknown as soon as one of them is.
         let seconds: f64 = self.features.iter().map(|f| 1.0 / f.images_per_second()).sum();
         Ok(Cost {
-            encoder_params: self.towers.iter().map(|t| t.card.source.parameters).sum(),
+            encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
             gflops_per_image: flops / 1e9,
             tokens: self.connector.positions(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,

@@ -1,6 +1,7 @@
 //! One arm × one seed: align, tune, answer, score. Each step's outcome is kept in the run's directory, and a
 //! step whose outcome is there is not done again.
 
+use crate::arm_card::{self, ArmCard};
 use crate::asking::{self, Asked, Asking};
 use crate::cards;
 use crate::data::DataDir;
@@ -15,7 +16,6 @@ use crate::training::{Job, KEEP, Part, source, trained};
 use crate::workers::Share;
 use crate::{field, inputs, notes, paths, pictures};
 use burgess_base::{Error, Result, digest};
-use burgess_encoders::card::EncoderCard;
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
 use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
@@ -183,8 +183,8 @@ impl Instrument {
     }
 
     /// What was assumed to make a run of these encoders.
-    pub fn notes<'a>(&self, cards: impl IntoIterator<Item = &'a EncoderCard>) -> Vec<String> {
-        notes::distinct(notes::of_encoders(cards).into_iter().chain(self.notes.iter().cloned()))
+    pub fn notes<'a>(&self, cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String> {
+        notes::distinct(notes::of_cards(cards).into_iter().chain(self.notes.iter().cloned()))
     }
 
     /// Makes `config.json` of a run, or checks that the one there is of the same inputs.
@@ -309,7 +309,7 @@ pub fn run(
             seed,
             blind: place.evaluator.blind.as_str().into(),
             published: arm.published.map(f64::from),
-            role: None,
+            role: Some(arm_card::role(parts.iter().map(|p| (&p.encoder, &p.card)), arm.freeze)),
         },
         results,
         asked: &place.benchmarks,

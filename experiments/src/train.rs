@@ -101,14 +101,15 @@ struct Ready {
 /// Checks all that can be known before the first step.
 fn ready(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ready> {
     let device = device::parse(&options.device)?;
-    let encoders: Vec<Prepared> =
-        run.encoders.iter().map(|e| prepare(e, run.evaluator.preparation())).collect::<Result<_>>()?;
     let data = data::open(&run.evaluator.data, progress)?;
+    let encoders: Vec<Prepared> =
+        run.encoders.iter().map(|e| prepare(e, &run.evaluator, &data.dir)).collect::<Result<_>>()?;
     let mut place = Instrument::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
     place.threads = options.threads;
     let (arm, cards) = (run.arm(), encoders.iter().map(|p| &p.card).collect::<Vec<_>>());
     let positions = checks::parts(&run.evaluator, &place.llm, &arm, &cards, &place.device)?;
     place.check_lengths(&arm, positions)?;
+    place.check_truth(&cards)?;
     let notes = place.notes(cards);
     notes::announce(&notes, progress);
     Ok(Ready { place, encoders, notes, positions })

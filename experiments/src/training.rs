@@ -1,5 +1,6 @@
 //! The training of a run: align, tune, and where it goes on when it was interrupted.
 
+use crate::arm_card::ArmCard;
 use crate::cards;
 use crate::frozen::Features;
 use crate::progress::Bar;
@@ -9,7 +10,6 @@ use crate::stop;
 use crate::store::RunStore;
 use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result, atomic, checksums};
-use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::{Examples, Packed};
@@ -50,7 +50,7 @@ const ALIGNED: &str = "connector.safetensors";
 /// One encoder of an arm.
 pub struct Part {
     pub encoder: ArmEncoder,
-    pub card: EncoderCard,
+    pub card: ArmCard,
     pub features: Arc<Features>,
 }
 
@@ -99,7 +99,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
         Freeze::Unfrozen => {
             let (mut encoders, mut configs) = (Vec::new(), Vec::new());
             for part in parts {
-                let card = &part.card;
+                let card = part.card.encoder()?;
                 encoders.push(part.encoder.load(card.clone(), device)?.arch);
                 configs.push(EncoderConfig {
                     id: card.id.clone(),
@@ -281,7 +281,10 @@ pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
 pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze: Freeze) -> Source<'a> {
     let towers = match freeze {
         Freeze::Frozen => Towers::Frozen(parts.iter().map(|p| p.features.as_ref()).collect()),
-        Freeze::Unfrozen => Towers::Trained(parts.iter().map(|p| &p.card.preprocess).collect()),
+        // The oracle, which has no network, is never unfrozen.
+        Freeze::Unfrozen => {
+            Towers::Trained(parts.iter().filter_map(|p| p.card.encoder().ok()).map(|card| &card.preprocess).collect())
+        }
     };
     let sizes = place.connector(arm).reads_sizes();
     let orientation = cards::orientation(parts.iter().map(|p| &p.card));

@@ -70,7 +70,7 @@ pub struct RunId {
 }
 
 /// What an arm stands for in a study: an encoder to rank, or one of the two baselines that bracket every score.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// An encoder that was pretrained.

@@ -1,7 +1,7 @@
 """Golden values of the pretraining losses, for encoders/src/objective/tests.rs.
 
-Pinned: torch 2.9.0, open_clip_torch (its ClipLoss and SigLipLoss), safetensors. The other losses are written here
-from their papers' formulas in plain torch, independently of the Rust code.
+Pinned: torch 2.9.0, torchvision 0.24.0 (its focal loss), open_clip_torch (its ClipLoss and SigLipLoss), safetensors.
+The other losses are written here from their papers' formulas in plain torch, independently of the Rust code.
 
     python tests/reference/objectives.py        # writes tests/golden/objectives/losses.safetensors
 """
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss, SigLipLoss
 from safetensors.torch import save_file
+from torchvision.ops import sigmoid_focal_loss
 
 torch.manual_seed(0)
 out = {}
@@ -74,6 +75,69 @@ logits, labels = leaf(4, 7, scale=5.0), (torch.rand(4, 7) < 0.3).float()
 loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / 4
 out["bce.logits"], out["bce.labels"], out["bce.loss"] = logits, labels, loss.reshape(1)
 (out["bce.logits.grad"],) = torch.autograd.grad(loss, [logits])
+
+# MoCo v3: five queries and keys in six dimensions, as `contrastive_loss` of github.com/facebookresearch/moco-v3, and
+# the batch norm of its heads.
+queries, keys, rows = leaf(5, 6), torch.randn(5, 6), leaf(5, 6, scale=2.0)
+logits = torch.einsum("nc,mc->nm", [F.normalize(queries, dim=1), F.normalize(keys, dim=1)]) / 0.2
+loss = torch.nn.CrossEntropyLoss()(logits, torch.arange(5)) * (2 * 0.2)
+out["moco.queries"], out["moco.keys"], out["moco.loss"] = queries, keys, loss.reshape(1)
+(out["moco.queries.grad"],) = torch.autograd.grad(loss, [queries])
+normed = torch.nn.BatchNorm1d(6, affine=False)(rows)
+out["moco.rows"], out["moco.normed"] = rows, normed
+(out["moco.rows.grad"],) = torch.autograd.grad((normed * keys).sum(), [rows])
+
+# I-JEPA: predictions and targets of two images, three tokens, eight channels, as in github.com/facebookresearch/ijepa.
+predicted, features = leaf(2, 3, 8, scale=1.5), torch.randn(2, 3, 8) * 3 + 1
+target = F.layer_norm(features, (features.size(-1),))
+loss = F.smooth_l1_loss(predicted, target)
+out["ijepa.predicted"], out["ijepa.features"], out["ijepa.target"] = predicted, features, target
+out["ijepa.loss"] = loss.reshape(1)
+(out["ijepa.predicted.grad"],) = torch.autograd.grad(loss, [predicted])
+
+# SAM: four masks of nine cells; torchvision's focal loss, the dice loss of github.com/facebookresearch/detr.
+logits, masks = leaf(4, 9, scale=3.0), (torch.rand(4, 9) < 0.4).float()
+focal = sigmoid_focal_loss(logits, masks, alpha=0.25, gamma=2).mean(1)
+probabilities = logits.sigmoid()
+dice = 1 - (2 * (probabilities * masks).sum(1) + 1) / (probabilities.sum(-1) + masks.sum(-1) + 1)
+out["sam.logits"], out["sam.masks"], out["sam.focal"], out["sam.dice"] = logits, masks, focal, dice
+(out["sam.logits.grad"],) = torch.autograd.grad((20 * focal + dice).sum(), [logits])
+
+# MiDaS: two maps of 9x8 cells, the second with much of it at one depth; equations 5, 6 and 11 of the paper.
+predicted, truth = leaf(2, 9, 8), torch.rand(2, 9, 8)
+truth[1, 2:] = 0
+
+
+def median_and_deviation(maps):
+    centred = maps - maps.flatten(1).median(dim=1).values[:, None, None]
+    return centred / centred.abs().mean(dim=(1, 2), keepdim=True)
+
+
+residual = median_and_deviation(predicted) - median_and_deviation(truth)
+data = residual.abs().mean()
+gradient = 0
+for scale in range(4):
+    r = residual[:, :: 2**scale, :: 2**scale]
+    right, below = (r[:, :, 1:] - r[:, :, :-1]).abs(), (r[:, 1:] - r[:, :-1]).abs()
+    if min(r.shape[1:]) > 1:
+        gradient = gradient + (right.sum() + below.sum()) / r.numel()
+out["midas.predicted"], out["midas.truth"] = predicted, truth
+out["midas.data"], out["midas.gradient"] = data.reshape(1), gradient.reshape(1)
+(out["midas.predicted.grad"],) = torch.autograd.grad(data + 0.5 * gradient, [predicted])
+
+# Denoising: the squared error of v, with v predicted by way of the clean image, equals that of the clean image times
+# 1 / sigma².
+clean, noise, network = torch.randn(3, 4, 12), torch.randn(3, 4, 12), leaf(3, 4, 12)
+t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)[:, None, None]
+alpha, sigma = torch.cos(t * torch.pi / 2), 3 * torch.sin(t * torch.pi / 2)
+alpha, sigma = alpha / (alpha**2 + sigma**2).sqrt(), sigma / (alpha**2 + sigma**2).sqrt()
+noisy = alpha * clean + sigma * noise
+v, v_predicted = alpha * noise - sigma * clean, (alpha * noisy - network) / sigma
+limit = (5 * sigma**2).clamp(max=1)
+loss = (limit * (v_predicted - v) ** 2).mean()
+out["denoise.clean"], out["denoise.network"] = clean, network
+out["denoise.loss"] = loss.float().reshape(1)
+(out["denoise.network.grad"],) = torch.autograd.grad(loss, [network])
 
 path = Path(__file__).parent.parent / "golden" / "objectives" / "losses.safetensors"
 path.parent.mkdir(parents=True, exist_ok=True)

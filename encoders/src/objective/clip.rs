@@ -2,7 +2,7 @@
 //! batch, by softmax over cosine similarities in both directions.
 
 use super::text::{TextConfig, TextTower};
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -44,6 +44,7 @@ pub struct Clip {
 
 impl LearnerConfig for ClipConfig {
     type Learner = Clip;
+    const TARGETS: Targets = Targets::TEXTS;
 
     fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64) -> Result<Clip> {
         let projection = |from: usize| LinearConfig::new(from, self.embed).with_bias(false).init(device);

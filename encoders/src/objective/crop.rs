@@ -5,26 +5,75 @@
 use burgess_base::stream::{Stream, uniform};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// A crop of every picture in `[batch, 3, height, width]`, resized to `[batch, 3, size, size]`.
-///
-/// Each crop covers an area uniform in `scale` (fractions of the picture), with an aspect ratio log-uniform in
-/// 3/4..4/3. Resizing is bilinear with anti-aliasing (a triangle as wide as the reduction, as Pillow's), done as
-/// two matrix products per picture. With `scale = [1, 1]` and the picture's own size nothing is drawn or changed.
+/// A crop of every image in `[batch, 3, height, width]`, resized to `[batch, 3, size, size]`; see [`Crops`].
 pub fn random_crops(pixels: Tensor<4>, size: usize, scale: [f64; 2], stream: &mut Stream) -> Tensor<4> {
-    let [batch, _, height, width] = pixels.dims();
-    if scale == [1.0, 1.0] && height == size && width == size {
-        return pixels;
+    Crops::draw(pixels.dims()[0], scale, stream).resize(pixels, size)
+}
+
+/// One random window per image of a batch, so that an image and its dense targets are cropped alike.
+///
+/// Each window covers an area uniform in `scale` (fractions of the image), with an aspect ratio log-uniform in
+/// 3/4..4/3.
+pub struct Crops {
+    windows: Vec<Window>,
+}
+
+/// Part of an image, in fractions of its sides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Window {
+    /// Height and width, each at most 1.
+    extent: [f64; 2],
+    /// Where the window lies in the free room: 0 is the top or left edge, 1 the bottom or right edge.
+    position: [f64; 2],
+}
+
+const WHOLE: Window = Window { extent: [1.0; 2], position: [0.0; 2] };
+
+impl Crops {
+    /// Draws `batch` windows. With `scale = [1, 1]` nothing is drawn, and the windows are whole images.
+    pub fn draw(batch: usize, scale: [f64; 2], stream: &mut Stream) -> Self {
+        if scale == [1.0, 1.0] {
+            return Self { windows: vec![WHOLE; batch] };
+        }
+        let windows = (0..batch).map(|_| {
+            let area = scale[0] + (scale[1] - scale[0]) * uniform(stream);
+            let ratio = (4f64 / 3.0).powf(2.0 * uniform(stream) - 1.0).sqrt();
+            let side = area.sqrt();
+            let extent = [(side / ratio).min(1.0), (side * ratio).min(1.0)];
+            Window { extent, position: [uniform(stream), uniform(stream)] }
+        });
+        Self { windows: windows.collect() }
     }
-    let device = pixels.device();
-    let (mut down, mut across) = (Axis::new(batch, height, size), Axis::new(batch, width, size));
-    for picture in 0..batch {
-        let area = scale[0] + (scale[1] - scale[0]) * uniform(stream);
-        let ratio = (4f64 / 3.0).powf(2.0 * uniform(stream) - 1.0).sqrt();
-        let side = area.sqrt();
-        down.place(picture, (side / ratio).min(1.0), uniform(stream));
-        across.place(picture, (side * ratio).min(1.0), uniform(stream));
+
+    /// The windows of `[batch, channels, height, width]`, resized to `[batch, channels, size, size]`.
+    ///
+    /// Resizing is bilinear with anti-aliasing (a triangle as wide as the reduction, as Pillow's), done as two matrix
+    /// products per image.
+    pub fn resize(&self, images: Tensor<4>, size: usize) -> Tensor<4> {
+        let [batch, _, height, width] = images.dims();
+        if [height, width] == [size; 2] && self.windows.iter().all(|w| *w == WHOLE) {
+            return images;
+        }
+        let device = images.device();
+        let (mut down, mut across) = (Axis::new(batch, height, size), Axis::new(batch, width, size));
+        for (i, window) in self.windows.iter().enumerate() {
+            down.place(i, window.extent[0], window.position[0]);
+            across.place(i, window.extent[1], window.position[1]);
+        }
+        down.tensor(&device).matmul(images).matmul(across.tensor(&device).swap_dims(2, 3))
     }
-    down.tensor(&device).matmul(pixels).matmul(across.tensor(&device).swap_dims(2, 3))
+
+    /// The window of image number `image` in a map of labels (`side * side`, row by row), resized to `size * size`
+    /// without mixing labels: each new pixel takes the label at its centre.
+    pub fn labels<T: Copy>(&self, image: usize, map: &[T], side: usize, size: usize) -> Vec<T> {
+        let Some(window) = self.windows.get(image) else { return Vec::new() };
+        let from = |axis: usize, i: usize| {
+            let length = window.extent[axis] * side as f64;
+            let start = window.position[axis] * (side as f64 - length);
+            ((start + (i as f64 + 0.5) * length / size as f64) as usize).min(side.saturating_sub(1))
+        };
+        (0..size * size).filter_map(|i| map.get(from(0, i / size) * side + from(1, i % size)).copied()).collect()
+    }
 }
 
 /// For every picture, how much each old row (or column) counts for each new one.
@@ -98,6 +147,21 @@ mod tests {
             &Tensor::<4>::ones([3, 3, 6, 6], &Device::flex()).into_data(),
             Tolerance::absolute(1e-5),
         );
+    }
+
+    #[test]
+    fn labels_are_cropped_where_the_pixels_are() {
+        let crops = Crops::draw(4, [0.3, 0.6], &mut stream("crop", 3));
+        let columns: Vec<usize> = (0..32 * 32).map(|i| i % 32).collect();
+        let pixels = crops.resize(ramp(4, 32), 16);
+        for i in 0..4 {
+            let row: Vec<f32> = pixels.clone().slice([i..i + 1, 0..1, 8..9]).into_data().iter().collect();
+            let labels = crops.labels(i, &columns, 32, 16);
+            // A pixel's value is its column, counted from the centre of the first.
+            assert!(row.iter().zip(&labels[8 * 16..]).all(|(p, l)| (p - *l as f32).abs() < 1.0), "{row:?} {labels:?}");
+        }
+        let whole = Crops::draw(1, [1.0, 1.0], &mut stream("crop", 4));
+        assert_eq!(whole.labels(0, &columns[..16], 4, 4), columns[..16]);
     }
 
     #[test]

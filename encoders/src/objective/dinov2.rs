@@ -3,21 +3,25 @@
 //!
 //! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs
 //! balanced by Sinkhorn–Knopp (three rounds), teacher temperature warmed up, teacher momentum raised by a cosine.
-//! Unlike the original, masks are single random patches instead of blocks, and the last layer is not frozen at the
-//! start.
+//! Unlike the original, masks are single random patches instead of blocks, the last layer is not frozen at the start, an
+//! encoder without class token is read at the mean of its patches, and of the augmentations there are crops and colour
+//! jitter only: no flips (the nano world asks which way things face), no blur, no solarisation.
 
+use super::average::{follow, rising};
+use super::jitter::colour_jitter;
 use super::mae::choose;
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops, vit_config};
+use super::{
+    Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops, vit_config,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
-use burn::module::{Initializer, Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Large crops per picture: the student's two views, and what the teacher sees.
 const GLOBALS: usize = 2;
@@ -56,6 +60,9 @@ pub struct DinoV2Config {
     pub ibot_weight: f64,
     /// Weight of the spreading term; 0 leaves it out. Default 0.1.
     pub koleo_weight: f64,
+    /// Strength of the colour jitter of each crop, 0 for none. Default 0.5: without it crops agree on their colours, and
+    /// shapes need not be learned.
+    pub jitter: f64,
 }
 
 impl Default for DinoV2Config {
@@ -76,6 +83,7 @@ impl Default for DinoV2Config {
             mask_probability: 0.5,
             ibot_weight: 1.0,
             koleo_weight: 0.1,
+            jitter: 0.5,
         }
     }
 }
@@ -114,19 +122,16 @@ pub struct Head {
 
 impl LearnerConfig for DinoV2Config {
     type Learner = DinoV2;
+    const TARGETS: Targets = Targets::NONE;
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<DinoV2> {
         let vit = vit_config(encoder, "dinov2")?;
-        if !vit.class_token
-            || !self.local_size.is_multiple_of(vit.patch)
-            || self.local_size == 0
-            || self.prototypes == 0
-        {
+        if !self.local_size.is_multiple_of(vit.patch) || self.local_size == 0 || self.prototypes == 0 {
             return Err(Error::usage(format!(
                 "dinov2 cannot train this encoder with local_size {} and {} prototypes",
                 self.local_size, self.prototypes
             ))
-            .hint("it needs a class token, and small crops whose side is a multiple of the patch"));
+            .hint("it needs prototypes, and small crops whose side is a multiple of the patch"));
         }
         let head = || Head {
             fc1: LinearConfig::new(vit.width, self.hidden).init(device),
@@ -160,8 +165,9 @@ impl Head {
 }
 
 impl Network {
-    /// Normed class tokens `[batch, width]` and patch tokens `[batch, patches, width]`; `hide` replaces patch
-    /// embeddings before the positions are added, `drops` leaves branches out.
+    /// Normed class tokens `[batch, width]` (the mean of the patches where there is no class token) and patch tokens
+    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drops` leaves branches
+    /// out.
     fn forward(
         &self,
         pixels: Tensor<4>,
@@ -170,10 +176,9 @@ impl Network {
     ) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
         let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default(), drops);
-        match self.encoder.split(self.encoder.final_norm(tokens)) {
-            (Some(class), patches) => Ok((class, patches)),
-            (None, _) => Err(Error::failed("dinov2 needs an encoder with a class token")),
-        }
+        let (class, patches) = self.encoder.split(self.encoder.final_norm(tokens));
+        let class = class.unwrap_or_else(|| patches.clone().mean_dim(1).squeeze_dim(1));
+        Ok((class, patches))
     }
 }
 
@@ -223,7 +228,11 @@ impl Learner for DinoV2 {
         let config = &self.config;
         let [count, _, size, _] = batch.pixels.dims();
         let crops = |n: usize, side: usize, scale: [f64; 2], stream: &mut Stream| -> Tensor<4> {
-            Tensor::cat((0..n).map(|_| random_crops(batch.pixels.clone(), side, scale, stream)).collect(), 0)
+            let mut crop = || {
+                let crop = random_crops(batch.pixels.clone(), side, scale, stream);
+                colour_jitter(crop, config.jitter, stream)
+            };
+            Tensor::cat((0..n).map(|_| crop()).collect(), 0)
         };
         let globals = crops(GLOBALS, size, config.global_scale, &mut moment.stream);
         let patch = self.student.encoder.config().patch;
@@ -290,10 +299,7 @@ impl Learner for DinoV2 {
     }
 
     fn after_step(mut self, moment: &Moment) -> Self {
-        // From the configured momentum to 1 along half a cosine.
-        let rise = (1.0 - (std::f64::consts::PI * moment.progress()).cos()) / 2.0;
-        let momentum = self.config.momentum + (1.0 - self.config.momentum) * rise;
-        self.teacher = follow(self.teacher, &self.student, momentum);
+        self.teacher = follow(self.teacher, &self.student, rising(self.config.momentum, moment.progress()));
         self
     }
 
@@ -342,33 +348,4 @@ pub fn koleo(x: Tensor<2>) -> Tensor<1> {
     let neighbour = x.clone().select(0, nearest);
     let distance = (x - neighbour).add_scalar(EPS).square().sum_dim(1).sqrt();
     distance.add_scalar(EPS).log().mean().neg()
-}
-
-/// Moves every parameter of `teacher` towards `student`: `momentum · teacher + (1 - momentum) · student`.
-fn follow(teacher: Network, student: &Network, momentum: f64) -> Network {
-    struct Collect(VecDeque<Tensor<1>>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push_back(param.val().inner().reshape([-1]));
-        }
-    }
-    struct Blend(VecDeque<Tensor<1>>, f64);
-    impl ModuleMapper for Blend {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            // Both networks have one type and one configuration, so they are walked in the same order.
-            match self.0.pop_front() {
-                Some(student) => {
-                    let momentum = self.1;
-                    param.map(|old| {
-                        let shape = old.shape();
-                        old.mul_scalar(momentum) + student.mul_scalar(1.0 - momentum).reshape(shape)
-                    })
-                }
-                None => param,
-            }
-        }
-    }
-    let mut collect = Collect(VecDeque::new());
-    student.visit(&mut collect);
-    teacher.map(&mut Blend(collect.0, momentum))
 }

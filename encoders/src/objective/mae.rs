@@ -1,7 +1,7 @@
 //! Masked autoencoder (He et al. 2022, arXiv:2111.06377): the encoder sees a quarter of the patches, a light decoder
 //! paints the others.
 
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, random_crops, vit_config};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
 use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
@@ -25,11 +25,20 @@ pub struct MaeConfig {
     pub decoder_heads: usize,
     /// Area of the random crops. Default 0.5 to 1 (the paper's 0.2 leaves 43 of 96 pixels).
     pub crop: [f64; 2],
+    /// Whether each patch of the target has mean 0 and variance 1 ("norm_pix_loss"). Default true, as the paper's best.
+    pub normalise: bool,
 }
 
 impl Default for MaeConfig {
     fn default() -> Self {
-        Self { mask_ratio: 0.75, decoder_width: 64, decoder_depth: 2, decoder_heads: 4, crop: [0.5, 1.0] }
+        Self {
+            mask_ratio: 0.75,
+            decoder_width: 64,
+            decoder_depth: 2,
+            decoder_heads: 4,
+            crop: [0.5, 1.0],
+            normalise: true,
+        }
     }
 }
 
@@ -49,6 +58,7 @@ pub struct Mae {
 
 impl LearnerConfig for MaeConfig {
     type Learner = Mae;
+    const TARGETS: Targets = Targets::NONE;
 
     fn init(&self, encoder: &ArchitectureConfig, _data: &DataShape, device: &Device, seed: u64) -> Result<Mae> {
         let vit = vit_config(encoder, "mae")?;
@@ -90,7 +100,9 @@ impl Learner for Mae {
         let latent = self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default(), &drops);
         let latent = self.encoder.final_norm(latent);
 
-        let target = normalised_patches(pixels, self.encoder.config().patch);
+        let patch = self.encoder.config().patch;
+        let target =
+            if self.config.normalise { normalised_patches(pixels, patch) } else { patch_values(pixels, patch) };
         let painted = self.decode(latent, grid, &mask);
         Ok(Loss::single(mae_loss(painted, target, mask.hidden)))
     }
@@ -158,17 +170,23 @@ pub(super) fn choose(n: usize, count: usize, stream: &mut Stream) -> Vec<usize> 
     all
 }
 
-/// The targets: the pixels of every patch, `[batch, patches, 3 * patch²]` (rows, columns, channels), with mean 0 and
-/// variance 1 within each patch ("norm_pix_loss" of the paper's code).
-pub fn normalised_patches(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
+/// The pixels of every patch, `[batch, patches, 3 * patch²]` (rows, columns, channels).
+pub(super) fn patch_values(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
     let [batch, channels, height, width] = pixels.dims();
     let (rows, columns) = (height / patch, width / patch);
     let values = channels * patch * patch;
-    let x = pixels.reshape([batch, channels, rows, patch, columns, patch]).permute([0, 2, 4, 3, 5, 1]).reshape([
+    pixels.reshape([batch, channels, rows, patch, columns, patch]).permute([0, 2, 4, 3, 5, 1]).reshape([
         batch,
         rows * columns,
         values,
-    ]);
+    ])
+}
+
+/// The targets: the pixels of every patch, `[batch, patches, 3 * patch²]` (rows, columns, channels), with mean 0 and
+/// variance 1 within each patch ("norm_pix_loss" of the paper's code).
+pub fn normalised_patches(pixels: Tensor<4>, patch: usize) -> Tensor<3> {
+    let x = patch_values(pixels, patch);
+    let [_, _, values] = x.dims();
     let centred = x.clone() - x.mean_dim(2);
     // PyTorch's `var` divides by n - 1.
     let variance = centred.clone().square().sum_dim(2).div_scalar((values - 1).max(1) as f64);
@@ -185,7 +203,7 @@ pub fn mae_loss(painted: Tensor<3>, target: Tensor<3>, hidden: Tensor<2>) -> Ten
 
 /// Fixed 2-D positions, `[1, rows * columns, width]`: a quarter of the channels each for the sine and cosine of the
 /// column and of the row, as `get_2d_sincos_pos_embed` in the paper's code.
-fn sin_cos(grid: [usize; 2], width: usize, device: &Device) -> Tensor<3> {
+pub(super) fn sin_cos(grid: [usize; 2], width: usize, device: &Device) -> Tensor<3> {
     let quarter = width / 4;
     let mut values = Vec::with_capacity(grid[0] * grid[1] * width);
     for row in 0..grid[0] {

@@ -1,18 +1,26 @@
 //! Pretraining objectives, one file per objective, and what they share: the batch they read, the loss they
 //! return, and the dispatch by the name in a recipe.
 //!
-//! An objective is a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads its loss
-//! needs (`Clip`), and the loss as a plain function of tensors that a test can compute by hand.
+//! An objective is a configuration (`ClipConfig`), a [`Learner`] that holds the encoder and the heads its loss needs
+//! (`Clip`), and the loss as a plain function of tensors that a test can compute by hand. Adding one is a file here and
+//! a line in the table at [`Objective`].
 
+mod average;
 pub mod clip;
 mod crop;
+pub mod denoise;
+pub mod depth;
 pub mod dinov2;
+pub mod ijepa;
+mod jitter;
 pub mod mae;
+pub mod mocov3;
+pub mod segment;
 pub mod siglip;
 pub mod supervised;
 pub mod text;
 
-pub use crop::random_crops;
+pub use crop::{Crops, random_crops};
 
 use crate::arch::{Architecture, ArchitectureConfig};
 use burgess_base::stream::Stream;
@@ -30,6 +38,37 @@ pub struct Batch {
     pub texts: Option<Texts>,
     /// Which classes a picture shows, `[batch, classes]`, 0 or 1.
     pub labels: Option<Tensor<2>>,
+    /// The instance that each pixel shows, `[batch, height, width]`: 0 for the background, otherwise counted from 1.
+    pub instances: Option<Tensor<3, Int>>,
+    /// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and zero may differ between
+    /// images.
+    pub inverse_depth: Option<Tensor<3>>,
+}
+
+/// What an objective reads of a batch besides the pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Targets {
+    /// [`Batch::texts`].
+    pub texts: bool,
+    /// [`Batch::labels`].
+    pub labels: bool,
+    /// [`Batch::instances`].
+    pub instances: bool,
+    /// [`Batch::inverse_depth`].
+    pub inverse_depth: bool,
+}
+
+impl Targets {
+    /// Pixels only.
+    pub const NONE: Self = Self { texts: false, labels: false, instances: false, inverse_depth: false };
+    /// Captions.
+    pub const TEXTS: Self = Self { texts: true, ..Self::NONE };
+    /// Class labels.
+    pub const LABELS: Self = Self { labels: true, ..Self::NONE };
+    /// Maps of instances.
+    pub const INSTANCES: Self = Self { instances: true, ..Self::NONE };
+    /// Maps of inverse depth.
+    pub const INVERSE_DEPTH: Self = Self { inverse_depth: true, ..Self::NONE };
 }
 
 /// Tokenised captions, padded to one length.
@@ -48,6 +87,28 @@ impl Batch {
 
     fn labels(&self) -> Result<&Tensor<2>> {
         self.labels.as_ref().ok_or_else(|| missing("labels"))
+    }
+
+    fn instances(&self) -> Result<&Tensor<3, Int>> {
+        let maps = self.instances.as_ref().ok_or_else(|| missing("instance maps"))?;
+        self.check_map("instance", maps.dims())?;
+        Ok(maps)
+    }
+
+    fn inverse_depth(&self) -> Result<&Tensor<3>> {
+        let maps = self.inverse_depth.as_ref().ok_or_else(|| missing("inverse depth maps"))?;
+        self.check_map("inverse depth", maps.dims())?;
+        Ok(maps)
+    }
+
+    /// An error unless a map has a value for each pixel.
+    fn check_map(&self, what: &str, found: [usize; 3]) -> Result<()> {
+        let [batch, _, height, width] = self.pixels.dims();
+        if found == [batch, height, width] {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{what} maps of shape {found:?} do not fit images of {:?}", [batch, height, width]))
+            .hint("give the batch a value for each pixel"))
     }
 }
 
@@ -120,6 +181,9 @@ pub trait LearnerConfig {
     /// What it makes.
     type Learner: Learner;
 
+    /// What the objective reads besides the pixels.
+    const TARGETS: Targets;
+
     /// A learner around a new encoder, initialised from streams of `seed` (see [`crate::init`]). `device` should
     /// differentiate ([`Device::autodiff`]).
     fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64)
@@ -129,27 +193,6 @@ pub trait LearnerConfig {
 /// The name of the streams that initial weights come from.
 const INIT: &str = "pretrain/init";
 
-/// An objective by its name in a recipe: `objective = "clip"`, with its own numbers beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "objective")]
-pub enum Objective {
-    /// Softmax contrastive, pictures and captions.
-    #[serde(rename = "clip")]
-    Clip(clip::ClipConfig),
-    /// Sigmoid contrastive, pictures and captions.
-    #[serde(rename = "siglip")]
-    SigLip(siglip::SigLipConfig),
-    /// Self-distillation with masked patch prediction, pictures only.
-    #[serde(rename = "dinov2")]
-    DinoV2(dinov2::DinoV2Config),
-    /// Masked autoencoding, pictures only.
-    #[serde(rename = "mae")]
-    Mae(mae::MaeConfig),
-    /// Class labels.
-    #[serde(rename = "supervised")]
-    Supervised(supervised::SupervisedConfig),
-}
-
 /// Something to do with the learner of whichever objective a recipe names.
 pub trait WithLearner {
     /// What comes out.
@@ -158,24 +201,65 @@ pub trait WithLearner {
     fn call<L: Learner>(self, learner: L) -> Result<Self::Output>;
 }
 
-impl Objective {
-    /// Makes the learner of this objective and hands it to `then`.
-    pub fn with_learner<W: WithLearner>(
-        &self,
-        encoder: &ArchitectureConfig,
-        data: &DataShape,
-        device: &Device,
-        seed: u64,
-        then: W,
-    ) -> Result<W::Output> {
-        match self {
-            Self::Clip(config) => then.call(config.init(encoder, data, device, seed)?),
-            Self::SigLip(config) => then.call(config.init(encoder, data, device, seed)?),
-            Self::DinoV2(config) => then.call(config.init(encoder, data, device, seed)?),
-            Self::Mae(config) => then.call(config.init(encoder, data, device, seed)?),
-            Self::Supervised(config) => then.call(config.init(encoder, data, device, seed)?),
+/// Makes [`Objective`] and all that depends on which objectives there are from one table.
+macro_rules! objectives {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident($config:ty),)+) => {
+        /// An objective by its name in a recipe: `objective = "clip"`, with its own numbers beside it.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "objective")]
+        pub enum Objective {
+            $($(#[$doc])* #[serde(rename = $name)] $variant($config),)+
         }
-    }
+
+        impl Objective {
+            /// The names of all objectives, as recipes give them.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            /// What this objective reads besides the pixels.
+            pub fn targets(&self) -> Targets {
+                match self {
+                    $(Self::$variant(_) => <$config as LearnerConfig>::TARGETS,)+
+                }
+            }
+
+            /// Makes the learner of this objective and hands it to `then`.
+            pub fn with_learner<W: WithLearner>(
+                &self,
+                encoder: &ArchitectureConfig,
+                data: &DataShape,
+                device: &Device,
+                seed: u64,
+                then: W,
+            ) -> Result<W::Output> {
+                match self {
+                    $(Self::$variant(config) => then.call(config.init(encoder, data, device, seed)?),)+
+                }
+            }
+        }
+    };
+}
+
+objectives! {
+    /// Softmax contrastive, pictures and captions.
+    "clip" => Clip(clip::ClipConfig),
+    /// Sigmoid contrastive, pictures and captions.
+    "siglip" => SigLip(siglip::SigLipConfig),
+    /// Self-distillation with masked patch prediction, pictures only.
+    "dinov2" => DinoV2(dinov2::DinoV2Config),
+    /// Momentum contrast between two crops, pictures only.
+    "mocov3" => MoCoV3(mocov3::MoCoV3Config),
+    /// Masked autoencoding, pictures only.
+    "mae" => Mae(mae::MaeConfig),
+    /// Prediction of the features of hidden blocks, pictures only.
+    "ijepa" => IJepa(ijepa::IJepaConfig),
+    /// Denoising diffusion, pictures only.
+    "denoise" => Denoise(denoise::DenoiseConfig),
+    /// Class labels.
+    "supervised" => Supervised(supervised::SupervisedConfig),
+    /// Masks of prompted instances.
+    "segment" => Segment(segment::SegmentConfig),
+    /// Inverse depth of every pixel.
+    "depth" => Depth(depth::DepthConfig),
 }
 
 /// The vision transformer of an architecture, for objectives that work on its tokens.

@@ -2,7 +2,7 @@
 //! own, so no softmax over the batch. Pictures are pooled by attention, as in big_vision's `MAPHead`.
 
 use super::text::{TextConfig, TextTower};
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, normalise, random_crops};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
 use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Tap};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
@@ -49,6 +49,7 @@ pub struct SigLip {
 
 impl LearnerConfig for SigLipConfig {
     type Learner = SigLip;
+    const TARGETS: Targets = Targets::TEXTS;
 
     fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64) -> Result<SigLip> {
         let projection = |from: usize| LinearConfig::new(from, self.embed).init(device);

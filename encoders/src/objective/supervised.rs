@@ -1,7 +1,7 @@
 //! Supervised class labels: a linear classifier on the picture's summary, a yes/no question per class, since a
 //! picture of the nano world shows several things (binary cross entropy, as DeiT III, arXiv:2204.07118).
 
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, random_crops};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
@@ -35,6 +35,7 @@ pub struct Supervised {
 
 impl LearnerConfig for SupervisedConfig {
     type Learner = Supervised;
+    const TARGETS: Targets = Targets::LABELS;
 
     fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64) -> Result<Supervised> {
         if data.classes == 0 {

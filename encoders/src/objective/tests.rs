@@ -91,6 +91,51 @@ fn reconstruction_and_label_losses_equal_pytorch() {
     g.gradients(loss, &[("bce.logits.grad", &logits)]);
 }
 
+#[test]
+fn contrast_and_prediction_of_features_equal_pytorch() {
+    let g = Goldens::open();
+    let queries = g.get::<2>("moco.queries").require_grad();
+    let loss = mocov3::contrastive_loss(queries.clone(), g.get("moco.keys"), 0.2);
+    g.equal("moco.loss", loss.clone());
+    g.gradients(loss, &[("moco.queries.grad", &queries)]);
+    let rows = g.get::<2>("moco.rows").require_grad();
+    let normed = mocov3::standardise(rows.clone());
+    g.equal("moco.normed", normed.clone());
+    g.gradients((normed * g.get("moco.keys")).sum(), &[("moco.rows.grad", &rows)]);
+
+    let predicted = g.get::<3>("ijepa.predicted").require_grad();
+    let target = ijepa::channel_norm(g.get("ijepa.features"));
+    g.equal("ijepa.target", target.clone());
+    let loss = ijepa::smooth_l1(predicted.clone(), target);
+    g.equal("ijepa.loss", loss.clone());
+    g.gradients(loss, &[("ijepa.predicted.grad", &predicted)]);
+}
+
+#[test]
+fn dense_losses_equal_pytorch() {
+    let g = Goldens::open();
+    let logits = g.get::<2>("sam.logits").require_grad();
+    let focal = segment::focal_loss(logits.clone(), g.get("sam.masks"));
+    let dice = segment::dice_loss(logits.clone(), g.get("sam.masks"));
+    g.equal("sam.focal", focal.clone());
+    g.equal("sam.dice", dice.clone());
+    g.gradients((focal.mul_scalar(20.0) + dice).sum(), &[("sam.logits.grad", &logits)]);
+
+    let predicted = g.get::<3>("midas.predicted").require_grad();
+    let residual = depth::residual(predicted.clone(), g.get("midas.truth"));
+    let (data, gradient) = (residual.clone().abs().mean(), depth::gradient_matching(residual, 4));
+    g.equal("midas.data", data.clone());
+    g.equal("midas.gradient", gradient.clone());
+    g.gradients(data + gradient.mul_scalar(0.5), &[("midas.predicted.grad", &predicted)]);
+
+    let network = g.get::<3>("denoise.network").require_grad();
+    let weights = [0.2, 0.5, 0.9].map(|t| denoise::Level::at(t, 3.0).weight(5.0) as f32);
+    let weights = Tensor::from_data(weights, &Device::flex().autodiff());
+    let loss = denoise::denoising_loss(network.clone(), g.get("denoise.clean"), weights);
+    g.equal("denoise.loss", loss.clone());
+    g.gradients(loss, &[("denoise.network.grad", &network)]);
+}
+
 const DATA: DataShape = DataShape { vocab: 20, context: 6, classes: 3 };
 
 /// A fixed batch of six tiny pictures: a bright bar whose place is said by caption and label.
@@ -113,7 +158,16 @@ fn batch(device: &Device) -> Batch {
             lengths: Tensor::from_data(TensorData::new(vec![4i64; count], [count]), device),
         }),
         labels: Some(Tensor::from_data(TensorData::new(labels, [count, 3]), device)),
+        // The bar is the one instance, and nearer than the rest.
+        instances: Some(bars(count, side, device).int()),
+        inverse_depth: Some(bars(count, side, device)),
     }
+}
+
+/// One where the bar of a test picture is, `[count, side, side]`.
+fn bars(count: usize, side: usize, device: &Device) -> Tensor<3> {
+    let bar = |at: usize| if (at % side) / 3 == at / (side * side) { 1.0f32 } else { 0.0 };
+    Tensor::from_data(TensorData::new((0..count * side * side).map(bar).collect(), [count, side, side]), device)
 }
 
 const VIT: &str =
@@ -128,6 +182,12 @@ fn cases() -> Vec<(&'static str, ArchitectureConfig, PretrainConfig)> {
     let dino = "objective = \"dinov2\"\nprototypes = 16\nhidden = 16\nbottleneck = 8\nlocal_size = 8";
     let mae = "objective = \"mae\"\ndecoder_width = 16\ndecoder_depth = 1\ndecoder_heads = 2\ncrop = [1.0, 1.0]";
     let supervised = "objective = \"supervised\"\ncrop = [1.0, 1.0]";
+    let moco = "objective = \"mocov3\"\nhidden = 16\nembed = 8\ncrop = [0.8, 1.0]\njitter = 0.1";
+    let ijepa = "objective = \"ijepa\"\nblocks = 2\npredictor_width = 16\npredictor_depth = 1\npredictor_heads = 2\n\
+                 momentum = 0.9\ncrop = [1.0, 1.0]";
+    let segment = "objective = \"segment\"\nprompts = 2\nwidth = 16\ndepth = 1\nheads = 2\ncrop = [1.0, 1.0]";
+    let depth = "objective = \"depth\"\nhidden = 16\ncrop = [1.0, 1.0]";
+    let denoise = "objective = \"denoise\"\ntime_channels = 16\ncrop = [1.0, 1.0]";
     [
         ("clip", VIT, "", clip.as_str()),
         ("clip on convnext", CONVNEXT, "", clip.as_str()),
@@ -137,6 +197,12 @@ fn cases() -> Vec<(&'static str, ArchitectureConfig, PretrainConfig)> {
         ("mae", VIT, "", mae),
         ("supervised", VIT, "", supervised),
         ("supervised on convnext", CONVNEXT, "", supervised),
+        ("mocov3", VIT, "class_token = false", moco),
+        ("mocov3 on convnext", CONVNEXT, "", moco),
+        ("ijepa", VIT, "class_token = false", ijepa),
+        ("segment", VIT, "class_token = false", segment),
+        ("depth", VIT, "", depth),
+        ("denoise", VIT, "class_token = false", denoise),
     ]
     .into_iter()
     .map(|(name, architecture, more, objective)| {
@@ -145,6 +211,43 @@ fn cases() -> Vec<(&'static str, ArchitectureConfig, PretrainConfig)> {
         (name, architecture, toml::from_str(&recipe).unwrap_or_else(|e| panic!("{name}: {e}")))
     })
     .collect()
+}
+
+#[test]
+fn every_objective_is_tested() {
+    let cases = cases();
+    for name in Objective::NAMES {
+        assert!(cases.iter().any(|case| case.0 == *name), "{name}");
+    }
+}
+
+#[test]
+fn missing_targets_are_named() {
+    let device = Device::flex().autodiff();
+    for (name, architecture, recipe) in cases() {
+        let only_pixels = Batch { texts: None, labels: None, instances: None, inverse_depth: None, ..batch(&device) };
+        let needs = recipe.objective.targets();
+        let result = recipe.objective.with_learner(&architecture, &DATA, &device, 1, Loses(only_pixels));
+        match result.err() {
+            None => assert_eq!(needs, Targets::NONE, "{name}"),
+            Some(error) => assert!(needs != Targets::NONE && error.to_string().contains("needs"), "{name}: {error}"),
+        }
+        let square = Tensor::<3>::ones([6, 4, 4], &device);
+        let wrong = Batch { instances: Some(square.clone().int()), inverse_depth: Some(square), ..batch(&device) };
+        let result = recipe.objective.with_learner(&architecture, &DATA, &device, 1, Loses(wrong));
+        assert_eq!(result.is_err(), needs.instances || needs.inverse_depth, "{name}");
+    }
+}
+
+/// Whether the loss of a batch can be had.
+struct Loses(Batch);
+
+impl WithLearner for Loses {
+    type Output = ();
+
+    fn call<L: Learner>(self, learner: L) -> Result<()> {
+        learner.loss(&self.0, &mut Moment { step: 0, steps: 10, stream: stream("test", 0) }).map(|_| ())
+    }
 }
 
 /// Names the parameters that the loss of one batch does not reach.
@@ -226,14 +329,10 @@ fn every_objective_learns_and_repeats_to_the_bit() -> Result<()> {
 fn wrong_pairings_are_refused_with_a_hint() {
     let device = Device::flex().autodiff();
     let cases = cases();
-    let (_, vit, _) = &cases[2];
     let (_, convnext, _) = &cases[1];
-    for name in ["mae", "dinov2"] {
+    for name in ["mae", "dinov2", "ijepa", "segment", "depth", "denoise"] {
         let (_, _, recipe) = cases.iter().find(|c| c.0 == name).unwrap();
         let error = recipe.objective.with_learner(convnext, &DATA, &device, 0, Unreached).err();
         assert!(error.is_some_and(|e| e.to_string().contains(name) && e.hint_text().is_some()));
     }
-    // This vision transformer has no class token.
-    let (_, _, dino) = cases.iter().find(|c| c.0 == "dinov2").unwrap();
-    assert!(dino.objective.with_learner(vit, &DATA, &device, 0, Unreached).is_err());
 }

@@ -11,7 +11,13 @@ fn run(make: impl FnMut(usize, &Device) -> Result<Batch>) -> Result<Architecture
 }
 
 fn batch(value: f32, device: &Device) -> Batch {
-    Batch { pixels: Tensor::full([2, 3, 8, 8], value, device), texts: None, labels: Some(Tensor::ones([2, 2], device)) }
+    Batch {
+        pixels: Tensor::full([2, 3, 8, 8], value, device),
+        texts: None,
+        labels: Some(Tensor::ones([2, 2], device)),
+        instances: None,
+        inverse_depth: None,
+    }
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
             let bar = progress.bar(&format!("loading {}", dir.display()), 0);
             let answerer = Answerer::open(dir, args.chat.as_deref(), &device)?;
             drop(bar);
-            notes::announce(&notes::of_encoders(answerer.encoders.iter().map(|t| &t.card)), &progress);
+            notes::announce(&notes::of_cards(answerer.encoders.iter().map(|t| &t.card)), &progress);
             answerer.answer(args.image.as_deref(), &args.question, &how)?
         }
         (None, None) => return Err(Error::usage("there is no model to ask").hint("name one with --model or --llm")),

@@ -63,6 +63,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     if let Some(study) = &args.study {
         for encoder in Study::open_without_data(study)?.arms.into_iter().flat_map(|arm| arm.encoders) {
+            if encoder.is_oracle() {
+                continue;
+            }
             let what = match Repository::parse(&encoder.source) {
                 Some(_) => Wanted::parse(&encoder.source)?,
                 None => Wanted::of_card(&encoder.card(Preparation::default())?)?,

@@ -29,7 +29,8 @@ pub struct Args {
     #[arg(long)]
     full: bool,
     /// Arms instead of the study's: a, a+b (combined), a:unfrozen, separated by commas; an encoder is a card id, a directory
-    /// or owner/name of the hub, tapped elsewhere as a@7 (also a@norm=false, a@grid=8), untrained as a@random
+    /// or owner/name of the hub, tapped elsewhere as a@7 (also a@norm=false, a@grid=8), untrained as a@random; oracle is the
+    /// ground truth of the data
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     encoders: Vec<String>,
     /// Seeds instead of the study's, separated by commas

@@ -14,9 +14,10 @@ use burgess_base::stream::{Stream, stream};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
 use burgess_world::{Document, Exercise};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -65,26 +66,54 @@ fn default_betas() -> [f64; 2] {
     [0.9, 0.95]
 }
 
-/// A document as tokens, and which of them are learned: a text with its end, all of it; a conversation in the template's
-/// form, its answers.
+/// A document as tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Token ids; a cell has the image's.
+    pub ids: Vec<u32>,
+    /// Loss mask: which of them are supervised.
+    pub learned: Vec<bool>,
+    /// The place of the first cell, and the token ids of the words of each cell.
+    pub cells: Option<(usize, Vec<Vec<u32>>)>,
+}
+
+/// A document as tokens: a text with its end is supervised whole, a conversation in the template's form in its answers.
+/// Cells stand where an image would stand, one position each.
 ///
 /// # Errors
 /// When the tokenizer lacks a token of the template.
-pub fn encode(document: &Document, tokenizer: &Tokenizer, chat: &ChatTemplate) -> Result<(Vec<u32>, Vec<bool>)> {
+pub fn encode(document: &Document, tokenizer: &Tokenizer, chat: &ChatTemplate) -> Result<Row> {
+    let turns = |turns: &[burgess_world::Turn]| -> Vec<Turn> {
+        turns.iter().flat_map(|t| [Turn::user(t.question.as_str()), Turn::assistant(t.answer.as_str())]).collect()
+    };
     match document {
         Document::Text(text) => {
             let mut ids = tokenizer.encode(text)?;
             ids.push(tokenizer.id(EOS)?);
             let learned = vec![true; ids.len()];
-            Ok((ids, learned))
+            Ok(Row { ids, learned, cells: None })
         }
-        Document::Chat(turns) => {
-            let turns: Vec<Turn> = turns
-                .iter()
-                .flat_map(|t| [Turn::user(t.question.as_str()), Turn::assistant(t.answer.as_str())])
-                .collect();
-            let encoded = chat.encode(tokenizer, &turns, false)?;
-            Ok((encoded.ids, encoded.learned))
+        Document::Chat(list) => {
+            let encoded = chat.encode(tokenizer, &turns(list), false)?;
+            Ok(Row { ids: encoded.ids, learned: encoded.learned, cells: None })
+        }
+        Document::Cells(cells, list) => {
+            let encoded = chat.encode(tokenizer, &turns(list), true)?;
+            let at = encoded.image_at.ok_or_else(|| Error::failed("a conversation about cells has no image"))?;
+            let (mut ids, mut learned) = (encoded.ids, encoded.learned);
+            let image = ids[at];
+            ids.splice(at..=at, std::iter::repeat_n(image, cells.len()));
+            learned.splice(at..=at, std::iter::repeat_n(false, cells.len()));
+            let words = |cell: &Vec<String>| -> Result<Vec<u32>> {
+                // What shows nothing is said as in a map: a norm would blow up the noise on a vector of zeros.
+                if cell.is_empty() {
+                    return tokenizer.encode(".");
+                }
+                let words: Vec<Vec<u32>> = cell.iter().map(|word| tokenizer.encode(word)).collect::<Result<_>>()?;
+                Ok(words.concat())
+            };
+            let cells = cells.iter().map(words).collect::<Result<_>>()?;
+            Ok(Row { ids, learned, cells: Some((at, cells)) })
         }
     }
 }
@@ -93,12 +122,17 @@ pub fn encode(document: &Document, tokenizer: &Tokenizer, chat: &ChatTemplate) -
 pub fn texts(document: Document) -> Vec<String> {
     match document {
         Document::Text(text) => vec![text],
-        Document::Chat(turns) => turns.into_iter().flat_map(|t| [t.question, t.answer]).collect(),
+        Document::Chat(turns) | Document::Cells(_, turns) => {
+            turns.into_iter().flat_map(|t| [t.question, t.answer]).collect()
+        }
     }
 }
 
-/// Trains a fresh model (weights drawn from `seed`) on `documents`, batched by length. Stops early only if `stop` says
-/// so.
+/// Trains a model on `documents`, batched by length: a fresh one (weights drawn from `seed`), or `base` under another
+/// tokenizer. Stops early only if `stop` says so.
+///
+/// A base keeps its layers; tokens that both tokenizers have keep their embeddings, and only the others begin fresh
+/// (vocabulary transfer).
 ///
 /// # Errors
 /// When the numbers do not fit, the documents run out, or the loss, the gradient or the last weights are not finite (the
@@ -107,6 +141,7 @@ pub fn texts(document: Document) -> Vec<String> {
 pub fn pretrain(
     config: &PretrainConfig,
     llm: &LlmConfig,
+    base: Option<(Llm, Tokenizer)>,
     tokenizer: &Tokenizer,
     chat: &ChatTemplate,
     documents: impl Iterator<Item = Document>,
@@ -145,6 +180,9 @@ pub fn pretrain(
     }
     let device = device.clone().autodiff();
     let mut model = initialise(llm.init(&device)?, "llm", seed);
+    if let Some((base, old)) = base {
+        model = transferred(model, base, &old, tokenizer)?;
+    }
     let mut optimiser = Optimiser::new(config.optimiser, config.betas);
     let encoded = documents.map(|d| encode(&d, tokenizer, chat));
     let mut batches = Batches::new(encoded, config, stream("llm/order", seed));
@@ -154,8 +192,9 @@ pub fn pretrain(
         }
         let clock = Instant::now();
         let rows = batches.next().context(format!("step {}", step + 1))?;
-        let tokens: usize = rows.iter().map(|(ids, _)| ids.len()).sum();
-        let loss = answers(&model, &rows, &device)?.cross_entropy();
+        let tokens: usize = rows.iter().map(|row| row.ids.len()).sum();
+        let mut noise = stream(&format!("llm/noise-{step}"), seed);
+        let loss = answers(&model, &rows, Some(&mut noise), &device)?.cross_entropy();
         let gradients = loss.backward();
         let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
         if !value.is_finite() {
@@ -186,8 +225,37 @@ pub fn pretrain(
     Ok(Outcome::Done(model))
 }
 
-/// Token ids and which of them are learned.
-type Row = (Vec<u32>, Vec<bool>);
+/// `base` with an embedding for each token of `tokenizer`: that of the same token of `old`, or that of `fresh`.
+fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer) -> Result<Llm> {
+    let (a, b) = (fresh.config(), base.config());
+    if a.num_hidden_layers != b.num_hidden_layers || a.hidden_size != b.hidden_size {
+        return Err(Error::usage(format!(
+            "the base has {} layers of width {}, the recipe asks for {} of width {}",
+            b.num_hidden_layers, b.hidden_size, a.num_hidden_layers, a.hidden_size
+        ))
+        .hint("give the recipe the sizes of its base"));
+    }
+    let rows = |model: &Llm| -> Result<Vec<f32>> {
+        let table = model.model.embed_tokens.weight.val().into_data();
+        table.try_to_vec().map_err(|e| Error::failed(format!("reading embeddings: {e:?}")))
+    };
+    let (mut table, known, d) = (rows(&fresh)?, rows(&base)?, a.hidden_size);
+    for id in 0..tokenizer.vocab_size() as u32 {
+        let from = tokenizer.token(id).and_then(|token| old.id(&token).ok()).map(|from| from as usize * d);
+        if let (Some(from), to) = (from, id as usize * d)
+            && let (Some(from), Some(to)) = (known.get(from..from + d), table.get_mut(to..to + d))
+        {
+            to.copy_from_slice(from);
+        }
+    }
+    let weight = fresh.model.embed_tokens.weight;
+    let shape = weight.val().dims();
+    let device = weight.val().device();
+    fresh.model = base.model;
+    let table = Tensor::<2>::from_data(TensorData::new(table, shape), &device);
+    fresh.model.embed_tokens.weight = Param::initialized(weight.id, table).set_require_grad(true);
+    Ok(fresh)
+}
 
 /// Documents of about equal length together, so that little is spent on padding; the order of lengths is random.
 struct Batches<'a, D> {
@@ -212,22 +280,22 @@ impl<'a, D: Iterator<Item = Result<Row>>> Batches<'a, D> {
             return Ok(batch);
         }
         let mut pool = std::mem::take(&mut self.rest);
-        let mut size: usize = pool.iter().map(|(ids, _)| ids.len()).sum();
+        let mut size: usize = pool.iter().map(|row: &Row| row.ids.len()).sum();
         while size < POOL * self.config.tokens {
             let Some(document) = self.documents.next() else { break };
-            let (mut ids, mut learned) = document?;
-            ids.truncate(self.config.context);
-            learned.truncate(self.config.context);
+            let mut row = document?;
+            row.ids.truncate(self.config.context);
+            row.learned.truncate(self.config.context);
             // Nothing predicts the first token.
-            if learned.iter().skip(1).any(|l| *l) {
-                size += ids.len();
-                pool.push((ids, learned));
+            if row.learned.iter().skip(1).any(|l| *l) {
+                size += row.ids.len();
+                pool.push(row);
             }
         }
-        pool.sort_by_key(|(ids, _)| std::cmp::Reverse(ids.len()));
+        pool.sort_by_key(|row| std::cmp::Reverse(row.ids.len()));
         let mut batch: Vec<Row> = Vec::new();
         for row in pool {
-            let longest = batch.first().unwrap_or(&row).0.len();
+            let longest = batch.first().unwrap_or(&row).ids.len();
             if (batch.len() + 1) * longest > self.config.tokens {
                 self.ready.push(std::mem::take(&mut batch));
             }
@@ -277,33 +345,98 @@ impl Answers {
     }
 }
 
-fn answers(model: &Llm, rows: &[Row], device: &Device) -> Result<Answers> {
-    let t = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
+/// `noise`: the stream of the noise on cells, in training.
+fn answers(model: &Llm, rows: &[Row], noise: Option<&mut Stream>, device: &Device) -> Result<Answers> {
+    let t = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     // Padding stands on the right, where no real token sees it; any id will do.
     let padded: Vec<Vec<u32>> = rows
         .iter()
-        .map(|(ids, _)| {
-            let mut ids = ids.clone();
+        .map(|row| {
+            let mut ids = row.ids.clone();
             ids.resize(t, 0);
             ids
         })
         .collect();
     let (mut places, mut targets, mut of) = (Vec::new(), Vec::new(), Vec::new());
-    for (r, (ids, learned)) in rows.iter().enumerate() {
-        for i in 1..ids.len() {
-            if learned[i] {
+    for (r, row) in rows.iter().enumerate() {
+        for i in 1..row.ids.len() {
+            if row.learned[i] {
                 places.push((r * t + i - 1) as i32);
-                targets.push(ids[i] as i32);
+                targets.push(row.ids[i] as i32);
                 of.push(r);
             }
         }
     }
     let inputs: Vec<&[u32]> = padded.iter().map(Vec::as_slice).collect();
-    let hidden = model.hidden(model.embed_rows(&inputs, device)?)?;
+    let embeddings = model.embed_rows(&inputs, device)?;
+    let embeddings = match rows.iter().any(|row| row.cells.is_some()) {
+        true => with_cells(model, embeddings, rows, noise, device)?,
+        false => embeddings,
+    };
+    let hidden = model.hidden(embeddings)?;
     let [b, t, d] = hidden.dims();
     let count = places.len();
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), device);
     Ok(Answers { logits: model.logits(hidden.reshape([b * t, d]).select(0, places)), targets, rows: of })
+}
+
+/// Largest noise on a cell, as a share of the length of the mean embedding of a word.
+const NOISE: f64 = 0.5;
+
+/// `embeddings` `[b, t, d]` with those of the cells in their places: the sum of the embeddings of a cell's words over the
+/// square root of their number, so that all cells are about as long as one word.
+///
+/// What a connector will say of a patch is never exactly that: in training, cells get Gaussian noise, of another strength
+/// in each row.
+fn with_cells(
+    model: &Llm,
+    embeddings: Tensor<3>,
+    rows: &[Row],
+    noise: Option<&mut Stream>,
+    device: &Device,
+) -> Result<Tensor<3>> {
+    let [b, t, d] = embeddings.dims();
+    let lists = rows.iter().enumerate().filter_map(|(r, row)| row.cells.as_ref().map(|c| (r, c)));
+    let cells: Vec<(usize, &[u32])> = lists
+        .flat_map(|(r, (at, cells))| cells.iter().enumerate().map(move |(i, words)| (r * t + at + i, words.as_slice())))
+        .filter(|(place, _)| *place < b * t)
+        .collect();
+    let n = cells.len();
+    let most = cells.iter().map(|(_, words)| words.len()).max().unwrap_or(0).max(1);
+    let (mut ids, mut weights) = (vec![0_u32; n * most], vec![0.0_f32; n * most]);
+    for (c, (_, words)) in cells.iter().enumerate() {
+        for (w, id) in words.iter().enumerate() {
+            ids[c * most + w] = *id;
+            weights[c * most + w] = 1.0 / (words.len() as f32).sqrt();
+        }
+    }
+    let words: Vec<&[u32]> = ids.chunks(most).collect();
+    let weights = Tensor::<3>::from_data(TensorData::new(weights, [n, most, 1]), device);
+    let mut bags = (model.embed_rows(&words, device)? * weights).sum_dim(1).reshape([n, d]);
+    if let Some(stream) = noise {
+        let length = bags.clone().detach().square().mean().sqrt();
+        let mut values = Vec::with_capacity(n * d);
+        let (mut row, mut strength) = (usize::MAX, 0.0);
+        for (place, _) in &cells {
+            if place / t != row {
+                (row, strength) = (place / t, NOISE * stream.random::<f64>());
+            }
+            values.extend((0..d).map(|_| (strength * normal(stream)) as f32));
+        }
+        bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
+    }
+    let places: Vec<i32> = cells.iter().map(|(place, _)| *place as i32).collect();
+    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), device);
+    let flat = embeddings.reshape([b * t, d]);
+    // Their places hold the image token's embedding: it is taken out, the cell is put in.
+    let bags = bags - flat.clone().select(0, places.clone());
+    Ok(flat.select_assign(0, places, bags, IndexingUpdateOp::Add).reshape([b, t, d]))
+}
+
+/// A draw from the standard normal distribution (Box and Muller).
+fn normal(stream: &mut Stream) -> f64 {
+    let (u, v): (f64, f64) = (stream.random(), stream.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
 /// How well a language model answers from text, in one benchmark's form.
@@ -317,10 +450,9 @@ pub struct Reading {
     pub read: f64,
     /// The same without it.
     pub blind: f64,
-    /// Number of questions of which there is a map.
-    pub maps: usize,
-    /// Share of these answered right from the map.
-    pub mapped: f64,
+    /// Share answered right from the cells of the picture, instead of the description; 0 for the closed forms, which have
+    /// none.
+    pub cells: f64,
 }
 
 /// Asks the first `questions` of [`burgess_world::reading`], once with the description and once without: the most that
@@ -338,39 +470,30 @@ pub fn reading(
     device: &Device,
 ) -> Result<Vec<Reading>> {
     let exercises: Vec<Exercise> = burgess_world::reading(seed).take(questions).collect();
-    // What stands before the question.
-    let ask = |told: &dyn Fn(&Exercise) -> Option<String>| -> Result<Vec<bool>> {
+    let ask = |document: &dyn Fn(&Exercise) -> Document| -> Result<Vec<bool>> {
         let mut right = Vec::with_capacity(exercises.len());
         for part in exercises.chunks(32) {
-            let rows: Vec<Row> = part
-                .iter()
-                .map(|e| {
-                    let question = match told(e) {
-                        Some(told) => format!("{told}\n{}", e.turn.question),
-                        None => e.turn.question.clone(),
-                    };
-                    let turns = vec![burgess_world::Turn { question, answer: e.turn.answer.clone() }];
-                    encode(&Document::Chat(turns), tokenizer, chat)
-                })
-                .collect::<Result<_>>()?;
-            right.extend(answers(model, &rows, device)?.right(rows.len())?);
+            let rows: Vec<Row> = part.iter().map(|e| encode(&document(e), tokenizer, chat)).collect::<Result<_>>()?;
+            right.extend(answers(model, &rows, None, device)?.right(rows.len())?);
         }
         Ok(right)
     };
-    let (read, blind, mapped) = (ask(&|e| Some(e.description.clone()))?, ask(&|_| None)?, ask(&|e| e.map.clone())?);
+    let bare = |e: &Exercise| Document::Chat(vec![e.turn.clone()]);
+    let told = |e: &Exercise| {
+        let question = format!("{}\n{}", e.description, e.turn.question);
+        Document::Chat(vec![burgess_world::Turn { question, answer: e.turn.answer.clone() }])
+    };
+    let shown = |e: &Exercise| match &e.cells {
+        Some(cells) => Document::Cells(cells.clone(), vec![e.turn.clone()]),
+        None => bare(e),
+    };
+    let (read, blind, cells) = (ask(&told)?, ask(&bare)?, ask(&shown)?);
     let mut table: Vec<Reading> = Vec::new();
-    for (((e, read), blind), mapped) in exercises.iter().zip(read).zip(blind).zip(mapped) {
+    for (((e, read), blind), cells) in exercises.iter().zip(read).zip(blind).zip(cells) {
         let line = match table.iter_mut().position(|r| r.benchmark == e.benchmark) {
             Some(at) => &mut table[at],
             None => {
-                let empty = Reading {
-                    benchmark: e.benchmark.into(),
-                    questions: 0,
-                    read: 0.0,
-                    blind: 0.0,
-                    maps: 0,
-                    mapped: 0.0,
-                };
+                let empty = Reading { benchmark: e.benchmark.into(), questions: 0, read: 0.0, blind: 0.0, cells: 0.0 };
                 table.push(empty);
                 let last = table.len() - 1;
                 &mut table[last]
@@ -379,13 +502,12 @@ pub fn reading(
         line.questions += 1;
         line.read += f64::from(u8::from(read));
         line.blind += f64::from(u8::from(blind));
-        line.maps += usize::from(e.map.is_some());
-        line.mapped += f64::from(u8::from(mapped && e.map.is_some()));
+        line.cells += f64::from(u8::from(cells && e.cells.is_some()));
     }
     for line in &mut table {
         line.read /= line.questions as f64;
         line.blind /= line.questions as f64;
-        line.mapped /= line.maps.max(1) as f64;
+        line.cells /= line.questions as f64;
     }
     Ok(table)
 }

@@ -83,14 +83,6 @@ impl Texture {
     }
 }
 
-/// Where text is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
-    Left,
-    Middle,
-    Right,
-}
-
 /// The picture while it is being made.
 pub struct Canvas {
     pixmap: Option<Pixmap>,
@@ -228,14 +220,9 @@ impl Canvas {
         }
     }
 
-    /// Text on a base line; `height` is that of a capital letter, in pixels.
-    pub fn text(&mut self, words: &str, x: f32, base: f32, height: f32, anchor: Anchor, colour: Rgb) {
-        let width = text::width(words, height);
-        let left = match anchor {
-            Anchor::Left => x,
-            Anchor::Middle => x - width / 2.0,
-            Anchor::Right => x - width,
-        };
+    /// Text around `x` on a base line; `height` is that of a capital letter, in pixels.
+    pub fn text(&mut self, words: &str, x: f32, base: f32, height: f32, colour: Rgb) {
+        let left = x - text::width(words, height) / 2.0;
         text::outline(words, left, base, height, |path, at| {
             self.fill(path, FillRule::Winding, at, colour, Texture::Plain);
         });

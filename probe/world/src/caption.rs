@@ -20,7 +20,7 @@ pub fn short(scene: &Scene, s: &mut Stream) -> String {
         Content::Writing(w) => writing(w),
         Content::Table(t) => table(t, s, false),
         Content::Chart(c) => chart(c, s, false),
-        Content::Diagram(d) => diagram(d, s, false),
+        Content::Diagram(d) => diagram(d, s),
     }
 }
 
@@ -32,7 +32,7 @@ pub fn full(scene: &Scene, s: &mut Stream) -> String {
         Content::Writing(w) => writing(w),
         Content::Table(t) => table(t, s, true),
         Content::Chart(c) => chart(c, s, true),
-        Content::Diagram(d) => diagram(d, s, true),
+        Content::Diagram(d) => diagram(d, s),
     }
 }
 
@@ -134,40 +134,20 @@ fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
 fn solids(c: &Solids, s: &mut Stream, all: bool) -> String {
     let mut order: Vec<usize> = (0..c.solids.len()).collect();
     dice::shuffle(s, &mut order);
-    let parts: Vec<String> = order.iter().map(|&i| article(&c.solids[i].phrase())).collect();
+    let parts: Vec<String> =
+        order.iter().map(|&i| format!("{} at depth {}", article(&c.solids[i].phrase()), c.depth_level(i))).collect();
     let mut out = vec![format!("{} on the ground.", sentence(&list(&parts)))];
-    let mut closer = Vec::new();
-    let mut nearer = Vec::new();
-    for a in 0..c.solids.len() {
-        for b in 0..c.solids.len() {
-            if a != b && c.clearly_closer(a, b) {
-                closer.push(format!(
-                    "The {} is closer to the camera than the {}.",
-                    c.solids[a].phrase(),
-                    c.solids[b].phrase()
-                ));
-            }
-            for to in 0..c.solids.len() {
-                if a != b && to != a && to != b && c.clearly_nearer(to, a, b) {
-                    nearer.push(format!(
-                        "The {} is closer to the {} than the {} is.",
-                        c.solids[a].phrase(),
-                        c.solids[to].phrase(),
-                        c.solids[b].phrase()
-                    ));
-                }
-            }
+    let mut nearest = Vec::new();
+    for to in 0..c.solids.len() {
+        let others: Vec<usize> = (0..c.solids.len()).filter(|&i| i != to).collect();
+        let clear = |a: usize| others.len() > 1 && others.iter().all(|&b| b == a || c.clearly_nearer(to, a, b));
+        if let Some(&a) = others.iter().find(|&&a| clear(a)) {
+            nearest.push(format!("Closest to the {} is the {}.", c.solids[to].phrase(), c.solids[a].phrase()));
         }
     }
-    dice::shuffle(s, &mut closer);
-    dice::shuffle(s, &mut nearer);
-    if all {
-        out.extend(closer);
-        out.extend(nearer);
-    } else {
-        let from = if dice::chance(s, 65) || nearer.is_empty() { closer } else { nearer };
-        out.extend(from.into_iter().take(1));
-    }
+    dice::shuffle(s, &mut nearest);
+    nearest.truncate(if all { nearest.len() } else { 1 });
+    out.extend(nearest);
     out.join(" ")
 }
 
@@ -206,6 +186,10 @@ fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
         parts = vec![format!("{} is the largest", c.labels[c.largest()])];
     }
     text = format!("{text}: {}.", list(&parts));
+    if all {
+        let (largest, smallest) = (&c.labels[c.largest()], &c.labels[c.smallest()]);
+        text = format!("{text} The largest is {largest}. The smallest is {smallest}.");
+    }
     if all && c.coloured() {
         let colours: Vec<String> =
             c.labels.iter().zip(&c.colours).map(|(l, k)| format!("{l} is {}", palette::name(*k))).collect();
@@ -216,7 +200,7 @@ fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
     text
 }
 
-fn diagram(d: &Diagram, s: &mut Stream, all: bool) -> String {
+fn diagram(d: &Diagram, s: &mut Stream) -> String {
     let name = |i: usize| thing(d.things[i]).name.as_str();
     match d.layout {
         Layout::Labelled => {
@@ -226,18 +210,14 @@ fn diagram(d: &Diagram, s: &mut Stream, all: bool) -> String {
                 order.iter().map(|&i| format!("{} is {}", d.letters[i], thing(d.things[i]).with_article(""))).collect();
             format!("A diagram with labels: {}.", list(&parts))
         }
-        Layout::Chain { .. } | Layout::Cycle { .. } => {
-            let cycle = matches!(d.layout, Layout::Cycle { .. });
-            let n = d.things.len();
-            let mut at = if cycle { dice::below(s, n) } else { (0..n).find(|&i| d.before(i).is_none()).unwrap_or(0) };
-            let mut names = vec![name(at).to_string()];
-            while let Some(next) = d.next(at).filter(|_| names.len() < n) {
-                names.push(name(next).to_string());
+        Layout::Chain { .. } => {
+            let mut at = (0..d.things.len()).find(|&i| d.before(i).is_none()).unwrap_or(0);
+            let mut links = Vec::new();
+            while let Some(next) = d.next(at) {
+                links.push(format!("the {} leads to the {}", name(at), name(next)));
                 at = next;
             }
-            let start = if cycle { "A cycle" } else { "A chain" };
-            let back = if cycle && all { format!(", then {} again", names[0]) } else { String::new() };
-            format!("{start} with arrows: {}{back}.", names.join(", then "))
+            format!("A chain with arrows: {}.", list(&links))
         }
     }
 }

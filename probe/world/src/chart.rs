@@ -7,7 +7,7 @@ use image::RgbImage;
 use resvg::tiny_skia::PathBuilder;
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::{Anchor, Background, Canvas};
+use crate::canvas::{Background, Canvas};
 use crate::page::short_labels;
 use crate::{dice, palette};
 
@@ -42,7 +42,8 @@ impl Kind {
 /// The highest value of bar and line charts, and of the axis.
 pub const TOP: u8 = 8;
 
-/// A whole chart. In pies the values are written into the slices; in bars and lines they are read from the axis.
+/// A whole chart. In pies label and value are written into the slices; bars and points have their labels under the axis
+/// and their values in their heights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chart {
     pub kind: Kind,
@@ -53,8 +54,6 @@ pub struct Chart {
     pub values: Vec<u8>,
     /// A colour a bar or slice; lines use the first alone.
     pub colours: Vec<u8>,
-    /// Labels beside coloured squares instead of under the bars. Always so in pies, never in lines.
-    pub legend: bool,
 }
 
 impl Chart {
@@ -71,21 +70,69 @@ impl Chart {
     /// A chart of one kind.
     pub fn of(s: &mut Stream, kind: Kind) -> Self {
         let n = dice::within(s, 3, 4) as usize;
-        let legend = kind == Kind::Pie || (kind == Kind::Bar && dice::chance(s, 25));
         let mut colours = palette::draw_different(s, n);
         if kind == Kind::Line {
             colours.truncate(1);
-        } else if !legend && dice::chance(s, 50) {
+        } else if kind == Kind::Bar && dice::chance(s, 40) {
             colours = vec![colours[0]; n];
         }
-        Self {
-            kind,
-            background: Background::Plain(palette::pale(s)),
-            labels: short_labels(s, n),
-            values: dice::sample(s, &(1..=TOP).collect::<Vec<_>>(), n),
-            colours,
-            legend,
+        let background = Background::Plain(palette::pale(s));
+        let labels = short_labels(s, n);
+        let values = loop {
+            let values = dice::sample(s, &(1..=TOP).collect::<Vec<_>>(), n);
+            let total: u32 = values.iter().map(|v| u32::from(*v)).sum();
+            // A thinner slice has no room for its label.
+            if kind != Kind::Pie || values.iter().all(|v| u32::from(*v) * 8 >= total) {
+                break values;
+            }
+        };
+        Self { kind, background, labels, values, colours }
+    }
+
+    /// The middle of each mark: of a bar's upper end, of a point, or of the writing in a slice; pixels from the left and
+    /// from the top.
+    pub fn marks(&self) -> Vec<(f32, f32)> {
+        let n = self.values.len();
+        if self.kind == Kind::Pie {
+            let total = self.values.iter().map(|v| f32::from(*v)).sum::<f32>().max(1.0);
+            let mut from = -PI / 2.0;
+            return self
+                .values
+                .iter()
+                .map(|v| {
+                    let angle = from + PI * f32::from(*v) / total;
+                    from += 2.0 * PI * f32::from(*v) / total;
+                    (PIE.0 + PIE.2 * 0.64 * angle.cos(), PIE.1 + PIE.2 * 0.64 * angle.sin())
+                })
+                .collect();
         }
+        self.values.iter().enumerate().map(|(i, v)| (column(i, n), height(f32::from(*v)))).collect()
+    }
+
+    /// The middle of each label under the axis; nothing in pies.
+    pub fn labels_at(&self) -> Vec<(f32, f32)> {
+        let n = if self.kind == Kind::Pie { 0 } else { self.values.len() };
+        (0..n).map(|i| (column(i, n), 88.0)).collect()
+    }
+
+    /// Width of a bar in pixels.
+    pub fn bar_width(&self) -> f32 {
+        (RIGHT - LEFT) / self.values.len().max(1) as f32 * 0.64
+    }
+
+    /// The slice at a point of the picture, in pies.
+    pub fn slice_at(&self, x: f32, y: f32) -> Option<usize> {
+        let (dx, dy) = (x - PIE.0, y - PIE.1);
+        if self.kind != Kind::Pie || dx.hypot(dy) > PIE.2 {
+            return None;
+        }
+        let total: f32 = self.values.iter().map(|v| f32::from(*v)).sum();
+        let share = (dy.atan2(dx) + PI / 2.0).rem_euclid(2.0 * PI) / (2.0 * PI) * total;
+        let mut end = 0.0;
+        self.values.iter().position(|v| {
+            end += f32::from(*v);
+            share < end
+        })
     }
 
     /// Place of the largest value.
@@ -115,7 +162,7 @@ impl Chart {
     }
 
     fn pie(&self, canvas: &mut Canvas) {
-        let (cx, cy, r) = (33.0, 48.0, 31.0);
+        let (cx, cy, r) = PIE;
         let total = self.values.iter().map(|v| f32::from(*v)).sum::<f32>().max(1.0);
         let mut from = -PI / 2.0;
         for (i, value) in self.values.iter().enumerate() {
@@ -128,76 +175,61 @@ impl Chart {
                 b.line_to(cx + r * a.cos(), cy + r * a.sin());
             }
             b.close();
-            let colour = palette::rgb(self.colours[i]);
             if let Some(path) = b.finish() {
-                canvas.shape(&path, colour);
+                canvas.shape(&path, palette::rgb(self.colours[i]));
                 canvas.stroke(&path, 1.2, [255; 3]);
             }
-            let mid = (from + to) / 2.0;
-            let ink = if matches!(self.colours[i], 1 | 2) { [0; 3] } else { [255; 3] };
-            canvas.text(
-                &value.to_string(),
-                cx + r * 0.68 * mid.cos(),
-                cy + r * 0.68 * mid.sin() + 4.0,
-                8.5,
-                Anchor::Middle,
-                ink,
-            );
             from = to;
         }
-        self.legend(canvas, 66.0, 20.0);
-    }
-
-    fn legend(&self, canvas: &mut Canvas, x: f32, y: f32) {
-        for (i, label) in self.labels.iter().enumerate() {
-            let top = y + 15.0 * i as f32;
-            canvas.rect(x, top, 5.0, 8.0, palette::rgb(self.colours[i]));
-            canvas.text(label, x + 6.5, top + 7.7, 7.0, Anchor::Left, [20; 3]);
+        for (i, (x, y)) in self.marks().into_iter().enumerate() {
+            let ink = if matches!(self.colours[i], 1 | 2) { [0; 3] } else { [255; 3] };
+            canvas.text(&format!("{}{}", self.labels[i], self.values[i]), x, y + 5.5, 11.0, ink);
         }
     }
 
     fn axes(&self, canvas: &mut Canvas) {
         let ink = [30, 30, 35];
-        let (left, right) = (12.0, if self.legend { 64.0 } else { 94.0 });
-        let (top, bottom) = (7.0, if self.legend { 88.0 } else { 79.0 });
-        let y = |v: f32| bottom - (bottom - top) * v / f32::from(TOP);
         for tick in 1..=TOP {
-            let strong = tick % 2 == 0;
-            canvas.line(
-                (left, y(f32::from(tick))),
-                (right, y(f32::from(tick))),
-                0.7,
-                if strong { [150; 3] } else { [200; 3] },
-            );
+            let y = height(f32::from(tick));
+            canvas.line((LEFT, y), (RIGHT, y), 0.7, if tick % 2 == 0 { [150; 3] } else { [200; 3] });
         }
-        for tick in (0..=TOP).step_by(2) {
-            canvas.text(&tick.to_string(), left - 3.0, y(f32::from(tick)) + 3.5, 7.0, Anchor::Right, ink);
-        }
-        let step = (right - left) / self.values.len() as f32;
-        let middle = |i: usize| left + step * (i as f32 + 0.5);
-        for (i, &value) in self.values.iter().enumerate() {
-            let at = (middle(i), y(f32::from(value)));
+        let marks = self.marks();
+        for (i, &at) in marks.iter().enumerate() {
             match self.kind {
                 Kind::Line => {
                     let colour = palette::rgb(self.colours[0]);
-                    if let Some(&next) = self.values.get(i + 1) {
-                        canvas.line(at, (middle(i + 1), y(f32::from(next))), 2.0, colour);
+                    if let Some(&next) = marks.get(i + 1) {
+                        canvas.line(at, next, 2.0, colour);
                     }
-                    canvas.disc(at.0, at.1, 3.2, colour);
+                    canvas.disc(at.0, at.1, 4.0, colour);
                 }
                 _ => {
-                    let wide = step * 0.64;
-                    canvas.rect(at.0 - wide / 2.0, at.1, wide, bottom - at.1, palette::rgb(self.colours[i]));
+                    let wide = self.bar_width();
+                    canvas.rect(at.0 - wide / 2.0, at.1, wide, FLOOR - at.1, palette::rgb(self.colours[i]));
                 }
             }
-            if !self.legend {
-                canvas.text(&self.labels[i], middle(i), 91.0, 7.2, Anchor::Middle, ink);
-            }
         }
-        canvas.line((left, top), (left, bottom), 1.2, ink);
-        canvas.line((left, bottom), (right, bottom), 1.2, ink);
-        if self.legend {
-            self.legend(canvas, 66.0, 20.0);
+        for (label, (x, y)) in self.labels.iter().zip(self.labels_at()) {
+            canvas.text(label, x, y + 6.0, 12.0, ink);
         }
+        canvas.line((LEFT, height(f32::from(TOP))), (LEFT, FLOOR), 1.2, ink);
+        canvas.line((LEFT, FLOOR), (RIGHT, FLOOR), 1.2, ink);
     }
+}
+
+/// Ends of the horizontal axis, and its place, in pixels.
+const LEFT: f32 = 6.0;
+const RIGHT: f32 = 93.0;
+pub const FLOOR: f32 = 79.0;
+/// Middle and radius of a pie.
+const PIE: (f32, f32, f32) = (48.0, 48.0, 44.0);
+
+/// The middle of the `i`-th of `n` columns.
+fn column(i: usize, n: usize) -> f32 {
+    LEFT + (RIGHT - LEFT) * (i as f32 + 0.5) / n.max(1) as f32
+}
+
+/// Where a value stands: nine pixels to one.
+fn height(value: f32) -> f32 {
+    FLOOR - 9.0 * value
 }

@@ -4,12 +4,13 @@
 use std::sync::LazyLock;
 
 use burgess_base::stream::{Stream, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
-use crate::flat::{self, Flat, Relation, Wish};
+use crate::flat::Relation;
 use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
-use crate::scene::{Content, Scene};
-use crate::{dice, palette};
+use crate::scene::Scene;
+use crate::{dice, lessons, map, palette};
 
 /// One piece of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +19,20 @@ pub enum Document {
     Text(String),
     /// A conversation.
     Chat(Vec<Turn>),
+    /// A conversation about words that lie in cells, as those of [`Scene::cells`]: row by row, as many words in a cell as
+    /// there are, in no order.
+    Cells(Vec<Vec<String>>, Vec<Turn>),
 }
 
-/// Documents of the first and of the second lesson, with which [`corpus`] begins.
-const LESSONS: [u64; 2] = [60_000, 30_000];
-
-/// Documents of [`corpus`] before it is what it stays.
-pub const FIRST_LESSONS: usize = (LESSONS[0] + LESSONS[1]) as usize;
+/// Documents of the two lessons with which [`corpus`] begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lessons {
+    /// Lists of options with bare questions.
+    pub options: u64,
+    /// Options, single words, and everything else between them.
+    pub words: u64,
+}
 
 /// Endless text under `seed`: facts, descriptions of imagined pictures, and conversations in every form that training
 /// and benchmarks use, with a description or a fact in the question where a picture would have been.
@@ -33,15 +41,15 @@ pub const FIRST_LESSONS: usize = (LESSONS[0] + LESSONS[1]) as usize;
 /// there at once; until then a model stays at chance, and among long documents a small one stays there for as long as
 /// was tried (14 million tokens). From lists with bare questions it is learned within two million, and then
 /// serves everywhere.
-pub fn corpus(seed: u64) -> impl Iterator<Item = Document> {
-    (0u64..).map(move |index| document(index, &mut stream(&format!("world/corpus/{index}"), seed)))
+pub fn corpus(seed: u64, lessons: Lessons) -> impl Iterator<Item = Document> {
+    (0u64..).map(move |index| document(index, lessons, &mut stream(&format!("world/corpus/{index}"), seed)))
 }
 
-fn document(index: u64, s: &mut Stream) -> Document {
-    if index < LESSONS[0] {
+fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
+    if index < lessons.options {
         return options(s, true);
     }
-    if (index as usize) < FIRST_LESSONS {
+    if index < lessons.options + lessons.words {
         match dice::below(s, 100) {
             0..=14 => return options(s, true),
             15..=34 => return options(s, false),
@@ -50,27 +58,59 @@ fn document(index: u64, s: &mut Stream) -> Document {
         }
     }
     match dice::below(s, 100) {
-        0..=4 => Document::Text(facts(s)),
-        5..=6 => {
-            let scene = imagined(s, false);
+        0 => Document::Text(facts(s)),
+        1 => {
+            let scene = Scene::draw_from(s, false);
             Document::Text(if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) })
         }
-        7..=8 => options(s, false),
-        9..=12 => one_word(s),
-        13..=24 => fact_chat(s),
+        2..=3 => options(s, false),
+        4..=5 => one_word(s),
+        6..=10 => fact_chat(s),
+        11..=22 => lessons::recall(s),
+        23..=34 => lessons::grid(s),
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
-        25..=34 => {
-            let (scene, told) = told(s);
-            let question = format!("{told}\n{}", crate::dataset::caption_request(s));
-            let answer = if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) };
-            Document::Chat(vec![Turn { question, answer }])
+        35..=37 => {
+            let scene = Scene::draw_from(s, false);
+            let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
+            Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
         }
-        _ => {
-            let (scene, told) = told(s);
+        38..=57 => {
+            let scene = Scene::draw_from(s, false);
             let n = dice::within(s, 3, 7) as usize;
+            let told = scene.description(s);
             chat(&told, scene.turns(n, s))
         }
+        58..=66 => {
+            let scene = Scene::draw_from(s, false);
+            Document::Cells(seen(&scene, s), map::some(&scene, 2, s))
+        }
+        67..=68 => {
+            let scene = Scene::draw_from(s, false);
+            let question = crate::dataset::caption_request(s).to_string();
+            Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])
+        }
+        _ => {
+            let scene = Scene::draw_from(s, false);
+            let n = dice::within(s, 4, 8) as usize;
+            let turns = scene.turns(n, s);
+            Document::Cells(seen(&scene, s), turns)
+        }
     }
+}
+
+/// The cells of a scene as an imperfect eye might report them: in half of all scenes some words are missing.
+fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
+    let mut cells = scene.cells();
+    if dice::chance(s, 50) {
+        let missing = dice::within(s, 0, 25) as u32;
+        for cell in &mut cells {
+            // Of what marks a cell alone nothing is left out: without it there would be no answer.
+            if cell.len() > 1 && !cell.iter().any(|w| w == "center") {
+                cell.retain(|_| !dice::chance(s, missing));
+            }
+        }
+    }
+    cells
 }
 
 /// A conversation about what is told before its first question.
@@ -88,8 +128,8 @@ pub struct Exercise {
     pub benchmark: &'static str,
     /// Everything that is to be seen, in sentences.
     pub description: String,
-    /// The same as a map, where there is one.
-    pub map: Option<String>,
+    /// The same in cells; nothing for the closed forms.
+    pub cells: Option<Vec<Vec<String>>>,
     /// The question, with the line that says how to answer, and the right answer.
     pub turn: Turn,
 }
@@ -106,56 +146,20 @@ pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
             let words = words(s, 4);
             let turn = about_word(&words, form, s).turn(true);
             let description = format!("It is {}.", words[0]);
-            return Exercise { benchmark: name, description, map: None, turn };
+            return Exercise { benchmark: name, description, cells: None, turn };
         };
         loop {
-            let scene = imagined(s, true);
+            let scene = Scene::draw_from(s, true);
             if let Some(question) = (benchmark.ask)(&scene, s) {
                 return Exercise {
                     benchmark: benchmark.name,
                     description: scene.description(s),
-                    map: crate::map::map(&scene, s),
+                    cells: Some(scene.cells()),
                     turn: question.turn(true),
                 };
             }
         }
     })
-}
-
-/// A scene to be told in words. Of solids there are three at most: with four, the relations alone would fill a page.
-fn imagined(s: &mut Stream, test: bool) -> Scene {
-    loop {
-        let scene = Scene::draw_from(s, test);
-        if !matches!(&scene.content, Content::Solids(c) if c.solids.len() > 3) {
-            return scene;
-        }
-    }
-}
-
-/// A scene with what stands for its picture in text: half of them a map, half a description; half of them one or two
-/// things, half of any kind.
-fn told(s: &mut Stream) -> (Scene, String) {
-    loop {
-        let map = dice::chance(s, 50);
-        let scene = if dice::chance(s, 50) {
-            Scene::draw_until(s, false, |s| {
-                let k = dice::within(s, 1, 2) as usize;
-                let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-                Content::Flat(Flat::of(s, &wishes))
-            })
-        } else {
-            imagined(s, false)
-        };
-        match map.then(|| crate::map::map(&scene, s)) {
-            None => {
-                let text = scene.description(s);
-                return (scene, text);
-            }
-            Some(Some(text)) => return (scene, text),
-            // A kind of picture that has none: another is drawn.
-            Some(None) => {}
-        }
-    }
 }
 
 fn any(s: &mut Stream) -> &'static Thing {
@@ -281,11 +285,14 @@ mod tests {
 
     #[test]
     fn the_corpus_is_endless_the_same_each_time_and_has_every_form() {
-        let texts: Vec<Document> = corpus(1).skip(FIRST_LESSONS).take(1500).collect();
-        assert_eq!(texts[..200], corpus(1).skip(FIRST_LESSONS).take(200).collect::<Vec<_>>());
-        assert_ne!(texts[..200], corpus(2).skip(FIRST_LESSONS).take(200).collect::<Vec<_>>());
-        let chats: Vec<&Turn> =
-            texts.iter().filter_map(|d| if let Document::Chat(t) = d { Some(t) } else { None }).flatten().collect();
+        let texts: Vec<Document> = corpus(1, Lessons::default()).take(1500).collect();
+        assert_eq!(texts[..200], corpus(1, Lessons::default()).take(200).collect::<Vec<_>>());
+        assert_ne!(texts[..200], corpus(2, Lessons::default()).take(200).collect::<Vec<_>>());
+        let chats: Vec<&Turn> = texts
+            .iter()
+            .filter_map(|d| if let Document::Chat(t) | Document::Cells(_, t) = d { Some(t) } else { None })
+            .flatten()
+            .collect();
         for answer in ["Yes", "No", "A", "B", "C", "D", "(a)", "(b)", "red", "7"] {
             assert!(chats.iter().any(|t| t.answer == answer), "{answer}");
         }
@@ -301,8 +308,7 @@ mod tests {
     fn reading_asks_in_every_form_about_scenes_the_corpus_does_not_describe() {
         let exercises: Vec<Exercise> = reading(1).take(12 * 20).collect();
         assert_eq!(exercises[..50], reading(1).take(50).collect::<Vec<_>>());
-        let told: BTreeSet<String> = corpus(1)
-            .skip(FIRST_LESSONS)
+        let told: BTreeSet<String> = corpus(1, Lessons::default())
             .take(3000)
             .filter_map(|d| if let Document::Chat(t) = d { t.first().map(|t| t.question.clone()) } else { None })
             .collect();

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::questions::{BENCHMARKS, Benchmark, Form, Turn};
 use crate::scene::{Scene, Split};
+use crate::truth::CELLS;
 use crate::{VERSION, dice};
 
 /// How much of everything.
@@ -31,6 +32,10 @@ pub struct DatasetSpec {
     pub per_benchmark: usize,
 }
 
+/// The file that says what each cell of each picture shows, a line a picture: `image`, `grid` (rows and columns) and
+/// `cells`, row by row lists of words.
+pub const TRUTH: &str = "truth.jsonl";
+
 const REQUESTS: [&str; 4] = [
     "Describe the image.",
     "What is in the picture?",
@@ -46,6 +51,7 @@ pub(crate) fn caption_request(s: &mut Stream) -> &'static str {
 /// Fills the existing directory `dir`:
 ///
 /// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
+/// - `truth.jsonl`: what each cell of each picture shows ([`TRUTH`]);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
 /// - `manifest.json`: version, specification, counts of lines, and for each benchmark the share of questions that the
 ///   best constant answer gets right.
@@ -60,15 +66,18 @@ pub fn write(dir: &Path, spec: &DatasetSpec, progress: &(dyn Fn(u64, u64) + Sync
         let folder = dir.join("images").join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     }
-    let align = conversations(dir, spec, Split::Align, spec.align, &tick)?;
-    let tune = conversations(dir, spec, Split::Tune, spec.tune, &tick)?;
+    let (align, mut truths) = conversations(dir, spec, Split::Align, spec.align, &tick)?;
+    let (tune, more) = conversations(dir, spec, Split::Tune, spec.tune, &tick)?;
+    truths.extend(more);
     let mut counts = json!({ "align": align, "tune": tune });
     let mut constant = json!({});
     for bench in &BENCHMARKS {
-        let (rows, share) = benchmark(dir, spec, bench, &tick)?;
+        let (rows, share, more) = benchmark(dir, spec, bench, &tick)?;
         counts[bench.name] = json!(rows);
         constant[bench.name] = json!(share);
+        truths.extend(more);
     }
+    save_lines(&dir.join(TRUTH), &truths)?;
     let manifest = json!({ "version": VERSION, "spec": spec, "counts": counts, "best_constant_answer": constant });
     atomic::write_json(&dir.join("manifest.json"), &manifest)
 }
@@ -95,18 +104,29 @@ fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
     atomic::write(path, text.as_bytes())
 }
 
-fn conversations(dir: &Path, spec: &DatasetSpec, split: Split, n: usize, tick: &(dyn Fn() + Sync)) -> Result<usize> {
+fn conversations(
+    dir: &Path,
+    spec: &DatasetSpec,
+    split: Split,
+    n: usize,
+    tick: &(dyn Fn() + Sync),
+) -> Result<(usize, Vec<Value>)> {
     let name = split.as_str();
-    let rows: Vec<Value> = (0..n)
+    let rows: Vec<(Value, Value)> = (0..n)
         .into_par_iter()
         .map(|i| {
             let mut s = stream(&format!("world/{name}/turns/{i}"), spec.seed);
             // A few pictures (a sign with one word) hold fewer questions than most; one at least is there in all.
             let scene = Scene::draw(split, spec.seed, i as u64);
             let turns = match split {
+                // Dense captions, and for some pictures one in sentences.
                 Split::Align => {
-                    let question = caption_request(&mut s).to_string();
-                    vec![Turn { question, answer: scene.caption(&mut s) }]
+                    let mut turns = crate::map::some(&scene, 2, &mut s);
+                    if dice::chance(&mut s, 25) {
+                        let question = caption_request(&mut s).to_string();
+                        turns.push(Turn { question, answer: scene.caption(&mut s) });
+                    }
+                    turns
                 }
                 // Half of the conversations begin with a description, whose every word is learned.
                 _ if dice::chance(&mut s, 50) => {
@@ -120,11 +140,17 @@ fn conversations(dir: &Path, spec: &DatasetSpec, split: Split, n: usize, tick: &
             let image = format!("images/{name}/{i:06}.png");
             save(dir, &image, &scene)?;
             tick();
-            Ok(row(&format!("{name}-{i:06}"), &image, &turns))
+            Ok((row(&format!("{name}-{i:06}"), &image, &turns), truth(&image, &scene)))
         })
         .collect::<Result<_>>()?;
+    let (rows, truths): (Vec<Value>, Vec<Value>) = rows.into_iter().unzip();
     save_lines(&dir.join(format!("{name}.jsonl")), &rows)?;
-    Ok(rows.len())
+    Ok((rows.len(), truths))
+}
+
+/// What an oracle is told of a picture.
+fn truth(image: &str, scene: &Scene) -> Value {
+    json!({ "image": image, "grid": [CELLS, CELLS], "cells": scene.cells() })
 }
 
 fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
@@ -137,19 +163,25 @@ fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
     json!({ "id": id, "image": image, "conversations": conversations })
 }
 
-fn benchmark(dir: &Path, spec: &DatasetSpec, bench: &Benchmark, tick: &(dyn Fn() + Sync)) -> Result<(usize, f64)> {
+fn benchmark(
+    dir: &Path,
+    spec: &DatasetSpec,
+    bench: &Benchmark,
+    tick: &(dyn Fn() + Sync),
+) -> Result<(usize, f64, Vec<Value>)> {
     let name = bench.name;
-    let units: Vec<Vec<Value>> = (0..spec.per_benchmark)
+    let units: Vec<(Vec<Value>, Vec<Value>)> = (0..spec.per_benchmark)
         .into_par_iter()
         .map(|i| {
             let mut s = stream(&format!("world/{}/{name}/{i}", Split::Test.as_str()), spec.seed);
             let unit = (bench.unit)(&mut s, i);
             let several = unit.pictures.len() > 1;
-            let mut rows = Vec::new();
+            let (mut rows, mut truths) = (Vec::new(), Vec::new());
             for (p, (scene, questions)) in unit.pictures.iter().enumerate() {
                 let image_id = if several { format!("{i:05}-{}", p + 1) } else { format!("{i:05}") };
                 let image = format!("images/{name}/{image_id}.png");
                 save(dir, &image, scene)?;
+                truths.push(truth(&image, scene));
                 for (k, q) in questions.iter().enumerate() {
                     let id = if questions.len() > 1 {
                         format!("{name}-{image_id}-q{}", k + 1)
@@ -167,17 +199,18 @@ fn benchmark(dir: &Path, spec: &DatasetSpec, bench: &Benchmark, tick: &(dyn Fn()
                 }
                 tick();
             }
-            Ok(rows)
+            Ok((rows, truths))
         })
         .collect::<Result<_>>()?;
-    let rows: Vec<Value> = units.into_iter().flatten().collect();
+    let (rows, truths): (Vec<_>, Vec<_>) = units.into_iter().unzip();
+    let (rows, truths) = (rows.concat(), truths.concat());
     save_lines(&dir.join("bench").join(format!("{name}.jsonl")), &rows)?;
     let mut answers: BTreeMap<String, usize> = BTreeMap::new();
     for row in &rows {
         *answers.entry(row["answer"].to_string()).or_default() += 1;
     }
     let most = answers.values().max().copied().unwrap_or(0);
-    Ok((rows.len(), most as f64 / rows.len().max(1) as f64))
+    Ok((rows.len(), most as f64 / rows.len().max(1) as f64, truths))
 }
 
 #[cfg(test)]
@@ -233,7 +266,7 @@ mod tests {
             for row in &rows {
                 assert!(dir.join(row["image"].as_str().unwrap_or("none")).is_file());
                 let talk = row["conversations"].as_array().cloned().unwrap_or_default();
-                assert!(talk.len() >= 2 && talk.len() % 2 == 0 && talk.len() <= 8);
+                assert!(talk.len() >= 2 && talk.len() % 2 == 0 && talk.len() <= 10);
                 assert!(talk[0]["value"].as_str().is_some_and(|v| v.starts_with("<image>\n")));
                 assert!(
                     talk.iter()

@@ -1,11 +1,11 @@
-//! Small diagrams: things with letters beside them, chains and cycles with arrows.
+//! Small diagrams: things with letters below them, and chains with arrows.
 
 use burgess_base::stream::Stream;
 use image::RgbImage;
 use resvg::tiny_skia::Transform;
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::{Anchor, Background, Canvas, Texture};
+use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::pictograms;
 use crate::icons::outline;
 use crate::{dice, palette};
@@ -15,19 +15,15 @@ use crate::{dice, palette};
 pub enum Layout {
     /// Letters beside things, no arrows.
     Labelled,
-    /// Three in a row or column, joined by arrows.
+    /// Three in a row, joined by arrows.
     Chain {
-        /// Top to bottom instead of left to right.
-        down: bool,
-        /// Arrows run from the last to the first.
-        reversed: bool,
-    },
-    /// Four in a ring, joined by arrows.
-    Cycle {
-        /// Arrows run against the clock.
+        /// Arrows run from right to left.
         reversed: bool,
     },
 }
+
+/// Pixels from the middle of a thing down to the middle of its letter.
+const LETTER: f32 = 22.0;
 
 /// Letters that label things; far from the A to D of answer options.
 pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X'];
@@ -48,11 +44,8 @@ pub struct Diagram {
 impl Diagram {
     /// Any diagram.
     pub fn draw(s: &mut Stream) -> Self {
-        let layout = match dice::below(s, 4) {
-            0 | 1 => Layout::Labelled,
-            2 => Layout::Chain { down: dice::chance(s, 40), reversed: dice::chance(s, 40) },
-            _ => Layout::Cycle { reversed: dice::chance(s, 50) },
-        };
+        let chain = dice::chance(s, 50);
+        let layout = if chain { Layout::Chain { reversed: dice::chance(s, 50) } } else { Layout::Labelled };
         Self::of(s, layout)
     }
 
@@ -80,10 +73,8 @@ impl Diagram {
         let n = self.things.len();
         match self.layout {
             Layout::Labelled => None,
-            Layout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
-            Layout::Chain { reversed: true, .. } => index.checked_sub(1),
-            Layout::Cycle { reversed: false } => Some((index + 1) % n),
-            Layout::Cycle { reversed: true } => Some((index + n - 1) % n),
+            Layout::Chain { reversed: false } => (index + 1 < n).then_some(index + 1),
+            Layout::Chain { reversed: true } => index.checked_sub(1),
         }
     }
 
@@ -92,31 +83,41 @@ impl Diagram {
         (0..self.things.len()).find(|&i| self.next(i) == Some(index))
     }
 
-    fn spot(&self, index: usize) -> (f32, f32, f32) {
+    /// Each letter with its middle: pixels from the left and from the top.
+    pub fn letters_at(&self) -> impl Iterator<Item = (char, f32, f32)> + '_ {
+        self.letters.iter().enumerate().map(|(i, &letter)| {
+            let (x, y, _) = self.spot(i);
+            (letter, x, y + LETTER)
+        })
+    }
+
+    /// Each arrow's middle and where it points.
+    pub fn arrows(&self) -> impl Iterator<Item = (f32, f32, &'static str)> + '_ {
+        (0..self.things.len()).filter_map(|i| {
+            let ((x, y, _), (tx, ty, _)) = (self.spot(i), self.spot(self.next(i)?));
+            Some(((x + tx) / 2.0, (y + ty) / 2.0, ["left", "right"][usize::from(tx > x)]))
+        })
+    }
+
+    /// Middle of a thing in pixels from the left and from the top, and its longer side.
+    pub fn spot(&self, index: usize) -> (f32, f32, f32) {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
+        let first_dx = self.shift.first().map_or(0.0, |&(x, _)| f32::from(x));
         match self.layout {
             Layout::Labelled => {
-                let (x, y) = [(24.0, 19.0), (72.0, 19.0), (24.0, 66.0), (72.0, 66.0)][index % 4];
-                (x + dx, y + dy * 0.5, 28.0)
+                let (x, y) = [(24.0, 16.0), (72.0, 16.0), (24.0, 64.0), (72.0, 64.0)][index % 4];
+                (x + dx, y + dy * 0.5, 26.0)
             }
-            Layout::Chain { down, .. } => {
-                let along = 15.0 + 33.0 * index as f32;
-                let across = 48.0 + dx * 2.0;
-                if down { (across, along, 23.0) } else { (along, across, 23.0) }
-            }
-            Layout::Cycle { .. } => {
-                let (x, y) = [(20.0, 20.0), (76.0, 20.0), (76.0, 76.0), (20.0, 76.0)][index % 4];
-                (x + dx * 0.7, y + dy * 0.7, 29.0)
-            }
+            // Across, anywhere between the edges.
+            Layout::Chain { .. } => (15.0 + 33.0 * index as f32, 48.0 + first_dx * 9.0, 24.0),
         }
     }
 
-    /// The thing at a point of the picture, taken as a square with its letter below.
+    /// The thing at a point of the picture, taken as a square.
     pub fn at(&self, x: f32, y: f32) -> Option<usize> {
         (0..self.things.len()).find(|&i| {
             let (cx, cy, size) = self.spot(i);
-            let below = if self.letters.is_empty() { 0.0 } else { 10.0 };
-            (x - cx).abs() <= size / 2.0 && (y - cy).abs() <= size / 2.0 + below && y >= cy - size / 2.0
+            (x - cx).abs() <= size / 2.0 && (y - cy).abs() <= size / 2.0
         })
     }
 
@@ -136,13 +137,13 @@ impl Diagram {
                 );
             }
             if let Some(letter) = self.letters.get(i) {
-                canvas.text(&letter.to_string(), x, y + 26.5, 9.5, Anchor::Middle, ink);
+                canvas.text(&letter.to_string(), x, y + LETTER + 6.5, 13.0, ink);
             }
             if let Some(to) = self.next(i) {
                 let (tx, ty, _) = self.spot(to);
                 let (dx, dy) = (tx - x, ty - y);
                 let length = dx.hypot(dy).max(1.0);
-                let gap = if length > 40.0 { 18.0 } else { 12.0 } / length;
+                let gap = 12.0 / length;
                 let part = |t: f32| (x + dx * t, y + dy * t);
                 canvas.arrow(part(gap), part(1.0 - gap), 2.4, ink);
             }

@@ -4,13 +4,14 @@
 //! Scene::draw ──► render()   96×96 picture
 //!            ├──► caption()  what it shows, in words
 //!            ├──► classes()  what it shows, as labels
+//!            ├──► truth()    what each of its 6×6 cells shows
 //!            └──► turns()    questions and right answers
 //! corpus ─────► text without pictures, for the language model
 //! dataset::write ──► captions, conversations and the nine nano benchmarks on disk
 //! ```
 //!
 //! Six kinds of pictures: flat ones of pictograms and plain shapes (`flat`, `icons`), perspective ones of solids (`solids`,
-//! `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`). `map` writes pictures as rows of words. `facts` holds what is true
+//! `raycast`), writing and tables (`page`, `text`), charts (`chart`) and diagrams (`diagram`). `map` writes pictures as rows of words, a word a cell. `facts` holds what is true
 //! of the things, `questions` one file per benchmark. Everything follows from seeds; nothing depends on the number of threads.
 
 mod canvas;
@@ -19,14 +20,17 @@ mod chart;
 mod classes;
 mod corpus;
 pub mod dataset;
+mod dense;
 mod diagram;
 pub mod dice;
 mod facts;
 mod flat;
 mod icons;
+mod lessons;
 mod map;
 mod page;
 mod palette;
+pub mod probing;
 mod questions;
 mod raycast;
 mod scene;
@@ -34,15 +38,17 @@ mod scene;
 mod sheets;
 mod solids;
 pub mod text;
+pub mod truth;
 
 pub use classes::class_names;
-pub use corpus::{Document, Exercise, FIRST_LESSONS, corpus, reading};
+pub use corpus::{Document, Exercise, Lessons, corpus, reading};
 pub use flat::Relation;
 pub use questions::Turn;
 pub use scene::{Scene, Split};
+pub use truth::CELLS;
 
 /// Changes whenever any pixel or any text of the world changes; part of every cache key.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Width and height of every picture in pixels.
 pub const SIZE: u32 = 96;

@@ -4,20 +4,27 @@ use burgess_base::stream::Stream;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::{Anchor, Background, Canvas};
-use crate::text::{self, WORDS};
+use crate::canvas::{Background, Canvas};
+use crate::text::WORDS;
+use crate::truth::CELLS;
 use crate::{SIZE, dice, palette};
 
-/// One line of writing.
+/// Pixels from the middle of a letter to the middle of the next: one cell of the ground truth, so that no two letters
+/// have their middles in the same cell.
+pub const PITCH: u8 = (SIZE / CELLS as u32) as u8;
+
+/// One line of writing, its letters [`PITCH`] pixels apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
+    /// Capitals or digits, at most five.
     pub text: String,
+    /// Number of the colour of the letters.
     pub colour: u8,
     /// Height of a capital in pixels.
     pub height: u8,
-    /// Middle of the line.
+    /// Middle of the first letter, pixels from the left.
     pub x: u8,
-    /// Base line.
+    /// Base line, pixels from the top.
     pub base: u8,
 }
 
@@ -25,6 +32,12 @@ impl Line {
     /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         self.text.bytes().all(|b| b.is_ascii_digit())
+    }
+
+    /// Each letter with its middle: pixels from the left and from the top.
+    pub fn letters(&self) -> impl Iterator<Item = (char, f32, f32)> + '_ {
+        let y = f32::from(self.base) - f32::from(self.height) / 2.0;
+        self.text.chars().enumerate().map(move |(i, c)| (c, f32::from(self.x) + f32::from(PITCH) * i as f32, y))
     }
 }
 
@@ -36,7 +49,7 @@ pub struct Writing {
     pub sign: Option<u8>,
 }
 
-/// A small table; the first row and column hold labels.
+/// A small table; the first row and column hold labels of one letter, the cells single digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     pub background: Background,
@@ -49,10 +62,9 @@ pub struct Table {
     pub head: u8,
 }
 
-/// A word to be read, in small letters or capitals.
+/// A word to be read, in capitals.
 pub fn word(s: &mut Stream) -> String {
-    let word = (*dice::pick(s, &WORDS)).to_string();
-    if dice::chance(s, 50) { word.to_uppercase() } else { word }
+    dice::pick(s, &WORDS).to_uppercase()
 }
 
 /// A number of one to four digits without leading zero.
@@ -82,21 +94,22 @@ impl Writing {
         let two = texts.len() > 1;
         let sign = (!two && dice::chance(s, 40)).then(|| dice::below(s, 6) as u8).map(|c| if c == 2 { 6 } else { c });
         let mut lines = Vec::new();
+        let cells = CELLS as i32;
         for (i, text) in texts.into_iter().enumerate() {
-            let most = (80.0 / text::width(&text, 1.0)).min(if two { 24.0 } else { 30.0 });
-            let height = dice::within(s, 12, most as i32) as u8;
-            let half = (text::width(&text, f32::from(height)) / 2.0).ceil() as i32 + 6;
-            let x = dice::within(s, half, SIZE as i32 - half) as u8;
-            let (top, bottom) = if !two {
-                (6, 88)
-            } else if i == 0 {
-                (6, 43)
-            } else {
-                (54, 91)
+            let height = dice::within(s, 11, 14) as u8;
+            let column = dice::within(s, 0, cells - text.len() as i32);
+            let row = match (two, i) {
+                (false, _) => dice::within(s, 0, cells - 1),
+                (true, 0) => dice::within(s, 0, cells / 2 - 1),
+                (true, _) => dice::within(s, cells / 2 + 1, cells - 1),
             };
-            let base = dice::within(s, top + i32::from(height) + 2, bottom - 6) as u8;
+            let pitch = i32::from(PITCH);
+            let middle = |at: i32, s: &mut Stream| at * pitch + pitch / 2 + dice::within(s, -4, 4);
+            let (x, y) = (middle(column, s), middle(row, s));
+            // A row at the edge must not lose the foot or the head of its letters.
+            let y = y.clamp(i32::from(height) / 2 + 1, SIZE as i32 - i32::from(height) / 2 - 1);
             let colour = if sign.is_some() { 8 } else { ink(s) };
-            lines.push(Line { text, colour, height, x, base });
+            lines.push(Line { text, colour, height, x: x as u8, base: (y + i32::from(height) / 2) as u8 });
         }
         Self { background: Background::draw(s), lines, sign }
     }
@@ -109,11 +122,13 @@ impl Writing {
             let (x, base) = (f32::from(line.x), f32::from(line.base));
             let mut colour = palette::rgb(line.colour);
             if let Some(board) = self.sign {
-                let half = text::width(&line.text, height) / 2.0 + 5.0;
-                canvas.rect(x - half, base - height - 6.0, half * 2.0, height + 12.0, palette::rgb(board));
+                let (half, width) = (f32::from(PITCH) / 2.0, f32::from(PITCH) * line.text.len() as f32);
+                canvas.rect(x - half - 1.0, base - height - 4.0, width + 2.0, height + 8.0, palette::rgb(board));
                 colour = [255; 3];
             }
-            canvas.text(&line.text, x, base, height, Anchor::Middle, colour);
+            for (letter, x, _) in line.letters() {
+                canvas.text(&letter.to_string(), x, base, height, colour);
+            }
         }
         canvas.finish()
     }
@@ -126,60 +141,59 @@ pub fn ink(s: &mut Stream) -> u8 {
 }
 
 impl Table {
-    /// Two or three rows, two columns of numbers.
+    /// Two or three rows, two columns of digits, under and beside single letters.
     pub fn draw(s: &mut Stream) -> Self {
-        let rows = short_labels(s, 2);
         let n = dice::within(s, 2, 3) as usize;
-        let columns = rows[..2].to_vec();
-        let rows = short_labels(s, n + 2).into_iter().filter(|r| !columns.contains(r)).take(n).collect::<Vec<_>>();
-        let mut values: Vec<u8> = dice::sample(s, &(1..=99).collect::<Vec<u8>>(), rows.len() * 2);
-        let cells = (0..rows.len()).map(|_| vec![values.pop().unwrap_or(1), values.pop().unwrap_or(2)]).collect();
+        let mut rows = short_labels(s, n + 2);
+        let columns = rows.split_off(n);
+        let mut values: Vec<u8> = dice::sample(s, &(1..=9).collect::<Vec<u8>>(), n * 2);
+        let cells = (0..n).map(|_| vec![values.pop().unwrap_or(1), values.pop().unwrap_or(2)]).collect();
         Self { background: Background::Plain(palette::pale(s)), ink: 7, columns, rows, cells, head: palette::draw(s) }
+    }
+
+    /// Every letter and digit with its middle: pixels from the left and from the top.
+    pub fn glyphs(&self) -> Vec<(String, f32, f32)> {
+        let high = HEIGHT / (self.rows.len() + 1) as f32;
+        let x = |column: usize| LEFT + WIDTH * ([0.17, 0.5, 0.83][column.min(2)]);
+        let y = |row: usize| TOP + high * (row as f32 + 0.5);
+        let mut out: Vec<_> = self.columns.iter().enumerate().map(|(c, l)| (l.clone(), x(c + 1), y(0))).collect();
+        for (r, (label, cells)) in self.rows.iter().zip(&self.cells).enumerate() {
+            out.push((label.clone(), x(0), y(r + 1)));
+            out.extend(cells.iter().enumerate().map(|(c, v)| (v.to_string(), x(c + 1), y(r + 1))));
+        }
+        out
     }
 
     /// The picture.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
-        let (left, top, width) = (4.0, 6.0, 88.0);
-        let high = 84.0 / (self.rows.len() + 1) as f32;
-        let (first, other) = (width * 0.38, width * 0.31);
+        let high = HEIGHT / (self.rows.len() + 1) as f32;
         let tint = palette::mix(palette::rgb(self.head), [255; 3], 0.7);
-        canvas.rect(left, top, width, high, tint);
-        let grid = [90, 90, 95];
-        let ink = palette::rgb(self.ink);
+        canvas.rect(LEFT, TOP, WIDTH, high, tint);
+        let (grid, ink) = ([90, 90, 95], palette::rgb(self.ink));
         for r in 0..=self.rows.len() + 1 {
-            let y = top + high * r as f32;
-            canvas.line((left, y), (left + width, y), 1.0, grid);
+            let y = TOP + high * r as f32;
+            canvas.line((LEFT, y), (LEFT + WIDTH, y), 1.0, grid);
         }
-        for x in [left, left + first, left + first + other, left + width] {
-            canvas.line((x, top), (x, top + 84.0), 1.0, grid);
+        for c in 0..=3 {
+            let x = LEFT + WIDTH * c as f32 / 3.0;
+            canvas.line((x, TOP), (x, TOP + HEIGHT), 1.0, grid);
         }
-        let base = |r: usize| top + high * r as f32 + high / 2.0 + 4.5;
-        for (c, label) in self.columns.iter().enumerate() {
-            canvas.text(label, left + first + other * (c as f32 + 0.5), base(0), 8.5, Anchor::Middle, ink);
-        }
-        for (r, label) in self.rows.iter().enumerate() {
-            canvas.text(label, left + first / 2.0, base(r + 1), 8.5, Anchor::Middle, ink);
-            for (c, value) in self.cells.get(r).into_iter().flatten().enumerate() {
-                canvas.text(
-                    &value.to_string(),
-                    left + first + other * (c as f32 + 0.5),
-                    base(r + 1),
-                    9.5,
-                    Anchor::Middle,
-                    ink,
-                );
-            }
+        for (glyph, x, y) in self.glyphs() {
+            canvas.text(&glyph, x, y + 6.5, 13.0, ink);
         }
         canvas.finish()
     }
 }
 
-/// Labels of charts and tables: three letters each, none so wide that four would not fit under an axis.
-pub const LABELS: [&str; 24] = [
-    "ant", "bat", "bus", "cap", "car", "cat", "cup", "fan", "fox", "hat", "ice", "ink", "jar", "jet", "key", "leg",
-    "net", "nut", "oil", "pie", "pig", "sun", "tea", "van",
-];
+/// The frame of a table in pixels.
+const LEFT: f32 = 4.0;
+const TOP: f32 = 6.0;
+const WIDTH: f32 = 88.0;
+const HEIGHT: f32 = 84.0;
+
+/// Labels of charts and tables: letters far from the A to D of answer options.
+pub const LABELS: [&str; 12] = ["F", "H", "K", "L", "M", "P", "R", "S", "T", "V", "X", "Z"];
 
 /// `k` different labels.
 pub fn short_labels(s: &mut Stream, k: usize) -> Vec<String> {

