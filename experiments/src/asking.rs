@@ -304,6 +304,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
         samples.push(Sample {
             id: question.id.clone(),
             unit: question.unit.clone(),
+            subtask: question.subtask.clone(),
             question: question.question.clone(),
             options: question.options.clone(),
             prompt: asked.prompts[i].clone(),

@@ -23,7 +23,6 @@ use crate::study::check_benchmarks;
 use crate::{checks, names, notes, paths, pictures};
 use burgess_base::{Context, Error, Result, digest};
 use burgess_probe::bench;
-use burgess_reports::check::Claims;
 use burgess_reports::schema::{RunId, RunResults};
 use burn::tensor::Device;
 use serde_json::json;
@@ -132,7 +131,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     digests.extend(asked.iter().map(|a| (a.benchmark.id().to_string(), a.digest.clone())));
     let config = json!({"device": options.device_name, "shared": shared});
     let study = begun.map_or_else(open, Ok)?;
-    Made::remember(study.dir(), &dir, &Claims::default())?;
+    Made::remember(study.dir(), &dir, None)?;
     let store = study.run(&options.name, 0);
     let earlier = earlier(&options.model).ok();
     inputs::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;

@@ -1,10 +1,54 @@
-//! What was measured of a study's parts beside its runs: how well its language model reads.
+//! What is known of a study's parts beside its runs: what its encoders' direct probes read, and how well its language model
+//! reads; and whether the study's claims are about what it measures.
 
 use crate::field;
-use burgess_base::atomic;
+use crate::probes::{self, ProbeRecord, ProbeShare};
+use crate::study::Study;
+use burgess_base::{Error, Result, atomic};
+use burgess_encoders::card::EncoderCard;
+use burgess_probe::bench;
 use burgess_probe::llm::weights;
 use burgess_reports::check::Reading;
+use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
+use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
+
+/// Checks that the claims of a study, and its pairs of probes and questions, are about what it measures.
+///
+/// # Errors
+/// They are not: table and key are named.
+pub fn check(study: &Study) -> Result<()> {
+    let benchmarks = &study.evaluator.benchmarks;
+    let mut categories = Vec::new();
+    for id in benchmarks {
+        let category = bench::find(id)?.category().to_string();
+        if !categories.contains(&category) {
+            categories.push(category);
+        }
+    }
+    let claims = &study.claims;
+    if let Some(unknown) = claims.every_arm_beats_random.iter().find(|c| !categories.contains(c)) {
+        return Err(Error::usage(format!(
+            "[check]: `every_arm_beats_random`: no benchmark of the study is of the category {unknown}"
+        ))
+        .hint(format!("its categories are {}", categories.join(", "))));
+    }
+    if let Some(pair) = study.validity.iter().find(|pair| !benchmarks.contains(&pair.benchmark)) {
+        return Err(Error::usage(format!("[[validity]]: the study does not ask the benchmark {}", pair.benchmark))
+            .hint(format!("its benchmarks are {}", benchmarks.join(", "))));
+    }
+    let attributes: Vec<&str> = study.validity.iter().map(|pair| pair.attribute.as_str()).collect();
+    match claims.reads_of_probe.keys().find(|attribute| !attributes.contains(&attribute.as_str())) {
+        Some(unknown) => Err(Error::usage(format!(
+            "[check]: `reads_of_probe`: no [[validity]] table is about {unknown}"
+        ))
+        .hint(match attributes.is_empty() {
+            true => "add [[validity]] with attribute, benchmark and subtask".to_string(),
+            false => format!("their attributes are {}", attributes.join(", ")),
+        })),
+        None => Ok(()),
+    }
+}
 
 /// How well a language model answers from text, by its record; nothing for one that has none.
 pub fn reading(llm: &str) -> Vec<Reading> {
@@ -19,14 +63,67 @@ pub fn reading(llm: &str) -> Vec<Reading> {
     record.and_then(|record| atomic::read_json::<Record>(&record).ok()).map(|r| r.reading).unwrap_or_default()
 }
 
+/// The direct probes in the records of shipped encoders, by card id; those without are left out.
+pub fn encoder_probes<'a>(encoders: impl IntoIterator<Item = &'a str>) -> Vec<EncoderProbes> {
+    let named = |id: &str| {
+        let probes: Vec<Probe> = probes::recorded(&EncoderCard::find(id).ok()?).into_iter().map(probe).collect();
+        (!probes.is_empty()).then_some(EncoderProbes { encoder: id.to_string(), probes })
+    };
+    encoders.into_iter().filter_map(named).collect()
+}
+
+fn probe(record: ProbeRecord) -> Probe {
+    let share = |s: ProbeShare| ProbeAccuracy { accuracy: s.accuracy, low: s.low, high: s.high };
+    Probe {
+        attribute: record.attribute,
+        level: match record.level {
+            ProbeLevel::Picture => "picture",
+            ProbeLevel::Patch => "patch",
+        }
+        .to_string(),
+        chance: record.chance,
+        linear: share(record.linear),
+        knn: share(record.knn),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::BUILT_IN;
 
     #[test]
     fn the_shipped_language_model_has_a_record_of_what_it_reads() {
         let reading = reading("nano-lm");
         assert!(reading.iter().any(|r| r.benchmark == "nano-gqa" && r.read > 0.5), "{reading:?}");
         assert!(super::reading("no-such-model").is_empty());
+        assert!(encoder_probes(["no-such-encoder"]).is_empty());
+    }
+
+    #[test]
+    fn claims_about_what_a_study_does_not_measure_are_refused() {
+        let nano = BUILT_IN.iter().find(|(n, _)| *n == "nano").map_or("", |(_, t)| *t);
+        for (from, to, said) in [
+            (
+                "[\"General\", ",
+                "[\"Generl\", ",
+                "[check]: `every_arm_beats_random`: no benchmark of the study is of the category Generl",
+            ),
+            (
+                "attribute = \"colour\"",
+                "attribute = \"hue\"",
+                "[check]: `reads_of_probe`: no [[validity]] table is about colour",
+            ),
+            (
+                "benchmark = \"nano-cvbench-3d\"",
+                "benchmark = \"mme\"",
+                "[[validity]]: the study does not ask the benchmark mme",
+            ),
+            ("oracle_reaches", "oracle_reach", "oracle_reach"),
+        ] {
+            assert!(nano.contains(from), "{from}");
+            let e = Study::parse(&nano.replacen(from, to, 1)).expect_err(to);
+            assert!(e.exit_code() == 2 && e.hint_text().is_some() && e.to_string().contains(said), "{to}: {e}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::data::{DataDir, check_file};
 use crate::pictures;
 use crate::progress::Progress;
-use crate::published::Thinned;
+use crate::published::{self, Thinned};
 use crate::workers;
 use crate::{paths, run::Llm};
 use burgess_base::text::excerpt;
@@ -99,10 +99,11 @@ impl Set {
 
 /// Reads a file of conversations.
 ///
-/// With `per_source`, at most so many of a source that have a picture.
+/// With `per_source`, at most so many of a source that have a picture; with `share`, that share of them.
 pub fn read(
     file: &Path,
     per_source: Option<usize>,
+    share: Option<f64>,
     llm: &Llm,
     pictures: &mut Pictures,
     progress: &Progress,
@@ -135,6 +136,10 @@ pub fn read(
             unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
         let image = c.image.as_ref().map(|i| pictures.number_from(&pictures::name_of(Path::new(i)), &c.source));
+        // Numbered like all others before it is left out: every share of the data uses the same features.
+        if share.is_some_and(|share| !published::is_within(place - 1, share)) {
+            return Ok(());
+        }
         match Example::new(encoded, image) {
             Some(example) => packing.push(&example),
             None => Ok(()),

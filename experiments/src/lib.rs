@@ -17,6 +17,7 @@
 //! - [`run`]: one arm × one seed: align, tune, answer, score.
 //! - [`training`]: the first half of that, and where it goes on after an interruption.
 //! - [`rank`]: all runs of a study, then the ranking and its report; [`evidence`]: what is known of its parts beside.
+//! - [`learning`]: the same on shares of the training data.
 //! - [`train`]: one model outside of a study.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
 //! - [`probes`]: what classifiers read directly from an encoder's features.
@@ -49,6 +50,7 @@ pub mod fetch;
 pub mod field;
 pub mod frozen;
 pub mod inputs;
+pub mod learning;
 pub mod made;
 pub mod memory;
 pub mod names;

@@ -1,8 +1,10 @@
 //! What a study's directory keeps for its report beside the runs: `made.json`, with the command that was typed and the
 //! directories that images lie in. Unlike `study.json` it may change from one call to the next.
 
+use crate::study::Study;
 use burgess_base::{Result, atomic};
 use burgess_reports::check::Claims;
+use burgess_reports::validity::ProbePair;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,9 @@ pub struct Made {
     /// What the study promises of its evaluator.
     #[serde(default, skip_serializing_if = "Claims::is_empty")]
     pub claims: Claims,
+    /// Which questions ask for what direct probes read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validity: Vec<ProbePair>,
 }
 
 impl Made {
@@ -30,14 +35,15 @@ impl Made {
         if path.is_file() { atomic::read_json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// Keeps the command line of this process, one more directory of images, and what the study states now.
+    /// Keeps the command line of this process, one more directory of images, and what the study, if it is one, states now.
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn remember(dir: &Path, images: &Path, claims: &Claims) -> Result<()> {
+    pub fn remember(dir: &Path, images: &Path, study: Option<&Study>) -> Result<()> {
         let before = Self::read(dir)?.unwrap_or_default();
         let command = typed(std::env::args_os().skip(1));
-        let mut made = Self { command, images: before.images.clone(), claims: claims.clone() };
+        let (claims, validity) = study.map(|s| (s.claims.clone(), s.validity.clone())).unwrap_or_default();
+        let mut made = Self { command, images: before.images.clone(), claims, validity };
         // There is none where images come from the hub's cache. An empty path is an error here, as it should.
         if let Ok(images) = std::path::absolute(images)
             && !made.images.contains(&images)
@@ -106,7 +112,7 @@ mod tests {
         let dir = tempfile::tempdir()?;
         assert_eq!(Made::read(dir.path())?, None);
         for images in ["/data/a", "/data/b", "/data/a"] {
-            Made::remember(dir.path(), Path::new(images), &Claims::default())?;
+            Made::remember(dir.path(), Path::new(images), None)?;
         }
         let made = Made::read(dir.path())?.unwrap_or_default();
         assert_eq!(made.images, ["/data/a", "/data/b"].map(PathBuf::from));

@@ -139,13 +139,15 @@ fn llm_config(name: &str) -> Result<LlmConfig> {
 
 /// Conversations of each stage, where they are known without reading them.
 fn corpora(study: &Study) -> Option<(Option<Corpus>, Corpus)> {
-    let of = |samples: usize, text_tokens: usize| Corpus { samples: samples as u64, text_tokens };
+    let share = study.evaluator.share.unwrap_or(1.0);
+    let part = |samples: u64| (samples as f64 * share).round() as u64;
+    let of = |samples: usize, text_tokens: usize| Corpus { samples: part(samples as u64), text_tokens };
     match &study.evaluator.data {
         // A caption, and turns of a question and an answer of about these lengths.
         Data::World(spec) => Some((Some(of(spec.align, 30)), of(spec.tune, 20 * spec.turns))),
         Data::Field(spec) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
         Data::Published(data) => {
-            let of = |c: &published::Corpus| of(c.samples as usize, c.text_tokens);
+            let of = |c: &published::Corpus| Corpus { samples: part(c.samples), text_tokens: c.text_tokens };
             Some((data.align.as_ref().map(of), of(&data.tune)))
         }
         Data::Directory(_) | Data::Files(_) => None,

@@ -124,6 +124,12 @@ impl Thinned {
     }
 }
 
+/// Whether the conversation at this place of a file is part of a share of it, 0 to 1. A smaller share is part of a larger one;
+/// the draw is another than that of [`Thinned`].
+pub fn is_within(place: u64, share: f64) -> bool {
+    (rank(place.wrapping_add(1 << 40)) as f64) < share * 2f64.powi(64)
+}
+
 /// A number that looks drawn at random, the same for the same place everywhere (SplitMix64).
 fn rank(place: u64) -> u64 {
     let mut z = place.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -167,6 +173,14 @@ mod tests {
         })?;
         assert_eq!((kept["many"], kept["few"], kept["text"]), (25, 7, 193));
         Ok(())
+    }
+
+    #[test]
+    fn shares_are_nested_and_about_as_large_as_they_say() {
+        let of = |share: f64| -> Vec<u64> { (0..8000).filter(|place| is_within(*place, share)).collect() };
+        let (small, large) = (of(0.125), of(0.5));
+        assert!((900..1100).contains(&small.len()) && (3850..4150).contains(&large.len()));
+        assert!(small.iter().all(|place| large.contains(place)) && of(1.0).len() == 8000 && of(0.0).is_empty());
     }
 
     #[test]

@@ -13,12 +13,13 @@ use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use crate::workers::{self, Share};
 use crate::{checks, device, evidence, notes, paths, stop, training};
 use burgess_base::{Error, Kind, Result, atomic, digest};
+use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Evidence, Files, Written};
 use burgess_reports::ranking::RankOptions;
 use burgess_reports::schema::Missing;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,10 +62,27 @@ fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
 
 /// Runs what is left of a study, ranks it, writes `ranking.json` and the report.
 pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Outcome> {
-    let device = device::parse(&options.device)?;
     let dir = options.out.join(&study.name);
-    checks::writable(&dir)?;
-    let open = || StudyStore::open(&dir, &evaluator_json(study, &options.device)?);
+    let ran = run_in(&dir, study, options, progress)?;
+    let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
+    (outcome.runs, outcome.failed) = (ran.runs, ran.failed);
+    Ok(outcome)
+}
+
+/// What became of the runs of a study.
+pub(crate) struct Ran {
+    pub runs: usize,
+    /// Runs that came to nothing.
+    pub failed: usize,
+    /// Conversations of the align stage, 0 without one, and of the tune stage.
+    pub samples: (usize, usize),
+}
+
+/// Runs what is left of a study in its directory.
+pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Progress) -> Result<Ran> {
+    let device = device::parse(&options.device)?;
+    checks::writable(dir)?;
+    let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
     // A study that was begun is held from the start; a new one is begun when nothing speaks against it.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
@@ -73,7 +91,7 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     let cards = encoders.values().flatten().map(|p| &p.card);
     notes::announce(&instrument.notes(cards), progress);
     let store = begun.map_or_else(open, Ok)?;
-    Made::remember(&dir, &instrument.data.dir, &study.claims)?;
+    Made::remember(dir, &instrument.data.dir, Some(study))?;
     let runs: Vec<(Arm, u64, RunStore)> = expand(study)
         .into_iter()
         .map(|(arm, seed)| {
@@ -149,10 +167,8 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
         }
         stop::check()?;
     }
-    let mut outcome = report(&dir, None, Some(&runs_of(study)))?;
-    outcome.runs = runs.len();
-    outcome.failed = failures.len();
-    Ok(outcome)
+    let samples = (instrument.align.as_ref().map_or(0, |set| set.examples.len()), instrument.tune.examples.len());
+    Ok(Ran { runs: runs.len(), failed: failures.len(), samples })
 }
 
 /// The encoders of a study: their cards, and their weights checked and digested. `data` is the directory of its data.
@@ -316,7 +332,11 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();
     data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());
     let reading = study.pointer("/evaluator/llm").and_then(Value::as_str).map_or_else(Vec::new, evidence::reading);
-    let evidence = Evidence { claims: made.as_ref().map(|m| m.claims.clone()).unwrap_or_default(), reading };
+    let (claims, pairs) = made.as_ref().map(|m| (m.claims.clone(), m.validity.clone())).unwrap_or_default();
+    // Nobody asks for the probes of encoders of which the study says nothing.
+    let encoders: BTreeSet<&str> = data.runs.iter().flat_map(|r| &r.results.run.encoders).map(String::as_str).collect();
+    let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
+    let evidence = Evidence { claims, reading, pairs, probes };
     let command =
         made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
     Ok(About {

@@ -121,11 +121,11 @@ impl Instrument {
                     Error::usage("the recipe has an align stage, but the data name no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, None, &llm, &mut pictures, progress)?)
+                Some(examples::read(file, None, evaluator.share, &llm, &mut pictures, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(&data.tune, data.per_source, &llm, &mut pictures, progress)?;
+        let mut tune = examples::read(&data.tune, data.per_source, evaluator.share, &llm, &mut pictures, progress)?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
                 align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();

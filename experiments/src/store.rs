@@ -457,6 +457,7 @@ mod tests {
         Sample {
             id: "a".into(),
             unit: "a".into(),
+            subtask: String::new(),
             question: "?".into(),
             prompt: "?".into(),
             image: String::new(),

@@ -3,9 +3,12 @@
 //! Each claim is a threshold stated beforehand. A claim for which the study has no measurement (no oracle, one seed, no probes)
 //! fails: what was not measured was not shown.
 
-use crate::ranking::{AVERAGE, Family, RankedArm, Ranking};
+use crate::ranking::{AVERAGE, Family, PairTest, RankedArm, Ranking};
+use crate::schema::Role;
+use crate::validity::Validity;
 use crate::words;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The claims of a study; what is left out is not claimed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +29,13 @@ pub struct Claims {
     /// Mean Kendall τ between seeds of the order of the trained arms, at the least, in every category and on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds_agree: Option<f64>,
+    /// An arm that does not beat the random baseline in a category is no failure of the evaluator where none of the direct probes
+    /// that belong to the category's benchmarks reads more from its encoder than from the random one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probes_may_excuse: bool,
+    /// By attribute, what share of the linear probe's accuracy the trained arms answer, at the least.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reads_of_probe: BTreeMap<String, f64>,
     /// Share that the language model alone answers right on every benchmark when the image is described in words, at the least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_from_text: Option<f64>,
@@ -43,6 +53,8 @@ pub struct Reading {
 #[derive(Debug, Clone, Copy)]
 pub struct Measured<'a> {
     pub ranking: &'a Ranking,
+    /// Direct probes beside answers, where the study has them.
+    pub validity: Option<&'a Validity>,
     /// Of the study's language model, as far as it was measured.
     pub reading: &'a [Reading],
 }
@@ -70,16 +82,18 @@ impl Claims {
         verdicts.extend(self.oracle_reaches.map(|least| oracle_reaches(measured, least)));
         verdicts.extend(self.best_above_blind.map(|least| best_above_blind(measured, least)));
         let beaten = &self.every_arm_beats_random;
-        verdicts.extend((!beaten.is_empty()).then(|| every_arm_beats_random(measured, beaten)));
+        verdicts.extend((!beaten.is_empty()).then(|| every_arm_beats_random(measured, beaten, self.probes_may_excuse)));
         verdicts.extend(self.separates_in_every_category.then(|| separates(measured)));
         verdicts.extend(self.seeds_agree.map(|least| seeds_agree(measured, least)));
+        verdicts
+            .extend(self.reads_of_probe.iter().map(|(attribute, least)| reads_of_probe(measured, attribute, *least)));
         verdicts.extend(self.reads_from_text.map(|least| reads_from_text(measured, least)));
         verdicts
     }
 }
 
 /// A number for each of several things, of which all must be at least `least`; the lowest is told, and how many are too low.
-pub(crate) fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> Verdict {
+fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> Verdict {
     let (claim, wanted) = (claim.to_string(), format!("≥ {}", number(least)));
     let failed = |why: String| Verdict { claim: claim.clone(), measured: why, wanted: wanted.clone(), holds: false };
     let found = match found {
@@ -125,20 +139,49 @@ fn best_above_blind(m: &Measured<'_>, least: f64) -> Verdict {
     at_least("points of the best trained arm above blind, on average", least, found)
 }
 
-fn every_arm_beats_random(m: &Measured<'_>, categories: &[String]) -> Verdict {
+fn every_arm_beats_random(m: &Measured<'_>, categories: &[String], may_excuse: bool) -> Verdict {
     let r = m.ranking;
     let claim = format!("every trained arm separably beats the random baseline on {}", words::list(categories));
     let tests = || categories.iter().flat_map(|c| r.tests(Family::Random, c));
     let label = |arm: &str| r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone());
-    let failing: Vec<String> =
-        tests().filter(|t| !t.above()).map(|t| format!("not {} on {}", label(&t.a), t.scope)).collect();
-    let all = tests().count();
-    let measured = match (all, failing.len()) {
-        (0, _) => "not measured: no random baseline, or no frozen trained arm".to_string(),
-        (_, 0) => format!("{all} of {all}"),
-        (_, n) => format!("{} of {all}: {}", all - n, words::short_list(&failing, 4)),
+    let excused = |t: &PairTest| may_excuse && m.validity.is_some_and(|v| nothing_to_read(v, &t.a, &t.scope));
+    let (excused, failing): (Vec<&PairTest>, Vec<&PairTest>) = tests().filter(|t| !t.above()).partition(|t| excused(t));
+    let named = |tests: &[&PairTest]| -> String {
+        let named: Vec<String> = tests.iter().map(|t| format!("{} on {}", label(&t.a), t.scope)).collect();
+        words::short_list(&named, 4)
     };
+    let all = tests().count();
+    let mut measured = match all {
+        0 => "not measured: no random baseline, or no frozen trained arm".to_string(),
+        all => format!("{} of {all}", all - failing.len() - excused.len()),
+    };
+    if !failing.is_empty() {
+        measured += &format!("; not {}", named(&failing));
+    }
+    if !excused.is_empty() {
+        measured += &format!("; direct probes read no more than from random weights: {}", named(&excused));
+    }
     Verdict { claim, measured, wanted: "all".to_string(), holds: all > 0 && failing.is_empty() }
+}
+
+/// Whether direct probes confirm that an arm's features hold no more than random weights of what a category asks: it has probes
+/// of at least one attribute there, and none of them is separably above that of the random baseline.
+fn nothing_to_read(v: &Validity, arm: &str, category: &str) -> bool {
+    let mut compared = v.attributes.iter().filter(|a| a.category == category).filter_map(|a| {
+        let mine = a.arms.iter().find(|p| p.arm == arm)?.probe;
+        let random = a.arms.iter().find(|p| p.role == Role::Random)?.probe;
+        Some(mine.low <= random.high)
+    });
+    compared.next().is_some_and(|first| first && compared.all(|same| same))
+}
+
+fn reads_of_probe(m: &Measured<'_>, attribute: &str, least: f64) -> Verdict {
+    let found = m.validity.and_then(|v| v.attributes.iter().find(|a| a.attribute == attribute));
+    let found = match found.and_then(|a| a.read) {
+        Some(read) => Ok(vec![(String::new(), read)]),
+        None => Err("no trained arm has both a direct probe and answers".to_string()),
+    };
+    at_least(&format!("share of what the linear probe reads that the trained arms answer, {attribute}"), least, found)
 }
 
 fn separates(m: &Measured<'_>) -> Verdict {

@@ -5,23 +5,29 @@
 
 mod agreement;
 mod curves;
+mod learning;
 mod panels;
 mod plane;
 mod published;
 mod scatter;
 mod sight;
 mod svg;
+mod validity;
 
 pub(crate) use agreement::{correlation_map, tree};
 pub(crate) use curves::{Curves, curves, legend};
+pub(crate) use learning::{learning_in_words, learning_panel};
 pub(crate) use panels::{benchmark_panel, ranking_panel, unfreezing_panel};
 pub(crate) use plane::{Point, plane};
 pub(crate) use published::{AdapterRow, ChangeRow, adapter, family_class, means_panel, unfreezing_group};
 pub(crate) use scatter::{COSTS, scatter};
 pub(crate) use sight::{sight_panel, sight_reach};
+pub(crate) use validity::{attribute_classes, attribute_panel, validity_figure, validity_in_words};
 
+use crate::learning::LearningCurve;
 use crate::ranking::{AVERAGE, RankedArm, Ranking};
 use crate::schema::{CATEGORIES, Role};
+use crate::validity::Validity;
 use svg::Svg;
 
 /// Width of a panel in its own units, about that of a phone in CSS pixels.
@@ -103,4 +109,42 @@ pub fn ranking_svg(r: &Ranking) -> String {
         r.trained().next().map_or(String::new(), |a| format!("{} is first with {:.1}. ", a.label, a.average.score));
     body.set_height(y + 8.0);
     body.standalone(&title, &format!("{best}{}", r.conclusions.join(" ")), STYLE)
+}
+
+/// Direct probes against answers as a file of its own.
+pub fn validity_svg(v: &Validity) -> String {
+    let said: Vec<String> = v.attributes.iter().map(validity_in_words).collect();
+    padded(&validity_figure(v, 2.0 * PANEL)).standalone("Direct probes and answers", &said.join(". "), STYLE)
+}
+
+/// The learning curve as a file of its own: the average, then the categories.
+pub fn learning_svg(curve: &LearningCurve, r: &Ranking) -> String {
+    let width = 2.0 * PANEL + 40.0;
+    let mut body = Svg::new(width, 0.0);
+    let wide = learning_panel(curve, AVERAGE, chance(r, AVERAGE), width - 24.0);
+    body.nest(&wide, 12.0, 12.0);
+    let mut y = wide.height() + 28.0;
+    for pair in r.categories.chunks(2) {
+        let mut tallest: f64 = 0.0;
+        for (i, category) in pair.iter().enumerate() {
+            let panel = learning_panel(curve, category, chance(r, category), PANEL);
+            body.nest(&panel, 12.0 + i as f64 * (PANEL + 16.0), y);
+            tallest = tallest.max(panel.height());
+        }
+        y += tallest + 16.0;
+    }
+    body.set_height(y);
+    body.standalone("Score by number of training samples", &learning_in_words(curve, AVERAGE), STYLE)
+}
+
+/// Chance in a scope, which is the same for all arms.
+pub(crate) fn chance(r: &Ranking, scope: &str) -> Option<f64> {
+    r.arms.first().and_then(|a| a.score(scope)).map(|s| s.chance).filter(|c| c.is_finite())
+}
+
+/// A drawing with a margin around it.
+fn padded(part: &Svg) -> Svg {
+    let mut body = Svg::new(part.width() + 24.0, part.height() + 24.0);
+    body.nest(part, 12.0, 12.0);
+    body
 }

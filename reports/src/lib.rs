@@ -7,9 +7,10 @@
 //! 3. [`stats`]: bootstrap over images, clustered standard errors, permutation tests, correlations;
 //! 4. [`ranking`]: runs to a [`ranking::Ranking`], with intervals, tests and conclusions in words;
 //! 5. [`analysis`]: what the benchmarks measure and which of them measure the same;
-//! 6. [`check`]: whether the results keep what the study promises of its evaluator;
-//! 7. [`published`]: the paper's tables, with everything that follows from them computed again;
-//! 8. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file, and
+//! 6. [`validity`]: direct probes of the encoders beside the answers; [`learning`]: scores by number of training samples;
+//! 7. [`check`]: whether the results keep what the study promises of its evaluator;
+//! 8. [`published`]: the paper's tables, with everything that follows from them computed again;
+//! 9. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file, and
 //!    [`page::published`] the paper's tables as another.
 //!
 //! ```no_run
@@ -23,6 +24,7 @@
 pub mod analysis;
 pub mod check;
 pub mod figure;
+pub mod learning;
 pub mod load;
 pub mod page;
 pub mod published;
@@ -30,4 +32,5 @@ pub mod ranking;
 pub mod schema;
 pub mod stats;
 pub mod table;
+pub mod validity;
 mod words;

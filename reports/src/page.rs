@@ -7,12 +7,15 @@ mod examples;
 pub mod published;
 mod recipe;
 mod tables;
+mod validity;
 
 use crate::analysis::StudyAnalysis;
 use crate::check::{Claims, Measured, Reading, Verdict};
 use crate::figure::{self, COSTS};
+use crate::learning::LearningCurve;
 use crate::load::{Problem, StudyData};
 use crate::ranking::{self, AVERAGE, RankOptions, Ranking};
+use crate::validity::{EncoderProbes, ProbePair, Validity};
 use crate::words;
 use burgess_base::{Context, Error, Result, atomic};
 use minijinja::Environment;
@@ -40,6 +43,9 @@ pub struct Evidence {
     pub claims: Claims,
     /// How well the language model alone answers from text.
     pub reading: Vec<Reading>,
+    /// Direct probes of the encoders, and which questions ask for what they read.
+    pub probes: Vec<EncoderProbes>,
+    pub pairs: Vec<ProbePair>,
 }
 
 /// Where [`write_study`] puts its files.
@@ -50,10 +56,17 @@ pub struct Files {
     pub figure: PathBuf,
     /// What the arms say about the benchmarks.
     pub analysis: PathBuf,
+    /// Direct probes beside answers, with its figure; only where the encoders have probes.
+    pub validity: PathBuf,
+    pub validity_figure: PathBuf,
+    /// Scores by number of training samples, with its figure; only where arms were trained on shares of the data.
+    pub learning: PathBuf,
+    pub learning_figure: PathBuf,
 }
 
 impl Files {
-    /// In a study's own directory: `ranking.json`, and in `report/` `index.html`, `ranking.svg` and `analysis.json`.
+    /// In a study's own directory: `ranking.json`, and in `report/` `index.html`, `ranking.svg`, `analysis.json` and what
+    /// only some studies have.
     pub fn of_study(dir: &Path) -> Self {
         Self { ranking: dir.join("ranking.json"), ..Self::together(&dir.join("report")) }
     }
@@ -62,7 +75,9 @@ impl Files {
     pub fn together(dir: &Path) -> Self {
         let [ranking, page, figure, analysis] =
             ["ranking.json", "index.html", "ranking.svg", "analysis.json"].map(|file| dir.join(file));
-        Self { ranking, page, figure, analysis }
+        let [validity, validity_figure, learning, learning_figure] =
+            ["validity.json", "validity.svg", "learning-curve.json", "learning-curve.svg"].map(|file| dir.join(file));
+        Self { ranking, page, figure, analysis, validity, validity_figure, learning, learning_figure }
     }
 }
 
@@ -82,22 +97,59 @@ pub struct Written {
 /// # Errors
 /// When a file of samples cannot be opened, or the runs are not those of the ranking. Broken lines and absent pictures are told on the page instead.
 pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<String> {
-    let found = StudyAnalysis::of(&study.results(), ranking)?;
-    filled_page(study, ranking, &found, &verdicts(ranking, &about.evidence), about)
+    filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about)
 }
 
-/// Whether the claims of a study hold.
-fn verdicts(ranking: &Ranking, evidence: &Evidence) -> Vec<Verdict> {
-    evidence.claims.check(&Measured { ranking, reading: &evidence.reading })
+/// What follows from a ranking and its study.
+struct Findings {
+    analysis: StudyAnalysis,
+    validity: Option<Validity>,
+    learning: Option<LearningCurve>,
+    verdicts: Vec<Verdict>,
 }
 
-fn filled_page(
-    study: &StudyData,
-    ranking: &Ranking,
-    found: &StudyAnalysis,
-    verdicts: &[Verdict],
-    about: &About,
-) -> Result<String> {
+impl Findings {
+    fn of(study: &StudyData, ranking: &Ranking, evidence: &Evidence) -> Result<Self> {
+        let analysis = StudyAnalysis::of(&study.results(), ranking).context("analysing the benchmarks")?;
+        let validity = Validity::of(study, ranking, &evidence.pairs, &evidence.probes)?;
+        let learning = LearningCurve::load(&study.dir, ranking).context("reading the learning curve")?;
+        let measured = Measured { ranking, validity: validity.as_ref(), reading: &evidence.reading };
+        let verdicts = evidence.claims.check(&measured);
+        Ok(Self { analysis, validity, learning, verdicts })
+    }
+
+    /// Writes what the study has of it, and removes what it has no more.
+    fn write(&self, files: &Files, ranking: &Ranking) -> Result<()> {
+        atomic::write_json(&files.analysis, &self.analysis)?;
+        let figure = |path: &Path, svg: Option<String>| match svg {
+            Some(svg) => atomic::write(path, svg.as_bytes()),
+            None => forget(path),
+        };
+        match &self.validity {
+            Some(validity) => atomic::write_json(&files.validity, validity)?,
+            None => forget(&files.validity)?,
+        }
+        match &self.learning {
+            Some(learning) => atomic::write_json(&files.learning, learning)?,
+            None => forget(&files.learning)?,
+        }
+        figure(&files.validity_figure, self.validity.as_ref().map(figure::validity_svg))?;
+        figure(&files.learning_figure, self.learning.as_ref().map(|l| figure::learning_svg(l, ranking)))
+    }
+}
+
+/// Removes a file of an earlier report.
+fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about: &About) -> Result<String> {
+    let Findings { analysis: found, validity, learning, verdicts } = findings;
     let (examples, sample_problems, refused) = examples::examples(study, ranking)?;
     let problems: Vec<String> = study.problems.iter().chain(&sample_problems).map(Problem::to_string).collect();
     let curves = figure::curves(study, ranking);
@@ -137,6 +189,8 @@ fn filled_page(
         (true, ("analysis", "Which benchmarks agree")),
         (!scatters.is_empty(), ("cost", "Cost")),
         (!curves.is_empty(), ("training", "Training")),
+        (validity.is_some(), ("validity", "Direct probes")),
+        (learning.is_some(), ("learning", "Learning curve")),
         (!examples.is_empty(), ("examples", "Questions")),
         (!verdicts.is_empty(), ("check", "Claims")),
         (!ranking.missing.is_empty(), ("missing", "Missing runs")),
@@ -168,6 +222,8 @@ fn filled_page(
         baselines: tables::baselines(ranking),
         normalised: tables::normalised(ranking),
         verdicts,
+        validity: validity.as_ref().map(validity::shown),
+        learning: learning.as_ref().map(|curve| learning_shown(curve, ranking)),
         foot: tables::foot(ranking),
         kinds: figure::kinds(ranking),
         overall_broad: overall(800.0, ""),
@@ -221,6 +277,8 @@ struct Filled<'a> {
     baselines: Vec<tables::Row>,
     normalised: Vec<tables::NormalisedRow>,
     verdicts: &'a [Verdict],
+    validity: Option<validity::Shown>,
+    learning: Option<Learning>,
     foot: Vec<tables::Foot>,
     /// (CSS class, name)
     kinds: Vec<(&'a str, &'a str)>,
@@ -251,16 +309,34 @@ struct Filled<'a> {
     provenance: Vec<(String, String)>,
 }
 
+/// The learning curve: sentences, and a panel for the average and each category.
+#[derive(Serialize)]
+struct Learning {
+    said: Vec<String>,
+    panels: Vec<String>,
+}
+
+fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> Learning {
+    let scopes = std::iter::once(AVERAGE).chain(ranking.categories.iter().map(String::as_str));
+    let panel = |scope: &str| {
+        let title = format!("Score by number of training samples: {scope}");
+        figure::learning_panel(curve, scope, figure::chance(ranking, scope), figure::PANEL)
+            .inline(&title, &figure::learning_in_words(curve, scope))
+    };
+    Learning { said: curve.conclusions(), panels: scopes.map(panel).collect() }
+}
+
 /// The style of all pages.
 fn style() -> String {
     format!("{}{}", figure::STYLE, include_str!("../templates/page.css"))
 }
 
 /// The templates, by the names they have for each other. Text is escaped because the names end in .html.
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("page.html", include_str!("../templates/page.html")),
     ("published.html", include_str!("../templates/published.html")),
     ("analysis.html", include_str!("../templates/analysis.html")),
+    ("validity.html", include_str!("../templates/validity.html")),
 ];
 
 fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
@@ -299,12 +375,11 @@ pub fn write_study(mut study: StudyData, about: &About, options: &RankOptions, f
     study.count_constant_answers()?;
     let runs = study.results();
     let ranking = ranking::rank(&runs, &study.missing, &options)?;
-    let found = StudyAnalysis::of(&runs, &ranking).context("analysing the benchmarks")?;
-    let verdicts = verdicts(&ranking, &about.evidence);
-    let html = filled_page(&study, &ranking, &found, &verdicts, about).context("making the report")?;
+    let findings = Findings::of(&study, &ranking, &about.evidence)?;
+    let html = filled_page(&study, &ranking, &findings, about).context("making the report")?;
     atomic::write_json(&files.ranking, &ranking)?;
-    atomic::write_json(&files.analysis, &found)?;
+    findings.write(&files, &ranking)?;
     atomic::write(&files.page, html.as_bytes())?;
     atomic::write(&files.figure, figure::ranking_svg(&ranking).as_bytes())?;
-    Ok(Written { ranking, verdicts, files, problems: study.problems })
+    Ok(Written { ranking, verdicts: findings.verdicts, files, problems: study.problems })
 }

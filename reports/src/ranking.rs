@@ -109,7 +109,7 @@ pub struct Ranking {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairCount {
     pub pairs: usize,
-    /// Those that are separable, Holm's adjustment being over all of them.
+    /// Those that are separable, with p adjusted over all of them.
     pub separable: usize,
 }
 

@@ -257,6 +257,9 @@ pub struct Sample {
     pub id: String,
     /// The [`Unit`] it belongs to.
     pub unit: String,
+    /// The benchmark's own division, such as `count`; empty in files of before it was kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subtask: String,
     pub question: String,
     /// The choices in the order of their letters; empty for other questions and in files of before they were kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -21,6 +21,7 @@ fn claims() -> Claims {
         separates_in_every_category: true,
         seeds_agree: Some(0.8),
         reads_from_text: Some(0.9),
+        ..Default::default()
     }
 }
 
@@ -32,7 +33,7 @@ fn reading(r: &Ranking) -> Vec<Reading> {
 #[test]
 fn every_claim_is_a_line_with_what_was_measured() {
     let r = ranked(&fixture::runs_with_oracle(2, 100));
-    let verdicts = claims().check(&Measured { ranking: &r, reading: &reading(&r) });
+    let verdicts = claims().check(&Measured { ranking: &r, validity: None, reading: &reading(&r) });
     assert_eq!(verdicts.len(), 6);
     let table = check_table(&verdicts, 100, false);
     assert!(table.lines().all(|l| l.chars().count() <= 100), "{table}");
@@ -44,13 +45,13 @@ fn every_claim_is_a_line_with_what_was_measured() {
 fn what_was_not_measured_does_not_hold() {
     let runs: Vec<RunResults> = fixture::runs(1, 60).into_iter().filter(|r| r.run.arm != "nano-random").collect();
     let r = ranked(&runs);
-    let verdicts = claims().check(&Measured { ranking: &r, reading: &[] });
+    let verdicts = claims().check(&Measured { ranking: &r, validity: None, reading: &[] });
     let unmeasured: Vec<&Verdict> = verdicts.iter().filter(|v| v.measured.contains("not measured")).collect();
     assert_eq!(unmeasured.len(), 4, "{verdicts:#?}");
     assert!(unmeasured.iter().all(|v| !v.holds));
     assert!(unmeasured.iter().any(|v| v.measured == "not measured: the study has no oracle"));
     assert!(Claims::default().is_empty() && !claims().is_empty());
-    assert!(Claims::default().check(&Measured { ranking: &r, reading: &[] }).is_empty());
+    assert!(Claims::default().check(&Measured { ranking: &r, validity: None, reading: &[] }).is_empty());
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_threshold_that_is_just_reached_is_reached() {
     let gain = best.average.score - best.average.blind;
     let holds = |least: f64| {
         let claims = Claims { best_above_blind: Some(least), ..Default::default() };
-        claims.check(&Measured { ranking: &r, reading: &[] })[0].holds
+        claims.check(&Measured { ranking: &r, validity: None, reading: &[] })[0].holds
     };
     assert!(holds(gain) && !holds(gain + 0.01));
 }

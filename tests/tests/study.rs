@@ -290,6 +290,50 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
 }
 
 #[test]
+fn a_learning_curve_reuses_features_and_claims_decide_the_exit_code() {
+    let place = Place::new();
+    let study = study(&place);
+    let refused = place.run(&["rank", &study, "--check"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("the study tiny claims nothing"), "{}", stderr(&refused));
+    let text = std::fs::read_to_string(place.path().join(&study)).expect("the study");
+    place.file("claims.toml", &format!("{text}\n[check]\nbest_above_blind = 90.0\n"));
+    let arms = ["rank", "claims.toml", "--encoders", "nano-sup,nano-random", "--out", "out"];
+    let curve = [&arms[..], &["--learning-curve", "0.5", "--check"]].concat();
+    let first = place.run(&curve);
+    assert_eq!(first.status.code(), Some(1), "{}", stderr(&first));
+    assert!(
+        stdout(&first).contains("FAILED") && stderr(&first).contains("1 of 1 claims do not hold"),
+        "{}",
+        stderr(&first)
+    );
+    assert_eq!(stderr(&first).matches("encoded ").count(), 1, "once for all shares: {}", stderr(&first));
+    let root = place.path().join("out/tiny");
+    let half = root.join("learning-curve/0.5");
+    let read =
+        |file: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("JSON") };
+    let (part, whole) = (read(half.join("share.json")), read(root.join("learning-curve/1/share.json")));
+    assert_eq!((&whole["align"], &whole["tune"]), (&16.into(), &16.into()));
+    let tune = part["tune"].as_u64().expect("a number");
+    assert!(tune > 0 && tune < 16, "{part}");
+    let config = read(half.join("nano-sup/seed-0/config.json"));
+    assert_eq!(config["evaluator"]["share"], 0.5);
+    assert!(read(root.join("nano-sup/seed-0/config.json"))["evaluator"].get("share").is_none());
+    assert_eq!(read(root.join("report/learning-curve.json"))["arms"].as_array().map(Vec::len), Some(2));
+    let page = std::fs::read_to_string(root.join("report/index.html")).expect("the report");
+    assert!(page.contains("id=\"learning\"") && page.contains("id=\"check\""));
+
+    // Started again it changes nothing, and the study alone is done too.
+    let before = results(&root);
+    assert_eq!(before.len(), 4);
+    assert_eq!(place.run(&curve).status.code(), Some(1));
+    assert!(place.run(&arms).status.success());
+    assert_eq!(results(&root), before);
+    let samples = std::fs::read_to_string(root.join("nano-sup/seed-0/samples/nano-cvbench-3d.jsonl")).expect("samples");
+    assert!(samples.contains("\"subtask\":\"depth\""), "{samples}");
+}
+
+#[test]
 fn a_failed_arm_does_not_stop_the_others() {
     let place = Place::new();
     let study = study(&place);

@@ -1,6 +1,7 @@
 //! `burgess rank`: the main job.
 
 use super::{print, print_json};
+use crate::learning;
 use crate::plan;
 use crate::progress::Progress;
 use crate::rank::{self, Options};
@@ -17,6 +18,7 @@ use std::path::PathBuf;
   burgess rank nano --encoders nano-clip,nano-mae,nano-clip+nano-dinov2,nano-sup:unfrozen
   burgess rank field --encoders ./my-encoder@-2,./my-encoder@random@grid=8
   burgess rank my-study.toml --seeds 0,1,2 --out results
+  burgess rank nano --learning-curve 0.125,0.25,0.5,1 --encoders nano-sup,nano-random
   burgess rank nano --full --check               does the evaluator measure what the study claims?
   burgess rank nano --dry-run                    what would be done")]
 pub struct Args {
@@ -46,6 +48,10 @@ pub struct Args {
     /// Runs side by side [default: one a core on a CPU, all where there are up to half as many more]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Train the arms on these shares of the align and tune samples too, 1 being the study's own runs, each in a directory
+    /// below the study's; the report shows the score against the number of samples
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', conflicts_with = "dry_run")]
+    learning_curve: Vec<f64>,
     /// After the ranking, compare what was measured with what the study claims in [check]; exit code 1 if a claim does not hold
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
@@ -86,7 +92,10 @@ pub fn run(args: Args) -> Result<()> {
         let plan = plan::plan(&study, &options, &Progress::new())?;
         return if args.json { print_json(&plan) } else { print(&plan.text(super::list_width())?) };
     }
-    let outcome = rank::rank(&study, &options, &Progress::new())?;
+    let outcome = match args.learning_curve.is_empty() {
+        true => rank::rank(&study, &options, &Progress::new())?,
+        false => learning::run(&study, &args.learning_curve, &options, &Progress::new())?,
+    };
     super::report::show_with(&outcome.written, args.check, args.json)?;
     let failing = outcome.written.verdicts.iter().filter(|v| !v.holds).count();
     match outcome.failed {

@@ -14,6 +14,10 @@ impl Svg {
         Self { width, height, body: String::new() }
     }
 
+    pub fn width(&self) -> f64 {
+        self.width
+    }
+
     pub fn height(&self) -> f64 {
         self.height
     }

@@ -67,14 +67,33 @@ pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
 }
 
 /// How many pairs of trained arms are separable, for the average and each category.
+///
+/// The pairs are many, and Holm's factor times the least p that so many flips can give would leave none of them separable. So
+/// p is adjusted over all pairs of a scope by the largest difference between any two arms under each flip (single-step max-T;
+/// Westfall and Young 1993), which the flips give at once: the signs are the same for all arms.
 pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, PairCount> {
     let arms: Vec<&str> = ranking.trained().map(|a| a.arm.as_str()).collect();
+    let index = |name: &str| draws.grid.arms.iter().position(|x| x.arm == name);
+    let indices: Vec<usize> = arms.iter().filter_map(|a| index(a)).collect();
     let pairs = || arms.iter().enumerate().flat_map(|(i, a)| arms.iter().skip(i + 1).map(|b| (*a, *b)));
     let scopes = draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len());
     let count = |s: usize| {
-        // Which family they are called is of no account: only their number stays.
-        let tests = draws.family(Family::Neighbours, s, pairs().collect(), ranking.confidence);
-        PairCount { pairs: tests.len(), separable: tests.iter().filter(|t| t.separable).count() }
+        let widest = |flip: &Array2<f64>| {
+            let ends = indices.iter().map(|a| at(flip, *a, s));
+            let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+            high - low
+        };
+        let widest: Vec<f64> = draws.flips.iter().map(widest).collect();
+        let separable = pairs().filter(|(a, b)| {
+            // Which family it is called is of no account: only their number stays.
+            let Some(mut test) = draws.test(Family::Neighbours, s, a, b, ranking.confidence) else { return false };
+            let threshold = test.difference.abs() - stats::tie_tolerance(test.difference);
+            let extreme = widest.iter().filter(|w| **w >= threshold).count();
+            test.p_adjusted = stats::p_value(extreme, widest.len());
+            test.decide(ranking.confidence);
+            test.separable
+        });
+        PairCount { pairs: pairs().count(), separable: separable.count() }
     };
     scopes.map(|(s, scope)| (scope.name.clone(), count(s))).collect()
 }

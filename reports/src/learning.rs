@@ -1,0 +1,168 @@
+//! The learning curve of a study's evaluator: how scores grow with the number of training samples.
+//!
+//! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a share of the align and tune samples,
+//! as `OUT/<study>/` holds those that were trained on all of them, and `share.json` ([`Share`]) says how many samples that is. An
+//! evaluator whose oracle still rises at its right end is short of data, not of sight.
+
+use crate::load::StudyData;
+use crate::ranking::{AVERAGE, RankOptions, RankedArm, Ranking, rank};
+use crate::schema::Role;
+use crate::stats::Estimate;
+use crate::words;
+use burgess_base::{Context, Result, atomic};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of the shares in a study's directory.
+const FOLDER: &str = "learning-curve";
+
+/// `share.json`: how much of a study's training data a part of its learning curve uses.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Above 0; 1 are the study's own runs.
+    pub share: f64,
+    /// Samples of the align stage; 0 without one.
+    pub align: usize,
+    /// Samples of the tune stage.
+    pub tune: usize,
+}
+
+impl Share {
+    /// The directory of a share; for a share of 1 only `share.json` lies there.
+    pub fn dir(study: &Path, share: f64) -> PathBuf {
+        study.join(FOLDER).join(share.to_string())
+    }
+
+    /// Writes `share.json`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, study: &Path) -> Result<()> {
+        atomic::write_json(&Self::dir(study, self.share).join("share.json"), self)
+    }
+
+    /// All training samples.
+    pub fn samples(&self) -> usize {
+        self.align + self.tune
+    }
+}
+
+/// The score of an arm after training on some samples, in percent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CurvePoint {
+    pub share: f64,
+    pub samples: usize,
+    pub seeds: usize,
+    /// By scope: [`AVERAGE`] and the categories.
+    pub scores: BTreeMap<String, Estimate>,
+}
+
+/// The curve of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CurveArm {
+    pub arm: String,
+    pub label: String,
+    pub role: Role,
+    /// By share, smallest first.
+    pub points: Vec<CurvePoint>,
+}
+
+/// `learning-curve.json`: the arms of a study that were also trained on shares of its data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LearningCurve {
+    /// In the order of the ranking, baselines last.
+    pub arms: Vec<CurveArm>,
+    /// What is not shown and why, in sentences.
+    pub left_out: Vec<String>,
+}
+
+impl LearningCurve {
+    /// Of a study's directory and the ranking of its own runs; `None` where no share has a finished run.
+    ///
+    /// # Errors
+    /// A directory or `share.json` cannot be read.
+    pub fn load(dir: &Path, ranking: &Ranking) -> Result<Option<Self>> {
+        let mut shares = shares(dir)?;
+        shares.sort_by(|a, b| a.share.total_cmp(&b.share));
+        let options = RankOptions {
+            study: ranking.study.clone(),
+            replicates: ranking.replicates,
+            seed: ranking.seed,
+            confidence: ranking.confidence,
+            random: None,
+        };
+        let (mut parts, mut left_out) = (Vec::new(), Vec::new());
+        for share in shares.iter().filter(|s| s.share < 1.0) {
+            let runs = StudyData::load(&Share::dir(dir, share.share))?.results();
+            // Runs that cannot be compared are no reason to have no report.
+            match rank(&runs, &[], &options) {
+                _ if runs.is_empty() => left_out.push(format!("no run on a share of {} is finished", share.share)),
+                Ok(part) if asked(&part) != asked(ranking) => {
+                    left_out.push(format!("the runs on a share of {} were asked other questions", share.share));
+                }
+                Ok(part) => parts.push((*share, part)),
+                Err(e) => left_out.push(format!("the runs on a share of {} cannot be ranked: {e}", share.share)),
+            }
+        }
+        let in_part = |arm: &RankedArm| parts.iter().any(|(_, part)| part.arm(&arm.arm).is_some());
+        let whole = shares.iter().find(|s| s.share == 1.0).map(|share| (*share, ranking));
+        let rankings = || parts.iter().map(|(share, part)| (*share, part)).chain(whole);
+        let curve = |arm: &RankedArm| CurveArm {
+            arm: arm.arm.clone(),
+            label: arm.label.clone(),
+            role: arm.role,
+            points: rankings().filter_map(|(share, r)| Some(point(share, r, r.arm(&arm.arm)?))).collect(),
+        };
+        let arms: Vec<CurveArm> = ranking.arms.iter().filter(|a| in_part(a)).map(curve).collect();
+        Ok((!arms.is_empty()).then_some(Self { arms, left_out }))
+    }
+
+    /// The sentences of the report: what the last samples still give, and what is not shown.
+    pub fn conclusions(&self) -> Vec<String> {
+        let mut steps: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
+        for arm in &self.arms {
+            let [.., before, end] = arm.points.as_slice() else { continue };
+            if let (Some(b), Some(e)) = (before.scores.get(AVERAGE), end.scores.get(AVERAGE)) {
+                let said = format!("{} from {:.1} to {:.1} [{:.1}, {:.1}]", arm.label, b.value, e.value, e.low, e.high);
+                steps.entry((before.samples, end.samples)).or_default().push(said);
+            }
+        }
+        let said = |((before, end), arms): (&(usize, usize), &Vec<String>)| {
+            format!("With {end} samples in place of {before} the average goes, for {}.", words::list(arms))
+        };
+        steps.iter().map(said).chain(self.left_out.iter().map(|why| format!("Not shown: {why}."))).collect()
+    }
+}
+
+fn asked(r: &Ranking) -> Vec<(&str, usize)> {
+    r.benchmarks.iter().map(|b| (b.name.as_str(), b.n)).collect()
+}
+
+fn point(share: Share, r: &Ranking, arm: &RankedArm) -> CurvePoint {
+    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let score = |scope: &str| {
+        let s = arm.score(scope)?;
+        Some((scope.to_string(), Estimate { value: s.score, low: s.low, high: s.high }))
+    };
+    let scores = scopes.filter_map(score).collect();
+    CurvePoint { share: share.share, samples: share.samples(), seeds: arm.seeds.len(), scores }
+}
+
+fn shares(dir: &Path) -> Result<Vec<Share>> {
+    let folder = dir.join(FOLDER);
+    let step = || format!("reading {}", folder.display());
+    let mut found = Vec::new();
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(&folder).with_context(step)? {
+        let file = entry.with_context(step)?.path().join("share.json");
+        if file.is_file() {
+            found.push(atomic::read_json::<Share>(&file)?);
+        }
+    }
+    found.retain(|s| s.share > 0.0 && s.share <= 1.0);
+    Ok(found)
+}
