@@ -1,4 +1,4 @@
-//! Pixels to patch features: cards, preprocessing, checkpoints, architectures.
+//! Pixels to patch features: cards, preprocessing, checkpoints, architectures, pretraining, probes of features.
 
 pub mod arch;
 pub mod attention;
@@ -13,3 +13,4 @@ pub mod kernel;
 pub mod objective;
 pub mod preprocess;
 pub mod pretrain;
+pub mod probe;

@@ -8,7 +8,7 @@ use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::preprocess::{Orientation, Preparation};
 use burgess_reports::schema::Role;
-use burgess_world::truth::CELLS;
+use burgess_world::CELLS;
 use std::path::Path;
 
 /// What gives an arm its features.

@@ -19,6 +19,7 @@
 //! - [`rank`]: all runs of a study, then the ranking and its report; [`evidence`]: what is known of its parts beside.
 //! - [`train`]: one model outside of a study.
 //! - [`pretrain`]: how the nano encoders and the nano language model were made.
+//! - [`probes`]: what classifiers read directly from an encoder's features.
 //! - [`fetch`]: published weights onto this machine.
 //! - [`bench`]: throughput and memory of encoders on this machine.
 //! - [`checks`]: what can be known before any of this starts; [`names`], [`beside`]: names and paths of studies.
@@ -57,6 +58,7 @@ pub mod paths;
 pub mod pictures;
 pub mod plan;
 pub mod pretrain;
+pub mod probes;
 pub mod progress;
 pub mod published;
 pub mod rank;

@@ -3,6 +3,7 @@
 //! All encoders see the same pictures of the nano world, in the same order, the same number of times; only the
 //! objective on the card differs. The language model reads text only.
 
+use crate::probes::{self, ProbeRecord};
 use crate::progress::Progress;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
@@ -16,7 +17,7 @@ use burgess_probe::data::collate;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
-use burgess_probe::mllm::save_llm;
+use burgess_probe::mllm::{load_llm, save_llm};
 use burgess_probe::train::{Outcome, StepLog};
 use burgess_world::{Lessons, Scene, Split};
 use burn::module::Module;
@@ -54,6 +55,9 @@ pub struct Record {
     /// For the language model: how well it answers from text, with the description and (blind) without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reading: Vec<lm::Reading>,
+    /// For encoders: what direct probes read from the features of these weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeRecord>,
     pub digest: String,
 }
 
@@ -122,8 +126,9 @@ pub fn encoder(
         }
     };
     Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
-    let record = Record {
+    let mut record = Record {
         reading: Vec::new(),
+        probes: Vec::new(),
         id: card.id.clone(),
         command: command(&card.id, device_name),
         world_version: burgess_world::VERSION,
@@ -136,7 +141,9 @@ pub fn encoder(
         losses,
         digest: digest::of_file(weights)?,
     };
+    // The training is recorded before the probes, which could fail.
     atomic::write_json(&weights.with_extension("json"), &record)?;
+    record.probes = probes::keep(card, weights, None, device, progress)?;
     Ok(record)
 }
 
@@ -157,7 +164,11 @@ struct LlmRecipe {
     layers: usize,
     seed: u64,
     /// Documents of the lessons with which the text begins.
+    #[serde(default)]
     lessons: Lessons,
+    /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<PathBuf>,
     training: lm::PretrainConfig,
 }
 
@@ -203,13 +214,20 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
                 shown.join(", ")
             ));
             readings = table;
+            // Whoever interrupts a training of an hour keeps what it has come to.
+            save_llm(&model.valid(), &tokenizer, dir, Precision::F16)?;
         }
         Ok(())
+    };
+    let base = match &recipe.base {
+        Some(base) => Some(load_llm(&dir.join(base), &device.clone().autodiff())?),
+        None => None,
     };
     let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
     let outcome = lm::pretrain(
         &recipe.training,
         &config,
+        base,
         &tokenizer,
         &chat,
         documents,
@@ -226,6 +244,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     atomic::write_json(&dir.join("chat.json"), &chat)?;
     let record = Record {
         reading: readings,
+        probes: Vec::new(),
         id: LLM.into(),
         command: command(LLM, device_name),
         world_version: burgess_world::VERSION,

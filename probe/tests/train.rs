@@ -332,7 +332,8 @@ fn a_language_model_learns_text() -> Result<()> {
         Ok(())
     };
     let chat = ChatTemplate::nano();
-    let outcome = pretrain(&config, &llm, &tokenizer, &chat, documents(), &Device::flex(), 0, &mut on_step, &|| false)?;
+    let outcome =
+        pretrain(&config, &llm, None, &tokenizer, &chat, documents(), &Device::flex(), 0, &mut on_step, &|| false)?;
     done(outcome)?;
     assert!((losses[0] - 270f64.ln()).abs() < 0.5, "starts near chance: {}", losses[0]);
     assert!(losses[79] < 1.0, "ends at {}", losses[79]);

@@ -123,6 +123,17 @@ pub fn wilson(p: f64, n: f64, confidence: f64) -> (f64, f64) {
     (low, high)
 }
 
+/// Interval of the difference `a` − `b` of two shares of independent units, from each share with its [`wilson`] interval
+/// `(share, low, high)` (method 10 of Newcombe 1998). The difference is separable from 0 where the interval is without 0.
+///
+/// Two shares of the same units, which correlate positively, differ by less than that: the interval is then conservative.
+pub fn newcombe(a: (f64, f64, f64), b: (f64, f64, f64)) -> (f64, f64) {
+    let difference = a.0 - b.0;
+    let below = (a.0 - a.1).hypot(b.2 - b.0);
+    let above = (a.2 - a.0).hypot(b.0 - b.1);
+    (difference - below, difference + above)
+}
+
 /// Kish's effective number of units, (Σw)²/Σw²: as many units of equal weight say as much. 0 without weight.
 ///
 /// Used as the sample size of a proportion over clusters it takes all questions on one unit for one answer (the design

@@ -41,6 +41,19 @@ fn wilsons_interval_is_that_of_the_tables() {
 }
 
 #[test]
+fn the_interval_of_a_difference_of_shares_is_newcombes() {
+    // Newcombe 1998, Statistics in Medicine 17, 873-890, table II, method 10.
+    for (a, m, b, n, low, high) in [(56.0, 70.0, 48.0, 80.0, 0.0524, 0.3339), (9.0, 10.0, 3.0, 10.0, 0.1705, 0.8090)] {
+        let share = |correct: f64, n: f64| {
+            let (low, high) = stats::wilson(correct / n, n, 0.95);
+            (correct / n, low, high)
+        };
+        let (l, h) = stats::newcombe(share(a, m), share(b, n));
+        assert!((l - low).abs() < 5e-5 && (h - high).abs() < 5e-5, "{l} {h}");
+    }
+}
+
+#[test]
 fn nothing_right_and_everything_right_are_not_certain() {
     let benchmarks: [Made; 2] = [("none", 0, 0.0, yes_no(60, 0, 0)), ("all", 3, 25.0, yes_no(20, 20, 0))];
     let r = ranked(&[made("a", 0, &benchmarks), made("b", 0, &benchmarks)]);

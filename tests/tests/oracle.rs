@@ -217,3 +217,24 @@ fn what_the_oracle_cannot_use_is_named_before_work_starts() {
     assert!(trained.status.success(), "{}", stderr(&trained));
     assert!(place.path().join("runs/files/model/cards.json").is_file());
 }
+
+#[test]
+fn a_rendered_world_has_ground_truth_of_all_its_images() {
+    let place = Place::new();
+    data(&place);
+    let file = study(&place, "world", "", &["oracle"]);
+    let text = std::fs::read_to_string(place.path().join(&file)).expect("the study");
+    let world = "world = { seed = 5, align = 8, tune = 8, turns = 2, per_benchmark = 4 }";
+    let benchmarks = text.replace("[\"nano-gqa\"]", "[\"nano-gqa\", \"nano-cvbench-3d\", \"nano-chartqa\"]");
+    place.file(&file, &benchmarks.replace("directory = \"data\"", world));
+    // The plan needs no images.
+    let planned = place.run(&["rank", &file, "--dry-run"]);
+    assert!(planned.status.success(), "{}", stderr(&planned));
+    let row = stdout(&planned).lines().find(|l| l.contains("oracle  ") && l.contains("none")).map(str::to_string);
+    assert!(row.is_some_and(|row| row.split_whitespace().any(|cell| cell == "36")), "{}", stdout(&planned));
+    assert!(!place.path().join("cache/worlds").exists());
+    let done = place.run(&["rank", &file]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let found = read(&run_of(&place, "world", "oracle").join("results.json"));
+    assert_eq!((&found["run"]["role"], &found["cost"]["tokens"]), (&json!("oracle"), &json!(36)));
+}

@@ -27,9 +27,9 @@ impl Strides {
 
 /// A matrix to be read: numbers, and how it lies in them.
 #[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a>(pub &'a [f32], pub Strides);
+pub struct Matrix<'a, T = f32>(pub &'a [T], pub Strides);
 
-impl Matrix<'_> {
+impl<T: Copy> Matrix<'_, T> {
     fn holds(self, rows: usize, columns: usize) -> bool {
         self.1.reach(rows, columns) < self.0.len()
     }
@@ -46,6 +46,27 @@ pub fn product([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, a: Matr
     assert!(c_strides.reach(m, n) < c.len(), "the result is cut too short");
     assert!(k == 0 || a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
     // SAFETY: the slices are live and reach as far as the strides do (asserted above), and `c` is borrowed exclusively.
+    unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
+}
+
+/// [`product`] in double precision, on this thread.
+///
+/// # Panics
+/// A slice is shorter than its matrix.
+pub fn product_f64(
+    [m, n, k]: [usize; 3],
+    c: &mut [f64],
+    c_strides: Strides,
+    a: Matrix<'_, f64>,
+    b: Matrix<'_, f64>,
+    add: bool,
+) {
+    if m * n == 0 {
+        return;
+    }
+    assert!(c_strides.reach(m, n) < c.len(), "the result is cut too short");
+    assert!(k == 0 || a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
+    // SAFETY: as in `product`.
     unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
 }
 
@@ -82,12 +103,25 @@ pub fn product_of([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) -> Vec<f3
     c
 }
 
-unsafe fn raw(
+/// The number types that products are computed in.
+trait Number: Copy + 'static {
+    const ONE: Self;
+}
+
+impl Number for f32 {
+    const ONE: Self = 1.0;
+}
+
+impl Number for f64 {
+    const ONE: Self = 1.0;
+}
+
+unsafe fn raw<T: Number>(
     [m, n, k]: [usize; 3],
-    c: *mut f32,
+    c: *mut T,
     c_strides: Strides,
-    Matrix(a, a_strides): Matrix<'_>,
-    Matrix(b, b_strides): Matrix<'_>,
+    Matrix(a, a_strides): Matrix<'_, T>,
+    Matrix(b, b_strides): Matrix<'_, T>,
     add: bool,
     threads: gemm::Parallelism,
 ) {
@@ -107,8 +141,8 @@ unsafe fn raw(
             b.as_ptr(),
             b_strides.columns as isize,
             b_strides.rows as isize,
-            1.0,
-            1.0,
+            T::ONE,
+            T::ONE,
             false,
             false,
             false,

@@ -1,32 +1,53 @@
-//! `burgess encoders`: the zoo.
+//! `burgess encoders`: the zoo, and direct probes of its encoders.
 
-use super::{print, print_json};
+use super::{print, print_json, terminal};
+use crate::arm::ArmEncoder;
 use crate::columns::{self, Side};
-use burgess_base::Result;
+use crate::progress::Progress;
+use crate::{device, notes, probes};
+use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard};
 use burgess_encoders::encoder;
+use burgess_encoders::preprocess::Preparation;
 use serde_json::json;
 
-/// List the zoo, or show one card
+/// List the zoo, show one card, or probe one encoder
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Direct probes train a linear classifier and k-NN on the frozen features of images of the nano world, and test \
+them on other images: which thing, colour, count, position, depth, word and glyph there is, and which thing covers a patch. \
+The record beside the weights of nano encoders has them; --probe computes them for any encoder.
+
+Examples:
   burgess encoders                               every encoder, and whether its weights are here
-  burgess encoders nano-clip                     one card with its sources
+  burgess encoders nano-clip                     one card with its sources, and what probes read from its features
   burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders facebook/dinov2-base          the same, once it was fetched
-  burgess encoders --json")]
+  burgess encoders facebook/dinov2-base --probe  what probes read from its features
+  burgess encoders --json"
+)]
 pub struct Args {
     /// Show this card, or the one that a directory, or owner/name of the hub, amounts to
     #[arg(value_name = "ID|DIR")]
     id: Option<String>,
+    /// Compute the direct probes of this encoder now, and of nano-random beside it
+    #[arg(long, requires = "id")]
+    probe: bool,
+    /// At most this many training images and test images for each probe
+    #[arg(long, value_name = "N", requires = "probe")]
+    limit: Option<usize>,
+    /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "flex", requires = "probe")]
+    device: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    match args.id {
-        Some(id) => one(&EncoderCard::open(&id)?, args.json),
+    match &args.id {
+        Some(id) if args.probe => probe(id, &args),
+        Some(id) => one(&EncoderCard::open(id)?, args.json),
         None => list(args.json),
     }
 }
@@ -57,14 +78,47 @@ fn list(as_json: bool) -> Result<()> {
 
 fn one(card: &EncoderCard, as_json: bool) -> Result<()> {
     let weights = encoder::weights_path(card);
+    let compared = probes::compare(&probes::recorded(card), &probes::recorded_random(&card.id));
     if as_json {
-        return print_json(&json!({"card": card, "weights": weights.ok()}));
+        let mut value = json!({"card": card, "weights": weights.ok()});
+        if !compared.is_empty() {
+            value["probes"] = json!(compared);
+        }
+        return print_json(&value);
     }
     let text = toml::to_string_pretty(card)
-        .map_err(|e| burgess_base::Error::failed(e.to_string()).context(format!("showing the card {}", card.id)))?;
+        .map_err(|e| Error::failed(e.to_string()).context(format!("showing the card {}", card.id)))?;
     let here = match &weights {
         Ok(path) => format!("# weights: {}\n", path.display()),
         Err(e) => format!("# weights: not on this machine: {e}\n"),
     };
-    print(&format!("{text}\n{here}"))
+    let probed = match compared.as_slice() {
+        [] => String::new(),
+        compared => format!("\n{}", probes::table(compared, "# ", super::list_width())),
+    };
+    print(&format!("{text}\n{here}{probed}"))
+}
+
+fn probe(id: &str, args: &Args) -> Result<()> {
+    if args.limit == Some(0) {
+        return Err(Error::usage("--limit must be at least 1").hint("leave it out for all images"));
+    }
+    let chosen: ArmEncoder = id.parse()?;
+    let card = chosen.card(Preparation::default())?;
+    for note in notes::of_encoders([&card]) {
+        terminal::say(&format!("note: {note}"));
+    }
+    let device = device::parse(&args.device)?;
+    let progress = Progress::new();
+    let probed = probes::run(&chosen.load(card.clone(), &device)?, args.limit, &progress)?;
+    let random = if chosen == ArmEncoder::plain(probes::RANDOM) {
+        Vec::new()
+    } else {
+        probes::random_for(&probed, args.limit, &device, &progress)?
+    };
+    let compared = probes::compare(&probed, &random);
+    if args.json {
+        return print_json(&json!({"card": card, "probes": compared}));
+    }
+    print(&probes::table(&compared, "", super::list_width()))
 }

@@ -1,21 +1,27 @@
 //! `burgess pretrain`: makes the nano weights again.
 
 use super::print;
+use crate::probes::{self, ProbeRecord};
 use crate::progress::Progress;
 use crate::{device, pretrain};
 use burgess_base::{Error, Result, output};
 use burgess_encoders::card::EncoderCard;
+use burgess_encoders::encoder;
 use burgess_probe::llm::weights;
+use burn::tensor::Device;
 use std::path::PathBuf;
 
 /// Make the weights of a nano encoder, or of the nano language model
 #[derive(clap::Args)]
 #[command(after_help = "The language model comes first: its tokenizer reads the captions of clip, siglip and convnext.
 
+The record beside an encoder's weights holds what direct probes read from its features, as `burgess encoders ID` prints it.
+
 Examples:
   burgess pretrain nano/lm
   burgess pretrain nano/clip
-  burgess pretrain nano/dinov2 --out dinov2.safetensors --device tch")]
+  burgess pretrain nano/dinov2 --out dinov2.safetensors --device tch
+  burgess pretrain nano/clip --probes-only")]
 pub struct Args {
     /// nano/lm, or a nano encoder: nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/sup, nano/random
     #[arg(value_name = "nano/ID")]
@@ -23,6 +29,9 @@ pub struct Args {
     /// The file to write (for nano/lm: the directory) [default: where the zoo keeps it]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
+    /// Leave the weights as they are, and write what direct probes read from their features into their record
+    #[arg(long)]
+    probes_only: bool,
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
@@ -32,6 +41,9 @@ pub fn run(args: Args) -> Result<()> {
     let device = device::parse(&args.device)?;
     let progress = Progress::new();
     let id = args.id.replacen('/', "-", 1);
+    if args.probes_only {
+        return probe(&id, args.out, &device, &progress);
+    }
     let (record, path) = if id == pretrain::LLM {
         let dir = match args.out {
             Some(dir) => dir,
@@ -40,11 +52,7 @@ pub fn run(args: Args) -> Result<()> {
         output::check_directory(&dir)?;
         (pretrain::llm(&dir, &device, &args.device, &progress)?, dir)
     } else {
-        let card = EncoderCard::find(&id)?;
-        if card.pretrain.is_none() && card.supervision.as_str() != "none" {
-            return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
-                .hint("published encoders are fetched, not made"));
-        }
+        let card = card(&id)?;
         let path = match args.out {
             Some(path) => path,
             None => pretrain::default_weights(&card)?,
@@ -54,5 +62,35 @@ pub fn run(args: Args) -> Result<()> {
         (pretrain::encoder(&card, &path, &device, &args.device, &progress)?, path)
     };
     let last = record.losses.last().map_or(String::new(), |(_, loss, _)| format!(", final loss {loss:.4}"));
-    print(&format!("{}: {} in {:.0} s{last}\n", record.id, path.display(), record.seconds))
+    print(&format!("{}: {} in {:.0} s{last}\n", record.id, path.display(), record.seconds))?;
+    show(&record.id, &record.probes)
+}
+
+/// The card of a nano encoder that is made here.
+fn card(id: &str) -> Result<EncoderCard> {
+    let card = EncoderCard::find(id)?;
+    if card.pretrain.is_none() && card.supervision.as_str() != "none" {
+        return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
+            .hint("published encoders are fetched, not made"));
+    }
+    Ok(card)
+}
+
+fn probe(id: &str, weights: Option<PathBuf>, device: &Device, progress: &Progress) -> Result<()> {
+    if id == pretrain::LLM {
+        return Err(Error::usage("--probes-only is for encoders: a language model has no features of images")
+            .hint("leave it out, or name an encoder such as nano/clip"));
+    }
+    let card = card(id)?;
+    let path = weights.map_or_else(|| encoder::weights_path(&card), Ok)?;
+    show(id, &probes::keep(&card, &path, None, device, progress)?)
+}
+
+/// Prints the probes of an encoder beside those of the untrained one.
+fn show(id: &str, probed: &[ProbeRecord]) -> Result<()> {
+    if probed.is_empty() {
+        return Ok(());
+    }
+    let compared = probes::compare(probed, &probes::recorded_random(id));
+    print(&probes::table(&compared, "", super::list_width()))
 }

@@ -14,7 +14,7 @@ use burgess_base::stream::{Stream, stream};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
 use burgess_world::{Document, Exercise};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand::RngExt;
@@ -128,8 +128,11 @@ pub fn texts(document: Document) -> Vec<String> {
     }
 }
 
-/// Trains a fresh model (weights drawn from `seed`) on `documents`, batched by length. Stops early only if `stop` says
-/// so.
+/// Trains a model on `documents`, batched by length: a fresh one (weights drawn from `seed`), or `base` under another
+/// tokenizer. Stops early only if `stop` says so.
+///
+/// A base keeps its layers; tokens that both tokenizers have keep their embeddings, and only the others begin fresh
+/// (vocabulary transfer).
 ///
 /// # Errors
 /// When the numbers do not fit, the documents run out, or the loss, the gradient or the last weights are not finite (the
@@ -138,6 +141,7 @@ pub fn texts(document: Document) -> Vec<String> {
 pub fn pretrain(
     config: &PretrainConfig,
     llm: &LlmConfig,
+    base: Option<(Llm, Tokenizer)>,
     tokenizer: &Tokenizer,
     chat: &ChatTemplate,
     documents: impl Iterator<Item = Document>,
@@ -176,6 +180,9 @@ pub fn pretrain(
     }
     let device = device.clone().autodiff();
     let mut model = initialise(llm.init(&device)?, "llm", seed);
+    if let Some((base, old)) = base {
+        model = transferred(model, base, &old, tokenizer)?;
+    }
     let mut optimiser = Optimiser::new(config.optimiser, config.betas);
     let encoded = documents.map(|d| encode(&d, tokenizer, chat));
     let mut batches = Batches::new(encoded, config, stream("llm/order", seed));
@@ -216,6 +223,38 @@ pub fn pretrain(
     let model = model.valid();
     finite_weights(&model, &|_| true).map_err(|e| diverged(e.context("pretraining, after its last step")))?;
     Ok(Outcome::Done(model))
+}
+
+/// `base` with an embedding for each token of `tokenizer`: that of the same token of `old`, or that of `fresh`.
+fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer) -> Result<Llm> {
+    let (a, b) = (fresh.config(), base.config());
+    if a.num_hidden_layers != b.num_hidden_layers || a.hidden_size != b.hidden_size {
+        return Err(Error::usage(format!(
+            "the base has {} layers of width {}, the recipe asks for {} of width {}",
+            b.num_hidden_layers, b.hidden_size, a.num_hidden_layers, a.hidden_size
+        ))
+        .hint("give the recipe the sizes of its base"));
+    }
+    let rows = |model: &Llm| -> Result<Vec<f32>> {
+        let table = model.model.embed_tokens.weight.val().into_data();
+        table.try_to_vec().map_err(|e| Error::failed(format!("reading embeddings: {e:?}")))
+    };
+    let (mut table, known, d) = (rows(&fresh)?, rows(&base)?, a.hidden_size);
+    for id in 0..tokenizer.vocab_size() as u32 {
+        let from = tokenizer.token(id).and_then(|token| old.id(&token).ok()).map(|from| from as usize * d);
+        if let (Some(from), to) = (from, id as usize * d)
+            && let (Some(from), Some(to)) = (known.get(from..from + d), table.get_mut(to..to + d))
+        {
+            to.copy_from_slice(from);
+        }
+    }
+    let weight = fresh.model.embed_tokens.weight;
+    let shape = weight.val().dims();
+    let device = weight.val().device();
+    fresh.model = base.model;
+    let table = Tensor::<2>::from_data(TensorData::new(table, shape), &device);
+    fresh.model.embed_tokens.weight = Param::initialized(weight.id, table).set_require_grad(true);
+    Ok(fresh)
 }
 
 /// Documents of about equal length together, so that little is spent on padding; the order of lengths is random.

@@ -20,7 +20,7 @@ pub fn short(scene: &Scene, s: &mut Stream) -> String {
         Content::Writing(w) => writing(w),
         Content::Table(t) => table(t, s, false),
         Content::Chart(c) => chart(c, s, false),
-        Content::Diagram(d) => diagram(d, s, false),
+        Content::Diagram(d) => diagram(d, s),
     }
 }
 
@@ -32,7 +32,7 @@ pub fn full(scene: &Scene, s: &mut Stream) -> String {
         Content::Writing(w) => writing(w),
         Content::Table(t) => table(t, s, true),
         Content::Chart(c) => chart(c, s, true),
-        Content::Diagram(d) => diagram(d, s, true),
+        Content::Diagram(d) => diagram(d, s),
     }
 }
 
@@ -186,6 +186,10 @@ fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
         parts = vec![format!("{} is the largest", c.labels[c.largest()])];
     }
     text = format!("{text}: {}.", list(&parts));
+    if all {
+        let (largest, smallest) = (&c.labels[c.largest()], &c.labels[c.smallest()]);
+        text = format!("{text} The largest is {largest}. The smallest is {smallest}.");
+    }
     if all && c.coloured() {
         let colours: Vec<String> =
             c.labels.iter().zip(&c.colours).map(|(l, k)| format!("{l} is {}", palette::name(*k))).collect();
@@ -196,7 +200,7 @@ fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
     text
 }
 
-fn diagram(d: &Diagram, s: &mut Stream, all: bool) -> String {
+fn diagram(d: &Diagram, s: &mut Stream) -> String {
     let name = |i: usize| thing(d.things[i]).name.as_str();
     match d.layout {
         Layout::Labelled => {
@@ -206,18 +210,14 @@ fn diagram(d: &Diagram, s: &mut Stream, all: bool) -> String {
                 order.iter().map(|&i| format!("{} is {}", d.letters[i], thing(d.things[i]).with_article(""))).collect();
             format!("A diagram with labels: {}.", list(&parts))
         }
-        Layout::Chain { .. } | Layout::Cycle { .. } => {
-            let cycle = matches!(d.layout, Layout::Cycle { .. });
-            let n = d.things.len();
-            let mut at = if cycle { dice::below(s, n) } else { (0..n).find(|&i| d.before(i).is_none()).unwrap_or(0) };
-            let mut names = vec![name(at).to_string()];
-            while let Some(next) = d.next(at).filter(|_| names.len() < n) {
-                names.push(name(next).to_string());
+        Layout::Chain { .. } => {
+            let mut at = (0..d.things.len()).find(|&i| d.before(i).is_none()).unwrap_or(0);
+            let mut links = Vec::new();
+            while let Some(next) = d.next(at) {
+                links.push(format!("the {} leads to the {}", name(at), name(next)));
                 at = next;
             }
-            let start = if cycle { "A cycle" } else { "A chain" };
-            let back = if cycle && all { format!(", then {} again", names[0]) } else { String::new() };
-            format!("{start} with arrows: {}{back}.", names.join(", then "))
+            format!("A chain with arrows: {}.", list(&links))
         }
     }
 }

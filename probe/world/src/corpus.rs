@@ -10,7 +10,7 @@ use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
 use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
 use crate::scene::Scene;
-use crate::{dice, map, palette};
+use crate::{dice, lessons, map, palette};
 
 /// One piece of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,31 +58,33 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         }
     }
     match dice::below(s, 100) {
-        0..=3 => Document::Text(facts(s)),
-        4 => {
+        0 => Document::Text(facts(s)),
+        1 => {
             let scene = Scene::draw_from(s, false);
             Document::Text(if dice::chance(s, 50) { scene.caption(s) } else { scene.description(s) })
         }
-        5..=6 => options(s, false),
-        7..=8 => one_word(s),
-        9..=18 => fact_chat(s),
+        2..=3 => options(s, false),
+        4..=5 => one_word(s),
+        6..=10 => fact_chat(s),
+        11..=22 => lessons::recall(s),
+        23..=34 => lessons::grid(s),
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
-        19..=21 => {
+        35..=37 => {
             let scene = Scene::draw_from(s, false);
             let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
             Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
         }
-        22..=45 => {
+        38..=57 => {
             let scene = Scene::draw_from(s, false);
             let n = dice::within(s, 3, 7) as usize;
             let told = scene.description(s);
             chat(&told, scene.turns(n, s))
         }
-        46..=55 => {
+        58..=66 => {
             let scene = Scene::draw_from(s, false);
             Document::Cells(seen(&scene, s), map::some(&scene, 2, s))
         }
-        56..=60 => {
+        67..=68 => {
             let scene = Scene::draw_from(s, false);
             let question = crate::dataset::caption_request(s).to_string();
             Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])

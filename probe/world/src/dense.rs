@@ -317,7 +317,7 @@ mod tests {
                 Content::Chart(chart) if chart.coloured() => {
                     let picture = scene.render();
                     for (i, colour) in chart.colours.iter().enumerate() {
-                        let rgb = palette::rgb(*colour);
+                        let rgb = crate::palette::rgb(*colour);
                         let mine: Vec<_> =
                             picture.pixels().zip(&map).filter(|(_, l)| usize::from(**l) == i + 1).collect();
                         let same = mine.iter().filter(|(p, _)| p.0 == rgb).count();

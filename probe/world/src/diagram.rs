@@ -1,4 +1,4 @@
-//! Small diagrams: things with letters beside them, chains and cycles with arrows.
+//! Small diagrams: things with letters below them, and chains with arrows.
 
 use burgess_base::stream::Stream;
 use image::RgbImage;
@@ -15,16 +15,9 @@ use crate::{dice, palette};
 pub enum Layout {
     /// Letters beside things, no arrows.
     Labelled,
-    /// Three in a row or column, joined by arrows.
+    /// Three in a row, joined by arrows.
     Chain {
-        /// Top to bottom instead of left to right.
-        down: bool,
-        /// Arrows run from the last to the first.
-        reversed: bool,
-    },
-    /// Four in a ring, joined by arrows.
-    Cycle {
-        /// Arrows run against the clock.
+        /// Arrows run from right to left.
         reversed: bool,
     },
 }
@@ -51,11 +44,8 @@ pub struct Diagram {
 impl Diagram {
     /// Any diagram.
     pub fn draw(s: &mut Stream) -> Self {
-        let layout = match dice::below(s, 4) {
-            0 | 1 => Layout::Labelled,
-            2 => Layout::Chain { down: dice::chance(s, 40), reversed: dice::chance(s, 40) },
-            _ => Layout::Cycle { reversed: dice::chance(s, 50) },
-        };
+        let chain = dice::chance(s, 50);
+        let layout = if chain { Layout::Chain { reversed: dice::chance(s, 50) } } else { Layout::Labelled };
         Self::of(s, layout)
     }
 
@@ -83,10 +73,8 @@ impl Diagram {
         let n = self.things.len();
         match self.layout {
             Layout::Labelled => None,
-            Layout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
-            Layout::Chain { reversed: true, .. } => index.checked_sub(1),
-            Layout::Cycle { reversed: false } => Some((index + 1) % n),
-            Layout::Cycle { reversed: true } => Some((index + n - 1) % n),
+            Layout::Chain { reversed: false } => (index + 1 < n).then_some(index + 1),
+            Layout::Chain { reversed: true } => index.checked_sub(1),
         }
     }
 
@@ -107,32 +95,21 @@ impl Diagram {
     pub fn arrows(&self) -> impl Iterator<Item = (f32, f32, &'static str)> + '_ {
         (0..self.things.len()).filter_map(|i| {
             let ((x, y, _), (tx, ty, _)) = (self.spot(i), self.spot(self.next(i)?));
-            let (dx, dy) = (tx - x, ty - y);
-            let way = match dx.abs() > dy.abs() {
-                true => ["left", "right"][usize::from(dx > 0.0)],
-                false => ["up", "down"][usize::from(dy > 0.0)],
-            };
-            Some(((x + tx) / 2.0, (y + ty) / 2.0, way))
+            Some(((x + tx) / 2.0, (y + ty) / 2.0, ["left", "right"][usize::from(tx > x)]))
         })
     }
 
     /// Middle of a thing in pixels from the left and from the top, and its longer side.
     pub fn spot(&self, index: usize) -> (f32, f32, f32) {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
+        let first_dx = self.shift.first().map_or(0.0, |&(x, _)| f32::from(x));
         match self.layout {
             Layout::Labelled => {
                 let (x, y) = [(24.0, 16.0), (72.0, 16.0), (24.0, 64.0), (72.0, 64.0)][index % 4];
                 (x + dx, y + dy * 0.5, 26.0)
             }
-            Layout::Chain { down, .. } => {
-                let along = 15.0 + 33.0 * index as f32;
-                let across = 48.0 + dx * 2.0;
-                if down { (across, along, 23.0) } else { (along, across, 23.0) }
-            }
-            Layout::Cycle { .. } => {
-                let (x, y) = [(20.0, 20.0), (76.0, 20.0), (76.0, 76.0), (20.0, 76.0)][index % 4];
-                (x + dx * 0.7, y + dy * 0.7, 29.0)
-            }
+            // Across, anywhere between the edges.
+            Layout::Chain { .. } => (15.0 + 33.0 * index as f32, 48.0 + first_dx * 9.0, 24.0),
         }
     }
 
@@ -166,7 +143,7 @@ impl Diagram {
                 let (tx, ty, _) = self.spot(to);
                 let (dx, dy) = (tx - x, ty - y);
                 let length = dx.hypot(dy).max(1.0);
-                let gap = if length > 40.0 { 18.0 } else { 12.0 } / length;
+                let gap = 12.0 / length;
                 let part = |t: f32| (x + dx * t, y + dy * t);
                 canvas.arrow(part(gap), part(1.0 - gap), 2.4, ink);
             }

@@ -26,9 +26,11 @@ pub mod dice;
 mod facts;
 mod flat;
 mod icons;
+mod lessons;
 mod map;
 mod page;
 mod palette;
+pub mod probing;
 mod questions;
 mod raycast;
 mod scene;
@@ -43,6 +45,7 @@ pub use corpus::{Document, Exercise, Lessons, corpus, reading};
 pub use flat::Relation;
 pub use questions::Turn;
 pub use scene::{Scene, Split};
+pub use truth::CELLS;
 
 /// Changes whenever any pixel or any text of the world changes; part of every cache key.
 pub const VERSION: u32 = 3;

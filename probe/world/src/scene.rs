@@ -76,11 +76,11 @@ impl Scene {
     /// The next picture of a stream, from the test scenes or from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
         Self::draw_until(s, test, |s| match dice::below(s, 100) {
-            0..=39 => Content::Flat(Flat::draw(s)),
-            40..=55 => Content::Solids(Solids::draw(s)),
-            56..=66 => Content::Writing(Writing::draw(s)),
-            67..=75 => Content::Table(Table::draw(s)),
-            76..=87 => Content::Chart(Chart::draw(s)),
+            0..=33 => Content::Flat(Flat::draw(s)),
+            34..=50 => Content::Solids(Solids::draw(s)),
+            51..=62 => Content::Writing(Writing::draw(s)),
+            63..=72 => Content::Table(Table::draw(s)),
+            73..=86 => Content::Chart(Chart::draw(s)),
             _ => Content::Diagram(Diagram::draw(s)),
         })
     }

@@ -115,9 +115,15 @@ fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<us
         })
         .collect();
     for thing in 0..count {
-        if !owner.contains(&Some(thing))
-            && let Some(best) = (0..covered.len()).max_by_key(|&c| covered[c][thing])
-        {
+        if owner.contains(&Some(thing)) {
+            continue;
+        }
+        // Not the one cell that another has.
+        let free = |cell: &usize| {
+            let of = owner[*cell];
+            of.is_none() || owner.iter().filter(|o| **o == of).count() > 1
+        };
+        if let Some(best) = (0..covered.len()).filter(free).max_by_key(|&c| covered[c][thing]) {
             owner[best] = Some(thing);
         }
     }

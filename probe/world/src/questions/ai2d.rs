@@ -1,4 +1,4 @@
-//! `nano-ai2d`: labelled diagrams, chains and cycles; multiple choice.
+//! `nano-ai2d`: labelled diagrams and chains; multiple choice.
 
 use burgess_base::stream::Stream;
 
@@ -21,14 +21,11 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 /// One diagram, one question.
 pub fn unit(s: &mut Stream, index: usize) -> Unit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
-    let turn = index / SUBTASKS.len();
     let layout = |s: &mut Stream| match subtask {
         "letter" | "label" => Layout::Labelled,
-        _ if turn.is_multiple_of(2) => Layout::Cycle { reversed: dice::chance(s, 50) },
-        _ => Layout::Chain { down: dice::chance(s, 40), reversed: dice::chance(s, 40) },
+        _ => Layout::Chain { reversed: dice::chance(s, 50) },
     };
-    // Chains and cycles take turns, so each has its own count of places.
-    let place = index % SUBTASKS.len() + if matches!(subtask, "letter" | "label") { turn } else { turn / 2 };
+    let place = index % SUBTASKS.len() + index / SUBTASKS.len();
     held_out(s, |s| {
         let layout = layout(s);
         let d = Diagram::of(s, layout);

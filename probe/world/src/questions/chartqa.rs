@@ -7,7 +7,7 @@ use crate::chart::{Chart, Kind, TOP};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
-const SUBTASKS: [&str; 5] = ["value", "largest", "smallest", "difference", "color"];
+const SUBTASKS: [&str; 5] = ["value", "largest", "smallest", "label", "color"];
 
 /// One training question.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
@@ -16,7 +16,7 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     question(subtask, c, s)
 }
 
-/// One chart, one question; values, differences and colours take turns as answers.
+/// One chart, one question; values and colours take turns as answers.
 pub fn unit(s: &mut Stream, index: usize) -> Unit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let turn = index / SUBTASKS.len();
@@ -26,7 +26,6 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
     };
     let target = match subtask {
         "value" => Some((1 + turn % usize::from(TOP)).to_string()),
-        "difference" => Some((1 + turn % 5).to_string()),
         "color" => Some(palette::name((turn % palette::COLOURS.len()) as u8).to_string()),
         _ => None,
     };
@@ -38,19 +37,12 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
 }
 
 fn question(subtask: &'static str, c: &Chart, s: &mut Stream) -> Option<Question> {
-    let pair = dice::sample(s, &(0..c.values.len()).collect::<Vec<_>>(), 2);
-    let &[i, j] = pair.as_slice() else { return None };
+    let i = dice::below(s, c.values.len());
     let (text, answer) = match subtask {
         "value" => (format!("What is the value of {}?", c.labels[i]), c.values[i].to_string()),
         "largest" => (format!("Which {} is the largest?", c.kind.mark()), c.labels[c.largest()].clone()),
         "smallest" => (format!("Which {} is the smallest?", c.kind.mark()), c.labels[c.smallest()].clone()),
-        "difference" => {
-            let (i, j) = if c.values[i] > c.values[j] { (i, j) } else { (j, i) };
-            (
-                format!("How much larger is {} than {}?", c.labels[i], c.labels[j]),
-                (c.values[i] - c.values[j]).to_string(),
-            )
-        }
+        "label" => (format!("Which {} has the value {}?", c.kind.mark(), c.values[i]), c.labels[i].clone()),
         _ => {
             if !c.coloured() {
                 return None;

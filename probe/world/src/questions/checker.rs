@@ -84,7 +84,7 @@ fn read(content: &Content, text: &str, subtask: &str) -> Option<String> {
                 ["What", "is", "the", "value", "of", label] => value(label).map(|v| v.to_string()),
                 ["Which", _, "is", "the", "largest"] => extreme(*c.values.iter().max()?),
                 ["Which", _, "is", "the", "smallest"] => extreme(*c.values.iter().min()?),
-                ["How", "much", "larger", "is", a, "than", b] => Some((value(a)? - value(b)?).to_string()),
+                ["Which", _, "has", "the", "value", v] => extreme(v.parse().ok()?),
                 ["What", "color", "is", label] => {
                     c.labels.iter().position(|l| l == label).map(|i| palette::name(c.colours[i]).to_string())
                 }
@@ -227,10 +227,7 @@ fn diagram(d: &Diagram, words: &[&str]) -> Option<String> {
     let n = d.things.len();
     let arrows: Vec<(usize, usize)> = match d.layout {
         Layout::Labelled => Vec::new(),
-        Layout::Chain { reversed, .. } => (1..n).map(|i| if reversed { (i, i - 1) } else { (i - 1, i) }).collect(),
-        Layout::Cycle { reversed } => {
-            (0..n).map(|i| if reversed { ((i + 1) % n, i) } else { (i, (i + 1) % n) }).collect()
-        }
+        Layout::Chain { reversed } => (1..n).map(|i| if reversed { (i, i - 1) } else { (i - 1, i) }).collect(),
     };
     match words {
         ["Which", "letter", "is", "at", "the", thing] => d.letters.get(at(thing)?).map(char::to_string),

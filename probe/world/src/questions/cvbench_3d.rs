@@ -14,6 +14,14 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     if dice::chance(s, 50) { depth(c, place, s) } else { distance(c, place, s) }
 }
 
+/// How far away one solid is, on the scale of [`Solids::depth_level`]: a step on the way to the comparison, for training.
+pub fn ask_level(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let Content::Solids(c) = &scene.content else { return None };
+    let i = dice::below(s, c.solids.len());
+    let text = format!("At what depth is the {}?", c.solids.get(i)?.phrase());
+    Some(Question::short("level", text, c.depth_level(i).to_string()))
+}
+
 /// One picture, one question: depth and distance take turns.
 pub fn unit(s: &mut Stream, index: usize) -> Unit {
     let place = index / 2 + index % 2;

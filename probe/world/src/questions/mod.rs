@@ -93,6 +93,24 @@ impl Question {
         Self { form: Form::Pair, subtask, text: text.into(), options: options.into(), answer }
     }
 
+    /// The same question without options, to be answered in words: what has to be found is then learned by itself, before
+    /// which letter stands for it. Where the options say what is compared, the question names them.
+    #[must_use]
+    pub fn opened(mut self) -> Self {
+        let right = match self.answer.as_bytes() {
+            [b'(', letter, ..] => usize::from(letter - b'a'),
+            [letter @ b'A'..=b'D'] => usize::from(letter - b'A'),
+            _ => return self,
+        };
+        let Some(answer) = self.options.get(right).cloned() else { return self };
+        if let ([a, b], Some(text)) = (self.options.as_slice(), self.text.strip_suffix('?'))
+            && text.starts_with("Which is")
+        {
+            self.text = format!("{text}, the {a} or the {b}?");
+        }
+        Self { form: Form::Short, options: Vec::new(), answer, ..self }
+    }
+
     /// The exchange it makes; `explained` adds the line that says how to answer.
     pub fn turn(&self, explained: bool) -> Turn {
         let mut question = self.text.clone();
@@ -155,10 +173,15 @@ pub fn turns(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
         if questions.len() == n || (attempt >= n * 12 && !questions.is_empty()) {
             break;
         }
-        if let Some(q) = (dice::pick(s, &BENCHMARKS).ask)(scene, s)
+        let asked = match dice::chance(s, 6) {
+            true => cvbench_3d::ask_level(scene, s),
+            false => (dice::pick(s, &BENCHMARKS).ask)(scene, s),
+        };
+        if let Some(q) = asked
             && questions.iter().all(|old| old.text != q.text)
         {
-            questions.push(q);
+            let open = matches!(q.form, Form::Choice | Form::Pair) && dice::chance(s, 40);
+            questions.push(if open { q.opened() } else { q });
         }
     }
     explained(&questions)

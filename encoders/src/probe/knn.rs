@@ -1,0 +1,55 @@
+//! The k-NN probe of DINO (arXiv 2104.14294): weighted votes of the most similar training vectors.
+
+use super::{Samples, largest};
+use crate::kernel::product::product;
+use crate::kernel::{Matrix, Strides};
+
+/// Test vectors whose similarities are computed at a time.
+const ROWS: usize = 256;
+
+/// The class of each test vector of `values`, `[n, width]`.
+///
+/// The `neighbours` training vectors of highest cosine similarity c vote for their class, each with weight
+/// exp(c / `temperature`). Of equal similarities the earlier training vector counts, of equal votes the smaller class.
+pub fn predict(train: &Samples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<usize> {
+    votes(train, values, classes, neighbours, temperature).chunks_exact(classes.max(1)).map(largest).collect()
+}
+
+/// The votes for each class, `[n, classes]`.
+pub fn votes(train: &Samples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<f64> {
+    let (n, width) = (train.len(), train.width.max(1));
+    let kept = normalised(&train.values, width);
+    let mut out = Vec::with_capacity(values.len() / width * classes);
+    for block in values.chunks(ROWS * width) {
+        let (rows, asked) = (block.len() / width, normalised(block, width));
+        let mut similarities = vec![0.0_f32; rows * n];
+        let by_row = Strides::row_major(width);
+        let (a, b) = (Matrix(asked.as_slice(), by_row), Matrix(kept.as_slice(), by_row.transposed()));
+        product([rows, n, width], &mut similarities, Strides::row_major(n), a, b, false);
+        for row in similarities.chunks_exact(n.max(1)) {
+            let mut order: Vec<usize> = (0..n).collect();
+            let closer = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
+            let k = neighbours.clamp(1, n);
+            order.select_nth_unstable_by(k - 1, closer);
+            order.truncate(k);
+            // Sums of floats depend on their order.
+            order.sort_unstable_by(closer);
+            let mut votes = vec![0.0_f64; classes];
+            for i in order {
+                votes[train.labels[i]] += (f64::from(row[i]) / temperature).exp();
+            }
+            out.append(&mut votes);
+        }
+    }
+    out
+}
+
+/// Vectors brought to length 1; zero vectors stay zero.
+fn normalised(values: &[f32], width: usize) -> Vec<f32> {
+    let mut out = values.to_vec();
+    for row in out.chunks_exact_mut(width) {
+        let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+    }
+    out
+}

@@ -1,0 +1,195 @@
+//! Direct probes: what simple classifiers read from frozen features.
+//!
+//! Two probes, each with one answer for every feature vector:
+//!
+//! - [`linear`]: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation part
+//!   of the training vectors, as in the linear evaluation of CLIP (arXiv 2103.00020, appendix A.3);
+//! - [`knn`]: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv 2104.14294, appendix F.1).
+//!
+//! [`features`] makes the vectors: one for an image (mean and maximum over its patches) or one for a cell of an image.
+//! Both probes are deterministic, on any number of threads.
+//!
+//! ```
+//! use burgess_encoders::probe::{self, ProbeConfig, Samples};
+//! # fn f() -> burgess_base::Result<()> {
+//! let samples = |shift: f32| Samples {
+//!     values: (0..80).map(|i| (i % 2) as f32 + shift * (i % 7) as f32).collect(),
+//!     width: 1,
+//!     labels: (0..80).map(|i| i % 2).collect(),
+//!     images: (0..80).collect(),
+//! };
+//! let outcome = probe::run(&samples(0.01), &samples(0.02), 2, &ProbeConfig::default())?;
+//! assert_eq!((outcome.linear_correct, outcome.knn_correct, outcome.n_test), (80, 80, 80));
+//! # Ok(()) }
+//! # f().unwrap()
+//! ```
+
+pub mod features;
+pub mod knn;
+mod lbfgs;
+pub mod linear;
+
+use burgess_base::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Feature vectors with a class for each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples {
+    /// All vectors, `[labels.len(), width]`, row-major.
+    pub values: Vec<f32>,
+    /// Length of a vector.
+    pub width: usize,
+    /// Class of each vector, from 0.
+    pub labels: Vec<usize>,
+    /// Number of the image that each vector is from. Vectors of one image stay together when a validation part is taken.
+    pub images: Vec<usize>,
+}
+
+impl Samples {
+    /// Number of vectors.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no vector.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Vector `index`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        self.values.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
+    }
+
+    /// The vectors of these indices, in this order.
+    fn select(&self, indices: &[usize]) -> Self {
+        Self {
+            values: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
+            width: self.width,
+            labels: indices.iter().map(|&i| self.labels[i]).collect(),
+            images: indices.iter().map(|&i| self.images[i]).collect(),
+        }
+    }
+
+    /// Whether the lengths agree, all values are finite and all labels are below `classes`.
+    fn check(&self, what: &str, classes: usize) -> Result<()> {
+        let n = self.len();
+        if n == 0 || self.width == 0 {
+            return Err(Error::failed(format!("a probe needs {what} vectors; there are {n} of width {}", self.width)));
+        }
+        if self.values.len() != n * self.width || self.images.len() != n {
+            return Err(Error::failed(format!(
+                "{n} {what} labels of width {} need {} values and {n} image numbers, found {} and {}",
+                self.width,
+                n * self.width,
+                self.values.len(),
+                self.images.len()
+            )));
+        }
+        if let Some(label) = self.labels.iter().find(|l| **l >= classes) {
+            return Err(Error::failed(format!("{what} label {label} is not below the number of classes, {classes}")));
+        }
+        match self.values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(Error::failed(format!("{what} vector {} is not finite", at / self.width))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Settings of both probes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeConfig {
+    /// Candidates for the L2 penalty λ of the linear probe's objective, mean loss + λ/2 · ‖W‖².
+    pub l2: Vec<f64>,
+    /// Share of the training images on which λ is chosen, between 0 and 1.
+    pub validation: f64,
+    /// Neighbours that vote in the k-NN probe.
+    pub neighbours: usize,
+    /// Temperature τ of the k-NN probe: a neighbour of cosine similarity c votes with weight exp(c / τ).
+    pub temperature: f64,
+    /// Seed of the choice of validation images.
+    pub seed: u64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            l2: vec![1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
+            validation: 0.2,
+            neighbours: 20,
+            temperature: 0.07,
+            seed: 0,
+        }
+    }
+}
+
+/// How many of the test vectors each probe assigns to their class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbeOutcome {
+    /// Number of training vectors.
+    pub n_train: usize,
+    /// Number of test vectors.
+    pub n_test: usize,
+    /// Test vectors that the linear probe classifies correctly.
+    pub linear_correct: usize,
+    /// The L2 penalty that was chosen.
+    pub l2: f64,
+    /// Test vectors that the k-NN probe classifies correctly.
+    pub knn_correct: usize,
+    /// Test vectors of the class that is most frequent in training: the constant-answer baseline.
+    pub constant_correct: usize,
+}
+
+/// Trains both probes on `train` and counts their correct answers on `test`; labels are below `classes`.
+///
+/// # Errors
+/// There are no vectors, lengths do not agree, a value is not finite, or a label is out of range.
+pub fn run(train: &Samples, test: &Samples, classes: usize, config: &ProbeConfig) -> Result<ProbeOutcome> {
+    train.check("training", classes)?;
+    test.check("test", classes)?;
+    if train.width != test.width {
+        return Err(Error::failed(format!(
+            "training vectors have width {}, test vectors have width {}",
+            train.width, test.width
+        )));
+    }
+    let (model, l2) = linear::fit_chosen(train, config)?;
+    let neighbours = knn::predict(train, &test.values, classes, config.neighbours, config.temperature);
+    let constant = vec![most_frequent(&train.labels, classes); test.len()];
+    Ok(ProbeOutcome {
+        n_train: train.len(),
+        n_test: test.len(),
+        linear_correct: correct(&model.predict(&test.values), &test.labels),
+        l2,
+        knn_correct: correct(&neighbours, &test.labels),
+        constant_correct: correct(&constant, &test.labels),
+    })
+}
+
+/// Number of predictions that equal their label.
+pub fn correct(predictions: &[usize], labels: &[usize]) -> usize {
+    predictions.iter().zip(labels).filter(|(p, l)| p == l).count()
+}
+
+/// The most frequent label; of several, the smallest.
+fn most_frequent(labels: &[usize], classes: usize) -> usize {
+    let mut counts = vec![0_usize; classes];
+    for &label in labels {
+        counts[label] += 1;
+    }
+    largest(&counts)
+}
+
+/// Index of the largest value; of several, the first. 0 for no values.
+fn largest<T: PartialOrd + Copy>(values: &[T]) -> usize {
+    let mut best = 0;
+    for (i, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests;
