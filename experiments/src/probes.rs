@@ -332,7 +332,7 @@ pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
         rows.push(row);
     }
     let title = format!(
-        "direct probes on held-out images of the nano world, version {world_version}: accuracy in %, with 95 % intervals"
+        "direct probes on held-out images of the nano world, version {world_version}: accuracy in %, 95 % intervals"
     );
     let mut sides = [Side::Right; 9];
     sides[..2].fill(Side::Left);
