@@ -20,7 +20,7 @@ thing covers a patch. The record beside the weights of a nano encoder has them; 
 
 Examples:
   burgess encoders                               every encoder, and whether its weights are here
-  burgess encoders nano-clip                     one card with its sources, and what probes read from its features
+  burgess encoders nano-clip                     one card, its sources and its direct probes
   burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders facebook/dinov2-base          the same, once it was fetched
   burgess encoders facebook/dinov2-base --probe  what probes read from its features
