@@ -75,9 +75,11 @@ impl ProbeShare {
         (self.accuracy, self.low, self.high)
     }
 
-    /// "93.1 (91.2–94.7)", in percent.
+    /// "93.1 (91–95)", in percent.
     fn shown(self) -> String {
-        format!("{:.1} ({:.1}–{:.1})", self.accuracy * 100.0, self.low * 100.0, self.high * 100.0)
+        let share = format!("{:.1}", self.accuracy * 100.0);
+        let share = if share == "100.0" { "100" } else { share.as_str() };
+        format!("{share} ({:.0}–{:.0})", self.low * 100.0, self.high * 100.0)
     }
 }
 
@@ -308,9 +310,9 @@ impl ComparedProbe {
 pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
     let world_version = probes.first().map_or(burgess_world::VERSION, |p| p.record.world_version);
     let random = probes.iter().any(|p| p.random.is_some());
-    let mut head = ["probe", "read from", "classes", "test", "chance", "constant", "linear", "k-NN"].to_vec();
+    let mut head = ["probe", "from", "classes", "test", "chance", "constant", "linear", "k-NN"].to_vec();
     if random {
-        head.push("linear, random encoder");
+        head.push("linear, random");
     }
     let mut rows = vec![head.into_iter().map(String::from).collect::<Vec<_>>()];
     for probe in probes {
@@ -388,7 +390,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{text}");
         }
-        assert!(!text.contains("count 80 %") && text.contains("80.0 (73.9–85.0)"), "{text}");
+        assert!(!text.contains("count 80 %") && text.contains("80.0 (74–85)"), "{text}");
         // Another number of images is no comparison.
         probes[0].n_test = 100;
         assert_eq!(compare(&probes, &random)[0].verdict, None);
