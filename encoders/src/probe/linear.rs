@@ -1,8 +1,8 @@
 //! The linear probe: multinomial logistic regression on standardised features.
 //!
-//! The objective is that of scikit-learn's `LogisticRegression`: mean cross-entropy + λ/2 · ‖W‖² without a penalty on the
-//! intercepts, where λ = 1 / (C · n). It is minimised by L-BFGS, whose starting metric is the Hessian at W = 0 and so
-//! does not suffer from correlated features.
+//! The objective is that of scikit-learn's `LogisticRegression`: mean cross-entropy + λ/2 · ‖W‖² without a penalty on
+//! the intercepts, where λ = 1 / (C · n). It is minimised by L-BFGS, whose starting metric is the Hessian at W = 0
+//! and so does not suffer from correlated features.
 
 use super::lbfgs::{Limits, minimise};
 use super::{ProbeConfig, Samples, correct, largest};
@@ -78,7 +78,8 @@ impl LinearProbe {
 
 /// Trains with the candidate of `config.l2` that is best on a validation part, then on all vectors; returns it too.
 ///
-/// Of equally good candidates the largest is taken. Without a validation part (too few images) it is the largest of all.
+/// Of equally good candidates the largest is taken. Without a validation part (too few images) it is the largest of
+/// all.
 ///
 /// # Errors
 /// There is no candidate, or one is not positive.

@@ -2,7 +2,8 @@
 //!
 //! Two probes, each with one answer for every feature vector:
 //!
-//! - [`linear`]: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation part
+//! - [`linear`]: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation
+//!   part
 //!   of the training vectors, as in the linear evaluation of CLIP (arXiv 2103.00020, appendix A.3);
 //! - [`knn`]: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv 2104.14294, appendix F.1).
 //!
@@ -41,7 +42,8 @@ pub struct Samples {
     pub width: usize,
     /// Class of each vector, from 0.
     pub labels: Vec<usize>,
-    /// Number of the image that each vector is from. Vectors of one image stay together when a validation part is taken.
+    /// Number of the image that each vector is from. Vectors of one image stay together when a validation part is
+    /// taken.
     pub images: Vec<usize>,
 }
 

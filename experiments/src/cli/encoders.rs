@@ -14,13 +14,13 @@ use serde_json::json;
 /// List the zoo, show one card, or probe one encoder
 #[derive(clap::Args)]
 #[command(
-    after_help = "Direct probes train a linear classifier and k-NN on the frozen features of images of the nano world, and test \
-them on other images: which thing, colour, count, position, depth, word and glyph there is, and which thing covers a patch. \
-The record beside the weights of nano encoders has them; --probe computes them for any encoder.
+    after_help = "Direct probes train a linear classifier and k-NN on the frozen features of images of the nano \
+world, and test them on other images: which thing, colour, count, position, depth, word and glyph there is, and which \
+thing covers a patch. The record beside the weights of a nano encoder has them; --probe computes them for any encoder.
 
 Examples:
   burgess encoders                               every encoder, and whether its weights are here
-  burgess encoders nano-clip                     one card with its sources, and what probes read from its features
+  burgess encoders nano-clip                     one card, its sources and its direct probes
   burgess encoders dinov2-base/                  the card of a directory from the hub
   burgess encoders facebook/dinov2-base          the same, once it was fetched
   burgess encoders facebook/dinov2-base --probe  what probes read from its features

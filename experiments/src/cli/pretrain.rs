@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "The language model comes first: its tokenizer reads the captions of clip, siglip and convnext.
 
-The record beside an encoder's weights holds what direct probes read from its features, as `burgess encoders ID` prints it.
+The record beside an encoder's weights holds what direct probes read from its features; `burgess encoders ID` shows it.
 
 Examples:
   burgess pretrain nano/lm
