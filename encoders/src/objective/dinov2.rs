@@ -1,11 +1,11 @@
 //! DINOv2 (Oquab et al. 2024, arXiv:2304.07193): a student agrees with a slowly following teacher about the whole
 //! picture across crops (DINO), and about hidden patches (iBOT); KoLeo spreads the pictures out.
 //!
-//! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs
-//! balanced by Sinkhorn–Knopp (three rounds), teacher temperature warmed up, teacher momentum raised by a cosine.
-//! Unlike the original, masks are single random patches instead of blocks, the last layer is not frozen at the start, an
-//! encoder without class token is read at the mean of its patches, and of the augmentations there are crops and colour
-//! jitter only: no flips (the nano world asks which way things face), no blur, no solarisation.
+//! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs balanced
+//! by Sinkhorn–Knopp (three rounds), teacher temperature warmed up, teacher momentum raised by a cosine. Unlike the
+//! original, masks are single random patches instead of blocks, the last layer is not frozen at the start, an encoder
+//! without class token is read at the mean of its patches, and of the augmentations there are crops and colour jitter
+//! only: no flips (the nano world asks which way things face), no blur, no solarisation.
 
 use super::average::{follow, rising};
 use super::jitter::colour_jitter;
@@ -60,8 +60,8 @@ pub struct DinoV2Config {
     pub ibot_weight: f64,
     /// Weight of the spreading term; 0 leaves it out. Default 0.1.
     pub koleo_weight: f64,
-    /// Strength of the colour jitter of each crop, 0 for none. Default 0.5: without it crops agree on their colours, and
-    /// shapes need not be learned.
+    /// Strength of the colour jitter of each crop, 0 for none. Default 0.5: without it crops agree on their colours,
+    /// and shapes need not be learned.
     pub jitter: f64,
 }
 
@@ -166,8 +166,8 @@ impl Head {
 
 impl Network {
     /// Normed class tokens `[batch, width]` (the mean of the patches where there is no class token) and patch tokens
-    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drops` leaves branches
-    /// out.
+    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drops` leaves
+    /// branches out.
     fn forward(
         &self,
         pixels: Tensor<4>,
