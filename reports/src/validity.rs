@@ -345,11 +345,12 @@ mod tests {
         let (x, y): (Vec<f64>, Vec<f64>) = group.iter().map(|(_, x, y)| (*x, *y)).unzip();
         let once = [1.0; 4];
         let close = |a: Option<f64>, b: Option<f64>| assert!((a.unwrap() - b.unwrap()).abs() < 1e-12, "{a:?} {b:?}");
-        close(stratified_tau(&[group.clone()], &once), stats::kendall_tau(&x, &y));
+        close(stratified_tau(std::slice::from_ref(&group), &once), stats::kendall_tau(&x, &y));
         // An arm that counts twice is as two arms that are alike.
         let (mut xx, mut yy) = (x.clone(), y.clone());
-        (xx.push(x[1]), yy.push(y[1]));
-        close(stratified_tau(&[group.clone()], &[1.0, 2.0, 1.0, 1.0]), stats::kendall_tau(&xx, &yy));
+        xx.push(x[1]);
+        yy.push(y[1]);
+        close(stratified_tau(std::slice::from_ref(&group), &[1.0, 2.0, 1.0, 1.0]), stats::kendall_tau(&xx, &yy));
         // Groups that differ as a whole agree no better for it: within them everything is the other way round.
         let low = vec![(0, 1.0, 2.0), (1, 2.0, 1.0)];
         let high = vec![(0, 11.0, 12.0), (1, 12.0, 11.0)];
