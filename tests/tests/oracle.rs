@@ -189,12 +189,8 @@ fn what_the_oracle_cannot_use_is_named_before_work_starts() {
     let without_last: String = whole.lines().take(TRAINED + ASKED - 1).map(|l| format!("{l}\n")).collect();
     for (arm, truth, expected) in [
         ("oracle", Some(without_last.as_str()), "truth.jsonl has no line for the image images/15.png, one of 1 of 16"),
-        ("oracle", Some(&*whole.replacen("[2,3]", "[2,2]", 1)), "truth.jsonl:1: there are 6 cells, expected 4"),
-        (
-            "oracle",
-            Some(&*(whole.clone() + "{\"image\": 3}\n")),
-            "truth.jsonl:17: column 11: invalid type: integer `3`",
-        ),
+        ("oracle", Some(&*whole.replacen("[2,3]", "[2,2]", 1)), "there are 6 cells, expected 4 for the grid 2×2"),
+        ("oracle", Some(&*(whole.clone() + "{\"image\": 3}\n")), "invalid type: integer `3`"),
         ("oracle:unfrozen", Some(&*whole), "it has no parameters to train"),
         ("oracle+nano-sup", Some(&*whole), "the oracle cannot be combined"),
         ("oracle", None, "the data have no ground truth for the oracle: "),

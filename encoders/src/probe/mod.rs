@@ -14,8 +14,8 @@
 //! use burgess_encoders::probe::{self, ProbeConfig, Samples};
 //! # fn f() -> burgess_base::Result<()> {
 //! let samples = |shift: f32| Samples {
-//!     values: (0..80).map(|i| (i % 2) as f32 + shift * (i % 7) as f32).collect(),
-//!     width: 1,
+//!     values: (0..80).flat_map(|i| [(i % 2) as f32 + shift * (i % 7) as f32, 1.0]).collect(),
+//!     width: 2,
 //!     labels: (0..80).map(|i| i % 2).collect(),
 //!     images: (0..80).collect(),
 //! };
