@@ -4,7 +4,7 @@
 //! drawn from a stream of its own, named by its path in the module, so that neither threads nor the
 //! order or number of other parameters can change it.
 
-use burgess_base::stream::{Stream, stream, uniform};
+use burgess_base::stream::{Stream, normal_pair, stream};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 
@@ -44,12 +44,7 @@ fn normal_values(stream: &mut Stream, count: usize, deviation: f64) -> Vec<f32> 
 pub(crate) fn truncated_normal(stream: &mut Stream, count: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
-        // 1 - u lies in (0, 1], so the logarithm is finite.
-        let radius = (-2.0 * (1.0 - uniform(stream)).ln()).sqrt();
-        let angle = std::f64::consts::TAU * uniform(stream);
-        values.extend(
-            [radius * angle.cos(), radius * angle.sin()].into_iter().filter(|v| v.abs() <= 2.0).map(|v| v as f32),
-        );
+        values.extend(normal_pair(stream).into_iter().filter(|v| v.abs() <= 2.0).map(|v| v as f32));
     }
     values.truncate(count);
     values

@@ -219,10 +219,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         }
         Ok(())
     };
-    let base = match &recipe.base {
-        Some(base) => Some(load_llm(&dir.join(base), &device.clone().autodiff())?),
-        None => None,
-    };
+    let base = recipe.base.as_ref().map(|base| load_llm(&dir.join(base), &device.clone().autodiff())).transpose()?;
     let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
     let outcome = lm::pretrain(
         &recipe.training,
@@ -290,14 +287,9 @@ struct Pictures<'a> {
     card: &'a EncoderCard,
     config: &'a PretrainConfig,
     shape: DataShape,
-    pictures: Vec<RgbImage>,
+    drawn: Vec<Drawn>,
     /// Token ids of each caption, ended and padded to the context, and their number.
     captions: Option<Vec<(Vec<i32>, i32)>>,
-    labels: Vec<Vec<usize>>,
-    /// The instance of each pixel; empty unless the objective reads it.
-    instances: Vec<Vec<u8>>,
-    /// Inverse depth of each pixel, the nearest as 255; empty unless the objective reads it.
-    inverse_depth: Vec<Vec<u8>>,
 }
 
 /// One drawn picture and its targets.
@@ -305,7 +297,9 @@ struct Drawn {
     picture: RgbImage,
     caption: String,
     labels: Vec<usize>,
+    /// The instance of each pixel; empty unless the objective reads it.
     instances: Vec<u8>,
+    /// Inverse depth of each pixel, the nearest as 255; empty unless the objective reads it.
     inverse_depth: Vec<u8>,
 }
 
@@ -319,7 +313,7 @@ impl<'a> Pictures<'a> {
     fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
         let targets = config.objective.targets();
         let bar = progress.bar("drawing pictures", count as u64);
-        let mut drawn: Vec<Drawn> = (0..count as u64)
+        let drawn: Vec<Drawn> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
                 let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
@@ -354,22 +348,18 @@ impl<'a> Pictures<'a> {
             captions = Some(encoded?);
         }
         let shape = DataShape { vocab, context: CONTEXT, classes: burgess_world::class_names().len() };
-        let labels = drawn.iter_mut().map(|d| std::mem::take(&mut d.labels)).collect();
-        let instances = drawn.iter_mut().map(|d| std::mem::take(&mut d.instances)).collect();
-        let inverse_depth = drawn.iter_mut().map(|d| std::mem::take(&mut d.inverse_depth)).collect();
-        let pictures = drawn.into_iter().map(|d| d.picture).collect();
-        Ok(Self { card, config, shape, pictures, captions, labels, instances, inverse_depth })
+        Ok(Self { card, config, shape, drawn, captions })
     }
 
     /// The pictures of a step: every epoch visits each picture once, in an order of its own.
     fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
         let size = self.config.batch;
-        let per_epoch = (self.pictures.len() / size).max(1);
-        let mut order: Vec<usize> = (0..self.pictures.len()).collect();
+        let per_epoch = (self.drawn.len() / size).max(1);
+        let mut order: Vec<usize> = (0..self.drawn.len()).collect();
         collate::shuffle(&mut order, &mut stream(&format!("pretrain/epoch-{}", step / per_epoch), WORLD_SEED));
         let first = step % per_epoch * size;
         let chosen: Vec<usize> = order.into_iter().cycle().skip(first).take(size).collect();
-        let images: Vec<RgbImage> = chosen.iter().map(|&i| self.pictures[i].clone()).collect();
+        let images: Vec<RgbImage> = chosen.iter().map(|&i| self.drawn[i].picture.clone()).collect();
         let pixels = self.card.preprocess.pixels(&images, device);
         let texts = self.captions.as_ref().map(|captions| {
             let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied()).collect();
@@ -383,7 +373,7 @@ impl<'a> Pictures<'a> {
         let labels = targets.labels.then(|| {
             let mut hot = vec![0.0_f32; size * self.shape.classes];
             for (row, &i) in chosen.iter().enumerate() {
-                for &class in &self.labels[i] {
+                for &class in &self.drawn[i].labels {
                     hot[row * self.shape.classes + class] = 1.0;
                 }
             }
@@ -393,11 +383,11 @@ impl<'a> Pictures<'a> {
         let side = burgess_world::SIZE as usize;
         let instances = targets.instances.then(|| {
             let values: Vec<i32> =
-                chosen.iter().flat_map(|&i| self.instances[i].iter().map(|v| i32::from(*v))).collect();
+                chosen.iter().flat_map(|&i| self.drawn[i].instances.iter().map(|v| i32::from(*v))).collect();
             Tensor::<3, Int>::from_data(TensorData::new(values, [size, side, side]), device)
         });
         let inverse_depth = targets.inverse_depth.then(|| {
-            let maps = chosen.iter().flat_map(|&i| self.inverse_depth[i].iter().map(|v| f32::from(*v) / 255.0));
+            let maps = chosen.iter().flat_map(|&i| self.drawn[i].inverse_depth.iter().map(|v| f32::from(*v) / 255.0));
             Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
         });
         Ok(Batch { pixels, texts, labels, instances, inverse_depth })

@@ -25,3 +25,18 @@ pub fn stream(name: &str, seed: u64) -> Stream {
 pub fn uniform(stream: &mut Stream) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
+
+/// Two independent draws from the standard normal distribution (Box–Muller), of two draws of [`uniform`].
+pub fn normal_pair(stream: &mut Stream) -> [f64; 2] {
+    // 1 - u lies in (0, 1], so the logarithm is finite.
+    let radius = (-2.0 * (1.0 - uniform(stream)).ln()).sqrt();
+    let angle = std::f64::consts::TAU * uniform(stream);
+    [radius * angle.cos(), radius * angle.sin()]
+}
+
+/// `count` draws from the standard normal distribution, in pairs of [`normal_pair`].
+pub fn normals(stream: &mut Stream, count: usize) -> Vec<f32> {
+    let mut values: Vec<f32> = (0..count.div_ceil(2)).flat_map(|_| normal_pair(stream)).map(|v| v as f32).collect();
+    values.truncate(count);
+    values
+}

@@ -17,14 +17,14 @@ use super::mae::patch_values;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
 use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
 use crate::init::initialise;
-use burgess_base::stream::{Stream, uniform};
+use burgess_base::stream::{Stream, normals, uniform};
 use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::{FRAC_PI_2, TAU};
+use std::f64::consts::FRAC_PI_2;
 
 /// The numbers of denoising pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -176,7 +176,7 @@ pub fn denoising_loss(predicted: Tensor<3>, truth: Tensor<3>, weights: Tensor<1>
 /// its own in a store that is a few images long.
 fn noise(stream: &mut Stream, images: usize, values: usize) -> Vec<f32> {
     const STORE: usize = 4;
-    let store = normal(stream, STORE.min(images) * values);
+    let store = normals(stream, STORE.min(images) * values);
     let room = store.len() - values;
     let mut all = Vec::with_capacity(images * values);
     for _ in 0..images {
@@ -184,19 +184,6 @@ fn noise(stream: &mut Stream, images: usize, values: usize) -> Vec<f32> {
         all.extend(store.iter().skip(start.min(room)).take(values));
     }
     all
-}
-
-/// `count` draws from the standard normal distribution (Box–Muller).
-fn normal(stream: &mut Stream, count: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(count + 1);
-    while values.len() < count {
-        // 1 - u lies in (0, 1], so the logarithm is finite.
-        let radius = (-2.0 * (1.0 - uniform(stream)).ln()).sqrt();
-        let (sin, cos) = (TAU * uniform(stream)).sin_cos();
-        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
-    }
-    values.truncate(count);
-    values
 }
 
 #[cfg(test)]
@@ -217,7 +204,7 @@ mod tests {
 
     #[test]
     fn noise_is_standard_normal() {
-        let values = normal(&mut stream("noise", 0), 20_001);
+        let values = normals(&mut stream("noise", 0), 20_001);
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
         let square = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len() as f64;
         assert!(values.len() == 20_001 && mean.abs() < 0.03 && (square - 1.0).abs() < 0.05, "{mean} {square}");

@@ -1,7 +1,7 @@
 //! Both probes against scikit-learn (`tests/reference/probes.py`), and what they owe on problems of a known answer.
 
 use super::*;
-use burgess_base::stream::{Stream, stream, uniform};
+use burgess_base::stream::{Stream, normal_pair, stream};
 use safetensors::SafeTensors;
 use std::time::Instant;
 
@@ -60,7 +60,7 @@ fn the_knn_probe_is_scikit_learns_with_dinos_weights() {
 
 /// A standard normal number.
 fn normal(s: &mut Stream) -> f64 {
-    (-2.0 * (1.0 - uniform(s)).ln()).sqrt() * (std::f64::consts::TAU * uniform(s)).cos()
+    normal_pair(s)[0]
 }
 
 /// Vectors around one mean for each class; `spread` 0 makes them all equal to it.

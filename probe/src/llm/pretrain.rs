@@ -10,14 +10,13 @@ use crate::llm::{Llm, LlmConfig, kernel};
 use crate::optimiser::{Method, Optimiser, StepSettings};
 use crate::recipe::{Part, Stage};
 use crate::train::{Outcome, StepLog, diverged, finite_weights};
-use burgess_base::stream::{Stream, stream};
+use burgess_base::stream::{Stream, normal_pair, stream, uniform};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
 use burgess_world::{Document, Exercise};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -419,9 +418,9 @@ fn with_cells(
         let (mut row, mut strength) = (usize::MAX, 0.0);
         for (place, _) in &cells {
             if place / t != row {
-                (row, strength) = (place / t, NOISE * stream.random::<f64>());
+                (row, strength) = (place / t, NOISE * uniform(stream));
             }
-            values.extend((0..d).map(|_| (strength * normal(stream)) as f32));
+            values.extend((0..d).map(|_| (strength * normal_pair(stream)[0]) as f32));
         }
         bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
     }
@@ -431,12 +430,6 @@ fn with_cells(
     // Their places hold the image token's embedding: it is taken out, the cell is put in.
     let bags = bags - flat.clone().select(0, places.clone());
     Ok(flat.select_assign(0, places, bags, IndexingUpdateOp::Add).reshape([b, t, d]))
-}
-
-/// A draw from the standard normal distribution (Box and Muller).
-fn normal(stream: &mut Stream) -> f64 {
-    let (u, v): (f64, f64) = (stream.random(), stream.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
 /// How well a language model answers from text, in one benchmark's form.

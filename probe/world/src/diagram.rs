@@ -102,14 +102,16 @@ impl Diagram {
     /// Middle of a thing in pixels from the left and from the top, and its longer side.
     pub fn spot(&self, index: usize) -> (f32, f32, f32) {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
-        let first_dx = self.shift.first().map_or(0.0, |&(x, _)| f32::from(x));
         match self.layout {
             Layout::Labelled => {
                 let (x, y) = [(24.0, 16.0), (72.0, 16.0), (24.0, 64.0), (72.0, 64.0)][index % 4];
                 (x + dx, y + dy * 0.5, 26.0)
             }
-            // Across, anywhere between the edges.
-            Layout::Chain { .. } => (15.0 + 33.0 * index as f32, 48.0 + first_dx * 9.0, 24.0),
+            // Across, anywhere between the edges, all together.
+            Layout::Chain { .. } => {
+                let across = self.shift.first().map_or(0.0, |&(x, _)| f32::from(x));
+                (15.0 + 33.0 * index as f32, 48.0 + across * 9.0, 24.0)
+            }
         }
     }
 

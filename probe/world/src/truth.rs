@@ -130,11 +130,16 @@ fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<us
     owner
 }
 
+/// Cells with the words of their owners.
+fn worded(owner: &[Option<usize>], words: &[Cell]) -> Vec<Cell> {
+    owner.iter().map(|o| o.map(|o| words[o].clone()).unwrap_or_default()).collect()
+}
+
 /// Cells with the words of their owners, and "center" where one's middle lies. A middle that something else covers marks
 /// the nearest cell that its own thing owns.
 fn cover(words: &[Cell], middles: &[(f32, f32)], at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Cell> {
     let owner = owners(words.len(), at);
-    let mut cells: Vec<Cell> = owner.iter().map(|o| o.map(|o| words[o].clone()).unwrap_or_default()).collect();
+    let mut cells = worded(&owner, words);
     let side = SIZE as f32 / CELLS as f32;
     for (thing, &(x, y)) in middles.iter().enumerate() {
         let far = |cell: usize| {
@@ -240,15 +245,10 @@ fn chart(c: &Chart) -> Vec<Cell> {
             let half = c.bar_width() / 2.0;
             owners(n, |x, y| (0..n).find(|&i| (x - marks[i].0).abs() < half && (marks[i].1..chart::FLOOR).contains(&y)))
         }
-        chart::Kind::Line => {
-            let mut owner = vec![None; CELLS * CELLS];
-            for (i, &(x, y)) in marks.iter().enumerate() {
-                owner[cell_at(x, y)] = Some(i);
-            }
-            owner
-        }
+        // A point covers no more than the cell of its middle.
+        chart::Kind::Line => vec![None; CELLS * CELLS],
     };
-    let mut cells: Vec<Cell> = owner.into_iter().map(|o| o.map(|o| words[o].clone()).unwrap_or_default()).collect();
+    let mut cells = worded(&owner, &words);
     for (i, &(x, y)) in marks.iter().enumerate() {
         let cell = &mut cells[cell_at(x, y)];
         // The top of a low bar may share its cell with nothing that covers enough of it.

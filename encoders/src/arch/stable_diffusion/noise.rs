@@ -1,20 +1,11 @@
 //! What depends on the time step alone: the noise and the network's view of the time.
 
-use burgess_base::stream::{stream, uniform};
+use burgess_base::stream::{normals, stream};
 
-/// `count` draws from the standard normal distribution (Box–Muller), the same for every picture: so features depend
+/// `count` draws from the standard normal distribution, the same for every picture: so features depend
 /// neither on the order of pictures nor on which of them share a batch.
 pub(super) fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut stream = stream("stable-diffusion/noise", seed);
-    let mut values = Vec::with_capacity(count + 1);
-    while values.len() < count {
-        // 1 - u lies in (0, 1], so the logarithm is finite.
-        let radius = (-2.0 * (1.0 - uniform(&mut stream)).ln()).sqrt();
-        let angle = std::f64::consts::TAU * uniform(&mut stream);
-        values.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
-    }
-    values.truncate(count);
-    values
+    normals(&mut stream("stable-diffusion/noise", seed), count)
 }
 
 /// Cosines, then sines, of `step` at `channels / 2` frequencies from 1 down to nearly 1/10000 (the transformer's positions,
