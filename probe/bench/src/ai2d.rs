@@ -53,10 +53,10 @@ pub static NANO: Ai2d = Ai2d {
         lmms_eval: None,
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "2",
+        version: "3",
         citation: CITATION,
         form: Form::Choice,
-        max_new_tokens: 4,
+        max_new_tokens: 8,
         source: None,
     },
 };
@@ -93,6 +93,9 @@ impl Benchmark for Ai2d {
     }
 
     fn explain(&self, rules: Rules) -> Explained {
+        if self.card.source.is_none() {
+            return explain::NAMED;
+        }
         match rules {
             Rules::Official | Rules::Strict => Explained {
                 asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
@@ -116,11 +119,15 @@ impl Benchmark for Ai2d {
     }
 
     fn prompt(&self, q: &Question, _: Rules) -> String {
-        score::letter_prompt(q)
+        match self.card.source {
+            Some(_) => score::letter_prompt(q),
+            None => score::named_prompt(q),
+        }
     }
 
     fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
+            _ if self.card.source.is_none() => score::judge_letter(q, answer),
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => {
                 // Its filter sees the answer before reasoning is removed.

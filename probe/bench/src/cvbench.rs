@@ -60,10 +60,10 @@ pub static THREE_D: CvBench = CvBench {
 };
 
 /// The small sibling of the 2D half: count, spatial relation.
-pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", None, "accuracy", 4, None), part: None };
+pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", None, "accuracy", 8, None), part: None };
 
 /// The small sibling of the 3D half: depth order, relative distance.
-pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", None, "accuracy", 4, None), part: None };
+pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", None, "accuracy", 8, None), part: None };
 
 const fn source(split: &'static str, questions: usize) -> Source {
     Source { repository: "nyu-visionx/CV-Bench", folder: "", split, questions, licence: "Apache-2.0" }
@@ -174,6 +174,9 @@ impl Benchmark for CvBench {
     }
 
     fn explain(&self, rules: Rules) -> Explained {
+        if self.card.source.is_none() {
+            return explain::NAMED;
+        }
         match rules {
             Rules::Official | Rules::Strict => Explained {
                 asked: "The authors' `prompt` as published (question and choices as \"(A) …\"), then \"Answer with the option's letter from the given choices directly.\"",
@@ -198,7 +201,7 @@ impl Benchmark for CvBench {
 
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match &self.card.source {
-            None => score::letter_prompt(q),
+            None => score::named_prompt(q),
             Some(_) if rules == Rules::LmmsEval => {
                 let letters: Vec<String> = lmms::labels(q.options.len()).map(String::from).collect();
                 format!("{}\n\n{}", blink::lmms_note(&letters.join(", ")), q.fact("prompt"))

@@ -23,6 +23,14 @@ B., **B**: …), behind \"answer is\", \"answer:\", \"option\" or \"choice\", by
 choice (with its case where that tells choices apart), or by one letter in parentheses in an explanation. Letters of words, \
 several named choices, denied ones and lists of all choices are unparsed, which is wrong.";
 
+/// Questions of the nano world whose choices are named in the question, without letters.
+pub(crate) const NAMED: Explained = Explained {
+    asked: "Question, a line with the choices, \"Answer with one of the options.\"",
+    judged: STRICT_LETTER,
+    source: "ours",
+    unlike: "",
+};
+
 /// How lmms-eval's shared parser reads a letter.
 pub(crate) const EXTRACTED: &str = "Every capital among the letters counts that stands at the beginning or end of the \
 answer, behind a phrase such as \"the answer is\", in parentheses, or with . : ) or a space behind it; the first of these \

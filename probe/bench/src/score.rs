@@ -9,6 +9,9 @@ pub use super::letter::letter;
 /// The line that asks for a letter.
 pub const LETTER_LINE: &str = "Answer with the option's letter from the given choices directly.";
 
+/// The line that asks for the text of a choice.
+pub const NAMED_LINE: &str = "Answer with one of the options.";
+
 /// The line that asks for a short answer.
 pub const SHORT_LINE: &str = "Answer the question using a single word or phrase.";
 
@@ -16,6 +19,12 @@ pub const SHORT_LINE: &str = "Answer the question using a single word or phrase.
 pub fn letter_prompt(q: &Question) -> String {
     let choices: String = q.options.iter().enumerate().map(|(i, o)| format!("{}. {o}\n", name(i))).collect();
     format!("{}\n{choices}{LETTER_LINE}", q.question)
+}
+
+/// Question, the choices in one line, the line that asks for one of them. For the nano world's questions that are looked up
+/// before they are compared with the choices: a small language model does not learn to put a letter on top of that.
+pub fn named_prompt(q: &Question) -> String {
+    format!("{}\n{}\n{NAMED_LINE}", q.question, q.options.join(", "))
 }
 
 /// Question, then the line that asks for a word or phrase.

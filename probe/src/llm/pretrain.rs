@@ -5,6 +5,7 @@
 
 use crate::data::collate::shuffle;
 use crate::llm::chat::{ChatTemplate, Turn};
+use crate::llm::parts::Block;
 use crate::llm::tokenizer::{EOS, Tokenizer};
 use crate::llm::{Llm, LlmConfig, kernel};
 use crate::optimiser::{Method, Optimiser, StepSettings};
@@ -130,7 +131,7 @@ pub fn texts(document: Document) -> Vec<String> {
 /// Trains a model on `documents`, batched by length: a fresh one (weights drawn from `seed`), or `base` under another
 /// tokenizer. Stops early only if `stop` says so.
 ///
-/// A base keeps its layers; tokens that both tokenizers have keep their embeddings, and only the others begin fresh
+/// A base keeps its layers, and those that it has not are put behind them and add nothing at first; tokens that both tokenizers have keep their embeddings, and only the others begin fresh
 /// (vocabulary transfer).
 ///
 /// # Errors
@@ -227,12 +228,12 @@ pub fn pretrain(
 /// `base` with an embedding for each token of `tokenizer`: that of the same token of `old`, or that of `fresh`.
 fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer) -> Result<Llm> {
     let (a, b) = (fresh.config(), base.config());
-    if a.num_hidden_layers != b.num_hidden_layers || a.hidden_size != b.hidden_size {
+    if a.num_hidden_layers < b.num_hidden_layers || a.hidden_size != b.hidden_size {
         return Err(Error::usage(format!(
             "the base has {} layers of width {}, the recipe asks for {} of width {}",
             b.num_hidden_layers, b.hidden_size, a.num_hidden_layers, a.hidden_size
         ))
-        .hint("give the recipe the sizes of its base"));
+        .hint("give the recipe the width of its base, and at least as many layers"));
     }
     let rows = |model: &Llm| -> Result<Vec<f32>> {
         let table = model.model.embed_tokens.weight.val().into_data();
@@ -250,10 +251,23 @@ fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer
     let weight = fresh.model.embed_tokens.weight;
     let shape = weight.val().dims();
     let device = weight.val().device();
+    let more = fresh.model.layers.split_off(b.num_hidden_layers);
     fresh.model = base.model;
+    fresh.model.layers.extend(more.into_iter().map(silenced));
     let table = Tensor::<2>::from_data(TensorData::new(table, shape), &device);
     fresh.model.embed_tokens.weight = Param::initialized(weight.id, table).set_require_grad(true);
     Ok(fresh)
+}
+
+/// A block that adds nothing yet: what leaves its attention and its MLP is multiplied by zero, so that a model into which it is
+/// put computes what it computed before (identity initialisation, as in LLaMA Pro, arXiv 2401.02415).
+fn silenced(mut block: Block) -> Block {
+    let zeros = |weight: Param<Tensor<2>>| weight.map(|w| w.zeros_like().detach().require_grad());
+    block.self_attn.o_proj.weight = zeros(block.self_attn.o_proj.weight);
+    if let Some(mlp) = &mut block.mlp {
+        mlp.down_proj.weight = zeros(mlp.down_proj.weight.clone());
+    }
+    block
 }
 
 /// Documents of about equal length together, so that little is spent on padding; the order of lengths is random.

@@ -216,7 +216,7 @@ mod tests {
         }
         assert_eq!(
             (crate::VERSION, digest::of_value(&all).unwrap_or_default().as_str()),
-            (3, "e6da0b3f106db96fcd8edb4be04520a9")
+            (4, "bf048893bc31da5ec8df5ce1926a14d2")
         );
     }
 
