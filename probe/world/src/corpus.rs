@@ -67,21 +67,22 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         2..=3 => options(s, false),
         4..=5 => one_word(s),
         6..=9 => fact_chat(s),
-        10..=27 => lessons::recall(s),
-        28..=43 => lessons::grid(s),
+        10..=23 => lessons::recall(s),
+        24..=33 => lessons::grid(s),
+        34..=46 => lessons::places(s),
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
-        44..=46 => {
+        47..=48 => {
             let scene = Scene::draw_from(s, false);
             let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
             Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
         }
-        47..=60 => {
+        49..=61 => {
             let scene = Scene::draw_from(s, false);
             let n = dice::within(s, 3, 7) as usize;
             let told = scene.description(s);
             chat(&told, scene.turns(n, s))
         }
-        61..=67 => {
+        62..=67 => {
             let scene = Scene::draw_from(s, false);
             Document::Cells(seen(&scene, s), map::some(&scene, 2, s))
         }

@@ -141,7 +141,10 @@ pub fn grid(s: &mut Stream) -> Document {
             4 | 5 | 10 => {
                 let j = (i + 1 + dice::below(s, n - 1)) % n;
                 lies(places[i], places[j]).filter(|_| i != 0 && j != 0).map(|relation| {
-                    let text = format!("Where is {} relative to {}?", keys[i], keys[j]);
+                    let text = match dice::chance(s, 50) {
+                        true => format!("Where is the {} relative to the {}?", keys[i], keys[j]),
+                        false => format!("Where is {} relative to {}?", keys[i], keys[j]),
+                    };
                     if dice::chance(s, 40) {
                         return turn(text, relation.word());
                     }
@@ -151,8 +154,8 @@ pub fn grid(s: &mut Stream) -> Document {
             }
             6..=7 if coloured && i != 0 => Some(turn(format!("What color is {}?", keys[i]), colours[i])),
             8 | 11 => {
-                let asked = turn(format!("How many {} are there?", keys[0]), &(copies + 1).to_string());
-                let all: Vec<String> = (1..=6).map(|n| n.to_string()).collect();
+                let asked = turn(how_many(&keys[0]), &(copies + 1).to_string());
+                let all: Vec<String> = (1..=4).map(|n| n.to_string()).collect();
                 Some(if dice::chance(s, 40) { choice(asked, &all, s) } else { asked })
             }
             _ if dice::chance(s, 50) => Some(turn(format!("Is there {}?", keys[i]), "Yes")),
@@ -165,6 +168,71 @@ pub fn grid(s: &mut Stream) -> Document {
         }
     }
     Document::Cells(cells, turns)
+}
+
+/// Names in cells, then many short questions about where they lie and how many there are of each: the row and the column of
+/// one, how one lies to another, and counts. Comparing two places takes two steps, to know both and to compare them; the rows
+/// and columns teach the first.
+pub fn places(s: &mut Stream) -> Document {
+    let mut cells = vec![Vec::new(); CELLS * CELLS];
+    let n = dice::within(s, 3, 5) as usize;
+    let keys = names(s, n);
+    let mut free = dice::sample(s, &(0..CELLS * CELLS).collect::<Vec<_>>(), CELLS * CELLS);
+    let (coloured, marked) = (dice::chance(s, 60), dice::chance(s, 70));
+    // The first two or three lie in one cell each, the others in up to four.
+    let alone = dice::within(s, 2, 3) as usize;
+    let mut at = Vec::new();
+    for (k, key) in keys.iter().enumerate() {
+        let copies = if k < alone { 1 } else { dice::within(s, 1, 4) as usize };
+        let own = free.split_off(free.len() - copies);
+        for &cell in &own {
+            cells[cell].push(key.clone());
+            if coloured {
+                cells[cell].push(palette::name(palette::draw(s)).to_string());
+            }
+            if marked {
+                cells[cell].push("center".to_string());
+            }
+        }
+        at.push(own);
+    }
+    let numbers: Vec<String> = (1..=CELLS).map(|n| n.to_string()).collect();
+    let mut turns: Vec<Turn> = Vec::new();
+    for _ in 0..60 {
+        if turns.len() >= 12 {
+            break;
+        }
+        let (i, j) = (dice::below(s, alone), dice::below(s, alone));
+        let (key, cell) = (&keys[i], at[i][0]);
+        let asked = match dice::below(s, 10) {
+            0 => Some(turn(format!("In which row is the {key}?"), &numbers[cell / CELLS])),
+            1 => Some(turn(format!("In which column is the {key}?"), &numbers[cell % CELLS])),
+            2..=5 => lies(cell, at[j][0]).map(|relation| {
+                let asked = turn(format!("Where is the {key} relative to the {}?", keys[j]), relation.word());
+                let all = [relation, relation.opposite()].map(|r| r.word().to_string());
+                if dice::chance(s, 50) { choice(asked, &all, s) } else { asked }
+            }),
+            _ => {
+                let k = dice::below(s, n);
+                let asked = turn(how_many(&keys[k]), &numbers[at[k].len() - 1]);
+                Some(if dice::chance(s, 50) { choice(asked, &numbers, s) } else { asked })
+            }
+        };
+        if let Some(asked) = asked
+            && turns.iter().all(|t| t.question != asked.question)
+        {
+            turns.push(asked);
+        }
+    }
+    Document::Cells(cells, turns)
+}
+
+/// How many there are of a name; of a thing as questions about pictures ask.
+fn how_many(name: &str) -> String {
+    match THINGS.iter().find(|t| t.name == name && t.countable) {
+        Some(thing) => format!("How many {} are in the picture?", thing.plural()),
+        None => format!("How many {name} are there?"),
+    }
 }
 
 /// Marks every cell that has words as a middle, and lets some of them reach into an empty cell beside them, as things in
@@ -237,6 +305,20 @@ mod tests {
     }
 
     #[test]
+    fn places_are_where_they_are_said_to_be() {
+        for i in 0..300 {
+            let Document::Cells(cells, turns) = places(&mut stream("places", i)) else { panic!("cells") };
+            assert!(cells.len() == CELLS * CELLS && turns.len() >= 4, "{turns:?}");
+            for t in turns.iter().filter(|t| t.question.starts_with("In which")) {
+                let name = t.question.trim_end_matches('?').rsplit(' ').next().unwrap_or_default();
+                let cell = cells.iter().position(|c| c.first().is_some_and(|w| w == name)).unwrap_or(99);
+                let expected = if t.question.contains("which row") { cell / CELLS } else { cell % CELLS } + 1;
+                assert_eq!(t.answer, expected.to_string(), "{cells:?} {t:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_lies_beside_lies_there() {
         let mut cells = vec![Vec::new(); CELLS * CELLS];
         for (place, word) in [(0, "a"), (3, "b"), (8, "c")] {
@@ -254,6 +336,7 @@ mod tests {
             assert!(cells.len() == CELLS * CELLS && !turns.is_empty());
             let count = turns.iter().find(|t| t.question.starts_with("How many"));
             if let Some((name, t)) = count.and_then(|t| Some((t.question.split(' ').nth(2)?, t))) {
+                let name = THINGS.iter().find(|t| t.plural() == name).map_or(name, |t| t.name.as_str());
                 let marked = cells.iter().any(|c| c.iter().any(|w| w == "center"));
                 let counts = |c: &&Vec<String>| {
                     c.first().is_some_and(|w| w == name) && (!marked || c.iter().any(|w| w == "center"))
