@@ -47,8 +47,7 @@ impl Repository {
         Ok(Self { id: id.to_string(), revision: revision.map(str::to_string) })
     }
 
-    /// Parses `owner/name` or `owner/name@revision`; `None` if the text is something else, such as a card's id or a
-    /// path.
+    /// Parses `owner/name` or `owner/name@revision`; `None` for other texts, such as a card's id or a path.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
         Self::new(id, revision).ok()

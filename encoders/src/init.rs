@@ -14,12 +14,13 @@ use burn::tensor::{Tensor, TensorData};
 /// | parameter | value |
 /// |---|---|
 /// | norm scale, norm shift, any bias | 1, 0, 0 |
-/// | weight of a `Linear` | truncated normal (cut at two deviations), deviation √(2 / (inputs + outputs)) (Glorot & Bengio 2010) |
-/// | other parameters of two or more axes (tokens, position embeddings) | truncated normal, deviation 0.02 (timm's `trunc_normal_`) |
-/// | other parameters of one axis (layer scale, temperature) | the constant their configuration gave them |
+/// | weight of a `Linear` | truncated normal, deviation √(2 / (inputs + outputs)) (Glorot & Bengio 2010) |
+/// | weight of a `Conv2d` | truncated normal, deviation 1 / √(inputs per group · kernel area) |
+/// | other parameters of two or more axes (tokens, position embeddings) | truncated normal, deviation 0.02 (timm) |
+/// | other parameters of one axis (layer scale, temperature) | the constant of their configuration |
 ///
-/// Glorot's deviation is that of MAE's and big_vision's linear layers; at the widths of the nano encoders a deviation
-/// of 0.02 would make the residual branches almost zero.
+/// Truncated normals are cut at two deviations. Glorot's deviation is that of MAE's and big_vision's linear layers; at
+/// the widths of the nano encoders a deviation of 0.02 would make the residual branches almost zero.
 pub fn initialise<M: Module>(module: M, name: &str, seed: u64) -> M {
     module.map(&mut Initialiser { name, seed, path: Vec::new(), containers: Vec::new() })
 }

@@ -34,8 +34,7 @@ pub struct Preprocess {
     /// ⌊size / crop_pct⌋ and its centre is cropped (timm, torchvision). Default 1.
     #[serde(default = "whole")]
     pub crop_pct: f64,
-    /// Kernel for enlarging the square after a first resize to `size`, before the crop (Cambrian-1). Default: one
-    /// resize.
+    /// Kernel that enlarges the square after a first resize to `size`, before the crop (Cambrian-1). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enlarge: Option<Interpolation>,
     /// Mean subtracted from each channel, whose values are in 0..1.

@@ -1,7 +1,6 @@
 //! Pretraining: trains an encoder of a given architecture with an objective and a source of batches.
 //!
-//! Every random draw comes from a stream named by its step, so the same seed, device and thread count give the same
-//! bits.
+//! Every draw comes from a stream named by its step, so the same seed, device and thread count give the same bits.
 
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::objective::{Batch, DataShape, Learner, Moment, Objective, WithLearner};

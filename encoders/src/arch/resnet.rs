@@ -4,8 +4,7 @@
 //!
 //! Batch norms always use their running statistics, in training too. The statistics are never updated and get no
 //! gradient, while scale and shift are trained (torchvision's `FrozenBatchNorm2d`, as detectors fine-tune ResNets). The
-//! features of an image therefore never depend on the other images of its batch, and are computed alike in training and
-//! evaluation.
+//! features of an image never depend on the other images of its batch, and are the same in training and evaluation.
 
 mod config;
 
