@@ -2,8 +2,7 @@
 //!
 //! Headers, indexes and pickles can demand far more memory than their size on disk: one byte can make a value of forty,
 //! and a name that is written once can be used a million times. Every reader therefore charges an allocation to the
-//! budget before it is made, at its largest possible size. Weights consist mostly of numbers, so valid files stay far
-//! below.
+//! budget before it is made, at its largest possible size. Weights are mostly numbers, so valid files stay far below.
 
 use burgess_base::{Error, Result};
 

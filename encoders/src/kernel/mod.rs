@@ -44,8 +44,7 @@ pub fn linear_activation(x: Tensor<2>, layer: &Linear, activation: Activation) -
         .unwrap_or_else(|| activation.forward(layer.forward(x)))
 }
 
-/// Computes `x + scale · layer(branch)`, `[rows, out]`; `branch` is `[rows, in]`, and `scale`, one per column,
-/// `[out]`.
+/// Computes `x + scale · layer(branch)`, `[rows, out]`; `branch` is `[rows, in]`, `scale` is `[out]`.
 pub fn residual(x: Tensor<2>, branch: Tensor<2>, layer: &Linear, scale: Option<Tensor<1>>) -> Tensor<2> {
     let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(Param::val));
     rows::residual(&x, &branch, &weight, bias.as_ref(), scale.as_ref())
