@@ -3,8 +3,8 @@
 //!
 //! The configurations of timm, open_clip and diffusers describe the whole network; for models of transformers the
 //! shapes of the tensors say more than the configuration, which must agree with them. The result is an ordinary card:
-//! `burgess encoders DIR` prints it, and it can be saved as a file. The card's notes list the assumptions made where
-//! the files say nothing.
+//! `burgess encoders DIR` prints it, and it can be saved as a file. Its notes list assumptions about what the files do
+//! not say.
 
 mod diffusers;
 mod open_clip;

@@ -100,8 +100,7 @@ pub(super) fn preprocess(
     Ok((Preprocess { crop_floor: true, library, ..plain(own_size, interpolation, mean, std) }, notes))
 }
 
-/// The settings and their file. If both files have settings, those of `processor_config.json` apply, as in transformers
-/// 5.
+/// The settings and their file. If both files have some, `processor_config.json` applies, as in transformers 5.
 fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Value)>> {
     let read = |name: &str| {
         let path = dir.join(name);

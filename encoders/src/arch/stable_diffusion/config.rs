@@ -142,7 +142,7 @@ impl SchedulerConfig {
 }
 
 impl VaeConfig {
-    /// Side of the image area of one latent, in pixels; 0 if it overflows.
+    /// Side of the image area of one latent, in pixels; 0 if `channels` is empty or too long.
     pub fn stride(&self) -> usize {
         let halvings = self.channels.len().checked_sub(1).and_then(|n| u32::try_from(n).ok());
         halvings.and_then(|n| 1usize.checked_shl(n)).unwrap_or(0)

@@ -1,10 +1,9 @@
 //! Files of `torch.save` (`.pth`, `.pt`, `.bin`, `.pth.tar`): the zip archive of PyTorch 1.6 and later, and the older
 //! sequence of pickles. Only tensors are read, and in place: nothing is executed (see [`pickle`]), unpacked or copied,
-//! and memory use is bounded by the size of the file (see [`Budget`]).
+//! and memory use is bounded by the file's size (see [`Budget`]).
 //!
 //! Nested dictionaries become dots in names: the encoder of a MoCo v3 checkpoint is under
-//! `state_dict.module.base_encoder.`, which a card states as its prefix. Source of the formats:
-//! `torch/serialization.py`.
+//! `state_dict.module.base_encoder.`, a card's prefix. Source of the formats: `torch/serialization.py`.
 
 mod archive;
 mod pickle;
