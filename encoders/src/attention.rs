@@ -12,13 +12,12 @@ use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::atte
 #[derive(Debug, Clone, Default)]
 #[expect(clippy::large_enum_variant, reason = "made once for each block and handed on")]
 pub enum Bias {
-    /// No bias.
+    /// No bias is added.
     #[default]
     None,
     /// A bias per query and key, `[1 or batch, 1 or heads, queries, keys]`.
     Full(Tensor<4>),
-    /// A bias decomposed by axis for keys on a row-major grid: the sum of `down` for a key's row and `across` for its
-    /// column.
+    /// A bias by axis for keys on a row-major grid: `down` for a key's row plus `across` for its column.
     ByAxis {
         /// Bias per key row, `[batch, heads, queries, rows]`.
         down: Tensor<4>,

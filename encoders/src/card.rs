@@ -56,19 +56,19 @@ pub struct EncoderCard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Supervision {
-    /// Captions, that is image-text pairs.
+    /// Trained with captions (image-text pairs).
     Language,
-    /// The images themselves, without annotation.
+    /// Trained on images without annotation.
     SelfSupervised,
-    /// Class labels.
+    /// Trained with class labels.
     Labels,
-    /// Depth maps.
+    /// Trained with depth maps.
     Depth,
-    /// Segmentation masks.
+    /// Trained with segmentation masks.
     Segmentation,
-    /// The generation of images.
+    /// Trained to generate images.
     Generation,
-    /// No training: random weights.
+    /// Not trained: random weights.
     None,
     /// Unknown, because the encoder has no card.
     Unknown,
@@ -388,8 +388,7 @@ pub fn zoo() -> Result<Vec<EncoderCard>> {
     Ok(cards)
 }
 
-/// Converts a TOML error to `file:line: the line: message`, which shows the key even where the parser reports only the
-/// value.
+/// Formats a TOML error as `file:line: the line: message`; the line shows the key, which the parser may not report.
 fn located(error: &toml::de::Error, text: &str, origin: &str) -> Error {
     let message = error.message().trim_end();
     let Some(before) = error.span().and_then(|s| text.get(..s.start)) else {

@@ -91,8 +91,7 @@ impl Encoder {
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
-    /// Features at the card's tap of preprocessed images `[batch, 3, size, size]`, on the card's grid. All values are
-    /// finite.
+    /// Features of preprocessed images `[batch, 3, size, size]` at the card's tap, on the card's grid; all are finite.
     ///
     /// # Errors
     /// The images have another size, or a feature is not finite.

@@ -215,8 +215,7 @@ fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer 
         .with_group(ParamGroup::from_paths(paths.hidden), muon, None)
 }
 
-/// A visitor that collects the paths of two groups of parameters: those without weight decay, and the matrices inside
-/// repeated blocks.
+/// A visitor that collects the paths of parameters without weight decay, and of matrices in repeated blocks.
 #[derive(Default)]
 struct Paths {
     path: Vec<String>,

@@ -157,7 +157,7 @@ pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) 
 pub struct Block {
     /// Layer norm of the attention branch.
     pub norm1: LayerNorm,
-    /// Self-attention.
+    /// Multi-head self-attention.
     pub attn: Attention,
     /// Layer scale of the attention branch.
     pub ls1: Option<LayerScale>,

@@ -45,7 +45,7 @@ const LARGEST_SIDE: usize = 256;
 pub enum ArchitectureConfig {
     /// A plain vision transformer (ViT).
     Vit(VitConfig),
-    /// A ConvNeXt.
+    /// A ConvNeXt or ConvNeXt V2.
     ConvNext(ConvNextConfig),
     /// A ResNet or ResNeXt.
     ResNet(ResNetConfig),
@@ -65,7 +65,7 @@ pub enum ArchitectureConfig {
 pub enum Architecture {
     /// A plain vision transformer (ViT).
     Vit(Vit),
-    /// A ConvNeXt.
+    /// A ConvNeXt or ConvNeXt V2.
     ConvNext(ConvNext),
     /// A ResNet or ResNeXt.
     ResNet(ResNet),
@@ -229,8 +229,7 @@ impl ArchitectureConfig {
 }
 
 impl Architecture {
-    /// Features of normalised images `[batch, 3, height, width]` at `tap`. No branch is dropped, whatever the
-    /// configuration's `drop_path`.
+    /// Features of normalised images `[batch, 3, height, width]` at `tap`; no branch is dropped.
     pub fn forward(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
         self.forward_dropping(pixels, tap, &Drops::none())
     }

@@ -45,7 +45,7 @@ pub struct ResNet {
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Stem {
-    /// One convolution.
+    /// A single 7×7 convolution of stride 2.
     Plain(Conv2d),
     /// Three convolutions, each but the last followed by a batch norm and a ReLU.
     Deep((Conv2d, FrozenBatchNorm, Between, Conv2d, FrozenBatchNorm, Between, Conv2d)),
@@ -60,9 +60,9 @@ pub struct Between {
 /// Batch norm that uses its running statistics; see the module documentation.
 #[derive(Module, Debug)]
 pub struct FrozenBatchNorm {
-    /// Scale, `[channels]`.
+    /// Scale per channel, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// Shift per channel, `[channels]`.
     pub bias: Param<Tensor<1>>,
     /// Running mean, `[channels]`; never trained.
     pub running_mean: Param<Tensor<1>>,

@@ -79,10 +79,11 @@ impl Vit {
         &self.config
     }
 
-    /// Embeds the patches of images `[batch, 3, height, width]` without position embeddings; returns `[batch, patches,
-    /// width]` and the grid. An image of the configured size loses incomplete patches on the right and at the bottom,
-    /// as in a convolution with the patch as its stride (SigLIP-SO400M: 384 pixels, patches of 14). The sides of images
-    /// of other sizes must be multiples of the patch.
+    /// Embeds the patches of images `[batch, 3, height, width]`, without position embeddings.
+    ///
+    /// Returns the embeddings `[batch, patches, width]` and the grid. An image of the configured size loses incomplete
+    /// patches on the right and at the bottom, as in a convolution with the patch as its stride (SigLIP-SO400M: 384
+    /// pixels, patches of 14). The sides of images of other sizes must be multiples of the patch.
     pub fn patches(&self, pixels: Tensor<4>) -> Result<(Tensor<3>, [usize; 2])> {
         let VitConfig { patch, image_size, .. } = self.config;
         let [batch, channels, height, width] = pixels.dims();

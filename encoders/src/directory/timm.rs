@@ -67,8 +67,7 @@ pub(super) struct Model {
     pub note: Option<String>,
 }
 
-/// Describes the architecture `name` with the arguments `own`, for images of `input` pixels unless it has a fixed image
-/// size.
+/// Describes the architecture `name` with the arguments `own`, for images of `input` pixels or its own fixed size.
 pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -> Result<Model> {
     let mut arguments = Arguments::of(name, own)?;
     arguments.or("global_pool", pretrained.get("global_pool"));

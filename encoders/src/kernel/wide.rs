@@ -2,8 +2,7 @@
 
 /// Runs `f` compiled for AVX-512, or for AVX2 with fused multiply-add, if the processor has them.
 ///
-/// `f` and everything it calls must be `#[inline(always)]`: a function that is not inlined is compiled for the baseline
-/// processor.
+/// `f` and everything it calls must be `#[inline(always)]`: other functions are compiled for the baseline processor.
 #[inline]
 pub fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]

@@ -56,7 +56,7 @@ impl Samples {
         self.labels.is_empty()
     }
 
-    /// Vector `index`.
+    /// The feature vector at `index`, `[width]`.
     pub fn row(&self, index: usize) -> &[f32] {
         self.values.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
     }

@@ -69,8 +69,7 @@ impl Rule {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
-    /// Adds the names that other versions of the library write instead of `upstream`, part by part. We write
-    /// `upstream`.
+    /// Adds the names that other versions of the library write, part by part; we write those of `upstream`.
     pub const fn or(mut self, otherwise: &'static [&'static str]) -> Self {
         self.otherwise = otherwise;
         self

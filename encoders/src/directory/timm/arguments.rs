@@ -25,8 +25,7 @@ pub(in crate::directory) struct Arguments {
 }
 
 impl Arguments {
-    /// Collects the arguments of the architecture `name`, overridden by `own`. A pretrained tag after a dot in the name
-    /// is ignored.
+    /// Collects the arguments of the architecture `name`, overridden by `own`. A pretrained tag after a dot is ignored.
     ///
     /// # Errors
     /// timm has no such architecture, or its class is not in the table.
