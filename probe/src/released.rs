@@ -76,7 +76,8 @@ pub struct Released {
     pub connector: ConnectorConfig,
     /// The language model's configuration.
     pub llm: LlmConfig,
-    /// Number of tokens before the image in upstream's prompts, for information only: we use the placeholder's index.
+    /// Number of tokens before the image in upstream's prompts, which tells the chat template; we place the image by its
+    /// placeholder instead.
     pub image_position: Option<usize>,
 }
 
