@@ -1,5 +1,4 @@
-//! Generates answers to many questions at once, greedily or by sampling, and computes the likelihood of given
-//! answers.
+//! Generates answers to many questions at once, greedily or by sampling, and scores given answers by likelihood.
 //!
 //! The image and the text before it are processed once; all questions about it start from copies of that cache.
 //! Questions are right-padded; padding is masked for all later tokens and each row has its own positions, so a

@@ -224,8 +224,7 @@ impl Mllm {
         self.config.connector.gather(maps)
     }
 
-    /// Embeds text and replaces each row's image placeholder with its image tokens; rows are right-padded to the
-    /// longest.
+    /// Embeds text and replaces each row's image placeholder with its image tokens; right-pads to the longest row.
     ///
     /// `seen` holds the images of those rows that have one, in row order, from [`Mllm::see`]. All image tokens are
     /// kept; those that cover only padding of the image are masked and take no position of their own.
@@ -303,8 +302,7 @@ impl Mllm {
         let place = rows.first().and_then(|r| r.image_at);
         match (image, place) {
             (Some(image), Some(at)) if rows.iter().all(|r| r.image_at == Some(at)) => {
-                // The usual case, all placeholders at the same index: concatenate the text before, the image, the
-                // text after.
+                // The usual case, all placeholders at the same index: concatenate text before, image and text after.
                 let before: Vec<&[u32]> = rows.iter().map(|r| r.ids.get(..at).unwrap_or_default()).collect();
                 let after = padded(rows.iter().map(|r| r.ids.get(at + 1..).unwrap_or_default()), t - at - n);
                 let mut parts = Vec::with_capacity(3);
@@ -446,8 +444,7 @@ impl MllmConfig {
     }
 }
 
-/// Writes a language model as a directory (`config.json`, `model.safetensors`, `tokenizer.json`) that `transformers`
-/// can read.
+/// Writes a language model as a directory (`config.json`, `model.safetensors`, `tokenizer.json`) for `transformers`.
 ///
 /// # Errors
 /// When it cannot be written, or a weight is not finite.

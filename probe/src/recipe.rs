@@ -406,8 +406,8 @@ impl Stage {
         self.trainable.iter().map(|part| of(*part)).fold(0.0, f64::max)
     }
 
-    /// The factor on every peak learning rate at `step` (from 0) of `total`, in [0, 1], as in `transformers`'
-    /// schedulers: linear warm-up from zero, then the schedule's decay, which reaches zero at `total`.
+    /// Factor on every peak learning rate at `step` (from 0) of `total`, from 0 to 1, as in `transformers`' schedulers:
+    /// linear warm-up from zero, then the schedule's decay, which reaches zero at `total`.
     pub fn factor(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup * total as f64).ceil() as usize;
         if step < warmup {

@@ -69,8 +69,7 @@ fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
 /// Generates at most `max_new_tokens` tokens after `prompt`; the last one may be a token of `stop`.
 ///
 /// # Errors
-/// When the prompt is empty, the sampling options are invalid, the text exceeds the maximum length, or a logit is not
-/// finite.
+/// When the prompt is empty, `sampling` is invalid, the text exceeds the maximum length, or a logit is not finite.
 pub fn continued(
     llm: &Llm,
     prompt: &[u32],

@@ -91,8 +91,7 @@ pub struct Run<'a> {
     pub saved: Option<Saved>,
 }
 
-/// Trains `model` on `examples` and returns it with LoRA merged into its weights; both are on a device without
-/// autodiff.
+/// Trains `model` on `examples` and returns it with LoRA merged into its weights, on a device without autodiff.
 ///
 /// Parts that the stage does not train are frozen: no gradients of their parameters are computed, nor of activations
 /// that no trained parameter precedes.
@@ -169,8 +168,7 @@ pub fn train_stage(
             let batch = read_batch(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
             let Some(batch) = batch else { continue };
             last = read;
-            // With a single part the gradient is already that of the mean; several parts are combined as weighted
-            // sums.
+            // With a single part the gradient is that of the mean already; several parts are combined as weighted sums.
             let factor = if stage.accumulate == 1 { 1.0 } else { batch.learned as f64 };
             let mut take = |gradients| {
                 optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);

@@ -217,8 +217,7 @@ impl Connector {
         }
     }
 
-    /// Updates the hidden states after a layer of the language model; see [`Sva::apply`]. Other connectors change
-    /// nothing.
+    /// Updates the hidden states after a layer of the language model; see [`Sva::apply`]. Others change nothing.
     ///
     /// # Errors
     /// As [`Sva::apply`].

@@ -158,8 +158,7 @@ impl LlmConfig {
         (self.head_width() as f64 * self.partial_rotary_factor) as usize
     }
 
-    /// Sliding window of layer `i`: the number of positions it attends to, itself included; `None` for full
-    /// attention.
+    /// Sliding window of layer `i`: the number of positions it attends to, its own included; `None` for all.
     pub fn window(&self, i: usize) -> Option<usize> {
         let slides = self.layer_types.as_ref().is_none_or(|types| types.get(i) == Some(&Layer::Sliding));
         self.sliding_window.filter(|_| slides)

@@ -200,8 +200,7 @@ impl Llm {
         Ok(self.embed(Tensor::from_data(TensorData::new(flat, [rows.len(), t]), device)))
     }
 
-    /// Runs the decoder on whole sequences from position 0: `embeddings` `[b, t, d]` → `[b, t, d]` after the final
-    /// norm.
+    /// Runs the decoder on whole sequences from position 0: `[b, t, d]` → `[b, t, d]` after the final norm.
     ///
     /// Attention is causal. Sequences shorter than `t` are padded **on the right** and need no mask: real tokens
     /// never attend to later ones, and the caller ignores the outputs at padding.
@@ -237,8 +236,7 @@ impl Llm {
         self.through(embeddings, &ropes, attend, after)
     }
 
-    /// Runs all blocks and the final norm; `attend` computes attention from a block's joint query–key–value
-    /// projection.
+    /// Runs all blocks and the final norm; `attend` computes attention from a block's query–key–value projection.
     fn through(
         &self,
         embeddings: Tensor<3>,
@@ -285,11 +283,9 @@ impl Llm {
         self.norm(&self.model.norm, x.reshape([b * t, d])).reshape([b, t, d])
     }
 
-    /// Runs the decoder on new tokens after the cached ones: `embeddings` `[b, t, d]` → `[b, t, d]` after the final
-    /// norm.
+    /// Runs the decoder on new tokens after the cached ones: `[b, t, d]` → `[b, t, d]` after the final norm.
     ///
-    /// The first `real[r]` tokens of row `r` are real, the rest is padding. Their keys and values are appended to
-    /// `cache`.
+    /// The first `real[r]` tokens of row `r` are real, the rest is padding. `cache` grows by their keys and values.
     ///
     /// A row that grows past the length at which its angles change (LongRoPE) is recomputed from its first token, as
     /// in `transformers`.
@@ -382,8 +378,7 @@ impl Llm {
     /// other parameter frozen.
     ///
     /// # Errors
-    /// When a name is unknown, `targets` is empty, the rank is 0 or above a matrix dimension, or `alpha` is not
-    /// positive.
+    /// When a name is unknown, the rank is 0 or above a matrix dimension, or `targets` or `alpha` is not valid.
     pub fn with_lora(self, rank: usize, alpha: f64, targets: &[String], seed: u64) -> Result<Self> {
         if let Some(bad) = targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
             return Err(Error::usage(format!("`{bad}` is no projection of the language model"))

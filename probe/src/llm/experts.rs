@@ -29,8 +29,7 @@ impl Moe {
         self.experts.iter_mut().enumerate().map(|(i, mlp)| (format!("experts.{i}."), mlp)).chain(shared)
     }
 
-    /// Sends each row through the experts with the highest probabilities and weights their outputs, `[rows, d]` →
-    /// `[rows, d]`.
+    /// Sends each row `[d]` through the experts with the highest probabilities and sums their outputs, so weighted.
     pub(super) fn forward(&self, x: Tensor<2>, activation: Gate, experts: &Experts) -> Result<Tensor<2>> {
         let (device, [rows, _]) = (x.device(), x.dims());
         let scores = kernel::follow(self.gate.forward(x.clone()), DType::F32);

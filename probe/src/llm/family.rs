@@ -1,5 +1,4 @@
-//! The supported decoder families: LLaMA, and networks that differ from it in norms, activations, biases or block
-//! layout.
+//! The supported decoder families: LLaMA, and networks with other norms, activations, biases or block layout.
 //!
 //! A family is one [`Design`]: how its network differs from LLaMA's, and the defaults of its class in `transformers`
 //! for keys that `config.json` leaves out. Sizes and switches of a single model are in [`super::LlmConfig`].
@@ -73,8 +72,7 @@ pub enum Family {
     /// Helium 1: interleaved rotary layout.
     #[serde(rename = "helium")]
     Helium,
-    /// Nemotron and Minitron: layer norms with scales stored minus one, an MLP with squared ReLU and no gate (arXiv
-    /// 2407.14679).
+    /// Nemotron and Minitron: LayerNorm scales stored minus one, squared ReLU and no gate (arXiv 2407.14679).
     #[serde(rename = "nemotron")]
     Nemotron,
     /// Arcee's AFM: an MLP with squared ReLU and no gate.
@@ -164,8 +162,7 @@ pub struct Design {
     pub qk_norm: QkNorm,
     /// Whether the MLP has a gate.
     pub gated: bool,
-    /// Whether the rotary layout is interleaved: neighbouring channels are rotated in pairs, not the two halves of a
-    /// head.
+    /// Whether the rotary layout is interleaved: neighbouring channels are rotated in pairs, not a head's two halves.
     pub interleaved: bool,
     /// Whether embeddings are multiplied by √width.
     pub scaled_embeddings: bool,

@@ -117,8 +117,7 @@ impl KvCache {
         Ok(Reading { positions, real: real.to_vec(), before, biases: RefCell::default() })
     }
 
-    /// Appends one layer's keys and values and returns the attention output of the new tokens, `[batch · t, query ·
-    /// width]`.
+    /// Appends one layer's keys and values; returns the new tokens' attention output, `[batch · t, query · width]`.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
@@ -151,8 +150,7 @@ impl KvCache {
             Some(slot) => *slot = full,
             None => self.layers.push(full),
         }
-        // In the first step padding is on the right, so no real token attends to it, and outputs at padding are not
-        // used.
+        // In the first step padding is on the right: no real token attends to it, and its own output is not used.
         if reading.before == 0 && s.softcap.is_none() && s.window.is_none_or(|window| window >= s.tokens) {
             return Ok(kernel::attend_causal(q, k, v, s.scale));
         }

@@ -8,8 +8,9 @@ use super::linear::{Linear, joined};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// One decoder block: attention and MLP with residual connections. [`BlockKind`](super::family::BlockKind) says which
-/// norms exist.
+/// One decoder block: attention and MLP, each with a residual connection.
+///
+/// [`BlockKind`](super::family::BlockKind) says which norms exist.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Grouped-query attention.

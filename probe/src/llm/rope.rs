@@ -29,8 +29,7 @@ pub enum Scaling {
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
-    /// Llama 3.1: low frequencies are divided by a factor, high ones kept, those between interpolated (arXiv
-    /// 2407.21783).
+    /// Llama 3.1: low frequencies are divided by a factor, high ones kept, others interpolated (arXiv 2407.21783).
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
@@ -332,8 +331,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in the half-split or the `interleaved`
-    /// layout.
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in half-split or `interleaved` layout.
     pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
         let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
         let [cos, sin] = [&self.cos, &self.sin].map(|a| follow(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));

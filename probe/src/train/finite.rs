@@ -12,8 +12,7 @@ pub(crate) fn diverged(e: Error) -> Error {
     e.hint("the training diverged: lower the learning rate (and LoRA's `alpha`), or raise `warmup`")
 }
 
-/// Checks the parameters at the paths that `checked` selects, with one reduction each on the device and one
-/// read-back.
+/// Checks the parameters at the paths that `checked` selects: one reduction each on the device, one read-back.
 ///
 /// # Errors
 /// When a value is NaN or infinite; the error names the parameter.

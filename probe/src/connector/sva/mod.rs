@@ -96,8 +96,7 @@ pub(super) fn project(x: Tensor<3>, (first, gelu, second): &Projector) -> Tensor
     y.reshape([a, b, to])
 }
 
-/// Projects every encoder's features to the common width; also returns the mean of the first encoder's, `[images,
-/// hidden]`.
+/// Projects every encoder's features to the common width; also gives the first one's mean, `[images, hidden]`.
 ///
 /// # Errors
 /// When the features have other widths or grids than the connector's encoders.

@@ -1,5 +1,4 @@
-//! The keys and values of queries: for each cell of the query grid a window of every encoder's features, or the whole
-//! image.
+//! Keys and values of queries: for each cell of the query grid a window of every encoder's grid, or the whole image.
 
 use super::super::arrangement::{PictureSize, Region};
 use burgess_base::{Error, Result};
@@ -14,8 +13,7 @@ const HIDDEN: f32 = -1e9;
 
 /// The features of all encoders, grouped by the query that attends to them.
 ///
-/// A group is the `queries` of one image. There is one window per query, or one per group if all its queries share
-/// it.
+/// A group is the `queries` of one image. There is one window per query, or one that all queries of a group share.
 #[derive(Debug, Clone)]
 pub struct Windows {
     /// Number of groups, one per image.

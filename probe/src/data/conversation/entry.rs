@@ -11,8 +11,7 @@ use std::fmt;
 /// Values of `image` that mean that there is no image.
 const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
 
-/// An entry: the fields that we read from an object, or the kind of another JSON value. Other fields may have any
-/// content.
+/// An entry: the fields that we read from an object, or the kind of another JSON value. Other fields are ignored.
 #[derive(Debug)]
 pub(super) enum Entry {
     Object(Box<Fields>),

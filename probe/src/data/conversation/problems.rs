@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 /// Number of locations that are kept per problem.
 const SHOWN: usize = 3;
-/// Maximum number of sources that are counted by name; hostile data could name millions. All others are counted
-/// together.
+/// Maximum number of sources that are counted by name; all others (hostile data has millions) are counted as one.
 const SOURCES: usize = 1000;
 const OTHER_SOURCES: &str = "other sources";
 

@@ -2,8 +2,8 @@
 //!
 //! The environment is the same: `trim_blocks` and `lstrip_blocks`, `break` and `continue`, `raise_exception`,
 //! `strftime_now`, `tojson`, Python's string methods, `{% generation %}` around the assistant's text. One thing
-//! differs: `strftime_now` gives a fixed date ([`Jinja::with_date`]) instead of today's, so that a study stays
-//! reproducible.
+//! differs: `strftime_now` gives a fixed date ([`Jinja::with_date`]) instead of today's, for
+//! reproducible studies.
 
 use super::python::{self, Day};
 use super::spans::{self, Spans};

@@ -255,8 +255,7 @@ impl ChatTemplate {
         }
     }
 
-    /// Ids that stop generation: the token that ends an answer in this template, and those that the model's files
-    /// name.
+    /// The ids after which generation stops: the template's end-of-answer token, and those that the model's files name.
     ///
     /// # Errors
     /// When the end of an answer is not a single token of the tokenizer.

@@ -1,5 +1,4 @@
-//! Finds the supervised bytes of a rendered conversation, for templates that do not mark them, and the tokens they
-//! cover.
+//! Finds the supervised bytes and tokens of a rendered conversation, for templates that do not mark them.
 
 use super::{Problem, Role, Turn, python};
 use crate::llm::tokenizer::Tokenizer;

@@ -1,5 +1,4 @@
-//! The steps of a decoder that are not plain matrix products: norms, rotary causal attention, the gated activation,
-//! and the loss.
+//! The steps of a decoder besides matrix products: norms, rotary causal attention, gated activation, and the loss.
 //!
 //! [`portable`] defines each of them in ordinary tensor operations and runs on every backend; [`flex`] computes each
 //! in one pass on the CPU backend. The functions here choose between the two by the tensors they are given.
@@ -14,8 +13,7 @@ use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
-/// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` for ordinary
-/// text.
+/// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
 pub type Hidden<'a> = Option<&'a [Vec<bool>]>;
 
 /// Sizes and options of one attention call.

@@ -75,9 +75,8 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
 
 /// Scaled dot-product attention with an additive bias; the only place where scores and mask are combined.
 ///
-/// The bias is a float (0 = attended, −∞ = masked) because boolean masks have opposite meanings on different
-/// backends. Query heads that share a key/value head are stacked along the query axis, so keys and values are not
-/// repeated.
+/// The bias is a float (0 = attended, −∞ = masked), as boolean masks have opposite meanings on different backends.
+/// Query heads of one key/value head are stacked along the query axis, to avoid repeating keys and values.
 ///
 /// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, s, w]`, `bias`: `[b or 1, 1, t, s]`; result `[b · t, query · w]`.
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, s: Heads) -> Tensor<2> {

@@ -68,8 +68,7 @@ impl Tokenizer {
         }
     }
 
-    /// Reads a `tokenizer.json` or a SentencePiece model (`*.model`), with the files beside it that describe special
-    /// tokens.
+    /// Reads a `tokenizer.json` or SentencePiece model (`*.model`), and the files beside it on special tokens.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
@@ -164,14 +163,12 @@ impl Tokenizer {
         Ok(Self { inner, special, notes })
     }
 
-    /// Assumptions made where the files are silent, and parts of them that are ignored; for users and for run
-    /// records.
+    /// Assumptions made where the files are silent, and ignored parts of them; for users and for run records.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Trains a byte-level BPE with at most `vocab_size` entries, the `specials` first; pairs seen once are not
-    /// merged.
+    /// Trains a byte-level BPE with at most `vocab_size` entries, `specials` first; pairs seen once are not merged.
     ///
     /// The pre-tokeniser is GPT-2's (words with their leading space, numbers, punctuation); the first word gets a
     /// leading space too. The result does not depend on the order of texts or the number of threads: words are
@@ -242,8 +239,7 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// Token ids of a text without special tokens added around it; special tokens written out in the text are
-    /// recognised.
+    /// Token ids of a text without special tokens added around it; special tokens within the text are recognised.
     ///
     /// # Errors
     /// When the tokenizer cannot represent the text (impossible for a byte-level one).

@@ -20,8 +20,7 @@ const SPACE: char = '\u{2581}';
 /// A Unigram score so low that no segmentation uses the piece.
 const NEVER: f64 = -1e4;
 
-/// Matches the last digit of a spelled-out byte piece such as `<0x0A>`; splitting there keeps the text from becoming
-/// a byte.
+/// Matches the last digit of a spelled-out byte piece such as `<0x0A>`; splitting there keeps it text.
 const SPELLED_BYTE: &str = "(?<=<0x[0-9A-F])[0-9A-F](?=>)";
 
 /// More spaces than any text begins with.

@@ -410,8 +410,7 @@ mod tests {
 
     #[test]
     fn the_rule_of_llama_3_is_recognised_by_its_factors() {
-        // What the converter writes for heads of width 8 at base 10: wavelengths of 6.3, 11, 20 and 35 positions are
-        // all short.
+        // What the converter writes for heads of width 8 at base 10: wavelengths of 6.3, 11, 20, 35 are all short.
         assert_eq!(llama_3(&[1.0; 4], 10.0), None);
         // Llama 3.2 has heads of width 64 at base 500,000.
         let factors: Vec<f64> = (0..32)

@@ -1,5 +1,4 @@
-//! Locates a language model: a directory, a file, a name in `probe/zoo`, or a repository of the hub in the local
-//! cache.
+//! Locates a language model: a directory, a file, a name in `probe/zoo`, or a hub repository in the local cache.
 
 use crate::llm::card::LlmCard;
 use burgess_base::{Error, Result, nearest};

@@ -69,8 +69,7 @@ pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Optio
     Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, total])))
 }
 
-/// Streamed product: writes `x` `[rows, inputs]` · `weight` `[inputs, columns]` to columns `first..` of `out` `[rows,
-/// total]`.
+/// Streamed product: writes `x` `[rows, inputs]` · `weight` `[inputs, columns]` to columns `first..` of `out`.
 fn streamed(
     x: &[f32],
     weight: &[f32],

@@ -9,8 +9,7 @@ use std::sync::Arc;
 /// Number of rows per parallel task.
 const ROWS: usize = 64;
 
-/// Fused form of [`crate::llm::kernel::portable::rms_norm`]; `None` if a tensor is not f32 of this backend or is
-/// empty.
+/// Fused form of [`crate::llm::kernel::portable::rms_norm`]; `None` if a tensor does not fit or is empty.
 pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>> {
     let [n, d] = x.dims();
     let inputs = [Input::of(x)?, Input::of(weight)?];
@@ -39,8 +38,7 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     Some(record(inputs, tensor(y, [n, d]), move || {
         Arc::new(move |grad, [x_wanted, weight_wanted]| {
             let mut dx = vec![0f32; if x_wanted { n * d } else { 0 }];
-            // One row of partial sums per task, added in order, so the result does not depend on the number of
-            // threads.
+            // One row of partial sums per task, added in order, so that threads do not change the result.
             let tasks = n.div_ceil(ROWS);
             let mut dw = vec![0f32; if weight_wanted { tasks * d } else { 0 }];
             let (x, w) = (slice(&x), slice(&weight));
