@@ -35,7 +35,7 @@ pub struct Heads {
     pub window: Option<usize>,
     /// Soft cap: a score s becomes cap · tanh(s / cap).
     pub softcap: Option<f64>,
-    /// Whether neighbouring channels are rotated in pairs, instead of channel `i` with channel `i + width / 2`.
+    /// Whether the rotary layout is interleaved (neighbouring channels form a pair) instead of half-split (`rotate_half`).
     pub interleaved: bool,
 }
 
