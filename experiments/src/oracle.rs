@@ -10,10 +10,10 @@
 //! `grid` is [rows, columns] over the image, which is first padded to a square, and is the same in all lines. `cells`
 //! lists the attribute words of each cell, row by row; a cell that shows only background has no words.
 //!
-//! The feature of a cell is a fixed random projection of the one-hot vector of its words (Achlioptas 2003): each word has a
-//! vector of [`WIDTH`] random signs from the stream `oracle/<word>`, and a cell with n different words has the sum of
-//! their vectors divided by √n. A cell without words has its own vector of signs, from the stream `oracle`. So each
-//! channel has variance 1 over the draw of the signs, however many words the cell has.
+//! The feature of a cell is a fixed random projection of the one-hot vector of its words (Achlioptas 2003): each word
+//! has a vector of [`WIDTH`] random signs from the stream `oracle/<word>`, and a cell with n different words has the
+//! sum of their vectors divided by √n. A cell without words has its own vector of signs, from the stream `oracle`. So
+//! each channel has variance 1 over the draw of the signs, however many words the cell has.
 
 use crate::arm::{Arm, Freeze};
 use crate::pictures;
