@@ -152,7 +152,8 @@ impl Arm {
 /// ```
 ///
 /// A study may also write a table:
-/// `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`. A leading `{field}/` of the source stands for the directory that `burgess data field` prepared.
+/// `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
+/// A leading `{field}/` of the source stands for the directory that `burgess data field` prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArmEncoder {
     /// Source: the id of a card, a directory, a repository of the hub, or `oracle`.
@@ -190,7 +191,7 @@ impl ArmEncoder {
     }
 
     /// Name in tables and of directories: the last part of the source with the options. Names of encoders with random
-    /// weights end in `-random`, by which a ranking finds the random baseline.
+    /// weights end in `-random`, by which results without a role are recognised as the random baseline.
     pub fn name(&self) -> String {
         let source = self.source.trim_end_matches('/');
         let mut name = source.rsplit(['/', '\\']).next().unwrap_or(source).to_string();
