@@ -110,8 +110,7 @@ impl Arm {
         self.connector.as_ref().unwrap_or(&evaluator.connector)
     }
 
-    /// Parses an arm as written on the command line: `a`, `a+b` or `a:unfrozen`; each encoder is written as in
-    /// [`ArmEncoder`].
+    /// Parses an arm as written on the command line: `a`, `a+b` or `a:unfrozen`; for encoders see [`ArmEncoder`].
     pub fn parse(text: &str) -> Result<Self> {
         let (encoders, freeze) = match text.rsplit_once(':') {
             None => (text, Freeze::Frozen),

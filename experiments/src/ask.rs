@@ -156,8 +156,7 @@ impl Speaker {
     }
 }
 
-/// Chat template of each released model, by the position of the image in its prompts (`image_position` in its
-/// configuration).
+/// Chat template of each released model, by the `image_position` of its configuration.
 const TEMPLATES: [(usize, &str); 4] = [(91, "llama_3"), (35, "vicuna_v1"), (87, "chatml_direct"), (13, "phi3")];
 
 impl Answerer {

@@ -33,9 +33,9 @@ const BATCH: usize = 32;
 /// How questions are asked and answers scored.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// Scoring rules.
+    /// Rules by which answers are scored.
     pub scoring: Rules,
-    /// Prompt rules.
+    /// Rules by which prompts are written.
     pub prompts: Rules,
     /// Largest number of units of each benchmark; `None` for all.
     pub limit: Option<usize>,
@@ -208,8 +208,7 @@ impl Asked {
         self.questions.get(at).map(|q| q.id.as_str())
     }
 
-    /// Checks that all questions fit into a language model with `most` positions, where an image takes `image`
-    /// positions.
+    /// Checks that all questions fit into `most` positions of the language model; an image takes `image` of them.
     ///
     /// # Errors
     /// A question is too long; the error names the first.

@@ -378,8 +378,7 @@ impl Entry {
         format!("{}/{chunk}", self.key)
     }
 
-    /// Opens the chunks that are not open yet. Returns those that cannot be opened; without an error if the file is
-    /// absent.
+    /// Opens the chunks that are not open yet. Returns those that fail to open; without an error if there is no file.
     fn open_chunks(&mut self, pictures: usize) -> Vec<(usize, Option<Error>)> {
         let missing: Vec<usize> = (0..self.chunks.len()).filter(|c| self.chunks[*c].is_none()).collect();
         let opened: Vec<_> = missing.into_par_iter().map(|c| (c, self.open_chunk(c, pictures))).collect();

@@ -43,7 +43,7 @@ pub const BACKENDS: &[Backend] = &[
 /// Opens the device with this name.
 ///
 /// # Errors
-/// Usage errors for an unknown name, a bad index, or a backend that is not in this binary.
+/// The name or index is invalid, or this binary does not contain the backend.
 pub fn parse(name: &str) -> Result<Device> {
     let mut parts = name.split(':');
     let backend = parts.next().unwrap_or_default();

@@ -58,8 +58,7 @@ pub struct Options {
 /// Asks the benchmarks that were not asked yet, and writes the results.
 ///
 /// # Errors
-/// Something is not on this machine, the directory holds an evaluation with other options, or a question cannot be
-/// asked.
+/// Something is not on this machine, the directory holds an evaluation with other options, or a question fails.
 pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathBuf)> {
     names::check(&options.name).map_err(|e| e.hint("--name NAME"))?;
     check_benchmarks(&options.benchmarks)?;

@@ -13,8 +13,7 @@ use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
 use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
 
-/// Checks that the claims of a study, and its pairs of probes and questions, refer to benchmarks and categories it
-/// measures.
+/// Checks that a study's claims, and its pairs of probes and questions, refer to benchmarks that it asks.
 ///
 /// # Errors
 /// One does not; the error names table and key.

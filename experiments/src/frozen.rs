@@ -53,8 +53,7 @@ pub struct Computed {
 }
 
 impl Computed {
-    /// Makes the source for images named relative to `dir`; `card` is that of the encoder, which was loaded on
-    /// `device`.
+    /// Makes the source for images named relative to `dir`; `card` is the encoder's, which was loaded on `device`.
     ///
     /// # Errors
     /// The card's tap does not fit its architecture.

@@ -193,8 +193,7 @@ pub fn recorded(card: &EncoderCard) -> Vec<ProbeRecord> {
     record.ok().filter(own).map(|record| record.probes).unwrap_or_default()
 }
 
-/// Reads the recorded probes of [`RANDOM`], with which those of the encoder `id` are compared; empty for `RANDOM`
-/// itself.
+/// Reads the recorded probes of [`RANDOM`] for comparison with those of the encoder `id`; empty for `RANDOM` itself.
 pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     if id == RANDOM {
         return Vec::new();
@@ -230,8 +229,7 @@ pub fn keep(
     Ok(probes)
 }
 
-/// Returns the probes of [`RANDOM`] with which `probes` are compared: the recorded ones if comparable, else computed
-/// now.
+/// Returns the probes of [`RANDOM`] to compare with `probes`: the recorded ones if comparable, else computed now.
 ///
 /// # Errors
 /// The weights of [`RANDOM`] are not on this machine, or the probing fails.
@@ -308,8 +306,7 @@ impl ComparedProbe {
     }
 }
 
-/// Formats probes as a table and describes those not learned; each line starts with `margin` and has at most `width`
-/// characters.
+/// Formats probes as a table and describes those not learned, in lines after `margin` of at most `width` characters.
 pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
     let world_version = probes.first().map_or(burgess_world::VERSION, |p| p.record.world_version);
     let random = probes.iter().any(|p| p.random.is_some());

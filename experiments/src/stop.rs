@@ -1,4 +1,4 @@
-//! Signals that ask to stop: SIGINT (Ctrl-C), SIGTERM (schedulers) and SIGHUP (a terminal that goes away).
+//! Signals that ask to stop: SIGINT (Ctrl-C), SIGTERM (schedulers) and SIGHUP (a closed terminal).
 //!
 //! Resumable work runs inside a [`section`] and calls [`check`] at every step: after a signal it saves its state and
 //! returns [`Error::interrupted`]. Outside sections a signal ends the process at once; a second signal always does. The

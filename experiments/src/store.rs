@@ -289,8 +289,7 @@ impl RunStore {
         }))
     }
 
-    /// Reads the answers given before an interruption, if they belong to the questions with digest `of`; otherwise
-    /// empty.
+    /// Reads the answers given before an interruption; empty unless they belong to the questions with digest `of`.
     pub fn answered(&self, benchmark: &str, of: &str) -> Answered {
         let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<Answered>(bytes)?);
         // Damaged answers are generated again.

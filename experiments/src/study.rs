@@ -55,8 +55,7 @@ pub struct Evaluator {
     /// Language model: a name of `probe/zoo`, or a directory in Hugging Face layout. A leading `{field}/` stands for
     /// the directory that `burgess data field` prepared.
     pub llm: String,
-    /// Chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` (those of the paper). Default: the
-    /// model's own.
+    /// Chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` (of the paper). Default: the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
     /// System message that replaces the template's own; `""` for an empty one. Default: the template's own.
@@ -94,8 +93,7 @@ pub struct Evaluator {
     /// What replaces the image for the blind baseline. Default `omitted`: a text-only prompt.
     #[serde(default, skip_serializing_if = "is_omitted")]
     pub blind: Blind,
-    /// Whether options of multiple-choice and yes/no questions are also scored by log-likelihood, beside generated
-    /// answers.
+    /// Whether options of multiple-choice and yes/no questions are scored by log-likelihood, beside generated answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub likelihoods: bool,
     /// Sampling of generated answers; greedy decoding if absent.
@@ -290,8 +288,7 @@ impl Study {
         Ok(study)
     }
 
-    /// Checks what TOML cannot express: that ids exist, that names are valid, that no arm, seed or benchmark is listed
-    /// twice.
+    /// Checks what TOML cannot express: ids exist, names are valid, no arm, seed or benchmark is listed twice.
     pub fn check(&self) -> Result<()> {
         names::check(&self.name)?;
         if self.arms.is_empty() {

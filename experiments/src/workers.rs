@@ -23,9 +23,8 @@ impl Share {
         Share { workers: jobs.unwrap_or(cores).max(1), threads: 1 }
     }
 
-    /// As [`of_this_machine`](Self::of_this_machine), but starts up to half as many runs again as there are cores all
-    /// at once: three runs on two cores take the time of one and a half, but two runs and then one take the time of
-    /// two.
+    /// As [`of_this_machine`](Self::of_this_machine), but with one worker per run if there are at most 1.5 runs per
+    /// core: on two cores, three runs at once take the time of 1.5 runs, but two runs and then one take that of two.
     pub fn for_runs(jobs: Option<usize>, runs: usize) -> Self {
         let share = Self::of_this_machine(jobs);
         let beside = jobs.is_none() && runs > share.workers && 2 * runs <= 3 * share.workers;

@@ -25,8 +25,7 @@ enum Published {
     Blake3(String),
 }
 
-/// Describes the damage of a local file; `None` if it is undamaged or cannot be verified. `size` is the size from the
-/// server.
+/// Describes the damage of a local file; `None` if it is undamaged or cannot be verified. `size` is that of the server.
 ///
 /// # Errors
 /// The file cannot be read.
