@@ -55,7 +55,7 @@ pub struct Evaluator {
     /// Language model: a name of `probe/zoo`, or a directory in Hugging Face layout. A leading `{field}/` stands for
     /// the directory that `burgess data field` prepared.
     pub llm: String,
-    /// Chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` (of the paper). Default: the model's own.
+    /// Chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` of the paper. Default: the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
     /// System message that replaces the template's own; `""` for an empty one. Default: the template's own.
