@@ -1,8 +1,8 @@
-//! What users see: help, lists, and errors with their hints. The snapshots lie in `snapshots/`.
+//! Output that users see: help, lists, and errors with their hints. The snapshots lie in `snapshots/`.
 
 use burgess_tests::{Place, stderr, stdout};
 
-/// Standard error and exit code, with what differs between machines replaced.
+/// Returns standard error and exit code, with values that differ between machines replaced.
 fn complaint(place: &Place, args: &[&str]) -> String {
     let output = place.run(args);
     let text = stderr(&output).replace(&place.path().display().to_string(), "HERE");
