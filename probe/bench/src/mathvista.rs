@@ -31,7 +31,7 @@ pub struct MathVista {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MATHVISTA];
 
 /// The testmini split, as published.

@@ -29,7 +29,7 @@ pub struct MmBench {
     tsv: &'static str,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&ENGLISH, &CHINESE];
 
 const CITATION: &str = "Liu et al. 2023, MMBench: Is Your Multi-modal Model an All-around Player?, arXiv:2307.06281";

@@ -26,7 +26,7 @@ pub struct Mme {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MME, &NANO];
 
 const CITATION: &str =
@@ -56,7 +56,7 @@ pub static MME: Mme = Mme {
     },
 };
 
-/// The small sibling: pictures of the nano world.
+/// The nano variant: questions about images of the nano world.
 pub static NANO: Mme = Mme {
     card: Card {
         id: "nano-mme",

@@ -22,7 +22,7 @@ pub struct MmStar {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MMSTAR];
 
 /// As published.

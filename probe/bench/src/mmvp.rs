@@ -22,7 +22,7 @@ pub struct Mmvp {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MMVP, &NANO];
 
 const CITATION: &str =

@@ -24,7 +24,7 @@ pub struct OcrBench {
     strict: bool,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&OCRBENCH, &STRICT, &NANO];
 
 /// The published one.

@@ -20,7 +20,7 @@ pub struct Pope {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&POPE];
 
 /// As published, with all three kinds of absent objects.

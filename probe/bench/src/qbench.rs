@@ -18,7 +18,7 @@ pub struct QBench {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&Q_BENCH];
 
 /// The dev split: the answers of the test split are not public.

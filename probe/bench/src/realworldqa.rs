@@ -19,7 +19,7 @@ pub struct RealWorldQa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&REALWORLDQA];
 
 /// The published one.

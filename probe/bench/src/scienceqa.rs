@@ -19,7 +19,7 @@ pub struct ScienceQa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&SCIENCEQA, &NANO];
 
 const CITATION: &str =

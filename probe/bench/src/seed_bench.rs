@@ -18,7 +18,7 @@ pub struct SeedBench {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&SEED_BENCH];
 
 /// The part with single pictures, as published.

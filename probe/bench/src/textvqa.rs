@@ -22,7 +22,7 @@ pub struct TextVqa {
     tokens: bool,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&TEXTVQA, &WITH_TOKENS];
 
 /// The question alone.

@@ -17,7 +17,7 @@ pub struct VizWiz {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&VIZWIZ];
 
 /// The validation split.

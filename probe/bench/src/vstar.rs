@@ -18,7 +18,7 @@ pub struct VStar {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&V_STAR];
 
 /// The published one: the authors' lines with picture files, or lmms-lab's table.

@@ -27,7 +27,7 @@ pub struct Mmmu {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MMMU];
 
 /// The validation split, as published.
