@@ -1,10 +1,11 @@
 //! ChartQA: read values and labels from charts, scored by relaxed accuracy (5 % for numbers).
 //!
-//! The metric is defined in the paper (end of §5.1); its authors publish neither a scorer nor a prompt. The rule that all
-//! harnesses use is that of google-research/pix2struct (`metrics.py`): `12%` equals 0.12, and an expected answer of 0 is
-//! compared as text. Unlike that file, and like every harness, white space around an answer is removed first, because
-//! models often end an answer with a line break. The prompt ends with the usual line for short answers. `cambrian-1` asks
-//! for "a single number or phrase" and does not parse percent signs: it compares `12%` as text, and accepts `0.0` for 0.
+//! The metric is defined in the paper (end of §5.1); its authors publish neither a scorer nor a prompt. The rule that
+//! all harnesses use is that of google-research/pix2struct (`metrics.py`): `12%` equals 0.12, and an expected answer of
+//! 0 is compared as text. Unlike that file, and like every harness, white space around an answer is removed first,
+//! because models often end an answer with a line break. The prompt ends with the usual line for short answers.
+//! `cambrian-1` asks for "a single number or phrase" and does not parse percent signs: it compares `12%` as text, and
+//! accepts `0.0` for 0.
 //!
 //! The published table does not say which questions share a chart, so every question is a unit of its own. In
 //! VLMEvalKit's edition rows refer to each other's images, so questions about one chart form one unit.

@@ -6,8 +6,8 @@ use crate::{Picture, Source, vlmevalkit};
 use burgess_base::Result;
 use std::path::Path;
 
-/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `kit` or contains it), else
-/// it is the hub's.
+/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `kit` or contains it),
+/// else it is the hub's.
 pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
     match vlmevalkit::table(root, kit) {
         Some(table) => Ok((table, true)),
@@ -31,8 +31,8 @@ pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result
     }
 }
 
-/// Splits a text into its stem and its choices: the texts after the labels `label('A')`, `label('B')` and so on, each at
-/// the beginning of a word, up to the next label or the end of the line.
+/// Splits a text into its stem and its choices: the texts after the labels `label('A')`, `label('B')` and so on, each
+/// at the beginning of a word, up to the next label or the end of the line.
 pub fn choices_within(text: &str, label: impl Fn(char) -> String) -> (String, Vec<String>) {
     let find = |letter: char, from: usize| {
         let label = label(letter);

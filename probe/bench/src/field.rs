@@ -1,17 +1,17 @@
 //! The benchmarks of the field study: stamps on photographs, composed so that the right answer is known.
 //!
 //! Choices are listed as words and answered in words ("Which is in front: animal or fruit?"), because small language
-//! models cannot map letters to options reliably. An answer is right if, without its article and full stops, it is one of
-//! the options; counts may also be written out.
+//! models cannot map letters to options reliably. An answer is right if, without its article and full stops, it is one
+//! of the options; counts may also be written out.
 //!
-//! - `field-presence` (General): is there an object of a given kind? Every image has one question with the answer yes and
-//!   one with the answer no, as in POPE.
-//! - `field-kind` (General): which kind is it? Held-out objects; the nine kinds were learned from other objects and are not
-//!   listed in the prompt.
+//! - `field-presence` (General): is there an object of a given kind? Every image has one question with the answer yes
+//!   and one with the answer no, as in POPE.
+//! - `field-kind` (General): which kind is it? Held-out objects; the nine kinds were learned from other objects and are
+//!   not listed in the prompt.
 //! - `field-names` (Knowledge): what is it called? Objects from the training data in new compositions: other position,
 //!   size, rotation and background photograph.
-//! - `field-stamps` (Knowledge): what is it called? Objects and names that are not in the training data: everyday objects,
-//!   but also rheas, wapitis and bassoons, which need knowledge beyond the kind.
+//! - `field-stamps` (Knowledge): what is it called? Objects and names that are not in the training data: everyday
+//!   objects, but also rheas, wapitis and bassoons, which need knowledge beyond the kind.
 //! - `field-text` (OCR & Chart): which word or number is written on a photograph?
 //! - `field-count`, `field-relation`, `field-occlusion` (Vision-centric): how many of a kind, where, what is in front?
 //!   Held-out objects, called by their kind.

@@ -1,4 +1,5 @@
-//! Bookkeeping of input rows that are not used: counts per reason with a few examples, so that nothing is dropped silently.
+//! Bookkeeping of input rows that are not used: counts per reason with a few examples, so that nothing is dropped
+//! silently.
 
 use crate::Question;
 use burgess_base::text::excerpt;

@@ -11,10 +11,11 @@
 //! - label and text: `D. A` names D if its text is A;
 //! - one parenthesised letter in an explanation: `So (B) fits best.`
 //!
-//! The parser never takes the first letter of a word for a choice (`Dog` is not D, `a dog` is not A), nor one of several
-//! named letters (`A or B`, a list of all choices), nor a negated one (`not (B)`): these answers are unparsed. So are
-//! answers in another language than the question's, unless they begin with the letter. A letter that is the label of one
-//! choice and the text of another (`A` where B's text is A) is read as the label, because prompts ask for the label.
+//! The parser never takes the first letter of a word for a choice (`Dog` is not D, `a dog` is not A), nor one of
+//! several named letters (`A or B`, a list of all choices), nor a negated one (`not (B)`): these answers are unparsed.
+//! So are answers in another language than the question's, unless they begin with the letter. A letter that is the
+//! label of one choice and the text of another (`A` where B's text is A) is read as the label, because prompts ask for
+//! the label.
 //!
 //! Choices after the 26th have the labels AA, AB, … ([`crate::score::name`]), which must be written in capitals.
 
