@@ -2,21 +2,20 @@
 //!
 //! One file per benchmark family. A family says how its questions are read ([`Benchmark::read`]), how they are asked
 //! ([`Benchmark::prompt`]), how one answer is judged ([`Benchmark::judge`]) and how judged answers become the published
-//! number ([`Benchmark::items`]); aggregation with clustered standard errors, chance and the best constant answer
-//! follow from these and are the same for all. Primitives that families share live in [`score`].
+//! number ([`Benchmark::items`]); aggregation with clustered standard errors, chance and the best constant answer follow
+//! from these and are the same for all. Primitives that families share live in [`score`].
 //!
 //! The published benchmarks are read as they are published ([`table`]: parquet, JSON, CSV, TSV with pictures inside or
 //! beside), from a plain directory or the hub's cache. Asking and judging follow [`Rules`]: those of the benchmark's
-//! authors or, where there are none, our strict ones; those of the study's code; or those of lmms-eval. Each says in
-//! words how it asks and judges, and by which source ([`Benchmark::explain`]). The `nano-*` benchmarks are the small
-//! siblings of the published ones: other pictures and questions, the same prompt forms and the same judging code; the
-//! `field-*` benchmarks are made of real stamps and photographs. Their data are `<data>/bench/<id>.jsonl`, a line per
-//! question (see [`read`]); they have one set of rules.
+//! authors or, where there are none, our strict ones; those of the study's code; or those of lmms-eval. Each says in words
+//! how it asks and judges, and by which source ([`Benchmark::explain`]). The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
+//! prompt forms and the same judging code; the `field-*` benchmarks are made of real stamps and photographs. Their data are
+//! `<data>/bench/<id>.jsonl`, a line per question (see [`read`]); they have one set of rules.
 //!
 //! Three rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
-//! ([`Outcome::n_unparsed`]) and scores 0. A model's reasoning is removed before its answer is read ([`reasoning`]).
-//! And questions about the same picture, or of the same pair, belong to one [`Unit`], so that error bars come from
-//! independent units and not from questions.
+//! ([`Outcome::n_unparsed`]) and scores 0. A model's reasoning is removed before its answer is read ([`reasoning`]). And
+//! questions about the same picture, or of the same pair, belong to one
+//! [`Unit`], so that error bars come from independent units and not from questions.
 
 pub mod ai2d;
 pub mod blink;
@@ -109,8 +108,8 @@ pub fn all() -> &'static [&'static dyn Benchmark] {
     &ALL
 }
 
-/// The benchmarks of the study's tables, in the order of their columns, by the ids that its study files use. The
-/// average is the mean of the 16 (MME's perception score divided by 20).
+/// The benchmarks of the study's tables, in the order of their columns, by the ids that its study files use. The average is the
+/// mean of the 16 (MME's perception score divided by 20).
 pub const PUBLISHED: [(&str, Category); 16] = [
     ("mme", Category::General),
     ("mmbench-en", Category::General),
@@ -237,8 +236,7 @@ pub struct Source {
 pub struct Question {
     /// Unique within the benchmark.
     pub id: String,
-    /// Number of the row in the published split that it was read from, from 0: by it other harnesses name their
-    /// answers.
+    /// Number of the row in the published split that it was read from, from 0: by it other harnesses name their answers.
     pub row: u64,
     /// Its pictures in the order in which the text names them; most questions have one.
     pub images: Vec<Picture>,
@@ -352,10 +350,10 @@ pub trait Benchmark: Sync {
         self.card().max_new_tokens
     }
 
-    /// Reads the questions under the data directory `data`. Rows of a published table that cannot be asked (no answer,
-    /// no picture, an answer that is none of the choices, an id that came before) are left out and counted
-    /// ([`Questions::left_out`]). Data made on this machine have to be whole: there each of these is an error, which
-    /// names file, line and field.
+    /// Reads the questions under the data directory `data`. Rows of a published table that cannot be asked (no answer, no
+    /// picture, an answer that is none of the choices, an id that came before) are left out and counted
+    /// ([`Questions::left_out`]). Data made on this machine have to be whole: there each of these is an error, which names
+    /// file, line and field.
     fn read(&self, data: &Path) -> Result<Questions> {
         read::drawn(self, data)
     }
@@ -366,8 +364,8 @@ pub trait Benchmark: Sync {
         None
     }
 
-    /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score
-    /// here ([`Benchmark::aggregate`] is an error), but [`Benchmark::submission`].
+    /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score here
+    /// ([`Benchmark::aggregate`] is an error), but [`Benchmark::submission`].
     fn server(&self) -> Option<&'static str> {
         None
     }
@@ -378,8 +376,8 @@ pub trait Benchmark: Sync {
         Ok(None)
     }
 
-    /// The rules that are followed where these are asked for, by their right name: `official` are the authors' rules,
-    /// or the strict ones where there are none. A usage error if this benchmark has no such rules.
+    /// The rules that are followed where these are asked for, by their right name: `official` are the authors' rules, or
+    /// the strict ones where there are none. A usage error if this benchmark has no such rules.
     fn rules(&self, asked: Rules) -> Result<Rules> {
         rules::settle(self.card(), asked)
     }
@@ -398,9 +396,9 @@ pub trait Benchmark: Sync {
         }
     }
 
-    /// Judges one raw answer. By official and strict rules its reasoning is removed before, and an answer that ends
-    /// inside its reasoning is unparsed; strict rules also open `\boxed{…}`. The study's and lmms-eval's rules get the
-    /// answer as it is, and do what that code does.
+    /// Judges one raw answer. By official and strict rules its reasoning is removed before, and an answer that ends inside
+    /// its reasoning is unparsed; strict rules also open `\boxed{…}`. The study's and lmms-eval's rules get the answer as it
+    /// is, and do what that code does.
     fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
             Rules::Cambrian1 if self.card().source.is_some() => self.verdict(q, answer, rules),
@@ -454,8 +452,8 @@ pub trait Benchmark: Sync {
         Ok(outcome)
     }
 
-    /// The numbers that lmms-eval prints for these verdicts, by its names and in its scales: by default the score as a
-    /// share. They are shown among the subtasks.
+    /// The numbers that lmms-eval prints for these verdicts, by its names and in its scales: by default the score as a share.
+    /// They are shown among the subtasks.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         let metric = self.card().lmms_eval.map(|(_, metric)| metric);
         metric.map(|metric| (metric.to_string(), outcome.score / 100.0)).into_iter().collect()
@@ -483,8 +481,8 @@ pub trait Benchmark: Sync {
     }
 
     /// Answers worth giving to every question alike: every letter, and of the right answers and option texts the most
-    /// frequent ones ([`CONSTANTS`]): beyond exact match, where a rare answer may fit many questions, the best of them
-    /// is a lower bound.
+    /// frequent ones ([`CONSTANTS`]): beyond exact match, where a rare answer may fit many questions, the best of them is
+    /// a lower bound.
     fn constants(&self, qs: &[Question]) -> BTreeSet<String> {
         let mut set: BTreeSet<String> = match self.card().form {
             Form::YesNo => ["yes", "no"].map(String::from).into(),

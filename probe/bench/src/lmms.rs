@@ -2,9 +2,9 @@
 //!
 //! They are kept with their quirks. Every answer loses its reasoning as that harness' default does it ([`cleaned`]).
 //! Where it draws a letter at random or asks a language model, nothing is drawn or asked here: the answer is unparsed.
-//! Of 37,500 random answers 31 were judged otherwise, all of them with one of the control characters U+001C to U+001F
-//! inside, which Python counts as white space. Goldens with its verdicts are made by
-//! `tests/reference/scorers_lmms_eval.py`.
+//! Of 37,500 random answers 31 were judged otherwise, all of them with one of the control characters U+001C to U+001F inside,
+//! which Python counts as white space.
+//! Goldens with its verdicts are made by `tests/reference/scorers_lmms_eval.py`.
 
 use super::{Judged, Question};
 use crate::score::{label, plain_number};
@@ -25,8 +25,8 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(blank)
 }
 
-/// What its scorers get of an answer: pairs of tags and what they enclose are removed, of a closing tag alone all in
-/// front of it; an opening tag alone stays. Only these tags, in lower case. Then white space around it goes.
+/// What its scorers get of an answer: pairs of tags and what they enclose are removed, of a closing tag alone all in front
+/// of it; an opening tag alone stays. Only these tags, in lower case. Then white space around it goes.
 pub(crate) fn cleaned(answer: &str) -> String {
     let mut text = answer.to_string();
     for (opening, closing) in REASONING {
@@ -78,8 +78,8 @@ pub(crate) fn capitalised(text: &str) -> String {
     head + whole.get(first.to_lowercase().map(char::len_utf8).sum()..).unwrap_or_default()
 }
 
-/// Whether two texts are the same to its `exact_match`, up to case and ASCII punctuation. It compares in arrays of
-/// fixed width, so that a text that grows in lower case is cut to its length.
+/// Whether two texts are the same to its `exact_match`, up to case and ASCII punctuation. It compares in arrays of fixed
+/// width, so that a text that grows in lower case is cut to its length.
 pub(crate) fn exact(said: &str, expected: &str) -> bool {
     let plain = |text: &str| -> String {
         let text = text.trim_end_matches('\0');
@@ -101,9 +101,9 @@ fn without_signs(text: &str, signs: &[char]) -> String {
     format!(" {} ", signs.iter().fold(text, |text, sign| text.trim_matches(*sign)))
 }
 
-/// The letter that MMMU's and Q-Bench's tasks find: of those as `(B)` the last; if there are none, of those with a
-/// space behind, then of those with a full stop behind, the last one that stands alone, or the first in their order;
-/// then, in more than five words, by the text of a choice.
+/// The letter that MMMU's and Q-Bench's tasks find: of those as `(B)` the last; if there are none, of those with a space
+/// behind, then of those with a full stop behind, the last one that stands alone, or the first in their order; then, in
+/// more than five words, by the text of a choice.
 pub(crate) fn last_named(answer: &str, options: &[String]) -> Option<char> {
     let text = without_signs(answer, &[',', '.', '!', '?', ';', ':', '\'']);
     let named = |form: &dyn Fn(char) -> String| -> Vec<char> {

@@ -1,21 +1,20 @@
 //! MathVista (testmini): mathematics in pictures, with choices or with a number or list as the answer; accuracy.
 //!
 //! The authors extract an answer in two steps: rules first (the whole answer is a choice, an integer, a number; `The
-//! answer is "…".`), then a language model. What was extracted becomes a choice (by its letter in parentheses, its
-//! letter, or else the choice with the least edit distance) or a rounded number, and has to be equal to the expected
-//! one.
+//! answer is "…".`), then a language model. What was extracted becomes a choice (by its letter in parentheses, its letter,
+//! or else the choice with the least edit distance) or a rounded number, and has to be equal to the expected one.
 //!
 //! Here no language model extracts. Strict rules are the authors', `quick_extract` among them, and their comparison; in
 //! place of the language model, only what an answer announces without doubt is extracted: a letter or the text of one
 //! choice as the strict parser of all families reads it, a number or list that is the whole answer or all that follows
 //! the last "answer is" or "answer:". What cannot be extracted so is unparsed, and no choice is guessed for it.
 //!
-//! The study compares the whole answer with the letter, so that `B. 12` or a text with reasons is wrong, and numbers
-//! within 5 % of the predicted one. Its prompt asks for reasons nevertheless.
+//! The study compares the whole answer with the letter, so that `B. 12` or a text with reasons is wrong, and numbers within
+//! 5 % of the predicted one. Its prompt asks for reasons nevertheless.
 //!
-//! lmms-eval asks GPT for every answer that is not a choice's text, an integer or a number as a whole; of its rules
-//! only this part is here. It rounds numbers to `precision`, which is a float in the published table: in Python that is
-//! an error, which it takes for no answer, so that no question for a float is ever right.
+//! lmms-eval asks GPT for every answer that is not a choice's text, an integer or a number as a whole; of its rules only
+//! this part is here. It rounds numbers to `precision`, which is a float in the published table: in Python that is an
+//! error, which it takes for no answer, so that no question for a float is ever right.
 
 use super::score::{self, edit_distance, plain_number};
 use super::table::{Columns, Row, Table};
@@ -57,8 +56,8 @@ pub static MATHVISTA: MathVista = MathVista {
     },
 };
 
-/// The facts: the prompt as published (hint, question, choices); the kind of answer, `text`, `integer`, `float` or
-/// `list`; to how many decimals a number is compared.
+/// The facts: the prompt as published (hint, question, choices); the kind of answer, `text`, `integer`, `float` or `list`;
+/// to how many decimals a number is compared.
 const QUERY: &str = "query";
 const KIND: &str = "answer_type";
 const PRECISION: &str = "precision";
@@ -123,8 +122,8 @@ fn bare(query: &str) -> String {
     question.split(" (Unit: ").next().unwrap_or_default().trim().to_string()
 }
 
-/// Adds choices and answer. The answer to a question with choices is written as text; here it is the letter, of two
-/// choices with that text the last, as in the study's code.
+/// Adds choices and answer. The answer to a question with choices is written as text; here it is the letter, of two choices
+/// with that text the last, as in the study's code.
 fn with_answer(mut q: Question, row: &Row) -> Result<Question> {
     q.row = row.number;
     q.answer = row.text("answer")?;

@@ -9,9 +9,8 @@
 //! The study takes the first character of what an English answer announces, the first word of a Chinese one, and calls
 //! rotations what has the same category, question, picture and source.
 //!
-//! lmms-eval has an older state of the toolkit's matching. Its English task exists without GPT
-//! (`mmbench_en_dev_static`): what the matching leaves open its shared parser reads. Its Chinese one asks GPT then;
-//! here that is unparsed.
+//! lmms-eval has an older state of the toolkit's matching. Its English task exists without GPT (`mmbench_en_dev_static`):
+//! what the matching leaves open its shared parser reads. Its Chinese one asks GPT then; here that is unparsed.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
@@ -209,8 +208,8 @@ fn after_answer_is(answer: &str) -> Option<char> {
     })
 }
 
-/// What lmms-eval's evaluator finds before it asks: one letter from A to E that is a word by itself, or with certain
-/// signs around it; else the one choice whose text is contained.
+/// What lmms-eval's evaluator finds before it asks: one letter from A to E that is a word by itself, or with certain signs
+/// around it; else the one choice whose text is contained.
 fn prefetched(answer: &str, choices: &[(char, String)]) -> Option<char> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     let named = |before: &str, after: &str| -> Vec<char> {

@@ -9,8 +9,8 @@
 //! Guessing gives (50 + 25) / 2 = 37.5; always the same word gives 25.
 //!
 //! Official is the rule of the authors' evaluation tool (yes or no among the first four characters). The study compares
-//! the whole answer, and asks for a word or phrase after the authors' own request for yes or no. It finds pairs by
-//! their place in the file, which are those with the same picture.
+//! the whole answer, and asks for a word or phrase after the authors' own request for yes or no. It finds pairs by their
+//! place in the file, which are those with the same picture.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};

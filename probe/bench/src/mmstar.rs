@@ -1,12 +1,11 @@
-//! MMStar: 1,500 questions with four lettered choices that cannot be answered without the picture; accuracy of the
-//! letter.
+//! MMStar: 1,500 questions with four lettered choices that cannot be answered without the picture; accuracy of the letter.
 //!
 //! Official is the rule of the authors' script: the first character of the answer in lower case, that behind an opening
-//! parenthesis, or that behind "option " or "the answer is " at the very beginning. It is a rule about characters:
-//! `dog` is D. The study compares the first word.
+//! parenthesis, or that behind "option " or "the answer is " at the very beginning. It is a rule about characters: `dog`
+//! is D. The study compares the first word.
 //!
-//! In the authors' edition the choices stand in the question's text; VLMEvalKit's has them in columns. The prompt is
-//! the authors' in both cases.
+//! In the authors' edition the choices stand in the question's text; VLMEvalKit's has them in columns. The prompt is the
+//! authors' in both cases.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};

@@ -2,11 +2,11 @@
 //!
 //! A pair counts only if both answers are right: guessing gives 25, always the same letter 0.
 //!
-//! The authors' script asks question and choices in one line and leaves grading to people or GPT-4; here a letter or
-//! the text of a choice is an answer, as everywhere. Four labels of `Questions.csv` are wrong, those of two pairs
-//! swapped (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition has them corrected): strict scores use
-//! the right ones ([`ERRATA`]), the study's rules the published ones. The study takes the letter alone or the text of
-//! the right choice, after "answer is" (`mmvp_test.py`).
+//! The authors' script asks question and choices in one line and leaves grading to people or GPT-4; here a letter or the
+//! text of a choice is an answer, as everywhere. Four labels of `Questions.csv` are wrong, those of two pairs swapped
+//! (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition has them corrected): strict scores use the right
+//! ones ([`ERRATA`]), the study's rules the published ones. The study takes the letter alone or the text of the right
+//! choice, after "answer is" (`mmvp_test.py`).
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
@@ -265,8 +265,8 @@ fn lmms_options(line: &str) -> Vec<String> {
     found
 }
 
-/// The letter that lmms-eval's task finds, A or B in either case: alone or at the beginning; behind "answer is" or
-/// "option"; any that has a space or the end behind it, also at the end of a word; the first character.
+/// The letter that lmms-eval's task finds, A or B in either case: alone or at the beginning; behind "answer is" or "option";
+/// any that has a space or the end behind it, also at the end of a word; the first character.
 fn lmms_letter(answer: &str) -> Option<char> {
     let letter = |c: Option<char>| c.map(|c| c.to_ascii_uppercase()).filter(|c| matches!(c, 'A' | 'B'));
     let lead = answer.strip_prefix('(').unwrap_or(answer);

@@ -1,13 +1,13 @@
 //! OCRBench: read what is written; right if the answer contains one of the expected texts.
 //!
 //! The official rule (`OCRBench/example.py` of Yuliang-Liu/MultimodalOCR): both lower-cased and trimmed, line breaks as
-//! spaces, then containment; formulas (dataset HME100k) are compared with their case and without spaces. It forgives
-//! any words around the text, and digits around a number (`12` is contained in `3120`). The published score of 1000 is
-//! ten times ours. The authors ask the question alone.
+//! spaces, then containment; formulas (dataset HME100k) are compared with their case and without spaces. It forgives any
+//! words around the text, and digits around a number (`12` is contained in `3120`). The published score of 1000 is ten
+//! times ours. The authors ask the question alone.
 //!
 //! The study asks for "the short answer". Its scorer knows two rules: run as its scripts run it, it is the official one
-//! (formulas by their category); with its flag `--extra_penalization` nothing may stand around the text (edit distance
-//! 0). The second one is [`STRICT`].
+//! (formulas by their category); with its flag `--extra_penalization` nothing may stand around the text (edit distance 0).
+//! The second one is [`STRICT`].
 
 use super::table::Columns;
 use super::{

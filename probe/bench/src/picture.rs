@@ -1,7 +1,7 @@
 //! Where a question's picture is: a file, or a cell of a published table.
 //!
-//! Questions name their pictures; bytes are read when a picture is needed, so that scoring answers never opens one and
-//! a benchmark of gigabytes is read in a few megabytes of memory. As text a cell is `FILE#COLUMN/AT` or, one of a list,
+//! Questions name their pictures; bytes are read when a picture is needed, so that scoring answers never opens one and a
+//! benchmark of gigabytes is read in a few megabytes of memory. As text a cell is `FILE#COLUMN/AT` or, one of a list,
 //! `FILE#COLUMN/AT/ITEM`: `AT` is the row of a parquet file, the byte at which the record begins in a TSV file.
 
 use crate::table::{delimited, parquet};

@@ -1,10 +1,10 @@
-//! POPE: is there a certain object in the picture? Half of the questions are about objects that are not, drawn at
-//! random, by frequency, or by what usually occurs together with those that are.
+//! POPE: is there a certain object in the picture? Half of the questions are about objects that are not, drawn at random,
+//! by frequency, or by what usually occurs together with those that are.
 //!
 //! Official is the rule of the authors' script: the first sentence is a no if it has the word `No`, `no` or `not`, and
-//! else a yes. Only a blank answer, which that rule calls a yes, says nothing here. The score is accuracy; F1,
-//! precision, recall and the share of yes, all in percent with yes as the positive answer, stand beside it among the
-//! subtasks. The study compares the first word.
+//! else a yes. Only a blank answer, which that rule calls a yes, says nothing here. The score is accuracy; F1, precision,
+//! recall and the share of yes, all in percent with yes as the positive answer, stand beside it among the subtasks. The
+//! study compares the first word.
 
 use super::table::{Columns, Row, Table};
 use super::{
@@ -92,8 +92,8 @@ fn others<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'s
     [("F1", f1), ("precision", precision), ("recall", recall), ("yes", share(said, all))]
 }
 
-/// lmms-eval's five numbers. An answer that is neither yes nor no counts to no denominator; its share of yes is that of
-/// the right answers.
+/// lmms-eval's five numbers. An answer that is neither yes nor no counts to no denominator; its share of yes is that of the
+/// right answers.
 fn lmms_numbers(qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
     let count = |holds: &dyn Fn(bool, Option<&str>) -> bool| {
         let pairs = qs.iter().zip(judged);

@@ -1,8 +1,7 @@
 //! Q-Bench (perception): questions about sharpness, light, noise and the like, with two to four lettered choices.
 //!
 //! The authors let a language model match answers to choices and publish no rule without one: strict rules are the
-//! reading of a letter that all families share. The study compares what stands before the first full stop with the
-//! letter.
+//! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
 
 use super::score;
 use super::table::{self, Columns, Row, Table};

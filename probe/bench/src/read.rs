@@ -30,11 +30,11 @@ pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Questi
     Ok(questions.into())
 }
 
-/// Reads the questions of a published benchmark from the rows of a table: `each` says what a row asks, or that it is
-/// not part of the benchmark.
+/// Reads the questions of a published benchmark from the rows of a table: `each` says what a row asks, or that it is not
+/// part of the benchmark.
 ///
-/// A published table cannot be edited by its user: a row that `each` or one of the checks refuses is left out and
-/// counted, with the questions that are scored together with it.
+/// A published table cannot be edited by its user: a row that `each` or one of the checks refuses is left out and counted,
+/// with the questions that are scored together with it.
 ///
 /// # Errors
 /// The table cannot be read, or nothing of it can be asked: then what is wrong with the first row.

@@ -1,10 +1,10 @@
-//! RealWorldQA: questions about photographs taken from cars and elsewhere; some have lettered choices, others want a
-//! word or number. Each question says itself how it wants to be answered, and is the whole prompt of its authors (xAI),
-//! who publish no scorer.
+//! RealWorldQA: questions about photographs taken from cars and elsewhere; some have lettered choices, others want a word
+//! or number. Each question says itself how it wants to be answered, and is the whole prompt of its authors (xAI), who
+//! publish no scorer.
 //!
-//! Strict rules are exact match: of the letter where the question has choices, else of the text up to case and full
-//! stops. The study (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so that a
-//! right answer of several words is never met, and `B) left` is wrong.
+//! Strict rules are exact match: of the letter where the question has choices, else of the text up to case and full stops.
+//! The study (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so that a right
+//! answer of several words is never met, and `B) left` is wrong.
 
 use super::table::{Columns, Row};
 use super::{

@@ -1,7 +1,7 @@
 //! Separates a model's reasoning from its answer.
 //!
-//! A reasoning model writes its thoughts between tags and then the answer. [`split`] removes the thoughts before an
-//! answer is read. It knows these forms, in any case, with or without a namespace (`<seed:think>`) and attributes:
+//! A reasoning model writes its thoughts between tags and then the answer. [`split`] removes the thoughts before an answer
+//! is read. It knows these forms, in any case, with or without a namespace (`<seed:think>`) and attributes:
 //!
 //! | form | written by |
 //! |---|---|
@@ -16,8 +16,7 @@
 //! Tags may be nested. A closing tag without an opening one ends reasoning that began in the prompt: chat templates put
 //! the opening tag there. An answer that ends inside its reasoning has no answer.
 //!
-//! What the answer is wrapped in is removed too: of `<answer>…</answer>` and its like the last one's content is the
-//! answer.
+//! What the answer is wrapped in is removed too: of `<answer>…</answer>` and its like the last one's content is the answer.
 
 use std::borrow::Cow;
 

@@ -21,8 +21,7 @@ pub(crate) struct JsonRow {
     pub value: Value,
 }
 
-/// Calls `each` with every row of a file: one for each line that is not blank, or for each item if the file is one
-/// list.
+/// Calls `each` with every row of a file: one for each line that is not blank, or for each item if the file is one list.
 ///
 /// # Errors
 /// The file cannot be read, a row is no JSON or too long (file and line are named), or `each` fails.

@@ -5,9 +5,9 @@ use burgess_base::stream::stream;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The units of a sample of `limit` units: whole pictures, pairs or groups, never single questions. Every subtask has
-/// its share of them, rounded so that no share is off by one or more, and drawn by a seed that is the benchmark's name:
-/// the same questions for everyone. A unit with questions of several subtasks counts to that of its first question.
+/// The units of a sample of `limit` units: whole pictures, pairs or groups, never single questions. Every subtask has its
+/// share of them, rounded so that no share is off by one or more, and drawn by a seed that is the benchmark's name: the
+/// same questions for everyone. A unit with questions of several subtasks counts to that of its first question.
 pub fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet<String> {
     let mut subtask_of: BTreeMap<&str, &str> = BTreeMap::new();
     for q in questions {

@@ -21,9 +21,8 @@ pub fn letter_prompt(q: &Question) -> String {
     format!("{}\n{choices}{LETTER_LINE}", q.question)
 }
 
-/// Question, the choices in one line, the line that asks for one of them. For the nano world's questions that are
-/// looked up before they are compared with the choices: a small language model does not learn to put a letter on top of
-/// that.
+/// Question, the choices in one line, the line that asks for one of them. For the nano world's questions that are looked up
+/// before they are compared with the choices: a small language model does not learn to put a letter on top of that.
 pub fn named_prompt(q: &Question) -> String {
     format!("{}\n{}\n{NAMED_LINE}", q.question, q.options.join(", "))
 }

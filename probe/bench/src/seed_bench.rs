@@ -1,5 +1,5 @@
-//! SEED-Bench: questions with four lettered choices, on nine kinds of perception in single pictures (the kinds that
-//! need videos are left out); accuracy of the letter over all questions.
+//! SEED-Bench: questions with four lettered choices, on nine kinds of perception in single pictures (the kinds that need
+//! videos are left out); accuracy of the letter over all questions.
 //!
 //! The authors' script ranks the choices by likelihood and publishes no rule for generated text: strict rules are the
 //! reading of a letter that all families share. The study takes the first character of what the answer announces.

@@ -1,9 +1,9 @@
 //! TextVQA: questions whose answer has to be read in a photograph, scored by agreement with ten people ([`vqa`]).
 //!
-//! Official is the accuracy of the authors' evaluator (facebookresearch/mmf) on the validation split, asked with the
-//! line for short answers that models are compared with (the authors publish no prompt): [`TEXTVQA`] without,
-//! [`WITH_TOKENS`] with the words that the authors' OCR system found in the picture. The study's prompt always has
-//! these words; an empty list of them too.
+//! Official is the accuracy of the authors' evaluator (facebookresearch/mmf) on the validation split, asked with the line
+//! for short answers that models are compared with (the authors publish no prompt): [`TEXTVQA`] without, [`WITH_TOKENS`]
+//! with the words that the authors' OCR system found in the picture. The study's prompt always has these words; an empty
+//! list of them too.
 //!
 //! VLMEvalKit's edition has no OCR tokens: answers can be scored with it, but only [`TEXTVQA`] reads it.
 

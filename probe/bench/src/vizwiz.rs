@@ -1,9 +1,8 @@
 //! VizWiz: photographs and questions of blind people; many cannot be answered from the picture.
 //!
 //! Scored on the validation split, whose answers are published, by agreement with ten people ([`vqa`]), with the
-//! normalisation of EvalAI's server, where the challenge is held; both rules are the same. The prompt, also the
-//! study's, is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the
-//! data.
+//! normalisation of EvalAI's server, where the challenge is held; both rules are the same. The prompt, also the study's,
+//! is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the data.
 
 use super::table::Columns;
 use super::{

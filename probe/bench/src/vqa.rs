@@ -118,8 +118,8 @@ fn is_decimal(c: char) -> bool {
     c.is_ascii_digit() || decimal_digit(c).is_some()
 }
 
-/// The score of a normalised answer: of each person's view, a third for every other person who said the same, at most
-/// 1; the mean over the people.
+/// The score of a normalised answer: of each person's view, a third for every other person who said the same, at most 1;
+/// the mean over the people.
 pub fn consensus(said: &str, accepted: &[String]) -> f64 {
     let people = accepted.len() as f64;
     let same = accepted.iter().filter(|a| normalise(a) == said).count() as f64;

@@ -2,9 +2,8 @@
 //!
 //! The score is the accuracy over all questions, and over those of each category. The authors' script does not read
 //! answers: it takes the choice whose text the model finds likeliest (`vstar_bench_eval.py` of penghao-wu/vstar). For
-//! models that answer, they publish the questions with lettered choices and the line that asks for the letter; an
-//! answer that names a choice is judged. The study asks the same text and takes the first letter of anything
-//! (`vstar_test.py`).
+//! models that answer, they publish the questions with lettered choices and the line that asks for the letter; an answer
+//! that names a choice is judged. The study asks the same text and takes the first letter of anything (`vstar_test.py`).
 
 use super::table::{Columns, Row};
 use super::{
@@ -88,9 +87,9 @@ fn labelled(text: &str) -> Option<&str> {
     inner.get(1..)?.strip_prefix(')')
 }
 
-/// Question and choices as lmms-eval cuts them out of the text: behind `(A)` to `(D)` up to the next label or the end
-/// of the text, if no other parenthesis stands between; they are lettered anew in their order. The line for the letter,
-/// which is part of the published text, stays behind the last choice.
+/// Question and choices as lmms-eval cuts them out of the text: behind `(A)` to `(D)` up to the next label or the end of the
+/// text, if no other parenthesis stands between; they are lettered anew in their order. The line for the letter, which is
+/// part of the published text, stays behind the last choice.
 fn lmms_question(text: &str) -> String {
     let mut choices = Vec::new();
     for (at, _) in text.match_indices('(') {

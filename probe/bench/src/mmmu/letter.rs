@@ -3,8 +3,8 @@
 /// Signs that are stripped from both ends, one after the other.
 const SIGNS: [char; 7] = [',', '.', '!', '?', ';', ':', '\''];
 
-/// The letter that the answer names last: as `(B)`; if there is none, between spaces; if there is none and the answer
-/// has more than five words, by the text of its choice.
+/// The letter that the answer names last: as `(B)`; if there is none, between spaces; if there is none and the answer has
+/// more than five words, by the text of its choice.
 pub(super) fn last_named(answer: &str, options: &[String]) -> Option<char> {
     let stripped = SIGNS.iter().fold(answer, |text, sign| text.trim_matches(*sign));
     let text = format!(" {stripped} ");

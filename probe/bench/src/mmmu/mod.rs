@@ -1,13 +1,13 @@
 //! MMMU: college questions of 30 subjects, with lettered choices or open; accuracy over all questions.
 //!
-//! Official are prompt and rules of the authors' script (`mmmu/utils/eval_utils.py`): letters by the forms `(B)` and `
-//! B `, of several the last, in longer answers the texts of choices ([`letter`]); open answers by the phrases and
-//! numbers that may be the answer ([`open`]), where any that fits is right. The script draws a letter where it finds
-//! none; here the answer is unparsed. Texts name pictures as `<image 1>`, and all pictures of a question are given.
+//! Official are prompt and rules of the authors' script (`mmmu/utils/eval_utils.py`): letters by the forms `(B)` and ` B `,
+//! of several the last, in longer answers the texts of choices ([`letter`]); open answers by the phrases and numbers that
+//! may be the answer ([`open`]), where any that fits is right. The script draws a letter where it finds none; here the
+//! answer is unparsed. Texts name pictures as `<image 1>`, and all pictures of a question are given.
 //!
-//! The study gives the first picture only and drops these names; it finds the choices between apostrophes in the
-//! written list, so that a choice with an apostrophe is cut or lost; letters by the first character; open answers must
-//! be the same text, or a number within 5 % of the predicted one.
+//! The study gives the first picture only and drops these names; it finds the choices between apostrophes in the written
+//! list, so that a choice with an apostrophe is cut or lost; letters by the first character; open answers must be the same
+//! text, or a number within 5 % of the predicted one.
 
 mod letter;
 mod open;
@@ -52,8 +52,8 @@ pub static MMMU: Mmmu = Mmmu {
     },
 };
 
-/// The facts: the answer as it is written, where it is a list; the choices that the study finds, as a list in JSON,
-/// where they are others.
+/// The facts: the answer as it is written, where it is a list; the choices that the study finds, as a list in JSON, where
+/// they are others.
 const WRITTEN: &str = "written-answer";
 const STUDY_OPTIONS: &str = "study-options";
 
@@ -164,8 +164,8 @@ fn without_names(text: &str) -> String {
     plain + rest
 }
 
-/// lmms-eval's rules: its copy of the authors' code. Of an open question with several accepted answers it takes the
-/// list as it is written for one text.
+/// lmms-eval's rules: its copy of the authors' code. Of an open question with several accepted answers it takes the list
+/// as it is written for one text.
 fn lmms_verdict(q: &Question, answer: &str) -> Judged {
     if !q.options.is_empty() {
         return lmms::on_letter(q, lmms::last_named(answer, &q.options));

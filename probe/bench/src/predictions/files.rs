@@ -73,13 +73,12 @@ const FORMS: [Fields; 6] = [
 const HINT: &str = "an id and an answer: id and answer, index and prediction (VLMEvalKit), question_id and text (LLaVA), \
 doc_id and filtered_resps (lmms-eval)";
 
-/// Reads predictions. Other fields than those of the format are left alone, so the sample files of a run can be read
-/// too. An answer that is empty, null or absent is none: the question counts as unparsed, and
-/// [`Predictions::unanswered`] says how many there are. Numbers and truth values are their text.
+/// Reads predictions. Other fields than those of the format are left alone, so the sample files of a run can be read too.
+/// An answer that is empty, null or absent is none: the question counts as unparsed, and [`Predictions::unanswered`] says
+/// how many there are. Numbers and truth values are their text.
 ///
-/// - JSON lines or one JSON list of objects: `{"id", "answer"}`, lmms-eval's samples (`doc_id`, `filtered_resps`,
-///   `target`), LLaVA's answers (`question_id`, `text`, `prompt`), VLMEvalKit's records (`index`, `prediction`,
-///   `question`);
+/// - JSON lines or one JSON list of objects: `{"id", "answer"}`, lmms-eval's samples (`doc_id`, `filtered_resps`, `target`),
+///   LLaVA's answers (`question_id`, `text`, `prompt`), VLMEvalKit's records (`index`, `prediction`, `question`);
 /// - one JSON object of id and answer;
 /// - `.csv`, `.tsv`, `.xlsx` with a header that has these names.
 ///

@@ -166,8 +166,8 @@ pub struct Verdict {
     pub score: f64,
 }
 
-/// Scores predictions on all questions of a benchmark. It is an error if no prediction fits any question, or if many
-/// are of other questions: then the file belongs to something else.
+/// Scores predictions on all questions of a benchmark. It is an error if no prediction fits any question, or if many are
+/// of other questions: then the file belongs to something else.
 pub fn score_predictions(
     bench: &dyn Benchmark,
     questions: &[Question],
@@ -322,8 +322,8 @@ fn mismatched<'a>(
     }
 }
 
-/// Whether a text that was asked is that of the question: it contains it, whatever stands around it and wherever
-/// pictures are named in it.
+/// Whether a text that was asked is that of the question: it contains it, whatever stands around it and wherever pictures
+/// are named in it.
 fn same_question(asked: &str, question: &str) -> bool {
     let plain = |text: &str| squeezed(&without_names(text));
     squeezed(asked).contains(&squeezed(question)) || plain(asked).contains(&plain(question))
@@ -347,8 +347,8 @@ fn squeezed(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a right answer as another harness writes it is ours: the text, one of the accepted ones or a list of them,
-/// the letter, number or text of the choice.
+/// Whether a right answer as another harness writes it is ours: the text, one of the accepted ones or a list of them, the
+/// letter, number or text of the choice.
 fn same_target(q: &Question, target: &str) -> bool {
     // A list in Python's or JSON's form: what is escaped in its texts (a line feed is `\\n`) is none of their letters.
     let listed = python_list(target).filter(|list| !list.is_empty());

@@ -1,9 +1,8 @@
-//! The first sheet of a workbook (`.xlsx`), cell by cell: what is not there takes no memory, and everything has a
-//! limit.
+//! The first sheet of a workbook (`.xlsx`), cell by cell: what is not there takes no memory, and everything has a limit.
 //!
-//! A workbook is a zip archive of XML. A few kilobytes of it can hold gigabytes, a sheet of four cells can span
-//! seventeen thousand million, and it can announce as many texts as it likes. So the parts are unpacked here, within
-//! [`UNPACKED`] bytes together, and the library reads what was unpacked.
+//! A workbook is a zip archive of XML. A few kilobytes of it can hold gigabytes, a sheet of four cells can span seventeen
+//! thousand million, and it can announce as many texts as it likes. So the parts are unpacked here, within [`UNPACKED`]
+//! bytes together, and the library reads what was unpacked.
 
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files, guard};

@@ -108,8 +108,8 @@ impl Records {
     }
 }
 
-/// Whether the quotation marks in these bytes of a file are even in number. One that is opened and not closed takes the
-/// rows up to the next, or the rest of the file, into its cell.
+/// Whether the quotation marks in these bytes of a file are even in number. One that is opened and not closed takes the rows
+/// up to the next, or the rest of the file, into its cell.
 fn closed(file: &Path, line: u64, bytes: Range<u64>) -> Result<()> {
     let step = || format!("reading {}", file.display());
     let mut text = files::open(file).with_context(step)?;

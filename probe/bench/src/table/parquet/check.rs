@@ -1,9 +1,8 @@
 //! What a parquet file says of itself is compared with the file before a reader is called.
 //!
-//! A reader trusts offsets, lengths and counts: a negative one stops it, a large one makes it ask for memory that there
-//! is not, and a few kilobytes of compressed pages can hold gigabytes. So the footer is read here first (every column
-//! chunk lies within the file, none overlaps another, counts fit the file's size), then the headers of the pages that
-//! are needed.
+//! A reader trusts offsets, lengths and counts: a negative one stops it, a large one makes it ask for memory that there is
+//! not, and a few kilobytes of compressed pages can hold gigabytes. So the footer is read here first (every column chunk lies
+//! within the file, none overlaps another, counts fit the file's size), then the headers of the pages that are needed.
 
 use super::thrift::{Compact, Fault, LIST, STRUCT};
 use burgess_base::text::excerpt;

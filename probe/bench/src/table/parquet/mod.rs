@@ -1,10 +1,9 @@
-//! Parquet files as the hub publishes them: pictures are structs `{bytes, path}`, lists of such, or plain binary
-//! columns.
+//! Parquet files as the hub publishes them: pictures are structs `{bytes, path}`, lists of such, or plain binary columns.
 //!
 //! Reading rows leaves the pictures' bytes in the file; they are fetched by row when they are needed.
 //!
-//! The file is checked before the reader is called ([`check`]), which runs behind a guard; text and bytes are read as
-//! views into their pages, so that a value that many rows share is held once.
+//! The file is checked before the reader is called ([`check`]), which runs behind a guard; text and bytes are read as views
+//! into their pages, so that a value that many rows share is held once.
 
 mod check;
 mod thrift;
