@@ -51,7 +51,7 @@ impl Source {
     /// Reads stamps and photographs; damaged files are added to `problems`.
     ///
     /// # Errors
-    /// An error is returned if a folder cannot be read.
+    /// An error is returned if there are no stamps, or if a folder cannot be read.
     pub fn read(raw: &Raw, seed: u64, problems: &mut Vec<String>) -> Result<Self> {
         let mut read = stamps::read(raw.path(Package::Stamps)?)?;
         problems.append(&mut read.problems);
