@@ -8,11 +8,11 @@
 //! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
 //! 5. [`analysis`]: what the benchmarks measure and which of them agree;
 //! 6. [`validity`]: direct probes of the encoders compared with answers; [`learning`]: scores by number of training
-//! samples;
+//!    samples;
 //! 7. [`check`]: whether the results meet the study's claims about its evaluator;
 //! 8. [`published`]: the paper's tables, with all derived numbers recomputed;
 //! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
-//! [`page::published`]: the paper's tables as another.
+//!    [`page::published`]: the paper's tables as another.
 //!
 //! ```no_run
 //! # fn main() -> burgess_base::Result<()> {
