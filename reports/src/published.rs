@@ -1,6 +1,7 @@
 //! The tables of the Cambrian-1 paper (`reports/published/`), with all derived numbers recomputed.
 //!
-//! The numbers are from arXiv 2406.16860 and its project page; `reports/published/README.md` and [`TABLES`] say which file is which table. [`Published::checks`] compares the computed numbers with the printed ones.
+//! The numbers are from arXiv 2406.16860 and its project page; `reports/published/README.md` and [`TABLES`] say which
+//! file is which table. [`Published::checks`] compares the computed numbers with the printed ones.
 
 pub mod checks;
 pub mod compared;
@@ -129,7 +130,8 @@ impl Family {
         }
     }
 
-    /// Returns the family of the encoder with this number in the paper's catalogue (Table 6), which is grouped by family.
+    /// Returns the family of the encoder with this number in the paper's catalogue (Table 6), which is grouped by
+    /// family.
     pub fn of(number: usize) -> Option<Self> {
         match number {
             1..=9 => Some(Family::Language),

@@ -1,14 +1,22 @@
 //! From runs to a ranking: scores with confidence intervals, tests between arms, and conclusions in words.
 //!
-//! **Confidence intervals.** A score is a mean over the images of a benchmark and over the seeds of an arm. Its interval covers resampling of *images of the same kind* and, if an arm has several seeds, resampling of *seeds*. It does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the randomness of training. With two or three seeds the variance between seeds is only roughly known.
+//! **Confidence intervals.** A score is a mean over the images of a benchmark and over the seeds of an arm. Its
+//! interval covers resampling of *images of the same kind* and, if an arm has several seeds, resampling of *seeds*. It
+//! does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the randomness of
+//! training. With two or three seeds the variance between seeds is only roughly known.
 //!
-//! The bootstrap has no variance where nearly no or nearly all answers are right; [`edge`] describes the interval that is used instead.
+//! The bootstrap has no variance where nearly no or nearly all answers are right; [`edge`] describes the interval that
+//! is used instead.
 //!
-//! **Separable.** Two arms are separable if the confidence interval of their paired difference excludes zero *and* Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if its confidence interval lies above chance.
+//! **Separable.** Two arms are separable if the confidence interval of their paired difference excludes zero *and*
+//! Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if
+//! its confidence interval lies above chance.
 //!
-//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories. Scores are not normalised or rescaled.
+//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories.
+//! Scores are not normalised or rescaled.
 //!
-//! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They bracket the scores that the evaluator can measure; [`Normalised`] gives a score's position between them.
+//! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They
+//! bracket the scores that the evaluator can measure; [`Normalised`] gives a score's position between them.
 
 mod arm;
 mod baselines;
@@ -48,7 +56,8 @@ pub struct RankOptions {
     pub seed: u64,
     /// Confidence level of the intervals, between 0 and 1; tests use 1 − confidence. Default 0.95.
     pub confidence: f64,
-    /// Name of the arm with random weights, if its runs do not state that role. Default: the arm with one frozen encoder whose id ends in `-random`.
+    /// Name of the arm with random weights, if its runs do not state that role. Default: the arm with one frozen
+    /// encoder whose id ends in `-random`.
     pub random: Option<String>,
 }
 
@@ -72,7 +81,8 @@ pub struct Ranking {
     pub categories: Vec<String>,
     /// The trained arms by average, best first, then the random and the oracle baseline.
     pub arms: Vec<RankedArm>,
-    /// Tests between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each category; tests between oracle and random baseline also for each benchmark.
+    /// Tests between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each
+    /// category; tests between oracle and random baseline also for each benchmark.
     pub tests: Vec<PairTest>,
     /// Number of separable pairs of trained arms, by scope ([`AVERAGE`] or a category).
     #[serde(default)]
@@ -235,7 +245,8 @@ impl Ranking {
         self.range(AVERAGE).is_some()
     }
 
-    /// Returns the oracle's (score − chance) / (100 − chance) in a scope, at most 1; `None` without an oracle or if chance is unknown.
+    /// Returns the oracle's (score − chance) / (100 − chance) in a scope, at most 1; `None` without an oracle or if
+    /// chance is unknown.
     pub fn oracle_reach(&self, scope: &str) -> Option<f64> {
         let score = self.arm(self.oracle.as_deref()?)?.score(scope)?;
         (score.chance < 100.0).then(|| (score.score - score.chance) / (100.0 - score.chance))
@@ -251,7 +262,8 @@ impl Ranking {
 /// Ranks finished runs.
 ///
 /// # Errors
-/// An error is returned if there is no run, if two runs have the same arm and seed, if arms were asked different questions (it names benchmark, arms and a unit), or if a score contradicts its units.
+/// An error is returned if there is no run, if two runs have the same arm and seed, if arms were asked different
+/// questions (it names benchmark, arms and a unit), or if a score contradicts its units.
 pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> Result<Ranking> {
     if options.replicates == 0 || !(options.confidence > 0.0 && options.confidence < 1.0) {
         return Err(Error::usage("a ranking needs at least one replicate and a confidence between 0 and 1"));

@@ -1,6 +1,7 @@
 //! The files of a run. Field names follow lm-evaluation-harness where it has one.
 //!
-//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one [`Step`] per line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`Missing`]) if the run failed.
+//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one [`Step`] per
+//! line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`Missing`]) if the run failed.
 
 mod ranges;
 
@@ -27,7 +28,8 @@ pub struct RunResults {
     pub results: BTreeMap<String, BenchmarkResult>,
     /// Mean score of each category's benchmarks, in percent.
     pub categories: BTreeMap<String, f64>,
-    /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same number.
+    /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same
+    /// number.
     pub average: f64,
     pub cost: Cost,
     /// The resolved configuration of the run.
@@ -91,7 +93,8 @@ pub struct BenchmarkResult {
     pub category: String,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
-    /// Rules that judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have none), `cambrian-1` (the paper's code) or `lmms-eval` (that harness).
+    /// Rules that judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have
+    /// none), `cambrian-1` (the paper's code) or `lmms-eval` (that harness).
     #[serde(default = "official")]
     pub scoring: String,
     /// Rules that built the prompts, with the same values.
@@ -115,7 +118,8 @@ pub struct BenchmarkResult {
     /// The most frequent answer; `None` in results that predate this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constant: Option<ConstantAnswer>,
-    /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove first.
+    /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove
+    /// first.
     #[serde(default)]
     pub n_reasoning: usize,
     pub higher_is_better: bool,
@@ -138,7 +142,8 @@ pub struct ConstantAnswer {
 }
 
 impl ConstantAnswer {
-    /// Counts parsed answers, where `None` is an unparsed one. Ties go to the alphabetically first answer; `None` if no answer was parsed.
+    /// Counts parsed answers, where `None` is an unparsed one. Ties go to the alphabetically first answer; `None` if no
+    /// answer was parsed.
     pub fn of<'a>(parsed: impl IntoIterator<Item = Option<&'a str>>) -> Option<Self> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         let mut all = 0;
@@ -326,7 +331,8 @@ impl BenchmarkResult {
 }
 
 impl RunResults {
-    /// Computes each benchmark's scores from its units ([`BenchmarkResult::summarise`]), then `categories` and `average`.
+    /// Computes each benchmark's scores from its units ([`BenchmarkResult::summarise`]), then `categories` and
+    /// `average`.
     pub fn summarise(&mut self) {
         self.results.values_mut().for_each(BenchmarkResult::summarise);
         self.categories = category_means(self.results.values().map(|r| (r.category.as_str(), r.score)));
@@ -334,7 +340,9 @@ impl RunResults {
     }
 }
 
-/// Returns the fields of `results.json` that no run sets: `null`, 0, false, empty, or missing in every run and for every benchmark. Keys that are names (of benchmarks, categories, versions) are written `*`; `config` is not inspected.
+/// Returns the fields of `results.json` that no run sets: `null`, 0, false, empty, or missing in every run and for
+/// every benchmark. Keys that are names (of benchmarks, categories, versions) are written `*`; `config` is not
+/// inspected.
 ///
 /// A measurement whose field is returned here is not measured by any run.
 pub fn never_set(runs: &[RunResults]) -> BTreeSet<String> {

@@ -1,6 +1,8 @@
 //! Statistics of scores that are ratios of sums over images.
 //!
-//! Questions about one image are not independent, so resampling and counting are over images ([`crate::schema::Unit`]); treating questions as independent would make every interval too narrow. Every random stream is named after its purpose and replicate, so that results depend neither on the number of threads nor on other computations.
+//! Questions about one image are not independent, so resampling and counting are over images ([`crate::schema::Unit`]);
+//! treating questions as independent would make every interval too narrow. Every random stream is named after its
+//! purpose and replicate, so that results depend neither on the number of threads nor on other computations.
 
 use burgess_base::stream::{Stream, stream};
 use rand::{Rng, RngExt};
@@ -27,9 +29,9 @@ pub fn ratio(sums: &[f64], weights: &[f64]) -> Option<f64> {
 
 /// Returns the standard error of [`ratio`] under sampling of whole units (clusters).
 ///
-/// The linearised (sandwich) estimate with the small-sample factor n/(n−1): √(n/(n−1)·Σ(sᵢ − r·wᵢ)²) / Σwᵢ. With equal
-/// weights it is the standard error of the mean. `None` for fewer than two units. Source: Cochran, *Sampling
-/// Techniques*, 3rd ed., §6.
+/// The linearised (sandwich) estimate with the small-sample factor n/(n−1): √(n/(n−1)·Σ(sᵢ − r·wᵢ)²) /
+/// Σwᵢ. With equal weights it is the standard error of the mean. `None` for fewer than two units. Source: Cochran,
+/// *Sampling Techniques*, 3rd ed., §6.
 pub fn clustered_se(sums: &[f64], weights: &[f64]) -> Option<f64> {
     let n = sums.len() as f64;
     let r = ratio(sums, weights).filter(|_| sums.len() > 1)?;
@@ -52,7 +54,8 @@ pub fn resample(n: usize, rng: &mut Stream) -> Vec<f64> {
 
 /// Computes `statistic` of `replicates` bootstrap resamples of `n` units, which are given as counts per unit.
 ///
-/// The units of replicate `r` are drawn from the stream `<name>/<r>`: the same name and seed give the same draws, which makes two calls paired.
+/// The units of replicate `r` are drawn from the stream `<name>/<r>`: the same name and seed give the same draws, which
+/// makes two calls paired.
 pub fn bootstrap<T: Send>(
     n: usize,
     replicates: usize,
@@ -77,7 +80,8 @@ pub fn bootstrap_ratio(sums: &[f64], weights: &[f64], replicates: usize, name: &
     Some(bootstrap(sums.len(), replicates, name, seed, statistic))
 }
 
-/// Computes bootstrap replicates of the difference of two ratios over the same units, drawn together (paired bootstrap).
+/// Computes bootstrap replicates of the difference of two ratios over the same units, drawn together (paired
+/// bootstrap).
 pub fn paired_bootstrap(
     a: &[f64],
     b: &[f64],
@@ -107,9 +111,12 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     at(low) + (place - low as f64) * (at(low + 1) - at(low))
 }
 
-/// Returns Wilson's score interval of a proportion `p` observed in `n` independent units. `n` may be an effective number of units; for 0 the interval is [0, 1].
+/// Returns Wilson's score interval of a proportion `p` observed in `n` independent units. `n` may be an effective
+/// number of units; for 0 the interval is [0, 1].
 ///
-/// Unlike the normal interval and the bootstrap, it does not shrink to a point at 0 and 1: 0 of 60 gives 0 to 0.06. It is conservative for any quantity between 0 and 1, because a binary one has the largest variance. Source: Wilson 1927; Brown, Cai and DasGupta 2001.
+/// Unlike the normal interval and the bootstrap, it does not shrink to a point at 0 and 1: 0 of 60 gives 0 to 0.06. It
+/// is conservative for any quantity between 0 and 1, because a binary one has the largest variance. Source: Wilson
+/// 1927; Brown, Cai and DasGupta 2001.
 pub fn wilson(p: f64, n: f64, confidence: f64) -> (f64, f64) {
     if n.is_nan() || n <= 0.0 {
         return (0.0, 1.0);
@@ -124,7 +131,9 @@ pub fn wilson(p: f64, n: f64, confidence: f64) -> (f64, f64) {
     (low, high)
 }
 
-/// Returns the interval of the difference `a` − `b` of two proportions of independent units, each given with its [`wilson`] interval as `(share, low, high)` (method 10 of Newcombe 1998). The difference is separable from 0 if the interval excludes 0.
+/// Returns the interval of the difference `a` − `b` of two proportions of independent units, each given with its
+/// [`wilson`] interval as `(share, low, high)` (method 10 of Newcombe 1998). The difference is separable from 0 if the
+/// interval excludes 0.
 ///
 /// For two proportions of the same units, which correlate positively, the interval is conservative.
 pub fn newcombe(a: (f64, f64, f64), b: (f64, f64, f64)) -> (f64, f64) {
@@ -134,15 +143,19 @@ pub fn newcombe(a: (f64, f64, f64), b: (f64, f64, f64)) -> (f64, f64) {
     (difference - below, difference + above)
 }
 
-/// Returns Kish's effective number of units, (Σw)²/Σw²: the number of units of equal weight with the same information; 0 without weight.
+/// Returns Kish's effective number of units, (Σw)²/Σw²: the number of units of equal weight with the same
+/// information; 0 without weight.
 ///
-/// Used as the sample size of a proportion over clusters, it counts all questions on one unit as one answer (the design effect of complete correlation), which is the only safe assumption if all answers are the same and the correlation cannot be estimated.
+/// Used as the sample size of a proportion over clusters, it counts all questions on one unit as one answer (the design
+/// effect of complete correlation), which is the only safe assumption if all answers are the same and the correlation
+/// cannot be estimated.
 pub fn effective_units(weights: &[f64]) -> f64 {
     let squares = dot(weights, weights);
     if squares > 0.0 { weights.iter().sum::<f64>().powi(2) / squares } else { 0.0 }
 }
 
-/// Returns a quantile of the standard normal distribution, with a relative error of at most 1.2e-9 (Acklam's approximation).
+/// Returns a quantile of the standard normal distribution, with a relative error of at most 1.2e-9 (Acklam's
+/// approximation).
 pub fn normal_quantile(q: f64) -> f64 {
     let poly = |c: &[f64], x: f64| c.iter().fold(0.0, |sum, c| sum * x + c);
     const A: [f64; 6] = [
@@ -192,7 +205,8 @@ pub fn normal_quantile(q: f64) -> f64 {
 
 /// Returns the two-sided p-value of the sign-flip test that the differences have mean zero.
 ///
-/// It uses all 2ⁿ sign patterns if these are at most `replicates`, else `replicates` random ones plus the observed one, so that p is never 0 (Phipson and Smyth 2010). `None` for no differences.
+/// It uses all 2ⁿ sign patterns if these are at most `replicates`, else `replicates` random ones plus the observed
+/// one, so that p is never 0 (Phipson and Smyth 2010). `None` for no differences.
 pub fn sign_flip(differences: &[f64], replicates: usize, name: &str, seed: u64) -> Option<f64> {
     let n = differences.len();
     let observed = mean(differences)?.abs() * n as f64;
@@ -224,7 +238,8 @@ pub fn signs(n: usize, rng: &mut Stream) -> Vec<f64> {
     out
 }
 
-/// Returns the p-value of a Monte Carlo test in which `count` of `replicates` draws were at least as extreme as the data.
+/// Returns the p-value of a Monte Carlo test in which `count` of `replicates` draws were at least as extreme as the
+/// data.
 pub fn p_value(count: usize, replicates: usize) -> f64 {
     (count + 1) as f64 / (replicates + 1) as f64
 }
@@ -234,7 +249,8 @@ pub(crate) fn tie_tolerance(observed: f64) -> f64 {
     1e-9 * observed.abs().max(1.0)
 }
 
-/// Returns Holm's step-down adjusted p-values, which control the family-wise error rate over all these tests. Source: Holm 1979.
+/// Returns Holm's step-down adjusted p-values, which control the family-wise error rate over all these tests. Source:
+/// Holm 1979.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let m = p_values.len();
     let mut order: Vec<(usize, f64)> = p_values.iter().copied().enumerate().collect();
@@ -278,7 +294,8 @@ pub fn mean_ranks(values: &[f64]) -> Vec<f64> {
     values.iter().map(|v| below(*v) as f64 + (equal(*v) as f64 + 1.0) / 2.0).collect()
 }
 
-/// Returns Kendall's τ-b, the rank correlation corrected for ties: 1 for the same order and −1 for the opposite one. `None` for fewer than two pairs or if one side has no variance.
+/// Returns Kendall's τ-b, the rank correlation corrected for ties: 1 for the same order and −1 for the opposite one.
+/// `None` for fewer than two pairs or if one side has no variance.
 pub fn kendall_tau(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;

@@ -11,9 +11,14 @@ use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArran
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// Formats the ranking as a table of at most `width` columns, with chance, blind scores and the baselines at its foot, normalised scores if the study has both baselines, and the conclusions below.
+/// Formats the ranking as a table of at most `width` columns, with chance, blind scores and the baselines at its foot,
+/// normalised scores if the study has both baselines, and the conclusions below.
 ///
-/// Columns: confidence interval of the rank, arm, average with half the width of its interval (both ends if it is asymmetric), published average if an arm has one, categories, percentage of unparsed answers, blind average, probability of being best, encoder parameters and training time. Columns that do not fit are dropped from the right and named below. `color` makes the first arm bold and dims the foot; without it the text has no escape codes, whatever the results contain.
+/// Columns: confidence interval of the rank, arm, average with half the width of its interval (both ends if it is
+/// asymmetric), published average if an arm has one, categories, percentage of unparsed answers, blind average,
+/// probability of being best, encoder parameters and training time. Columns that do not fit are dropped from the right
+/// and named below. `color` makes the first arm bold and dims the foot; without it the text has no escape codes,
+/// whatever the results contain.
 pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut columns = columns(r);
     let mut left_out = Vec::new();
@@ -185,7 +190,8 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
     table.trim_fmt()
 }
 
-/// Formats the normalised scores with half the width of their intervals, for the average and the categories, with a dash if missing. `None` for a study without both baselines.
+/// Formats the normalised scores with half the width of their intervals, for the average and the categories, with a
+/// dash if missing. `None` for a study without both baselines.
 fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     if !r.has_range() || r.trained().next().is_none() {
         return None;
@@ -203,7 +209,8 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     Some(table.trim_fmt())
 }
 
-/// Formats a normalised score as "41 ±4", or with both ends if the interval is asymmetric (one side more than twice the other).
+/// Formats a normalised score as "41 ±4", or with both ends if the interval is asymmetric (one side more than twice
+/// the other).
 fn share(n: &Normalised) -> String {
     let (below, above) = (n.value - n.low, n.high - n.value);
     if above.max(below) > 2.0 * above.min(below) + 1.0 {
@@ -252,7 +259,8 @@ pub fn check_table(verdicts: &[Verdict], width: usize, color: bool) -> String {
 /// Number of models shown of each of the paper's tables.
 const SHOWN: usize = 5;
 
-/// Formats the best models of each of the paper's tables, with printed and computed averages, and how many printed numbers were reproduced.
+/// Formats the best models of each of the paper's tables, with printed and computed averages, and how many printed
+/// numbers were reproduced.
 pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
     let mut text = String::new();
     for standings in &o.tables {
@@ -346,7 +354,8 @@ fn in_two_lines(name: &str) -> String {
     }
 }
 
-/// Formats the interval that follows the average: ± half its width, or both ends if it is asymmetric (one side more than twice the other), as near 0.
+/// Formats the interval that follows the average: ± half its width, or both ends if it is asymmetric (one side more
+/// than twice the other), as near 0.
 fn interval(arm: &RankedArm) -> String {
     let a = &arm.average;
     let (below, above) = (a.score - a.low, a.high - a.score);

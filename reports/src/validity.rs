@@ -1,6 +1,11 @@
-//! Validity of the evaluator: direct probes of the encoders compared with the answers of the multimodal models that use them.
+//! Validity of the evaluator: direct probes of the encoders compared with the answers of the multimodal models that use
+//! them.
 //!
-//! A *direct probe* is a classifier trained on an encoder's frozen features for one attribute of the image; its accuracy shows what the features hold. The study's TOML says which questions of which benchmark ask for the same attribute ([`ProbePair`]). The order of arms by probe and by answers should agree, which is measured by Kendall's τ-b over the pairs of arms *within* each attribute, so that easy and hard attributes do not count as agreement. Its interval is a bootstrap over arms, which are few; it does not cover other attributes.
+//! A *direct probe* is a classifier trained on an encoder's frozen features for one attribute of the image; its
+//! accuracy shows what the features hold. The study's TOML says which questions of which benchmark ask for the same
+//! attribute ([`ProbePair`]). The order of arms by probe and by answers should agree, which is measured by Kendall's
+//! τ-b over the pairs of arms *within* each attribute, so that easy and hard attributes do not count as agreement. Its
+//! interval is a bootstrap over arms, which are few; it does not cover other attributes.
 
 use crate::load::StudyData;
 use crate::ranking::Ranking;
@@ -125,7 +130,8 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Computes the comparison for the arms with one frozen encoder that has probes; `None` if no attribute can be compared.
+    /// Computes the comparison for the arms with one frozen encoder that has probes; `None` if no attribute can be
+    /// compared.
     ///
     /// # Errors
     /// An error is returned if a file of samples cannot be read.
@@ -228,7 +234,8 @@ fn share_read(arms: &[ProbedArm]) -> Option<f64> {
     stats::ratio(&answers, &probe)
 }
 
-/// Returns Kendall's τ-b over the pairs of arms within each group, with a bootstrap over arms: an arm that is drawn twice counts twice in every group.
+/// Returns Kendall's τ-b over the pairs of arms within each group, with a bootstrap over arms: an arm that is drawn
+/// twice counts twice in every group.
 fn tau(groups: &[&[ProbedArm]], name: &str, r: &Ranking) -> Option<Tau> {
     let mut names: Vec<&str> = groups.iter().flat_map(|g| g.iter().map(|a| a.arm.as_str())).collect();
     names.sort_unstable();
@@ -281,7 +288,8 @@ struct UnitPoints {
 }
 
 impl UnitPoints {
-    /// Returns the accuracy in percent, with a bootstrap over images that are the same for all arms; near 0 or 100 the interval is the union with Wilson's.
+    /// Returns the accuracy in percent, with a bootstrap over images that are the same for all arms; near 0 or 100 the
+    /// interval is the union with Wilson's.
     fn accuracy(&self, pair: &ProbePair, r: &Ranking) -> Estimate {
         let share = stats::ratio(&self.sums, &self.weights).unwrap_or(0.0);
         let name = format!("validity/units/{}", pair.questions());
@@ -304,7 +312,8 @@ struct AnswersByBenchmark {
 }
 
 impl AnswersByBenchmark {
-    /// Returns an arm's points on the questions of a pair; `None` if it has no such answers, as in samples that predate subtasks.
+    /// Returns an arm's points on the questions of a pair; `None` if it has no such answers, as in samples that predate
+    /// subtasks.
     fn units(&mut self, study: &StudyData, arm: &str, pair: &ProbePair) -> Result<Option<UnitPoints>> {
         let key = (arm.to_string(), pair.benchmark.clone());
         if !self.read.contains_key(&key) {

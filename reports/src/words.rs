@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Returns whether XML 1.0 forbids the character (Rust strings have no surrogates), or whether it is a direction mark beyond those of [`burgess_base::text::escaped`].
+/// Returns whether XML 1.0 forbids the character (Rust strings have no surrogates), or whether it is a direction mark
+/// beyond those of [`burgess_base::text::escaped`].
 fn unprintable(c: char) -> bool {
     matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{61c}')
 }
 
-/// Escapes text from results for terminal, page and figures: control characters, direction marks and characters that XML forbids, and line feeds unless `lines`.
+/// Escapes text from results for terminal, page and figures: control characters, direction marks and characters that
+/// XML forbids, and line feeds unless `lines`.
 pub(crate) fn shown(text: &str, lines: bool) -> Cow<'_, str> {
     let escaped = if lines { burgess_base::text::escaped_lines(text) } else { burgess_base::text::escaped(text) };
     if !escaped.chars().any(unprintable) {
@@ -118,7 +120,8 @@ pub(crate) fn measured(value: f64, format: impl Fn(f64) -> String) -> String {
     if value > 0.0 && value.is_finite() { format(value) } else { "–".to_string() }
 }
 
-/// Returns the number of terminal columns of a character: 0 for combining marks, 2 for East Asian scripts and emoji, else 1.
+/// Returns the number of terminal columns of a character: 0 for combining marks, 2 for East Asian scripts and emoji,
+/// else 1.
 pub(crate) fn columns(c: char) -> usize {
     match u32::from(c) {
         0x300..=0x36f | 0x200b..=0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,

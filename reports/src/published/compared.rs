@@ -7,7 +7,8 @@ use crate::stats;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// Tables whose models the printed correlations may be over: the paper's section names the frozen 1.2M ones and cites those of 0M, while the figure's caption says "one-stage, two-stage and hybrid models".
+/// Tables whose models the printed correlations may be over: the paper's section names the frozen 1.2M ones and cites
+/// those of 0M, while the figure's caption says "one-stage, two-stage and hybrid models".
 const SETS: [(&str, &[&str]); 4] = [
     ("1.2M frozen", &[FROZEN]),
     ("0M frozen", &["adapter-0m-frozen.csv"]),
@@ -28,7 +29,8 @@ pub struct Beside {
 }
 
 impl Published {
-    /// Returns enabled, blind and chance scores of every benchmark. Enabled is the mean of the frozen 1.2M runs, with which the figure's bars agree; blind and chance are read from those bars.
+    /// Returns enabled, blind and chance scores of every benchmark. Enabled is the mean of the frozen 1.2M runs, with
+    /// which the figure's bars agree; blind and chance are read from those bars.
     ///
     /// # Errors
     /// An error is returned if a table is missing.

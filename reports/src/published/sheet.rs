@@ -1,4 +1,5 @@
-//! Parser of the paper's CSV files: plain cells, no quotes, as many in every row as in the header. Anything else is an error with file, line and column.
+//! Parser of the paper's CSV files: plain cells, no quotes, as many in every row as in the header. Anything else is an
+//! error with file, line and column.
 
 use burgess_base::{Error, Result};
 use serde::{Serialize, Serializer};
@@ -34,7 +35,8 @@ impl Printed {
         0.5 * 10f64.powi(-i32::try_from(self.digits).unwrap_or(0))
     }
 
-    /// Compares with a number computed from other printed ones; `doubt` is the maximum error that their rounding causes.
+    /// Compares with a number computed from other printed ones; `doubt` is the maximum error that their rounding
+    /// causes.
     pub fn compare(&self, computed: f64, doubt: f64) -> Agreement {
         if format!("{computed:.*}", self.digits) == self.text() {
             Agreement::Same
@@ -76,7 +78,8 @@ impl Sheet {
     /// Splits `text` into cells; `file` is its name in errors.
     ///
     /// # Errors
-    /// An error is returned for a missing header, a column without a name or with a repeated one, a row with more or fewer cells than the header, an empty line, or a quote.
+    /// An error is returned for a missing header, a column without a name or with a repeated one, a row with more or
+    /// fewer cells than the header, an empty line, or a quote.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let fail = |line: usize, column: usize, what: String| {
             Err(Error::failed(format!("{file}, line {line}, column {column}: {what}"))

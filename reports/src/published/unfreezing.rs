@@ -1,6 +1,8 @@
 //! The change by unfreezing: the paper's Fig. 13, recomputed from its tables.
 //!
-//! A group's change on a benchmark is the mean of its models' relative changes; a category's change is the same for the category means. Twelve models are included; MoCo v3-L is in the tables but not in the figure. V*Star, and with it the figure's Vision-centric and average rows, cannot be computed, because its scores are in no table.
+//! A group's change on a benchmark is the mean of its models' relative changes; a category's change is the same for the
+//! category means. Twelve models are included; MoCo v3-L is in the tables but not in the figure. V*Star, and with it
+//! the figure's Vision-centric and average rows, cannot be computed, because its scores are in no table.
 
 use super::{COLUMNS, FROZEN, Family, Printed, Published, Row, Sheet, UNFROZEN, number};
 use crate::stats;
@@ -74,7 +76,8 @@ fn read(row: &Row, column: &str) -> Option<(f64, f64)> {
     Some((row.percent(i)?, half * 100.0 / COLUMNS.get(i)?.highest))
 }
 
-/// Computes the change of a group ([`ALL`] or the name of a [`Family`]) in a column of the figure; `None` if the tables lack its scores.
+/// Computes the change of a group ([`ALL`] or the name of a [`Family`]) in a column of the figure; `None` if the tables
+/// lack its scores.
 ///
 /// # Errors
 /// An error is returned if a table is missing.

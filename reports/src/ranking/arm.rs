@@ -94,7 +94,8 @@ pub struct Score {
     pub normalised: Option<Normalised>,
 }
 
-/// The normalised score (score − random) / (oracle − random) in percent: 0 for the random baseline, 100 for the oracle.
+/// The normalised score (score − random) / (oracle − random) in percent: 0 for the random baseline, 100 for the
+/// oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Normalised {
     pub value: f64,

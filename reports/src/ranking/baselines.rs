@@ -1,6 +1,8 @@
 //! The random and the oracle baseline, and normalised scores between them.
 //!
-//! The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image. In a scope where the oracle is separably above the random baseline, an arm's *normalised score* is (score − random) / (oracle − random). Elsewhere the evaluator cannot measure vision, and the ratio would be noise.
+//! The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image. In
+//! a scope where the oracle is separably above the random baseline, an arm's *normalised score* is (score − random) /
+//! (oracle − random). Elsewhere the evaluator cannot measure vision, and the ratio would be noise.
 
 use super::at;
 use super::edge::Edges;
@@ -23,7 +25,9 @@ pub(super) struct Baselines {
 }
 
 impl Baselines {
-    /// Determines the roles from the runs. If a run states none, its arm is random if the options name it, or if its only encoder's id ends in `-random`. An arm whose encoder was trained in the tune stage is not a random baseline.
+    /// Determines the roles from the runs. If a run states none, its arm is random if the options name it, or if its
+    /// only encoder's id ends in `-random`. An arm whose encoder was trained in the tune stage is not a random
+    /// baseline.
     ///
     /// # Errors
     /// An error is returned if the arm named in the options is not among the runs.
@@ -92,7 +96,8 @@ impl<'a> Between<'a> {
         Self { draws, confidence, separable: &baselines.separable, arms, edges }
     }
 
-    /// Returns the normalised score in a scope. Replicates in which the oracle is not above the random baseline have no normalised score and are left out; as the two are separable, they are few.
+    /// Returns the normalised score in a scope. Replicates in which the oracle is not above the random baseline have no
+    /// normalised score and are left out; as the two are separable, they are few.
     pub fn normalised(&self, s: usize) -> Option<Normalised> {
         let ([arm, random, oracle], edges) = (self.arms?, self.edges.as_ref()?);
         if !*self.separable.get(s)? {

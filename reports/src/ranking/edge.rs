@@ -1,8 +1,16 @@
 //! Confidence intervals where the bootstrap fails: when an arm gets no, all, or nearly no or all answers right.
 //!
-//! If all units have the same score, so do all bootstrap replicates, and their interval has zero width, although the next image could be answered differently. In that case, and whenever fewer than [`FEW`] units are right or fewer than [`FEW`] are wrong, the interval of a benchmark's score is the union of the bootstrap's and Wilson's over the effective number of units ([`stats::effective_units`]). That is exact for one binary answer per unit, and conservative for clusters of questions and for scores between 0 and 1 (ANLS, soft VQA accuracy, MME's sum of accuracies), which cannot vary more than a binary score of the same mean. A metric whose points can leave the range from 0 to the weight keeps the bootstrap's interval.
+//! If all units have the same score, so do all bootstrap replicates, and their interval has zero width, although the
+//! next image could be answered differently. In that case, and whenever fewer than [`FEW`] units are right or fewer
+//! than [`FEW`] are wrong, the interval of a benchmark's score is the union of the bootstrap's and Wilson's over the
+//! effective number of units ([`stats::effective_units`]). That is exact for one binary answer per unit, and
+//! conservative for clusters of questions and for scores between 0 and 1 (ANLS, soft VQA accuracy, MME's sum of
+//! accuracies), which cannot vary more than a binary score of the same mean. A metric whose points can leave the range
+//! from 0 to the weight keeps the bootstrap's interval.
 //!
-//! Means over benchmarks (categories and the average) widen accordingly: the distances of the interval ends from the score are combined as a root of summed squares (MOVER; Zou and Donner 2008), because benchmarks are drawn independently.
+//! Means over benchmarks (categories and the average) widen accordingly: the distances of the interval ends from the
+//! score are combined as a root of summed squares (MOVER; Zou and Donner 2008), because benchmarks are drawn
+//! independently.
 
 use super::at;
 use super::grid::{Grid, Run};
@@ -58,7 +66,8 @@ impl Edges {
         })
     }
 
-    /// Computes the corrections of a paired difference of two scores in percent, for benchmarks where all units differ by the same amount: as many units as Wilson's upper bound for zero may differ by the largest possible amount.
+    /// Computes the corrections of a paired difference of two scores in percent, for benchmarks where all units differ
+    /// by the same amount: as many units as Wilson's upper bound for zero may differ by the largest possible amount.
     pub fn of_difference(
         grid: &Grid,
         observed: &Scores,
@@ -101,7 +110,8 @@ impl Edges {
         Self((0..grid.benchmarks.len()).filter_map(departure).collect())
     }
 
-    /// Returns the interval of a scope: the bootstrap's `replicates`, widened by the corrections of its benchmarks, and exactly unchanged if there are none.
+    /// Returns the interval of a scope: the bootstrap's `replicates`, widened by the corrections of its benchmarks, and
+    /// exactly unchanged if there are none.
     pub fn interval(&self, grid: &Grid, scope: usize, value: f64, replicates: (f64, f64)) -> (f64, f64) {
         let weights = grid.scopes.get(scope).map_or(&[][..], |s| s.weights.as_slice());
         let mut parts = self

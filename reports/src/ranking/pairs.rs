@@ -68,7 +68,10 @@ pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
 
 /// Counts the separable pairs of trained arms, for the average and each category.
 ///
-/// There are many pairs, and Holm's factor times the smallest p that this number of flips can give would make none of them separable. So p is adjusted over all pairs of a scope by the largest difference between any two arms under each flip (single-step max-T; Westfall and Young 1993). The flips give it directly, because the signs are the same for all arms.
+/// There are many pairs, and Holm's factor times the smallest p that this number of flips can give would make none of
+/// them separable. So p is adjusted over all pairs of a scope by the largest difference between any two arms under each
+/// flip (single-step max-T; Westfall and Young 1993). The flips give it directly, because the signs are the same for
+/// all arms.
 pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, PairCount> {
     let arms: Vec<&str> = ranking.trained().map(|a| a.arm.as_str()).collect();
     let index = |name: &str| draws.grid.arms.iter().position(|x| x.arm == name);
@@ -96,7 +99,8 @@ pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, Pa
     scopes.map(|(s, scope)| (scope.name.clone(), count(s))).collect()
 }
 
-/// Returns the pairs (trained, random). Unfrozen arms are left out, because a part of their score comes from the tune stage; they are compared with their frozen arm.
+/// Returns the pairs (trained, random). Unfrozen arms are left out, because a part of their score comes from the tune
+/// stage; they are compared with their frozen arm.
 fn with_random(ranking: &Ranking) -> Vec<(&str, &str)> {
     let Some(random) = &ranking.random else { return Vec::new() };
     let others = ranking.trained().filter(|a| a.freeze == "frozen");

@@ -22,9 +22,14 @@ pub(super) fn observed(grid: &Grid) -> Scores {
     scores(grid, &once, |arm| vec![1.0 / arm.runs.len() as f64; arm.runs.len()])
 }
 
-/// Computes bootstrap replicates. Each draws, per benchmark, as many units as there are, with replacement: **the same units for all arms**, with the image and without, so that differences are paired. If an arm has several seeds, its seeds are drawn too, independently of the other arms'.
+/// Computes bootstrap replicates. Each draws, per benchmark, as many units as there are, with replacement: **the same
+/// units for all arms**, with the image and without, so that differences are paired. If an arm has several seeds, its
+/// seeds are drawn too, independently of the other arms'.
 ///
-/// Drawing S seeds with replacement shows only (S−1)/S of the variance between seeds, which matters if S is 2 or 3. So the deviation of the drawn seeds from their mean is scaled by √(S/(S−1)), which makes the variance of a mean unbiased. Drawing images and seeds independently overestimates the variance slightly (Owen 2007, *The pigeonhole bootstrap*).
+/// Drawing S seeds with replacement shows only (S−1)/S of the variance between seeds, which matters if S is 2 or 3.
+/// So the deviation of the drawn seeds from their mean is scaled by √(S/(S−1)), which makes the variance of a mean
+/// unbiased. Drawing images and seeds independently overestimates the variance slightly (Owen 2007, *The pigeonhole
+/// bootstrap*).
 pub(super) fn bootstrap(grid: &Grid, options: &RankOptions) -> Vec<Scores> {
     (0..options.replicates)
         .into_par_iter()
@@ -77,7 +82,8 @@ fn scores(grid: &Grid, draws: &[Vec<f64>], seed_weights: impl Fn(&Arm) -> Vec<f6
     out
 }
 
-/// Returns the score of one benchmark in percent; 0 in the practically impossible case that only units of weight 0 were drawn.
+/// Returns the score of one benchmark in percent; 0 in the practically impossible case that only units of weight 0 were
+/// drawn.
 fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f64 {
     match (columns.get(b), draws.get(b), totals.get(b)) {
         (Some(points), Some(drawn), Some(total)) if *total > 0.0 => 100.0 * dot(drawn, points) / total,
@@ -93,7 +99,9 @@ pub(super) fn seed_scores(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f6
     arm.runs.iter().map(|run| (run.seed, dot(&scope.weights, &score(&run.sums)))).collect()
 }
 
-/// Computes sign-flip replicates: per arm and scope the score after flipping the signs of units at random, **the same signs for all arms**. Scores are linear in the points, so the flipped difference of any two arms is the difference of their flipped scores, and one pass serves every pair. Points are averaged over an arm's seeds.
+/// Computes sign-flip replicates: per arm and scope the score after flipping the signs of units at random, **the same
+/// signs for all arms**. Scores are linear in the points, so the flipped difference of any two arms is the difference
+/// of their flipped scores, and one pass serves every pair. Points are averaged over an arm's seeds.
 pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
     let averaged: Vec<Vec<Vec<f64>>> = grid.arms.iter().map(|arm| mean_columns(arm, grid)).collect();
     let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();

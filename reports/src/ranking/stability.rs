@@ -5,14 +5,16 @@ use crate::stats;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Agreement of the seeds on the order of the trained arms. Baselines are left out, because they are nearly always first and last and would inflate it.
+/// Agreement of the seeds on the order of the trained arms. Baselines are left out, because they are nearly always
+/// first and last and would inflate it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stability {
     /// Mean Kendall τ-b over pairs of seeds, of the order by average, −1 to 1.
     pub tau: f64,
     /// Kendall τ-b of each pair of seeds, as (seed, seed, τ).
     pub pairs: Vec<(u64, u64, f64)>,
-    /// Mean Kendall τ-b over pairs of seeds by category, of the order in it; a category is missing if all arms score the same.
+    /// Mean Kendall τ-b over pairs of seeds by category, of the order in it; a category is missing if all arms score
+    /// the same.
     #[serde(default)]
     pub categories: BTreeMap<String, f64>,
     /// Whether the same arm is first under every seed.

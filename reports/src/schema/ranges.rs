@@ -1,4 +1,5 @@
-//! Valid ranges of the numbers of a finished run, which are checked on reading so that no report contains invalid numbers.
+//! Valid ranges of the numbers of a finished run, which are checked on reading so that no report contains invalid
+//! numbers.
 
 use super::{Sample, Step};
 use serde_json::Value;
@@ -13,7 +14,8 @@ fn plain(n: f64) -> String {
     if n == 0.0 || (1e-4..1e7).contains(&n.abs()) { n.to_string() } else { format!("{n:e}") }
 }
 
-/// Describes the first number of a `results.json` that is out of range: key, value and valid range. Fields that are missing or of another type are left to the deserialiser; `null` for a score is out of range.
+/// Describes the first number of a `results.json` that is out of range: key, value and valid range. Fields that are
+/// missing or of another type are left to the deserialiser; `null` for a score is out of range.
 pub(crate) fn out_of_range(results: &Value) -> Option<String> {
     let number = |path: &str, value: Option<&Value>, low: f64, high: f64, optional: bool| -> Option<String> {
         let value = value?;
