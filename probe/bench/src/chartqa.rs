@@ -169,9 +169,9 @@ impl Benchmark for ChartQa {
     }
 
     /// Returns candidates for the constant-answer baseline: the most frequent answers, and the ends of their tolerance
-    /// intervals. A number is right for every expected value within 5 %, so the best constant may lie between two
-    /// answers; then an end of some tolerance interval scores as high. The ends are moved inwards by one part in 10⁹
-    /// to allow for rounding.
+    /// intervals. A number is right for every expected value within 5 %, so the best constant answer may lie between
+    /// two answers; then an end of some tolerance interval scores as high. The ends are moved inwards by one part in
+    /// 10⁹ to allow for rounding.
     fn constants(&self, qs: &[Question]) -> BTreeSet<String> {
         let frequent = score::frequent(qs.iter().map(|q| q.answer.as_str()), CONSTANTS);
         let edge = score::RELAXED_TOLERANCE * (1.0 - 1e-9);

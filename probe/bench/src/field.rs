@@ -35,30 +35,30 @@ const CV_BENCH: &str =
 /// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &KIND, &NAMES, &STAMPS, &TEXT, &COUNT, &RELATION, &OCCLUSION];
 
-/// Asks whether an object of a given kind is present (yes/no).
+/// Benchmark that asks whether an object of a given kind is present (yes/no).
 pub static PRESENCE: Field =
     Field { card: Card { form: Form::YesNo, ..card("field-presence", Category::General, POPE) }, listed: false };
 
-/// Asks for the kind of a held-out object.
+/// Benchmark that asks for the kind of a held-out object.
 pub static KIND: Field =
     Field { card: Card { version: "4", ..card("field-kind", Category::General, THIS) }, listed: false };
 
-/// Asks for the name of an object that is in the training data.
+/// Benchmark that asks for the name of an object that is in the training data.
 pub static NAMES: Field = Field { card: card("field-names", Category::Knowledge, THIS), listed: true };
 
-/// Asks for the name of an object that is not in the training data.
+/// Benchmark that asks for the name of an object that is not in the training data.
 pub static STAMPS: Field = Field { card: card("field-stamps", Category::Knowledge, THIS), listed: true };
 
-/// Asks for the word or number that is written on the photograph.
+/// Benchmark that asks for the word or number that is written on the photograph.
 pub static TEXT: Field = Field { card: card("field-text", Category::OcrChart, THIS), listed: true };
 
-/// Asks for the number of objects of a kind.
+/// Benchmark that asks for the number of objects of a kind.
 pub static COUNT: Field = Field { card: card("field-count", Category::VisionCentric, CV_BENCH), listed: false };
 
-/// Asks for the spatial relation of two objects.
+/// Benchmark that asks for the spatial relation of two objects.
 pub static RELATION: Field = Field { card: card("field-relation", Category::VisionCentric, CV_BENCH), listed: true };
 
-/// Asks which of two overlapping objects is in front.
+/// Benchmark that asks which of two overlapping objects is in front.
 pub static OCCLUSION: Field = Field { card: card("field-occlusion", Category::VisionCentric, THIS), listed: true };
 
 const fn card(id: &'static str, category: Category, citation: &'static str) -> Card {

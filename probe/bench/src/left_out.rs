@@ -29,7 +29,7 @@ pub struct LeftOut {
     pub examples: Vec<String>,
 }
 
-/// Counts rows that are left out, per reason.
+/// Counter of rows that are left out, per reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally(Vec<LeftOut>);
 

@@ -21,7 +21,7 @@
 
 use crate::score::{name, number_of};
 
-/// The number, from 0, of the choice that `answer` names, or `None`.
+/// Returns the number, from 0, of the choice that `answer` names; `None` if it names none or several.
 pub fn letter(answer: &str, options: &[String]) -> Option<usize> {
     let whole = answer.trim();
     match after_announcement(whole) {

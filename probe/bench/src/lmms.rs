@@ -67,7 +67,7 @@ pub(crate) fn lines(options: &[String]) -> String {
     lines.join("\n")
 }
 
-/// Python's `str.capitalize`: the first character in upper case, all others in lower case.
+/// Capitalises as Python's `str.capitalize` does: the first character in upper case, all others in lower case.
 pub(crate) fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     let Some(first) = chars.next() else { return String::new() };

@@ -370,7 +370,8 @@ impl Benchmark for MmBench {
         }
     }
 
-    /// Rotations of one question are scored together, because a question with fewer of them would be easier.
+    /// Returns the rotation group, whose questions are scored together, because a question with fewer of them would be
+    /// easier.
     fn scored_together(&self, row: &Row) -> Option<String> {
         row.int("index").ok().map(|index| index.rem_euclid(ROTATION).to_string())
     }

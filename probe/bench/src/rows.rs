@@ -94,7 +94,7 @@ fn items(path: &Path, text: impl Read, each: &mut dyn FnMut(JsonRow) -> Result<(
     }
 }
 
-/// Passes the items of a list to a function one by one, until it returns false.
+/// Visitor that passes the items of a list to a function one by one, until it returns false.
 struct Items<F>(F);
 
 impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Items<F> {

@@ -1,9 +1,9 @@
 //! VizWiz: photographs and questions by blind people; many questions cannot be answered from the image.
 //!
 //! Scored on the validation split, whose answers are published, by agreement with ten annotators ([`vqa`]), with the
-//! normalisation of the challenge's EvalAI server; all sets of rules agree. The authors publish no prompt, so the
-//! prompt is the usual one, which `cambrian-1` uses too and which offers "Unanswerable". Subtasks are the answer
-//! categories in the data.
+//! normalisation of the challenge's EvalAI server; official and `cambrian-1` rules are the same. The authors publish no
+//! prompt, so the prompt is the usual one, which `cambrian-1` uses too and which offers "Unanswerable". Subtasks are
+//! the answer categories in the data.
 
 use super::table::Columns;
 use super::{
@@ -58,7 +58,7 @@ impl Benchmark for VizWiz {
         read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
             let image = row.picture("image")?;
             let accepted = textvqa::people(row.list("answers")?)?;
-            // Every question has its own image, whose name contains the question's number.
+            // Every question has its own image, by whose number it is named.
             let id = row.text(if kit { "index" } else { "question_id" })?;
             Ok(Some(Question {
                 row: row.number,

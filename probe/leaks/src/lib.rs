@@ -2,7 +2,8 @@
 //!
 //! Cambrian-1 counts a benchmark image as leaked if the training data contain one with the same dHash
 //! (arXiv:2406.16860, appendix on data). [`find`] does this for any benchmarks and training data, exactly or within a
-//! number of bits. Only the benchmarks' hashes are held in memory; training data are streamed and hashed on all cores.
+//! number of bits. Only what belongs to the benchmarks is held in memory; training data are streamed and hashed on all
+//! cores.
 //!
 //! An equal hash is strong evidence but no proof: images that are blank, or appear so at 9 × 8 pixels, share their
 //! hash. The report gives the number of images of a benchmark whose hash has no bit set, and the number of distinct

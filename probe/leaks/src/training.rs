@@ -286,7 +286,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Passes the entries of a JSON array to a function one by one, until it returns false.
+/// Visitor that passes the entries of a JSON array to a function one by one, until it returns false.
 struct Entries<F>(F);
 
 impl<'de, F: FnMut(Raw) -> bool> Visitor<'de> for Entries<F> {

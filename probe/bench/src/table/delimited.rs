@@ -25,7 +25,7 @@ pub fn is(file: &Path) -> bool {
     matches!(format_of(file), Some("tsv" | "csv"))
 }
 
-/// Streams the records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
+/// Reader that streams the records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
 pub(crate) struct Records {
     reader: Reader<Bounded<File>>,
     allowance: Allowance,
