@@ -1,8 +1,8 @@
-//! AI2D: a question about a labelled diagram, with lettered choices; accuracy of the letter.
+//! AI2D: questions about labelled diagrams, answered by the letter of a choice and scored by accuracy.
 //!
-//! The authors rank choices by a model of their own and publish no rule for generated text: strict rules are the
-//! reading of a letter that all families share. The study takes the first character, and compares numbers: an answer
-//! that begins with `1` names the second choice.
+//! The authors rank choices with a model of their own and publish no rule for generated text, so strict rules read the
+//! letter with the parser that all families share. `cambrian-1` takes the first character and also accepts digits: an
+//! answer that begins with `1` names the second choice.
 
 use super::score;
 use super::table::{Columns, Row, Table};
@@ -18,12 +18,12 @@ pub struct Ai2d {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&AI2D, &NANO];
 
 const CITATION: &str = "Kembhavi et al. 2016, A Diagram Is Worth a Dozen Images, arXiv:1603.07396";
 
-/// As published for models that answer in words: the labels of the diagrams are letters in boxes.
+/// The published benchmark as used for generating models: the labels in the diagrams are boxed letters.
 pub static AI2D: Ai2d = Ai2d {
     card: Card {
         id: "ai2d",
@@ -45,7 +45,7 @@ pub static AI2D: Ai2d = Ai2d {
     },
 };
 
-/// The small sibling: diagrams of the nano world.
+/// The nano variant: questions about diagrams of the nano world.
 pub static NANO: Ai2d = Ai2d {
     card: Card {
         id: "nano-ai2d",
@@ -61,7 +61,7 @@ pub static NANO: Ai2d = Ai2d {
     },
 };
 
-/// The right choice is given by its number, from 0.
+/// Reads one row; the column `answer` holds the number of the right choice, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     Ok(Some(Question {
@@ -130,7 +130,7 @@ impl Benchmark for Ai2d {
             _ if self.card.source.is_none() => score::judge_letter(q, answer),
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => {
-                // Its filter sees the answer before reasoning is removed.
+                // lmms-eval applies this filter before it removes reasoning.
                 let raw = lmms::trimmed(answer);
                 let labelled = raw.chars().next().filter(|c| c.is_ascii_uppercase() && raw.get(1..2) == Some("."));
                 let said = labelled.map_or_else(|| lmms::cleaned(answer), String::from);
