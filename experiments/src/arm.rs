@@ -144,7 +144,7 @@ impl Arm {
 /// facebook/dinov2-base@main        owner/name[@revision] of the hub, once it was fetched
 /// ./my-encoder@7                   a directory, tapped after block 7 (from the back: -2)
 /// dinov2-l14-518@-2@norm=false     without the final norm
-/// nano-sup@grid=3                  features brought to a grid of 3×3
+/// nano-sup@grid=2                  features brought to a grid of 3×3
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
 /// ./my-dino@prefix=teacher.        the weights under this prefix, where a file holds several
 /// oracle                           no network: the ground truth of the data (see [`oracle`])
@@ -505,7 +505,7 @@ mod tests {
         };
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup@random=1")?);
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup")?);
-        assert_eq!(features("nano-sup@grid=3")?.len() * 4, own.len());
+        assert_eq!(features("nano-sup@grid=2")?.len() * 4, own.len());
         assert!(features("nano-sup@99").is_err());
         Ok(())
     }

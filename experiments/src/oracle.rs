@@ -4,7 +4,7 @@
 //! A data directory may hold `truth.jsonl` beside its images, with one line for each image that the study uses:
 //!
 //! ```text
-//! {"image": "images/align/000000.png", "grid": [6, 6], "cells": [["red", "cup"], [], …]}
+//! {"image": "images/align/000000.png", "grid": [4, 4], "cells": [["red", "cup"], [], …]}
 //! ```
 //!
 //! `grid` is [rows, columns] over the image, which is first padded to a square, and is the same in all lines. `cells`

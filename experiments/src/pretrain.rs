@@ -317,7 +317,7 @@ impl<'a> Pictures<'a> {
             .into_par_iter()
             .map(|i| {
                 let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
-                let caption = scene.caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
+                let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
                 Drawn {
                     picture: scene.render(),

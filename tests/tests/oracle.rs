@@ -227,10 +227,10 @@ fn a_rendered_world_has_ground_truth_of_all_its_images() {
     let planned = place.run(&["rank", &file, "--dry-run"]);
     assert!(planned.status.success(), "{}", stderr(&planned));
     let row = stdout(&planned).lines().find(|l| l.contains("oracle  ") && l.contains("none")).map(str::to_string);
-    assert!(row.is_some_and(|row| row.split_whitespace().any(|cell| cell == "36")), "{}", stdout(&planned));
+    assert!(row.is_some_and(|row| row.split_whitespace().any(|cell| cell == "16")), "{}", stdout(&planned));
     assert!(!place.path().join("cache/worlds").exists());
     let done = place.run(&["rank", &file]);
     assert!(done.status.success(), "{}", stderr(&done));
     let found = read(&run_of(&place, "world", "oracle").join("results.json"));
-    assert_eq!((&found["run"]["role"], &found["cost"]["tokens"]), (&json!("oracle"), &json!(36)));
+    assert_eq!((&found["run"]["role"], &found["cost"]["tokens"]), (&json!("oracle"), &json!(16)));
 }

@@ -80,7 +80,7 @@ fn encoding_writes_features_that_name_their_pictures() {
     assert!(output.status.success(), "{}", stderr(&output));
     let bytes = std::fs::read(place.path().join("f.safetensors")).expect("features");
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
-    assert_eq!(tensors.tensor("features").expect("features").shape(), [2, 36, 128]);
+    assert_eq!(tensors.tensor("features").expect("features").shape(), [2, 16, 128]);
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).expect("metadata");
     let names = metadata.metadata().as_ref().and_then(|m| m.get("images")).expect("names");
     assert_eq!(names, "[\"a.png\",\"b.png\"]");

@@ -83,7 +83,8 @@ const fn card(
         lmms_eval,
         category: Category::VisionCentric,
         metric,
-        version: "2",
+        // The small siblings name their choices since version 3.
+        version: if source.is_none() { "3" } else { "2" },
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens,

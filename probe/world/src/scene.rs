@@ -131,6 +131,11 @@ impl Scene {
         caption::short(self, stream)
     }
 
+    /// A caption for the pretraining of encoders: as [`Scene::caption`], of half of the flat images without colours.
+    pub fn pretraining_caption(&self, stream: &mut Stream) -> String {
+        caption::names_or_short(self, stream)
+    }
+
     /// Everything that questions are asked about, in sentences.
     pub fn description(&self, stream: &mut Stream) -> String {
         caption::full(self, stream)
