@@ -63,8 +63,10 @@ impl PretrainConfig {
             && self.learning_rate > 0.0
             && self.learning_rate.is_finite()
             && self.clip_norm > 0.0
+            && self.clip_norm.is_finite()
             && (0.0..1.0).contains(&self.beta2)
-            && self.weight_decay >= 0.0;
+            && self.weight_decay >= 0.0
+            && self.weight_decay.is_finite();
         if fine {
             return Ok(());
         }
@@ -72,7 +74,7 @@ impl PretrainConfig {
             "cannot pretrain with steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
             self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
         ))
-        .hint("steps, batch, learning_rate and clip_norm must be positive, beta2 below 1"))
+        .hint("steps, batch, learning_rate and clip_norm must be positive, beta2 below 1, weight_decay at least 0, all finite"))
     }
 
     /// The learning rate at `step`, counted from 0.

@@ -1,6 +1,6 @@
 //! The multimodal model: (unfrozen encoders +) connector + language model.
 
-use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow};
+use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow, positions};
 use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
 use burgess_base::stream::Stream;
@@ -198,7 +198,12 @@ impl Mllm {
             }
             Visual::Towers(maps) => self.config.connector.gather(maps)?,
         };
-        self.connector.forward(&towers, sizes)
+        let grid = towers.first().map_or([0, 0], |tower| tower.grid);
+        let mut seen = self.connector.forward(&towers, sizes)?;
+        if self.config.connector.kind.adds_positions() {
+            seen.tokens = positions::add(seen.tokens, grid, &self.llm)?;
+        }
+        Ok(seen)
     }
 
     fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {

@@ -222,7 +222,7 @@ impl Written {
         let towers = encoders.iter().zip(&grids);
         let towers: Vec<(usize, [usize; 2])> =
             towers.map(|(card, &g)| Ok((card.architecture.width(&card.tap)?, [g, g]))).collect::<Result<_>>()?;
-        let rows = RowOptions { newline: true };
+        let rows = RowOptions { newline: true, ..RowOptions::default() };
         let kind = match self.mm_projector_type.as_str() {
             "linear" => ConnectorKind::Linear(rows),
             "mlp2x_gelu" => ConnectorKind::Mlp2xGelu(rows),

@@ -149,14 +149,15 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file and its checksum, if the file exists.
+/// Removes a file, if it exists, and its checksum, if it is listed.
 ///
 /// # Errors
 /// The list of checksums cannot be read, or an error of the file system.
 pub fn remove(dir: &Path, name: &str) -> Result<()> {
     let path = dir.join(name);
     match fs::remove_file(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // Its checksum may have outlived it, if a removal was interrupted.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         other => other.with_context(|| format!("removing {}", path.display()))?,
     }
     let mut files = listed(dir)?.unwrap_or_default().files;

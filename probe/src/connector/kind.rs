@@ -33,6 +33,8 @@ pub enum ConnectorKind {
 pub struct RowOptions {
     /// Whether a learnable newline follows each row and padding is masked. Default false, as in LLaVA-1.5.
     pub newline: bool,
+    /// Whether a fixed two-dimensional position embedding is added to each image token. Default false, as in LLaVA-1.5.
+    pub positions: bool,
 }
 
 /// Options of the C-Abstractor. The defaults are those of Honeybee-7B.
@@ -203,7 +205,15 @@ impl ConnectorKind {
 
     /// Whether the connector needs the grid of the features.
     pub fn reads_grid(&self) -> bool {
-        self.knows_towers() || self.reads_sizes()
+        self.knows_towers() || self.reads_sizes() || self.adds_positions()
+    }
+
+    /// Whether a fixed two-dimensional position embedding is added to each image token.
+    pub fn adds_positions(&self) -> bool {
+        match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) => o.positions,
+            Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_) => false,
+        }
     }
 
     /// Whether the connector masks padding, and so needs the image sizes.
@@ -292,7 +302,7 @@ mod tests {
         assert_eq!(read("connector = \"mlp2x_gelu\""), Ok(ConnectorKind::default()));
         assert_eq!(
             read("[connector.mlp2x_gelu]\nnewline = true"),
-            Ok(ConnectorKind::Mlp2xGelu(RowOptions { newline: true }))
+            Ok(ConnectorKind::Mlp2xGelu(RowOptions { newline: true, ..RowOptions::default() }))
         );
         assert_eq!(read("connector = \"c_abstractor\""), Ok(ConnectorKind::CAbstractor(CAbstractorOptions::default())));
         let sva = read(

@@ -33,6 +33,10 @@ impl ConnectorKind {
                 .try_for_each(at_most)
         };
         match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) if o.newline && o.positions => {
+                Err(Error::usage(format!("connector {self}: `newline` and `positions` cannot be combined"))
+                    .hint("both tell rows apart: choose one"))
+            }
             Self::Linear(_) | Self::Mlp2xGelu(_) | Self::SeMlp(_) => Ok(()),
             Self::CAbstractor(o) => {
                 let all = [

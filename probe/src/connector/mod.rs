@@ -7,6 +7,7 @@ mod kind;
 mod limits;
 mod linear;
 mod mlp2x_gelu;
+pub(crate) mod positions;
 mod resampler;
 mod se_mlp;
 mod sva;

@@ -3,6 +3,7 @@
 //! drown what there is to learn, to find the answer in it. Documents are not packed one behind the other: cut at the
 //! border of a context, a question loses what it is about, and learning such questions teaches not to read.
 
+use crate::connector::positions;
 use crate::data::collate::shuffle;
 use crate::llm::chat::{ChatTemplate, Turn};
 use crate::llm::parts::Block;
@@ -14,7 +15,7 @@ use crate::train::{Outcome, StepLog, diverged, finite_weights};
 use burgess_base::stream::{Stream, normal_pair, stream, uniform};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
-use burgess_world::{Document, Exercise};
+use burgess_world::{CELLS, Document, Exercise};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -399,6 +400,8 @@ const NOISE: f64 = 0.5;
 /// `embeddings` `[b, t, d]` with those of the cells in their places: the sum of the embeddings of a cell's words over the
 /// square root of their number, so that all cells are about as long as one word.
 ///
+/// Each cell has its position embedding, as image tokens have behind a connector with positions.
+///
 /// What a connector will say of a patch is never exactly that: in training, cells get Gaussian noise, of another strength
 /// in each row.
 fn with_cells(
@@ -410,14 +413,16 @@ fn with_cells(
 ) -> Result<Tensor<3>> {
     let [b, t, d] = embeddings.dims();
     let lists = rows.iter().enumerate().filter_map(|(r, row)| row.cells.as_ref().map(|c| (r, c)));
-    let cells: Vec<(usize, &[u32])> = lists
-        .flat_map(|(r, (at, cells))| cells.iter().enumerate().map(move |(i, words)| (r * t + at + i, words.as_slice())))
-        .filter(|(place, _)| *place < b * t)
+    let cells: Vec<(usize, usize, &[u32])> = lists
+        .flat_map(|(r, (at, cells))| {
+            cells.iter().enumerate().map(move |(i, words)| (r * t + at + i, i, words.as_slice()))
+        })
+        .filter(|(place, _, _)| *place < b * t)
         .collect();
     let n = cells.len();
-    let most = cells.iter().map(|(_, words)| words.len()).max().unwrap_or(0).max(1);
+    let most = cells.iter().map(|(_, _, words)| words.len()).max().unwrap_or(0).max(1);
     let (mut ids, mut weights) = (vec![0_u32; n * most], vec![0.0_f32; n * most]);
-    for (c, (_, words)) in cells.iter().enumerate() {
+    for (c, (_, _, words)) in cells.iter().enumerate() {
         for (w, id) in words.iter().enumerate() {
             ids[c * most + w] = *id;
             weights[c * most + w] = 1.0 / (words.len() as f32).sqrt();
@@ -430,7 +435,7 @@ fn with_cells(
         let length = bags.clone().detach().square().mean().sqrt();
         let mut values = Vec::with_capacity(n * d);
         let (mut row, mut strength) = (usize::MAX, 0.0);
-        for (place, _) in &cells {
+        for (place, _, _) in &cells {
             if place / t != row {
                 (row, strength) = (place / t, NOISE * uniform(stream));
             }
@@ -438,7 +443,10 @@ fn with_cells(
         }
         bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
     }
-    let places: Vec<i32> = cells.iter().map(|(place, _)| *place as i32).collect();
+    let table = positions::table([CELLS; 2], model, device);
+    let within: Vec<i32> = cells.iter().map(|(_, i, _)| (i % (CELLS * CELLS)) as i32).collect();
+    bags = bags + table.select(0, Tensor::<1, Int>::from_data(TensorData::new(within, [n]), device));
+    let places: Vec<i32> = cells.iter().map(|(place, _, _)| *place as i32).collect();
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), device);
     let flat = embeddings.reshape([b * t, d]);
     // Their places hold the image token's embedding: it is taken out, the cell is put in.

@@ -62,6 +62,7 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
         let ((row, column), value) = (cell.get_position(), as_value(cell.get_value()));
         let Some(value) = value else { continue };
         if row >= MOST_ROWS || column >= MOST_COLUMNS {
+            let (row, column) = (u64::from(row) + 1, u64::from(column) + 1);
             let message = format!("the sheet `{}` has a cell in row {row}, column {column}", excerpt(&name, 60));
             return Err(
                 Error::failed(message).hint(format!("sheets end at {MOST_ROWS} rows and {MOST_COLUMNS} columns"))
