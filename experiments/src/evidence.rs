@@ -100,6 +100,26 @@ mod tests {
         assert!(encoder_probes(["no-such-encoder"]).is_empty());
     }
 
+    /// The share of things that a linear probe of the shipped encoder names on held-out images.
+    fn things(encoder: &str) -> f64 {
+        let probes = encoder_probes([encoder]);
+        let all = probes.iter().flat_map(|p| &p.probes);
+        let thing = all.filter(|p| p.attribute == "thing" && p.level == "picture").map(|p| p.linear.accuracy);
+        thing.fold(0.0, f64::max)
+    }
+
+    /// What README and page say of the shipped weights, from their records.
+    #[test]
+    fn shipped_records_hold_what_is_claimed_of_them() {
+        let nano: Vec<_> = reading("nano-lm").into_iter().filter(|r| r.benchmark.starts_with("nano-")).collect();
+        assert!(nano.len() == 9 && nano.iter().all(|r| r.read >= 0.9), "{nano:?}");
+        let random = things("nano-random");
+        assert!(random > 0.0 && random < 0.2, "{random}");
+        for (encoder, least) in [("nano-sup", 0.9), ("nano-clip", 0.7), ("nano-dinov2", 1.5 * random)] {
+            assert!(things(encoder) >= least, "{encoder}: {} of {least}, random {random}", things(encoder));
+        }
+    }
+
     #[test]
     fn claims_about_what_a_study_does_not_measure_are_refused() {
         let nano = BUILT_IN.iter().find(|(n, _)| *n == "nano").map_or("", |(_, t)| *t);

@@ -31,7 +31,7 @@ encoders = ["nano-sup"]
 [[arms]]
 encoders = ["nano-random"]
 [[arms]]
-encoders = ["nano-mae", "nano-convnext"]
+encoders = ["nano-mae", "nano-dinov2"]
 [[arms]]
 encoders = ["nano-random"]
 freeze = "unfrozen"
@@ -120,7 +120,7 @@ fn asked_again(place: &Place, root: &Path) {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/benchmarks").join(id);
         std::os::unix::fs::symlink(fixture, world.join("bench").join(id)).expect("a link");
     }
-    for arm in ["nano-mae+nano-convnext", "nano-random-unfrozen"] {
+    for arm in ["nano-mae+nano-dinov2", "nano-random-unfrozen"] {
         let run = root.join(arm).join("seed-0");
         let (model, data) = (run.join("model").display().to_string(), world.display().to_string());
         let list = "nano-ocrbench,blink,docvqa-test";
@@ -173,7 +173,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     let whole = place.run(&["rank", &study, "--out", "whole"]);
     assert!(whole.status.success(), "{}", stderr(&whole));
     let table = stdout(&whole);
-    for arm in ["nano-sup", "nano-random", "nano-mae+nano-convnext", "(unfrozen)", "chance", "blind"] {
+    for arm in ["nano-sup", "nano-random", "nano-mae+nano-dinov2", "(unfrozen)", "chance", "blind"] {
         assert!(table.contains(arm), "{arm} is missing in\n{table}");
     }
     assert!(
@@ -209,7 +209,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     assert!(missing.is_empty(), "fields that no run sets: {missing:?}");
 
     // A model gives the same answers outside the study: frozen, with several encoders, and with a trained encoder.
-    for arm in ["nano-sup", "nano-mae+nano-convnext", "nano-random-unfrozen"] {
+    for arm in ["nano-sup", "nano-mae+nano-dinov2", "nano-random-unfrozen"] {
         let run = root.join(arm).join("seed-0");
         let samples = std::fs::read_to_string(run.join("samples/nano-ocrbench.jsonl")).expect("samples");
         let sample: Value = serde_json::from_str(samples.lines().next().expect("a sample")).expect("JSON");

@@ -33,7 +33,8 @@ pub enum ConnectorKind {
 pub struct RowOptions {
     /// Whether a learnable newline follows each row and padding is masked. Default false, as in LLaVA-1.5.
     pub newline: bool,
-    /// Whether a fixed two-dimensional position embedding is added to each image token. Default false, as in LLaVA-1.5.
+    /// Whether each image token is brought to the length of word embeddings and gets a fixed two-dimensional position
+    /// embedding. Default false, as in LLaVA-1.5.
     pub positions: bool,
 }
 

@@ -4,6 +4,9 @@
 //! positions has to infer rows and columns from the order of tokens. A fixed sine and cosine of row and column (as in
 //! ViT and MAE, arXiv:2111.06377; Qwen-VL's adapter has a two-dimensional one too, arXiv:2308.12966), added to each
 //! image token, states them.
+//!
+//! Image tokens are brought to the length of word embeddings first: a connector may make them ten times as long, and the
+//! norm of the first layer would then leave nothing of the position.
 
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
@@ -15,14 +18,18 @@ const STRENGTH: f64 = 0.5;
 /// The position embedding of each cell of a `grid` of rows and columns for this language model, row by row,
 /// `[rows * columns, width]`.
 pub(crate) fn table(grid: [usize; 2], llm: &Llm, device: &Device) -> Tensor<2> {
-    let embeddings = llm.model.embed_tokens.weight.val().detach();
-    let width = embeddings.dims()[1];
-    let size = embeddings.square().mean().sqrt();
+    let width = llm.config().hidden_size;
     // The root mean square of sines and cosines is √½.
-    sines(grid, width, device) * size.mul_scalar(STRENGTH * 2f64.sqrt()).reshape([1, 1])
+    sines(grid, width, device) * word_size(llm).mul_scalar(STRENGTH * 2f64.sqrt()).reshape([1, 1])
 }
 
-/// `tokens` `[images, rows * columns, width]` of a `grid` with the position embedding of each.
+/// The root mean square of the token embeddings, a single number without gradient.
+fn word_size(llm: &Llm) -> Tensor<1> {
+    llm.model.embed_tokens.weight.val().detach().square().mean().sqrt()
+}
+
+/// `tokens` `[images, rows * columns, width]` of a `grid`, brought to the length of word embeddings, with the position
+/// embedding of each.
 ///
 /// # Errors
 /// When there are other tokens than those of the grid.
@@ -36,7 +43,8 @@ pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tens
         .hint("leave the class token out of the features"));
     }
     let table = table(grid, llm, &tokens.device());
-    Ok(tokens + table.unsqueeze::<3>())
+    let length = tokens.clone().square().mean_dim(2).add_scalar(1e-12).sqrt();
+    Ok(tokens / length * word_size(llm).reshape([1, 1, 1]) + table.unsqueeze::<3>())
 }
 
 /// Sines and cosines of the row in the first half of the channels and of the column in the second,
