@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn nano_encoders_see_the_same_and_answer_alike() -> Result<()> {
         for card in zoo()?.iter().filter(|c| c.id.starts_with("nano-")) {
-            assert_eq!((card.preprocess.size, card.used_grid()?), (96, [6, 6]), "{}", card.id);
+            assert_eq!((card.preprocess.size, card.used_grid()?), (96, [4, 4]), "{}", card.id);
         }
         Ok(())
     }
@@ -498,7 +498,7 @@ mod tests {
         let say = |text: &str| EncoderCard::parse(text, "x.toml").unwrap_err().to_string();
         let typo = say(&good.replacen("licence", "license", 1));
         assert!(typo.starts_with("x.toml:") && typo.contains("unknown field `license`"), "{typo}");
-        let wrong = say(&good.replacen("patch = 16", "patch = \"big\"", 1));
+        let wrong = say(&good.replacen("patch = 24", "patch = \"big\"", 1));
         assert!(wrong.contains("expected usize"), "{wrong}");
         let title = say(&good.replacen("title = ", "title = 3 # ", 1));
         assert!(title.starts_with("x.toml:3: `title = 3") && title.contains("expected a string"), "{title}");

@@ -39,7 +39,7 @@ fn any_encoder_is_probed_beside_the_random_one() {
         of(attribute, "patch");
     }
     // Random weights preserve colours.
-    assert!(of("colour", "picture")["random"]["accuracy"].as_f64() > Some(0.5), "{text}");
+    assert!(of("colour", "picture")["random"]["accuracy"].as_f64() > Some(0.25), "{text}");
 
     // A directory without a card, with the results as a table.
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/directories/transformers-vit");

@@ -175,7 +175,7 @@ fn mistakes_in_a_run_are_named() {
         assert_eq!(output.status.code(), Some(2), "{change}");
         assert!(stderr(&output).contains(expected), "{change}: {}", stderr(&output));
     }
-    let run = run_file(&place, "short", WORLD, "max_length = 20\n");
+    let run = run_file(&place, "short", WORLD, "max_length = 12\n");
     let output = place.run(&["train", &run]);
     assert!(stderr(&output).contains("raise `max_length` to"), "{}", stderr(&output));
 }

@@ -27,7 +27,7 @@ several named choices, denied ones and lists of all choices are unparsed, which 
 pub(crate) const NAMED: Explained = Explained {
     asked: "Question, a line with the choices, \"Answer with one of the options.\"",
     judged: STRICT_LETTER,
-    source: "ours",
+    source: "ours, for the nano world",
     unlike: "",
 };
 

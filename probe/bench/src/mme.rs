@@ -1,8 +1,8 @@
 //! MME: two yes/no questions about each image, one with the answer yes and one with the answer no.
 //!
 //! The published score of a subtask is acc% + acc⁺% (0–200), where acc counts questions and acc⁺ images with both
-//! questions right; the total is the sum over subtasks. Here every score lies between 0 and 100: a subtask scores (acc
-//! + acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number of
+//! questions right; the total is the sum over subtasks. Here every score lies between 0 and 100: a subtask scores (acc +
+//! acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number of
 //! subtasks. (`cambrian-1` divides the perception total of 2000 by 20, which is the same number.) The score covers the
 //! 10 perception subtasks of the published 14; the 4 cognition subtasks are reported separately.
 //!

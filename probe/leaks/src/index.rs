@@ -1,10 +1,9 @@
 //! An index of the hashes of the benchmarks' images that finds all hashes within a Hamming distance.
 //!
 //! Equal hashes are found by binary search. Near ones are found by multi-index hashing (Norouzi, Punjani, Fleet 2012):
-//! the bits are divided into m groups of 16. If two hashes differ in at most N = m·r + a bits, then one of the first a
-//! + 1 groups differs in at most r bits, or one of the others in at most r − 1. So only hashes that share such a
-//! group with the query are compared. If that would be most of them, all are compared. one. Where that would be most of
-//! them, all are compared.
+//! the bits are divided into m groups of 16. If two hashes differ in at most N = m·r + a bits, then one of the first
+//! a + 1 groups differs in at most r bits, or one of the others in at most r − 1. So only hashes that share such a
+//! group with the query are compared. If that would be most of them, all are compared.
 
 use burgess_pixels::Hash;
 

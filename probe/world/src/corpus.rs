@@ -284,7 +284,9 @@ fn about_word(words: &[String], form: Form, s: &mut Stream) -> Question {
             options.rotate_left(place % 2);
             Question::pair("word", "What is it?", options, place % 2)
         }
-        Form::Choice | Form::Named | Form::Short => Question::choice("word", "What is it?", word.to_string(), wrong, place),
+        Form::Choice | Form::Named | Form::Short => {
+            Question::choice("word", "What is it?", word.to_string(), wrong, place)
+        }
     }
 }
 

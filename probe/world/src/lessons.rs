@@ -297,10 +297,7 @@ mod tests {
             let (told, _) = turns[0].question.split_once(".\n").unwrap_or_default();
             assert!(turns.len() >= 5 && told.contains(" is "), "{turns:?}");
             let lettered = |t: &Turn| t.question.contains("\nA. ");
-            assert!(
-                turns.iter().all(|t| lettered(t) || told.split([' ', ',']).any(|w| w == t.answer)),
-                "{turns:?}"
-            );
+            assert!(turns.iter().all(|t| lettered(t) || told.split([' ', ',']).any(|w| w == t.answer)), "{turns:?}");
         }
     }
 

@@ -151,7 +151,15 @@ impl Table {
         let mut values: Vec<u8> = dice::sample(s, &(1..=9).collect::<Vec<u8>>(), n * 2);
         let cells = (0..n).map(|_| vec![values.pop().unwrap_or(1), values.pop().unwrap_or(2)]).collect();
         let at = (dice::below(s, CELLS - 2) as u8, dice::below(s, CELLS - n) as u8);
-        Self { background: Background::Plain(palette::pale(s)), ink: 7, columns, rows, cells, head: palette::draw(s), at }
+        Self {
+            background: Background::Plain(palette::pale(s)),
+            ink: 7,
+            columns,
+            rows,
+            cells,
+            head: palette::draw(s),
+            at,
+        }
     }
 
     /// Every letter and digit with its middle: pixels from the left and from the top.

@@ -56,13 +56,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
 
 fn count(t: u16, n: usize, wrong: &[usize], place: usize) -> Question {
     let wrong = wrong.iter().map(usize::to_string).collect();
-    Question::named(
-        "count",
-        format!("How many {} are in the picture?", thing(t).plural()),
-        n.to_string(),
-        wrong,
-        place,
-    )
+    Question::named("count", format!("How many {} are in the picture?", thing(t).plural()), n.to_string(), wrong, place)
 }
 
 fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {

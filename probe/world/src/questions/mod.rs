@@ -150,7 +150,8 @@ impl Question {
                 Form::Short => "\nAnswer the question using a single word or phrase.",
             });
         }
-        let option = self.answer.bytes().next().and_then(|letter| self.options.get(usize::from(letter.wrapping_sub(b'A'))));
+        let option =
+            self.answer.bytes().next().and_then(|letter| self.options.get(usize::from(letter.wrapping_sub(b'A'))));
         let answer = option.filter(|_| self.form == Form::Named).unwrap_or(&self.answer).clone();
         Turn { question, answer }
     }
