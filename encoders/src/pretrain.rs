@@ -74,7 +74,7 @@ impl PretrainConfig {
             "cannot pretrain with steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
             self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
         ))
-        .hint("steps, batch, learning_rate and clip_norm must be positive, beta2 below 1, weight_decay at least 0, all finite"))
+        .hint("all must be finite; steps, batch, learning_rate and clip_norm positive, beta2 below 1"))
     }
 
     /// The learning rate at `step`, counted from 0.

@@ -132,8 +132,8 @@ pub fn texts(document: Document) -> Vec<String> {
 /// Trains a model on `documents`, batched by length: a fresh one (weights drawn from `seed`), or `base` under another
 /// tokenizer. Stops early only if `stop` says so.
 ///
-/// A base keeps its layers, and those that it has not are put behind them and add nothing at first; tokens that both tokenizers have keep their embeddings, and only the others begin fresh
-/// (vocabulary transfer).
+/// A base keeps its layers; layers beyond them are put behind and add nothing at first. Tokens that both tokenizers have
+/// keep their embeddings, and only the others begin fresh (vocabulary transfer).
 ///
 /// # Errors
 /// When the numbers do not fit, the documents run out, or the loss, the gradient or the last weights are not finite (the
@@ -260,8 +260,8 @@ fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer
     Ok(fresh)
 }
 
-/// A block that adds nothing yet: what leaves its attention and its MLP is multiplied by zero, so that a model into which it is
-/// put computes what it computed before (identity initialisation, as in LLaMA Pro, arXiv 2401.02415).
+/// A block that adds nothing yet: the output projections of its attention and its MLP are zero, so that a model into
+/// which it is put computes what it computed before (identity initialisation, as in LLaMA Pro, arXiv 2401.02415).
 fn silenced(mut block: Block) -> Block {
     let zeros = |weight: Param<Tensor<2>>| weight.map(|w| w.zeros_like().detach().require_grad());
     block.self_attn.o_proj.weight = zeros(block.self_attn.o_proj.weight);

@@ -24,8 +24,10 @@ pub fn short(scene: &Scene, s: &mut Stream) -> String {
     }
 }
 
-/// A caption as an encoder is pretrained on: of half of the flat images the names alone, without colours and patterns. If every
-/// caption named colours, a contrastive objective would tell the images of a batch apart by them and learn little of things.
+/// A caption for pretraining encoders: of half of the flat images the names alone, without colours and patterns.
+///
+/// If every caption named colours, a contrastive objective would tell the images of a batch apart by them and learn little
+/// of things.
 pub fn names_or_short(scene: &Scene, s: &mut Stream) -> String {
     let Content::Flat(f) = &scene.content else { return short(scene, s) };
     if dice::chance(s, 50) {

@@ -360,7 +360,8 @@ fn sizes(k: usize) -> (i32, i32) {
 /// Most pixels by which a thing's middle lies off the middle of its cell, each way.
 const OFF: i32 = 4;
 
-/// A cell of its own for every wish, and a place near the cell's middle; `gap` below 1 lets things overlap. Nothing if no room was found.
+/// A cell of its own for every wish, and a place near the cell's middle; `gap` below 1 lets things overlap. Nothing if no
+/// room was found.
 fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Vec<Item>> {
     let (low, high) = sizes(wishes.len());
     let high = (high - attempt as i32).max(low);
