@@ -1,34 +1,33 @@
-//! Scaled dot-product attention behind one door.
+//! Scaled dot-product attention, one function for all backends.
 //!
-//! Burn's fused operation means opposite things by its boolean mask on different backends, wants queries, keys and
-//! values copied into its order on the CPU, and its differentiable form is a chain of small operations. So the rest of
-//! the crate calls [`attend`]: masks are additive float biases, which all backends read the same way; on `flex` our own
-//! loop reads everything where it lies; and the differentiated path is written out with the cheaper softmax.
+//! Burn's fused operation interprets its boolean mask in opposite ways on different backends, copies queries, keys and
+//! values into its own order on the CPU, and differentiates as a chain of small operations. The rest of the crate
+//! therefore calls [`attend`]: masks are additive float biases, which all backends interpret alike; on `flex` our own
+//! loop reads tensors without copying; and the differentiable path uses explicit operations with the cheaper softmax.
 
 use crate::kernel;
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
 
-/// What is added to the scores.
+/// A bias added to the attention scores.
 #[derive(Debug, Clone, Default)]
 #[expect(clippy::large_enum_variant, reason = "made once for each block and handed on")]
 pub enum Bias {
-    /// Nothing.
+    /// No bias is added.
     #[default]
     None,
-    /// `[1 or batch, 1 or heads, queries, keys]`.
+    /// A bias per query and key, `[1 or batch, 1 or heads, queries, keys]`.
     Full(Tensor<4>),
-    /// Keys lie on a grid, row by row: the sum of `down` `[batch, heads, queries, rows]` for a key's row and `across`
-    /// `[batch, heads, queries, columns]` for its column.
+    /// A bias by axis for keys on a row-major grid: `down` for a key's row plus `across` for its column.
     ByAxis {
-        /// By row.
+        /// Bias per key row, `[batch, heads, queries, rows]`.
         down: Tensor<4>,
-        /// By column.
+        /// Bias per key column, `[batch, heads, queries, columns]`.
         across: Tensor<4>,
     },
 }
 
 impl Bias {
-    /// As one tensor `[1 or batch, 1 or heads, queries, keys]`.
+    /// The bias as one tensor `[1 or batch, 1 or heads, queries, keys]`; `None` if there is no bias.
     fn whole(self) -> Option<Tensor<4>> {
         match self {
             Self::None => None,
@@ -42,18 +41,18 @@ impl Bias {
     }
 }
 
-/// Angles by which queries and keys are turned before they meet, neighbouring channels in pairs: `[tokens, head_dim]`
-/// each, both channels of a pair with the same angle.
+/// Angles of the rotary position embedding, which rotates pairs of neighbouring channels of queries and keys. Both
+/// channels of a pair have the same angle.
 #[derive(Debug, Clone)]
 pub struct Rotation {
-    /// Cosines.
+    /// Cosines of the angles, `[tokens, head_dim]`.
     pub cos: Tensor<2>,
-    /// Sines.
+    /// Sines of the angles, `[tokens, head_dim]`.
     pub sin: Tensor<2>,
 }
 
 impl Rotation {
-    /// `x` is `[batch, heads, tokens, head_dim]`.
+    /// Rotates `x` of shape `[batch, heads, tokens, head_dim]`.
     fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, heads, tokens, head_dim] = x.dims();
         let pairs: Tensor<5> = x.clone().reshape([batch, heads, tokens, head_dim / 2, 2]);
@@ -63,10 +62,10 @@ impl Rotation {
     }
 }
 
-/// `softmax(q kᵀ / √head_dim + bias) v`, queries and keys rotated first if `rotation` says so.
+/// Computes `softmax(q kᵀ / √head_dim + bias) v`, with queries and keys rotated first if there is a `rotation`.
 ///
 /// `q` is `[batch, heads, queries, head_dim]`; `k` and `v` are `[batch, heads, keys, head_dim]`; they may be views.
-/// Returns the heads side by side, `[batch, queries, heads * head_dim]`.
+/// Returns the concatenated heads, `[batch, queries, heads * head_dim]`.
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias, rotation: Option<&Rotation>) -> Tensor<3> {
     if let Some(mixed) = kernel::attention(&q, &k, &v, &bias, rotation) {
         return mixed;
@@ -78,7 +77,7 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias, rotation: Op
     let bias = bias.whole();
     let [batch, heads, queries, head_dim] = q.dims();
     let mixed = if q.is_autodiff() {
-        // Scaling the queries touches fewer numbers than scaling the scores.
+        // There are fewer queries than scores to scale.
         let scores = q.mul_scalar((head_dim as f64).powf(-0.5)).matmul(k.transpose());
         let scores = match bias {
             Some(bias) => scores + bias,
@@ -91,10 +90,9 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias, rotation: Op
     mixed.swap_dims(1, 2).reshape([batch, queries, heads * head_dim])
 }
 
-/// The additive bias `[1, 1, len, len]` that hides later tokens from earlier ones.
+/// The additive causal mask `[1, 1, len, len]`: 0 where a token may attend, -1e9 for later tokens.
 ///
-/// A large negative number stands for minus infinity: it becomes exactly zero after the softmax
-/// and cannot turn into NaN.
+/// -1e9 is used instead of minus infinity: it becomes exactly 0 after the softmax and cannot turn into NaN.
 pub fn causal_bias(len: usize, device: &Device) -> Tensor<4> {
     let values: Vec<f32> = (0..len * len).map(|i| if i % len > i / len { -1e9 } else { 0.0 }).collect();
     Tensor::from_data(TensorData::new(values, [1, 1, len, len]), device)
@@ -111,7 +109,7 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    /// Keys and queries of a pair of heads, as views of one tensor where they come from one projection.
+    /// Compares both paths on queries, keys and values that are views of one projection's output, with three heads.
     fn compare(what: &str, bias: impl Fn(&Device) -> Bias, rotated: bool, [tokens, width]: [usize; 2]) {
         let run = |device: &Device| {
             let all = ramp([2, tokens, 3 * 3, width], 17, device).mul_scalar(3.0);

@@ -1,7 +1,7 @@
-//! Encoder cards: everything about one pretrained encoder except its weights.
+//! Encoder cards: the description of a pretrained encoder without its weights.
 //!
-//! A card is a TOML file in `zoo/`; the folder is the list, nothing else has to be told about a new
-//! one. `zoo/nano-clip.toml` shows every table.
+//! A card is a TOML file in `zoo/`. The build reads that folder, so a new card needs no other registration.
+//! `zoo/nano-clip.toml` shows every table.
 
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Dialect;
@@ -15,67 +15,67 @@ use std::path::{Path, PathBuf};
 
 include!(concat!(env!("OUT_DIR"), "/zoo.rs"));
 
-/// Everything about one pretrained encoder except its weights.
+/// The description of a pretrained encoder without its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderCard {
-    /// What it is called on the command line and in studies; equals the file's name.
+    /// Name of the encoder on the command line and in studies; equals the file name without extension.
     pub id: String,
-    /// What it is called in tables and figures.
+    /// Name of the encoder in tables and figures.
     pub title: String,
-    /// The method it was trained with, such as "CLIP" or "DINOv2".
+    /// The training method, such as "CLIP" or "DINOv2".
     pub family: String,
-    /// What told it right from wrong.
+    /// The kind of supervision in training.
     pub supervision: Supervision,
     /// Licence of the weights.
     pub licence: String,
-    /// What had to be assumed where the model's own files say nothing; printed when the encoder is opened.
+    /// Assumptions made where the model's own files say nothing; printed when the encoder is opened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Features are resampled to this grid, `[rows, columns]`. Default: the encoder's own grid.
+    /// The grid, `[rows, columns]`, to which features are resampled. Default: the encoder's own grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
-    /// Where the weights come from and how they are named.
+    /// Location of the weights and naming of their tensors.
     pub source: Source,
-    /// The network's numbers.
+    /// Hyper-parameters of the network.
     pub architecture: ArchitectureConfig,
-    /// What happens to a picture first.
+    /// Preprocessing of the images.
     pub preprocess: Preprocess,
-    /// What the Cambrian-1 study does instead, where that differs.
+    /// Preprocessing in Cambrian-1, if it differs.
     #[serde(default, rename = "preprocess-cambrian-1", skip_serializing_if = "Option::is_none")]
     pub preprocess_cambrian_1: Option<Preprocess>,
-    /// Which layer's output the features are.
+    /// The layers and tokens from which features are taken.
     #[serde(default)]
     pub tap: Tap,
-    /// How this project trained it, if it did; read by the pretraining code.
+    /// Pretraining recipe, if this project trained the encoder; read by the pretraining code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<toml::Table>,
 }
 
-/// What told an encoder right from wrong when it was trained.
+/// The kind of supervision with which an encoder was trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Supervision {
-    /// Captions.
+    /// Trained with captions (image-text pairs).
     Language,
-    /// The pictures themselves.
+    /// Trained on images without annotation.
     SelfSupervised,
-    /// Class labels.
+    /// Trained with class labels.
     Labels,
-    /// Depth maps.
+    /// Trained with depth maps.
     Depth,
-    /// Segmentation masks.
+    /// Trained with segmentation masks.
     Segmentation,
-    /// Generating pictures.
+    /// Trained to generate images.
     Generation,
-    /// Nothing: it was never trained.
+    /// Not trained: random weights.
     None,
-    /// Not known: the encoder has no card.
+    /// Unknown, because the encoder has no card.
     Unknown,
 }
 
 impl Supervision {
-    /// As a word in tables.
+    /// The name that tables show.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Language => "language",
@@ -90,44 +90,44 @@ impl Supervision {
     }
 }
 
-/// The `[source]` table of a card.
+/// The `[source]` table of a card: location of the weights and naming of their tensors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SourceTable", into = "SourceTable")]
 pub struct Source {
-    /// Where the weights are.
+    /// Location of the weights.
     pub location: Location,
-    /// Which dialect their names are in, see [`Dialect`].
+    /// Naming scheme of the tensors; see [`Dialect`].
     pub dialect: String,
-    /// The names' common prefix when the encoder is a part of a larger model, such as `image_encoder.`.
+    /// Common prefix of the tensor names if the encoder is part of a larger model, such as `image_encoder.`.
     pub prefix: Option<String>,
     /// Number of parameters of the encoder as it is used here.
     pub parameters: u64,
 }
 
-/// Where weights are.
+/// The location of an encoder's weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// In `zoo/weights/` of this project.
+    /// A file in `zoo/weights/` of this project.
     Shipped {
-        /// File name.
+        /// File name, without a directory.
         file: String,
     },
-    /// On the Hugging Face hub.
+    /// A repository on the Hugging Face hub.
     Hub {
-        /// `owner/name`.
+        /// Name of the repository, `owner/name`.
         repository: String,
-        /// File in it; without one, the usual names are tried.
+        /// File in the repository; if absent, the usual file names are tried.
         file: Option<String>,
-        /// Branch, tag or commit; without one, `main`.
+        /// Branch, tag or commit; if absent, `main`.
         revision: Option<String>,
     },
-    /// A file on its makers' server.
+    /// Address of a file on its publisher's server.
     Url(String),
-    /// In a directory of this machine, in Hugging Face layout.
+    /// A local directory in Hugging Face layout.
     Directory(PathBuf),
 }
 
-/// [`Source`] as it is written: exactly one of `shipped`, `hub`, `url` and `directory`.
+/// The serialised form of [`Source`]: exactly one of `shipped`, `hub`, `url` and `directory`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SourceTable {
@@ -187,27 +187,26 @@ impl From<Source> for SourceTable {
 }
 
 impl EncoderCard {
-    /// Reads a card; `origin` is the file's name for errors.
+    /// Parses a card; `origin` is the file name for error messages.
     ///
     /// # Errors
-    /// A key that does not exist, is missing or holds something else (with file, line and key);
-    /// numbers that contradict each other.
+    /// A key is unknown, missing or of the wrong type (with file, line and key), or values contradict each other.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         let card: Self = toml::from_str(text).map_err(|e| located(&e, text, origin))?;
         card.validate().map_err(|e| e.context(format!("card {origin}")))?;
         Ok(card)
     }
 
-    /// Reads a card from a file.
+    /// Reads and parses a card from a file.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading card {}", path.display()))?;
         Self::parse(&text, &path.display().to_string())
     }
 
-    /// The card of this id.
+    /// Returns the card of the zoo with this id.
     ///
     /// # Errors
-    /// There is none; the hint has the nearest ids.
+    /// There is no such card; the hint lists the nearest ids.
     pub fn find(id: &str) -> Result<Self> {
         let mut cards = zoo()?;
         if let Some(at) = cards.iter().position(|c| c.id == id) {
@@ -223,7 +222,7 @@ impl EncoderCard {
         Err(Error::usage(format!("there is no encoder `{id}`")).hint(hint))
     }
 
-    /// The card with pictures prepared like this.
+    /// Returns the card with the preprocessing that `how` selects.
     ///
     /// # Errors
     /// As [`EncoderCard::with_pipeline`].
@@ -233,10 +232,10 @@ impl EncoderCard {
         Ok(card)
     }
 
-    /// The card with this pipeline as its preprocessing.
+    /// Returns the card with the preprocessing of the given pipeline.
     ///
     /// # Errors
-    /// What the encoder's own library does is asked for, and cannot be done or is not known.
+    /// The pipeline of the encoder's own library is selected, but it is unknown or not supported.
     pub fn with_pipeline(mut self, pipeline: Pipeline) -> Result<Self> {
         let cambrian = self.preprocess_cambrian_1.take();
         match (pipeline, cambrian) {
@@ -254,9 +253,9 @@ impl EncoderCard {
         Ok(self)
     }
 
-    /// The card of this id, or that of the directory at this path (see [`directory`](crate::directory)), or that of
-    /// the repository `owner/name[@revision]` of the hub, if it was fetched (see [`hub`](crate::hub)). With
-    /// `@prefix=teacher.` behind it, the encoder is the one under that prefix.
+    /// Opens the card with this id, the card of the directory at this path (see [`directory`](crate::directory)), or
+    /// the card of the fetched repository `owner/name[@revision]` of the hub (see [`hub`](crate::hub)). A suffix such
+    /// as `@prefix=teacher.` selects the encoder under that prefix.
     pub fn open(name: &str) -> Result<Self> {
         match name.rsplit_once("@prefix=") {
             Some((name, prefix)) => Self::open_under(name, Some(prefix)),
@@ -264,10 +263,10 @@ impl EncoderCard {
         }
     }
 
-    /// As [`EncoderCard::open`], with the prefix of the weights by itself.
+    /// As [`EncoderCard::open`], with the prefix of the weights as an argument of its own.
     ///
     /// # Errors
-    /// There is no such encoder; the prefix is none of its weights.
+    /// There is no such encoder, or the weights have no tensor under the prefix.
     pub fn open_under(name: &str, prefix: Option<&str>) -> Result<Self> {
         let prefix = prefix.filter(|prefix| !prefix.is_empty()).map(|prefix| match prefix.ends_with('.') {
             true => prefix.to_string(),
@@ -287,21 +286,21 @@ impl EncoderCard {
         Ok(card)
     }
 
-    /// The grid of the features as they leave the encoder, `[rows, columns]`, before [`EncoderCard::grid`].
+    /// Grid of the features at the encoder's output, `[rows, columns]`, before [`EncoderCard::grid`] is applied.
     pub fn native_grid(&self) -> Result<[usize; 2]> {
         self.architecture.grid(&self.tap)
     }
 
-    /// The grid of the features as they are used, `[rows, columns]`.
+    /// Grid of the features as they are used, `[rows, columns]`.
     pub fn used_grid(&self) -> Result<[usize; 2]> {
         self.grid.map_or_else(|| self.native_grid(), Ok)
     }
 
-    /// Says what is wrong with the card, if anything: numbers that contradict each other or that nothing could have. For
-    /// cards that come from elsewhere than [`EncoderCard::parse`].
+    /// Checks the card for impossible and contradictory values, for cards that do not come from
+    /// [`EncoderCard::parse`].
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first invalid value.
     pub fn validate(&self) -> Result<()> {
         Dialect::find(&self.source.dialect)?;
         self.architecture.validate()?;
@@ -327,7 +326,7 @@ impl EncoderCard {
     }
 }
 
-/// Whether a text can only be meant as a path: no id of a card and no repository of the hub is written so.
+/// Whether a name can only be a path: neither an id of a card nor a repository of the hub looks like it.
 pub fn is_path(name: &str) -> bool {
     let starts = ["./", "../", "/", "~", ".\\", "..\\"].iter().any(|start| name.starts_with(start));
     let bare = name.split_once('@').map_or(name, |(name, _)| name);
@@ -337,7 +336,7 @@ pub fn is_path(name: &str) -> bool {
         || (bare.contains('/') && Repository::parse(name).is_none())
 }
 
-/// What to say of a path where an encoder's directory is expected.
+/// The error for a path that is not an encoder's directory.
 fn no_directory(name: &str) -> Error {
     let path = Path::new(name);
     if path.is_file() {
@@ -373,10 +372,10 @@ fn no_directory(name: &str) -> Error {
     })
 }
 
-/// All cards of the zoo, sorted by id.
+/// Returns all cards of the zoo, sorted by id.
 ///
 /// # Errors
-/// A card is malformed, or its id is not its file's name.
+/// A card is malformed, or its id differs from its file name.
 pub fn zoo() -> Result<Vec<EncoderCard>> {
     let mut cards = Vec::with_capacity(CARDS.len());
     for (name, text) in CARDS {
@@ -389,8 +388,7 @@ pub fn zoo() -> Result<Vec<EncoderCard>> {
     Ok(cards)
 }
 
-/// A TOML error as `file:line: the line: what is wrong`, which names the key even where the parser
-/// names only the value.
+/// Formats a TOML error as `file:line: the line: message`; the line shows the key, which the parser may not report.
 fn located(error: &toml::de::Error, text: &str, origin: &str) -> Error {
     let message = error.message().trim_end();
     let Some(before) = error.span().and_then(|s| text.get(..s.start)) else {
@@ -420,12 +418,12 @@ mod tests {
         Ok(())
     }
 
-    /// Cards state what is loaded, and all of the paper's 23 are there.
+    /// The cards state the parameter counts of the networks, and all of the paper's 23 encoders are there.
     #[test]
     fn parameters_are_counted_right() -> Result<()> {
         let (mut wrong, mut real) = (Vec::new(), 0);
         for card in zoo()? {
-            // Placeholders are lazy: no memory is taken for them.
+            // Placeholders are lazy: they take no memory.
             let parameters = crate::checkpoint::parameters(&card.architecture.init(&burn::tensor::Device::flex())?)?;
             let elements: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
             if card.source.parameters != elements as u64 {
@@ -442,12 +440,12 @@ mod tests {
     #[test]
     fn nano_encoders_see_the_same_and_answer_alike() -> Result<()> {
         for card in zoo()?.iter().filter(|c| c.id.starts_with("nano-")) {
-            assert_eq!((card.preprocess.size, card.used_grid()?), (96, [6, 6]), "{}", card.id);
+            assert_eq!((card.preprocess.size, card.used_grid()?), (96, [4, 4]), "{}", card.id);
         }
         Ok(())
     }
 
-    /// The question the nano study asks is which objective is best on one budget.
+    /// The nano study compares objectives under one training budget.
     #[test]
     fn nano_encoders_are_trained_on_one_budget() -> Result<()> {
         let mut budgets = Vec::new();
@@ -500,7 +498,7 @@ mod tests {
         let say = |text: &str| EncoderCard::parse(text, "x.toml").unwrap_err().to_string();
         let typo = say(&good.replacen("licence", "license", 1));
         assert!(typo.starts_with("x.toml:") && typo.contains("unknown field `license`"), "{typo}");
-        let wrong = say(&good.replacen("patch = 16", "patch = \"big\"", 1));
+        let wrong = say(&good.replacen("patch = 24", "patch = \"big\"", 1));
         assert!(wrong.contains("expected usize"), "{wrong}");
         let title = say(&good.replacen("title = ", "title = 3 # ", 1));
         assert!(title.starts_with("x.toml:3: `title = 3") && title.contains("expected a string"), "{title}");

@@ -1,9 +1,9 @@
-//! Encoders without a card: a directory with weights and a `config.json` of transformers or timm, an
-//! `open_clip_config.json`, or one of diffusers with a folder for each part of Stable Diffusion, as the hub has them.
+//! Encoders without a card: directories as on the hub, with weights and a `config.json` of transformers or timm, an
+//! `open_clip_config.json`, or the folders of diffusers for the parts of Stable Diffusion.
 //!
-//! timm, open_clip and diffusers say the whole network in their configurations; of transformers' models the shapes of the
-//! tensors tell more than the configuration, which must agree with them. The result is an ordinary card: `burgess encoders
-//! DIR` prints it, and it can be kept as a file. What the files leave open and had to be assumed is in the card's notes.
+//! The configurations of timm, open_clip and diffusers describe the whole network; for models of transformers the
+//! shapes of the tensors say more than the configuration, which must agree with them. The result is an ordinary card:
+//! `burgess encoders DIR` prints it, and it can be saved as a file. Its notes list what had to be assumed.
 
 mod diffusers;
 mod open_clip;
@@ -21,18 +21,19 @@ use burn::tensor::Device;
 use serde_json::Value;
 use std::path::Path;
 
-/// The card of the encoder in `dir`.
+/// Derives the card of the encoder in `dir`.
 ///
 /// # Errors
-/// There is no configuration or no weights; the configuration is of another kind of model; the weights do not fit.
+/// There is no configuration, there are no weights, the configuration is of another kind of model, or the weights do
+/// not match it.
 pub fn card(dir: &Path) -> Result<EncoderCard> {
     card_under(dir, None)
 }
 
-/// As [`card`], of the weights under `prefix` where there are several.
+/// Derives the card as [`card`] does, for the weights under `prefix` if there are several.
 ///
 /// # Errors
-/// As [`card`]; there is nothing under the prefix.
+/// As [`card`]; or there is no tensor under the prefix.
 pub fn card_under(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
     let step = || format!("reading the encoder in {}", dir.display());
     describe(dir, prefix).map_err(|e| e.context(step()))
@@ -41,7 +42,7 @@ pub fn card_under(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
 fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
     let found = if checkpoint::is_pipeline(dir) { diffusers::found(dir)? } else { found(dir, prefix)? };
     let name = dir.canonicalize()?.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    // Before the network is made, so that no absurd number reaches it.
+    // Validated before the network is built, so that absurd sizes do not lead to huge allocations.
     found.architecture.validate()?;
     let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
     let prefix = [prefix.unwrap_or_default(), &found.place.prefix].concat();
@@ -65,15 +66,15 @@ fn describe(dir: &Path, prefix: Option<&str>) -> Result<EncoderCard> {
         tap: found.tap,
         pretrain: None,
     };
-    // What a card's own text must pass, this one must pass too.
+    // A derived card must pass all checks of a card that is read from a file.
     EncoderCard::parse(
         &toml::to_string(&card).map_err(|e| Error::failed(e.to_string()))?,
         "made from its configuration",
     )
 }
 
-/// What a directory holds. Where there are a `config.json` and an `open_clip_config.json` (many repositories have the same
-/// model in two forms), the file of weights that is read tells which one speaks of it.
+/// Describes the encoder in a directory. If there are both a `config.json` and an `open_clip_config.json` (many
+/// repositories have the same model in two forms), the file of weights that is read decides which one applies.
 fn found(dir: &Path, prefix: Option<&str>) -> Result<Found> {
     let (own, clip) = (dir.join("config.json"), dir.join("open_clip_config.json"));
     if !own.is_file() && !clip.is_file() {
@@ -100,7 +101,7 @@ fn found(dir: &Path, prefix: Option<&str>) -> Result<Found> {
     }
 }
 
-/// What a configuration and the shapes say together.
+/// The description of an encoder that follows from its configuration and the shapes of its tensors.
 struct Found {
     family: String,
     dialect: &'static str,
@@ -111,10 +112,10 @@ struct Found {
     notes: Vec<String>,
 }
 
-/// The encoder at the one of `places` where its weights are, which `read` tells for each.
+/// Describes the encoder at the one of `places` that its weights match; `read` describes it at a given place.
 ///
 /// # Errors
-/// Those of `read`; the weights are in several places, and nothing says which of them are meant.
+/// An error of `read`, or the weights match at several places and no rule says which to choose.
 fn placed(weights: &Checkpoint, places: Vec<Place>, read: impl Fn(&Place) -> Result<Found>) -> Result<Found> {
     let fits = |place: &Place| -> Result<bool> {
         let found = read(place)?;
@@ -122,7 +123,7 @@ fn placed(weights: &Checkpoint, places: Vec<Place>, read: impl Fn(&Place) -> Res
         let parameters = checkpoint::parameters(&found.architecture.init(&Device::flex())?)?;
         Ok(Needed::new(&parameters, Dialect::find(found.dialect)?)?.fits(weights, place))
     };
-    // What cannot be read at a place does not fit there; if nothing does, the first says why.
+    // A place at which `read` fails does not match; if no place matches, the error at the first one is returned.
     let several = places.len() > 1;
     let fitting = places.iter().filter(|place| !several || fits(place).unwrap_or(false)).cloned().collect();
     let chosen = checkpoint::choose_place(fitting, weights)?;
@@ -137,10 +138,10 @@ fn placed(weights: &Checkpoint, places: Vec<Place>, read: impl Fn(&Place) -> Res
     Ok(found)
 }
 
-/// What a configuration may say only in this way (JSON), if it says anything.
+/// Keys for which only one value (JSON) is supported; a missing key is accepted.
 type Fixed = [(&'static str, &'static str)];
 
-/// The first key of `fixed` under which `get` finds something else.
+/// The first key of `fixed` for which `get` finds another value.
 fn otherwise<'a>(fixed: &Fixed, get: impl Fn(&str) -> Option<&'a Value>) -> Result<Option<&'static str>> {
     for (key, only) in fixed {
         let only: Value = serde_json::from_str(only)?;
@@ -152,23 +153,23 @@ fn otherwise<'a>(fixed: &Fixed, get: impl Fn(&str) -> Option<&'a Value>) -> Resu
     Ok(None)
 }
 
-/// Mean and standard deviation of the channels, as many makers have them.
+/// Mean and standard deviation per channel, as used by many models.
 type Colours = ([f32; 3], [f32; 3]);
 const HALF: Colours = ([0.5; 3], [0.5; 3]);
 const IMAGENET: Colours = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 const OPENAI: Colours = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
 
-/// A table of a configuration, of which keys are read one by one.
+/// A table of a configuration whose keys are read one by one.
 struct Section<'a> {
     table: &'a Value,
-    /// What stands before a key in messages.
+    /// Prefix of keys in messages.
     before: &'static str,
-    /// What to do where a value is not known.
+    /// Hint for values that are not supported.
     hint: &'static str,
 }
 
 impl<'a> Section<'a> {
-    /// What stands under `key`, if there is something.
+    /// The value of `key`; `None` if it is absent or null.
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.table.get(key).filter(|v| !v.is_null())
     }
@@ -183,7 +184,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The colour of the mean around a picture, and nothing cut off.
+/// A preprocessing without crop that pads with the mean colour.
 fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3]) -> Preprocess {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let pad = mean.map(|m| (m * 255.0).clamp(0.0, 255.0) as u8);
@@ -202,7 +203,7 @@ fn plain(size: usize, interpolation: Interpolation, mean: [f32; 3], std: [f32; 3
     }
 }
 
-/// The kernel of this name, as timm and open_clip call it.
+/// The interpolation kernel with this name in timm and open_clip.
 fn interpolation(name: &Value) -> Result<Interpolation> {
     match name.as_str() {
         Some("bilinear") => Ok(Interpolation::Bilinear),
@@ -211,12 +212,12 @@ fn interpolation(name: &Value) -> Result<Interpolation> {
     }
 }
 
-/// A whole number that fits this machine.
+/// The value of a non-negative integer.
 fn whole(value: &Value) -> Option<usize> {
     value.as_u64().and_then(|n| usize::try_from(n).ok())
 }
 
-/// The side of a square: a whole number, or two that are equal.
+/// The side of a square: an integer, or two that are equal.
 fn side(value: &Value) -> Option<usize> {
     match value.as_array().map(Vec::as_slice) {
         None => whole(value),
@@ -225,7 +226,7 @@ fn side(value: &Value) -> Option<usize> {
     }
 }
 
-/// The three numbers under `key`, one for each channel.
+/// The three numbers at `key`, one per channel.
 fn three(table: &Value, key: &str) -> Result<[f32; 3]> {
     let values = table.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_f64);
     let values: Vec<f32> = values.map(|v| v as f32).collect();
@@ -238,9 +239,9 @@ fn json(path: &Path) -> Result<Value> {
     burgess_base::json::from_slice(&bytes).with_context(step)
 }
 
-/// The contents of a configuration.
+/// Reads a configuration file.
 fn read_small(path: &Path) -> Result<Vec<u8>> {
-    /// No configuration of any model is longer.
+    /// Maximum size in bytes; no configuration of a model is larger.
     const LONGEST: u64 = 16 << 20;
     let what = std::fs::metadata(path)?;
     if !what.is_file() {

@@ -1,4 +1,4 @@
-//! A pretrained encoder, ready to use: card + weights + device.
+//! A pretrained encoder that is ready to use: card, weights and device.
 //!
 //! ```no_run
 //! use burgess_encoders::{card::EncoderCard, encoder::Encoder, preprocess};
@@ -22,43 +22,43 @@ use std::path::{Path, PathBuf};
 /// An encoder with its weights.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    /// What it is.
+    /// Description of the encoder.
     pub card: EncoderCard,
-    /// The network.
+    /// The network with its weights.
     pub arch: Architecture,
     device: Device,
 }
 
-/// Features on the host: `[pictures, tokens, width]`, row-major.
+/// Features in host memory, `[pictures, tokens, width]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
-    /// All numbers.
+    /// All values, row-major.
     pub values: Vec<f32>,
-    /// Number of pictures.
+    /// Number of images.
     pub pictures: usize,
-    /// Tokens per picture: the class token if the tap keeps it, then the grid row by row.
+    /// Tokens per image: the class token if the tap keeps it, then the grid in row-major order.
     pub tokens: usize,
-    /// Channels.
+    /// Number of channels.
     pub width: usize,
-    /// `[rows, columns]` of the patch tokens.
+    /// Grid of the patch tokens, `[rows, columns]`.
     pub grid: [usize; 2],
 }
 
 impl Encoder {
-    /// An encoder around a network at hand, for one that is being trained.
+    /// Builds an encoder around an existing network, for example one in training.
     pub fn new(card: EncoderCard, arch: Architecture, device: &Device) -> Self {
         Self { card, arch, device: device.clone() }
     }
 
-    /// Loads an encoder. `weights` is a file or directory to use instead of the card's own source.
+    /// Loads an encoder. `weights` is a file or directory to use instead of the card's source.
     ///
     /// # Errors
-    /// The weights are not on this machine, damaged, or do not fit the card in any key.
+    /// The weights are absent or damaged, or their keys or shapes do not match the card.
     pub fn load(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<Self> {
         Ok(Self::load_reporting(card, weights, device)?.0)
     }
 
-    /// As [`Encoder::load`], with the report of what was filled and what was ignored.
+    /// Loads an encoder as [`Encoder::load`] does, and reports which tensors were loaded and which were ignored.
     pub fn load_reporting(card: EncoderCard, weights: Option<&Path>, device: &Device) -> Result<(Self, LoadReport)> {
         let step = format!("loading encoder {}", card.id);
         let load = || {
@@ -73,10 +73,10 @@ impl Encoder {
         Ok((Self::new(card, arch, device), report))
     }
 
-    /// Checks without loading them that the weights have the keys and shapes of the card: only headers are read.
+    /// Checks that the weights have the keys and shapes of the card; reads only headers and loads no tensor.
     ///
     /// # Errors
-    /// As [`Encoder::load`], but for numbers that are not finite.
+    /// As [`Encoder::load`], except for values that are not finite.
     pub fn check(card: &EncoderCard, weights: Option<&Path>) -> Result<()> {
         let check = || {
             let (network, file, ..) = opened(card, weights, &Device::flex())?;
@@ -85,23 +85,22 @@ impl Encoder {
         check().map_err(|e: Error| e.context(format!("checking the weights of {}", card.id)))
     }
 
-    /// Writes the weights under the card's upstream names.
+    /// Writes the weights with the tensor names of the card's dialect and prefix.
     pub fn save(&self, precision: Precision, path: &Path) -> Result<()> {
         let prefix = self.card.source.prefix.as_deref().unwrap_or_default();
         checkpoint::save(&self.arch, Dialect::find(&self.card.source.dialect)?, prefix, precision, path)
     }
 
-    /// Features at the card's tap of prepared pictures `[batch, 3, size, size]`, on the card's grid; all of them are
-    /// finite.
+    /// Features of preprocessed images `[batch, 3, size, size]` at the card's tap, on the card's grid; all are finite.
     ///
     /// # Errors
-    /// The pictures have another size; a feature is not finite.
+    /// The images have another size, or a feature is not finite.
     pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
         let several = pixels.dims()[0] > 1;
         self.forward_of(pixels, &|n| if several { format!("picture {n} of the batch") } else { "the picture".into() })
     }
 
-    /// As [`Encoder::forward`]; `name` tells an error what the picture of a number in the batch is called.
+    /// Features as from [`Encoder::forward`]; `name` maps an index in the batch to the image's name for error messages.
     ///
     /// # Errors
     /// As [`Encoder::forward`].
@@ -129,8 +128,8 @@ impl Encoder {
         .hint("the weights are damaged or diverged in training, or the card's numbers are not theirs"))
     }
 
-    /// Prepares `pictures` and returns their features on the host, `batch` pictures at a time.
-    /// One picture's features do not depend on the others'.
+    /// Preprocesses `pictures` and returns their features in host memory; computes `batch` images at a time.
+    /// The features of an image do not depend on the other images.
     pub fn encode(&self, pictures: &[RgbImage], batch: usize) -> Result<Features> {
         let grid = self.card.used_grid()?;
         let mut all = Features { values: Vec::new(), pictures: pictures.len(), tokens: 0, width: 0, grid };
@@ -145,14 +144,14 @@ impl Encoder {
         Ok(all)
     }
 
-    /// Where the network computes.
+    /// The device on which the network computes.
     pub fn device(&self) -> &Device {
         &self.device
     }
 }
 
-/// The network of a card without its weights, these weights at the place where they fit, its prefix, and what has to be
-/// said of the choice.
+/// Opens the weights of a card: returns the network with placeholder weights, the checkpoint restricted to the
+/// encoder's tensors, its prefix, and a note for the user if the location was a choice.
 fn opened(
     card: &EncoderCard,
     weights: Option<&Path>,
@@ -160,7 +159,7 @@ fn opened(
 ) -> Result<(Architecture, Checkpoint, String, Option<String>)> {
     let path = weights.map_or_else(|| weights_path(card), |w| Ok(w.to_path_buf()))?;
     let file = Checkpoint::open(&path)?;
-    // Before the network is made, so that no absurd number reaches it.
+    // Validated before the network is built, so that absurd sizes do not lead to huge allocations.
     card.architecture.validate()?;
     card.architecture.check_layers(file.keys().count())?;
     let (network, dialect) = (card.architecture.init(device)?, Dialect::find(&card.source.dialect)?);
@@ -170,11 +169,11 @@ fn opened(
     Ok((network, place.of(file)?, prefix, note))
 }
 
-/// Where in `file` the encoder is: under the card's `prefix`, or, in a file that is not the card's own (`foreign`) or
-/// where the card has no prefix, wherever everything fits. What has to be said of the choice comes with it.
+/// Finds the encoder's tensors in `file`: under the card's `prefix`, or anywhere if the file is not the card's own
+/// (`foreign`) or the card has no prefix. Also returns a note for the user if the location was a choice.
 ///
 /// # Errors
-/// It fits in several places.
+/// The encoder matches in several places.
 fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool) -> Result<(Place, Option<String>)> {
     let own = prefix.unwrap_or_default();
     if let Some(place) = needed.fitting_at(file, own) {
@@ -186,7 +185,7 @@ fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool
             let note = note.or_else(|| (!place.prefix.is_empty()).then(said));
             return Ok((place, note));
         }
-        // Nothing fits: what is missing is told of the place that has most of it.
+        // No place matches: missing tensors are reported for the place that has most of them.
         if let Some(near) = needed.places(file).into_iter().next() {
             return Ok((near, None));
         }
@@ -194,15 +193,14 @@ fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool
     Ok((Place { prefix: own.into(), ..Place::whole() }, None))
 }
 
-/// The file or directory on this machine that holds a card's weights.
+/// Returns the local file or directory that holds a card's weights.
 ///
-/// Shipped weights are looked for in `$BURGESS_ZOO/weights/`, beside the executable in
-/// `zoo/weights/`, in `../share/burgess/zoo/weights/` from there, and in the source tree this was
-/// built from; if `BURGESS_ZOO` is set, only there. Published weights are where `burgess fetch` and other programs put
-/// them, see [`hub`].
+/// Shipped weights are searched in `$BURGESS_ZOO/weights/`, or, if `BURGESS_ZOO` is not set, in `zoo/weights/` beside
+/// the executable, in `../share/burgess/zoo/weights/` relative to it, and in the source tree of the build. Published
+/// weights are searched where `burgess fetch` and other programs store them; see [`hub`].
 ///
 /// # Errors
-/// They are not on this machine.
+/// The weights are not on this machine.
 pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
     match &card.source.location {
         Location::Shipped { file } => {
@@ -229,13 +227,13 @@ pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
     }
 }
 
-/// The card's id is what the user knows, not the repository that it names.
+/// The message names the card, because the user asked for it and not for its repository.
 fn not_fetched(card: &EncoderCard, why: &Error) -> Error {
     Error::failed(format!("the weights of {} are not on this machine: {why}", card.id))
         .hint(format!("burgess fetch {}, or name a file or directory with --weights", card.id))
 }
 
-/// The folders that may hold `weights/` of the zoo, in the order in which they are tried.
+/// The folders that may hold the zoo's `weights/`, in search order.
 pub fn zoo_dirs() -> Vec<PathBuf> {
     if let Some(dir) = std::env::var_os("BURGESS_ZOO").filter(|d| !d.is_empty()) {
         return vec![dir.into()];

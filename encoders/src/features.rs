@@ -1,36 +1,35 @@
-//! Patch features: a grid of tokens, how to bring it to another grid, how to join two encoders.
+//! Patch features on a grid: resampling to another grid and concatenation of several encoders.
 
 use crate::preprocess::Interpolation;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The features of a batch of pictures: `tokens` is `[batch, tokens, width]`, row by row over `grid`
-/// (`[rows, columns]`). A class token, if the tap keeps it, comes before the patches.
+/// The features of a batch of images: patch tokens in row-major order, after the class token if the tap keeps it.
 #[derive(Debug, Clone)]
 pub struct FeatureMap {
-    /// `[batch, prefix + rows * columns, width]`, f32.
+    /// The tokens, `[batch, prefix + rows * columns, width]`, f32.
     pub tokens: Tensor<3>,
-    /// `[rows, columns]` of the patch tokens.
+    /// Grid of the patch tokens, `[rows, columns]`.
     pub grid: [usize; 2],
 }
 
 impl FeatureMap {
-    /// The places of a map `[batch, rows, columns, width]` as tokens.
+    /// Builds a feature map whose tokens are the positions of `[batch, rows, columns, width]`.
     pub(crate) fn of_places(map: Tensor<4>) -> Self {
         let [batch, rows, columns, width] = map.dims();
         Self { tokens: map.reshape([batch, rows * columns, width]), grid: [rows, columns] }
     }
 
-    /// How many tokens stand before the patches: 0, or 1 with the class token.
+    /// Number of tokens before the patches: 1 with a class token, otherwise 0.
     pub fn prefix(&self) -> usize {
         self.tokens.dims()[1].saturating_sub(self.grid[0] * self.grid[1])
     }
 
-    /// The first value that is not finite, if there is one. All values are looked at where they are; only a number for each
-    /// picture comes to the host.
+    /// Finds the first value that is not finite. All values are checked on the device; only one number per image is
+    /// copied to the host.
     ///
     /// # Errors
-    /// The device does not hand its numbers out.
+    /// The device fails to copy its values to the host.
     pub fn first_not_finite(&self) -> Result<Option<NotFinite>> {
         let [batch, tokens, width] = self.tokens.dims();
         if batch * tokens * width == 0 {
@@ -40,7 +39,7 @@ impl FeatureMap {
             let data = tensor.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
             data.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))
         };
-        // Zero times anything finite is zero.
+        // The sum of 0 · x is 0 if all x are finite, otherwise NaN.
         let zeros = self.tokens.clone().detach().mul_scalar(0.0).reshape([batch, tokens * width]);
         let sums = host(zeros.sum_dim(1).reshape([batch]))?;
         let Some(picture) = sums.iter().position(|sum| *sum != 0.0) else { return Ok(None) };
@@ -51,9 +50,9 @@ impl FeatureMap {
         Ok(Some(NotFinite { picture, token: at / width, channel: at % width, value }))
     }
 
-    /// The same picture on another grid: bilinear, corners not aligned, no anti-aliasing, as Cambrian-1 brings
-    /// its encoders to one token count (`F.interpolate(..., mode="bilinear", align_corners=False)` in
-    /// `cambrian/model/multimodal_encoder`). Unchanged when the grids are equal; a class token is kept as it is.
+    /// Resamples the patch tokens to another grid: bilinear, with half-pixel centres, without antialiasing, as
+    /// Cambrian-1 brings its encoders to one token count (`F.interpolate(..., mode="bilinear", align_corners=False)` in
+    /// `cambrian/model/multimodal_encoder`). Equal grids change nothing; a class token is kept unchanged.
     pub fn resample(self, grid: [usize; 2]) -> Result<Self> {
         if grid == self.grid {
             return Ok(self);
@@ -70,7 +69,7 @@ impl FeatureMap {
         Ok(Self { tokens, grid })
     }
 
-    /// Joins the channels of several encoders, token by token. All must share batch size, grid and prefix.
+    /// Concatenates the channels of several feature maps, token by token. Batch size, grid and prefix must be equal.
     pub fn concat(maps: &[FeatureMap]) -> Result<Self> {
         let Some(first) = maps.first() else {
             return Err(Error::usage("no features to concatenate"));
@@ -90,24 +89,26 @@ impl FeatureMap {
     }
 }
 
-/// A feature that is no number.
+/// The position and value of a feature that is not finite.
 #[derive(Debug, Clone, Copy)]
 pub struct NotFinite {
-    /// Number of the picture in its batch.
+    /// Index of the image in its batch.
     pub picture: usize,
-    /// Number of the token, the class token included.
+    /// Index of the token, counted with the class token.
     pub token: usize,
-    /// Channel.
+    /// Index of the channel.
     pub channel: usize,
-    /// The value, NaN or infinite.
+    /// The value: NaN or infinite.
     pub value: f32,
 }
 
-/// The longest side of a grid to which features are brought: as many tokens as no language model reads.
+/// The largest side of a feature grid; more tokens than any language model reads.
 pub const LARGEST_GRID: usize = 512;
 
+/// Checks that both sides of a feature grid are between 1 and [`LARGEST_GRID`].
+///
 /// # Errors
-/// Features cannot be brought to a grid of these sides.
+/// A side is 0 or larger than that.
 pub fn check_grid(grid: [usize; 2]) -> Result<()> {
     let [rows, columns] = grid;
     if grid.contains(&0) {
@@ -124,21 +125,20 @@ pub fn check_grid(grid: [usize; 2]) -> Result<()> {
     Ok(())
 }
 
-/// How a value between grid points is read.
+/// The interpolation kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
-    /// The two nearest points.
+    /// Linear interpolation of the two nearest points per axis.
     Bilinear,
-    /// The four nearest points, Keys' cubic with a = -0.75 as in PyTorch.
+    /// Keys' cubic with a = -0.75 over the four nearest points per axis, as in PyTorch.
     Bicubic,
-    /// Keys' cubic with a = -0.5 over as many points as one new point stands for where the grid shrinks: PyTorch's with
-    /// `antialias`, Pillow's.
+    /// Keys' cubic with a = -0.5, widened by the scale where the grid shrinks, as PyTorch's `antialias` and Pillow.
     SmoothBicubic,
 }
 
-/// Resamples `[batch, rows * columns, width]` tokens to another grid as two matrix products, one per
-/// axis: differentiable, the same on every backend, and without bringing channels to the front. `offset` is added to
-/// the new sides where they give the step between points, as PyTorch does when it is told a scale and not a size.
+/// Resamples `[batch, rows * columns, width]` tokens to another grid with one matrix product per axis:
+/// differentiable, equal on every backend, and without moving channels to the front. `offset` is added to the new sides
+/// when the scale is computed, as PyTorch does when it is given a scale and not a size.
 pub(crate) fn resample_tokens(
     tokens: Tensor<3>,
     from: [usize; 2],
@@ -155,7 +155,7 @@ pub(crate) fn resample_tokens(
     down.matmul(rows).reshape([batch, to[0] * to[1], width])
 }
 
-/// `[to, from]`: how much each old point counts for each new one (half-pixel centres, borders repeated).
+/// Weights of each old point for each new point, `[to, from]` (half-pixel centres, borders repeated).
 fn axis_weights(from: usize, to: usize, kernel: Kernel, offset: f64, device: &Device) -> Tensor<2> {
     let mut weights = vec![0f32; to * from];
     let scale = from as f64 / (to as f64 + offset);

@@ -1,6 +1,5 @@
-//! Where published weights lie on this machine: the Hugging Face cache, shared with every other program that uses the
-//! hub, and this project's own cache for files from their makers' servers. Nothing here uses a network; `burgess fetch`
-//! does.
+//! Local paths of published weights: the Hugging Face cache, shared with all programs that use the hub, and this
+//! project's own cache for files from publishers' servers. This module does not use the network; `burgess fetch` does.
 //!
 //! The layout of the Hugging Face cache (`huggingface_hub`, guide "Understand caching"):
 //!
@@ -15,23 +14,23 @@ use crate::checkpoint;
 use burgess_base::{Error, Result, digest};
 use std::path::{Path, PathBuf};
 
-/// What a repository is at when nothing else is said.
+/// The revision of a repository if none is given.
 pub const DEFAULT_REVISION: &str = "main";
 
 /// A repository of the hub at a branch, tag or commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
-    /// `owner/name`.
+    /// Name of the repository, `owner/name`.
     pub id: String,
-    /// Branch, tag or commit; without one, `main`.
+    /// Branch, tag or commit; if absent, `main`.
     pub revision: Option<String>,
 }
 
 impl Repository {
-    /// A repository from its parts.
+    /// Builds a repository from its name and revision.
     ///
     /// # Errors
-    /// The name or the revision is none that the hub could have.
+    /// The name or the revision is not valid on the hub.
     pub fn new(id: &str, revision: Option<&str>) -> Result<Self> {
         let part = |part: &str| {
             let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -48,13 +47,13 @@ impl Repository {
         Ok(Self { id: id.to_string(), revision: revision.map(str::to_string) })
     }
 
-    /// `owner/name` or `owner/name@revision`; `None` for a text that is something else, such as a card's id or a path.
+    /// Parses `owner/name` or `owner/name@revision`; `None` for other texts, such as a card's id or a path.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
         Self::new(id, revision).ok()
     }
 
-    /// `owner/name[@revision]`, and with `:file` after it one of its files.
+    /// Parses `owner/name[@revision]`, optionally followed by `:file` for one of its files.
     pub fn parse_with_file(text: &str) -> Option<(Self, Option<String>)> {
         match text.split_once(':') {
             Some((repository, file)) => {
@@ -65,25 +64,25 @@ impl Repository {
         }
     }
 
-    /// As [`Repository::parse`] reads it.
+    /// The name with the revision, if given, in the form that [`Repository::parse`] reads.
     pub fn name(&self) -> String {
         self.revision.as_ref().map_or_else(|| self.id.clone(), |revision| format!("{}@{revision}", self.id))
     }
 
-    /// The branch, tag or commit.
+    /// The branch, tag or commit; `main` if none was given.
     pub fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
-    /// Its folder in a cache.
+    /// Folder of the repository in the Hugging Face cache at `cache`.
     pub fn folder(&self, cache: &Path) -> PathBuf {
         cache.join(format!("models--{}", self.id.replace('/', "--")))
     }
 
-    /// The directory on this machine that holds its files at its revision.
+    /// Local directory of the repository's files at its revision.
     ///
     /// # Errors
-    /// It was never fetched.
+    /// The repository was never fetched at this revision.
     pub fn snapshot(&self) -> Result<PathBuf> {
         let folder = self.folder(&cache()?);
         let absent = || {
@@ -99,19 +98,19 @@ impl Repository {
         if is_commit(commit.trim()) && directory.is_dir() { Ok(directory) } else { Err(absent()) }
     }
 
-    /// The card of its encoder, as that of a [`directory`](crate::directory), under its own name and pinned to the
-    /// commit that is on this machine.
+    /// Card of the repository's encoder, derived as for a [`directory`](crate::directory), with the repository's name
+    /// and pinned to the local commit.
     ///
     /// # Errors
-    /// It was not fetched, or not all of it; see also [`directory::card`](crate::directory::card).
+    /// The repository was not fetched completely; see also [`directory::card`](crate::directory::card).
     pub fn card(&self) -> Result<EncoderCard> {
         self.card_under(None)
     }
 
-    /// As [`Repository::card`], of the weights under `prefix` where there are several.
+    /// Card as from [`Repository::card`], for the weights under `prefix` if there are several.
     ///
     /// # Errors
-    /// As [`Repository::card`]; there is nothing under the prefix.
+    /// As [`Repository::card`]; or there is no tensor under the prefix.
     pub fn card_under(&self, prefix: Option<&str>) -> Result<EncoderCard> {
         let directory = self.weights(None)?;
         let mut card = crate::directory::card_under(&directory, prefix)?;
@@ -122,10 +121,10 @@ impl Repository {
         Ok(card)
     }
 
-    /// The weights on this machine: `file`, or without one the directory of all its files.
+    /// Local path of the weights: `file`, or the directory of all files if absent.
     ///
     /// # Errors
-    /// They are not there, or a shard of them is not.
+    /// The weights, or a shard of them, are absent.
     pub fn weights(&self, file: Option<&str>) -> Result<PathBuf> {
         let directory = self.snapshot()?;
         let path = match file {
@@ -143,12 +142,12 @@ impl Repository {
     }
 }
 
-/// Whether a revision is the full name of a commit, which never comes to mean something else.
+/// Whether a revision is a full commit hash, which unlike a branch or tag never changes its meaning.
 pub fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Whether a name with slashes stays below the directory it is joined to, on every system.
+/// Whether a relative path with slashes stays below the directory it is joined to, on every operating system.
 pub fn is_plain(name: &str) -> bool {
     let fine = |part: &str| {
         !part.is_empty()
@@ -168,25 +167,25 @@ pub fn cache() -> Result<PathBuf> {
     }
 }
 
-/// Where Hugging Face programs keep their things: `HF_HOME`, else `~/.cache/huggingface`.
+/// The home directory of Hugging Face programs: `HF_HOME`, else `~/.cache/huggingface`.
 pub fn home() -> Result<PathBuf> {
     directory("HF_HOME")
         .or_else(|| user_cache().map(|d| d.join("huggingface")))
         .ok_or_else(|| Error::failed("no Hugging Face cache is known: HOME is not set").hint("set HF_HOME"))
 }
 
-/// Burgess's own cache (worlds, features, files from makers' servers): `BURGESS_CACHE`, else `~/.cache/burgess`.
+/// Burgess's own cache (worlds, features, files from publishers' servers): `BURGESS_CACHE`, else `~/.cache/burgess`.
 pub fn own_cache() -> Result<PathBuf> {
     directory("BURGESS_CACHE").or_else(|| user_cache().map(|d| d.join("burgess"))).ok_or_else(|| {
         Error::failed("no cache directory is known: HOME is not set").hint("set BURGESS_CACHE to a directory")
     })
 }
 
-/// The place of a file from its makers' server: `weights/HOST/PATH` in [`own_cache`]; if the address has a query, a
-/// folder named by its digest comes before the path.
+/// Local path of a file from its publisher's server: `weights/HOST/PATH` in [`own_cache`]. If the address has a
+/// query, a folder named by the query's digest precedes the path.
 ///
 /// # Errors
-/// The address is not one of a file.
+/// The address does not name a file.
 pub fn place_of_url(url: &str) -> Result<PathBuf> {
     let no_file = || Error::usage(format!("`{url}` is not the address of a file"));
     let (_, rest) = url.split('#').next().and_then(|url| url.split_once("://")).ok_or_else(no_file)?;
@@ -200,7 +199,7 @@ pub fn place_of_url(url: &str) -> Result<PathBuf> {
     Ok(if query.is_empty() { folder.join(path) } else { folder.join(digest::of_bytes(query.as_bytes())).join(path) })
 }
 
-/// The weights at this address, if they were fetched.
+/// Local path of the weights from this address; fails if they were not fetched.
 pub fn file_of_url(url: &str) -> Result<PathBuf> {
     let path = place_of_url(url)?;
     let absent = || Error::failed(format!("{} is absent; it comes from {url}", path.display()));
@@ -213,7 +212,7 @@ fn user_cache() -> Option<PathBuf> {
         .or_else(|| directory("LOCALAPPDATA"))
 }
 
-/// A directory from the environment; `~/` is the home directory, as in Python.
+/// A directory from an environment variable; `~/` is replaced by the home directory, as in Python.
 fn directory(variable: &str) -> Option<PathBuf> {
     let value = std::env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)?;
     match (value.strip_prefix("~"), std::env::var_os("HOME")) {

@@ -1,31 +1,32 @@
-//! Initial weights from named streams.
+//! Weight initialisation from named random streams.
 //!
-//! Burn's own initialisers draw from a generator that the whole process shares; here every parameter is
-//! drawn from a stream of its own, named by its path in the module, so that neither threads nor the
-//! order or number of other parameters can change it.
+//! Burn's own initialisers draw from a generator that the whole process shares. Here every parameter is drawn from a
+//! stream of its own, named by its path in the module, so that its values depend neither on threads nor on the order or
+//! number of other parameters.
 
 use burgess_base::stream::{Stream, normal_pair, stream};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 
-/// Overwrites every float parameter of `module`, deterministically for `name`, `seed` and the parameter's path,
-/// and marks it as trainable:
+/// Overwrites every float parameter of `module` and marks it as trainable. The values depend only on `name`, `seed`
+/// and the parameter's path:
 ///
 /// | parameter | value |
 /// |---|---|
 /// | norm scale, norm shift, any bias | 1, 0, 0 |
-/// | weight of a `Linear`, or of a convolution | normal cut at two deviations, deviation √(2 / (inputs + outputs)) (Glorot & Bengio 2010), for a depthwise or patch convolution 1 / √inputs |
-/// | other parameters of two or more axes (tokens, positions, embeddings) | normal cut at two deviations, deviation 0.02 (timm's `trunc_normal_`) |
-/// | other parameters of one axis (layer scale, temperature) | the constant their configuration gave them |
+/// | weight of a `Linear` | truncated normal, deviation √(2 / (inputs + outputs)) (Glorot & Bengio 2010) |
+/// | weight of a `Conv2d` | truncated normal, deviation 1 / √(inputs per group · kernel area) |
+/// | other parameters of two or more axes (tokens, position embeddings) | truncated normal, deviation 0.02 (timm) |
+/// | other parameters of one axis (layer scale, temperature) | the constant of their configuration |
 ///
-/// Glorot's deviation is that of MAE's and big_vision's linear layers; at the widths of the nano encoders 0.02
-/// would leave the blocks almost silent.
+/// Truncated normals are cut at two deviations. Glorot's deviation is that of MAE's and big_vision's linear layers; at
+/// the widths of the nano encoders a deviation of 0.02 would make the residual branches almost zero.
 pub fn initialise<M: Module>(module: M, name: &str, seed: u64) -> M {
     module.map(&mut Initialiser { name, seed, path: Vec::new(), containers: Vec::new() })
 }
 
-/// `param` with values from a normal distribution cut at two deviations, drawn from the stream `name` of `seed`, and
-/// trainable: for parameters whose deviation [`initialise`] does not know.
+/// Returns `param`, trainable, with values from a truncated normal distribution (cut at two deviations), drawn from
+/// the stream `name` of `seed`; for parameters whose deviation [`initialise`] does not know.
 pub fn normal<const D: usize>(name: &str, seed: u64, param: Param<Tensor<D>>, deviation: f64) -> Param<Tensor<D>> {
     let (shape, device) = (param.lazy_shape(), param.lazy_device());
     let values = normal_values(&mut stream(name, seed), shape.iter().product(), deviation);
@@ -33,14 +34,14 @@ pub fn normal<const D: usize>(name: &str, seed: u64, param: Param<Tensor<D>>, de
     Param::initialized(param.id, value).set_require_grad(true)
 }
 
-/// Draws from a normal distribution of this deviation that was cut at two deviations of a wider one.
+/// Draws `count` values from a truncated normal distribution; `deviation` is that after truncation.
 fn normal_values(stream: &mut Stream, count: usize, deviation: f64) -> Vec<f32> {
-    // A normal cut at two deviations has 0.8796 of the deviation of the whole one.
+    // A normal distribution cut at two deviations has 0.8796 of the original deviation.
     let factor = (deviation / 0.879_596_3) as f32;
     truncated_normal(stream, count).into_iter().map(|v| v * factor).collect()
 }
 
-/// `count` draws from the standard normal distribution cut at ±2 (Box–Muller, rejecting what lies outside).
+/// Draws `count` values from the standard normal distribution cut at ±2 (Box–Muller, rejecting larger values).
 pub(crate) fn truncated_normal(stream: &mut Stream, count: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
@@ -57,7 +58,7 @@ struct Initialiser<'a> {
     containers: Vec<String>,
 }
 
-/// What a parameter is for, read from the module that holds it and from its name.
+/// The role of a parameter, derived from the module that holds it and from its name.
 enum Role {
     Ones,
     Zeros,
@@ -68,7 +69,7 @@ enum Role {
 impl Initialiser<'_> {
     fn role(&self, shape: &[usize]) -> Role {
         let leaf = self.path.last().map_or("", String::as_str);
-        // The innermost container that is a struct is the one that owns the parameter.
+        // The innermost container that is a struct owns the parameter.
         let owner = self.containers.iter().rev().find_map(|c| c.strip_prefix("Struct:")).unwrap_or("");
         let norm = owner.ends_with("Norm") || self.path.iter().rev().nth(1).is_some_and(|p| p.contains("norm"));
         match leaf {
@@ -98,7 +99,7 @@ impl ModuleMapper for Initialiser<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let shape: [usize; D] = param.lazy_shape().dims();
-        // Lazy parameters are never asked for their value, so Burn's generator is not touched.
+        // Lazy parameters are not materialised, so Burn's generator is not used.
         let device = param.lazy_device();
         let value = match self.role(&shape) {
             Role::Constant => return param.set_require_grad(true),

@@ -1,4 +1,4 @@
-//! Pixels to patch features: cards, preprocessing, checkpoints, architectures, pretraining, probes of features.
+//! Vision encoders: cards, preprocessing, checkpoints, architectures, pretraining, and probes of their features.
 
 pub mod arch;
 pub mod attention;

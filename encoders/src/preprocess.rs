@@ -1,11 +1,11 @@
-//! From an image file to the numbers an encoder was trained on: decode, pad to a square, resize, crop, normalise, with
-//! Pillow's arithmetic (`burgess_pixels`).
+//! Image preprocessing as in an encoder's training: decode, pad to a square, resize, crop and normalise, with Pillow's
+//! arithmetic (`burgess_pixels`).
 //!
-//! Two [`Pipeline`]s are on the cards. `correct` pads with the encoder's own mean colour and then does what the encoder's
-//! makers do before an evaluation. `cambrian-1` is the study's: other colours around the square for some encoders, and
-//! where the makers crop, a square that was first brought to the encoder's size is enlarged again and loses its borders.
-//! `library` is what the encoder's own library does to a picture that is not square: most crop it, some distort it. All
-//! three agree on a square that is not cropped.
+//! There are three [`Pipeline`]s. `correct` pads to a square with the encoder's mean colour and then applies the
+//! evaluation transform of the encoder's authors. `cambrian-1` is that of the paper: it pads with other colours for
+//! some encoders, and where the authors crop, it first resizes the square to the encoder's size, then enlarges it and
+//! crops its borders. `library` does what the encoder's own library does to an image that is not square: most libraries
+//! crop it, some distort it. All three agree on a square image that is not cropped.
 
 mod fit;
 
@@ -22,53 +22,53 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// What happens to a picture before an encoder sees it: the `[preprocess]` table of a card.
+/// The preprocessing of images for an encoder: the `[preprocess]` table of a card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Side of the square the encoder takes, in pixels.
+    /// Side of the encoder's square input, in pixels.
     pub size: usize,
-    /// Kernel of the resize from the padded square to `size`.
+    /// Interpolation kernel of the resize from the padded square to `size`.
     pub interpolation: Interpolation,
-    /// Share of the side that is left after cropping: below 1, the square is brought to ⌊size / crop_pct⌋ and its
-    /// centre is cut out (timm, torchvision). Default 1.
+    /// Fraction of the side that remains after the crop, above 0.1 and at most 1. Below 1, the square is resized to
+    /// ⌊size / crop_pct⌋ and its centre is cropped (timm, torchvision). Default 1.
     #[serde(default = "whole")]
     pub crop_pct: f64,
-    /// Bring the square to `size` first and enlarge it from there, with this kernel, before the crop: Cambrian-1.
+    /// Kernel that enlarges the square after a first resize to `size`, before the crop (Cambrian-1). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enlarge: Option<Interpolation>,
-    /// Subtracted from each channel of 0..1.
+    /// Mean subtracted from each channel, whose values are in 0..1.
     pub mean: [f32; 3],
-    /// Divides each channel after that.
+    /// Standard deviation by which each channel is divided after that.
     pub std: [f32; 3],
-    /// Colour around a picture that is not square.
+    /// Padding colour for an image that is not square, RGB.
     pub pad: [u8; 3],
-    /// Odd margins are cut with the smaller half first (transformers), instead of rounded half to even (torchvision).
+    /// Whether an odd crop margin is rounded down (transformers) and not half to even (torchvision). Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub crop_floor: bool,
-    /// How a picture that is not square becomes one. Default: it is padded.
+    /// How an image that is not square is made square. Default: it is padded.
     #[serde(default, skip_serializing_if = "Fit::is_pad")]
     pub fit: Fit,
-    /// How the encoder's own library makes it one, for the pipeline `library`; absent where it gives the encoder something
-    /// that is not square, or where it is not known.
+    /// How the encoder's own library makes an image square, for the pipeline `library`; absent if the library's output
+    /// is not square or is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library: Option<Fit>,
-    /// Pictures are turned upright as their EXIF data say. Default: they are taken as they are stored.
+    /// Whether images are rotated upright as their EXIF orientation says. Default: they are used as stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upright: bool,
 }
 
-/// Which of a card's ways to prepare a picture.
+/// The choice among a card's preprocessing variants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pipeline {
     /// The encoder's own evaluation transform, after padding to a square.
     #[default]
     Correct,
-    /// That of the Cambrian-1 study, with its quirks.
+    /// The preprocessing of Cambrian-1, with its quirks.
     #[serde(rename = "cambrian-1")]
     Cambrian1,
-    /// That of the encoder's own library, whatever it does to a picture that is not square.
+    /// The preprocessing of the encoder's own library, which may crop or distort an image that is not square.
     Library,
 }
 
@@ -86,12 +86,12 @@ impl std::str::FromStr for Pipeline {
     }
 }
 
-/// What a study or a command says about how pictures are prepared, for all of its encoders.
+/// The preprocessing options that a study or a command sets for all of its encoders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Preparation {
-    /// Which of the card's ways.
+    /// Which of the card's variants is used.
     pub pipeline: Pipeline,
-    /// Pictures are turned upright as their EXIF data say.
+    /// Whether images are rotated upright as their EXIF orientation says.
     pub upright: bool,
 }
 
@@ -100,7 +100,7 @@ fn whole() -> f64 {
 }
 
 impl Preprocess {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the settings.
     pub fn validate(&self) -> Result<()> {
         if self.size == 0 || self.size > 8192 {
             return Err(Error::usage(format!("size = {}: must be between 1 and 8192 pixels", self.size)));
@@ -118,38 +118,38 @@ impl Preprocess {
         Ok(())
     }
 
-    /// Decodes and prepares one file: `3 · size · size` numbers, channel by channel.
+    /// Decodes and preprocesses one file; returns `[3, size, size]`, row-major.
     ///
     /// # Errors
-    /// Those of [`decode`].
+    /// As [`decode`].
     pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
         Ok(self.apply(&burgess_pixels::decode_turned(path, self.orientation())?))
     }
 
-    /// What is done with the orientation in EXIF data when pictures are opened for this.
+    /// How decoders treat the EXIF orientation for this preprocessing.
     pub fn orientation(&self) -> Orientation {
         if self.upright { Orientation::Upright } else { Orientation::AsStored }
     }
 
-    /// The side to which the picture is brought before its centre is cut out.
+    /// Side in pixels to which the image is resized before the centre crop.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn enlarged(&self) -> usize {
         ((self.size as f64 / self.crop_pct) as usize).max(self.size)
     }
 
-    /// Where the crop of `size` from `length` points begins.
+    /// Offset of a centre crop of `size` from `length` pixels.
     fn crop_offset(&self, length: usize) -> usize {
         let margin = length - self.size;
-        // Halves are rounded to even, as Python's round() in torchvision's centre crop.
+        // Half margins are rounded to even, as by Python's round() in torchvision's centre crop.
         if margin % 4 == 3 && !self.crop_floor { margin / 2 + 1 } else { margin / 2 }
     }
 
-    /// Prepares one picture: `[3, size, size]`, row-major.
+    /// Preprocesses one image; returns `[3, size, size]`, row-major.
     pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
         let bytes = self.resized(picture);
         let mut out = Vec::with_capacity(bytes.len());
         for channel in 0..3 {
-            // 256 values are all there are.
+            // A byte has only 256 values: look-up replaces arithmetic per pixel.
             let (mean, std) = (self.mean[channel], self.std[channel]);
             let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
             out.extend(bytes.as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[channel])]));
@@ -160,7 +160,7 @@ impl Preprocess {
         out
     }
 
-    /// The picture as the encoder will see it, before normalisation: `size` × `size` RGB bytes.
+    /// Resizes and crops one image without normalisation; returns `size` × `size` RGB bytes.
     pub fn resized(&self, picture: &RgbImage) -> Vec<u8> {
         if self.fit != Fit::Pad {
             return fit::resized(self, picture);
@@ -175,7 +175,7 @@ impl Preprocess {
             Some(kernel) => {
                 let side = u32::try_from(self.size).unwrap_or(u32::MAX);
                 let small = RgbImage::from_raw(side, side, square.resize(self.size, self.interpolation));
-                // `None` is only reachable with a size that `validate` refuses.
+                // `None` is only reachable with a size that `validate` rejects.
                 small.map(|s| Canvas::around(&s, self.pad).resize(enlarged, kernel)).unwrap_or_default()
             }
         };
@@ -184,8 +184,8 @@ impl Preprocess {
         rows.flat_map(|row| row[3 * offset..3 * (offset + self.size)].iter().copied()).collect()
     }
 
-    /// Prepares a batch: `[pictures, 3, size, size]`. Pictures are shared among threads unless the
-    /// caller is a worker of a thread pool itself, whose size is then respected.
+    /// Preprocesses a batch of images; returns `[pictures, 3, size, size]`. Images are distributed over threads, unless
+    /// the caller is a worker of a thread pool, whose size is then respected.
     pub fn pixels(&self, pictures: &[RgbImage], device: &Device) -> Tensor<4> {
         let each: Vec<Vec<f32>> = if rayon::current_thread_index().is_some() {
             pictures.iter().map(|p| self.apply(p)).collect()

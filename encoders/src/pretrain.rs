@@ -1,6 +1,6 @@
-//! Pretraining: an architecture, an objective and a source of batches to a trained encoder.
+//! Pretraining: trains an encoder of a given architecture with an objective and a source of batches.
 //!
-//! Every draw comes from a stream named by step, so the same seed, device and thread count give the same bits.
+//! Every draw comes from a stream named by its step, so the same seed, device and thread count give the same bits.
 
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::objective::{Batch, DataShape, Learner, Moment, Objective, WithLearner};
@@ -13,32 +13,32 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// A pretraining recipe: the `[pretrain]` table of an encoder card. The objective's own numbers stand beside the
-/// common ones; unknown keys are errors.
+/// A pretraining recipe: the `[pretrain]` table of an encoder card. The objective's own hyper-parameters stand beside
+/// the common ones; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PretrainConfig {
-    /// `objective = "clip"` and so on, with its numbers.
+    /// The objective, `objective = "clip"` and so on, with its hyper-parameters.
     #[serde(flatten)]
     pub objective: Objective,
-    /// Optimiser steps.
+    /// Number of optimiser steps.
     pub steps: usize,
-    /// Pictures per step; the batch source reads it.
+    /// Images per step; the batch source reads it.
     pub batch: usize,
-    /// Highest learning rate, of Muon and AdamW alike, reached after the warm-up.
+    /// Peak learning rate of Muon and AdamW, reached after the warm-up.
     pub learning_rate: f64,
-    /// Weight decay, on matrices and kernels only. Default 0.05.
+    /// Weight decay, only on the weights of linear layers and convolutions. Default 0.05.
     #[serde(default = "default_decay")]
     pub weight_decay: f32,
-    /// AdamW's second moment coefficient. Default 0.98, the value CLIP and SigLIP need and MAE's neighbour (0.95).
+    /// AdamW's β₂. Default 0.98, the value that CLIP and SigLIP need, near MAE's 0.95.
     #[serde(default = "default_beta2")]
     pub beta2: f32,
-    /// Steps over which the learning rate rises linearly; it then falls to zero by half a cosine. Default 0.
+    /// Steps of linear warm-up; the learning rate then falls to zero by a half cosine. Default 0.
     #[serde(default)]
     pub warmup: usize,
-    /// Longest gradient, over all parameters together. Default 1.
+    /// Maximum L2 norm of the gradient over all parameters. Default 1.
     #[serde(default = "default_clip")]
     pub clip_norm: f64,
-    /// Seed of all streams. Default 0.
+    /// Seed of all random streams. Default 0.
     #[serde(default)]
     pub seed: u64,
 }
@@ -56,15 +56,17 @@ fn default_clip() -> f64 {
 }
 
 impl PretrainConfig {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
         let fine = self.steps > 0
             && self.batch > 0
             && self.learning_rate > 0.0
             && self.learning_rate.is_finite()
             && self.clip_norm > 0.0
+            && self.clip_norm.is_finite()
             && (0.0..1.0).contains(&self.beta2)
-            && self.weight_decay >= 0.0;
+            && self.weight_decay >= 0.0
+            && self.weight_decay.is_finite();
         if fine {
             return Ok(());
         }
@@ -72,7 +74,7 @@ impl PretrainConfig {
             "cannot pretrain with steps {}, batch {}, learning_rate {}, weight_decay {}, beta2 {}, clip_norm {}",
             self.steps, self.batch, self.learning_rate, self.weight_decay, self.beta2, self.clip_norm
         ))
-        .hint("steps, batch, learning_rate and clip_norm must be positive, beta2 below 1"))
+        .hint("all must be finite; steps, batch, learning_rate and clip_norm positive, beta2 below 1"))
     }
 
     /// The learning rate at `step`, counted from 0.
@@ -86,32 +88,32 @@ impl PretrainConfig {
     }
 }
 
-/// What happened in one step.
+/// The report of one training step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepReport {
-    /// Counted from 0.
+    /// Index of the step, from 0.
     pub step: usize,
-    /// Steps in the whole training.
+    /// Total number of steps.
     pub steps: usize,
-    /// What was minimised.
+    /// The total loss.
     pub loss: f64,
-    /// The named parts of the loss and other numbers worth following.
+    /// Named components of the loss, and other metrics.
     pub parts: Vec<(String, f64)>,
-    /// Of this step.
+    /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Length of the gradient before clipping.
+    /// L2 norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Wall time of the whole step.
+    /// Wall time of the whole step, in seconds.
     pub seconds: f64,
-    /// Wall time of making the batch, within `seconds`.
+    /// Wall time of making the batch, in seconds; part of `seconds`.
     pub data_seconds: f64,
 }
 
-/// Trains a new encoder of `architecture` by `config`.
+/// Pretrains a new encoder of `architecture` by the recipe `config`.
 ///
-/// `batches` makes the batch of a step (counted from 0) on the device it is given; the same step must always give
-/// the same batch. `progress` is called after each step; an error from either ends the training and is returned.
-/// The result lives on `device` without gradients; for DINOv2 it is the teacher.
+/// `batches` makes the batch of a step (counted from 0) on the device it is given; the same step must always give the
+/// same batch. `progress` is called after each step. An error from either ends the training and is returned. The result
+/// is on `device`, without gradients; for DINOv2 it is the teacher.
 ///
 /// A loss or gradient that is not finite is an error that names the step.
 pub fn pretrain(
@@ -189,15 +191,16 @@ fn diverged(what: &str, value: f64, step: usize) -> Error {
         .hint("lower learning_rate or lengthen warmup, and check that the pictures are normalised")
 }
 
-/// The value of a single-number tensor.
+/// The value of a tensor with one element.
 fn number(tensor: &Tensor<1>) -> Result<f64> {
     let value: f32 = tensor.clone().try_into_scalar().map_err(|e| Error::failed(e.to_string()))?;
     Ok(f64::from(value))
 }
 
-/// Muon on the matrices of repeated blocks (Keller Jordan 2024; scaled as Moonlight, arXiv:2502.16982, so that it
-/// shares AdamW's learning rate), AdamW on all else; weight decay on the weights of linear layers and convolutions
-/// only. After 48,000 nano pictures a supervised encoder named the thing in 34 % of pictures with Muon, in 5 % with AdamW.
+/// Builds the optimiser: Muon for the matrices of repeated blocks (Keller Jordan 2024; scaled as in Moonlight,
+/// arXiv:2502.16982, so that it shares AdamW's learning rate), AdamW for all other parameters, and weight decay only on
+/// the weights of linear layers and convolutions. After 48,000 nano images a supervised encoder named the thing in 34 %
+/// of images with Muon, in 5 % with AdamW.
 fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer {
     let adamw = AdamWConfig::new().with_beta_2(config.beta2).with_epsilon(1e-8);
     let plain = adamw.clone().with_weight_decay(0.0).build();
@@ -214,8 +217,7 @@ fn optimiser<M: Module>(module: &M, config: &PretrainConfig) -> ModuleOptimizer 
         .with_group(ParamGroup::from_paths(paths.hidden), muon, None)
 }
 
-/// Sorts the parameters, by their paths, into those that weight decay leaves alone, and the matrices inside repeated
-/// blocks.
+/// A visitor that collects the paths of parameters without weight decay, and of matrices in repeated blocks.
 #[derive(Default)]
 struct Paths {
     path: Vec<String>,
@@ -246,7 +248,7 @@ impl ModuleVisitor for Paths {
     }
 }
 
-/// Scales all gradients together so that their common length is at most `longest`; returns the length before.
+/// Scales all gradients so that their global L2 norm is at most `longest`; returns the norm before scaling.
 fn clip_gradients<M: Module>(module: &M, grads: GradientsParams, longest: f64) -> Result<(GradientsParams, f64)> {
     struct Squares<'a>(&'a GradientsParams, Vec<Tensor<1>>);
     impl ModuleVisitor for Squares<'_> {

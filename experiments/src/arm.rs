@@ -1,4 +1,4 @@
-//! What a study compares: encoders, each with its tap and its weights, under a freeze setting.
+//! The arms of a study: encoders, each with its tap and weights, and whether they are frozen.
 
 use crate::study::Evaluator;
 use crate::{beside, field, names, oracle};
@@ -19,27 +19,27 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// One encoder or a combination, under one freeze setting.
+/// One encoder or a combination of encoders, frozen or unfrozen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
-    /// What it is called in tables and how its directory is named, instead of its encoders' names.
+    /// Name in tables and of the arm's directory; default: the names of the encoders.
     #[serde(default, rename = "name", skip_serializing_if = "Option::is_none")]
     pub called: Option<String>,
-    /// More than one are concatenated along the channels.
+    /// The encoders; the features of several are concatenated along the channels.
     pub encoders: Vec<ArmEncoder>,
-    /// Whether the encoders train in the tune stage.
+    /// Whether the encoders are trained in the tune stage.
     #[serde(default)]
     pub freeze: Freeze,
-    /// The connector, instead of the evaluator's: where connectors are what a study compares.
+    /// Connector of this arm instead of the evaluator's, for studies that compare connectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector: Option<ConnectorKind>,
-    /// The average that was published for this arm, to be laid beside ours.
+    /// Published average score of this arm, which the report shows beside the measured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Hundredths>,
 }
 
-/// A published score, to two digits.
+/// A published score, stored in hundredths of a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "f64", into = "f64")]
 pub struct Hundredths(i64);
@@ -56,7 +56,7 @@ impl From<Hundredths> for f64 {
     }
 }
 
-/// Whether the encoders of an arm train in the tune stage.
+/// Whether the encoders of an arm are trained in the tune stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Freeze {
@@ -66,7 +66,7 @@ pub enum Freeze {
 }
 
 impl Freeze {
-    /// `frozen` or `unfrozen`.
+    /// The name in TOML files: `frozen` or `unfrozen`.
     pub fn as_str(self) -> &'static str {
         match self {
             Freeze::Frozen => "frozen",
@@ -75,20 +75,20 @@ impl Freeze {
     }
 }
 
-/// How arms are written on the command line.
+/// Hint on how arms are written on the command line.
 const ARMS: &str = "write arms as a, a+b or a:unfrozen, separated by commas; an encoder with another tap as a@7, random weights as a@random";
 
-/// How the options of an encoder are written.
+/// Hint on how the options of an encoder are written.
 const OPTIONS: &str = "options of an encoder: @LAYER (as in vit@7 or vit@-2; @layer=7 is the same), \
     @norm=true, @norm=false, @grid=SIDE, @prefix=NAME, @random, @random=SEED";
 
 impl Arm {
-    /// An arm of these encoders, named after them.
+    /// Makes an arm of these encoders, named after them.
     pub fn new(encoders: Vec<ArmEncoder>, freeze: Freeze) -> Self {
         Self { called: None, encoders, freeze, connector: None, published: None }
     }
 
-    /// The name of the arm's directory: `a`, `a+b`, `a-unfrozen`, or what the study calls it.
+    /// Name of the arm and of its directory: `a`, `a+b`, `a-unfrozen`, or the name given in the study.
     pub fn name(&self) -> String {
         if let Some(name) = &self.called {
             return name.clone();
@@ -100,17 +100,17 @@ impl Arm {
         }
     }
 
-    /// The names of its encoders, see [`ArmEncoder::name`].
+    /// Names of the encoders, see [`ArmEncoder::name`].
     pub fn encoder_names(&self) -> Vec<String> {
         self.encoders.iter().map(ArmEncoder::name).collect()
     }
 
-    /// Its connector: the evaluator's, unless it has one of its own.
+    /// Returns the connector of this arm, or the evaluator's if the arm has none.
     pub fn connector_of<'a>(&'a self, evaluator: &'a Evaluator) -> &'a ConnectorKind {
         self.connector.as_ref().unwrap_or(&evaluator.connector)
     }
 
-    /// Reads `a`, `a+b` or `a:unfrozen`, as the command line writes arms; each encoder as [`ArmEncoder`] is written.
+    /// Parses an arm as written on the command line: `a`, `a+b` or `a:unfrozen`; for encoders see [`ArmEncoder`].
     pub fn parse(text: &str) -> Result<Self> {
         let (encoders, freeze) = match text.rsplit_once(':') {
             None => (text, Freeze::Frozen),
@@ -124,7 +124,7 @@ impl Arm {
         Ok(Self::new(encoders.map_err(|e| e.context(format!("reading the arm `{text}`")))?, freeze))
     }
 
-    /// What can be checked without looking at weights: names that can be names, ids that exist.
+    /// Checks what needs no weights: that names are valid and encoders exist.
     pub fn check(&self) -> Result<()> {
         if self.encoders.is_empty() {
             return Err(
@@ -137,59 +137,60 @@ impl Arm {
     }
 }
 
-/// One encoder of an arm. In studies and on the command line it is a text: the source, then options behind `@`:
+/// One encoder of an arm. In studies and on the command line it is a string: the source, then options after `@`:
 ///
 /// ```text
 /// nano-clip                        a card
 /// facebook/dinov2-base@main        owner/name[@revision] of the hub, once it was fetched
 /// ./my-encoder@7                   a directory, tapped after block 7 (from the back: -2)
 /// dinov2-l14-518@-2@norm=false     without the final norm
-/// nano-sup@grid=3                  features brought to a grid of 3×3
+/// nano-sup@grid=2                  features brought to a grid of 3×3
 /// ./my-encoder@random=1            the same network with random weights of seed 1 (@random: seed 0)
 /// ./my-dino@prefix=teacher.        the weights under this prefix, where a file holds several
 /// oracle                           no network: the ground truth of the data (see [`oracle`])
 /// ```
 ///
-/// In studies a table may be written instead: `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
-/// `{field}/` at the beginning of a source stands for what `burgess data field` prepared.
+/// A study may also write a table:
+/// `{ source = "…", layer = 7, norm = true, grid = 8, weights = "random", seed = 1 }`.
+/// A leading `{field}/` of the source stands for the directory that `burgess data field` prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArmEncoder {
-    /// A card's id, a directory, a model of the hub, or `oracle`.
+    /// Source: the id of a card, a directory, a repository of the hub, or `oracle`.
     pub source: String,
-    /// The layer to tap instead of the card's.
+    /// Layer that is tapped instead of the card's; negative numbers count from the last layer.
     pub layer: Option<i32>,
-    /// Whether the final norm is applied, instead of what the card says.
+    /// Whether the final norm is applied, if not as the card says.
     pub norm: Option<bool>,
-    /// Side of the grid to which the features are brought, instead of the card's.
+    /// Side of the square grid to which the features are resampled, instead of the card's.
     pub grid: Option<usize>,
-    /// What stands before the names of its weights, where a file holds those of several encoders.
+    /// Prefix of the weight names, for a file that holds several encoders.
     pub prefix: Option<String>,
-    /// Where its weights are from.
+    /// Whether the weights are the source's own or random.
     pub weights: Weights,
 }
 
-/// Where the weights of an arm's encoder are from.
+/// The weights of an arm's encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// The source has them.
+    /// The weights of the source.
     Own,
-    /// Drawn from this seed: a control that was never trained.
+    /// Untrained weights drawn from this seed, for a random baseline.
     Random(u64),
 }
 
 impl ArmEncoder {
-    /// The source as it is.
+    /// Makes an encoder of this source without options.
     pub fn plain(source: impl Into<String>) -> Self {
         Self { source: source.into(), layer: None, norm: None, grid: None, prefix: None, weights: Weights::Own }
     }
 
-    /// Whether it is the oracle, which emits the ground truth of the data.
+    /// Whether the encoder is the oracle, whose features are the ground truth of the data.
     pub fn is_oracle(&self) -> bool {
         self.source == oracle::NAME
     }
 
-    /// A name for tables and directories: the last part of the source with the options. Random ones end in `-random`, by
-    /// which a ranking finds its control.
+    /// Name in tables and of directories: the last part of the source with the options. Names of encoders with random
+    /// weights end in `-random`, by which results without a role are recognised as the random baseline.
     pub fn name(&self) -> String {
         let source = self.source.trim_end_matches('/');
         let mut name = source.rsplit(['/', '\\']).next().unwrap_or(source).to_string();
@@ -227,14 +228,14 @@ impl ArmEncoder {
         let elsewhere = field::is_inside(&self.source)
             || Repository::parse(&self.source).is_some()
             || Path::new(&self.source).is_dir();
-        // A path that is none of a directory is told so, and not that it is no card.
+        // For a string that is written as a path, the error names the missing directory and not a missing card.
         if elsewhere { Ok(()) } else { EncoderCard::open(&self.source).map(|_| ()) }
     }
 
-    /// Its card, with this tap and grid.
+    /// Opens the encoder's card and applies its tap and grid.
     ///
     /// # Errors
-    /// There is no such encoder, or it has no such layer; it is the oracle.
+    /// There is no such encoder or no such layer, or the encoder is the oracle.
     pub fn card(&self, how: Preparation) -> Result<EncoderCard> {
         if self.is_oracle() {
             return Err(oracle::no_encoder());
@@ -250,7 +251,7 @@ impl ArmEncoder {
         Ok(card)
     }
 
-    /// A digest of the weights that [`ArmEncoder::load`] gives.
+    /// Digest of the weights that [`ArmEncoder::load`] loads.
     pub fn weights_digest(&self, card: &EncoderCard) -> Result<String> {
         match self.weights {
             Weights::Own => encoder::weights_digest(card, None),
@@ -258,10 +259,10 @@ impl ArmEncoder {
         }
     }
 
-    /// Whether there are weights to load.
+    /// Checks that the weights exist on this machine.
     ///
     /// # Errors
-    /// They are not on this machine: what is looked for, and how to get it.
+    /// They do not exist; the error says where they are expected and how to get them.
     pub fn find(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
             Weights::Own => encoder::weights_path(card).map(|_| ()),
@@ -269,10 +270,10 @@ impl ArmEncoder {
         }
     }
 
-    /// Checks without loading them that there are weights that fit the card.
+    /// Checks that the weights fit the card, without loading them.
     ///
     /// # Errors
-    /// As [`ArmEncoder::load`], but for numbers that are not finite.
+    /// As [`ArmEncoder::load`], except for values that are not finite, which are not detected.
     pub fn check_weights(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
             Weights::Own => Encoder::check(card, None),
@@ -280,7 +281,7 @@ impl ArmEncoder {
         }
     }
 
-    /// The encoder, ready to use; `card` is its own.
+    /// Loads the encoder onto a device; `card` must be the encoder's own.
     pub fn load(&self, card: EncoderCard, device: &Device) -> Result<Encoder> {
         match self.weights {
             Weights::Own => Encoder::load(card, None, device),
@@ -292,7 +293,7 @@ impl ArmEncoder {
     }
 }
 
-/// As it is read back by [`FromStr`].
+/// Writes the string from which [`FromStr`] reads the same encoder.
 impl fmt::Display for ArmEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
@@ -321,7 +322,7 @@ impl FromStr for ArmEncoder {
 
     fn from_str(text: &str) -> Result<Self> {
         let mut encoder = Self::plain(text);
-        // What stands behind an `@` and is no option is a part of the source: a revision.
+        // Text after an `@` that is no option belongs to the source, as a revision.
         while let Some((source, option)) = encoder.source.clone().rsplit_once('@') {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             let number = || Error::usage(format!("`{value}` in `{text}` is not what `{key}` takes")).hint(OPTIONS);
@@ -333,7 +334,7 @@ impl FromStr for ArmEncoder {
                 ("grid", _) => encoder.grid = Some(value.parse().map_err(|_| number())?),
                 ("random", _) if value.is_empty() => encoder.weights = Weights::Random(0),
                 ("random", _) => encoder.weights = Weights::Random(value.parse().map_err(|_| number())?),
-                // No revision has a `=`, but a folder on the way to the encoder may.
+                // Revisions contain no `=`, but a directory in the path may.
                 _ if option.contains('=') && !option.contains('/') => {
                     return Err(
                         Error::usage(format!("`{text}`: there is no option `@{key}` of an encoder")).hint(OPTIONS)
@@ -356,7 +357,7 @@ impl Serialize for ArmEncoder {
     }
 }
 
-/// As a table of a study.
+/// The form of [`ArmEncoder`] as a TOML table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -504,7 +505,7 @@ mod tests {
         };
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup@random=1")?);
         assert_ne!(digest("nano-sup@random")?, digest("nano-sup")?);
-        assert_eq!(features("nano-sup@grid=3")?.len() * 4, own.len());
+        assert_eq!(features("nano-sup@grid=2")?.len() * 4, own.len());
         assert!(features("nano-sup@99").is_err());
         Ok(())
     }

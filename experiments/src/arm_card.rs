@@ -1,4 +1,4 @@
-//! What is known of an arm's encoder without its weights: the card of a network, or that of the oracle.
+//! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
 
 use crate::arm::{ArmEncoder, Freeze, Weights};
 use crate::data;
@@ -11,21 +11,21 @@ use burgess_reports::schema::Role;
 use burgess_world::CELLS;
 use std::path::Path;
 
-/// What gives an arm its features.
+/// The card of whatever gives an arm its features: a network or the oracle.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant)]
 pub enum ArmCard {
-    /// A network that reads images.
+    /// Card of a network that reads images.
     Encoder(EncoderCard),
-    /// The ground truth of the data.
+    /// Card of the oracle, which reads the ground truth of the data.
     Oracle(OracleCard),
 }
 
 impl ArmCard {
-    /// The card of an encoder for the data in the directory `data`, with its tap and grid.
+    /// Makes the card of an encoder for the data in the directory `data`; the encoder's tap and grid are applied.
     ///
     /// # Errors
-    /// There is no such encoder, or no ground truth for the oracle.
+    /// There is no such encoder, or the data have no ground truth for the oracle.
     pub fn of(encoder: &ArmEncoder, how: Preparation, data: &Path) -> Result<Self> {
         match encoder.is_oracle() {
             true => Ok(Self::Oracle(Truth::read(data)?.card())),
@@ -33,7 +33,7 @@ impl ArmCard {
         }
     }
 
-    /// As [`ArmCard::of`] for the data of an evaluator, which may be a world that is not rendered yet.
+    /// As [`ArmCard::of`], for the data of an evaluator, which may be a world that is not rendered yet.
     ///
     /// # Errors
     /// As [`ArmCard::of`].
@@ -50,10 +50,10 @@ impl ArmCard {
         }
     }
 
-    /// The card with the data in the directory `data` in the place of those that the model was trained on.
+    /// Returns the card for evaluation on the data in `data`; only the oracle's card depends on the data.
     ///
     /// # Errors
-    /// The oracle finds no ground truth there, or one of another grid.
+    /// `data` has no ground truth for the oracle, or the ground truth has another grid than that of the training data.
     pub fn on(&self, data: &Path) -> Result<Self> {
         let Self::Oracle(trained) = self else { return Ok(self.clone()) };
         let here = Truth::read(data)?.card();
@@ -69,10 +69,10 @@ impl ArmCard {
         }
     }
 
-    /// The card of the network.
+    /// Returns the card of the network.
     ///
     /// # Errors
-    /// There is none: it is the oracle.
+    /// The card is that of the oracle, which has no network.
     pub fn encoder(&self) -> Result<&EncoderCard> {
         match self {
             Self::Encoder(card) => Ok(card),
@@ -80,7 +80,7 @@ impl ArmCard {
         }
     }
 
-    /// What it is called.
+    /// Id of the encoder, for messages and results.
     pub fn id(&self) -> &str {
         match self {
             Self::Encoder(card) => &card.id,
@@ -88,7 +88,7 @@ impl ArmCard {
         }
     }
 
-    /// What is assumed of it, or to be known beside its results.
+    /// Assumptions and other notes, which are listed with the results.
     pub fn notes(&self) -> Vec<String> {
         match self {
             Self::Encoder(card) => card.notes.clone(),
@@ -96,10 +96,10 @@ impl ArmCard {
         }
     }
 
-    /// Channels of the features.
+    /// Number of channels of the features.
     ///
     /// # Errors
-    /// A network cannot be tapped as its card says.
+    /// The network cannot be tapped as the card says.
     pub fn width(&self) -> Result<usize> {
         match self {
             Self::Encoder(card) => card.architecture.width(&card.tap),
@@ -107,7 +107,7 @@ impl ArmCard {
         }
     }
 
-    /// `[rows, columns]` of the features as they leave the encoder.
+    /// Grid of the features as the encoder gives them, `[rows, columns]`.
     ///
     /// # Errors
     /// As [`ArmCard::width`].
@@ -118,7 +118,7 @@ impl ArmCard {
         }
     }
 
-    /// `[rows, columns]` of the features as they are used.
+    /// Grid of the features as the connector reads them, `[rows, columns]`.
     ///
     /// # Errors
     /// As [`ArmCard::width`].
@@ -129,7 +129,7 @@ impl ArmCard {
         }
     }
 
-    /// Number of parameters; the oracle has none.
+    /// Number of parameters; 0 for the oracle.
     pub fn parameters(&self) -> u64 {
         match self {
             Self::Encoder(card) => card.source.parameters,
@@ -137,7 +137,7 @@ impl ArmCard {
         }
     }
 
-    /// Floating-point operations for the features of one image; the oracle does none.
+    /// Floating-point operations (FLOPs) per image; 0 for the oracle.
     ///
     /// # Errors
     /// As [`ArmCard::width`].
@@ -148,7 +148,7 @@ impl ArmCard {
         }
     }
 
-    /// What is done with the orientation in images' EXIF data: all encoders of a model read the same images.
+    /// How the orientation in images' EXIF data is applied; all encoders of a model read the same images.
     pub fn orientation(&self) -> Orientation {
         match self {
             Self::Encoder(card) => card.preprocess.orientation(),
@@ -159,7 +159,7 @@ impl ArmCard {
     /// Checks a card that was read from a file.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// A value of the card is invalid; the error names the first.
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Encoder(card) => card.validate(),
@@ -168,8 +168,8 @@ impl ArmCard {
     }
 }
 
-/// What an arm of these encoders stands for. Untrained encoders are the random baseline only while they are frozen: unfrozen
-/// ones are trained in the tune stage.
+/// Returns the role of an arm with these encoders. Untrained encoders are the random baseline only while they are
+/// frozen: unfrozen ones are trained in the tune stage.
 pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> Role {
     let mut untrained = freeze == Freeze::Frozen;
     for (encoder, card) in encoders {

@@ -1,5 +1,5 @@
-//! One question about one picture, answered by a model from a directory: one that a run left, or a released Cambrian.
-//! Or a text continued by a language model alone.
+//! Answering one question about one image with a model from a directory (that of a run, or a released Cambrian model),
+//! or continuing a text with a language model alone.
 
 use crate::{cards, field};
 use burgess_base::{Error, Result};
@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 use std::path::Path;
 
-/// A model with what prepares its pictures.
+/// A multimodal model with the preprocessing of its images.
 pub struct Answerer {
     pub(crate) model: Mllm,
     pub(crate) tokenizer: Tokenizer,
@@ -22,32 +22,32 @@ pub struct Answerer {
     device: Device,
 }
 
-/// How it is asked.
+/// Options for an answer.
 #[derive(Debug, Clone)]
 pub struct How {
-    /// The longest answer, in tokens.
+    /// Largest number of tokens of an answer.
     pub max_new_tokens: usize,
-    /// Greedy without this.
+    /// Sampling; greedy decoding if absent.
     pub sampling: Option<Sampling>,
-    /// Whether the answer's tokens are told with their log-probabilities.
+    /// Whether the answer lists its tokens with their log-probabilities.
     pub logprobs: bool,
-    /// This answer is scored instead of making one.
+    /// A given answer to score, instead of generating one.
     pub continuation: Option<String>,
 }
 
-/// What it said.
+/// An answer with its token counts and log-probabilities.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answer {
-    /// The answer.
+    /// Text of the answer.
     pub answer: String,
-    /// Positions that the model read: text and picture.
+    /// Number of positions that the model read: text and image tokens.
     pub prompt_tokens: usize,
-    /// Tokens of the answer.
+    /// Number of tokens of the answer.
     pub answer_tokens: usize,
-    /// Of the answer, and of what ended it; none unless asked for.
+    /// Tokens of the answer and the token that ended it; empty unless requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Told>,
-    /// The sum of their log-probabilities, in nats.
+    /// Sum of the log-probabilities of `tokens`, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
 }
@@ -55,20 +55,20 @@ pub struct Answer {
 /// A token with its text.
 #[derive(Debug, Clone, Serialize)]
 pub struct Named {
-    /// As the tokenizer's vocabulary has it.
+    /// Text of the token in the tokenizer's vocabulary.
     pub text: String,
-    /// Its id and log-probability.
+    /// Id and log-probability of the token.
     #[serde(flatten)]
     pub token: Likely,
 }
 
-/// A token of an answer, and what might have stood in its place.
+/// A token of an answer, with the most probable alternatives.
 #[derive(Debug, Clone, Serialize)]
 pub struct Told {
-    /// The token.
+    /// The token of the answer.
     #[serde(flatten)]
     pub token: Named,
-    /// The likeliest tokens here, best first.
+    /// The most probable tokens at this position, most probable first.
     pub top: Vec<Named>,
 }
 
@@ -77,7 +77,7 @@ fn told(tokenizer: &Tokenizer, scored: &[Scored]) -> Vec<Told> {
     scored.iter().map(|s| Told { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
 }
 
-/// An answer of these tokens.
+/// Makes an [`Answer`] of these tokens.
 fn answer(tokenizer: &Tokenizer, ids: &[u32], prompt_tokens: usize, scored: &[Scored], how: &How) -> Result<Answer> {
     let tells = how.logprobs || how.continuation.is_some();
     Ok(Answer {
@@ -89,7 +89,7 @@ fn answer(tokenizer: &Tokenizer, ids: &[u32], prompt_tokens: usize, scored: &[Sc
     })
 }
 
-/// The tokens of an answer that is given.
+/// Tokenises a given answer, which must not be empty.
 fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(continuation)?;
     match ids.is_empty() {
@@ -98,20 +98,20 @@ fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
     }
 }
 
-/// A language model alone.
+/// A language model without images.
 pub struct Speaker {
     llm: Llm,
     tokenizer: Tokenizer,
-    /// How a question is written; none for a text that is only continued.
+    /// Chat template for questions; `None` to continue the text as it is.
     chat: Option<ChatTemplate>,
     device: Device,
 }
 
 impl Speaker {
-    /// Opens a language model as studies name it. `chat` names another template than its own; `raw` asks for none.
+    /// Opens a language model by a name as in studies. `chat` replaces its chat template; `raw` uses none.
     ///
     /// # Errors
-    /// It is not on this machine, is of a family that is not read, or has no chat template.
+    /// It is not on this machine, its model family is not supported, or it has no chat template.
     pub fn open(name: &str, chat: Option<&str>, raw: bool, device: &Device) -> Result<Self> {
         let weights = Weights::open(&field::resolve(name)?)?;
         let tokenizer = Tokenizer::of_model(&weights)?;
@@ -131,7 +131,7 @@ impl Speaker {
     /// Answers a question, or continues a text.
     ///
     /// # Errors
-    /// The text is too long, or a number in the model is not finite.
+    /// The text is too long, or a value in the model is not finite.
     pub fn answer(&self, question: &str, how: &How) -> Result<Answer> {
         let (ids, stop) = match &self.chat {
             Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
@@ -156,14 +156,14 @@ impl Speaker {
     }
 }
 
-/// The template of each released model, by where its prompts have the picture (`image_position` of its configuration).
+/// Chat template of each released model, by the `image_position` of its configuration.
 const TEMPLATES: [(usize, &str); 4] = [(91, "llama_3"), (35, "vicuna_v1"), (87, "chatml_direct"), (13, "phi3")];
 
 impl Answerer {
-    /// Opens a model's directory. `chat` names its template where the directory does not tell.
+    /// Opens a model's directory. `chat` names the chat template where the directory does not determine it.
     ///
     /// # Errors
-    /// It is no model's directory, or the weights of it or of its encoders are not there.
+    /// The directory holds no multimodal model, or weights of the model or of its encoders are missing.
     pub fn open(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
         if Released::is(dir) {
             return Self::released(dir, chat, device);
@@ -195,10 +195,10 @@ impl Answerer {
         Ok(Self { model, tokenizer, encoders, device: device.clone() })
     }
 
-    /// Answers a question, about a picture or about none.
+    /// Answers a question, with or without an image.
     ///
     /// # Errors
-    /// The picture cannot be read, an encoder's weights are not there, or the question is too long.
+    /// The image cannot be read, an encoder's weights are missing, or the question is too long.
     pub fn answer(&self, picture: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
         let chat = &self.model.config().chat;
         let seen = match picture {

@@ -1,4 +1,4 @@
-//! Questions put to a model: with its pictures and blind, many at a time, and what the answers are worth.
+//! Asking a model the questions of benchmarks, with and without the image, in batches, and scoring its answers.
 
 use crate::benchmarks;
 use crate::cards::{self, Tower};
@@ -25,48 +25,48 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Side of the grey picture; preparing it makes it as large as an encoder wants.
+/// Side of the grey image in pixels; preprocessing scales it to the encoder's input size.
 const GREY: u32 = 64;
-/// Questions answered together.
+/// Number of questions answered in one batch.
 const BATCH: usize = 32;
 
-/// How questions are asked and answers judged.
+/// How questions are asked and answers scored.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// Whose rules judge.
+    /// Rules by which answers are scored.
     pub scoring: Rules,
-    /// Whose prompts ask.
+    /// Rules by which prompts are written.
     pub prompts: Rules,
-    /// At most this many units of each benchmark.
+    /// Largest number of units of each benchmark; `None` for all.
     pub limit: Option<usize>,
-    /// What the blind model is shown.
+    /// What replaces the image for the blind baseline.
     pub blind: Blind,
-    /// Weighs the possible answers too.
+    /// Whether options are also scored by log-likelihood.
     pub likelihoods: bool,
-    /// Answers are drawn by this; absent = greedy.
+    /// Sampling of generated answers; greedy decoding if absent.
     pub sampling: Option<Sampling>,
 }
 
-/// A model that is asked, and what its pictures come from.
+/// A model to evaluate, with the sources of its images.
 pub struct Asking<'a> {
     pub model: &'a Mllm,
     pub chat: &'a ChatTemplate,
     pub tokenizer: &'a Tokenizer,
     pub device: &'a Device,
-    /// Pictures by their numbers as the model sees them.
+    /// Features or pixels of images, by image index.
     pub source: &'a dyn FeatureSource,
-    /// Its encoders.
+    /// The encoders of the model.
     pub towers: &'a [Tower],
     pub terms: Terms,
-    /// The directory to which the names of pictures are relative, and the names by number.
+    /// Directory to which image names are relative; `pictures` holds the names by index.
     pub dir: &'a Path,
     pub pictures: &'a [String],
 }
 
-/// Asks what has not been asked, keeps the samples in `store`, and scores all.
+/// Asks the benchmarks that have no samples in `store` yet, stores the samples, and scores all benchmarks.
 ///
 /// # Errors
-/// As [`ask`]; what was asked before stays.
+/// As [`ask`]; samples of finished benchmarks are kept.
 pub fn results(
     asking: &Asking<'_>,
     benchmarks: &[Asked],
@@ -74,7 +74,7 @@ pub fn results(
     title: &str,
     bar: &Bar,
 ) -> Result<BTreeMap<String, BenchmarkResult>> {
-    // Made when it is first needed.
+    // The embeddings of the grey image are computed on first use.
     let mut blind = None;
     let mut results = BTreeMap::new();
     for asked in benchmarks {
@@ -88,7 +88,7 @@ pub fn results(
                 }
                 let clock = Instant::now();
                 let samples = ask(asking, asked, blind.as_ref(), store, bar)?;
-                // Before the samples: where these are, this is.
+                // The time is written first, so that samples never exist without it.
                 atomic::write_json(&seconds(store, id), &clock.elapsed().as_secs_f64())?;
                 store.write_samples(id, &samples)?;
                 store.forget_answered(id)?;
@@ -97,14 +97,14 @@ pub fn results(
         };
         let answers: Vec<String> = samples.iter().map(|s| s.answer.clone()).collect();
         match asked.benchmark.submission(&asked.questions, &answers)? {
-            // Right answers are secret: what can be made here is the file for who knows them.
+            // The right answers are secret: write the submission file for the benchmark's server.
             Some(submission) => {
                 let file = store.samples(id).with_extension("submission.json");
                 atomic::write(&file, submission.as_bytes())?;
                 bar.line(&format!("{id} is scored by its server; the answers for it are in {}", file.display()));
             }
             None => {
-                // Samples of an earlier version have no time.
+                // Samples of an earlier version have no recorded time.
                 let file = seconds(store, id);
                 let seconds = if file.is_file() { atomic::read_json(&file)? } else { f64::default() };
                 results.insert(id.to_string(), score(asked, &samples, seconds)?);
@@ -114,43 +114,44 @@ pub fn results(
     Ok(results)
 }
 
-/// Where it is kept how long a benchmark took.
+/// File of the time that a benchmark took, in seconds.
 fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
     store.samples(benchmark).with_extension("seconds.json")
 }
 
-/// The grey picture as the model sees it.
+/// Encodes the grey image as image tokens.
 fn grey(asking: &Asking<'_>) -> Result<Seen> {
     let picture = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
     asking.model.see(cards::blank(&picture, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
 }
 
-/// A benchmark with its questions as tokens.
+/// A benchmark with its questions and tokenised prompts.
 pub struct Asked {
     pub benchmark: &'static dyn Benchmark,
     questions: Vec<Question>,
-    /// Changes with the text of the questions.
+    /// Digest of the text of the questions.
     pub digest: String,
-    /// Rows of its data that cannot be asked, by reason.
+    /// Rows of the data that cannot be asked, grouped by reason.
     pub left_out: Vec<bench::LeftOut>,
-    /// How many questions the benchmark has, if these are a sample of them.
+    /// Number of questions of the whole benchmark, if `questions` is a sample.
     sample_of: Option<usize>,
-    /// Number of each question's picture.
+    /// Image index of each question.
     pictures: Vec<usize>,
     prompts: Vec<String>,
-    /// Whose rules judge and ask, by their right names.
+    /// Rules that are applied, with `official` resolved: `scoring` for answers and `asking` for prompts.
     scoring: Rules,
     asking: Rules,
-    /// With and without the picture's token.
+    /// Tokens of the prompts with the image token.
     seeing: Vec<Vec<u32>>,
+    /// Tokens of the prompts without the image token.
     blind: Vec<Vec<u32>>,
 }
 
 impl Asked {
-    /// Reads the questions of a benchmark for a data directory `dir`, and numbers their pictures.
+    /// Reads the questions of a benchmark from a data directory `dir` and assigns indices to their images.
     ///
     /// # Errors
-    /// They are not on this machine, or not as they should be.
+    /// The questions are not on this machine, or are malformed.
     pub fn read(
         benchmark: &'static dyn Benchmark,
         dir: &Path,
@@ -196,21 +197,21 @@ impl Asked {
         })
     }
 
-    /// The rows that are not asked, by reason.
+    /// Notes on the rows that are not asked, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.left_out.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
     }
 
-    /// The question about an image, if one is asked.
+    /// Id of a question about the image with this index, if one is asked.
     pub fn question_about(&self, image: usize) -> Option<&str> {
         let at = self.pictures.iter().position(|p| *p == image)?;
         self.questions.get(at).map(|q| q.id.as_str())
     }
 
-    /// Checks that all questions fit into a language model that reads `most` tokens, where an image takes `image`.
+    /// Checks that all questions fit into `most` positions of the language model; an image takes `image` of them.
     ///
     /// # Errors
-    /// Names the first that does not.
+    /// A question is too long; the error names the first.
     pub fn check_lengths(&self, image: usize, most: usize) -> Result<()> {
         let longest = self.seeing.iter().zip(&self.questions).find(|(ids, _)| ids.len() + image > most + 1);
         match longest {
@@ -226,10 +227,10 @@ impl Asked {
     }
 }
 
-/// Asks every question of a benchmark, with its picture and without.
+/// Asks every question of a benchmark, with its image and blind.
 ///
 /// # Errors
-/// A picture cannot be read, or a question is too long for the model; a signal asked to stop, and what is answered is kept.
+/// An image cannot be read, a question is too long for the model, or a signal asked to stop; answers so far are kept.
 fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
     let _section = stop::section()?;
     let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
@@ -241,7 +242,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
     for first in (done.now.answers.len()..asked.questions.len()).step_by(BATCH) {
         done.keep_or_stop()?;
         let range = first..(first + BATCH).min(asked.questions.len());
-        // A picture with several questions is seen once.
+        // An image with several consecutive questions is encoded once.
         let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
         images.dedup();
         let sizes = source.sizes(&images)?;
@@ -261,7 +262,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
         }
         let found = generate::answer(model, Some(&seen), &prompts, &how, device);
         done.now.answers.extend(found.map_err(|e| {
-            // Which of them it is: each is asked by itself.
+            // Ask each question of the batch alone to find the one that fails.
             let one =
                 |p: &Prompt<'_>| generate::answer(model, Some(&seen), std::slice::from_ref(p), &how, device).err();
             let culprit = prompts.iter().zip(range.clone()).find_map(|(p, i)| Some((one(p)?, i)));
@@ -270,7 +271,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
         })?);
         bar.set(done.now.answers.len() as u64, 2 * total);
     }
-    // Without pictures, or with one for all, many questions are the same text: each text is asked once.
+    // Blind prompts of many questions have the same text: each text is asked once.
     let asked_blind = if grey.is_some() { &asked.seeing } else { &asked.blind };
     let texts: BTreeSet<&Vec<u32>> = asked_blind.iter().collect();
     let texts: Vec<&Vec<u32>> = texts.into_iter().collect();
@@ -321,7 +322,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
     Ok(samples)
 }
 
-/// Questions by their ids, for people.
+/// Describes questions by their ids, for messages.
 fn named(asked: &Asked, range: Range<usize>) -> String {
     let id = |i: usize| asked.questions.get(i).map_or_else(String::new, |q| excerpt(&q.id, 80));
     match range.len() {
@@ -330,7 +331,7 @@ fn named(asked: &Asked, range: Range<usize>) -> String {
     }
 }
 
-/// The answers to a benchmark so far, kept once a minute and when a signal asks to stop.
+/// The answers to a benchmark so far, which are written once a minute and when a signal asks to stop.
 struct Kept<'a> {
     store: &'a RunStore,
     id: &'static str,
@@ -339,7 +340,7 @@ struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    /// With what was kept before of the same questions, asked in the same way.
+    /// Starts from stored answers if they belong to the same questions asked in the same way.
     fn open(store: &'a RunStore, asked: &Asked, terms: Terms) -> Result<Self> {
         let how = (&asked.prompts, asked.benchmark.max_new_tokens(), terms.blind, terms.likelihoods, terms.sampling);
         let of = digest::of_value(&(&asked.digest, how))?;
@@ -356,12 +357,12 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// Where a question's pictures are, in full.
+/// Full paths of an image, for samples.
 fn shown(asking: &Asking<'_>, picture: usize) -> String {
     pictures::places(asking.dir, asking.pictures.get(picture).map_or("", String::as_str))
 }
 
-/// The possible answers to the questions from number `first` on as the model weighs them; nothing for open questions.
+/// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.
 fn weigh(
     asking: &Asking<'_>,
     seen: &Seen,
@@ -375,7 +376,7 @@ fn weigh(
     for (question, prompt) in asked.questions.iter().zip(&asked.prompts).skip(first).take(prompts.len()) {
         let options = asked.benchmark.answers(question);
         let whole = |answer: &String| -> Result<Vec<u32>> {
-            // As it would be learned: the answer with what ends it.
+            // Supervised tokens as in training: the answer and the end-of-turn token.
             let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
             let encoded = chat.encode(tokenizer, &turns, true)?;
             let learned = encoded.ids.iter().zip(&encoded.learned).filter(|(_, learned)| **learned);
@@ -390,7 +391,7 @@ fn weigh(
         .zip(names.into_iter().zip(scores))
         .map(|(question, (names, scores))| {
             let options: Vec<(String, f64)> = names.into_iter().zip(scores).collect();
-            // Of equal ones the first.
+            // Ties go to the first option.
             let best = options.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0.clone();
             let score = asked.benchmark.judge(question, &best, asked.scoring).score;
             Some(Likelihoods { options, answer: best, score })
@@ -398,10 +399,10 @@ fn weigh(
         .collect())
 }
 
-/// The benchmark's number from its samples, with the image and blind.
+/// Computes the result of a benchmark from its samples, with the image and blind.
 ///
 /// # Errors
-/// The samples are of other questions.
+/// The samples do not belong to these questions.
 fn score(asked: &Asked, samples: &[Sample], seconds: f64) -> Result<BenchmarkResult> {
     let (b, rules) = (asked.benchmark, asked.scoring);
     if samples.len() != asked.questions.len() || samples.iter().zip(&asked.questions).any(|(s, q)| s.id != q.id) {
@@ -409,12 +410,12 @@ fn score(asked: &Asked, samples: &[Sample], seconds: f64) -> Result<BenchmarkRes
             .hint("remove the run's samples/ directory and run the command again"));
     }
     let judged: Vec<Judged> = samples.iter().map(|s| Judged { parsed: s.parsed.clone(), score: s.score }).collect();
-    // Whether a blind answer could be parsed is not kept; only its score counts.
+    // Samples do not record whether a blind answer could be parsed; only its score counts.
     let blind: Vec<Judged> =
         samples.iter().map(|s| Judged { parsed: Some(s.blind_answer.clone()), score: s.blind_score }).collect();
     let outcome = b.aggregate(&asked.questions, &judged, rules)?;
     let blind = b.aggregate(&asked.questions, &blind, rules)?;
-    // Open questions among them keep their generated answers' scores.
+    // Open questions have no options and keep the score of the generated answer.
     let likelihood = samples
         .iter()
         .any(|s| s.likelihoods.is_some())

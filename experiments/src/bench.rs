@@ -1,5 +1,5 @@
-//! Pictures per second and peak memory of encoders at their true size, without their weights: made-up numbers in
-//! their place take as long.
+//! Throughput and peak memory of encoders at full size without their weights: random numbers in their place take the
+//! same time.
 
 pub mod evaluator;
 
@@ -12,40 +12,40 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// One encoder at one batch size.
+/// Measurement of one encoder at one batch size.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
-    /// Card id.
+    /// Id of the encoder's card.
     pub encoder: String,
-    /// Pictures per forward pass.
+    /// Number of images per forward pass.
     pub batch: usize,
-    /// Median over the runs.
+    /// Median throughput, in images per second.
     pub pictures_per_second: f64,
-    /// Median seconds of a forward pass, features on the host included.
+    /// Median duration of a forward pass in seconds, including the transfer of features to the host.
     pub seconds: f64,
-    /// Seconds of the fastest.
+    /// Duration of the fastest forward pass in seconds.
     pub fastest: f64,
-    /// Forward passes measured, after one that is not.
+    /// Number of measured forward passes, after one warm-up pass.
     pub runs: usize,
-    /// Tera floating-point operations per second (matrix products and convolutions).
+    /// TFLOP/s of matrix products and convolutions, at the median duration.
     pub tflops: f64,
-    /// Size of the weights in f32.
+    /// Size of the weights in f32, in bytes.
     pub weight_bytes: u64,
-    /// The most memory the process held; 0 where the system does not tell.
+    /// Peak memory of the process in bytes; 0 if the system does not report it.
     pub peak_bytes: u64,
 }
 
-/// How long to measure.
+/// Minimum effort of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Forward passes at the least.
+    /// Least number of forward passes.
     pub runs: usize,
-    /// And until this much time has passed.
+    /// Least total duration of the forward passes.
     pub time: Duration,
 }
 
 impl Effort {
-    /// Seconds of each run, sorted; one run goes before them and does not count.
+    /// Sorted durations of the runs in seconds, after one warm-up run.
     fn measure(&self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
         run()?;
         let (begin, mut seconds) = (Instant::now(), Vec::new());
@@ -57,22 +57,22 @@ impl Effort {
     }
 }
 
-/// The one in the middle of sorted seconds.
+/// Median of sorted durations, in seconds; the upper one of an even number.
 fn median(seconds: &[f64]) -> f64 {
     seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// One card of each architecture of the published encoders: the one with the fewest parameters.
+/// Returns the published encoder with the fewest parameters for each checkpoint dialect.
 ///
 /// # Errors
-/// The zoo is unsound.
+/// A card of the zoo is invalid.
 pub fn representatives() -> Result<Vec<EncoderCard>> {
     let mut chosen: Vec<(String, EncoderCard)> = Vec::new();
     let mut cards = burgess_encoders::card::zoo()?;
     cards.retain(|c| c.pretrain.is_none() && !c.id.starts_with("nano-"));
     cards.sort_by_key(|c| c.source.parameters);
     for card in cards {
-        // Within an architecture, what a dialect is for (rotary positions, relative positions ...) changes the work.
+        // Dialects of one architecture differ in work (rotary position embeddings, relative position bias ...).
         let kind = card.source.dialect.clone();
         if !chosen.iter().any(|(k, _)| *k == kind) {
             chosen.push((kind, card));
@@ -81,10 +81,10 @@ pub fn representatives() -> Result<Vec<EncoderCard>> {
     Ok(chosen.into_iter().map(|(_, card)| card).collect())
 }
 
-/// Measures `card` at each batch size in turn.
+/// Measures `card` at each batch size.
 ///
 /// # Errors
-/// The card cannot be built, a forward pass fails.
+/// The network cannot be built, or a forward pass fails.
 pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: Effort) -> Result<Vec<Measurement>> {
     let network = made_up(card.architecture.init(device)?)?.no_grad();
     let size = card.preprocess.size;
@@ -117,7 +117,7 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
     Ok(rows)
 }
 
-/// The module with numbers of about the size of trained ones.
+/// Fills a module with random numbers of about the size of trained weights.
 fn made_up<M: Module>(module: M) -> Result<M> {
     checkpoint::fill(module, |parameter| {
         let count = parameter.shape.iter().product::<usize>();
@@ -127,7 +127,7 @@ fn made_up<M: Module>(module: M) -> Result<M> {
     })
 }
 
-/// About −1..1, the same for the same place.
+/// Deterministic noise in about −1 to 1, by position.
 fn noise(at: u64) -> f32 {
     let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0

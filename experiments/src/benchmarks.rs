@@ -1,14 +1,14 @@
-//! Where the questions of a benchmark lie on this machine.
+//! Directories of the questions of benchmarks on this machine.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::hub::{self, Repository};
 use burgess_probe::bench::Benchmark;
 use std::path::{Path, PathBuf};
 
-/// The folder of a dataset of the hub in the Hugging Face cache, if its main branch is there.
+/// Directory of a dataset's main branch in the Hugging Face cache, if it is there.
 ///
 /// # Errors
-/// `id` is no name of a repository.
+/// `id` is no valid repository name.
 pub fn dataset(id: &str) -> Result<Option<PathBuf>> {
     let repository = Repository::new(id, None)?;
     let folder = hub::cache()?.join(format!("datasets--{}", repository.id.replace('/', "--")));
@@ -17,11 +17,11 @@ pub fn dataset(id: &str) -> Result<Option<PathBuf>> {
     Ok((hub::is_commit(commit.trim()) && snapshot.is_dir()).then_some(snapshot))
 }
 
-/// Where `benchmark` is to be read from: `bench/<id>/` of a data directory, or the hub's cache, for published ones; the
-/// data directory itself for those that are made on this machine.
+/// Directory from which `benchmark` is read. For published ones: `bench/<id>/` of a data directory, or the hub's cache.
+/// For those that are made on this machine: the data directory.
 ///
 /// # Errors
-/// It is not on this machine.
+/// The benchmark is not on this machine, or is made on this machine and `data` is `None`.
 pub fn locate(benchmark: &dyn Benchmark, data: Option<&Path>) -> Result<PathBuf> {
     let Some(source) = benchmark.card().source else {
         return data.map(Path::to_path_buf).ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! Paths in a TOML file are meant relative to it; what is not there is looked for from the working directory, as the
-//! command line's paths are.
+//! Paths in a TOML file: they are relative to the file or, if nothing exists there, to the working directory, like
+//! paths on the command line.
 
 use crate::arm::ArmEncoder;
 use crate::field;
@@ -7,14 +7,14 @@ use crate::study::{Data, Evaluator};
 use burgess_base::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// Whether a text can only be meant as a path: `./a`, `../a`, `/a`, `~/a`, `a/`, `a/b/c`, `C:\a`.
+/// Whether a string can only be a path: `./a`, `../a`, `/a`, `~/a`, `a/`, `a/b/c`, `C:\a`.
 pub fn is_path(text: &str) -> bool {
     let named = text.starts_with(['.', '/', '~']) || text.ends_with('/') || text.contains('\\');
-    // A revision or a file of a repository may have more of them.
+    // The revision or file of a repository may contain more slashes.
     named || text.split(['@', ':']).next().is_some_and(|name| name.matches('/').count() > 1)
 }
 
-/// The folder of a TOML file, unless it is the working directory.
+/// Directory of a TOML file; `None` if it is the working directory.
 pub fn folder(file: &Path) -> Option<PathBuf> {
     let parent = file.parent().filter(|p| !p.as_os_str().is_empty())?;
     let whole = parent.canonicalize().ok()?;
@@ -22,10 +22,10 @@ pub fn folder(file: &Path) -> Option<PathBuf> {
     (here.as_ref() != Some(&whole)).then_some(whole)
 }
 
-/// `path` as it can be opened from the working directory: below `folder` if it is there, else as it is written.
+/// Resolves `path`: below `folder` if it exists there, else as it is written, relative to the working directory.
 ///
 /// # Errors
-/// It is at neither place: both are named.
+/// It exists at neither place; the error names both.
 pub fn locate(folder: Option<&Path>, path: &Path, what: &str) -> Result<PathBuf> {
     let beside = folder.map(|folder| folder.join(path));
     if let Some(found) = beside.iter().find(|p| p.exists()) {
@@ -37,7 +37,7 @@ pub fn locate(folder: Option<&Path>, path: &Path, what: &str) -> Result<PathBuf>
     Err(absent(folder, path, what))
 }
 
-/// The error of a path that is nowhere: what was looked for, where.
+/// Makes the error for a path that does not exist, with the places where it was looked for.
 fn absent(folder: Option<&Path>, path: &Path, what: &str) -> Error {
     let shown = burgess_base::text::excerpt(&path.display().to_string(), 200);
     if path.starts_with("~") {
@@ -55,10 +55,10 @@ fn absent(folder: Option<&Path>, path: &Path, what: &str) -> Error {
         .hint("paths in a study or run are relative to its file, or else to the working directory")
 }
 
-/// Puts the paths of an evaluator where they can be opened from the working directory.
+/// Resolves the paths of an evaluator.
 ///
 /// # Errors
-/// One is nowhere.
+/// A path does not exist.
 pub fn evaluator(folder: Option<&Path>, evaluator: &mut Evaluator) -> Result<()> {
     if !field::is_inside(&evaluator.llm) {
         let path = Path::new(&evaluator.llm);
@@ -79,7 +79,7 @@ pub fn evaluator(folder: Option<&Path>, evaluator: &mut Evaluator) -> Result<()>
         }
         Data::Published(published) => {
             if let Some(dir) = &mut published.pictures {
-                // What is not here is listed with all that is to be fetched.
+                // Missing published data are reported with everything else that must be fetched.
                 *dir = locate(folder, dir, "").unwrap_or_else(|_| dir.clone());
             }
         }
@@ -87,10 +87,10 @@ pub fn evaluator(folder: Option<&Path>, evaluator: &mut Evaluator) -> Result<()>
     Ok(())
 }
 
-/// The same for an encoder: a directory beside the TOML file is meant before a card or a repository of that name.
+/// Resolves the path of an encoder: a directory beside the TOML file precedes a card or repository of the same name.
 ///
 /// # Errors
-/// It is written as a path and is nowhere.
+/// The source is written as a path, and the path does not exist or is no directory.
 pub fn encoder(folder: Option<&Path>, encoder: &mut ArmEncoder) -> Result<()> {
     if field::is_inside(&encoder.source) || encoder.is_oracle() {
         return Ok(());
@@ -123,7 +123,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("data"))?;
         let folder = Some(dir.path());
         assert_eq!(locate(folder, Path::new("data"), "x")?, dir.path().join("data"));
-        // The tests run in the crate's directory.
+        // Tests run in the crate's directory.
         assert_eq!(locate(folder, Path::new("Cargo.toml"), "x")?, Path::new("Cargo.toml"));
         let e = locate(folder, Path::new("away"), "the data directory").unwrap_err();
         let here = std::env::current_dir()?.join("away");

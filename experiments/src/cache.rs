@@ -1,11 +1,11 @@
-//! The feature cache: what a frozen encoder makes of a picture is computed once, by whichever run, study
-//! or process comes first, and mapped by all others.
+//! The feature cache: a frozen encoder encodes each image once, in whichever run, study or process needs it first, and
+//! all others map the stored features into memory.
 //!
-//! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [pictures, tokens, width] f32 and `grid` [2].
-//! The key is a digest of everything that can change a feature: weights, card (architecture, preprocessing,
-//! tap) or the oracle's ground truth, data, device, and the version of this code. Chunks appear whole or not at all, so an interrupted
-//! pass continues with the next chunk. Each has a digest, compared when it is opened; one that is damaged, or that is removed
-//! before it is opened, is encoded again.
+//! `CACHE/features/<key>/<chunk>.safetensors` holds `features` [images, tokens, width] f32 and `grid` [2] u64. The key
+//! is a digest of everything that can change a feature: weights and card (architecture, preprocessing, tap) or the
+//! oracle's ground truth, data, device, and the version of this code. Chunks are written atomically, so an interrupted
+//! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
+//! damaged, or removed before it is opened, is encoded again.
 
 use crate::arm::ArmEncoder;
 use crate::arm_card::ArmCard;
@@ -29,36 +29,36 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-/// Pictures a chunk holds: a few seconds of work are lost at an interruption, and the memory for the
-/// largest real encoder (1024 tokens × 3520) stays under 2 GB.
+/// Number of images in a chunk. An interruption loses a few seconds of work, and a chunk of the largest published
+/// encoder (1024 tokens × 3520) takes less than 2 GB of memory.
 const CHUNK: usize = 128;
-/// Pictures a forward pass takes.
+/// Number of images in a forward pass.
 const BATCH: usize = 16;
-/// Changes when this crate or the encoder code gives other features for the same key otherwise.
+/// Version of the features; it must change when the code gives other features for the same key.
 const VERSION: u32 = 1;
-/// Times that a chunk is encoded when it is gone each time before it can be opened.
+/// Largest number of times that a chunk is encoded because it disappeared before it was opened.
 const ROUNDS: usize = 3;
 
-/// The cache's directory and size limit.
+/// A feature cache: its directory and size limit in bytes.
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
     root: PathBuf,
     limit: u64,
 }
 
-/// The features of one encoder for all pictures of a data directory, mapped.
+/// The memory-mapped features of one encoder for all images of a data directory.
 pub struct Cached {
     chunks: Vec<Chunk>,
     index: HashMap<String, usize>,
-    /// Rows and columns of the token grid.
+    /// Token grid, `[rows, columns]`.
     pub grid: [usize; 2],
-    /// Tokens of a picture.
+    /// Number of tokens per image.
     pub tokens: usize,
-    /// Width of a token.
+    /// Number of channels of a token.
     pub width: usize,
-    /// Pictures encoded per second, when they were encoded.
+    /// Encoding throughput when the features were computed, in images per second.
     pub images_per_second: f64,
-    /// Held so that no other process evicts what is being read.
+    /// Shared lock of the entry, so that no other process evicts it.
     _in_use: File,
 }
 
@@ -71,17 +71,17 @@ struct Chunk {
 }
 
 impl Cached {
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Whether there are no pictures.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// The number of a picture by its path relative to the data directory.
+    /// Index of an image, by its path relative to the data directory.
     pub fn number(&self, picture: &str) -> Result<usize> {
         self.index.get(picture).copied().ok_or_else(|| {
             Error::failed(format!("there are no features of the picture {picture}"))
@@ -89,7 +89,7 @@ impl Cached {
         })
     }
 
-    /// Features of some pictures: [pictures, tokens, width] f32 on `device`.
+    /// Features of some images: [images, tokens, width] f32 on `device`.
     pub fn batch(&self, pictures: &[usize], device: &Device) -> Result<Tensor<3>> {
         let size = self.tokens * self.width;
         let mut values = Vec::with_capacity(pictures.len() * size);
@@ -107,7 +107,7 @@ impl Cached {
     }
 }
 
-/// One encoder whose features are wanted.
+/// An encoder whose features are requested.
 pub struct Wanted<'a> {
     pub encoder: &'a ArmEncoder,
     pub card: &'a ArmCard,
@@ -115,7 +115,7 @@ pub struct Wanted<'a> {
 }
 
 impl FeatureCache {
-    /// The cache under `root` (made when missing), holding at most about `limit` bytes.
+    /// Opens the cache under `root`, creating it if needed, with a size limit of about `limit` bytes.
     pub fn open(root: &Path, limit: u64) -> Result<Self> {
         let root = root.join("features");
         fs::create_dir_all(&root).with_context(|| format!("making the feature cache {}", root.display()))?;
@@ -123,8 +123,8 @@ impl FeatureCache {
         Ok(Self { root, limit })
     }
 
-    /// Features of every wanted encoder for all `pictures` (paths relative to the data directory), encoding
-    /// what is not there yet, several chunks at once. One encoder's failure leaves the others alone.
+    /// Returns the features of every requested encoder for all images (paths relative to the data directory). Encodes
+    /// missing chunks, several at once. If one encoder fails, the others are still encoded.
     pub fn features(
         &self,
         wanted: &[Wanted<'_>],
@@ -169,7 +169,7 @@ impl FeatureCache {
     }
 
     fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, pictures: &[String], device_name: &str) -> Result<Entry> {
-        // Features are found by the pictures' numbers: other benchmarks, or the same in another order, are others.
+        // Features are addressed by image index, so other benchmarks, or another order, need another entry.
         let (data, pictures_digest) = (&data.digest, digest::of_value(&pictures)?);
         let what = match wanted.card {
             ArmCard::Encoder(card) => json!({
@@ -184,7 +184,7 @@ impl FeatureCache {
                 "pictures": pictures_digest,
                 "device": device_name,
             }),
-            // Its card has the digest of the ground truth.
+            // The oracle's card holds the digest of the ground truth.
             ArmCard::Oracle(card) => json!({
                 "version": VERSION,
                 "encoder": oracle::NAME,
@@ -197,19 +197,19 @@ impl FeatureCache {
         let key = digest::of_value(&what)?;
         let dir = self.root.join(&key);
         let lock = lock_entry(&dir).with_context(|| format!("opening the cached features {}", dir.display()))?;
-        // The time of this file is the time of the last use, by which entries are evicted.
+        // The modification time of this file is the time of last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
         let chunks = (0..pictures.len().div_ceil(CHUNK)).map(|_| None).collect();
         Ok(Entry { key, dir, lock, chunks })
     }
 
-    /// Bytes the cache holds.
+    /// Total size of the cache, in bytes.
     pub fn size(&self) -> u64 {
         self.entries().iter().map(|(_, size, _)| size).sum()
     }
 
-    /// Time of the last use, size and directory of every entry, oldest first. Entries that another process
-    /// is just removing count as empty.
+    /// Returns time of last use, size in bytes and directory of every entry, oldest first. Entries that another process
+    /// is removing count as empty.
     fn entries(&self) -> Vec<(SystemTime, u64, PathBuf)> {
         let mut entries: Vec<_> = fs::read_dir(&self.root)
             .into_iter()
@@ -228,8 +228,8 @@ impl FeatureCache {
         entries
     }
 
-    /// Removes the entries not used for the longest time until the cache is within its limit. Entries in use
-    /// by any process stay.
+    /// Removes the least recently used entries until the cache is within its limit. Entries in use by any process are
+    /// kept.
     fn evict(&self, progress: &Progress) {
         let entries = self.entries();
         let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();
@@ -251,18 +251,18 @@ impl FeatureCache {
     }
 }
 
-/// Makes the directory of an entry and locks it against eviction.
+/// Creates the directory of an entry and takes a shared lock on it against eviction.
 fn lock_entry(dir: &Path) -> std::io::Result<File> {
     loop {
         fs::create_dir_all(dir)?;
         let path = dir.join(".lock");
         let lock = match File::options().create(true).truncate(false).write(true).open(&path) {
-            // Evicted in this moment.
+            // Another process has just evicted the entry.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             other => other?,
         };
         lock.lock_shared()?;
-        // While this process waited, the entry may have been evicted and the lock with it.
+        // Another process may have evicted the entry, with its lock file, before the lock was acquired.
         if same_file(&lock, &path) {
             return Ok(lock);
         }
@@ -281,7 +281,7 @@ fn same_file(_file: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Removes an entry that no process uses. It is renamed first, so that none can begin to use it half removed.
+/// Removes an entry that no process uses. It is renamed first, so that no process can open it half removed.
 fn remove_unused(dir: &Path) -> bool {
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock"));
     let Ok(lock) = lock else { return false };
@@ -289,14 +289,14 @@ fn remove_unused(dir: &Path) -> bool {
     lock.try_lock().is_ok() && fs::rename(dir, gone.path()).is_ok()
 }
 
-/// What is said of chunks that are there but cannot be used.
+/// Describes chunks that exist but cannot be used; `None` if there are none.
 fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
     let bad: Vec<&Error> = left.iter().filter_map(|(_, e)| e.as_ref()).collect();
     let first = bad.first()?;
     Some(format!("{} files of the cache cannot be used and are made again (first: {first})", bad.len()))
 }
 
-/// Computes chunks, several at once; returns what went wrong by the number of the encoder.
+/// Computes chunks, several at once; returns the errors by encoder index.
 fn encode(
     wanted: &[Wanted<'_>],
     entries: &[Result<Entry>],
@@ -320,7 +320,7 @@ fn encode(
         let extractor = Loaded::take(&loaded[number], w, &data.dir, device)?;
         entry.compute(&extractor, chunk, data, pictures, &|n| bar.add(n))
     })?;
-    // What is encoded stays; the rest is done when the command is given again.
+    // Encoded chunks are kept; the next start of the command encodes the rest.
     stop::check()?;
     let mut failures = BTreeMap::new();
     for ((number, _), outcome) in tasks.iter().zip(outcomes) {
@@ -336,15 +336,15 @@ fn rows_of(chunk: usize, pictures: usize) -> usize {
     (pictures - chunk * CHUNK).min(CHUNK)
 }
 
-/// An encoder between its first and its last chunk; the others take no memory.
+/// An encoder that is loaded only between its first and its last chunk, to save memory.
 struct Loaded {
-    /// Chunks not yet begun.
+    /// Number of chunks not yet begun.
     left: usize,
     extractor: Option<Arc<Extractor>>,
 }
 
 impl Loaded {
-    /// The encoder for one more chunk, loaded for the first and let go with the last.
+    /// Returns the encoder for one more chunk: loads it for the first chunk and drops it after the last.
     fn take(place: &Mutex<Self>, wanted: &Wanted<'_>, data: &Path, device: &Device) -> Result<Arc<Extractor>> {
         let mut this = place.lock().unwrap_or_else(PoisonError::into_inner);
         this.left = this.left.saturating_sub(1);
@@ -359,12 +359,12 @@ impl Loaded {
     }
 }
 
-/// The directory of one key, in use while this value lives.
+/// The directory of one key, with a shared lock while this value lives.
 struct Entry {
     key: String,
     dir: PathBuf,
     lock: File,
-    /// Opened ones.
+    /// Chunks by index; `None` if not opened yet.
     chunks: Vec<Option<Chunk>>,
 }
 
@@ -373,12 +373,12 @@ impl Entry {
         self.dir.join(format!("{chunk:05}.safetensors"))
     }
 
-    /// What a chunk's digest says that it belongs to.
+    /// Identity of a chunk that enters its digest.
     fn of(&self, chunk: usize) -> String {
         format!("{}/{chunk}", self.key)
     }
 
-    /// Opens the chunks that are not open yet. Returns those that cannot be: without an error where there is no file.
+    /// Opens the chunks that are not open yet. Returns those that fail to open; without an error if there is no file.
     fn open_chunks(&mut self, pictures: usize) -> Vec<(usize, Option<Error>)> {
         let missing: Vec<usize> = (0..self.chunks.len()).filter(|c| self.chunks[*c].is_none()).collect();
         let opened: Vec<_> = missing.into_par_iter().map(|c| (c, self.open_chunk(c, pictures))).collect();

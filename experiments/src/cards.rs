@@ -1,5 +1,5 @@
-//! What a saved model's pictures go through: `cards.json` in its directory, a card for each encoder in the order in which
-//! the model reads them.
+//! `cards.json` in a saved model's directory: one card per encoder, in the order in which the connector reads them. The
+//! cards say how images are preprocessed and encoded.
 
 use crate::arm::ArmEncoder;
 use crate::arm_card::ArmCard;
@@ -17,17 +17,17 @@ use std::path::Path;
 
 const FILE: &str = "cards.json";
 
-/// One encoder of a model.
+/// One encoder of a model, with its card.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "TowerTable", into = "TowerTable")]
 pub struct Tower {
-    /// As the arm names it.
+    /// The encoder, as the arm names it.
     pub encoder: ArmEncoder,
-    /// Everything about it but its weights.
+    /// Card: everything about the encoder except its weights.
     pub card: ArmCard,
 }
 
-/// [`Tower`] as it is written: exactly one of `card` and `oracle`.
+/// The serialised form of [`Tower`], with exactly one of `card` and `oracle`.
 #[derive(Serialize, Deserialize)]
 struct TowerTable {
     encoder: ArmEncoder,
@@ -62,12 +62,12 @@ impl From<Tower> for TowerTable {
 }
 
 impl Tower {
-    /// An encoder with its own weights.
+    /// Makes the entry of an encoder with its own weights.
     pub fn own(card: EncoderCard) -> Self {
         Self { encoder: ArmEncoder::plain(card.id.clone()), card: ArmCard::Encoder(card) }
     }
 
-    /// The features of one picture. The encoder is loaded, and let go.
+    /// Features of one image. The encoder is loaded for this call only.
     fn features(&self, picture: &RgbImage, device: &Device) -> Result<FeatureMap> {
         let card = self.card.encoder()?;
         self.encoder.load(card.clone(), device)?.forward(pixels(card, picture, device))
@@ -78,11 +78,11 @@ fn pixels(card: &EncoderCard, picture: &RgbImage, device: &Device) -> Tensor<4> 
     card.preprocess.pixels(std::slice::from_ref(picture), device)
 }
 
-/// A picture as a model with these encoders sees it: pixels, if it has `trained` them and holds them itself, else features.
-/// Encoders are loaded one after the other, and let go.
+/// Prepares an image for a model with these encoders: pixels if the model holds `trained` encoders itself, else
+/// features. Encoders are loaded one at a time, and dropped.
 ///
 /// # Errors
-/// The weights of an encoder are not on this machine, or the model reads ground truth and not pictures.
+/// The weights of an encoder are not on this machine, or the model has the oracle, which reads no images.
 pub fn visual(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
     match trained {
         true => {
@@ -93,7 +93,7 @@ pub fn visual(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Devi
     }
 }
 
-/// As [`visual`] for a picture that shows nothing: the oracle finds background in every cell of it.
+/// As [`visual`], for an image without content: for the oracle, every cell shows background.
 ///
 /// # Errors
 /// As [`visual`].
@@ -108,17 +108,17 @@ pub fn blank(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Devic
     }
 }
 
-/// What is done with the orientation in pictures' EXIF data: all encoders of a model read the same pictures.
+/// How the orientation in images' EXIF data is applied; all encoders of a model read the same images.
 pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientation {
     cards.next().map(ArmCard::orientation).unwrap_or_default()
 }
 
-/// The encoders of a run.
+/// Makes the list of a run's encoders for `cards.json`.
 pub fn towers(parts: &[Part]) -> Vec<Tower> {
     let tower = |part: &Part| {
         let mut card = part.card.clone();
         if let ArmCard::Encoder(card) = &mut card {
-            // How it was trained says nothing about what it computes.
+            // The pretraining recipe does not affect what the encoder computes.
             card.pretrain = None;
         }
         Tower { encoder: part.encoder.clone(), card }
@@ -126,20 +126,20 @@ pub fn towers(parts: &[Part]) -> Vec<Tower> {
     parts.iter().map(tower).collect()
 }
 
-/// Writes the encoders of a run beside its model, unless they are there.
+/// Writes `cards.json` beside the model of a run, unless it exists.
 pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
     let file = dir.join(FILE);
     if file.is_file() {
         return Ok(());
     }
-    // Models of earlier versions have no checksums; one alone would say that the others were checked.
+    // Models of earlier versions have no checksums; a checksum of one file would claim that all were checked.
     match dir.join(checksums::FILE).is_file() {
         true => checksums::write_json(dir, FILE, &towers(parts)),
         false => atomic::write_json(&file, &towers(parts)),
     }
 }
 
-/// The encoders of the model in `dir`.
+/// Reads and validates the encoders of the model in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<Tower>> {
     if !dir.join(FILE).is_file() {
         return Err(Error::failed(format!(
@@ -150,7 +150,7 @@ pub fn read(dir: &Path) -> Result<Vec<Tower>> {
     }
     let towers: Vec<Tower> = atomic::read_json(&dir.join(FILE))?;
     for tower in &towers {
-        // What the cards of the zoo and of directories had to pass, these must pass too.
+        // Apply the same validation as to cards of the zoo and of directories.
         let step = || format!("{}: the card of {}", dir.join(FILE).display(), tower.encoder);
         tower.card.validate().map_err(|e| e.context(step()))?;
     }

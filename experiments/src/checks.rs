@@ -1,5 +1,4 @@
-//! What can be known before work starts: whether parts, recipe and data fit together, and whether results can be
-//! written.
+//! Checks before work starts: whether encoders, recipe and data fit together, and whether results can be written.
 
 use crate::arm_card::ArmCard;
 use crate::examples::Set;
@@ -15,17 +14,17 @@ use burgess_probe::recipe::Stage;
 use burn::tensor::Device;
 use std::path::Path;
 
-/// The stages of an arm as they are trained.
+/// The training stages of an arm, by name, with the arm's freeze setting applied.
 fn stages(evaluator: &Evaluator, arm: &Arm) -> Vec<(&'static str, Stage)> {
     let align = evaluator.recipe.align.iter().map(|stage| ("align", stage.clone()));
     align.chain([("tune", training::tune_stage(&evaluator.recipe.tune, arm.freeze))]).collect()
 }
 
-/// Checks the recipe of an arm against its encoders, the language model and the device. Returns how many positions an
-/// image takes in the language model.
+/// Checks the recipe of an arm against its encoders, the language model and the device. Returns the number of positions
+/// that an image takes in the language model.
 ///
 /// # Errors
-/// Names the arm, the stage and the key.
+/// Something does not fit; the error names arm, stage and key.
 pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], device: &Device) -> Result<usize> {
     let check = || {
         for (name, stage) in stages(evaluator, arm) {
@@ -66,11 +65,10 @@ fn stage(stage: &Stage, llm: &Llm, device: &Device) -> Result<()> {
 }
 
 impl Instrument {
-    /// Checks that the conversations and questions fit into the model of an arm whose images take `positions`
-    /// positions.
+    /// Checks that conversations and questions fit into the model of an arm whose images take `positions` positions.
     ///
     /// # Errors
-    /// Names the stage and the number of the conversation, or the benchmark and the question.
+    /// One is too long; the error names the stage and conversation, or the benchmark and question.
     pub fn check_lengths(&self, arm: &Arm, positions: usize) -> Result<()> {
         let most = self.llm.config.max_position_embeddings;
         let check = || {
@@ -85,10 +83,10 @@ impl Instrument {
         check().map_err(|e: Error| e.context(format!("the arm {}", arm.name())))
     }
 
-    /// Checks that the oracle, if it is among the encoders of an arm, has ground truth of every image.
+    /// Checks that the oracle, if the arm has it, has ground truth for every image.
     ///
     /// # Errors
-    /// It has none of an image, which is named.
+    /// An image has no ground truth; the error names it.
     pub fn check_truth(&self, cards: &[&ArmCard]) -> Result<()> {
         match cards.iter().any(|card| matches!(card, ArmCard::Oracle(_))) {
             true => Truth::read(&self.data.dir)?.check(&self.pictures),
@@ -113,7 +111,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
                 all
             }
         };
-        // The last token predicts nothing and is not read.
+        // The last token is only a target: it is never an input.
         if read.saturating_sub(1) > most {
             return Err(Error::failed(format!(
                 "conversation {} of {file} has {all} tokens, the language model reads {most}",
@@ -133,10 +131,10 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a directory is there or can be made, and that files can be made in it. Nothing is left behind.
+/// Checks that a directory exists or can be created, and that files can be created in it. Leaves nothing behind.
 ///
 /// # Errors
-/// It cannot: what stands in the way is named.
+/// It cannot; the error names the cause.
 pub fn writable(dir: &Path) -> Result<()> {
     output::check_directory(dir).map_err(|e| e.hint("choose another place with --out"))
 }

@@ -1,21 +1,21 @@
-//! Tables and paragraphs within a width.
+//! Formatting of tables and paragraphs within a given width.
 
-/// On which side of its column a cell stands.
+/// Alignment of a cell in its column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     Left,
     Right,
 }
 
-/// Characters between two columns.
+/// Number of spaces between two columns.
 const GAP: usize = 2;
-/// No column becomes narrower than this.
+/// Smallest width to which a column is reduced, in characters.
 const LEAST: usize = 6;
 
-/// Rows as lines of at most `width` characters, each with `margin` before it: columns are as wide as their cells, and
-/// where that is too wide, the widest are folded.
+/// Formats rows as lines of at most `width` characters, each with `margin` before it. Columns are as wide as their
+/// widest cell; if the table is too wide, cells of the widest columns are wrapped.
 ///
-/// The first row is the head. A width too small for all columns is exceeded.
+/// The first row is the header. If `width` is too small for all columns, lines are longer.
 pub fn table(rows: &[Vec<String>], sides: &[Side], margin: &str, width: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let natural = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| length(c)).max().unwrap_or(0);
@@ -48,7 +48,7 @@ pub fn table(rows: &[Vec<String>], sides: &[Side], margin: &str, width: usize) -
     out
 }
 
-/// A paragraph as lines of at most `width` characters.
+/// Wraps a paragraph into lines of at most `width` characters.
 pub fn fold(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = vec![String::new()];
@@ -59,7 +59,7 @@ pub fn fold(text: &str, width: usize) -> Vec<String> {
             lines.push(String::new());
             room = width;
         }
-        // What is longer than a line is cut where it ends.
+        // A piece that is longer than a line is split at the end of the line.
         let mut rest: Vec<char> = (if length(piece) > room { bare } else { piece }).chars().collect();
         while rest.len() > width {
             let tail = rest.split_off(room);
@@ -79,7 +79,7 @@ fn append(lines: &mut [String], text: &[char]) {
     }
 }
 
-/// A text in pieces behind which a line may end.
+/// Splits a text after the characters at which a line may end.
 fn pieces(text: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
     let mut ended = false;
@@ -87,7 +87,7 @@ fn pieces(text: &str) -> Vec<String> {
         if ended && c != ' ' {
             pieces.push(String::new());
         }
-        // Not before the name of an option: `--release`.
+        // No line ends inside the dashes of an option such as `--release`.
         let inside = pieces.last().is_some_and(|p| p.ends_with(char::is_alphanumeric));
         ended = matches!(c, ' ' | '/' | ',' | '|') || (c == '-' && inside);
         if let Some(last) = pieces.last_mut() {

@@ -1,4 +1,4 @@
-//! The pictures and questions of a study on this machine.
+//! The images and questions of a study on this machine.
 
 use crate::progress::Progress;
 use crate::study::Data;
@@ -8,39 +8,40 @@ use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
 
-/// A data directory: `align.jsonl`, `tune.jsonl`, `bench/<benchmark>.jsonl` and the pictures they name.
+/// A data directory: `align.jsonl`, `tune.jsonl`, `bench/<benchmark>.jsonl` and the images they name.
 #[derive(Clone, Debug)]
 pub struct DataDir {
     pub dir: PathBuf,
-    /// Conversations for the connector, if any are named.
+    /// Conversations of the align stage, if there are any.
     pub align: Option<PathBuf>,
-    /// Conversations for connector and language model.
+    /// Conversations of the tune stage.
     pub tune: PathBuf,
-    /// Changes with all that is read of the data. Empty where it follows from the contents of the files that are used,
-    /// until these are known (see [`inputs`](crate::inputs)).
+    /// Digest of all data that are read. Empty for data whose digest follows from the contents of the files that are
+    /// used, until these are known (see [`inputs`](crate::inputs)).
     pub digest: String,
-    /// Where it follows from contents: what earlier versions took for it.
+    /// Digest that earlier versions computed from file names, sizes and times, for data whose digest follows from
+    /// contents.
     pub earlier: Option<String>,
-    /// Drawn here: every picture is whole.
+    /// Whether the images were rendered or composed by Burgess, so that all can be decoded.
     pub drawn: bool,
-    /// At most this many conversations with a picture of each source are tuned on.
+    /// Largest number of tune conversations with an image per source; `None` for all.
     pub per_source: Option<usize>,
 }
 
-/// The digest of a world: of its version and its specification, from which every byte follows.
+/// Digest of a world's version and specification, which determine every byte.
 pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
     digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
 }
 
-/// Whether a world is on this machine.
+/// Whether a world is rendered on this machine.
 pub fn is_rendered(spec: &DatasetSpec) -> Result<bool> {
     Ok(paths::cache()?.join("worlds").join(world_digest(spec)?).is_dir())
 }
 
-/// The directory to which the names of a study's images are relative, if the data are on this machine.
+/// Directory to which the image names of a study are relative, if the data are on this machine.
 ///
 /// # Errors
-/// There is no cache.
+/// The cache directory cannot be determined.
 pub fn directory(data: &Data) -> Result<Option<PathBuf>> {
     Ok(match data {
         Data::World(spec) => Some(paths::cache()?.join("worlds").join(world_digest(spec)?)).filter(|dir| dir.is_dir()),
@@ -53,7 +54,7 @@ pub fn directory(data: &Data) -> Result<Option<PathBuf>> {
 
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
-    // Directly in the cache, and in its folders for worlds, examples and what else is kept.
+    // Sweeps the cache and its folders for worlds, examples and others.
     leftovers::sweep(&paths::cache()?, 1);
     match data {
         Data::World(spec) => {
@@ -122,7 +123,7 @@ fn check_directory(dir: &Path, what: &str, hint: &str) -> Result<()> {
     }
 }
 
-/// Checks that a file of conversations is one: what is read from a pipe cannot be read twice.
+/// Checks that a file of conversations is a regular file: a pipe cannot be read twice.
 pub(crate) fn check_file(file: &Path) -> Result<()> {
     let hint = "conversations are JSON lines or an array, plain or compressed (.gz, .zst)";
     match std::fs::metadata(file) {
@@ -146,12 +147,12 @@ fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// Where it is kept which files of some data were compared with their checksums, and when.
+/// File that records which data files were compared with their checksums, and when.
 pub(crate) fn remembered(name: &str) -> Result<PathBuf> {
     Ok(paths::cache()?.join("checked").join(format!("{name}.json")))
 }
 
-/// Renders the files of a world again that are not what was written. Others may be reading: each is replaced by renaming.
+/// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
 fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
     let bad = match checksums::damaged(dir, &remembered(digest)?) {
         Ok((Known::Nothing, _)) => {
@@ -176,7 +177,7 @@ fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Re
     let again = dir.with_file_name(format!("{digest}-again"));
     render(&again, spec, progress)?;
     for file in checksums::files(&again)?.iter().chain([&again.join(checksums::FILE)]) {
-        // An earlier attempt may have been killed on the way.
+        // An earlier attempt may have been killed after some files were moved.
         if !file.exists() {
             continue;
         }
@@ -194,11 +195,11 @@ fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Re
     }
 }
 
-/// Compares the files of a directory with their checksums, where it has some: a world that was copied, or that is asked by
-/// its path.
+/// Compares the files of a directory with their checksums, if it has any: it may be a copy of a world, or a world given
+/// by its path.
 ///
 /// # Errors
-/// One is missing or is not what was written.
+/// A file is missing or damaged.
 pub fn check_sealed(dir: &Path) -> Result<()> {
     let name = digest::of_bytes(std::path::absolute(dir).unwrap_or_default().to_string_lossy().as_bytes());
     let (_, bad) = checksums::damaged(dir, &remembered(&name)?)?;
@@ -212,7 +213,7 @@ pub fn check_sealed(dir: &Path) -> Result<()> {
     }
 }
 
-/// The file of a stage's conversations: JSON lines or an array, plain or compressed.
+/// File of a stage's conversations: JSON lines or an array, plain or compressed.
 fn conversations(dir: &Path, stage: &str) -> PathBuf {
     let forms = ["jsonl", "json", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
     let mut files = forms.iter().map(|form| dir.join(format!("{stage}.{form}")));

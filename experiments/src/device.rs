@@ -1,9 +1,9 @@
-//! Devices by name: `flex`, `wgpu`, `vulkan`, `tch`, `tch:cuda:0`, `cuda:0`.
+//! Devices by name, such as `flex`, `wgpu`, `vulkan`, `tch`, `tch:cuda:0`, `cuda:0`.
 
 use burgess_base::{Error, Result};
 use burn::tensor::Device;
 
-/// One backend of this program: how it is called, whether it is in this binary, how to get it.
+/// A backend: its name, whether this binary contains it, what it computes on, and how to build it in.
 pub struct Backend {
     pub name: &'static str,
     pub compiled: bool,
@@ -11,7 +11,7 @@ pub struct Backend {
     pub fix: &'static str,
 }
 
-/// Every backend that Burgess knows, in the order in which `burgess doctor` lists them.
+/// All backends, in the order in which `burgess doctor` lists them.
 pub const BACKENDS: &[Backend] = &[
     Backend { name: "flex", compiled: true, what: "CPU, pure Rust (default)", fix: "" },
     Backend {
@@ -40,10 +40,10 @@ pub const BACKENDS: &[Backend] = &[
     },
 ];
 
-/// The device called `name`.
+/// Opens the device with this name.
 ///
 /// # Errors
-/// Usage errors for an unknown name, a bad index, or a backend that is not in this binary.
+/// The name or index is invalid, or this binary does not contain the backend.
 pub fn parse(name: &str) -> Result<Device> {
     let mut parts = name.split(':');
     let backend = parts.next().unwrap_or_default();

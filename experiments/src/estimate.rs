@@ -1,10 +1,10 @@
-//! What a run will cost, from the numbers of its parts alone: parameters, visual tokens, steps, floating-point operations,
-//! memory by device, disk.
+//! Cost estimates of a run, computed from its configuration alone: parameters, image tokens, steps, floating-point
+//! operations (FLOPs), memory per device, disk.
 //!
-//! Operations are those of matrix products (a multiply-add counts as two): a backward pass costs once more what the
-//! forward pass does for the gradients of activations, and once more for those of weights. Memory is what must be
-//! resident at the peak of a training step: weights, gradients and AdamW's two moments of what is trained, and the
-//! activations that the backward pass needs. It leaves out what an allocator or a library's workspace adds.
+//! FLOPs count matrix products only (2 per multiply-add). The backward pass costs one forward pass for the gradients of
+//! activations and one more for those of weights. Memory is what is resident at the peak of a training step: weights,
+//! gradients and AdamW moments of trained parameters, and the activations that the backward pass needs. Allocator
+//! overhead and library workspaces are not included.
 
 use crate::arm_card::ArmCard;
 use burgess_base::Result;
@@ -12,85 +12,85 @@ use burgess_probe::llm::LlmConfig;
 use burgess_probe::recipe::{Part, Stage};
 use serde::Serialize;
 
-/// How numbers are held on a kind of device.
+/// A kind of device and how it stores numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Device {
-    /// What it is called.
+    /// Name in tables.
     pub name: &'static str,
-    /// Whether the language model computes in bf16 (`precision = "bf16"` of a stage). Weights are f32 either way.
+    /// Whether the language model computes in bf16 (`precision = "bf16"` of a stage); weights are f32 in any case.
     bf16: bool,
-    /// Whether activations inside a block are computed again in the backward pass whatever the stage says.
+    /// Whether gradient checkpointing is used in any case, even if the stage does not ask for it.
     again: bool,
 }
 
-/// The CPU, a GPU, and a GPU with gradient checkpointing.
+/// The devices of the estimates: CPU, GPU, and GPU with gradient checkpointing.
 pub const DEVICES: [Device; 3] = [
     Device { name: "flex (f32)", bf16: false, again: false },
     Device { name: "GPU (bf16)", bf16: true, again: false },
     Device { name: "GPU (bf16, checkpointing)", bf16: true, again: true },
 ];
 
-/// One stage's data.
+/// Size of the data of one stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Corpus {
-    /// Conversations.
+    /// Number of conversations.
     pub samples: u64,
-    /// Text tokens of one, on average.
+    /// Mean number of text tokens of a conversation.
     pub text_tokens: usize,
 }
 
-/// What a run is made of.
+/// The configuration of a run, as far as it determines the cost.
 #[derive(Debug, Clone)]
 pub struct Parts<'a> {
-    /// Its encoders.
+    /// Cards of the encoders.
     pub cards: &'a [ArmCard],
-    /// Its language model.
+    /// Configuration of the language model.
     pub llm: &'a LlmConfig,
-    /// Parameters of the connector, samplers inside the language model included.
+    /// Number of parameters of the connector, including cross-attention layers inside the language model.
     pub connector_parameters: usize,
-    /// Positions that a picture takes in the language model.
+    /// Number of positions that an image takes in the language model.
     pub tokens: usize,
-    /// Whether features of frozen encoders are kept, so that each picture is encoded once.
+    /// Whether features of frozen encoders are cached, so that each image is encoded once.
     pub cached: bool,
 }
 
-/// A stage as it will be.
+/// Cost of one training stage.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageCost {
-    /// Optimiser steps.
+    /// Number of optimiser steps.
     pub steps: u64,
-    /// Floating-point operations of all of them, encoders included where their features are not cached.
+    /// FLOPs of all steps, including the encoders where they are trained.
     pub flops: f64,
-    /// By device of [`DEVICES`]: the most memory of a step, bytes.
+    /// Peak memory of a step in bytes, for each device of [`DEVICES`].
     pub memory: Vec<(&'static str, f64)>,
 }
 
-/// A run as it will be.
+/// Cost of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cost {
-    /// Numbers in the encoders.
+    /// Number of parameters of the encoders.
     pub encoder_parameters: u64,
-    /// Numbers in the connector.
+    /// Number of parameters of the connector.
     pub connector_parameters: u64,
-    /// Numbers in the language model.
+    /// Number of parameters of the language model.
     pub llm_parameters: u64,
-    /// Positions that a picture takes.
+    /// Number of positions that an image takes in the language model.
     pub tokens: usize,
-    /// Connector alone, if there is such a stage.
+    /// Cost of the align stage, which trains the connector alone; `None` without an align stage.
     pub align: Option<StageCost>,
-    /// All that is trained.
+    /// Cost of the tune stage.
     pub tune: StageCost,
-    /// Operations of encoding pictures with frozen encoders: each once, or whenever it is seen.
+    /// FLOPs of encoding images with frozen encoders: once per image if cached, else each time an image is used.
     pub encoding_flops: f64,
-    /// Bytes of the cached features of all pictures, f32.
+    /// Size of the cached features of all images in bytes, in f32; 0 if they are not cached.
     pub feature_bytes: f64,
 }
 
 impl Parts<'_> {
-    /// The whole run.
+    /// Estimates the cost of the whole run.
     ///
     /// # Errors
-    /// A card cannot be tapped as it says.
+    /// A card's tap does not fit its architecture.
     pub fn cost(&self, align: Option<(&Stage, Corpus)>, tune: (&Stage, Corpus)) -> Result<Cost> {
         let (mut image_flops, mut image_bytes) = (0.0, 0.0);
         for card in self.cards {
@@ -98,7 +98,7 @@ impl Parts<'_> {
             let [rows, columns] = card.native_grid()?;
             image_bytes += 4.0 * (rows * columns * card.width()?) as f64;
         }
-        // A stage that trains the encoders counts their passes itself.
+        // For a stage that trains the encoders, `stage` counts the encoder passes.
         let encoded = |stage: &Stage, corpus: Corpus| match (stage.trains(Part::Encoder), self.cached) {
             (true, _) => 0.0,
             (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
@@ -117,7 +117,7 @@ impl Parts<'_> {
         })
     }
 
-    /// Samples that a stage sees.
+    /// Number of training samples of a stage, counting repetitions.
     fn seen(&self, stage: &Stage, corpus: Corpus) -> f64 {
         stage.total_steps(corpus.samples as usize) as f64 * stage.batch as f64
     }
@@ -126,7 +126,8 @@ impl Parts<'_> {
         let most = stage.max_length.unwrap_or(self.llm.max_position_embeddings);
         let length = (self.tokens + corpus.text_tokens).min(most);
         let learns = stage.trains(Part::Llm) && stage.lora.is_none();
-        // The gradient of the language model's activations is needed whatever is trained before it.
+        // Gradients flow through the language model's activations to the connector even if the language model is
+        // frozen.
         let passes = if learns { 3.0 } else { 2.0 };
         let head = 2.0 * (self.llm.vocab_size * self.llm.hidden_size * corpus.text_tokens) as f64;
         let connector = 2.0 * 3.0 * (self.connector_parameters * self.tokens) as f64;
@@ -140,9 +141,9 @@ impl Parts<'_> {
         })
     }
 
-    /// Bytes at the peak of a step.
+    /// Peak memory of a training step, in bytes.
     fn memory(&self, stage: &Stage, corpus: Corpus, length: usize, device: Device) -> f64 {
-        // A number is held in f32; a trained one with its gradient and two moments.
+        // f32 parameters take 4 bytes; trained ones 16, with gradient and two moments.
         let held = |parameters: f64, trained: bool| parameters * if trained { 16.0 } else { 4.0 };
         let encoders: u64 = self.cards.iter().map(ArmCard::parameters).sum();
         let llm = self.llm.parameters() as f64;
@@ -153,14 +154,15 @@ impl Parts<'_> {
             bytes += held(adapters, true);
         }
         bytes += held(self.connector_parameters as f64, stage.trains(Part::Connector));
-        // Those whose features are on disk are not there.
+        // Encoders whose features are cached are not loaded.
         if stage.trains(Part::Encoder) || !self.cached {
             bytes += held(encoders as f64, stage.trains(Part::Encoder));
         }
         let layers = self.llm.num_hidden_layers as f64;
         let again = device.again || stage.checkpointing;
         if device.bf16 {
-            // The copies in which it computes: kept for the backward pass, or of one block at a time.
+            // bf16 copies of the weights: all are kept for the backward pass, or with checkpointing only those of one
+            // block.
             bytes += 2.0 * llm / if again { layers } else { 1.0 };
         }
         let activation = if device.bf16 { 2.0 } else { 4.0 };
@@ -168,14 +170,14 @@ impl Parts<'_> {
         let (d, f) = (self.llm.hidden_size as f64, self.llm.intermediate_size as f64);
         let w = self.llm.head_width() as f64;
         let heads = (2 * self.llm.num_attention_heads + 2 * self.llm.kv_heads()) as f64 * w;
-        // Of a block: the stream, two normed inputs, queries, keys, values and attention's output, gate, up and product.
+        // Per block: residual stream, two normed inputs, q, k, v and attention output, MLP gate, up and product.
         let block = 3.0 * d + heads + 3.0 * f;
         let kept = if again { layers * d + block } else { layers * block };
         let scores = 2.0 * 4.0 * (corpus.text_tokens * self.llm.vocab_size) as f64;
         bytes + rows * (length as f64 * kept * activation + scores)
     }
 
-    /// Numbers in adapters.
+    /// Number of parameters of the LoRA adapters.
     fn adapters(&self, rank: usize, targets: &[String]) -> f64 {
         let (d, f) = (self.llm.hidden_size, self.llm.intermediate_size);
         let w = self.llm.head_width();
@@ -189,18 +191,18 @@ impl Parts<'_> {
     }
 }
 
-/// `12.3 GB`, `4.6 TB`.
+/// Formats bytes with a decimal unit: `12.3 GB`, `4.6 TB`.
 pub fn gigabytes(bytes: f64) -> String {
     if bytes < 1e12 { format!("{:.1} GB", bytes / 1e9) } else { format!("{:.1} TB", bytes / 1e12) }
 }
 
-/// `0.302`, `57251`.
+/// Formats a number of operations in PFLOP: `0.302`, `57251`.
 pub fn petaflops(operations: f64) -> String {
     let peta = operations / 1e15;
     if peta < 100.0 { format!("{peta:.3}") } else { format!("{peta:.0}") }
 }
 
-/// `303M`.
+/// Formats a count with a decimal unit: `17k`, `1.2M`, `303M`.
 pub fn millions(count: u64) -> String {
     match count {
         0..1_000_000 => format!("{}k", count / 1000),

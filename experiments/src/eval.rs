@@ -1,7 +1,7 @@
-//! Benchmarks put to a model from a directory: one that a run left, or a released Cambrian.
+//! Evaluation of a model from a directory on benchmarks: the model of a run, or a released Cambrian model.
 //!
-//! The outcome is a run of the study `eval`, so that `burgess report OUT/eval` lays the models that were asked the same
-//! questions beside each other.
+//! The result is stored as a run of the study `eval`, so that `burgess report OUT/eval` compares all models that were
+//! asked the same questions.
 
 use crate::arm::Freeze;
 use crate::arm_card::{self, ArmCard};
@@ -29,36 +29,36 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The study that evaluated models are runs of.
+/// Name of the study whose runs are the evaluated models.
 const STUDY: &str = "eval";
 
-/// What is asked of which model.
+/// Options of an evaluation.
 #[derive(Debug)]
 pub struct Options {
-    /// The model's directory.
+    /// Directory of the model.
     pub model: PathBuf,
-    /// What it is called in results.
+    /// Name of the model in results.
     pub name: String,
-    /// Benchmarks by id.
+    /// Benchmarks, by id.
     pub benchmarks: Vec<String>,
-    /// A directory with `bench/<id>/`, or with the questions that were made on this machine.
+    /// Directory with `bench/<id>/`, or with questions that were made on this machine.
     pub data: Option<PathBuf>,
-    /// How it is asked and judged.
+    /// How questions are asked and answers scored.
     pub terms: Terms,
-    /// The chat template of a released model that does not tell.
+    /// Chat template for a released model whose configuration does not determine it.
     pub chat: Option<String>,
-    /// The directory above the study's.
+    /// Output directory; the study's directory lies in it.
     pub out: PathBuf,
-    /// The device by name.
+    /// Name of the device.
     pub device_name: String,
-    /// The device.
+    /// Device that computes.
     pub device: Device,
 }
 
-/// Asks what has not been asked yet, and writes the results.
+/// Asks the benchmarks that were not asked yet, and writes the results.
 ///
 /// # Errors
-/// Something is not on this machine, another evaluation with other terms is in the directory, or a question cannot be asked.
+/// Something is not on this machine, the directory holds an evaluation with other options, or a question fails.
 pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathBuf)> {
     names::check(&options.name).map_err(|e| e.hint("--name NAME"))?;
     check_benchmarks(&options.benchmarks)?;
@@ -94,7 +94,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         },
     });
     let open = || StudyStore::open(&root, &shared);
-    // An evaluation that was begun is held from the start; a new one is begun when nothing speaks against it.
+    // An existing evaluation is locked before the checks; a new one is created only after they pass.
     let begun = root.join("study.json").exists().then(open).transpose()?;
     let bar = progress.bar(&format!("loading {}", options.model.display()), 0);
     let mut answerer = Answerer::open(&options.model, options.chat.as_deref(), &options.device)?;
@@ -147,7 +147,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         }
         false => Towers::Frozen(features.iter().collect()),
     };
-    // Without need, every picture would be opened twice.
+    // Read sizes only if needed, because every image would be opened twice.
     let sizes = model.config().connector.kind.reads_sizes();
     let orientation = cards::orientation(answerer.encoders.iter().map(|t| &t.card));
     let source = Source { dir: &dir, pictures: &pictures.names, sizes, orientation, towers };
@@ -165,7 +165,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let bar = progress.bar(&options.name, 0);
     let results = asking::results(&asking, &asked, &store, &options.name, &bar)?;
     drop(bar);
-    // The log of its training lies beside a model that was trained here.
+    // For a model that was trained here, the training log lies beside its directory.
     let training = options.model.canonicalize().ok();
     let training = training.as_deref().and_then(Path::parent).filter(|dir| dir.join("train.jsonl").is_file());
     let training = training.map(RunStore::at);
@@ -201,7 +201,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     Ok((results, store.dir().to_path_buf()))
 }
 
-/// Checks that all questions fit into the model, and that their images are there.
+/// Checks that all questions fit into the model, and that their images exist.
 fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String]) -> Result<()> {
     let config = answerer.model.config();
     let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
@@ -223,7 +223,7 @@ fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String
     Ok(())
 }
 
-/// The files that make a model, in its directory and the folders in it: others beside them change nothing.
+/// Files of a model, in its directory and the folders in it; other files there do not affect the digest.
 fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
     let step = || format!("listing {}", model.display());
     let (mut files, mut folders) = (Vec::new(), vec![model.to_path_buf()]);
@@ -232,7 +232,7 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
             let path = entry.with_context(step)?.path();
             let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
             if path.is_dir() {
-                // One level: the language model of a run lies in `llm`.
+                // One level suffices: the language model of a run lies in `llm`.
                 folders.extend((folder == model).then_some(path));
             } else if ["json", "safetensors", "bin", "pt", "pth", "gguf", "model", "jinja", "txt"].contains(&kind)
                 && !is_prose(&path)
@@ -245,13 +245,13 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// Text files that no tokenizer reads.
+/// Whether a file is a text file that no tokenizer reads.
 fn is_prose(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     name.ends_with(".txt") && !["merges.txt", "vocab.txt"].contains(&name.as_str())
 }
 
-/// What versions before 0.2 took for the digest of a model: its files by name, size and time.
+/// Digest of a model by file names, sizes and times, as versions before 0.2 computed it.
 fn earlier(model: &Path) -> Result<String> {
     let step = || format!("listing {}", model.display());
     let mut files = Vec::new();

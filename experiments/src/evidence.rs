@@ -1,5 +1,5 @@
-//! What is known of a study's parts beside its runs: what its encoders' direct probes read, and how well its language model
-//! reads; and whether the study's claims are about what it measures.
+//! Records of a study's parts for the report: direct probes of its encoders, and the scores of its language model on
+//! text. Also checks that a study's claims refer to what it measures.
 
 use crate::field;
 use crate::probes::{self, ProbeRecord, ProbeShare};
@@ -13,10 +13,10 @@ use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
 use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
 
-/// Checks that the claims of a study, and its pairs of probes and questions, are about what it measures.
+/// Checks that a study's claims, and its pairs of probes and questions, refer to benchmarks that it asks.
 ///
 /// # Errors
-/// They are not: table and key are named.
+/// One does not; the error names table and key.
 pub fn check(study: &Study) -> Result<()> {
     let benchmarks = &study.evaluator.benchmarks;
     let mut categories = Vec::new();
@@ -50,7 +50,7 @@ pub fn check(study: &Study) -> Result<()> {
     }
 }
 
-/// How well a language model answers from text, by its record; nothing for one that has none.
+/// Scores of a language model on text alone, from its `record.json`; empty if it has none.
 pub fn reading(llm: &str) -> Vec<Reading> {
     #[derive(Deserialize)]
     struct Record {
@@ -59,11 +59,11 @@ pub fn reading(llm: &str) -> Vec<Reading> {
     }
     let record = field::resolve(llm).and_then(|name| weights::locate(&name)).map(|dir| dir.join("record.json"));
     let record = record.ok().filter(|record| record.is_file());
-    // A record of another form says nothing of what is asked here.
+    // A record of another form has no such scores.
     record.and_then(|record| atomic::read_json::<Record>(&record).ok()).map(|r| r.reading).unwrap_or_default()
 }
 
-/// The direct probes in the records of shipped encoders, by card id; those without are left out.
+/// Direct probes in the records of shipped encoders, by card id; encoders without a record are left out.
 pub fn encoder_probes<'a>(encoders: impl IntoIterator<Item = &'a str>) -> Vec<EncoderProbes> {
     let named = |id: &str| {
         let probes: Vec<Probe> = probes::recorded(&EncoderCard::find(id).ok()?).into_iter().map(probe).collect();
@@ -98,6 +98,26 @@ mod tests {
         assert!(reading.iter().any(|r| r.benchmark == "nano-gqa" && r.read > 0.5), "{reading:?}");
         assert!(super::reading("no-such-model").is_empty());
         assert!(encoder_probes(["no-such-encoder"]).is_empty());
+    }
+
+    /// The share of things that a linear probe of the shipped encoder names on held-out images.
+    fn things(encoder: &str) -> f64 {
+        let probes = encoder_probes([encoder]);
+        let all = probes.iter().flat_map(|p| &p.probes);
+        let thing = all.filter(|p| p.attribute == "thing" && p.level == "picture").map(|p| p.linear.accuracy);
+        thing.fold(0.0, f64::max)
+    }
+
+    /// What README and page say of the shipped weights, from their records.
+    #[test]
+    fn shipped_records_hold_what_is_claimed_of_them() {
+        let nano: Vec<_> = reading("nano-lm").into_iter().filter(|r| r.benchmark.starts_with("nano-")).collect();
+        assert!(nano.len() == 9 && nano.iter().all(|r| r.read >= 0.9), "{nano:?}");
+        let random = things("nano-random");
+        assert!(random > 0.0 && random < 0.2, "{random}");
+        for (encoder, least) in [("nano-sup", 0.9), ("nano-clip", 0.7), ("nano-dinov2", 1.5 * random)] {
+            assert!(things(encoder) >= least, "{encoder}: {} of {least}, random {random}", things(encoder));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The training conversations as tokens, and the pictures that training and benchmarks name.
+//! The tokenised training conversations, and the images that training and benchmarks name.
 
 use crate::data::{DataDir, check_file};
 use crate::pictures;
@@ -14,18 +14,18 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// Numbers pictures in the order in which they are first named.
+/// Assigns indices to images in the order in which they are first named.
 #[derive(Default)]
 pub struct Pictures {
     pub names: Vec<String>,
     numbers: HashMap<String, usize>,
-    /// By the picture's number, as far as conversations name it: what they say it comes from, a number of `named`.
+    /// For images that conversations name, the index in `named` of the source that the conversation states.
     sources: Vec<usize>,
     named: Vec<String>,
 }
 
 impl Pictures {
-    /// The number of a picture.
+    /// Index of an image, which is assigned when the name is new.
     pub fn number(&mut self, name: &str) -> usize {
         *self.numbers.entry(name.to_string()).or_insert_with(|| {
             self.names.push(name.to_string());
@@ -50,31 +50,31 @@ impl Pictures {
     }
 }
 
-/// The examples of one stage.
+/// The examples of one training stage.
 pub struct Set {
     pub examples: Packed,
     file: PathBuf,
-    /// Conversations of the file, and why some of them are not among the examples.
+    /// Number of conversations in the file; `left_out` says why some are not among the examples.
     all: usize,
     left_out: Vec<String>,
 }
 
 impl Set {
-    /// The conversations that are not learned, by reason.
+    /// Notes on the conversations that are not used, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let file = self.file.display();
         self.left_out.iter().map(move |reason| format!("{file}: {reason}"))
     }
 
-    /// The file of the conversations.
+    /// Path of the file of conversations.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Checks that there is something to learn for a stage.
+    /// Checks that a stage has examples with supervised tokens.
     ///
     /// # Errors
-    /// There is not: the reasons are counted.
+    /// There are none; the error counts the reasons.
     pub fn check(&self, stage: &str) -> Result<()> {
         let reasons = if self.left_out.is_empty() { String::new() } else { format!(": {}", self.left_out.join("; ")) };
         let (file, hint) = (
@@ -97,9 +97,9 @@ impl Set {
     }
 }
 
-/// Reads a file of conversations.
+/// Reads and tokenises a file of conversations.
 ///
-/// With `per_source`, at most so many of a source that have a picture; with `share`, that share of them.
+/// `per_source` limits the conversations with an image per source; `share` selects a fraction of the conversations.
 pub fn read(
     file: &Path,
     per_source: Option<usize>,
@@ -114,7 +114,7 @@ pub fn read(
     let mut place = 0;
     let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
     let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
-    // By what the template says of them, with the first; and the error itself, if there is nothing else.
+    // Conversations that the template refuses, by reason, with their number and the first id; and the first error.
     let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
     let problems = conversation::read(file, |c| {
         place += 1;
@@ -136,7 +136,7 @@ pub fn read(
             unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
         let image = c.image.as_ref().map(|i| pictures.number_from(&pictures::name_of(Path::new(i)), &c.source));
-        // Numbered like all others before it is left out: every share of the data uses the same features.
+        // Images get their indices before any is left out, so that every fraction of the data uses the same features.
         if share.is_some_and(|share| !published::is_within(place - 1, share)) {
             return Ok(());
         }
@@ -165,8 +165,8 @@ pub fn read(
     Ok(Set { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
 }
 
-/// Leaves out the conversations whose picture is missing or cannot be decoded, and says how many they are, by source.
-/// `contents` changes with the files.
+/// Removes the conversations whose image is missing or cannot be decoded, and reports their number by source.
+/// `contents` is a digest that changes with the image files.
 pub fn drop_unreadable(
     sets: &mut [&mut Set],
     pictures: &mut Pictures,
@@ -213,15 +213,15 @@ pub fn drop_unreadable(
     Ok(())
 }
 
-/// The pictures that cannot be read, with the cause. All are decoded, once for the same data: an encoder takes a hundred
-/// times as long.
+/// Returns the images that cannot be decoded, with the cause. All images are decoded once and the result is cached for
+/// the same data; encoding takes about a hundred times as long.
 pub fn unreadable(
     names: &[String],
     data: &DataDir,
     contents: &str,
     progress: &Progress,
 ) -> Result<BTreeMap<String, String>> {
-    // What was drawn here is whole.
+    // Rendered images can always be decoded.
     if data.drawn || names.is_empty() {
         return Ok(BTreeMap::new());
     }

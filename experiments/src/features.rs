@@ -1,5 +1,4 @@
-//! Pictures → patch features → bytes of a safetensors file: what the feature cache keeps and what
-//! `burgess encode` writes.
+//! Encoding of image files into patch features in a safetensors file, for the feature cache and `burgess encode`.
 
 use crate::arm::ArmEncoder;
 use crate::arm_card::ArmCard;
@@ -14,19 +13,19 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Computes the features of pictures by their names.
+/// Computes the features of images by name.
 pub enum Extractor {
-    /// An encoder, which reads the pictures.
+    /// An encoder, which reads the image files.
     Encoder(Box<Encoder>),
-    /// The oracle, which looks the pictures up in the ground truth of their directory.
+    /// The oracle, which looks the images up in the ground truth of their directory.
     Oracle(Truth),
 }
 
 impl Extractor {
-    /// Loads the encoder of an arm on `device`, or the ground truth of the data in the directory `data`; `card` is its own.
+    /// Loads the encoder of an arm, or the ground truth in the directory `data`; `card` must be the encoder's own.
     ///
     /// # Errors
-    /// The weights do not fit, or the ground truth is another one than that of the card.
+    /// The weights do not fit, or the ground truth changed since the card was made.
     pub fn open(encoder: &ArmEncoder, card: &ArmCard, data: &Path, device: &Device) -> Result<Self> {
         match card {
             ArmCard::Encoder(card) => Ok(Self::Encoder(Box::new(encoder.load(card.clone(), device)?))),
@@ -34,7 +33,7 @@ impl Extractor {
         }
     }
 
-    /// What it is called.
+    /// Id of the encoder, or the oracle's name.
     pub fn id(&self) -> &str {
         match self {
             Self::Encoder(encoder) => &encoder.card.id,
@@ -42,10 +41,10 @@ impl Extractor {
         }
     }
 
-    /// As [`encode`]. The oracle has no throughput: its seconds are 0.
+    /// As [`encode`]. The oracle's encoding time is 0 seconds.
     ///
     /// # Errors
-    /// As [`encode`]; a picture has no ground truth.
+    /// As [`encode`]; or an image has no ground truth.
     pub fn encode<S: AsRef<str>>(
         &self,
         dir: &Path,
@@ -71,24 +70,24 @@ impl Extractor {
     }
 }
 
-/// Features of some pictures on the host.
+/// Features of some images in host memory.
 pub struct Encoded {
-    /// f32, little endian, [pictures, tokens, width].
+    /// Features as f32, little endian, [images, tokens, width].
     bytes: Vec<u8>,
-    /// Pictures, tokens, width.
+    /// Shape of the features, [images, tokens, width].
     pub shape: [usize; 3],
-    /// Rows and columns of the tokens.
+    /// Token grid, `[rows, columns]`.
     pub grid: [usize; 2],
-    /// Pictures whose sides differ.
+    /// Number of images that are not square.
     pub not_square: usize,
-    /// Time spent in the encoder, without reading pictures.
+    /// Time spent in the encoder in seconds, without reading and preprocessing images.
     pub seconds: f64,
 }
 
-/// Encodes pictures by their names relative to `dir`, `batch` at a time; `advance` hears of every batch.
+/// Encodes images by their names relative to `dir`, `batch` at a time; calls `advance` with the size of each batch.
 ///
 /// # Errors
-/// A picture cannot be read, or the encoder gives a feature that is not finite; a signal asked to stop.
+/// An image cannot be read, a feature is not finite, or a signal asked to stop.
 pub fn encode<S: AsRef<str>>(
     encoder: &Encoder,
     dir: &Path,
@@ -125,7 +124,7 @@ pub fn encode<S: AsRef<str>>(
     Ok(all)
 }
 
-/// A digest of features and of everything that says what they are; `of` names what they belong to.
+/// Digest of features with their shape and grid; `of` identifies what they belong to.
 pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> String {
     let mut digest = Digest::default();
     digest.update(format!("{of} {shape:?} {grid:?}").as_bytes());
@@ -134,12 +133,12 @@ pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> St
 }
 
 impl Encoded {
-    /// See [`digest`].
+    /// Digest of these features, see [`digest`].
     pub fn digest(&self, of: &str) -> String {
         digest(of, self.shape, self.grid, &self.bytes)
     }
 
-    /// A safetensors file with `features` f32 and `grid` [2] u64.
+    /// Packs the features into a safetensors file with `features` f32 and `grid` [2] u64.
     pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
         let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
         let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
@@ -152,7 +151,7 @@ impl Encoded {
     }
 }
 
-/// The file with its metadata in the order of their keys: a map has another one in every process.
+/// Sorts the metadata of a safetensors file by key: the order of a hash map differs between processes.
 fn sorted(mut file: Vec<u8>) -> Result<Vec<u8>> {
     let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) as usize;
     let header = file.get_mut(8..8 + length).ok_or_else(|| Error::failed("the header is cut off"))?;
@@ -162,7 +161,7 @@ fn sorted(mut file: Vec<u8>) -> Result<Vec<u8>> {
     }
     let mut text = serde_json::to_vec(&fields)?;
     if text.len() <= length {
-        // What is left over is padding, as before.
+        // The sorted header may be shorter; pad it with spaces to the old length.
         text.resize(length, b' ');
         header.copy_from_slice(&text);
     }

@@ -1,4 +1,4 @@
-//! The field study's directory on this machine, `CACHE/field`, and what studies call `{field}`.
+//! The directory of the field study on this machine, `CACHE/field`, for which studies write `{field}`.
 
 use crate::paths;
 use crate::progress::Progress;
@@ -8,28 +8,28 @@ use burgess_field::FieldSpec;
 use burgess_field::prepare::{self, Prepared};
 use std::path::{Path, PathBuf};
 
-/// What stands in a study for the prepared directory.
+/// Prefix of paths in studies that stands for the prepared directory.
 const PLACEHOLDER: &str = "{field}/";
 
-/// Where the prepared weights and data are.
+/// Directory of the prepared weights and data.
 pub fn directory() -> Result<PathBuf> {
     Ok(paths::cache()?.join("field"))
 }
 
-/// Where `experiments/studies/field/prepare.sh` unpacks the packages.
+/// Directory in which `experiments/studies/field/prepare.sh` unpacks the packages.
 pub fn raw() -> Result<PathBuf> {
     Ok(directory()?.join("raw"))
 }
 
-/// Whether a path lies in the prepared directory, see [`resolve`].
+/// Whether a path begins with `{field}/`, see [`resolve`].
 pub fn is_inside(name: &str) -> bool {
     name.starts_with(PLACEHOLDER)
 }
 
-/// A path of a study, in which `{field}/` stands for the prepared directory; any other name as it is.
+/// Replaces a leading `{field}/` by the prepared directory; returns other names unchanged.
 ///
 /// # Errors
-/// What is asked for was not prepared.
+/// The path was not prepared.
 pub fn resolve(name: &str) -> Result<String> {
     let Some(rest) = name.strip_prefix(PLACEHOLDER) else { return Ok(name.to_string()) };
     let path = directory()?.join(rest);
@@ -42,7 +42,7 @@ pub fn resolve(name: &str) -> Result<String> {
     }
 }
 
-/// What to do where something is not prepared; the sizes are needed where they are not those of the built-in study.
+/// Hint on how to prepare the data; sizes other than those of the built-in study are given as options.
 fn command(spec: Option<&FieldSpec>) -> String {
     let sizes = match spec {
         None => String::new(),
@@ -55,10 +55,10 @@ fn command(spec: Option<&FieldSpec>) -> String {
     )
 }
 
-/// The prepared data of a specification and the digest of their contents.
+/// Returns the directory of the prepared data and the digest of their contents.
 ///
 /// # Errors
-/// They were not prepared.
+/// The data were not prepared.
 pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
     let dir = prepare::data_directory(&directory()?, spec)?;
     if !dir.is_dir() {
@@ -72,10 +72,10 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
     Ok((dir, digest))
 }
 
-/// Compares prepared data with their checksums; what was compared before is read again only where it changed.
+/// Compares prepared data with their checksums; unchanged files that were compared before are not read again.
 ///
 /// # Errors
-/// A file is missing or is not what was written.
+/// A file is missing or damaged.
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (known, bad) = checksums::damaged(dir, &crate::data::remembered(&format!("field-{name}"))?)?;

@@ -1,8 +1,9 @@
-//! Features of a frozen encoder for the pictures of a study: mapped from the cache, or computed whenever they are asked for.
+//! Features of a frozen encoder for the images of a study: read from the cache, or computed each time they are
+//! requested.
 //!
-//! The cache pays when a picture is seen again: in other epochs, seeds, stages and arms with the same encoder. It takes
-//! 4 · tokens · width bytes a picture: terabytes for the millions of pictures of a published study, whose recipe sees each
-//! of them once. `features = "computed"` in `[evaluator]` is for those.
+//! The cache saves time if an image is used again: in other epochs, seeds, stages and arms with the same encoder. It
+//! takes 4 · tokens · width bytes per image: terabytes for the millions of images of a published study, whose recipe
+//! uses each image once. For such studies, set `features = "computed"` in `[evaluator]`.
 
 use crate::arm_card::ArmCard;
 use crate::cache::Cached;
@@ -17,29 +18,29 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Pictures a forward pass takes.
+/// Number of images in a forward pass.
 const BATCH: usize = 16;
 
-/// What becomes of the features of frozen encoders.
+/// Feature source of frozen encoders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
-    /// Each picture is encoded once, and its features are kept on disk.
+    /// Each image is encoded once, and its features are stored on disk.
     #[default]
     Cached,
-    /// Each picture is encoded whenever it is seen, and nothing is kept.
+    /// Each image is encoded whenever it is used, and no features are stored.
     Computed,
 }
 
-/// The features of one encoder.
+/// The features of one encoder for the images of a study.
 pub enum Features {
-    /// On disk.
+    /// Features mapped from the cache on disk.
     Cached(Cached),
-    /// Made when they are needed.
+    /// Features computed on demand.
     Computed(Box<Computed>),
 }
 
-/// An encoder with the pictures that it may be asked for.
+/// An encoder that computes the features of images on demand.
 pub struct Computed {
     extractor: Extractor,
     device: Device,
@@ -47,15 +48,15 @@ pub struct Computed {
     pictures: Vec<String>,
     grid: [usize; 2],
     width: usize,
-    /// Pictures encoded so far, and the seconds spent.
+    /// Number of images encoded so far, and the seconds spent.
     spent: Mutex<(f64, f64)>,
 }
 
 impl Computed {
-    /// For pictures by their names relative to `dir`; `card` is that of the encoder, which was loaded on `device`.
+    /// Makes the source for images named relative to `dir`; `card` is the encoder's, which was loaded on `device`.
     ///
     /// # Errors
-    /// The card cannot be tapped as it says.
+    /// The card's tap does not fit its architecture.
     pub fn new(
         extractor: Extractor,
         card: &ArmCard,
@@ -104,7 +105,7 @@ impl Computed {
 }
 
 impl Features {
-    /// Rows and columns of the token grid.
+    /// Token grid, `[rows, columns]`.
     pub fn grid(&self) -> [usize; 2] {
         match self {
             Self::Cached(c) => c.grid,
@@ -112,7 +113,7 @@ impl Features {
         }
     }
 
-    /// Width of a token.
+    /// Number of channels of a token.
     pub fn width(&self) -> usize {
         match self {
             Self::Cached(c) => c.width,
@@ -120,7 +121,7 @@ impl Features {
         }
     }
 
-    /// Pictures encoded per second: when they were encoded, or so far.
+    /// Encoding throughput in images per second: when the cache was filled, or so far.
     pub fn images_per_second(&self) -> f64 {
         match self {
             Self::Cached(c) => c.images_per_second,
@@ -131,10 +132,10 @@ impl Features {
         }
     }
 
-    /// Features of some pictures by their numbers: [pictures, tokens, width] on `device`.
+    /// Features of some images by index: [images, tokens, width] on `device`.
     ///
     /// # Errors
-    /// A picture cannot be read, or there is none of that number.
+    /// An image cannot be read, or there is no image with that index.
     pub fn batch(&self, pictures: &[usize], device: &Device) -> Result<FeatureMap> {
         match self {
             Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(pictures, device)?, grid: c.grid }),

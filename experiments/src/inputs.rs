@@ -1,7 +1,7 @@
-//! What a run reads of a data directory, by content: the files of conversations and the images that the data name.
-//! Other files beside them change nothing.
+//! Digests of what a run reads of a data directory: the files of conversations and the images that the data name. Other
+//! files there do not affect them.
 //!
-//! A content is read once: its digest is kept in the cache by path, size and time of the last change.
+//! Each file is read once: its digest is cached by path, size and modification time.
 
 use crate::pictures;
 use crate::progress::Progress;
@@ -12,19 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Digests by what the data call the files; what is not there is [`ABSENT`].
+/// Digests by file name, relative to the data; [`ABSENT`] for files that do not exist.
 pub type Manifest = BTreeMap<String, String>;
 
-/// Stands for the digest of a file that is not there or cannot be read.
+/// Stands for the digest of a file that does not exist or cannot be read.
 pub const ABSENT: &str = "absent";
 
-/// Within this time a file may be changed twice without a change of its time.
+/// Age from which a modification time is trusted: a file may change twice within the resolution of its timestamp.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Size, nanoseconds since 1970, and digest.
+/// Size in bytes, modification time in nanoseconds since 1970, and digest of a file.
 type Known = (u64, u64, String);
 
-/// Digests of files below one directory, and those that were found before.
+/// Digests of files below one directory, with those cached by earlier runs.
 pub struct Contents {
     dir: PathBuf,
     kept: PathBuf,
@@ -32,17 +32,17 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// For files below `dir`; `cache` is that of this program.
+    /// Opens the digests of files below `dir`; `cache` is the cache directory of Burgess.
     pub fn open(cache: &Path, dir: &Path) -> Result<Self> {
         let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = digest::of_value(&whole.display().to_string())?;
         let kept = cache.join("digests").join(format!("{name}.json"));
-        // What cannot be read is found again.
+        // If the cached digests cannot be read, they are computed again.
         let known = atomic::read_json(&kept).unwrap_or_default();
         Ok(Self { dir: dir.to_path_buf(), kept, known })
     }
 
-    /// The digests of images by their names (see [`pictures::name`]): of each file that they lie in.
+    /// Returns the digests of the files that contain these images (for names, see [`pictures::name`]).
     pub fn images(&mut self, names: &[String], progress: &Progress) -> Result<Manifest> {
         let files: BTreeSet<String> = names.iter().flat_map(|name| pictures::files(name)).collect();
         let paths = files.into_iter().map(|file| {
@@ -52,7 +52,7 @@ impl Contents {
         self.files(&paths.collect::<Vec<_>>(), progress)
     }
 
-    /// The digests of some files, each with the name under which it stands in the manifest.
+    /// Returns the digests of some files, each with its name in the manifest.
     pub fn files(&mut self, files: &[(String, PathBuf)], progress: &Progress) -> Result<Manifest> {
         let settled = SystemTime::now().checked_sub(SETTLED).and_then(nanoseconds).unwrap_or(0);
         let bar = progress.bar("taking digests of files", files.len() as u64);
@@ -86,9 +86,9 @@ fn nanoseconds(time: SystemTime) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().and_then(|t| u64::try_from(t.as_nanos()).ok())
 }
 
-/// Size, time and digest of a file; nothing if there is none that can be read.
+/// Returns size, time and digest of a file; `None` if it does not exist or cannot be read.
 fn read(path: &Path, known: Option<&Known>) -> Option<Known> {
-    // What is no regular file may have no end.
+    // A pipe or a device may never end.
     let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let (size, time) = (meta.len(), meta.modified().ok().and_then(nanoseconds)?);
     match known {
@@ -97,7 +97,7 @@ fn read(path: &Path, known: Option<&Known>) -> Option<Known> {
     }
 }
 
-/// The digest of a manifest, under which it is kept in the cache so that a later run can say what changed.
+/// Returns the digest of a manifest and stores the manifest in the cache, so that a later run can tell what changed.
 pub fn keep(cache: &Path, manifest: &Manifest) -> Result<String> {
     let digest = digest::of_value(manifest)?;
     let path = place(cache, &digest);
@@ -111,7 +111,7 @@ fn place(cache: &Path, digest: &str) -> PathBuf {
     cache.join("digests").join("of-runs").join(format!("{digest}.json"))
 }
 
-/// What changed between the data of an earlier run and now, if both are known: at most a few names.
+/// Describes what changed between the data of an earlier run and now, with at most five names; `None` if unknown.
 pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
     let read = |digest: &str| {
         let plain = !digest.is_empty() && digest.chars().all(|c| c.is_ascii_hexdigit());
@@ -135,11 +135,11 @@ pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
     (!all.is_empty()).then(|| format!("{}{more}", all.iter().take(5).cloned().collect::<Vec<_>>().join(", ")))
 }
 
-/// Compares the digest under `key` in the configuration of the run in `dir` with what is here now. A run that an
-/// earlier version began with the same files is taken over: `earlier` is the digest that it gave them.
+/// Compares the digest under `key` in the configuration of the run in `dir` with the present digest `here`. If the run
+/// was begun by an earlier version with the same files, whose digest was `earlier`, its configuration is updated.
 ///
 /// # Errors
-/// The data differ: the files are named.
+/// The data differ; the error names the files.
 pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Option<&str>) -> Result<()> {
     let file = dir.join("config.json");
     if !file.is_file() {
@@ -162,13 +162,13 @@ pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Opti
             Err(Error::failed(format!("{} was made from other inputs: of the {what}, {changes}", dir.display()))
                 .hint(format!("put them back as they were, or remove {} to make it anew", dir.display())))
         }
-        // The store says that they differ.
+        // Unknown changes are reported by `RunStore::claim`.
         None => Ok(()),
     }
 }
 
-/// What versions before 0.2 took for the digest of a directory: names, sizes and times of all files in it. Nothing if
-/// it cannot be listed.
+/// Digest of a directory by names, sizes and times of all files, as versions before 0.2 computed it; `None` if it
+/// cannot be listed.
 pub fn by_names(dir: &Path) -> Option<String> {
     fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
         let step = || format!("listing {}", dir.display());
@@ -215,7 +215,7 @@ mod tests {
         std::fs::write(dir.path().join("a note.txt"), "hello")?;
         old(&dir.path().join("a.png"), 0)?;
         assert_eq!(look()?, first, "another file, another time");
-        // What is known by path, size and time is not read again.
+        // A file with known path, size and time is not read again.
         std::fs::write(dir.path().join("a.png"), "A.png")?;
         old(&dir.path().join("a.png"), 0)?;
         assert_eq!(look()?, first);

@@ -1,5 +1,5 @@
-//! The learning curve of a study's evaluator: its arms trained on shares of the training data, each share in a directory of
-//! its own below the study's, resumed like any study. Features of frozen encoders are those of the whole study.
+//! Learning curve of a study: its arms trained on fractions of the training data. Each fraction has a directory below
+//! the study's and is resumed like any study; all use the cached features of the whole study.
 
 use crate::progress::Progress;
 use crate::rank::{self, Options, Outcome};
@@ -7,10 +7,10 @@ use crate::study::Study;
 use burgess_base::{Error, Result};
 use burgess_reports::learning::Share;
 
-/// Checks and sorts the shares; all of the data are always one of them, the study's own runs.
+/// Checks and sorts the fractions, and adds 1, which stands for the study's own runs.
 ///
 /// # Errors
-/// One is not above 0 and at most 1.
+/// A fraction is not above 0 and at most 1.
 pub fn shares(given: &[f64]) -> Result<Vec<f64>> {
     if let Some(wrong) = given.iter().find(|share| !(**share > 0.0 && **share <= 1.0)) {
         return Err(Error::usage(format!("--learning-curve: {wrong} must be a fraction above 0 and at most 1"))
@@ -22,14 +22,14 @@ pub fn shares(given: &[f64]) -> Result<Vec<f64>> {
     Ok(shares)
 }
 
-/// The study with a share of its training data.
+/// Returns the study with a fraction of its training data.
 pub fn part(study: &Study, share: f64) -> Study {
     let mut part = study.clone();
     part.evaluator.share = Some(share * study.evaluator.share.unwrap_or(1.0)).filter(|share| *share < 1.0);
     part
 }
 
-/// Runs what is left of the study's arms on every share, and reports the study with all runs that its directory holds.
+/// Runs the study's arms on every fraction, continuing where an earlier call stopped, and writes the report.
 ///
 /// # Errors
 /// As [`rank::rank`].

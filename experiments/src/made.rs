@@ -1,5 +1,5 @@
-//! What a study's directory keeps for its report beside the runs: `made.json`, with the command that was typed and the
-//! directories that images lie in. Unlike `study.json` it may change from one call to the next.
+//! `made.json`, which a study's directory holds for its report: the last command and the directories of its images.
+//! Unlike `study.json`, it may change from one call to the next.
 
 use crate::study::Study;
 use burgess_base::{Result, atomic};
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// `made.json`.
+/// The contents of `made.json`.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Made {
-    /// The last command that worked on the study, as it can be typed again in the same directory.
+    /// Last command that worked on the study, as it can be typed again in the same working directory.
     pub command: String,
-    /// Directories of the study's images.
+    /// Directories in which the study's images lie.
     #[serde(default)]
     pub images: Vec<PathBuf>,
-    /// What the study promises of its evaluator.
+    /// Claims of the study about its evaluator.
     #[serde(default, skip_serializing_if = "Claims::is_empty")]
     pub claims: Claims,
-    /// Which questions ask for what direct probes read.
+    /// Pairs of a direct probe and questions about the same attribute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validity: Vec<ProbePair>,
 }
 
 impl Made {
-    /// Of a study's directory; `None` in one of before it was kept.
+    /// Reads `made.json` of a study's directory; `None` if an earlier version made the directory without it.
     ///
     /// # Errors
-    /// It is damaged.
+    /// The file is damaged.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("made.json");
         if path.is_file() { atomic::read_json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// Keeps the command line of this process, one more directory of images, and what the study, if it is one, states now.
+    /// Records the command line of this process, a directory of images, and the present claims and pairs of `study`.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -44,7 +44,7 @@ impl Made {
         let command = typed(std::env::args_os().skip(1));
         let (claims, validity) = study.map(|s| (s.claims.clone(), s.validity.clone())).unwrap_or_default();
         let mut made = Self { command, images: before.images.clone(), claims, validity };
-        // There is none where images come from the hub's cache. An empty path is an error here, as it should.
+        // For images from the hub's cache `images` is empty, which `absolute` rejects: nothing is recorded then.
         if let Ok(images) = std::path::absolute(images)
             && !made.images.contains(&images)
         {
@@ -54,7 +54,7 @@ impl Made {
     }
 }
 
-/// The command with these arguments for a shell.
+/// Formats the command with these arguments for a shell.
 fn typed(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
     let mut words: Vec<String> = arguments.map(|a| quoted(&a)).collect();
     if words.is_empty() {
@@ -63,8 +63,8 @@ fn typed(arguments: impl Iterator<Item = std::ffi::OsString>) -> String {
     format!("burgess {}", words.join(" "))
 }
 
-/// A word for a shell: bare where nothing in it is special, in single quotes otherwise, and as `$'…'` (bash, zsh, ksh) where it
-/// holds control characters or bytes that are no text.
+/// Quotes a word for a shell: unquoted if it has only plain characters, else in single quotes, and as `$'…'` (bash,
+/// zsh, ksh) if it holds control characters or bytes that are not UTF-8.
 pub fn quoted(word: &OsStr) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
     match word.to_str() {

@@ -1,16 +1,16 @@
-//! Memory of this process and this machine, where the system tells (Linux).
+//! Memory use of this process and free memory of this machine, where the system reports them (Linux).
 
-/// The most memory this process has held at once, in bytes; 0 where the system does not tell.
+/// Peak memory of this process in bytes; 0 if the system does not report it.
 pub fn peak() -> u64 {
     kib("/proc/self/status", "VmHWM:").unwrap_or(0)
 }
 
-/// Lets [`peak`] begin again from what the process holds now; without effect where the system has no such thing.
+/// Resets [`peak`] to the present memory of the process; without effect on systems other than Linux.
 pub fn reset_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Memory that could be used now, in bytes.
+/// Available memory of this machine in bytes; `None` if the system does not report it.
 pub fn available() -> Option<u64> {
     kib("/proc/meminfo", "MemAvailable:")
 }

@@ -1,16 +1,16 @@
-//! Names of studies, runs and arms: each is also the name of a directory, on every system.
+//! Checks of the names of studies, runs and arms, which must be valid directory names on every system.
 
 use burgess_base::{Error, Result, text};
 use std::collections::BTreeMap;
 
-/// Bytes of the longest name: file systems allow 255, and temporary files add to it.
+/// Largest length of a name in bytes: file systems allow 255, and temporary files add a suffix.
 const LONGEST: usize = 200;
-/// Names that Windows keeps for devices, whatever follows them after a dot.
+/// Device names of Windows, which are reserved with any extension.
 const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
-/// What a study's directory holds beside its arms.
+/// Names of a study's own files and directories, which no arm may have.
 const TAKEN: [&str; 4] = ["report", "ranking.json", "study.json", "samples"];
 
-/// What a name may be, for hints.
+/// Rule for names, for hints.
 const RULE: &str = "a name is at most 200 letters, digits, - and _, with dots inside";
 const ARM_RULE: &str = "an arm's name is at most 200 letters, digits, -, _, + and @, with dots inside";
 
@@ -37,7 +37,7 @@ fn refused(name: &str, why: &str) -> Error {
     Error::usage(format!("the name \"{}\" cannot name a directory: {why}", text::excerpt(name, 80)))
 }
 
-/// Why a name cannot be a directory's, if it cannot.
+/// Reason why a name is invalid; `None` if it is valid.
 fn reason(name: &str, signs: &str) -> Option<String> {
     let base = name.split('.').next().unwrap_or_default().to_lowercase();
     let port = base.strip_prefix("com").or_else(|| base.strip_prefix("lpt"));
@@ -62,7 +62,7 @@ fn reason(name: &str, signs: &str) -> Option<String> {
     }
 }
 
-/// Checks that names stay apart where a file system does not tell upper from lower case.
+/// Checks that names differ and stay different on file systems that ignore case.
 pub fn check_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<()> {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for name in names {

@@ -1,4 +1,5 @@
-//! What the files of a model left open and had to be assumed: said once on standard error, and kept with the results.
+//! Notes: assumptions that Burgess makes where the files of a model are incomplete. They are printed once on stderr and
+//! stored with the results.
 
 use crate::arm_card::ArmCard;
 use crate::progress::Progress;
@@ -7,7 +8,7 @@ use burgess_encoders::card::EncoderCard;
 use burgess_probe::recipe::Recipe;
 use serde_json::Value;
 
-/// What was assumed about encoders.
+/// Assumptions about encoders.
 pub fn of_encoders<'a>(cards: impl IntoIterator<Item = &'a EncoderCard>) -> Vec<String> {
     let of = |card: &EncoderCard| {
         let id = card.id.clone();
@@ -16,18 +17,18 @@ pub fn of_encoders<'a>(cards: impl IntoIterator<Item = &'a EncoderCard>) -> Vec<
     distinct(cards.into_iter().flat_map(of))
 }
 
-/// What was assumed about the encoders of an arm.
+/// Assumptions about the encoders of an arm.
 pub fn of_cards<'a>(cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String> {
     let of = |card: &'a ArmCard| card.notes().into_iter().map(|note| format!("{}: {note}", card.id()));
     distinct(cards.into_iter().flat_map(of))
 }
 
-/// What was assumed about a language model, its tokenizer and its chat template, and what is unusual about a recipe.
+/// Assumptions about a language model, its tokenizer and chat template, and unusual settings of a recipe.
 pub fn notes_of(llm: &Llm, recipe: &Recipe) -> Vec<String> {
     distinct(llm.notes.iter().cloned().chain(recipe.notes()))
 }
 
-/// Each note once, in the order of the first.
+/// Removes repeated notes and keeps the order of the first occurrences.
 pub fn distinct(notes: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for note in notes {
@@ -38,15 +39,14 @@ pub fn distinct(notes: impl IntoIterator<Item = String>) -> Vec<String> {
     all
 }
 
-/// Says them.
+/// Prints the notes.
 pub fn announce(notes: &[String], progress: &Progress) {
     for note in notes {
         progress.line(&format!("note: {note}"));
     }
 }
 
-/// `config.json` with the notes. They say how files were read, which follows from the files: a run is not another one
-/// for them.
+/// Adds the notes to a `config.json`. They follow from the files that were read, so they do not distinguish runs.
 pub fn with_notes(config: &Value, notes: &[String]) -> Value {
     let mut config = config.clone();
     if let (false, Some(fields)) = (notes.is_empty(), config.as_object_mut()) {

@@ -1,19 +1,19 @@
-//! The oracle baseline: an "encoder" that emits the ground truth of the data, so that a study measures what its evaluator could
-//! reach with perfect vision.
+//! The oracle baseline: a stand-in for an encoder whose features are the ground truth of the data. It shows what the
+//! evaluator of a study could reach with perfect vision.
 //!
-//! A data directory may hold `truth.jsonl` beside its images, with a line for each image that the study names:
+//! A data directory may hold `truth.jsonl` beside its images, with one line for each image that the study uses:
 //!
 //! ```text
-//! {"image": "images/align/000000.png", "grid": [6, 6], "cells": [["red", "cup"], [], …]}
+//! {"image": "images/align/000000.png", "grid": [4, 4], "cells": [["red", "cup"], [], …]}
 //! ```
 //!
-//! `grid` is [rows, columns] over the image, padded to a square where it is not one, and the same in all lines. `cells` lists
-//! the attribute words of each cell, row by row; a cell of background alone has none.
+//! `grid` is [rows, columns] over the image, which is first padded to a square, and is the same in all lines. `cells`
+//! lists the attribute words of each cell, row by row; a cell that shows only background has no words.
 //!
-//! The feature of a cell is a fixed random projection of the one-hot vector of its words (Achlioptas 2003): each word has a
-//! vector of [`WIDTH`] random signs from the stream `oracle/<word>`, and a cell with n different words has the sum of their
-//! vectors divided by √n. A cell without words has a vector of signs of its own, from the stream `oracle`. So each channel has
-//! variance 1 over the draw of the signs, in a cell with many words as in one with a single word or none.
+//! The feature of a cell is a fixed random projection of the one-hot vector of its words (Achlioptas 2003): each word
+//! has a vector of [`WIDTH`] random signs from the stream `oracle/<word>`, and a cell with n different words has the
+//! sum of their vectors divided by √n. A cell without words has its own vector of signs, from the stream `oracle`. So
+//! each channel has variance 1 over the draw of the signs, however many words the cell has.
 
 use crate::arm::{Arm, Freeze};
 use crate::pictures;
@@ -28,36 +28,36 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// The source of an arm's encoder that stands for the oracle; a directory of this name is written `./oracle`.
+/// The encoder source that stands for the oracle in an arm; a directory of this name is written `./oracle`.
 pub const NAME: &str = "oracle";
-/// The file of the ground truth, in the directory to which the images' names are relative.
+/// File name of the ground truth, which lies in the directory to which image names are relative.
 pub const FILE: &str = "truth.jsonl";
-/// Channels of a cell's feature.
+/// Number of channels of a cell's feature.
 pub const WIDTH: usize = 128;
-/// Changes when the same ground truth gives other features.
+/// Version of the projection; it must change whenever the same ground truth gives other features.
 const VERSION: u32 = 1;
-/// Seed of the signs' streams.
+/// Seed of the random streams from which the signs are drawn.
 const SEED: u64 = 0;
-/// What a line of the file looks like, for hints.
+/// Example of a line of `truth.jsonl`, for error hints.
 const FORM: &str =
     "a line for each image: {\"image\": \"a.png\", \"grid\": [rows, columns], \"cells\": [[\"red\", \"cup\"], [], …]}";
 
-/// Everything that decides the oracle's features but the ground truth itself.
+/// Everything that determines the oracle's features except the ground truth itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OracleCard {
-    /// Version of the projection: how words become features.
+    /// Version of the projection from words to features.
     pub version: u32,
-    /// `[rows, columns]` of cells.
+    /// Number of cells, `[rows, columns]`.
     pub grid: [usize; 2],
-    /// Channels of a cell's feature.
+    /// Number of channels of a cell's feature.
     pub width: usize,
-    /// Digest of the file of the ground truth; empty in the plan of a study whose data are not made yet.
+    /// Digest of `truth.jsonl`; empty in the plan of a study whose data do not exist yet.
     pub truth: String,
 }
 
 impl OracleCard {
-    /// The card for a ground truth with this grid and digest.
+    /// Makes the card for a ground truth with this grid and digest.
     pub fn new(grid: [usize; 2], truth: &str) -> Self {
         Self { version: VERSION, grid, width: WIDTH, truth: truth.to_string() }
     }
@@ -65,7 +65,7 @@ impl OracleCard {
     /// Checks a card that was read from a file.
     ///
     /// # Errors
-    /// The grid has no cells or too many, or another version of this program made the features.
+    /// The grid has no cells or too many, or the card is of another projection version or width.
     pub fn validate(&self) -> Result<()> {
         check_grid(self.grid)?;
         if (self.version, self.width) != (VERSION, WIDTH) {
@@ -78,7 +78,7 @@ impl OracleCard {
         Ok(())
     }
 
-    /// What is said of the oracle beside its results.
+    /// Notes on the oracle, which the results list.
     pub fn notes(&self) -> Vec<String> {
         vec![format!(
             "features are the ground truth in {FILE}, as a random projection to {} channels; no image is read, and there \
@@ -88,10 +88,10 @@ impl OracleCard {
     }
 }
 
-/// Checks what an arm with the oracle asks for.
+/// Checks that an arm with the oracle has no other encoder, no encoder options and frozen encoders.
 ///
 /// # Errors
-/// It has options, is combined with an encoder, or is to be trained.
+/// The oracle has options, is combined with an encoder, or is unfrozen.
 pub fn check(arm: &Arm) -> Result<()> {
     let Some(oracle) = arm.encoders.iter().find(|e| e.is_oracle()) else { return Ok(()) };
     if oracle.to_string() != NAME {
@@ -115,7 +115,7 @@ pub fn check(arm: &Arm) -> Result<()> {
     Ok(())
 }
 
-/// The error for a place that needs an encoder's card or weights.
+/// Makes the error for a caller that needs an encoder's card or weights where the arm has the oracle.
 pub fn no_encoder() -> Error {
     Error::usage(format!(
         "`{NAME}` is no encoder: its features are the ground truth of a study's data, not of an image"
@@ -123,18 +123,18 @@ pub fn no_encoder() -> Error {
     .hint(format!("`burgess rank STUDY --encoders {NAME}` measures it; a directory of this name is ./{NAME}"))
 }
 
-/// The ground truth of a data directory, as features.
+/// The ground truth of a data directory as features.
 pub struct Truth {
     file: PathBuf,
     digest: String,
     grid: [usize; 2],
-    /// By the image's name: for each cell the number of its feature in `vectors`.
+    /// For each image name, the index of each cell's feature in `vectors`.
     images: HashMap<String, Box<[u32]>>,
-    /// The features of all different cells, `[cells, WIDTH]`; the first is that of background.
+    /// Features of all distinct cells, `[cells, WIDTH]`; the first is that of a background cell.
     vectors: Vec<f32>,
 }
 
-/// A line of the file.
+/// One line of `truth.jsonl`.
 #[derive(Deserialize)]
 struct Line {
     image: String,
@@ -142,10 +142,10 @@ struct Line {
     cells: Vec<Vec<String>>,
 }
 
-/// Numbers what is read of the file.
+/// State while `truth.jsonl` is read: it assigns an index to each distinct set of words.
 struct Reader {
     grid: Option<[usize; 2]>,
-    /// The number of each set of words, which are sorted.
+    /// Index of each set of words; the words are sorted.
     sets: HashMap<Vec<String>, u32>,
     signs: HashMap<String, [f32; WIDTH]>,
     images: HashMap<String, Box<[u32]>>,
@@ -156,13 +156,13 @@ impl Truth {
     /// Reads the ground truth of the data in `dir`.
     ///
     /// # Errors
-    /// There is none, or a line is malformed or does not fit the grid: file and line are named.
+    /// There is no `truth.jsonl`, or a line is malformed or does not fit the grid; the error names file and line.
     pub fn read(dir: &Path) -> Result<Self> {
         let file = dir.join(FILE);
         let step = || format!("reading {}", file.display());
         match fs::metadata(&file) {
             Ok(meta) if meta.is_file() => {}
-            // What is no regular file may have no end.
+            // A pipe or a device may never end.
             Ok(_) => return Err(Error::failed(format!("{} is no regular file", file.display())).hint(FORM)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(absent(&file)),
             Err(e) => return Err(e).with_context(step),
@@ -191,15 +191,15 @@ impl Truth {
         Ok(Self { file, digest: digest.finish(), grid, images, vectors })
     }
 
-    /// Its card.
+    /// Makes the card of this ground truth.
     pub fn card(&self) -> OracleCard {
         OracleCard::new(self.grid, &self.digest)
     }
 
-    /// Reads the ground truth of the data in `dir` again, for the oracle of this card.
+    /// Reads the ground truth in `dir` again and checks that it is still that of `card`.
     ///
     /// # Errors
-    /// It is another one.
+    /// The file changed since the card was made, or cannot be read.
     pub fn read_as(card: &OracleCard, dir: &Path) -> Result<Self> {
         let truth = Self::read(dir)?;
         match truth.card() == *card {
@@ -209,10 +209,10 @@ impl Truth {
         }
     }
 
-    /// Checks that there is ground truth of every one of these images.
+    /// Checks that every one of these images has ground truth.
     ///
     /// # Errors
-    /// There is not: the first is named.
+    /// An image has no line; the error names the first.
     pub fn check(&self, images: &[String]) -> Result<()> {
         let mut absent = images.iter().filter(|name| !self.images.contains_key(*name));
         match absent.next() {
@@ -226,10 +226,10 @@ impl Truth {
             .hint(format!("the oracle needs the ground truth of every image that the study names: {FORM}"))
     }
 
-    /// The features of images by their names, `[images, cells, WIDTH]`.
+    /// Looks up the features of images by name, `[images, cells, WIDTH]`.
     ///
     /// # Errors
-    /// An image has no line.
+    /// An image has no line in the file.
     pub fn features<S: AsRef<str>>(&self, images: &[S]) -> Result<Vec<f32>> {
         let mut features = Vec::with_capacity(images.len() * self.cells() * WIDTH);
         for image in images {
@@ -242,18 +242,18 @@ impl Truth {
         Ok(features)
     }
 
-    /// Cells of an image.
+    /// Number of cells of an image.
     pub fn cells(&self) -> usize {
         self.grid[0] * self.grid[1]
     }
 
-    /// `[rows, columns]` of cells.
+    /// Number of cells, `[rows, columns]`.
     pub fn grid(&self) -> [usize; 2] {
         self.grid
     }
 }
 
-/// The features of an image that has nothing but background, `[cells, WIDTH]`.
+/// Features of an image that shows only background, `[cells, WIDTH]`.
 pub fn background(card: &OracleCard) -> Vec<f32> {
     signs(NAME).repeat(card.grid[0] * card.grid[1])
 }
@@ -262,7 +262,7 @@ impl Reader {
     fn line(&mut self, line: &[u8]) -> Result<()> {
         let Line { image, grid, cells } = json::from_slice(line).map_err(|e| {
             let (what, column) = (e.to_string(), e.column());
-            // The line within a line of JSON lines is always the first.
+            // serde_json counts lines within this one line, so its line number is always 1.
             let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
             Error::failed(format!("column {column}: {}", excerpt(what, 200)))
         })?;
@@ -297,7 +297,7 @@ impl Reader {
         }
     }
 
-    /// The number of a cell's feature, which is computed for the first cell with these words.
+    /// Returns the index of a cell's feature and computes the feature for the first cell with these words.
     fn cell(&mut self, mut words: Vec<String>) -> Result<u32> {
         words.sort();
         words.dedup();
@@ -310,7 +310,8 @@ impl Reader {
             let signs = self.signs.entry(word.clone()).or_insert_with(|| signs(&format!("{NAME}/{word}")));
             sum.iter_mut().zip(signs).for_each(|(sum, sign)| *sum += *sign);
         }
-        // Sums of signs and this division are exact or rounded as IEEE 754 says: the same bits on every machine.
+        // Sums of signs are exact, and IEEE 754 defines the rounding of the division: every machine gives the same
+        // bits.
         let deviation = (words.len() as f32).sqrt();
         self.vectors.extend(sum.map(|value| value / deviation));
         self.sets.insert(words, number);
@@ -318,7 +319,7 @@ impl Reader {
     }
 }
 
-/// [`WIDTH`] random signs, ±1, from the stream of this name.
+/// Draws [`WIDTH`] random signs, ±1, from the stream of this name.
 fn signs(name: &str) -> [f32; WIDTH] {
     let mut stream = stream(name, SEED);
     std::array::from_fn(|_| if uniform(&mut stream) < 0.5 { -1.0 } else { 1.0 })
@@ -361,10 +362,10 @@ mod tests {
         for cell in [red, empty, seven] {
             assert_eq!(dot(cell, cell), 1.0);
         }
-        // Of two words the signs agree in about half of the channels.
+        // The signs of two words agree in about half of the channels.
         assert!((dot(both, both) - 1.0).abs() < 0.3, "{}", dot(both, both));
         assert!((dot(both, red) - 0.5f32.sqrt()).abs() < 0.3 && dot(red, seven).abs() < 0.3);
-        // The same bits on every machine and in every version.
+        // These bits must not change between machines or versions.
         let bits = red.iter().take(64).rev().fold(0_u64, |bits, sign| bits << 1 | u64::from(*sign > 0.0));
         assert_eq!(bits, 0x96fbc03a9362c767);
         Ok(())

@@ -1,9 +1,9 @@
-//! Where things lie on this machine.
+//! Directories of Burgess on this machine.
 
 use burgess_base::{Error, Result};
 pub use burgess_encoders::hub::own_cache as cache;
 
-/// The largest size of the feature cache in bytes: `BURGESS_CACHE_GB`, default 20.
+/// Size limit of the feature cache in bytes, from `BURGESS_CACHE_GB` (in GiB), default 20 GiB.
 pub fn cache_limit() -> Result<u64> {
     match std::env::var("BURGESS_CACHE_GB") {
         Err(_) => Ok(20 << 30),

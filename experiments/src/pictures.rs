@@ -1,10 +1,10 @@
-//! The pictures of a study: files of their own, or cells of published tables.
+//! The images of a study: image files, or cells of published tables.
 //!
-//! A picture's name is that of its file relative to the data directory, or `TABLE#COLUMN/ROW` (see
-//! [`burgess_probe::bench::Picture`]). A question about several pictures names them in lines; they are seen as one
-//! picture, side by side from left to right, as is usual for models that take one (BLINK, appendix): each scaled to
-//! the height of the highest, ten white pixels between them. What a line of text cannot hold (a line feed, bytes that
-//! are no UTF-8) stands in a name as a NUL, which no file name has, and two hexadecimal digits for each byte.
+//! An image's name is the path of its file relative to the data directory, or `TABLE#COLUMN/ROW` (see
+//! [`burgess_probe::bench::Picture`]). A question about several images names one per line; they become a single image,
+//! side by side from left to right, as is usual for models that take one image (BLINK, appendix): each is scaled to the
+//! height of the tallest, with ten white pixels between them. Line feeds and bytes that are not UTF-8 are written as a
+//! NUL, which no file name contains, and two hexadecimal digits per byte.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{self, Orientation};
@@ -12,12 +12,12 @@ use burgess_probe::bench::{Picture, picture};
 use image::{Rgb, RgbImage, imageops};
 use std::path::{Path, PathBuf};
 
-/// White pixels between pictures side by side.
+/// Number of white pixels between images side by side.
 const GAP: u32 = 10;
-/// More pixels than any encoder looks at: a stack of pictures that needs more is refused.
+/// Largest number of pixels of several images side by side; larger ones are an error.
 const PIXELS: u64 = 1 << 28;
 
-/// The name of a question's pictures, relative to the data directory `dir` if they lie below it.
+/// Name of a question's images, relative to the data directory `dir` if they lie below it.
 pub fn name(dir: &Path, pictures: &[Picture]) -> String {
     let relative = |picture: &Picture| match picture {
         Picture::File(path) => name_of(path.strip_prefix(dir).unwrap_or(path)),
@@ -29,7 +29,7 @@ pub fn name(dir: &Path, pictures: &[Picture]) -> String {
     pictures.iter().map(relative).collect::<Vec<_>>().join("\n")
 }
 
-/// The name of one file.
+/// Name of one file.
 pub fn name_of(path: &Path) -> String {
     let mut name = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
@@ -47,7 +47,7 @@ pub fn name_of(path: &Path) -> String {
     name
 }
 
-/// The file that a name without line feeds stands for.
+/// Path of the file with this name; the name must contain no line feed.
 pub fn path(name: &str) -> PathBuf {
     if !name.contains('\0') {
         return name.into();
@@ -60,7 +60,7 @@ pub fn path(name: &str) -> PathBuf {
                 bytes.push(byte);
                 bytes.extend_from_slice(rest.as_bytes());
             }
-            // Not of our making: no file has such a name.
+            // Not an escape of `name_of`; no file has such a name.
             _ => {
                 bytes.push(0);
                 bytes.extend_from_slice(piece.as_bytes());
@@ -81,7 +81,7 @@ fn of_bytes(bytes: Vec<u8>) -> PathBuf {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// The pictures that a name stands for.
+/// The images of a name.
 fn parts(name: &str) -> impl Iterator<Item = Picture> {
     name.split('\n').map(|part| match path(part) {
         path if part.contains('\0') => match path.to_str() {
@@ -92,43 +92,43 @@ fn parts(name: &str) -> impl Iterator<Item = Picture> {
     })
 }
 
-/// The files that the pictures of a name lie in, by names of their own.
+/// Names of the files that contain the images of a name.
 pub fn files(name: &str) -> Vec<String> {
     parts(name).map(|picture| name_of(picture.file())).collect()
 }
 
-/// Whether a name is that of a file of its own, not of a part of a table or of several.
+/// Whether a name is that of a single image file, not of a table cell or of several images.
 pub fn is_file(name: &str) -> bool {
     !name.contains('\n') && parts(name).all(|picture| matches!(picture, Picture::File(_)))
 }
 
-/// A name for people, on one line.
+/// Formats a name on one line, for messages.
 pub fn shown(name: &str) -> String {
     let shown = |picture: Picture| burgess_base::text::excerpt(&picture.to_string(), 200);
     parts(name).map(shown).collect::<Vec<_>>().join(" and ")
 }
 
-/// Where the pictures of a name are, in full, a line each.
+/// Full paths of the images of a name, one per line.
 pub fn places(dir: &Path, name: &str) -> String {
     parts(name).map(|picture| picture.below(dir).to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads a picture by its name.
+/// Reads an image by name.
 ///
 /// # Errors
-/// Its file is absent or damaged.
+/// The file does not exist or cannot be decoded.
 pub fn open(dir: &Path, name: &str, orientation: Orientation) -> Result<RgbImage> {
     open_all(dir, &[name], orientation).pop().unwrap_or_else(|| Err(Error::failed(format!("no image {}", shown(name)))))
 }
 
-/// Reads several: those in one table in one pass over it.
+/// Reads several images; the cells of one table are read in one pass.
 pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation) -> Vec<Result<RgbImage>> {
     let parts: Vec<Vec<Picture>> =
         names.iter().map(|name| parts(name.as_ref()).map(|part| part.below(dir)).collect()).collect();
     let cells: Vec<&Picture> = parts.iter().flatten().filter(|p| matches!(p, Picture::Cell(_))).collect();
     let mut bytes = picture::bytes_of(&cells).into_iter();
     let mut decode = |part: &Picture| match part {
-        // What is no regular file may have no end.
+        // A pipe or a device may never end.
         Picture::File(path) if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) => {
             Err(Error::failed(format!("{} is no regular file", path.display())))
         }
@@ -142,14 +142,14 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
     parts
         .iter()
         .map(|parts| {
-            // All are taken from the iterator, also behind one that fails.
+            // Decode all parts, even after an error, so that the iterator stays in step.
             let decoded: Vec<Result<RgbImage>> = parts.iter().map(&mut decode).collect();
             side_by_side(decoded.into_iter().collect::<Result<_>>()?)
         })
         .collect()
 }
 
-/// Width and height of a picture by its name.
+/// Width and height of an image in pixels, by its name.
 ///
 /// # Errors
 /// As [`open`].

@@ -1,4 +1,4 @@
-//! What `burgess rank` would do: every id resolved, every run's state, what it will cost, what is missing.
+//! The plan of `burgess rank --dry-run`: all ids resolved, the state and cost of every run, and what is missing.
 
 use crate::arm_card::ArmCard;
 use crate::columns::{self, Side};
@@ -19,7 +19,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// What would be done.
+/// Plan of a study.
 #[derive(Serialize)]
 pub struct Plan {
     pub directory: PathBuf,
@@ -27,22 +27,22 @@ pub struct Plan {
     pub workers: usize,
     pub study: Study,
     pub runs: Vec<PlannedRun>,
-    /// What a run of each arm will cost, where the size of the data is known beforehand.
+    /// Estimated cost of a run of each arm, if the size of the data is known beforehand.
     pub costs: Vec<PlannedCost>,
     /// What is not on this machine, and how to get it.
     pub missing: Vec<String>,
-    /// What had to be assumed.
+    /// Assumptions about encoders, language model and recipe.
     pub notes: Vec<String>,
 }
 
-/// What a run of an arm will cost.
+/// Estimated cost of a run of one arm.
 #[derive(Clone, Serialize)]
 pub struct PlannedCost {
     pub arm: String,
     pub cost: Cost,
 }
 
-/// One run of a plan.
+/// One run of a plan, with its state.
 #[derive(Clone, Serialize)]
 pub struct PlannedRun {
     pub arm: Arm,
@@ -50,10 +50,10 @@ pub struct PlannedRun {
     pub state: &'static str,
 }
 
-/// Resolves a study without doing anything: every id, every file, and what is done already.
+/// Makes the plan of a study without running or rendering anything.
 ///
 /// # Errors
-/// Something that is here does not fit, or cannot be right: a run would stop at it.
+/// Something on this machine is invalid or does not fit, so that a run would fail.
 pub fn plan(study: &Study, options: &Options, progress: &Progress) -> Result<Plan> {
     let device = device::parse(&options.device)?;
     study.evaluator.check()?;
@@ -82,7 +82,7 @@ pub fn plan(study: &Study, options: &Options, progress: &Progress) -> Result<Pla
     Ok(Plan { directory, device, workers, study: study.clone(), runs, costs, missing, notes })
 }
 
-/// Checks what is on this machine as a run would before its first step. Data that are not prepared are not made for it.
+/// Makes the checks that a run makes before its first step, as far as the parts exist; data are not rendered for it.
 fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -> Result<Vec<String>> {
     let evaluator = &study.evaluator;
     if field::resolve(&evaluator.llm).and_then(|name| weights::locate(&name)).is_err() {
@@ -109,7 +109,7 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
         let cards = arm.encoders.iter().map(|e| ArmCard::planned(e, evaluator)).collect::<Result<Vec<_>>>();
         let cards = cards.map_err(step)?;
         for (encoder, card) in arm.encoders.iter().zip(&cards) {
-            // Weights that are not here are listed.
+            // Missing weights are reported by `missing`.
             if let ArmCard::Encoder(card) = card
                 && encoder.find(card).is_ok()
             {
@@ -127,7 +127,7 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
     Ok(notes::distinct(all))
 }
 
-/// The numbers of the evaluator's language model: of its files, or of its card if they are not here.
+/// Configuration of the language model: from its files, or from its card if they are not on this machine.
 fn llm_config(name: &str) -> Result<LlmConfig> {
     let opened = field::resolve(name).and_then(|name| Weights::open(&name));
     match (opened, LlmCard::find(name)?) {
@@ -137,13 +137,13 @@ fn llm_config(name: &str) -> Result<LlmConfig> {
     }
 }
 
-/// Conversations of each stage, where they are known without reading them.
+/// Sizes of the align and tune data, if they are known without reading the data.
 fn corpora(study: &Study) -> Option<(Option<Corpus>, Corpus)> {
     let share = study.evaluator.share.unwrap_or(1.0);
     let part = |samples: u64| (samples as f64 * share).round() as u64;
     let of = |samples: usize, text_tokens: usize| Corpus { samples: part(samples as u64), text_tokens };
     match &study.evaluator.data {
-        // A caption, and turns of a question and an answer of about these lengths.
+        // Approximate token counts: a caption, and turns of a question and an answer.
         Data::World(spec) => Some((Some(of(spec.align, 30)), of(spec.tune, 20 * spec.turns))),
         Data::Field(spec) => Some((Some(of(spec.align, 40)), of(spec.tune, 40 + 30 * spec.turns))),
         Data::Published(data) => {
@@ -154,7 +154,7 @@ fn corpora(study: &Study) -> Option<(Option<Corpus>, Corpus)> {
     }
 }
 
-/// Every arm resolved: cards, connector, language model, steps.
+/// Estimates the cost of a run of every arm.
 fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
     let evaluator = &study.evaluator;
     let llm = llm_config(&evaluator.llm)?;
@@ -188,7 +188,7 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
     Ok(costs)
 }
 
-/// What a study needs that is not on this machine.
+/// Lists what a study needs that is not on this machine.
 fn missing(study: &Study) -> Vec<String> {
     let evaluator = &study.evaluator;
     let mut missing = Vec::new();
@@ -231,7 +231,7 @@ fn missing(study: &Study) -> Vec<String> {
 }
 
 impl Plan {
-    /// For people, in lines of at most `width` characters; then the study as TOML.
+    /// Formats the plan in lines of at most `width` characters, followed by the study as TOML.
     ///
     /// # Errors
     /// The study cannot be written as TOML.
@@ -270,7 +270,7 @@ impl Plan {
     }
 }
 
-/// The row of an arm.
+/// Table row of an arm's cost.
 fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
     let steps = match &cost.align {
         Some(align) => format!("{} + {}", align.steps, cost.tune.steps),
@@ -296,7 +296,7 @@ mod tests {
     use crate::study::BUILT_IN;
     use crate::workers::Share;
 
-    /// What the files of the paper's studies say about memory.
+    /// Checks the memory figures in the comments of the paper's studies against the estimates.
     #[test]
     fn the_papers_studies_say_what_fits_where() -> Result<()> {
         for (name, text) in BUILT_IN.iter().filter(|(name, _)| name.starts_with("cambrian-1/")) {
@@ -346,7 +346,7 @@ mod tests {
                 assert!(table.clone().all(|l| l.chars().count() <= width), "{text}");
             }
         }
-        // The connector of Cambrian-8B's kind has as many numbers as the fact sheet says for 4096 channels.
+        // Cambrian-8B's connector, for a language model of width 4096, has as many parameters as published.
         let sva = plan(&Study::open("cambrian-1/sva")?, &options, &Progress::silent())?;
         let released = sva.costs.iter().find(|c| c.arm == "sva").map(|c| c.cost.connector_parameters);
         assert!(released.is_some_and(|n| (300_000_000..305_000_000).contains(&n)), "{released:?}");

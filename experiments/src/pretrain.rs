@@ -33,7 +33,7 @@ const WORLD_SEED: u64 = 0;
 /// The language model of the nano studies; its tokenizer reads the captions.
 pub const LLM: &str = "nano-lm";
 /// Longest caption in tokens, its end token included.
-const CONTEXT: usize = 48;
+const CONTEXT: usize = 32;
 /// Questions of the reading test at the end of the language model's pretraining; a tenth of them on the way.
 const EXERCISES: usize = 3600;
 
@@ -317,7 +317,7 @@ impl<'a> Pictures<'a> {
             .into_par_iter()
             .map(|i| {
                 let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
-                let caption = scene.caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
+                let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
                 Drawn {
                     picture: scene.render(),
@@ -362,10 +362,12 @@ impl<'a> Pictures<'a> {
         let images: Vec<RgbImage> = chosen.iter().map(|&i| self.drawn[i].picture.clone()).collect();
         let pixels = self.card.preprocess.pixels(&images, device);
         let texts = self.captions.as_ref().map(|captions| {
-            let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied()).collect();
             let lengths: Vec<i32> = chosen.iter().map(|&i| captions[i].1).collect();
+            // As long as the longest: most captions fill half of the context.
+            let longest = lengths.iter().copied().max().map_or(1, |n| n.max(1) as usize);
+            let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied().take(longest)).collect();
             Texts {
-                ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, CONTEXT]), device),
+                ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, longest]), device),
                 lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
             }
         });

@@ -1,5 +1,5 @@
-//! Direct probes of an encoder on held-out images of the nano world: which attributes a linear classifier and k-NN read
-//! from its frozen features, beside what they read from an untrained encoder.
+//! Direct probes of an encoder on held-out images of the nano world: how accurately a linear classifier and k-NN read
+//! attributes from its frozen features, compared with the features of an untrained encoder.
 
 use crate::columns::{self, Side};
 use crate::progress::{Bar, Progress};
@@ -16,43 +16,43 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Seed of the scenes that probes are trained and tested on.
+/// Seed of the scenes on which probes are trained and tested.
 const SEED: u64 = 0;
-/// Confidence of all intervals.
+/// Confidence level of all intervals.
 const CONFIDENCE: f64 = 0.95;
-/// The untrained encoder to which others are compared.
+/// Card id of the untrained encoder with which others are compared.
 pub const RANDOM: &str = "nano-random";
-/// From this accuracy on, an untrained encoder counts as one that has the attribute already.
+/// Linear-probe accuracy from which the untrained encoder counts as already having the attribute.
 const INNATE: f64 = 0.8;
-/// Images that are rendered and encoded at a time.
+/// Number of images that are rendered and encoded at a time.
 const CHUNK: usize = 64;
-/// Images in a forward pass.
+/// Number of images in a forward pass.
 const BATCH: usize = 16;
 
-/// What direct probes read of one attribute.
+/// Results of the direct probes of one attribute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeRecord {
-    /// "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
+    /// Name of the attribute: "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
     pub attribute: String,
-    /// Whether it is read from the vector of a whole image, or of a patch.
+    /// Whether the probe reads the feature vector of a whole image or of a patch.
     pub level: ProbeLevel,
-    /// Version of the nano world whose images are probed.
+    /// Version of the nano world that rendered the images.
     pub world_version: u32,
     /// Number of classes.
     pub classes: usize,
     /// Number of training vectors.
     pub n_train: usize,
-    /// Number of test vectors, each from an image of its own.
+    /// Number of test vectors, each from a different image.
     pub n_test: usize,
-    /// Expected accuracy of guessing, 1 / classes.
+    /// Expected accuracy of uniform guessing, 1 / classes.
     pub chance: f64,
-    /// Accuracy of the constant-answer baseline: always the most frequent class of training.
+    /// Accuracy of the constant-answer baseline, which always gives the most frequent class of the training vectors.
     pub constant: f64,
-    /// Logistic regression on standardised features.
+    /// Accuracy of logistic regression on standardised features.
     pub linear: ProbeShare,
-    /// k-NN with cosine similarity.
+    /// Accuracy of k-NN with cosine similarity.
     pub knn: ProbeShare,
-    /// The L2 penalty of the linear probe, chosen on a validation part.
+    /// L2 penalty of the linear probe, chosen on a validation part.
     pub l2: f64,
 }
 
@@ -75,7 +75,7 @@ impl ProbeShare {
         (self.accuracy, self.low, self.high)
     }
 
-    /// "93.1 (91–95)", in percent.
+    /// Formats the accuracy and its interval in percent: "93.1 (91–95)".
     fn shown(self) -> String {
         let share = format!("{:.1}", self.accuracy * 100.0);
         let share = if share == "100.0" { "100" } else { share.as_str() };
@@ -101,14 +101,14 @@ impl ProbeRecord {
         }
     }
 
-    /// Whether both are measured on the same test vectors.
+    /// Whether both records were measured on the same test vectors.
     fn comparable(&self, other: &Self) -> bool {
         let key = |r: &Self| (r.attribute.clone(), r.level, r.world_version, r.classes, r.n_train, r.n_test);
         key(self) == key(other)
     }
 }
 
-/// Probes an encoder; `limit` bounds the training images and the test images of each attribute.
+/// Probes an encoder; `limit` bounds the number of training images and of test images of each attribute.
 ///
 /// # Errors
 /// A feature is not finite.
@@ -139,8 +139,8 @@ pub fn run(encoder: &Encoder, limit: Option<usize>, progress: &Progress) -> Resu
     outcomes
 }
 
-/// The vectors of all targets of each task, in the order of the targets. Features are let go image by image: those of a
-/// large encoder do not fit into memory together.
+/// Returns the feature vectors and labels of all targets of each task, in the order of the targets. Features are
+/// dropped after each chunk of images: all features of a large encoder do not fit into memory.
 fn samples(
     encoder: &Encoder,
     scenes: &[Scene],
@@ -153,7 +153,7 @@ fn samples(
         let encoded = encoder.encode(&images, BATCH)?;
         let here = k * CHUNK..k * CHUNK + chunk.len();
         for ((_, targets), samples) in tasks.iter().zip(&mut all) {
-            // Targets are in the order of their scenes.
+            // Targets are sorted by scene.
             let first = targets.partition_point(|t| t.scene < here.start);
             for target in targets.iter().skip(first).take_while(|t| t.scene < here.end) {
                 let vector = vector(&encoded, target.scene - here.start, target.cell);
@@ -175,7 +175,7 @@ fn vector(encoded: &Features, image: usize, cell: Option<usize>) -> Vec<f32> {
     }
 }
 
-/// The part of the record beside weights that concerns probes.
+/// The fields about probes in the record beside a weights file.
 #[derive(Deserialize)]
 struct WeightsRecord {
     digest: String,
@@ -183,8 +183,8 @@ struct WeightsRecord {
     probes: Vec<ProbeRecord>,
 }
 
-/// The probes in the record beside a card's shipped weights; empty where there are none, or where the record is that of
-/// other weights.
+/// Reads the probes from the record beside a card's shipped weights; empty if there are none, or if the record belongs
+/// to other weights.
 pub fn recorded(card: &EncoderCard) -> Vec<ProbeRecord> {
     let Location::Shipped { .. } = &card.source.location else { return Vec::new() };
     let Ok(weights) = weights_path(card) else { return Vec::new() };
@@ -193,7 +193,7 @@ pub fn recorded(card: &EncoderCard) -> Vec<ProbeRecord> {
     record.ok().filter(own).map(|record| record.probes).unwrap_or_default()
 }
 
-/// The recorded probes of [`RANDOM`], to which those of the encoder `id` are compared; empty for itself.
+/// Reads the recorded probes of [`RANDOM`] for comparison with those of the encoder `id`; empty for `RANDOM` itself.
 pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     if id == RANDOM {
         return Vec::new();
@@ -201,10 +201,10 @@ pub fn recorded_random(id: &str) -> Vec<ProbeRecord> {
     EncoderCard::find(RANDOM).map(|card| recorded(&card)).unwrap_or_default()
 }
 
-/// Probes the weights at `weights` and keeps the results as `probes` in the record beside them, `limit` as in [`run`].
+/// Probes the weights at `weights` and stores the results as `probes` in the record beside them; `limit` as in [`run`].
 ///
 /// # Errors
-/// There is no record, or it is that of other weights; as [`run`].
+/// There is no record, the record belongs to other weights, or the probing fails as in [`run`].
 pub fn keep(
     card: &EncoderCard,
     weights: &Path,
@@ -222,17 +222,17 @@ pub fn keep(
             weights.display()
         )));
     }
-    // The weights as they are read back, in the precision that is shipped.
+    // Load the weights from the file, to probe them in the precision in which they are shipped.
     let probes = run(&Encoder::load(card.clone(), Some(weights), device)?, limit, progress)?;
     record.insert("probes".into(), serde_json::to_value(&probes)?);
     atomic::write_json(&path, &record)?;
     Ok(probes)
 }
 
-/// The probes of [`RANDOM`] that `probes` are compared to: recorded where those fit, else computed now.
+/// Returns the probes of [`RANDOM`] to compare with `probes`: the recorded ones if comparable, else computed now.
 ///
 /// # Errors
-/// Its weights are not on this machine.
+/// The weights of [`RANDOM`] are not on this machine, or the probing fails.
 pub fn random_for(
     probes: &[ProbeRecord],
     limit: Option<usize>,
@@ -246,30 +246,30 @@ pub fn random_for(
     run(&Encoder::load(EncoderCard::find(RANDOM)?, None, device)?, limit, progress)
 }
 
-/// How an encoder's linear probe compares to that of the untrained encoder.
+/// Result of comparing an encoder's linear probe with that of the untrained encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeVerdict {
-    /// Separably better: the interval of the difference is above 0.
+    /// Significantly better: the confidence interval of the difference lies above 0.
     AboveRandom,
-    /// Not separable.
+    /// No significant difference.
     NotLearned,
-    /// Separably worse.
+    /// Significantly worse: the confidence interval of the difference lies below 0.
     BelowRandom,
 }
 
-/// A probe beside that of the untrained encoder.
+/// A probe with the comparison to the untrained encoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparedProbe {
     #[serde(flatten)]
     pub record: ProbeRecord,
-    /// The linear probe of the untrained encoder.
+    /// Linear-probe accuracy of the untrained encoder, if known.
     pub random: Option<ProbeShare>,
-    /// Nothing where there is no untrained encoder to compare to.
+    /// Result of the comparison; `None` if `random` is `None`.
     pub verdict: Option<ProbeVerdict>,
 }
 
-/// Each probe beside that of the untrained encoder on the same images.
+/// Compares each probe with that of the untrained encoder on the same images.
 pub fn compare(probes: &[ProbeRecord], random: &[ProbeRecord]) -> Vec<ComparedProbe> {
     let one = |record: &ProbeRecord| {
         let random = random.iter().find(|r| r.comparable(record)).map(|r| r.linear);
@@ -284,7 +284,7 @@ pub fn compare(probes: &[ProbeRecord], random: &[ProbeRecord]) -> Vec<ComparedPr
 }
 
 impl ComparedProbe {
-    /// What was not learned, in words; nothing where the probe is above the untrained encoder's.
+    /// Describes a probe that is not better than the untrained encoder's; `None` if it is better or not compared.
     fn words(&self) -> Option<String> {
         let percent = |share: ProbeShare| format!("{:.0} %", share.accuracy * 100.0);
         let random = self.random?;
@@ -297,7 +297,7 @@ impl ComparedProbe {
         Some(format!("{} {} (random {}): {said}", self.name(), percent(self.record.linear), percent(random)))
     }
 
-    /// "colour" of an image, "colour of patches" of a patch.
+    /// Name with its level: "colour" for an image, "colour of patches" for a patch.
     fn name(&self) -> String {
         match self.record.level {
             ProbeLevel::Picture => self.record.attribute.clone(),
@@ -306,7 +306,7 @@ impl ComparedProbe {
     }
 }
 
-/// A table of probes with what was not learned in words, each line after `margin`, within `width` characters.
+/// Formats probes as a table and describes those not learned, in lines after `margin` of at most `width` characters.
 pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
     let world_version = probes.first().map_or(burgess_world::VERSION, |p| p.record.world_version);
     let random = probes.iter().any(|p| p.random.is_some());
@@ -391,7 +391,7 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{text}");
         }
         assert!(!text.contains("count 80 %") && text.contains("80.0 (74–85)"), "{text}");
-        // Another number of images is no comparison.
+        // Probes with different numbers of test images are not comparable.
         probes[0].n_test = 100;
         assert_eq!(compare(&probes, &random)[0].verdict, None);
         let json = serde_json::to_value(&compared[0]).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! What is being done, how far, how long still: on stderr, as bars in a terminal, as lines elsewhere.
+//! Progress display on stderr: bars on a terminal, lines elsewhere, with the estimated time left.
 //!
-//! Where there is no terminal, every step that takes long says how far it is at least once in [`EVERY`], also while
-//! it is busy with a single piece: a thread looks after the steps.
+//! Without a terminal, each long step prints a line at least every [`EVERY`], even while it works on a single item; a
+//! background thread checks the steps once a second.
 
 use crate::terminal;
 use burgess_base::text::{escaped, escaped_lines};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// The longest silence where there is no terminal.
+/// Longest time between two lines of a step without a terminal.
 pub const EVERY: Duration = Duration::from_secs(30);
 
 /// The progress display of a command.
@@ -21,12 +21,12 @@ pub struct Progress {
     shared: Arc<Shared>,
 }
 
-/// What the display and the thread that looks after it have in common.
+/// State that the display shares with the background thread.
 struct Shared {
     form: Form,
-    /// Time since the command began.
+    /// Returns the time since the display was created.
     clock: Box<dyn Fn() -> Duration + Send + Sync>,
-    /// Takes the lines where there is no terminal.
+    /// Prints a line where there is no terminal.
     lines: Box<dyn Fn(&str) + Send + Sync>,
     steps: Mutex<Vec<Weak<Step>>>,
 }
@@ -38,10 +38,10 @@ enum Form {
     Nothing,
 }
 
-/// A step that is being done.
+/// A step that is in progress.
 struct Step {
     state: Mutex<State>,
-    /// Done so far, and of how many (0: not known).
+    /// Number of items done, and their total (0 if unknown).
     done: AtomicU64,
     total: AtomicU64,
 }
@@ -49,15 +49,15 @@ struct Step {
 #[derive(Clone)]
 struct State {
     what: String,
-    /// When this piece of work began, and how much of it was done before.
+    /// When the present piece of work began, and how many of its items were done before.
     begun: Duration,
     before: u64,
-    /// When the last line went out.
+    /// When the last line was printed.
     reported: Duration,
 }
 
 impl Progress {
-    /// Bars when stderr is a terminal, otherwise lines.
+    /// Makes a display: bars if stderr is a terminal, otherwise lines.
     pub fn new() -> Self {
         let shown = std::io::stderr().is_terminal();
         let started = Instant::now();
@@ -71,7 +71,7 @@ impl Progress {
         this
     }
 
-    /// A silent display, for tests and machine-read output.
+    /// Makes a silent display, for tests and machine-read output.
     pub fn silent() -> Self {
         Self::with(Form::Nothing, ProgressDrawTarget::hidden(), || Duration::ZERO, |_| {})
     }
@@ -87,7 +87,7 @@ impl Progress {
         Self { bars: MultiProgress::with_draw_target(target), shared: Arc::new(shared) }
     }
 
-    /// A bar for `what` with `total` steps (0: not known yet).
+    /// Adds a bar for `what` with `total` items (0 if unknown).
     pub fn bar(&self, what: &str, total: u64) -> Bar {
         let bar = self.bars.add(ProgressBar::new(total));
         let style = ProgressStyle::with_template("{msg:44!} {bar:24} {pos}/{len} {prefix}{elapsed}, {eta} left")
@@ -103,7 +103,7 @@ impl Progress {
         Bar { bar, progress: self.clone(), started: now, step }
     }
 
-    /// A bar for a file of `total` bytes (0: not known).
+    /// Adds a bar for a file of `total` bytes (0 if unknown).
     pub fn bytes(&self, what: &str, total: u64) -> Bar {
         let bar = self.bar(what, total);
         let style = ProgressStyle::with_template(
@@ -113,10 +113,10 @@ impl Progress {
         bar
     }
 
-    /// A line that stays.
+    /// Prints a line that stays on the screen.
     pub fn line(&self, text: &str) {
         match self.shared.form {
-            // An error here means that stderr is gone; the results do not depend on it.
+            // An error means that stderr is closed, which does not affect the results.
             Form::Bars => drop(self.bars.println(escaped_lines(text))),
             Form::Lines => self.shared.line(text),
             Form::Nothing => {}
@@ -134,7 +134,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks after the steps for as long as the display is in use.
+/// Starts the background thread, which runs as long as the display is in use.
 fn watch(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     let look = move || {
@@ -144,7 +144,7 @@ fn watch(shared: &Arc<Shared>) {
             std::thread::sleep(Duration::from_secs(1));
         }
     };
-    // Without the thread, lines come when pieces are done.
+    // Without the thread, `Bar::report` still prints lines.
     let _ = std::thread::Builder::new().name("progress".into()).spawn(look);
 }
 
@@ -153,7 +153,7 @@ impl Shared {
         (self.lines)(&format!("[{:>6.1} s] {text}", (self.clock)().as_secs_f64()));
     }
 
-    /// A line for every step that has been silent for long.
+    /// Prints a line for every step without a recent line.
     fn look(&self) {
         let steps: Vec<Arc<Step>> = {
             let mut steps = locked(&self.steps);
@@ -167,7 +167,7 @@ impl Shared {
 }
 
 impl Step {
-    /// A line, if the last one was long ago.
+    /// Prints a line if the last one is older than [`EVERY`].
     fn look(&self, shared: &Shared) {
         let now = (shared.clock)();
         let Some(state) = self.due(now) else { return };
@@ -175,7 +175,7 @@ impl Step {
         shared.line(&format!("{}: {}", state.what, far(&state, done, total, now)));
     }
 
-    /// The state, marked as reported, if the last line was long ago.
+    /// Returns the state and marks it as reported if the last line is older than [`EVERY`].
     fn due(&self, now: Duration) -> Option<State> {
         let mut state = locked(&self.state);
         if now.saturating_sub(state.reported) < EVERY {
@@ -186,7 +186,7 @@ impl Step {
     }
 }
 
-/// `1200 of 5000, 1m 5s left`; without a total `1200 done`, without any number the time it has taken.
+/// Formats the progress: `1200 of 5000, 1m 5s left`; without a total `1200 done`; without any number the elapsed time.
 fn far(state: &State, done: u64, total: u64, now: Duration) -> String {
     let spent = now.saturating_sub(state.begun);
     let whole = |d: Duration| humantime::format_duration(Duration::from_secs(d.as_secs())).to_string();
@@ -196,7 +196,7 @@ fn far(state: &State, done: u64, total: u64, now: Duration) -> String {
         _ => {
             let fresh = done.saturating_sub(state.before);
             let left = total.saturating_sub(done);
-            // Seconds of a year or more say nothing.
+            // Estimates of about 30 years or more carry no information.
             let seconds = spent.as_secs_f64() / fresh as f64 * left as f64;
             match fresh > 0 && seconds < 1e9 {
                 true => format!("{done} of {total}, {} left", whole(Duration::from_secs_f64(seconds))),
@@ -206,7 +206,7 @@ fn far(state: &State, done: u64, total: u64, now: Duration) -> String {
     }
 }
 
-/// One bar; it disappears when dropped.
+/// A progress bar; it is removed when dropped.
 pub struct Bar {
     bar: ProgressBar,
     progress: Progress,
@@ -215,11 +215,11 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Another piece of work, of which `done` of `total` steps were done before.
+    /// Starts another piece of work, of which `done` of `total` items were done before.
     pub fn begin(&self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
-        // What was done before says nothing about the time that is left.
+        // Items done before this process say nothing about the time left.
         self.bar.reset_eta();
         self.step.done.store(done, Ordering::Relaxed);
         self.step.total.store(total, Ordering::Relaxed);
@@ -227,17 +227,17 @@ impl Bar {
         (state.begun, state.before) = ((self.progress.shared.clock)(), done);
     }
 
-    /// Numbers beside the bar.
+    /// Shows a text beside the bar.
     pub fn note(&self, text: &str) {
         self.bar.set_prefix(escaped(text).into_owned());
     }
 
-    /// A line that stays.
+    /// Prints a line that stays on the screen.
     pub fn line(&self, text: &str) {
         self.progress.line(text);
     }
 
-    /// Where there is no terminal: this line instead of the usual one, if one is due.
+    /// Prints this line instead of the usual one, where there is no terminal and a line is due.
     pub fn report(&self, text: impl FnOnce() -> String) {
         let shared = &self.progress.shared;
         if shared.form == Form::Lines && self.step.due((shared.clock)()).is_some() {
@@ -245,7 +245,7 @@ impl Bar {
         }
     }
 
-    /// `done` of `total` steps.
+    /// Sets the number of items done and their total.
     pub fn set(&self, done: u64, total: u64) {
         if self.bar.length() != Some(total) {
             self.bar.set_length(total);
@@ -255,19 +255,19 @@ impl Bar {
         self.step.total.store(total, Ordering::Relaxed);
     }
 
-    /// Some steps more.
+    /// Adds to the number of items done.
     pub fn add(&self, steps: u64) {
         self.bar.inc(steps);
         self.step.done.fetch_add(steps, Ordering::Relaxed);
     }
 
-    /// What is being done now.
+    /// Sets the description of the current work.
     pub fn message(&self, text: &str) {
         self.bar.set_message(escaped(text).into_owned());
         locked(&self.step.state).what = text.to_string();
     }
 
-    /// Replaces the bar by a line with the time it took.
+    /// Replaces the bar by a line with the elapsed time.
     pub fn done(self, text: &str) {
         self.bar.finish_and_clear();
         let seconds = (self.progress.shared.clock)().saturating_sub(self.started).as_secs_f64();
@@ -285,7 +285,7 @@ impl Drop for Bar {
 mod tests {
     use super::*;
 
-    /// A display that keeps its lines, and its clock in seconds.
+    /// Makes a display whose lines are recorded and whose clock is set in seconds.
     fn kept() -> (Progress, Arc<AtomicU64>, Arc<Mutex<Vec<String>>>) {
         let (clock, lines) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (time, take) = (clock.clone(), lines.clone());
@@ -331,7 +331,7 @@ mod tests {
         bar.message("b: tune");
         clock.store(71, Ordering::Relaxed);
         bar.set(60, 100);
-        // A line of the step's own takes the place of the usual one.
+        // A step's own line replaces the usual one.
         bar.report(|| "step 60".into());
         progress.shared.look();
         clock.store(110, Ordering::Relaxed);

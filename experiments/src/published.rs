@@ -1,5 +1,5 @@
-//! Training data of published studies, by their names on the hub: where the files lie on this machine, and the paper's cut
-//! at a number of conversations a source.
+//! Training data of published studies, named by their repositories on the hub: where the files lie on this machine, and
+//! the paper's limit on the number of conversations per source.
 
 use crate::benchmarks;
 use crate::data::DataDir;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::{Path, PathBuf};
 
-/// The data of a study that was published.
+/// The training data of a published study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
@@ -19,35 +19,35 @@ pub struct Published {
     pub align: Option<Corpus>,
     /// Conversations of the tune stage (instruction data).
     pub tune: Corpus,
-    /// The directory below which the pictures lie, unpacked as the dataset cards say, and `bench/` with the benchmarks.
-    /// Default: `published/` in the cache of Burgess.
+    /// Directory of the images, unpacked as the dataset cards say, and of `bench/` with the benchmarks. Default:
+    /// `published/` in the cache of Burgess.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pictures: Option<PathBuf>,
 }
 
-/// One file of conversations.
+/// One file of conversations in a dataset repository.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// The dataset on the hub.
+    /// Repository of the dataset on the hub.
     pub repository: String,
-    /// The file in it.
+    /// Path of the file in the repository.
     pub file: String,
-    /// Conversations in it that are used.
+    /// Number of conversations that are used, for estimates.
     pub samples: u64,
-    /// Text tokens of one on average, for estimates.
+    /// Mean number of text tokens of a conversation, for estimates.
     pub text_tokens: usize,
-    /// At most this many conversations with a picture of each source are used, drawn by a fixed seed; those without a
-    /// picture are all used (the paper's threshold t, section 4.2). All are used if absent.
+    /// Largest number of conversations with an image per source, drawn with a fixed seed; conversations without an
+    /// image are all used (the paper's threshold t, section 4.2). All are used if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_source: Option<usize>,
 }
 
 impl Corpus {
-    /// The file in the Hugging Face cache.
+    /// Path of the file in the Hugging Face cache.
     ///
     /// # Errors
-    /// It is not there.
+    /// The file is not in the cache, or `file` is no plain relative path.
     pub fn locate(&self) -> Result<PathBuf> {
         if !hub::is_plain(&self.file) {
             return Err(Error::usage(format!("`{}` cannot be a file of {}", self.file, self.repository))
@@ -70,7 +70,7 @@ impl Corpus {
     }
 }
 
-/// Opens the data; files and pictures must be on this machine.
+/// Opens the data; conversations and images must be on this machine.
 pub fn open(published: &Published) -> Result<DataDir> {
     let dir = match &published.pictures {
         Some(dir) => dir.clone(),
@@ -82,25 +82,25 @@ pub fn open(published: &Published) -> Result<DataDir> {
         return Err(Error::failed(format!("the pictures should lie below {}, which is no directory", dir.display()))
             .hint("unpack the archives that the cards of the datasets name, or set `pictures` in [evaluator.data.published]"));
     }
-    // Files of the hub are named by their digest, which the links of the snapshot end in.
+    // The links of a snapshot resolve to files named by their digest, so the path identifies the contents.
     let name = |file: &PathBuf| std::fs::canonicalize(file).map(|f| f.display().to_string());
     let digest = digest::of_value(&(align.as_ref().map(name).transpose()?, name(&tune)?, published))?;
     Ok(DataDir { dir, align, tune, digest, earlier: None, drawn: false, per_source: published.tune.per_source })
 }
 
-/// Which conversations with a picture are used when each source may have only so many.
+/// The selection of conversations with an image when the number per source is limited.
 #[derive(Debug)]
 pub struct Thinned {
-    /// Of each source the largest rank that is used.
+    /// Largest rank that is used, for each source.
     largest: BTreeMap<String, u64>,
 }
 
 impl Thinned {
-    /// Reads the whole file once and ranks every conversation by its place and a fixed seed. Memory: eight bytes for each
-    /// conversation that is used.
+    /// Reads the whole file once and ranks every conversation by its position and a fixed seed. Needs eight bytes of
+    /// memory for each conversation that is used.
     ///
     /// # Errors
-    /// As reading it.
+    /// The file cannot be read.
     pub fn of(file: &Path, per_source: usize) -> Result<Self> {
         let mut lowest: BTreeMap<String, BinaryHeap<u64>> = BTreeMap::new();
         let mut place = 0;
@@ -118,19 +118,19 @@ impl Thinned {
         Ok(Self { largest: lowest.into_iter().filter_map(|(s, h)| Some((s, *h.peek()?))).collect() })
     }
 
-    /// Whether the conversation at this place of the file is used.
+    /// Whether the conversation at this position of the file is used.
     pub fn keeps(&self, place: u64, source: &str, has_picture: bool) -> bool {
         !has_picture || self.largest.get(source).is_some_and(|largest| rank(place) <= *largest)
     }
 }
 
-/// Whether the conversation at this place of a file is part of a share of it, 0 to 1. A smaller share is part of a larger one;
-/// the draw is another than that of [`Thinned`].
+/// Whether the conversation at this position of a file belongs to a fraction of it, 0 to 1. Smaller fractions are
+/// subsets of larger ones; the draw differs from that of [`Thinned`].
 pub fn is_within(place: u64, share: f64) -> bool {
     (rank(place.wrapping_add(1 << 40)) as f64) < share * 2f64.powi(64)
 }
 
-/// A number that looks drawn at random, the same for the same place everywhere (SplitMix64).
+/// Pseudo-random rank of a position in a file, the same on every machine (SplitMix64).
 fn rank(place: u64) -> u64 {
     let mut z = place.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,4 +1,4 @@
-//! All runs of a study, then the ranking and its report.
+//! Ranking a study: all its runs, then `ranking.json` and the report.
 
 use crate::arm_card::ArmCard;
 use crate::cache::{FeatureCache, Wanted};
@@ -23,33 +23,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where and how a study runs.
+/// Where and how a study is run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Results go to `out/<study>`.
+    /// Output directory; results are written to `out/<study>`.
     pub out: PathBuf,
-    /// As on the command line.
+    /// Device name, as on the command line.
     pub device: String,
-    /// Runs side by side.
+    /// Number of parallel runs, and of threads per run.
     pub share: Share,
 }
 
-/// What `burgess rank` leaves.
+/// Result of `burgess rank`.
 pub struct Outcome {
-    /// Ranking and report.
+    /// Paths of the ranking and the report.
     pub written: Written,
-    /// Runs of the study.
+    /// Number of runs of the study.
     pub runs: usize,
-    /// Runs that came to nothing.
+    /// Number of failed runs.
     pub failed: usize,
 }
 
 pub(crate) fn expand(study: &Study) -> Vec<(Arm, u64)> {
-    // All arms of the first seed come first: a ranking of everything exists as early as possible.
+    // All arms of the first seed come first, so that a ranking of all arms exists as early as possible.
     study.seeds.iter().flat_map(|seed| study.arms.iter().map(|arm| (arm.clone(), *seed))).collect()
 }
 
-/// The evaluator as `study.json` keeps it. Arms and seeds may be added later; what measures them may not change.
+/// Makes `study.json`, which fixes the evaluator of the directory. Arms and seeds may be added later.
 fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
     Ok(json!({
         "study": study.name,
@@ -60,7 +60,7 @@ fn evaluator_json(study: &Study, device: &str) -> Result<Value> {
     }))
 }
 
-/// Runs what is left of a study, ranks it, writes `ranking.json` and the report.
+/// Runs a study, continuing where an earlier call stopped, and writes `ranking.json` and the report.
 pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Outcome> {
     let dir = options.out.join(&study.name);
     let ran = run_in(&dir, study, options, progress)?;
@@ -69,21 +69,21 @@ pub fn rank(study: &Study, options: &Options, progress: &Progress) -> Result<Out
     Ok(outcome)
 }
 
-/// What became of the runs of a study.
+/// Counts of a study's runs and training data.
 pub(crate) struct Ran {
     pub runs: usize,
-    /// Runs that came to nothing.
+    /// Number of failed runs.
     pub failed: usize,
-    /// Conversations of the align stage, 0 without one, and of the tune stage.
+    /// Number of conversations of the align stage (0 without one) and of the tune stage.
     pub samples: (usize, usize),
 }
 
-/// Runs what is left of a study in its directory.
+/// Does the runs of a study in its directory, continuing where an earlier call stopped.
 pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Progress) -> Result<Ran> {
     let device = device::parse(&options.device)?;
     checks::writable(dir)?;
     let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
-    // A study that was begun is held from the start; a new one is begun when nothing speaks against it.
+    // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
     let data = data::open(&study.evaluator.data, progress)?;
     let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
@@ -102,7 +102,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     let fits = study.arms.iter().map(|arm| (arm.name(), fits(&instrument, arm, &encoders)));
     let fits: BTreeMap<String, Result<Vec<String>>> = fits.collect();
 
-    // What is done already, and was done with the same inputs, stays done.
+    // Finished runs with the same inputs are kept.
     let mut left = Vec::new();
     let mut failures: Vec<Missing> = Vec::new();
     for (arm, seed, run) in &runs {
@@ -171,7 +171,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     Ok(Ran { runs: runs.len(), failed: failures.len(), samples })
 }
 
-/// The encoders of a study: their cards, and their weights checked and digested. `data` is the directory of its data.
+/// Opens the cards of a study's encoders, and checks and digests their weights. `data` is the directory of its data.
 pub(crate) fn prepared(study: &Study, data: &Path, progress: &Progress) -> BTreeMap<String, Result<Prepared>> {
     let bar = progress.bar("checking the weights of encoders", 0);
     let mut encoders: BTreeMap<String, Result<Prepared>> = BTreeMap::new();
@@ -182,7 +182,7 @@ pub(crate) fn prepared(study: &Study, data: &Path, progress: &Progress) -> BTree
     encoders
 }
 
-/// Checks that an arm fits to language model, recipe and data. Returns what had to be assumed.
+/// Checks that an arm fits the language model, recipe and data. Returns the assumptions that were made.
 fn fits(instrument: &Instrument, arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<Vec<String>> {
     let cards = arm.encoders.iter().map(|encoder| match encoders.get(&encoder.to_string()) {
         Some(Ok(p)) => Ok(&p.card),
@@ -200,7 +200,7 @@ fn fits(instrument: &Instrument, arm: &Arm, encoders: &BTreeMap<String, Result<P
 pub(crate) struct Prepared {
     pub encoder: ArmEncoder,
     pub card: ArmCard,
-    /// Of the oracle that of its card, which has the digest of the ground truth.
+    /// Digest of the weights; for the oracle, that of its card, which holds the digest of the ground truth.
     pub weights_digest: String,
 }
 
@@ -210,8 +210,8 @@ impl Prepared {
     }
 }
 
-/// The features of these encoders for all pictures of a study: encoded now into the cache, or whenever they are asked for,
-/// as the evaluator says. One encoder's failure leaves the others alone.
+/// Opens the features of these encoders for all images of a study, cached or computed, as the evaluator says. If one
+/// encoder fails, the others are still opened.
 pub(crate) fn features(
     needed: &[&Prepared],
     place: &Instrument,
@@ -261,7 +261,7 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<B
         .collect()
 }
 
-/// The same error again, for every arm that needs the same encoder.
+/// Copies an error, for every arm that needs the same encoder.
 fn repeat(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
     match e.hint_text() {
@@ -280,7 +280,7 @@ fn fail(
 ) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
     let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: e.hint_text().map(String::from) };
-    // A full disk can be the very cause; the failure is reported all the same.
+    // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.fail(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));
     }
@@ -292,8 +292,8 @@ fn runs_of(study: &Study) -> Vec<(String, u64)> {
     expand(study).iter().map(|(arm, seed)| (arm.name(), *seed)).collect()
 }
 
-/// Ranks what a study directory holds (only the runs in `only`, if given) and writes `ranking.json` and
-/// `report/index.html`, there or under `out`.
+/// Ranks the runs in a study directory (with `only`, just these) and writes `ranking.json` and `report/index.html`,
+/// there or under `out`.
 pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) -> Result<Outcome> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is not a study directory", dir.display()))
@@ -319,7 +319,7 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
     Ok(Outcome { runs, failed: 0, written })
 }
 
-/// What the page says of the study and where its images may lie: in the directories that it was made with, or in the caches.
+/// Collects what the report says about the study, and the directories and caches in which its images may lie.
 fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let study: Value = match dir.join("study.json") {
         path if path.is_file() => atomic::read_json(&path)?,
@@ -333,7 +333,7 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());
     let reading = study.pointer("/evaluator/llm").and_then(Value::as_str).map_or_else(Vec::new, evidence::reading);
     let (claims, pairs) = made.as_ref().map(|m| (m.claims.clone(), m.validity.clone())).unwrap_or_default();
-    // Nobody asks for the probes of encoders of which the study says nothing.
+    // The records of encoders are needed only if the study has pairs of probes and questions.
     let encoders: BTreeSet<&str> = data.runs.iter().flat_map(|r| &r.results.run.encoders).map(String::as_str).collect();
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };

@@ -1,4 +1,4 @@
-//! `results.json` of a run or an evaluation, put together: scores, cost, versions, digests.
+//! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
 
 use crate::asking::Asked;
 use crate::cards::Tower;
@@ -11,34 +11,34 @@ use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Name and version of the libraries that compute, as `Cargo.lock` has them, and of the compiler.
+/// Name and version of the compute libraries, from `Cargo.lock`, and of the compiler.
 const LIBRARIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.rs"));
 
-/// What a run measured, before it is put together.
+/// The measurements of a run, from which `results.json` is made.
 pub struct Measured<'a> {
     pub run: RunId,
-    /// By benchmark.
+    /// Results by benchmark id.
     pub results: BTreeMap<String, BenchmarkResult>,
     pub asked: &'a [Asked],
-    /// The encoders, and their features where they are frozen.
+    /// Encoders of the model; `features` holds the features of frozen ones.
     pub towers: &'a [Tower],
     pub features: Vec<&'a Features>,
     pub connector: &'a ConnectorConfig,
-    /// Where the model was trained, if that is known.
+    /// Store of the run that trained the model, if known.
     pub training: Option<&'a RunStore>,
-    /// As `config.json` has it.
+    /// Configuration, as in `config.json`.
     pub config: Value,
-    /// Of weights and data; those of published questions are added.
+    /// Digests of weights and data, and of the questions of published benchmarks.
     pub digests: BTreeMap<String, String>,
     pub device: &'a str,
     pub notes: Vec<String>,
 }
 
 impl Measured<'_> {
-    /// The results, summarised.
+    /// Makes the results, with category and average scores.
     ///
     /// # Errors
-    /// A card cannot be tapped as it says, the log of the training cannot be read.
+    /// A card's tap does not fit its architecture, or the training log cannot be read.
     pub fn results(self) -> Result<RunResults> {
         let cost = self.cost()?;
         let mut results = RunResults {
@@ -65,7 +65,7 @@ impl Measured<'_> {
             flops += tower.card.flops()? as f64;
             grids.push(tower.card.used_grid()?);
         }
-        // One after the other; unknown as soon as one of them is.
+        // The encoders run one after the other; the sum is infinite or NaN if one of them was not measured.
         let seconds: f64 = self.features.iter().map(|f| 1.0 / f.images_per_second()).sum();
         Ok(Cost {
             encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
@@ -78,12 +78,12 @@ impl Measured<'_> {
     }
 }
 
-/// A number that can be written; 0 stands for what was not measured.
+/// Replaces values that JSON cannot hold by 0, which stands for "not measured".
 fn measured(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 
-/// Of this program, the libraries below it and the benchmarks.
+/// Versions of Burgess, the libraries and the benchmarks, by name.
 fn versions(asked: &[Asked]) -> BTreeMap<String, String> {
     let world = burgess_world::VERSION.to_string();
     let own = [("burgess", env!("CARGO_PKG_VERSION").to_string()), ("burgess-world", world)];

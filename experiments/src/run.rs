@@ -1,5 +1,5 @@
-//! One arm × one seed: align, tune, answer, score. Each step's outcome is kept in the run's directory, and a
-//! step whose outcome is there is not done again.
+//! One run (one arm × one seed): align, tune, answer, score. The result of each step is stored in the run's directory,
+//! and a step with a stored result is not repeated.
 
 use crate::arm_card::{self, ArmCard};
 use crate::asking::{self, Asked, Asking};
@@ -27,36 +27,36 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The measuring instrument, opened once and shared by all runs of a study.
+/// The evaluator of a study with its data, opened once and shared by all runs.
 pub struct Instrument {
     pub study: String,
     pub evaluator: Evaluator,
     pub data: DataDir,
-    /// Every picture of the data, by its path relative to the data directory; features are numbered like this.
+    /// Names of all images, relative to the data directory; features use the same indices.
     pub pictures: Vec<String>,
     pub device: Device,
     pub device_name: String,
-    /// Threads a run computes with: part of what makes its numbers.
+    /// Number of threads of a run, which can affect the numerical results.
     pub threads: usize,
     pub(crate) llm: Llm,
     pub(crate) align: Option<Set>,
     pub(crate) tune: Set,
     pub(crate) benchmarks: Vec<Asked>,
-    /// What was assumed about all runs.
+    /// Assumptions that hold for all runs.
     pub notes: Vec<String>,
 }
 
-/// The file of a manifest's entry, by its name relative to the data.
+/// Manifest entry of a file: its name relative to the data directory, and its path.
 fn named(data: &DataDir, file: &Path) -> (String, PathBuf) {
     (pictures::name_of(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
 }
 
-/// What changes with the images of the conversations.
+/// Digest that changes with the images of the conversations.
 fn contents(data: &DataDir, manifest: &Manifest) -> Result<String> {
     if data.digest.is_empty() { digest::of_value(manifest) } else { Ok(data.digest.clone()) }
 }
 
-/// Checks that the images of the benchmarks can be read, as far as they are files of their own and will be opened.
+/// Checks that the image files of the benchmarks can be decoded, as far as they will be used.
 fn check_asked(
     benchmarks: &[Asked],
     names: &[String],
@@ -73,7 +73,7 @@ fn check_asked(
         let error = Error::failed(cause.clone()).hint(format!("images are looked for under {}", data.dir.display()));
         match question {
             Some((id, question)) => return Err(error.context(format!("the image of question {question} of {id}"))),
-            // A question that is not asked: its features would be made all the same, to be kept.
+            // An image of a question that is not asked: the cache would encode it nevertheless.
             None if evaluator.features == Kept::Cached => {
                 return Err(error.context("an image of the benchmarks").hint("or set features = \"computed\""));
             }
@@ -83,19 +83,19 @@ fn check_asked(
     Ok(())
 }
 
-/// The language model's directory, and what is known of it without its weights.
+/// The language model's directory, and what is known of the model without its weights.
 pub struct Llm {
     pub dir: PathBuf,
     pub config: LlmConfig,
     pub tokenizer: Tokenizer,
     pub chat: ChatTemplate,
-    /// What its files left open and had to be assumed.
+    /// Assumptions where the model's files are incomplete.
     pub notes: Vec<String>,
     digest: String,
 }
 
 impl Instrument {
-    /// Reads all conversations and questions of a study.
+    /// Opens the evaluator of a study: reads all conversations and questions.
     pub fn open(
         study: &str,
         evaluator: &Evaluator,
@@ -111,7 +111,8 @@ impl Instrument {
         drop(bar);
         evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
         let cache = paths::cache()?;
-        // Where the digest of the data does not follow from what made them, it is that of what is used.
+        // If the digest of the data does not follow from their specification, it is computed from the files that are
+        // used.
         let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
         let mut manifest = Manifest::new();
         let mut pictures = Pictures::default();
@@ -143,7 +144,7 @@ impl Instrument {
         let bar = progress.bar("reading questions", evaluator.benchmarks.len() as u64);
         for id in &evaluator.benchmarks {
             bar.message(&format!("reading the questions of {id}"));
-            // All pictures are numbered before the limit is applied: a smaller sample reuses the same features.
+            // Images get their indices before the limit is applied, so that a smaller sample reuses the same features.
             let asked =
                 Asked::read(bench::find(id)?, &data.dir, &evaluator.terms(), &llm.chat, &llm.tokenizer, &mut pictures)?;
             benchmarks.push(asked);
@@ -182,26 +183,26 @@ impl Instrument {
         })
     }
 
-    /// What was assumed to make a run of these encoders.
+    /// Assumptions made for a run with these encoders.
     pub fn notes<'a>(&self, cards: impl IntoIterator<Item = &'a ArmCard>) -> Vec<String> {
         notes::distinct(notes::of_cards(cards).into_iter().chain(self.notes.iter().cloned()))
     }
 
-    /// Makes `config.json` of a run, or checks that the one there is of the same inputs.
+    /// Writes `config.json` of a run, or checks that the existing one has the same inputs.
     ///
     /// # Errors
-    /// It is not: the first difference is named, of the data the files that changed.
+    /// The inputs differ; the error names the first difference, and for data the files that changed.
     pub fn claim(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
         inputs::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
         store.claim(&notes::with_notes(config, notes))
     }
 
-    /// The connector of an arm: the evaluator's, unless the arm has one of its own.
+    /// Returns the connector of an arm: its own, or the evaluator's.
     pub fn connector<'a>(&'a self, arm: &'a Arm) -> &'a ConnectorKind {
         arm.connector_of(&self.evaluator)
     }
 
-    /// Everything a run's numbers depend on, for `config.json`.
+    /// Makes `config.json`: everything on which a run's results depend.
     pub fn config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
         let mut config = json!({
             "burgess": env!("CARGO_PKG_VERSION"),
@@ -217,7 +218,7 @@ impl Instrument {
             "device": self.device_name,
             "threads": self.threads,
         });
-        // Those that are made on this machine follow from the data's digest.
+        // Questions that are made on this machine follow from the digest of the data.
         let published = self.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
         let published: BTreeMap<&str, &String> = published.map(|b| (b.benchmark.id(), &b.digest)).collect();
         if let (false, Some(fields)) = (published.is_empty(), config.as_object_mut()) {
@@ -231,11 +232,11 @@ impl Instrument {
 }
 
 impl Llm {
-    /// Opens a language model and checks that its parts fit together. Of the weights only headers are read, and all
-    /// bytes for their digest.
+    /// Opens a language model and checks that its parts fit together. Reads the headers of the weights, and all their
+    /// bytes only for the digest.
     ///
     /// # Errors
-    /// It is not on this machine, or its weights, tokenizer and template are not those of one model.
+    /// The model is not on this machine, or its weights, tokenizer and chat template do not fit together.
     pub fn open(evaluator: &Evaluator) -> Result<Self> {
         let weights = Weights::open(&field::resolve(&evaluator.llm)?)?;
         let dir = weights.path().to_path_buf();
@@ -250,7 +251,7 @@ impl Llm {
             Some(system) => chat.with_system(system)?,
             None => chat,
         };
-        // What every question and answer needs.
+        // Check now what every question and answer needs.
         chat.stop(&tokenizer)?;
         chat.image_id(&tokenizer)?;
         let notes = weights.all_notes(&tokenizer, &chat)?;
@@ -258,7 +259,7 @@ impl Llm {
     }
 }
 
-/// Does what is left of a run.
+/// Does a run, continuing where an earlier call stopped.
 pub fn run(
     place: &Instrument,
     arm: &Arm,

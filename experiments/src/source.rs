@@ -1,4 +1,4 @@
-//! What a model reads of numbered pictures: features of frozen encoders, or pixels for encoders that it trained itself.
+//! The images of a study as input of a model, by index: features of frozen encoders, or pixels for trained ones.
 
 use crate::frozen::Features;
 use crate::pictures;
@@ -10,23 +10,23 @@ use burgess_probe::train::FeatureSource;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
 
-/// Pictures as a model reads them.
+/// Source of the visual input of a model.
 pub struct Source<'a> {
-    /// The directory to which names are relative, and the names by number.
+    /// Directory to which image names are relative; `pictures` holds the names by index.
     pub dir: &'a Path,
     pub pictures: &'a [String],
-    /// Whether the connector asks for the pictures' sizes before they were padded.
+    /// Whether the connector needs the sizes of images before padding.
     pub sizes: bool,
-    /// What is done with the orientation in pictures' EXIF data.
+    /// How the orientation in images' EXIF data is applied.
     pub orientation: Orientation,
     pub towers: Towers<'a>,
 }
 
-/// Encoders in the order in which the model reads them.
+/// Encoders in the order in which the connector reads them.
 pub enum Towers<'a> {
-    /// Features, each on its grid.
+    /// Frozen encoders: their features, each on its own grid.
     Frozen(Vec<&'a Features>),
-    /// Pixels, as these prepare them.
+    /// Trained encoders: pixels, preprocessed for each of them.
     Trained(Vec<&'a Preprocess>),
 }
 

@@ -1,22 +1,22 @@
-//! Signals that ask to stop: SIGINT (Ctrl-C), SIGTERM (schedulers) and SIGHUP (a terminal that goes away).
+//! Signals that ask to stop: SIGINT (Ctrl-C), SIGTERM (schedulers) and SIGHUP (a closed terminal).
 //!
-//! Work that can be gone on with stands inside of a [`section`] and asks [`check`] at every step: at a signal it keeps its
-//! state and returns [`Error::interrupted`]. Outside of sections a signal ends the process at once; so does a second one
-//! anywhere. The exit code is 128 and the signal's number, and one line says how to go on.
+//! Resumable work runs inside a [`section`] and calls [`check`] at every step: after a signal it saves its state and
+//! returns [`Error::interrupted`]. Outside sections a signal ends the process at once; a second signal always does. The
+//! exit code is 128 plus the signal's number, and a message says how to resume.
 
 use crate::terminal;
 use burgess_base::{Error, Result};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-/// Sections that are entered now.
+/// Number of sections that are entered at present.
 static SECTIONS: AtomicUsize = AtomicUsize::new(0);
-/// The signal that came, 0 before.
+/// Number of the received signal; 0 before.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
-/// Whether the command goes on where it was when it is given again.
+/// Whether the command resumes its work when it is started again.
 static GOES_ON: OnceLock<bool> = OnceLock::new();
 
-/// Work that keeps its state at a signal, for as long as this value lives.
+/// A section: work that saves its state after a signal, while this value lives.
 #[derive(Debug)]
 pub struct Section(());
 
@@ -26,10 +26,10 @@ impl Drop for Section {
     }
 }
 
-/// Enters a section.
+/// Enters a section, in which a signal does not end the process at once.
 ///
 /// # Errors
-/// A signal came before.
+/// A signal was received before.
 pub fn section() -> Result<Section> {
     SECTIONS.fetch_add(1, Ordering::SeqCst);
     let section = Section(());
@@ -41,20 +41,20 @@ pub fn requested() -> bool {
     SIGNAL.load(Ordering::SeqCst) != 0
 }
 
-/// Ends the work at hand if a signal asked to stop.
+/// Returns an error if a signal asked to stop.
 ///
 /// # Errors
-/// It did.
+/// A signal was received.
 pub fn check() -> Result<()> {
     if requested() { Err(Error::interrupted()) } else { Ok(()) }
 }
 
-/// The exit code after a signal.
+/// Exit code after a signal: 128 plus its number; `None` without a signal.
 pub fn exit_code() -> Option<u8> {
     u8::try_from(SIGNAL.load(Ordering::SeqCst)).ok().filter(|s| *s != 0).map(|s| 128 + s)
 }
 
-/// The line that says how to go on.
+/// Message after a signal, with the command that resumes or restarts the work.
 pub fn farewell() -> String {
     let name = match SIGNAL.load(Ordering::SeqCst) {
         1 => "SIGHUP",
@@ -69,7 +69,7 @@ pub fn farewell() -> String {
     }
 }
 
-/// A command as it can be typed into a shell.
+/// Formats a command so that it can be typed into a shell.
 fn command_line(words: impl Iterator<Item = String>) -> String {
     let plain = |word: &str| {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
@@ -79,8 +79,8 @@ fn command_line(words: impl Iterator<Item = String>) -> String {
     words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Listens for signals from now on; `goes_on` says whether the command, given again, goes on where it was. Signals that
-/// are ignored already (`nohup`, jobs in the background of a script) stay ignored.
+/// Starts listening for signals; `goes_on` says whether the command resumes its work when started again. Signals that
+/// are already ignored (`nohup`, background jobs of a script) stay ignored.
 pub fn listen(goes_on: bool) {
     let _ = GOES_ON.set(goes_on);
     #[cfg(unix)]
@@ -102,7 +102,7 @@ mod unix {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = ignored(&status);
         let wanted: Vec<i32> = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|s| ignored >> (s - 1) & 1 == 0).collect();
-        // The second signal ends the process from within its handler: no thread that hangs can prevent it.
+        // The second signal ends the process inside its handler, even if a thread hangs.
         let second = Arc::new(AtomicBool::new(false));
         for signal in &wanted {
             flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&second))?;
@@ -123,7 +123,7 @@ mod unix {
         Ok(())
     }
 
-    /// The signals that are ignored, a bit for each, from the text of `/proc/self/status`.
+    /// Bit mask of the ignored signals, from the text of `/proc/self/status`.
     pub(super) fn ignored(status: &str) -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
         line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

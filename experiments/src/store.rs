@@ -1,4 +1,4 @@
-//! The run store: `OUT/<study>/<arm>/seed-<n>/`, where finished work is kept and found again.
+//! The run store, `OUT/<study>/<arm>/seed-<n>/`, which holds the finished and resumable work of runs.
 
 use burgess_base::checksums::{self, Known};
 use burgess_base::{Context, Error, Result, atomic, differences, leftovers, output};
@@ -9,18 +9,18 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The directory of one study, locked for as long as this value lives.
+/// The directory of one study, which is locked while this value lives.
 pub struct StudyStore {
     dir: PathBuf,
     _lock: File,
 }
 
 impl StudyStore {
-    /// Opens or makes `dir` for a study measured by `evaluator`.
+    /// Opens or creates `dir` for a study with this evaluator.
     ///
     /// # Errors
-    /// The directory cannot be written, another process is working in it, or it was made by a different
-    /// evaluator: results of two evaluators are never mixed, the error says what differs.
+    /// The directory cannot be written, another process works in it, or it holds runs of a different evaluator. Runs of
+    /// two evaluators are never mixed; the error lists the differences.
     pub fn open(dir: &Path, evaluator: &Value) -> Result<Self> {
         let lock = lock(dir)?;
         let path = dir.join("study.json");
@@ -44,25 +44,25 @@ impl StudyStore {
         Ok(Self { dir: dir.to_path_buf(), _lock: lock })
     }
 
-    /// The study's directory.
+    /// Path of the study's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The store of one run.
+    /// Returns the store of one run.
     pub fn run(&self, arm: &str, seed: u64) -> RunStore {
         RunStore { dir: self.dir.join(arm).join(format!("seed-{seed}")) }
     }
 }
 
-/// Directories below a study's: arm, run, and what a run keeps.
+/// Depth of the directory tree below a study's directory: arm, run, and the run's own folders.
 const DEPTH: usize = 4;
 
-/// Makes `dir` where it is missing, and locks it for as long as the returned file is held. Leftovers of processes that were
-/// killed while they wrote in it are removed.
+/// Creates `dir` if needed and locks it while the returned file is held. Removes temporary files that killed processes
+/// left there.
 ///
 /// # Errors
-/// The directory cannot be written, or another process is working in it.
+/// The directory cannot be written, or another process works in it.
 pub fn lock(dir: &Path) -> Result<File> {
     let step = || format!("opening the directory {}", dir.display());
     output::check_directory(dir)?;
@@ -79,11 +79,11 @@ pub fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-/// The files of a run that have checksums in its directory.
+/// File name of a run's configuration; like the results, it has a checksum in the run's directory.
 const CONFIG: &str = "config.json";
 const RESULTS: &str = "results.json";
 
-/// The largest score that is believed: sums of percentages, as MME's, stay far below.
+/// Largest absolute score that is accepted from a file; sums of percentages, as in MME, stay far below it.
 const LARGEST_SCORE: f64 = 1e5;
 
 /// The directory of one run.
@@ -93,18 +93,18 @@ pub struct RunStore {
 }
 
 impl RunStore {
-    /// A store at a directory of its own (`burgess train`).
+    /// Makes a store at a given directory, outside a study (`burgess train`).
     pub fn at(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf() }
     }
 
-    /// The run's directory.
+    /// Path of the run's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Writes `config.json`, or checks that the one there says the same. A run that was made from other
-    /// weights or data is set aside by name, never continued.
+    /// Writes `config.json`, or checks that the existing one has the same values. A run that was made from other
+    /// weights or data is an error and is never continued.
     pub fn claim(&self, config: &Value) -> Result<()> {
         let path = self.dir.join(CONFIG);
         if path.exists() {
@@ -116,7 +116,7 @@ impl RunStore {
                 (Err(e), None) => return Err(e.hint(remove())),
             };
             let mut differences = differences(&there, config);
-            // Notes say how the inputs were read; they are none.
+            // Notes describe how the inputs were read; they are not inputs.
             differences.retain(|d| !d.starts_with("notes: "));
             if let (Some(damage), false) = (damage, differences.is_empty()) {
                 return Err(damage.hint(remove()));
@@ -138,11 +138,11 @@ impl RunStore {
         checksums::write_json(&self.dir, CONFIG, config)
     }
 
-    /// The finished results, if the run is finished and they are what was written. What can be made again is none: then
-    /// `note` is told why.
+    /// Reads the results if the run is finished and `results.json` is undamaged. Damaged results count as absent,
+    /// because they can be computed again from the samples; `note` receives the reason.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// Never, at present: an unreadable file counts as damaged.
     pub fn results(&self, note: &dyn Fn(&str)) -> Result<Option<RunResults>> {
         let read = |bytes: &[u8]| -> Result<RunResults> {
             let results: RunResults = serde_json::from_slice(bytes)?;
@@ -154,7 +154,7 @@ impl RunStore {
         }))
     }
 
-    /// Reads a file that has a checksum; `None` if there is none.
+    /// Reads and parses a file that has a checksum; `None` if the file does not exist.
     fn read<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
         let path = self.dir.join(name);
         let step = || format!("reading {}", path.display());
@@ -166,7 +166,7 @@ impl RunStore {
         parse(&bytes).map(Some).map_err(|e| e.context(step()))
     }
 
-    /// Whether the samples of these benchmarks, as far as they are there, are what was written.
+    /// Whether the existing samples of these benchmarks match their checksums.
     pub fn has_whole_samples<'a>(&self, benchmarks: impl Iterator<Item = &'a String>, note: &dyn Fn(&str)) -> bool {
         let whole = |id: &String| match checksums::check(&self.dir, &samples_name(id)) {
             Err(e) if self.samples(id).exists() => {
@@ -178,7 +178,7 @@ impl RunStore {
         benchmarks.filter(|id| !whole(id)).count() == 0
     }
 
-    /// Says if an earlier version made the run, which kept no checksums.
+    /// Reports through `note` that the run was made by an earlier version, which wrote no checksums.
     pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
         if self.dir.join(CONFIG).is_file() && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Known::Nothing) {
             note(&format!(
@@ -189,18 +189,18 @@ impl RunStore {
         Ok(())
     }
 
-    /// Whether the trained model is there and is what was written. One that is damaged is removed: it can be trained again.
+    /// Whether the trained model exists and is undamaged. A damaged model is removed, so that it is trained again.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// A damaged model cannot be removed.
     pub fn has_model(&self, note: &dyn Fn(&str)) -> Result<bool> {
         Self::is_whole(&self.model(), "the model is trained again", note)
     }
 
-    /// As [`has_model`](Self::has_model), for the connector between the stages.
+    /// As [`has_model`](Self::has_model), for the connector that the align stage gave.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// A damaged connector cannot be removed.
     pub fn has_aligned(&self, note: &dyn Fn(&str)) -> Result<bool> {
         Self::is_whole(&self.aligned(), "it is aligned again", note)
     }
@@ -219,18 +219,18 @@ impl RunStore {
         }
     }
 
-    /// Writes `results.json` and forgets an earlier failure.
+    /// Writes `results.json` and removes the record of an earlier failure.
     pub fn finish(&self, results: &RunResults) -> Result<()> {
         checksums::write_json(&self.dir, RESULTS, results)?;
         self.forget_failure()
     }
 
-    /// Notes why the run could not be done, for the ranking and for the next start.
+    /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
     pub fn fail(&self, missing: &Missing) -> Result<()> {
         atomic::write_json(&self.dir.join("failed.json"), missing)
     }
 
-    /// Removes the note of an earlier failure.
+    /// Removes `failed.json`, the record of an earlier failure.
     pub fn forget_failure(&self) -> Result<()> {
         match fs::remove_file(self.dir.join("failed.json")) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context("removing failed.json"),
@@ -238,17 +238,17 @@ impl RunStore {
         }
     }
 
-    /// Where the connector is kept between the stages.
+    /// Directory of the connector after the align stage.
     pub fn aligned(&self) -> PathBuf {
         self.dir.join("aligned")
     }
 
-    /// Where the state of a stage is kept while it is trained.
+    /// File of the resumable training state of a stage.
     pub fn state(&self, stage: &str) -> PathBuf {
         self.dir.join("state").join(format!("{stage}.safetensors"))
     }
 
-    /// Removes the states of all stages, once the model is there.
+    /// Removes the training states of all stages; called once the model is saved.
     pub fn forget_states(&self) -> Result<()> {
         let dir = self.dir.join("state");
         match fs::remove_dir_all(&dir) {
@@ -259,21 +259,21 @@ impl RunStore {
         }
     }
 
-    /// Where the trained model is kept.
+    /// Directory of the trained model.
     pub fn model(&self) -> PathBuf {
         self.dir.join("model")
     }
 
-    /// Where the questions and answers of a benchmark are kept.
+    /// File of a benchmark's samples: one line per question, with its answer.
     pub fn samples(&self, benchmark: &str) -> PathBuf {
         self.dir.join(samples_name(benchmark))
     }
 
-    /// The samples of a benchmark that was asked before, if it was asked to the end and they are what was written. Samples
-    /// that are damaged are none: `note` is told why the benchmark is asked again.
+    /// Reads the samples of a benchmark if all its questions were answered and the file is undamaged. Damaged samples
+    /// count as absent; `note` receives the reason.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// Never, at present: an unreadable file counts as damaged.
     pub fn read_samples(&self, benchmark: &str, note: &dyn Fn(&str)) -> Result<Option<Vec<Sample>>> {
         let parse = |bytes: &[u8]| -> Result<Vec<Sample>> {
             let lines = std::str::from_utf8(bytes)?.lines().enumerate();
@@ -289,26 +289,26 @@ impl RunStore {
         }))
     }
 
-    /// What of a benchmark was answered before the asking was interrupted, for the same questions (`of`).
+    /// Reads the answers given before an interruption; empty unless they belong to the questions with digest `of`.
     pub fn answered(&self, benchmark: &str, of: &str) -> Answered {
         let parse = |bytes: &[u8]| Ok(serde_json::from_slice::<Answered>(bytes)?);
-        // What is damaged is asked again.
+        // Damaged answers are generated again.
         let found = self.read(&part_name(benchmark), parse).ok().flatten();
         let empty = Answered { of: of.to_string(), ..Answered::default() };
         found.filter(|a| a.of == of).unwrap_or(empty)
     }
 
-    /// Keeps what is answered so far.
+    /// Writes the answers given so far.
     pub fn keep_answered(&self, benchmark: &str, answered: &Answered) -> Result<()> {
         checksums::write(&self.dir, &part_name(benchmark), &serde_json::to_vec(answered)?)
     }
 
-    /// Forgets what was answered on the way, once the samples are there.
+    /// Removes the partial answers; called once the samples are written.
     pub fn forget_answered(&self, benchmark: &str) -> Result<()> {
         checksums::remove(&self.dir, &part_name(benchmark))
     }
 
-    /// Writes the samples of a benchmark, whole.
+    /// Writes the samples of a benchmark as one file with a checksum.
     pub fn write_samples(&self, benchmark: &str, samples: &[Sample]) -> Result<()> {
         let mut text = Vec::new();
         for sample in samples {
@@ -318,15 +318,15 @@ impl RunStore {
         checksums::write(&self.dir, &samples_name(benchmark), &text)
     }
 
-    /// Seconds spent in training steps.
+    /// Sum of the durations of all training steps, in seconds.
     pub fn train_seconds(&self) -> Result<f64> {
         let path = self.dir.join("train.jsonl");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         Ok(text.lines().filter_map(|l| serde_json::from_str::<Step>(l).ok()).map(|s| s.seconds).sum())
     }
 
-    /// Opens `train.jsonl` for more steps. Lines of the stages in `keep` stay, up to the step given with each; the others,
-    /// whose outcome was lost in an interruption, are dropped: they will be written again.
+    /// Opens `train.jsonl` for appending. Keeps the lines of the stages in `keep` up to the step given with each, and
+    /// drops the others: an interruption lost their outcome, so those steps are trained and logged again.
     pub fn train_log(&self, keep: &[(&str, usize)]) -> Result<TrainLog> {
         let path = self.dir.join("train.jsonl");
         let step = || format!("writing {}", path.display());
@@ -356,7 +356,7 @@ fn samples_name(benchmark: &str) -> String {
     format!("samples/{benchmark}.jsonl")
 }
 
-/// A sample's numbers are what a scorer gives.
+/// Checks that the numbers of a sample are in range: scores 0 to 1, log-likelihoods finite.
 fn check_sample(sample: &Sample) -> Result<()> {
     let likelihoods = sample.likelihoods.iter();
     let scores = [("score", sample.score), ("blind_score", sample.blind_score)];
@@ -371,7 +371,7 @@ fn check_sample(sample: &Sample) -> Result<()> {
     }
 }
 
-/// The numbers of results are such as benchmarks have.
+/// Checks that the numbers of results are finite and at most [`LARGEST_SCORE`] in size.
 fn check_results(results: &RunResults) -> Result<()> {
     let possible = |value: f64| value.is_finite() && value.abs() <= LARGEST_SCORE;
     for (id, r) in &results.results {
@@ -399,27 +399,27 @@ fn part_name(benchmark: &str) -> String {
     format!("samples/{benchmark}.part.json")
 }
 
-/// A benchmark that is answered in part: whole batches, which the next process does not ask again.
+/// The answers to the first questions of a benchmark, in whole batches, from which an interrupted run resumes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
-    /// A digest of the questions and of how they are asked.
+    /// Digest of the questions and of how they are asked.
     pub of: String,
-    /// The tokens of the first answers.
+    /// Tokens of the answers to the first questions.
     pub answers: Vec<Vec<u32>>,
-    /// The possible answers to the same questions as the model weighs them.
+    /// Log-likelihoods of the options of the same questions; `None` for a question without options.
     pub weighed: Vec<Option<Likelihoods>>,
-    /// The tokens of the first blind answers.
+    /// Tokens of the first answers without an image.
     pub blind: Vec<Vec<u32>>,
 }
 
-/// Appends steps to `train.jsonl`, a line each, readable while the run goes on.
+/// Appends training steps to `train.jsonl`, one line per step, which can be read during the run.
 pub struct TrainLog {
     file: File,
     path: PathBuf,
 }
 
 impl TrainLog {
-    /// Writes one step.
+    /// Appends one step.
     pub fn write(&mut self, step: &Step) -> Result<()> {
         let mut line = serde_json::to_vec(step)?;
         line.push(b'\n');
@@ -486,7 +486,7 @@ mod tests {
         fs::write(run.samples("b"), text.replacen("1.0", "0.0", 1))?;
         assert_eq!(run.read_samples("b", &note)?, None);
         assert!(told.borrow()[0].contains("b.jsonl is not what was written"), "{told:?}");
-        // Of an earlier version: the numbers alone tell.
+        // Without checksums, as in runs of earlier versions, the range of the numbers is still checked.
         fs::remove_file(tmp.path().join(checksums::FILE))?;
         for bad in ["1e300", "-0.5", "1.5"] {
             fs::write(run.samples("b"), text.replacen("0.5", bad, 1))?;

@@ -1,6 +1,6 @@
-//! A study: arms × seeds × benchmarks under one evaluator, as a TOML file says it.
+//! A study: arms × seeds × benchmarks under one evaluator, read from a TOML file.
 //!
-//! The built-in studies are the files of `experiments/studies/`.
+//! The built-in studies are the files in `experiments/studies/`.
 
 pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
 use crate::asking::Terms;
@@ -23,122 +23,124 @@ use std::path::{Path, PathBuf};
 /// Name and text of every built-in study.
 pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/studies.rs"));
 
-/// A study as written.
+/// A study, as its TOML file describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Study {
-    /// Names the output directory.
+    /// Name of the study and of its output directory.
     pub name: String,
-    /// One line for the report's head.
+    /// Title of the report, one line.
     pub title: String,
-    /// What the study asks, in a sentence or two.
+    /// The question that the study answers, in one or two sentences.
     pub question: String,
-    /// Random seeds; each is a run of every arm.
+    /// Random seeds; every arm is run once per seed.
     pub seeds: Vec<u64>,
-    /// What is compared.
+    /// The arms that the study compares.
     pub arms: Vec<Arm>,
-    /// What it is measured with; the same for all arms.
+    /// The evaluator, which is the same for all arms.
     pub evaluator: Evaluator,
-    /// What the study promises of its evaluator; `burgess rank --check` compares it with what was measured.
+    /// Claims of the study about its evaluator, which `burgess rank --check` compares with the measurements.
     #[serde(default, rename = "check", skip_serializing_if = "Claims::is_empty")]
     pub claims: Claims,
-    /// Which questions ask for what direct probes of the encoders read, to lay their answers beside them.
+    /// Pairs of a direct probe and questions about the same attribute, for the validity analysis of the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub validity: Vec<ProbePair>,
 }
 
-/// The measuring instrument of a study: everything that all its arms share. Runs made under different
-/// evaluators are never put into one ranking.
+/// Everything that all arms of a study share: language model, connector, recipe, data and benchmarks. Runs under
+/// different evaluators are never ranked together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluator {
-    /// A language model of `probe/zoo`, or a directory in Hugging Face layout; `{field}/` stands for what `burgess data field`
-    /// prepared.
+    /// Language model: a name of `probe/zoo`, or a directory in Hugging Face layout. A leading `{field}/` stands for
+    /// the directory that `burgess data field` prepared.
     pub llm: String,
-    /// Its chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` of the paper. Default: the model's own.
+    /// Chat template by name: `vicuna_v1`, `llama_3`, `chatml_direct` or `phi3` of the paper. Default: the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
-    /// Another system message than the template's own; `""` is the shortest. Default: the template's own.
+    /// System message that replaces the template's own; `""` for an empty one. Default: the template's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// Patch features → embeddings of the language model.
+    /// Connector, which maps patch features to embeddings of the language model.
     pub connector: ConnectorKind,
-    /// How pictures are prepared: `correct` (default) pads them to a square, `cambrian-1` repeats the study's quirks,
-    /// `library` does what each encoder's own library does to pictures that are not square: crop or distort them.
+    /// Preprocessing of images: `correct` (default) pads them to a square, `cambrian-1` repeats the deviations of the
+    /// paper's code, and `library` does what each encoder's own library does with images that are not square (crops or
+    /// distorts them).
     #[serde(default, skip_serializing_if = "is_correct")]
     pub preprocess: Pipeline,
-    /// Pictures are turned upright as the orientation in their EXIF data says, as `load_image` of transformers does. Default
-    /// `false`: they are taken as they are stored, as by Pillow's `open`, timm, open_clip and the study.
+    /// Whether images are rotated by the orientation in their EXIF data, as by `load_image` of transformers. Default
+    /// `false`: pixels are used as stored, as by Pillow's `open`, timm, open_clip and the paper.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exif_orientation: bool,
-    /// Benchmarks by id; a study has some, `burgess train` asks none.
+    /// Benchmarks by id. A study needs at least one; `burgess train` takes none.
     #[serde(default)]
     pub benchmarks: Vec<String>,
-    /// At most this many units (images, or pairs scored together) of each benchmark, drawn by a fixed seed, of every subtask
-    /// its share.
+    /// Largest number of units (images, or pairs scored together) of each benchmark. They are drawn with a fixed seed,
+    /// stratified by subtask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Whose rules judge the answers: `official` (default), those of the benchmarks' authors, or the strict ones where there
-    /// are none; `strict`, for benchmarks that have these; `cambrian-1`, those of the study's code, to lay the numbers beside
-    /// the published ones; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were followed.
+    /// Scoring rules: `official` (default) are those of the benchmark's authors, or the strict ones if there are none;
+    /// `strict`, for benchmarks that have strict rules; `cambrian-1`, those of the paper's code, for comparison with
+    /// the published scores; `lmms-eval`, those of that harness (0.7.3). Results name the rules that were applied.
     #[serde(default, skip_serializing_if = "is_official")]
     pub scoring: Rules,
-    /// Whose prompts ask the questions, likewise.
+    /// Whose prompts are used, with the same values as `scoring`.
     #[serde(default, skip_serializing_if = "is_official")]
     pub prompts: Rules,
-    /// What becomes of the features of frozen encoders: `cached` on disk (default), or `computed` whenever a picture is seen.
+    /// Feature source of frozen encoders: `cached` on disk (default), or `computed` each time an image is used.
     #[serde(default, skip_serializing_if = "is_cached")]
     pub features: Kept,
-    /// What the blind model is shown. Default `omitted`: as text-only data, no picture at all.
+    /// What replaces the image for the blind baseline. Default `omitted`: a text-only prompt.
     #[serde(default, skip_serializing_if = "is_omitted")]
     pub blind: Blind,
-    /// Weighs the possible answers of multiple-choice and yes/no questions too, beside generating one.
+    /// Whether options of multiple-choice and yes/no questions are scored by log-likelihood, beside generated answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub likelihoods: bool,
-    /// Answers are drawn by this; absent = greedy.
+    /// Sampling of generated answers; greedy decoding if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// Share of the align and tune conversations that is used, above 0 to 1, drawn by a fixed seed: a smaller share is part of a
-    /// larger one. All are used if absent. `burgess rank --learning-curve` sets it.
+    /// Fraction of the align and tune conversations that is used, above 0 and at most 1, drawn with a fixed seed so
+    /// that smaller fractions are subsets of larger ones. All are used if absent. `burgess rank --learning-curve` sets
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Where pictures and questions come from.
+    /// Source of images and questions.
     pub data: Data,
-    /// How the model is trained.
+    /// Training recipe: the align and tune stages.
     pub recipe: Recipe,
 }
 
-// serde hands a reference.
+// serde's `skip_serializing_if` passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_correct(pipeline: &Pipeline) -> bool {
     *pipeline == Pipeline::Correct
 }
 
-// serde hands a reference.
+// serde's `skip_serializing_if` passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_official(rules: &Rules) -> bool {
     *rules == Rules::Official
 }
 
-// serde hands a reference.
+// serde's `skip_serializing_if` passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_cached(kept: &Kept) -> bool {
     *kept == Kept::Cached
 }
 
-/// What stands in the place of the picture when the model is asked blind.
+/// What replaces the image in the blind baseline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Blind {
-    /// Nothing.
+    /// No image: the prompt is text only.
     #[default]
     Omitted,
-    /// A grey picture.
+    /// A uniform grey image.
     Grey,
 }
 
 impl Blind {
-    /// `omitted` or `grey`.
+    /// The name in TOML files: `omitted` or `grey`.
     pub fn as_str(self) -> &'static str {
         match self {
             Blind::Omitted => "omitted",
@@ -147,48 +149,48 @@ impl Blind {
     }
 }
 
-// serde hands a reference.
+// serde's `skip_serializing_if` passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_omitted(blind: &Blind) -> bool {
     *blind == Blind::Omitted
 }
 
-/// Where training data and benchmarks come from.
+/// The source of training data and benchmarks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Data {
     /// The nano world, rendered on this machine from a seed.
     World(DatasetSpec),
-    /// Real stamps and photographs, as `burgess data field` prepares them.
+    /// Images composed from real stamps and photographs, as `burgess data field` prepares them.
     Field(FieldSpec),
     /// A directory with `align.jsonl`, `tune.jsonl` (or `.json`, also with `.gz` or `.zst`) and `bench/`.
     Directory(PathBuf),
-    /// Conversations and pictures wherever they lie; no benchmarks.
+    /// Conversations and images in any place; without benchmarks.
     Files(Files),
-    /// Those of a published study, by their names on the hub.
+    /// The data of a published study, by their names on the hub.
     Published(Published),
 }
 
-/// Training data in LLaVA's format.
+/// Training data in LLaVA's format, as separate paths.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
-    /// Conversations of the align stage.
+    /// File of the align stage's conversations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub align: Option<PathBuf>,
-    /// Conversations of the tune stage.
+    /// File of the tune stage's conversations.
     pub tune: PathBuf,
-    /// The directory below which the conversations' pictures lie.
+    /// Directory to which the image names in the conversations are relative.
     pub pictures: PathBuf,
 }
 
 impl Evaluator {
-    /// How the pictures of all encoders are prepared.
+    /// Returns how the images of all encoders are preprocessed.
     pub fn preparation(&self) -> Preparation {
         Preparation { pipeline: self.preprocess, upright: self.exif_orientation }
     }
 
-    /// How questions are asked and answers judged.
+    /// Returns how questions are asked and answers scored.
     pub fn terms(&self) -> Terms {
         Terms {
             scoring: self.scoring,
@@ -202,7 +204,7 @@ impl Evaluator {
 }
 
 impl Evaluator {
-    /// What can be checked without reading data or weights.
+    /// Checks what needs neither data nor weights: limits, sizes, sampling and recipe.
     pub fn check(&self) -> Result<()> {
         if let Some(sampling) = &self.sampling {
             sampling.check().map_err(|e| e.context("[evaluator.sampling]"))?;
@@ -217,7 +219,7 @@ impl Evaluator {
         let sizes = match &self.data {
             Data::World(DatasetSpec { align, tune, turns, per_benchmark, .. })
             | Data::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
-                // `burgess train` reads the data of a world that has no align stage or no questions too.
+                // `burgess train` also accepts a world without an align stage or without questions.
                 let align = self.recipe.align.as_ref().map_or(1, |_| *align);
                 let asked = if self.benchmarks.is_empty() { 1 } else { *per_benchmark };
                 [("align", align), ("tune", *tune), ("turns", *turns), ("per_benchmark", asked)]
@@ -236,16 +238,16 @@ impl Evaluator {
     }
 }
 
-/// Where the keys of a stage are explained.
+/// Hint that names complete example recipes.
 const RECIPE_HINT: &str = "`burgess train --help` shows a complete recipe, `burgess rank nano --dry-run` another";
 
 impl Study {
-    /// A built-in study by name, or a TOML file by path.
+    /// Opens a built-in study by name, or a TOML file by path.
     pub fn open(name_or_path: &str) -> Result<Self> {
         Self::open_with(name_or_path, true)
     }
 
-    /// As [`Study::open`], but the data need not be here: for who gets what a study needs.
+    /// As [`Study::open`], but does not require the data to exist: for commands that fetch what a study needs.
     pub fn open_without_data(name_or_path: &str) -> Result<Self> {
         Self::open_with(name_or_path, false)
     }
@@ -279,14 +281,14 @@ impl Study {
         Ok(study)
     }
 
-    /// Reads and checks the text of a study. Errors name line, column and key.
+    /// Parses and checks the text of a study. Errors name line, column and key.
     pub fn parse(text: &str) -> Result<Self> {
         let study: Self = parse_toml(text, STUDY_HINT)?;
         study.check()?;
         Ok(study)
     }
 
-    /// What TOML cannot check: ids that exist, arms that are not listed twice.
+    /// Checks what TOML cannot express: ids exist, names are valid, no arm, seed or benchmark is listed twice.
     pub fn check(&self) -> Result<()> {
         names::check(&self.name)?;
         if self.arms.is_empty() {
@@ -331,7 +333,7 @@ impl Study {
     }
 }
 
-/// Checks that each benchmark is known and named once.
+/// Checks that each benchmark exists and is listed once.
 pub(crate) fn check_benchmarks(ids: &[String]) -> Result<()> {
     ids.iter().try_for_each(|id| bench::find(id).map(|_| ()))?;
     match twice(ids) {
@@ -347,7 +349,7 @@ fn twice<T: Ord>(items: &[T]) -> Option<&T> {
 
 const STUDY_HINT: &str = "`burgess rank nano --dry-run` shows a complete study; experiments/studies/ has more";
 
-/// Reads a TOML file of a study or run.
+/// Reads and parses a TOML file of a study or a run.
 pub(crate) fn read_toml<T: serde::de::DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
     let hinted = |e: Error| e.hint("give the path of a TOML file; `burgess rank nano --dry-run` shows one");
     if path.is_dir() {

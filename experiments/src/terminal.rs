@@ -1,24 +1,24 @@
-//! Text on its way to people: without control characters, and without a panic where nobody reads any more.
+//! Output to the terminal: control characters are escaped, and a closed pipe or a full disk causes no panic.
 
 use burgess_base::text::{escaped, escaped_lines};
 use burgess_base::{Context, Result};
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 
-/// The longest line of a message, in characters.
+/// Largest length of a line of a message, in characters; longer lines are shortened in the middle.
 const LONGEST: usize = 600;
-/// Characters of a longer one that are shown at its end.
+/// Number of characters kept at the end of a shortened line.
 const END: usize = 200;
-/// The most lines of a message.
+/// Largest number of lines of a message.
 const LINES: usize = 100;
 
-/// Writes lines to stderr. Where it is full or gone, they are lost: results do not depend on them.
+/// Writes lines to stderr. Write errors are ignored, because results do not depend on these lines.
 pub fn say(text: &str) {
     let mut out = std::io::stderr().lock();
     let _ = out.write_all(format!("{}\n", escaped_lines(text)).as_bytes()).and_then(|()| out.flush());
 }
 
-/// A message with lines that fit a screen: what is longer is cut in its middle.
+/// Shortens a message to at most 100 lines of about 600 characters and escapes control characters.
 pub fn message(text: &str) -> String {
     let escaped = escaped_lines(text);
     let mut lines: Vec<Cow<'_, str>> = escaped.lines().take(LINES).map(shortened).collect();
@@ -39,15 +39,15 @@ fn shortened(line: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{start} … {end}"))
 }
 
-/// Writes a result to stdout. A closed pipe (`| head`) is the reader's wish, not an error.
+/// Writes a result to stdout, with control characters escaped. A closed pipe (`| head`) is not an error.
 ///
 /// # Errors
-/// The disk behind stdout is full, or the like.
+/// Writing fails, as on a full disk.
 pub fn print(text: &str) -> Result<()> {
     print_raw(&shown(text, colours()))
 }
 
-/// As [`print`], with every character as it is: for programs that read it.
+/// As [`print`], without escaping, for output that programs read.
 ///
 /// # Errors
 /// As [`print`].
@@ -59,7 +59,7 @@ pub fn print_raw(text: &str) -> Result<()> {
     }
 }
 
-/// Text that a model wrote: raw where a program reads it; on a terminal, lines and tabs stay, and nothing steers it.
+/// Writes text that a model generated: unchanged to a file or pipe, with control characters escaped on a terminal.
 ///
 /// # Errors
 /// As [`print`].
@@ -70,7 +70,7 @@ pub fn print_foreign(text: &str) -> Result<()> {
     }
 }
 
-/// A value as JSON, in which control characters above ASCII are escapes too.
+/// Writes a value as JSON; control characters outside ASCII are escaped too.
 ///
 /// # Errors
 /// As [`print`].
@@ -78,7 +78,7 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print_raw(&(safe_json(&serde_json::to_string_pretty(value)?) + "\n"))
 }
 
-/// Characters that `escaped` would change stand in JSON only inside of strings, where `\u` means the same.
+/// Replaces characters that `escaped` would change by `\u` escapes; in JSON they occur only inside strings.
 fn safe_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -92,12 +92,12 @@ fn safe_json(json: &str) -> String {
     out
 }
 
-/// Whether stdout takes colours.
+/// Whether stdout is a terminal and `NO_COLOR` is not set.
 pub fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Text with control characters as escapes, but for line feeds and tabs, and with `colours` for the sequences that choose a
+/// Escapes control characters except line feeds and tabs and, with `colours`, except the escape sequences that choose a
 /// colour.
 fn shown(text: &str, colours: bool) -> String {
     let plain = |text: &str| text.split('\t').map(escaped_lines).collect::<Vec<_>>().join("\t");

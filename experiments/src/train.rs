@@ -1,4 +1,4 @@
-//! One model trained outside of a study: what `burgess train` does. The steps are those of a study's run.
+//! Training of one model outside a study (`burgess train`), with the same stages as a run of a study.
 
 use crate::progress::Progress;
 use crate::rank::{self, Prepared, prepare};
@@ -16,52 +16,52 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A run as written. It looks like a study with one arm.
+/// A run, as its TOML file describes it: like a study with one arm.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
-    /// Names the output directory.
+    /// Name of the run and of its output directory.
     pub name: String,
-    /// More than one are concatenated along the channels.
+    /// The encoders; the features of several are concatenated along the channels.
     pub encoders: Vec<ArmEncoder>,
-    /// Whether the encoders train in the tune stage.
+    /// Whether the encoders are trained in the tune stage.
     #[serde(default)]
     pub freeze: Freeze,
-    /// Random seed.
+    /// Random seed of the run.
     #[serde(default)]
     pub seed: u64,
     /// Language model, connector, data and recipe, as in a study.
     pub evaluator: Evaluator,
 }
 
-/// Where and how it runs.
+/// Where and on what device the run is trained.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of the run.
+    /// Directory of the run; default `runs/<name>`.
     pub out: Option<PathBuf>,
-    /// As on the command line.
+    /// Device name, as on the command line.
     pub device: String,
     pub threads: usize,
-    /// Time between two states that are kept.
+    /// Time between two saved training states.
     pub keep: Duration,
 }
 
-/// What `burgess train` leaves.
+/// The outputs of `burgess train`.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
-    /// The trained model.
+    /// Directory of the trained model.
     pub model: PathBuf,
-    /// The line of every step.
+    /// Training log, one line per step.
     pub log: PathBuf,
-    /// Seconds spent in steps, interrupted attempts not counted.
+    /// Total duration of the training steps in seconds, without steps that an interruption lost.
     pub train_seconds: f64,
 }
 
 impl RunFile {
-    /// Reads and checks a file. Errors name line, column and key.
+    /// Reads and checks a TOML file. Errors name line, column and key.
     ///
     /// # Errors
-    /// The file cannot be read, or says something that makes no sense.
+    /// The file cannot be read, or a value is invalid.
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("reading the run {}", path.display());
         let mut run: Self = read_toml(path, "`burgess train --help` shows a complete file").with_context(step)?;
@@ -90,7 +90,7 @@ impl RunFile {
     }
 }
 
-/// A run whose parts are all there and fit together.
+/// A checked run, ready to train.
 struct Ready {
     place: Instrument,
     encoders: Vec<Prepared>,
@@ -98,7 +98,7 @@ struct Ready {
     positions: usize,
 }
 
-/// Checks all that can be known before the first step.
+/// Opens the parts of a run and makes all checks that are possible before the first step.
 fn ready(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ready> {
     let device = device::parse(&options.device)?;
     let data = data::open(&run.evaluator.data, progress)?;
@@ -115,23 +115,23 @@ fn ready(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ready>
     Ok(Ready { place, encoders, notes, positions })
 }
 
-/// What `burgess train --dry-run` says of a run in which all that can be known beforehand is right.
+/// Report of `burgess train --dry-run` on a run that passes all checks.
 #[derive(Debug, Serialize)]
 pub struct Rehearsal {
-    /// The directory of the run.
+    /// Directory of the run.
     pub directory: PathBuf,
-    /// Conversations and steps of each stage.
+    /// Name, number of conversations and number of steps of each stage.
     pub stages: Vec<(String, usize, usize)>,
-    /// Positions that an image takes in the language model.
+    /// Number of positions that an image takes in the language model.
     pub tokens: usize,
-    /// What had to be assumed.
+    /// Assumptions about encoders, language model and recipe.
     pub notes: Vec<String>,
 }
 
-/// Checks a run and writes nothing.
+/// Checks a run without writing anything.
 ///
 /// # Errors
-/// As [`train`], for all that can be known before the first step.
+/// As [`train`], for all errors that are found before the first step.
 pub fn rehearse(run: &RunFile, options: &Options, progress: &Progress) -> Result<Rehearsal> {
     let directory = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
     checks::writable(&directory)?;
@@ -146,15 +146,15 @@ pub fn rehearse(run: &RunFile, options: &Options, progress: &Progress) -> Result
     Ok(Rehearsal { directory, stages: stages.collect(), tokens, notes })
 }
 
-/// Trains what is left of a run.
+/// Trains a run, continuing where an earlier call stopped.
 ///
 /// # Errors
-/// Something that the file names cannot be had or does not fit (all of this is known before the first step), another
-/// burgess works in the directory, or the training fails.
+/// Something that the file names is missing or does not fit (found before the first step), another burgess process
+/// works in the directory, or the training fails.
 pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Outcome> {
     let dir = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&run.name));
     checks::writable(&dir)?;
-    // A run that was begun is held from the start; a new one is begun when nothing speaks against it.
+    // An existing run is locked before the checks; the directory of a new run is created only after they pass.
     let begun = dir.join("config.json").exists().then(|| store::lock(&dir)).transpose()?;
     let (arm, ready) = (run.arm(), ready(run, options, progress)?);
     let Ready { place, encoders, notes, .. } = ready;

@@ -1,4 +1,4 @@
-//! The training of a run: align, tune, and where it goes on when it was interrupted.
+//! The training of a run (align, then tune), which resumes after an interruption.
 
 use crate::arm_card::ArmCard;
 use crate::cards;
@@ -22,41 +22,41 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is trained.
+/// The run that is trained.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub place: &'a Instrument,
     pub arm: &'a Arm,
     pub seed: u64,
-    /// Everything that the outcome depends on ([`Instrument::config`]).
+    /// Everything on which the result depends ([`Instrument::config`]).
     pub config: &'a Value,
-    /// Time between two states that are kept of a stage.
+    /// Time between two saved training states of a stage.
     pub keep: Duration,
 }
 
-/// What is lost at the most when a run is interrupted.
+/// Time between two saved states, and so the most work that an interruption loses.
 pub const KEEP: Duration = Duration::from_secs(60);
 
 impl Job<'_> {
-    /// For people.
+    /// Name of the run, for messages.
     pub fn title(&self) -> String {
         format!("{} (seed {})", self.arm.name(), self.seed)
     }
 }
 
-/// The connector between the stages, in its directory.
+/// File name of the aligned connector in its directory.
 const ALIGNED: &str = "connector.safetensors";
 
-/// One encoder of an arm.
+/// One encoder of an arm with its card and features.
 pub struct Part {
     pub encoder: ArmEncoder,
     pub card: ArmCard,
     pub features: Arc<Features>,
 }
 
-/// Trains the model of a run, from the state in which it was interrupted, and saves it.
+/// Trains the model of a run, starting from the last saved state, and saves the model.
 pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result<Mllm> {
-    // What a stage ends with is saved before a signal is obeyed.
+    // After a signal, the state of the stage is saved before the process ends.
     let _section = stop::section()?;
     let Job { place, arm, seed, .. } = *job;
     let device = &place.device;
@@ -115,13 +115,13 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             train_stage(job, "tune", &tune, model, examples, &pixels, store, bar)?
         }
     };
-    // f32: a run that goes on from here answers with the very same weights.
+    // Saved in f32, so that a resumed run answers with exactly the same weights.
     model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
     cards::write(&store.model(), parts)?;
     Ok(model)
 }
 
-/// The tune stage of an arm: its encoders are trained exactly when the arm says so.
+/// Returns the tune stage of an arm, in which the encoders are trained if and only if the arm is unfrozen.
 pub fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
     let mut stage = stage.clone();
     stage.trainable.retain(|p| *p != Trained::Encoder);
@@ -131,7 +131,7 @@ pub fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
     stage
 }
 
-/// The stages of a recipe, first to last.
+/// Names of the stages, in order.
 const STAGES: [&str; 2] = ["align", "tune"];
 
 #[allow(clippy::too_many_arguments)]
@@ -155,7 +155,7 @@ fn train_stage(
             keep.path.display()
         ));
     }
-    // Of this stage the steps whose outcome is there, of earlier ones all.
+    // Keep the log lines of earlier stages, and those of this stage up to the saved state.
     let earlier = STAGES.iter().take_while(|s| **s != name).map(|s| (*s, usize::MAX));
     let mut log = store.train_log(&earlier.chain([(name, done)]).collect::<Vec<_>>())?;
     if let Some(note) = too_long(stage, &model, examples, source, &job.place.device)? {
@@ -214,7 +214,7 @@ fn train_stage(
     }
 }
 
-/// What `max_length` does to the examples.
+/// Describes how many examples `max_length` cuts; `None` if it cuts none.
 fn too_long(
     stage: &Stage,
     model: &Mllm,
@@ -223,7 +223,7 @@ fn too_long(
     device: &Device,
 ) -> Result<Option<String>> {
     let Some(most) = stage.max_length else { return Ok(None) };
-    // How many positions a picture takes is the connector's affair: it is shown one.
+    // The connector determines the number of positions of an image: measure it on one image.
     let tokens = match (0..examples.len()).find(|i| examples.pictured(*i)) {
         Some(i) => {
             let picture: Vec<usize> = examples.get(i)?.image.into_iter().collect();
@@ -250,7 +250,7 @@ fn too_long(
     }))
 }
 
-/// Samples per second, over the last dozen or so of steps.
+/// Training throughput in samples per second, as an exponential moving average over about a dozen steps.
 #[derive(Default)]
 struct Pace {
     samples: f64,
@@ -267,8 +267,7 @@ impl Pace {
     }
 }
 
-/// The grid to which the features of several encoders are brought: the largest among them, so that none loses
-/// detail.
+/// Grid to which the features of several encoders are resampled: the largest among them, so that no detail is lost.
 pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
     parts
         .iter()
@@ -277,11 +276,11 @@ pub fn common_grid(parts: &[Part]) -> Result<[usize; 2]> {
         .ok_or_else(|| Error::failed("an arm has no encoders"))
 }
 
-/// What the connector, or an unfrozen arm's model, reads of the study's pictures.
+/// Returns the source of the study's images for a model: features of frozen encoders, or pixels for unfrozen ones.
 pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze: Freeze) -> Source<'a> {
     let towers = match freeze {
         Freeze::Frozen => Towers::Frozen(parts.iter().map(|p| p.features.as_ref()).collect()),
-        // The oracle, which has no network, is never unfrozen.
+        // The oracle has no network and is never unfrozen.
         Freeze::Unfrozen => {
             Towers::Trained(parts.iter().filter_map(|p| p.card.encoder().ok()).map(|card| &card.preprocess).collect())
         }

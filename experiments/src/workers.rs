@@ -1,15 +1,14 @@
-//! Independent pieces of work side by side, each on its own share of the cores.
+//! Parallel execution of independent tasks, each in a thread pool of its own.
 //!
-//! Small models gain little from several threads in one matrix product and much from several models at
-//! once, so every worker computes inside a thread pool of its own. That also fixes the number of threads
-//! a result was made with, whatever else runs beside it: bits do not depend on the schedule.
+//! Small models gain little from several threads in one matrix product and much from several models at once. A pool per
+//! worker also fixes the number of threads of each computation, so that results do not depend on what else runs.
 
 use burgess_base::{Context, Error, Result};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-/// How many workers run, and with how many threads each.
+/// Number of workers and number of threads of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     pub workers: usize,
@@ -17,15 +16,15 @@ pub struct Share {
 }
 
 impl Share {
-    /// One worker a core with one thread each, unless `jobs` says otherwise. The number of threads a
-    /// worker has is always one here: it is part of what makes results repeatable.
+    /// One worker per core, or `jobs` workers, with one thread each. The thread count is always one, because results
+    /// depend on it.
     pub fn of_this_machine(jobs: Option<usize>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Share { workers: jobs.unwrap_or(cores).max(1), threads: 1 }
     }
 
-    /// As [`of_this_machine`](Self::of_this_machine), but a few runs too many for the cores, up to half as many again, all run
-    /// side by side: three on two cores take the time of one and a half, where two and then a lonely one take that of two.
+    /// As [`of_this_machine`](Self::of_this_machine), but with one worker per run if there are at most 1.5 runs per
+    /// core: on two cores, three runs at once take the time of 1.5 runs, but two runs and then one take that of two.
     pub fn for_runs(jobs: Option<usize>, runs: usize) -> Self {
         let share = Self::of_this_machine(jobs);
         let beside = jobs.is_none() && runs > share.workers && 2 * runs <= 3 * share.workers;
@@ -33,8 +32,8 @@ impl Share {
     }
 }
 
-/// Does `work` for every task and returns the outcomes in the order of the tasks. An outcome is an error
-/// also when the work panicked: one broken task never takes the others with it.
+/// Does `work` for every task and returns the results in the order of the tasks. A panic of `work` becomes an error of
+/// its task and does not affect the others.
 pub fn each<T: Send, R: Send>(
     share: Share,
     tasks: Vec<T>,
@@ -70,7 +69,7 @@ pub fn each<T: Send, R: Send>(
         .collect())
 }
 
-/// Runs `work` and turns a panic of a library below us into an error.
+/// Runs `work` and turns a panic, for instance of a library, into an error.
 pub fn guarded<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic

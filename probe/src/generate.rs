@@ -1,8 +1,8 @@
-//! Answers: greedy or sampled decoding of many questions at once, and the likelihood of given answers.
+//! Generates answers to many questions at once, greedily or by sampling, and scores given answers by likelihood.
 //!
-//! A picture and what stands before it are read once; all its questions start from copies of that cache. Questions
-//! are padded on the right: a padded slot is hidden from every later token, and each row counts its own positions, so
-//! what a question is batched with does not change what it sees.
+//! The image and the text before it are processed once; all questions about it start from copies of that cache.
+//! Questions are right-padded; padding is masked for all later tokens and each row has its own positions, so a
+//! question's result does not depend on the rest of its batch.
 
 use crate::connector::{Seen, VisualRow};
 use crate::llm::decoder::After;
@@ -13,39 +13,39 @@ use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// A question about a picture, or about none.
+/// A question with or without an image.
 #[derive(Debug, Clone)]
 pub struct Prompt<'a> {
-    /// Token ids, the picture's token included unless asked blind.
+    /// Token ids, with the image placeholder unless the question is asked blind.
     pub ids: &'a [u32],
-    /// Which of the given pictures, and where in `ids` its token stands.
+    /// Index of the image in the given batch, and index of its placeholder in `ids`.
     pub image: Option<(usize, usize)>,
 }
 
-/// How answers are made.
+/// Decoding options.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoding<'a> {
-    /// The longest answer, in tokens.
+    /// Maximum length of an answer, in tokens.
     pub max_new_tokens: usize,
-    /// What ends an answer; not part of it.
+    /// Ids that end an answer; they are not part of it.
     pub stop: &'a [u32],
-    /// The likeliest token each time, unless this is given.
+    /// Sampling options; `None` for greedy decoding.
     pub sampling: Option<Sampling>,
 }
 
-/// Drawing each token by its probability.
+/// Options of sampling from the predicted distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Logits are divided by it; above 0.
+    /// Temperature by which logits are divided; above 0.
     pub temperature: f64,
-    /// Only the likeliest tokens that together have this probability are drawn from.
+    /// Nucleus (top-p) sampling: only the most likely tokens that together reach this probability, in (0, 1].
     #[serde(default = "one")]
     pub top_p: f64,
-    /// Only this many of the likeliest tokens are drawn from; all if absent.
+    /// Top-k sampling: only this many of the most likely tokens; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<usize>,
-    /// Of the draws. Those of a prompt depend on it and on the prompt alone, not on what is asked beside it.
+    /// Random seed. The draws for a prompt depend on the seed and the prompt alone, not on the batch.
     #[serde(default)]
     pub seed: u64,
 }
@@ -55,10 +55,10 @@ fn one() -> f64 {
 }
 
 impl Sampling {
-    /// Checks the numbers.
+    /// Checks the ranges of the options.
     ///
     /// # Errors
-    /// Names the field.
+    /// When an option is out of range; the error names the field.
     pub fn check(&self) -> Result<()> {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return Err(Error::usage("`temperature` must be above 0").hint("leave sampling out for greedy decoding"));
@@ -69,17 +69,17 @@ impl Sampling {
         Ok(())
     }
 
-    /// Draws from one row of logits.
+    /// Samples the index of a token from one row of logits.
     pub(crate) fn draw(&self, logits: &[f32], random: &mut Stream) -> usize {
         let mut order: Vec<usize> = (0..logits.len()).collect();
-        // Of equal ones the first comes first, on every machine.
+        // Ties are broken by the lower index, on every machine.
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
         order.truncate(self.top_k.unwrap_or(usize::MAX));
         let most = order.first().map_or(0.0, |&i| f64::from(logits[i]));
         let mut weights: Vec<f64> =
             order.iter().map(|&i| ((f64::from(logits[i]) - most) / self.temperature).exp()).collect();
         let total: f64 = weights.iter().sum();
-        // The token that reaches the share still belongs to it.
+        // The token at which the probability is reached is included.
         let mut sum = 0.0;
         let kept = weights.iter().take_while(|w| {
             let before = sum;
@@ -97,13 +97,12 @@ impl Sampling {
     }
 }
 
-/// Answers of at most `max_new_tokens` tokens each, in the order of the prompts.
+/// Generates answers of at most `max_new_tokens` tokens, in the order of the prompts.
 ///
-/// `images`: the pictures from [`Mllm::see`], whose padding is left out; `model` and `images` on a plain device.
+/// `images` comes from [`Mllm::see`]; its padding is left out. `model` and `images` are on a device without autodiff.
 ///
-/// # Errors
-/// When a prompt names a picture that was not given, is empty, or does not fit into the model's positions; when the
-/// numbers of the sampling are impossible; when a logit is not finite.
+/// When a prompt is empty, names an image that was not given, or exceeds the maximum length; when the sampling
+/// options are invalid; when a logit is not finite.
 pub fn answer(
     model: &Mllm,
     images: Option<&Seen>,
@@ -129,7 +128,7 @@ pub fn answer(
     for group in groups(prompts)? {
         let (mut state, logits) = read(model, images, prompts, &group, device)?;
         let mut next = pick(logits, &group, &mut draws, 1)?;
-        // `alive[k]` is the place in `group` of row `k`.
+        // `alive[k]` is the index in `group` of row `k`.
         let mut alive: Vec<usize> = (0..group.len()).collect();
         for round in 0..max_new_tokens {
             let mut kept = Vec::with_capacity(alive.len());
@@ -159,8 +158,8 @@ pub fn answer(
 
 /// Log-probability of each option as the answer to its prompt: the sum over the option's tokens, in nats.
 ///
-/// `options[i]` are the candidate answers of `prompts[i]` (with the token that ends an answer, if it should count).
-/// Prompts are read once and shared by their options.
+/// `options[i]` are the candidate answers to `prompts[i]` (with the end token, if it should count). Each prompt is
+/// processed once and shared by its options.
 ///
 /// # Errors
 /// As [`answer`]; also when an option is empty.
@@ -177,7 +176,7 @@ pub fn likelihoods(
     let mut all: Vec<Vec<f64>> = options.iter().map(|o| vec![0.0; o.len()]).collect();
     for group in groups(prompts)? {
         let (state, logits) = read(model, images, prompts, &group, device)?;
-        // One row for each option, started from its prompt's cache.
+        // One row per option, which starts from its prompt's cache.
         let rows: Vec<(usize, usize, usize)> = group
             .iter()
             .enumerate()
@@ -217,7 +216,7 @@ pub fn likelihoods(
                 if k >= text.len() {
                     continue;
                 }
-                // A logit that is not finite makes those of its whole row so.
+                // A logit that is not finite makes the log-probabilities of its whole row so.
                 if !value.is_finite() {
                     return Err(not_finite(&format!("token {} of option {} of prompt {}", k + 1, o + 1, p + 1), value));
                 }
@@ -230,7 +229,7 @@ pub fn likelihoods(
     Ok(all)
 }
 
-/// Prompts that share what stands before the picture (or have no picture), by index, in order of first appearance.
+/// Groups prompts by equal text before the image (or no image), as indices in order of first appearance.
 fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
     let mut found: Vec<(Option<&[u32]>, Vec<usize>)> = Vec::new();
     for (i, p) in prompts.iter().enumerate() {
@@ -248,7 +247,7 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
     Ok(found.into_iter().map(|(_, members)| members).collect())
 }
 
-/// Reads the prompts of one group; logits of the first answer token, `[rows, vocab]`.
+/// Processes the prompts of one group; returns the logits of the first answer token, `[rows, vocab]`.
 fn read(
     model: &Mllm,
     images: Option<&Seen>,
@@ -266,7 +265,7 @@ fn read(
     if let Some(first) = members.first()
         && let Some((_, at)) = first.image
     {
-        // Pictures in order of first use, each read once.
+        // Images in order of first use; each is processed once.
         let mut used: Vec<usize> = Vec::new();
         let mut rows = Vec::with_capacity(members.len());
         for p in &members {
@@ -303,7 +302,7 @@ fn read(
     Ok((state, logits))
 }
 
-/// Reads `before` and then a picture, for each of `used`, without the picture's padding.
+/// For each image of `used`, processes the tokens `before` and then the image without its padding.
 fn read_pictures(
     model: &Mllm,
     images: &Seen,
@@ -326,7 +325,7 @@ fn read_pictures(
         Some(_) => {
             let filled = |(picture, shown): (&usize, &Vec<usize>)| {
                 let places: Vec<usize> = shown.iter().map(|p| picture * n + p).collect();
-                // Padding repeats the picture's first position; nobody reads it.
+                // Padding repeats the image's first position; its output is not used.
                 let rest = vec![picture * n; longest - places.len()];
                 [places, rest].concat()
             };
@@ -358,19 +357,19 @@ fn read_pictures(
     model.llm.extend(prefix, &real, cache, after).map(|_| ())
 }
 
-/// What a batch of rows has read so far.
+/// The cache of a batch of rows.
 struct State {
     cache: KvCache,
 }
 
 impl State {
-    /// Reads rows of ids of equal length of which the first `real[r]` count.
+    /// Processes rows of ids of equal length, of which the first `real[r]` are real.
     fn extend(&mut self, llm: &Llm, rows: &[Vec<u32>], real: &[usize], device: &Device) -> Result<Tensor<3>> {
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         llm.extend(llm.embed_rows(&rows, device)?, real, &mut self.cache, None)
     }
 
-    /// Reads one token a row and returns the scores of the next, `[rows, vocab]`.
+    /// Processes one token per row and returns the logits of the next, `[rows, vocab]`.
     fn push(&mut self, llm: &Llm, rows: &[Vec<u32>], device: &Device) -> Result<Tensor<2>> {
         let hidden = self.extend(llm, rows, &vec![1; rows.len()], device)?;
         let [b, t, d] = hidden.dims();
@@ -392,15 +391,15 @@ fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [n]), device)
 }
 
-/// What is said of a number that should be a logit or its logarithm of a probability.
+/// The error for a logit or log-probability that is not finite.
 fn not_finite(place: &str, value: f32) -> Error {
     Error::failed(format!("the language model's output is {value} at {place}")).hint(
         "the weights are damaged or diverged in training (lower the learning rate), or the configuration does not belong to them",
     )
 }
 
-/// The next token of each row, of which `prompts` says whose it is: drawn if there are draws, else the most likely
-/// one; of equal ones the first, on every backend. `token` counts from 1 what is picked, for errors.
+/// The next token of each row: sampled if there are draws, else the most likely one (ties: the lowest id, on every
+/// backend). `prompts` maps rows to prompts; `token` is the number of the token, from 1, for errors.
 ///
 /// # Errors
 /// When a logit is not finite.
@@ -412,7 +411,7 @@ fn pick(
 ) -> Result<Vec<u32>> {
     let v = logits.dims()[1];
     let values: Vec<f32> = logits.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))?;
-    // Without a shortcut, so that it is done many at a time.
+    // No early exit, so that the loop is vectorised.
     let finite = |row: &[f32]| row.iter().fold(true, |finite, x| finite & x.is_finite());
     for (row, prompt) in values.chunks(v.max(1)).zip(prompts) {
         if !finite(row) {
@@ -477,7 +476,7 @@ mod tests {
         let cases = [
             (all, expected(0.7, &[0, 1, 2, 3, 4])),
             (Sampling { top_k: Some(2), ..all }, expected(0.7, &[1, 2])),
-            // The likeliest has 0.52 of the probability at temperature 1, and with the next 0.71.
+            // The most likely token has probability 0.52 at temperature 1, the first two 0.71.
             (Sampling { temperature: 1.0, top_p: 0.6, ..all }, expected(1.0, &[1, 2])),
             (Sampling { temperature: 1.0, top_p: 0.4, ..all }, expected(1.0, &[1])),
         ];

@@ -1,15 +1,16 @@
-//! Features to answers to scores: connectors, language models, recipes, training, generation, benchmarks.
+//! The multimodal model and its evaluation: connectors, language models, recipes, training, generation, benchmarks.
 //!
-//! The tour, in the order a run goes through it:
+//! The modules in the order in which a run uses them:
 //!
-//! 1. [`data`] reads conversations about pictures; [`llm::chat`] and [`llm::tokenizer`] turn them into token ids with
-//!    a mark on what is learned.
-//! 2. [`mllm`] is the model: patch features → [`connector`] → embeddings in the place of the picture's token →
+//! 1. [`data`] reads conversations about images; [`llm::chat`] and [`llm::tokenizer`] turn them into token ids with a
+//!    loss mask.
+//! 2. [`mllm`] is the model: patch features → [`connector`] → image tokens, which replace the image placeholder →
 //!    [`llm::decoder`]. Its language model comes from a directory in Hugging Face's layout, or from
 //!    [`llm::pretrain`].
-//! 3. [`recipe`] says what is trained and how fast, [`train`] does it, [`optimiser`] moves the weights.
-//! 4. [`released`] opens Cambrian-1's own models.
-//! 5. [`generate`] answers questions, [`bench`] asks and scores them; [`text`] is a language model by itself.
+//! 3. [`recipe`] says which parameters are trained and at which rate, [`train`] runs the training, [`optimiser`]
+//!    updates.
+//! 4. [`released`] opens the published Cambrian-1 models.
+//! 5. [`generate`] answers questions, [`bench`] asks and scores them; [`text`] runs a language model without images.
 
 pub use burgess_bench as bench;
 

@@ -1,6 +1,6 @@
-//! The measuring instrument: (unfrozen encoders +) connector + language model.
+//! The multimodal model: (unfrozen encoders +) connector + language model.
 
-use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow};
+use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow, positions};
 use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
 use burgess_base::stream::Stream;
@@ -13,42 +13,42 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Everything that defines an [`Mllm`] but its weights; the `config.json` of a model directory.
+/// Everything that defines an [`Mllm`] except its weights; the `config.json` of a model directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MllmConfig {
-    /// The connector.
+    /// The connector's configuration.
     pub connector: ConnectorConfig,
-    /// The language model.
+    /// The language model's configuration.
     pub llm: LlmConfig,
-    /// The chat template it was trained with.
+    /// The chat template that the model was trained with.
     pub chat: ChatTemplate,
-    /// The encoders that are trained with it; empty when features come from outside (frozen encoders).
+    /// The unfrozen encoders; empty if features are computed outside the model (frozen encoders).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encoders: Vec<EncoderConfig>,
-    /// `[rows, columns]` to which the features of `encoders` are brought before they are joined.
+    /// The grid `[rows, columns]` to which the features of `encoders` are resampled before they are concatenated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
 }
 
-/// One encoder inside the model.
+/// Configuration of one unfrozen encoder inside the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
-    /// Its name in the zoo.
+    /// The encoder's id in the zoo.
     pub id: String,
-    /// Its numbers.
+    /// The encoder's architecture and its hyper-parameters.
     pub architecture: ArchitectureConfig,
-    /// Where its features are taken.
+    /// The layers and tokens from which features are taken.
     pub tap: Tap,
 }
 
-/// Connector and language model, with the encoders if they are trained too.
+/// Connector and language model, with the encoders if these are trained too.
 #[derive(Module, Debug)]
 pub struct Mllm {
-    /// Unfrozen encoders, in the order of [`MllmConfig::encoders`]; empty for frozen ones.
+    /// The unfrozen encoders, in the order of [`MllmConfig::encoders`]; empty if all encoders are frozen.
     pub encoders: Vec<Architecture>,
-    /// Patch features → embeddings.
+    /// Maps patch features to image tokens of the language model's width.
     pub connector: Connector,
     /// The language model.
     pub llm: Llm,
@@ -56,35 +56,35 @@ pub struct Mllm {
     config: MllmConfig,
 }
 
-/// What a picture is to the model.
+/// A batch of images in one of the forms that the model reads.
 // One value lives per batch: its size on the stack does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Visual {
-    /// Features of frozen encoders, joined, `[pictures, tokens, width]`: for connectors that ask for no grid.
+    /// Concatenated features of frozen encoders, `[images, tokens, width]`, for connectors that need no grid.
     Features(Tensor<3>),
-    /// Features of each frozen encoder on its grid.
+    /// Features of each frozen encoder on its own grid.
     Towers(Vec<FeatureMap>),
-    /// Normalised pixels for each encoder of the model, `[pictures, 3, height, width]`.
+    /// Normalised pixels for each encoder of the model, `[images, 3, height, width]`.
     Pixels(Vec<Tensor<4>>),
 }
 
-/// One row of a batch to be spliced.
+/// Token ids of one row of a batch, before its image tokens are spliced in.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequence<'a> {
-    /// Token ids, the picture's token included.
+    /// Token ids with the image placeholder.
     pub ids: &'a [u32],
-    /// Index of the picture's token.
+    /// Index of the image placeholder in `ids`; `None` for text without an image.
     pub image_at: Option<usize>,
 }
 
 impl Sequence<'_> {
-    /// Positions it takes with pictures of `image` tokens.
+    /// Length of the row after the placeholder is replaced by `image` image tokens.
     pub fn length(&self, image: usize) -> usize {
         if self.image_at.is_some() { self.ids.len() - 1 + image } else { self.ids.len() }
     }
 
-    /// Position of id `i` after the picture's token has become `image` positions.
+    /// Position of `ids[i]` after the placeholder is replaced by `image` image tokens.
     pub fn position(&self, i: usize, image: usize) -> usize {
         match self.image_at {
             Some(at) if i > at => i - 1 + image,
@@ -93,14 +93,14 @@ impl Sequence<'_> {
     }
 }
 
-/// A batch of sequences with their pictures in place, ready to be read.
+/// Embeddings of a batch with the image tokens spliced in: the input of the decoder.
 #[derive(Debug, Clone)]
 pub struct Spliced {
-    /// `[rows, t, llm width]`.
+    /// Embeddings of text and image tokens, `[rows, t, llm width]`.
     pub embeddings: Tensor<3>,
-    /// The position of each token, a list for each row; none if they are counted from 0.
+    /// Position of each token, `[rows][t]`; `None` if every row counts from 0.
     pub positions: Option<Vec<Vec<usize>>>,
-    /// Which tokens nobody sees but themselves; none if all are seen.
+    /// Padding mask `[rows][t]`: a `true` token is attended to by itself only; `None` if there is none.
     pub hidden: Option<Vec<Vec<bool>>>,
     context: Option<PlacedContext>,
 }
@@ -110,23 +110,23 @@ impl Spliced {
         Self { embeddings, positions: None, hidden: None, context: None }
     }
 
-    /// Whether the connector has more to say between the decoder's blocks.
+    /// Whether the connector also updates the image tokens between the decoder's blocks.
     pub fn sampled(&self) -> bool {
         self.context.is_some()
     }
 
-    /// How the decoder reads it.
+    /// Positions and padding mask in the form that the decoder takes.
     pub fn reading(&self) -> Reading<'_> {
         Reading { positions: self.positions.as_deref(), hidden: self.hidden.as_deref() }
     }
 }
 
 impl Mllm {
-    /// A model around a language model, with a fresh connector drawn from `seed`, and the encoders that are to be
-    /// trained with it (none for frozen ones).
+    /// Builds a model around `llm` with a connector initialised from `seed`, and with the encoders that are trained
+    /// with it (none if they are frozen).
     ///
     /// # Errors
-    /// When widths do not fit together, or there is not one encoder for each configuration.
+    /// When widths do not match, or the number of encoders differs from the number of their configurations.
     pub fn assemble(
         config: MllmConfig,
         encoders: Vec<Architecture>,
@@ -149,10 +149,10 @@ impl Mllm {
         Ok(Self { encoders, connector, llm, config })
     }
 
-    /// A model of parts at hand, whose encoders are outside.
+    /// Builds a model from a connector and a language model; the encoders are frozen and outside the model.
     ///
     /// # Errors
-    /// When they do not fit together.
+    /// When they do not match the configuration, or it has encoders.
     pub fn of(config: MllmConfig, connector: Connector, llm: Llm) -> Result<Self> {
         config.check()?;
         if llm.config() != &config.llm || !config.encoders.is_empty() {
@@ -161,22 +161,22 @@ impl Mllm {
         Ok(Self { encoders: Vec::new(), connector, llm, config })
     }
 
-    /// What defines this model.
+    /// The configuration of this model.
     pub fn config(&self) -> &MllmConfig {
         &self.config
     }
 
-    /// The pictures as embeddings of the language model.
+    /// Encodes images as image tokens of the language model's width.
     ///
     /// # Errors
-    /// When the input is not of the kind or width this model reads.
+    /// When the model does not read this form of input, or its width differs.
     pub fn see(&self, visual: Visual) -> Result<Seen> {
         self.look(visual, None, None)
     }
 
-    /// As [`Mllm::see`], for pictures of these sizes before they were padded to squares (see
-    /// [`ConnectorKind::reads_sizes`](crate::connector::ConnectorKind::reads_sizes)). In a step that trains the encoders,
-    /// what their stochastic depth leaves out (`drop_path` of their configurations) is drawn from `draws`.
+    /// As [`Mllm::see`], with the image sizes before padding to squares (see
+    /// [`ConnectorKind::reads_sizes`](crate::connector::ConnectorKind::reads_sizes)). In a step that trains the
+    /// encoders, `draws` is the random stream for their drop-path masks (`drop_path` of their configurations).
     ///
     /// # Errors
     /// As [`Mllm::see`].
@@ -198,7 +198,12 @@ impl Mllm {
             }
             Visual::Towers(maps) => self.config.connector.gather(maps)?,
         };
-        self.connector.forward(&towers, sizes)
+        let grid = towers.first().map_or([0, 0], |tower| tower.grid);
+        let mut seen = self.connector.forward(&towers, sizes)?;
+        if self.config.connector.kind.adds_positions() {
+            seen.tokens = positions::add(seen.tokens, grid, &self.llm)?;
+        }
+        Ok(seen)
     }
 
     fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
@@ -224,14 +229,13 @@ impl Mllm {
         self.config.connector.gather(maps)
     }
 
-    /// Text embeddings with the picture's tokens in place of the token that stands for it, right-padded to the
-    /// longest row.
+    /// Embeds text and replaces each row's image placeholder with its image tokens; right-pads to the longest row.
     ///
-    /// `seen`: the pictures of the rows that have one, in the order of these rows, from [`Mllm::see`]. All their positions
-    /// are kept; those that show nothing but padding are hidden and count for no position.
+    /// `seen` holds the images of those rows that have one, in row order, from [`Mllm::see`]. All image tokens are
+    /// kept; those that cover only padding of the image are masked and take no position of their own.
     ///
     /// # Errors
-    /// When rows and pictures do not match, or an id is outside the vocabulary.
+    /// When the number of images differs from the number of placeholders, or an id is outside the vocabulary.
     pub fn splice(&self, rows: &[Sequence], seen: Option<Seen>, device: &Device) -> Result<Spliced> {
         let Some(Seen { tokens, visible, context, .. }) = seen else {
             return Ok(Spliced::plain(self.embed(rows, None, device)?));
@@ -256,7 +260,7 @@ impl Mllm {
                         .iter()
                         .map(|hidden| {
                             next += usize::from(!hidden);
-                            // A hidden one repeats the position before it.
+                            // A masked token repeats the position before it.
                             next.saturating_sub(1)
                         })
                         .collect(),
@@ -280,10 +284,10 @@ impl Mllm {
         Ok(spliced)
     }
 
-    /// Reads whole sequences: hidden states after the final norm, `[rows, t, llm width]`.
+    /// Runs the decoder on whole sequences: hidden states after the final norm, `[rows, t, llm width]`.
     ///
     /// # Errors
-    /// When they are longer than the language model's positions.
+    /// When they exceed the language model's maximum length.
     pub fn hidden(&self, spliced: Spliced) -> Result<Tensor<3>> {
         let Spliced { embeddings, positions, hidden, context } = spliced;
         let reading = Reading { positions: positions.as_deref(), hidden: hidden.as_deref() };
@@ -292,7 +296,7 @@ impl Mllm {
         self.llm.hidden_with(embeddings, reading, after)
     }
 
-    /// See [`Mllm::splice`]: `[rows, t, llm width]`.
+    /// The embeddings of [`Mllm::splice`], `[rows, t, llm width]`.
     fn embed(&self, rows: &[Sequence], image: Option<Tensor<3>>, device: &Device) -> Result<Tensor<3>> {
         let [pictures, n, _] = image.as_ref().map_or([0; 3], Tensor::dims);
         let wanted = rows.iter().filter(|r| r.image_at.is_some()).count();
@@ -303,7 +307,7 @@ impl Mllm {
         let place = rows.first().and_then(|r| r.image_at);
         match (image, place) {
             (Some(image), Some(at)) if rows.iter().all(|r| r.image_at == Some(at)) => {
-                // The usual case, all pictures at one place: three pieces side by side.
+                // The usual case, all placeholders at the same index: concatenate text before, image and text after.
                 let before: Vec<&[u32]> = rows.iter().map(|r| r.ids.get(..at).unwrap_or_default()).collect();
                 let after = padded(rows.iter().map(|r| r.ids.get(at + 1..).unwrap_or_default()), t - at - n);
                 let mut parts = Vec::with_capacity(3);
@@ -321,12 +325,12 @@ impl Mllm {
         }
     }
 
-    /// Any arrangement: all text and picture embeddings in one table, then one look-up.
+    /// Splices at different indices per row: text and image embeddings form one table, from which rows are gathered.
     fn gather(&self, rows: &[Sequence], image: Option<Tensor<3>>, t: usize, device: &Device) -> Result<Tensor<3>> {
         let longest = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
         let mut ids = padded(rows.iter().map(|r| r.ids), longest);
         for (ids, row) in ids.iter_mut().zip(rows) {
-            // The picture's id may be none of the vocabulary; nobody reads what is looked up for it.
+            // The placeholder's id may be outside the vocabulary; the embedding looked up for it is not used.
             if let Some(id) = row.image_at.and_then(|at| ids.get_mut(at)) {
                 *id = 0;
             }
@@ -350,7 +354,7 @@ impl Mllm {
                     index.push((r * longest + i) as i32);
                 }
             }
-            // Padding repeats the row's first token; nobody reads it.
+            // Padding repeats the row's first token; its output is not used.
             index.resize(start + t, (r * longest) as i32);
         }
         let [m, _, _] = image.dims();
@@ -361,7 +365,7 @@ impl Mllm {
 
     /// Writes a model directory: `config.json`, `tokenizer.json`, `connector.safetensors`, `llm/config.json` and
     /// `llm/model.safetensors` (readable by `transformers`), and `encoder-<n>.safetensors` for each unfrozen encoder.
-    /// It appears whole; an existing directory is kept.
+    /// The directory is written atomically; an existing directory is kept.
     ///
     /// # Errors
     /// When it cannot be written, or a weight is not finite.
@@ -378,10 +382,10 @@ impl Mllm {
         })
     }
 
-    /// Reads a model directory.
+    /// Reads a model directory, after checking its checksums.
     ///
     /// # Errors
-    /// When a file is missing or is not what was written, or holds other parameters than the configuration says.
+    /// When a file is missing or differs from its checksum, or its parameters do not match the configuration.
     pub fn load(dir: &Path, device: &Device) -> Result<(Self, Tokenizer)> {
         checksums::check_all(dir).map_err(|e| {
             let file = checksums::FILE;
@@ -405,10 +409,10 @@ impl Mllm {
 }
 
 impl MllmConfig {
-    /// Checks that the widths fit together.
+    /// Checks that the widths of encoders, connector and language model match.
     ///
     /// # Errors
-    /// Names what does not.
+    /// When they do not; the error names the fields.
     pub fn check(&self) -> Result<()> {
         self.llm.check()?;
         self.connector.check()?;
@@ -445,8 +449,7 @@ impl MllmConfig {
     }
 }
 
-/// Writes a language model as a directory of its own (`config.json`, `model.safetensors`, `tokenizer.json`), which
-/// `transformers` can read.
+/// Writes a language model as a directory (`config.json`, `model.safetensors`, `tokenizer.json`) for `transformers`.
 ///
 /// # Errors
 /// When it cannot be written, or a weight is not finite.
@@ -461,10 +464,10 @@ pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precisi
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 
-/// Reads a language model, a directory or a file of GGUF, with its tokenizer.
+/// Reads a language model and its tokenizer from a directory or a GGUF file.
 ///
 /// # Errors
-/// When a file is missing or damaged, or holds other parameters than the configuration says.
+/// When a file is missing or damaged, or its parameters do not match the configuration.
 pub fn load_llm(dir: &Path, device: &Device) -> Result<(Llm, Tokenizer)> {
     let weights = Weights::open_path(dir)?;
     let tokenizer = Tokenizer::of_model(&weights)?;
@@ -477,7 +480,7 @@ fn load_into<M: Module>(module: M, path: &Path, names: &Dialect) -> Result<M> {
     Ok(module)
 }
 
-/// Rows filled up to `t` with id 0; what stands there is never read.
+/// Pads each row with id 0 to length `t`; the padding is never used.
 fn padded<'a>(rows: impl Iterator<Item = &'a [u32]>, t: usize) -> Vec<Vec<u32>> {
     rows.map(|r| {
         let mut row = r.to_vec();

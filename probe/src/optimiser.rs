@@ -1,4 +1,4 @@
-//! AdamW and Muon with one learning rate per part of the model and clipping by the norm of the whole gradient.
+//! AdamW and Muon with one learning rate per parameter group and clipping by the global gradient norm.
 
 use burgess_base::{Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
@@ -8,49 +8,49 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// How a gradient becomes a step.
+/// The optimisation method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// AdamW for every parameter, as LLaVA and Cambrian-1 train.
+    /// AdamW for every parameter, as in LLaVA and Cambrian-1.
     #[default]
     AdamW,
-    /// Muon for the matrices of repeated blocks and of the connector, AdamW for the rest. For small models trained
-    /// from little data: it learns in far fewer steps.
+    /// Muon for the matrices of repeated blocks and of the connector, AdamW for the rest. Small models trained on
+    /// little data need far fewer steps with it.
     Muon,
 }
 
-/// What one step uses.
+/// The settings of one optimiser step.
 pub struct StepSettings<'a> {
-    /// Learning rate of the parameter at a path of module names; one without a rate does not move.
+    /// Learning rate of the parameter at a module path; parameters without a rate are not updated.
     pub rate: &'a dyn Fn(&[String]) -> Option<f64>,
-    /// What the collected gradients are divided by.
+    /// Divisor of the accumulated gradients.
     pub total: f64,
-    /// Largest norm of the whole gradient; 0 = never clipped.
+    /// Maximum global gradient norm; 0 = no clipping.
     pub clip: f64,
-    /// Decoupled weight decay, on parameters of two or more axes.
+    /// Decoupled weight decay, on parameters with two or more axes.
     pub weight_decay: f64,
 }
 
-/// AdamW (arXiv 1711.05101) as PyTorch computes it; epsilon 1e-8. With [`Method::Muon`] also Muon as PyTorch computes
-/// it, scaled to AdamW's learning rates (arXiv 2502.16982): momentum 0.95 with Nesterov's look-ahead, then five
-/// Newton-Schulz steps towards the nearest orthogonal matrix.
+/// AdamW (arXiv 1711.05101) as in PyTorch, with epsilon 1e-8. With [`Method::Muon`] also Muon as in PyTorch, scaled
+/// to AdamW's learning rates (arXiv 2502.16982): Nesterov momentum of 0.95, then five Newton-Schulz steps towards the
+/// nearest orthogonal matrix.
 #[derive(Debug)]
 pub struct Optimiser {
     method: Method,
     betas: [f64; 2],
     step: i32,
     moments: HashMap<ParamId, Moments>,
-    /// Sums of the gradients handed in since the last step.
+    /// Gradients accumulated since the last step, by parameter.
     gradients: HashMap<ParamId, Vec<f32>>,
 }
 
-/// What is remembered of a parameter's gradients, in the parameter's order.
+/// The optimiser state of one parameter, in row-major order.
 #[derive(Debug)]
 pub(crate) struct Moments {
-    /// Running mean.
+    /// Running mean of the gradients.
     pub first: Vec<f32>,
-    /// Running mean of the squares; empty where Muon needs none.
+    /// Running mean of the squared gradients; empty for parameters that Muon updates.
     pub second: Vec<f32>,
 }
 
@@ -58,39 +58,39 @@ const EPSILON: f64 = 1e-8;
 const MOMENTUM: f32 = 0.95;
 
 impl Optimiser {
-    /// An optimiser that has seen nothing.
+    /// Creates an optimiser without state.
     pub fn new(method: Method, betas: [f64; 2]) -> Self {
         Self { method, betas, step: 0, moments: HashMap::new(), gradients: HashMap::new() }
     }
 
-    /// Steps taken.
+    /// Number of steps taken.
     pub(crate) fn steps(&self) -> i32 {
         self.step
     }
 
-    /// What is remembered of a parameter, if it has moved yet.
+    /// The state of a parameter; `None` before its first update.
     pub(crate) fn moments(&self, id: ParamId) -> Option<&Moments> {
         self.moments.get(&id)
     }
 
-    /// Goes on after `step` steps with these moments.
+    /// Restores the step number and the moments, to resume training.
     pub(crate) fn restore(&mut self, step: i32, moments: HashMap<ParamId, Moments>) {
         (self.step, self.moments) = (step, moments);
     }
 
-    /// Adds `factor` times the gradients of `module`'s parameters to those collected for the next step.
+    /// Adds `factor` times the gradients of `module`'s parameters to the accumulated gradients.
     pub fn collect<M: Module>(&mut self, module: &M, mut grads: GradientsParams, factor: f32) {
         module.visit(&mut Collected { grads: &mut grads, sums: &mut self.gradients, factor });
     }
 
-    /// Moves the parameters of `module` for which gradients were collected; returns the module and the norm of the
-    /// whole gradient before clipping.
+    /// Updates the parameters of `module` that have accumulated gradients; returns the module and the global gradient
+    /// norm before clipping.
     ///
-    /// Moments live on the host and the update runs there in one pass per parameter: on the CPU that is an
+    /// Moments are kept on the host, and the update runs there in one pass per parameter: on the CPU this needs an
     /// eighth of the memory traffic of ten tensor operations.
     ///
     /// # Errors
-    /// When the norm is not finite: the parameter whose gradient is so is named. Nothing is moved then.
+    /// When the norm is not finite; the error names the first such parameter, and nothing is updated.
     pub fn step<M: Module>(&mut self, module: M, settings: &StepSettings) -> Result<(M, f64)> {
         let mut squares = Squares { values: &self.gradients, sum: 0.0, path: Vec::new(), first: None };
         module.visit(&mut squares);
@@ -99,7 +99,7 @@ impl Optimiser {
             let place = squares.first.map_or(String::new(), |path| format!(" (first in `{path}`)"));
             return Err(Error::failed(format!("the norm of the gradient is {norm}{place}")));
         }
-        // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
+        // PyTorch's `clip_grad_norm_` adds 1e-6 to the norm.
         let scale = if settings.clip > 0.0 { (settings.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.step += 1;
         let [b1, b2] = self.betas;
@@ -144,12 +144,12 @@ impl ModuleVisitor for Collected<'_> {
     }
 }
 
-/// Sum of the squares of all gradients, in the order of the module's parameters.
+/// The sum of squares of all gradients, in the order of the module's parameters.
 struct Squares<'a> {
     values: &'a HashMap<ParamId, Vec<f32>>,
     sum: f64,
     path: Vec<String>,
-    /// The first parameter of whose gradient the sum is not finite.
+    /// Path of the first parameter at which the sum is not finite.
     first: Option<String>,
 }
 
@@ -166,7 +166,7 @@ impl ModuleVisitor for Squares<'_> {
         let Some(values) = self.values.get(&param.id) else {
             return;
         };
-        // Eight independent sums: vectorised, and exact enough to be summed in f64 afterwards.
+        // Eight independent sums, so that the loop is vectorised; their total is accumulated in f64.
         let mut lanes = [0f32; 8];
         let mut total = 0f64;
         for block in values.chunks(4096) {
@@ -187,7 +187,7 @@ impl ModuleVisitor for Squares<'_> {
     }
 }
 
-/// The numbers of a tensor; NaN where a device fails to hand them out, which the next norm or loss reports.
+/// The elements of a tensor; NaN if the device fails to return them, which the next norm or loss reports.
 pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let count = tensor.shape().num_elements();
     tensor.try_into_vec_as::<f32>().unwrap_or_else(|_| vec![f32::NAN; count])
@@ -202,7 +202,7 @@ struct Update<'a> {
     betas: [f32; 2],
     corrections: [f64; 2],
     path: Vec<String>,
-    /// How many of the enclosing modules are places in a list: layers of a model, of a connector.
+    /// Number of enclosing modules that are elements of a list, such as the layers of a model or connector.
     repeated: usize,
 }
 
@@ -265,7 +265,7 @@ impl Update<'_> {
     }
 }
 
-/// One step of Muon for a matrix of `shape`, in PyTorch's order of operations.
+/// One Muon step for a matrix of `shape`, in PyTorch's order of operations.
 fn muon(values: &mut [f32], grad: &[f32], momentum: &mut [f32], shape: [usize; 2], rate: f64, weight_decay: f64) {
     let ahead: Vec<f32> = (momentum.iter_mut().zip(grad))
         .map(|(m, g)| {
@@ -273,7 +273,7 @@ fn muon(values: &mut [f32], grad: &[f32], momentum: &mut [f32], shape: [usize; 2
             g + MOMENTUM * (*m - g)
         })
         .collect();
-    // Always on the CPU, where the moments are.
+    // Always computed on the CPU, where the moments are.
     let ahead = Tensor::<2>::from_data(TensorData::new(ahead, shape), &Device::flex());
     let direction = host(orthogonal(ahead));
     let decay = (1.0 - rate * weight_decay) as f32;

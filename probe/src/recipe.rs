@@ -1,4 +1,4 @@
-//! How a model is trained: two stages, what is trainable in each, and how fast it learns.
+//! The training recipe: two stages, with trainable parameter groups and learning rates for each.
 
 use crate::data::Order;
 use crate::llm::{Compute, LlmConfig, PROJECTIONS};
@@ -6,88 +6,88 @@ use crate::optimiser::Method;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The stages of training (LLaVA's two, arXiv 2304.08485).
+/// The two stages of training, as in LLaVA (arXiv 2304.08485).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Connector only, on captions; left out to go straight to tuning.
+    /// Trains the connector on captions; absent = training starts with `tune`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub align: Option<Stage>,
-    /// Connector and language model (and encoder), on questions.
+    /// Trains connector and language model (and encoders) on questions.
     pub tune: Stage,
 }
 
-/// One stage.
+/// Hyper-parameters of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
-    /// Optimiser steps; give this or `epochs`.
+    /// Number of optimiser steps; give this or `epochs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// Passes over the examples; give this or `steps`.
+    /// Number of passes over the examples; give this or `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
-    /// Examples per step.
+    /// Number of examples per optimiser step.
     pub batch: usize,
-    /// In how many parts a step's examples go through the model, one after the other: less memory, the same step up to
-    /// rounding. The loss is the mean over all learned tokens of the step, as one batch gives (and as the Hugging Face
-    /// trainer computes it since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the parts' means).
+    /// Gradient accumulation: number of parts into which a step's examples are split. It saves memory and gives the
+    /// same step up to rounding. The loss is the mean over all supervised tokens of the step (as in the Hugging Face
+    /// trainer since 4.46; before, and so in LLaVA and Cambrian-1, it was the mean of the parts' means).
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub accumulate: usize,
-    /// Learning rate of every trainable part that has none of its own.
+    /// Learning rate of all trainable parts without their own.
     pub lr: f64,
-    /// The connector is trained, with this rate instead of `lr`.
+    /// Learning rate of the connector, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector_lr: Option<f64>,
-    /// The rate of the connector's samplers (`vision_query`, `vision_sampler…`) instead of the connector's.
+    /// Learning rate of the connector's samplers (`vision_query`, `vision_sampler…`), instead of the connector's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler_lr: Option<f64>,
-    /// The language model's rate instead of `lr`.
+    /// Learning rate of the language model, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm_lr: Option<f64>,
-    /// The encoders' rate instead of `lr`.
+    /// Learning rate of the encoders, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_lr: Option<f64>,
-    /// Which parts are trained.
+    /// The parts of the model that are trained; all others are frozen.
     pub trainable: Vec<Part>,
-    /// Adapters on the language model are trained instead of its weights, and added into them at the end of the stage.
+    /// Trains LoRA on the language model instead of its weights; it is merged at the end of the stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
-    /// AdamW, or Muon for the layers' matrices.
+    /// The optimiser: AdamW, or Muon for the matrices of repeated layers.
     #[serde(default)]
     pub optimiser: Method,
-    /// Decoupled weight decay, on matrices only (norm scales and biases are left alone).
+    /// Decoupled weight decay, on matrices only (not on norm scales and biases).
     #[serde(default)]
     pub weight_decay: f64,
-    /// Share of the steps over which the rate rises from zero.
+    /// Fraction of the steps over which the learning rate rises linearly from zero.
     #[serde(default = "default_warmup")]
     pub warmup: f64,
-    /// How the rate falls afterwards.
+    /// Decay of the learning rate after the warm-up.
     #[serde(default)]
     pub schedule: Schedule,
-    /// Largest norm of the gradient over all trained parameters together; 0 = never clipped.
+    /// Maximum global gradient norm over all trained parameters; 0 = no clipping.
     #[serde(default = "default_clip")]
     pub clip: f64,
-    /// First and second moment decay of AdamW.
+    /// Decay rates of AdamW's first and second moments.
     #[serde(default = "default_betas")]
     pub betas: [f64; 2],
-    /// In which order examples come.
+    /// The order of the examples.
     #[serde(default)]
     pub order: Order,
-    /// Longest example in tokens, those of its picture included; what is longer is cut off on the right.
+    /// Maximum length of an example in tokens, image tokens included; longer ones are truncated on the right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
-    /// Of each decoder block only the input is kept for the gradient, and the block is computed again when it is needed:
-    /// much less memory for long sequences, a third more work.
+    /// Gradient checkpointing: stores only the input of each decoder block and recomputes the block in the backward
+    /// pass. It needs much less memory for long sequences, and a third more computation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpointing: bool,
-    /// In what the language model computes: `f32`, or `bf16` where the device has it. Weights, optimiser, connector, encoders and
-    /// loss are f32 either way.
+    /// Compute precision of the language model: `f32`, or `bf16` where the device supports it. Weights, optimiser,
+    /// connector, encoders and loss are always f32.
     #[serde(default, skip_serializing_if = "is_f32")]
     pub precision: Compute,
 }
 
-// serde hands a reference.
+// serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_f32(compute: &Compute) -> bool {
     *compute == Compute::F32
@@ -97,22 +97,22 @@ fn one() -> usize {
     1
 }
 
-// serde hands a reference.
+// serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_one(n: &usize) -> bool {
     *n == 1
 }
 
-/// Adapters of low rank (LoRA, arXiv 2106.09685) beside projections of the language model: `x · W + alpha / rank · (x · A) ·
-/// B` with A drawn as PEFT draws it and B zero, without dropout.
+/// LoRA (arXiv 2106.09685) on projections of the language model: `x · W + alpha / rank · (x · A) · B`, with A
+/// initialised as in PEFT and B zero, without dropout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
-    /// Columns of A and rows of B.
+    /// Rank: number of columns of A and rows of B.
     pub rank: usize,
-    /// Their product counts `alpha / rank` times.
+    /// Scale: the product is multiplied by `alpha / rank`.
     pub alpha: f64,
-    /// The projections that are adapted; as in LLaVA all, unless some are named.
+    /// The projections that get LoRA; by default all, as in LLaVA.
     #[serde(default = "projections")]
     pub targets: Vec<String>,
 }
@@ -133,16 +133,16 @@ pub enum Part {
     Encoder,
 }
 
-/// Course of the learning rate after the warm-up.
+/// Schedule of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// Half a cosine down to zero.
+    /// Cosine decay to zero.
     #[default]
     Cosine,
-    /// A straight line down to zero.
+    /// Linear decay to zero.
     Linear,
-    /// No decay.
+    /// Constant learning rate.
     Constant,
 }
 
@@ -158,7 +158,7 @@ fn default_betas() -> [f64; 2] {
     [0.9, 0.999]
 }
 
-/// More passes over the data than anybody means.
+/// Maximum number of passes over the data.
 const MOST_EPOCHS: f64 = 1e6;
 
 impl Lora {
@@ -184,16 +184,16 @@ impl Lora {
 }
 
 impl Recipe {
-    /// [`Stage::notes`] of both stages, with the stage's name.
+    /// The notes of both stages ([`Stage::notes`]), prefixed with the stage's name.
     pub fn notes(&self) -> Vec<String> {
         let stages = self.align.iter().map(|s| ("align", s)).chain([("tune", &self.tune)]);
         stages.flat_map(|(name, stage)| stage.notes().into_iter().map(move |n| format!("stage {name}: {n}"))).collect()
     }
 
-    /// Checks both stages.
+    /// Checks the settings of both stages.
     ///
     /// # Errors
-    /// Names the stage and the field.
+    /// When a setting is invalid; the error names the stage and the field.
     pub fn check(&self) -> Result<()> {
         if let Some(align) = &self.align {
             align.check().map_err(|e| e.context("stage align"))?;
@@ -201,10 +201,10 @@ impl Recipe {
         self.tune.check().map_err(|e| e.context("stage tune"))
     }
 
-    /// Checks what depends on the language model.
+    /// Checks the settings that depend on the language model.
     ///
     /// # Errors
-    /// Names the stage and the key.
+    /// When one is invalid; the error names the stage and the key.
     pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
         if let Some(align) = &self.align {
             align.check_llm(llm).map_err(|e| e.context("[align]"))?;
@@ -214,14 +214,14 @@ impl Recipe {
 }
 
 impl Lora {
-    /// The highest rank: no projection of a published model has as many rows.
+    /// Maximum rank; no projection of a published model has as many rows.
     const MOST_RANK: usize = 65_536;
-    /// The highest `alpha`: beyond it the first step overflows.
+    /// Maximum `alpha`; larger values overflow in the first step.
     const MOST_ALPHA: f64 = 1e6;
 }
 
 impl Stage {
-    /// A stage of `steps` steps with these settings and the defaults of all others.
+    /// A stage with these settings and the defaults of all others.
     pub fn new(steps: usize, batch: usize, lr: f64, trainable: Vec<Part>) -> Self {
         Self {
             steps: Some(steps),
@@ -248,10 +248,10 @@ impl Stage {
         }
     }
 
-    /// Checks the numbers.
+    /// Checks the values of all settings.
     ///
     /// # Errors
-    /// Names the key, what it says and what it takes.
+    /// When one is invalid; the error gives the key, its value and the valid range.
     pub fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::usage(what));
         match (self.steps, self.epochs) {
@@ -310,7 +310,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The learning rates that are given, by their keys.
+    /// The learning rates that are set, with their keys.
     fn rates(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("lr", Some(self.lr)),
@@ -323,7 +323,7 @@ impl Stage {
         .filter_map(|(name, rate)| Some((name, rate?)))
     }
 
-    /// Settings that are allowed and rarely meant, one sentence each.
+    /// Notes on valid but unusual settings, one sentence each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self
             .rates()
@@ -336,10 +336,10 @@ impl Stage {
         notes
     }
 
-    /// Checks what depends on the language model: whether adapters fit its matrices.
+    /// Checks the settings that depend on the language model: whether LoRA fits its matrices.
     ///
     /// # Errors
-    /// Names the key.
+    /// When the rank is too large; the error names the key.
     pub fn check_llm(&self, llm: &LlmConfig) -> Result<()> {
         let Some(lora) = &self.lora else { return Ok(()) };
         let (d, f) = (llm.hidden_size, llm.intermediate_size);
@@ -362,22 +362,22 @@ impl Stage {
         Ok(())
     }
 
-    /// Optimiser steps for a number of examples.
+    /// Number of optimiser steps for this number of examples.
     pub fn total_steps(&self, examples: usize) -> usize {
         match (self.steps, self.epochs) {
             (Some(steps), _) => steps,
-            // A last batch that is not full still is a step, so whole epochs are counted in batches.
+            // An incomplete last batch is also a step, so epochs are counted in batches.
             (None, Some(epochs)) => (epochs * examples.div_ceil(self.batch.max(1)) as f64).round().max(1.0) as usize,
             (None, None) => 0,
         }
     }
 
-    /// Whether a part is trained.
+    /// Whether this stage trains a part.
     pub fn trains(&self, part: Part) -> bool {
         self.trainable.contains(&part)
     }
 
-    /// Peak learning rate of the parameter at a path of the model's modules; nothing if this stage does not train it.
+    /// Peak learning rate of the parameter at a module path; `None` if this stage does not train it.
     pub fn peak(&self, path: &[String]) -> Option<f64> {
         let part = match path.first().map(String::as_str) {
             Some("connector") => Part::Connector,
@@ -396,7 +396,7 @@ impl Stage {
         (self.trains(part) && adapted).then_some(own.unwrap_or(self.lr))
     }
 
-    /// The highest peak rate of the parts that are trained.
+    /// The highest peak learning rate of the trained parts.
     pub fn highest(&self) -> f64 {
         let of = |part| match part {
             Part::Connector => self.connector_lr.unwrap_or(self.lr).max(self.sampler_lr.unwrap_or(0.0)),
@@ -406,8 +406,8 @@ impl Stage {
         self.trainable.iter().map(|part| of(*part)).fold(0.0, f64::max)
     }
 
-    /// Factor on every peak rate at `step` (from 0) of `total`, as `transformers`' schedulers: linear warm-up from
-    /// zero, then the schedule down to zero at `total`.
+    /// Factor on every peak learning rate at `step` (from 0) of `total`, from 0 to 1, as in `transformers`' schedulers:
+    /// linear warm-up from zero, then the schedule's decay, which reaches zero at `total`.
     pub fn factor(&self, step: usize, total: usize) -> f64 {
         let warmup = (self.warmup * total as f64).ceil() as usize;
         if step < warmup {
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn the_schedule_is_that_of_transformers() -> std::result::Result<(), toml::de::Error> {
-        // get_cosine_schedule_with_warmup(warmup 3, total 100) of transformers, steps 0, 1, 3, 50, 99.
+        // Reference: get_cosine_schedule_with_warmup(warmup 3, total 100) of transformers, steps 0, 1, 3, 50, 99.
         let cosine = stage("steps = 100")?;
         let expected = [0.0, 1.0 / 3.0, 1.0, 0.524_287, 0.000_262_2];
         for (step, e) in [0, 1, 3, 50, 99].into_iter().zip(expected) {

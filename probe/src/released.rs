@@ -1,5 +1,5 @@
-//! Cambrian-1's released models (`nyu-visionx/cambrian-8b`, `-13b`, `-34b`, `-phi3-3b`): a directory in Hugging Face's
-//! layout whose `config.json` describes the connector beside the language model, and whose checkpoint holds both.
+//! Opens Cambrian-1's released models (`nyu-visionx/cambrian-8b`, `-13b`, `-34b`, `-phi3-3b`): directories in Hugging
+//! Face's layout whose `config.json` describes connector and language model, and whose checkpoint holds both.
 //!
 //! ```no_run
 //! use burgess_probe::llm::ChatTemplate;
@@ -10,7 +10,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The encoders are not in the checkpoint: they were frozen, and each is the published one that the configuration names.
+//! The checkpoint does not contain the encoders: they were frozen, and each is the published one that the
+//! configuration names.
 
 use crate::connector::{ConnectorConfig, ConnectorKind, NAMES, RowOptions, SamplerOptions, SvaOptions};
 use crate::llm::{ChatTemplate, LlmConfig, weights};
@@ -23,7 +24,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// What upstream calls its encoders, and the cards that are the same. A name may end in `-interp<tokens>`.
+/// Upstream's encoder names and the ids of our cards for them. A name may end in `-interp<tokens>`.
 const TOWERS: [(&str, &str); 4] = [
     ("siglip/CLIP-ViT-SO400M-14-384", "siglip-so400m14-384"),
     ("openai/clip-vit-large-patch14-336", "openai-clip-l14-336"),
@@ -31,7 +32,7 @@ const TOWERS: [(&str, &str); 4] = [
     ("clip-convnext-XXL-multi-stage", "openclip-convnext-xxl-1024-multi-stage"),
 ];
 
-/// The language models within, by upstream's `model_type`.
+/// Upstream's `model_type` and that of the language model inside.
 const FAMILIES: [(&str, &str); 5] = [
     ("cambrian_llama", "llama"),
     ("cambrian_phi3", "phi3"),
@@ -40,20 +41,20 @@ const FAMILIES: [(&str, &str); 5] = [
     ("cambrian", "llama"),
 ];
 
-/// Heads of the samplers' attention, which upstream does not write down.
+/// Attention heads of the SVA layers, which upstream's configuration does not contain.
 const HEADS: usize = 16;
 
-/// What the connector's half of the checkpoint leaves to the language model's, below `model.`.
+/// Keys below `model.` that belong to the language model; the connector ignores them.
 const OF_LLM: [&str; 5] = [
     "embed_tokens.weight",
     "layers.{rest}",
     "norm.weight",
     "rotary_emb.{rest}",
-    // Towers that were trained too; the configuration says so, and is refused before.
+    // Unfrozen encoders; a configuration that has them is rejected earlier.
     "vision_tower_aux_list.{rest}",
 ];
 
-/// What the language model's half leaves to the connector's.
+/// Keys that belong to the connector; the language model ignores them.
 const OF_CONNECTOR: [&str; 8] = [
     "model.vision_query",
     "model.image_newline",
@@ -65,17 +66,18 @@ const OF_CONNECTOR: [&str; 8] = [
     "model.layers.{i}.self_attn.rotary_emb.inv_freq",
 ];
 
-/// A released model that was found and understood; its weights are not in memory yet.
+/// A released model whose configuration was read; its weights are not in memory yet.
 #[derive(Debug)]
 pub struct Released {
     dir: PathBuf,
-    /// Its encoders in order, with the preprocessing that upstream gives them.
+    /// The encoders in order, with upstream's preprocessing.
     pub encoders: Vec<EncoderCard>,
-    /// Its connector.
+    /// The connector's configuration.
     pub connector: ConnectorConfig,
-    /// Its language model.
+    /// The language model's configuration.
     pub llm: LlmConfig,
-    /// Tokens before the picture in upstream's prompts. Ours looks where the picture really is.
+    /// Number of tokens before the image in upstream's prompts, which tells the chat template; we place the image by its
+    /// placeholder instead.
     pub image_position: Option<usize>,
 }
 
@@ -103,17 +105,17 @@ struct Written {
 }
 
 impl Released {
-    /// Whether a directory is one of these models.
+    /// Whether a directory is a released Cambrian model.
     pub fn is(dir: &Path) -> bool {
         let config = std::fs::read(dir.join("config.json")).ok();
         let json = config.and_then(|bytes| foreign::from_slice::<Value>(&bytes).ok());
         json.is_some_and(|json| json.get("mm_vision_tower_aux_list").is_some())
     }
 
-    /// Reads the configuration of a directory.
+    /// Reads the configuration of a released model.
     ///
     /// # Errors
-    /// When it is not one of these models, or describes one that we have no module for.
+    /// When it is not a released model, or needs a module that we do not have.
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("config.json");
         let step = || format!("reading {}", file.display());
@@ -142,10 +144,10 @@ impl Released {
         Ok(Self { dir: dir.to_path_buf(), encoders, connector, llm, image_position: written.image_position })
     }
 
-    /// The model, with the strictness of all loading: every parameter is filled, and the checkpoint holds nothing else.
+    /// Loads the model strictly: every parameter is filled, and the checkpoint holds nothing else.
     ///
     /// # Errors
-    /// When the weights are missing or damaged, or do not fit the configuration in any tensor.
+    /// When the weights are missing or damaged, or do not match the configuration.
     pub fn load(&self, chat: ChatTemplate, device: &Device) -> Result<Mllm> {
         let step = || format!("loading {}", self.dir.display());
         let load = || {
@@ -171,7 +173,7 @@ impl Released {
     }
 }
 
-/// The card of one of upstream's towers.
+/// The card of an upstream encoder.
 fn tower(name: &str) -> Result<EncoderCard> {
     let plain = match name.rsplit_once("-interp") {
         Some((plain, tokens)) if tokens.bytes().all(|b| b.is_ascii_digit()) => plain,
@@ -189,7 +191,7 @@ fn tower(name: &str) -> Result<EncoderCard> {
     }
 }
 
-/// The side of a square grid of so many tokens.
+/// The side of a square grid with this number of tokens.
 fn side(what: &str, tokens: usize) -> Result<usize> {
     let side = tokens.isqrt();
     match side * side == tokens && tokens > 0 {
@@ -220,7 +222,7 @@ impl Written {
         let towers = encoders.iter().zip(&grids);
         let towers: Vec<(usize, [usize; 2])> =
             towers.map(|(card, &g)| Ok((card.architecture.width(&card.tap)?, [g, g]))).collect::<Result<_>>()?;
-        let rows = RowOptions { newline: true };
+        let rows = RowOptions { newline: true, ..RowOptions::default() };
         let kind = match self.mm_projector_type.as_str() {
             "linear" => ConnectorKind::Linear(rows),
             "mlp2x_gelu" => ConnectorKind::Mlp2xGelu(rows),

@@ -1,4 +1,4 @@
-//! A language model by itself: it continues a text, and says how likely each token was.
+//! Runs a language model without images: continues a text and gives the log-probability of each token.
 
 use crate::generate::Sampling;
 use crate::llm::decoder::Reading;
@@ -9,32 +9,32 @@ use burgess_base::{Error, Result, digest};
 use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-/// How many of the likeliest tokens are told beside the one that was taken.
+/// Number of most likely tokens that are reported besides the chosen one.
 pub const TOP: usize = 5;
 
-/// A token and its natural logarithm of probability, before temperature and the like.
+/// A token with its log-probability, before temperature, top-k and top-p.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Likely {
-    /// Its id.
+    /// The token id.
     pub id: u32,
-    /// In nats.
+    /// Natural logarithm of the probability, in nats (at most 0).
     pub logprob: f64,
 }
 
-/// A token of an answer, and what might have stood in its place.
+/// A generated or given token with the most likely alternatives at its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scored {
-    /// The token.
+    /// The token at this position.
     pub token: Likely,
-    /// The likeliest tokens here, best first.
+    /// The [`TOP`] most likely tokens at this position, best first.
     pub top: Vec<Likely>,
 }
 
 impl Scored {
-    /// Of a row of logits, for the token that was taken.
+    /// Computes the log-probabilities from a row of logits for the token `id`.
     ///
     /// # Errors
-    /// A logit is not finite, or there is none for the token.
+    /// When a logit is not finite, or `id` is outside the row.
     pub fn of(logits: &[f32], id: u32) -> Result<Self> {
         if let Some(at) = logits.iter().position(|x| !x.is_finite()) {
             let bad = logits.get(at).copied().unwrap_or(f32::NAN);
@@ -48,7 +48,7 @@ impl Scored {
             Error::failed(format!("token id {id} is outside the vocabulary of {}", logits.len()))
                 .hint("the tokenizer and the language model do not belong together")
         })?;
-        // Of equal ones the first comes first.
+        // Ties are broken by the lower id.
         let mut best: Vec<usize> = Vec::with_capacity(TOP + 1);
         for (i, x) in logits.iter().enumerate() {
             let place = best.iter().position(|b| logits.get(*b).is_some_and(|b| x > b)).unwrap_or(best.len());
@@ -66,10 +66,10 @@ fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as().map_err(|e| Error::failed(e.to_string()))
 }
 
-/// At most `max_new_tokens` tokens after `prompt`, the last of which may be one of `stop`.
+/// Generates at most `max_new_tokens` tokens after `prompt`; the last one may be a token of `stop`.
 ///
 /// # Errors
-/// The prompt is empty or longer than the model's positions, or a logit is not finite.
+/// When the prompt is empty, `sampling` is invalid, the text exceeds the maximum length, or a logit is not finite.
 pub fn continued(
     llm: &Llm,
     prompt: &[u32],
@@ -85,7 +85,7 @@ pub fn continued(
         sampling.check()?;
     }
     let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
-    // As for a question to a multimodal model.
+    // The same random stream as for a question to a multimodal model.
     let mut draws = sampling.map(|s| (s, stream(&format!("answer/{}", digest::of_bytes(&bytes)), s.seed)));
     let mut cache = KvCache::new();
     let mut next = prompt.to_vec();
@@ -108,10 +108,10 @@ pub fn continued(
     Ok(made)
 }
 
-/// The tokens of `continuation` after `prompt`.
+/// Scores the tokens of `continuation` after `prompt`.
 ///
 /// # Errors
-/// One of them is empty, together they are longer than the model's positions, or a logit is not finite.
+/// When either is empty, both together exceed the maximum length, or a logit is not finite.
 pub fn scored(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) -> Result<Vec<Scored>> {
     if prompt.is_empty() || continuation.is_empty() {
         return Err(Error::failed("the prompt or its continuation has no tokens").hint("give texts that are not empty"));
@@ -121,10 +121,10 @@ pub fn scored(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) 
     rows(llm, hidden, prompt.len(), continuation)
 }
 
-/// The same after a prompt with an image, whose token stands at `image_at`; `seen` from [`Mllm::look`].
+/// As [`scored`], for a prompt with an image placeholder at `image_at`; `seen` comes from [`Mllm::look`].
 ///
 /// # Errors
-/// As [`scored`]; also when there is no image for the token.
+/// As [`scored`]; also when the placeholder has no image.
 pub fn scored_with(
     model: &Mllm,
     seen: Option<crate::connector::Seen>,
@@ -144,7 +144,7 @@ pub fn scored_with(
     rows(&model.llm, hidden, start, continuation)
 }
 
-/// Of the hidden states `[1, t, d]` of a sequence in which `continuation` begins at `start`.
+/// Scores `continuation`, which begins at position `start`, from the sequence's hidden states `[1, t, d]`.
 fn rows(llm: &Llm, hidden: Tensor<3>, start: usize, continuation: &[u32]) -> Result<Vec<Scored>> {
     let [_, _, d] = hidden.dims();
     let n = continuation.len();
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_row_of_logits_becomes_log_probabilities() -> Result<()> {
-        // log_softmax([0, 1, 2, 3, 1, -1]) of PyTorch.
+        // Reference: log_softmax([0, 1, 2, 3, 1, -1]) of PyTorch.
         let scored = Scored::of(&[0.0, 1.0, 2.0, 3.0, 1.0, -1.0], 2)?;
         assert!((scored.token.logprob - -1.534_534).abs() < 1e-5, "{scored:?}");
         assert_eq!(scored.top.iter().map(|t| t.id).collect::<Vec<_>>(), [3, 2, 1, 4, 0]);

@@ -1,4 +1,4 @@
-//! Training one stage: batches → loss → gradients → optimiser, and its state on disk on the way.
+//! Trains one stage: batches, loss, gradients, optimiser steps, and training states on disk for resumption.
 
 mod finite;
 mod keep;
@@ -23,86 +23,86 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// Where the pictures of a batch come from: cached features, or pixels for encoders that are trained.
+/// Source of a batch's images: cached features, or pixels for unfrozen encoders.
 pub trait FeatureSource: Sync {
-    /// The pictures with these indices, in this order.
+    /// The images with these indices, in this order.
     ///
     /// # Errors
-    /// When one cannot be had.
+    /// When an image cannot be read or encoded.
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual>;
 
-    /// Sizes of these pictures before they were padded to squares, for connectors that treat padding apart; none if they
-    /// are square or the connector does not ask.
+    /// Sizes of these images before padding to squares, for connectors that mask padding; `None` if the images are
+    /// square or the connector does not need sizes.
     ///
     /// # Errors
-    /// When one cannot be had.
+    /// When a size cannot be read.
     fn sizes(&self, _images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
         Ok(None)
     }
 }
 
-/// One line of `train.jsonl`.
+/// The log entry of one step: a line of `train.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepLog {
-    /// `align`, `tune` or `pretrain`.
+    /// Name of the stage: `align`, `tune` or `pretrain`.
     pub stage: String,
-    /// From 1.
+    /// Number of the step, from 1.
     pub step: usize,
-    /// Of how many.
+    /// Number of steps of the stage.
     pub steps: usize,
-    /// Mean cross-entropy over the learned tokens, in nats.
+    /// Mean cross-entropy over the supervised tokens, in nats.
     pub loss: f64,
-    /// Largest learning rate in this step.
+    /// Largest learning rate of any parameter group in this step.
     pub lr: f64,
-    /// Norm of the whole gradient before clipping.
+    /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Positions read in this step, padding included.
+    /// Number of positions in this step, padding included.
     pub tokens: usize,
-    /// Wall time of this step.
+    /// Wall time of this step, in seconds.
     pub seconds: f64,
 }
 
-/// How a stage ended.
+/// The outcome of a stage.
 #[derive(Debug)]
 pub enum Outcome<M> {
-    /// All steps were taken.
+    /// All steps were taken; holds the trained model.
     Done(M),
-    /// The caller asked to stop: the state is kept as it was then, where states are kept at all.
+    /// The caller asked to stop; the training state was saved if states are kept.
     Interrupted,
 }
 
-/// What [`train_stage`] needs besides model and data.
+/// The settings of [`train_stage`] apart from model and data.
 pub struct Run<'a> {
-    /// Name of the stage: in the log, and of the random stream that orders the examples.
+    /// Name of the stage, used in the log and for the random stream that orders the examples.
     pub name: &'a str,
-    /// Its settings.
+    /// The stage's hyper-parameters.
     pub stage: &'a Stage,
-    /// Seed of the order.
+    /// Seed of the order of the examples and of other random draws.
     pub seed: u64,
-    /// Device to train on (not the differentiating one: that is made from it).
+    /// Device to train on, without autodiff: the autodiff device is derived from it.
     pub device: &'a Device,
-    /// Called after every step.
+    /// Called after every step with its log entry.
     pub on_step: &'a mut dyn FnMut(&StepLog),
-    /// Asked before every step; true ends the stage.
+    /// Called before every step; returning `true` ends the stage.
     pub stop: &'a dyn Fn() -> bool,
-    /// Where and how often the state is kept, so that an interrupted stage can go on.
+    /// Where and how often the training state is saved; `None` saves nothing.
     pub keep: Option<&'a Keep>,
-    /// What was kept before: the stage goes on from there ([`Keep::saved`]).
+    /// A saved training state from which the stage resumes ([`Keep::saved`]).
     pub saved: Option<Saved>,
 }
 
-/// Trains `model` (on a plain device) on `examples` and returns it on a plain device, adapters added into the weights.
+/// Trains `model` on `examples` and returns it with LoRA merged into its weights, on a device without autodiff.
 ///
-/// Parts that the stage does not train are frozen: no gradient of their parameters is computed, and where
-/// nothing trained lies behind an activation its gradient is not computed either.
+/// Parts that the stage does not train are frozen: no gradients of their parameters are computed, nor of activations
+/// that no trained parameter precedes.
 ///
-/// A stage that goes on from what was kept ends with the same bits as one that was never interrupted: the order of the
-/// examples and everything else that is drawn follows from the seed and the number of the step alone.
+/// A resumed stage ends with the same bits as one that was never interrupted: the order of the examples and all other
+/// random draws depend only on the seed and the step number.
 ///
 /// # Errors
-/// When the stage is malformed, there are no examples, one is longer than the model's positions, a feature cannot be
-/// had, the loss or the gradient is not finite (stage, step and learning rate are named), the weights that the last step
-/// left are not finite or give no finite loss, or the state cannot be kept. What was kept before stays as it is.
+/// When the stage is invalid, there are no examples, one exceeds the maximum length, a feature cannot be read, loss
+/// or gradient is not finite (the error names stage, step and learning rate), the weights after the last step are not
+/// finite or give a loss that is not, or the state cannot be saved. An earlier saved state is kept.
 pub fn train_stage(
     mut model: Mllm,
     examples: &dyn Examples,
@@ -142,7 +142,7 @@ pub fn train_stage(
         }
         model = saved.restore(model, stage, &mut optimiser)?;
     }
-    // The examples that went through the model last.
+    // The examples of the last forward pass.
     let mut last: Vec<Example> = Vec::new();
     let mut kept = run.keep.map(Keep::begin);
     let mut batches = Vec::new();
@@ -158,7 +158,7 @@ pub fn train_stage(
             batches = collate::epoch(examples, stage.batch, stage.order, &stream, run.seed, step / per_epoch);
         }
         let chosen: &[usize] = batches.get(step % per_epoch).map_or(&[], Vec::as_slice);
-        // Frozen encoders leave nothing out.
+        // Drop path applies only to encoders that are trained.
         let trains = stage.trains(Part::Encoder);
         let mut draws = trains.then(|| named(&format!("{stream}/drop-path/step-{step}"), run.seed));
         let (mut loss, mut weight, mut positions) = (0.0, 0.0, 0);
@@ -168,7 +168,7 @@ pub fn train_stage(
             let batch = read_batch(&model, &part, features, stage.max_length, draws.as_mut(), &device)?;
             let Some(batch) = batch else { continue };
             last = read;
-            // The gradient of a single part is that of the mean; those of several are put together as sums.
+            // With a single part the gradient is that of the mean already; several parts are combined as weighted sums.
             let factor = if stage.accumulate == 1 { 1.0 } else { batch.learned as f64 };
             let mut take = |gradients| {
                 optimiser.collect(&model, GradientsParams::from_grads(gradients, &model), factor as f32);
@@ -219,7 +219,7 @@ pub fn train_stage(
             kept.step(step + 1, &model, stage, &optimiser)?;
         }
     }
-    // Freezing, adapters and precision are a matter of this stage only.
+    // Freezing, LoRA and precision apply to this stage only.
     let mut model = model.unfreeze().valid();
     model.llm = model.llm.merged().computing(Compute::F32);
     let trained = |path: &[String]| match path.first().map(String::as_str) {
@@ -235,7 +235,7 @@ pub fn train_stage(
     Ok(Outcome::Done(model))
 }
 
-/// Adapters of a higher rank than the largest matrix that they adapt say nothing that smaller ones cannot.
+/// Checks that the LoRA rank is at most the largest matrix dimension; a higher rank adds nothing.
 fn check_rank(rank: usize, model: &Mllm) -> Result<()> {
     let config = model.llm.config();
     let most = config.hidden_size.max(config.intermediate_size);

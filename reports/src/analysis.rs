@@ -1,15 +1,16 @@
-//! What benchmarks measure, and which of them measure the same: the benchmark analysis of the Cambrian-1 paper (section 2)
-//! over any set of models.
+//! Benchmark analysis: what benchmarks measure and which of them agree, as in section 2 of the Cambrian-1 paper, over
+//! any set of models.
 //!
-//! - [`sight`]: each benchmark's score with the picture, without it and by guessing: language or sight?
-//! - [`correlation`]: Pearson's and Spearman's correlations of benchmarks over models, with the number of models;
+//! - [`sight`]: each benchmark's score with the image, without it and at chance, which tells language from vision;
+//! - [`correlation`]: Pearson and Spearman correlations of benchmarks over models, with the number of models;
 //! - [`components`]: principal components of the standardised scores;
-//! - [`groups`]: average linkage on 1 − r, cut into as many groups as there are categories, beside the categories;
-//! - [`study`]: all of this for a study's own results.
+//! - [`groups`]: average-linkage clustering on 1 − r, cut into as many groups as there are categories and compared
+//!   with them;
+//! - [`study`]: all of this for the results of a study.
 //!
-//! Nothing here is random. A score that is missing is missing: correlations are over the models that have both scores and
-//! say how many those are, components are over the models that have all. A benchmark whose score is the same for all
-//! models correlates with nothing; it is left out and named.
+//! Nothing here is random. Missing scores are never imputed: correlations use the models that have both scores and
+//! report their number, and components use the models that have all scores. A benchmark whose score is the same for all
+//! models has no correlation; it is left out and named.
 
 pub mod components;
 pub mod correlation;
@@ -29,20 +30,20 @@ use crate::words;
 use burgess_base::{Error, Result};
 use serde::Serialize;
 
-/// Fewest models that a correlation is computed over.
+/// Minimum number of models over which a correlation is computed.
 pub const MODELS: usize = 3;
 
-/// Fewest benchmarks that can be compared with each other.
+/// Minimum number of benchmarks that can be compared with each other.
 pub const BENCHMARKS: usize = 2;
 
-/// A benchmark and the category it is put into.
+/// A benchmark and its category.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Benchmark {
     pub name: String,
     pub category: String,
 }
 
-/// Scores of models (rows) on benchmarks (columns).
+/// Scores of models (rows) on benchmarks (columns); `None` where a score is missing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {
     models: Vec<String>,
@@ -51,10 +52,11 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Checks that it is one.
+    /// Checks the scores and creates the matrix.
     ///
     /// # Errors
-    /// A row has too few or too many scores, a score is not finite, or two models or benchmarks have the same name.
+    /// An error is returned if a row has the wrong number of scores, if a score is not finite, or if two models or
+    /// benchmarks have the same name.
     pub fn new(models: Vec<String>, benchmarks: Vec<Benchmark>, scores: Vec<Vec<Option<f64>>>) -> Result<Self> {
         if models.len() != scores.len() {
             return Err(Error::failed(format!("{} models, but {} rows of scores", models.len(), scores.len())));
@@ -84,11 +86,12 @@ impl Matrix {
         Ok(Self { models, benchmarks, scores })
     }
 
-    /// The arms of a ranking by the benchmarks that all of them answered. The oracle is left out: it is no encoder, and scores
-    /// so far from all others would make every benchmark agree with every other.
+    /// Creates the matrix of the arms of a ranking and the benchmarks that all of them answered. The oracle baseline is
+    /// left out: it is no encoder, and its scores are so far from all others that every benchmark would correlate with
+    /// every other.
     ///
     /// # Errors
-    /// As [`Matrix::new`].
+    /// The errors are those of [`Matrix::new`].
     pub fn of_ranking(r: &Ranking) -> Result<Self> {
         let arms: Vec<_> = r.arms.iter().filter(|a| a.role != Role::Oracle).collect();
         let row = |a: &&RankedArm| r.benchmarks.iter().map(|b| a.benchmarks.get(&b.name).map(|s| s.score)).collect();
@@ -108,16 +111,16 @@ impl Matrix {
         &self.benchmarks
     }
 
-    /// A benchmark's scores by model.
+    /// Returns a benchmark's scores, by model.
     pub fn column(&self, benchmark: usize) -> Vec<Option<f64>> {
         self.scores.iter().map(|row| row.get(benchmark).copied().flatten()).collect()
     }
 
-    /// Benchmarks become one: the mean of those of its `parts` that a model has all of. It stands where the first part
-    /// stood.
+    /// Merges the benchmarks `parts` into one at the position of the first part. A model's score is the mean of its
+    /// parts, and missing if a part is missing.
     ///
     /// # Errors
-    /// As [`Matrix::new`].
+    /// The errors are those of [`Matrix::new`].
     pub fn merge(&self, name: &str, parts: &[&str]) -> Result<Self> {
         let is_part = |b: &Benchmark| parts.contains(&b.name.as_str());
         let first = self.benchmarks.iter().position(is_part);
@@ -140,7 +143,7 @@ impl Matrix {
         Self::new(self.models.clone(), benchmarks.collect(), scores.collect())
     }
 
-    /// Without the benchmarks that do not vary (or that fewer than two models have), and these.
+    /// Returns the matrix without the benchmarks that have no variance (or only one score), and these benchmarks.
     fn varying(&self) -> (Self, Vec<Benchmark>) {
         let varies = |i: usize| {
             let mut values = self.column(i).into_iter().flatten();
@@ -154,26 +157,27 @@ impl Matrix {
     }
 }
 
-/// What a set of models says about the benchmarks.
+/// The analysis of benchmarks over a set of models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Analysis {
     pub models: Vec<String>,
-    /// Those that vary; everything below is in this order.
+    /// The benchmarks with variance; all fields below are in this order.
     pub benchmarks: Vec<Benchmark>,
     pub pearson: Correlations,
     pub spearman: Correlations,
-    /// Absent where too few models have all scores.
+    /// Principal components; `None` if too few models have all scores.
     pub components: Option<Components>,
-    /// Absent where some pair of benchmarks has no correlation.
+    /// Clusters of benchmarks; `None` if a pair of benchmarks has no correlation.
     pub groups: Option<Groups>,
-    /// What was left out and why, in sentences.
+    /// What was left out and why, as sentences.
     pub left_out: Vec<String>,
 }
 
-/// Analyses a matrix.
+/// Analyses the benchmarks of a matrix.
 ///
 /// # Errors
-/// There are fewer than [`MODELS`] models or fewer than [`BENCHMARKS`] benchmarks that vary.
+/// An error is returned if there are fewer than [`MODELS`] models, or fewer than [`BENCHMARKS`] benchmarks with
+/// variance.
 pub fn analyse(matrix: &Matrix) -> Result<Analysis> {
     let (kept, flat) = matrix.varying();
     let names: Vec<String> = flat.iter().map(|b| b.name.clone()).collect();

@@ -1,7 +1,7 @@
-//! What a study promises of its evaluator, and whether its results keep it: the `[check]` table of a study's TOML.
+//! Checks a study's claims about its evaluator against its results: the `[check]` table of a study's TOML.
 //!
-//! Each claim is a threshold stated beforehand. A claim for which the study has no measurement (no oracle, one seed, no probes)
-//! fails: what was not measured was not shown.
+//! Each claim is a threshold stated in advance. A claim that the study cannot measure (no oracle, one seed, no probes)
+//! fails.
 
 use crate::ranking::{AVERAGE, Family, PairTest, RankedArm, Ranking};
 use crate::schema::Role;
@@ -10,73 +10,74 @@ use crate::words;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The claims of a study; what is left out is not claimed.
+/// The claims of a study; omitted claims are not checked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
-    /// How far the oracle comes on every benchmark from chance (0) to 100 % (1), at the least.
+    /// Minimum of (oracle − chance) / (100 − chance) over all benchmarks, as a fraction from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oracle_reaches: Option<f64>,
-    /// Points on average by which the best trained arm is above its blind baseline, at the least.
+    /// Minimum points by which the best trained arm's average exceeds its blind baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_above_blind: Option<f64>,
-    /// Categories in which every trained arm separably beats the random baseline.
+    /// Categories in which every trained arm must separably beat the random baseline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub every_arm_beats_random: Vec<String>,
-    /// In every category at least one pair of trained arms is separably different.
+    /// Whether every category must have at least one pair of separably different trained arms.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub separates_in_every_category: bool,
-    /// Mean Kendall τ between seeds of the order of the trained arms, at the least, in every category and on average.
+    /// Minimum of the mean Kendall τ between seeds of the order of the trained arms, in every category and on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds_agree: Option<f64>,
-    /// An arm that does not beat the random baseline in a category is no failure of the evaluator where none of the direct probes
-    /// that belong to the category's benchmarks reads more from its encoder than from the random one.
+    /// Whether an arm that does not beat the random baseline in a category is excused if none of the direct probes of
+    /// the category's benchmarks is better on its encoder than on the random one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probes_may_excuse: bool,
-    /// By attribute, what share of the linear probe's accuracy the trained arms answer, at the least.
+    /// By attribute, the minimum fraction of the linear probe's accuracy that the trained arms must reach in their
+    /// answers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reads_of_probe: BTreeMap<String, f64>,
-    /// Share that the language model alone answers right on every benchmark when the image is described in words, at the least.
+    /// Minimum accuracy, 0 to 1, of the language model alone on every benchmark when the image is described in text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_from_text: Option<f64>,
 }
 
-/// How well a language model answers a benchmark's questions when the image is described in words.
+/// Accuracy of a language model on a benchmark's questions when the image is described in text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     pub benchmark: String,
-    /// Share answered right, 0 to 1.
+    /// Fraction answered correctly, 0 to 1.
     pub read: f64,
 }
 
-/// What claims are compared with.
+/// The measurements with which claims are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured<'a> {
     pub ranking: &'a Ranking,
-    /// Direct probes beside answers, where the study has them.
+    /// Direct probes compared with answers, if the study has them.
     pub validity: Option<&'a Validity>,
-    /// Of the study's language model, as far as it was measured.
+    /// Text-only results of the study's language model, as far as measured.
     pub reading: &'a [Reading],
 }
 
-/// One claim and whether it holds.
+/// A claim and whether it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// The claim in words.
+    /// The claim, in words.
     pub claim: String,
-    /// What was measured, with the place where it is worst.
+    /// The measurement, in words, with the worst case.
     pub measured: String,
     pub wanted: String,
     pub holds: bool,
 }
 
 impl Claims {
-    /// Whether nothing is claimed.
+    /// Returns whether there are no claims.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Compares each claim with what was measured.
+    /// Compares each claim with the measurements.
     pub fn check(&self, measured: &Measured<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         verdicts.extend(self.oracle_reaches.map(|least| oracle_reaches(measured, least)));
@@ -92,7 +93,7 @@ impl Claims {
     }
 }
 
-/// A number for each of several things, of which all must be at least `least`; the lowest is told, and how many are too low.
+/// Checks that all values are at least `least`; reports the lowest, and how many are too low.
 fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) -> Verdict {
     let (claim, wanted) = (claim.to_string(), format!("≥ {}", number(least)));
     let failed = |why: String| Verdict { claim: claim.clone(), measured: why, wanted: wanted.clone(), holds: false };
@@ -100,7 +101,7 @@ fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) 
         Ok(found) => found,
         Err(why) => return failed(format!("not measured: {why}")),
     };
-    // What is not a number is no proof.
+    // NaN counts as too low, because an undefined value proves nothing.
     let low = found.iter().filter(|(_, value)| value.is_nan() || *value < least - 1e-9).count();
     let Some((name, lowest)) = found.iter().min_by(|a, b| a.1.total_cmp(&b.1)) else {
         return failed("not measured: there is nothing to measure it on".to_string());
@@ -115,7 +116,7 @@ fn at_least(claim: &str, least: f64, found: Result<Vec<(String, f64)>, String>) 
     Verdict { claim, measured, wanted, holds: low == 0 }
 }
 
-/// Two digits for shares and correlations, one for points.
+/// Formats with two decimals up to 1 (fractions, correlations), otherwise with one (points).
 fn number(value: f64) -> String {
     let text = if value.abs() <= 1.0 { format!("{value:.2}") } else { format!("{value:.1}") };
     text.replace('-', "−")
@@ -164,8 +165,8 @@ fn every_arm_beats_random(m: &Measured<'_>, categories: &[String], may_excuse: b
     Verdict { claim, measured, wanted: "all".to_string(), holds: all > 0 && failing.is_empty() }
 }
 
-/// Whether direct probes confirm that an arm's features hold no more than random weights of what a category asks: it has probes
-/// of at least one attribute there, and none of them is separably above that of the random baseline.
+/// Returns whether direct probes confirm that an arm's features hold no more of a category's attributes than random
+/// weights: there is at least one probed attribute, and none is separably above the random baseline's.
 fn nothing_to_read(v: &Validity, arm: &str, category: &str) -> bool {
     let mut compared = v.attributes.iter().filter(|a| a.category == category).filter_map(|a| {
         let mine = a.arms.iter().find(|p| p.arm == arm)?.probe;
@@ -202,7 +203,7 @@ fn seeds_agree(m: &Measured<'_>, least: f64) -> Verdict {
         None => Err("it takes two seeds of two trained arms".to_string()),
         Some(stability) => {
             let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
-            // Arms that all have the same score have no order to agree on.
+            // If all arms have the same score, their order is undefined (NaN).
             Ok(scopes.map(|s| (s.to_string(), stability.tau_in(s).unwrap_or(f64::NAN))).collect())
         }
     };

@@ -1,7 +1,7 @@
-//! Figures in SVG. Colours come from CSS variables (`templates/figure.css`), so that a figure follows the page, or the
-//! reader's system where it stands alone, into dark mode.
+//! Figures in SVG. Colours are CSS variables (`templates/figure.css`), so that a figure follows the page, or the
+//! reader's system if it is a file of its own, into dark mode.
 //!
-//! Panels are drawn for a width of 360 so that their text is legible on a phone; a page lays several side by side.
+//! Panels are drawn for a width of 360 so that their text is legible on a phone; a page places several side by side.
 
 mod agreement;
 mod curves;
@@ -30,19 +30,19 @@ use crate::schema::{CATEGORIES, Role};
 use crate::validity::Validity;
 use svg::Svg;
 
-/// Width of a panel in its own units, about that of a phone in CSS pixels.
+/// Width of a panel in SVG units, about the width of a phone in CSS pixels.
 pub(crate) const PANEL: f64 = 360.0;
 
-/// The style shared by all figures.
+/// The style sheet shared by all figures.
 pub(crate) const STYLE: &str = include_str!("../templates/figure.css");
 
-/// Colour class of a category: the four of the study have theirs, others share two more.
+/// Returns the colour class of a category; the four Cambrian-1 categories have their own, others share two.
 pub(crate) fn category_class(category: &str) -> String {
     let place = CATEGORIES.iter().position(|c| *c == category);
     format!("c{}", place.unwrap_or(CATEGORIES.len() + category.len() % 2))
 }
 
-/// What kind an arm is, which gives its colour: the CSS class and its name in legends.
+/// Returns the kind of an arm, which determines its colour, as CSS class and legend text.
 pub(crate) fn kind(arm: &RankedArm) -> (&'static str, &'static str) {
     match arm.role {
         Role::Random => return ("control", "random baseline"),
@@ -58,7 +58,7 @@ pub(crate) fn kind(arm: &RankedArm) -> (&'static str, &'static str) {
     }
 }
 
-/// The kinds that occur, in a fixed order: (CSS class, name).
+/// Returns the kinds that occur, in a fixed order, as (CSS class, name).
 pub(crate) fn kinds(r: &Ranking) -> Vec<(&'static str, &'static str)> {
     let mut kinds: Vec<_> = r.arms.iter().map(|a| kind(a)).collect();
     let place = |k: &str| ["frozen", "combined", "unfrozen", "control", "oracle"].iter().position(|o| *o == k);
@@ -67,7 +67,7 @@ pub(crate) fn kinds(r: &Ranking) -> Vec<(&'static str, &'static str)> {
     kinds
 }
 
-/// The main figure as a file of its own: the average over the categories, light or dark as the reader's system is.
+/// Draws the main figure as a standalone file: the average and the categories, light or dark as the reader's system.
 pub fn ranking_svg(r: &Ranking) -> String {
     let width = 2.0 * PANEL + 40.0;
     let title = if r.study.is_empty() { "Ranking".to_string() } else { format!("Ranking of the {} study", r.study) };
@@ -111,13 +111,13 @@ pub fn ranking_svg(r: &Ranking) -> String {
     body.standalone(&title, &format!("{best}{}", r.conclusions.join(" ")), STYLE)
 }
 
-/// Direct probes against answers as a file of its own.
+/// Draws direct probes against answers as a standalone file.
 pub fn validity_svg(v: &Validity) -> String {
     let said: Vec<String> = v.attributes.iter().map(validity_in_words).collect();
     padded(&validity_figure(v, 2.0 * PANEL)).standalone("Direct probes and answers", &said.join(". "), STYLE)
 }
 
-/// The learning curve as a file of its own: the average, then the categories.
+/// Draws the learning curve as a standalone file: the average, then the categories.
 pub fn learning_svg(curve: &LearningCurve, r: &Ranking) -> String {
     let width = 2.0 * PANEL + 40.0;
     let mut body = Svg::new(width, 0.0);
@@ -137,12 +137,12 @@ pub fn learning_svg(curve: &LearningCurve, r: &Ranking) -> String {
     body.standalone("Score by number of training samples", &learning_in_words(curve, AVERAGE), STYLE)
 }
 
-/// Chance in a scope, which is the same for all arms.
+/// Returns chance in a scope, which is the same for all arms.
 pub(crate) fn chance(r: &Ranking, scope: &str) -> Option<f64> {
     r.arms.first().and_then(|a| a.score(scope)).map(|s| s.chance).filter(|c| c.is_finite())
 }
 
-/// A drawing with a margin around it.
+/// Adds a margin around a drawing.
 fn padded(part: &Svg) -> Svg {
     let mut body = Svg::new(part.width() + 24.0, part.height() + 24.0);
     body.nest(part, 12.0, 12.0);

@@ -1,8 +1,9 @@
-//! The learning curve of a study's evaluator: how scores grow with the number of training samples.
+//! Learning curves: a study's scores against the number of training samples of its evaluator.
 //!
-//! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a share of the align and tune samples,
-//! as `OUT/<study>/` holds those that were trained on all of them, and `share.json` ([`Share`]) says how many samples that is. An
-//! evaluator whose oracle still rises at its right end is short of data, not of sight.
+//! `OUT/<study>/learning-curve/<share>/` holds the runs of some arms that were trained on a fraction of the align and
+//! tune samples, in the layout of `OUT/<study>/`, which holds the runs on all samples; `share.json` ([`Share`]) gives
+//! the number of samples. If the oracle's score still rises at the right end, the evaluator lacks training data, not
+//! vision.
 
 use crate::load::StudyData;
 use crate::ranking::{AVERAGE, RankOptions, RankedArm, Ranking, rank};
@@ -15,22 +16,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder of the shares in a study's directory.
+/// Name of the folder of the shares in a study's directory.
 const FOLDER: &str = "learning-curve";
 
-/// `share.json`: how much of a study's training data a part of its learning curve uses.
+/// The content of `share.json`: how much of a study's training data a part of its learning curve uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// Above 0; 1 are the study's own runs.
+    /// Fraction of the training data, above 0 and at most 1; 1 means the study's own runs.
     pub share: f64,
-    /// Samples of the align stage; 0 without one.
+    /// Number of samples of the align stage; 0 without one.
     pub align: usize,
-    /// Samples of the tune stage.
+    /// Number of samples of the tune stage.
     pub tune: usize,
 }
 
 impl Share {
-    /// The directory of a share; for a share of 1 only `share.json` lies there.
+    /// Returns the directory of a share; for a share of 1 it holds only `share.json`.
     pub fn dir(study: &Path, share: f64) -> PathBuf {
         study.join(FOLDER).join(share.to_string())
     }
@@ -38,51 +39,52 @@ impl Share {
     /// Writes `share.json`.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// An error is returned if the file cannot be written.
     pub fn write(&self, study: &Path) -> Result<()> {
         atomic::write_json(&Self::dir(study, self.share).join("share.json"), self)
     }
 
-    /// All training samples.
+    /// Returns the number of training samples of both stages.
     pub fn samples(&self) -> usize {
         self.align + self.tune
     }
 }
 
-/// The score of an arm after training on some samples, in percent.
+/// The scores of an arm after training on some number of samples, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CurvePoint {
     pub share: f64,
     pub samples: usize,
     pub seeds: usize,
-    /// By scope: [`AVERAGE`] and the categories.
+    /// Scores by scope: [`AVERAGE`] and the categories.
     pub scores: BTreeMap<String, Estimate>,
 }
 
-/// The curve of one arm.
+/// The learning curve of one arm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CurveArm {
     pub arm: String,
     pub label: String,
     pub role: Role,
-    /// By share, smallest first.
+    /// The points, smallest share first.
     pub points: Vec<CurvePoint>,
 }
 
-/// `learning-curve.json`: the arms of a study that were also trained on shares of its data.
+/// The content of `learning-curve.json`: the arms of a study that were also trained on shares of its data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LearningCurve {
-    /// In the order of the ranking, baselines last.
+    /// The arms in the order of the ranking, baselines last.
     pub arms: Vec<CurveArm>,
-    /// What is not shown and why, in sentences.
+    /// What is not shown and why, as sentences.
     pub left_out: Vec<String>,
 }
 
 impl LearningCurve {
-    /// Of a study's directory and the ranking of its own runs; `None` where no share has a finished run.
+    /// Loads the learning curve of a study's directory, beside the ranking of its own runs; `None` if no share has a
+    /// finished run.
     ///
     /// # Errors
-    /// A directory or `share.json` cannot be read.
+    /// An error is returned if a directory or `share.json` cannot be read.
     pub fn load(dir: &Path, ranking: &Ranking) -> Result<Option<Self>> {
         let mut shares = shares(dir)?;
         shares.sort_by(|a, b| a.share.total_cmp(&b.share));
@@ -96,7 +98,7 @@ impl LearningCurve {
         let (mut parts, mut left_out) = (Vec::new(), Vec::new());
         for share in shares.iter().filter(|s| s.share < 1.0) {
             let runs = StudyData::load(&Share::dir(dir, share.share))?.results();
-            // Runs that cannot be compared are no reason to have no report.
+            // Runs that cannot be compared must not prevent a report.
             match rank(&runs, &[], &options) {
                 _ if runs.is_empty() => left_out.push(format!("no run on a share of {} is finished", share.share)),
                 Ok(part) if asked(&part) != asked(ranking) => {
@@ -119,7 +121,7 @@ impl LearningCurve {
         Ok((!arms.is_empty()).then_some(Self { arms, left_out }))
     }
 
-    /// The sentences of the report: what the last samples still give, and what is not shown.
+    /// Formulates the sentences of the report: the effect of the last samples, and what is not shown.
     pub fn conclusions(&self) -> Vec<String> {
         let mut steps: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
         for arm in &self.arms {

@@ -1,17 +1,18 @@
-//! Results to rankings: schema, statistics, tables, figures, pages. Knows no tensor.
+//! From results to rankings: schema, statistics, tables, figures and pages. This crate uses no tensors.
 //!
-//! The way through this crate:
+//! The modules in reading order:
 //!
-//! 1. [`schema`]: what a finished run leaves behind (`results.json`, `train.jsonl`, `samples/*.jsonl`);
+//! 1. [`schema`]: the files of a finished run (`results.json`, `train.jsonl`, `samples/*.jsonl`);
 //! 2. [`load`]: a study's directory, with its finished, failed and unfinished runs;
 //! 3. [`stats`]: bootstrap over images, clustered standard errors, permutation tests, correlations;
-//! 4. [`ranking`]: runs to a [`ranking::Ranking`], with intervals, tests and conclusions in words;
-//! 5. [`analysis`]: what the benchmarks measure and which of them measure the same;
-//! 6. [`validity`]: direct probes of the encoders beside the answers; [`learning`]: scores by number of training samples;
-//! 7. [`check`]: whether the results keep what the study promises of its evaluator;
-//! 8. [`published`]: the paper's tables, with everything that follows from them computed again;
-//! 9. [`table`]: the ranking in a terminal; [`figure`]: in SVG; [`page`]: as one self-contained HTML file, and
-//!    [`page::published`] the paper's tables as another.
+//! 4. [`ranking`]: converts runs to a [`ranking::Ranking`], with confidence intervals, tests and conclusions in words;
+//! 5. [`analysis`]: what the benchmarks measure and which of them agree;
+//! 6. [`validity`]: direct probes of the encoders compared with answers; [`learning`]: scores by number of training
+//!    samples;
+//! 7. [`check`]: whether the results meet the study's claims about its evaluator;
+//! 8. [`published`]: the paper's tables, with all derived numbers recomputed;
+//! 9. [`table`]: the ranking as terminal text; [`figure`]: as SVG; [`page`]: as one self-contained HTML file;
+//!    [`page::published`]: the paper's tables as another.
 //!
 //! ```no_run
 //! # fn main() -> burgess_base::Result<()> {

@@ -1,4 +1,4 @@
-//! A study's directory, as a run may have left it at any moment.
+//! Loads a study's directory, in whatever state a run has left it.
 
 use crate::schema::{self, ConstantAnswer, Missing, RunResults, SCHEMA, Sample, Step};
 use crate::words;
@@ -12,40 +12,40 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// A study: finished runs, and those without results.
+/// A study with its finished runs, and those without results.
 #[derive(Debug, Clone)]
 pub struct StudyData {
-    /// `OUT/<study>`.
+    /// The study's directory, `OUT/<study>`.
     pub dir: PathBuf,
-    /// The study's name: that of its runs, or of the directory while there are none.
+    /// Name of the study: that of its runs, or of the directory if there are none.
     pub study: String,
-    /// Finished runs, by arm and seed.
+    /// Finished runs, ordered by arm and seed.
     pub runs: Vec<RunData>,
     /// Failed and unfinished runs.
     pub missing: Vec<Missing>,
-    /// Lines that could not be read; nothing else is lost by them.
+    /// Lines that could not be read; only these lines are lost.
     pub problems: Vec<Problem>,
-    /// Directories beside `dir` that the study's images lie in; images elsewhere are not shown.
+    /// Further directories with the study's images; images outside these and `dir` are not shown.
     pub image_dirs: Vec<PathBuf>,
 }
 
-/// A finished run. Samples stay on the disk until asked for: a real study has millions.
+/// A finished run. Samples stay on disk until requested, because a full study has millions.
 #[derive(Debug, Clone)]
 pub struct RunData {
     pub dir: PathBuf,
     pub results: RunResults,
     pub steps: Vec<Step>,
-    /// Benchmark to `samples/<benchmark>.jsonl`.
+    /// Path of `samples/<benchmark>.jsonl`, by benchmark.
     pub samples: BTreeMap<String, PathBuf>,
-    /// What files left open and had to be assumed, from `results.json`.
+    /// Assumptions made where files were incomplete, from `results.json`.
     pub notes: Vec<String>,
 }
 
-/// A line that could not be read, such as one that was cut off.
+/// A line that could not be read, such as a truncated one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     pub file: PathBuf,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
     pub cause: String,
 }
@@ -58,13 +58,13 @@ impl fmt::Display for Problem {
 }
 
 impl StudyData {
-    /// Reads `OUT/<study>/<arm>/seed-<n>/`.
+    /// Loads the runs in `OUT/<study>/<arm>/seed-<n>/`.
     ///
     /// A run without `results.json` is listed as missing, with the cause from its `failed.json` or "not finished".
-    /// Temporary files, hidden ones, `report/` and whatever else has no `seed-<n>` inside are passed over.
+    /// Temporary and hidden directories, `report/` and any other directory without a `seed-<n>` inside are ignored.
     ///
     /// # Errors
-    /// When the directory itself cannot be read.
+    /// An error is returned if the directory itself cannot be read.
     pub fn load(dir: &Path) -> Result<StudyData> {
         if !dir.is_dir() {
             return Err(Error::usage(format!("{} is not a directory", dir.display()))
@@ -118,10 +118,10 @@ impl StudyData {
         Ok(())
     }
 
-    /// Counts the most frequent answer of results of before it was kept, from the samples, where the score is below chance and
-    /// the count may say why.
+    /// Computes the most frequent answer from the samples, for results of versions that did not store it, where the
+    /// score is below chance and a constant answer may be the reason.
     ///
-    /// # Errors
+    /// An error is returned if a file of samples cannot be read.
     /// When a file of samples cannot be read.
     pub fn count_constant_answers(&mut self) -> Result<()> {
         for run in &mut self.runs {
@@ -129,7 +129,7 @@ impl StudyData {
             let wanted: Vec<String> =
                 run.results.results.iter().filter(|(_, r)| below(r)).map(|(name, _)| name.clone()).collect();
             for name in wanted {
-                // Lines that cannot be read are told where the questions are shown.
+                // Unreadable lines are reported where the questions are shown.
                 let (samples, _) = run.read_samples(&name)?;
                 if let Some(result) = run.results.results.get_mut(&name) {
                     result.constant = ConstantAnswer::of(samples.iter().map(|s| s.parsed.as_deref()));
@@ -139,18 +139,18 @@ impl StudyData {
         Ok(())
     }
 
-    /// All results, in the order of `runs`.
+    /// Returns all results, in the order of `runs`.
     pub fn results(&self) -> Vec<RunResults> {
         self.runs.iter().map(|r| r.results.clone()).collect()
     }
 }
 
 impl RunData {
-    /// The questions and answers of one benchmark; none where the run has no such file.
+    /// Reads the questions and answers of one benchmark; empty if the run has no such file.
     ///
     /// # Errors
-    /// When the file cannot be read; a broken line only becomes a [`Problem`], and so does a file that is not what the run
-    /// wrote, of which nothing is shown.
+    /// An error is returned if the file cannot be read. A broken line only becomes a [`Problem`]; so does a file whose
+    /// checksum does not match, of which no line is used.
     pub fn read_samples(&self, benchmark: &str) -> Result<(Vec<Sample>, Vec<Problem>)> {
         let Some(path) = self.samples.get(benchmark) else { return Ok(Default::default()) };
         if let Err(e) = checksums::check(&self.dir, &format!("samples/{benchmark}.jsonl")) {
@@ -161,10 +161,10 @@ impl RunData {
     }
 }
 
-/// What to do about a file that is not what was written.
+/// Hint for a file whose checksum does not match.
 const AGAIN: &str = "run the study again: what is damaged is made again";
 
-/// The results with their notes. Numbers that cannot be are refused by file and key.
+/// Reads the results with their notes; numbers out of range are rejected with file and key.
 fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     let path = dir.join("results.json");
     if !path.is_file() {
@@ -173,9 +173,10 @@ fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     checksums::check(dir, "results.json").map_err(|e| e.hint(AGAIN))?;
     let step = || format!("reading {}", path.display());
     let bytes = fs::read(&path).with_context(step)?;
-    // A NaN that another program wrote into it is named by its key, as any other number that cannot be.
+    // A NaN written by another program is reported by its key, like any other number out of range.
     let value: Value = burgess_base::json::from_slice(&bytes).with_context(step)?;
-    // The version first: a file of another one may lack fields, and should be told apart from a damaged one.
+    // The schema version is checked first, because a file of another version may lack fields and should not be reported
+    // as damaged.
     let found = value.get("schema").and_then(Value::as_u64);
     if let Some(found) = found.filter(|found| *found != u64::from(SCHEMA)) {
         return Err(Error::failed(format!("{} has schema {found}, this burgess reads {SCHEMA}", path.display()))
@@ -190,7 +191,7 @@ fn read_results(dir: &Path) -> Result<Option<(RunResults, Vec<String>)>> {
     Ok(Some((results, notes)))
 }
 
-/// Notes are texts, or something whose text is as good as any.
+/// Converts notes of any JSON type to texts.
 fn notes(value: &Value) -> Vec<String> {
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), String::from);
     match value {
@@ -215,7 +216,7 @@ fn why_missing(arm: &str, seed: u64, dir: &Path) -> Missing {
     atomic::read_json(&path).unwrap_or_else(|e| other(format!("failed, and {e}")))
 }
 
-/// Lines of JSON; those that do not parse, or in which `problem` finds one, are counted with file and line.
+/// Reads JSON lines; those that do not parse, or that `problem` rejects, are returned with file and line.
 fn read_lines<T: DeserializeOwned>(path: &Path, problem: fn(&T) -> Option<String>) -> Result<(Vec<T>, Vec<Problem>)> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(fs::File::open(path).with_context(step)?);
@@ -250,7 +251,7 @@ fn sample_files(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     if dir.is_dir() {
         for path in entries(dir)? {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            // A pipe of that name would be waited for.
+            // A named pipe would block.
             if let Some(benchmark) = name.strip_suffix(".jsonl").filter(|_| path.is_file()) {
                 files.insert(benchmark.to_string(), path);
             }
@@ -267,7 +268,7 @@ fn directories(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(named.collect())
 }
 
-/// Entries of a directory by name, so that nothing depends on the file system's order.
+/// Lists a directory sorted by name, so that nothing depends on the file system's order.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let step = || format!("reading {}", dir.display());
     let mut paths = Vec::new();

@@ -1,6 +1,6 @@
-//! The ranking as one self-contained HTML file: style, figures and pictures inside, no script, no network.
+//! The ranking as one self-contained HTML file: style sheet, figures and images are embedded; no script, no network.
 //!
-//! The words and the order of things are in `templates/page.html`; here is what fills it.
+//! The text and its order are in `templates/page.html`; this module computes what fills it.
 
 mod analysis;
 mod examples;
@@ -23,55 +23,56 @@ use minijinja::value::Serde;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What the page says about the study.
+/// Texts that the page shows about the study.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct About {
     pub title: String,
-    /// What the study asks, in one or two sentences.
+    /// The question that the study answers, in one or two sentences.
     pub question: String,
-    /// The command that made it, as it can be typed again.
+    /// The command that made it, as it can be typed.
     pub command: String,
-    /// More to know, set below the notes on method.
+    /// Further notes, shown after the notes on method.
     pub notes: Vec<String>,
-    /// What was measured of the parts of the study beside its runs.
+    /// Claims and measurements beyond the study's runs.
     pub evidence: Evidence,
 }
 
-/// What a study promises of its evaluator, and what was measured of its parts beside its runs.
+/// A study's claims about its evaluator, and measurements of its parts beyond its runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
     pub claims: Claims,
-    /// How well the language model alone answers from text.
+    /// Accuracy of the language model alone on text.
     pub reading: Vec<Reading>,
-    /// Direct probes of the encoders, and which questions ask for what they read.
+    /// Direct probes of the encoders; `pairs` says which questions ask for the probed attributes.
     pub probes: Vec<EncoderProbes>,
     pub pairs: Vec<ProbePair>,
 }
 
-/// Where [`write_study`] puts its files.
+/// Paths of the files that [`write_study`] writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     pub ranking: PathBuf,
     pub page: PathBuf,
     pub figure: PathBuf,
-    /// What the arms say about the benchmarks.
+    /// Path of the benchmark analysis.
     pub analysis: PathBuf,
-    /// Direct probes beside answers, with its figure; only where the encoders have probes.
+    /// Paths of direct probes compared with answers, and of their figure; written only if the encoders have probes.
     pub validity: PathBuf,
     pub validity_figure: PathBuf,
-    /// Scores by number of training samples, with its figure; only where arms were trained on shares of the data.
+    /// Paths of scores by number of training samples, and of their figure; written only if arms were trained on shares
+    /// of the data.
     pub learning: PathBuf,
     pub learning_figure: PathBuf,
 }
 
 impl Files {
-    /// In a study's own directory: `ranking.json`, and in `report/` `index.html`, `ranking.svg`, `analysis.json` and what
-    /// only some studies have.
+    /// Returns the paths in a study's own directory: `ranking.json`, and in `report/` `index.html`, `ranking.svg`,
+    /// `analysis.json` and the optional files.
     pub fn of_study(dir: &Path) -> Self {
         Self { ranking: dir.join("ranking.json"), ..Self::together(&dir.join("report")) }
     }
 
-    /// All in one directory.
+    /// Returns the paths with all files in one directory.
     pub fn together(dir: &Path) -> Self {
         let [ranking, page, figure, analysis] =
             ["ranking.json", "index.html", "ranking.svg", "analysis.json"].map(|file| dir.join(file));
@@ -81,26 +82,27 @@ impl Files {
     }
 }
 
-/// What [`write()`] made.
+/// The result of [`write()`].
 #[derive(Debug, Clone)]
 pub struct Written {
     pub ranking: Ranking,
-    /// Whether the study's claims hold, in the order in which they are stated; empty for a study without claims.
+    /// Verdicts on the study's claims, in the order in which they are stated; empty for a study without claims.
     pub verdicts: Vec<Verdict>,
     pub files: Files,
-    /// Lines of `train.jsonl` that could not be read; those of samples are told on the page.
+    /// Lines of `train.jsonl` that could not be read; those of samples are reported on the page.
     pub problems: Vec<Problem>,
 }
 
-/// One HTML file, with everything inside it.
+/// Renders the ranking as one self-contained HTML file.
 ///
 /// # Errors
-/// When a file of samples cannot be opened, or the runs are not those of the ranking. Broken lines and absent pictures are told on the page instead.
+/// An error is returned if a file of samples cannot be opened, or if the runs are not those of the ranking. Broken
+/// lines and missing images are reported on the page instead.
 pub fn page(study: &StudyData, ranking: &Ranking, about: &About) -> Result<String> {
     filled_page(study, ranking, &Findings::of(study, ranking, &about.evidence)?, about)
 }
 
-/// What follows from a ranking and its study.
+/// Findings derived from a ranking and its study.
 struct Findings {
     analysis: StudyAnalysis,
     validity: Option<Validity>,
@@ -118,7 +120,7 @@ impl Findings {
         Ok(Self { analysis, validity, learning, verdicts })
     }
 
-    /// Writes what the study has of it, and removes what it has no more.
+    /// Writes the files of the findings, and removes the optional ones that no longer apply.
     fn write(&self, files: &Files, ranking: &Ranking) -> Result<()> {
         atomic::write_json(&files.analysis, &self.analysis)?;
         let figure = |path: &Path, svg: Option<String>| match svg {
@@ -138,7 +140,7 @@ impl Findings {
     }
 }
 
-/// Removes a file of an earlier report.
+/// Removes a file of an earlier report, if it exists.
 fn forget(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -258,7 +260,7 @@ fn filled_page(study: &StudyData, ranking: &Ranking, findings: &Findings, about:
     render("page.html", &filled)
 }
 
-/// What the template is filled with.
+/// The values that fill the template.
 #[derive(Serialize)]
 struct Filled<'a> {
     title: String,
@@ -266,7 +268,7 @@ struct Filled<'a> {
     command: &'a str,
     notes: Vec<String>,
     style: String,
-    /// (id, name)
+    /// Sections as (id, name).
     sections: Vec<(&'a str, &'a str)>,
     version: &'a str,
     percent: String,
@@ -280,7 +282,7 @@ struct Filled<'a> {
     validity: Option<validity::Shown>,
     learning: Option<Learning>,
     foot: Vec<tables::Foot>,
-    /// (CSS class, name)
+    /// Kinds of arms as (CSS class, name).
     kinds: Vec<(&'a str, &'a str)>,
     overall_broad: String,
     overall_narrow: String,
@@ -292,24 +294,24 @@ struct Filled<'a> {
     benchmark_panels: Vec<String>,
     unfreezing: Vec<String>,
     analysed: Option<analysis::Analysed>,
-    /// What is missing for it.
+    /// Why there is no benchmark analysis; empty if there is one.
     not_analysed: &'a str,
     scatters: Vec<String>,
-    /// (CSS class, label)
+    /// Lines of the training curves as (CSS class, label).
     legend: Vec<(String, String)>,
     last_losses: Vec<tables::Losses>,
     curves: Vec<figure::Curves>,
     examples: Vec<examples::Examples>,
     problems: Vec<String>,
-    /// How many images are not shown for where they lie, in a sentence.
+    /// How many images are not shown because of their location, as a sentence.
     refused: String,
     recipe: Vec<(String, String)>,
-    /// What files left open and had to be assumed.
+    /// Assumptions made where files were incomplete.
     assumed: Vec<String>,
     provenance: Vec<(String, String)>,
 }
 
-/// The learning curve: sentences, and a panel for the average and each category.
+/// The learning curve: sentences, and one panel for the average and each category.
 #[derive(Serialize)]
 struct Learning {
     said: Vec<String>,
@@ -326,12 +328,12 @@ fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> Learning {
     Learning { said: curve.conclusions(), panels: scopes.map(panel).collect() }
 }
 
-/// The style of all pages.
+/// Returns the style sheet of all pages.
 fn style() -> String {
     format!("{}{}", figure::STYLE, include_str!("../templates/page.css"))
 }
 
-/// The templates, by the names they have for each other. Text is escaped because the names end in .html.
+/// The templates, by the names with which they include each other. Text is escaped because the names end in .html.
 const TEMPLATES: [(&str, &str); 4] = [
     ("page.html", include_str!("../templates/page.html")),
     ("published.html", include_str!("../templates/published.html")),
@@ -342,7 +344,8 @@ const TEMPLATES: [(&str, &str); 4] = [
 fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
     let failed = |e: minijinja::Error| Error::failed(e.to_string()).context("writing the page");
     let mut env = Environment::new();
-    // Names, questions and answers come from anywhere: what would steer a browser's or a reader's eye is shown as escapes.
+    // Names, questions and answers are untrusted: characters that would affect a browser or mislead a reader are shown
+    // as escapes.
     env.set_formatter(|out, state, value| match value.as_str() {
         Some(text) if !value.is_safe() => {
             minijinja::escape_formatter(out, state, &minijinja::Value::from(words::shown(text, true).into_owned()))
@@ -355,18 +358,18 @@ fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {
     env.get_template(template).map_err(failed)?.render(Serde(filled)).map_err(failed)
 }
 
-/// Loads a study directory, ranks its runs, and writes the files of [`Files::of_study`].
+/// Loads a study's directory, ranks its runs, and writes the files of [`Files::of_study`].
 pub fn write(dir: &Path) -> Result<Written> {
     write_with(dir, &About::default(), &RankOptions::default())
 }
 
-/// The same with a say in the texts and in how to rank.
+/// Writes as [`write()`] does, with texts and ranking options.
 pub fn write_with(dir: &Path, about: &About, options: &RankOptions) -> Result<Written> {
     write_study(StudyData::load(dir)?, about, options, Files::of_study(dir))
 }
 
-/// Ranks the runs of a study that is loaded, all or some of them, and writes ranking, page, figure and analysis. An empty title
-/// or study name is filled from the runs.
+/// Ranks the runs of a loaded study, all or some of them, and writes ranking, page, figures and analysis. An empty
+/// title or study name is filled from the runs.
 pub fn write_study(mut study: StudyData, about: &About, options: &RankOptions, files: Files) -> Result<Written> {
     let mut options = options.clone();
     if options.study.is_empty() {

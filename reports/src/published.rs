@@ -1,7 +1,7 @@
-//! The tables of the Cambrian-1 paper (`reports/published/`), and everything that follows from them computed again.
+//! The tables of the Cambrian-1 paper (`reports/published/`), with all derived numbers recomputed.
 //!
-//! Source of the numbers: arXiv 2406.16860 and its project page; which file is which table stands in
-//! `reports/published/README.md` and in [`TABLES`]. [`Published::checks`] lays what is computed beside what was printed.
+//! The numbers are from arXiv 2406.16860 and its project page; `reports/published/README.md` and [`TABLES`] say which
+//! file is which table. [`Published::checks`] compares the computed numbers with the printed ones.
 
 pub mod checks;
 pub mod compared;
@@ -20,16 +20,16 @@ use crate::schema::CATEGORIES;
 use burgess_base::{Error, Result};
 use serde::Serialize;
 
-/// One of the sixteen numbers that the study averages.
+/// One of the sixteen benchmark columns that the paper averages.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Column {
-    /// As the CSVs call it.
+    /// Name of the column in the CSVs.
     pub name: &'static str,
-    /// As the benchmark is called in text.
+    /// Name of the benchmark in text.
     pub benchmark: &'static str,
-    /// Index into [`CATEGORIES`].
+    /// Category, as index into [`CATEGORIES`].
     pub category: usize,
-    /// The highest score of its own scale; averages are over percentages.
+    /// Maximum of its own scale; averages are over percentages.
     pub highest: f64,
 }
 
@@ -37,7 +37,7 @@ const fn column(name: &'static str, benchmark: &'static str, category: usize) ->
     Column { name, benchmark, category, highest: 100.0 }
 }
 
-/// The sixteen, four of each category in the order of the categories.
+/// The sixteen columns, four of each category in the order of the categories.
 pub const COLUMNS: [Column; 16] = [
     Column { highest: 2000.0, ..column("MME", "MME", 0) },
     column("MMB", "MMBench", 0),
@@ -57,13 +57,13 @@ pub const COLUMNS: [Column; 16] = [
     column("3D", "CV-Bench 3D", 3),
 ];
 
-/// What can be ranked by: the average, then the categories.
+/// The scopes of a ranking: the average, then the categories.
 pub const SCOPES: [&str; 5] = ["Average", CATEGORIES[0], CATEGORIES[1], CATEGORIES[2], CATEGORIES[3]];
 
-/// Columns of the scopes in the CSVs.
+/// Names of the scopes' columns in the CSVs.
 pub const SCOPE_COLUMNS: [&str; 5] = ["Avg", "G", "K", "O", "V"];
 
-/// A table of scores: file, its number in the paper (NeurIPS version), what it is about, its text.
+/// A table of scores: file name, number in the paper (NeurIPS version), subject, and content.
 pub struct Source {
     pub file: &'static str,
     pub number: &'static str,
@@ -83,7 +83,7 @@ macro_rules! source {
     };
 }
 
-/// The tables of scores.
+/// The paper's tables of scores.
 pub const TABLES: [Source; 9] = [
     source!("adapter-0m-frozen.csv", "Table 9", "No align stage, encoder frozen"),
     source!("adapter-0.5m-frozen.csv", "Table 10", "0.5M adapter samples, encoder frozen"),
@@ -96,18 +96,18 @@ pub const TABLES: [Source; 9] = [
     source!("final-models.csv", "Table 4", "The final models beside others"),
 ];
 
-/// Files of the adapter tables, by millions of adapter samples.
+/// Files of the adapter tables, by number of adapter samples.
 pub const ADAPTER: [(&str, &str); 3] =
     [("0M", "adapter-0m-frozen.csv"), ("0.5M", "adapter-0.5m-frozen.csv"), ("1.2M", "adapter-1.2m-frozen.csv")];
 
-/// The table that the paper ranks encoders by, and the same with the encoders unfrozen.
+/// The table by which the paper ranks encoders, and the same with unfrozen encoders.
 pub const FROZEN: &str = "adapter-1.2m-frozen.csv";
 pub const UNFROZEN: &str = "adapter-1.2m-unfrozen.csv";
 
-/// The one table that the paper prints category means in.
+/// The only table in which the paper prints category means.
 pub const PRINTS_MEANS: &str = "final-models.csv";
 
-/// How an encoder was taught.
+/// The kind of supervision of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Family {
     #[serde(rename = "language-supervised")]
@@ -121,7 +121,7 @@ pub enum Family {
 impl Family {
     pub const ALL: [Family; 3] = [Family::Language, Family::Itself, Family::Other];
 
-    /// As the paper calls it.
+    /// Returns the family's name in the paper.
     pub fn name(self) -> &'static str {
         match self {
             Family::Language => "Language-supervised",
@@ -130,7 +130,8 @@ impl Family {
         }
     }
 
-    /// Of the encoder with this number in the paper's catalogue (Table 6), which goes by families.
+    /// Returns the family of the encoder with this number in the paper's catalogue (Table 6), which is grouped by
+    /// family.
     pub fn of(number: usize) -> Option<Self> {
         match number {
             1..=9 => Some(Family::Language),
@@ -141,12 +142,12 @@ impl Family {
     }
 }
 
-/// The number in the catalogue that a model's name begins with: 6 of `6 SigLIP-SO400M/14@384`.
+/// Returns the catalogue number with which a model's name begins: 6 for `6 SigLIP-SO400M/14@384`.
 pub fn number(model: &str) -> Option<usize> {
     model.split_once(' ').and_then(|(n, _)| n.parse().ok()).filter(|n| Family::of(*n).is_some())
 }
 
-/// A model's name without its number in the catalogue.
+/// Returns a model's name without its catalogue number.
 pub fn short(model: &str) -> &str {
     match (number(model), model.split_once(' ')) {
         (Some(_), Some((_, name))) => name,
@@ -158,38 +159,38 @@ pub fn short(model: &str) -> &str {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub model: String,
-    /// By [`COLUMNS`], on their own scales.
+    /// Scores by [`COLUMNS`], on their own scales.
     pub scores: Vec<Option<Printed>>,
-    /// What the table says of the scopes: the average as the paper prints it, the category means as the file has them.
+    /// Printed means by scope: the average as printed in the paper, the category means as given in the file.
     pub printed: [Option<Printed>; 5],
 }
 
 impl Row {
-    /// Columns of a scope.
+    /// Returns the columns of a scope.
     fn within(scope: usize) -> impl Iterator<Item = (usize, &'static Column)> {
         COLUMNS.iter().enumerate().filter(move |(_, c)| scope == 0 || c.category + 1 == scope)
     }
 
-    /// In percent.
+    /// Returns the score of a column in percent.
     pub fn percent(&self, column: usize) -> Option<f64> {
         let highest = COLUMNS.get(column)?.highest;
         self.scores.get(column).copied().flatten().map(|p| p.value / (highest / 100.0))
     }
 
-    /// Mean over the columns of a scope (see [`SCOPES`]); `None` where one is missing.
+    /// Returns the mean over the columns of a scope (see [`SCOPES`]), in percent; `None` if one is missing.
     pub fn mean(&self, scope: usize) -> Option<f64> {
         let values = Self::within(scope).map(|(i, _)| self.percent(i)).collect::<Option<Vec<f64>>>()?;
         crate::stats::mean(&values)
     }
 
-    /// How far [`Row::mean`] can be off because the columns are rounded.
+    /// Returns the maximum error of [`Row::mean`] that the rounding of the columns causes, in points.
     pub fn doubt(&self, scope: usize) -> f64 {
         let halves = Self::within(scope)
             .filter_map(|(i, c)| self.scores.get(i).copied().flatten().map(|p| p.half_unit() / (c.highest / 100.0)));
         crate::stats::mean(&halves.collect::<Vec<_>>()).unwrap_or(0.0)
     }
 
-    /// CV-Bench as one number, as the paper's figures have it.
+    /// Returns CV-Bench as one score in percent, as in the paper's figures.
     pub fn cv_bench(&self) -> Option<f64> {
         Some((self.percent(14)? + self.percent(15)?) / 2.0)
     }
@@ -205,10 +206,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a table of scores.
+    /// Parses a table of scores.
     ///
     /// # Errors
-    /// As [`Sheet::parse`]; other columns than the study's; a score outside its scale.
+    /// The errors are those of [`Sheet::parse`]; also, columns other than the paper's, and scores outside their scale.
     pub fn parse(file: &str, number: &str, about: &str, text: &str) -> Result<Self> {
         let sheet = Sheet::parse(file, text)?;
         let mut header = vec!["Model", SCOPE_COLUMNS[0]];
@@ -236,29 +237,29 @@ impl Table {
         Ok(Self { file: file.into(), number: number.into(), about: about.into(), rows })
     }
 
-    /// The row of this encoder of the catalogue.
+    /// Returns the row of this catalogue encoder.
     pub fn encoder(&self, wanted: usize) -> Option<&Row> {
         self.rows.iter().find(|r| number(&r.model) == Some(wanted))
     }
 
-    /// Rank of each row in a scope, 1 for the highest; `None` where the scope has no number.
+    /// Returns the rank of each row in a scope, 1 for the highest; `None` if the scope has no mean.
     pub fn ranks(&self, scope: usize) -> Vec<Option<usize>> {
         ranks(&self.rows.iter().map(|r| r.mean(scope)).collect::<Vec<_>>())
     }
 
-    /// Models by the sixteen numbers.
+    /// Returns the models' scores in percent on the sixteen columns.
     ///
     /// # Errors
-    /// As [`Matrix::new`].
+    /// The errors are those of [`Matrix::new`].
     pub fn matrix(&self) -> Result<Matrix> {
         matrix(&[self])
     }
 }
 
-/// The rows of several tables as one matrix; a model of more than one table carries the table's number.
+/// Returns the rows of several tables as one matrix; with more than one table, names include the table's number.
 ///
 /// # Errors
-/// As [`Matrix::new`].
+/// The errors are those of [`Matrix::new`].
 pub fn matrix(tables: &[&Table]) -> Result<Matrix> {
     let rows = || tables.iter().flat_map(|t| t.rows.iter().map(move |r| (t, r)));
     let name = |t: &Table, r: &Row| match tables.len() {
@@ -274,22 +275,22 @@ pub fn matrix(tables: &[&Table]) -> Result<Matrix> {
     )
 }
 
-/// Ranks from 1 for the highest; equal values share the better rank.
+/// Returns ranks from 1 for the highest; equal values share the better rank.
 pub fn ranks(values: &[Option<f64>]) -> Vec<Option<usize>> {
     let above = |v: f64| values.iter().flatten().filter(|o| **o > v).count();
     values.iter().map(|v| v.map(|v| above(v) + 1)).collect()
 }
 
-/// Category means of a model with all their digits.
+/// Category means of a model at full precision, from the project page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exact {
     pub model: String,
-    /// By category.
+    /// Means by category.
     pub means: [Printed; 4],
 }
 
 impl Exact {
-    /// In a scope.
+    /// Returns the mean of a scope.
     pub fn mean(&self, scope: usize) -> f64 {
         match scope.checked_sub(1).and_then(|c| self.means.get(c)) {
             Some(one) => one.value,
@@ -298,36 +299,36 @@ impl Exact {
     }
 }
 
-/// Ranks of a model as printed, within one of the paper's two lists.
+/// Printed ranks of a model, within one of the paper's two lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranked {
     pub list: String,
     pub model: String,
-    /// By scope.
+    /// Ranks by scope.
     pub ranks: [Printed; 5],
 }
 
-/// With and without vision, read off a figure.
+/// Scores without vision and at random of one benchmark, read from a figure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Disabled {
-    /// Index into [`COLUMNS`].
+    /// The benchmark, as index into [`COLUMNS`].
     pub column: usize,
     pub random: f64,
     pub disabled: f64,
-    /// Enabled − disabled, the height of the upper bar.
+    /// Enabled − disabled, which is the height of the upper bar.
     pub gain: f64,
 }
 
-/// Correlations of the benchmarks as printed; CV-Bench is one of them.
+/// Printed correlations of the benchmarks, with CV-Bench as one of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrintedCorrelations {
-    /// As the CSVs call them.
+    /// Names of the benchmarks in the CSVs.
     pub names: Vec<String>,
-    /// Symmetric.
+    /// The symmetric matrix of correlations.
     pub values: Vec<Vec<f64>>,
 }
 
-/// Everything.
+/// All published tables and lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
     pub tables: Vec<Table>,
@@ -339,10 +340,10 @@ pub struct Published {
 }
 
 impl Published {
-    /// Reads the tables, which are a part of this program.
+    /// Parses the tables, which are built into this program.
     ///
     /// # Errors
-    /// A table that this program was built with is malformed: file, line and column.
+    /// An error is returned if a built-in table is malformed; it names file, line and column.
     pub fn load() -> Result<Self> {
         let tables = TABLES.iter().map(|s| Table::parse(s.file, s.number, s.about, s.text)).collect::<Result<_>>()?;
         Ok(Self {
@@ -355,10 +356,10 @@ impl Published {
         })
     }
 
-    /// The table of this file.
+    /// Returns the table of this file.
     ///
     /// # Errors
-    /// There is none.
+    /// An error is returned if there is no such table.
     pub fn table(&self, file: &str) -> Result<&Table> {
         self.tables.iter().find(|t| t.file == file).ok_or_else(|| Error::failed(format!("no published table {file}")))
     }

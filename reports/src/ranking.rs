@@ -1,20 +1,22 @@
-//! Runs to a ranking: scores with intervals, tests between arms, and what follows from them in words.
+//! From runs to a ranking: scores with confidence intervals, tests between arms, and conclusions in words.
 //!
-//! **What an interval covers.** A score is a mean over the images of a benchmark and over the seeds of an arm. Its
-//! interval says how far it would move with *other images of the same kind* and, where an arm has several seeds, with
-//! *other seeds*. It does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the
-//! luck of that one training. With two or three seeds the spread between seeds is itself known only roughly.
+//! **Confidence intervals.** A score is a mean over the images of a benchmark and over the seeds of an arm. Its
+//! interval covers resampling of *images of the same kind* and, if an arm has several seeds, resampling of *seeds*. It
+//! does not cover another evaluator, other training data or other benchmarks, nor, with one seed, the randomness of
+//! training. With two or three seeds the variance between seeds is only roughly known.
 //!
-//! Where nearly nothing or nearly everything is right the bootstrap has no interval; [`edge`] says what stands in for it.
+//! The bootstrap has no variance where nearly no or nearly all answers are right; [`edge`] describes the interval that
+//! is used instead.
 //!
-//! **What a test says.** A pair of arms is called separable when the interval of the paired difference excludes zero
-//! *and* Holm's adjusted p of the sign-flip test over images is below 1 − confidence.
+//! **Separable.** Two arms are separable if the confidence interval of their paired difference excludes zero *and*
+//! Holm's adjusted p of the sign-flip test over images is below 1 − confidence. A score is separably above chance if
+//! its confidence interval lies above chance.
 //!
-//! **Averages.** A category's score is the mean of its benchmarks, the average the mean of the categories. Nothing is
-//! normalised or rescaled on the way.
+//! **Averages.** A category's score is the mean of its benchmarks, and the average is the mean of the categories.
+//! Scores are not normalised or rescaled.
 //!
-//! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They bracket
-//! what the evaluator can show; [`Normalised`] says where a score lies between them.
+//! **Baselines.** An arm with random weights and one that emits the ground truth (the oracle) are not ranked. They
+//! bracket the scores that the evaluator can measure; [`Normalised`] gives a score's position between them.
 
 mod arm;
 mod baselines;
@@ -40,21 +42,21 @@ use serde::{Deserialize, Serialize};
 pub use stability::Stability;
 use std::collections::BTreeMap;
 
-/// The scope of the mean of all categories, beside the categories' own names.
+/// Scope of the mean of all categories, which exists beside the categories' own names.
 pub const AVERAGE: &str = "average";
 
-/// How to rank.
+/// Options of the ranking.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankOptions {
     /// Name of the study, for the report.
     pub study: String,
-    /// Bootstrap replicates and sign flips. Default 2000.
+    /// Number of bootstrap replicates and of sign flips. Default 2000.
     pub replicates: usize,
     /// Seed of all random streams of the ranking. Default 0.
     pub seed: u64,
-    /// Of the intervals; tests use 1 − confidence. Default 0.95.
+    /// Confidence level of the intervals, between 0 and 1; tests use 1 − confidence. Default 0.95.
     pub confidence: f64,
-    /// The arm with random weights, if the study has one and its runs do not say so. Default: the arm with one frozen
+    /// Name of the arm with random weights, if its runs do not state that role. Default: the arm with one frozen
     /// encoder whose id ends in `-random`.
     pub random: Option<String>,
 }
@@ -65,7 +67,7 @@ impl Default for RankOptions {
     }
 }
 
-/// `ranking.json`.
+/// The content of `ranking.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
     pub schema: u32,
@@ -73,43 +75,43 @@ pub struct Ranking {
     pub confidence: f64,
     pub replicates: usize,
     pub seed: u64,
-    /// What was compared, by category.
+    /// The benchmarks that were compared, by category.
     pub benchmarks: Vec<Compared>,
-    /// In display order.
+    /// The categories in display order.
     pub categories: Vec<String>,
-    /// The trained arms by average, best first, then the random and the oracle baselines.
+    /// The trained arms by average, best first, then the random and the oracle baseline.
     pub arms: Vec<RankedArm>,
-    /// Between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each category;
-    /// between oracle and random baseline for the benchmarks too.
+    /// Tests between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each
+    /// category; tests between oracle and random baseline also for each benchmark.
     pub tests: Vec<PairTest>,
-    /// By scope ([`AVERAGE`] or a category) how many pairs of trained arms are separable.
+    /// Number of separable pairs of trained arms, by scope ([`AVERAGE`] or a category).
     #[serde(default)]
     pub pairs: BTreeMap<String, PairCount>,
-    /// The random baseline: the arm whose encoder has random weights.
+    /// Name of the random baseline: the arm whose encoder has random weights.
     #[serde(default, alias = "control")]
     pub random: Option<String>,
-    /// The oracle baseline: the arm whose encoder emits the ground truth.
+    /// Name of the oracle baseline: the arm whose encoder emits the ground truth.
     #[serde(default)]
     pub oracle: Option<String>,
-    /// How well the seeds agree on the order; absent with one seed.
+    /// Agreement of the seeds on the order of arms; `None` with one seed.
     pub stability: Option<Stability>,
-    /// Why benchmarks were left out.
+    /// Why benchmarks were left out, as sentences.
     pub left_out: Vec<String>,
     pub missing: Vec<Missing>,
-    /// What the intervals cover, in one sentence.
+    /// What the confidence intervals cover, in one sentence.
     pub uncertainty: String,
-    /// What can and what cannot be concluded.
+    /// What can and what cannot be concluded, as sentences.
     pub conclusions: Vec<String>,
-    /// Where the evaluator lacks sensitivity, or scores are not what they seem.
+    /// Warnings about low sensitivity of the evaluator and misleading scores.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
-/// How many pairs of trained arms a scope tells apart.
+/// Number of pairs of trained arms in a scope, and of separable ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairCount {
     pub pairs: usize,
-    /// Those that are separable, with p adjusted over all of them.
+    /// Number of separable pairs, with p adjusted over all pairs.
     pub separable: usize,
 }
 
@@ -119,36 +121,36 @@ pub struct Compared {
     pub name: String,
     pub category: String,
     pub metric: String,
-    /// NaN, `null` in the file, where it is not known.
+    /// Chance in percent; NaN (`null` in the file) if unknown.
     #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
-    /// Questions.
+    /// Number of questions.
     pub n: usize,
-    /// Images (or pairs of them): what is resampled.
+    /// Number of resampled units: images, or pairs of images.
     pub units: usize,
 }
 
-/// Which tests are adjusted together (within one scope).
+/// A family of tests whose p-values are adjusted together, within one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Each arm and the next one, in the order of the scope.
+    /// Each arm against the next one, in the order of the scope.
     Neighbours,
-    /// The first arm of the scope and every other one.
+    /// The first arm of the scope against every other one.
     Leader,
-    /// Every trained arm with frozen encoders and the random baseline.
+    /// Every trained arm with frozen encoders against the random baseline.
     #[serde(alias = "control")]
     Random,
-    /// An unfrozen arm and the frozen arm of the same encoders.
+    /// An unfrozen arm against the frozen arm of the same encoders.
     Unfreezing,
-    /// The oracle and the random baseline.
+    /// The oracle against the random baseline.
     Range,
 }
 
-/// A paired comparison of two arms: `a` minus `b`.
+/// A paired comparison of two arms: the score of `a` minus that of `b`, in points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairTest {
-    /// [`AVERAGE`], a category or a benchmark.
+    /// Scope of the test: [`AVERAGE`], a category or a benchmark.
     pub scope: String,
     pub family: Family,
     pub a: String,
@@ -156,48 +158,48 @@ pub struct PairTest {
     pub difference: f64,
     pub low: f64,
     pub high: f64,
-    /// Sign-flip test over images.
+    /// Two-sided p-value of the sign-flip test over images.
     pub p: f64,
-    /// Holm's, over the family within the scope.
+    /// Holm's adjusted p over the family within the scope.
     pub p_adjusted: f64,
     pub separable: bool,
 }
 
 impl PairTest {
-    /// Whether `a` is separably above `b`.
+    /// Returns whether `a` is separably above `b`.
     pub fn above(&self) -> bool {
         self.separable && self.difference > 0.0
     }
 
-    /// Fills `separable` from the interval and the adjusted p.
+    /// Sets `separable` from the interval and the adjusted p.
     fn decide(&mut self, confidence: f64) {
         self.separable = self.p_adjusted < 1.0 - confidence && (self.low > 0.0 || self.high < 0.0);
     }
 }
 
 impl Ranking {
-    /// The arm of that name.
+    /// Returns the arm of that name.
     pub fn arm(&self, name: &str) -> Option<&RankedArm> {
         self.arms.iter().find(|a| a.arm == name)
     }
 
-    /// The arms that are ranked, by average, best first.
+    /// Returns the trained arms, which are ranked, by average, best first.
     pub fn trained(&self) -> impl Iterator<Item = &RankedArm> + Clone {
         self.arms.iter().filter(|a| a.role == Role::Trained)
     }
 
-    /// The arms that are not: random, then oracle.
+    /// Returns the baselines, which are not ranked: random, then oracle.
     pub fn baselines(&self) -> impl Iterator<Item = &RankedArm> + Clone {
         self.arms.iter().filter(|a| a.role != Role::Trained)
     }
 
-    /// The arms over which a mean says what arms of this study score: the trained ones, or all where none is trained.
+    /// Returns the arms over which means are computed: the trained ones, or all arms if none is trained.
     pub fn compared(&self) -> Vec<&RankedArm> {
         let trained: Vec<&RankedArm> = self.trained().collect();
         if trained.is_empty() { self.arms.iter().collect() } else { trained }
     }
 
-    /// The trained arms by their score in a scope, best first.
+    /// Returns the trained arms by their score in a scope, best first.
     pub fn order(&self, scope: &str) -> Vec<&RankedArm> {
         let mut arms: Vec<&RankedArm> = self.trained().collect();
         let score = |a: &RankedArm| a.score(scope).map_or(f64::NEG_INFINITY, |s| s.score);
@@ -205,51 +207,52 @@ impl Ranking {
         arms
     }
 
-    /// The rows of a table or figure: [`Ranking::order`], then the baselines.
+    /// Returns the rows of a table or figure: [`Ranking::order`], then the baselines.
     pub fn rows(&self, scope: &str) -> Vec<&RankedArm> {
         self.order(scope).into_iter().chain(self.baselines()).collect()
     }
 
-    /// Whether all trained arms (and there are several) have the same score in a scope, so that it has no order.
+    /// Returns whether several trained arms all have the same score in a scope, so that it has no order.
     pub fn all_equal(&self, scope: &str) -> bool {
         let mut scores = self.trained().filter_map(|a| a.score(scope)).map(|s| s.score);
         let Some(first) = scores.next() else { return false };
         self.trained().count() > 1 && scores.all(|s| (s - first).abs() < 1e-9)
     }
 
-    /// Whether some trained arm is separably above chance in a scope; `None` where chance is not known.
+    /// Returns whether some trained arm is separably above chance in a scope; `None` if chance is unknown.
     pub fn beats_chance(&self, scope: &str) -> Option<bool> {
         let scores = || self.trained().filter_map(|a| a.score(scope));
         scores().all(|s| s.chance.is_finite()).then(|| scores().any(Score::beats_chance))
     }
 
-    /// Whether a published average is known for some arm.
+    /// Returns whether some arm has a published average.
     pub fn has_published(&self) -> bool {
         self.arms.iter().any(|a| a.published.is_some())
     }
 
-    /// The tests of one family in one scope.
+    /// Returns the tests of one family in one scope.
     pub fn tests<'a>(&'a self, family: Family, scope: &'a str) -> impl Iterator<Item = &'a PairTest> {
         self.tests.iter().filter(move |t| t.family == family && t.scope == scope)
     }
 
-    /// The oracle minus the random baseline in a scope, where the study has both.
+    /// Returns the test of oracle against random baseline in a scope, if the study has both.
     pub fn range(&self, scope: &str) -> Option<&PairTest> {
         self.tests.iter().find(|t| t.family == Family::Range && t.scope == scope)
     }
 
-    /// Whether the study has both baselines, so that scores can be normalised.
+    /// Returns whether the study has both baselines, so that scores can be normalised.
     pub fn has_range(&self) -> bool {
         self.range(AVERAGE).is_some()
     }
 
-    /// How far the oracle comes from chance (0) to 100 % (1) in a scope; `None` without an oracle or where chance is not known.
+    /// Returns the oracle's (score − chance) / (100 − chance) in a scope, at most 1; `None` without an oracle or if
+    /// chance is unknown.
     pub fn oracle_reach(&self, scope: &str) -> Option<f64> {
         let score = self.arm(self.oracle.as_deref()?)?.score(scope)?;
         (score.chance < 100.0).then(|| (score.score - score.chance) / (100.0 - score.chance))
     }
 
-    /// Scores of the random and the oracle baseline in a scope, where the study has both.
+    /// Returns the scores of the random and the oracle baseline in a scope, if the study has both.
     pub fn bounds(&self, scope: &str) -> Option<(f64, f64)> {
         let score = |arm: &Option<String>| Some(self.arm(arm.as_deref()?)?.score(scope)?.score);
         score(&self.random).zip(score(&self.oracle))
@@ -259,8 +262,8 @@ impl Ranking {
 /// Ranks finished runs.
 ///
 /// # Errors
-/// When there is no run, when two runs are the same arm and seed, when arms were asked different questions (the error
-/// names benchmark, arms and a unit), or when a score contradicts its units.
+/// An error is returned if there is no run, if two runs have the same arm and seed, if arms were asked different
+/// questions (it names benchmark, arms and a unit), or if a score contradicts its units.
 pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> Result<Ranking> {
     if options.replicates == 0 || !(options.confidence > 0.0 && options.confidence < 1.0) {
         return Err(Error::usage("a ranking needs at least one replicate and a confidence between 0 and 1"));
@@ -311,12 +314,12 @@ pub fn rank(runs: &[RunResults], missing: &[Missing], options: &RankOptions) -> 
     Ok(ranking)
 }
 
-/// Value of an array at a place known to exist; 0 spares every caller a branch that cannot be taken.
+/// Returns an array element that is known to exist; 0 avoids an impossible branch at every call.
 fn at(values: &Array2<f64>, arm: usize, scope: usize) -> f64 {
     values.get((arm, scope)).copied().unwrap_or(0.0)
 }
 
-/// What the intervals of this ranking cover, in one sentence.
+/// Formulates what the confidence intervals of this ranking cover, in one sentence.
 fn uncertainty(ranking: &Ranking) -> String {
     let percent = 100.0 * ranking.confidence;
     let fewest = ranking.arms.iter().map(|a| a.seeds.len()).min().unwrap_or(0);

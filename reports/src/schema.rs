@@ -1,7 +1,7 @@
-//! What a run leaves behind. Field names follow lm-evaluation-harness where it has one.
+//! The files of a run. Field names follow lm-evaluation-harness where it has one.
 //!
-//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (a [`Step`] a
-//! line) and `samples/<benchmark>.jsonl` (a [`Sample`] a line), or `failed.json` ([`Missing`]) where it came to nothing.
+//! A run directory `OUT/<study>/<arm>/seed-<n>/` holds `results.json` ([`RunResults`]), `train.jsonl` (one [`Step`] per
+//! line) and `samples/<benchmark>.jsonl` (one [`Sample`] per line), or `failed.json` ([`Missing`]) if the run failed.
 
 mod ranges;
 
@@ -12,73 +12,74 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
 
-/// Version of these forms; a file of another version is not read.
+/// Version of the file formats; files of another version are rejected.
 pub const SCHEMA: u32 = 1;
 
-/// The four categories of the study, in the order in which they are shown.
+/// The four categories of the Cambrian-1 paper, in display order.
 pub const CATEGORIES: [&str; 4] = ["General", "Knowledge", "OCR & Chart", "Vision-centric"];
 
-/// `results.json`: everything that one run (one arm, one seed) measured.
+/// The content of `results.json`: all measurements of one run (one arm, one seed).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResults {
-    /// [`SCHEMA`].
+    /// Version of the format, [`SCHEMA`].
     pub schema: u32,
     pub run: RunId,
-    /// By benchmark name.
+    /// Results by benchmark name.
     pub results: BTreeMap<String, BenchmarkResult>,
-    /// Mean score of each category's benchmarks.
+    /// Mean score of each category's benchmarks, in percent.
     pub categories: BTreeMap<String, f64>,
-    /// Mean of the category means; equals the mean of all benchmarks where every category has as many.
+    /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same
+    /// number.
     pub average: f64,
     pub cost: Cost,
     /// The resolved configuration of the run.
     pub config: serde_json::Value,
-    /// Versions of what computed it (burgess, burn, ...).
+    /// Versions of the software (burgess, burn, …).
     pub versions: BTreeMap<String, String>,
     /// Digests of weights and data.
     pub digests: BTreeMap<String, String>,
-    /// When it finished, RFC 3339.
+    /// Time of completion, in RFC 3339.
     pub date: String,
     pub device: String,
-    /// What the files of encoders and language model left open and had to be assumed.
+    /// Assumptions made where the files of encoders and language model were incomplete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// Which run: one arm of a study under one seed.
+/// Identification of a run: one arm of a study with one seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunId {
     pub id: String,
     pub study: String,
     pub arm: String,
-    /// Card ids, in the order of concatenation.
+    /// Ids of the encoders' cards, in the order of concatenation.
     pub encoders: Vec<String>,
-    /// `frozen` or `unfrozen`.
+    /// Freeze setting of the encoders: `frozen` or `unfrozen`.
     pub freeze: String,
     pub connector: String,
     pub llm: String,
     pub seed: u64,
-    /// What the blind model is shown: `omitted` (no picture) or `grey` (a grey one).
+    /// Input of the blind model: `omitted` (no image) or `grey` (a grey image).
     #[serde(default = "omitted")]
     pub blind: String,
-    /// The average that others published for this arm, where the study names one.
+    /// Average that was published for this arm, if the study gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
-    /// What the arm stands for in the study; absent: trained.
+    /// Role of the arm in the study; missing means trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
 }
 
-/// What an arm stands for in a study: an encoder to rank, or one of the two baselines that bracket every score.
+/// The role of an arm in a study: an encoder to rank, or one of the two baselines that bracket every score.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// An encoder that was pretrained.
+    /// A pretrained encoder, which is ranked.
     #[default]
     Trained,
-    /// An encoder with random weights.
+    /// An encoder with random weights (random baseline).
     Random,
-    /// An encoder that emits the ground truth of each image.
+    /// An encoder that emits the ground truth of each image (oracle baseline).
     Oracle,
 }
 
@@ -86,62 +87,63 @@ fn omitted() -> String {
     "omitted".into()
 }
 
-/// One benchmark's outcome. Scores are percentages, 0 to 100.
+/// The result of one benchmark. Scores are percentages, 0 to 100.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkResult {
     pub category: String,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
-    /// Whose rules judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have none),
-    /// `cambrian-1` (the study's code) or `lmms-eval` (that harness).
+    /// Rules that judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have
+    /// none), `cambrian-1` (the paper's code) or `lmms-eval` (that harness).
     #[serde(default = "official")]
     pub scoring: String,
-    /// Whose prompts asked the questions, likewise.
+    /// Rules that built the prompts, with the same values.
     #[serde(default = "official")]
     pub prompts: String,
-    /// How many questions the benchmark has, where only a sample of them was asked.
+    /// Number of questions of the benchmark, if only a sample of them was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_of: Option<usize>,
     pub score: f64,
     /// Standard error of `score`, clustered by [`Unit`].
     pub stderr: f64,
-    /// Expected score of guessing; NaN, `null` in the file, where it is not known.
+    /// Expected score of uniform guessing; NaN (`null` in the file) if unknown.
     #[serde(default = "unknown", with = "unknown_as_null")]
     pub chance: f64,
     /// Score of the same model asked without the image.
     pub blind: f64,
     /// Number of questions.
     pub n: usize,
-    /// Answers from which no choice, number or yes/no could be read; they score as wrong.
+    /// Number of answers in which no choice, number or yes/no could be parsed; they count as wrong.
     pub n_unparsed: usize,
-    /// The most frequent answer; results of before it was counted have none.
+    /// The most frequent answer; `None` in results that predate this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constant: Option<ConstantAnswer>,
-    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove before reading them.
+    /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove
+    /// first.
     #[serde(default)]
     pub n_reasoning: usize,
     pub higher_is_better: bool,
-    /// Wall-clock time of asking and scoring, with the image and without; 0, `null` in the file, where it was not measured.
+    /// Wall-clock seconds of asking and scoring, with the image and without; 0 (`null` in the file) if not measured.
     #[serde(with = "unmeasured")]
     pub seconds: f64,
-    /// Score of the likeliest of the possible answers in place of the generated one, where it was asked for.
+    /// Score of the option with the highest log-likelihood instead of the generated answer, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<f64>,
-    /// What is resampled; empty only where a benchmark cannot say.
+    /// The units for resampling; empty only if the benchmark defines none.
     pub units: Vec<Unit>,
 }
 
-/// The answer that a model gave most often to a benchmark's questions, as the scorer read it.
+/// The answer that a model gave most often to a benchmark's questions, as the scorer parsed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConstantAnswer {
     pub answer: String,
-    /// Its share of all answers, 0 to 1.
+    /// Fraction of all answers, 0 to 1.
     pub share: f64,
 }
 
 impl ConstantAnswer {
-    /// Of answers as the scorer read them, `None` for one that it could not read. Of equally frequent answers the first in
-    /// the alphabet; `None` where no answer could be read.
+    /// Counts parsed answers, where `None` is an unparsed one. Ties go to the alphabetically first answer; `None` if no
+    /// answer was parsed.
     pub fn of<'a>(parsed: impl IntoIterator<Item = Option<&'a str>>) -> Option<Self> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         let mut all = 0;
@@ -160,7 +162,7 @@ fn unknown() -> f64 {
     f64::NAN
 }
 
-/// A number that is not known: NaN in memory, `null` in the file.
+/// Serialises an unknown number: NaN in memory, `null` in the file.
 pub(crate) mod unknown_as_null {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -173,7 +175,7 @@ pub(crate) mod unknown_as_null {
     }
 }
 
-/// A measurement that was not taken: 0 in memory, `null` in the file.
+/// Serialises a measurement that was not taken: 0 in memory, `null` in the file.
 mod unmeasured {
     use super::{Deserialize, Deserializer, Serializer};
 
@@ -186,11 +188,11 @@ mod unmeasured {
     }
 }
 
-/// As [`unmeasured`], for whole numbers.
+/// Serialises integers as [`unmeasured`] does.
 mod uncounted {
     use super::{Deserialize, Deserializer, Serializer};
 
-    // serde hands a reference.
+    // serde requires a reference.
     #[allow(clippy::trivially_copy_pass_by_ref)]
     pub fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
         if *value > 0 { to.serialize_u64(*value) } else { to.serialize_none() }
@@ -205,7 +207,7 @@ fn official() -> String {
     "official".into()
 }
 
-/// What is scored together and resampled together: an image, or a pair of images.
+/// A unit that is scored and resampled as a whole: an image, or a pair of images.
 ///
 /// `score = 100·Σsum/Σweight` and `blind = 100·Σblind/Σweight` over a benchmark's units. Written as the array
 /// `[id, sum, weight, blind]`.
@@ -213,11 +215,11 @@ fn official() -> String {
 #[serde(from = "(String, f64, f64, f64)", into = "(String, f64, f64, f64)")]
 pub struct Unit {
     pub id: String,
-    /// Points won with the image.
+    /// Points scored with the image.
     pub sum: f64,
-    /// Points that could be won.
+    /// Maximum number of points.
     pub weight: f64,
-    /// Points won without the image.
+    /// Points scored without the image.
     pub blind: f64,
 }
 
@@ -233,70 +235,70 @@ impl From<Unit> for (String, f64, f64, f64) {
     }
 }
 
-/// What a run costs. Times, throughput and memory that were not measured are 0, and `null` in the file.
+/// The cost of a run. Times, throughput and memory that were not measured are 0, and `null` in the file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cost {
     pub encoder_params: u64,
     pub gflops_per_image: f64,
-    /// Visual tokens per image that the language model reads.
+    /// Number of image tokens per image that the language model reads.
     pub tokens: usize,
-    /// Wall-clock time of the training steps; 0 for a model whose training is not known.
+    /// Wall-clock seconds of the training steps; 0 for a model whose training is unknown.
     #[serde(with = "unmeasured")]
     pub train_seconds: f64,
-    /// Throughput of the encoders; 0 where they were trained with the model.
+    /// Throughput of the encoders in images per second; 0 if they were trained with the model.
     #[serde(with = "unmeasured")]
     pub images_per_second: f64,
-    /// Largest resident memory of the process.
+    /// Peak resident memory of the process, in bytes.
     #[serde(with = "uncounted")]
     pub peak_memory_bytes: u64,
 }
 
-/// One question with the answers to it: a line of `samples/<benchmark>.jsonl`.
+/// One question with its answers: a line of `samples/<benchmark>.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     pub id: String,
-    /// The [`Unit`] it belongs to.
+    /// Id of the [`Unit`] to which it belongs.
     pub unit: String,
-    /// The benchmark's own division, such as `count`; empty in files of before it was kept.
+    /// The benchmark's own subtask, such as `count`; empty in files that predate this field.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subtask: String,
     pub question: String,
-    /// The choices in the order of their letters; empty for other questions and in files of before they were kept.
+    /// The choices in the order of their letters; empty for other questions and in files that predate this field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     /// The text given to the model, as formatted by the benchmark.
     pub prompt: String,
-    /// Path of the picture, absolute or relative to the study's directory.
+    /// Path of the image, absolute or relative to the study's directory; several are separated by line breaks.
     pub image: String,
     pub target: String,
     pub answer: String,
-    /// What the scorer read from the answer.
+    /// The answer as the scorer parsed it.
     pub parsed: Option<String>,
-    /// 0 to 1.
+    /// Score of the answer, 0 to 1.
     pub score: f64,
     pub blind_answer: String,
-    /// 0 to 1.
+    /// Score of the blind answer, 0 to 1.
     pub blind_score: f64,
-    /// Log-probability of each possible answer in nats, where they were asked for and the answers can be listed.
+    /// Log-likelihoods of the possible answers, if requested and if the answers can be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihoods: Option<Likelihoods>,
 }
 
-/// The possible answers to a question as the model weighs them.
+/// The possible answers to a question, scored by log-likelihood.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Likelihoods {
-    /// Each possible answer with the log-probability of the whole of it and its end, in nats.
+    /// Each possible answer with the log-probability of its whole text and end token, in nats.
     pub options: Vec<(String, f64)>,
-    /// The likeliest.
+    /// The answer with the highest log-likelihood.
     pub answer: String,
-    /// Its score, 0 to 1.
+    /// Score of that answer, 0 to 1.
     pub score: f64,
 }
 
 /// One optimiser step: a line of `train.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// `align` or `tune`.
+    /// Training stage: `align` or `tune`.
     pub stage: String,
     pub step: usize,
     pub loss: f64,
@@ -306,7 +308,7 @@ pub struct Step {
     pub seconds: f64,
 }
 
-/// A run without results, and why: `failed.json`.
+/// A run without results, and the cause: the content of `failed.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Missing {
     pub arm: String,
@@ -316,7 +318,7 @@ pub struct Missing {
 }
 
 impl BenchmarkResult {
-    /// Fills `score`, `stderr` and `blind` from the units; leaves them alone where there are none.
+    /// Computes `score`, `stderr` and `blind` from the units; unchanged if there are none.
     pub fn summarise(&mut self) {
         let column = |f: fn(&Unit) -> f64| -> Vec<f64> { self.units.iter().map(f).collect() };
         let (sums, weights, blinds) = (column(|u| u.sum), column(|u| u.weight), column(|u| u.blind));
@@ -329,7 +331,8 @@ impl BenchmarkResult {
 }
 
 impl RunResults {
-    /// Fills each benchmark from its units ([`BenchmarkResult::summarise`]), then `categories` and `average`.
+    /// Computes each benchmark's scores from its units ([`BenchmarkResult::summarise`]), then `categories` and
+    /// `average`.
     pub fn summarise(&mut self) {
         self.results.values_mut().for_each(BenchmarkResult::summarise);
         self.categories = category_means(self.results.values().map(|r| (r.category.as_str(), r.score)));
@@ -337,14 +340,15 @@ impl RunResults {
     }
 }
 
-/// Fields of `results.json` that no run sets: `null`, 0, false, empty, or not there, in every run and for every benchmark. Keys
-/// that are names (of benchmarks, categories, versions) are written `*`; what lies inside `config` is not looked at.
+/// Returns the fields of `results.json` that no run sets: `null`, 0, false, empty, or missing in every run and for
+/// every benchmark. Keys that are names (of benchmarks, categories, versions) are written `*`; `config` is not
+/// inspected.
 ///
-/// A field that claims to be a measurement and is in here is not measured.
+/// A measurement whose field is returned here is not measured by any run.
 pub fn never_set(runs: &[RunResults]) -> BTreeSet<String> {
     let (mut known, mut set) = (BTreeSet::new(), BTreeSet::new());
     for run in runs {
-        // Numbers, texts and maps only: it cannot fail.
+        // Serialisation cannot fail, because the value contains only numbers, texts and maps.
         if let Ok(value) = serde_json::to_value(run) {
             note_fields(&value, "", &mut known, &mut set);
         }
@@ -353,10 +357,10 @@ pub fn never_set(runs: &[RunResults]) -> BTreeSet<String> {
     known.into_iter().filter(|path| !set.contains(path)).collect()
 }
 
-/// Fields that are left out of the file where they have no value.
+/// Fields that are omitted from the file if they have no value.
 const OPTIONAL: [&str; 4] = ["results.*.constant", "results.*.likelihood", "results.*.sample_of", "run.published"];
 
-/// Keys whose members are named by the study.
+/// Keys whose members are names chosen by the study.
 const NAMED: [&str; 4] = ["results", "categories", "versions", "digests"];
 
 fn note_fields(value: &Value, path: &str, known: &mut BTreeSet<String>, set: &mut BTreeSet<String>) {
@@ -374,7 +378,7 @@ fn note_fields(value: &Value, path: &str, known: &mut BTreeSet<String>, set: &mu
     if empty {
         return;
     }
-    // With all fields above it: `results` is set as soon as something in it is.
+    // Parents are set too: `results` is set as soon as a field in it is.
     set.insert(path.to_string());
     if let (Value::Object(fields), true) = (value, path != "config") {
         for (key, inner) in fields {
@@ -385,7 +389,7 @@ fn note_fields(value: &Value, path: &str, known: &mut BTreeSet<String>, set: &mu
     }
 }
 
-/// Mean per category of (category, score) pairs.
+/// Returns the mean score per category of (category, score) pairs.
 pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a str, f64)>) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for (category, score) in scores {
@@ -396,7 +400,7 @@ pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a str, f64)>) -> B
     sums.into_iter().map(|(category, (sum, n))| (category, sum / n)).collect()
 }
 
-/// Categories in display order: the four of the study first, then others by name.
+/// Returns categories in display order: the four of the Cambrian-1 paper first, then others by name.
 pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut names: Vec<String> = categories.into_iter().map(str::to_string).collect();
     let place = |c: &str| CATEGORIES.iter().position(|k| *k == c).unwrap_or(CATEGORIES.len());
@@ -405,7 +409,7 @@ pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a str>) -> Ve
     names
 }
 
-/// How an arm is called in text: `nano-clip-unfrozen` is shown as `nano-clip (unfrozen)`, any other name as it is.
+/// Returns the name of an arm in text: `nano-clip-unfrozen` becomes `nano-clip (unfrozen)`; other names stay unchanged.
 pub fn label(arm: &str, encoders: &[String], freeze: &str) -> String {
     let joined = encoders.join("+");
     if freeze == "unfrozen" && arm == format!("{joined}-unfrozen") {

@@ -1,15 +1,14 @@
-//! Statistics for scores that are ratios of sums over images.
+//! Statistics of scores that are ratios of sums over images.
 //!
-//! Questions about one image are not independent, so the image (a [`crate::schema::Unit`]) is what is resampled and
-//! what is counted; treating questions as independent would make every interval too narrow. Every random draw comes
-//! from a stream named after what it is for and which replicate it belongs to, so that results depend neither on the
-//! number of threads nor on what else was computed.
+//! Questions about one image are not independent, so resampling and counting are over images ([`crate::schema::Unit`]);
+//! treating questions as independent would make every interval too narrow. Every random stream is named after its
+//! purpose and replicate, so that results depend neither on the number of threads nor on other computations.
 
 use burgess_base::stream::{Stream, stream};
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
 
-/// A number with its interval.
+/// A value with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
     pub value: f64,
@@ -17,22 +16,22 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// Arithmetic mean; `None` of nothing.
+/// Returns the arithmetic mean; `None` for no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Σsums / Σweights; `None` where the weights add up to nothing.
+/// Returns Σsums / Σweights; `None` if the weights sum to 0.
 pub fn ratio(sums: &[f64], weights: &[f64]) -> Option<f64> {
     let total: f64 = weights.iter().sum();
     (total > 0.0).then(|| sums.iter().sum::<f64>() / total)
 }
 
-/// Standard error of [`ratio`] when whole units (clusters) are drawn.
+/// Returns the standard error of [`ratio`] under sampling of whole units (clusters).
 ///
-/// The linearised (sandwich) estimate with the small-sample factor n/(n−1): √(n/(n−1)·Σ(sᵢ − r·wᵢ)²) / Σwᵢ. With equal
-/// weights it is the standard error of the mean. `None` for fewer than two units. Source: Cochran, *Sampling
-/// Techniques*, 3rd ed., §6.
+/// The linearised (sandwich) estimate with the small-sample factor n/(n−1): √(n/(n−1)·Σ(sᵢ − r·wᵢ)²) /
+/// Σwᵢ. With equal weights it is the standard error of the mean. `None` for fewer than two units. Source: Cochran,
+/// *Sampling Techniques*, 3rd ed., §6.
 pub fn clustered_se(sums: &[f64], weights: &[f64]) -> Option<f64> {
     let n = sums.len() as f64;
     let r = ratio(sums, weights).filter(|_| sums.len() > 1)?;
@@ -40,10 +39,10 @@ pub fn clustered_se(sums: &[f64], weights: &[f64]) -> Option<f64> {
     Some((n / (n - 1.0) * squares).sqrt() / weights.iter().sum::<f64>())
 }
 
-/// How often each of `n` things is drawn when `n` are drawn with replacement.
+/// Draws `n` of `n` items with replacement, and returns how often each was drawn.
 pub fn resample(n: usize, rng: &mut Stream) -> Vec<f64> {
     let mut counts = vec![0.0; n];
-    // Drawn as u32: a usize draw would differ between 32- and 64-bit machines.
+    // Draws are u32, because usize draws would differ between 32- and 64-bit machines.
     let bound = u32::try_from(n).unwrap_or(u32::MAX);
     for _ in 0..n {
         if let Some(count) = counts.get_mut(rng.random_range(0..bound) as usize) {
@@ -53,10 +52,10 @@ pub fn resample(n: usize, rng: &mut Stream) -> Vec<f64> {
     counts
 }
 
-/// `statistic` of `replicates` bootstrap resamples of `n` units, given as how often each unit was drawn.
+/// Computes `statistic` of `replicates` bootstrap resamples of `n` units, which are given as counts per unit.
 ///
 /// The units of replicate `r` are drawn from the stream `<name>/<r>`: the same name and seed give the same draws, which
-/// is what makes two calls paired.
+/// makes two calls paired.
 pub fn bootstrap<T: Send>(
     n: usize,
     replicates: usize,
@@ -70,18 +69,19 @@ pub fn bootstrap<T: Send>(
         .collect()
 }
 
-/// Bootstrap replicates of [`ratio`]; `None` without units or weight.
+/// Computes bootstrap replicates of [`ratio`]; `None` without units or weight.
 pub fn bootstrap_ratio(sums: &[f64], weights: &[f64], replicates: usize, name: &str, seed: u64) -> Option<Vec<f64>> {
     let point = ratio(sums, weights)?;
     let statistic = |counts: &[f64]| {
         let weight = dot(counts, weights);
-        // Only units of no weight drawn: possible in principle, and then nothing is known.
+        // If only units of weight 0 are drawn, the ratio is undefined, and the observed one is used.
         if weight > 0.0 { dot(counts, sums) / weight } else { point }
     };
     Some(bootstrap(sums.len(), replicates, name, seed, statistic))
 }
 
-/// Bootstrap replicates of the difference of two ratios over the same units: the same units are drawn for both.
+/// Computes bootstrap replicates of the difference of two ratios over the same units, drawn together (paired
+/// bootstrap).
 pub fn paired_bootstrap(
     a: &[f64],
     b: &[f64],
@@ -94,7 +94,7 @@ pub fn paired_bootstrap(
     bootstrap_ratio(&differences, weights, replicates, name, seed)
 }
 
-/// Percentile interval of bootstrap replicates; `(NaN, NaN)` of nothing.
+/// Returns the percentile interval of bootstrap replicates; `(NaN, NaN)` for none.
 pub fn interval(values: &[f64], confidence: f64) -> (f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -102,7 +102,7 @@ pub fn interval(values: &[f64], confidence: f64) -> (f64, f64) {
     (quantile(&sorted, tail), quantile(&sorted, 1.0 - tail))
 }
 
-/// Quantile of sorted values, linear between order statistics (NumPy's default, type 7 of Hyndman and Fan).
+/// Returns a quantile of sorted values, linear between order statistics (NumPy's default, type 7 of Hyndman and Fan).
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let place = q.clamp(0.0, 1.0) * last as f64;
@@ -111,12 +111,12 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     at(low) + (place - low as f64) * (at(low + 1) - at(low))
 }
 
-/// Wilson's score interval of a share `p` seen among `n` independent units; `n` may be an effective number of units, and
-/// with none the interval is all of 0 to 1.
+/// Returns Wilson's score interval of a proportion `p` observed in `n` independent units. `n` may be an effective
+/// number of units; for 0 the interval is [0, 1].
 ///
-/// Unlike the normal interval and the bootstrap's it does not shrink to a point at 0 and 1: none of 60 gives 0 to 0.06. For
-/// any quantity between 0 and 1, of which a yes/no varies most, it is conservative. Source: Wilson 1927; Brown, Cai and
-/// DasGupta 2001.
+/// Unlike the normal interval and the bootstrap, it does not shrink to a point at 0 and 1: 0 of 60 gives 0 to 0.06. It
+/// is conservative for any quantity between 0 and 1, because a binary one has the largest variance. Source: Wilson
+/// 1927; Brown, Cai and DasGupta 2001.
 pub fn wilson(p: f64, n: f64, confidence: f64) -> (f64, f64) {
     if n.is_nan() || n <= 0.0 {
         return (0.0, 1.0);
@@ -125,16 +125,17 @@ pub fn wilson(p: f64, n: f64, confidence: f64) -> (f64, f64) {
     let z2 = normal_quantile((1.0 + confidence) / 2.0).powi(2);
     let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = (p * (1.0 - p) / n + z2 / (4.0 * n * n)).max(0.0).sqrt() * z2.sqrt() / (1.0 + z2 / n);
-    // Exact at the ends, where rounding would leave 1e-17.
+    // The ends are set exactly, where rounding would leave 1e-17.
     let low = if p == 0.0 { 0.0 } else { (middle - half).max(0.0) };
     let high = if p == 1.0 { 1.0 } else { (middle + half).min(1.0) };
     (low, high)
 }
 
-/// Interval of the difference `a` − `b` of two shares of independent units, from each share with its [`wilson`] interval
-/// `(share, low, high)` (method 10 of Newcombe 1998). The difference is separable from 0 where the interval is without 0.
+/// Returns the interval of the difference `a` − `b` of two proportions of independent units, each given with its
+/// [`wilson`] interval as `(share, low, high)` (method 10 of Newcombe 1998). The difference is separable from 0 if the
+/// interval excludes 0.
 ///
-/// Two shares of the same units, which correlate positively, differ by less than that: the interval is then conservative.
+/// For two proportions of the same units, which correlate positively, the interval is conservative.
 pub fn newcombe(a: (f64, f64, f64), b: (f64, f64, f64)) -> (f64, f64) {
     let difference = a.0 - b.0;
     let below = (a.0 - a.1).hypot(b.2 - b.0);
@@ -142,16 +143,19 @@ pub fn newcombe(a: (f64, f64, f64), b: (f64, f64, f64)) -> (f64, f64) {
     (difference - below, difference + above)
 }
 
-/// Kish's effective number of units, (Σw)²/Σw²: as many units of equal weight say as much. 0 without weight.
+/// Returns Kish's effective number of units, (Σw)²/Σw²: the number of units of equal weight with the same
+/// information; 0 without weight.
 ///
-/// Used as the sample size of a proportion over clusters it takes all questions on one unit for one answer (the design
-/// effect of complete correlation), the only safe assumption where all answers are the same and none can be estimated.
+/// Used as the sample size of a proportion over clusters, it counts all questions on one unit as one answer (the design
+/// effect of complete correlation), which is the only safe assumption if all answers are the same and the correlation
+/// cannot be estimated.
 pub fn effective_units(weights: &[f64]) -> f64 {
     let squares = dot(weights, weights);
     if squares > 0.0 { weights.iter().sum::<f64>().powi(2) / squares } else { 0.0 }
 }
 
-/// Quantile of the standard normal distribution, to a relative error of 1.2e-9 (Acklam's rational approximation).
+/// Returns a quantile of the standard normal distribution, with a relative error of at most 1.2e-9 (Acklam's
+/// approximation).
 pub fn normal_quantile(q: f64) -> f64 {
     let poly = |c: &[f64], x: f64| c.iter().fold(0.0, |sum, c| sum * x + c);
     const A: [f64; 6] = [
@@ -199,10 +203,10 @@ pub fn normal_quantile(q: f64) -> f64 {
     }
 }
 
-/// Two-sided p-value that the differences have mean zero, by flipping their signs.
+/// Returns the two-sided p-value of the sign-flip test that the differences have mean zero.
 ///
-/// All 2ⁿ sign patterns where these are at most `replicates`, else `replicates` drawn ones plus the observed one, so
-/// that p is never 0 (Phipson and Smyth 2010). `None` of nothing.
+/// It uses all 2ⁿ sign patterns if these are at most `replicates`, else `replicates` random ones plus the observed
+/// one, so that p is never 0 (Phipson and Smyth 2010). `None` for no differences.
 pub fn sign_flip(differences: &[f64], replicates: usize, name: &str, seed: u64) -> Option<f64> {
     let n = differences.len();
     let observed = mean(differences)?.abs() * n as f64;
@@ -221,7 +225,7 @@ pub fn sign_flip(differences: &[f64], replicates: usize, name: &str, seed: u64) 
     Some(p_value(count, replicates))
 }
 
-/// n random signs, ±1.
+/// Draws n random signs, ±1.
 pub fn signs(n: usize, rng: &mut Stream) -> Vec<f64> {
     let mut out = Vec::with_capacity(n);
     while out.len() < n {
@@ -234,18 +238,19 @@ pub fn signs(n: usize, rng: &mut Stream) -> Vec<f64> {
     out
 }
 
-/// p-value of a Monte Carlo test in which `count` of `replicates` draws were at least as extreme as the data.
+/// Returns the p-value of a Monte Carlo test in which `count` of `replicates` draws were at least as extreme as the
+/// data.
 pub fn p_value(count: usize, replicates: usize) -> f64 {
     (count + 1) as f64 / (replicates + 1) as f64
 }
 
-/// Sums that differ only by rounding count as tied.
+/// Returns the tolerance within which sums count as tied, because of rounding.
 pub(crate) fn tie_tolerance(observed: f64) -> f64 {
     1e-9 * observed.abs().max(1.0)
 }
 
-/// Holm's step-down adjustment: the family-wise error over all these tests stays below what the adjusted p-values are
-/// compared with. Source: Holm 1979.
+/// Returns Holm's step-down adjusted p-values, which control the family-wise error rate over all these tests. Source:
+/// Holm 1979.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let m = p_values.len();
     let mut order: Vec<(usize, f64)> = p_values.iter().copied().enumerate().collect();
@@ -261,7 +266,7 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Pearson's correlation; `None` for fewer than two pairs or where one side does not vary.
+/// Returns Pearson's correlation; `None` for fewer than two pairs or if one side has no variance.
 pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     let (mx, my) = (mean(x)?, mean(y)?);
     if x.len() < 2 || x.len() != y.len() {
@@ -277,20 +282,20 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     (xx > 0.0 && yy > 0.0).then(|| (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
 }
 
-/// Spearman's rank correlation, ties given their mean rank.
+/// Returns Spearman's rank correlation, with mean ranks for ties.
 pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&mean_ranks(x), &mean_ranks(y))
 }
 
-/// Ranks from 1 for the smallest, ties given their mean rank.
+/// Returns ranks from 1 for the smallest, with mean ranks for ties.
 pub fn mean_ranks(values: &[f64]) -> Vec<f64> {
     let below = |v: f64| values.iter().filter(|o| **o < v).count();
     let equal = |v: f64| values.iter().filter(|o| **o == v).count();
     values.iter().map(|v| below(*v) as f64 + (equal(*v) as f64 + 1.0) / 2.0).collect()
 }
 
-/// Kendall's τ-b: agreement of two orders, 1 for the same and −1 for opposite ones, corrected for ties. `None` for
-/// fewer than two pairs or where one side does not vary.
+/// Returns Kendall's τ-b, the rank correlation corrected for ties: 1 for the same order and −1 for the opposite one.
+/// `None` for fewer than two pairs or if one side has no variance.
 pub fn kendall_tau(x: &[f64], y: &[f64]) -> Option<f64> {
     if x.len() != y.len() {
         return None;
@@ -308,7 +313,7 @@ pub fn kendall_tau(x: &[f64], y: &[f64]) -> Option<f64> {
     (xs > 0.0 && ys > 0.0).then(|| concordance / (xs * ys).sqrt())
 }
 
-/// Σ aᵢ·bᵢ.
+/// Returns the dot product Σ aᵢ·bᵢ.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

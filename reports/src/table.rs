@@ -1,4 +1,4 @@
-//! Rankings in a terminal: a study's, and those of the published tables.
+//! Rankings as terminal text: a study's, and those of the paper's tables.
 
 use crate::check::Verdict;
 use crate::published::{Outcome, SCOPES, Standing, Standings, short};
@@ -7,18 +7,18 @@ use crate::stats;
 use crate::words;
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 
-/// Lines above, below and under the header, none between rows.
+/// Rules above, below and under the header, and none between rows.
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// The ranking as a table of at most `width` columns, with chance, blind and the baselines at its foot, the normalised scores
-/// where the study has both baselines, and the conclusions below.
+/// Formats the ranking as a table of at most `width` columns, with chance, blind scores and the baselines at its foot,
+/// normalised scores if the study has both baselines, and the conclusions below.
 ///
-/// Columns: the interval of the rank, the arm, its average with half the width of the interval (both ends where they are not
-/// alike), the categories, the share of answers that could not be read, the average without the image, the probability of
-/// being best, the encoder's parameters and the training time; after the average the published one, where an arm has one.
-/// What does not fit is left out from the right, and named below. `color` sets the first arm in bold and dims the foot;
-/// without it the text has no escape codes, whatever the results hold.
+/// Columns: confidence interval of the rank, arm, average with half the width of its interval (both ends if it is
+/// asymmetric), published average if an arm has one, categories, percentage of unparsed answers, blind average,
+/// probability of being best, encoder parameters and training time. Columns that do not fit are dropped from the right
+/// and named below. `color` makes the first arm bold and dims the foot; without it the text has no escape codes,
+/// whatever the results contain.
 pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     let mut columns = columns(r);
     let mut left_out = Vec::new();
@@ -59,23 +59,23 @@ pub fn ranking_table(r: &Ranking, width: usize, color: bool) -> String {
     text
 }
 
-/// Adds a sentence in lines of at most `width`, the first after `first` and the others after `rest`.
+/// Appends a sentence, wrapped to `width`, with the prefix `first` on the first line and `rest` on the others.
 fn paragraph_into(text: &mut String, width: usize, first: &str, rest: &str, sentence: &str) {
     for (i, line) in words::wrap(&words::shown(sentence, false), width.saturating_sub(rest.len())).iter().enumerate() {
         text.push_str(&format!("{}{line}\n", if i == 0 { first } else { rest }));
     }
 }
 
-/// The row of Kendall's τ.
+/// Name of the row with Kendall's τ.
 const AGREEMENT: &str = "Kendall τ of seeds";
 
-/// What the numbers of the second table are.
+/// The line above the table of normalised scores.
 const NORMALISED: &str = "Normalised scores in percent of the way from the random baseline (0) to the oracle (100):";
 
-/// Names of arms longer than this go on in another line.
+/// Maximum length of an arm's name; longer ones are wrapped.
 const LONGEST_NAME: usize = 28;
 
-/// A column of the ranking.
+/// A column of the ranking table.
 #[derive(Clone, PartialEq)]
 enum Column {
     Rank,
@@ -127,7 +127,7 @@ impl Column {
         }
     }
 
-    /// Mean over the compared arms of something in the average or in a category.
+    /// Returns the mean of a value over the compared arms, for the average and category columns.
     fn foot(&self, r: &Ranking, of: fn(&Score) -> f64) -> Option<String> {
         let scope = match self {
             Column::Average => AVERAGE,
@@ -147,7 +147,7 @@ fn columns(r: &Ranking) -> Vec<Column> {
     columns
 }
 
-/// The table alone, as wide as its content or, where `width` is given, with the arms' names over several lines.
+/// Formats the table alone, as wide as its content or, if `width` is given, with wrapped arm names.
 fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) -> String {
     let mut table = ruled(width, color);
     table.set_header(columns.iter().map(Column::name));
@@ -162,7 +162,7 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
     for (name, of) in feet {
         let cell = |c: &Column| match c {
             Column::Arm => name.to_string(),
-            // The average stands below the averages, not below their intervals.
+            // The value is aligned with the averages, not with their intervals.
             Column::Average => c.foot(r, of).unwrap_or_default() + &" ".repeat(interval_width),
             _ => c.foot(r, of).unwrap_or_default(),
         };
@@ -182,7 +182,7 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
     }
     align(&mut table, 1);
     if width.is_some() {
-        // Numbers are not broken; the names are.
+        // Only names are wrapped, never numbers.
         for (_, column) in table.column_iter_mut().enumerate().filter(|(i, _)| *i != 1) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
@@ -190,8 +190,8 @@ fn table_of(r: &Ranking, columns: &[Column], width: Option<usize>, color: bool) 
     table.trim_fmt()
 }
 
-/// Normalised scores with half the width of their intervals, for the average and the categories; a dash where there are none.
-/// `None` for a study without both baselines.
+/// Formats the normalised scores with half the width of their intervals, for the average and the categories, with a
+/// dash if missing. `None` for a study without both baselines.
 fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     if !r.has_range() || r.trained().next().is_none() {
         return None;
@@ -209,7 +209,8 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     Some(table.trim_fmt())
 }
 
-/// "41 ±4", with both ends where one is more than twice as far as the other.
+/// Formats a normalised score as "41 ±4", or with both ends if the interval is asymmetric (one side more than twice
+/// the other).
 fn share(n: &Normalised) -> String {
     let (below, above) = (n.value - n.low, n.high - n.value);
     if above.max(below) > 2.0 * above.min(below) + 1.0 {
@@ -218,7 +219,7 @@ fn share(n: &Normalised) -> String {
     format!("{} ±{}", words::whole(n.value), words::whole((n.high - n.low) / 2.0))
 }
 
-/// Columns of a terminal that the widest line takes, without escape codes.
+/// Returns the terminal columns of the widest line, without escape codes.
 fn widest(table: &str) -> usize {
     let mut widest = 0;
     for line in table.lines() {
@@ -236,7 +237,7 @@ fn widest(table: &str) -> usize {
     widest
 }
 
-/// A line for each claim of a study: what was measured, what was wanted, and whether it holds.
+/// Formats the claims of a study, one per line: claim, measured, wanted, and whether it holds.
 pub fn check_table(verdicts: &[Verdict], width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
     table.set_header(["claim", "measured", "wanted", ""]);
@@ -255,11 +256,11 @@ pub fn check_table(verdicts: &[Verdict], width: usize, color: bool) -> String {
     table.trim_fmt() + "\n"
 }
 
-/// Models of each published table that are shown.
+/// Number of models shown of each of the paper's tables.
 const SHOWN: usize = 5;
 
-/// The best models of every published table, with the printed average beside the computed one, and what of the printed
-/// numbers was reproduced.
+/// Formats the best models of each of the paper's tables, with printed and computed averages, and how many printed
+/// numbers were reproduced.
 pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
     let mut text = String::new();
     for standings in &o.tables {
@@ -285,7 +286,7 @@ pub fn published_tables(o: &Outcome, width: usize, color: bool) -> String {
     text
 }
 
-/// The first models of a table.
+/// Formats the first models of a table.
 fn best(standings: &Standings, width: usize, color: bool) -> String {
     let mut table = ruled(Some(width), color);
     let mut names: Vec<String> = ["rank", "model", "average", "printed"].map(String::from).to_vec();
@@ -310,7 +311,7 @@ fn standing_row(m: &Standing) -> Vec<String> {
     cells
 }
 
-/// A table with its rules and its width; without one as wide as its content.
+/// Creates a table with its rules; without a width it is as wide as its content.
 fn ruled(width: Option<usize>, color: bool) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
@@ -325,10 +326,10 @@ fn ruled(width: Option<usize>, color: bool) -> Table {
     table
 }
 
-/// Numbers to the right, the column that names things to the left.
+/// Aligns numbers right and the column of names left.
 fn align(table: &mut Table, names: usize) {
     for (i, column) in table.column_iter_mut().enumerate() {
-        // A column of space lies between two columns anyway; the one text column gets a second.
+        // Columns are already separated by a space; the column of names gets a second one.
         column.set_padding((0, u16::from(i == names)));
         column.set_cell_alignment(if i == names { CellAlignment::Left } else { CellAlignment::Right });
     }
@@ -341,7 +342,7 @@ fn styled(text: String, attribute: Option<Attribute>) -> Cell {
     }
 }
 
-/// A category's name over two lines, broken near its middle after a space or hyphen.
+/// Breaks a category's name into two lines, near its middle after a space or hyphen.
 fn in_two_lines(name: &str) -> String {
     if name.chars().count() < 10 {
         return name.to_string();
@@ -353,8 +354,8 @@ fn in_two_lines(name: &str) -> String {
     }
 }
 
-/// Half the width of the average's interval, as it follows the average; both ends where one is more than twice as far as the
-/// other, as beside 0.
+/// Formats the interval that follows the average: ± half its width, or both ends if it is asymmetric (one side more
+/// than twice the other), as near 0.
 fn interval(arm: &RankedArm) -> String {
     let a = &arm.average;
     let (below, above) = (a.score - a.low, a.high - a.score);

@@ -1,11 +1,11 @@
-//! Does the score of the multimodal model follow what is in the features? Direct probes of the encoders beside the answers of
-//! the models that were trained on them.
+//! Validity of the evaluator: direct probes of the encoders compared with the answers of the multimodal models that use
+//! them.
 //!
-//! A *direct probe* is a classifier trained on an encoder's frozen features for one attribute of the image: what it reads, the
-//! features hold. The study's TOML says which questions of which benchmark ask for the same ([`ProbePair`]). Over arms, the
-//! order by probe and the order by answers should agree: Kendall's τ-b over the pairs of arms *within* each attribute, so that
-//! easy and hard attributes do not count as agreement. Its interval is a bootstrap over arms, the units of which there are few;
-//! it does not cover other attributes.
+//! A *direct probe* is a classifier trained on an encoder's frozen features for one attribute of the image; its
+//! accuracy shows what the features hold. The study's TOML says which questions of which benchmark ask for the same
+//! attribute ([`ProbePair`]). The order of arms by probe and by answers should agree, which is measured by Kendall's
+//! τ-b over the pairs of arms *within* each attribute, so that easy and hard attributes do not count as agreement. Its
+//! interval is a bootstrap over arms, which are few; it does not cover other attributes.
 
 use crate::load::StudyData;
 use crate::ranking::Ranking;
@@ -16,29 +16,29 @@ use burgess_base::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Fewest arms that an order is compared over.
+/// Minimum number of arms over which orders are compared.
 const ARMS: usize = 3;
 
-/// With fewer right or wrong units than this the bootstrap of an accuracy says too little.
+/// Minimum number of right and of wrong units for which the bootstrap of an accuracy is used alone.
 const FEW: f64 = 5.0;
 
-/// Which questions ask for the attribute that a direct probe reads.
+/// A pair of a direct probe and the questions that ask for its attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbePair {
-    /// The attribute of the probe.
+    /// Attribute of the probe.
     pub attribute: String,
-    /// The level of the probe, such as `picture` or `patch`. Default: the first that the encoder has of this attribute.
+    /// Level of the probe, such as `picture` or `patch`. Default: the first that the encoder has of this attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
     pub benchmark: String,
-    /// The subtask of the questions. Default: all questions of the benchmark.
+    /// Subtask of the questions. Default: all questions of the benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtask: Option<String>,
 }
 
 impl ProbePair {
-    /// Where the questions come from: `nano-gqa/color`.
+    /// Returns the source of the questions, such as `nano-gqa/color`.
     pub fn questions(&self) -> String {
         self.subtask.as_ref().map_or_else(|| self.benchmark.clone(), |s| format!("{}/{s}", self.benchmark))
     }
@@ -47,12 +47,12 @@ impl ProbePair {
 /// The direct probes of one encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderProbes {
-    /// As arms name it.
+    /// Name of the encoder in arms.
     pub encoder: String,
     pub probes: Vec<Probe>,
 }
 
-/// What direct probes read of one attribute on held-out images. Fields that are not listed are passed over.
+/// Accuracies of direct probes of one attribute on held-out images. Unlisted fields are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     pub attribute: String,
@@ -64,7 +64,7 @@ pub struct Probe {
     pub knn: ProbeAccuracy,
 }
 
-/// An accuracy, 0 to 1, with its interval.
+/// An accuracy with its confidence interval, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ProbeAccuracy {
     pub accuracy: f64,
@@ -78,35 +78,35 @@ impl From<ProbeAccuracy> for Estimate {
     }
 }
 
-/// One arm and one attribute.
+/// Probe and answers of one arm on one attribute, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbedArm {
     pub arm: String,
     pub label: String,
     pub role: Role,
-    /// The linear probe.
+    /// Accuracy of the linear probe; `knn` is that of the k-NN probe.
     pub probe: Estimate,
     pub knn: Estimate,
     /// Accuracy of the model's answers.
     pub answers: Estimate,
 }
 
-/// All arms on one attribute.
+/// The results of all arms on one attribute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbedAttribute {
     pub attribute: String,
-    /// The questions that ask for it, such as `nano-gqa/color`.
+    /// Source of the questions that ask for it, such as `nano-gqa/color`.
     pub questions: String,
     pub category: String,
     /// Number of questions.
     pub n: usize,
     /// Expected accuracy of guessing the probe's classes, in percent.
     pub chance: f64,
-    /// In the order of the ranking, baselines last.
+    /// The arms in the order of the ranking, baselines last.
     pub arms: Vec<ProbedArm>,
-    /// Agreement of the order by probe with the order by answers; absent for fewer than three arms.
+    /// Agreement of the order by probe with the order by answers; `None` for fewer than three arms.
     pub tau: Option<Tau>,
-    /// What of the probe's accuracy the answers reach, over the trained arms: Σ answers / Σ probe.
+    /// Fraction of the probe's accuracy that the answers reach, over the trained arms: Σ answers / Σ probe.
     pub read: Option<f64>,
 }
 
@@ -119,21 +119,22 @@ pub struct Tau {
     pub arms: usize,
 }
 
-/// `validity.json`: direct probes beside answers.
+/// The content of `validity.json`: direct probes compared with answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Validity {
     pub attributes: Vec<ProbedAttribute>,
-    /// Over the pairs of arms within every attribute.
+    /// Agreement over the pairs of arms within every attribute.
     pub tau: Option<Tau>,
-    /// What is not shown and why, in sentences.
+    /// What is not shown and why, as sentences.
     pub left_out: Vec<String>,
 }
 
 impl Validity {
-    /// Of a study: arms of one frozen encoder that has probes. `None` where no attribute can be compared.
+    /// Computes the comparison for the arms with one frozen encoder that has probes; `None` if no attribute can be
+    /// compared.
     ///
     /// # Errors
-    /// A file of samples cannot be read.
+    /// An error is returned if a file of samples cannot be read.
     pub fn of(
         study: &StudyData,
         ranking: &Ranking,
@@ -188,7 +189,7 @@ impl Validity {
         Ok(Some(Self { attributes, tau, left_out }))
     }
 
-    /// The sentences of the report.
+    /// Formulates the sentences of the report.
     pub fn conclusions(&self) -> Vec<String> {
         let mut said = Vec::new();
         match &self.tau {
@@ -226,15 +227,15 @@ fn probe_of<'a>(probes: &'a [EncoderProbes], encoder: &str, pair: &ProbePair) ->
     probes.iter().find(|p| p.attribute == pair.attribute && pair.level.as_ref().is_none_or(|l| *l == p.level))
 }
 
-/// Σ answers / Σ probe over the trained arms; an arm of which the probe reads little has little weight.
+/// Returns Σ answers / Σ probe over the trained arms, which gives arms with a low probe accuracy little weight.
 fn share_read(arms: &[ProbedArm]) -> Option<f64> {
     let trained = || arms.iter().filter(|a| a.role == Role::Trained);
     let (answers, probe): (Vec<f64>, Vec<f64>) = trained().map(|a| (a.answers.value, a.probe.value)).unzip();
     stats::ratio(&answers, &probe)
 }
 
-/// Kendall's τ-b over the pairs of arms within each group, with a bootstrap over arms: an arm that is drawn twice counts twice
-/// in every group.
+/// Returns Kendall's τ-b over the pairs of arms within each group, with a bootstrap over arms: an arm that is drawn
+/// twice counts twice in every group.
 fn tau(groups: &[&[ProbedArm]], name: &str, r: &Ranking) -> Option<Tau> {
     let mut names: Vec<&str> = groups.iter().flat_map(|g| g.iter().map(|a| a.arm.as_str())).collect();
     names.sort_unstable();
@@ -259,7 +260,7 @@ fn tau(groups: &[&[ProbedArm]], name: &str, r: &Ranking) -> Option<Tau> {
     Some(Tau { tau: point, low, high, arms: names.len() })
 }
 
-/// (arm, x, y) by group, and how often each arm counts.
+/// Returns Kendall's τ-b over groups of (arm, x, y), with the number of times each arm counts.
 fn stratified_tau(groups: &[Vec<(usize, f64, f64)>], counts: &[f64]) -> Option<f64> {
     let sign = |d: f64| if d == 0.0 { 0.0 } else { d.signum() };
     let (mut concordance, mut xs, mut ys) = (0.0, 0.0, 0.0);
@@ -282,13 +283,13 @@ fn stratified_tau(groups: &[Vec<(usize, f64, f64)>], counts: &[f64]) -> Option<f
 struct UnitPoints {
     sums: Vec<f64>,
     weights: Vec<f64>,
-    /// Questions.
+    /// Number of questions.
     n: usize,
 }
 
 impl UnitPoints {
-    /// With a bootstrap over images, the same for all arms; where nearly nothing or nearly everything is right, the union with
-    /// Wilson's interval.
+    /// Returns the accuracy in percent, with a bootstrap over images that are the same for all arms; near 0 or 100 the
+    /// interval is the union with Wilson's.
     fn accuracy(&self, pair: &ProbePair, r: &Ranking) -> Estimate {
         let share = stats::ratio(&self.sums, &self.weights).unwrap_or(0.0);
         let name = format!("validity/units/{}", pair.questions());
@@ -303,20 +304,21 @@ impl UnitPoints {
     }
 }
 
-/// Samples of all runs, read once for each benchmark.
+/// The samples of all runs, read once per benchmark.
 #[derive(Default)]
 struct AnswersByBenchmark {
-    /// By arm and benchmark, the samples of each seed.
+    /// Samples of each seed, by arm and benchmark.
     read: BTreeMap<(String, String), Vec<Vec<Sample>>>,
 }
 
 impl AnswersByBenchmark {
-    /// `None` where the arm has no answers to such questions, as with samples of before subtasks were kept.
+    /// Returns an arm's points on the questions of a pair; `None` if it has no such answers, as in samples that predate
+    /// subtasks.
     fn units(&mut self, study: &StudyData, arm: &str, pair: &ProbePair) -> Result<Option<UnitPoints>> {
         let key = (arm.to_string(), pair.benchmark.clone());
         if !self.read.contains_key(&key) {
             let runs = study.runs.iter().filter(|r| r.results.run.arm == arm);
-            // Lines that cannot be read are told where the questions are shown.
+            // Unreadable lines are reported where the questions are shown.
             let samples = runs.map(|r| Ok(r.read_samples(&pair.benchmark)?.0)).collect::<Result<Vec<_>>>()?;
             self.read.insert(key.clone(), samples);
         }
@@ -346,12 +348,12 @@ mod tests {
         let once = [1.0; 4];
         let close = |a: Option<f64>, b: Option<f64>| assert!((a.unwrap() - b.unwrap()).abs() < 1e-12, "{a:?} {b:?}");
         close(stratified_tau(std::slice::from_ref(&group), &once), stats::kendall_tau(&x, &y));
-        // An arm that counts twice is as two arms that are alike.
+        // An arm that counts twice is equivalent to two equal arms.
         let (mut xx, mut yy) = (x.clone(), y.clone());
         xx.push(x[1]);
         yy.push(y[1]);
         close(stratified_tau(std::slice::from_ref(&group), &[1.0, 2.0, 1.0, 1.0]), stats::kendall_tau(&xx, &yy));
-        // Groups that differ as a whole agree no better for it: within them everything is the other way round.
+        // Differences between groups do not add agreement; within them the orders are reversed.
         let low = vec![(0, 1.0, 2.0), (1, 2.0, 1.0)];
         let high = vec![(0, 11.0, 12.0), (1, 12.0, 11.0)];
         assert_eq!(stratified_tau(&[low, high], &once), Some(-1.0));

@@ -1,16 +1,16 @@
-//! Small pieces of English and of number formatting that table, figures, page and conclusions share.
+//! Text and number formatting shared by tables, figures, pages and conclusions.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Characters that XML 1.0 forbids (Rust's texts have no surrogates), and marks of direction beyond those of
-/// [`burgess_base::text::escaped`].
+/// Returns whether XML 1.0 forbids the character (Rust strings have no surrogates), or whether it is a direction mark
+/// beyond those of [`burgess_base::text::escaped`].
 fn unprintable(c: char) -> bool {
     matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{61c}')
 }
 
-/// Text from results as terminal, page and figures show it: control characters, marks of direction and what XML forbids as
-/// escapes; line feeds too unless `lines`.
+/// Escapes text from results for terminal, page and figures: control characters, direction marks and characters that
+/// XML forbids, and line feeds unless `lines`.
 pub(crate) fn shown(text: &str, lines: bool) -> Cow<'_, str> {
     let escaped = if lines { burgess_base::text::escaped_lines(text) } else { burgess_base::text::escaped(text) };
     if !escaped.chars().any(unprintable) {
@@ -27,7 +27,7 @@ pub(crate) fn shown(text: &str, lines: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// "a", "a and b", "a, b and c".
+/// Joins names as "a", "a and b" or "a, b and c".
 pub(crate) fn list(names: &[String]) -> String {
     match names {
         [] => String::new(),
@@ -36,7 +36,7 @@ pub(crate) fn list(names: &[String]) -> String {
     }
 }
 
-/// [`list`], with what is beyond `most` names only counted.
+/// Joins names as [`list`] does, but counts those beyond `most` names.
 pub(crate) fn short_list(names: &[String], most: usize) -> String {
     if names.len() <= most + 1 {
         return list(names);
@@ -46,36 +46,36 @@ pub(crate) fn short_list(names: &[String], most: usize) -> String {
     list(&shown)
 }
 
-/// "3 seeds", "1 seed".
+/// Formats a count with its noun, such as "3 seeds" or "1 seed".
 pub(crate) fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// With a capital letter at its head.
+/// Returns the text with a capital first letter.
 pub(crate) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// A change with its sign, "+1.2" or "−0.3".
+/// Formats a change with its sign, such as "+1.2" or "−0.3".
 pub(crate) fn signed(x: f64) -> String {
-    // Rounded first: −0.04 is "0.0", not "−0.0".
+    // Rounded first, so that −0.04 is "+0.0" and not "−0.0".
     let rounded = (x * 10.0).round() / 10.0;
     if rounded < 0.0 { format!("−{:.1}", -rounded) } else { format!("+{:.1}", rounded.abs()) }
 }
 
-/// A correlation in two digits, a dash where there is none.
+/// Formats a correlation with two decimals; a dash for `None`.
 pub(crate) fn correlation(r: Option<f64>) -> String {
     r.map_or("–".to_string(), |r| format!("{r:.2}").replace('-', "−"))
 }
 
-/// A number without decimals, with a minus sign.
+/// Formats a number without decimals, with a true minus sign.
 pub(crate) fn whole(x: f64) -> String {
     let rounded = x.round();
     if rounded < 0.0 { format!("−{:.0}", -rounded) } else { format!("{:.0}", rounded.abs()) }
 }
 
-/// A share of 0 to 1 as "5 %", "7.1 %"; never "0 %" or "100 %" for what is only nearly so.
+/// Formats a fraction from 0 to 1 as "5 %" or "7.1 %"; values near 0 and 1 become "<0.1 %" and ">99.9 %".
 pub(crate) fn percent(share: f64) -> String {
     let tenths = (1000.0 * share).round() / 10.0;
     match share {
@@ -85,12 +85,12 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// "p = 0.013", "p < 0.001".
+/// Formats a p-value, such as "p = 0.013" or "p < 0.001".
 pub(crate) fn p(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_string() } else { format!("p = {p:.3}") }
 }
 
-/// A probability in two digits: never "1.00" or "0.00" for what is only nearly so.
+/// Formats a probability with two decimals; values near 0 and 1 become "<0.01" and ">0.99".
 pub(crate) fn probability(p: f64) -> String {
     match p {
         p if p > 0.995 && p < 1.0 => ">0.99".to_string(),
@@ -99,7 +99,7 @@ pub(crate) fn probability(p: f64) -> String {
     }
 }
 
-/// "865M", "1.2M", "340k".
+/// Formats a large number, such as "865M", "1.2M" or "340k".
 pub(crate) fn big(n: f64) -> String {
     let (scaled, suffix) = match n {
         n if n >= 1e9 => (n / 1e9, "G"),
@@ -110,18 +110,18 @@ pub(crate) fn big(n: f64) -> String {
     if scaled >= 10.0 || suffix.is_empty() { format!("{scaled:.0}{suffix}") } else { format!("{scaled:.1}{suffix}") }
 }
 
-/// A score, or a dash where it is not known.
+/// Formats a score; a dash if it is not finite.
 pub(crate) fn score(value: f64) -> String {
     if value.is_finite() { format!("{value:.1}") } else { "–".to_string() }
 }
 
-/// A cost, or a dash where it was not measured.
+/// Formats a cost; a dash if it was not measured.
 pub(crate) fn measured(value: f64, format: impl Fn(f64) -> String) -> String {
     if value > 0.0 && value.is_finite() { format(value) } else { "–".to_string() }
 }
 
-/// Columns that a character takes in a terminal: none for marks on the character before, two for East Asian scripts and
-/// emoji.
+/// Returns the number of terminal columns of a character: 0 for combining marks, 2 for East Asian scripts and emoji,
+/// else 1.
 pub(crate) fn columns(c: char) -> usize {
     match u32::from(c) {
         0x300..=0x36f | 0x200b..=0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
@@ -138,12 +138,12 @@ pub(crate) fn columns(c: char) -> usize {
     }
 }
 
-/// "1" or "1–3".
+/// Formats a range, such as "1" or "1–3".
 pub(crate) fn range(low: usize, high: usize) -> String {
     if low == high { low.to_string() } else { format!("{low}–{high}") }
 }
 
-/// Lines of at most `width` columns, broken between words, and within a word that is longer than a line.
+/// Wraps text into lines of at most `width` columns between words, and within words that are longer than a line.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let length = |text: &str| text.chars().map(columns).sum::<usize>();
     let mut lines: Vec<String> = Vec::new();

@@ -139,6 +139,21 @@ out["denoise.clean"], out["denoise.network"] = clean, network
 out["denoise.loss"] = loss.float().reshape(1)
 (out["denoise.network.grad"],) = torch.autograd.grad(loss, [network])
 
+# Late interaction: three images of four patches, three captions of at most five tokens.
+patches, tokens = leaf(3, 4, 6), leaf(3, 5, 6)
+lengths = torch.tensor([5, 2, 3])
+best = torch.einsum("ipd,ctd->ipct", unit(patches), unit(tokens)).amax(dim=1)
+real = torch.arange(5)[None] < lengths[:, None]
+similarities = (best * real[None]).sum(-1) / lengths[None]
+out["late.patches"], out["late.tokens"], out["late.similarities"] = patches, tokens, similarities
+out["late.patches.grad"], out["late.tokens.grad"] = torch.autograd.grad(similarities.square().sum(), [patches, tokens])
+
+# Labels asked of patches: log mean exp over four patches.
+scores = leaf(3, 4, 6, scale=3.0)
+pooled = torch.logsumexp(scores, dim=1) - torch.log(torch.tensor(4.0))
+out["soft_maximum.scores"], out["soft_maximum.pooled"] = scores, pooled
+(out["soft_maximum.grad"],) = torch.autograd.grad(pooled.square().sum(), [scores])
+
 path = Path(__file__).parent.parent / "golden" / "objectives" / "losses.safetensors"
 path.parent.mkdir(parents=True, exist_ok=True)
 save_file({k: v.detach().contiguous() for k, v in out.items()}, path)

@@ -1,15 +1,15 @@
-//! End-to-end tests: the `burgess` binary as a user runs it, in directories of their own.
+//! End-to-end tests, which run the `burgess` binary like a user, each in a temporary directory.
 //!
-//! `golden/` holds values made by the reference libraries, `reference/` the scripts that made them. The
-//! crates' own tests read both; nothing here needs Python or a network.
+//! `golden/` holds reference values from the original libraries, and `reference/` the scripts that made them. The tests
+//! of the crates read them too; no test needs Python or a network.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The binary under test: cargo builds it beside the test executables (`target/<profile>/burgess`).
+/// Path of the binary under test, which cargo builds beside the test executables (`target/<profile>/burgess`).
 ///
 /// # Panics
-/// When it was not built, which `cargo test --workspace` always does.
+/// The binary is not built; `cargo test --workspace` always builds it.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
@@ -18,7 +18,7 @@ pub fn binary() -> PathBuf {
     binary
 }
 
-/// What a user's environment may say about the hub and the way to it.
+/// Environment variables about the hub, which are removed so that a user's settings do not affect tests.
 const HUB: [&str; 9] = [
     "HF_ENDPOINT",
     "HF_TOKEN",
@@ -31,7 +31,7 @@ const HUB: [&str; 9] = [
     "HF_HUB_DOWNLOAD_TIMEOUT",
 ];
 
-/// A directory of its own for one test: results, cache, home.
+/// A temporary directory for one test, with its own results, cache and home.
 pub struct Place {
     dir: tempfile::TempDir,
 }
@@ -43,27 +43,27 @@ impl Default for Place {
 }
 
 impl Place {
-    /// An empty place.
+    /// Makes an empty temporary directory.
     ///
     /// # Panics
-    /// When there is no temporary directory.
+    /// The temporary directory cannot be created.
     pub fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    /// Where it lies.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// `burgess` with these arguments, started here, with a cache of its own and no colours.
+    /// Prepares a call of `burgess` with these arguments, in this directory with its own cache and without colours.
     pub fn burgess(&self, args: &[&str]) -> Command {
         let mut command = self.here(Command::new(binary()));
         command.args(args);
         command
     }
 
-    /// A line of `sh`, started here, in which `"$0"` is the binary.
+    /// Prepares a call of `sh` with this command line, in this directory; `"$0"` is the binary.
     pub fn shell(&self, line: &str) -> Command {
         let mut command = self.here(Command::new("sh"));
         command.args(["-c", line]).arg(binary());
@@ -85,18 +85,18 @@ impl Place {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs `burgess` with these arguments and waits for its end.
     ///
     /// # Panics
-    /// When the binary cannot be started.
+    /// The binary cannot be started.
     pub fn run(&self, args: &[&str]) -> Output {
         self.burgess(args).output().expect("burgess starts")
     }
 
-    /// Writes a file here and returns its path.
+    /// Writes a file into this directory and returns its path.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, text).expect("a file in a temporary directory");
@@ -104,12 +104,12 @@ impl Place {
     }
 }
 
-/// Standard output as text.
+/// Standard output of a process as text.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Standard error as text.
+/// Standard error of a process as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,5 +1,5 @@
-//! `burgess ask --llm`: a language model by itself, with log-probabilities equal to those of `transformers`
-//! (goldens of `tests/reference/ask.py` and `llm.py`).
+//! `burgess ask --llm`: a language model alone, whose log-probabilities must equal those of `transformers` (goldens of
+//! `tests/reference/ask.py` and `llm.py`).
 
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn ask(place: &Place, args: &[&str]) -> String {
     stdout(&output)
 }
 
-/// Whether tokens and their log-probabilities are those of the golden.
+/// Checks that tokens and log-probabilities equal those of the golden.
 fn same(found: &[Value], wanted: &[Value]) {
     assert_eq!(found.len(), wanted.len());
     let near = |a: &Value, b: &Value| {
@@ -62,13 +62,13 @@ fn log_probabilities_are_those_of_transformers() {
     let sum: f64 = list("continuation").iter().filter_map(|t| t["logprob"].as_f64()).sum();
     assert!((whole["logprob"].as_f64().expect("a sum") - sum).abs() < 1e-3);
 
-    // As a table, and as the answer alone; a directory is as good as a name.
+    // As a table, and as the plain answer; a model may be given as a directory instead of a name.
     let table = ask(&place, &[&raw[..], &["--max-new-tokens", &steps, "--logprobs"]].concat());
     assert!(table.contains("logprob") && table.contains("sum"), "{table}");
     let directory = root().join("probe/zoo/nano-lm").display().to_string();
     let plain = ask(&place, &["--llm", &directory, "--raw", &prompt, "--max-new-tokens", &steps]);
     assert!(table.starts_with(plain.trim_end()), "{plain:?} {table:?}");
-    // With its chat template, and drawn: the same seed says the same.
+    // With the model's chat template and sampling: the same seed gives the same answer.
     let drawn = ["--llm", "nano-lm", "How many cups?", "--temperature", "1.5", "--seed", "3", "--max-new-tokens", "8"];
     assert_eq!(ask(&place, &drawn), ask(&place, &drawn));
 }

@@ -1,11 +1,10 @@
-//! What can be known before work starts is known then: nothing is written and nothing encoded by a run that cannot
-//! end well.
+//! Errors that can be found before work starts are found then: a run that must fail writes and encodes nothing.
 
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Images and conversations in LLaVA's form, and a run on them with `changes` put into its text.
+/// Writes images and conversations in LLaVA's format, and a run on them with `changes` applied to its text.
 fn run_file(place: &Place, name: &str, changes: &[(&str, &str)]) -> String {
     let images = place.path().join("images");
     std::fs::create_dir_all(&images).expect("a directory");
@@ -47,7 +46,7 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
-/// Nothing but what the test made: no run, no features.
+/// Whether no run and no features were written.
 fn untouched(place: &Place) -> bool {
     !place.path().join("runs").exists() && !place.path().join("cache/features").exists()
 }
@@ -97,8 +96,8 @@ fn a_run_that_cannot_end_well_does_not_begin() {
         ("nan", vec![("lr = 1e-3", "lr = nan")], "`lr` is not a finite number"),
         ("epochs", vec![("steps = 2", "epochs = 0")], "`epochs` = 0"),
         ("both", vec![("steps = 2", "steps = 2\nepochs = 1")], "either `steps` or `epochs`"),
-        ("short", vec![("batch = 4", "batch = 4\nmax_length = 20")], "raise `max_length` to"),
-        ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 42")], "cuts the answers of all 8 conversations"),
+        ("short", vec![("batch = 4", "batch = 4\nmax_length = 12")], "raise `max_length` to"),
+        ("cut-all", vec![("batch = 4", "batch = 4\nmax_length = 20")], "cuts the answers of all 8 conversations"),
         ("rank", vec![("\"llm\"]", "\"llm\"]\nlora = { rank = 100000000, alpha = 4 }")], "`lora.rank` is 100000000"),
         ("frozen", vec![("[\"connector\", \"llm\"]", "[\"encoder\"]")], "`trainable` has only `encoder`"),
         ("dots", vec![("\"dots\"", "\"..\"")], "cannot name a directory"),
@@ -126,7 +125,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
-    // A language model may have the one that it began with in a directory below.
+    // A language model's directory may contain a directory with the model from which it was trained.
     let entries = std::fs::read_dir(from).expect("a directory").flatten();
     for entry in entries.filter(|entry| entry.path().is_file()) {
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");

@@ -1,4 +1,4 @@
-//! `burgess fetch` against a server on this machine that speaks the hub's protocol.
+//! `burgess fetch` against a local server with the hub's protocol.
 
 mod hub;
 
@@ -35,17 +35,17 @@ fn failed(output: &Output) -> String {
     text
 }
 
-/// A folder of the cache.
+/// Folder of a repository in the hub's cache.
 fn folder(place: &Place, repository: &str) -> PathBuf {
     place.path().join("huggingface/hub").join(format!("models--{}", repository.replace('/', "--")))
 }
 
-/// Contents that are no weights, but large enough to be cut.
+/// Makes contents that are no valid weights, but large enough to be interrupted.
 fn contents(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 7 % 251) as u8).collect()
 }
 
-/// A hub with the weights of a card.
+/// Starts a hub with the weights of a card.
 fn with_card(bytes: &[u8]) -> Hub {
     let hub = Hub::new();
     hub.put(CARD_FILE, bytes, true);
@@ -60,7 +60,7 @@ fn incomplete(blob: &std::path::Path) -> PathBuf {
     blob.with_file_name(format!("{}.incomplete", blob.file_name().expect("a name").to_string_lossy()))
 }
 
-/// A hub with a small DINOv2 that works.
+/// Starts a hub with a small, valid DINOv2.
 fn with_model() -> (Hub, Vec<u8>) {
     let hub = Hub::new();
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/encoders/dinov2");
@@ -133,7 +133,7 @@ fn a_card_is_fetched_once_and_then_here() {
     assert!(plan.contains("5.00 kB  would be fetched"), "{plan}");
     assert!(!place.path().join("huggingface").exists(), "a dry run writes nothing");
 
-    // Two cards, one file.
+    // Two cards share one file.
     let text = done(&run(&place, &hub, &["fetch", CARD, "dinov2-l14-336"]));
     assert_eq!(text.matches("SHA-256 as published").count(), 1, "{text}");
     assert!(here(CARD) && here("dinov2-l14-336") && !here("mae-l16"));
@@ -169,9 +169,9 @@ fn a_branch_that_moved_is_fetched_when_asked_to() {
 fn a_download_that_breaks_off_goes_on_where_it_was() {
     let (place, bytes) = (Place::new(), contents(500_000));
     let hub = with_card(&bytes);
-    // In one run.
+    // The first interruption is resumed in the same process.
     hub.breaks("GET /cdn/", 1, Fault::Cut(100_000));
-    // Then for good.
+    // The second interruption ends the process.
     hub.breaks("GET /cdn/", 1, Fault::Cut(200_000));
     hub.breaks("GET /cdn/", 1, Fault::Status(404, ""));
     failed(&run(&place, &hub, &["fetch", CARD]));
@@ -181,7 +181,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     assert_eq!(ranges(&hub), ["", "bytes=100000-", "bytes=300000-"]);
     let blob = card_blob(&place, &bytes);
     assert!(!blob.exists() && incomplete(&blob).metadata().expect("the part").len() == 300_000);
-    // In the next run.
+    // The next process resumes the download.
     let text = done(&run(&place, &hub, &["fetch", CARD]));
     assert!(text.contains("300.00 kB of it before"), "{text}");
     assert_eq!(ranges(&hub), ["bytes=300000-"]);
@@ -197,7 +197,7 @@ fn a_server_without_ranges_sends_everything_again() {
     hub.breaks("GET /cdn/", 1, Fault::NoRange);
     done(&run(&place, &hub, &["fetch", CARD]));
     assert_eq!(std::fs::read(card_blob(&place, &bytes)).expect("the weights"), bytes);
-    // And breaks off every time: it is given up, not asked for ever.
+    // A server that always restarts and disconnects is given up after a limited number of attempts.
     let place = Place::new();
     hub.breaks("GET /cdn/", 100, Fault::CutWhole(100_000));
     hub.asked();
@@ -214,7 +214,7 @@ fn damaged_contents_never_get_their_final_name() {
     let cache = folder(&place, "maker/small");
     let blob = cache.join("blobs").join(sha256(&weights));
     assert!(!blob.exists() && !incomplete(&blob).exists() && !cache.join("refs").exists());
-    // What came well is kept, and small files are checked too.
+    // Files that arrived undamaged are kept, and small files are verified too.
     assert!(cache.join("snapshots").join(COMMIT).join("config.json").is_file());
     done(&run(&place, &hub, &["fetch", "maker/small"]));
     let (place, small) = (Place::new(), "GET /maker/small/resolve/00112233445566778899aabbccddeeff00112233/config");
@@ -260,7 +260,7 @@ fn passing_troubles_are_waited_out() {
     done(&output);
     assert!(started.elapsed() >= Duration::from_secs(2), "the server asked for two seconds");
     assert!(stderr(&output).contains("next try in 2 s"), "{}", stderr(&output));
-    // A server that is silent for too long.
+    // A server that sends nothing for longer than the timeout.
     let (place, url) = (Place::new(), format!("{}/files/x.pth", hub.endpoint()));
     hub.put("x.pth", &bytes, false);
     hub.breaks("GET /files/", 1, Fault::Slow(Duration::from_secs(30)));
@@ -268,7 +268,7 @@ fn passing_troubles_are_waited_out() {
     let output = fetch(&place, &hub, &["fetch", &url]).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output();
     done(&output.expect("burgess starts"));
     assert!(started.elapsed() < Duration::from_secs(20), "it asked again");
-    // Not for ever.
+    // The number of attempts is limited.
     hub.breaks("GET /api/", 100, Fault::Status(500, ""));
     hub.asked();
     let text = failed(&run(&place, &hub, &["fetch", "maker/other"]));
@@ -304,7 +304,7 @@ fn shards_come_with_their_index() {
     done(&run(&place, &hub, &["fetch", "maker/big"]));
     let snapshot = folder(&place, "maker/big").join("snapshots").join(COMMIT);
     assert!(snapshot.join("model-2.safetensors").is_file() && !snapshot.join("model-3.safetensors").exists());
-    // A shard that went missing is noticed, and fetched again.
+    // A missing shard is detected and fetched again.
     std::fs::remove_file(folder(&place, "maker/big").join("blobs").join(sha256(b"two"))).expect("a blob");
     let text = failed(&place.run(&["encoders", "maker/big"]));
     assert!(text.contains("model-2.safetensors") && text.contains("burgess fetch maker/big"), "{text}");
@@ -333,7 +333,7 @@ fn two_processes_fetch_a_file_once() {
     assert_eq!(std::fs::read(card_blob(&place, &bytes)).expect("the weights"), bytes);
 }
 
-/// `/dev/full` is a disk without space.
+/// `/dev/full` stands for a disk without space.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_named_and_leaves_nothing_half() {
@@ -345,7 +345,7 @@ fn a_full_disk_is_named_and_leaves_nothing_half() {
     let text = failed(&run(&place, &hub, &["fetch", CARD]));
     assert!(text.contains("No space left") && text.contains("HF_HUB_CACHE"), "{text}");
     assert!(!blob.exists() && !folder(&place, "facebook/dinov2-large").join("snapshots").exists());
-    // A file that no disk can take is refused before it begins.
+    // A file larger than the free disk space is rejected before the download begins.
     hub.recovers();
     hub.breaks("HEAD", 1, Fault::Status(200, "X-Linked-Etag: \"aa\"\nX-Linked-Size: 1000000000000000000\n"));
     let text = failed(&run(&place, &hub, &["fetch", CARD]));
@@ -385,7 +385,7 @@ fn files_of_makers_servers_are_resumed_unless_they_changed() {
     assert_eq!(std::fs::read(&path).expect("the file"), other, "the old part is not glued to the new file");
     let beside: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder").flatten().collect();
     assert_eq!(beside.len(), 3, "the file, its lock and its checksum: {beside:?}");
-    // That server is not the hub.
+    // All requests went to the maker's server, and none to the content network.
     assert!(hub.asked().iter().all(|a| a.host == "127.0.0.1"));
 }
 
@@ -433,7 +433,7 @@ fn what_is_cut_off_in_the_cache_is_fetched_again() {
         assert!(done(&output).contains("SHA-256 as published") && stderr(&output).contains("is here, but"));
         assert_eq!(std::fs::read(&blob).expect("the blob"), weights);
     }
-    // A maker's server names no digest: the one of what came is kept.
+    // A maker's server gives no digest: the digest of the received file is stored.
     let bytes = contents(5000);
     hub.put("weights.bin", &bytes, false);
     let url = format!("{}/files/weights.bin", hub.endpoint());
@@ -450,7 +450,7 @@ fn what_is_cut_off_in_the_cache_is_fetched_again() {
 fn no_server_takes_more_than_the_limits() {
     let bytes = contents(40_000);
     let hub = with_card(&bytes);
-    // Never silent, and never done: the time is over, and what came stays.
+    // A server that keeps sending slowly runs into the time limit, and the received part is kept.
     let place = Place::new();
     hub.breaks("GET /cdn/", 1, Fault::Drip(Duration::from_millis(5)));
     let started = Instant::now();
@@ -461,15 +461,15 @@ fn no_server_takes_more_than_the_limits() {
     hub.breaks("GET /api", 1, Fault::Drip(Duration::from_millis(100)));
     let place = Place::new();
     assert!(failed(&run(&place, &hub, &["fetch", CARD, "--time-limit", "1s"])).contains("time limit"));
-    // Redirects in a circle.
+    // Circular redirects.
     hub.recovers();
     hub.breaks("HEAD", 100, Fault::Status(302, "Location: /facebook/dinov2-large/resolve/x\n"));
     assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("redirects more than"));
-    // Compressed, though it was asked not to.
+    // A compressed answer that was not requested.
     hub.recovers();
     hub.breaks("GET /cdn/", 1, Fault::Status(200, "Content-Encoding: gzip\n"));
     assert!(failed(&run(&place, &hub, &["fetch", CARD])).contains("compressed (gzip)"));
-    // No size is named.
+    // An answer without a size.
     hub.recovers();
     hub.put("weights.bin", &bytes, false);
     let url = format!("{}/files/weights.bin", hub.endpoint());

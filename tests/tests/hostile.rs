@@ -1,5 +1,5 @@
-//! Files made to do harm, and 125,000 damaged ones: errors only, and never more memory than the file has bytes (and a
-//! constant to spare). Every allocation of this binary is counted.
+//! Malicious files, and 125,000 damaged ones: they must give only errors and take no more memory than their size plus a
+//! constant. Every allocation of this binary is counted.
 
 mod hostile_files;
 
@@ -11,8 +11,8 @@ use std::cell::Cell;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// What reading the description of tensors may take beyond the file's own size, whatever the file says
-/// (`checkpoint/budget.rs`), and what the tests' own texts take.
+/// Memory that reading tensor descriptions may take beyond the file's size (`checkpoint/budget.rs`), and the memory of
+/// the tests' own texts, in bytes.
 const SPARE: usize = (16 << 20) + (64 << 10);
 
 thread_local! {
@@ -20,7 +20,7 @@ thread_local! {
     static PEAK: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, with the bytes that each thread holds and the most it held.
+/// The system's allocator, which counts the present and the peak number of bytes of each thread.
 struct Counting;
 
 #[global_allocator]
@@ -34,12 +34,12 @@ impl Counting {
     }
 
     fn gave(size: usize) {
-        // What one thread took another may give back.
+        // Memory may be freed by another thread than the one that allocated it.
         LIVE.set(LIVE.get().saturating_sub(size));
     }
 }
 
-// SAFETY: all is handed on to the system's allocator; the counters are plain numbers that need no memory themselves.
+// SAFETY: every call is passed to the system's allocator; the counters are plain integers and allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::took(layout.size());
@@ -52,14 +52,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The old and the new one lie side by side while the content is copied.
+        // The old and the new block exist together while the contents are copied.
         Self::took(size);
         Self::gave(layout.size());
         unsafe { System.realloc(memory, layout, size) }
     }
 }
 
-/// The result of `work` and the most bytes it held at once.
+/// Returns the result of `work` and its peak memory in bytes.
 fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);
@@ -67,7 +67,7 @@ fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, PEAK.get() - before)
 }
 
-/// The error of opening a file with these bytes, after checking what it took and that it helps.
+/// Opens a file with these bytes, which must fail; checks memory and hint, and returns the error.
 fn refusal(name: &str, bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -81,14 +81,14 @@ fn refusal(name: &str, bytes: &[u8]) -> String {
     text
 }
 
-/// Refused with this in the message.
+/// Checks that a file with these bytes is rejected with `because` in the message.
 #[track_caller]
 fn refused(name: &str, bytes: &[u8], because: &str) {
     let text = refusal(name, bytes);
     assert!(text.contains(because), "{text}");
 }
 
-/// Opens, with these tensors and no others.
+/// Checks that a file with these bytes opens and has exactly these tensors.
 #[track_caller]
 fn opens(bytes: &[u8], keys: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
@@ -151,7 +151,7 @@ fn directories_of_zip_archives() {
     say("uncounted", &|a| a.count = Some(3), "cut off or damaged");
     say("outside", &|a| a.directory = Some(u32::MAX - 100), "beyond its end");
     say("twice", &|a| a.members.push(a.members[1].clone()), "in it twice");
-    // The second member's bytes hold a third one, header and all.
+    // The second member contains a third one, with its header.
     let inner = zip::Member::new("a/data/1", &float());
     say(
         "overlapping",
@@ -176,7 +176,7 @@ fn directories_of_zip_archives() {
 
 #[test]
 fn programs_in_pickles() {
-    // Beside tensors, whatever else is built or called comes to nothing: there is nothing here that could run it.
+    // Other constructors and calls beside the tensors have no effect: no code is executed.
     for beside in [
         &b"cposix\nsystem\nX\x04\x00\x00\x00true\x85R"[..],
         b"cbuiltins\neval\nX\x01\x00\x00\x001\x85R",
@@ -211,7 +211,7 @@ fn programs_in_pickles() {
     say("deep", &[&b")"[..], &[0x85; 50_000], b"."].concat(), "nested without end");
     say("itself", b"}q\x00X\x01\x00\x00\x00ah\x00s.", "contain themselves");
 
-    // A billion laughs: each list holds the one before it ten times.
+    // "Billion laughs" attack: each list contains the previous one ten times.
     let mut laughs = b"]q\x00Na".to_vec();
     for level in 0..12u8 {
         laughs.extend([b']', b'q', level + 1, b'(']);
@@ -220,16 +220,16 @@ fn programs_in_pickles() {
     }
     laughs.push(b'.');
     say("laughs", &laughs, "more memory than the whole file");
-    // One long tuple, the arguments of many calls.
+    // A long tuple that is the argument of many calls.
     let call = b"ctorch._utils\n_rebuild_tensor_v2\nq\x01(";
     let calls = [&call[..], &b"N".repeat(10_000), b"tq\x02", &b"h\x01h\x02R".repeat(50_000), b"."].concat();
     say("calls", &calls, "more memory than the whole file");
-    // One long name, of many classes and of many values.
+    // A long string as the name of many classes and of many values.
     let long = [&b"X\xa0\x86\x01\x00"[..], &[b'x'; 100_000], b"q\x01"].concat();
     say("classes", &[&long[..], &b"h\x01h\x01\x93".repeat(50_000), b"."].concat(), "more memory than the whole file");
     say("names", &[b"}(", &long[..], b"N", &b"h\x01N".repeat(50_000), b"u."].concat(), "without end");
 
-    // Views, shapes and storages that are not there.
+    // Views, shapes and storages that do not exist.
     let tensor = |storage: &[u8], place: &[u8]| {
         let front = b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n";
         torch(&[&front[..], storage, b"X\x03\x00\x00\x00cpuK\x04", place, b"tRs."].concat())
@@ -255,7 +255,7 @@ fn tables_of_gguf() {
     opens(&gguf(0, &[], 1, &good), &["w"]);
     opens(&gguf(1, &counted("k", &[&4u32.to_le_bytes(), &[1, 2, 3, 4]]), 1, &good), &["w"]);
 
-    // Its front.
+    // Damage in the header.
     let front = |version: u32, tensors: u64, pairs: u64| {
         [b"GGUF", &version.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat()
     };
@@ -266,7 +266,7 @@ fn tables_of_gguf() {
     refused("tensors", &front(3, 1 << 60, 0), "tensors are claimed, in 8 bytes");
     refused("pairs", &front(3, 0, u64::MAX), "pairs of metadata are claimed, in 0 bytes");
 
-    // Its metadata.
+    // Damage in the metadata.
     let pairs = |name: &str, pairs: u64, metadata: &[u8], because: &str| {
         refused(name, &gguf(pairs, metadata, 1, &good), because);
     };
@@ -295,7 +295,7 @@ fn tables_of_gguf() {
     pairs("far", 1, &alignment(1 << 31), "does not lie in a file");
     pairs("typed", 1, &counted("general.alignment", &[&7u32.to_le_bytes(), &[1]]), "is true or false, not a size");
 
-    // Its tensors.
+    // Damage in the table of tensors.
     let tensor = |name: &str, line: &[u8], because: &str| refused(name, &gguf(0, &[], 1, line), because);
     tensor("dimensions", &line(&[1; 5], 0, 0), "has 5 dimensions");
     tensor("more dimensions", &counted("w", &[&u32::MAX.to_le_bytes()]), "dimensions, ggml has");
@@ -365,14 +365,14 @@ fn indexes_of_shards() {
     assert!(open(&crowd).unwrap_err().contains("more memory than the whole file"));
     assert!(open(r#"{"weight_map":{},"weight_map":{}}"#).unwrap_err().contains("duplicate field"));
     assert!(open(&format!(r#"{{"weight_map":{}"#, "[".repeat(500_000))).is_err());
-    // More tensors than any model in one piece has, with long names.
+    // More tensors than any model in a single file has, with long names.
     let layers = (0..20_000).map(|i| format!(r#""model.layers.{i}.self_attn.q_proj.weight":"s.safetensors""#));
     let many = format!(r#"{{"weight_map":{{{}}}}}"#, layers.collect::<Vec<_>>().join(","));
     assert!(many.len() > 1 << 20 && open(&many).unwrap_err().contains("20000 tensors of the index are in no shard"));
     assert!(open(&" ".repeat(32 << 20)).unwrap_err().contains("more than a list of shards"));
 }
 
-/// Small files that claim to be 60,000 pixels wide and high: refused before memory is taken for them.
+/// Small files that claim 60,000 × 60,000 pixels are rejected before memory is allocated for them.
 #[test]
 fn pictures_that_claim_much() {
     let dir = tempfile::tempdir().unwrap();
@@ -391,7 +391,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/pickles").join(name)
 }
 
-/// A pair of each kind, and tensors of five types.
+/// Makes a GGUF file with a pair of each kind, and tensors of five types.
 fn small_gguf() -> Vec<u8> {
     let list = |kind: u32, count: u64, bytes: &[u8]| [&kind.to_le_bytes()[..], &count.to_le_bytes(), bytes].concat();
     let pairs = [
@@ -413,11 +413,11 @@ fn small_gguf() -> Vec<u8> {
     [&file[..file.len() - 16], &data].concat()
 }
 
-/// 125,000 small files with seeded damage: an error, or what the file now says; little memory; no panic.
+/// 125,000 small files with seeded damage give an error or a valid result, in little memory and without a panic.
 #[test]
 fn damaged_files() {
     const EACH: usize = 25_000;
-    /// What opening these small files takes beyond their size, measured at 40 KiB.
+    /// Memory that opening these small files takes beyond their size, in bytes; measured at 40 KiB.
     const SMALL: usize = 64 << 10;
     let header = r#"{"__metadata__":{"format":"pt"},"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b":{"dtype":"F16","shape":[3],"data_offsets":[16,22]},"c":{"dtype":"BF16","shape":[],"data_offsets":[22,24]},"d":{"dtype":"I64","shape":[1,1],"data_offsets":[24,32]}}"#;
     let seeds = [
@@ -429,7 +429,7 @@ fn damaged_files() {
     ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("damaged");
-    // One file, written anew each time: a hundred thousand of them cost more than reading them.
+    // One file is overwritten, because creating 125,000 files takes longer than reading them.
     let mut written = std::fs::File::create(&path).unwrap();
     let start = std::time::Instant::now();
     let mut most = 0;
@@ -449,7 +449,7 @@ fn damaged_files() {
             for key in file.keys() {
                 let numbers: usize = file.shape(key).unwrap().iter().product();
                 let (_, peak) = measured(|| file.read(key).map(|v| assert_eq!(v.len(), numbers)));
-                // Of the types in the seeds 4-bit blocks grow most: 18 bytes to 32 numbers.
+                // Of the types in the seed files, 4-bit blocks expand most: 18 bytes to 32 numbers.
                 assert!(peak <= 8 * bytes.len() + 4096, "{kind} {round}, `{key}`: {peak} bytes");
             }
         }

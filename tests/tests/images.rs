@@ -1,4 +1,4 @@
-//! Images as a user gives them: not square, turned by their EXIF data, of absurd shapes and sizes.
+//! Images as users have them: not square, rotated by their EXIF data, of extreme shapes and sizes.
 
 use burgess_tests::{Place, stderr};
 use safetensors::SafeTensors;
@@ -8,7 +8,7 @@ fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(path)
 }
 
-/// The bytes of the features of one image, and what was said.
+/// Encodes one image; returns the bytes of the features and the messages.
 fn encode(place: &Place, image: &Path, encoder: &str, more: &[&str]) -> (Vec<u8>, String) {
     let image = image.display().to_string();
     let args = [&["encode", &image, "--encoder", encoder, "-o", "f.safetensors"], more].concat();
@@ -35,7 +35,7 @@ fn what_happens_to_an_image_that_is_not_square_is_said_and_chosen() {
     let (padded, said) = encode(&place, &square, &encoder, &[]);
     assert!(!said.contains("not square"), "{said}");
     assert!(padded == encode(&place, &square, &encoder, &["--preprocess", "library"]).0);
-    // An encoder without a library of its own.
+    // An encoder that has no library of its own.
     let tall = tall.display().to_string();
     let output =
         place.run(&["encode", &tall, "--encoder", "nano-clip", "--preprocess", "library", "-o", "x.safetensors"]);
@@ -56,7 +56,7 @@ fn orientation_is_applied_when_asked_for() {
     assert!(encode(&place, &turned, "nano-clip", &[]).0 != upright, "as stored unless asked for");
 }
 
-/// An image of 472 bytes took a minute; and limits are stated and adjustable.
+/// Extreme shapes are encoded quickly (an image of 472 bytes once took a minute), and the size limit is adjustable.
 #[test]
 fn absurd_shapes_and_sizes() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! The oracle baseline on a data directory with ground truth, `truth.jsonl` beside the images.
+//! The oracle baseline on a data directory with ground truth in `truth.jsonl`.
 
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const COLOURS: [(&str, [u8; 3]); 4] =
     [("red", [200, 30, 30]), ("green", [30, 160, 40]), ("blue", [30, 40, 200]), ("white", [240; 3])];
-/// Images that are trained on, and those that are asked about.
+/// Number of training images; `ASKED` is the number of images with questions.
 const TRAINED: usize = 12;
 const ASKED: usize = 4;
 
@@ -20,7 +20,7 @@ fn lines(rows: impl Iterator<Item = Value>) -> String {
     rows.map(|row| row.to_string() + "\n").collect()
 }
 
-/// A data directory: squares of one colour on black, with what is in each of 2×3 cells.
+/// Makes a data directory: black images with a square of one colour, and their ground truth on a grid of 2×3 cells.
 fn data(place: &Place) {
     std::fs::create_dir_all(place.path().join("data/images")).expect("a directory");
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
@@ -53,7 +53,7 @@ fn truth(colour: impl Fn(usize) -> &'static str) -> String {
     }))
 }
 
-/// A study on these data with these arms; `evaluator` are more keys of it.
+/// Writes a study on these data with these arms; `evaluator` holds further keys of its evaluator.
 fn study(place: &Place, name: &str, evaluator: &str, arms: &[&str]) -> String {
     let arms: String = arms.iter().map(|arm| format!("[[arms]]\nencoders = [\"{arm}\"]\n")).collect();
     let text = format!(
@@ -76,7 +76,7 @@ fn run_of(place: &Place, study: &str, arm: &str) -> PathBuf {
     place.path().join("runs").join(study).join(arm).join("seed-0")
 }
 
-/// The results of a run without what takes time.
+/// Reads the results of a run without the fields that may differ between two runs.
 fn results(run: &Path) -> Value {
     let mut results = read(&run.join("results.json"));
     results["date"] = Value::Null;
@@ -112,7 +112,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
     let cards = read(&run.join("model/cards.json"));
     assert_eq!((&cards[0]["oracle"]["grid"], &cards[0]["card"]), (&json!([2, 3]), &Value::Null), "{cards}");
 
-    // Nothing is left to do; without the run, its features still are in the cache, and give the same bits.
+    // Nothing is left to do. If the run is removed, its features are still in the cache and give identical results.
     assert!(place.run(&["rank", &file]).status.success());
     assert_eq!(results(&run), first);
     std::fs::remove_dir_all(place.path().join("runs/boxes/oracle")).expect("removed");
@@ -120,7 +120,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
     assert!(again.status.success() && !stderr(&again).contains("encoded"), "{}", stderr(&again));
     assert_eq!(results(&run), first);
 
-    // The same, killed on the way.
+    // The same run, killed several times.
     std::fs::remove_dir_all(place.path().join("runs/boxes/oracle")).expect("removed");
     for attempt in 0..4 {
         let mut child = place.burgess(&["rank", &file]);
@@ -132,7 +132,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
     assert!(place.run(&["rank", &file]).status.success());
     assert_eq!(results(&run), first);
 
-    // Computed in each step instead of cached, and with a grey image in the place of none.
+    // Computed features instead of cached ones, and a grey image for the blind baseline.
     let other = study(&place, "computed", "features = \"computed\"\nblind = \"grey\"\n", &["oracle"]);
     let computed = place.run(&["rank", &other]);
     assert!(computed.status.success(), "{}", stderr(&computed));
@@ -142,7 +142,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
     };
     assert_eq!(answers(&run_of(&place, "computed", "oracle")), answers(&run));
 
-    // The model by itself: asked again on the same data, but not about an image.
+    // The model alone can be evaluated on the same data, but cannot be asked about an image file.
     let model = run.join("model").display().to_string();
     let asked =
         place.run(&["eval", "--model", &model, "--benchmarks", "nano-gqa", "--data", "data", "--name", "again"]);
@@ -158,7 +158,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
         stderr(&refused)
     );
 
-    // Another ground truth makes another run, of the oracle alone.
+    // Other ground truth changes the inputs of the oracle's run only.
     place.file("data/truth.jsonl", &truth(|_| "grey"));
     let changed = place.run(&["rank", &file]);
     assert_eq!(changed.status.code(), Some(1), "{}", stderr(&changed));
@@ -198,11 +198,11 @@ fn what_the_oracle_cannot_use_is_named_before_work_starts() {
         let told = say(arm, truth);
         assert!(told.contains(expected), "{expected}: {told}");
     }
-    // Other arms need none.
+    // Other arms need no ground truth.
     assert!(place.run(&["rank", &file, "--dry-run"]).status.success());
     assert!(!place.path().join("runs").exists() && !place.path().join("cache/features").exists());
 
-    // Conversations and images wherever they lie: the ground truth lies beside the images.
+    // With conversations and images in separate places, the ground truth lies beside the images.
     place.file("data/truth.jsonl", &whole);
     let text = format!(
         "name = \"files\"\nencoders = [\"oracle\"]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n\
@@ -223,14 +223,14 @@ fn a_rendered_world_has_ground_truth_of_all_its_images() {
     let world = "world = { seed = 5, align = 8, tune = 8, turns = 2, per_benchmark = 4 }";
     let benchmarks = text.replace("[\"nano-gqa\"]", "[\"nano-gqa\", \"nano-cvbench-3d\", \"nano-chartqa\"]");
     place.file(&file, &benchmarks.replace("directory = \"data\"", world));
-    // The plan needs no images.
+    // A plan needs no images.
     let planned = place.run(&["rank", &file, "--dry-run"]);
     assert!(planned.status.success(), "{}", stderr(&planned));
     let row = stdout(&planned).lines().find(|l| l.contains("oracle  ") && l.contains("none")).map(str::to_string);
-    assert!(row.is_some_and(|row| row.split_whitespace().any(|cell| cell == "36")), "{}", stdout(&planned));
+    assert!(row.is_some_and(|row| row.split_whitespace().any(|cell| cell == "16")), "{}", stdout(&planned));
     assert!(!place.path().join("cache/worlds").exists());
     let done = place.run(&["rank", &file]);
     assert!(done.status.success(), "{}", stderr(&done));
     let found = read(&run_of(&place, "world", "oracle").join("results.json"));
-    assert_eq!((&found["run"]["role"], &found["cost"]["tokens"]), (&json!("oracle"), &json!(36)));
+    assert_eq!((&found["run"]["role"], &found["cost"]["tokens"]), (&json!("oracle"), &json!(16)));
 }

@@ -1,5 +1,5 @@
-//! What a user's machine does to a command: signals, full disks and pipes, outputs that are no files, files that lose a bit,
-//! leftovers of killed processes, a cache that is too small, text that would steer a terminal.
+//! Robustness against the environment: signals, full disks and pipes, outputs that are not regular files, flipped bits,
+//! leftovers of killed processes, a cache that is too small, and control characters in texts.
 #![cfg(unix)]
 
 use burgess_base::leftovers::Temporary;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const EVALUATOR: &str = "[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n";
 const WORLD: &str = "[evaluator.data.world]\nseed = 5\nalign = 16\ntune = 16\nturns = 3\nper_benchmark = 6\n";
 
-/// A run and a study with this many steps of the tune stage.
+/// Writes a run and a study whose tune stage has this many steps.
 fn files(place: &Place, steps: usize) {
     let recipe = format!(
         "[evaluator.recipe.align]\nsteps = 2\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\"]\n[evaluator.recipe.tune]\nsteps = {steps}\nbatch = 4\nlr = 1e-3\ntrainable = [\"connector\", \"llm\"]\n"
@@ -30,7 +30,7 @@ fn done(output: &Output) -> String {
     stderr(output)
 }
 
-/// A line of bash, in which `"$0"` is the binary.
+/// Runs a line of bash, in which `"$0"` is the binary.
 fn bash(place: &Place, line: &str) -> Output {
     let mut command = place.shell("");
     let mut bash = Command::new("bash");
@@ -44,7 +44,7 @@ fn bash(place: &Place, line: &str) -> Output {
     bash.output().expect("bash starts")
 }
 
-/// The results of the study without what may differ between two runs.
+/// Reads the results of a run without the fields that may differ between two runs.
 fn results(run: &Path) -> Value {
     let bytes = std::fs::read(run.join("results.json")).expect("results");
     let mut value: Value = serde_json::from_slice(&bytes).expect("JSON");
@@ -63,7 +63,7 @@ fn flip(path: &Path, place: usize) {
     std::fs::write(path, bytes).expect("a file");
 }
 
-/// The first file below a directory whose name ends like this.
+/// Finds a file below a directory by the end of its name.
 fn find(dir: &Path, ending: &str) -> PathBuf {
     let mut open = vec![dir.to_path_buf()];
     while let Some(dir) = open.pop() {
@@ -78,7 +78,7 @@ fn find(dir: &Path, ending: &str) -> PathBuf {
     panic!("{} has no {ending}", dir.display())
 }
 
-/// Waits until a file has so many lines, then sends the signal and waits for the end.
+/// Waits until a file has this many lines, sends the signals, and waits for the end of the process.
 fn signalled(mut child: Child, file: &Path, lines: usize, signals: &[&str]) -> Output {
     let deadline = Instant::now() + Duration::from_secs(120);
     while std::fs::read_to_string(file).map_or(0, |t| t.lines().count()) < lines {
@@ -103,7 +103,7 @@ fn started(place: &Place, args: &[&str]) -> Child {
     place.burgess(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("burgess starts")
 }
 
-/// Whether this process, and so what it starts, was told to ignore a signal, as by `nohup` or by a shell's `&`.
+/// Whether this process ignores a signal, which its children inherit (as under `nohup` or after a shell's `&`).
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -124,7 +124,7 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
             continue;
         }
         let code = 128 + number;
-        // Nothing is kept by the clock: what is there afterwards was kept for the signal.
+        // The interval of saved states is too long to be reached, so a saved state was saved because of the signal.
         let child = started(&place, &["train", "run.toml", "--out", "it's stopped", "--keep-every", "6000"]);
         let output = signalled(child, &log, steps, &[signal]);
         let told = stderr(&output);
@@ -138,7 +138,7 @@ fn signals_keep_the_state_and_say_how_to_go_on() {
     done(&place.run(&["train", "run.toml", "--out", "it's stopped"]));
     assert_eq!(model("it's stopped"), model("whole"));
 
-    // A second signal does not wait.
+    // A second signal ends the process at once.
     let child = started(&place, &["train", "run.toml", "--out", "twice"]);
     let output = signalled(child, &place.path().join("twice/train.jsonl"), 4, &["-TERM", "-TERM"]);
     assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
@@ -154,7 +154,7 @@ fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
     let output = signalled(child, &run.join("train.jsonl"), 6, &["-TERM"]);
     assert_eq!(output.status.code(), Some(143), "{}", stderr(&output));
     assert!(stderr(&output).contains("To go on: ") && !run.join("failed.json").exists(), "{}", stderr(&output));
-    // While it answers.
+    // Interrupted while it answers questions.
     let child = started(&place, &["rank", "tiny.toml", "--out", "stopped"]);
     let output = signalled(child, &run.join("model/config.json"), 1, &["-INT"]);
     assert!([Some(130), Some(0)].contains(&output.status.code()), "{}", stderr(&output));
@@ -167,7 +167,7 @@ fn a_study_that_is_stopped_has_no_failed_runs_and_ends_with_the_same_bits() {
             .all(|e| { !e.file_name().to_string_lossy().contains(".part.") })
     );
 
-    // Ignored signals stay ignored.
+    // Signals that were ignored at the start stay ignored.
     let line = "trap '' HUP; exec \"$0\" rank tiny.toml --out nohup";
     let mut command = place.shell(line);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh starts");
@@ -225,7 +225,7 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
         assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr(&output));
         assert!(stderr(&output).contains(why) && stderr(&output).contains(name), "{name}: {}", stderr(&output));
     }
-    // Directories.
+    // Output directories that cannot be directories.
     files(&place, 2);
     for (verb, option) in [("rank tiny.toml", "--out"), ("train run.toml", "--out"), ("report --published", "-o")] {
         for (name, why) in [("a.png", "is a file, not a directory"), ("dangling", "which does not exist")] {
@@ -235,7 +235,7 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
             assert!(stderr(&output).contains(why), "{words:?}: {}", stderr(&output));
         }
     }
-    // Two processes: the second is told.
+    // A second process in the same directory fails with an error.
     let child = started(&place, &["train", "run.toml", "--out", "held"]);
     let deadline = Instant::now() + Duration::from_secs(60);
     while !at("held/.lock").exists() && Instant::now() < deadline {
@@ -256,7 +256,7 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     let right = results(&run);
     let cache = place.path().join("cache");
 
-    // The feature cache, and the world.
+    // Damage in the feature cache and in the rendered world.
     flip(&find(&cache.join("features"), "00000.safetensors"), 5000);
     let told = done(&rank("features"));
     assert!(told.contains("00000.safetensors") && told.contains("are made again"), "{told}");
@@ -271,7 +271,7 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
         assert_eq!(results(&place.path().join(format!("world{number}/tiny/nano-sup/seed-0"))), right, "{name}");
     }
 
-    // What can be made again is made again.
+    // Damaged results that can be computed again are computed again.
     let forget = |names: &[&str]| {
         for name in names {
             let path = run.join(name);
@@ -294,7 +294,7 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
         assert!(!done(&rank("whole")).contains("note:"), "{file}: once");
     }
 
-    // What is asked by itself is refused.
+    // A damaged model or configuration is an error.
     let model = run.join("model/connector.safetensors");
     flip(&model, 700);
     let asked = place.run(&["ask", "--model", &run.join("model").display().to_string(), "What?"]);
@@ -312,7 +312,7 @@ fn a_flipped_bit_is_noticed_where_it_is_used() {
     );
     std::fs::write(&config, text).expect("written");
 
-    // Numbers that no scorer gives, in files of an earlier version, which had no checksums.
+    // Values that no scorer gives, in files of an earlier version without checksums.
     std::fs::remove_file(run.join("checksums.json")).expect("removed");
     std::fs::remove_file(run.join("model/checksums.json")).expect("removed");
     let told = done(&rank("whole"));
@@ -360,7 +360,7 @@ fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
         assert!(path.exists(), "{} is gone", path.display());
     }
 
-    // Two processes, and room for nothing: each evicts what the other does not use now.
+    // Two processes with a cache limit near 0: each evicts entries that the other does not use at present.
     let begin = |out: &str, encoder: &str| {
         let mut command = place.burgess(&["rank", "tiny.toml", "--out", out, "--encoders", encoder]);
         command.env("BURGESS_CACHE_GB", "0.0000001").stdout(Stdio::piped()).stderr(Stdio::piped());

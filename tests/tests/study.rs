@@ -1,4 +1,4 @@
-//! A reduced nano study through the binary: run, kill, resume, compare bits.
+//! A reduced nano study through the binary: it is run, killed and resumed, and the results must be identical.
 
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Two arms, a handful of pictures, a few steps: every part of the real study, nothing learned.
+/// Writes a study with two arms, a few images and a few steps: it has every part of the nano study, but learns nothing.
 fn study(place: &Place) -> String {
     let text = r#"
 name = "tiny"
@@ -31,7 +31,7 @@ encoders = ["nano-sup"]
 [[arms]]
 encoders = ["nano-random"]
 [[arms]]
-encoders = ["nano-mae", "nano-convnext"]
+encoders = ["nano-mae", "nano-dinov2"]
 [[arms]]
 encoders = ["nano-random"]
 freeze = "unfrozen"
@@ -62,7 +62,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Every `results.json` without what may differ between two runs: times, dates, memory, speed.
+/// Reads every `results.json` without the fields that may differ between two runs: times, dates, memory, throughput.
 fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
     files(dir)
         .into_iter()
@@ -82,8 +82,7 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Value> {
         .collect()
 }
 
-/// Nothing in a run's results is a constant in the place of a measurement: no field is empty, and what takes time
-/// took some.
+/// Checks that no field of a run's results is a placeholder: no field is empty, and durations are positive.
 fn measured(path: &Path, results: &Value) {
     fn filled(path: &Path, at: &str, value: &Value) {
         match value {
@@ -112,8 +111,8 @@ fn measured(path: &Path, results: &Value) {
     }
 }
 
-/// The models of a study by themselves: they score what they scored, and can be asked published benchmarks, whose pictures
-/// lie inside of tables, several to a question.
+/// Evaluates the models of a study outside it: they get the same scores again, and can be asked published benchmarks,
+/// whose images lie in tables, several per question.
 fn asked_again(place: &Place, root: &Path) {
     let worlds = std::fs::read_dir(place.path().join("cache/worlds")).expect("worlds");
     let world = worlds.flatten().next().expect("a world").path();
@@ -121,7 +120,7 @@ fn asked_again(place: &Place, root: &Path) {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/benchmarks").join(id);
         std::os::unix::fs::symlink(fixture, world.join("bench").join(id)).expect("a link");
     }
-    for arm in ["nano-mae+nano-convnext", "nano-random-unfrozen"] {
+    for arm in ["nano-mae+nano-dinov2", "nano-random-unfrozen"] {
         let run = root.join(arm).join("seed-0");
         let (model, data) = (run.join("model").display().to_string(), world.display().to_string());
         let list = "nano-ocrbench,blink,docvqa-test";
@@ -170,11 +169,11 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     let place = Place::new();
     let study = study(&place);
 
-    // Once without interruption.
+    // First run, without interruption.
     let whole = place.run(&["rank", &study, "--out", "whole"]);
     assert!(whole.status.success(), "{}", stderr(&whole));
     let table = stdout(&whole);
-    for arm in ["nano-sup", "nano-random", "nano-mae+nano-convnext", "(unfrozen)", "chance", "blind"] {
+    for arm in ["nano-sup", "nano-random", "nano-mae+nano-dinov2", "(unfrozen)", "chance", "blind"] {
         assert!(table.contains(arm), "{arm} is missing in\n{table}");
     }
     assert!(
@@ -189,8 +188,8 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     assert!(page.contains("data:image/png;base64,") && !page.contains("src=\"http"), "self-contained, with pictures");
     assert!(files(&root).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")), "no temporary file is left");
 
-    // The page names the command as it was typed, and every field of the results is measured by some run, but those that this
-    // study has no use for.
+    // The page shows the command as it was typed. Every field of the results is measured by some run, except those that
+    // this study does not use.
     assert!(page.contains("burgess rank tiny.toml --out whole"), "the command");
     let runs: Vec<burgess_reports::schema::RunResults> = files(&root)
         .iter()
@@ -209,8 +208,8 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     let missing: Vec<&String> = unset.iter().filter(|field| !unused.contains(&field.as_str())).collect();
     assert!(missing.is_empty(), "fields that no run sets: {missing:?}");
 
-    // A model by itself says what it said in the study: frozen, joined, and with an encoder of its own.
-    for arm in ["nano-sup", "nano-mae+nano-convnext", "nano-random-unfrozen"] {
+    // A model gives the same answers outside the study: frozen, with several encoders, and with a trained encoder.
+    for arm in ["nano-sup", "nano-mae+nano-dinov2", "nano-random-unfrozen"] {
         let run = root.join(arm).join("seed-0");
         let samples = std::fs::read_to_string(run.join("samples/nano-ocrbench.jsonl")).expect("samples");
         let sample: Value = serde_json::from_str(samples.lines().next().expect("a sample")).expect("JSON");
@@ -233,7 +232,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     let no_model = place.run(&["ask", "--model", "whole", "What?"]);
     assert!(no_model.status.code() == Some(2) && stderr(&no_model).contains("seed-<n>/model"), "{}", stderr(&no_model));
 
-    // The same again in another directory, killed several times on the way.
+    // The same study in another directory, killed several times.
     let mut kills = 0;
     for attempt in 0..12 {
         let mut child = place
@@ -255,7 +254,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        // Whatever is there at any moment is whole.
+        // After each kill, every file is complete.
         let killed = place.path().join("killed");
         if killed.is_dir() {
             results(&killed);
@@ -266,7 +265,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
     assert!(kills > 0, "the study was too fast to be killed");
     assert_eq!(results(&place.path().join("killed")), results(&place.path().join("whole")));
 
-    // Started again, it has nothing left to do and changes nothing.
+    // Started again, the command has nothing left to do and changes no file.
     let before: Vec<_> = files(&root.join("nano-sup"))
         .into_iter()
         .map(|p| (p.clone(), p.metadata().and_then(|m| m.modified()).expect("a time")))
@@ -279,7 +278,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
         assert_eq!(path.metadata().and_then(|m| m.modified()).expect("a time"), time, "{}", path.display());
     }
 
-    // Another configuration never enters the same directory.
+    // A study with another configuration is rejected in the same directory.
     let changed =
         std::fs::read_to_string(place.path().join("tiny.toml")).expect("the study").replace("steps = 6", "steps = 7");
     place.file("tiny.toml", &changed);
@@ -323,7 +322,7 @@ fn a_learning_curve_reuses_features_and_claims_decide_the_exit_code() {
     let page = std::fs::read_to_string(root.join("report/index.html")).expect("the report");
     assert!(page.contains("id=\"learning\"") && page.contains("id=\"check\""));
 
-    // Started again it changes nothing, and the study alone is done too.
+    // Started again, the command changes nothing; the plain study is finished too.
     let before = results(&root);
     assert_eq!(before.len(), 4);
     assert_eq!(place.run(&curve).status.code(), Some(1));
@@ -337,7 +336,7 @@ fn a_learning_curve_reuses_features_and_claims_decide_the_exit_code() {
 fn a_failed_arm_does_not_stop_the_others() {
     let place = Place::new();
     let study = study(&place);
-    // A zoo in which the weights of one encoder are cut off.
+    // A zoo in which the weights of one encoder are truncated.
     let zoo = place.path().join("zoo");
     std::fs::create_dir_all(zoo.join("weights")).expect("a directory");
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../encoders/zoo/weights");
@@ -365,12 +364,12 @@ fn a_failed_arm_does_not_stop_the_others() {
     );
     assert!(failed("nano-clip")["hint"].as_str().is_some_and(|h| h.contains("BURGESS_ZOO")), "{}", failed("nano-clip"));
 
-    // Once the cause is mended, the same command finishes what is left.
+    // Once the weights are repaired, the same command finishes the study.
     let mended = place.run(&["rank", &study, "--encoders", "nano-sup,nano-random,nano-clip", "--out", "out"]);
     assert!(!mended.status.success() || stdout(&mended).contains("nano-clip"), "{}", stderr(&mended));
 }
 
-/// Files that may not grow beyond 3 MB stand for a disk that fills up: features fit, the model does not.
+/// A limit of 3 MB per file stands for a disk that fills up: features fit, the model does not.
 #[cfg(unix)]
 #[test]
 fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
@@ -435,7 +434,7 @@ fn answers_can_be_weighed_drawn_and_compared_with_a_grey_picture() {
         }
     }
     assert!(samples("nano-ocrbench").iter().all(|s| s.get("likelihoods").is_none()));
-    // The mode is part of what a study is.
+    // The blind mode belongs to the configuration of a study.
     place.file("asked.toml", &asked.replace("grey", "omitted"));
     let refused = place.run(&["rank", "asked.toml", "--encoders", "nano-sup", "--out", "one"]);
     assert!(stderr(&refused).contains("blind"), "{}", stderr(&refused));

@@ -1,4 +1,5 @@
-//! `burgess train` as a user runs it: killed and started again, on files with all kinds of entries, with wrong input.
+//! `burgess train` through the binary: killed and started again, on files with all kinds of entries, and with wrong
+//! input.
 
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::Value;
@@ -23,7 +24,7 @@ trainable = ["connector", "llm"]
 
 const WORLD: &str = "[evaluator.data.world]\nseed = 5\nalign = 16\ntune = 16\nturns = 3\nper_benchmark = 6\n";
 
-/// A small run on these data, with this at the end of its tune stage.
+/// Writes a small run on these data; `tune` holds further keys of its tune stage.
 fn run_file(place: &Place, name: &str, data: &str, tune: &str) -> String {
     let text = format!(
         "name = \"{name}\"\nencoders = [\"nano-sup\"]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n{data}{RECIPE}{tune}"
@@ -49,7 +50,7 @@ fn model(dir: &Path) -> Vec<Vec<u8>> {
     files.iter().map(|f| std::fs::read(dir.join("model").join(f)).expect("a model")).collect()
 }
 
-/// Where the pictures of the world lie.
+/// Directory of the rendered world, in which the images lie.
 fn world(place: &Place) -> PathBuf {
     let worlds = place.path().join("cache/worlds");
     let mut found = std::fs::read_dir(worlds).expect("worlds").flatten();
@@ -90,7 +91,7 @@ fn a_training_that_is_killed_goes_on_with_the_same_bits() {
     assert_eq!(log(&whole).len(), 66);
     assert!(!killed.join("state").exists(), "what was kept on the way is gone");
 
-    // Nothing is left to do; other settings are refused.
+    // Nothing is left to do; other settings are rejected.
     let again = place.run(&["train", &run, "--out", "whole", "--json"]);
     assert!(stderr(&again).contains("trained already"), "{}", stderr(&again));
     assert!(serde_json::from_str::<Value>(&stdout(&again)).is_ok_and(|v| v["model"].is_string()));
@@ -143,7 +144,7 @@ fn entries_of_all_kinds_are_used_or_counted() {
     assert!(told.contains("are longer than max_length = 60, by"), "{told}");
     assert!(place.path().join("runs/files/model/llm/model.safetensors").is_file());
 
-    // A broken line is named; pictures that are nowhere are an error, not an empty training.
+    // A malformed line is named; missing images are an error, not an empty training.
     place.file("tune.jsonl", &(lines + "{\"id\": 3,\n"));
     let output = place.run(&["train", &run, "--out", "other"]);
     assert!(stderr(&output).contains("tune.jsonl:22:"), "{}", stderr(&output));
@@ -174,7 +175,7 @@ fn mistakes_in_a_run_are_named() {
         assert_eq!(output.status.code(), Some(2), "{change}");
         assert!(stderr(&output).contains(expected), "{change}: {}", stderr(&output));
     }
-    let run = run_file(&place, "short", WORLD, "max_length = 20\n");
+    let run = run_file(&place, "short", WORLD, "max_length = 12\n");
     let output = place.run(&["train", &run]);
     assert!(stderr(&output).contains("raise `max_length` to"), "{}", stderr(&output));
 }

@@ -1,8 +1,8 @@
-//! What users see: help, lists, and errors with their hints. The snapshots lie in `snapshots/`.
+//! Output that users see: help, lists, and errors with their hints. The snapshots lie in `snapshots/`.
 
 use burgess_tests::{Place, stderr, stdout};
 
-/// Standard error and exit code, with what differs between machines replaced.
+/// Returns standard error and exit code, with values that differ between machines replaced.
 fn complaint(place: &Place, args: &[&str]) -> String {
     let output = place.run(args);
     let text = stderr(&output).replace(&place.path().display().to_string(), "HERE");
@@ -80,7 +80,7 @@ fn encoding_writes_features_that_name_their_pictures() {
     assert!(output.status.success(), "{}", stderr(&output));
     let bytes = std::fs::read(place.path().join("f.safetensors")).expect("features");
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
-    assert_eq!(tensors.tensor("features").expect("features").shape(), [2, 36, 128]);
+    assert_eq!(tensors.tensor("features").expect("features").shape(), [2, 16, 128]);
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).expect("metadata");
     let names = metadata.metadata().as_ref().and_then(|m| m.get("images")).expect("names");
     assert_eq!(names, "[\"a.png\",\"b.png\"]");

@@ -1,4 +1,4 @@
-//! What users read about weights that do not fit: what, where, and a hint. The snapshots lie in `snapshots/`.
+//! Error messages about weights that do not fit: what is wrong, where, and a hint. The snapshots lie in `snapshots/`.
 
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Checkpoint;
@@ -12,7 +12,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/encoders").join(name)
 }
 
-/// What loading `path` as the golden encoder `name` says, with the path replaced.
+/// Returns the error of loading `path` as the golden encoder `name`, with the path replaced.
 fn complaint(name: &str, path: &Path) -> String {
     let card = EncoderCard::from_file(&golden(name).join("card.toml")).unwrap();
     let error = Encoder::load(card, Some(path), &Device::flex()).unwrap_err();
@@ -20,13 +20,13 @@ fn complaint(name: &str, path: &Path) -> String {
     text.replace(&path.display().to_string(), &format!("HERE/{}", path.file_name().unwrap().to_string_lossy()))
 }
 
-/// What loading says after the tensors of a golden encoder were renamed (`None`: left out) and changed.
+/// Returns the error after the tensors of a golden encoder were renamed (`None` removes one) and changed.
 fn after(name: &str, rename: impl Fn(&str) -> Option<String>, change: impl Fn(&str, &mut [f32])) -> String {
     let (_dir, path) = written(name, rename, change);
     complaint(name, &path)
 }
 
-/// The weights of a golden encoder, renamed and changed, in a file.
+/// Writes the weights of a golden encoder, renamed and changed, to a file.
 fn written(
     name: &str,
     rename: impl Fn(&str) -> Option<String>,
@@ -47,7 +47,7 @@ fn written(
     (dir, path)
 }
 
-/// Whether the renamed weights are read, every one of them, as the encoder's own are.
+/// Checks that the renamed weights are all found and loaded like the encoder's own.
 fn found(name: &str, rename: impl Fn(&str) -> Option<String>) {
     let (_dir, path) = written(name, rename, |_, _| {});
     let card = EncoderCard::from_file(&golden(name).join("card.toml")).unwrap();
@@ -71,7 +71,7 @@ fn cut(name: &str, from: &Path) -> String {
 fn weights_that_do_not_fit() {
     let same = |key: &str| Some(key.to_string());
     let nothing = |_: &str, _: &mut [f32]| {};
-    // The cautionary tale: SAM's image encoder without its prefix, which a loose loader takes for no weights at all.
+    // SAM's image encoder without its prefix: a non-strict loader would find no weights in it and report no error.
     found("sam", |key| key.strip_prefix("image_encoder.").map(str::to_string));
     found("mae", |key| Some(format!("module.{key}")));
     let bias = |key: &str| (key != "blocks.1.attn.proj.bias").then(|| key.replace("blocks.0.norm1", "blocks.9.norm1"));

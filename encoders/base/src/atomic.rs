@@ -1,4 +1,4 @@
-//! Files that are whole or absent: written under a temporary name, flushed to the disk, then renamed.
+//! Atomic writes of files and directories: written under a temporary name, flushed to disk, then renamed.
 
 use crate::leftovers::Temporary;
 use crate::output::{self, Place};
@@ -7,19 +7,19 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Writes `bytes` to `path` so that a reader sees the old contents or the new, never a part.
-/// Parent directories are made. A symbolic link stays: the file that it leads to is replaced. A FIFO is written to.
+/// Writes `bytes` to `path` atomically: a reader sees either the old or the new contents. Parent directories are
+/// created. A symbolic link is kept and its target replaced; a FIFO is written to directly.
 ///
 /// # Errors
-/// Something else than a file is there, see [`output`]; those of the disk.
+/// The path is not a file (see [`output`]), or an error of the file system.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
 
-/// The same for contents that are produced piece by piece.
+/// Writes contents atomically, as [`write`] does, that `produce` generates piece by piece.
 ///
 /// # Errors
-/// As [`write`], and those of `produce`.
+/// As [`write`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
     let (target, permissions) = match output::place(path).map_err(|e| e.context(step()))? {
@@ -42,7 +42,7 @@ pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Res
         }
         file.sync_all()?;
         fs::rename(tmp.path(), &target)?;
-        // The rename itself survives a power cut only once the directory is flushed.
+        // The rename itself survives a power failure only once the directory is flushed.
         if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
         }
@@ -51,26 +51,25 @@ pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Res
     result.map_err(|e: Error| e.context(step()))
 }
 
-/// Writes a value as indented JSON.
+/// Writes a value as indented JSON, atomically.
 pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     write(path, &text)
 }
 
-/// Reads a JSON file; the error names the file, line and column.
+/// Reads a JSON file; an error names the file, line and column.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let step = || format!("reading {}", path.display());
     let bytes = fs::read(path).with_context(step)?;
     serde_json::from_slice(&bytes).with_context(step)
 }
 
-/// Fills a directory under a temporary name and renames it into place; if `path` exists already,
-/// somebody else was faster and their directory is kept. A symbolic link to a directory that does not exist yet stays:
-/// the directory is made where it leads.
+/// Fills a directory under a temporary name and renames it to `path`. If `path` exists by then, another process was
+/// faster, and its directory is kept. A symbolic link whose target does not exist is kept: the target is created.
 ///
 /// # Errors
-/// Something else than a directory is there; those of `fill` and of the disk.
+/// The path is not a directory, or an error of `fill` or of the file system.
 pub fn create_dir_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
     let target = match fs::metadata(path) {

@@ -1,8 +1,9 @@
-//! Checksums of files that are read again: `checksums.json` in their directory, BLAKE3 and size for each by its name.
+//! Checksums of cached files: `checksums.json` in their directory has BLAKE3 digest and size of each, by name.
 //!
-//! Two ways to use it: a directory that is filled once is [`seal`]ed at the end and [`check_all`]ed when it is opened; a
-//! directory whose files come one by one gets each by [`write()`], and [`check`]s it when it is read. While a file is replaced,
-//! the old contents and the new are accepted: a process may be killed in between.
+//! There are two ways to use it. A directory that is filled once is [`seal`]ed at the end and verified with
+//! [`check_all`] when it is opened. A directory whose files are added one by one gets each by [`write()`], and
+//! [`check`] verifies it when it is read. While a file is replaced, both the old and the new contents are accepted,
+//! because a process may be killed in between.
 
 use crate::{Context, Error, Result, atomic, digest};
 use serde::{Deserialize, Serialize};
@@ -11,22 +12,22 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// The file's name in the directory.
+/// File name of the list of checksums.
 pub const FILE: &str = "checksums.json";
-/// Changes when this code writes something else.
+/// Format version; increases when the format of the list changes.
 const FORMAT: u32 = 1;
-/// Longest file that is believed to be a list of checksums.
+/// Maximum size of a list of checksums in bytes.
 const LARGEST: u64 = 1 << 30;
 
-/// What [`FILE`] holds.
+/// The contents of [`FILE`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Listed {
     format: u32,
-    /// By the path below the directory, with `/`: what the file may hold.
+    /// Accepted checksums by the path relative to the directory, with `/`.
     files: BTreeMap<String, Vec<Checksum>>,
 }
 
-/// Contents of a file.
+/// The checksum of a file's contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Checksum {
     size: u64,
@@ -43,12 +44,12 @@ impl Checksum {
     }
 }
 
-/// Whether something is known about contents.
+/// The result of a comparison with a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    /// They are as they were written.
+    /// The contents are those that were written.
     Same,
-    /// There is no checksum: an earlier version wrote them.
+    /// There is no checksum, because an earlier version wrote the contents.
     Nothing,
 }
 
@@ -83,10 +84,10 @@ fn store(dir: &Path, files: BTreeMap<String, Vec<Checksum>>) -> Result<()> {
     atomic::write_json(&dir.join(FILE), &Listed { format: FORMAT, files })
 }
 
-/// Writes checksums of all files in `dir` and below it.
+/// Writes checksums of all files in `dir`, recursively.
 ///
 /// # Errors
-/// Those of the disk.
+/// An error of the file system.
 pub fn seal(dir: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
     collect(dir, dir, &mut files)?;
@@ -115,7 +116,7 @@ fn name_of(root: &Path, path: &Path) -> String {
 /// Adds or replaces the checksum of one file that was written.
 ///
 /// # Errors
-/// It cannot be read; those of the disk.
+/// The file or the list of checksums cannot be read, or an error of the file system.
 pub fn add(dir: &Path, name: &str) -> Result<()> {
     let sum = Checksum::of_file(&dir.join(name))?;
     let mut files = listed(dir)?.unwrap_or_default().files;
@@ -123,10 +124,10 @@ pub fn add(dir: &Path, name: &str) -> Result<()> {
     store(dir, files)
 }
 
-/// Writes a file, whole or not at all, and its checksum.
+/// Writes a file atomically, and its checksum.
 ///
 /// # Errors
-/// Those of the disk; the list of checksums cannot be read.
+/// The list of checksums cannot be read, or an error of the file system.
 pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     let sum = Checksum { size: bytes.len() as u64, blake3: digest::of_bytes(bytes) };
@@ -148,14 +149,15 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file and its checksum, where they are there.
+/// Removes a file, if it exists, and its checksum, if it is listed.
 ///
 /// # Errors
-/// Those of the disk; the list of checksums cannot be read.
+/// The list of checksums cannot be read, or an error of the file system.
 pub fn remove(dir: &Path, name: &str) -> Result<()> {
     let path = dir.join(name);
     match fs::remove_file(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // Its checksum may have outlived it, if a removal was interrupted.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         other => other.with_context(|| format!("removing {}", path.display()))?,
     }
     let mut files = listed(dir)?.unwrap_or_default().files;
@@ -165,7 +167,7 @@ pub fn remove(dir: &Path, name: &str) -> Result<()> {
     }
 }
 
-/// As [`write()`], a value as indented JSON.
+/// Writes a value as indented JSON, as [`write()`] does.
 ///
 /// # Errors
 /// As [`write()`].
@@ -178,7 +180,7 @@ pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()>
 /// Compares a file with its checksum.
 ///
 /// # Errors
-/// It holds other bytes, or cannot be read.
+/// The file has other contents, or cannot be read.
 pub fn check(dir: &Path, name: &str) -> Result<Known> {
     match listed(dir)?.and_then(|l| l.files.get(name).cloned()) {
         None => Ok(Known::Nothing),
@@ -203,10 +205,10 @@ fn compare(path: &Path, known: &[Checksum]) -> Result<()> {
     )))
 }
 
-/// Compares all files of a directory with their checksums; others that lie there are left alone.
+/// Compares all listed files of a directory with their checksums; other files are ignored.
 ///
 /// # Errors
-/// One is missing or holds other bytes.
+/// A file is missing or has other contents.
 pub fn check_all(dir: &Path) -> Result<Known> {
     let Some(listed) = listed(dir)? else { return Ok(Known::Nothing) };
     for (name, known) in &listed.files {
@@ -215,18 +217,18 @@ pub fn check_all(dir: &Path) -> Result<Known> {
     Ok(Known::Same)
 }
 
-/// A file's size and times when its contents were compared: size, modification and change in nanoseconds.
+/// Size and times of a file when its contents were compared: bytes, modification and change in nanoseconds.
 pub type Stamp = (u64, u128, i128);
 
-/// As [`check_all`], but files whose size and times are those of the last comparison are not read again; `remembered` is the
-/// file where that is kept. Returns the names of the files that are damaged or missing.
+/// Returns the names of the files that are damaged or missing, as [`check_all`] finds them. Files whose size and
+/// times have not changed since the last comparison are not read again; `remembered` is the file that stores these.
 ///
 /// # Errors
 /// The list of checksums cannot be read.
 pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
     let Some(listed) = listed(dir)? else { return Ok((Known::Nothing, Vec::new())) };
     let whole = digest::of_file(&dir.join(FILE))?;
-    // What is remembered of another list is worth nothing; nor is a damaged memory.
+    // Stamps that belong to another list are discarded, as is a damaged file of stamps.
     let before: Option<(String, BTreeMap<String, Stamp>)> =
         fs::read(remembered).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut stamps = before.filter(|(of, _)| *of == whole).map(|(_, stamps)| stamps).unwrap_or_default();
@@ -239,7 +241,7 @@ pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
         }
         news = true;
         match (compare(&path, known), now) {
-            // Taken before the comparison: what changes after it is noticed.
+            // The stamp was taken before the comparison, so that a later change is noticed.
             (Ok(()), Some(now)) => drop(stamps.insert(name.clone(), now)),
             _ => {
                 stamps.remove(name);
@@ -253,7 +255,7 @@ pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
     Ok((Known::Same, bad))
 }
 
-/// Size and times of a file; `None` where they cannot be had.
+/// Size and times of a file; `None` if they are not available.
 pub fn stamp(path: &Path) -> Option<Stamp> {
     let meta = fs::metadata(path).ok()?;
     let modified = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
@@ -314,7 +316,7 @@ mod tests {
         assert_eq!(check(dir.path(), "a")?, Known::Same);
         fs::write(dir.path().join("a"), kept)?;
         assert!(check(dir.path(), "a").is_err(), "the old contents came back");
-        // Killed after the list, before the file: both are accepted.
+        // Killed after the list and before the file was written: both contents are accepted.
         let mut files = listed(dir.path())?.unwrap_or_default().files;
         write(dir.path(), "a", b"two")?;
         if let Some(known) = files.get_mut("a") {
@@ -338,7 +340,7 @@ mod tests {
         let before = fs::metadata(&memory)?.modified()?;
         assert_eq!(damaged(&data, &memory)?, (Known::Same, vec![]));
         assert_eq!(fs::metadata(&memory)?.modified()?, before, "nothing was read");
-        // The same size, and the same time of modification.
+        // Size and modification time do not change.
         let time = fs::metadata(data.join("b"))?.modified()?;
         flip(&data.join("b"));
         fs::File::options().write(true).open(data.join("b"))?.set_modified(time)?;

@@ -1,4 +1,4 @@
-//! Plain, gzip or zstd: told apart by the first bytes, read to the end of the last member or frame.
+//! Reads plain, gzip and zstd files; the format is detected by the first bytes.
 
 use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, ErrorKind, Read};
 use std::path::Path;
 
-/// The contents of a file, decompressed while they are read. Several members or frames, one behind the other, are one
-/// text; zero bytes behind the last member of gzip (tapes and some copying programs add them) are nothing.
+/// Opens a file and decompresses it while it is read. Consecutive members or frames form one text; zero bytes after the
+/// last gzip member (which tapes and some copying programs add) are ignored.
 ///
 /// # Errors
-/// When the file cannot be opened, is no file ([`crate::files::open`]), or is compressed by another method. While reading:
-/// the data end before they are complete, or do not have the checksum that they name.
+/// The file cannot be opened, is not a file ([`crate::files::open`]), or is compressed by another method. While
+/// reading: the data end too early, or do not match their checksum.
 pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 16, crate::files::open(path)?);
     Ok(match file.fill_buf()? {
@@ -28,7 +28,7 @@ pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// The compression of a file by its first bytes, where it is none that is read here.
+/// The name of a compression method that is not supported, detected by the first bytes.
 fn other_method(first: &[u8]) -> Option<&'static str> {
     match first {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
@@ -44,11 +44,11 @@ fn invalid(message: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, message.into())
 }
 
-/// The members of a gzip file, one behind the other.
+/// The consecutive members of a gzip file.
 struct Members {
-    /// Nothing at the end of the file.
+    /// The current member; `None` at the end of the file.
     member: Option<GzDecoder<BufReader<File>>>,
-    /// From 1.
+    /// Number of the current member, from 1.
     number: usize,
 }
 
@@ -61,7 +61,7 @@ impl Read for Members {
                 Err(e) => return Err(self.named(&e)),
             }
             let Some(mut file) = self.member.take().map(GzDecoder::into_inner) else { break };
-            // Zeros behind the last member fill up a block.
+            // Zeros after the last member pad it to a block.
             loop {
                 let rest = file.fill_buf()?;
                 let zeros = rest.iter().take_while(|b| **b == 0).count();
@@ -88,7 +88,7 @@ impl Read for Members {
 }
 
 impl Members {
-    /// What is wrong with a member.
+    /// Describes an error in the current member.
     fn named(&self, error: &io::Error) -> io::Error {
         let what = match error.kind() {
             ErrorKind::UnexpectedEof => "ends in the middle: the file is cut off".to_string(),
@@ -99,12 +99,12 @@ impl Members {
     }
 }
 
-/// A file of which the first bytes have been looked at.
+/// A file whose first bytes were read and are prepended again.
 type Rewound = Chain<Cursor<[u8; 4]>, BufReader<File>>;
 
-/// The frames of a zstd file, one behind the other.
+/// The consecutive frames of a zstd file.
 struct Frames {
-    /// Nothing while a frame holds it.
+    /// The file; `None` while a frame owns it.
     file: Option<BufReader<File>>,
     frame: Option<StreamingDecoder<Rewound, FrameDecoder>>,
 }
@@ -129,7 +129,7 @@ impl Read for Frames {
     }
 }
 
-/// Whether a frame is damaged or only not all there.
+/// Distinguishes a damaged frame from a truncated one.
 fn cut(frame: &mut StreamingDecoder<Rewound, FrameDecoder>, error: &io::Error) -> io::Error {
     let ended = frame.get_mut().get_mut().1.fill_buf().is_ok_and(<[u8]>::is_empty);
     match ended {
@@ -138,7 +138,7 @@ fn cut(frame: &mut StreamingDecoder<Rewound, FrameDecoder>, error: &io::Error) -
     }
 }
 
-/// The next frame with contents; nothing at the end of the file.
+/// The next frame with contents; `None` at the end of the file.
 fn next(mut file: BufReader<File>) -> io::Result<Option<StreamingDecoder<Rewound, FrameDecoder>>> {
     let short = |e: io::Error| match e.kind() {
         ErrorKind::UnexpectedEof => {
@@ -153,7 +153,7 @@ fn next(mut file: BufReader<File>) -> io::Result<Option<StreamingDecoder<Rewound
             let frame = StreamingDecoder::new(Cursor::new(magic).chain(file));
             return frame.map(Some).map_err(|e| invalid(format!("the header of a zstd frame cannot be read: {e}")));
         }
-        // A frame without contents: its length, and so many bytes of which nothing is known.
+        // A skippable frame: its length, and as many bytes to skip.
         let mut length = [0; 4];
         file.read_exact(&mut length).map_err(short)?;
         let length = u64::from(u32::from_le_bytes(length));
@@ -176,7 +176,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// A zstd frame with raw blocks and no checksum, as the format's description has it.
+    /// Builds a zstd frame with raw blocks and no checksum, by the format's specification.
     fn zstd(text: &str) -> Vec<u8> {
         let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, text.len() as u8];
         let block = ((text.len() as u32) << 3) | 1;

@@ -1,8 +1,8 @@
-//! In what two configurations differ.
+//! Differences between two configurations.
 
 use serde_json::Value;
 
-/// The places in which two JSON values differ, as `key.key: a there, b here`.
+/// Lists the keys at which two JSON values differ, as `key.key: a there, b here`.
 pub fn differences(there: &Value, here: &Value) -> Vec<String> {
     fn walk(path: &str, there: &Value, here: &Value, out: &mut Vec<String>) {
         match (there, here) {

@@ -1,29 +1,29 @@
-//! Digests: of files, of configurations, of anything that can change a result.
+//! BLAKE3 digests of files, configurations and all other inputs of a result.
 
 use crate::{Context, Result};
 use std::path::Path;
 
-/// Hexadecimal BLAKE3 digest of some bytes, cut to 32 digits (128 bits).
+/// Hexadecimal BLAKE3 digest of bytes, truncated to 32 digits (128 bits).
 pub fn of_bytes(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().as_str()[..32].to_string()
 }
 
-/// Digest of a value by its JSON form. Field order is that of the type, so it is stable.
+/// Digest of a value's JSON form, which is stable because the type defines the order of fields.
 pub fn of_value<T: serde::Serialize>(value: &T) -> Result<String> {
     Ok(of_bytes(&serde_json::to_vec(value)?))
 }
 
-/// A digest of bytes that come in pieces.
+/// A digest of data that arrive in pieces.
 #[derive(Debug, Clone, Default)]
 pub struct Digest(blake3::Hasher);
 
 impl Digest {
-    /// Takes some more bytes.
+    /// Appends bytes to the data.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest, as [`of_bytes`] gives it of all of them together.
+    /// The digest of all bytes so far, equal to [`of_bytes`] of their concatenation.
     pub fn finish(&self) -> String {
         self.0.finalize().to_hex().as_str()[..32].to_string()
     }

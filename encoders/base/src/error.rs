@@ -1,23 +1,23 @@
-//! One error type for all rooms: what happened, why, and what to do about it.
+//! The error type of all crates: what happened, in which step, and what to do about it.
 
 use std::fmt;
 
 /// The result type of every fallible function in Burgess.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Who has to act, and so which exit code the command ends with.
+/// The kind of an error, which determines the exit code of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The command line, a study or a card asks for something that does not exist: exit code 2.
     Usage,
     /// The work could not be done (files, weights, devices, memory): exit code 1.
     Failed,
-    /// A signal asked to stop, and what was done is kept: exit code 128 and the signal's number.
+    /// A signal interrupted the command, and finished work is kept: exit code 128 + signal number.
     Interrupted,
 }
 
-/// An error with its chain of causes, outermost first, and optionally a hint. As text it has no control characters but line
-/// feeds and no line that fills the screen, whatever the file holds that it quotes.
+/// An error with its chain of causes, outermost first, and an optional hint. Its text has no control characters except
+/// line feeds, and no line of excessive length, whatever it quotes from a file.
 ///
 /// ```
 /// use burgess_base::{Error, Context};
@@ -34,41 +34,41 @@ pub struct Error {
 }
 
 impl Error {
-    /// The user asked for something that does not exist or makes no sense (exit code 2).
+    /// An error of usage: a request that does not exist or makes no sense (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, chain: vec![message.into()], hint: None }
     }
 
-    /// The work could not be done (exit code 1).
+    /// A failure: the work could not be done (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failed, chain: vec![message.into()], hint: None }
     }
 
-    /// A signal asked to stop: no fault of anything.
+    /// An interruption by a signal, which is not a failure.
     pub fn interrupted() -> Self {
         Self { kind: Kind::Interrupted, chain: vec!["interrupted".into()], hint: None }
     }
 
-    /// Says in which larger step the error happened.
+    /// Adds the larger step in which the error happened.
     #[must_use]
     pub fn context(mut self, step: impl Into<String>) -> Self {
         self.chain.insert(0, step.into());
         self
     }
 
-    /// Says what the user can do; the innermost hint, nearest to the cause, is kept.
+    /// Adds what the user can do; of several hints, the innermost one is kept.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-    /// Usage, failure or interruption.
+    /// The kind of the error.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What the user can do, if anything is known.
+    /// What the user can do, if there is a hint.
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -78,7 +78,7 @@ impl Error {
         &self.chain
     }
 
-    /// 2 for wrong usage, 1 for failed work; for an interruption that of Ctrl-C, 130.
+    /// The exit code: 2 for usage, 1 for a failure, 130 (that of Ctrl-C) for an interruption.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Usage => 2,
@@ -99,13 +99,13 @@ impl fmt::Display for Error {
     }
 }
 
-/// The longest line of an error, in characters: what a file holds may be quoted in it. Of a longer one, beginning and end stay.
+/// The maximum length of a line of an error, in characters; a longer line is shortened in the middle.
 const LONGEST: usize = 2000;
-/// Characters that stay at its end.
+/// Number of characters that are kept at the end of a shortened line.
 const END: usize = 300;
 
 fn write_shortened(f: &mut fmt::Formatter<'_>, line: &str) -> fmt::Result {
-    // Characters are at least a byte.
+    // A character has at least one byte.
     let count = if line.len() > LONGEST { line.chars().count() } else { 0 };
     if count <= LONGEST {
         return f.write_str(line);
@@ -117,11 +117,11 @@ fn write_shortened(f: &mut fmt::Formatter<'_>, line: &str) -> fmt::Result {
 
 impl std::error::Error for Error {}
 
-/// Adds the step in which a foreign error happened, turning it into [`Error`].
+/// Adds the step in which an error of another library happened, and converts it to [`Error`].
 pub trait Context<T> {
-    /// `step` reads as "doing what to which file".
+    /// Adds a step, which reads as "doing what to which file".
     fn context(self, step: impl Into<String>) -> Result<T>;
-    /// The same, with the text made only when there is an error.
+    /// Adds a step whose text is made only if there is an error.
     fn with_context<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
 }
 
@@ -135,7 +135,7 @@ impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Any error on its way to becoming ours; foreign ones become `Kind::Failed`.
+/// Any error that can be converted to [`Error`]; errors of other libraries become `Kind::Failed`.
 #[doc(hidden)]
 pub struct Cause(Error);
 
@@ -185,7 +185,7 @@ impl From<std::io::Error> for Cause {
     }
 }
 
-/// Up to three of `known` that look like `wanted`, nearest first: for "did you mean".
+/// Returns up to three of `known` that are similar to `wanted`, nearest first, for "did you mean".
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = wanted.to_lowercase();
     let mut scored: Vec<(f64, &str)> = known

@@ -1,8 +1,8 @@
-//! Opening files that other people have put there: what is no file is named instead of waited for, and rows have a
-//! stated longest length.
+//! Opens files of untrusted directories: paths that are not regular files are errors and never block, and rows have a
+//! maximum length.
 //!
-//! A FIFO without a writer blocks whoever opens it, a device never ends, and a link can lead nowhere. Data directories
-//! of other people hold all of these now and then.
+//! Opening a FIFO without a writer blocks, a device never ends, and a link can be dangling. Data directories of other
+//! people contain all of these at times.
 
 use std::cell::Cell;
 use std::fs::{File, FileType};
@@ -10,12 +10,11 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Opens a regular file, or a stream that the shell hands over by number (`/dev/stdin`, and `/dev/fd/63` for
+/// Opens a regular file, or a stream that the shell passes by number (`/dev/stdin`, and `/dev/fd/63` for
 /// `<(zcat …)`).
 ///
 /// # Errors
-/// The file is not there, a link to it leads nowhere, or it is a directory, FIFO, socket or device: the error says
-/// which.
+/// The file does not exist, is a dangling link, or is a directory, FIFO, socket or device: the error says which.
 pub fn open(path: &Path) -> io::Result<File> {
     let kind = match std::fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
@@ -34,10 +33,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file", name(kind))))
 }
 
-/// The whole of such a file.
+/// Reads the whole contents of a file that [`open`] opens.
 ///
 /// # Errors
-/// As for [`open`]; or it has more than `most` bytes.
+/// As [`open`]; or the file has more than `most` bytes.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let too_long = |found: u64| {
@@ -58,12 +57,12 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether this is a regular file, also behind a link.
+/// Whether a path is a regular file or a link to one.
 pub fn is_regular(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file())
 }
 
-/// A number of bytes in words: `3 bytes`, `12 MiB`.
+/// Formats a number of bytes: `3 bytes`, `12 MiB`.
 pub fn bytes(count: u64) -> String {
     match count {
         0..0x400 => format!("{count} bytes"),
@@ -73,7 +72,7 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A file that this process got by number.
+/// Whether a path is a stream that this process got by number.
 fn handed_over(path: &Path) -> bool {
     ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|start| path.starts_with(start))
 }
@@ -95,17 +94,17 @@ fn name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a directory" } else { "something else" }
 }
 
-/// A reader that gives at most so many bytes for one row; [`Allowance::renew`] says that the next one begins.
+/// A reader that returns at most a given number of bytes per row; [`Allowance::renew`] begins the next row.
 ///
-/// Parsers keep a row whole in memory; a file without line ends, or a few kilobytes that decompress to gigabytes, would
-/// otherwise fill it.
+/// Parsers hold a whole row in memory: a file without line ends, or a few kilobytes that decompress to gigabytes, would
+/// otherwise exhaust it.
 #[derive(Debug)]
 pub struct Bounded<R> {
     inner: R,
     allowance: Allowance,
 }
 
-/// What a [`Bounded`] reader may still give for the present row.
+/// The number of bytes that a [`Bounded`] reader may still return for the current row.
 #[derive(Debug, Clone)]
 pub struct Allowance {
     left: Rc<Cell<u64>>,
@@ -113,14 +112,14 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// The next row begins.
+    /// Begins the next row.
     pub fn renew(&self) {
         self.left.set(self.most);
     }
 }
 
 impl<R: Read> Bounded<R> {
-    /// Rows of at most `most` bytes; a few more where the parser reads ahead.
+    /// Builds a reader for rows of at most `most` bytes, or a few more if the parser reads ahead.
     pub fn new(inner: R, most: u64) -> (Self, Allowance) {
         let allowance = Allowance { left: Rc::new(Cell::new(most)), most };
         (Self { inner, allowance: allowance.clone() }, allowance)

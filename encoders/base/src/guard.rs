@@ -1,4 +1,4 @@
-//! Other people's parsers behind a fence: a panic of theirs on a damaged file is an error of ours.
+//! Isolation of third-party parsers: a panic on a damaged file becomes an error.
 
 use crate::{Error, Result};
 use std::any::Any;
@@ -7,16 +7,16 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// How many guards this thread is inside of.
+    /// Nesting depth of guarded calls on this thread.
     static GUARDED: Cell<usize> = const { Cell::new(0) };
 }
 static HOOK: Once = Once::new();
 
-/// Runs a third-party parser; if it panics, nothing is printed and the error says what it was reading.
+/// Runs a third-party parser; if it panics, nothing is printed and the error says which file was read.
 ///
-/// `what` completes "reading …": the kind of file and its name. Wrap the call alone, so that nothing of ours is left in a
-/// half-changed state. What aborts the process (a failed allocation, a stack that overflows) cannot be caught: sizes are
-/// compared with the file before such a parser is called.
+/// `what` completes "reading …": the kind of file and its name. Guard only the parser's call, so that no state of
+/// ours is left half-changed. An abort of the process (a failed allocation, a stack overflow) cannot be caught: sizes
+/// are checked against the file before such a parser is called.
 ///
 /// ```
 /// use burgess_base::guard;
@@ -46,7 +46,7 @@ pub fn third_party<T>(what: &str, parse: impl FnOnce() -> T) -> Result<T> {
     })
 }
 
-/// What a panic says, on one line.
+/// The message of a panic, on one line.
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     crate::text::excerpt(text.unwrap_or("a panic without a message"), 200)

@@ -1,13 +1,13 @@
-//! JSON as other programs write it: Python's `NaN`, `Infinity` and `-Infinity`, a byte order mark, surrogates without their
-//! other half.
+//! JSON as other programs write it: with Python's `NaN`, `Infinity` and `-Infinity`, a byte order mark, or unpaired
+//! surrogates.
 //!
-//! Python's `json` writes the three numbers although RFC 8259 has none of them, Windows editors prepend a byte order mark,
-//! and JavaScript writes half surrogate pairs of cut texts. Each would refuse a whole file for the sake of one field that
-//! perhaps nobody reads. [`Lenient`] turns the numbers into `null` and the surrogates into U+FFFD, outside and inside of
-//! strings respectively, and leaves every other byte as it is; what is needed and `null` is then the reader's error.
+//! Python's `json` writes these numbers although RFC 8259 does not allow them, Windows editors prepend a byte order
+//! mark, and JavaScript writes unpaired surrogates for truncated text. A strict parser would reject a whole file
+//! because of one field that may never be used. [`Lenient`] replaces these numbers by `null` and unpaired surrogates in
+//! strings by U+FFFD, and keeps every other byte. A required field that becomes `null` is an error of the reader.
 //!
-//! Use it for whatever comes from elsewhere (training data, predictions, benchmarks, annotations, configurations of
-//! models), never for what Burgess writes itself: there such a value is damage.
+//! Use it for all files of other programs (training data, predictions, benchmarks, annotations, model configurations),
+//! never for Burgess's own files: there such a value means damage.
 
 use crate::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -15,15 +15,15 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Bytes read from the source at once.
+/// Number of bytes read from the source at once.
 const CHUNK: usize = 64 * 1024;
-/// The longest token that is looked at as a whole: a pair of surrogates, `\ud83d\ude00`.
+/// Length of the longest token that must be seen whole: a surrogate pair, `\ud83d\ude00`.
 const LONGEST: usize = 12;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// U+FFFD in an escape as long as the surrogate's, so that columns in messages stay right.
+/// U+FFFD in an escape as long as the surrogate's, so that columns in error messages stay right.
 const REPLACEMENT: &[u8] = b"\\ufffd";
 
-/// Where in the text the next byte stands.
+/// The position of the next byte relative to strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Start,
@@ -31,7 +31,7 @@ enum State {
     InString,
 }
 
-/// The rewriting itself, without input and output.
+/// The rewriting, independent of input and output.
 #[derive(Debug)]
 struct Rewriter {
     state: State,
@@ -40,8 +40,8 @@ struct Rewriter {
 impl Rewriter {
     const NEW: Self = Self { state: State::Start };
 
-    /// Rewrites the beginning of `input` into `out` and returns how many bytes of it were used. Up to [`LONGEST`] bytes are
-    /// left over if more may follow, that is unless `last`.
+    /// Rewrites the beginning of `input` into `out` and returns the number of bytes used. Unless `last`, up to
+    /// [`LONGEST`] bytes are left for the next call, because their token may not be complete.
     fn step(&mut self, input: &[u8], last: bool, out: &mut Vec<u8>) -> usize {
         let mut at = 0;
         if self.state == State::Start {
@@ -60,7 +60,7 @@ impl Rewriter {
                 State::Outside | State::Start => memchr::memchr3(b'"', b'N', b'I', rest),
             };
             let Some(ahead) = ahead else {
-                // A minus sign stays back: it may belong to `-Infinity`.
+                // A minus sign is held back: it may belong to `-Infinity`.
                 let kept = usize::from(self.state == State::Outside && !last && rest.ends_with(b"-"));
                 out.extend_from_slice(&rest[..rest.len() - kept]);
                 return input.len() - kept;
@@ -100,12 +100,12 @@ impl Rewriter {
     }
 }
 
-/// Whether `token` starts with `word` and does not go on as a longer one.
+/// Whether `token` starts with `word` and does not continue it to a longer word.
 fn is_word(token: &[u8], word: &[u8]) -> bool {
     token.starts_with(word) && token.get(word.len()).is_none_or(|next| !next.is_ascii_alphanumeric())
 }
 
-/// Length of the surrogate escape at the start of `token`: 12 for a pair, 6 for a half alone, nothing for anything else.
+/// Length of the surrogate escape at the start of `token`: 12 for a pair, 6 if unpaired; `None` for other text.
 fn surrogate(token: &[u8]) -> Option<usize> {
     let unit = |from: usize| -> Option<u16> {
         let text = token.get(from..from + 6).filter(|t| t.starts_with(b"\\u"))?;
@@ -123,7 +123,7 @@ fn surrogate(token: &[u8]) -> Option<usize> {
     }
 }
 
-/// A reader that makes strict JSON of what other programs write; see the [module](self).
+/// A reader that converts JSON of other programs to strict JSON; see the [module](self).
 ///
 /// ```
 /// use burgess_base::json::Lenient;
@@ -143,7 +143,7 @@ pub struct Lenient<R> {
 }
 
 impl<R: Read> Lenient<R> {
-    /// Reads from `inner` in large pieces; it needs no buffer of its own.
+    /// Builds a reader of `inner`, which needs no buffer because it is read in large pieces.
     pub fn new(inner: R) -> Self {
         Self { inner, rewriter: Rewriter::NEW, input: Vec::new(), output: Vec::new(), given: 0, ended: false }
     }
@@ -169,7 +169,7 @@ impl<R: Read> Read for Lenient<R> {
     }
 }
 
-/// The bytes as strict JSON; see the [module](self). Borrows if there is nothing to change.
+/// Converts bytes to strict JSON; see the [module](self). Borrows the input if nothing changes.
 pub fn strict(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rewriter = Rewriter::NEW;
@@ -177,10 +177,10 @@ pub fn strict(bytes: &[u8]) -> Cow<'_, [u8]> {
     if out == bytes { Cow::Borrowed(bytes) } else { Cow::Owned(out) }
 }
 
-/// A value from bytes that another program wrote. Strict JSON costs nothing extra.
+/// Parses a value from JSON of another program. Strict JSON has no extra cost.
 ///
 /// # Errors
-/// The bytes are no JSON even so, or not of this type.
+/// The bytes are not valid JSON even so, or not of this type.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(bytes).or_else(|first| match strict(bytes) {
         Cow::Borrowed(_) => Err(first),
@@ -188,18 +188,18 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
     })
 }
 
-/// As [`from_slice`] for text.
+/// Parses a value from text, as [`from_slice`] does.
 ///
 /// # Errors
-/// The text is no JSON even so, or not of this type.
+/// The text is not valid JSON even so, or not of this type.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     from_slice(text.as_bytes())
 }
 
-/// A whole file that another program wrote; the error names the file, line and column.
+/// Reads a JSON file of another program; an error names the file, line and column.
 ///
 /// # Errors
-/// The file cannot be read, is no JSON even so, or not of this type.
+/// The file cannot be read, is not valid JSON even so, or not of this type.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let step = || format!("reading {}", path.display());
     from_slice(&std::fs::read(path).with_context(step)?).with_context(step)

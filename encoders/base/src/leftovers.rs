@@ -1,7 +1,7 @@
-//! Temporary files: named after the process that makes them, and removed by the next one when that process is gone.
+//! Temporary files: named after the process that creates them, and removed by a later process if that one has ended.
 //!
-//! A temporary file or directory is called `NAME.<machine>-<process>-<number>.tmp`. `<machine>` stands for the host, its boot
-//! and the namespace of process ids: numbers of processes on another host or in another container say nothing here.
+//! A temporary file or directory is named `NAME.<machine>-<process>-<number>.tmp`. `<machine>` identifies the host, its
+//! boot and its PID namespace, because process IDs of another host or container have no meaning here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,25 +10,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Age at which a temporary file is a leftover whoever made it: no write takes as long.
+/// Age at which a temporary file is a leftover, whoever created it: no write takes that long.
 const OLD: Duration = Duration::from_hours(24);
-/// The same for the names of earlier versions, which did not tell the machine, when no such process runs here.
+/// Age for names of earlier versions, which did not include the machine, if no such process runs here.
 const OLD_WITHOUT_MACHINE: Duration = Duration::from_hours(1);
-/// File systems and the clock of the process table differ by less.
+/// Tolerance between the clocks of file systems and the process table.
 const SLACK: Duration = Duration::from_secs(2);
-/// The longest beginning of a file's name that is repeated, in bytes: names end at 255.
+/// Maximum length in bytes of the file name that is repeated in a temporary name; file systems allow 255.
 const LONGEST: usize = 180;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
-/// What this process is writing now.
+/// The temporary files that this process is writing.
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// A temporary path beside `path` that no other process or thread uses, removed when this value is dropped.
+/// A temporary path beside `path`, unique to this process and thread, which is removed when this value is dropped.
 #[derive(Debug)]
 pub struct Temporary(PathBuf);
 
 impl Temporary {
-    /// Chooses a name; nothing is made.
+    /// Chooses a name; does not create the file.
     pub fn beside(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
@@ -39,7 +39,7 @@ impl Temporary {
         Self(path)
     }
 
-    /// Where it is.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -47,7 +47,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a successful rename there is nothing any more.
+        // After a successful rename the path no longer exists.
         remove(&self.0);
         LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
@@ -55,7 +55,7 @@ impl Drop for Temporary {
 
 /// Removes all temporary files of this process, which is about to end.
 pub fn abandon() {
-    // Where another thread holds the lock for good, the next process sweeps.
+    // If another thread holds the lock, the next process removes the files.
     if let Ok(live) = LIVE.try_lock() {
         live.iter().for_each(|path| remove(path));
     }
@@ -66,8 +66,8 @@ fn remove(path: &Path) {
     let _ = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
-/// Removes the leftovers of processes that are gone from `dir` and from the directories below it, `depth` levels deep;
-/// returns how many. Files that are not named like temporary ones of Burgess stay, and so do those whose process lives.
+/// Removes leftovers of ended processes from `dir` and its subdirectories, `depth` levels deep; returns their number.
+/// Files with other names, and those of running processes, are kept.
 pub fn sweep(dir: &Path, depth: usize) -> usize {
     let mut swept = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -87,7 +87,7 @@ pub fn sweep(dir: &Path, depth: usize) -> usize {
     swept
 }
 
-/// As [`sweep`], of the leftovers of one file alone, in a directory that may hold anything.
+/// Removes the leftovers of one file only, for directories that may hold anything; see [`sweep`].
 pub fn sweep_beside(path: &Path) -> usize {
     let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else { return 0 };
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
@@ -104,16 +104,16 @@ pub fn sweep_beside(path: &Path) -> usize {
     swept
 }
 
-/// The process that a temporary file is named after.
+/// The process that created a temporary file, according to its name.
 #[derive(Debug, PartialEq)]
 struct Owner {
-    /// `None` in names of earlier versions.
+    /// Identifier of the machine; `None` in names of earlier versions.
     machine: Option<String>,
     process: u32,
 }
 
 impl Owner {
-    /// From the name of a file; `None` if it is not one of ours.
+    /// Parses a file name; `None` if it is not a temporary name of Burgess.
     fn of(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(".tmp")?;
         // Training examples of earlier versions: `examples-<process>-<number>.tmp`.
@@ -148,7 +148,7 @@ impl Owner {
     }
 }
 
-/// Eight digits for this host, its boot and its namespace of process ids.
+/// An identifier of this host, its boot and its PID namespace: eight hexadecimal digits.
 fn machine() -> &'static str {
     static MACHINE: OnceLock<String> = OnceLock::new();
     MACHINE.get_or_init(|| {
@@ -161,7 +161,7 @@ fn machine() -> &'static str {
     })
 }
 
-/// Whether the process that wrote a file at this time still runs; `None` where that cannot be known.
+/// Whether the process that wrote a file at this time still runs; `None` if that cannot be determined.
 #[cfg(target_os = "linux")]
 fn runs(process: u32, written: SystemTime, file: &fs::Metadata) -> Option<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -170,7 +170,7 @@ fn runs(process: u32, written: SystemTime, file: &fs::Metadata) -> Option<bool> 
         return None;
     }
     let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return Some(false) };
-    // The name of the program, in parentheses, may hold anything. The state is the next field, the start the twentieth.
+    // The program's name, in parentheses, may contain anything. The next field is the state, the 20th the start time.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     if matches!(fields.first(), Some(&("Z" | "X" | "x"))) {
         return Some(false);
@@ -178,9 +178,9 @@ fn runs(process: u32, written: SystemTime, file: &fs::Metadata) -> Option<bool> 
     let ticks: u64 = fields.get(19)?.parse().ok()?;
     let boot = fs::read_to_string("/proc/stat").ok()?;
     let boot: u64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    // The kernel counts hundredths of a second for programs, whatever its own clock.
+    // The kernel reports hundredths of a second to programs, whatever its own clock rate is.
     let started = SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_millis(ticks * 10);
-    // One that started later has only the same number.
+    // A process that started later only reuses the ID.
     Some(started <= written + SLACK)
 }
 
@@ -195,7 +195,7 @@ mod tests {
     use crate::Result;
     use std::fs::File;
 
-    /// A process that has ended.
+    /// Returns the ID of a process that has ended.
     fn dead() -> u32 {
         let mut child = std::process::Command::new("true").spawn().expect("a process");
         let id = child.id();
@@ -229,7 +229,7 @@ mod tests {
         let gone = [
             make(&format!("a.json.{here}-{dead}-0.tmp"), days(0))?,
             make(&format!("below/b.{here}-{dead}-1.tmp"), days(0))?,
-            // A process of this number runs, but began after the file was written.
+            // A process with this ID runs, but started after the file was written.
             make(&format!("c.{here}-{}-0.tmp", std::process::id()), days(2))?,
             make(&format!("d.ffffffff-{dead}-0.tmp"), days(2))?,
             make(&format!("e.{dead}-0.tmp"), days(2))?,

@@ -1,11 +1,13 @@
-//! What every room of Burgess stands on: errors that carry a hint ([`Error`]), named seeded random
-//! streams ([`stream`]), digests ([`digest`]), in what two configurations differ ([`differences`]), files that are whole or
-//! absent ([`atomic`]) and where a named output goes ([`output`]), checksums of what is read again ([`checksums`]), leftovers of
-//! killed processes ([`leftovers`]), files that may be compressed ([`compressed`]) or no files at all ([`files`]), JSON as other
-//! programs write it ([`json`]), foreign
-//! parsers that may panic ([`guard`]), foreign text in messages ([`text`]) and protocol buffers on the wire ([`protobuf`]).
+//! Foundations of all crates of Burgess, independent of images and tensors:
 //!
-//! It knows neither pictures nor tensors.
+//! - [`Error`]: errors with context and a hint;
+//! - [`stream`]: named, seeded random streams;
+//! - [`digest`]: digests of files and configurations; [`differences`]: differences between two configurations;
+//! - [`atomic`]: atomic writes; [`output`]: outputs that the user names; [`leftovers`]: files of killed processes;
+//! - [`checksums`]: checksums of cached files;
+//! - [`files`]: opening untrusted paths; [`compressed`]: compressed files;
+//! - [`json`]: JSON of other programs; [`protobuf`]: the wire format of protocol buffers;
+//! - [`guard`]: third-party parsers that may panic; [`text`]: untrusted text in messages.
 
 pub mod atomic;
 pub mod checksums;

@@ -1,7 +1,7 @@
-//! Where an output goes that a user names: a file, standard output (`-`, `/dev/stdout`) or a FIFO.
+//! Outputs that a user names: a file, standard output (`-`, `/dev/stdout`) or a FIFO.
 //!
-//! A file is written whole or not at all, and a symbolic link stays one: what it leads to is replaced. Devices, sockets and
-//! directories are refused, and so are files that are write-protected.
+//! A file is written atomically. A symbolic link is kept and its target replaced. Devices, sockets, directories and
+//! write-protected files are rejected.
 
 use crate::leftovers::{self, Temporary};
 use crate::{Context, Error, Result, atomic};
@@ -9,19 +9,19 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Links that lead to links: as many as Linux follows.
+/// Maximum number of nested links, as in Linux.
 const LINKS: usize = 40;
 
-/// What stands at a path to which something is written.
+/// The destination at an output path.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// A file, or nothing yet: the path without links, and the permissions of what is there.
+    /// A file that may not exist yet: the path with links resolved, and the permissions of the existing file.
     File(PathBuf, Option<Permissions>),
     /// A FIFO, which is written to directly.
     Fifo,
 }
 
-/// Finds out what stands at `path`.
+/// Determines the destination at `path`.
 pub(crate) fn place(path: &Path) -> Result<Place> {
     let shown = path.display();
     if path.as_os_str().is_empty() {
@@ -46,7 +46,7 @@ pub(crate) fn place(path: &Path) -> Result<Place> {
     }
 }
 
-/// Where a path leads that does not exist yet: of a dangling link its target.
+/// Resolves the links of a path that does not exist yet: a dangling link leads to its target.
 pub(crate) fn end_of_links(path: &Path) -> Result<PathBuf> {
     let mut at = path.to_path_buf();
     for _ in 0..LINKS {
@@ -70,7 +70,7 @@ pub(crate) fn end_of_links(path: &Path) -> Result<PathBuf> {
     Err(Error::failed(format!("{} is a symbolic link that leads in a circle", path.display())))
 }
 
-/// A kind of file as it is called in messages.
+/// The name of a kind of file in messages.
 pub fn kind(meta: &fs::Metadata) -> &'static str {
     #[cfg(unix)]
     {
@@ -93,15 +93,15 @@ pub fn kind(meta: &fs::Metadata) -> &'static str {
     }
 }
 
-/// Whether a path stands for standard output: then nothing else may be printed there.
+/// Whether a path means standard output, so that nothing else may be printed there.
 pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
-/// Checks before any work is done that an output can be written to `path`, as far as that can be known.
+/// Checks before any work is done whether an output can be written to `path`, as far as that is known.
 ///
 /// # Errors
-/// It is a directory, a device, a socket or write-protected; its directory is a file or cannot be written to.
+/// The path is a directory, a device, a socket or write-protected; or its directory is a file or not writable.
 pub fn check(path: &Path) -> Result<()> {
     if is_stdout(path) {
         return Ok(());
@@ -115,15 +115,15 @@ pub fn check(path: &Path) -> Result<()> {
     }
 }
 
-/// Checks before any work is done that a directory for outputs is there or can be made, and can be written to.
+/// Checks before any work is done whether a directory for outputs exists or can be created, and is writable.
 ///
 /// # Errors
-/// It, or something above it, is no directory or cannot be written to.
+/// The directory or one of its ancestors is not a directory or not writable.
 pub fn check_directory(dir: &Path) -> Result<()> {
     writable(dir).map_err(|e| e.context(format!("checking the output directory {}", dir.display())))
 }
 
-/// Whether files can be made in a directory, or the directory where it does not exist.
+/// Checks that files can be created in a directory, or the directory itself if it does not exist.
 fn writable(dir: &Path) -> Result<()> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     for at in dir.ancestors() {
@@ -158,24 +158,24 @@ fn writable(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes an output. Leftovers of killed processes that wrote the same file are removed.
+/// Writes an output, after removing leftovers of killed processes that wrote the same file.
 ///
 /// # Errors
-/// As [`check`], and those of the disk.
+/// As [`check`], or an error of the file system.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
 
-/// The same for contents that are produced piece by piece.
+/// Writes an output, as [`write`] does, that `produce` generates piece by piece.
 ///
 /// # Errors
-/// As [`write`], and those of `produce`.
+/// As [`write`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     if is_stdout(path) {
         let mut out = io::BufWriter::new(io::stdout().lock());
         return produce(&mut out)
             .and_then(|()| match out.flush() {
-                // A reader that went away wanted no more.
+                // A reader that closes the pipe early is not an error.
                 Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
                 _ => Ok(()),
             })
@@ -211,7 +211,7 @@ mod tests {
         assert!(fs::symlink_metadata(at("two"))?.is_symlink() && fs::symlink_metadata(at("one"))?.is_symlink());
         assert_eq!(fs::read(at("far/target"))?, b"new");
         assert_eq!(fs::metadata(at("far/target"))?.permissions().mode() & 0o777, 0o640);
-        // A link to nothing: its target comes into being.
+        // A dangling link: its target is created.
         symlink("far/fresh", at("three"))?;
         write(&at("three"), b"new")?;
         assert!(fs::symlink_metadata(at("three"))?.is_symlink());

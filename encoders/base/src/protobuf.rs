@@ -1,43 +1,43 @@
-//! Protocol buffers on the wire, for formats that are read without their schema compiler: ONNX models, SentencePiece
-//! tokenizers.
+//! The wire format of protocol buffers, for formats that are read without their schema compiler: ONNX models and
+//! SentencePiece tokenizers.
 //!
 //! A message is a sequence of fields, each a number, a wire type and a value
-//! (<https://protobuf.dev/programming-guides/encoding/>). Nothing is copied; lengths are checked against the bytes that are
-//! there before anything is made of them, so a file can ask for no more memory than it has bytes.
+//! (<https://protobuf.dev/programming-guides/encoding/>). Nothing is copied, and lengths are checked against the bytes
+//! that exist before they are used, so a file cannot demand more memory than it has bytes.
 
 use crate::{Error, Result};
 
-/// A message: iterates over its fields in the order of the file. After an error there is nothing more.
+/// A message: iterates over its fields in the order of the file, and ends after an error.
 #[derive(Debug, Clone)]
 pub struct Message<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// One field of a message.
+/// A field of a message.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Field<'a> {
-    /// Its number in the schema.
+    /// The field's number in the schema.
     pub number: u32,
-    /// What it holds.
+    /// The field's value.
     pub value: Value<'a>,
 }
 
-/// What a field holds, as far as the wire tells.
+/// The value of a field, by its wire type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// Whole numbers, truth values, enumerations.
+    /// Integers, truth values and enumerations.
     Varint(u64),
-    /// `fixed64`, `double`.
+    /// The types `fixed64` and `double`.
     Fixed64([u8; 8]),
-    /// Strings, bytes, messages, packed lists.
+    /// Strings, bytes, messages and packed lists.
     Bytes(&'a [u8]),
-    /// `fixed32`, `float`.
+    /// The types `fixed32` and `float`.
     Fixed32([u8; 4]),
 }
 
 impl<'a> Message<'a> {
-    /// The message that `bytes` are, all of them.
+    /// Builds a message from all of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
@@ -91,7 +91,7 @@ impl<'a> Iterator for Message<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The bytes of a string, message or packed list.
+    /// The value as the bytes of a string, message or packed list.
     pub fn bytes(&self) -> Result<&'a [u8]> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
@@ -99,17 +99,17 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The message it is.
+    /// The value as a message.
     pub fn message(&self) -> Result<Message<'a>> {
         self.bytes().map(Message::new)
     }
 
-    /// The text it is.
+    /// The value as UTF-8 text.
     pub fn text(&self) -> Result<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Error::failed(format!("field {} is not UTF-8", self.number)))
     }
 
-    /// The whole number it is; negative ones are those whose 64 bits are.
+    /// The value as a signed integer of 64 bits.
     pub fn int(&self) -> Result<i64> {
         match self.value {
             Value::Varint(value) => Ok(value as i64),
@@ -117,7 +117,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The `float` it is.
+    /// The value as a `float`.
     pub fn float(&self) -> Result<f32> {
         match self.value {
             Value::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
@@ -125,7 +125,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Appends the whole numbers of a repeated field, which may come one by one or packed.
+    /// Appends the integers of a repeated field, which may be packed or single.
     pub fn ints_into(&self, list: &mut Vec<i64>) -> Result<()> {
         match self.value {
             Value::Varint(value) => list.push(value as i64),
@@ -145,13 +145,13 @@ impl<'a> Field<'a> {
     }
 }
 
-/// A number in groups of seven bits, the lowest first; ten bytes at most.
+/// Reads an integer in groups of seven bits, the lowest first, of at most ten bytes.
 fn varint(bytes: &[u8], at: &mut usize) -> Result<u64> {
     let mut value = 0u64;
     for shift in (0..70).step_by(7) {
         let byte = *bytes.get(*at).ok_or_else(|| Error::failed("a number is cut off"))?;
         *at += 1;
-        // Of the tenth byte only the lowest bit fits.
+        // Only the lowest bit of the tenth byte fits.
         if shift == 63 && byte > 1 {
             break;
         }

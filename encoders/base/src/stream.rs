@@ -2,11 +2,11 @@
 
 use rand::{Rng, SeedableRng};
 
-/// The generator behind a stream: portable, so the same seed gives the same bits on every machine.
+/// The random generator of a stream: portable, so the same seed gives the same bits on every machine.
 pub type Stream = rand_chacha::ChaCha8Rng;
 
-/// The stream called `name` under `seed`. Different names give independent streams, so that adding a
-/// draw in one place never shifts the draws of another.
+/// Builds the stream called `name` for `seed`. Different names give independent streams, so adding a draw in one place
+/// never changes the draws in another.
 ///
 /// ```
 /// use burgess_base::stream::stream;
@@ -21,20 +21,20 @@ pub fn stream(name: &str, seed: u64) -> Stream {
     Stream::from_seed(*hasher.finalize().as_bytes())
 }
 
-/// A number in 0 ≤ u < 1 with 53 random bits.
+/// Draws a number in 0 ≤ u < 1 with 53 random bits.
 pub fn uniform(stream: &mut Stream) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Two independent draws from the standard normal distribution (Box–Muller), of two draws of [`uniform`].
+/// Draws two independent standard normal numbers (Box–Muller) from two draws of [`uniform`].
 pub fn normal_pair(stream: &mut Stream) -> [f64; 2] {
-    // 1 - u lies in (0, 1], so the logarithm is finite.
+    // 1 - u is in (0, 1], so the logarithm is finite.
     let radius = (-2.0 * (1.0 - uniform(stream)).ln()).sqrt();
     let angle = std::f64::consts::TAU * uniform(stream);
     [radius * angle.cos(), radius * angle.sin()]
 }
 
-/// `count` draws from the standard normal distribution, in pairs of [`normal_pair`].
+/// Draws `count` standard normal numbers in pairs of [`normal_pair`].
 pub fn normals(stream: &mut Stream, count: usize) -> Vec<f32> {
     let mut values: Vec<f32> = (0..count.div_ceil(2)).flat_map(|_| normal_pair(stream)).map(|v| v as f32).collect();
     values.truncate(count);

@@ -1,14 +1,14 @@
-//! Foreign text in messages, tables and pages: without control characters, and no longer than a line.
+//! Untrusted text in messages, tables and pages: without control characters, and of limited length.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a terminal obeys the character instead of showing it, or shows the text around it in another order.
+/// Whether a terminal interprets the character instead of showing it, or it changes the direction of text.
 fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text with control characters and marks of direction as escapes (`\n`, `\x1b`, `\u{202e}`); everything else stays.
+/// Replaces control characters and direction marks by escapes (`\n`, `\x1b`, `\u{202e}`).
 ///
 /// ```
 /// assert_eq!(burgess_base::text::escaped("a\x1b[31mé\n"), "a\\x1b[31mé\\n");
@@ -32,7 +32,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// As [`escaped`] for text of several lines: line feeds stay.
+/// Escapes text of several lines as [`escaped`] does, but keeps line feeds.
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| c != '\n' && steers(c)) {
         return Cow::Borrowed(text);
@@ -40,7 +40,7 @@ pub fn escaped_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split('\n').map(escaped).collect::<Vec<_>>().join("\n"))
 }
 
-/// At most `longest` characters of the text, escaped, with `…` where something is left out.
+/// Returns at most `longest` characters of the text, escaped, with `…` if characters are left out.
 ///
 /// ```
 /// assert_eq!(burgess_base::text::excerpt("one\ntwo three", 8), "one\\ntwo…");

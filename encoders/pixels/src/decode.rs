@@ -1,4 +1,4 @@
-//! Opening encoded pictures, from a file or from memory.
+//! Decoding of image files, from disk or from memory.
 
 use crate::limits::{Deadline, Limits};
 use crate::markers::Markers;
@@ -9,26 +9,27 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
 use std::path::Path;
 
-/// What is done with the orientation that EXIF data tell.
+/// The treatment of the EXIF orientation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Orientation {
-    /// Nothing, as `Image.open` of Pillow and the loaders of timm, open_clip and Cambrian-1 (but TIFF is turned: Pillow does).
+    /// Images are used as stored, as by Pillow's `Image.open` and the loaders of timm, open_clip and Cambrian-1. (TIFF
+    /// files are rotated even so, as by Pillow.)
     #[default]
     AsStored,
-    /// The picture is turned upright, as `PIL.ImageOps.exif_transpose` and `load_image` of transformers do.
+    /// Images are rotated upright, as by `PIL.ImageOps.exif_transpose` and `load_image` of transformers.
     Upright,
 }
 
-/// Reads an image file as Pillow's `Image.open(path).convert("RGB")` does; the crate's documentation
-/// lists what that means for unusual pictures. The format is recognised by content, not by name.
+/// Decodes an image file as Pillow's `Image.open(path).convert("RGB")` does; the crate's documentation says what that
+/// means for unusual images. The format is detected by content, not by name.
 ///
 /// # Errors
-/// The file is absent, cut off, of an unknown format, or needs more pixels or time than the limits allow.
+/// The file is absent, truncated or of an unknown format, or exceeds the limits of pixels or time.
 pub fn decode(path: &Path) -> Result<RgbImage> {
     decode_turned(path, Orientation::AsStored)
 }
 
-/// As [`decode`], with a choice of what is done with the orientation.
+/// Decodes an image file as [`decode`] does, with a choice of [`Orientation`].
 ///
 /// # Errors
 /// As [`decode`].
@@ -39,23 +40,23 @@ pub fn decode_turned(path: &Path, orientation: Orientation) -> Result<RgbImage> 
     read(BufReader::new(opened), length, orientation).map_err(|e| e.context(step()))
 }
 
-/// Reads an encoded picture from memory, as [`decode_turned`] does from a file.
+/// Decodes an image in memory as [`decode_turned`] does a file.
 ///
 /// # Errors
-/// As [`decode`], without a name.
+/// As [`decode`], without a file name.
 pub fn decode_bytes_turned(bytes: &[u8], orientation: Orientation) -> Result<RgbImage> {
     read(Cursor::new(bytes), bytes.len() as u64, orientation)
 }
 
-/// Reads an encoded picture from memory, as [`decode`] does from a file.
+/// Decodes an image in memory as [`decode`] does a file.
 ///
 /// # Errors
-/// As [`decode`], without a name.
+/// As [`decode`], without a file name.
 pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
     decode_bytes_turned(bytes, Orientation::AsStored)
 }
 
-/// Opens a regular file. Anything else is named, also a stream that the shell hands over: pictures are gone through twice.
+/// Opens a regular file. Streams are errors, too, because images are read twice.
 fn open(path: &Path) -> Result<File> {
     let file = files::open(path)?;
     if !file.metadata()?.is_file() {
@@ -68,7 +69,7 @@ fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> 
     const HINT: &str = "PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged";
     let limits = Limits::current()?;
     let deadline = limits.deadline();
-    // "RIFF" and the length of what follows: the decoder would fill a few missing bytes with zeros.
+    // The RIFF header states the length of the rest; the decoder would fill a few missing bytes with zeros.
     let mut front = [0; 8];
     let whole = encoded.read_exact(&mut front).is_ok() && {
         let [_, _, _, _, says @ ..] = front;
@@ -96,8 +97,8 @@ fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> 
     decoded.map_err(|e| e.hint(HINT))
 }
 
-/// Whether the chunks of an extended WebP end where the file does: the decoder takes as much memory for metadata as their
-/// chunk claims to have. Other files are not looked at.
+/// Whether the chunks of an extended WebP end within the file. The decoder allocates the size that a metadata chunk
+/// claims, so it must be checked first. Other files are not checked.
 fn has_whole_chunks<R: BufRead + Seek>(file: &mut R, end: u64) -> std::io::Result<bool> {
     let (mut at, mut head) = (12, [0; 8]);
     while at + 8 <= end {
@@ -111,13 +112,13 @@ fn has_whole_chunks<R: BufRead + Seek>(file: &mut R, end: u64) -> std::io::Resul
         if at + 8 + size > end {
             return Ok(false);
         }
-        // Chunks begin at even places.
+        // Chunks are padded to an even size.
         at += 8 + size.next_multiple_of(2);
     }
     Ok(true)
 }
 
-/// Width and height of the picture in a file, as [`decode_turned`] would give it, mostly without decoding it.
+/// Width and height of the image in a file as [`decode_turned`] returns it, usually without decoding it.
 ///
 /// # Errors
 /// As [`decode`].
@@ -126,14 +127,14 @@ pub fn dimensions_turned(path: &Path, orientation: Orientation) -> Result<(u32, 
     let opened = open(path).map_err(|e| e.context(step()))?;
     let reader = ImageReader::new(BufReader::new(opened)).with_guessed_format();
     let reader = reader.map_err(|e| Error::from(e).context(step()))?;
-    // It may say that it is to be turned; a TIFF is obeyed by Pillow itself.
+    // The image may have to be rotated; a TIFF is always rotated, as by Pillow.
     if reader.format() == Some(ImageFormat::Tiff) || orientation == Orientation::Upright {
         return Ok(decode_turned(path, orientation)?.dimensions());
     }
     reader.into_dimensions().map_err(|e| Error::failed(e.to_string()).context(step()))
 }
 
-/// Width and height of the picture in a file, as [`decode`] would give it.
+/// Width and height of the image in a file as [`decode`] returns it.
 ///
 /// # Errors
 /// As [`decode`].
@@ -159,10 +160,10 @@ fn jpeg<R: BufRead + Seek>(mut file: R, wanted: Orientation, limits: &Limits, de
     }
 }
 
-/// All formats but JPEG. The picture's size is checked before memory is taken for it.
+/// Decodes all formats except JPEG. The size is checked before memory is allocated for the pixels.
 fn others<R: BufRead + Seek>(reader: ImageReader<R>, wanted: Orientation, limits: &Limits) -> Result<RgbImage> {
     let failed = |e: image::ImageError| Error::failed(e.to_string());
-    // Some decoders take memory for the whole picture when they are made.
+    // Some decoders allocate the whole image when they are created.
     let mut bounds = image::Limits::default();
     bounds.max_alloc = Some(limits.pixels.saturating_mul(8));
     let mut decoder = reader.into_decoder().map_err(failed)?;
@@ -179,11 +180,11 @@ fn others<R: BufRead + Seek>(reader: ImageReader<R>, wanted: Orientation, limits
     Ok(to_rgb(picture))
 }
 
-/// Pillow's `convert("RGB")`.
+/// Converts an image as Pillow's `convert("RGB")` does.
 fn to_rgb(picture: DynamicImage) -> RgbImage {
     let (width, height) = (picture.width(), picture.height());
     let high = |v: u16| v.to_be_bytes()[0];
-    // One pixel at a time, through the iterator, so that no size can be mistaken.
+    // Pixel by pixel through the iterator, so that a wrong size cannot cause a panic.
     fn build(width: u32, height: u32, mut pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
         RgbImage::from_fn(width, height, |_, _| Rgb(pixels.next().unwrap_or_default()))
     }
@@ -192,7 +193,7 @@ fn to_rgb(picture: DynamicImage) -> RgbImage {
         DynamicImage::ImageLumaA16(p) => build(width, height, p.pixels().map(|p| [high(p[0]); 3])),
         DynamicImage::ImageRgb16(p) => build(width, height, p.pixels().map(|p| [high(p[0]), high(p[1]), high(p[2])])),
         DynamicImage::ImageRgba16(p) => build(width, height, p.pixels().map(|p| [high(p[0]), high(p[1]), high(p[2])])),
-        // 8 bits: grey is repeated, alpha dropped.
+        // With 8 bits, grey is repeated and alpha dropped.
         other => other.into_rgb8(),
     }
 }
@@ -211,7 +212,7 @@ mod tests {
         assert!(decode(&dir.path().join("absent.png")).is_err());
     }
 
-    /// The size of the EXIF data in a WebP of 830 bytes: refused before memory is taken.
+    /// The EXIF chunk of a WebP of 830 bytes claims other sizes: rejected before memory is allocated.
     #[test]
     fn metadata_that_claim_more_than_the_file_are_refused() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/preprocess/exif.webp");

@@ -1,12 +1,12 @@
-//! The difference hash of a picture, bit for bit that of Python's `imagehash.dhash`.
+//! The difference hash of an image, bit for bit that of Python's `imagehash.dhash`.
 //!
-//! The picture is made grey, shrunk to `size + 1` × `size` with Lanczos' kernel, and every point compared with its right
-//! neighbour: a bit is set where the right one is brighter. Copies of other sizes and other compression mostly keep all
-//! bits. Source: `imagehash/__init__.py` (`dhash`), Pillow `Convert.c` (`L24`).
+//! The image is converted to grey and resized to `size + 1` × `size` pixels with Lanczos' kernel; a bit is set where a
+//! pixel is darker than its right neighbour. Copies of other sizes and compression mostly keep all bits. Source:
+//! `imagehash/__init__.py` (`dhash`), Pillow `Convert.c` (`L24`).
 //!
-//! Pillow shrinks rows first, then columns, up to version 12, by which the hashes that are published were made, and here. From
-//! version 13 on it shrinks the columns of tall pictures first, which turns a bit in some of them: hashes made with it are
-//! to be compared within a few bits.
+//! This module resizes along rows first, then along columns, as Pillow does up to version 12, with which the published
+//! hashes were made. From version 13 on, Pillow resizes tall images along columns first, which changes a bit in some of
+//! them: compare hashes of such versions with a tolerance of a few bits.
 
 use crate::{Interpolation, resize};
 use burgess_base::{Error, Result};
@@ -14,10 +14,10 @@ use image::RgbImage;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Points along a side that a hash may have; `imagehash` takes 8 if nothing is said.
+/// The sides in pixels that a hash may have; the default of `imagehash` is 8.
 pub const SIDES: RangeInclusive<usize> = 2..=32;
 
-/// The bits of a hash as one number, the first row's first bit the highest: words from the highest on.
+/// A difference hash: its bits as one number, most significant word first; the first row's first bit is the highest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash {
     side: usize,
@@ -25,7 +25,7 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// How many bits differ; hashes of different sizes are as far apart as can be.
+    /// The number of bits that differ; `u32::MAX` for hashes of different sizes.
     pub fn distance(&self, other: &Self) -> u32 {
         match self.side == other.side {
             true => self.words.iter().zip(&other.words).map(|(a, b)| (a ^ b).count_ones()).sum(),
@@ -33,17 +33,17 @@ impl Hash {
         }
     }
 
-    /// Whether no point is brighter than its left neighbour: a blank picture, or one that only darkens.
+    /// Whether no pixel is brighter than its left neighbour, as in a blank image.
     pub fn is_zero(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Points along a side; the hash has that many bits squared.
+    /// Side of the hash in pixels; it has `side * side` bits.
     pub fn side(&self) -> usize {
         self.side
     }
 
-    /// Its bits in groups of 16, the lowest first; the last group has what is left.
+    /// The bits in groups of 16, the lowest group first; the last group may be partial.
     pub fn groups(&self) -> impl Iterator<Item = u16> {
         let bits = self.side * self.side;
         let all = self.words.iter().rev().flat_map(|word| {
@@ -54,7 +54,7 @@ impl Hash {
     }
 }
 
-/// As `str(imagehash.dhash(…))`: hexadecimal digits.
+/// Formats the hash as `str(imagehash.dhash(…))` does, in hexadecimal digits.
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits: String = self.words.iter().map(|word| format!("{word:016x}")).collect();
@@ -69,10 +69,10 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The difference hash of `side` × `side` bits.
+/// Computes the difference hash of `side` × `side` bits.
 ///
 /// # Errors
-/// The side is not one of [`SIDES`], or the picture has no pixels.
+/// The side is not in [`SIDES`], or the image has no pixels.
 pub fn dhash(picture: &RgbImage, side: usize) -> Result<Hash> {
     if !SIDES.contains(&side) {
         return Err(Error::usage(format!("a hash of {side} × {side} bits cannot be made")).hint(format!(
@@ -99,7 +99,7 @@ pub fn dhash(picture: &RgbImage, side: usize) -> Result<Hash> {
     Ok(Hash { side, words: words.into() })
 }
 
-/// Pillow's `convert("L")`: ITU-R 601 weights of 16 fractional bits, rounded.
+/// Converts to grey as Pillow's `convert("L")`: ITU-R 601 weights with 16 fractional bits, rounded.
 fn grey(picture: &RgbImage) -> Vec<u8> {
     let luma = |[r, g, b]: &[u8; 3]| {
         let sum = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471 + 0x8000;

@@ -1,5 +1,5 @@
-//! JPEG, with libjpeg as Pillow has it: the inverse cosine transform and the smooth enlarging of the colour channels are
-//! where decoders differ, by up to four grey levels, which changes the features of a ViT-S/14 by 1 %.
+//! JPEG decoding with libjpeg, as in Pillow. Decoders differ in the inverse cosine transform and the smooth upsampling
+//! of the chroma channels, by up to four grey levels, which changes the features of a ViT-S/14 by 1 %.
 
 use crate::limits::{Deadline, Limits};
 use burgess_base::{Error, Result};
@@ -11,10 +11,10 @@ use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-/// `Image.open(path).convert("RGB")` for a JPEG, read from its beginning.
+/// Decodes a JPEG as `Image.open(path).convert("RGB")` does, from the beginning of the file.
 ///
 /// # Errors
-/// What libjpeg says of the file; it ends too early; it is larger than the limits.
+/// An error of libjpeg; or the file is truncated or exceeds the limits.
 pub(crate) fn decode(file: impl BufRead, limits: &Limits, deadline: Deadline) -> Result<RgbImage> {
     let (samples, bytes, (width, height)) = decode_rows(file, limits, deadline)?;
     let rgb = match samples {
@@ -26,22 +26,22 @@ pub(crate) fn decode(file: impl BufRead, limits: &Limits, deadline: Deadline) ->
     RgbImage::from_raw(side(width), side(height), rgb).ok_or_else(|| Error::failed("rows are missing"))
 }
 
-/// Numbers per pixel (1 grey, 3 RGB, 4 inks), all of them row by row, and width and height.
+/// Samples per pixel (1 grey, 3 RGB, 4 CMYK), all samples in row-major order, and width and height.
 pub(crate) type Rows = (usize, Vec<u8>, (usize, usize));
 
-/// The pixels of a JPEG as libjpeg gives them.
+/// Decodes a JPEG to the samples that libjpeg returns: grey, RGB or CMYK.
 ///
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_rows(file: impl BufRead, limits: &Limits, deadline: Deadline) -> Result<Rows> {
     let ended = Rc::new(Cell::new(false));
     let reader = Watched { inner: file, ended: Rc::clone(&ended), deadline };
-    // libjpeg leaves by unwinding when it gives up, without a panic's message.
+    // libjpeg unwinds on a fatal error, without a panic message.
     let decoded = catch_unwind(AssertUnwindSafe(|| read(reader, limits))).unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().map_or("libjpeg gave up", |text| text);
         Err(Error::failed(text.trim_start_matches("libjpeg fatal error: ")))
     });
-    // libjpeg fills what is missing with grey; Pillow refuses, and so does this.
+    // libjpeg fills missing data with grey; Pillow rejects the file, and so does this function.
     deadline.check()?;
     if ended.get() { Err(Error::failed("the file is cut off")) } else { decoded }
 }
@@ -64,7 +64,7 @@ fn bytes<R: BufRead>(mut rows: DecompressStarted<R>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Four inks, stored inverted as Adobe does (Pillow takes every file for one of Adobe's), by Pillow's `cmyk2rgb`.
+/// Converts CMYK to RGB by Pillow's `cmyk2rgb`. Inks are stored inverted, as Pillow assumes of every file (Adobe).
 pub(crate) fn from_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|stored| {
         let product = u32::from(255 - stored) * u32::from(k) + 128;
@@ -73,7 +73,7 @@ pub(crate) fn from_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Tells whether more was asked for than the file holds.
+/// A reader that records whether the decoder read beyond the end of the file.
 struct Watched<R> {
     inner: R,
     ended: Rc<Cell<bool>>,

@@ -1,9 +1,9 @@
-//! Pictures as Pillow opens and resizes them, without tensors: for encoders, for benchmarks' pictures and for their hashes.
+//! Image decoding and resizing as in Pillow, for encoders, benchmarks and image hashes; independent of tensors.
 //!
-//! Decoding and resizing give Pillow's bits (CMYK in TIFF excepted: one grey level off). Pillow's habits are kept: the
-//! orientation in EXIF data is *not* applied unless asked for (except to TIFF, where Pillow's reader does it), transparency is dropped
-//! without blending, grey of 16 bits is cut at 255, colour of 16 bits loses its low byte; of several frames the first is
-//! taken.
+//! Decoding and resizing give Pillow's bits (except CMYK in TIFF: one grey level off), with its conventions: the EXIF
+//! orientation is *not* applied unless requested (except to TIFF, which Pillow's reader rotates), alpha is dropped
+//! without blending, 16-bit grey is clamped at 255, 16-bit colour loses its low byte, and only the first of several
+//! frames is decoded.
 
 mod decode;
 mod hash;

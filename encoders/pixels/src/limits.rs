@@ -1,36 +1,36 @@
-//! What decoding a picture may cost: small files can ask for a lot.
+//! Limits on the cost of decoding an image: small files can demand a lot.
 
 use burgess_base::{Error, Result};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Pixels at which Pillow warns of a decompression bomb.
+/// Default maximum of pixels, at which Pillow warns of a decompression bomb.
 const PIXELS: u64 = 89_478_485;
-/// Scans of a JPEG, each of which goes over the whole picture: as many times this as [`Limits::pixels`] together. Ordinary
-/// progressive files have about ten.
+/// Maximum work of all scans of a JPEG, in multiples of [`Limits::pixels`], because each scan covers the whole image.
+/// Ordinary progressive files have about ten scans.
 const SCANS: u64 = 20;
-/// Seconds.
+/// Default time limit in seconds.
 const SECONDS: u64 = 60;
 
-/// The environment variable that sets the largest number of pixels.
+/// The environment variable that sets the maximum number of pixels.
 pub const MAX_PIXELS: &str = "BURGESS_MAX_PIXELS";
-/// The environment variable that sets the longest time, in seconds.
+/// The environment variable that sets the maximum decoding time, in seconds.
 pub const MAX_SECONDS: &str = "BURGESS_MAX_DECODE_SECONDS";
 
-/// Limits of one picture.
+/// The limits for decoding one image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Width times height.
+    /// Maximum number of pixels, width times height.
     pub pixels: u64,
-    /// After which reading of the file ends.
+    /// Time after which reading of the file is aborted.
     pub time: Duration,
 }
 
 impl Limits {
-    /// The defaults, or what the environment says.
+    /// The limits that the environment sets, or the defaults.
     ///
     /// # Errors
-    /// A variable is set to something else than a positive whole number.
+    /// A variable is not a positive integer.
     pub fn current() -> Result<Self> {
         static LIMITS: OnceLock<std::result::Result<Limits, String>> = OnceLock::new();
         let read = |name: &str, default: u64| match std::env::var(name) {
@@ -47,10 +47,10 @@ impl Limits {
         limits.clone().map_err(|why| Error::usage(why).hint("unset it for the default"))
     }
 
-    /// Refuses a picture that is too large, before memory is taken for it.
+    /// Rejects an image that is too large, before memory is allocated for it.
     ///
     /// # Errors
-    /// It has more than [`Limits::pixels`].
+    /// The image has more than [`Limits::pixels`].
     pub fn check_size(&self, width: u64, height: u64) -> Result<()> {
         let pixels = width.saturating_mul(height);
         if pixels > self.pixels {
@@ -60,10 +60,10 @@ impl Limits {
         Ok(())
     }
 
-    /// Refuses a JPEG whose scans together are too much work.
+    /// Rejects a JPEG whose scans together are too much work.
     ///
     /// # Errors
-    /// `scans` times the pixels are more than 20 of the largest pictures.
+    /// `scans` times the number of pixels exceeds 20 times [`Limits::pixels`].
     pub fn check_scans(&self, scans: u64, width: u64, height: u64) -> Result<()> {
         let work = scans.saturating_mul(width.saturating_mul(height));
         if work > self.pixels.saturating_mul(SCANS) {
@@ -75,13 +75,13 @@ impl Limits {
         Ok(())
     }
 
-    /// When a picture whose decoding starts now must be done.
+    /// The deadline of an image whose decoding starts now.
     pub fn deadline(&self) -> Deadline {
         Deadline { end: Instant::now().checked_add(self.time), seconds: self.time.as_secs() }
     }
 }
 
-/// The end of the time that decoding may take.
+/// The time at which decoding must be finished.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     end: Option<Instant>,
@@ -89,10 +89,10 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Fails once the time is over.
+    /// Checks that the deadline has not passed.
     ///
     /// # Errors
-    /// It is over.
+    /// The deadline has passed.
     pub fn check(&self) -> std::io::Result<()> {
         match self.end {
             Some(end) if Instant::now() > end => Err(std::io::Error::other(format!(

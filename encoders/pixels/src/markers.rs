@@ -1,13 +1,13 @@
-//! The segments of a JPEG, without decoding it: how many scans there are, and its EXIF data.
+//! Reads the segments of a JPEG without decoding it: number of scans, size, and EXIF data.
 
 use std::io::{self, BufRead, Read};
 
-/// What the segments say.
+/// The information in the segments of a JPEG.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Markers {
-    /// Scans; each goes over the whole picture.
+    /// Number of scans, each of which covers the whole image.
     pub scans: u64,
-    /// Columns and rows, if the frame's header was found.
+    /// Width and height, if a frame header was found.
     pub size: Option<(u64, u64)>,
     /// The TIFF structure of the first EXIF segment.
     pub exif: Option<Vec<u8>>,
@@ -16,7 +16,7 @@ pub(crate) struct Markers {
 const EXIF: &[u8] = b"Exif\0\0";
 
 impl Markers {
-    /// Walks the segments from the start of the file to its end. What is damaged ends the walk: the decoder says what.
+    /// Reads the segments from the start of the file to its end. Damage ends the reading: the decoder reports it.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -24,7 +24,7 @@ impl Markers {
         let mut found = Self::default();
         while let Some(marker) = next_marker(&mut file)? {
             match marker {
-                // Without a length: TEM, restart intervals, start.
+                // These markers have no length: TEM, restart markers, start of image.
                 0x01 | 0xd0..=0xd8 => {}
                 0xd9 => break,
                 _ => {
@@ -56,7 +56,7 @@ impl Markers {
     }
 }
 
-/// Skips to the next marker and reads it; nothing at the end of the file.
+/// Skips to the next marker and reads it; `None` at the end of the file.
 fn next_marker(file: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let held = file.fill_buf()?;
@@ -69,7 +69,7 @@ fn next_marker(file: &mut impl BufRead) -> io::Result<Option<u8>> {
         if !found {
             continue;
         }
-        // Any number of 0xff may stand before a marker; a zero after it is data.
+        // Any number of 0xff bytes may precede a marker; 0xff followed by zero is data.
         loop {
             let Some(next) = file.fill_buf()?.first().copied() else { return Ok(None) };
             file.consume(1);
@@ -82,8 +82,8 @@ fn next_marker(file: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// The stream without its application segments (JFIF, Adobe, EXIF …), up to the first scan; `None` if it does not start as a
-/// JPEG.
+/// Removes the application segments (JFIF, Adobe, EXIF …) before the first scan; `None` if the stream does not begin
+/// as a JPEG.
 pub(crate) fn without_application_segments(stream: &[u8]) -> Option<Vec<u8>> {
     let mut rest = stream.strip_prefix(&[0xff, 0xd8])?;
     let mut out = vec![0xff, 0xd8];
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn scans_size_and_exif_are_found_behind_thumbnails_and_fill_bytes() -> io::Result<()> {
         let mut file = vec![0xff, 0xd8, 0xff, 0xe1, 0, 16];
-        // An EXIF segment that holds a start of scan of its own.
+        // An EXIF segment that contains a start of scan of its own.
         file.extend(b"Exif\0\0II\xff\xda\0\x08ab");
         file.extend([0xff, 0xff, 0xff, 0xc2, 0, 7, 8, 1, 2, 3, 4]);
         for _ in 0..3 {

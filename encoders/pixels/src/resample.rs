@@ -1,13 +1,13 @@
-//! Resizing that gives Pillow's pixels to the bit.
+//! Resizing that equals Pillow's to the bit.
 //!
-//! Pillow (`src/libImaging/Resample.c`) resizes 8-bit pictures in two passes, first along rows, then
-//! along columns, rounding to 8 bits in between, with weights of 22 fractional bits. The kernel is
-//! widened when shrinking (anti-aliasing). Other libraries order or round differently, which shows
-//! at hard edges, where the bicubic kernel overshoots and is cut off. (From version 13 on Pillow takes the columns first
-//! where the height loses more than twice the pixels that the width loses; a square never does.)
+//! Pillow (`src/libImaging/Resample.c`) resizes 8-bit images in two passes, first along rows, then along columns,
+//! rounding to 8 bits in between, with weights of 22 fractional bits. The kernel is widened when shrinking
+//! (antialiasing). Other libraries order or round differently, which shows at hard edges, where the bicubic kernel
+//! overshoots and is clamped. (From version 13 on, Pillow resizes along columns first if the height shrinks by more
+//! than twice the pixels of the width, which never applies to a square.)
 //!
-//! The square around the picture is never built, and rows go one after the other into the sums of the new ones: a line of
-//! 100,000 × 1 pixels, lying or standing, costs what its own pixels cost.
+//! The padded square is never built, and each row is added to the sums of the new rows in turn: a line of 100,000 × 1
+//! pixels, horizontal or vertical, costs only as much as its own pixels.
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -17,15 +17,15 @@ use std::ops::Range;
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for overshoot.
 const BITS: u32 = 22;
 
-/// Kernels, as Pillow defines them.
+/// The interpolation kernels, as Pillow defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// The triangle of radius 1.
+    /// The triangle kernel, radius 1.
     Bilinear,
-    /// Keys' cubic with a = −0.5, of radius 2.
+    /// Keys' cubic kernel with a = −0.5, radius 2.
     Bicubic,
-    /// The sinc cut by a wider sinc, of radius 3 (`Image.LANCZOS`).
+    /// The sinc kernel windowed by a wider sinc, radius 3 (`Image.LANCZOS`).
     Lanczos,
 }
 
@@ -41,7 +41,7 @@ impl Interpolation {
     fn at(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         if self == Self::Lanczos {
-            // Pillow's interval is open at the right end only.
+            // Pillow's interval is half-open: −3 is inside, 3 is not.
             return if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 };
         }
         let x = x.abs();
@@ -53,14 +53,14 @@ impl Interpolation {
         }
     }
 
-    /// Which of `from` old points make a new one at `centre` that stands for `scale` of them: the first, and the weights
-    /// from it on, whose sum is one. Where the grid shrinks the kernel is widened; points beyond the borders count for
-    /// nothing.
+    /// The weights of the `from` old points for a new point at `centre`, where `scale` old points make one new: the
+    /// first old point, and the weights from it on, whose sum is one. The kernel is widened where the grid shrinks;
+    /// points beyond the borders are ignored.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
         let stretch = scale.max(1.0);
         let radius = self.radius() * stretch;
-        // Casting cuts towards zero and stops at zero, as the C code does after its clamp.
+        // The cast truncates towards zero and saturates at zero, as the C code does after its clamp.
         let first = (centre - radius + 0.5) as usize;
         let last = ((centre + radius + 0.5) as usize).min(from);
         let mut weights: Vec<f64> =
@@ -73,14 +73,14 @@ impl Interpolation {
     }
 }
 
-/// Pillow's `sinc_filter`.
+/// Computes Pillow's `sinc_filter`.
 fn sinc(x: f64) -> f64 {
     let x = x * std::f64::consts::PI;
     if x == 0.0 { 1.0 } else { x.sin() / x }
 }
 
-/// Resizes a picture of `from` (width, height) to `to` as Pillow up to 12 does, rows first: bytes, row by row. Missing rows
-/// give a picture of nothing.
+/// Resizes an image of `from` (width, height) to `to` as Pillow up to version 12 does, along rows first; returns bytes
+/// in row-major order. If rows are missing, the result is all zero.
 pub fn resize<const CHANNELS: usize>(
     bytes: &[u8],
     from: (usize, usize),
@@ -93,8 +93,8 @@ pub fn resize<const CHANNELS: usize>(
     }
 }
 
-/// Resizes a picture of `from` (width, height) to `to` as Pillow 13 does, but computes only the columns and rows of the
-/// result in `part`, whatever the size of the whole. Missing rows give a picture of nothing.
+/// Resizes an image of `from` (width, height) to `to` as Pillow 13 does, but computes only the columns and rows of the
+/// result in `part`, whatever the size of the whole. If rows are missing, the result is all zero.
 pub fn resize_part<const CHANNELS: usize>(
     bytes: &[u8],
     from: (usize, usize),
@@ -105,7 +105,7 @@ pub fn resize_part<const CHANNELS: usize>(
     let part = (part.0.start..part.0.end.min(to.0), part.1.start..part.1.end.min(to.1));
     let nothing = vec![0; CHANNELS * part.0.len() * part.1.len()];
     let Some(passes) = Passes::new::<CHANNELS>(bytes, from, to, part, kernel) else { return nothing };
-    // Where the height loses more than twice what the width loses, columns go first; no square does that.
+    // If the height shrinks by more than twice the pixels of the width, columns go first; a square never does.
     let lost = |from: usize, to: usize| from as i64 - to as i64;
     if to.1 < from.1 && lost(from.1, to.1) > 2 * lost(from.0, to.0) {
         passes.columns_first::<CHANNELS>(bytes)
@@ -114,18 +114,18 @@ pub fn resize_part<const CHANNELS: usize>(
     }
 }
 
-/// The two passes of a resize, and what is wanted of its result.
+/// The two passes of a resize, and the part of its result that is computed.
 struct Passes {
     width: usize,
     columns: Range<usize>,
     rows: Range<usize>,
-    /// Absent where nothing changes along an axis.
+    /// Weights along the rows; `None` if the width does not change. The same holds for `down` and the height.
     across: Option<Axis>,
     down: Option<Axis>,
 }
 
 impl Passes {
-    /// Nothing, if the picture has no pixels or too few bytes.
+    /// Builds the passes; `None` if the image has no pixels or too few bytes.
     fn new<const CHANNELS: usize>(
         bytes: &[u8],
         from: (usize, usize),
@@ -177,7 +177,7 @@ impl Passes {
     }
 }
 
-/// A picture in the middle of a square of one colour, which exists only in thought.
+/// An image in the middle of a square of one colour; the square is never built in memory.
 pub struct Canvas<'a> {
     picture: &'a RgbImage,
     side: usize,
@@ -187,15 +187,15 @@ pub struct Canvas<'a> {
 }
 
 impl<'a> Canvas<'a> {
-    /// The smallest square around `picture`; an odd margin is one pixel narrower on the left and top.
+    /// The smallest square around `picture`; an odd margin is one pixel narrower on the left and at the top.
     pub fn around(picture: &'a RgbImage, colour: [u8; 3]) -> Self {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let side = width.max(height);
         Self { picture, side, left: (side - width) / 2, top: (side - height) / 2, colour }
     }
 
-    /// Resizes the square to `size` × `size`: RGB bytes, row by row. The cost is linear in the pixels of the picture and of
-    /// the result, whatever the shape: only what touches the picture is computed, the rest follows from the colour.
+    /// Resizes the square to `size` × `size`; returns row-major RGB bytes. The cost is linear in the pixels of image
+    /// and result: only points that the image reaches are computed, the others follow from the colour.
     pub fn resize(&self, size: usize, kernel: Interpolation) -> Vec<u8> {
         let (width, height) = (self.picture.width() as usize, self.picture.height() as usize);
         if width == 0 || height == 0 {
@@ -210,8 +210,8 @@ impl<'a> Canvas<'a> {
             return square;
         }
         let axis = Axis::new(self.side, size, kernel);
-        // Along the rows: the square's margin gives `blank`, which differs from the colour only where rounded weights do
-        // not add up to one; what the picture reaches is the band from `first` on.
+        // Along the rows: the square's margin gives `blank`, which differs from the colour only where rounded weights
+        // do not add up to one; the image reaches the points of the band only.
         let blank: Vec<u8> = axis.of_colour(self.colour).collect();
         let band = axis.reached(self.left, width);
         let edges = Band { axis: &axis, points: band.clone(), left: self.left, colour: self.colour };
@@ -238,7 +238,7 @@ impl<'a> Canvas<'a> {
     }
 }
 
-/// The new points of a row that the picture inside the square reaches.
+/// The new points of a row to which the image inside the square contributes.
 struct Band<'a> {
     axis: &'a Axis,
     points: Range<usize>,
@@ -247,7 +247,7 @@ struct Band<'a> {
 }
 
 impl Band<'_> {
-    /// Resizes one row of the picture, between its margins: `3 · points` bytes.
+    /// Resizes one row of the image with its margins; returns `3 · points` bytes.
     fn along(&self, row: &[u8]) -> Vec<u8> {
         let pixels = row.as_chunks::<3>().0;
         let (left, right) = (self.left, self.left + pixels.len());
@@ -270,25 +270,25 @@ impl Band<'_> {
     }
 }
 
-/// Resizes along columns, one old row after the other; only the sums of the new rows are held.
+/// Resizes along columns, one old row after the other; only the sums of the new rows are in memory.
 struct Columns<'a> {
     axis: &'a Axis,
     length: usize,
-    /// `new rows × length` sums.
+    /// Sums of the new rows, `[new rows, length]`.
     sums: Vec<i32>,
-    /// The old row that comes next.
+    /// Index of the next old row.
     row: usize,
-    /// The first new row that is not yet complete.
+    /// Index of the first new row that is not complete.
     open: usize,
 }
 
 impl<'a> Columns<'a> {
-    /// For rows of `length` bytes, of which the first is old row `row`.
+    /// Builds the sums for rows of `length` bytes; the first one to be added is old row `row`.
     fn new(axis: &'a Axis, length: usize, row: usize) -> Self {
         Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row, open: 0 }
     }
 
-    /// All of `rows`, and the result.
+    /// Adds all of `rows` and returns the result.
     fn of<R: AsRef<[u8]>>(mut self, rows: impl Iterator<Item = R>) -> Vec<u8> {
         for row in rows {
             self.add(row.as_ref(), 1);
@@ -296,7 +296,7 @@ impl<'a> Columns<'a> {
         self.finish()
     }
 
-    /// Adds the next `count` old rows, all of which are `row`.
+    /// Adds the next `count` old rows, all of which equal `row`.
     fn add(&mut self, row: &[u8], count: usize) {
         let (begin, end) = (self.row, self.row + count);
         self.row = end;
@@ -324,9 +324,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Which old points make each new one along one axis, and with which weights.
+/// The old points and weights of each new point along one axis.
 struct Axis {
-    /// Per new point: the first old one, and where its weights end (they begin where the last ended).
+    /// Per new point: the first old point, and the end of its weights (they begin where the previous ones end).
     points: Vec<(usize, usize)>,
     weights: Vec<i32>,
     /// Per new point: the sums of its first 0, 1, 2, … weights.
@@ -338,7 +338,7 @@ impl Axis {
         Self::part(from, to, 0..to, kernel)
     }
 
-    /// Only the new points in `part`.
+    /// Computes the weights of the new points in `part` only.
     #[allow(clippy::cast_possible_truncation)]
     fn part(from: usize, to: usize, part: Range<usize>, kernel: Interpolation) -> Self {
         let scale = from as f64 / to as f64;
@@ -358,13 +358,13 @@ impl Axis {
         axis
     }
 
-    /// The old points that any new one needs.
+    /// The range of old points that the new points need.
     fn needed(&self) -> Range<usize> {
         let begin = self.points.first().map_or(0, |(first, _)| *first);
         begin..self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(begin)
     }
 
-    /// A new point's first old one, its weights, and the sums of its first 0, 1, 2, … weights.
+    /// The first old point of a new one, its weights, and the sums of its first 0, 1, 2, … weights.
     fn point(&self, new: usize) -> (usize, &[i32], &[i32]) {
         let (first, end) = self.points[new];
         let begin = new.checked_sub(1).map_or(0, |before| self.points[before].1);
@@ -379,14 +379,14 @@ impl Axis {
         })
     }
 
-    /// The new points to which any of the `count` old ones from `first` on contribute.
+    /// The new points to which any of the `count` old points from `first` on contributes.
     fn reached(&self, first: usize, count: usize) -> Range<usize> {
         let begin = self.iter().take_while(|(from, weights)| from + weights.len() <= first).count();
         let end = begin + self.iter().skip(begin).take_while(|(from, _)| *from < first + count).count();
         begin..end
     }
 
-    /// A row of nothing but `colour`, resized.
+    /// Resizes a row of constant `colour`.
     fn of_colour(&self, colour: [u8; 3]) -> impl Iterator<Item = u8> {
         self.iter().flat_map(move |(_, weights)| {
             let sum: i32 = weights.iter().sum();
@@ -411,7 +411,7 @@ impl Axis {
     }
 }
 
-/// Back from fixed point, cut to 0..=255.
+/// Converts from fixed point and clamps to 0..=255.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn rounded(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
@@ -424,7 +424,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Padding, shrinking and growing a picture of one colour on its own colour changes nothing.
+        /// Padding and resizing an image of one colour on its own colour changes nothing.
         #[test]
         fn a_constant_stays_constant(w in 1u32..70, h in 1u32..70, size in 1usize..50, c in any::<u8>(), cubic in any::<bool>()) {
             let kernel = if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear };
@@ -433,7 +433,7 @@ mod tests {
             prop_assert_eq!(out, [c, 7, 255].repeat(size * size));
         }
 
-        /// What is not asked for is not needed.
+        /// A part equals the same part of the whole.
         #[test]
         fn a_part_is_cut_out_of_the_whole(w in 1usize..40, h in 1usize..40, side in 1usize..40, at in 0usize..20, seed in any::<u64>()) {
             use rand::Rng;
@@ -446,7 +446,7 @@ mod tests {
             prop_assert_eq!(cut, resize_part::<3>(&picture, (w, h), to, part, Interpolation::Bicubic));
         }
 
-        /// A square's resize is that of any picture.
+        /// The resize of a square equals that of any image.
         #[test]
         fn both_ways_to_resize_agree(side in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
             use rand::Rng;
@@ -458,7 +458,7 @@ mod tests {
             }
         }
 
-        /// The square in thought gives what the square in memory gives.
+        /// The virtual square gives the same result as a square in memory.
         #[test]
         fn the_virtual_square_is_exact(w in 1u32..40, h in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
             use rand::Rng;

@@ -1,5 +1,5 @@
-//! TIFF with JPEG inside (compression 7), decoded by libjpeg as libtiff and so Pillow do: other decoders differ by up to four
-//! grey levels.
+//! TIFF files with JPEG compression (7), decoded by libjpeg as in libtiff and so in Pillow: other decoders differ by up
+//! to four grey levels.
 
 use crate::jpeg;
 use crate::limits::{Deadline, Limits};
@@ -11,10 +11,10 @@ use std::io::{BufRead, Read, Seek, SeekFrom};
 use tiff::decoder::Decoder;
 use tiff::tags::Tag;
 
-/// The number that stands for JPEG in the tag Compression.
+/// The value of JPEG in the tag Compression.
 const JPEG: u32 = 7;
 
-/// How the numbers of a pixel are meant.
+/// The meaning of a pixel's samples.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Photometric {
     WhiteIsZero,
@@ -24,7 +24,7 @@ enum Photometric {
     YCbCr,
 }
 
-/// Where the strips or tiles lie, and how many there are in each direction.
+/// Positions of the strips or tiles, and their number in each direction.
 struct Chunks {
     offsets: Vec<u64>,
     lengths: Vec<u64>,
@@ -32,10 +32,10 @@ struct Chunks {
     down: usize,
 }
 
-/// The first picture of a TIFF file if it is compressed by JPEG, turned as the file says.
+/// Decodes the first image of a TIFF file, rotated as the file says; `None` if its compression is not JPEG.
 ///
 /// # Errors
-/// A chunk lies outside of the file, is damaged, or of another size; a kind of pixels that Pillow does not read either.
+/// A chunk is outside of the file, damaged or of another size, or the pixel format is not supported (nor by Pillow).
 pub(crate) fn jpeg_inside<R: BufRead + Seek>(
     file: &mut R,
     limits: &Limits,
@@ -43,7 +43,7 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
 ) -> Result<Option<RgbImage>> {
     let end = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
-    // What is damaged is said by the reader of all other kinds.
+    // The general TIFF reader reports damage.
     let Ok(mut decoder) = Decoder::new(&mut *file) else { return Ok(None) };
     if !matches!(decoder.find_tag_unsigned::<u32>(Tag::Compression), Ok(Some(JPEG))) {
         return Ok(None);
@@ -136,7 +136,7 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
         Photometric::Rgb | Photometric::YCbCr => pixels,
         Photometric::BlackIsZero => pixels.into_iter().flat_map(|grey| [grey; 3]).collect(),
         Photometric::WhiteIsZero => pixels.into_iter().flat_map(|grey| [255 - grey; 3]).collect(),
-        // Unlike JPEG files, which hold their inks inverted.
+        // Unlike in JPEG files, the inks are not inverted.
         Photometric::Cmyk => {
             pixels.as_chunks().0.iter().flat_map(|inks: &[u8; 4]| jpeg::from_inks(inks.map(|ink| 255 - ink))).collect()
         }
@@ -153,7 +153,7 @@ fn unknown(what: &str) -> Error {
     Error::failed(format!("a TIFF with JPEG inside and {what}"))
 }
 
-/// A chunk's pixels.
+/// The samples of a chunk.
 struct Decoded {
     bytes: Vec<u8>,
     width: usize,
@@ -161,8 +161,8 @@ struct Decoded {
     samples: usize,
 }
 
-/// One chunk: a JPEG whose tables may stand elsewhere. How the colours are meant is said by the TIFF alone, so the marker by
-/// which libjpeg guesses it is replaced.
+/// Decodes one chunk, a JPEG whose tables may be elsewhere. Only the TIFF states its colour space, so the marker from
+/// which libjpeg infers one is replaced.
 fn decode_chunk(
     stream: &[u8],
     tables: &[u8],

@@ -1,5 +1,6 @@
-//! The transformer block that the vision transformers of this crate share, with the variants in which their families
-//! differ: gated MLPs, norms inside the branches, rotary and relative positions. Parameter paths are timm's.
+//! The transformer block that all vision transformers of this crate share, with the options in which their families
+//! differ: gated MLPs, norms inside the branches, rotary position embeddings and relative position biases. Parameter
+//! paths are timm's.
 
 use super::drop_path::{self, Drops};
 use crate::attention::{Bias, Rotation, attend};
@@ -10,26 +11,26 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, activation, module::linear};
 use serde::{Deserialize, Serialize};
 
-/// The non-linearity between the two layers of a block's MLP.
+/// The activation function between the two layers of a block's MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Exact GELU, x·Φ(x).
     #[default]
     Gelu,
-    /// x·σ(x).
+    /// SiLU, x·σ(x).
     Silu,
-    /// x·σ(1.702 x), of OpenAI's CLIP.
+    /// QuickGELU, x·σ(1.702 x), used by OpenAI's CLIP.
     QuickGelu,
-    /// GELU by tanh, of SigLIP.
+    /// The tanh approximation of GELU, used by SigLIP.
     GeluTanh,
-    /// SiLU(first half) · second half: the first layer is twice as wide (Shazeer 2020, arXiv:2002.05202), of
-    /// DINOv2-giant and EVA-02.
+    /// SwiGLU, SiLU(first half) · second half of the first layer's output, which is twice as wide (Shazeer 2020,
+    /// arXiv:2002.05202); used by DINOv2-giant and EVA-02.
     Swiglu,
 }
 
 impl Activation {
-    /// Applies it to every element, or to every pair of elements of the two halves of the last axis.
+    /// Applies the activation to every element; SwiGLU instead halves the last axis.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu => activation::gelu(x),
@@ -43,7 +44,7 @@ impl Activation {
         }
     }
 
-    /// How many columns of the first layer make one hidden channel.
+    /// The number of output columns of the first layer per hidden channel: 2 for SwiGLU, otherwise 1.
     pub fn columns(self) -> usize {
         match self {
             Self::Swiglu => 2,
@@ -52,39 +53,39 @@ impl Activation {
     }
 }
 
-/// The numbers of a block.
+/// Hyper-parameters of a transformer block.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockConfig {
-    /// Channels of a token.
+    /// Channels of a token, the embedding dimension.
     pub width: usize,
-    /// Attention heads.
+    /// Number of attention heads; must divide `width`.
     pub heads: usize,
-    /// Channels inside the MLP.
+    /// Hidden channels of the MLP.
     pub mlp_hidden: usize,
-    /// Between the layers of the MLP.
+    /// Activation between the two layers of the MLP.
     pub activation: Activation,
-    /// Biases of queries, keys and values.
+    /// Whether the projection to queries, keys and values has a bias.
     pub qkv_bias: bool,
-    /// Norms of queries and keys.
+    /// Whether queries and keys of each head are layer-normalised.
     pub qk_norm: bool,
-    /// Added to the variance in every norm.
+    /// Epsilon added to the variance in every norm.
     pub norm_eps: f64,
-    /// Scale of each branch at the start; none without it.
+    /// Initial value of the layer scale of both branches; `None` for no layer scale.
     pub layer_scale: Option<f64>,
-    /// A norm before the last layer of attention (EVA-02's sub-LN).
+    /// Whether a norm precedes the output projection of attention (EVA-02's sub-LN).
     pub attention_norm: bool,
-    /// A norm before the last layer of the MLP.
+    /// Whether a norm precedes the last layer of the MLP.
     pub mlp_norm: bool,
-    /// Norms at the end of the branches, not at their beginning.
+    /// Whether the norms stand at the end of the branches (post-norm) instead of the beginning (pre-norm).
     pub post_norm: bool,
-    /// Rotary positions turn a channel of a head's first half together with one of its second half.
+    /// Whether rotary embeddings pair channel `i` with `i + head_dim / 2` (`rotate_half`), not with `i + 1`.
     pub halves: bool,
-    /// Rows of the table of relative positions; none without it.
+    /// Rows of the relative position bias table; `None` for no table.
     pub relative_positions: Option<usize>,
 }
 
 impl BlockConfig {
-    /// Four times as wide an MLP with exact GELU, biases everywhere, nothing else.
+    /// A pre-norm block with an MLP of four times the width, exact GELU, biases in all layers, and no other option.
     pub fn plain(width: usize, heads: usize) -> Self {
         Self {
             width,
@@ -103,7 +104,7 @@ impl BlockConfig {
         }
     }
 
-    /// A block with placeholder weights. `heads` must divide `width`.
+    /// Builds a block with placeholder weights; `heads` must divide `width`.
     pub fn init(&self, device: &Device) -> Block {
         let norm = |width: usize| LayerNormConfig::new(width).with_epsilon(self.norm_eps).init(device);
         let scale = |value: f64| LayerScale { gamma: Initializer::Constant { value }.init([self.width], device) };
@@ -131,7 +132,7 @@ impl BlockConfig {
         }
     }
 
-    /// Multiply-adds of one picture of `tokens` tokens.
+    /// Multiply-add operations for one image of `tokens` tokens.
     pub fn multiply_adds(&self, tokens: u64) -> u64 {
         let (width, hidden) = (self.width as u64, self.mlp_hidden as u64);
         let mlp = (1 + self.activation.columns() as u64) * width * hidden;
@@ -139,10 +140,10 @@ impl BlockConfig {
     }
 }
 
-/// Plain blocks, for the towers and decoders that objectives put beside an encoder.
+/// Builds plain blocks for the text towers and decoders that pretraining objectives add to an encoder.
 ///
 /// # Errors
-/// A number is zero, or `heads` does not divide `width`.
+/// An argument is zero, or `heads` does not divide `width`.
 pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) -> Result<Vec<Block>> {
     if [width, depth, heads].contains(&0) || !width.is_multiple_of(heads) {
         return Err(Error::usage(format!("{depth} blocks cannot have width {width} and {heads} heads"))
@@ -151,76 +152,76 @@ pub(crate) fn blocks(width: usize, depth: usize, heads: usize, device: &Device) 
     Ok((0..depth).map(|_| BlockConfig::plain(width, heads).init(device)).collect())
 }
 
-/// A transformer block: a norm stands at the beginning of each branch, or at its end.
+/// A transformer block with pre-norm or post-norm residual branches.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Of the branch of attention.
+    /// Layer norm of the attention branch.
     pub norm1: LayerNorm,
-    /// Self-attention.
+    /// Multi-head self-attention.
     pub attn: Attention,
-    /// Scale of the attention branch.
+    /// Layer scale of the attention branch.
     pub ls1: Option<LayerScale>,
-    /// Of the branch of the MLP.
+    /// Layer norm of the MLP branch.
     pub norm2: LayerNorm,
-    /// The MLP.
+    /// The two-layer MLP.
     pub mlp: Mlp,
-    /// Scale of the MLP branch.
+    /// Layer scale of the MLP branch.
     pub ls2: Option<LayerScale>,
     post_norm: bool,
 }
 
-/// Multi-head self-attention with one matrix for queries, keys and values.
+/// Multi-head self-attention with one fused projection for queries, keys and values.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// `[width, 3 * width]`: queries, keys, values.
+    /// Projection to queries, keys and values in this order, `[width, 3 * width]`.
     pub qkv: Linear,
-    /// Of each head's queries.
+    /// Layer norm of each head's queries, over `width / heads` channels.
     pub q_norm: Option<LayerNorm>,
-    /// Of each head's keys.
+    /// Layer norm of each head's keys, over `width / heads` channels.
     pub k_norm: Option<LayerNorm>,
-    /// Of the mixed values.
+    /// Layer norm of the attention output before `proj`.
     pub norm: Option<LayerNorm>,
-    /// `[width, width]`.
+    /// Output projection, `[width, width]`.
     pub proj: Linear,
-    /// `[relations, heads]`: what is added to the score of a pair of tokens, by how they lie to each other (BEiT).
+    /// Relative position bias table (BEiT), `[relative positions, heads]`, added to the attention scores.
     pub relative_position_bias_table: Option<Param<Tensor<2>>>,
     heads: usize,
     halves: bool,
 }
 
-/// Two linear layers with a non-linearity between.
+/// An MLP of two linear layers with an activation and an optional norm between them.
 #[derive(Module, Debug)]
 pub struct Mlp {
-    /// To the hidden width.
+    /// First layer, `[input, columns * hidden]`.
     pub fc1: Linear,
-    /// Of the hidden channels.
+    /// Layer norm of the hidden channels.
     pub norm: Option<LayerNorm>,
-    /// Back.
+    /// Second layer, `[hidden, output]`.
     pub fc2: Linear,
     #[module(skip)]
     activation: Activation,
 }
 
-/// A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239).
+/// Layer scale: a learned factor per channel (Touvron et al. 2021, arXiv:2103.17239).
 #[derive(Module, Debug)]
 pub struct LayerScale {
-    /// `[width]`.
+    /// The factors, `[width]`.
     pub gamma: Param<Tensor<1>>,
 }
 
-/// What attention is told about the places of the tokens; nothing by default.
+/// Position information for attention; by default there is none.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
-    /// Added to the scores, `[1 or batch, 1 or heads, tokens, tokens]`, for example causal.
+    /// Bias added to the attention scores, for example a causal mask; `[1 or batch, 1 or heads, tokens, tokens]`.
     pub bias: Option<Tensor<4>>,
-    /// Rotates queries and keys.
+    /// Rotary position embedding of queries and keys.
     pub rotary: Option<Rotation>,
-    /// For each pair of tokens (query by query) its row in the table of relative positions.
+    /// Relative position index: a row of the bias table for each pair of tokens, `[tokens * tokens]`, query-major.
     pub relations: Option<Tensor<1, Int>>,
 }
 
 impl Mlp {
-    /// An MLP with placeholder weights and no norm.
+    /// Builds an MLP with placeholder weights and no norm.
     pub fn new(input: usize, hidden: usize, output: usize, activation: Activation, device: &Device) -> Self {
         Self {
             fc1: LinearConfig::new(input, activation.columns() * hidden).init(device),
@@ -230,18 +231,18 @@ impl Mlp {
         }
     }
 
-    /// `[rows, input]` to `[rows, output]`. Tokens come as rows of one matrix: a product per picture is up to
-    /// twice as slow on the CPU backend where the output is narrow.
+    /// Maps `[rows, input]` to `[rows, output]`. Tokens are the rows of one matrix, because one product per image is up
+    /// to twice as slow on the CPU backend where the output is narrow.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.fc2.forward(self.hidden(x))
     }
 
-    /// `x + self(normed)`.
+    /// Computes `x + self(normed)`.
     pub(super) fn residual(&self, x: Tensor<2>, normed: Tensor<2>) -> Tensor<2> {
         kernel::residual(x, self.hidden(normed), &self.fc2, None)
     }
 
-    /// The hidden channels, on which the last layer works.
+    /// Hidden channels before the last layer, `[rows, hidden]`.
     fn hidden(&self, x: Tensor<2>) -> Tensor<2> {
         let hidden = kernel::linear_activation(x, &self.fc1, self.activation);
         match &self.norm {
@@ -252,13 +253,13 @@ impl Mlp {
 }
 
 impl Attention {
-    /// What the tokens read of each other, before the last layer: `x` is `[batch * tokens, width]`.
+    /// Attention output before the output projection, `[batch * tokens, width]`, for `x` of the same shape.
     fn mixed(&self, x: Tensor<2>, batch: usize, places: &Places) -> Tensor<2> {
         let [rows, width] = x.dims();
         let (tokens, heads) = (rows / batch, self.heads);
         let head_dim = width / heads;
         let [q, k, v] = if x.is_autodiff() {
-            // The gradient of a slice is a whole tensor of zeros around it: slice the small weights, not the tokens.
+            // The gradient of a slice is a zero-padded tensor of full size: slice the small weights, not the tokens.
             let weight = self.qkv.weight.val();
             let bias = self.qkv.bias.as_ref().map(Param::val);
             std::array::from_fn(|i| {
@@ -268,7 +269,7 @@ impl Attention {
                 part.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
             })
         } else {
-            // Views of one tensor: nothing is copied.
+            // `narrow` makes views of one tensor: nothing is copied.
             let qkv = self.qkv.forward(x).reshape([batch, tokens, 3 * heads, head_dim]);
             std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2))
         };
@@ -294,8 +295,8 @@ impl Attention {
     }
 }
 
-/// The channels of each head's two halves in turn, so that those which turn together are neighbours. Queries and keys
-/// meet in the same products as before.
+/// Interleaves the channels of each head's two halves, so that channels rotated together (`rotate_half`) become
+/// neighbours. The dot products of queries and keys do not change.
 fn interleaved(x: Tensor<4>) -> Tensor<4> {
     let [batch, heads, tokens, channels] = x.dims();
     let halves: Tensor<5> = x.reshape([batch, heads, tokens, 2, channels / 2]);
@@ -303,12 +304,12 @@ fn interleaved(x: Tensor<4>) -> Tensor<4> {
 }
 
 impl Block {
-    /// `x` is `[batch, tokens, width]`.
+    /// Runs the block on `x` of shape `[batch, tokens, width]` without stochastic depth.
     pub fn forward(&self, x: Tensor<3>, places: &Places) -> Tensor<3> {
         self.forward_dropping(x, places, &Drops::none(), 0)
     }
 
-    /// As [`Block::forward`], without what `drops` leaves out of block number `index`.
+    /// Runs the block as [`Block::forward`] does, with the drop-path mask `drops` of block number `index`.
     pub fn forward_dropping(&self, x: Tensor<3>, places: &Places, drops: &Drops, index: usize) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         if self.post_norm {

@@ -1,44 +1,44 @@
-//! The norms over channels that ConvNeXts have. Parameter paths are timm's: `weight`, and `bias` for a layer norm.
+//! Norms over the channels of ConvNeXts. Parameter paths are timm's: `weight`, and `bias` for a layer norm.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Which norm.
+/// The kind of norm over channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {
-    /// Mean and variance, scale and shift.
+    /// Layer norm: subtracts the mean, divides by the standard deviation, then scales and shifts.
     #[default]
     Layer,
-    /// The mean square, and a scale (Zhang & Sennrich 2019, arXiv:1910.07467).
+    /// RMS norm: divides by the root mean square, then scales (Zhang & Sennrich 2019, arXiv:1910.07467).
     Rms,
-    /// The variance, but not the mean, and a scale: timm's `SimpleNorm`.
+    /// timm's `SimpleNorm`: divides by the standard deviation without subtracting the mean, then scales.
     Simple,
 }
 
-/// A norm over the last axis.
+/// A norm over the last axis, one variant per [`NormKind`].
 #[derive(Module, Debug)]
 pub enum ChannelNorm {
-    /// See [`NormKind::Layer`].
+    /// Layer norm, [`NormKind::Layer`].
     Layer(LayerNorm),
-    /// See [`NormKind::Rms`].
+    /// RMS norm, [`NormKind::Rms`].
     Rms(RmsNorm),
-    /// See [`NormKind::Simple`].
+    /// timm's `SimpleNorm`, [`NormKind::Simple`].
     Simple(SimpleNorm),
 }
 
-/// `x / √(variance + ε) · weight`, with the variance of a sample (divided by one less than the channels).
+/// Computes `x / √(variance + ε) · weight`, with the unbiased sample variance (divided by channels - 1).
 #[derive(Module, Debug)]
 pub struct SimpleNorm {
-    /// `[channels]`.
+    /// Scale per channel, `[channels]`.
     pub weight: Param<Tensor<1>>,
     epsilon: f64,
 }
 
 impl NormKind {
-    /// A norm with placeholder weights.
+    /// Builds a norm over `channels` channels with placeholder weights.
     pub(super) fn init(self, channels: usize, epsilon: f64, device: &Device) -> ChannelNorm {
         match self {
             Self::Layer => ChannelNorm::Layer(LayerNormConfig::new(channels).with_epsilon(epsilon).init(device)),
@@ -51,7 +51,7 @@ impl NormKind {
 }
 
 impl ChannelNorm {
-    /// Over the last axis.
+    /// Normalises `x` over its last axis.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Layer(norm) => norm.forward(x),

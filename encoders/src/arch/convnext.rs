@@ -1,9 +1,9 @@
-//! ConvNeXt (Liu et al. 2022, arXiv:2201.03545) and ConvNeXt V2 (Woo et al. 2023, arXiv:2301.00808). Parameter paths are
-//! those of timm's `ConvNeXt`, which OpenCLIP's ConvNeXt towers are; where timm keeps the MLPs as 1×1 convolutions
-//! (`conv_mlp`), the dialect says so.
+//! ConvNeXt (Liu et al. 2022, arXiv:2201.03545) and ConvNeXt V2 (Woo et al. 2023, arXiv:2301.00808). Parameter paths
+//! are those of timm's `ConvNeXt`, which OpenCLIP's ConvNeXt towers also use. Checkpoints in which timm keeps the MLPs
+//! as 1×1 convolutions (`conv_mlp`) are converted by their dialect.
 //!
-//! Activations stay channels-last, where norms and MLPs want them; only the depthwise convolution and overlapping stems
-//! see channels first. Convolutions whose kernel equals their stride are matrix products.
+//! Activations are channels-last, as norms and MLPs need them; only the depthwise convolution and overlapping stems are
+//! channels-first. Convolutions whose kernel equals their stride are computed as matrix products.
 
 mod config;
 
@@ -20,92 +20,92 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Tensor, module::linear};
 
-/// A ConvNeXt. See the module documentation.
+/// A ConvNeXt or ConvNeXt V2; see the module documentation.
 #[derive(Module, Debug)]
 pub struct ConvNext {
-    /// Pixels to channels, and a norm.
+    /// Stem: convolutions from pixels to the first stage's channels, and a norm.
     pub stem: Stem,
-    /// Four stages.
+    /// The four stages, in order of depth.
     pub stages: Vec<Stage>,
-    /// The norm over every place of the last map.
+    /// Norm over the channels at every position of the last feature map (timm's `norm_pre`).
     pub norm_pre: Option<ChannelNorm>,
-    /// The norm over the pooled vector.
+    /// Norm over the channels of the pooled output (timm's `head.norm`).
     pub head: Option<Head>,
     #[module(skip)]
     config: ConvNextConfig,
 }
 
-/// See [`StemKind`].
+/// The stem, one variant per layout of [`StemKind`].
 #[derive(Module, Debug)]
 pub enum Stem {
-    /// One convolution.
+    /// One convolution whose kernel equals its stride.
     Patch((Conv2d, ChannelNorm)),
-    /// Two.
+    /// Two 3×3 convolutions of stride 2.
     Overlap((Conv2d, Conv2d, ChannelNorm)),
-    /// Two, with the activation between.
+    /// Two 3×3 convolutions of stride 2 with an activation between them.
     OverlapAct((Conv2d, Between, Conv2d, ChannelNorm)),
 }
 
-/// A place in a sequence of layers that has no parameters.
+/// An activation function, which takes an index in a sequence of layers but has no parameters.
 #[derive(Module, Debug)]
 pub struct Between {
     #[module(skip)]
     activation: Activation,
 }
 
-/// A stage: halve the grid (except in the first), then blocks.
+/// A stage: a downsampling layer that halves the grid (absent in the first stage), then blocks.
 #[derive(Module, Debug)]
 pub struct Stage {
-    /// Norm and 2x2 convolution of stride 2.
+    /// A norm and a 2×2 convolution of stride 2.
     pub downsample: Option<(ChannelNorm, Conv2d)>,
-    /// The blocks.
+    /// The residual blocks of this stage.
     pub blocks: Vec<ConvBlock>,
 }
 
-/// Depthwise convolution, norm, MLP, layer scale, residual.
+/// A residual block: depthwise convolution, norm, MLP, layer scale.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
-    /// Weight `[channels, 1, kernel, kernel]`.
+    /// Depthwise convolution, weight `[channels, 1, kernel, kernel]`.
     pub conv_dw: Conv2d,
-    /// Over channels.
+    /// Norm over channels.
     pub norm: ChannelNorm,
-    /// Over channels, four times as wide inside.
+    /// MLP over channels, with a hidden width of four times the channels.
     pub mlp: ConvMlp,
-    /// Layer scale, `[channels]`.
+    /// Layer scale, `[channels]`; `None` for no layer scale.
     pub gamma: Option<Param<Tensor<1>>>,
 }
 
-/// Two linear layers with an activation and, in V2, a response norm between.
+/// Two linear layers with an activation and, in V2, a global response norm between them.
 #[derive(Module, Debug)]
 pub struct ConvMlp {
-    /// To the hidden channels.
+    /// First layer, `[channels, 4 * channels]`.
     pub fc1: Linear,
-    /// Of the hidden channels.
+    /// Global response norm of the hidden channels (V2 only).
     pub grn: Option<ResponseNorm>,
-    /// Back.
+    /// Second layer, `[4 * channels, channels]`.
     pub fc2: Linear,
     #[module(skip)]
     activation: Activation,
 }
 
-/// Global response norm: each channel is scaled by its length over all places of the picture, relative to the mean length
-/// of the channels, and added to itself.
+/// Global response norm (GRN): scales each channel by its L2 norm over all positions of the image, divided by the mean
+/// L2 norm of the channels, and adds the input.
 #[derive(Module, Debug)]
 pub struct ResponseNorm {
-    /// `[channels]`.
+    /// Scale per channel, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// `[channels]`.
+    /// Shift per channel, `[channels]`.
     pub bias: Param<Tensor<1>>,
 }
 
-/// What stands before the classifier in timm.
+/// The layers between pooling and classifier in timm.
 #[derive(Module, Debug)]
 pub struct Head {
-    /// Over the pooled channels.
+    /// Norm over the pooled channels.
     pub norm: ChannelNorm,
 }
 
-/// A convolution whose kernel equals its stride, on `[batch, height, width, channels]`.
+/// Applies a convolution whose kernel equals its stride to `[batch, height, width, channels]`.
 fn reduce(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
     let weight = conv.weight.val();
@@ -120,7 +120,7 @@ fn reduce(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
 }
 
 impl Stem {
-    /// `[batch, 3, height, width]` to `[batch, rows, columns, channels]`.
+    /// Maps `[batch, 3, height, width]` to `[batch, rows, columns, channels]`.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
         let (mapped, norm) = match self {
             Self::Patch((conv, norm)) => (reduce(conv, pixels.permute([0, 2, 3, 1])), norm),
@@ -134,9 +134,9 @@ impl Stem {
 }
 
 impl ResponseNorm {
-    /// `[batch, places, channels]`.
+    /// Normalises `[batch, positions, channels]`.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        // Below the smallest length that matters: a channel of zeros has no direction to move in.
+        // The square root has no finite gradient at 0, where a channel is zero at every position.
         let length = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
         let relative = length.clone() / length.mean_dim(2).add_scalar(1e-6);
         let scaled = x.clone() * relative;
@@ -145,7 +145,7 @@ impl ResponseNorm {
 }
 
 impl ConvBlock {
-    /// On `[batch, height, width, channels]`.
+    /// Runs the block on `[batch, rows, columns, channels]`; `factors` is the drop-path mask, `[batch]`.
     fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
         let mixed = self.conv_dw.forward(x.clone().permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         let [batch, rows, columns, channels] = x.dims();
@@ -163,13 +163,13 @@ impl ConvBlock {
 }
 
 impl ConvNext {
-    /// The numbers this network was built from.
+    /// Returns the configuration that this network was built from.
     pub fn config(&self) -> &ConvNextConfig {
         &self.config
     }
 
-    /// The outputs of the first `count` stages, each `[batch, rows, columns, channels]`, for pictures
-    /// `[batch, 3, height, width]` whose sides the stride of the last of them divides; later ones do not run.
+    /// Outputs of the first `count` stages, each `[batch, rows, columns, channels]`; later stages are not computed. The
+    /// stride of the last of them must divide the sides of the images, `[batch, 3, height, width]`.
     fn first_stages(&self, pixels: Tensor<4>, count: usize, drops: &Drops) -> Result<Vec<Tensor<4>>> {
         check_pixels(&pixels, self.config.stride(count.saturating_sub(1)))?;
         let mut x = self.stem.forward(pixels);

@@ -1,8 +1,8 @@
-//! Stochastic depth (Huang et al. 2016, arXiv:1603.09382) as timm has it (`DropPath`): in training, a residual branch is
-//! left out for some pictures of the batch and divided by the probability of being kept for the others. The probability
-//! of being left out grows linearly from nothing at the first block to the configuration's rate at the last.
+//! Stochastic depth (Huang et al. 2016, arXiv:1603.09382) as in timm's `DropPath`: in training, a residual branch is
+//! dropped for some images of the batch and divided by its keep probability for the others. The drop rate grows
+//! linearly from 0 at the first block to the configuration's rate at the last.
 //!
-//! Which branches are left out is drawn before the pass, by whoever trains; without draws nothing is left out.
+//! The caller draws the drop-path mask before the forward pass; without a mask no branch is dropped.
 
 use crate::kernel;
 use burgess_base::stream::Stream;
@@ -10,21 +10,21 @@ use burgess_base::{Error, Result};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// What one pass leaves out; nothing by default.
+/// The drop-path mask of one forward pass; by default no branch is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Drops {
-    /// For each branch of each block, one after the other, the factors of the pictures, `[batch]`.
+    /// Factor per image, `[batch]`, for each branch, block by block; `None` where the branch is never dropped.
     factors: Vec<Option<Tensor<1>>>,
     branches: usize,
 }
 
-/// The probability of being left out for the branches of each of `blocks` blocks.
+/// The drop rate of each of `blocks` blocks, growing linearly from 0 to `last`.
 pub fn rates(last: f64, blocks: usize) -> Vec<f64> {
     let steps = blocks.saturating_sub(1).max(1) as f64;
     (0..blocks).map(|block| last * block as f64 / steps).collect()
 }
 
-/// An error unless `rate` is a probability that leaves something.
+/// Checks that `rate` is at least 0 and below 1.
 pub(super) fn check(rate: f64) -> Result<()> {
     if (0.0..1.0).contains(&rate) {
         return Ok(());
@@ -33,13 +33,13 @@ pub(super) fn check(rate: f64) -> Result<()> {
 }
 
 impl Drops {
-    /// Nothing is left out.
+    /// A mask that drops no branch.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Draws for `batch` pictures in a network of `blocks` blocks with `branches` residual branches each, where the last
-    /// block's branches are left out with probability `rate`. A rate of 0 draws nothing.
+    /// Draws a mask for `batch` images and a network of `blocks` blocks with `branches` residual branches each. The
+    /// drop rate of the last block is `rate`; a rate of 0 draws no random numbers.
     pub fn draw(rate: f64, blocks: usize, branches: usize, batch: usize, stream: &mut Stream, device: &Device) -> Self {
         let mut keep = |rate: f64| (0..batch).map(|_| burgess_base::stream::uniform(stream) >= rate).collect();
         let kept: Vec<Vec<bool>> = rates(rate, blocks)
@@ -50,8 +50,8 @@ impl Drops {
         Self::of(rate, blocks, branches, &kept, device)
     }
 
-    /// With given draws: for each branch of each block whether it is kept for each picture. No entries for a branch
-    /// keep it as it is.
+    /// Builds a mask from given draws: `kept` says for each branch, block by block, whether it is kept for each image.
+    /// A branch with an empty list is never dropped.
     pub fn of(rate: f64, blocks: usize, branches: usize, kept: &[Vec<bool>], device: &Device) -> Self {
         let rates = rates(rate, blocks).into_iter().flat_map(|rate| (0..branches).map(move |_| rate));
         let factors = rates.zip(kept).map(|(rate, kept)| {
@@ -63,13 +63,13 @@ impl Drops {
         Self { factors: factors.collect(), branches }
     }
 
-    /// The factors of the pictures for a branch of a block, if it is ever left out.
+    /// The factors of a branch of a block, `[batch]`; `None` if that branch is never dropped.
     pub(super) fn factors(&self, block: usize, branch: usize) -> Option<&Tensor<1>> {
         self.factors.get(block * self.branches + branch).and_then(Option::as_ref)
     }
 }
 
-/// `x + scale · layer(branch)` under the factors of the pictures, if there are any; shapes as in [`kernel::residual`].
+/// Computes `x + factors · scale · layer(branch)`, without `factors` if `None`; shapes as in [`kernel::residual`].
 pub(super) fn residual(
     x: Tensor<2>,
     branch: Tensor<2>,
@@ -83,7 +83,7 @@ pub(super) fn residual(
     x + self::branch(kernel::scaled(layer.forward(branch), scale), Some(factors))
 }
 
-/// The rows of a branch, `[pictures * places, width]`, under the factors of the pictures, if there are any.
+/// Multiplies the rows of a branch, `[batch * positions, width]`, by their image's factor, if there are factors.
 pub(super) fn branch(rows: Tensor<2>, factors: Option<&Tensor<1>>) -> Tensor<2> {
     let Some(factors) = factors else {
         return rows;

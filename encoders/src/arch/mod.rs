@@ -1,4 +1,4 @@
-//! Architectures, one file per family, and the one way to tap their features.
+//! Encoder architectures, one file per family, with one interface to tap their features.
 //!
 //! Module paths mirror timm's checkpoint keys, so that a checkpoint needs no translation table.
 
@@ -35,48 +35,48 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The most patches on a side of a picture, for the sake of the memory that attention takes.
+/// The largest number of patches per side of an image, which limits the memory that attention takes.
 const LARGEST_SIDE: usize = 256;
 
-/// The numbers of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"`, `"resnet"`,
-/// `"sam"` or `"stable-diffusion"`.
+/// Hyper-parameters of an architecture, as an encoder card states them under `architecture = "vit"`, `"convnext"`,
+/// `"resnet"`, `"sam"` or `"stable-diffusion"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "architecture", rename_all = "lowercase")]
 pub enum ArchitectureConfig {
-    /// A plain vision transformer.
+    /// A plain vision transformer (ViT).
     Vit(VitConfig),
-    /// A ConvNeXt.
+    /// A ConvNeXt or ConvNeXt V2.
     ConvNext(ConvNextConfig),
     /// A ResNet or ResNeXt.
     ResNet(ResNetConfig),
-    /// SAM's image encoder.
+    /// The image encoder of SAM.
     Sam(SamConfig),
-    /// Stable Diffusion.
+    /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     #[serde(rename = "stable-diffusion")]
     StableDiffusion(StableDiffusionConfig),
 }
 
-/// An encoder's network.
+/// The network of an encoder.
 ///
-/// Burn adds the variant's name to parameter paths when this enum is traversed; load and save
-/// checkpoints through the inner module to have timm's keys.
+/// Burn adds the variant's name to parameter paths when this enum is traversed; load and save checkpoints through the
+/// inner module to keep timm's keys.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Architecture {
-    /// A plain vision transformer.
+    /// A plain vision transformer (ViT).
     Vit(Vit),
-    /// A ConvNeXt.
+    /// A ConvNeXt or ConvNeXt V2.
     ConvNext(ConvNext),
     /// A ResNet or ResNeXt.
     ResNet(ResNet),
-    /// SAM's image encoder.
+    /// The image encoder of SAM.
     Sam(Sam),
-    /// Stable Diffusion.
+    /// Stable Diffusion: VAE encoder, U-Net and text encoder.
     StableDiffusion(StableDiffusion),
 }
 
 impl ArchitectureConfig {
-    /// Says what is wrong with the numbers, if anything; [`ArchitectureConfig::init`] relies on it.
+    /// Checks the hyper-parameters; [`ArchitectureConfig::init`] relies on it.
     pub fn validate(&self) -> Result<()> {
         let (patches, what) = match self {
             Self::Vit(c) => (c.image_size.checked_div(c.patch), c.patch),
@@ -102,7 +102,7 @@ impl ArchitectureConfig {
         }
     }
 
-    /// How many layers there are, each of which has tensors of its own.
+    /// A lower bound of the number of layers, each of which has tensors of its own.
     fn layers(&self) -> usize {
         match self {
             Self::Vit(c) => c.depth,
@@ -113,11 +113,10 @@ impl ArchitectureConfig {
         }
     }
 
-    /// Compares the number of layers with that of the tensors in a file, which must be larger, before a network is made
-    /// that has as many.
+    /// Checks before a network is built that a file of `tensors` tensors can hold the weights of all layers.
     ///
     /// # Errors
-    /// The file cannot hold the weights of so many layers.
+    /// The configuration has more layers than the file has tensors.
     pub fn check_layers(&self, tensors: usize) -> Result<()> {
         let layers = self.layers();
         if layers > tensors {
@@ -129,7 +128,7 @@ impl ArchitectureConfig {
         Ok(())
     }
 
-    /// A network with placeholder weights on `device`: load a checkpoint or call [`crate::init::initialise`].
+    /// Builds a network with placeholder weights; load a checkpoint or call [`crate::init::initialise`] next.
     pub fn init(&self, device: &Device) -> Result<Architecture> {
         self.validate()?;
         Ok(match self {
@@ -141,7 +140,7 @@ impl ArchitectureConfig {
         })
     }
 
-    /// Whether `tap` can be served by this architecture; the error says why not.
+    /// Checks that this architecture can provide the features that `tap` asks for; the error says why not.
     pub fn check_tap(&self, tap: &Tap) -> Result<()> {
         let (layers, final_norm, class_token) = match self {
             Self::Vit(c) => (tap.indices(c.depth, "block")?, c.final_norm, c.class_token),
@@ -163,7 +162,7 @@ impl ArchitectureConfig {
         self.grid(tap).map(|_| ())
     }
 
-    /// `[rows, columns]` of the features at `tap`, for the picture size of the configuration.
+    /// Grid of the features at `tap`, `[rows, columns]`, for the image size of the configuration.
     pub fn grid(&self, tap: &Tap) -> Result<[usize; 2]> {
         let sides: Vec<usize> = match self {
             Self::Vit(c) => vec![c.image_size / c.patch],
@@ -177,7 +176,7 @@ impl ArchitectureConfig {
         tap.joined_grid(&sides.into_iter().map(|side| [side; 2]).collect::<Vec<_>>())
     }
 
-    /// Channels of the features at `tap`.
+    /// Number of channels of the features at `tap`.
     pub fn width(&self, tap: &Tap) -> Result<usize> {
         match self {
             Self::Vit(c) => Ok(c.width * tap.indices(c.depth, "block")?.len()),
@@ -194,7 +193,7 @@ impl ArchitectureConfig {
         }
     }
 
-    /// Channels of the last layer, the width of [`Architecture::summary`].
+    /// Number of channels of the pooled output, [`Architecture::summary`].
     pub fn summary_width(&self) -> usize {
         match self {
             Self::Vit(c) => c.width,
@@ -205,7 +204,7 @@ impl ArchitectureConfig {
         }
     }
 
-    /// Side of the square pictures the network is made for, in pixels.
+    /// Side of the square images that the network is built for, in pixels.
     pub fn image_size(&self) -> usize {
         match self {
             Self::Vit(c) => c.image_size,
@@ -216,8 +215,8 @@ impl ArchitectureConfig {
         }
     }
 
-    /// Floating-point operations for the features of one picture up to `tap` (multiply and add counted
-    /// separately; matrix products and convolutions only, as is usual in the papers).
+    /// Floating-point operations for the features of one image up to `tap`. A multiply-add counts as two operations;
+    /// only matrix products and convolutions are counted, as is usual in the papers.
     pub fn flops(&self, tap: &Tap) -> Result<u64> {
         Ok(2 * match self {
             Self::Vit(c) => c.multiply_adds(tap.deepest(c.depth, "block")? + 1),
@@ -230,13 +229,12 @@ impl ArchitectureConfig {
 }
 
 impl Architecture {
-    /// The features of normalised pictures `[batch, 3, height, width]` at `tap`: the one way to tap. Nothing is left out,
-    /// whatever the configuration's `drop_path`.
+    /// Features of normalised images `[batch, 3, height, width]` at `tap`; no branch is dropped.
     pub fn forward(&self, pixels: Tensor<4>, tap: &Tap) -> Result<FeatureMap> {
         self.forward_dropping(pixels, tap, &Drops::none())
     }
 
-    /// As [`Architecture::forward`], without the branches that `drops` leaves out: a pass in training.
+    /// Features as from [`Architecture::forward`], with the drop-path mask `drops` of a training step.
     pub fn forward_dropping(&self, pixels: Tensor<4>, tap: &Tap, drops: &Drops) -> Result<FeatureMap> {
         match self {
             Self::Vit(vit) => vit.features(pixels, tap, drops),
@@ -247,8 +245,8 @@ impl Architecture {
         }
     }
 
-    /// What a pass over `batch` pictures in training leaves out, by the configuration's `drop_path` and the stream; a rate
-    /// of 0 draws nothing. SAM and Stable Diffusion have no such rate upstream.
+    /// Draws the drop-path mask for `batch` images from the stream, with the configuration's `drop_path`; a rate of 0
+    /// draws no random numbers. SAM and Stable Diffusion have no drop path upstream.
     pub fn drops(&self, batch: usize, stream: &mut Stream, device: &Device) -> Drops {
         let (rate, blocks, branches) = match self {
             Self::Vit(vit) => return vit.config().drops(batch, stream, device),
@@ -259,14 +257,14 @@ impl Architecture {
         Drops::draw(rate, blocks, branches, batch, stream, device)
     }
 
-    /// One vector per picture, `[batch, width]`, as image-level objectives read it: the class token after the
-    /// final norm (the mean of the patches where there is no class token), for ConvNeXt the normed mean, for ResNet, SAM
-    /// and Stable Diffusion the mean.
+    /// Pooled output, one vector per image, `[batch, width]`, for image-level objectives. A ViT returns the class token
+    /// after the final norm (without class token the mean of the patch tokens), a ConvNeXt the normalised mean, and
+    /// ResNet, SAM and Stable Diffusion the mean of the last feature map.
     pub fn summary(&self, pixels: Tensor<4>) -> Result<Tensor<2>> {
         self.summary_dropping(pixels, &Drops::none())
     }
 
-    /// As [`Architecture::summary`], without the branches that `drops` leaves out.
+    /// Pooled output as from [`Architecture::summary`], with the drop-path mask `drops`.
     pub fn summary_dropping(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
         match self {
             Self::Vit(vit) => vit.summary(pixels, drops),
@@ -277,7 +275,7 @@ impl Architecture {
         }
     }
 
-    /// The numbers this network was built from.
+    /// Returns the configuration that this network was built from.
     pub fn config(&self) -> ArchitectureConfig {
         match self {
             Self::Vit(vit) => ArchitectureConfig::Vit(vit.config().clone()),
@@ -289,7 +287,7 @@ impl Architecture {
     }
 }
 
-/// An error unless the pictures are RGB and their sides are multiples of `stride`.
+/// Checks that the images are RGB and that `stride` divides their sides.
 fn check_pixels(pixels: &Tensor<4>, stride: usize) -> Result<()> {
     let [_, channels, height, width] = pixels.dims();
     if channels != 3 || height == 0 || width == 0 || height % stride != 0 || width % stride != 0 {

@@ -1,10 +1,10 @@
 //! ResNet (He et al. 2016, arXiv:1512.03385) and ResNeXt (Xie et al. 2017, arXiv:1611.05431), with the stems and
-//! shortcuts of "Bag of Tricks" (He et al. 2019, arXiv:1812.01187). Parameter paths are those of timm's `ResNet`, which are
-//! torchvision's.
+//! shortcuts of "Bag of Tricks" (He et al. 2019, arXiv:1812.01187). Parameter paths are those of timm's `ResNet`, which
+//! are torchvision's.
 //!
-//! Batch norms always use their running statistics, in training too: they belong to the weights, move in no step and get
-//! no gradient, while scale and shift are trained (torchvision's `FrozenBatchNorm2d`, as detectors fine-tune ResNets). A
-//! picture's features so never depend on the others of its batch, and what was trained is what answers afterwards.
+//! Batch norms always use their running statistics, in training too. The statistics are never updated and get no
+//! gradient, while scale and shift are trained (torchvision's `FrozenBatchNorm2d`, as detectors fine-tune ResNets). The
+//! features of an image never depend on the other images of its batch, and are the same in training and evaluation.
 
 mod config;
 
@@ -21,86 +21,86 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
-/// A ResNet. See the module documentation.
+/// A ResNet or ResNeXt; see the module documentation.
 #[derive(Module, Debug)]
 pub struct ResNet {
-    /// Pixels to channels.
+    /// Stem: the convolutions before `bn1`, with a stride of 2 pixels.
     pub conv1: Stem,
-    /// Of the stem.
+    /// Batch norm after `conv1`.
     pub bn1: FrozenBatchNorm,
-    /// The first stage.
+    /// The blocks of the first stage.
     pub layer1: Vec<ResBlock>,
-    /// The second.
+    /// The blocks of the second stage.
     pub layer2: Vec<ResBlock>,
-    /// The third.
+    /// The blocks of the third stage.
     pub layer3: Vec<ResBlock>,
-    /// The last.
+    /// The blocks of the fourth and last stage.
     pub layer4: Vec<ResBlock>,
     #[module(skip)]
     config: ResNetConfig,
 }
 
-/// See [`ResStemKind`].
-// There is one in a network: its size does not matter.
+/// The stem convolutions, one variant per layout of [`ResStemKind`].
+// A network has one stem: its size does not matter.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Stem {
-    /// One convolution.
+    /// A single 7×7 convolution of stride 2.
     Plain(Conv2d),
-    /// Three, each but the last followed by a norm and a rectifier.
+    /// Three convolutions, each but the last followed by a batch norm and a ReLU.
     Deep((Conv2d, FrozenBatchNorm, Between, Conv2d, FrozenBatchNorm, Between, Conv2d)),
 }
 
-/// A place in a sequence of layers that has no parameters: a rectifier, or the mean of squares of `stride` places.
+/// A layer without parameters that takes an index in a sequence: a ReLU, or average pooling of `stride` × `stride`.
 #[derive(Module, Debug)]
 pub struct Between {
     stride: usize,
 }
 
-/// Batch norm by its running statistics. See the module documentation.
+/// Batch norm that uses its running statistics; see the module documentation.
 #[derive(Module, Debug)]
 pub struct FrozenBatchNorm {
-    /// Scale, `[channels]`.
+    /// Scale per channel, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// Shift per channel, `[channels]`.
     pub bias: Param<Tensor<1>>,
-    /// `[channels]`; never trained.
+    /// Running mean, `[channels]`; never trained.
     pub running_mean: Param<Tensor<1>>,
-    /// `[channels]`; never trained.
+    /// Running variance, `[channels]`; never trained.
     pub running_var: Param<Tensor<1>>,
     epsilon: f64,
 }
 
-/// A residual block; the third convolution is that of a bottleneck.
+/// A residual block: a basic block of two convolutions, or a bottleneck block of three.
 #[derive(Module, Debug)]
 pub struct ResBlock {
-    /// 3×3, or a bottleneck's 1×1.
+    /// First convolution: 3×3 in a basic block, 1×1 in a bottleneck.
     pub conv1: Conv2d,
-    /// Of it.
+    /// Batch norm after `conv1`.
     pub bn1: FrozenBatchNorm,
-    /// 3×3.
+    /// Second convolution, 3×3.
     pub conv2: Conv2d,
-    /// Of it.
+    /// Batch norm after `conv2`.
     pub bn2: FrozenBatchNorm,
-    /// 1×1.
+    /// Third convolution, 1×1; only in a bottleneck.
     pub conv3: Option<Conv2d>,
-    /// Of it.
+    /// Batch norm after `conv3`; only in a bottleneck.
     pub bn3: Option<FrozenBatchNorm>,
-    /// Where the block's output has another shape than its input.
+    /// Projection shortcut, where the block's output has another shape than its input.
     pub downsample: Option<Shortcut>,
 }
 
-/// The way around a block.
+/// A projection shortcut around a residual block.
 #[derive(Module, Debug)]
 pub enum Shortcut {
-    /// A 1×1 convolution that skips places.
+    /// A strided 1×1 convolution.
     Skip((Conv2d, FrozenBatchNorm)),
-    /// The mean of neighbouring places, then a 1×1 convolution.
+    /// Average pooling, then a 1×1 convolution.
     Average((Between, Conv2d, FrozenBatchNorm)),
 }
 
 impl FrozenBatchNorm {
-    /// `[batch, channels, height, width]`.
+    /// Normalises `[batch, channels, rows, columns]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (mean, variance) = (self.running_mean.val().detach(), self.running_var.val().detach());
         let scale = self.weight.val() / variance.add_scalar(self.epsilon).sqrt();
@@ -137,7 +137,7 @@ impl Shortcut {
 }
 
 impl ResBlock {
-    /// `[batch, channels, height, width]`; `factors` are those of [`Drops`] for the pictures.
+    /// Runs the block on `[batch, channels, rows, columns]`; `factors` is its drop-path mask in [`Drops`], `[batch]`.
     fn forward(&self, x: Tensor<4>, factors: Option<&Tensor<1>>) -> Tensor<4> {
         let branch = self.bn1.forward(self.conv1.forward(x.clone()));
         let mut branch = self.bn2.forward(self.conv2.forward(relu(branch)));
@@ -153,12 +153,12 @@ impl ResBlock {
 }
 
 impl ResNet {
-    /// The numbers this network was built from.
+    /// Returns the configuration that this network was built from.
     pub fn config(&self) -> &ResNetConfig {
         &self.config
     }
 
-    /// The outputs of the first `count` stages, each `[batch, channels, rows, columns]`; later ones do not run.
+    /// Outputs of the first `count` stages, each `[batch, channels, rows, columns]`; later stages are not computed.
     fn first_stages(&self, pixels: Tensor<4>, count: usize, drops: &Drops) -> Result<Vec<Tensor<4>>> {
         check_pixels(&pixels, 1)?;
         let x = relu(self.bn1.forward(self.conv1.forward(pixels)));
@@ -190,7 +190,7 @@ impl ResNet {
     }
 }
 
-/// `[batch, channels, rows, columns]`, place by place.
+/// Flattens a feature map `[batch, channels, rows, columns]` to tokens `[batch, rows * columns, channels]`.
 fn tokens(x: Tensor<4>) -> FeatureMap {
     let [batch, channels, rows, columns] = x.dims();
     let tokens: Tensor<3> = x.reshape([batch, channels, rows * columns]);

@@ -1,5 +1,5 @@
-//! Rotary positions in two dimensions, in the variants of EVA-02, RoPE-ViT, the Perception Encoder and DINOv3 (timm's
-//! `RotaryEmbeddingCat` and `RotaryEmbeddingDinoV3`).
+//! Rotary position embeddings in two dimensions, in the variants of EVA-02, RoPE-ViT, the Perception Encoder and DINOv3
+//! (timm's `RotaryEmbeddingCat` and `RotaryEmbeddingDinoV3`).
 
 use super::fields::is_default;
 use crate::attention::Rotation;
@@ -7,29 +7,30 @@ use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// How queries and keys are turned. A quarter of a head's channels gives the frequencies `temperature`^(-j / quarter);
-/// one half of the pairs of channels turns with the row, the other with the column. Tokens before the patches do not turn.
+/// Options of the two-dimensional rotary position embedding of queries and keys. The frequencies are `temperature`^(-j
+/// / quarter), where quarter is a quarter of a head's channels; one half of the channel pairs is rotated by the row,
+/// the other by the column. Tokens before the patches are not rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rotary {
-    /// Coordinates are those of a grid of this side laid over the picture (EVA-02: that of its pretraining). Default: the
-    /// picture's own.
+    /// Side of the grid to which coordinates are scaled (EVA-02: the grid of its pretraining). Default: the image's own
+    /// grid, without scaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<usize>,
-    /// The coordinate of the first row and column. Default 0.
+    /// Coordinate of the first row and column. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub offset: f64,
-    /// Default 10000.
+    /// Base of the frequencies. Default 10000.
     #[serde(default = "temperature", skip_serializing_if = "is_usual")]
     pub temperature: f64,
-    /// Columns turn the first half of the pairs, rows the second. Default: the other way round.
+    /// Whether the column rotates the first half of the channel pairs and the row the second. Default: row first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub columns_first: bool,
-    /// Coordinates are those of the patches' centres in a picture from -1 to 1, and frequencies count whole turns (DINOv3).
+    /// Whether coordinates are patch centres scaled to the range from -1 to 1, with frequencies in full turns (DINOv3).
     /// Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub centred: bool,
-    /// The channels of a pair lie half a head apart. Default: they are neighbours.
+    /// Whether channels half a head apart form a pair (`rotate_half`). Default: neighbouring channels.
     #[serde(default, skip_serializing_if = "is_default")]
     pub halves: bool,
 }
@@ -40,7 +41,7 @@ fn temperature() -> f64 {
     TEMPERATURE
 }
 
-// serde hands a reference to it.
+// serde's `skip_serializing_if` passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_usual(value: &f64) -> bool {
     *value == TEMPERATURE
@@ -54,7 +55,7 @@ impl Default for Rotary {
 }
 
 impl Rotary {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub(super) fn validate(&self, head_dim: usize) -> Result<()> {
         let usable = self.temperature > 0.0 && self.temperature.is_finite() && self.offset.is_finite();
         if !usable || !head_dim.is_multiple_of(4) || self.grid == Some(0) {
@@ -70,8 +71,8 @@ impl Rotary {
         Ok(())
     }
 
-    /// The angles for `prefix` tokens, which do not turn, and the patches of `grid`; the channels of a pair are
-    /// neighbours.
+    /// Cosines and sines for `prefix` tokens, which are not rotated, and the patches of `grid`, `[tokens, head_dim]`.
+    /// The channels of a pair are neighbours.
     pub(super) fn rotation(&self, grid: [usize; 2], prefix: usize, head_dim: usize, device: &Device) -> Rotation {
         let quarter = head_dim / 4;
         let tokens = prefix + grid[0] * grid[1];
@@ -94,7 +95,7 @@ impl Rotary {
         Rotation { cos: tensor(cos), sin: tensor(sin) }
     }
 
-    /// By how much the lowest frequency turns at row or column `at` of `of`.
+    /// The angle in radians of the highest frequency at row or column `at` of `of`.
     fn coordinate(&self, at: usize, of: usize) -> f64 {
         let (at, of) = (at as f64, of as f64);
         if self.centred {

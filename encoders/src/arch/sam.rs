@@ -1,6 +1,6 @@
 //! SAM's image encoder (Kirillov et al. 2023, arXiv:2304.02643; ViTDet, Li et al. 2022): a vision transformer for large
-//! pictures, most of whose blocks attend within windows only. Parameter paths are those of `segment_anything`'s
-//! `ImageEncoderViT`, but for the MLP's (`lin1`, `lin2` there). The neck that leads to its mask decoder is left out.
+//! images, in which most blocks use window attention. Parameter paths are those of `segment_anything`'s
+//! `ImageEncoderViT`, except the MLP's (`lin1`, `lin2` there). The neck before the mask decoder is left out.
 
 use super::block::{Activation, Mlp};
 use super::fields::{is_yes, yes};
@@ -15,30 +15,30 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of a SAM image encoder.
+/// Hyper-parameters of a SAM image encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamConfig {
-    /// Side of the square pictures, in pixels; positions are for this size.
+    /// Side of the square input images, in pixels; the position embeddings are for this size.
     pub image_size: usize,
     /// Side of a patch, in pixels.
     pub patch: usize,
-    /// Channels of a token.
+    /// Channels of a token, the embedding dimension.
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
     /// Attention heads per block.
     pub heads: usize,
-    /// Channels inside the MLP.
+    /// Hidden channels of the MLP.
     pub mlp_hidden: usize,
-    /// Side of a window, in patches.
+    /// Side of an attention window, in patches.
     pub window: usize,
-    /// The blocks (0 is the first) that attend over the whole picture.
+    /// Indices of the blocks with global attention; the others use window attention.
     pub global_blocks: Vec<usize>,
-    /// Added to the variance in every norm. Default 1e-6.
+    /// Epsilon added to the variance in every norm. Default 1e-6.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
-    /// Learned positions added to the patches. Default true.
+    /// Whether learned position embeddings are added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub absolute_positions: bool,
 }
@@ -48,7 +48,7 @@ fn default_eps() -> f64 {
 }
 
 impl SamConfig {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
         let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden, self.window];
         let divides = numbers.iter().all(|n| (1..=LARGEST).contains(n))
@@ -64,12 +64,12 @@ impl SamConfig {
         Ok(())
     }
 
-    /// Patches on one side.
+    /// Number of patches per side of the image.
     pub(super) fn side(&self) -> usize {
         self.image_size / self.patch
     }
 
-    /// Multiply-adds of one picture up to the output of block number `blocks`.
+    /// Multiply-add operations for one image through the first `blocks` blocks.
     pub(super) fn multiply_adds(&self, blocks: usize) -> u64 {
         let (width, hidden, side) = (self.width as u64, self.mlp_hidden as u64, self.side() as u64);
         let embed = side * side * width * (3 * self.patch * self.patch) as u64;
@@ -80,14 +80,14 @@ impl SamConfig {
                 (side.div_ceil(self.window as u64).pow(2), self.window as u64)
             };
             let tokens = windows * reach * reach;
-            // Scores, mixing, and the two products with the relative positions.
+            // The terms are the four projections, scores and weighted values, and the two products with `rel_pos`.
             let attention = tokens * (4 * width * width + 2 * reach * reach * width + 2 * reach * width);
             attention + side * side * 2 * width * hidden
         };
         embed + (0..blocks).map(block).sum::<u64>()
     }
 
-    /// A network with placeholder weights; the configuration must be valid.
+    /// Builds a network with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> Sam {
         let norm = || LayerNormConfig::new(self.width).with_epsilon(self.norm_eps).init(device);
         let side = self.side();
@@ -117,60 +117,60 @@ impl SamConfig {
     }
 }
 
-/// A SAM image encoder. See the module documentation.
+/// A SAM image encoder; see the module documentation.
 #[derive(Module, Debug)]
 pub struct Sam {
-    /// `[1, rows, columns, width]`.
+    /// Absolute position embeddings, `[1, rows, columns, width]`.
     pub pos_embed: Option<Param<Tensor<4>>>,
-    /// Patches to tokens.
+    /// Patch embedding from pixels to tokens.
     pub patch_embed: PatchEmbed,
-    /// The transformer.
+    /// The transformer blocks, in order.
     pub blocks: Vec<Block>,
     #[module(skip)]
     config: SamConfig,
 }
 
-/// A pre-norm block over windows or over the whole picture.
+/// A pre-norm block with window attention or global attention.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Before attention.
+    /// Layer norm before attention.
     pub norm1: LayerNorm,
-    /// Self-attention.
+    /// Self-attention with decomposed relative positions.
     pub attn: Attention,
-    /// Before the MLP.
+    /// Layer norm before the MLP.
     pub norm2: LayerNorm,
-    /// The MLP.
+    /// The two-layer MLP.
     pub mlp: Mlp,
     #[module(skip)]
     window: Option<usize>,
 }
 
-/// Self-attention with decomposed relative positions (Li et al. 2022, arXiv:2112.01526): a query's product with a
-/// learned vector for each difference of rows, and one for each difference of columns, is added to its scores.
+/// Self-attention with decomposed relative positions (Li et al. 2022, arXiv:2112.01526): the dot products of a query
+/// with a learned vector per row offset and with one per column offset are added to its scores.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// `[width, 3 * width]`: queries, keys, values.
+    /// Projection to queries, keys and values in this order, `[width, 3 * width]`.
     pub qkv: Linear,
-    /// `[width, width]`.
+    /// Output projection, `[width, width]`.
     pub proj: Linear,
-    /// `[2 * rows - 1, head_dim]`.
+    /// Relative position embeddings of row offsets, `[2 * rows - 1, head_dim]`.
     pub rel_pos_h: Param<Tensor<2>>,
-    /// `[2 * columns - 1, head_dim]`.
+    /// Relative position embeddings of column offsets, `[2 * columns - 1, head_dim]`.
     pub rel_pos_w: Param<Tensor<2>>,
     heads: usize,
 }
 
 impl Attention {
-    /// `x` is `[pictures or windows, side, side, width]`, and so is what it returns.
+    /// Maps `x`, `[images or windows, side, side, width]`, to a tensor of the same shape.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, side, _, width] = x.dims();
         let (tokens, heads, head_dim) = (side * side, self.heads, width / self.heads);
         let qkv = self.qkv.forward(x.reshape([batch * tokens, width]));
-        // Views of one tensor: nothing is copied.
+        // `narrow` makes views of one tensor: nothing is copied.
         let qkv = qkv.reshape([batch, tokens, 3 * heads, head_dim]);
         let [q, k, v] = std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2));
         let grid: Tensor<5> = q.clone().reshape([batch, heads, side, side, head_dim]);
-        // By row: [.., row, column, key row]; by column, with the axes swapped there and back.
+        // `down` is `[batch, heads, row, column, key row]`; `across` is computed with rows and columns swapped.
         let down = by_difference(grid.clone(), &self.rel_pos_h);
         let across = by_difference(grid.swap_dims(2, 3), &self.rel_pos_w).swap_dims(2, 3);
         let whole = |part: Tensor<5>| part.reshape([batch, heads, tokens, side]);
@@ -180,21 +180,21 @@ impl Attention {
     }
 }
 
-/// Products of queries `[batch, heads, along, other, head_dim]` with the vectors for the differences of their place on
-/// the third axis from all places on it: `[batch, heads, along, other, keys]`.
+/// Dot products of queries `[batch, heads, along, other, head_dim]` with the relative position embeddings for the
+/// offsets between their position on the third axis and every key position: `[batch, heads, along, other, keys]`.
 fn by_difference(queries: Tensor<5>, table: &Param<Tensor<2>>) -> Tensor<5> {
     let [batch, heads, along, other, head_dim] = queries.dims();
     let rows: Vec<i64> = (0..along * along).map(|i| (i / along + along - 1 - i % along) as i64).collect();
     let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [along * along]), &queries.device());
     let vectors = table.val().select(0, rows).reshape([along, along, head_dim]);
-    // One product per place on the axis.
+    // One matrix product per position on the axis, because queries at one position share their vectors.
     let queries = queries.permute([2, 0, 1, 3, 4]).reshape([along, batch * heads * other, head_dim]);
     let products = queries.matmul(vectors.swap_dims(1, 2));
     products.reshape([along, batch, heads, other, along]).permute([1, 2, 0, 3, 4])
 }
 
 impl Block {
-    /// `x` is `[batch, side, side, width]`.
+    /// Runs the block on `x` of shape `[batch, side, side, width]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, side, _, width] = x.dims();
         let normed = self.norm1.forward(x.clone());
@@ -208,8 +208,8 @@ impl Block {
     }
 }
 
-/// `[batch, side, side, width]` in windows `[batch * windows, window, window, width]`. What is missing to a whole number
-/// of windows is filled with zeros at the bottom and on the right; those places take part in attention, as upstream.
+/// Partitions `[batch, side, side, width]` into windows `[batch * windows, window, window, width]`, zero-padded at the
+/// bottom and on the right to whole windows. As upstream, the padding takes part in attention.
 fn windows(x: Tensor<4>, window: usize) -> Tensor<4> {
     let [batch, side, _, width] = x.dims();
     let device = x.device();
@@ -225,7 +225,7 @@ fn windows(x: Tensor<4>, window: usize) -> Tensor<4> {
     x.swap_dims(2, 3).reshape([batch * count * count, window, window, width])
 }
 
-/// The reverse of [`windows`].
+/// Reverses [`windows`] and removes the padding; returns `[batch, side, side, width]`.
 fn whole(x: Tensor<4>, batch: usize, side: usize) -> Tensor<4> {
     let [_, window, _, width] = x.dims();
     let count = side.div_ceil(window);
@@ -235,12 +235,12 @@ fn whole(x: Tensor<4>, batch: usize, side: usize) -> Tensor<4> {
 }
 
 impl Sam {
-    /// The numbers this network was built from.
+    /// Returns the configuration that this network was built from.
     pub fn config(&self) -> &SamConfig {
         &self.config
     }
 
-    /// The outputs of the blocks of these numbers, in their order.
+    /// Outputs of the blocks with the indices `layers`, in that order, each `[batch, side, side, width]`.
     fn run(&self, pixels: Tensor<4>, layers: &[usize]) -> Result<Vec<Tensor<4>>> {
         let [batch, _, height, width] = pixels.dims();
         let side = self.config.side();

@@ -1,17 +1,17 @@
-//! Feature taps: which layers' outputs the features are, which tokens of them, and on which grid several are joined.
+//! Feature taps: the layers whose outputs are the features, the tokens that are kept, and the grid for several layers.
 
 use crate::features::{FeatureMap, check_grid};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Which tokens a tap hands out.
+/// The tokens that a tap returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tokens {
-    /// The patches only.
+    /// The patch tokens only.
     #[default]
     Patch,
-    /// The class token, then the patches.
+    /// The class token, then the patch tokens.
     PatchAndClass,
 }
 
@@ -27,26 +27,26 @@ impl std::str::FromStr for Tokens {
     }
 }
 
-/// Where features are taken from.
+/// The layers and tokens from which features are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tap {
-    /// The block (ViT), stage (ConvNeXt, ResNet) or up block (Stable Diffusion) whose output is taken: -1 is the last, -2
-    /// the one before it, 0 the first. Stable Diffusion's last is not an up block: it is all of them, brought to one grid
-    /// and concatenated. Default -1.
+    /// Index of the block (ViT, SAM), stage (ConvNeXt, ResNet) or up block (Stable Diffusion) whose output is taken: 0
+    /// is the first, -1 the last, -2 the one before it. The last layer of Stable Diffusion is not an up block but the
+    /// concatenation of all, resampled to one grid. Default -1.
     #[serde(default = "last")]
     pub layer: i32,
-    /// Several layers instead of one, counted as `layer`: their channels are concatenated in this order.
+    /// Indices of several layers instead of one, as for `layer`; their channels are concatenated in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<i32>,
-    /// The grid, `[rows, columns]`, to which each of `layers` is brought first, bilinear as [`FeatureMap::resample`].
-    /// Needed where they have different ones.
+    /// The grid, `[rows, columns]`, to which each of `layers` is resampled (bilinear, as [`FeatureMap::resample`]).
+    /// Required if their grids differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<[usize; 2]>,
-    /// Whether the final norm is applied to it.
+    /// Whether the final norm is applied to the tapped output. Default false.
     #[serde(default)]
     pub norm: bool,
-    /// Which tokens are kept.
+    /// The tokens that are kept. Default: the patch tokens.
     #[serde(default)]
     pub tokens: Tokens,
 }
@@ -62,12 +62,12 @@ impl Default for Tap {
 }
 
 impl Tap {
-    /// The layers as the card or the command line lists them; one where `layers` is not used.
+    /// The layer indices as given in the card or on the command line; `layer` alone if `layers` is empty.
     fn listed(&self) -> &[i32] {
         if self.layers.is_empty() { std::slice::from_ref(&self.layer) } else { &self.layers }
     }
 
-    /// The layers counted from the front, in their order, if there are as many; never none.
+    /// The layer indices counted from the front, in the order given; at least one. Fails if a layer does not exist.
     pub(super) fn indices(&self, layers: usize, what: &str) -> Result<Vec<usize>> {
         if !self.layers.is_empty() && self.layer != last() {
             return Err(Error::usage("the feature tap has `layer` and `layers`").hint("leave one of them out"));
@@ -91,12 +91,12 @@ impl Tap {
         self.listed().iter().map(index).collect()
     }
 
-    /// The deepest of the layers, counted from the front.
+    /// The largest of the layer indices, counted from the front.
     pub(super) fn deepest(&self, layers: usize, what: &str) -> Result<usize> {
         Ok(self.indices(layers, what)?.into_iter().max().unwrap_or(0))
     }
 
-    /// The one layer of a network that cannot join several.
+    /// The index of the one layer, for architectures that cannot join several.
     pub(super) fn only(&self, layers: usize, what: &str) -> Result<usize> {
         match self.indices(layers, what)?.as_slice() {
             [one] if self.layers.is_empty() => Ok(*one),
@@ -106,7 +106,7 @@ impl Tap {
         }
     }
 
-    /// The grid of the features, if each of the layers has that of `grids`.
+    /// The grid of the joined features, where `grids` are those of the layers.
     pub(super) fn joined_grid(&self, grids: &[[usize; 2]]) -> Result<[usize; 2]> {
         if let (Some(grid), false) = (self.grid, self.layers.is_empty()) {
             return Ok(grid);
@@ -118,7 +118,7 @@ impl Tap {
         }
     }
 
-    /// The maps of all layers as one.
+    /// Resamples the feature maps of all layers to one grid and concatenates their channels.
     pub(super) fn join(&self, maps: Vec<FeatureMap>) -> Result<FeatureMap> {
         let grid = self.joined_grid(&maps.iter().map(|map| map.grid).collect::<Vec<_>>())?;
         match <[FeatureMap; 1]>::try_from(maps) {
@@ -131,8 +131,8 @@ impl Tap {
     }
 }
 
-/// What the layers of the numbers `wanted` put out, in their order; the layers run one after the other from `x` on, to the
-/// deepest that is wanted.
+/// Outputs of the layers with the indices `wanted`, in that order. The layers run one after the other on `x`, up to
+/// the largest index wanted.
 pub(super) fn outputs<L, T: Clone>(
     x: T,
     wanted: &[usize],

@@ -1,8 +1,9 @@
-//! Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the variants that CLIP, SigLIP, DINOv2,
-//! MAE, EVA-02, BEiT and supervised checkpoints differ in. Parameter paths are those of timm's `VisionTransformer`.
+//! Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with the options in which the checkpoints of CLIP,
+//! SigLIP, DINOv2, MAE, EVA-02, BEiT and supervised training differ. Parameter paths are those of timm's
+//! `VisionTransformer`.
 //!
-//! The forward pass is cut where pretraining objectives reach in: [`Vit::patches`] → (MAE drops tokens, DINOv2
-//! puts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
+//! The forward pass has one method per point at which pretraining objectives change tokens: [`Vit::patches`] → (MAE
+//! drops tokens, DINOv2 inserts mask tokens) → [`Vit::prepare`] → [`Vit::run_blocks`] → [`Vit::final_norm`].
 
 mod config;
 
@@ -20,44 +21,44 @@ use burn::nn::LayerNorm;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor, module::linear};
 
-/// A vision transformer. See the module documentation.
+/// A vision transformer; see the module documentation.
 #[derive(Module, Debug)]
 pub struct Vit {
-    /// `[1, 1, width]`.
+    /// Class token, `[1, 1, width]`.
     pub cls_token: Option<Param<Tensor<3>>>,
-    /// `[1, 1, width]`.
+    /// Distillation token (DeiT), `[1, 1, width]`.
     pub dist_token: Option<Param<Tensor<3>>>,
-    /// `[1, registers, width]`.
+    /// Register tokens, `[1, registers, width]`.
     pub reg_token: Option<Param<Tensor<3>>>,
-    /// `[1, tokens before the patches that have a place + patches, width]`.
+    /// Position embeddings, `[1, prefix tokens with a position embedding + patches, width]`.
     pub pos_embed: Option<Param<Tensor<3>>>,
-    /// Patches to tokens.
+    /// Patch embedding from pixels to tokens.
     pub patch_embed: PatchEmbed,
-    /// CLIP's `ln_pre`.
+    /// Layer norm before the first block (CLIP's `ln_pre`).
     pub norm_pre: Option<LayerNorm>,
-    /// The transformer.
+    /// The transformer blocks, in order.
     pub blocks: Vec<Block>,
-    /// The norm after the last block.
+    /// Layer norm after the last block.
     pub norm: Option<LayerNorm>,
     #[module(skip)]
     config: VitConfig,
 }
 
-/// The patch embedding, a convolution whose kernel equals its stride; weight `[width, 3, patch, patch]`.
+/// The patch embedding, a convolution whose kernel equals its stride.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
-    /// Holds the parameters; the product itself is a matrix product.
+    /// Parameters of the convolution, weight `[width, 3, patch, patch]`; it is computed as a matrix product.
     pub proj: Conv2d,
 }
 
 impl PatchEmbed {
-    /// A patch embedding with placeholder weights.
+    /// Builds a patch embedding with placeholder weights.
     pub(super) fn new(width: usize, patch: usize, bias: bool, device: &Device) -> Self {
         let proj = Conv2dConfig::new([3, width], [patch, patch]).with_stride([patch, patch]).with_bias(bias);
         Self { proj: proj.init(device) }
     }
 
-    /// `[batch, 3, height, width]` to `[batch, patches, width]`, row by row.
+    /// Maps `[batch, 3, height, width]` to `[batch, patches, width]`, in row-major order.
     pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
         let [batch, channels, height, width] = pixels.dims();
         let weight = self.proj.weight.val();
@@ -73,15 +74,16 @@ impl PatchEmbed {
 }
 
 impl Vit {
-    /// The numbers this network was built from.
+    /// Returns the configuration that this network was built from.
     pub fn config(&self) -> &VitConfig {
         &self.config
     }
 
-    /// Patch embeddings without positions: pictures `[batch, 3, height, width]` to `[batch, patches, width]`, and the grid
-    /// of the patches. Pictures of the configuration's size lose what is left over on the right and at the bottom, as in
-    /// a convolution with the patch as its stride (SigLIP-SO400M: 384 pixels, patches of 14). Smaller and larger ones are
-    /// welcome if their sides are multiples of the patch.
+    /// Embeds the patches of images `[batch, 3, height, width]`, without position embeddings.
+    ///
+    /// Returns the embeddings `[batch, patches, width]` and the grid. An image of the configured size loses incomplete
+    /// patches on the right and at the bottom, as in a convolution with the patch as its stride (SigLIP-SO400M: 384
+    /// pixels, patches of 14). The sides of images of other sizes must be multiples of the patch.
     pub fn patches(&self, pixels: Tensor<4>) -> Result<(Tensor<3>, [usize; 2])> {
         let VitConfig { patch, image_size, .. } = self.config;
         let [batch, channels, height, width] = pixels.dims();
@@ -95,8 +97,8 @@ impl Vit {
         Ok((self.patch_embed.forward(pixels), grid))
     }
 
-    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic) if
-    /// the grid is not that of the table.
+    /// The position embeddings of the patches of `grid`, `[1, patches, width]`, if there are any; resampled (bicubic)
+    /// if the grid differs from that of the stored embeddings.
     pub fn positions(&self, grid: [usize; 2]) -> Option<Tensor<3>> {
         let all = self.pos_embed.as_ref()?.val();
         let [_, count, width] = all.dims();
@@ -107,7 +109,7 @@ impl Vit {
         Some(if grid == own { patches } else { resample_tokens(patches, own, grid, kernel, offset) })
     }
 
-    /// Adds positions, then all of [`Vit::with_prefix`].
+    /// Adds position embeddings to the patches, then applies [`Vit::with_prefix`].
     pub fn prepare(&self, patches: Tensor<3>, grid: [usize; 2]) -> Tensor<3> {
         self.with_prefix(match self.positions(grid) {
             Some(positions) => patches + positions,
@@ -115,8 +117,8 @@ impl Vit {
         })
     }
 
-    /// Puts class token, distillation token and registers before patches that already have their positions, and applies
-    /// the norm before the blocks: `[batch, patches, width]` to `[batch, prefix + patches, width]`.
+    /// Prepends class token, distillation token and registers to patches that already have their position embeddings,
+    /// and applies the norm before the blocks: `[batch, patches, width]` to `[batch, prefix + patches, width]`.
     pub fn with_prefix(&self, patches: Tensor<3>) -> Tensor<3> {
         let [batch, _, width] = patches.dims();
         let placed = self.config.placed_prefix();
@@ -127,7 +129,7 @@ impl Vit {
             .map(|token| {
                 let token = token.val();
                 let [_, n, _] = token.dims();
-                // Tokens with places come first, and a kind of token has places for all or for none.
+                // Tokens with a position embedding come first, and all tokens of a kind have one or none has.
                 let from = next;
                 next += n;
                 let token = match &self.pos_embed {
@@ -149,12 +151,12 @@ impl Vit {
         }
     }
 
-    /// All blocks, but for the branches that `drops` leaves out.
+    /// Runs all blocks with the drop-path mask `drops`; `tokens` is `[batch, tokens, width]`.
     pub fn run_blocks(&self, tokens: Tensor<3>, places: &Places, drops: &Drops) -> Tensor<3> {
         self.blocks.iter().enumerate().fold(tokens, |x, (i, block)| block.forward_dropping(x, places, drops, i))
     }
 
-    /// The norm after the last block, if there is one.
+    /// Applies the layer norm after the last block, if there is one.
     pub fn final_norm(&self, tokens: Tensor<3>) -> Tensor<3> {
         match &self.norm {
             Some(norm) => norm.forward(tokens),
@@ -163,7 +165,7 @@ impl Vit {
     }
 
     /// Splits `[batch, prefix + patches, width]` into the class token `[batch, width]`, if there is one, and the
-    /// patches; other tokens are dropped.
+    /// patches `[batch, patches, width]`; distillation token and registers are discarded.
     pub fn split(&self, tokens: Tensor<3>) -> (Option<Tensor<2>>, Tensor<3>) {
         let [batch, count, width] = tokens.dims();
         let class =
@@ -183,7 +185,7 @@ impl Vit {
         tap.join(tokens.into_iter().map(|tokens| self.tapped(tokens, tap, grid)).collect())
     }
 
-    /// What `tap` hands out of the tokens of a block.
+    /// Selects the tokens that `tap` asks for from a block's output, and applies the final norm if it says so.
     fn tapped(&self, tokens: Tensor<3>, tap: &Tap, grid: [usize; 2]) -> FeatureMap {
         let (class, patches) = self.split(tokens);
         let tokens = match (tap.tokens, class) {
@@ -198,7 +200,7 @@ impl Vit {
         let places = self.config.places(grid, &patches.device())?;
         let tokens = self.run_blocks(self.prepare(patches, grid), &places, drops);
         let (class, patches) = self.split(tokens);
-        // Only the token that is read needs its norm.
+        // The norm is applied per token: the class token does not need that of the others.
         Ok(match class {
             Some(class) => {
                 let normed = self.final_norm(class.unsqueeze_dim(1));

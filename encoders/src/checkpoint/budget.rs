@@ -1,30 +1,30 @@
-//! How much memory the description of tensors in a file may take: no more than the file has bytes, and some to spare.
+//! A memory budget for the description of a file's tensors: the file's own size and a fixed reserve.
 //!
-//! Headers, indexes and pickles can ask for far more memory than they take on disk: a byte makes a value of forty, a
-//! name that is written once is used a million times. Whoever reads one pays for what it allocates before it does so,
-//! at the most it can come to. A file of weights holds mostly numbers, so honest ones never notice.
+//! Headers, indexes and pickles can demand far more memory than their size on disk: one byte can make a value of forty,
+//! and a name that is written once can be used a million times. Every reader therefore charges an allocation to the
+//! budget before it is made, at its largest possible size. Weights are mostly numbers, so valid files stay far below.
 
 use burgess_base::{Error, Result};
 
-/// Bytes beyond the file's own. Pays for the description of some thousand tensors of a single number each.
+/// Bytes beyond the file's own size; enough to describe some thousand tensors of a single element each.
 const SPARE: usize = 16 << 20;
 
-/// Bytes that may still be allocated on behalf of one file.
+/// The number of bytes that may still be allocated while one file is read.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: usize,
 }
 
 impl Budget {
-    /// For a file of `length` bytes.
+    /// Builds the budget for a file of `length` bytes.
     pub fn of(length: usize) -> Self {
         Self { left: length.saturating_add(SPARE) }
     }
 
-    /// Pays for `bytes`.
+    /// Charges `bytes` to the budget.
     ///
     /// # Errors
-    /// The file describes more than it can hold.
+    /// The budget is exhausted: the file describes more than it can hold.
     pub fn spend(&mut self, bytes: usize) -> Result<()> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             Error::failed("describing its tensors takes more memory than the whole file, as in no checkpoint")
@@ -33,8 +33,8 @@ impl Budget {
         Ok(())
     }
 
-    /// Pays for `n` more elements of a growing vector of `T`: while it grows, the old one lies beside the new one of
-    /// twice the size.
+    /// Charges `n` more elements of a growing vector of `T`, counted three times: while a vector grows, the old buffer
+    /// and the new one of twice the size coexist.
     pub fn grow<T>(&mut self, n: usize) -> Result<()> {
         self.spend(n.saturating_mul(3 * size_of::<T>()))
     }

@@ -1,4 +1,4 @@
-//! A checkpoint on disk: one file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
+//! A checkpoint on disk: a file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
 
 use super::budget::Budget;
 use super::gguf::{self, Metadata};
@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// An opened checkpoint. Its tensors stay on disk until [`Checkpoint::read`] asks for one.
+/// An opened checkpoint. Its tensors stay on disk until [`Checkpoint::read`] reads them.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Place>,
-    /// What [`Checkpoint::under`] put before all names.
+    /// The prefix that [`Checkpoint::under`] prepended to all names.
     root: String,
 }
 
@@ -37,37 +37,37 @@ impl Shard {
         self.metadata.view(&self.map)
     }
 
-    /// Lets go of the memory of these bytes, which have been copied, so that no more than one copy of the weights is
-    /// resident. They come back from the file when they are read again.
+    /// Releases the memory of these bytes after they were copied, so that only one copy of the weights is resident.
+    /// The operating system loads them from the file again if they are read again.
     fn release(&self, bytes: Range<usize>) {
         // SAFETY: a read-only mapping of a file keeps its contents under this advice.
         #[cfg(unix)]
         #[allow(unsafe_code)]
-        // A system that refuses keeps the pages: memory is all that this is about.
+        // If the system refuses, the pages stay in memory, which is harmless.
         let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
     }
 }
 
-/// A tensor: which shard, and where in it.
+/// The location of a tensor: its shard, and its bytes in it.
 #[derive(Debug)]
 struct Place {
     shard: usize,
     entry: Entry,
-    /// Name in the file, which differs from the key when a prefix was taken off.
+    /// Name in the file, which differs from the key if a prefix was removed or added.
     stored_name: String,
 }
 
 impl Checkpoint {
-    /// Opens a file of safetensors, of `torch.save` or of GGUF, an `.index.json` of shards, the first of several files of
-    /// GGUF, or a directory that holds one of them. Formats are told apart by content, not by name. A directory of diffusers holds a folder for each part of a
-    /// model; the names of the parts' tensors are preceded by the folder's (`unet.`, `vae.`, `text_encoder.`).
+    /// Opens a file of safetensors, `torch.save` or GGUF, an `.index.json` of shards, the first of several GGUF files,
+    /// or a directory that holds one of these. The format is detected by content, not by name. A directory of diffusers
+    /// has one folder per part of a model, whose name is the prefix of its tensors (`unet.`, `vae.`, `text_encoder.`).
     ///
-    /// Only headers are read here. The files are mapped, so they must not be shortened while the
-    /// checkpoint is open; all writers of this project replace files by renaming, which is safe.
+    ///
+    /// Only headers are read here. The files are mapped into memory, so they must not be truncated while the checkpoint
+    /// is open; all writers of this project replace files by renaming, which is safe.
     ///
     /// # Errors
-    /// Nothing is there, or a header is damaged (see [`header::parse`]), or an index and its shards
-    /// disagree.
+    /// The path does not exist, a header is damaged (see [`header::parse`]), or an index and its shards disagree.
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint =
             Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
@@ -82,7 +82,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Adds a file or an index of files; `prefix` is put before the names in them.
+    /// Adds a file or an index of files; `prefix` is prepended to the names in them.
     fn add_file(&mut self, file: &Path, prefix: &str) -> Result<()> {
         let sharded = file.extension().is_some_and(|e| e == "json");
         let added = if sharded { self.add_sharded(file, prefix) } else { self.add_with_parts(file, prefix) };
@@ -108,7 +108,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// A file, and if it is the first of several of GGUF, the others too.
+    /// Adds a file, and all other files of the model if it is the first of several GGUF files.
     fn add_with_parts(&mut self, path: &Path, prefix: &str) -> Result<()> {
         let before = self.tensors.len();
         let first = self.shards.len();
@@ -135,8 +135,8 @@ impl Checkpoint {
     fn add(&mut self, path: &Path, prefix: &str) -> Result<()> {
         let file = locate::regular(path)?;
         // SAFETY: the mapping is read-only and private to this value; its bytes are only ever copied
-        // out. Another process that shortens the file under us is outside of what can be guarded
-        // against; our own writers never do (they rename).
+        // out. We cannot guard against another process that truncates the file; our own writers never do
+        // (they rename).
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }?;
         let shard = self.shards.len();
@@ -165,16 +165,16 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Whether one of the files calls a tensor so, whatever its name here is.
+    /// Whether one of the files has a tensor with this stored name.
     fn has_stored(&self, name: &str) -> bool {
         self.tensors.values().any(|place| place.stored_name == name)
     }
 
-    /// The part of the checkpoint under `prefix` (with its final dot), the prefix taken off: the
-    /// vision tower out of a larger model.
+    /// Keeps the tensors under `prefix` (with its final dot) and removes the prefix from their names; for example the
+    /// vision tower of a larger model.
     ///
     /// # Errors
-    /// No key starts with `prefix`; the hint lists what keys do start with.
+    /// No name starts with `prefix`; the hint lists the prefixes that exist.
     pub fn inside(mut self, prefix: &str) -> Result<Self> {
         let all = std::mem::take(&mut self.tensors);
         let heads: BTreeSet<String> =
@@ -189,7 +189,7 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// The same with `root` before every name: a part of a model as it is named in the whole.
+    /// Prepends `root` to every name, so that a part of a model has the names of the whole.
     #[must_use]
     pub fn under(mut self, root: &str) -> Self {
         self.tensors =
@@ -198,12 +198,12 @@ impl Checkpoint {
         self
     }
 
-    /// What [`Checkpoint::under`] put before all names; most often nothing.
+    /// The prefix that [`Checkpoint::under`] prepended to all names; usually empty.
     pub fn root(&self) -> &str {
         &self.root
     }
 
-    /// Whether what stands under two prefixes is the same: the same names, and the same bytes of the same file.
+    /// Whether two prefixes hold the same tensors: equal names, and the same bytes of the same file.
     pub(super) fn same(&self, one: &str, other: &str) -> bool {
         let part = |prefix: &str| {
             let within =
@@ -213,35 +213,35 @@ impl Checkpoint {
         one == other || (!one.is_empty() && !other.is_empty() && part(one) == part(other))
     }
 
-    /// The file that was opened (the index for a sharded checkpoint, the directory for one of diffusers).
+    /// The file that was opened: the index of a sharded checkpoint, the directory of a diffusers model.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All names, sorted.
+    /// The names of all tensors, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Shape of one tensor, `None` if there is none of this name.
+    /// The shape of a tensor; `None` if there is no tensor with this name.
     pub fn shape(&self, key: &str) -> Option<&[usize]> {
         self.tensors.get(key).map(|p| p.entry.shape.as_slice())
     }
 
-    /// Values of one tensor as f32, row-major in the shape of [`Checkpoint::shape`].
+    /// Reads the values of a tensor as f32, row-major in the shape of [`Checkpoint::shape`].
     ///
     /// # Errors
-    /// No such tensor; not a floating-point one; a value that is NaN or infinite (weights that
+    /// There is no such tensor, it is not stored as floating-point numbers, or a value is NaN or infinite (weights that
     /// diverged in training, or a damaged file).
     pub fn read(&self, key: &str) -> Result<Vec<f32>> {
         let all = self.shape(key).and_then(<[usize]>::first).copied().unwrap_or(1);
         self.read_rows(key, 0..all)
     }
 
-    /// As [`Checkpoint::read`], of some of the first dimension only.
+    /// Reads the given rows, that is, indices of the first dimension, of a tensor as [`Checkpoint::read`] does.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`]; there are not as many rows.
+    /// As [`Checkpoint::read`]; or the tensor has fewer rows.
     pub fn read_rows(&self, key: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let place = self.tensors.get(key).ok_or_else(|| Error::failed(format!("no tensor `{key}`")))?;
         let name = || format!("tensor `{}` of {}", place.stored_name, self.path.display());
@@ -252,7 +252,7 @@ impl Checkpoint {
         }
         let width: usize = shape.iter().skip(1).product();
         let (together, size) = stored.unit();
-        // Rows of a view may lie anywhere, and those of a vector in one block.
+        // The rows of a strided view are scattered, and a block may span several rows of a vector.
         let direct = strides.is_none() && width.is_multiple_of(together);
         let row = width / together * size;
         let range = if direct { bytes.start + rows.start * row..bytes.start + rows.end * row } else { bytes.clone() };
@@ -274,7 +274,7 @@ impl Checkpoint {
         if finite {
             return Ok(values);
         }
-        // Gaps between the rows of a view are no part of it.
+        // Gaps between the rows of a view do not count.
         let Some(first) = values.iter().position(|v| !v.is_finite()) else { return Ok(values) };
         let nan = values.iter().filter(|v| v.is_nan()).count();
         let infinite = values.iter().filter(|v| v.is_infinite()).count();
@@ -286,12 +286,12 @@ impl Checkpoint {
         .hint("these weights diverged in training or the file is damaged: get or make them again"))
     }
 
-    /// The metadata of a model in GGUF (those of its first file); empty for other formats.
+    /// The metadata of a GGUF model (of its first file); empty for other formats.
     pub fn metadata(&self) -> Metadata<'_> {
         self.shards.first().map_or(Metadata::EMPTY, Shard::metadata)
     }
 
-    /// Digest of everything in the checkpoint's files, for keys of caches and records of runs.
+    /// Digest of the contents of all files, for cache keys and records of runs.
     pub fn digest(&self) -> Result<String> {
         match self.shards.as_slice() {
             [one] => digest::of_file(&one.path),
@@ -300,22 +300,22 @@ impl Checkpoint {
     }
 }
 
-/// What PyTorch puts into the names of compiled, sharded and checkpointed modules, in whatever depth.
+/// Name parts that PyTorch inserts for compiled, sharded and checkpointed modules, at any depth.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
-/// A name without what wrappers put into it.
+/// Removes the parts that wrappers inserted into a name.
 fn unwrapped(name: &str) -> Cow<'_, str> {
     if !name.contains("_orig_mod") && !name.contains("_wrapped_module") {
         return Cow::Borrowed(name);
     }
-    // Only whole parts of the name.
+    // Only whole parts of the name are removed.
     let parts: Vec<&str> = name.split_inclusive('.').filter(|part| !WRAPPERS.contains(part)).collect();
     Cow::Owned(parts.concat())
 }
 
-/// The names of a file that are not those of the model itself, with those that are: without what wrappers put into them
-/// (see [`WRAPPERS`]), and without the groups of blocks of DINOv2's training (`blocks.1.7.` is block 7). Nothing if two
-/// tensors would get one name.
+/// Maps the names of a file to those of the original model, where they differ: without the parts of wrappers (see
+/// [`WRAPPERS`]) and without the block chunks of DINOv2's training (`blocks.1.7.` is block 7). Empty if two tensors
+/// would get the same name.
 fn clear_names(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, String> {
     let clear = |name: &str| {
         let plain = unwrapped(name);
@@ -329,7 +329,7 @@ fn clear_names(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, String> {
     if unique { changed } else { BTreeMap::new() }
 }
 
-/// `blocks.7.x` of `blocks.1.7.x`.
+/// Removes the chunk from a block's name: `blocks.1.7.x` becomes `blocks.7.x`.
 fn ungrouped(name: &str) -> Option<String> {
     let at = if name.starts_with("blocks.") { 0 } else { name.find(".blocks.")? + 1 };
     let (front, rest) = name.split_at(at + "blocks.".len());
@@ -339,10 +339,10 @@ fn ungrouped(name: &str) -> Option<String> {
     (number(group) && number(block)).then(|| format!("{front}{}.{last}", block.unwrap_or_default()))
 }
 
-/// `values` with the given strides, in row-major order.
+/// Copies `values` with the given strides into row-major order.
 fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     let mut size = 1;
-    // The stride of a dimension of one means nothing.
+    // The stride of a dimension of length one is arbitrary.
     let plain = shape.iter().zip(strides).rev().all(|(n, stride)| {
         let fits = *n == 1 || *stride == size;
         size *= n;
@@ -355,9 +355,9 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     let mut index = vec![0usize; shape.len()];
     let mut place = 0;
     loop {
-        // The range of the tensor was made from the same shape and strides, so no place lies outside.
+        // The tensor's byte range was computed from the same shape and strides, so every index is inside.
         out.push(values.get(place).copied().unwrap_or(f32::NAN));
-        // To the next element: the last dimension that is not at its end moves on, those after it start again.
+        // The next index: the last dimension that is not at its end advances, later ones restart.
         let mut dimension = shape.len();
         loop {
             let Some(d) = dimension.checked_sub(1) else { return out };
@@ -373,10 +373,10 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     }
 }
 
-/// The folders of a diffusers model that hold weights from which features can be made.
+/// The folders of a diffusers model whose weights the encoder uses.
 pub const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
 
-/// Whether this is the directory of a diffusers model.
+/// Whether `path` is the directory of a diffusers model.
 pub fn is_pipeline(path: &Path) -> bool {
     path.join("model_index.json").is_file() || PIPELINE.iter().all(|part| path.join(part).is_dir())
 }

@@ -1,23 +1,23 @@
-//! Files that hold weights in a form that is not read, or no weights at all: what they are, so that an error can say it.
+//! Detects files of other formats and files without weights, so that an error can name what they are.
 
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 
-/// How tensors get out of PyTorch into a form that is read.
+/// A hint: how to save a PyTorch model in a format that is read.
 pub(super) const TORCH: &str = "load the model with the library that wrote it and save its weights for PyTorch: \
      torch.save(model.state_dict(), \"model.pth\"), or safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")";
 
-/// What to do with a TorchScript archive.
+/// A hint: how to convert a TorchScript archive.
 pub(super) const SCRIPT: &str = "save its state dict with these two lines of Python: \
      model = torch.jit.load(\"FILE\", map_location=\"cpu\"); torch.save(model.state_dict(), \"model.pth\")";
 
-/// What to do with a whole module that was pickled.
+/// A hint: how to convert a pickled module.
 pub(super) const OBJECT: &str = "save its state dict with these two lines of Python, where its code is installed: \
      model = torch.load(\"FILE\", map_location=\"cpu\", weights_only=False); torch.save(model.state_dict(), \"model.pth\")";
 
 const CUT: &str = "the download went wrong: delete the file and get it again";
 
-/// First bytes, what such a file is, and what to do.
+/// The first bytes of a foreign file, its description, and a hint.
 const MAGIC: [(&[u8], &str, &str); 17] = [
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or TensorFlow weights)", TORCH),
     (b"\x93NUMPY", "an array of NumPy", TORCH),
@@ -38,9 +38,9 @@ const MAGIC: [(&[u8], &str, &str); 17] = [
     (b"<?xml", "an XML document", CUT),
 ];
 
-/// What a file without the form of any known weights is, if it is known; an error that says it.
+/// Returns an error that names the foreign format of `file`; `None` if the format is not detected.
 pub(super) fn refused(file: &[u8]) -> Option<Error> {
-    // The length of a safetensors header may be any bytes, but then its JSON follows.
+    // The first eight bytes are the length of a safetensors header, so they can be any, but its JSON follows.
     if matches!(file, [_, _, _, _, 0, 0, 0, 0, b'{', ..]) {
         return None;
     }
@@ -61,7 +61,7 @@ fn by_structure(file: &[u8]) -> Option<(&'static str, &'static str)> {
     if file.get(257..262) == Some(b"ustar") {
         return Some(("a tar archive", "unpack it and name the file of weights in it"));
     }
-    // A header of safetensors begins with `{` too, but after its length.
+    // A safetensors header also begins with `{`, but after its length.
     if matches!(head.first(), Some(b'{' | b'[')) && file.get(8) != Some(&b'{') && is_text(head) {
         return Some(("a JSON text", "name the file with the weights, or the directory that holds it"));
     }
@@ -78,13 +78,13 @@ fn is_text(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| *b >= 0x20 || b.is_ascii_whitespace())
 }
 
-/// A protobuf that begins with the version of the representation, as a small number, and the name of the producer or what
-/// follows it (`ModelProto`: fields 1, 2, 3 …).
+/// Whether a file is a protobuf that begins with a small version number, followed by the producer's name or a later
+/// field (`ModelProto`: fields 1, 2, 3 …).
 fn is_onnx(file: &[u8]) -> bool {
     matches!(file, [0x08, 1..=20, 0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42, ..])
 }
 
-/// A map whose first key is a text.
+/// Whether a file is a msgpack map whose first key is a string.
 fn is_msgpack(file: &[u8]) -> bool {
     let key = |at: usize| file.get(at).is_some_and(|b| matches!(b, 0xa1..=0xbf | 0xd9));
     match file.first() {
@@ -95,7 +95,7 @@ fn is_msgpack(file: &[u8]) -> bool {
     }
 }
 
-/// What the ending of a name tells of a file that is not read.
+/// Describes a file that is not read by the ending of its name.
 pub(super) fn by_ending(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
@@ -118,10 +118,10 @@ pub(super) fn by_ending(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What a zip archive with these members is, which has no `data.pkl` of torch.save or is one of TorchScript.
+/// Checks the members of a zip archive: only archives of `torch.save` pass, other than TorchScript.
 ///
 /// # Errors
-/// Always but for an archive of torch.save.
+/// The archive is not one of `torch.save`; the message says what it is.
 pub(super) fn zip<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let any = |test: &dyn Fn(&str) -> bool| names.clone().any(test);
     let part = |name: &str, wanted: &str| name.split('/').any(|part| part == wanted);

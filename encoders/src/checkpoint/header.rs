@@ -1,5 +1,5 @@
-//! The header of a safetensors file, read as hostile input: every number in it is checked against
-//! the length of the file before it is believed, and every line paid for out of the file's [`Budget`].
+//! The header of a safetensors file, read as untrusted input: every number in it is checked against the length of the
+//! file before it is used, and every entry is charged to the file's [`Budget`].
 //!
 //! The format: 8 bytes with the header's length (little endian), the header as JSON (tensor name →
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
@@ -13,23 +13,23 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-/// The longest name of a tensor, in bytes: an error can show it whole.
+/// The maximum length of a tensor's name in bytes, so that an error can show it whole.
 pub(super) const MAX_NAME: usize = 1024;
-/// The most dimensions of a tensor (PyTorch's own limit).
+/// The maximum number of dimensions of a tensor (PyTorch's own limit).
 pub(super) const MAX_DIMENSIONS: usize = 64;
 
-/// How numbers are stored. Only the floating-point ones can become weights.
+/// The number format of a tensor. Only floating-point formats can become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// 64-bit float.
     F64,
-    /// 32-bit float.
+    /// 16-bit float of IEEE 754, half precision.
     F32,
-    /// 16-bit float, IEEE half precision.
+    /// 16-bit float with the exponent range of f32 (bfloat16).
     F16,
-    /// 16-bit float with the exponent range of f32.
+    /// Values in quantised blocks (GGUF only).
     Bf16,
-    /// Few bits each, in blocks with a scale (GGUF only).
+    /// Any other format (integers, booleans, 8-bit floats), which a file may hold but no weight may have.
     Block(Block),
     /// Anything else (integers, booleans, 8-bit floats): may lie in the file, cannot be a weight.
     Other {
@@ -55,7 +55,7 @@ impl Stored {
         })
     }
 
-    /// How many elements are stored together (one, but for blocks), and in how many bytes.
+    /// The number of elements that are stored together (1 except for blocks), and their size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::F64 => (1, 8),
@@ -66,40 +66,40 @@ impl Stored {
         }
     }
 
-    /// Bytes of what is stored together: of an element, but for blocks.
+    /// Size in bytes of an element, or of a block of elements.
     pub const fn size(self) -> usize {
         self.unit().1
     }
 
-    /// Whether it can be a weight.
+    /// Whether tensors of this format can be weights.
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::Other { .. })
     }
 }
 
-/// Where one tensor lies and how it is stored.
+/// The shape, number format and position of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Number format.
+    /// Number format of the elements.
     pub stored: Stored,
     /// Dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Distance in elements between neighbours in each dimension; `None`: row-major without gaps.
+    /// Distance in elements between neighbours in each dimension; `None` if row-major without gaps.
     pub strides: Option<Vec<usize>>,
-    /// Byte range within the file (not within the data section).
+    /// Byte range in the file, not in the data section.
     pub bytes: Range<usize>,
 }
 
 impl Entry {
-    /// Bytes that an entry of this name with `dimensions` numbers takes, in the tables of a header and of a checkpoint.
+    /// Bytes of memory that an entry with this name and number of dimensions takes in all tables.
     pub fn cost(name: &str, dimensions: usize) -> usize {
-        // Names lie in two tables and once beside the place.
+        // Names are in two tables and once beside the entry.
         const TABLES: usize = 6 * size_of::<(String, String, Entry)>();
         TABLES + 4 * name.len() + 4 * dimensions * size_of::<usize>()
     }
 }
 
-/// One line of the JSON, before checking.
+/// An entry of the JSON header before it is checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -108,7 +108,7 @@ struct Raw {
     data_offsets: [u64; 2],
 }
 
-/// A shape of bounded length.
+/// A shape with at most [`MAX_DIMENSIONS`] dimensions.
 struct Dimensions(Vec<u64>);
 
 impl<'de> Deserialize<'de> for Dimensions {
@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for Dimensions {
     }
 }
 
-/// Reads the JSON as a list (a map type would hide a key that is written twice), paying for each line.
+/// Reads the JSON header as a list, because a map would hide duplicate keys, and charges each entry to the budget.
 struct Lines<'a>(&'a mut Budget);
 
 impl<'de> DeserializeSeed<'de> for Lines<'_> {
@@ -171,11 +171,11 @@ impl<'de> Visitor<'de> for Lines<'_> {
     }
 }
 
-/// Reads the header of a whole safetensors file held in `file`.
+/// Parses the header of a whole safetensors file in memory.
 ///
 /// # Errors
-/// The file is cut off, is of another format, or its header contradicts itself: lengths beyond the
-/// end, ranges that overlap or leave gaps, sizes that do not match shape and dtype, double names.
+/// The file is truncated or of another format, or its header is inconsistent: lengths beyond the end, ranges that
+/// overlap or leave gaps, sizes that do not match shape and dtype, duplicate names.
 pub fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
     if file.starts_with(b"version https://git-lfs") {
@@ -189,7 +189,7 @@ pub fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>
     let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
         Error::failed(format!("the header claims {length} bytes, the file has {} left", rest.len())).hint(CUT)
     })?;
-    // Any of its texts may be long, and be copied into a message.
+    // Any text of the header may be long, and may be copied into a message.
     budget.spend(4 * header.len())?;
     let mut json = serde_json::Deserializer::from_slice(header);
     let lines = Lines(budget).deserialize(&mut json).and_then(|lines| json.end().map(|()| lines));
@@ -208,7 +208,7 @@ pub fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>
     Ok(entries)
 }
 
-/// Checks one line against the `available` bytes of data that begin at `start`.
+/// Checks an entry against the `available` bytes of data that begin at byte `start`.
 fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
     let stored = Stored::parse(&raw.dtype).ok_or_else(|| Error::failed(format!("unknown dtype `{}`", raw.dtype)))?;
     let [from, to] = raw.data_offsets;
@@ -231,7 +231,7 @@ fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
     }
 }
 
-/// The tensors must cover the data section exactly: a gap or an overlap is a damaged file.
+/// Checks that the tensors cover the data section exactly: a gap or an overlap means a damaged file.
 fn cover(entries: &BTreeMap<String, Entry>, start: usize, end: usize) -> Result<()> {
     let mut places: Vec<(&Range<usize>, &str)> = entries.iter().map(|(k, e)| (&e.bytes, k.as_str())).collect();
     places.sort_by_key(|(r, _)| (r.start, r.end));

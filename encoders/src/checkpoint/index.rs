@@ -1,4 +1,4 @@
-//! The list of shards that stands beside them: `*.safetensors.index.json`, `*.bin.index.json`.
+//! The index of a sharded checkpoint: `*.safetensors.index.json` or `*.bin.index.json` beside the shards.
 
 use super::budget::Budget;
 use burgess_base::{Error, Result};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-/// The part of an index that matters: in which file each tensor is.
+/// The relevant part of an index: the file name of each tensor's shard.
 #[derive(Debug)]
 pub(super) struct Index {
     pub weight_map: BTreeMap<String, String>,
@@ -16,7 +16,7 @@ pub(super) struct Index {
 
 impl Index {
     pub fn read(path: &Path) -> Result<Self> {
-        /// Read into memory whole. A model of 600 layers has a tenth of it.
+        /// Maximum size in bytes, because the index is read whole. A model of 600 layers needs a tenth of it.
         const MAX_LENGTH: u64 = 16 << 20;
         let length = std::fs::metadata(path)?.len();
         if length > MAX_LENGTH {
@@ -28,11 +28,13 @@ impl Index {
         Self::parse(&std::fs::read(path)?)
     }
 
+    /// Parses an index.
+    ///
     /// # Errors
-    /// It is no index, or one whose lines take more memory than those of any model.
+    /// The text is not an index, or describing its entries takes more memory than for any model.
     pub fn parse(json: &[u8]) -> Result<Self> {
         let mut budget = Budget::of(json.len());
-        // What is read is in memory itself.
+        // The text itself is in memory.
         budget.spend(json.len())?;
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let index = Fields(&mut budget).deserialize(&mut deserializer)?;
@@ -40,7 +42,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The files that it names. They lie beside it: an index must not reach outside its own directory.
+    /// The shards' file names. They must be in the index's directory: a path elsewhere is an error.
     pub fn shards(&self) -> Result<BTreeSet<&str>> {
         let names: BTreeSet<&str> = self.weight_map.values().map(String::as_str).collect();
         let plain =
@@ -56,7 +58,7 @@ impl Index {
     }
 }
 
-/// The whole index.
+/// Reads the fields of an index.
 struct Fields<'a>(&'a mut Budget);
 
 impl<'de> DeserializeSeed<'de> for Fields<'_> {
@@ -95,7 +97,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 }
 
-/// Its lines, each paid for.
+/// Reads the entries of a `weight_map` and charges each to the budget.
 struct Lines<'a>(&'a mut Budget);
 
 impl<'de> DeserializeSeed<'de> for Lines<'_> {
@@ -116,7 +118,7 @@ impl<'de> Visitor<'de> for Lines<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
         let mut lines = BTreeMap::new();
         while let Some((key, file)) = map.next_entry::<String, String>()? {
-            // Both texts, the line in a tree whose nodes are half empty, and the file's name once more in a list.
+            // Both texts, an entry in a tree whose nodes are half empty, and the file name once more in a list.
             let cost = 2 * (key.len() + file.len()) + 3 * size_of::<(String, String)>();
             self.0.spend(cost).map_err(A::Error::custom)?;
             lines.insert(key, file);

@@ -1,4 +1,5 @@
-//! Filling a module from a checkpoint: all of it, from all of it, or an error that says what is left.
+//! Strict loading of a module from a checkpoint: every parameter is filled and every tensor accounted for, or an error
+//! lists what is left.
 
 use super::dialect::{Dialect, IDENTITY, Source};
 use super::file::Checkpoint;
@@ -9,31 +10,31 @@ use burn::module::Module;
 use burn::tensor::Device;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What was done with each tensor of a checkpoint.
+/// The report on the tensors of a loaded checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Parameters filled, which is all the module has.
+    /// Number of parameters filled, which is all that the module has.
     pub tensors: usize,
-    /// Numbers in them.
+    /// Number of elements in them.
     pub elements: usize,
-    /// Keys of the file that the dialect names as not needed and nobody used.
+    /// Names of unused tensors that the dialect ignores.
     pub ignored: Vec<String>,
 }
 
-/// Returns `module` with every parameter replaced by the checkpoint's, translated by `dialect`.
+/// Returns `module` with every parameter replaced by the checkpoint's, with names translated by `dialect`.
 ///
 /// # Errors
-/// One error for all that does not fit: parameters missing in the file, keys that nothing uses,
-/// other shapes. Also weights that are not finite, see [`Checkpoint::read`].
+/// One error lists all mismatches: parameters missing in the file, unused tensors, other shapes. Values that are not
+/// finite are an error, too; see [`Checkpoint::read`].
 pub fn load<M: Module>(module: M, checkpoint: &Checkpoint, dialect: &Dialect) -> Result<(M, LoadReport)> {
     load_with(module, checkpoint, dialect, |_, values| Ok(values))
 }
 
-/// As [`load`], for a file that stores not the numbers themselves: `change` gets each parameter with what was read for
-/// it, and returns its values.
+/// Loads as [`load`] does, for files that do not store the final values: `change` gets each parameter with the values
+/// read for it, and returns its final values.
 ///
 /// # Errors
-/// As [`load`], and those of `change`.
+/// As [`load`], or an error of `change`.
 pub fn load_with<M: Module>(
     module: M,
     checkpoint: &Checkpoint,
@@ -65,8 +66,8 @@ pub fn load_with<M: Module>(
     Ok((module, LoadReport { tensors: parameters.len(), elements, ignored }))
 }
 
-/// Checks that [`load`] would find every key and shape that it needs and no others. Only headers are read: a number
-/// that is not finite is found when it is loaded.
+/// Checks that [`load`] would find exactly the names and shapes that it needs. Only headers are read: values that are
+/// not finite are found by loading only.
 ///
 /// # Errors
 /// As [`load`].
@@ -75,7 +76,7 @@ pub fn check<M: Module>(module: &M, checkpoint: &Checkpoint, dialect: &Dialect) 
     compare(&sources(&parameters, checkpoint, dialect)?, &parameters, checkpoint, dialect).map(drop)
 }
 
-/// The keys of each parameter.
+/// The upstream names of each parameter, by path.
 fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect) -> Result<HashMap<String, Source>> {
     let shapes: HashMap<&str, &[usize]> = parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let mut sources = HashMap::new();
@@ -87,7 +88,7 @@ fn sources(parameters: &[Parameter], checkpoint: &Checkpoint, dialect: &Dialect)
     Ok(sources)
 }
 
-/// Everything in which the file differs from what the module wants. Returns the ignored keys.
+/// Compares the file with the needs of the module; returns the ignored names, or an error that lists all differences.
 fn compare(
     sources: &HashMap<String, Source>,
     parameters: &[Parameter],
@@ -97,7 +98,7 @@ fn compare(
     let (mut missing, mut misshapen, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
     for source in parameters.iter().filter_map(|p| sources.get(&p.path)) {
         for key in source.keys.iter().filter(|key| !key.is_empty()) {
-            // A fused tensor is used by several parameters.
+            // A fused tensor holds several parameters.
             if !used.insert(key.as_str()) {
                 continue;
             }
@@ -127,7 +128,7 @@ fn compare(
     Err(Error::failed(message).hint(hint(&missing, wanted, &misshapen, parameters, checkpoint, dialect)))
 }
 
-/// "\n  12 tensors used by nothing: a, b, … and 2 more", or nothing for an empty list.
+/// Formats a list as "\n  12 tensors used by nothing: a, b, … and 2 more"; empty for an empty list.
 fn list(what: &str, items: &[String]) -> String {
     const SHOWN: usize = 10;
     if items.is_empty() {
@@ -139,7 +140,7 @@ fn list(what: &str, items: &[String]) -> String {
     format!("\n  {} {plural} {what}: {shown}{rest}", items.len())
 }
 
-/// The most likely reason, most specific first.
+/// Guesses the most likely cause of a mismatch, the most specific first.
 fn hint(
     missing: &[String],
     wanted: usize,
@@ -154,7 +155,7 @@ fn hint(
         );
     }
     if 2 * missing.len() > wanted {
-        // How many of the module's tensors each dialect would find.
+        // The number of the module's tensors that each dialect would find.
         let found = |d: &Dialect| {
             let named = parameters.iter().filter_map(|p| d.source(&p.path, &p.shape, &|_| None).ok());
             named.flat_map(|s| s.keys).filter(|k| checkpoint.shape(k).is_some()).count()
@@ -179,7 +180,7 @@ fn hint(
     "these weights have more layers or parts than the card's [architecture]: compare the two".into()
 }
 
-/// The encoder of the zoo that has names for most of the file's tensors, and the dialect in which it has them.
+/// The encoder of the zoo and the dialect whose names match most of the file's tensors, if more than half.
 fn kin(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
     let mut best = (checkpoint.keys().count() / 2, None);
     for card in card::zoo().ok()? {
@@ -196,7 +197,7 @@ fn kin(checkpoint: &Checkpoint) -> Option<(String, &'static str)> {
     best.1
 }
 
-/// The prefix under which most of the `missing` names do exist.
+/// The prefix with which most of the `missing` names exist in the file.
 fn common_prefix(missing: &[String], checkpoint: &Checkpoint) -> Option<String> {
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for wanted in missing {

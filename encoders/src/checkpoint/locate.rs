@@ -1,4 +1,4 @@
-//! Which files of a directory, or of a repository of the hub, are the weights.
+//! Selects the weights among the files of a directory or of a repository of the hub.
 
 use super::file::{PIPELINE, is_pipeline};
 use super::index::Index;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The usual names of weights, the preferred first: of transformers, timm, open_clip and diffusers.
+/// The usual file names of weights in transformers, timm, open_clip and diffusers, the preferred ones first.
 const USUAL: [&str; 10] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -23,24 +23,24 @@ const USUAL: [&str; 10] = [
     "diffusion_pytorch_model.bin.index.json",
 ];
 
-/// `fp16` of `model.fp16.safetensors`: what stands before the ending of a usual name, but for the numbers of shards.
+/// The variant in a file name, such as `fp16` in `model.fp16.safetensors`; numbers of shards are not variants.
 fn variant<'a>(name: &'a str, usual: &str) -> Option<&'a str> {
     let (front, ending) = usual.rsplit_once('.')?;
     let variant = name.strip_prefix(front)?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
     (!variant.is_empty() && !variant.contains('.') && !variant.contains("-of-")).then_some(variant)
 }
 
-/// The endings of weights.
+/// The file endings of weights.
 const ENDINGS: [&str; 6] = ["safetensors", "bin", "pth", "pt", "tar", "gguf"];
 
-/// What the names of GGUF files begin with that are no models of themselves: projectors and heads for another one.
+/// Prefixes of GGUF files that are not models but projectors or heads of another model.
 const SIDECARS: [&str; 2] = ["mmproj-", "mtp-"];
 
-/// The weights among the files of one directory: the usual names first, then the usual names of its only variant, else
-/// the only file that looks like weights.
+/// Selects the weights among the files of a directory: a usual name, else a usual name with the only variant, else
+/// the only file with an ending of weights.
 ///
 /// # Errors
-/// There are none, or several and none has a usual name.
+/// There are no weights, or several files of which none has a usual name.
 pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
     if let Some(name) = USUAL.iter().find_map(|usual| names.iter().find(|name| *name == usual)) {
         return Ok(name);
@@ -62,7 +62,7 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
     {
         return Ok(preferred);
     }
-    // Shards whose index is not there.
+    // Shards without their index.
     if let Some(first) = found.iter().find(|name| part_of(name).is_some_and(|(_, count)| count > 1))
         && found.iter().all(|name| part_of(name).is_some())
     {
@@ -96,7 +96,7 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
     }
 }
 
-/// The file, opened: it must be one (a pipe would be waited for, and a directory cannot be mapped).
+/// Opens a regular file. Opening a pipe would block, and a directory cannot be mapped.
 pub(super) fn regular(path: &Path) -> Result<File> {
     let what = std::fs::metadata(path).with_context(|| format!("opening {}", path.display()))?;
     if !what.is_file() {
@@ -110,8 +110,10 @@ pub(super) fn regular(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("opening {}", path.display()))
 }
 
+/// Checks that all shards that the index names are beside it.
+///
 /// # Errors
-/// A shard that the index names is not beside it.
+/// A shard is absent.
 pub(super) fn all_there(index: &Path, shards: &BTreeSet<&str>) -> Result<()> {
     const SHOWN: usize = 5;
     let absent: Vec<&str> = shards.iter().copied().filter(|name| !index.with_file_name(name).exists()).collect();
@@ -137,14 +139,14 @@ pub(super) fn all_there(index: &Path, shards: &BTreeSet<&str>) -> Result<()> {
     }))
 }
 
-/// `owner/name` of a file in a Hugging Face cache.
+/// The repository `owner/name` of a file in a Hugging Face cache.
 fn repository_of(file: &Path) -> Option<String> {
     let folder = file.parent()?.parent()?.parent()?.file_name()?.to_str()?;
     let (owner, name) = folder.strip_prefix("models--")?.split_once("--")?;
     Some(format!("{owner}/{name}"))
 }
 
-/// The number of a shard and how many there are, of `model-00001-of-00002.safetensors`.
+/// Number and total of a shard, such as 1 and 2 for `model-00001-of-00002.safetensors`.
 fn part_of(name: &str) -> Option<(usize, usize)> {
     let (front, ending) = name.rsplit_once('.')?;
     let (front, count) = front.rsplit_once("-of-")?;
@@ -152,7 +154,7 @@ fn part_of(name: &str) -> Option<(usize, usize)> {
     (ending != "gguf").then_some((number.parse().ok()?, count.parse().ok()?))
 }
 
-/// The weights in a directory, see [`choose`].
+/// Finds the weights in a directory with [`choose`].
 pub(super) fn find_in(dir: &Path) -> Result<PathBuf> {
     let step = || format!("looking for weights in {}", dir.display());
     let mut names = Vec::new();
@@ -165,22 +167,22 @@ pub(super) fn find_in(dir: &Path) -> Result<PathBuf> {
     choose(&names).map(|name| dir.join(name)).map_err(|e| e.context(step()))
 }
 
-/// The first names of a list.
+/// Formats the first names of a list.
 fn some(names: &[&str]) -> String {
     const SHOWN: usize = 10;
     let shown = names.iter().take(SHOWN).map(|name| excerpt(name, 100)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
-/// Whether this is the name of a list of shards and not of weights.
+/// Whether this is the file name of an index of shards.
 pub fn is_index(name: &str) -> bool {
     name.ends_with(".index.json")
 }
 
-/// The files that an index names; they lie beside it.
+/// The file names of the shards that an index names; they are in the index's directory.
 ///
 /// # Errors
-/// It is no index, or names files elsewhere.
+/// The text is not an index, or names files elsewhere.
 pub fn shards(index: &[u8]) -> Result<Vec<String>> {
     let listed = Index::parse(index)?;
     Ok(listed.shards()?.into_iter().map(str::to_string).collect())
@@ -189,7 +191,7 @@ pub fn shards(index: &[u8]) -> Result<Vec<String>> {
 /// All files that [`Checkpoint::open`](super::Checkpoint::open) would open for this file, index or directory.
 ///
 /// # Errors
-/// One of them is not there.
+/// One of the files is absent.
 pub fn complete(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = match path.is_dir() {
         true if is_pipeline(path) => {

@@ -1,4 +1,4 @@
-//! Weights: opening files, translating names, filling modules, writing them back.
+//! Weights: opening checkpoints, translating tensor names, loading modules and saving them.
 //!
 //! ```no_run
 //! use burgess_encoders::checkpoint::{self, Checkpoint, Dialect, Precision};
@@ -9,9 +9,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Loading is strict and there is no other way: every parameter of the module is filled, and every
-//! tensor of the file is used or is named as ignored by the [`Dialect`]. A module of another crate
-//! brings a dialect of its own (a `const` table), or uses [`IDENTITY`].
+//! Loading is always strict: every parameter of the module is filled, and every tensor of the file is used or is
+//! ignored explicitly by the [`Dialect`]. A module of another crate defines a dialect of its own (a `const` table), or
+//! uses [`IDENTITY`].
 
 mod budget;
 mod dialect;

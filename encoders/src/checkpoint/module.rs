@@ -1,15 +1,15 @@
-//! A Burn module seen as PyTorch would show it: paths with dots, `weight`/`bias`, linear weights
-//! as `[out, in]`.
+//! The parameters of a Burn module in PyTorch's conventions: paths with dots, `weight`/`bias`, linear weights as
+//! `[out, in]`.
 //!
-//! Burn keeps a linear weight as `[in, out]` and calls the affine parameters of norms
-//! `gamma`/`beta`. Everything above this file speaks PyTorch's language only.
+//! Burn stores a linear weight as `[in, out]` and calls the affine parameters of norms `gamma`/`beta`. All code outside
+//! this file uses PyTorch's conventions only.
 
 use burgess_base::{Context, Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-/// One floating-point parameter of a module, in PyTorch's terms.
+/// A floating-point parameter of a module, in PyTorch's conventions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
     /// Path from the root of the module, such as `blocks.0.attn.qkv.weight`.
@@ -18,10 +18,10 @@ pub struct Parameter {
     pub shape: Vec<usize>,
 }
 
-/// All parameters of `module` in the order of its fields. Lazy parameters are not initialised.
+/// Lists all parameters of `module` in the order of its fields. Lazy parameters are not initialised.
 ///
 /// # Errors
-/// The module has an integer or boolean parameter: no checkpoint could fill it.
+/// The module has an integer or boolean parameter, which no checkpoint can fill.
 pub fn parameters<M: Module>(module: &M) -> Result<Vec<Parameter>> {
     let mut visitor = Lister { trail: Trail::default(), found: Vec::new(), foreign: None };
     module.visit(&mut visitor);
@@ -31,28 +31,28 @@ pub fn parameters<M: Module>(module: &M) -> Result<Vec<Parameter>> {
     }
 }
 
-/// `module` with every parameter replaced by what `values` returns for it (row-major, in the shape
-/// of the [`Parameter`]). Devices and whether a parameter is trained stay as they were.
+/// Replaces every parameter of `module` by the values that `values` returns for it (row-major, in the shape of the
+/// [`Parameter`]). Devices, and whether parameters are trainable, do not change.
 ///
 /// # Errors
-/// Those of `values`; a vector of the wrong length.
+/// An error of `values`, or a vector of the wrong length.
 pub fn fill<M: Module>(module: M, values: impl FnMut(&Parameter) -> Result<Vec<f32>>) -> Result<M> {
     let mut mapper = Filler { trail: Trail::default(), values, outcome: Ok(()) };
     let module = module.map(&mut mapper);
     mapper.outcome.map(|()| module)
 }
 
-/// Hands every parameter with its values (row-major, in the shape of the [`Parameter`]) to `take`.
+/// Passes every parameter with its values (row-major, in the shape of the [`Parameter`]) to `take`.
 ///
 /// # Errors
-/// Those of `take`; a device that fails to hand its data out.
+/// An error of `take`, or the device fails to copy its data to the host.
 pub fn collect<M: Module>(module: &M, take: impl FnMut(Parameter, Vec<f32>) -> Result<()>) -> Result<()> {
     let mut visitor = Collector { trail: Trail::default(), take, outcome: Ok(()) };
     module.visit(&mut visitor);
     visitor.outcome
 }
 
-/// The way from the root to the place where a traversal is.
+/// The path from the root to the current module of a traversal.
 #[derive(Default)]
 struct Trail {
     names: Vec<String>,
@@ -62,7 +62,7 @@ struct Trail {
 impl Trail {
     fn enter(&mut self, name: &str, container: &str) {
         self.containers.push(container.to_string());
-        // Which variant of an enum a module is says nothing about its parameters' names.
+        // Variants of an enum are not part of PyTorch's names.
         if !container.starts_with("Enum:") {
             self.names.push(name.to_string());
         }
@@ -75,7 +75,7 @@ impl Trail {
         }
     }
 
-    /// The parameter here, and whether its two dimensions are swapped between Burn and PyTorch.
+    /// The parameter at the current path, and whether its two dimensions are swapped between Burn and PyTorch.
     fn parameter(&self, shape: &[usize]) -> (Parameter, bool) {
         let mut names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let owner = self.containers.last().map(|c| c.trim_start_matches("Struct:")).unwrap_or_default();
@@ -96,7 +96,7 @@ impl Trail {
     }
 }
 
-/// Transposes a row-major matrix of `rows` × `columns`, in blocks so that both sides stay in cache.
+/// Transposes a row-major matrix of `rows` × `columns`, in blocks that stay in the cache.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
     let mut out = vec![0.0; values.len()];

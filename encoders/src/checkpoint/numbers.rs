@@ -1,13 +1,13 @@
-//! Stored numbers to f32: in one pass, in parallel, whatever they are stored as.
+//! Conversion of stored values of any format to f32, in one parallel pass.
 
 use super::header::Stored;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// Numbers that one task converts: a multiple of every block's length, and few enough to stay in cache.
+/// Values per task: a multiple of every block's length, and few enough to stay in the cache.
 const TASK: usize = 1 << 16;
 
-/// All numbers in `bytes`, and whether every one is finite; `None` if they are not floating-point.
+/// Decodes all values in `bytes`, and says whether all are finite; `None` if the format is not floating-point.
 pub(super) fn decode(stored: Stored, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
     if !stored.is_float() {
         return None;
@@ -16,7 +16,7 @@ pub(super) fn decode(stored: Stored, bytes: &[u8]) -> Option<(Vec<f32>, bool)> {
     let mut values = vec![0.0; bytes.len() / size * numbers];
     let convert = |(out, bytes): (&mut [f32], &[u8])| {
         convert(stored, bytes, out);
-        // Without a shortcut, so that it is done many at a time.
+        // Without short-circuit evaluation, so that the loop is vectorised.
         out.iter().fold(true, |finite, v| finite & v.is_finite())
     };
     let finite = match values.len() <= TASK {

@@ -1,9 +1,9 @@
-//! Where in a file the tensors of an encoder are: files of training hold several models, with what a wrapper put before
-//! their names, and a part of a model that was saved by itself lacks what the whole has before its names.
+//! Locates the tensors of an encoder in a file. Files of training hold several models, with prefixes that wrappers add
+//! to their names, and a part of a model that was saved alone lacks the prefix of the whole.
 //!
-//! A place is taken only if every parameter of the encoder is there with its shape and every other tensor there is known.
-//! Of several such places one is taken only where it is said which (timm's averages before the weights they are of);
-//! otherwise the error lists them.
+//! A place is accepted only if it has every parameter of the encoder with its shape, and every other tensor there is
+//! known. Among several such places, only one with documented precedence is chosen (timm's averages before their
+//! weights); otherwise the error lists them.
 
 use super::dialect::{Dialect, Source};
 use super::file::Checkpoint;
@@ -11,29 +11,29 @@ use super::module::Parameter;
 use burgess_base::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 
-/// Part of a file: what stands before the names of the encoder, and what they lack.
+/// A part of a file, given by the prefix to remove from names and the root to prepend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Taken off the names, with its final dot.
+    /// Prefix to remove from the names, with its final dot.
     pub prefix: String,
-    /// Put before them then, as in the whole model.
+    /// Prefix to prepend after that, as in the whole model.
     pub root: String,
 }
 
-/// timm's own training writes averages beside the weights they are of, and `timm.models.load_checkpoint` reads the first
-/// of these that is there.
+/// The prefixes that timm's training writes: averages (EMA) beside the weights. `timm.models.load_checkpoint` reads the
+/// first one that exists.
 const TIMM: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model."];
-/// How many of them are averages.
+/// The number of prefixes of averages at the beginning of [`TIMM`].
 const AVERAGES: usize = 2;
 
 impl Place {
-    /// The names as they are.
+    /// The whole file, with its names unchanged.
     pub fn whole() -> Self {
         Self { prefix: String::new(), root: String::new() }
     }
 
-    /// The places of `checkpoint` in which a tensor is called `name` in the terms of `dialect`; those that lack nothing
-    /// first, and of these those with the shortest prefix.
+    /// The places of `checkpoint` that have a tensor `name` (a name of `dialect`). Places without a root come first,
+    /// and then those with the shortest prefix.
     pub fn all(checkpoint: &Checkpoint, dialect: &Dialect, name: &str) -> Vec<Self> {
         let root = dialect.root();
         let mut roots = vec![""];
@@ -43,7 +43,7 @@ impl Place {
             let Some(name) = name.strip_prefix(lacking) else { continue };
             let prefixes = checkpoint.keys().filter_map(|key| key.strip_suffix(name));
             let found: BTreeSet<&str> = prefixes.filter(|p| p.is_empty() || p.ends_with('.')).collect();
-            // What stands before the shorter name may be what the longer one has there.
+            // The prefix of the shorter name may end with the part that the longer one has there.
             let last = lacking.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
             let has_it = |p: &str| !last.is_empty() && format!(".{p}").ends_with(&format!(".{last}."));
             let new = found.into_iter().filter(|p| !has_it(p));
@@ -54,16 +54,16 @@ impl Place {
         places
     }
 
-    /// The part of the checkpoint that is here.
+    /// The tensors of the checkpoint at this place.
     ///
     /// # Errors
-    /// Nothing is.
+    /// There are no tensors at this place.
     pub fn of(&self, checkpoint: Checkpoint) -> Result<Checkpoint> {
         let inside = if self.prefix.is_empty() { checkpoint } else { checkpoint.inside(&self.prefix)? };
         Ok(if self.root.is_empty() { inside } else { inside.under(&self.root) })
     }
 
-    /// The name in the file of what is called `name` here.
+    /// The name in the file of the tensor `name`; `None` if the name does not begin with the root.
     pub fn stored(&self, name: &str) -> Option<String> {
         Some(format!("{}{}", self.prefix, name.strip_prefix(&self.root)?))
     }
@@ -77,10 +77,10 @@ pub struct Needed<'a> {
 }
 
 impl<'a> Needed<'a> {
-    /// For these parameters.
+    /// Computes the names and shapes of these parameters.
     ///
     /// # Errors
-    /// The dialect has no name for one of them.
+    /// The dialect has no name for one of the parameters.
     pub fn new(parameters: &[Parameter], dialect: &'a Dialect) -> Result<Self> {
         let shapes: HashMap<&str, &[usize]> =
             parameters.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
@@ -88,13 +88,13 @@ impl<'a> Needed<'a> {
         Ok(Self { dialect, sources: parameters.iter().map(source).collect::<Result<_>>()? })
     }
 
-    /// A name that is unlikely to be the end of another tensor's: that with the most parts.
+    /// The name with the most parts, which is unlikely to be the end of another tensor's name.
     fn rarest(&self) -> Option<&str> {
         let names = self.sources.iter().flat_map(|s| &s.keys).filter(|name| !name.is_empty());
         names.max_by_key(|name| (name.matches('.').count(), name.len())).map(String::as_str)
     }
 
-    /// Whether everything at the place is what is needed or known, and all that is needed is there.
+    /// Whether the place has all needed tensors with their shapes, and no tensors that are unknown.
     pub fn fits(&self, checkpoint: &Checkpoint, place: &Place) -> bool {
         let shape = |name: &str| checkpoint.shape(&place.stored(name)?);
         let mut used = BTreeSet::new();
@@ -113,22 +113,21 @@ impl<'a> Needed<'a> {
         })
     }
 
-    /// The place at which the encoder is, and what to say of the choice, if there was one. `None`: nowhere, as far as can
-    /// be told.
+    /// The place of the encoder, and a note for the user if there was a choice; `None` if there is no place.
     ///
     /// # Errors
-    /// There are several places at which it could be; the error lists them.
+    /// The encoder matches in several places; the error lists them.
     pub fn find(&self, checkpoint: &Checkpoint) -> Result<Option<(Place, Option<String>)>> {
         let fitting = self.places(checkpoint).into_iter().filter(|place| self.fits(checkpoint, place)).collect();
         choose(fitting, checkpoint)
     }
 
-    /// Where the encoder may be, by the name of one of its tensors.
+    /// Candidate places of the encoder, found by the name of one of its tensors.
     pub fn places(&self, checkpoint: &Checkpoint) -> Vec<Place> {
         self.rarest().map_or_else(Vec::new, |name| Place::all(checkpoint, self.dialect, name))
     }
 
-    /// The place `prefix`, if everything fits there, whether or not the names lack what the whole model has before them.
+    /// The place with the prefix `prefix`, if everything is there, with or without the root of the whole model.
     pub fn fitting_at(&self, checkpoint: &Checkpoint, prefix: &str) -> Option<Place> {
         let root = self.dialect.root();
         let roots = std::iter::once("").chain(root.match_indices('.').map(|(dot, _)| &root[..=dot]));
@@ -137,12 +136,12 @@ impl<'a> Needed<'a> {
     }
 }
 
-/// The one of several places that fit, and what to say of the choice; `None` if there are none.
+/// Chooses among several places that match, with a note for the user; `None` if there are none.
 ///
 /// # Errors
-/// Nothing says which.
+/// No rule says which of the places to choose.
 pub fn choose(places: Vec<Place>, checkpoint: &Checkpoint) -> Result<Option<(Place, Option<String>)>> {
-    // Two names of the same tensors are no choice.
+    // Two names of the same tensors are one place.
     let mut different: Vec<Place> = Vec::new();
     for place in places {
         if !different.iter().any(|other| checkpoint.same(&other.prefix, &place.prefix)) {

@@ -1,4 +1,4 @@
-//! Writing a module as a safetensors file under the names of its family.
+//! Saves a module as a safetensors file with the tensor names of a dialect.
 
 use super::dialect::Dialect;
 use super::module;
@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// How weights are written.
+/// The number format in which weights are saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 16-bit floats: half the size, 11 bits of precision.
@@ -19,7 +19,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Bytes per number.
+    /// Bytes per element.
     fn size(self) -> usize {
         match self {
             Self::F16 => 2,
@@ -28,13 +28,11 @@ impl Precision {
     }
 }
 
-/// Writes all parameters of `module` to `path` (a safetensors file), under `dialect`'s names with `prefix` before them
-/// (empty for most), so that the upstream library can load it too. The file appears whole or not at all; the same weights give
-/// the same bytes.
+/// Saves all parameters of `module` to the safetensors file `path`, with the names of `dialect` after `prefix` (usually
+/// empty), so that the upstream library can load it. The write is atomic, and equal weights give equal bytes.
 ///
 /// # Errors
-/// A parameter that is not finite or does not fit into f16; a parameter without a name in the dialect;
-/// a directory that cannot be written to.
+/// A parameter is not finite, does not fit into f16 or has no name in the dialect, or the directory is not writable.
 pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: Precision, path: &Path) -> Result<()> {
     let step = || format!("saving weights to {}", path.display());
     let parameters = module::parameters(module).map_err(|e| e.context(step()))?;
@@ -76,13 +74,13 @@ pub fn save<M: Module>(module: &M, dialect: &Dialect, prefix: &str, precision: P
     for (key, (shape, bytes)) in &tensors {
         views.push((key, TensorView::new(dtype, shape.clone(), bytes).map_err(foreign).with_context(step)?));
     }
-    // transformers refuses files that do not say which framework's layout they have.
+    // transformers rejects files that do not state the framework of their layout.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(foreign).with_context(step)?;
     atomic::write(path, &bytes)
 }
 
-/// Little-endian bytes of finite numbers.
+/// Encodes finite values as little-endian bytes.
 fn encoded(values: &[f32], precision: Precision) -> Result<Vec<u8>> {
     if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
         return Err(Error::failed(format!("holds {bad}")).hint("the training diverged: lower the learning rate"));

@@ -1,6 +1,6 @@
-//! Stable Diffusion as diffusers stores it: `unet/`, `vae/`, `text_encoder/`, `scheduler/` and `tokenizer/`, each with its
-//! configuration. What a configuration leaves out has the value that diffusers (for the text encoder: transformers) gives
-//! it; whatever says that the network is of another kind is refused.
+//! Stable Diffusion as diffusers stores it: `unet/`, `vae/`, `text_encoder/`, `scheduler/` and `tokenizer/`, each with
+//! its configuration. A missing key has the default of diffusers (for the text encoder: of transformers); a value that
+//! describes another kind of network is rejected.
 
 use super::{Fixed, Found, json, otherwise, plain};
 use crate::arch::{
@@ -57,7 +57,7 @@ const SCHEDULER: &Fixed = &[("rescale_betas_zero_snr", "false"), ("trained_betas
 
 const TEXT: &Fixed = &[("use_attention_mask", "false")];
 
-/// Everything about the model in `dir` but its weights.
+/// Describes the model in `dir`, without its weights.
 pub(super) fn found(dir: &Path) -> Result<Found> {
     let text = Part::open(dir, "text_encoder", "config.json", TEXT)?;
     let vae = Part::open(dir, "vae", "config.json", VAE)?;
@@ -69,7 +69,7 @@ pub(super) fn found(dir: &Path) -> Result<Found> {
     let image_size = sample.saturating_mul(vae.stride());
     let architecture = StableDiffusionConfig {
         image_size,
-        // As fine a grid as Cambrian-1's: two latents to a side.
+        // The grid of Cambrian-1: one token per two latents on each side.
         patch: vae.stride().saturating_mul(2),
         time_step: 250,
         noise_seed: 0,
@@ -129,7 +129,7 @@ fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
         ))
         .hint("models that are given more than a picture and a text (inpainting, depth) cannot be read"));
     }
-    // Named so by mistake: it is the number of heads (diffusers issue 2011).
+    // diffusers' misnomer: it is the number of heads (diffusers issue 2011).
     let heads = unet.numbers("attention_head_dim", &[8])?;
     Ok(UnetConfig {
         layers: unet.number("layers_per_block", Some(2))?,
@@ -166,7 +166,7 @@ fn prompt(text: &Part, tokenizer: &Path) -> Result<PromptConfig> {
     })
 }
 
-/// The configuration of one part.
+/// The configuration of a part of the model.
 struct Part {
     file: String,
     config: Value,
@@ -212,7 +212,7 @@ impl Part {
         found.ok_or_else(|| self.refused(key))
     }
 
-    /// One number, or a list of them.
+    /// The value of `key`: a number or a list of numbers.
     fn numbers(&self, key: &str, default: &[usize]) -> Result<Vec<usize>> {
         let Some(value) = self.get(key) else { return Ok(default.to_vec()) };
         let one = std::slice::from_ref(value);
@@ -222,7 +222,7 @@ impl Part {
         found.ok_or_else(|| self.refused(key))
     }
 
-    /// Which of the `count` blocks named under `key` are of the last of the `known` kinds.
+    /// Whether each of the `count` blocks listed at `key` is of the last of the `known` kinds.
     fn all(&self, key: &str, count: usize, known: &[&str]) -> Result<Vec<bool>> {
         let kinds = self.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let places = kinds.iter().map(|kind| known.iter().position(|k| kind.as_str() == Some(k)));
@@ -231,23 +231,23 @@ impl Part {
     }
 }
 
-/// The numbers of a tokenizer's special tokens.
+/// The special tokens of a tokenizer and their IDs.
 struct Tokenizer {
     special: Vec<Value>,
     vocabulary: Vec<Value>,
 }
 
 impl Tokenizer {
-    /// Files that are not there are passed over: which ones there are depends on the version that wrote them.
+    /// Missing files are skipped, because the set of files depends on the version that wrote them.
     fn open(dir: &Path) -> Result<Self> {
         let read = |name: &str| match dir.join(name) {
             path if path.is_file() => json(&path),
             _ => Ok(Value::Null),
         };
         let config = read("tokenizer_config.json")?;
-        // As in transformers' `_from_pretrained`: the map of older versions goes before the configuration, but newer
-        // ones put everything into the latter. Stable Diffusion 2 pads with "!" by its map, while its configuration says
-        // "<|endoftext|>" (diffusers issue 2201).
+        // As in transformers' `_from_pretrained`: the map of older versions takes precedence over the configuration,
+        // but newer versions put everything into the latter. Stable Diffusion 2 pads with "!" by its map, while its
+        // configuration says "<|endoftext|>" (diffusers issue 2201).
         let map =
             if config.get("added_tokens_decoder").is_some() { Value::Null } else { read("special_tokens_map.json")? };
         let whole = read("tokenizer.json")?;

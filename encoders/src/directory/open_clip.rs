@@ -1,5 +1,5 @@
-//! `open_clip_config.json`: the tower of `model_cfg.vision_cfg`, which is open_clip's own vision transformer or one of timm,
-//! and `preprocess_cfg`.
+//! `open_clip_config.json`: the image tower of `model_cfg.vision_cfg`, which is open_clip's own vision transformer or
+//! one of timm, and `preprocess_cfg`.
 
 use super::{Fixed, Found, OPENAI, Section, interpolation, otherwise, plain, side, three, timm, whole};
 use crate::arch::{Activation, ArchitectureConfig, Tap, VitConfig};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const OWN: &str = "open-clip-vit";
 
-/// timm's dialects, and how open_clip names the same weights.
+/// timm's dialects, with open_clip's dialect for the same weights.
 const DIALECTS: [(&str, &str); 5] = [
     ("timm", "open-clip"),
     ("timm-eva", "open-clip-eva"),
@@ -19,7 +19,7 @@ const DIALECTS: [(&str, &str); 5] = [
     ("timm-rope", "open-clip-rope"),
 ];
 
-/// What makes another network of open_clip's vision transformer.
+/// Keys that change the network of open_clip's vision transformer, and their supported values.
 const FIXED: &Fixed = &[
     ("attentional_pool", "false"),
     ("block_type", "null"),
@@ -31,7 +31,7 @@ const FIXED: &Fixed = &[
     ("scaled_cosine_attn", "false"),
 ];
 
-/// What is read, or says nothing about the features.
+/// Keys that are read, or that do not affect the features.
 const KNOWN: &[&str] = &[
     "act_kwargs",
     "attn_pooler_heads",
@@ -59,7 +59,7 @@ const KNOWN: &[&str] = &[
     "width",
 ];
 
-/// Everything about a model but its weights.
+/// Describes a model without its weights.
 pub(super) fn found(config: &Value, weights: &Checkpoint) -> Result<Found> {
     read(config, weights).map_err(|e| e.context("reading open_clip_config.json"))
 }
@@ -95,8 +95,8 @@ fn read(config: &Value, weights: &Checkpoint) -> Result<Found> {
     })
 }
 
-/// One of timm's models. open_clip makes it with timm's defaults for its name; without a projection of its own it hands
-/// the pooling on.
+/// Describes a tower of timm. open_clip builds it with timm's defaults for its name; without a projection of its own,
+/// it passes its pooling on to timm.
 fn tower(vision: &Section, name: &str, size: usize) -> Result<(&'static str, ArchitectureConfig)> {
     let projection = vision.read("timm_proj", Value::as_str)?.unwrap_or("linear");
     let pool = vision.read("timm_pool", Value::as_str)?.unwrap_or("avg");
@@ -118,7 +118,7 @@ fn tower(vision: &Section, name: &str, size: usize) -> Result<(&'static str, Arc
     Ok((dialect, model.architecture))
 }
 
-/// open_clip's own vision transformer.
+/// Reads the configuration of open_clip's own vision transformer.
 fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfig> {
     if let Some(key) = otherwise(FIXED, |key| vision.get(key))? {
         return Err(vision.refused(key));
@@ -140,7 +140,7 @@ fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfi
         (false, Some(settings)) if *settings == json!({"approximate": "tanh"}) => Activation::GeluTanh,
         (_, Some(_)) => return Err(vision.refused("act_kwargs")),
     };
-    // Positions that are not learned are in the file all the same.
+    // Position embeddings that are not learned are in the file, too.
     if !matches!(vision.read("pos_embed_type", Value::as_str)?, None | Some("learnable" | "sin_cos_2d")) {
         return Err(vision.refused("pos_embed_type"));
     }
@@ -158,8 +158,8 @@ fn own(vision: &Section, image_size: usize, quick_gelu: bool) -> Result<VitConfi
     })
 }
 
-/// open_clip's transform for evaluation, on a square: its modes differ only in what they do to other pictures, and
-/// `longest` has a colour of its own for what is around them.
+/// Reads open_clip's evaluation transform. On a square image its modes are equal; they differ on other images, for
+/// which `longest` has a padding colour of its own.
 fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
     let get = |key: &str| steps.get(key).filter(|v| !v.is_null());
     let mut default = |key: &str, value: String| {
@@ -201,8 +201,10 @@ fn preprocess(steps: &Value, size: usize, notes: &mut Vec<String>) -> Result<Pre
     }
 }
 
+/// Checks that all keys of `vision_cfg` are known.
+///
 /// # Errors
-/// `vision_cfg` has a key that is not known.
+/// `vision_cfg` has an unknown key.
 fn check(vision: &Section) -> Result<()> {
     let known = |key: &str| KNOWN.contains(&key) || FIXED.iter().any(|(fixed, _)| *fixed == key);
     match vision.table.as_object().into_iter().flatten().find(|(key, _)| !known(key)) {

@@ -1,8 +1,8 @@
-//! What a model of Hugging Face transformers does to images: `preprocessor_config.json`, or the `image_processor` within
+//! Image processor settings of Hugging Face transformers: `preprocessor_config.json`, or the `image_processor` in
 //! `processor_config.json`, which transformers 5 writes for models of images and text.
 //!
-//! What such a file leaves out has the default of its processor's class, and the card's notes say which. A setting that is
-//! neither obeyed nor known to be harmless is refused.
+//! A missing setting has the default of its processor's class, and the card's notes say which. A setting that is
+//! neither supported nor known to be harmless is rejected.
 
 mod classes;
 
@@ -18,7 +18,7 @@ use std::path::Path;
 const FILE: &str = "preprocessor_config.json";
 const WHOLE: &str = "processor_config.json";
 
-/// Keys that say nothing about the pixels of an RGB image.
+/// Keys that do not affect the pixels of an RGB image.
 const HARMLESS: [&str; 28] = [
     "_auto_class",
     "_processor_class",
@@ -50,7 +50,7 @@ const HARMLESS: [&str; 28] = [
     "_commit_hash",
 ];
 
-/// Keys that are obeyed.
+/// Keys that are supported.
 const OBEYED: [&str; 16] = [
     "crop_pct",
     "crop_size",
@@ -70,8 +70,8 @@ const OBEYED: [&str; 16] = [
     "size_divisor",
 ];
 
-/// What the files in `dir` say for images of `own_size`; without any what the published models of this kind do, and a note
-/// that says so.
+/// Reads the settings in `dir` for images of `own_size`. If there are none, the settings are those of the published
+/// models of this kind, and a note says so.
 pub(super) fn preprocess(
     dir: &Path,
     model_type: &str,
@@ -100,7 +100,7 @@ pub(super) fn preprocess(
     Ok((Preprocess { crop_floor: true, library, ..plain(own_size, interpolation, mean, std) }, notes))
 }
 
-/// The settings, and the file they are in. Where both files have some, transformers 5 takes those of the whole processor.
+/// The settings and their file. If both files have some, `processor_config.json` applies, as in transformers 5.
 fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Value)>> {
     let read = |name: &str| {
         let path = dir.join(name);
@@ -118,7 +118,7 @@ fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Va
             Some((WHOLE, within.clone()))
         }
         (Some(own), None) => {
-            // Some versions nest the settings there as well.
+            // Some versions nest the settings in this file, too.
             let nested = own.get("image_processor").filter(|v| v.is_object()).cloned();
             Some((FILE, nested.unwrap_or(own)))
         }
@@ -134,7 +134,7 @@ fn table(dir: &Path, notes: &mut Vec<String>) -> Result<Option<(&'static str, Va
     }
 }
 
-/// Whether two files have another value for a setting that is obeyed.
+/// Whether two files have different values for a supported setting.
 fn differ(one: &Value, other: &Value) -> bool {
     let get = |table: &Value, key: &str| table.get(key).filter(|v| !v.is_null()).cloned();
     OBEYED.iter().any(|key| match (get(one, key), get(other, key)) {
@@ -143,7 +143,7 @@ fn differ(one: &Value, other: &Value) -> bool {
     })
 }
 
-/// The settings of a file over the defaults of its class.
+/// The settings of a file, with the defaults of its class.
 struct Settings<'a> {
     file: &'static str,
     table: &'a Value,
@@ -151,7 +151,7 @@ struct Settings<'a> {
     /// Whether the file names its class.
     named: bool,
     version_4: bool,
-    /// Keys with their defaults that were taken.
+    /// Keys for which a default was used, with its value.
     assumed: Vec<String>,
 }
 
@@ -167,7 +167,7 @@ impl<'a> Settings<'a> {
         Ok(Self { file, table, class, named: name.is_some(), version_4, assumed: Vec::new() })
     }
 
-    /// What the file says under `key`.
+    /// The value of `key` in the file; `None` if it is absent or null.
     fn said(&self, key: &str) -> Option<&'a Value> {
         self.table.get(key).filter(|v| !v.is_null())
     }
@@ -177,7 +177,7 @@ impl<'a> Settings<'a> {
         Error::failed(format!("{key} = {} is not known", excerpt(&value, 100)))
     }
 
-    /// What the file says, or the class's default, which is remembered.
+    /// The value of `key` in the file, or the class's default, which is recorded in `assumed`.
     fn get<T: Clone>(
         &mut self,
         key: &str,
@@ -199,7 +199,7 @@ impl<'a> Settings<'a> {
         self.get(key, Value::as_bool, default, default, "expected true or false")
     }
 
-    /// A switch that is off by default, as in most classes, where leaving it out is no assumption.
+    /// A flag that is false by default in most classes, so that a missing key is not an assumption.
     fn switch(&self, key: &str) -> Result<bool> {
         match self.said(key) {
             Some(value) => value.as_bool().ok_or_else(|| self.refused(key).hint("expected true or false")),
@@ -207,8 +207,10 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// Checks that all keys are supported or harmless.
+    ///
     /// # Errors
-    /// A key is neither obeyed nor harmless.
+    /// A key is neither supported nor harmless.
     fn check_keys(&self) -> Result<()> {
         let known = |key: &str| HARMLESS.contains(&key) || OBEYED.contains(&key);
         let off = |value: &Value| value.is_null() || *value == json!(false);
@@ -244,11 +246,11 @@ impl<'a> Settings<'a> {
         Ok(Preprocess { crop_pct: share(size, resize), crop_floor: true, library, ..plain })
     }
 
-    /// What the class does to a picture that is not square; `None` where the result is not square either.
+    /// How the class makes an image square; `None` if the result is not square.
     fn library(&self, side: usize, crops: bool) -> Option<Fit> {
         let size = self.said("size");
         let has = |key: &str| size.is_some_and(|size| size.get(key).is_some_and(|v| !v.is_null()));
-        // What a single number, and no number at all, stands for.
+        // Whether `size` is the shorter edge, which may also be the meaning of a single number or the default.
         let by_edge = has("shortest_edge") || (!has("height") && !has("longest_edge") && self.class.by_edge);
         match self.class.way {
             Way::Pads => Some(self.class.usual_fit(side)).filter(|_| !has("height") && !has("shortest_edge")),
@@ -260,7 +262,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// The side to which a square is brought, that of what is cut out of it, and what is done to other pictures.
+    /// The side to which a square is resized, the side of the crop, and how other images are made square.
     fn sizes(&mut self, own_size: usize) -> Result<(usize, usize, Option<Fit>)> {
         let class = self.class;
         if !self.flag("do_resize", true)? {
@@ -302,7 +304,7 @@ impl<'a> Settings<'a> {
             None => 1,
         };
         if multiple > 1 {
-            // Halves go to the even multiple, as Python's round does.
+            // Halves are rounded to the even multiple, as by Python's round().
             resize = ((resize as f64 / multiple as f64).round_ties_even() as usize).saturating_mul(multiple);
             side = resize;
         }
@@ -329,7 +331,7 @@ impl<'a> Settings<'a> {
 
     fn interpolation(&mut self) -> Result<Interpolation> {
         let default = self.class.resample(self.version_4);
-        // Pillow's numbers for its filters.
+        // Pillow's numbers of the filters.
         let known = |value: &Value| match value.as_u64()? {
             1 => Some(Interpolation::Lanczos),
             2 => Some(Interpolation::Bilinear),
@@ -341,7 +343,7 @@ impl<'a> Settings<'a> {
         self.get("resample", known, usual, default, "known: 1 (Lanczos), 2 (bilinear), 3 (bicubic)")
     }
 
-    /// Mean and standard deviation for pixels of 0..1, whatever they are multiplied by first.
+    /// Mean and standard deviation for pixels in 0..1, converted if the file's rescale factor differs.
     fn colours(&mut self) -> Result<([f32; 3], [f32; 3])> {
         const SCALE: f64 = 1.0 / 255.0;
         let factor = match self.flag("do_rescale", true)? {
@@ -369,7 +371,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Three numbers, or one that stands for all.
+/// Three numbers, or one number for all channels.
 fn three(value: &Value) -> Option<[f64; 3]> {
     match value.as_array() {
         Some(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>()?.try_into().ok(),
@@ -377,7 +379,7 @@ fn three(value: &Value) -> Option<[f64; 3]> {
     }
 }
 
-/// The side of a square picture brought to this size.
+/// The side to which `size` resizes a square image.
 fn edge(value: &Value) -> Option<usize> {
     let of = |key: &str| value.get(key).and_then(whole);
     match (value.as_array().map(Vec::as_slice), of("height"), of("width")) {
@@ -390,7 +392,7 @@ fn edge(value: &Value) -> Option<usize> {
     .filter(|side| *side > 0)
 }
 
-/// `part / whole`, so that `part` divided by it is not rounded to less than `whole`.
+/// Computes `part / whole`, rounded so that `part` divided by it is not truncated to less than `whole`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn share(part: usize, whole: usize) -> f64 {
     let share = part as f64 / whole as f64;

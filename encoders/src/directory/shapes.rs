@@ -1,24 +1,24 @@
-//! What the shapes of a checkpoint's tensors tell about the network they belong to.
+//! Derives the hyper-parameters of a network from the shapes of a checkpoint's tensors.
 
 use crate::arch::{Activation, SamConfig, VitConfig};
 use crate::checkpoint::{Checkpoint, Dialect, Place};
 use burgess_base::{Error, Result};
 
-/// The shapes of a checkpoint by the names of our modules.
+/// The shapes of a checkpoint's tensors, by the names of our modules.
 pub(super) struct Shapes<'a> {
     weights: &'a Checkpoint,
     dialect: &'static Dialect,
-    /// Where the names of the dialect are.
+    /// The place in the file of the dialect's names.
     place: Place,
 }
 
 impl<'a> Shapes<'a> {
-    /// Of the tensors with names of `dialect` at `place`.
+    /// Builds the shapes of the tensors with names of `dialect` at `place`.
     pub fn new(weights: &'a Checkpoint, dialect: &str, place: &Place) -> Result<Self> {
         Ok(Self { weights, dialect: Dialect::find(dialect)?, place: place.clone() })
     }
 
-    /// The upstream shapes of the parts of a parameter that are in the file.
+    /// The upstream shapes of those parts of a parameter that are in the file.
     fn of(&self, path: &str) -> Vec<&[usize]> {
         let names = self.dialect.names(path).unwrap_or_default();
         names.iter().filter_map(|name| self.weights.shape(&self.place.stored(name)?)).collect()
@@ -29,7 +29,7 @@ impl<'a> Shapes<'a> {
         !self.of(path).is_empty()
     }
 
-    /// The only part of a parameter that every network has, with at least `rank` dimensions.
+    /// The shape of a parameter that every network has as one tensor of at least `rank` dimensions.
     fn shape(&self, path: &str, rank: usize) -> Result<&[usize]> {
         let shape = self.of(path).into_iter().next().filter(|s| s.len() >= rank);
         shape.ok_or_else(|| {
@@ -42,13 +42,13 @@ impl<'a> Shapes<'a> {
         (0..).take_while(|i| self.has(&format!("blocks.{i}.norm1.weight"))).count()
     }
 
-    /// How many tokens have a position of their own, if any.
+    /// The number of tokens with a position embedding; `None` without position embeddings.
     fn positions(&self) -> Option<usize> {
         let shape = self.of("pos_embed").into_iter().next()?;
         shape.len().checked_sub(2).map(|i| shape[i])
     }
 
-    /// Side of the grid of the positions, of which the first `before` are not of patches.
+    /// Side of the grid of position embeddings, of which the first `before` do not belong to patches.
     pub fn position_grid(&self, before: usize) -> Result<usize> {
         let wanted = || self.dialect.names("pos_embed").into_iter().flatten().next().unwrap_or_default();
         let positions = self.positions().ok_or_else(|| {
@@ -58,7 +58,7 @@ impl<'a> Shapes<'a> {
         positions.checked_sub(before).and_then(square).ok_or_else(not_square)
     }
 
-    /// All of a vision transformer that its weights tell; `image_size` are the pictures it is given.
+    /// The hyper-parameters of a vision transformer as far as its weights tell, for images of `image_size`.
     pub fn vit(&self, image_size: usize) -> Result<VitConfig> {
         let patches = self.shape("patch_embed.proj.weight", 4)?;
         let (width, patch) = (patches[0], patches[2].max(1));
@@ -69,8 +69,8 @@ impl<'a> Shapes<'a> {
         let own = image_size / patch;
         let positions = self.positions();
         let special = usize::from(class_token) + usize::from(distillation_token);
-        // How many of the tokens before the patches have a position of their own. Where more than one answer leaves a
-        // square, that of the pictures' own grid is taken.
+        // The number of prefix tokens with a position embedding. If several numbers leave a square, the one that leaves
+        // the grid of the images is chosen.
         let mut counts = vec![special, special + registers];
         if !distillation_token {
             counts.insert(0, 0);
@@ -111,7 +111,7 @@ impl<'a> Shapes<'a> {
         })
     }
 
-    /// All of a SAM encoder that its weights tell.
+    /// The hyper-parameters of a SAM encoder as far as its weights tell.
     pub fn sam(&self, image_size: usize) -> Result<SamConfig> {
         let patches = self.shape("patch_embed.proj.weight", 4)?;
         Ok(SamConfig {
@@ -129,7 +129,7 @@ impl<'a> Shapes<'a> {
     }
 }
 
-/// The side of a square of `n` places.
+/// The side of a square of `n` positions; `None` if `n` is not a square.
 fn square(n: usize) -> Option<usize> {
     Some(n.isqrt()).filter(|side| side * side == n && n > 0)
 }

@@ -1,4 +1,4 @@
-//! `config.json` of timm: the name of an architecture, `model_args` that differ from it, and `pretrained_cfg`.
+//! `config.json` of timm: the name of an architecture, `model_args` that override its arguments, and `pretrained_cfg`.
 
 mod arguments;
 mod convnext;
@@ -19,7 +19,7 @@ use burgess_base::{Context, Error, Result};
 use burn::tensor::Device;
 use serde_json::Value;
 
-/// Everything about a model but its weights.
+/// Describes a model without its weights.
 pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<Found> {
     let pretrained = config.get("pretrained_cfg").unwrap_or(config);
     let own = config.get("model_args").unwrap_or(&Value::Null);
@@ -39,7 +39,7 @@ pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<
     })
 }
 
-/// The encoder that `finish` makes of a network and its place among the weights.
+/// Locates the model among the weights and completes its description with `finish`.
 pub(super) fn at_its_place(
     weights: &Checkpoint,
     model: &Model,
@@ -59,16 +59,15 @@ pub(super) fn at_its_place(
 
 /// A network and the dialect of its weights.
 pub(super) struct Model {
-    /// Of timm's own files.
+    /// Dialect of timm's own files.
     pub dialect: &'static str,
-    /// Its positions are for its own pictures.
+    /// The architecture; its position embeddings are for its own image size.
     pub architecture: ArchitectureConfig,
-    /// What has to be said about it.
+    /// A note for the user.
     pub note: Option<String>,
 }
 
-/// The network of the architecture `name` with the arguments `own`, for pictures of `input` pixels unless it is made for
-/// others.
+/// Describes the architecture `name` with the arguments `own`, for images of `input` pixels or its own fixed size.
 pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -> Result<Model> {
     let mut arguments = Arguments::of(name, own)?;
     arguments.or("global_pool", pretrained.get("global_pool"));
@@ -110,8 +109,8 @@ pub(super) fn model(name: &str, own: &Value, pretrained: &Value, input: usize) -
     Ok(Model { dialect, architecture, note })
 }
 
-/// The network with the positions that the weights have, and without a norm that they lack (ConvNeXt V2 of masked
-/// pretraining).
+/// Adjusts the network to the weights: the grid of their position embeddings, and no final norm if they lack it
+/// (ConvNeXt V2 of masked pretraining).
 pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> Result<ArchitectureConfig> {
     if let ArchitectureConfig::Vit(config) = &mut architecture
         && config.absolute_positions
@@ -125,17 +124,17 @@ pub(super) fn placed(mut architecture: ArchitectureConfig, shapes: &Shapes) -> R
     Ok(architecture)
 }
 
-/// Whether the last features have a norm.
+/// Whether the last features are normalised.
 pub(super) fn has_norm(architecture: &ArchitectureConfig) -> bool {
     match architecture {
         ArchitectureConfig::Vit(config) => config.final_norm,
-        // The other ConvNeXts pool first.
+        // The other ConvNeXts pool before the norm.
         ArchitectureConfig::ConvNext(config) => config.final_norm && config.norm_first,
         _ => false,
     }
 }
 
-/// Side of the square pictures of `pretrained_cfg`.
+/// Side of the square images of `pretrained_cfg`, in pixels.
 fn input_size(pretrained: &Value, notes: &mut Vec<String>) -> Result<usize> {
     match pretrained.get("input_size").filter(|v| !v.is_null()) {
         None => {
@@ -151,7 +150,7 @@ fn input_size(pretrained: &Value, notes: &mut Vec<String>) -> Result<usize> {
     }
 }
 
-/// timm's transform for evaluation, on a square: its crop modes differ only in what they do to other pictures.
+/// Reads timm's evaluation transform. On a square image its crop modes are equal; they differ on other images.
 fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Result<Preprocess> {
     let step = || "reading pretrained_cfg of config.json";
     let mut get = |key: &str, default: Value| {
@@ -182,7 +181,7 @@ fn preprocess(pretrained: &Value, size: usize, notes: &mut Vec<String>) -> Resul
     };
     let (mean, std) = (colour("mean", IMAGENET.0)?, colour("std", IMAGENET.1)?);
     let plain = plain(size, kernel, mean, std);
-    // What timm pads with itself is rounded, not cut.
+    // timm rounds its padding colour and does not truncate it.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let pad = if fit == Fit::Longest { mean.map(|m| (m * 255.0).round_ties_even() as u8) } else { plain.pad };
     Ok(Preprocess { crop_pct, library: Some(fit), pad, ..plain })

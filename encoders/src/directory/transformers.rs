@@ -1,7 +1,7 @@
 //! `config.json` of Hugging Face transformers.
 //!
-//! What the shapes of the tensors tell (width, depth, class token, layer scale ...) is read from them, and where the
-//! configuration speaks of it too, both must agree; the configuration is asked for what shapes cannot tell.
+//! Hyper-parameters that follow from the shapes of the tensors (width, depth, class token, layer scale ...) are read
+//! from these, and the configuration must agree where it states them. Only the others are read from the configuration.
 
 use super::shapes::Shapes;
 use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, placed, processor, side, whole};
@@ -13,10 +13,10 @@ use burgess_base::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// transformers' default for all these models, which `config.json` may leave out.
+/// The default number of heads of all these models in transformers, which `config.json` may omit.
 const HEADS: usize = 12;
 
-/// A kind of transformers model: its `model_type`s, the dialect of its weights, and its own defaults.
+/// A kind of transformers model: its `model_type`s, the dialect of its weights, and its defaults.
 pub(super) struct Kind {
     types: &'static [&'static str],
     dialect: &'static str,
@@ -24,26 +24,26 @@ pub(super) struct Kind {
     eps: f64,
     image_size: usize,
     tap: Last,
-    /// Whether a grid that shrinks is smoothed when positions are resampled.
+    /// Whether position embeddings are antialiased when they are resampled to a smaller grid.
     antialias: bool,
-    /// The usual rate of stochastic depth; it grows from layer to layer in BEiT only.
+    /// Default drop-path rate; only BEiT lets it grow from block to block.
     drop_path: f64,
-    /// What the configuration may say only in this way.
+    /// Keys for which only one value is supported.
     fixed: &'static Fixed,
-    /// How the pictures of the published models of this kind are resized and normalised.
+    /// Resize kernel, mean and standard deviation of the published models of this kind.
     pub pictures: (Interpolation, Colours),
-    /// The class of its image processor, where a file does not name one.
+    /// Class of the image processor if no file names one.
     pub processor: &'static str,
 }
 
-/// Which features are taken where nobody says it.
+/// The features that are tapped by default.
 #[derive(PartialEq)]
 enum Last {
-    /// The last, after the final norm.
+    /// The output of the last block, after the final norm.
     Normed,
-    /// The last, before the final norm: as the heads of depth models do.
+    /// The output of the last block, before the final norm, as the heads of depth models use it.
     Bare,
-    /// LLaVA's tap of CLIP: the layer before the last, whose final norm is for the class token alone.
+    /// LLaVA's tap of CLIP: the block before the last, without the final norm, which is for the class token only.
     Before,
 }
 
@@ -142,12 +142,12 @@ const KINDS: [Kind; 12] = [
     },
 ];
 
-/// Everything about the model in `dir` but its weights.
+/// Describes the model in `dir`, without its weights.
 pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Checkpoint) -> Result<Found> {
     let mut kind = kind(model_type)?;
     let mut vision = section(config.get("vision_config").unwrap_or(config));
     let outer = kind.tap == Last::Bare;
-    // A depth model around an encoder of another kind.
+    // A depth model whose encoder is of another kind.
     if let Some(backbone) = vision.get("backbone_config") {
         let inner = backbone.get("model_type").and_then(Value::as_str).unwrap_or_default();
         kind = self::kind(inner).map_err(|e| e.context("reading backbone_config"))?;
@@ -172,12 +172,12 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
     placed(weights, places, |place| model.at(weights, place))
 }
 
-/// A model whose weights are still to be looked at.
+/// A model whose weights have not been located yet.
 struct Model<'a> {
     kind: &'static Kind,
     model_type: &'a str,
     vision: Section<'a>,
-    /// Whether it is an encoder whose features are those before the last norm.
+    /// Whether the encoder's features are those before the final norm.
     outer: bool,
     gated: bool,
     dialect: &'static str,
@@ -186,7 +186,7 @@ struct Model<'a> {
 }
 
 impl Model<'_> {
-    /// With the weights at `place`.
+    /// Describes the model with its weights at `place`.
     fn at(&self, weights: &Checkpoint, place: &Place) -> Result<Found> {
         let Self { kind, vision, outer, gated, dialect, .. } = self;
         let (preprocess, mut notes) = (self.preprocess.clone(), self.notes.clone());
@@ -242,7 +242,7 @@ fn kind(model_type: &str) -> Result<&'static Kind> {
     })
 }
 
-/// The part of `config.json` that is about the encoder.
+/// The part of `config.json` that describes the encoder.
 fn section(table: &Value) -> Section<'_> {
     Section {
         table,
@@ -251,8 +251,10 @@ fn section(table: &Value) -> Section<'_> {
     }
 }
 
+/// Checks that the configuration agrees with the shapes of the weights.
+///
 /// # Errors
-/// The configuration says other numbers than the weights.
+/// A value of the configuration differs from that of the weights.
 fn agrees(config: &Section, width: usize, depth: usize, mlp_hidden: usize, patch: usize) -> Result<()> {
     let told = [
         ("hidden_size", width),

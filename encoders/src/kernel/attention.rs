@@ -1,8 +1,8 @@
-//! Attention that reads queries, keys and values where they lie and writes heads side by side.
+//! Attention on `flex` that reads queries, keys and values without copying and writes the heads side by side.
 //!
-//! Keys are turned over once per head, scaled (and rotated) on the way. Then blocks of queries of one picture are a task
-//! each: scores of one head, bias, softmax, values, into the block's columns of the result. Scores of a block stay in the
-//! cache, and no picture's block depends on how many pictures there are.
+//! The keys of each head are first transposed, scaled (and rotated). Then each block of queries of one image is a task:
+//! for each head it computes scores, bias, softmax and weighted values into the head's columns of the output. The
+//! scores of a block stay in the cache, and no result depends on the number of images in the batch.
 
 use super::product::{Matrix, Strides, product};
 use super::wide::{exp, max, sum2, wide};
@@ -12,16 +12,16 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// Scores that a block of queries may have with one head's keys: 256 KiB.
+/// Maximum number of scores of a block of queries with one head's keys: 256 KiB.
 const BLOCK_SCORES: usize = 64 * 1024;
-/// Queries in a block at most.
+/// Maximum number of queries in a block.
 const BLOCK: usize = 64;
 
-/// `[batch, heads, tokens, head_dim]` in any order, channels side by side.
+/// A view of `[batch, heads, tokens, head_dim]` with any strides, except that channels are contiguous.
 struct View {
     held: FlexTensor,
     offset: usize,
-    /// Of batch, heads, tokens.
+    /// Strides of batch, heads and tokens.
     strides: [usize; 3],
 }
 
@@ -41,7 +41,7 @@ impl View {
         (view.offset + last < view.held.storage::<f32>().len()).then_some(view)
     }
 
-    /// From one head's first number on.
+    /// The storage from the first element of one head on.
     fn head(&self, batch: usize, head: usize) -> &[f32] {
         let from = self.offset + batch * self.strides[0] + head * self.strides[1];
         self.held.storage::<f32>().get(from..).unwrap_or_default()
@@ -52,12 +52,12 @@ impl View {
     }
 }
 
-/// What is added to the scores, as it lies.
+/// A bias added to the scores, in its own memory layout.
 enum Added {
     Nothing,
-    /// Offsets of a batch and of a head, then queries × keys.
+    /// A bias per query and key, with the strides of batch and head (0 where it is broadcast).
     Full(FlexTensor, [usize; 2]),
-    /// `[batch, heads, queries, rows]` and `[.., columns]`, contiguous.
+    /// A bias by axis, `[batch, heads, queries, rows]` and `[.., columns]`, contiguous, with rows and columns.
     ByAxis(FlexTensor, FlexTensor, [usize; 2]),
 }
 
@@ -84,7 +84,7 @@ impl Added {
         }
     }
 
-    /// Adds what belongs to query number `query` of head `head` (of `heads`) of picture `batch`.
+    /// Adds the bias of query `query` of head `head` (of `heads`) of image `batch` to its scores.
     #[inline(always)]
     fn add(&self, scores: &mut [f32], [batch, head, query]: [usize; 3], [heads, queries]: [usize; 2]) {
         match self {
@@ -109,7 +109,7 @@ impl Added {
     }
 }
 
-/// See [`crate::attention::attend`].
+/// Computes [`crate::attention::attend`] on `flex`; `None` for other backends, differentiated or ill-shaped tensors.
 pub fn attention(
     q: &Tensor<4>,
     k: &Tensor<4>,
@@ -132,7 +132,7 @@ pub fn attention(
     };
     let angles = angles.as_ref().map(|(cos, sin)| (slice(cos), slice(sin)));
 
-    // [batch * heads, width, keys]
+    // The transposed keys, `[batch * heads, width, keys]`.
     let scale = 1.0 / (width as f32).sqrt();
     let mut turned = vec![0f32; batch * heads * width * keys];
     turned.par_chunks_mut(width * keys).enumerate().for_each_init(
@@ -194,7 +194,7 @@ pub fn attention(
     Some(tensor(out, [batch, queries, columns]))
 }
 
-/// One head's keys, `[keys, width]` with `step` numbers from one to the next, rotated and scaled into `[width, keys]`.
+/// Transposes one head's keys, `[keys, width]` with stride `step`, into `[width, keys]`; rotates and scales them.
 #[inline(always)]
 fn turn(from: &[f32], step: usize, angles: Option<(&[f32], &[f32])>, scale: f32, row: &mut [f32], out: &mut [f32]) {
     let width = row.len();
@@ -210,7 +210,7 @@ fn turn(from: &[f32], step: usize, angles: Option<(&[f32], &[f32])>, scale: f32,
     }
 }
 
-/// Neighbouring channels in pairs: `(a, b)` becomes `(a cos − b sin, b cos + a sin)`.
+/// Rotates pairs of neighbouring channels: `(a, b)` becomes `(a cos − b sin, b cos + a sin)`.
 #[inline(always)]
 fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (pairs, _) = x.as_chunks_mut::<2>();

@@ -1,11 +1,10 @@
-//! What a transformer block does besides matrix products, in one pass over memory each on the CPU backend.
+//! Fused CPU operations of a transformer block, other than matrix products, in one pass over memory each.
 //!
-//! Composed of tensor operations, a bias, an activation and a residual each read and write every number once more, and
-//! attention copies queries, keys and values into another order first; at batch 8 that is a third to a half of a vision
-//! transformer's time on `flex`. The functions here choose by the tensors they are given: f32 on `flex`, not
-//! differentiated, takes the short way, and everything else the ordinary operations, so that the rest of the crate does
-//! not know of it. [`wide`] and [`product`] are the pieces such loops are made of; the language model's are made of
-//! them too.
+//! As separate tensor operations, a bias, an activation and a residual each read and write every element once more, and
+//! attention first copies queries, keys and values into another order; at batch 8 that is a third to a half of a vision
+//! transformer's time on `flex`. The functions here choose by their tensors: f32 tensors on `flex` that are not
+//! differentiated take the fused path, all others the ordinary operations, so that callers need not distinguish.
+//! [`wide`] and [`product`] are the building blocks of these loops and of the language model's.
 
 mod attention;
 pub mod product;
@@ -22,37 +21,37 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 
-/// The tensor as `flex` holds it, if it is an f32 tensor of that backend outside any graph.
+/// The tensor as `flex` stores it; `None` unless it is an f32 tensor of that backend outside any autodiff graph.
 fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     (tensor.dtype() == DType::F32).then(|| tensor.clone().try_into_primitive::<Flex>().ok()).flatten()
 }
 
-/// The numbers of a contiguous f32 tensor.
+/// The elements of a contiguous f32 tensor.
 fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().unwrap_or_default()
 }
 
-/// A tensor of these numbers.
+/// Builds a tensor on `flex` from row-major values.
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     let inner = FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32);
     Tensor::from_primitive::<Flex>(inner)
 }
 
-/// `activation(layer(x))`, `[rows, in]` to `[rows, out]`, or to half as many columns for a gate.
+/// Computes `activation(layer(x))`, `[rows, in]` to `[rows, out]`, or to `[rows, out / 2]` for a gated activation.
 pub fn linear_activation(x: Tensor<2>, layer: &Linear, activation: Activation) -> Tensor<2> {
     let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(Param::val));
     rows::linear_activation(&x, &weight, bias.as_ref(), activation)
         .unwrap_or_else(|| activation.forward(layer.forward(x)))
 }
 
-/// `x + scale · layer(branch)`, `[rows, out]`; `branch` is `[rows, in]` and `scale`, one for each column, `[out]`.
+/// Computes `x + scale · layer(branch)`, `[rows, out]`; `branch` is `[rows, in]`, `scale` is `[out]`.
 pub fn residual(x: Tensor<2>, branch: Tensor<2>, layer: &Linear, scale: Option<Tensor<1>>) -> Tensor<2> {
     let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(Param::val));
     rows::residual(&x, &branch, &weight, bias.as_ref(), scale.as_ref())
         .unwrap_or_else(|| x + scaled(layer.forward(branch), scale))
 }
 
-/// A branch under its layer scale, if it has one.
+/// Multiplies a branch by its layer scale, if there is one.
 pub(crate) fn scaled(branch: Tensor<2>, scale: Option<Tensor<1>>) -> Tensor<2> {
     match scale {
         Some(scale) => branch * scale.unsqueeze(),

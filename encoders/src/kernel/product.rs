@@ -1,21 +1,21 @@
-//! Matrix products on slices.
+//! Matrix products on slices, in any memory layout.
 
-/// How a matrix lies in a slice: element `(row, column)` is at `row * rows + column * columns`.
+/// Memory layout of a matrix in a slice: element `(row, column)` is at `row * rows + column * columns`.
 #[derive(Debug, Clone, Copy)]
 pub struct Strides {
-    /// From one row to the next.
+    /// Distance from one row to the next, in elements.
     pub rows: usize,
-    /// From one column to the next.
+    /// Distance from one column to the next, in elements.
     pub columns: usize,
 }
 
 impl Strides {
-    /// Rows of `width` numbers, one after the other.
+    /// The layout of contiguous rows of `width` elements.
     pub fn row_major(width: usize) -> Self {
         Self { rows: width, columns: 1 }
     }
 
-    /// The matrix turned over.
+    /// The layout of the transposed matrix.
     pub fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows }
     }
@@ -25,7 +25,7 @@ impl Strides {
     }
 }
 
-/// A matrix to be read: numbers, and how it lies in them.
+/// A read-only matrix: a slice and its memory layout.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a, T = f32>(pub &'a [T], pub Strides);
 
@@ -35,7 +35,7 @@ impl<T: Copy> Matrix<'_, T> {
     }
 }
 
-/// `c = a · b`, or `c += a · b` with `add`, for `c` of `m` × `n` and `a` of `m` × `k`, on this thread.
+/// Computes `c = a · b`, or `c += a · b` with `add`, for `c` of `m` × `n` and `a` of `m` × `k`, on this thread.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.
@@ -49,7 +49,7 @@ pub fn product([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, a: Matr
     unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
 }
 
-/// [`product`] in double precision, on this thread.
+/// Computes [`product`] in double precision, on this thread.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.
@@ -70,7 +70,7 @@ pub fn product_f64(
     unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, add, gemm::Parallelism::None) }
 }
 
-/// `c = a · b` as [`product`], on all threads.
+/// Computes `c = a · b` as [`product`] does, on all threads.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.
@@ -84,7 +84,8 @@ pub fn product_shared([m, n, k]: [usize; 3], c: &mut [f32], c_strides: Strides, 
     unsafe { raw([m, n, k], c.as_mut_ptr(), c_strides, a, b, false, gemm::Parallelism::Rayon(0)) }
 }
 
-/// `a · b` for `a` of `m` × `k` and `b` of `k` × `n`, row by row, on all threads. The result's memory is written once.
+/// Returns `a · b`, row-major, for `a` of `m` × `k` and `b` of `k` × `n`, computed on all threads. The result's
+/// memory is written only once.
 ///
 /// # Panics
 /// A slice is shorter than its matrix.
@@ -94,8 +95,8 @@ pub fn product_of([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) -> Vec<f3
     }
     assert!(a.holds(m, k) && b.holds(k, n), "matrices are cut too short");
     let mut c: Vec<f32> = Vec::with_capacity(m * n);
-    // SAFETY: `a` and `b` reach as far as their strides do (asserted above); `c` has room for m · n numbers, and without
-    // `add` the product reads none of them and writes all.
+    // SAFETY: `a` and `b` reach as far as their strides do (asserted above); `c` has room for m · n elements, and
+    // without `add` the product reads none of them and writes all.
     unsafe {
         raw([m, n, k], c.as_mut_ptr(), Strides::row_major(n), a, b, false, gemm::Parallelism::Rayon(0));
         c.set_len(m * n);
@@ -103,7 +104,7 @@ pub fn product_of([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>) -> Vec<f3
     c
 }
 
-/// The number types that products are computed in.
+/// A number type in which products are computed.
 trait Number: Copy + 'static {
     const ONE: Self;
 }
@@ -125,7 +126,7 @@ unsafe fn raw<T: Number>(
     add: bool,
     threads: gemm::Parallelism,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees that the slices reach as far as their strides do.
     unsafe {
         gemm::gemm(
             m,

@@ -1,4 +1,4 @@
-//! Linear layers whose bias, activation, scale and residual are one pass over the product.
+//! Linear layers fused with bias, activation, scale and residual: one pass over the matrix product.
 
 use super::product::{Matrix, Strides, product_of};
 use super::wide::{erf, exp, sigmoid, wide};
@@ -7,10 +7,10 @@ use crate::arch::Activation;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// Rows per task.
+/// Number of rows per task.
 const ROWS: usize = 32;
 
-/// `x · weight`, `[n, k]` · `[k, f]`, and a contiguous copy of the bias.
+/// Computes `x · weight`, `[n, k]` · `[k, f]`, and a contiguous copy of the bias; `None` unless both are on `flex`.
 fn multiplied(
     x: &Tensor<2>,
     weight: &Tensor<2>,
@@ -30,7 +30,7 @@ fn multiplied(
     Some((product_of([n, f, k], x, weight), bias))
 }
 
-/// See [`super::linear_activation`].
+/// Computes [`super::linear_activation`] on `flex`; `None` for other tensors.
 pub fn linear_activation(
     x: &Tensor<2>,
     weight: &Tensor<2>,
@@ -92,7 +92,7 @@ pub fn linear_activation(
     Some(tensor(product, [n, f]))
 }
 
-/// `x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, the half of one and tanh being a sigmoid of twice the argument.
+/// Computes `x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, using (1 + tanh(a)) / 2 = sigmoid(2 a).
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
     const TWICE: f32 = 1.595_769;
@@ -117,7 +117,7 @@ fn shifted(rows: &mut [f32], width: usize, bias: Option<&[f32]>) {
     }
 }
 
-/// See [`super::residual`].
+/// Computes [`super::residual`] on `flex`; `None` for other tensors.
 pub fn residual(
     x: &Tensor<2>,
     branch: &Tensor<2>,

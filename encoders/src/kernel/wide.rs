@@ -1,9 +1,8 @@
-//! Loops over numbers, compiled for the vector unit this machine has.
+//! SIMD loops over slices, compiled for the vector instructions that this processor has.
 
-/// Runs `f` compiled for AVX-512, or for AVX2 with fused multiply-add, where the processor has them.
+/// Runs `f` compiled for AVX-512, or for AVX2 with fused multiply-add, if the processor has them.
 ///
-/// `f` itself, and everything it calls, must be `#[inline(always)]` to profit: what stays a function of its own is
-/// compiled for the oldest processor.
+/// `f` and everything it calls must be `#[inline(always)]`: other functions are compiled for the baseline processor.
 #[inline]
 pub fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -21,17 +20,17 @@ pub fn wide<R>(f: impl FnOnce() -> R) -> R {
                 && std::arch::is_x86_feature_detected!("avx512vl")
                 && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("avx512dq");
-            // SAFETY: the processor has the features, as was just asked.
+            // SAFETY: the processor has the features, as checked above.
             return unsafe { if wider { run_wider(f) } else { run(f) } };
         }
     }
     f()
 }
 
-/// How many sums run side by side: two vectors of eight.
+/// Number of partial sums: two vectors of eight.
 const LANES: usize = 16;
 
-/// Sum of `f(a, b)` over two slices, in sixteen partial sums (the order does not depend on the processor).
+/// Sums `f(a, b)` over two slices in sixteen partial sums; the order does not depend on the processor.
 #[inline(always)]
 pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -49,7 +48,7 @@ pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + total
 }
 
-/// Largest value, −∞ of none.
+/// The largest value; −∞ for an empty slice.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -62,15 +61,15 @@ pub fn max(a: &[f32]) -> f32 {
     rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m })
 }
 
-/// eˣ to about one unit in the last place, for x up to 88 (0 below −87): range reduction by powers of two and a
-/// polynomial, as Cephes does it. Unlike the library's it has no branch, so that loops over it are vectorised.
+/// Computes eˣ to about one unit in the last place, for x up to 88 (0 below −87), by range reduction and a
+/// polynomial as in Cephes. Unlike the standard library's it has no branch, so that loops over it are vectorised.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts, the first with few enough bits to make n · part exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and taking away 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
+    // Adding and subtracting 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     let dead = x < -87.0;
     let x = if x < -87.0 { -87.0 } else { x };
@@ -89,14 +88,14 @@ pub fn exp(x: f32) -> f32 {
     if dead { 0.0 } else { y * scale }
 }
 
-/// `1 / (1 + e⁻ˣ)`.
+/// The logistic function, `1 / (1 + e⁻ˣ)`.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The error function to about four units in the last place: x · P(x²) / Q(x²) on −4..4, beyond which it is ±1 in
-/// f32 (the rational function of XLA and Eigen).
+/// Computes the error function to about four units in the last place: x · P(x²) / Q(x²) on −4..4, beyond which it
+/// is ±1 in f32 (the rational function of XLA and Eigen).
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let x = if x < -4.0 { -4.0 } else { x };
@@ -133,7 +132,7 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
-    /// At whole numbers and halves, from tables.
+    /// The expected values are from tables, at multiples of one half.
     #[test]
     fn erf_is_erf() {
         let known = [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (1.5, 0.966_105_146_5)];

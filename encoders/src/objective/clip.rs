@@ -1,6 +1,7 @@
 //! CLIP (Radford et al. 2021, arXiv:2103.00020): a picture and its caption find each other among all others of the
 //! batch, by softmax over cosine similarities in both directions.
 
+use super::late::{interaction, patch_tokens};
 use super::text::{TextConfig, TextTower};
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig};
@@ -21,11 +22,13 @@ pub struct ClipConfig {
     pub text: TextConfig,
     /// Area of the random crops. Default 0.9 to 1, as OpenCLIP.
     pub crop: [f64; 2],
+    /// Whether an image meets a caption word by word ([`super::late`]) instead of as a whole. Default false.
+    pub late_interaction: bool,
 }
 
 impl Default for ClipConfig {
     fn default() -> Self {
-        Self { embed: 128, text: TextConfig::default(), crop: [0.9, 1.0] }
+        Self { embed: 128, text: TextConfig::default(), crop: [0.9, 1.0], late_interaction: false }
     }
 }
 
@@ -65,11 +68,17 @@ impl Learner for Clip {
         let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
         let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
-        let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
-        let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
+        let projections = [&self.image_projection, &self.text_projection];
+        let similarities = if self.config.late_interaction {
+            interaction(patch_tokens(&self.encoder, pixels, &drops)?, batch.texts()?, &self.text, projections)?
+        } else {
+            let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
+            let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
+            normalise(images).matmul(normalise(texts).transpose())
+        };
         let scale = self.logit_scale.val();
         Ok(Loss {
-            total: clip_loss(images, texts, scale.clone().exp()),
+            total: contrast(similarities, scale.clone().exp()),
             parts: vec![("logit_scale", scale.detach().exp())],
         })
     }
@@ -90,12 +99,12 @@ impl Learner for Clip {
     }
 }
 
-/// The symmetric cross entropy of Figure 3 in the paper: `images` and `texts` are `[batch, embed]`, row by row
-/// belonging together; `scale` is the inverse temperature. A single number.
-pub fn clip_loss(images: Tensor<2>, texts: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
-    let [batch, _] = images.dims();
-    let own = Tensor::<2>::eye(batch, &images.device());
-    let logits = normalise(images).matmul(normalise(texts).transpose()) * scale.unsqueeze();
+/// The symmetric cross entropy of Figure 3 in the paper, of the `similarities` `[batch, batch]` of images (rows) and
+/// captions (columns), of which the `i`-th belong together; `scale` is the inverse temperature. A single number.
+pub fn contrast(similarities: Tensor<2>, scale: Tensor<1>) -> Tensor<1> {
+    let [batch, _] = similarities.dims();
+    let own = Tensor::<2>::eye(batch, &similarities.device());
+    let logits = similarities * scale.unsqueeze();
     let found = log_softmax(logits.clone(), 1) + log_softmax(logits, 0);
     (found * own).sum().mul_scalar(-0.5 / batch as f64)
 }

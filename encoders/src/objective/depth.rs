@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DepthConfig {
-    /// Cells of the depth map along each side of a patch. Default 4: 24×24 cells of an image of 6×6 patches.
+    /// Cells of the depth map along each side of a patch. Default 4: 16×16 cells of an image of 4×4 patches.
     pub upsample: usize,
     /// Channels inside the head. Default 64.
     pub hidden: usize,

@@ -3,7 +3,7 @@
 //!
 //! As in the paper's code: one size of target blocks per batch and a place of its own for each image, the context is
 //! what no target covers, each block is predicted by itself, targets are normed over their channels, the loss is smooth
-//! L1. Unlike it: the context block is the whole image (on 6×6 patches the paper's scale of 0.85 to 1 rounds to that),
+//! L1. Unlike it: the context block is the whole image (on 4×4 patches the paper's scale of 0.85 to 1 rounds to that),
 //! and contexts are brought to one length by dropping patches at random instead of the last ones.
 
 use super::average::{follow, rising};

@@ -13,6 +13,7 @@ pub mod depth;
 pub mod dinov2;
 pub mod ijepa;
 mod jitter;
+mod late;
 pub mod mae;
 pub mod mocov3;
 pub mod segment;

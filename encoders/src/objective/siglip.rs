@@ -1,9 +1,10 @@
 //! SigLIP (Zhai et al. 2023, arXiv:2303.15343): every pair of a picture and a caption is a yes/no question of its
 //! own, so no softmax over the batch. Pictures are pooled by attention, as in big_vision's `MAPHead`.
 
+use super::late::{interaction, patch_tokens};
 use super::text::{TextConfig, TextTower};
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
-use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Tap};
+use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -22,11 +23,13 @@ pub struct SigLipConfig {
     pub text: TextConfig,
     /// Area of the random crops. Default 0.9 to 1, as [`super::clip`].
     pub crop: [f64; 2],
+    /// Whether an image meets a caption word by word ([`super::late`]) instead of as a whole. Default false.
+    pub late_interaction: bool,
 }
 
 impl Default for SigLipConfig {
     fn default() -> Self {
-        Self { embed: 128, text: TextConfig::default(), crop: [0.9, 1.0] }
+        Self { embed: 128, text: TextConfig::default(), crop: [0.9, 1.0], late_interaction: false }
     }
 }
 
@@ -54,7 +57,7 @@ impl LearnerConfig for SigLipConfig {
     fn init(&self, encoder: &ArchitectureConfig, data: &DataShape, device: &Device, seed: u64) -> Result<SigLip> {
         let projection = |from: usize| LinearConfig::new(from, self.embed).init(device);
         let pool = match encoder {
-            ArchitectureConfig::Vit(vit) if !vit.class_token => {
+            ArchitectureConfig::Vit(vit) if !vit.class_token && !self.late_interaction => {
                 vit.validate()?;
                 Some(AttentionPool::new(vit.width, vit.heads, vit.mlp_hidden, device))
             }
@@ -80,18 +83,21 @@ impl Learner for SigLip {
         let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
         let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
-        let images = match (&self.pool, &self.encoder) {
-            (Some(pool), Architecture::Vit(vit)) => {
-                let tap = Tap { norm: vit.config().final_norm, ..Tap::default() };
-                pool.forward(self.encoder.forward_dropping(pixels, &tap, &drops)?.tokens)
-            }
-            _ => self.encoder.summary_dropping(pixels, &drops)?,
+        let projections = [&self.image_projection, &self.text_projection];
+        let similarities = if self.config.late_interaction {
+            interaction(patch_tokens(&self.encoder, pixels, &drops)?, batch.texts()?, &self.text, projections)?
+        } else {
+            let images = match &self.pool {
+                Some(pool) => pool.forward(patch_tokens(&self.encoder, pixels, &drops)?),
+                None => self.encoder.summary_dropping(pixels, &drops)?,
+            };
+            let images = self.image_projection.forward(images);
+            let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
+            normalise(images).matmul(normalise(texts).transpose())
         };
-        let images = self.image_projection.forward(images);
-        let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
         let (scale, bias) = (self.logit_scale.val().exp(), self.logit_bias.val());
         Ok(Loss {
-            total: siglip_loss(images, texts, scale.clone(), bias.clone()),
+            total: pairwise(similarities, scale.clone(), bias.clone()),
             parts: vec![("logit_scale", scale.detach()), ("logit_bias", bias.detach())],
         })
     }
@@ -101,12 +107,12 @@ impl Learner for SigLip {
     }
 }
 
-/// Algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · xᵢ·yⱼ + bias))`, plus for pairs that belong together and minus
-/// for the others. `images` and `texts` are `[batch, embed]`. A single number.
-pub fn siglip_loss(images: Tensor<2>, texts: Tensor<2>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<1> {
-    let [batch, _] = images.dims();
-    let signs = Tensor::<2>::eye(batch, &images.device()).mul_scalar(2.0).sub_scalar(1.0);
-    let logits = normalise(images).matmul(normalise(texts).transpose()) * scale.unsqueeze() + bias.unsqueeze();
+/// Algorithm 1 of the paper: `-1/n Σᵢⱼ log σ(±(scale · sᵢⱼ + bias))`, plus for pairs that belong together and minus
+/// for the others. `similarities` are `[batch, batch]`, of images (rows) and captions (columns). A single number.
+pub fn pairwise(similarities: Tensor<2>, scale: Tensor<1>, bias: Tensor<1>) -> Tensor<1> {
+    let [batch, _] = similarities.dims();
+    let signs = Tensor::<2>::eye(batch, &similarities.device()).mul_scalar(2.0).sub_scalar(1.0);
+    let logits = similarities * scale.unsqueeze() + bias.unsqueeze();
     log_sigmoid(logits * signs).sum().mul_scalar(-1.0 / batch as f64)
 }
 

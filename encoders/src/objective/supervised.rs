@@ -1,6 +1,7 @@
 //! Supervised class labels: a linear classifier on the picture's summary, a yes/no question per class, since a
 //! picture of the nano world shows several things (binary cross entropy, as DeiT III, arXiv:2204.07118).
 
+use super::late::patch_tokens;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
@@ -16,11 +17,25 @@ use serde::{Deserialize, Serialize};
 pub struct SupervisedConfig {
     /// Area of the random crops. Default 0.7 to 1: smaller ones would cut off what the labels name.
     pub crop: [f64; 2],
+    /// What the labels are asked of. Default the image's summary.
+    pub pool: LabelPool,
+}
+
+/// What a classifier reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelPool {
+    /// The image's summary: the class token, or the mean of the patches.
+    #[default]
+    Summary,
+    /// Each patch, and of each class a soft maximum over the patches, `log mean exp`: a label belongs to some patch, not to
+    /// the whole image (multiple instance learning; Pinheiro and Collobert 2015, arXiv:1411.6228).
+    Patches,
 }
 
 impl Default for SupervisedConfig {
     fn default() -> Self {
-        Self { crop: [0.7, 1.0] }
+        Self { crop: [0.7, 1.0], pool: LabelPool::Summary }
     }
 }
 
@@ -56,7 +71,10 @@ impl Learner for Supervised {
         let [count, _, size, _] = batch.pixels.dims();
         let pixels = random_crops(batch.pixels.clone(), size, self.config.crop, &mut moment.stream);
         let drops = self.encoder.drops(count, &mut moment.stream, &pixels.device());
-        let logits = self.head.forward(self.encoder.summary_dropping(pixels, &drops)?);
+        let logits = match self.config.pool {
+            LabelPool::Summary => self.head.forward(self.encoder.summary_dropping(pixels, &drops)?),
+            LabelPool::Patches => soft_maximum(self.head.forward(patch_tokens(&self.encoder, pixels, &drops)?)),
+        };
         if labels.dims() != logits.dims() {
             return Err(Error::failed(format!(
                 "labels of shape {:?} do not fit {:?} pictures and classes",
@@ -70,6 +88,14 @@ impl Learner for Supervised {
     fn into_encoder(self) -> Architecture {
         self.encoder
     }
+}
+
+/// `log mean exp` over the patches of `[batch, patches, classes]`: `[batch, classes]`.
+pub fn soft_maximum(logits: Tensor<3>) -> Tensor<2> {
+    let [batch, _, classes] = logits.dims();
+    // Shifted by the maximum, which the result does not depend on, so that no exponential overflows.
+    let top = logits.clone().detach().max_dim(1);
+    ((logits - top.clone()).exp().mean_dim(1).log() + top).reshape([batch, classes])
 }
 
 /// The binary cross entropy of `logits` and 0/1 `labels`, both `[batch, classes]`, summed over classes and averaged

@@ -44,19 +44,39 @@ fn constant(value: f32) -> Tensor<1> {
     Tensor::from_data([value], &Device::flex().autodiff())
 }
 
+fn cosines(images: &Tensor<2>, texts: &Tensor<2>) -> Tensor<2> {
+    normalise(images.clone()).matmul(normalise(texts.clone()).transpose())
+}
+
 #[test]
 fn contrastive_losses_equal_open_clip() {
     let g = Goldens::open();
     let leaves = || (g.get::<2>("images").require_grad(), g.get::<2>("texts").require_grad());
     let (images, texts) = leaves();
-    let loss = clip::clip_loss(images.clone(), texts.clone(), constant(14.0));
+    let loss = clip::contrast(cosines(&images, &texts), constant(14.0));
     g.equal("clip.loss", loss.clone());
     g.gradients(loss, &[("clip.images.grad", &images), ("clip.texts.grad", &texts)]);
 
     let (images, texts) = leaves();
-    let loss = siglip::siglip_loss(images.clone(), texts.clone(), constant(10.0), constant(-9.0));
+    let loss = siglip::pairwise(cosines(&images, &texts), constant(10.0), constant(-9.0));
     g.equal("siglip.loss", loss.clone());
     g.gradients(loss, &[("siglip.images.grad", &images), ("siglip.texts.grad", &texts)]);
+}
+
+#[test]
+fn late_interaction_and_the_soft_maximum_equal_pytorch() {
+    let g = Goldens::open();
+    let (patches, tokens) = (g.get::<3>("late.patches").require_grad(), g.get::<3>("late.tokens").require_grad());
+    let lengths = Tensor::<1, burn::tensor::Int>::from_data([5, 2, 3], &patches.device());
+    let similarities = late::similarities(patches.clone(), tokens.clone(), lengths);
+    g.equal("late.similarities", similarities.clone());
+    let leaves = [("late.patches.grad", &patches), ("late.tokens.grad", &tokens)];
+    g.gradients(similarities.square().sum(), &leaves);
+
+    let scores = g.get::<3>("soft_maximum.scores").require_grad();
+    let pooled = supervised::soft_maximum(scores.clone());
+    g.equal("soft_maximum.pooled", pooled.clone());
+    g.gradients(pooled.square().sum(), &[("soft_maximum.grad", &scores)]);
 }
 
 #[test]

@@ -59,6 +59,20 @@ pub struct TextTower {
 impl TextTower {
     /// One vector per text, `[batch, width]`.
     pub fn forward(&self, texts: &Texts) -> Result<Tensor<2>> {
+        let tokens = self.blocks(texts)?;
+        let [batch, length, width] = tokens.dims();
+        let starts = Tensor::<1, Int>::arange(0..batch as i64, &tokens.device()).mul_scalar(length as i64);
+        let ends = texts.lengths.clone().clamp(1, length as i64).sub_scalar(1) + starts;
+        Ok(self.ln_final.forward(tokens.reshape([batch * length, width]).select(0, ends)))
+    }
+
+    /// One vector per token, `[batch, length, width]`; those behind the end of a text mean nothing.
+    pub fn tokens(&self, texts: &Texts) -> Result<Tensor<3>> {
+        Ok(self.ln_final.forward(self.blocks(texts)?))
+    }
+
+    /// What the blocks make of the texts, `[batch, length, width]`.
+    fn blocks(&self, texts: &Texts) -> Result<Tensor<3>> {
         let [batch, length] = texts.ids.dims();
         let [context, width] = self.positional_embedding.val().dims();
         let [lengths] = texts.lengths.dims();
@@ -72,9 +86,6 @@ impl TextTower {
         let positions = self.positional_embedding.val().slice([0..length, 0..width]);
         let tokens = self.token_embedding.forward(texts.ids.clone()) + positions.unsqueeze();
         let places = Places { bias: Some(causal_bias(length, &device)), ..Places::default() };
-        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places));
-        let starts = Tensor::<1, Int>::arange(0..batch as i64, &device).mul_scalar(length as i64);
-        let ends = texts.lengths.clone().clamp(1, length as i64).sub_scalar(1) + starts;
-        Ok(self.ln_final.forward(tokens.reshape([batch * length, width]).select(0, ends)))
+        Ok(self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places)))
     }
 }

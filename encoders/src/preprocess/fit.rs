@@ -1,37 +1,37 @@
-//! What the libraries do to a picture that is not square.
+//! How the encoders' libraries make an image square.
 
 use super::Preprocess;
 use burgess_pixels::resize_part;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-/// How a picture that is not square becomes one.
+/// How an image that is not square is made square.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
-    /// It is padded to a square; nothing of it is lost. The way of this project and of the Cambrian-1 study.
+    /// Pads to a square, so that nothing is lost: the default of this project and of Cambrian-1.
     #[default]
     Pad,
-    /// The shorter side is brought to the encoder's size and the centre cut out: torchvision's `Resize` and `CenterCrop`,
+    /// Resizes the shorter side to the encoder's size and crops the centre: torchvision's `Resize` and `CenterCrop`,
     /// timm's `center`, open_clip's `shortest`, `shortest_edge` of transformers.
     Shortest,
-    /// Both sides are brought to the encoder's size: timm's and open_clip's `squash`, `height` and `width` of transformers.
+    /// Resizes both sides to the encoder's size: timm's and open_clip's `squash`, `height` and `width` of transformers.
     Squash,
-    /// The longer side is brought to the encoder's size, the rest padded with [`Preprocess::pad`]: timm's `border`,
+    /// Resizes the longer side to the encoder's size and pads the rest with [`Preprocess::pad`]: timm's `border`,
     /// open_clip's `longest`.
     Longest,
-    /// As `longest`, but in the upper left corner, and what is padded is zero for the network: SAM.
+    /// As `longest`, but with the image in the upper left corner and padding that is zero after normalisation: SAM.
     Corner,
 }
 
 impl Fit {
-    // serde hands a reference.
+    // serde's `skip_serializing_if` passes a reference.
     #[allow(clippy::trivially_copy_pass_by_ref)]
     pub(super) fn is_pad(&self) -> bool {
         *self == Self::Pad
     }
 
-    /// What happens, in words.
+    /// A description of the effect on images, for messages.
     pub fn words(self) -> &'static str {
         match self {
             Self::Pad => "padded to a square",
@@ -42,7 +42,7 @@ impl Fit {
     }
 }
 
-/// `size` × `size` RGB bytes of a picture by [`Preprocess::fit`].
+/// Resizes an image by [`Preprocess::fit`]; returns `size` × `size` RGB bytes.
 pub(super) fn resized(preprocess: &Preprocess, picture: &RgbImage) -> Vec<u8> {
     let (size, side) = (preprocess.size, preprocess.enlarged());
     let from = (picture.width() as usize, picture.height() as usize);
@@ -52,13 +52,13 @@ pub(super) fn resized(preprocess: &Preprocess, picture: &RgbImage) -> Vec<u8> {
     }
     let to = match preprocess.fit {
         Fit::Pad | Fit::Squash => (side, side),
-        // The longer side is cut to a whole number.
+        // The longer side is truncated to an integer, as in torchvision.
         Fit::Shortest if from.0 <= from.1 => (side, side * from.1 / from.0),
         Fit::Shortest => (side * from.0 / from.1, side),
         Fit::Longest => longest(from, side),
         Fit::Corner => corner(from, side),
     };
-    // Along each axis: from where in the resized picture how much goes where in the square.
+    // Per axis: offset in the resized image, length, and offset in the square.
     let along = |length: usize| match length.checked_sub(size) {
         Some(_) => (preprocess.crop_offset(length), size, 0),
         None if preprocess.fit == Fit::Corner => (0, length, 0),
@@ -73,7 +73,7 @@ pub(super) fn resized(preprocess: &Preprocess, picture: &RgbImage) -> Vec<u8> {
     out
 }
 
-/// timm's `ResizeKeepRatio(longest=1)`.
+/// Resized width and height by timm's `ResizeKeepRatio(longest=1)`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn longest((width, height): (usize, usize), side: usize) -> (usize, usize) {
     let ratio = (height as f64 / side as f64).max(width as f64 / side as f64);
@@ -81,7 +81,7 @@ fn longest((width, height): (usize, usize), side: usize) -> (usize, usize) {
     (to(width), to(height))
 }
 
-/// `ResizeLongestSide` of segment-anything.
+/// Resized width and height by `ResizeLongestSide` of segment-anything.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn corner((width, height): (usize, usize), side: usize) -> (usize, usize) {
     let scale = side as f64 / width.max(height) as f64;
@@ -89,7 +89,7 @@ fn corner((width, height): (usize, usize), side: usize) -> (usize, usize) {
     (to(width), to(height))
 }
 
-/// Sets to zero what [`Fit::Corner`] leaves around the picture: `pixels` is `[3, size, size]`, normalised.
+/// Sets to zero the padding of [`Fit::Corner`] in `pixels`, `[3, size, size]`, normalised.
 pub(super) fn blank_margin(pixels: &mut [f32], picture: &RgbImage, size: usize) {
     let (width, height) = corner((picture.width().max(1) as usize, picture.height().max(1) as usize), size);
     for (number, row) in pixels.chunks_exact_mut(size.max(1)).enumerate() {

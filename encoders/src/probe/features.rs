@@ -1,8 +1,8 @@
-//! The vectors that probes read: of a whole image, and of one cell of it.
+//! Feature vectors for probes, of a whole image or of one cell of it.
 
 use crate::encoder::Features;
 
-/// The patches of image `image`, row by row, without the class token.
+/// The patch tokens of image `image`, in row-major order, without the class token.
 fn patches(features: &Features, image: usize) -> impl Iterator<Item = &[f32]> {
     let length = features.tokens * features.width;
     let prefix = features.tokens.saturating_sub(features.grid[0] * features.grid[1]);
@@ -10,7 +10,7 @@ fn patches(features: &Features, image: usize) -> impl Iterator<Item = &[f32]> {
     all.chunks_exact(features.width.max(1)).skip(prefix)
 }
 
-/// The vector of a whole image, `[2 · width]`: the mean over its patches, then the maximum over its patches.
+/// The feature vector of a whole image, `[2 · width]`: the mean over its patches, then the maximum over its patches.
 pub fn image(features: &Features, image: usize) -> Vec<f32> {
     let mut sum = vec![0.0_f64; features.width];
     let mut most = vec![f32::NEG_INFINITY; features.width];
@@ -26,9 +26,9 @@ pub fn image(features: &Features, image: usize) -> Vec<f32> {
     mean.chain(most.iter().map(|m| if m.is_finite() { *m } else { 0.0 })).collect()
 }
 
-/// The vector of cell `[row, column]` of `cells` × `cells` over an image, `[width]`.
+/// The feature vector of cell `[row, column]` of `cells` × `cells` over an image, `[width]`.
 ///
-/// It is the mean of the patches whose middle lies in the cell, or the patch that covers the cell's middle where the
+/// It is the mean of the patches whose centre lies in the cell, or the patch that covers the cell's centre if the
 /// encoder's grid is coarser than the cells. On a grid of `cells` × `cells` it is the patch itself.
 pub fn cell(features: &Features, image: usize, cells: usize, [row, column]: [usize; 2]) -> Vec<f32> {
     let (rows, columns) = (span(features.grid[0], cells, row), span(features.grid[1], cells, column));
@@ -44,9 +44,9 @@ pub fn cell(features: &Features, image: usize, cells: usize, [row, column]: [usi
     sum.iter().map(|s| (s / f64::from(count.max(1))) as f32).collect()
 }
 
-/// The patches of a side of `patches` whose middle lies in cell `cell` of `cells`, or the one that covers its middle.
+/// The patches of a side of `patches` whose centre lies in cell `cell` of `cells`, or the one that covers its centre.
 fn span(patches: usize, cells: usize, cell: usize) -> std::ops::Range<usize> {
-    // Middle (i + ½) / patches in [cell / cells, (cell + 1) / cells), in whole numbers.
+    // Centre (i + ½) / patches in [cell / cells, (cell + 1) / cells), in integers.
     let inside = |i: usize| {
         let middle = (2 * i + 1) * cells;
         middle >= 2 * cell * patches && middle < 2 * (cell + 1) * patches
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn an_image_is_the_mean_and_the_maximum_of_its_patches() {
-        // The class token, token 5 of all, is left out.
+        // The class token, token 5 of all, is ignored.
         let features = ramp([2, 2], 1);
         assert_eq!(image(&features, 1), [7.5, -7.5, 9.0, -6.0]);
         assert_eq!(image(&features, 0), [2.5, -2.5, 4.0, -1.0]);

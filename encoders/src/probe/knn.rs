@@ -1,21 +1,22 @@
-//! The k-NN probe of DINO (arXiv 2104.14294): weighted votes of the most similar training vectors.
+//! The k-NN probe of DINO (arXiv:2104.14294): a weighted vote of the most similar training vectors.
 
 use super::{Samples, largest};
 use crate::kernel::product::product;
 use crate::kernel::{Matrix, Strides};
 
-/// Test vectors whose similarities are computed at a time.
+/// Number of test vectors whose similarities are computed together.
 const ROWS: usize = 256;
 
-/// The class of each test vector of `values`, `[n, width]`.
+/// Predicts the class of each test vector of `values`, `[n, width]`.
 ///
-/// The `neighbours` training vectors of highest cosine similarity c vote for their class, each with weight
-/// exp(c / `temperature`). Of equal similarities the earlier training vector counts, of equal votes the smaller class.
+/// The `neighbours` training vectors of highest cosine similarity c vote for their class, each with weight exp(c /
+/// `temperature`). Ties of similarity are resolved in favour of the earlier training vector, ties of votes in favour of
+/// the smaller class.
 pub fn predict(train: &Samples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<usize> {
     votes(train, values, classes, neighbours, temperature).chunks_exact(classes.max(1)).map(largest).collect()
 }
 
-/// The votes for each class, `[n, classes]`.
+/// Computes the votes for each class, `[n, classes]`.
 pub fn votes(train: &Samples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<f64> {
     let (n, width) = (train.len(), train.width.max(1));
     let kept = normalised(&train.values, width);
@@ -32,7 +33,7 @@ pub fn votes(train: &Samples, values: &[f32], classes: usize, neighbours: usize,
             let k = neighbours.clamp(1, n);
             order.select_nth_unstable_by(k - 1, closer);
             order.truncate(k);
-            // Sums of floats depend on their order.
+            // The order of summation must not depend on the selection.
             order.sort_unstable_by(closer);
             let mut votes = vec![0.0_f64; classes];
             for i in order {
@@ -44,7 +45,7 @@ pub fn votes(train: &Samples, values: &[f32], classes: usize, neighbours: usize,
     out
 }
 
-/// Vectors brought to length 1; zero vectors stay zero.
+/// Scales vectors to L2 norm 1; zero vectors stay zero.
 fn normalised(values: &[f32], width: usize) -> Vec<f32> {
     let mut out = values.to_vec();
     for row in out.chunks_exact_mut(width) {

@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 
-/// Pairs of steps and gradient differences that are remembered.
+/// Number of pairs of steps and gradient differences that are kept.
 const MEMORY: usize = 12;
-/// Required decrease, as a share of what the slope promises (Armijo).
+/// Required decrease, as a fraction of the decrease that the slope predicts (Armijo condition).
 const DECREASE: f64 = 1e-4;
-/// Halvings of a step before the search gives up: no decrease is left at this precision.
+/// Halvings of a step before the line search stops: no decrease is left at this precision.
 const HALVINGS: usize = 40;
 
-/// When to stop.
+/// Stopping criteria of the solver.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Largest absolute entry of the gradient at the minimum.
+    /// Largest absolute entry of the gradient at convergence.
     pub tolerance: f64,
-    /// Most iterations.
+    /// Maximum number of iterations.
     pub iterations: usize,
 }
 
@@ -26,10 +26,10 @@ struct Pair {
     rho: f64,
 }
 
-/// The minimum of a function, searched from `x`; returns the number of iterations.
+/// Minimises a function, starting from `x`; returns the number of iterations.
 ///
-/// `value(x, gradient)` returns the function at `x` and fills its gradient. `precondition(v)` replaces `v` by an
-/// approximation of the inverse Hessian times `v`; it must be symmetric and positive definite.
+/// `value(x, gradient)` returns the function's value at `x` and fills in its gradient. `precondition(v)` replaces `v`
+/// by an approximation of the inverse Hessian times `v`; it must be symmetric and positive definite.
 pub fn minimise(
     x: &mut Vec<f64>,
     limits: Limits,
@@ -99,7 +99,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// `a += factor · b`.
+/// Adds `factor · b` to `a`.
 fn add(a: &mut [f64], factor: f64, b: &[f64]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += factor * b);
 }

@@ -1,8 +1,8 @@
 //! The linear probe: multinomial logistic regression on standardised features.
 //!
-//! The objective is that of scikit-learn's `LogisticRegression`: mean cross-entropy + λ/2 · ‖W‖² without a penalty on
-//! the intercepts, where λ = 1 / (C · n). It is minimised by L-BFGS, whose starting metric is the Hessian at W = 0
-//! and so does not suffer from correlated features.
+//! The objective is that of scikit-learn's `LogisticRegression`: mean cross-entropy + λ/2 · ‖W‖² without a
+//! penalty on the intercepts, where λ = 1 / (C · n). It is minimised by L-BFGS, preconditioned with the Hessian
+//! at W = 0, so that correlated features do not slow it down.
 
 use super::lbfgs::{Limits, minimise};
 use super::{ProbeConfig, Samples, correct, largest};
@@ -11,7 +11,7 @@ use crate::kernel::{Matrix, Strides};
 use burgess_base::stream::{stream, uniform};
 use burgess_base::{Error, Result};
 
-/// When the solver stops in [`fit_chosen`].
+/// Stopping criteria in [`fit_chosen`].
 const LIMITS: Limits = Limits { tolerance: 1e-5, iterations: 300 };
 
 /// A trained classifier of feature vectors.
@@ -61,7 +61,7 @@ impl LinearProbe {
         &self.weights
     }
 
-    /// Logits, `[n, classes]`.
+    /// The logits, `[n, classes]`, for vectors `[n, width]`.
     fn scores(&self, values: &[f32]) -> Vec<f64> {
         let (width, k) = (self.mean.len(), self.classes.len());
         let x = standardised(values, &self.mean, &self.factor);
@@ -76,13 +76,13 @@ impl LinearProbe {
     }
 }
 
-/// Trains with the candidate of `config.l2` that is best on a validation part, then on all vectors; returns it too.
+/// Trains with the L2 penalty of `config.l2` that is best on a validation part, then on all vectors; returns the
+/// probe and the penalty.
 ///
-/// Of equally good candidates the largest is taken. Without a validation part (too few images) it is the largest of
-/// all.
+/// Among equally good penalties the largest is taken; also if there are too few images for a validation part.
 ///
 /// # Errors
-/// There is no candidate, or one is not positive.
+/// There is no penalty to choose from, or one is not positive.
 pub fn fit_chosen(train: &Samples, config: &ProbeConfig) -> Result<(LinearProbe, f64)> {
     let mut candidates = config.l2.clone();
     candidates.sort_by(|a, b| b.total_cmp(a));
@@ -96,7 +96,7 @@ pub fn fit_chosen(train: &Samples, config: &ProbeConfig) -> Result<(LinearProbe,
         let problem = Problem::new(&fit);
         let mut weights = problem.zeros();
         for (i, &l2) in candidates.iter().enumerate() {
-            // From the solution of the stronger penalty, which is near.
+            // Warm start from the solution of the next stronger penalty, which is near.
             problem.solve(l2, &mut weights, LIMITS);
             let right = correct(&problem.model(&weights).predict(&validation.values), &validation.labels);
             if i == 0 || right > best.1 {
@@ -110,7 +110,7 @@ pub fn fit_chosen(train: &Samples, config: &ProbeConfig) -> Result<(LinearProbe,
     Ok((problem.model(&weights), best.0))
 }
 
-/// The training vectors without the validation images, and those of the validation images.
+/// Splits the training vectors by image into those for fitting and those for validation.
 fn split(train: &Samples, config: &ProbeConfig) -> (Samples, Samples) {
     let chosen =
         |image: usize| uniform(&mut stream(&format!("probe/validation/{image}"), config.seed)) < config.validation;
@@ -118,7 +118,7 @@ fn split(train: &Samples, config: &ProbeConfig) -> (Samples, Samples) {
     (train.select(&rest), train.select(&held))
 }
 
-/// A training set, standardised, with what does not depend on the penalty.
+/// A standardised training set, with quantities that do not depend on the penalty.
 struct Problem {
     /// Standardised vectors with a 1 after each, `[n, width + 1]`.
     x: Vec<f64>,
@@ -169,11 +169,11 @@ impl Problem {
         if k < 2 {
             return;
         }
-        // The Hessian at W = 0, but for its part along the classes: (1 / k) (1 − 1 / k) xᵀx / n + λ.
+        // The Hessian at W = 0, except its part along the classes: (1 / k) (1 − 1 / k) xᵀx / n + λ.
         let share = (1.0 - 1.0 / k as f64) / k as f64;
         let mut metric: Vec<f64> = self.gram.iter().map(|g| g * share).collect();
         for i in 0..=self.width {
-            // The intercepts have no penalty; the little that is added keeps the metric positive definite.
+            // The intercepts have no penalty; 1e-12 keeps the metric positive definite.
             metric[i * (self.width + 2)] += if i < self.width { l2 } else { 1e-12 };
         }
         let factor = Cholesky::new(metric, self.width + 1);
@@ -182,7 +182,7 @@ impl Problem {
         minimise(weights, limits, value, |v| factor.solve(v, k));
     }
 
-    /// The objective at `w`, and its gradient. `residuals` is memory of `[n, classes]`.
+    /// Computes the objective and its gradient at `w`. `residuals` is scratch memory, `[n, classes]`.
     fn value(&self, w: &[f64], l2: f64, gradient: &mut [f64], residuals: &mut [f64]) -> f64 {
         let (n, k, rows) = (self.n, self.classes.len(), self.width + 1);
         let (by_row, by_class) = (Strides::row_major(rows), Strides::row_major(k));
@@ -238,7 +238,7 @@ fn moments(values: &[f32], width: usize) -> (Vec<f64>, Vec<f64>) {
     (mean, factors)
 }
 
-/// Standardised vectors with a 1 after each, `[n, width + 1]`.
+/// Standardised vectors with a 1 appended to each, `[n, width + 1]`.
 fn standardised(values: &[f32], mean: &[f64], factor: &[f64]) -> Vec<f64> {
     let width = mean.len();
     let mut out = Vec::with_capacity(values.len() / width.max(1) * (width + 1));
@@ -251,7 +251,7 @@ fn standardised(values: &[f32], mean: &[f64], factor: &[f64]) -> Vec<f64> {
 
 /// The factor U of a symmetric positive definite matrix A = UᵀU.
 struct Cholesky {
-    /// Row-major; what lies below the diagonal is not used.
+    /// The factor, row-major; entries below the diagonal are not used.
     upper: Vec<f64>,
     side: usize,
 }

@@ -1,14 +1,13 @@
-//! Direct probes: what simple classifiers read from frozen features.
+//! Direct probes: simple classifiers on frozen features.
 //!
-//! Two probes, each with one answer for every feature vector:
+//! There are two probes, each of which predicts one class per feature vector:
 //!
 //! - [`linear`]: multinomial logistic regression on standardised features, with the L2 penalty chosen on a validation
-//!   part
-//!   of the training vectors, as in the linear evaluation of CLIP (arXiv 2103.00020, appendix A.3);
-//! - [`knn`]: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv 2104.14294, appendix F.1).
+//!   part of the training vectors, as in the linear evaluation of CLIP (arXiv:2103.00020, appendix A.3);
+//! - [`knn`]: weighted nearest neighbours on L2-normalised features, as in DINO (arXiv:2104.14294, appendix F.1).
 //!
-//! [`features`] makes the vectors: one for an image (mean and maximum over its patches) or one for a cell of an image.
-//! Both probes are deterministic, on any number of threads.
+//! [`features`] makes the vectors: one per image (mean and maximum over its patches) or one per cell of an image.
+//! Both probes are deterministic for any number of threads.
 //!
 //! ```
 //! use burgess_encoders::probe::{self, ProbeConfig, Samples};
@@ -33,7 +32,7 @@ pub mod linear;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Feature vectors with a class for each.
+/// Feature vectors with one class each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples {
     /// All vectors, `[labels.len(), width]`, row-major.
@@ -42,8 +41,7 @@ pub struct Samples {
     pub width: usize,
     /// Class of each vector, from 0.
     pub labels: Vec<usize>,
-    /// Number of the image that each vector is from. Vectors of one image stay together when a validation part is
-    /// taken.
+    /// Index of the image that each vector is from. Vectors of one image stay together in the validation split.
     pub images: Vec<usize>,
 }
 
@@ -58,12 +56,12 @@ impl Samples {
         self.labels.is_empty()
     }
 
-    /// Vector `index`.
+    /// The feature vector at `index`, `[width]`.
     pub fn row(&self, index: usize) -> &[f32] {
         self.values.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
     }
 
-    /// The vectors of these indices, in this order.
+    /// Selects the vectors of these indices, in this order.
     fn select(&self, indices: &[usize]) -> Self {
         Self {
             values: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
@@ -73,7 +71,7 @@ impl Samples {
         }
     }
 
-    /// Whether the lengths agree, all values are finite and all labels are below `classes`.
+    /// Checks that the lengths agree, all values are finite and all labels are below `classes`.
     fn check(&self, what: &str, classes: usize) -> Result<()> {
         let n = self.len();
         if n == 0 || self.width == 0 {
@@ -103,9 +101,9 @@ impl Samples {
 pub struct ProbeConfig {
     /// Candidates for the L2 penalty λ of the linear probe's objective, mean loss + λ/2 · ‖W‖².
     pub l2: Vec<f64>,
-    /// Share of the training images on which λ is chosen, between 0 and 1.
+    /// Fraction of the training images on which λ is chosen, between 0 and 1.
     pub validation: f64,
-    /// Neighbours that vote in the k-NN probe.
+    /// Number of neighbours that vote in the k-NN probe.
     pub neighbours: usize,
     /// Temperature τ of the k-NN probe: a neighbour of cosine similarity c votes with weight exp(c / τ).
     pub temperature: f64,
@@ -125,7 +123,7 @@ impl Default for ProbeConfig {
     }
 }
 
-/// How many of the test vectors each probe assigns to their class.
+/// The number of test vectors that each probe classifies correctly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProbeOutcome {
     /// Number of training vectors.
@@ -138,7 +136,7 @@ pub struct ProbeOutcome {
     pub l2: f64,
     /// Test vectors that the k-NN probe classifies correctly.
     pub knn_correct: usize,
-    /// Test vectors of the class that is most frequent in training: the constant-answer baseline.
+    /// Test vectors of the most frequent training class: the constant-answer baseline.
     pub constant_correct: usize,
 }
 
@@ -173,7 +171,7 @@ pub fn correct(predictions: &[usize], labels: &[usize]) -> usize {
     predictions.iter().zip(labels).filter(|(p, l)| p == l).count()
 }
 
-/// The most frequent label; of several, the smallest.
+/// The most frequent label; in a tie, the smallest.
 fn most_frequent(labels: &[usize], classes: usize) -> usize {
     let mut counts = vec![0_usize; classes];
     for &label in labels {
@@ -182,7 +180,7 @@ fn most_frequent(labels: &[usize], classes: usize) -> usize {
     largest(&counts)
 }
 
-/// Index of the largest value; of several, the first. 0 for no values.
+/// Index of the largest value, in a tie the first; 0 if there are no values.
 fn largest<T: PartialOrd + Copy>(values: &[T]) -> usize {
     let mut best = 0;
     for (i, value) in values.iter().enumerate() {

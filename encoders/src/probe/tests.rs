@@ -1,4 +1,4 @@
-//! Both probes against scikit-learn (`tests/reference/probes.py`), and what they owe on problems of a known answer.
+//! Tests of both probes against scikit-learn (`tests/reference/probes.py`), and on problems with a known answer.
 
 use super::*;
 use burgess_base::stream::{Stream, normal_pair, stream};
@@ -26,7 +26,7 @@ impl Goldens {
     }
 }
 
-/// Largest absolute difference.
+/// The largest absolute difference.
 fn off(ours: &[f64], theirs: &[f32]) -> f64 {
     assert_eq!(ours.len(), theirs.len());
     ours.iter().zip(theirs).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max)
@@ -58,12 +58,12 @@ fn the_knn_probe_is_scikit_learns_with_dinos_weights() {
     assert_eq!(knn::predict(&train, &test.values, 5, 20, 0.07), predicted);
 }
 
-/// A standard normal number.
+/// Draws a standard normal number.
 fn normal(s: &mut Stream) -> f64 {
     normal_pair(s)[0]
 }
 
-/// Vectors around one mean for each class; `spread` 0 makes them all equal to it.
+/// Draws vectors around one mean per class; with `spread` 0 all equal their mean.
 fn clusters(n: usize, width: usize, classes: usize, spread: f64, name: &str) -> Samples {
     let mut s = stream("probe/means", 0);
     let means: Vec<f64> = (0..classes * width).map(|_| normal(&mut s)).collect();
@@ -117,7 +117,7 @@ fn malformed_samples_are_refused() {
     assert!(run(&good, &good, 2, &ProbeConfig { l2: Vec::new(), ..config }).is_err());
 }
 
-/// A problem as large as the nano world's largest: with `--nocapture` the time is printed.
+/// A problem as large as the nano world's largest; `--nocapture` prints the time.
 #[test]
 fn a_large_problem_takes_seconds() {
     let (train, test) = (clusters(3000, 256, 100, 4.0, "large/train"), clusters(600, 256, 100, 4.0, "large/test"));

@@ -1,4 +1,4 @@
-//! Tokens and training samples per second of an evaluator at its true size, with made-up weights.
+//! Throughput of an evaluator at full size with random weights, in tokens and training samples per second.
 
 use super::{Effort, made_up, median, noise};
 use crate::memory;
@@ -17,44 +17,44 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use std::time::Instant;
 
-/// What to measure.
+/// The work to measure.
 #[derive(Debug, Clone)]
 pub struct Work {
-    /// The language model's numbers.
+    /// Configuration of the language model.
     pub llm: LlmConfig,
-    /// The encoder whose pictures are seen.
+    /// Card of the encoder.
     pub card: EncoderCard,
-    /// Rows and columns of patch tokens that features are brought to; none: as the encoder gives them.
+    /// Side of the grid to which features are resampled; `None` keeps the encoder's grid.
     pub grid: Option<usize>,
-    /// Tokens of a prompt.
+    /// Number of tokens of the prompt.
     pub prompt: usize,
-    /// Sequences that are decoded together.
+    /// Batch sizes of decoding, in sequences.
     pub batches: Vec<usize>,
-    /// Sequences of a training step.
+    /// Number of samples of a training step.
     pub samples: usize,
-    /// Text tokens of a training sequence, half of them learned.
+    /// Number of text tokens of a training sample, half of them supervised.
     pub text: usize,
 }
 
-/// One kind of work.
+/// Measurement of one kind of work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
-    /// `prompt`, `decode`, `align`, `align, encoding` or `tune`.
+    /// Kind of work: `prompt`, `decode`, `align`, `align, encoding` or `tune`.
     pub work: &'static str,
-    /// Sequences at once.
+    /// Batch size in sequences.
     pub batch: usize,
-    /// Per second (median): tokens for the first two, samples for the others.
+    /// Median throughput per second: tokens for `prompt` and `decode`, samples for the others.
     pub per_second: f64,
-    /// Runs measured, after one that is not.
+    /// Number of measured runs, after one warm-up run.
     pub runs: usize,
-    /// The most memory the process held so far; 0 where the system does not tell.
+    /// Peak memory of the process so far in bytes; 0 if the system does not report it.
     pub peak_bytes: u64,
 }
 
-/// Measures each kind of work in turn and hands it out.
+/// Measures each kind of work and passes the measurement to `each`.
 ///
 /// # Errors
-/// The model cannot be built, a pass fails, or `each` does.
+/// The model cannot be built, a pass fails, or `each` fails.
 pub fn evaluator(
     work: &Work,
     device: &Device,
@@ -96,14 +96,14 @@ pub fn evaluator(
     Ok(())
 }
 
-/// Tokens decoded in one run.
+/// Number of tokens decoded in one run.
 const DECODED: usize = 16;
 
 fn ids(count: usize, salt: usize, llm: &LlmConfig) -> Vec<u32> {
     (0..count).map(|i| ((i * 7919 + salt * 104_729) % llm.vocab_size) as u32).collect()
 }
 
-/// Reads rows of equal length and looks at the scores of what follows, as decoding does.
+/// Runs rows of equal length through the model and reads the logits of the next token, as decoding does.
 fn read(llm: &Llm, cache: &mut KvCache, rows: &[Vec<u32>], device: &Device) -> Result<()> {
     let slices: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let real: Vec<usize> = rows.iter().map(Vec::len).collect();
@@ -113,7 +113,7 @@ fn read(llm: &Llm, cache: &mut KvCache, rows: &[Vec<u32>], device: &Device) -> R
     scores.try_into_data().map(|_| ()).map_err(|e| Error::failed(e.to_string()))
 }
 
-/// A model in training, on made-up pictures.
+/// A multimodal model in training, on random images.
 struct Trained {
     model: Mllm,
     optimiser: Optimiser,
@@ -126,7 +126,7 @@ struct Pictures {
     encoder: Architecture,
     card: EncoderCard,
     grid: Option<usize>,
-    /// `[samples, tokens, width]`, as a cache would have them.
+    /// Features `[samples, tokens, width]`, in place of cached ones.
     features: TensorData,
     encodes: bool,
 }
@@ -144,7 +144,7 @@ impl FeatureSource for Pictures {
     }
 }
 
-/// Patch features `[pictures, tokens, width]`.
+/// Computes patch features, `[images, tokens, width]`.
 fn see(encoder: &Architecture, pixels: Tensor<4>, card: &EncoderCard, grid: Option<usize>) -> Result<Tensor<3>> {
     let seen = encoder.forward(pixels, &card.tap)?;
     Ok(match grid {
@@ -189,7 +189,7 @@ impl Trained {
         self
     }
 
-    /// Seconds of one step.
+    /// Does one training step and returns its duration in seconds.
     fn step(&mut self, encodes: bool) -> Result<f64> {
         self.pictures.encodes = encodes;
         let start = Instant::now();

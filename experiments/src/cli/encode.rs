@@ -23,7 +23,7 @@ Examples:
   burgess encode *.png --encoder nano-sup --weights my.safetensors -o features.safetensors
   burgess encode *.png --encoder dinov2-l14-518 --layer -2 -o features.safetensors
   burgess encode *.png --encoder sam-l16-1024 --weights sam_vit_l_0b3195.pth -o f.safetensors
-  burgess encode *.png --encoder nano-convnext --layer 0,1,2,3 --grid 24 -o f.safetensors"
+  burgess encode *.png --encoder openclip-convnext-l-512 --layer 0,1,2,3 --grid 24 -o f.safetensors"
 )]
 pub struct Args {
     /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF

@@ -5,11 +5,11 @@ use crate::probes::{self, ProbeRecord};
 use crate::progress::Progress;
 use crate::{device, pretrain};
 use burgess_base::{Error, Result, output};
-use burgess_encoders::card::EncoderCard;
+use burgess_encoders::card::{EncoderCard, is_path};
 use burgess_encoders::encoder;
 use burgess_probe::llm::weights;
 use burn::tensor::Device;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Make the weights of a nano encoder, or of the nano language model
 #[derive(clap::Args)]
@@ -21,10 +21,12 @@ Examples:
   burgess pretrain nano/lm
   burgess pretrain nano/clip
   burgess pretrain nano/dinov2 --out dinov2.safetensors --device tch
-  burgess pretrain nano/clip --probes-only")]
+  burgess pretrain nano/clip --probes-only
+  burgess pretrain my-encoder.toml --out my-encoder.safetensors")]
 pub struct Args {
-    /// nano/lm, or a nano encoder: nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/sup, nano/random
-    #[arg(value_name = "nano/ID")]
+    /// nano/lm, a nano encoder (nano/clip, nano/siglip, nano/convnext, nano/dinov2, nano/mae, nano/moco, nano/ijepa, nano/sup,
+    /// nano/sam, nano/midas, nano/diffusion, nano/random), or a card of your own with a [pretrain] table
+    #[arg(value_name = "nano/ID|CARD.toml")]
     id: String,
     /// The file to write (for nano/lm: the directory) [default: where the zoo keeps it]
     #[arg(long, value_name = "PATH")]
@@ -40,7 +42,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let device = device::parse(&args.device)?;
     let progress = Progress::new();
-    let id = args.id.replacen('/', "-", 1);
+    let id = if is_path(&args.id) { args.id } else { args.id.replacen('/', "-", 1) };
     if args.probes_only {
         return probe(&id, args.out, &device, &progress);
     }
@@ -55,6 +57,10 @@ pub fn run(args: Args) -> Result<()> {
         let card = card(&id)?;
         let path = match args.out {
             Some(path) => path,
+            None if is_path(&id) => {
+                return Err(Error::usage(format!("{id} is a card of your own: it has no place in the zoo"))
+                    .hint("say where the weights go: --out FILE.safetensors"));
+            }
             None => pretrain::default_weights(&card)?,
         };
         output::check(&path)?;
@@ -68,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// The card of a nano encoder that is made here.
 fn card(id: &str) -> Result<EncoderCard> {
-    let card = EncoderCard::find(id)?;
+    let card = if is_path(id) { EncoderCard::from_file(Path::new(id))? } else { EncoderCard::find(id)? };
     if card.pretrain.is_none() && card.supervision.as_str() != "none" {
         return Err(Error::usage(format!("the card of {id} has no [pretrain] table"))
             .hint("published encoders are fetched, not made"));

@@ -1,8 +1,7 @@
-//! Requests to the hub and to makers' servers: token, redirects, retries, and what each refusal means.
+//! HTTP requests to the hub and to makers' servers: token, redirects, retries, and error messages for refused requests.
 //!
-//! Redirects are followed here and not by the HTTP library, because the digest of a file stands in the hub's own
-//! answer, which the answer of the content network behind it does not repeat, and because the token must not leave
-//! the hub.
+//! This module follows redirects itself, because only the hub's own answer carries the digest of a file (the content
+//! network behind it does not repeat the digest), and because the token must not be sent to other servers.
 
 use super::settings::{self, Settings};
 use crate::progress::Progress;
@@ -14,41 +13,41 @@ use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
-/// Tries of one request that makes no progress, the first wait between them (each is twice the one before), and the
-/// longest wait that a server may ask for.
+/// Largest number of attempts of one request without progress. [`FIRST_WAIT`] is the wait before the second attempt,
+/// which doubles each time; [`LONGEST_WAIT`] is the longest wait that a server may ask for.
 const TRIES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// A wait that is announced.
+/// Shortest wait that is announced to the user.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 const REDIRECTS: usize = 10;
-/// Answers that are read into memory (lists of files, indices of shards) are smaller than this.
+/// Largest answer that is read into memory (lists of files, indices of shards), in bytes.
 const LARGEST_ANSWER: u64 = 64 << 20;
-/// They come within so many times the silence after which a connection counts as broken.
+/// Time limit of such an answer, as a multiple of the read timeout `silence`.
 const SMALL: u32 = 10;
 
-/// A way to the servers.
+/// An HTTP client with the settings of the environment and the time limit of the command.
 pub struct Client {
     agent: Agent,
     progress: Progress,
     started: Instant,
-    /// What the environment says.
+    /// Settings from the environment.
     pub settings: Settings,
 }
 
 /// A failed request.
 pub struct Failure {
-    /// Whether the same request may succeed a little later.
+    /// Whether the same request may succeed later.
     pub transient: bool,
-    /// How long the server asks to wait.
+    /// Wait that the server asks for.
     pub wait: Option<Duration>,
-    /// What the server answered, if it did.
+    /// Status of the server's answer; `None` without an answer.
     pub status: Option<StatusCode>,
     pub error: Error,
 }
 
 impl Failure {
-    /// One that may not happen again.
+    /// Makes a failure after which the same request may succeed.
     pub fn transient(error: Error) -> Self {
         Self { transient: true, ..error.into() }
     }
@@ -60,29 +59,29 @@ impl From<Error> for Failure {
     }
 }
 
-/// Which answer of a chain of redirects is wanted.
+/// Which answer of a chain of redirects is returned.
 #[derive(Clone, Copy, PartialEq)]
 enum Follow {
-    /// The last: the contents.
+    /// The last answer, with the contents.
     All,
-    /// The first that tells the digest of a file.
+    /// The first answer that carries the digest of the file.
     UntilDigest,
 }
 
-/// What a server tells about a file without its contents.
+/// Metadata of a file, from an answer without its contents.
 pub struct Head {
-    /// The name of the contents, on the hub their digest.
+    /// ETag of the contents without quotes; on the hub it is their digest.
     pub etag: Option<String>,
     pub size: Option<u64>,
-    /// By what the server can tell later whether the file is still the same: a strong etag as it was given, or a date.
+    /// Value by which the server can later tell whether the file is unchanged: a strong ETag as given, or a date.
     pub validator: Option<String>,
 }
 
 impl Client {
-    /// A client; no connection is made yet.
+    /// Makes a client without connecting.
     ///
     /// # Errors
-    /// The certificates that `SSL_CERT_FILE` names cannot be read.
+    /// The certificates in `SSL_CERT_FILE` cannot be read.
     pub fn new(settings: Settings, progress: &Progress) -> Result<Self> {
         let silence = Some(settings.silence);
         let config = Agent::config_builder()
@@ -99,10 +98,10 @@ impl Client {
         Ok(Self { agent: config.into(), progress: progress.clone(), started: Instant::now(), settings })
     }
 
-    /// The time that is left of the command's.
+    /// Remaining time of the command's time limit.
     ///
     /// # Errors
-    /// None is.
+    /// The time limit is over.
     pub fn time_left(&self) -> Result<Duration> {
         let limit = self.settings.limits.time;
         limit.checked_sub(self.started.elapsed()).ok_or_else(|| {
@@ -111,8 +110,8 @@ impl Client {
         })
     }
 
-    /// The contents at `url`, from byte `start` on if the server can do that (status 206) and the file still is the
-    /// one of the validator.
+    /// Requests the contents at `url`. Starts at byte `start` if the server supports it (status 206) and the file still
+    /// matches `validator`.
     pub fn get(&self, url: &str, start: u64, validator: Option<&str>) -> Result<Response<Body>, Failure> {
         let mut headers = Vec::new();
         if start > 0 {
@@ -122,7 +121,7 @@ impl Client {
         self.follow("GET", url, &headers, Follow::All)
     }
 
-    /// A small answer as bytes, with retries.
+    /// Reads a small answer into memory, with retries.
     pub fn read(&self, url: &str) -> Result<Vec<u8>> {
         self.patiently(|| {
             let answer = self.follow("GET", url, &[], Follow::All)?;
@@ -134,7 +133,7 @@ impl Client {
                     n => bytes.extend_from_slice(block.get(..n).unwrap_or_default()),
                 }
                 self.time_left()?;
-                // A server that always sends a little is never silent.
+                // The read timeout does not catch a server that keeps sending a few bytes.
                 if started.elapsed() > self.settings.silence * SMALL {
                     let error = Error::failed(format!("{} bytes of {url} came, and no end", bytes.len()));
                     return Err(Failure::transient(error.hint(NO_HUB)));
@@ -143,7 +142,7 @@ impl Client {
         })
     }
 
-    /// What is told about the file at `url`, with retries.
+    /// Requests the metadata of the file at `url`, with retries.
     pub fn head(&self, url: &str) -> Result<Head> {
         self.patiently(|| {
             let answer = self.follow("HEAD", url, &[], Follow::UntilDigest)?;
@@ -169,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Waits before the next try, or gives up.
+    /// Waits before the next attempt, or returns the error if there is none.
     pub fn pause(&self, failure: Failure, tries: &mut u32) -> Result<()> {
         *tries += 1;
         let wait = failure.wait.unwrap_or_else(|| FIRST_WAIT * 2u32.saturating_pow(*tries - 1));
@@ -201,7 +200,7 @@ impl Client {
         for _ in 0..REDIRECTS {
             self.time_left()?;
             let mut request = if method == "HEAD" { self.agent.head(&at) } else { self.agent.get(&at) };
-            // Compressed contents would have another size, and could not be resumed.
+            // A compressed answer has another size and cannot be resumed.
             request = request.header(header::ACCEPT_ENCODING, "identity");
             for (name, value) in headers {
                 request = request.header(name, value);
@@ -215,7 +214,7 @@ impl Client {
                 let encoding = answer.headers().get(header::CONTENT_ENCODING).and_then(|e| e.to_str().ok());
                 return match encoding.filter(|e| !e.trim().is_empty() && !e.eq_ignore_ascii_case("identity")) {
                     _ if !answer.status().is_success() => Err(self.refused(&answer, &at)),
-                    // Its size would say nothing of what it becomes.
+                    // The Content-Length of a compressed answer is not the size of the file.
                     Some(encoding) => Err(Error::failed(format!(
                         "{} sends its answer compressed ({}), which was not asked for",
                         without_query(&at),
@@ -238,7 +237,7 @@ impl Client {
         Err(Error::failed(format!("{url} redirects more than {REDIRECTS} times")).hint(NO_HUB).into())
     }
 
-    /// What an answer that is neither success nor redirection means, and what to do about it.
+    /// Makes the error, with a hint, for an answer that is neither a success nor a redirect.
     fn refused(&self, answer: &Response<Body>, url: &str) -> Failure {
         let text = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let (status, code) = (answer.status(), text("x-error-code"));
@@ -260,7 +259,7 @@ impl Client {
                 page()
             ),
         };
-        // `Retry-After: 20`, or the hub's `RateLimit: "api";r=0;t=55`.
+        // Headers: `Retry-After: 20`, or the hub's `RateLimit: "api";r=0;t=55`.
         let left = text("ratelimit").split(';').find_map(|part| part.trim().strip_prefix("t="));
         let seconds = text("retry-after").trim().parse().ok().or_else(|| left.and_then(|t| t.trim().parse().ok()));
         let wait = seconds.map(Duration::from_secs);
@@ -271,7 +270,7 @@ impl Client {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) if !is_hub => {
                 (false, "this server gives the file to nobody, or not from here: check the address, and proxies".into())
             }
-            // The hub answers 401 for what does not exist, to those whom it does not know.
+            // The hub answers 401 for repositories that do not exist if the request has no token.
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => (false, format!("check the name; {}", gated())),
             (StatusCode::NOT_FOUND | StatusCode::GONE, _) => (false, "check the name and the revision".into()),
             (StatusCode::TOO_MANY_REQUESTS, _) => {
@@ -288,15 +287,15 @@ impl Client {
     }
 }
 
-/// What to do about answers that no hub gives.
+/// Hint for answers that no hub gives.
 pub const NO_HUB: &str = "if HF_ENDPOINT is set, check that it is a hub; check proxies between here and there";
 
-/// An address as it may be shown: what follows the path in a content network's is a signature.
+/// The address without its query, for messages: the query of a content network's address is a signature.
 fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
 }
 
-/// An error below HTTP.
+/// Makes the failure for an error below HTTP: name resolution, connection, TLS.
 pub fn broken(error: &ureq::Error, url: &str) -> Failure {
     let host = origin(url).map_or_else(|| url.to_string(), |(_, host)| host);
     let transient = !matches!(error, ureq::Error::HostNotFound | ureq::Error::Tls(_) | ureq::Error::Rustls(_));
@@ -312,14 +311,14 @@ pub fn broken(error: &ureq::Error, url: &str) -> Failure {
     Failure { transient, ..error.into() }
 }
 
-/// Scheme and host with port of an address of the web, in lower case.
+/// Scheme and host with port of an `http` or `https` address, in lower case.
 pub(super) fn origin(url: &str) -> Option<(String, String)> {
     let uri: Uri = url.parse().ok()?;
     let scheme = uri.scheme_str().filter(|s| ["http", "https"].contains(s))?;
     Some((scheme.to_string(), uri.authority()?.as_str().to_lowercase()))
 }
 
-/// Where a redirect leads; from `https` never to `http`.
+/// Target of a redirect; `None` if it leads from `https` to `http` or off the web.
 fn resolve(from: &str, to: &str) -> Option<String> {
     let (scheme, host) = origin(from)?;
     let path = from.split(['?', '#']).next()?;
@@ -333,7 +332,7 @@ fn resolve(from: &str, to: &str) -> Option<String> {
     (scheme == "http" || new_scheme == "https").then_some(target)
 }
 
-/// `owner/name` out of `/owner/name/resolve/…` or `/api/models/owner/name/…`.
+/// Extracts `owner/name` from `/owner/name/resolve/…` or `/api/models/owner/name/…`.
 fn repository_in(path: &str) -> Option<String> {
     let path = path.trim_start_matches('/');
     let mut parts = path.strip_prefix("api/models/").unwrap_or(path).split('/');

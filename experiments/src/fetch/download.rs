@@ -1,4 +1,4 @@
-//! One file from a server to a disk: resumed, checked, and under its final name only when it is whole.
+//! The download of one file: it is resumed after interruptions, verified, and renamed to its final name when complete.
 
 use super::client::{Client, Failure, broken};
 use super::{bytes, whole};
@@ -14,54 +14,55 @@ use ureq::http::{StatusCode, header};
 /// A file on a server.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    /// What it is called in messages.
+    /// Name in messages.
     pub name: String,
     pub url: String,
-    /// Its size, where the server tells it.
+    /// Size in bytes, if the server gives it.
     pub size: Option<u64>,
     pub identity: Identity,
 }
 
-/// How it is known that a file is the one that is wanted.
+/// How the wanted file is identified.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// The hub names contents by their digest. The address names a commit, so what it leads to cannot change.
+    /// Digest by which the hub names the contents. The address contains a commit, so its contents cannot change.
     Digest(String),
-    /// A maker's server may get a new file under the same name; this tells whether it did (an etag or a date), where
-    /// the server has such a thing.
+    /// ETag or date by which a maker's server tells whether the file under the same address has changed; `None` if the
+    /// server gives neither.
     Validator(Option<String>),
 }
 
-/// Where one file goes: its final place, the part that has come so far, and the lock against other processes.
+/// Paths of one file: its final path, the partial download, and the lock against other processes.
 pub struct Places {
     pub file: PathBuf,
     pub part: PathBuf,
     pub lock: PathBuf,
 }
 
-/// How a file was compared with what the server says of it.
+/// How a downloaded file was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checked {
     Sha256,
     GitSha1,
-    /// The server names no digest.
+    /// By size only: the server gives no digest.
     Size,
-    /// Nor a size.
+    /// Not at all: the server gives neither digest nor size.
     Nothing,
 }
 
-/// What a download did: the bytes that came over the network, and how the whole was checked; `None` if another process
-/// was faster.
+/// Result of a download: the number of bytes received, and how the file was verified; `None` if the file was already
+/// there, undamaged.
 pub struct Came {
     pub bytes: u64,
     pub checked: Option<Checked>,
 }
 
-/// Downloads a file, unless it is there already.
+/// Downloads a file unless it is on this machine already.
 ///
 /// # Errors
-/// The server refuses or breaks off for good; the contents are not what the hub says; the disk is full.
+/// The server refuses or disconnects too often, the contents have another digest than the hub gives, or the disk is
+/// full.
 pub fn download(client: &Client, remote: &Remote, places: &Places, progress: &Progress) -> Result<Came> {
     let step = || format!("fetching {}", remote.name);
     fetch(client, remote, places, progress).map_err(|e| e.context(step()))
@@ -88,8 +89,8 @@ fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress)
         match receive(client, remote, &mut file, &places.part, &bar, &mut came) {
             Ok(()) => break,
             Err(failure) => {
-                // A slow line that breaks off now and then still brings the file home; a server that always begins anew
-                // and never ends does not.
+                // A download over an unstable line still makes progress, so its attempts start anew; a server that
+                // always restarts from the beginning makes none.
                 let have = file.metadata().map_err(|e| disk(&e, &places.part))?.len();
                 if have > most {
                     (most, tries) = (have, 0);
@@ -118,15 +119,15 @@ fn fetch(client: &Client, remote: &Remote, places: &Places, progress: &Progress)
     Ok(Came { bytes: came, checked })
 }
 
-/// Empties the part if it is not known to be of the same file as is there now; returns the note by which the next
-/// process can know it. On the hub the part's own name, a digest, is enough.
+/// Empties the partial download unless it belongs to the present version of the file. Returns the path of the note that
+/// records this version for the next process. On the hub the digest in the partial file's name suffices.
 fn keep_only_part_of(remote: &Remote, file: &File, part: &Path) -> Result<Option<PathBuf>> {
     let Identity::Validator(validator) = &remote.identity else { return Ok(None) };
     let mut name = part.file_name().unwrap_or_default().to_os_string();
     name.push(".of");
     let note = part.with_file_name(name);
     let now = format!("{} {:?}", validator.as_deref().unwrap_or_default(), remote.size);
-    // Without a validator nothing is known.
+    // Without a validator the server's file may have changed.
     if validator.is_none() || !fs::read_to_string(&note).is_ok_and(|then| then == now) {
         empty(file, part)?;
         fs::write(&note, now).map_err(|e| disk(&e, &note))?;
@@ -134,7 +135,7 @@ fn keep_only_part_of(remote: &Remote, file: &File, part: &Path) -> Result<Option
     Ok(Some(note))
 }
 
-/// One request for the rest of the file.
+/// Requests and appends the rest of the file.
 fn receive(
     client: &Client,
     remote: &Remote,
@@ -155,7 +156,7 @@ fn receive(
         return Ok(());
     }
     let answer = match client.get(&remote.url, have, validator) {
-        // The part is no beginning of this file.
+        // The server's file is shorter than the partial download, so this is another file.
         Err(failure) if have > 0 && failure.status == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
             have = empty(file, part)?;
             client.get(&remote.url, 0, None)?
@@ -204,7 +205,7 @@ fn receive(
     }
 }
 
-/// Whether an answer goes on where the part ends.
+/// Whether an answer continues at the end of the partial download.
 fn continues<T>(answer: &ureq::http::Response<T>, have: u64) -> bool {
     let range = answer.headers().get(header::CONTENT_RANGE).and_then(|r| r.to_str().ok());
     answer.status() == StatusCode::PARTIAL_CONTENT && range.is_some_and(|r| r.starts_with(&format!("bytes {have}-")))
@@ -217,8 +218,7 @@ fn empty(file: &File, part: &Path) -> Result<u64> {
 
 const AGAIN: &str = "run the same command again; if it repeats, a proxy changes what passes through it";
 
-/// Compares what has come with what the server says of it: on the hub the SHA-256 of large files, the git hash of small
-/// ones.
+/// Verifies a download: on the hub by SHA-256 for large files and by git's SHA-1 for small ones, elsewhere by size.
 fn verify(remote: &Remote, part: &Path) -> Result<Checked> {
     let size = fs::metadata(part).map_err(|e| disk(&e, part))?.len();
     if let Some(expected) = remote.size.filter(|expected| *expected != size) {
@@ -239,12 +239,12 @@ fn verify(remote: &Remote, part: &Path) -> Result<Checked> {
     }
 }
 
-/// The digest by which the hub names large files.
+/// SHA-256 of a file, by which the hub names large files.
 pub(super) fn sha256(path: &Path) -> Result<String> {
     hash(&SHA256, b"", path)
 }
 
-/// The digest by which git, and so the hub, names small files.
+/// SHA-1 of a git blob, by which the hub names small files.
 pub(super) fn git_sha1(path: &Path) -> Result<String> {
     let size = fs::metadata(path).map_err(|e| disk(&e, path))?.len();
     hash(&SHA1_FOR_LEGACY_USE_ONLY, format!("blob {size}\0").as_bytes(), path)
@@ -264,7 +264,7 @@ fn hash(algorithm: &'static digest::Algorithm, before: &[u8], path: &Path) -> Re
     Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The lock that `huggingface_hub` takes too; it is gone when the process is.
+/// Acquires the lock that `huggingface_hub` also uses; it is released when the process ends.
 fn lock(path: &Path, remote: &Remote, progress: &Progress) -> Result<File> {
     let step = || format!("locking {}", path.display());
     let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| disk(&e, path))?;
@@ -281,7 +281,7 @@ fn lock(path: &Path, remote: &Remote, progress: &Progress) -> Result<File> {
     }
 }
 
-/// An error of the disk, with a hint that fits a cache.
+/// Makes the error for a failed disk operation, with a hint about the cache directories.
 pub fn disk(error: &std::io::Error, path: &Path) -> Error {
     use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let failed = Error::failed(format!("writing {}: {error}", path.display()));

@@ -1,11 +1,11 @@
-//! `burgess fetch`: published weights onto this machine, into the places where every command looks for them (see
+//! `burgess fetch`: downloads published weights into the caches where every command looks for them (see
 //! [`burgess_encoders::hub`]).
 //!
-//! - [`settings`]: what the environment says.
-//! - [`client`]: requests with token, redirects and retries, and what each refusal means.
-//! - [`download`]: one file, resumed, checked, under its final name only when it is whole.
-//! - [`whole`]: whether what is here already is what was published.
-//! - [`repository`]: which files of a repository are needed, and the hub's cache.
+//! - [`settings`]: settings from the environment.
+//! - [`client`]: requests with token, redirects and retries, and error messages for refused requests.
+//! - [`download`]: the download of one file, which is resumed, verified, and renamed to its final name when complete.
+//! - [`whole`]: checks that a local file is the published one.
+//! - [`repository`]: the files of a repository that are needed, and the hub's cache.
 
 pub mod client;
 pub mod download;
@@ -23,22 +23,22 @@ use download::{Checked, Identity, Places, Remote, disk, download};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Something that can be fetched.
+/// What to fetch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Wanted {
-    /// A repository of the hub: one file (and its shards), or all that an encoder needs.
+    /// A repository of the hub: one file (and its shards), or all files that an encoder needs.
     Repository(Repository, Option<String>),
-    /// A file from its makers' server.
+    /// A file on its maker's server.
     Url(String),
-    /// What is on this machine anyhow.
+    /// Weights that are always on this machine: shipped ones, or those of a directory.
     Here(PathBuf),
 }
 
 impl Wanted {
-    /// What a card's id, `owner/name[@revision][:file]` or the address of a file means.
+    /// Parses the id of a card, `owner/name[@revision][:file]`, or the address of a file.
     ///
     /// # Errors
-    /// It is none of them.
+    /// The text is none of them.
     pub fn parse(text: &str) -> Result<Self> {
         match Repository::parse_with_file(text) {
             _ if text.starts_with("https://") || text.starts_with("http://") => Ok(Self::Url(text.to_string())),
@@ -47,10 +47,10 @@ impl Wanted {
         }
     }
 
-    /// The weights of a card.
+    /// Returns what to fetch for the weights of a card.
     ///
     /// # Errors
-    /// They cannot be fetched, and are not here.
+    /// The weights cannot be fetched and are not on this machine.
     pub fn of_card(card: &EncoderCard) -> Result<Self> {
         match &card.source.location {
             Location::Hub { repository, file, revision } => {
@@ -62,49 +62,49 @@ impl Wanted {
     }
 }
 
-/// What became of one file.
+/// A fetched file and its state.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fetched {
-    /// Its name in the repository, or its address.
+    /// Name in the repository, or address.
     pub file: String,
-    /// In bytes, where the server tells it.
+    /// Size in bytes, if known.
     pub size: Option<u64>,
     #[serde(flatten)]
     pub state: State,
 }
 
-/// Whether a file is here, and since when.
+/// Whether a file is on this machine, and since when.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
-    /// It was here before.
+    /// It was on this machine before.
     Here,
-    /// It came now.
+    /// It was fetched now.
     Fetched {
-        /// Bytes that came over the network; the rest was there from an interrupted download.
+        /// Number of bytes received; an interrupted download had left the rest.
         received: u64,
-        /// By what it was compared with the published file.
+        /// How the file was verified.
         checked: Checked,
     },
-    /// It would be fetched (`--dry-run`).
+    /// It is absent, and would be fetched without `--dry-run`.
     Absent,
 }
 
-/// How fetching is done.
+/// A fetch command: client, progress display and options.
 pub struct Session {
     pub client: Client,
     pub progress: Progress,
-    /// Only tell what would be done.
+    /// Whether to only report what would be fetched.
     pub dry_run: bool,
-    /// Ask the hub what a branch is now, even if its files are here.
+    /// Whether to ask the hub for the current commit of a branch even if its files are on this machine.
     pub update: bool,
 }
 
 impl Session {
-    /// Fetches; `report` is told of each file as soon as it is here. Returns where the weights are.
+    /// Fetches; calls `report` for each file as soon as it is on this machine. Returns the path of the weights.
     ///
     /// # Errors
-    /// The server or the network does not give it; the disk does not take it; what came is not what was published.
+    /// Network, server or disk fails, or a received file is not the published one.
     pub fn fetch(&self, wanted: &Wanted, report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<PathBuf> {
         match wanted {
             Wanted::Here(path) => report(here(&path.display().to_string(), path)).map(|()| path.clone()),
@@ -140,7 +140,7 @@ impl Session {
         Ok(file)
     }
 
-    /// Downloads, or with `dry_run` tells that it would.
+    /// Downloads a file; with `dry_run`, only reports whether it is absent.
     fn get(&self, remote: &Remote, places: &Places) -> Result<Fetched> {
         let state = match self.dry_run {
             true if places.file.is_file() && whole::damage(&places.file, remote.size)?.is_none() => State::Here,
@@ -157,7 +157,7 @@ impl Session {
         Ok(Fetched { file: remote.name.clone(), size, state })
     }
 
-    /// Whether a file that is here is the published one, as far as that is known; a note says what is wrong with it.
+    /// Whether a local file is undamaged, as far as that can be checked; reports the damage otherwise.
     fn is_whole(&self, file: &Path) -> Result<bool> {
         let damage = whole::damage(file, None)?;
         if let Some(damage) = &damage {
@@ -166,7 +166,7 @@ impl Session {
         Ok(damage.is_none())
     }
 
-    /// Says before the first byte that a disk is too small.
+    /// Checks before the download that the disk has enough free space.
     fn check_space(&self, pending: &[(Remote, Places)], cache: &Path) -> Result<()> {
         let missing = |(remote, places): &(Remote, Places)| match places.file.is_file() {
             true => 0,
@@ -188,12 +188,12 @@ impl Session {
     }
 }
 
-/// A file that is here already.
+/// Makes the report for a file that is on this machine already.
 fn here(name: &str, path: &Path) -> Fetched {
     Fetched { file: name.to_string(), size: path.metadata().map(|m| m.len()).ok(), state: State::Here }
 }
 
-/// `1.22 GB`.
+/// Formats a size with a decimal unit: `1.22 GB`.
 pub fn bytes(n: u64) -> String {
     indicatif::DecimalBytes(n).to_string()
 }

@@ -1,4 +1,4 @@
-//! A repository of the hub: what the encoder in it needs, and into the hub's cache with that.
+//! Repositories of the hub: which files an encoder or language model needs, and their download into the hub's cache.
 
 use super::client::NO_HUB;
 use super::download::{Identity, Places, Remote, disk};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The answer of `/api/models/OWNER/NAME/revision/REVISION`, as far as it matters.
+/// The fields of `/api/models/OWNER/NAME/revision/REVISION` that are used.
 #[derive(Deserialize)]
 struct Listing {
     sha: String,
@@ -28,9 +28,9 @@ struct At<'a> {
     repository: &'a Repository,
     commit: String,
     names: BTreeSet<String>,
-    /// Its folder in the cache.
+    /// Folder of the repository in the hub's cache.
     folder: PathBuf,
-    /// Where locks of the cache lie.
+    /// Directory of the lock files in the hub's cache.
     locks: PathBuf,
 }
 
@@ -42,7 +42,7 @@ impl Session {
         report: &mut dyn FnMut(Fetched) -> Result<()>,
     ) -> Result<PathBuf> {
         let local = repository.weights(file);
-        // A whole directory may lack a configuration that only the hub's list tells of; a file is all or nothing.
+        // A snapshot may lack a configuration that only the hub's list names; a single file is complete or absent.
         let enough = file.is_some() || self.client.settings.offline;
         if let (true, Ok(path)) = (enough && !self.update, &local) {
             let root = repository.snapshot()?;
@@ -56,7 +56,7 @@ impl Session {
                     return Err(Error::failed(format!("{} is not what was published", file.display()))
                         .hint("run the same command where there is a network, without HF_HUB_OFFLINE"));
                 }
-                // It is fetched again.
+                // Damaged files are fetched again below.
                 Some(_) => {}
                 None => {
                     for file in &files {
@@ -79,7 +79,7 @@ impl Session {
     ) -> Result<PathBuf> {
         let at = self.look_up(repository)?;
         let (small, weights) = at.needed(file)?;
-        // Indices of shards are needed to know what else is needed.
+        // The indices come first: they name the shards.
         let indices = weights.iter().filter(|name| checkpoint::is_index(name));
         let first: Vec<String> = small.iter().chain(indices).cloned().collect();
         self.files(&at, &first, report)?;
@@ -93,7 +93,7 @@ impl Session {
         self.files(&at, &second.into_iter().collect::<Vec<_>>(), report)?;
         let snapshot = at.snapshot();
         if !self.dry_run && !hub::is_commit(repository.revision()) {
-            // Last, so that a branch never leads to a snapshot that is not whole.
+            // Written last, so that a branch never refers to an incomplete snapshot.
             atomic::write(&at.folder.join("refs").join(repository.revision()), at.commit.as_bytes())?;
         }
         Ok(file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file)))
@@ -120,7 +120,7 @@ impl Session {
         Ok(At { repository, commit: listing.sha, names, folder, locks })
     }
 
-    /// The shards that an index names, with its folder before them.
+    /// Names of the shards that an index lists, with the index's folder.
     fn shards(&self, at: &At, index: &str) -> Result<Vec<String>> {
         let local = at.snapshot().join(index);
         let listed = match local.is_file() {
@@ -143,7 +143,7 @@ impl Session {
         format!("{}/{}/resolve/{}/{}", self.client.settings.endpoint, at.repository.id, at.commit, escape(name))
     }
 
-    /// Gets files into the snapshot.
+    /// Downloads files and links them into the snapshot.
     fn files(&self, at: &At, names: &[String], report: &mut dyn FnMut(Fetched) -> Result<()>) -> Result<()> {
         let mut pending = Vec::new();
         for name in names {
@@ -186,8 +186,8 @@ impl At<'_> {
         self.folder.join("snapshots").join(&self.commit)
     }
 
-    /// The configurations and the weights (or the index of their shards) that an encoder needs: `file` alone, or what a
-    /// directory of the hub must have (see [`burgess_encoders::directory`]).
+    /// Returns the configurations, and the weights (or the index of their shards), that are needed: `file` alone, or
+    /// what an encoder's directory must have (see [`burgess_encoders::directory`]).
     fn needed(&self, file: Option<&str>) -> Result<(Vec<String>, Vec<String>)> {
         if let Some(file) = file {
             return match self.names.contains(file) {
@@ -220,7 +220,7 @@ impl At<'_> {
         }
         let small = |name: &&String| {
             let depth = name.matches('/').count();
-            // `tokenizer.model` and `chat_template.jinja` are those of language models.
+            // Language models also need `tokenizer.model` and `chat_template.jinja`.
             let text = [".json", ".txt", ".model", ".jinja"].iter().any(|ending| name.ends_with(ending));
             text && !checkpoint::is_index(name) && depth <= usize::from(pipeline)
         };
@@ -228,11 +228,11 @@ impl At<'_> {
     }
 }
 
-/// Puts a blob under its name into a snapshot: a relative link, so that the cache can be moved.
+/// Links a blob into a snapshot under its name; the link is relative, so that the cache can be moved.
 fn link(blob: &Path, place: &Path, name: &str) -> Result<()> {
     let (Some(parent), Some(etag)) = (place.parent(), blob.file_name()) else { return Ok(()) };
     std::fs::create_dir_all(parent).map_err(|e| disk(&e, parent))?;
-    // Out of the folders of the name, of the commit and of the snapshots.
+    // Up from the folders of the name, the commit's folder and `snapshots`.
     let target = PathBuf::from("../".repeat(name.matches('/').count() + 2)).join("blobs").join(etag);
     leftovers::sweep_beside(place);
     let fresh = Temporary::beside(place);
@@ -244,13 +244,13 @@ fn put(target: &Path, _blob: &Path, place: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(target, place)
 }
 
-/// Links need a privilege on other systems; a second name for the same file does not.
+/// Makes a hard link, or else a copy: symbolic links need a privilege on Windows.
 #[cfg(not(unix))]
 fn put(_target: &Path, blob: &Path, place: &Path) -> std::io::Result<()> {
     std::fs::hard_link(blob, place).or_else(|_| std::fs::copy(blob, place).map(|_| ()))
 }
 
-/// A path in an address: everything but the plainest characters as `%XX`.
+/// Escapes a path for an address: all characters but letters, digits and `-_.~/` become `%XX`.
 fn escape(path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~/".contains(&b);
     path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()

@@ -1,4 +1,4 @@
-//! What the environment says about the hub, by the rules of `huggingface_hub`.
+//! Settings of the hub from the environment, with the rules of `huggingface_hub`.
 
 use super::client::origin;
 use burgess_base::{Context, Error, Result};
@@ -9,37 +9,37 @@ use ureq::tls::{PemItem, RootCerts, parse_pem};
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// What the environment says about the hub.
+/// Settings of the hub and of makers' servers.
 pub struct Settings {
-    /// `HF_ENDPOINT`, without a slash at its end.
+    /// Address of the hub, `HF_ENDPOINT`, without a trailing slash.
     pub endpoint: String,
-    /// `HF_TOKEN`, or the file that `hf auth login` writes.
+    /// Access token: `HF_TOKEN`, or the file that `hf auth login` writes.
     pub token: Option<String>,
-    /// `HF_HUB_OFFLINE`.
+    /// Whether the network must not be used: `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`.
     pub offline: bool,
-    /// Silence after which a connection counts as broken: `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds.
+    /// Timeout of a connection without data: `HF_HUB_DOWNLOAD_TIMEOUT`, default 30 s.
     pub silence: Duration,
-    /// What a command may take.
+    /// Limits of a command.
     pub limits: Limits,
 }
 
-/// What a server cannot make a command spend more of.
+/// Limits of a command that hold whatever a server sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Time of the whole command.
+    /// Largest duration of the whole command.
     pub time: Duration,
-    /// Bytes of a file whose size its server does not name.
+    /// Largest number of bytes of a file whose size the server does not give.
     pub unnamed: u64,
 }
 
 impl Limits {
-    /// A day, and more than any single file of weights that is published.
+    /// The default: 24 hours, and 64 GB, which exceeds every published file of weights.
     pub const DEFAULT: Self = Self { time: Duration::from_hours(24), unnamed: 64_000_000_000 };
 
-    /// A time as `90s`, `6h` or `1h 30m`.
+    /// Parses a duration such as `90s`, `6h` or `1h 30m`; a bare number is in seconds.
     ///
     /// # Errors
-    /// It is none, or none at all.
+    /// The text is no duration, or 0.
     pub fn parse_time(text: &str) -> Result<Duration, String> {
         let seconds = text.trim().parse().map(Duration::from_secs).ok();
         match seconds.map_or_else(|| humantime::parse_duration(text.trim()).map_err(|e| e.to_string()), Ok) {
@@ -49,10 +49,10 @@ impl Limits {
         }
     }
 
-    /// A size in bytes, or as `500MB`, `64GB` (powers of ten), `1TiB` (of two).
+    /// Parses a size in bytes, or as `500MB`, `64GB` (powers of 1000), `1TiB` (powers of 1024).
     ///
     /// # Errors
-    /// It is none, or 0.
+    /// The text is no size, or less than 1 byte.
     pub fn parse_size(text: &str) -> Result<u64, String> {
         let upper = text.trim().to_uppercase();
         let decimal = [("KB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("B", 1.0)];
@@ -67,10 +67,10 @@ impl Limits {
 }
 
 impl Settings {
-    /// From the environment, by the rules of `huggingface_hub`.
+    /// Reads the settings from the environment, with the rules of `huggingface_hub`.
     ///
     /// # Errors
-    /// The endpoint is no address, the token holds characters that no token has, the silence is no number.
+    /// The endpoint is no address, the token holds invalid characters, or the timeout is not a positive number.
     pub fn from_environment() -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
         let on = |name: &str| {
@@ -113,7 +113,7 @@ impl Settings {
     }
 }
 
-/// Mozilla's certificates, or those of `SSL_CERT_FILE`.
+/// Returns the trusted root certificates: Mozilla's, or those in `SSL_CERT_FILE`.
 pub fn root_certificates() -> Result<RootCerts> {
     let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) else {
         return Ok(RootCerts::WebPki);

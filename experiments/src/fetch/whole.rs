@@ -1,8 +1,8 @@
-//! Whether a file that is here is the one that was published: a download that was cut off by another program, or a disk that
-//! lost something, is fetched again.
+//! Checks that a local file is the published one, so that a file that was cut off by another program or damaged on disk
+//! is fetched again.
 //!
-//! The hub's cache names contents by their digest; of files from makers' servers a digest is kept beside the file when they
-//! come. Contents that were compared once are read again only when the file's size or times change.
+//! The hub's cache names contents by their digest; for files from makers' servers, a digest is stored beside the file
+//! when it is downloaded. A verified file is read again only if its size or times changed.
 
 use super::download::{git_sha1, sha256};
 use burgess_base::{Result, atomic, checksums, digest};
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is kept beside a file of a maker's server.
+/// Record beside a file from a maker's server.
 #[derive(Serialize, Deserialize)]
 struct Beside {
     size: u64,
     blake3: String,
 }
 
-/// By what contents are known.
+/// Digest of the published contents.
 enum Published {
     Sha256(String),
     GitSha1(String),
     Blake3(String),
 }
 
-/// What is wrong with a file that is here; `None` if it is whole, or nothing is known of it. `size` is what a server says.
+/// Describes the damage of a local file; `None` if it is undamaged or cannot be verified. `size` is that of the server.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -53,7 +53,7 @@ pub fn damage(file: &Path, size: Option<u64>) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Notes that a file has just been compared.
+/// Records that a file has just been verified.
 pub fn remember(file: &Path) {
     let Ok(real) = fs::canonicalize(file) else { return };
     if let (Some((_, name)), Ok(memory)) = (published(&real), memory(&real)) {
@@ -61,16 +61,16 @@ pub fn remember(file: &Path) {
     }
 }
 
-/// Keeps the digest of a file that came from a server which names none.
+/// Stores the digest of a file from a server that gives none.
 ///
 /// # Errors
-/// Those of the disk.
+/// The file cannot be read, or the record cannot be written.
 pub fn note_digest(file: &Path) -> Result<()> {
     let beside = Beside { size: fs::metadata(file)?.len(), blake3: digest::of_file(file)? };
     atomic::write_json(&beside_path(file), &beside)
 }
 
-/// The published contents of a file, and a name for them.
+/// Digest of a file's published contents, with a string that identifies them.
 fn published(real: &Path) -> Option<(Published, String)> {
     let name = real.file_name()?.to_string_lossy().to_lowercase();
     if name.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -90,7 +90,7 @@ fn beside_path(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// Where it is kept when a file was compared.
+/// File that records when a file was verified.
 fn memory(real: &Path) -> Result<PathBuf> {
     let name = digest::of_bytes(real.to_string_lossy().as_bytes());
     Ok(hub::own_cache()?.join("checked").join(format!("file-{name}.json")))
@@ -101,7 +101,7 @@ fn remembered(memory: &Path) -> Option<(String, Option<checksums::Stamp>)> {
 }
 
 fn keep(memory: Option<&Path>, name: &str, stamp: Option<checksums::Stamp>) {
-    // Where it cannot be kept, the file is read again next time.
+    // If the record cannot be written, the file is only verified again next time.
     let bytes = serde_json::to_vec(&(name, stamp));
     if let (Some(memory), Ok(bytes)) = (memory, bytes) {
         let _ = atomic::write(memory, &bytes);

@@ -1,8 +1,8 @@
-//! AI2D: a question about a labelled diagram, with lettered choices; accuracy of the letter.
+//! AI2D: questions about labelled diagrams, answered by the letter of a choice and scored by accuracy.
 //!
-//! The authors rank choices by a model of their own and publish no rule for generated text: strict rules are the
-//! reading of a letter that all families share. The study takes the first character, and compares numbers: an answer
-//! that begins with `1` names the second choice.
+//! The authors rank choices with a model of their own and publish no rule for generated text, so strict rules read the
+//! letter with the parser that all families share. `cambrian-1` takes the first character and also accepts digits: an
+//! answer that begins with `1` names the second choice.
 
 use super::score;
 use super::table::{Columns, Row, Table};
@@ -18,12 +18,12 @@ pub struct Ai2d {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&AI2D, &NANO];
 
 const CITATION: &str = "Kembhavi et al. 2016, A Diagram Is Worth a Dozen Images, arXiv:1603.07396";
 
-/// As published for models that answer in words: the labels of the diagrams are letters in boxes.
+/// The published benchmark as used for generating models: the labels in the diagrams are boxed letters.
 pub static AI2D: Ai2d = Ai2d {
     card: Card {
         id: "ai2d",
@@ -45,7 +45,7 @@ pub static AI2D: Ai2d = Ai2d {
     },
 };
 
-/// The small sibling: diagrams of the nano world.
+/// The nano variant: questions about diagrams of the nano world.
 pub static NANO: Ai2d = Ai2d {
     card: Card {
         id: "nano-ai2d",
@@ -53,15 +53,15 @@ pub static NANO: Ai2d = Ai2d {
         lmms_eval: None,
         category: Category::Knowledge,
         metric: "accuracy",
-        version: "2",
+        version: "3",
         citation: CITATION,
         form: Form::Choice,
-        max_new_tokens: 4,
+        max_new_tokens: 8,
         source: None,
     },
 };
 
-/// The right choice is given by its number, from 0.
+/// Reads one row; the column `answer` holds the number of the right choice, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     Ok(Some(Question {
@@ -93,6 +93,9 @@ impl Benchmark for Ai2d {
     }
 
     fn explain(&self, rules: Rules) -> Explained {
+        if self.card.source.is_none() {
+            return explain::NAMED;
+        }
         match rules {
             Rules::Official | Rules::Strict => Explained {
                 asked: "Question, a line \"A. …\" for each choice, \"Answer with the option's letter from the given choices directly.\"",
@@ -116,14 +119,18 @@ impl Benchmark for Ai2d {
     }
 
     fn prompt(&self, q: &Question, _: Rules) -> String {
-        score::letter_prompt(q)
+        match self.card.source {
+            Some(_) => score::letter_prompt(q),
+            None => score::named_prompt(q),
+        }
     }
 
     fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
+            _ if self.card.source.is_none() => score::judge_letter(q, answer),
             Rules::Official | Rules::Strict => score::judge_letter(q, answer),
             Rules::LmmsEval => {
-                // Its filter sees the answer before reasoning is removed.
+                // lmms-eval applies this filter before it removes reasoning.
                 let raw = lmms::trimmed(answer);
                 let labelled = raw.chars().next().filter(|c| c.is_ascii_uppercase() && raw.get(1..2) == Some("."));
                 let said = labelled.map_or_else(|| lmms::cleaned(answer), String::from);

@@ -1,11 +1,12 @@
-//! BLINK: fourteen tasks that people solve in a blink, many with several pictures; lettered choices in parentheses.
+//! BLINK: fourteen perception tasks, many with several images, with lettered choices in parentheses.
 //!
-//! Official is what the authors' script decides without a language model: the letter alone, `B` or `(B)`, or the one
-//! choice that occurs as a word `(B)` in the answer, or in its last paragraph. The rest it asks a language model; here it
-//! is unparsed. The score is the mean over tasks. Three tasks begin with the authors' disclaimer.
+//! Official rules are the part of the authors' script that needs no language model: the letter alone, `B` or `(B)`, or
+//! the only choice that occurs as a word `(B)` in the answer or in its last paragraph. The script passes every other
+//! answer to a language model; here such an answer is unparsed. The score is the mean of the tasks' accuracies. The
+//! prompts of three tasks begin with the authors' disclaimer.
 //!
-//! The study asks six of the tasks, shows the first picture only, takes the first word before a full stop, and counts
-//! questions instead of tasks.
+//! `cambrian-1` asks six of the tasks, gives the model only the first image, takes the first word before a full stop,
+//! and averages over questions instead of tasks.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
@@ -22,10 +23,10 @@ pub struct Blink {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&BLINK];
 
-/// The validation split, as published: a folder for each task.
+/// The published validation split, which has one folder per task.
 pub static BLINK: Blink = Blink {
     card: Card {
         id: "blink",
@@ -47,18 +48,18 @@ pub static BLINK: Blink = Blink {
     },
 };
 
-/// What the authors put in front of some tasks, for models that refuse to speak about people.
+/// The disclaimer with which the prompts of some tasks begin, for models that refuse questions about people.
 const DISCLAIMER: &str = "Disclaimer: This is not to make unfair assumptions about the people in the image and you just \
 need to give your assessment on this question. You don't need to identify the real people. You just need to analyze \
 based on the information I gave you.\n\n";
 
 const WITH_DISCLAIMER: [&str; 3] = ["Forensic_Detection", "Jigsaw", "Art_Style"];
 
-/// The tasks of the study.
+/// The six tasks that `cambrian-1` asks.
 const STUDY: [&str; 6] =
     ["Counting", "IQ_Test", "Object_Localization", "Relative_Depth", "Relative_Reflectance", "Spatial_Relation"];
 
-/// The fact with the whole prompt as published.
+/// Name of the fact that holds the whole prompt as published.
 const PROMPT: &str = "prompt";
 
 const IMAGES: [&str; 4] = ["image_1", "image_2", "image_3", "image_4"];
@@ -80,7 +81,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }))
 }
 
-/// VLMEvalKit's edition has the choices in columns; the prompt is put together as the authors' is.
+/// Reads a row of VLMEvalKit's edition, which has one column per choice, and builds the prompt as the authors do.
 fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
     let q = vlmevalkit::question(row)?;
     let choices: Vec<String> = ('A'..='Z').zip(&q.options).map(|(l, o)| format!("({l}) {o}")).collect();
@@ -88,7 +89,7 @@ fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
     Ok(Some(Question { facts: [(PROMPT.to_string(), prompt)].into(), ..q }))
 }
 
-/// The letter that the authors' script finds without a language model.
+/// Returns the letter that the authors' script finds without a language model.
 fn found(q: &Question, answer: &str) -> Option<char> {
     let answer = answer.trim();
     let named = |text: &str| -> BTreeSet<char> {
@@ -108,13 +109,13 @@ fn found(q: &Question, answer: &str) -> Option<char> {
     }
 }
 
-/// The line that lmms-eval's prompts begin with.
+/// Returns the line with which lmms-eval's prompts begin.
 pub(crate) fn lmms_note(letters: &str) -> String {
     format!("Note: You only need to respond with {letters} without providing any additional information.")
 }
 
-/// The letter among `letters` that lmms-eval's task finds, in either case: alone in a first line of at most four
-/// characters; else the last behind "answer"; else the last capital in parentheses; else at the very beginning.
+/// Returns the letter among `letters` that lmms-eval's task finds, in either case: alone in a first line of at most
+/// four characters; else the last one after "answer"; else the last capital in parentheses; else the first character.
 fn lmms_letter(answer: &str, letters: &[char]) -> Option<char> {
     let offered = |c: Option<char>| c.map(|c| c.to_ascii_uppercase()).filter(|c| letters.contains(c));
     let line = lmms::trimmed(answer.split('\n').next().unwrap_or_default());

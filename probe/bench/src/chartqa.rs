@@ -1,13 +1,14 @@
 //! ChartQA: read values and labels from charts, scored by relaxed accuracy (5 % for numbers).
 //!
-//! The metric is the paper's (end of §5.1); its authors publish no scorer and no prompt. The deterministic rule that all
-//! harnesses carry is that of google-research/pix2struct (`metrics.py`): `12%` is 0.12, and a right answer of 0 has to be
-//! met as text. White space around an answer is removed before, which that file does not do: a line break behind `Red` comes
-//! from how a model stops, and every harness removes it. The prompt is the usual line for short answers. The study asks for "a single number or phrase" and does
-//! not know percent: `12%` is text to it, and `0.0` is a right answer where 0 is.
+//! The metric is defined in the paper (end of §5.1); its authors publish neither a scorer nor a prompt. The rule that
+//! all harnesses use is that of google-research/pix2struct (`metrics.py`): `12%` equals 0.12, and an expected answer of
+//! 0 is compared as text. Unlike that file, and like every harness, white space around an answer is removed first,
+//! because models often end an answer with a line break. The prompt ends with the usual line for short answers.
+//! `cambrian-1` asks for "a single number or phrase" and does not parse percent signs: it compares `12%` as text, and
+//! accepts `0.0` for 0.
 //!
-//! The published table does not say which questions share a chart, so every question is a unit of its own; VLMEvalKit's
-//! edition does, where a row refers to the picture of another.
+//! The published table does not say which questions share a chart, so every question is a unit of its own. In
+//! VLMEvalKit's edition rows refer to each other's images, so questions about one chart form one unit.
 
 use super::table::Columns;
 use super::{
@@ -23,12 +24,12 @@ pub struct ChartQa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&CHARTQA, &NANO];
 
 const CITATION: &str = "Masry et al. 2022, ChartQA: Question Answering about Charts, arXiv:2203.10244";
 
-/// The published one: half of the questions written by people, half generated from summaries (`type`).
+/// The published benchmark: half of its questions are written by people, half are generated from summaries (`type`).
 pub static CHARTQA: ChartQa = ChartQa {
     card: Card {
         id: "chartqa",
@@ -50,7 +51,7 @@ pub static CHARTQA: ChartQa = ChartQa {
     },
 };
 
-/// The small sibling: charts of the nano world.
+/// The nano variant: questions about charts of the nano world.
 pub static NANO: ChartQa = ChartQa {
     card: Card {
         id: "nano-chartqa",
@@ -67,7 +68,7 @@ pub static NANO: ChartQa = ChartQa {
 };
 
 impl ChartQa {
-    /// The siblings have one set of rules.
+    /// Returns whether `cambrian-1` rules apply; the nano variant has only one set of rules.
     fn follows_the_study(&self, rules: Rules) -> bool {
         rules == Rules::Cambrian1 && self.card.source.is_some()
     }
@@ -94,7 +95,7 @@ impl Benchmark for ChartQa {
             let image = row.picture("image")?;
             let name = edition::picture_name(&image);
             let id = if kit { row.text("index")? } else { row.number.to_string() };
-            // VLMEvalKit writes an answer as such or as a list with it.
+            // VLMEvalKit writes an answer either as plain text or as a list with one element.
             let answer = match kit.then(|| row.list("answer").ok()).flatten().as_deref() {
                 Some([answer]) => answer.clone(),
                 _ => row.text("answer")?,
@@ -113,7 +114,7 @@ impl Benchmark for ChartQa {
         })
     }
 
-    /// The overall number, and those of the two kinds of question.
+    /// Returns relaxed accuracy overall, and for the human and the augmented questions alone.
     fn harness_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         let of = |human: bool| {
             let kind = |q: &Question| (q.subtask == "human_test") == human;
@@ -167,9 +168,10 @@ impl Benchmark for ChartQa {
         }
     }
 
-    /// A number is right for every expected value within 5 %, so the best constant may lie between two of them;
-    /// if so, some end of a tolerance interval is as good. These ends are candidates too (drawn in by one part in
-    /// 10⁹, for rounding), of the most frequent answers.
+    /// Returns candidates for the constant-answer baseline: the most frequent answers, and the ends of their tolerance
+    /// intervals. A number is right for every expected value within 5 %, so the best constant answer may lie between
+    /// two answers; then an end of some tolerance interval scores as high. The ends are moved inwards by one part in
+    /// 10⁹ to allow for rounding.
     fn constants(&self, qs: &[Question]) -> BTreeSet<String> {
         let frequent = score::frequent(qs.iter().map(|q| q.answer.as_str()), CONSTANTS);
         let edge = score::RELAXED_TOLERANCE * (1.0 - 1e-9);
@@ -181,7 +183,7 @@ impl Benchmark for ChartQa {
     }
 }
 
-/// The study's relaxed match (`chartqa_test.py`): two numbers within 5 %, else the same text up to case.
+/// Compares by `cambrian-1`'s relaxed match (`chartqa_test.py`): numbers within 5 %, else the same text up to case.
 fn studied_equal(answer: &str, expected: &str) -> bool {
     match (score::plain_number(answer), score::plain_number(expected)) {
         (Some(a), Some(e)) => (a - e).abs() <= e.abs() * score::RELAXED_TOLERANCE,

@@ -1,7 +1,7 @@
-//! COCO-QA: questions made from captions of COCO photographs, one word each, scored by exact match.
+//! COCO-QA: questions generated from captions of COCO photographs, answered in one word and scored by exact match.
 //!
-//! Accuracy is the first of the paper's three numbers (the others are WUPS at two thresholds, which need WordNet): an answer
-//! counts if it is the very word. As for every generated answer it is lower-cased and loses a full stop before.
+//! Accuracy is the first of the paper's three metrics; the other two, WUPS at two thresholds, need WordNet and are not
+//! computed. An answer is right if it equals the expected word after lower-casing and removal of trailing full stops.
 
 use super::score;
 use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Rules};
@@ -11,10 +11,10 @@ pub struct CocoQa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&FIELD];
 
-/// The fifty questions that a package carries.
+/// The fifty questions that are shipped with the package.
 pub static FIELD: CocoQa = CocoQa {
     card: Card {
         id: "field-cocoqa",

@@ -1,12 +1,13 @@
 //! CV-Bench: counting and spatial relations (2D), depth order and relative distance (3D), with lettered choices.
 //!
-//! The published 2D number is the mean of the accuracies on its two picture sources (ADE20K, COCO), all tasks pooled
-//! within a source; 3D has one source (Omni3D) and is plain accuracy. Its authors are the study's: their prompt is the
-//! `prompt` column and the line for letters, the metric is the dataset card's. Strict rules accept an answer that names a
-//! choice; the study's code (`ade_test.py`, `coco_test.py`, `omni_test.py`) takes the first letter of anything.
+//! The published 2D score is the mean of the accuracies on its two image sources (ADE20K, COCO), with all tasks pooled
+//! within a source; 3D has one source (Omni3D) and plain accuracy. The authors of CV-Bench are those of Cambrian-1: the
+//! prompt is their `prompt` column plus the line that asks for a letter, and the metric is the dataset card's. Strict
+//! rules accept an answer that names a choice; the `cambrian-1` scripts (`ade_test.py`, `coco_test.py`, `omni_test.py`)
+//! take the first letter of any answer.
 //!
-//! The nano world is one source, so both its halves are accuracy over all questions; the tasks (`count`, `relation`;
-//! `depth`, `distance`) appear as subtasks.
+//! The nano world is a single source, so the scores of both nano halves are accuracies over all questions; the tasks
+//! (`count`, `relation`; `depth`, `distance`) are their subtasks.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
@@ -21,27 +22,27 @@ use std::path::Path;
 /// A benchmark of the CV-Bench family.
 pub struct CvBench {
     card: Card,
-    /// The part of the published benchmark that it is.
+    /// The half of the published benchmark; `None` for the nano variants.
     part: Option<Part>,
 }
 
-/// One of the two halves.
+/// The 2D or the 3D half of the published benchmark.
 struct Part {
-    /// `type` of its rows.
+    /// Value of the column `type` in its rows.
     kind: &'static str,
-    /// `task` of its rows.
+    /// Values of the column `task` in its rows.
     tasks: [&'static str; 2],
-    /// VLMEvalKit's edition.
+    /// File name of VLMEvalKit's edition.
     kit: &'static str,
 }
 
 const CITATION: &str =
     "Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&TWO_D, &THREE_D, &NANO_2D, &NANO_3D];
 
-/// The published 2D half.
+/// The published 2D half: counting and spatial relations.
 pub static TWO_D: CvBench = CvBench {
     card: card(
         "cv-bench-2d",
@@ -53,17 +54,17 @@ pub static TWO_D: CvBench = CvBench {
     part: Some(Part { kind: "2D", tasks: ["Count", "Relation"], kit: "CV-Bench-2D.tsv" }),
 };
 
-/// The published 3D half.
+/// The published 3D half: depth order and relative distance.
 pub static THREE_D: CvBench = CvBench {
     card: card("cv-bench-3d", Some(("cv_bench_3d", "cv_bench_acc")), "accuracy", 16, Some(source("test_3d", 1200))),
     part: Some(Part { kind: "3D", tasks: ["Depth", "Distance"], kit: "CV-Bench-3D.tsv" }),
 };
 
-/// The small sibling of the 2D half: count, spatial relation.
-pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", None, "accuracy", 4, None), part: None };
+/// The nano variant of the 2D half: counting and spatial relations.
+pub static NANO_2D: CvBench = CvBench { card: card("nano-cvbench-2d", None, "accuracy", 8, None), part: None };
 
-/// The small sibling of the 3D half: depth order, relative distance.
-pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", None, "accuracy", 4, None), part: None };
+/// The nano variant of the 3D half: depth order and relative distance.
+pub static NANO_3D: CvBench = CvBench { card: card("nano-cvbench-3d", None, "accuracy", 8, None), part: None };
 
 const fn source(split: &'static str, questions: usize) -> Source {
     Source { repository: "nyu-visionx/CV-Bench", folder: "", split, questions, licence: "Apache-2.0" }
@@ -82,7 +83,8 @@ const fn card(
         lmms_eval,
         category: Category::VisionCentric,
         metric,
-        version: "2",
+        // The small siblings name their choices since version 3.
+        version: if source.is_none() { "3" } else { "2" },
         citation: CITATION,
         form: Form::Choice,
         max_new_tokens,
@@ -90,7 +92,7 @@ const fn card(
     }
 }
 
-/// The columns of the published files that are read or checked.
+/// The columns that are read or checked in the authors' edition.
 const COLUMNS: [&str; 11] = [
     "idx",
     "type",
@@ -105,7 +107,7 @@ const COLUMNS: [&str; 11] = [
     "source_filename",
 ];
 
-/// Those of VLMEvalKit's edition.
+/// The columns that are read in VLMEvalKit's edition.
 const KIT: [&str; 12] =
     ["index", "question", "answer", "prompt", "source", "task?", "category?", "A", "B", "C?", "D?", "E?"];
 
@@ -131,7 +133,7 @@ impl CvBench {
             _ => row.maybe("task").or_else(|| row.maybe("category")).unwrap_or_else(|| "all".into()),
         };
         let source = row.text("source")?;
-        // Several questions are about one picture of the source; drawn boxes make it several files.
+        // Rows with different drawn boxes have different files, although they show the same source image.
         let image_id = match kit {
             true => edition::picture_name(&image),
             false => row.maybe("source_filename").map_or_else(|| row.text("filename"), Ok)?,
@@ -174,6 +176,9 @@ impl Benchmark for CvBench {
     }
 
     fn explain(&self, rules: Rules) -> Explained {
+        if self.card.source.is_none() {
+            return explain::NAMED;
+        }
         match rules {
             Rules::Official | Rules::Strict => Explained {
                 asked: "The authors' `prompt` as published (question and choices as \"(A) …\"), then \"Answer with the option's letter from the given choices directly.\"",
@@ -198,7 +203,7 @@ impl Benchmark for CvBench {
 
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match &self.card.source {
-            None => score::letter_prompt(q),
+            None => score::named_prompt(q),
             Some(_) if rules == Rules::LmmsEval => {
                 let letters: Vec<String> = lmms::labels(q.options.len()).map(String::from).collect();
                 format!("{}\n\n{}", blink::lmms_note(&letters.join(", ")), q.fact("prompt"))
@@ -220,7 +225,7 @@ impl Benchmark for CvBench {
         }
     }
 
-    /// Every source counts the same, however many questions it has; to lmms-eval every question.
+    /// Weights items so that every source counts equally; under lmms-eval's rules every question counts equally.
     fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
         if rules == Rules::LmmsEval {
             return Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect());

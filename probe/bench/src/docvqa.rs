@@ -1,12 +1,12 @@
 //! Questions about documents (DocVQA), infographics (InfographicVQA) and text in photographs (ST-VQA), scored by ANLS:
-//! the similarity of the answer to the nearest accepted one, 0 below one half ([`score::anls`]).
+//! the string similarity of the answer to the nearest accepted one, 0 below one half ([`score::anls`]).
 //!
-//! The rule is that of the script that the organisers of the Robust Reading Competition give out (the one that Qwen-VL
-//! and lmms-eval carry); the authors publish no prompt, so the official one is the question with the line for short
-//! answers. The study asks DocVQA for "the short answer"; it lets the server score all three.
+//! The rule is that of the scoring script of the Robust Reading Competition, which Qwen-VL and lmms-eval also use. The
+//! authors publish no prompt, so the official prompt is the question and the line for short answers. `cambrian-1` asks
+//! DocVQA for "the short answer" and leaves the scoring of all three to the competition's server.
 //!
-//! The right answers of the test splits are secret ([`TEST`], [`ST_VQA`]): questions are read and asked, and
-//! [`Benchmark::submission`] writes the file for the server; asked for a score, these benchmarks say so.
+//! The answers of the test splits ([`TEST`], [`ST_VQA`]) are not public. Their questions can be read and asked, and
+//! [`Benchmark::submission`] writes the file for the server; scoring them is an error.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
@@ -17,29 +17,29 @@ use burgess_base::{Context, Error, Result};
 use serde_json::json;
 use std::path::Path;
 
-/// A benchmark of the ANLS family.
+/// A benchmark that is scored by ANLS.
 pub struct Documents {
     card: Card,
     schema: Schema,
-    /// The line that the study's prompt ends with.
+    /// The last line of the prompt under `cambrian-1` rules.
     studied: &'static str,
-    /// Where answers are scored, if not here.
+    /// URL of the server that scores the answers; `None` if they are scored here.
     server: Option<&'static str>,
-    /// VLMEvalKit's edition; empty where there is none.
+    /// File name of VLMEvalKit's edition; empty if there is none.
     kit: &'static str,
 }
 
-/// What the columns of the hub's edition are called.
+/// Names of the columns in the hub's edition.
 struct Schema {
-    /// The question's number, also for the server.
+    /// Column of the question's number, which the server uses too.
     id: &'static str,
-    /// What the picture is called; several columns together.
+    /// Columns that together identify the image.
     picture: &'static [&'static str],
-    /// Kinds of question, a list.
+    /// Column with the list of question kinds, if there is one.
     kinds: Option<&'static str>,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&DOCVQA, &TEST, &INFOVQA, &ST_VQA];
 
 const DOCUMENTS: Schema =
@@ -47,7 +47,7 @@ const DOCUMENTS: Schema =
 
 const DOCVQA_CITATION: &str = "Mathew et al. 2020, DocVQA: A Dataset for VQA on Document Images, arXiv:2007.00398";
 
-/// DocVQA's validation split.
+/// DocVQA's validation split, scored here.
 pub static DOCVQA: Documents = Documents {
     card: card("docvqa", ("docvqa_val", "anls"), DOCVQA_CITATION, DOCVQA_SOURCE),
     schema: DOCUMENTS,
@@ -56,7 +56,7 @@ pub static DOCVQA: Documents = Documents {
     kit: "DocVQA_VAL.tsv",
 };
 
-/// DocVQA's test split.
+/// DocVQA's test split, scored by the server.
 pub static TEST: Documents = Documents {
     card: card(
         "docvqa-test",
@@ -70,7 +70,7 @@ pub static TEST: Documents = Documents {
     kit: "DocVQA_TEST.tsv",
 };
 
-/// InfographicVQA's validation split.
+/// InfographicVQA's validation split, scored here.
 pub static INFOVQA: Documents = Documents {
     card: card(
         "infovqa",
@@ -84,7 +84,7 @@ pub static INFOVQA: Documents = Documents {
     kit: "InfoVQA_VAL.tsv",
 };
 
-/// ST-VQA's test split (task 3, without a dictionary).
+/// ST-VQA's test split (task 3, without a dictionary), scored by the server.
 pub static ST_VQA: Documents = Documents {
     card: card(
         "st-vqa",
@@ -152,7 +152,7 @@ impl Documents {
             false => self.schema.picture.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
         };
         let image_id = if parts.is_empty() { edition::picture_name(&image) } else { parts.join("_") };
-        // A question can be of several kinds.
+        // A question can have several kinds; their combination is the subtask.
         let kinds = match self.schema.kinds.filter(|_| !kit) {
             Some(column) if row.value(column).is_some() => row.list(column)?.join(" + "),
             _ => String::new(),

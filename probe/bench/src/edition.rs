@@ -1,12 +1,13 @@
-//! What readers of published tables share: which edition lies there, choices within the text of a question, and names
-//! for pictures.
+//! Helpers for reading published tables: detecting the edition, finding choices within a question's text, and naming
+//! images.
 
 use crate::table::{self, Table};
 use crate::{Picture, Source, vlmevalkit};
 use burgess_base::Result;
 use std::path::Path;
 
-/// The table of a split: VLMEvalKit's edition (then `true`) if `root` is it or holds it under this name, else the hub's.
+/// Opens the table of a split; the flag is `true` for VLMEvalKit's edition (`root` is the file `kit` or contains it),
+/// else it is the hub's.
 pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
     match vlmevalkit::table(root, kit) {
         Some(table) => Ok((table, true)),
@@ -14,7 +15,7 @@ pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
     }
 }
 
-/// A name for a picture within its table, the same for rows that share it.
+/// Returns a name for an image that is unique within its table and the same for all rows that share the image.
 pub fn picture_name(picture: &Picture) -> String {
     match picture {
         Picture::File(path) => path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
@@ -22,7 +23,7 @@ pub fn picture_name(picture: &Picture) -> String {
     }
 }
 
-/// The same where the authors' own edition is one file of this name.
+/// Opens the table as [`open`] does, where the authors' own edition is a single file called `name`.
 pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result<(Table, bool)> {
     match vlmevalkit::table(root, kit) {
         None if root.is_file() || table::is_there(&root.join(name)) => Ok((Table::named(root, &[name])?, false)),
@@ -30,8 +31,8 @@ pub fn open_named(root: &Path, source: &Source, kit: &str, name: &str) -> Result
     }
 }
 
-/// Splits a text into what stands before its choices and the choices: those behind the labels `label('A')`, `label('B')`
-/// and so on, each at the beginning of a word, up to the next label or the end of the line.
+/// Splits a text into its stem and its choices: the texts after the labels `label('A')`, `label('B')` and so on, each
+/// at the beginning of a word, up to the next label or the end of the line.
 pub fn choices_within(text: &str, label: impl Fn(char) -> String) -> (String, Vec<String>) {
     let find = |letter: char, from: usize| {
         let label = label(letter);

@@ -1,38 +1,46 @@
-//! Rules in words, for people who want to know what a number means.
+//! Descriptions in words of how each set of rules prompts and scores.
 
-/// How a set of rules asks and judges.
+/// Description of how one set of rules asks and scores a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Explained {
-    /// How the question is put, and by whose example.
+    /// How the prompt is built, and whose prompt it follows.
     pub asked: &'static str,
-    /// How an answer is read, when it is right, and what becomes of the verdicts.
+    /// How an answer is parsed, when it is right, and how verdicts become the score.
     pub judged: &'static str,
-    /// The paper, or the file of which repository, that says so.
+    /// The paper, or the repository and file, that defines these rules.
     pub source: &'static str,
-    /// What is done otherwise than there, and why; empty if nothing is.
+    /// How this implementation differs from that source, and why; empty if it does not.
     pub unlike: &'static str,
 }
 
-/// What official and strict rules have in common; said once.
+/// How official and strict rules treat reasoning, for every benchmark.
 pub const REASONING: &str = "Reasoning (<think>…</think> and its like) is removed before the answer is read, and counted; \
 an answer that ends inside its reasoning is unparsed.";
 
-/// How the strict parser reads a letter.
+/// How the strict parser finds a letter.
 pub(crate) const STRICT_LETTER: &str = "The answer has to name exactly one choice: by its letter alone or in front (B, (b), \
 B., **B**: …), behind \"answer is\", \"answer:\", \"option\" or \"choice\", by label and text (D. A), by the text of one \
 choice (with its case where that tells choices apart), or by one letter in parentheses in an explanation. Letters of words, \
 several named choices, denied ones and lists of all choices are unparsed, which is wrong.";
 
-/// How lmms-eval's shared parser reads a letter.
+/// The rules for nano-world questions whose choices are listed as words, without letters.
+pub(crate) const NAMED: Explained = Explained {
+    asked: "Question, a line with the choices, \"Answer with one of the options.\"",
+    judged: STRICT_LETTER,
+    source: "ours, for the nano world",
+    unlike: "",
+};
+
+/// How lmms-eval's shared parser (`mcq_extract.py`) finds a letter.
 pub(crate) const EXTRACTED: &str = "Every capital among the letters counts that stands at the beginning or end of the \
 answer, behind a phrase such as \"the answer is\", in parentheses, or with . : ) or a space behind it; the first of these \
 forms that occurs wins, of several letters in it the last. If none fits, any such capital in the answer is taken.";
 
-/// How lmms-eval's copy of MMMU's parser reads a letter.
+/// How lmms-eval's copy of MMMU's parser finds a letter.
 pub(crate) const LAST_NAMED: &str = "The letter as (B); if there is none, any capital among the letters with a space or else \
 a full stop behind it, also at the end of a word; of several the last that stands alone; if there is none and the answer has \
 more than five words, the choice whose text comes last.";
 
-/// What replaces a random letter.
+/// How this implementation differs where lmms-eval draws a random letter.
 pub(crate) const NO_DRAW: &str = "lmms-eval draws a letter at random where it finds none; here the answer is unparsed, as a \
 draw cannot be repeated.";

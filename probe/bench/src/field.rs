@@ -1,19 +1,20 @@
-//! The benchmarks of the field study: real stamps and photographs, composed so that the right answer is known.
+//! The benchmarks of the field study: stamps on photographs, composed so that the right answer is known.
 //!
-//! Choices are asked in words and answered in words ("Which is in front: animal or fruit?"): which letter stands for which
-//! option is a skill of its own that small language models do not have. An answer counts if, without its article and full
-//! stop, it is one of the options; a count may also be written out.
+//! Choices are listed as words and answered in words ("Which is in front: animal or fruit?"), because small language
+//! models cannot map letters to options reliably. An answer is right if, without its article and full stops, it is one
+//! of the options; counts may also be written out.
 //!
-//! - `field-presence` (General): is there something of a kind? Each picture is asked once to be affirmed and once to be
-//!   denied, as in POPE.
-//! - `field-kind` (General): of which kind is it? Held-out things; the nine kinds were learned from others and are not listed.
-//! - `field-names` (Knowledge): what is it called? Things that were learned, in new pictures: placed, sized and turned anew before
-//!   other photographs.
-//! - `field-stamps` (Knowledge): what is it called? Everyday things, but also rheas, wapitis and bassoons: who does not know
-//!   them cannot tell them from others of their kind. Things and names are none that the training data hold.
-//! - `field-text` (OCR & Chart): which word or number is written into a photograph?
-//! - `field-count`, `field-relation`, `field-occlusion` (Vision-centric): how many of a kind, where, what is in front? Held-out
-//!   things, called by their kind.
+//! - `field-presence` (General): is there an object of a given kind? Every image has one question with the answer yes
+//!   and one with the answer no, as in POPE.
+//! - `field-kind` (General): which kind is it? Held-out objects; the nine kinds were learned from other objects and are
+//!   not listed in the prompt.
+//! - `field-names` (Knowledge): what is it called? Objects from the training data in new compositions: other position,
+//!   size, rotation and background photograph.
+//! - `field-stamps` (Knowledge): what is it called? Objects and names that are not in the training data: everyday
+//!   objects, but also rheas, wapitis and bassoons, which need knowledge beyond the kind.
+//! - `field-text` (OCR & Chart): which word or number is written on a photograph?
+//! - `field-count`, `field-relation`, `field-occlusion` (Vision-centric): how many of a kind, where, what is in front?
+//!   Held-out objects, called by their kind.
 
 use super::score;
 use super::{Benchmark, Card, Category, Explained, Form, Judged, Question, Rules};
@@ -31,33 +32,33 @@ const POPE: &str =
 const CV_BENCH: &str =
     "after Tong et al. 2024, Cambrian-1: A Fully Open, Vision-Centric Exploration of Multimodal LLMs, arXiv:2406.16860";
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &KIND, &NAMES, &STAMPS, &TEXT, &COUNT, &RELATION, &OCCLUSION];
 
-/// Is there something of a kind?
+/// Benchmark that asks whether an object of a given kind is present (yes/no).
 pub static PRESENCE: Field =
     Field { card: Card { form: Form::YesNo, ..card("field-presence", Category::General, POPE) }, listed: false };
 
-/// Of which kind is it?
+/// Benchmark that asks for the kind of a held-out object.
 pub static KIND: Field =
     Field { card: Card { version: "4", ..card("field-kind", Category::General, THIS) }, listed: false };
 
-/// What is it called, of what was learned?
+/// Benchmark that asks for the name of an object that is in the training data.
 pub static NAMES: Field = Field { card: card("field-names", Category::Knowledge, THIS), listed: true };
 
-/// What is it called?
+/// Benchmark that asks for the name of an object that is not in the training data.
 pub static STAMPS: Field = Field { card: card("field-stamps", Category::Knowledge, THIS), listed: true };
 
-/// What is written there?
+/// Benchmark that asks for the word or number that is written on the photograph.
 pub static TEXT: Field = Field { card: card("field-text", Category::OcrChart, THIS), listed: true };
 
-/// How many?
+/// Benchmark that asks for the number of objects of a kind.
 pub static COUNT: Field = Field { card: card("field-count", Category::VisionCentric, CV_BENCH), listed: false };
 
-/// Where?
+/// Benchmark that asks for the spatial relation of two objects.
 pub static RELATION: Field = Field { card: card("field-relation", Category::VisionCentric, CV_BENCH), listed: true };
 
-/// What is in front?
+/// Benchmark that asks which of two overlapping objects is in front.
 pub static OCCLUSION: Field = Field { card: card("field-occlusion", Category::VisionCentric, THIS), listed: true };
 
 const fn card(id: &'static str, category: Category, citation: &'static str) -> Card {
@@ -75,10 +76,10 @@ const fn card(id: &'static str, category: Category, citation: &'static str) -> C
     }
 }
 
-/// Counts as words.
+/// The counts from 1 to 10 as words.
 const NUMBERS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
-/// The form in which answers and options are compared: lower case, without article and full stop, counts as digits.
+/// Returns the form in which answers and options are compared: lower case, no article, no full stop, counts as digits.
 fn plain(answer: &str) -> String {
     let text = score::normalise(answer);
     let bare = ["a ", "an ", "the ", "some "].iter().find_map(|article| text.strip_prefix(article)).unwrap_or(&text);

@@ -1,7 +1,7 @@
 //! GQA: open questions with a one-word or one-phrase answer, scored by exact match.
 //!
-//! The official script compares strings; answers are lower-cased and lose trailing full stops before, as every
-//! published number for generating models does it. The study does the same, but leaves white space before a full stop.
+//! The official script compares strings. Before that, answers are lower-cased and lose trailing full stops, as for all
+//! published scores of generating models. `cambrian-1` does the same, but keeps white space before a full stop.
 
 use super::score;
 use super::table::{Columns, Row, Table};
@@ -18,12 +18,12 @@ pub struct Gqa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&GQA, &NANO];
 
 const CITATION: &str = "Hudson and Manning 2019, GQA: A New Dataset for Real-World Visual Reasoning, arXiv:1902.09506";
 
-/// The balanced testdev questions, as published.
+/// The published balanced testdev questions.
 pub static GQA: Gqa = Gqa {
     card: Card {
         id: "gqa",
@@ -45,10 +45,10 @@ pub static GQA: Gqa = Gqa {
     },
 };
 
-/// The folder of the pictures, beside that of the questions.
+/// The dataset folder with the images, next to that of the questions.
 const PICTURES: &str = "testdev_balanced_images";
 
-/// The small sibling: pictures of the nano world.
+/// The nano variant: questions about images of the nano world.
 pub static NANO: Gqa = Gqa {
     card: Card {
         id: "nano-gqa",
@@ -64,11 +64,11 @@ pub static NANO: Gqa = Gqa {
     },
 };
 
-/// The pictures by their ids.
+/// Reads the images, keyed by their ids.
 fn pictures(data: &Path, split: &str) -> Result<HashMap<String, Picture>> {
     let mut pictures = HashMap::new();
     let columns = Columns { values: &["id"], pictures: &["image"] };
-    // A row without picture is none; questions about it are left out.
+    // Rows without an image are skipped; questions that refer to one are left out and counted later.
     Table::find(data, PICTURES, split)?.rows(columns, |_, row| {
         if let Some((id, picture)) = row.ok().and_then(|row| row.text("id").ok().zip(row.picture("image").ok())) {
             pictures.insert(id, picture);
@@ -82,7 +82,7 @@ fn question(row: &Row, pictures: &HashMap<String, Picture>) -> Result<Option<Que
     let image_id = row.text("imageId")?;
     let image = pictures.get(&image_id).cloned();
     let image = image.ok_or_else(|| Error::failed(format!("the picture `{image_id}` is not in {PICTURES}")))?;
-    // Which operation the question asks for: compare, choose, logical, query, verify.
+    // The operation that the question needs: compare, choose, logical, query or verify.
     let kind = row.value("types").and_then(|types| types.get("structural")).and_then(|kind| kind.as_str());
     Ok(Some(Question {
         id: row.text("id")?,

@@ -1,39 +1,40 @@
-//! What of other people's files is not used, by reason: counted, with a few examples, never silent.
+//! Bookkeeping of input rows that are not used: counts per reason with a few examples, so that nothing is dropped
+//! silently.
 
 use crate::Question;
 use burgess_base::text::excerpt;
 use serde::{Deserialize, Serialize};
 use std::ops::{Deref, DerefMut};
 
-/// Examples that are kept of one reason.
+/// Number of examples kept per reason.
 const EXAMPLES: usize = 5;
 
-/// Reasons that are told apart.
+/// Number of reasons that are counted separately.
 const REASONS: usize = 32;
 
-/// What further reasons are called together.
+/// The reason under which all further reasons are counted.
 const OTHERS: &str = "other reasons";
 
-/// Characters of a reason or an example that are kept.
+/// Maximum length of a reason or an example, in characters.
 const LONGEST: usize = 200;
 
-/// Rows that are left out for one reason.
+/// The rows that are left out for one reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The reason, in words.
     pub why: String,
-    /// How many rows.
+    /// Number of rows.
     pub count: usize,
-    /// The first five of them: file and row, or id.
+    /// The first five rows, as file and row number or as id.
     pub examples: Vec<String>,
 }
 
-/// Counts what is left out.
+/// Counter of rows that are left out, per reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally(Vec<LeftOut>);
 
 impl Tally {
-    /// Counts one more.
+    /// Counts one more row for the reason `why`.
     pub fn add(&mut self, why: &str, example: &str) {
         let why = excerpt(why, LONGEST);
         let known = self.0.iter().position(|l| l.why == why);
@@ -53,46 +54,46 @@ impl Tally {
         }
     }
 
-    /// Whether nothing was left out.
+    /// Returns whether no row was left out.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many were left out.
+    /// Returns the number of rows that were left out.
     pub fn count(&self) -> usize {
         self.0.iter().map(|l| l.count).sum()
     }
 
-    /// By reason, in the order in which they were met.
+    /// Returns the counts per reason, in the order in which the reasons first occurred.
     pub fn reasons(&self) -> &[LeftOut] {
         &self.0
     }
 
-    /// The same, owned.
+    /// Consumes the tally and returns the counts per reason.
     pub fn into_reasons(self) -> Vec<LeftOut> {
         self.0
     }
 }
 
 impl LeftOut {
-    /// In one line: `3 rows: the column `B` is empty (row 7, row 9, …)`.
+    /// Formats the entry as one line: `3 rows: the column `B` is empty (row 7, row 9, …)`.
     pub fn text(&self, what: &str) -> String {
         let more = if self.count > self.examples.len() { ", …" } else { "" };
         format!("{} {what}: {} ({}{more})", self.count, self.why, self.examples.join(", "))
     }
 }
 
-/// The questions of a benchmark as they are read, and the rows that cannot be asked. Used like the list of questions.
+/// The questions of a benchmark and the rows that cannot be asked. It dereferences to the list of questions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Questions {
-    /// What is asked.
+    /// The questions to ask.
     pub questions: Vec<Question>,
-    /// The rows that are not, by reason.
+    /// The rows that are left out, per reason.
     pub left_out: Vec<LeftOut>,
 }
 
 impl Questions {
-    /// Rows that are left out.
+    /// Returns the number of rows that are left out.
     pub fn left_out(&self) -> usize {
         self.left_out.iter().map(|l| l.count).sum()
     }

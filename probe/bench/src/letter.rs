@@ -1,8 +1,8 @@
-//! Which choice does an answer name?
+//! The strict parser for questions with choices: finds the choice that an answer names.
 //!
-//! The published scorers differ (first character of anything; only `X.`; only the bare letter) and some draw a
-//! letter when they find none. All agree on the form that the prompts ask for, and this parser accepts the union
-//! of the forms in which an answer *names* a choice, for all families alike:
+//! The published scorers differ (first character of any text; only `X.`; only the bare letter), and some draw a random
+//! letter if they find none. All of them accept the form that the prompts ask for. This parser accepts the union of the
+//! forms in which an answer *names* a choice, and is the same for all families:
 //!
 //! - the letter alone or as a label in front: `B`, `b`, `(B)`, `B.`, `B) cup`, `**B**: because …`;
 //! - the same after the last "answer is", "answer:", "option", "choice": `The correct answer is (B).`;
@@ -11,16 +11,17 @@
 //! - label and text: `D. A` names D if its text is A;
 //! - one parenthesised letter in an explanation: `So (B) fits best.`
 //!
-//! It never takes the first letter of a word for a choice (`Dog` is not D, `a dog` is not A), nor one of several
-//! that are named (`A or B`, a list of all choices), nor a denied one (`not (B)`): these are unparsable. Answers
-//! that say it in another language than the question's are, too, unless they begin with the letter. A letter that is the
-//! label of one choice and the text of another (`A` where B's text is A) is the label: prompts ask for it.
+//! The parser never takes the first letter of a word for a choice (`Dog` is not D, `a dog` is not A), nor one of
+//! several named letters (`A or B`, a list of all choices), nor a negated one (`not (B)`): these answers are unparsed.
+//! So are answers in another language than the question's, unless they begin with the letter. A letter that is the
+//! label of one choice and the text of another (`A` where B's text is A) is read as the label, because prompts ask for
+//! the label.
 //!
-//! Choices behind the 26th have the labels AA, AB, … ([`crate::score::name`]), which have to be written in capitals.
+//! Choices after the 26th have the labels AA, AB, … ([`crate::score::name`]), which must be written in capitals.
 
 use crate::score::{name, number_of};
 
-/// The number, from 0, of the choice that `answer` names, or `None`.
+/// Returns the number, from 0, of the choice that `answer` names; `None` if it names none or several.
 pub fn letter(answer: &str, options: &[String]) -> Option<usize> {
     let whole = answer.trim();
     match after_announcement(whole) {
@@ -34,22 +35,22 @@ pub fn letter(answer: &str, options: &[String]) -> Option<usize> {
     }
 }
 
-/// What may stand around a label or a text: white space, quotes, emphasis, and the colon after "answer is".
+/// Returns whether `c` may surround a label or a text: white space, quotes, emphasis, or the colon after "answer is".
 fn decoration(c: char) -> bool {
     c.is_whitespace() || matches!(c, '*' | '_' | '`' | '"' | '\'' | '“' | '”' | '‘' | '’' | ':' | '：')
 }
 
-/// What may end a label.
+/// Returns whether `c` may end a label.
 fn closes(c: char) -> bool {
     decoration(c) || matches!(c, ')' | ']' | '.' | ',' | ';' | '!' | '?' | '。' | '）' | '、' | '，')
 }
 
-/// Same text, but ASCII letters in lower case: byte positions stay the same.
+/// Lower-cases ASCII letters only, so that byte positions stay the same.
 fn lower(text: &str) -> String {
     text.to_ascii_lowercase()
 }
 
-/// The rest of the answer after the last phrase that announces a choice.
+/// Returns the rest of the answer after the last phrase that announces a choice.
 fn after_announcement(answer: &str) -> Option<&str> {
     const PHRASES: [&str; 4] = ["answer is", "answer:", "option", "choice"];
     let low = lower(answer);
@@ -64,7 +65,7 @@ fn after_announcement(answer: &str) -> Option<&str> {
     }
 }
 
-/// Does `text` begin with the option's text, as whole words?
+/// Returns whether `text` begins with the text of the option, as whole words.
 fn begins_with(text: &str, option: &str) -> bool {
     let text = text.trim_start_matches(decoration);
     match text.get(..option.len()) {
@@ -75,19 +76,19 @@ fn begins_with(text: &str, option: &str) -> bool {
     }
 }
 
-/// The choice whose label this is.
+/// Returns the choice with this label, as number (from 0) and text.
 fn option_of<'a>(label: &str, options: &'a [String]) -> Option<(usize, &'a String)> {
     let number = number_of(label).filter(|_| !label.starts_with('('))?;
     Some((number, options.get(number)?))
 }
 
-/// The word of letters that a text begins with.
+/// Returns the run of ASCII letters with which a text begins.
 fn leading_letters(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
     text.get(..end).unwrap_or_default()
 }
 
-/// The choice whose label the text begins with.
+/// Returns the choice whose label the text begins with.
 fn label_in_front(text: &str, options: &[String]) -> Option<usize> {
     let text = text.trim_start_matches(decoration);
     let opened = text.strip_prefix(['(', '[', '（']);
@@ -109,7 +110,7 @@ fn label_in_front(text: &str, options: &[String]) -> Option<usize> {
     (named && !names_another(number, without_own_text(rest, option), options)).then_some(number)
 }
 
-/// What stands behind a label, without the text of its choice: in "D. A" this names no second choice if A is D's text.
+/// Returns the text after a label without the text of its choice, so that "D. A" does not also name A if D's text is A.
 fn without_own_text<'a>(rest: &'a str, option: &str) -> &'a str {
     let signs = |c: char| matches!(c, '.' | ')' | ':' | ']' | '）' | '：' | '-' | '–') || decoration(c);
     let text = rest.trim_start_matches(signs);
@@ -118,11 +119,11 @@ fn without_own_text<'a>(rest: &'a str, option: &str) -> &'a str {
     }
     let after = text.get(option.len()..).unwrap_or_default();
     let labelled = rest.starts_with(['.', ')', ':', ']', '）', '：']);
-    // "A B" is label and text only if it is all.
+    // "A B" is a label and its text only if nothing follows.
     if labelled || after.trim_matches(closes).is_empty() { after } else { rest }
 }
 
-/// Is a letter with a space behind it a label, and not a word ("a dog", "I see")?
+/// Returns whether a letter followed by a space is a label and not a word ("a dog", "I see").
 fn is_label_before_words(label: &str, rest: &str, option: &str) -> bool {
     let words = rest.trim_start();
     let line_ends = rest.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\n');
@@ -134,10 +135,10 @@ fn is_label_before_words(label: &str, rest: &str, option: &str) -> bool {
             && (!matches!(label, "A" | "I") || verb || !words.starts_with(char::is_alphanumeric)))
 }
 
-/// Does the text behind a label name another choice beside it ("or B", ", C", "B. cup")?
+/// Returns whether the text after a label also names another choice ("or B", ", C", "B. cup").
 fn names_another(number: usize, rest: &str, options: &[String]) -> bool {
     let rest = rest.trim_start_matches(closes);
-    // With a word or sign between them, both are meant.
+    // Labels that are joined by a word or a sign are both named.
     let low = lower(rest);
     let joined = ["or", "and"]
         .iter()
@@ -160,7 +161,7 @@ fn names_another(number: usize, rest: &str, options: &[String]) -> bool {
     beside || options.iter().enumerate().any(listed)
 }
 
-/// Does the text hold `X. <text of option X>`, with the label as given?
+/// Returns whether the text contains `X. <text of option X>`, with the label in the given case.
 fn lists(text: &str, label: &str, option: &str) -> bool {
     text.match_indices(label).any(|(at, _)| {
         let before = text.get(..at).and_then(|t| t.chars().next_back());
@@ -170,8 +171,8 @@ fn lists(text: &str, label: &str, option: &str) -> bool {
     })
 }
 
-/// The choice whose text this is, up to decoration and a full stop, and up to case where that leaves one; `None` if
-/// several have it.
+/// Returns the choice whose text this is, ignoring decoration, a full stop and, if then only one choice is left, case;
+/// `None` if several choices have the text.
 fn option_text(text: &str, options: &[String]) -> Option<usize> {
     fn plain(text: &str) -> &str {
         text.trim_matches(decoration).trim_end_matches('.').trim_matches(decoration)
@@ -187,7 +188,7 @@ fn option_text(text: &str, options: &[String]) -> Option<usize> {
     }
 }
 
-/// The one choice that stands in parentheses somewhere in the text, unless the text denies something.
+/// Returns the only choice that stands in parentheses in the text, unless the text contains a negation.
 fn only_parenthesised(text: &str, options: &[String]) -> Option<usize> {
     let denies =
         |w: &str| matches!(w, "not" | "no" | "neither" | "nor" | "never") || w.ends_with("n't") || w.ends_with("n’t");

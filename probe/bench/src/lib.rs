@@ -1,21 +1,22 @@
 //! Benchmarks: from questions to prompts, from answers to scores.
 //!
-//! One file per benchmark family. A family says how its questions are read ([`Benchmark::read`]), how they are asked
-//! ([`Benchmark::prompt`]), how one answer is judged ([`Benchmark::judge`]) and how judged answers become the published
-//! number ([`Benchmark::items`]); aggregation with clustered standard errors, chance and the best constant answer follow
-//! from these and are the same for all. Primitives that families share live in [`score`].
+//! Each benchmark family is one file. A family defines how its questions are read ([`Benchmark::read`]), how they are
+//! asked ([`Benchmark::prompt`]), how one answer is judged ([`Benchmark::judge`]) and how judged answers become the
+//! published score ([`Benchmark::items`]). Aggregation with clustered standard errors, chance and the constant-answer
+//! baseline follow from these and are the same for all families. Functions that families share are in [`score`].
 //!
-//! The published benchmarks are read as they are published ([`table`]: parquet, JSON, CSV, TSV with pictures inside or
-//! beside), from a plain directory or the hub's cache. Asking and judging follow [`Rules`]: those of the benchmark's
-//! authors or, where there are none, our strict ones; those of the study's code; or those of lmms-eval. Each says in words
-//! how it asks and judges, and by which source ([`Benchmark::explain`]). The `nano-*` benchmarks are the small siblings of the published ones: other pictures and questions, the same
-//! prompt forms and the same judging code; the `field-*` benchmarks are made of real stamps and photographs. Their data are
-//! `<data>/bench/<id>.jsonl`, a line per question (see [`read`]); they have one set of rules.
+//! The published benchmarks are read in their published formats ([`table`]: parquet, JSON, CSV or TSV, with images
+//! inside or in files beside them), from a plain directory or the hub's cache. Asking and judging follow [`Rules`]:
+//! those of the benchmark's authors or, where there are none, our strict rules; those of the `cambrian-1` code; or
+//! those of lmms-eval. Every set of rules is described in words, with its source ([`Benchmark::explain`]). The `nano-*`
+//! benchmarks are small variants of the published ones: other images and questions, but the same prompt forms and the
+//! same judging code. The `field-*` benchmarks are composed of stamps and photographs. The data of both are
+//! `<data>/bench/<id>.jsonl`, one question per line (see [`read`]); they have one set of rules.
 //!
-//! Three rules hold everywhere. An answer that cannot be parsed is never guessed: it is counted
-//! ([`Outcome::n_unparsed`]) and scores 0. A model's reasoning is removed before its answer is read ([`reasoning`]). And
-//! questions about the same picture, or of the same pair, belong to one
-//! [`Unit`], so that error bars come from independent units and not from questions.
+//! Three rules hold for every benchmark. An answer that cannot be parsed is never guessed: it is counted
+//! ([`Outcome::n_unparsed`]) and scores 0. The model's reasoning is removed before its answer is read ([`reasoning`]).
+//! Questions about the same image, or of the same pair, form one [`Unit`], so that standard errors are computed over
+//! independent units and not over questions.
 
 pub mod ai2d;
 pub mod blink;
@@ -72,8 +73,8 @@ pub use predictions::{Predictions, ScoreReport, Verdict, judge_predictions, read
 pub use rules::Rules;
 pub use score::Item;
 
-/// Every benchmark: of each family the published ones and their small siblings, families in the order of the columns of
-/// the published tables.
+/// Every benchmark, published and nano variants together per family; families follow the columns of the published
+/// tables.
 static ALL: LazyLock<Vec<&'static dyn Benchmark>> = LazyLock::new(|| {
     [
         mme::ALL,
@@ -103,13 +104,13 @@ static ALL: LazyLock<Vec<&'static dyn Benchmark>> = LazyLock::new(|| {
     .concat()
 });
 
-/// Every benchmark: families in the order of the columns of the published tables.
+/// Returns every benchmark, with the families in the order of the columns of the published tables.
 pub fn all() -> &'static [&'static dyn Benchmark] {
     &ALL
 }
 
-/// The benchmarks of the study's tables, in the order of their columns, by the ids that its study files use. The average is the
-/// mean of the 16 (MME's perception score divided by 20).
+/// The 16 benchmarks of the Cambrian-1 tables, in the order of their columns, by the ids that the study files use. The
+/// average is the mean of the 16, with MME's perception score divided by 20.
 pub const PUBLISHED: [(&str, Category); 16] = [
     ("mme", Category::General),
     ("mmbench-en", Category::General),
@@ -129,7 +130,7 @@ pub const PUBLISHED: [(&str, Category); 16] = [
     ("cv-bench-3d", Category::VisionCentric),
 ];
 
-/// The benchmark called `id`. An unknown id is a usage error that names the nearest ones.
+/// Returns the benchmark called `id`. An unknown id is a usage error that suggests the nearest ids.
 pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
     all().iter().copied().find(|b| b.id() == id).ok_or_else(|| {
         if PUBLISHED.iter().any(|(published, _)| *published == id) {
@@ -146,26 +147,26 @@ pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
     })
 }
 
-/// How many texts are tried as the best constant answer.
+/// Maximum number of texts that are tried as constant answers.
 const CONSTANTS: usize = 64;
 
-/// The four groups of the study, each worth a quarter of the average.
+/// The four benchmark categories of the Cambrian-1 paper; each has a weight of one quarter in the average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Category {
-    /// Everyday perception.
+    /// Benchmarks of everyday perception.
     General,
-    /// Facts about what is seen.
+    /// Benchmarks that need knowledge about what the image shows.
     Knowledge,
-    /// Reading text and values.
+    /// Benchmarks of reading text, charts and documents.
     #[serde(rename = "OCR & Chart")]
     OcrChart,
-    /// Where, how many, how near.
+    /// Benchmarks of position, number and depth.
     #[serde(rename = "Vision-centric")]
     VisionCentric,
 }
 
 impl Category {
-    /// All four, in the order of the tables.
+    /// The four categories, in the order of the published tables.
     pub const ALL: [Category; 4] = [Self::General, Self::Knowledge, Self::OcrChart, Self::VisionCentric];
 }
 
@@ -180,89 +181,89 @@ impl fmt::Display for Category {
     }
 }
 
-/// What an answer has to look like.
+/// The form that an answer must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Yes or no.
+    /// The answer is yes or no.
     YesNo,
-    /// The letter of one of [`Question::options`].
+    /// The answer is the letter of one of [`Question::options`].
     Choice,
-    /// A word, phrase or number; questions with [`Question::options`] among them want a letter.
+    /// The answer is a word, phrase or number; questions that have [`Question::options`] expect a letter.
     Open,
 }
 
-/// What is known of a benchmark apart from its code.
+/// Static description of a benchmark.
 #[derive(Debug)]
 pub struct Card {
-    /// Name in files and on the command line.
+    /// Id of the benchmark in files and on the command line.
     pub id: &'static str,
-    /// The group of the study that it belongs to.
+    /// The category that the benchmark belongs to.
     pub category: Category,
     /// What the score measures, in a few words.
     pub metric: &'static str,
-    /// Counts up whenever the same answers could score differently.
+    /// Version, which is incremented whenever the same answers could score differently.
     pub version: &'static str,
     /// The publication that defines prompt and metric.
     pub citation: &'static str,
-    /// Shape of the answers.
+    /// The form of the answers.
     pub form: Form,
-    /// Tokens that an answer may have; enough for the longest right one.
+    /// Maximum number of generated tokens per answer; enough for the longest right one.
     pub max_new_tokens: usize,
-    /// Where the questions are published; none for those that are made on this machine.
+    /// Where the questions are published; `None` for those that are generated on this machine.
     pub source: Option<Source>,
-    /// Whether [`Rules::Official`] are the authors'. If not, there are [`Rules::Strict`] in their place.
+    /// Whether [`Rules::Official`] are the authors' rules; if not, [`Rules::Strict`] take their place.
     pub authors: bool,
-    /// What lmms-eval 0.7.3 calls its task and metric; none if it has no such task.
+    /// The names of task and metric in lmms-eval 0.7.3; `None` if it has no such task.
     pub lmms_eval: Option<(&'static str, &'static str)>,
 }
 
-/// Where a benchmark is published.
+/// The published source of a benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
-    /// Dataset on the hub, such as `lmms-lab/MME`.
+    /// Name of the dataset on the hub, such as `lmms-lab/MME`.
     pub repository: &'static str,
-    /// The folder in it that holds the files; empty for the whole.
+    /// The folder of the dataset that holds the files; empty for the root.
     pub folder: &'static str,
-    /// Its split, by which the files' names begin.
+    /// Name of the split, with which the names of its files begin.
     pub split: &'static str,
-    /// How many questions are scored; what has fewer or more is another edition, and the result says so.
+    /// Number of scored questions. Any other number means another edition, which the result reports.
     pub questions: usize,
-    /// What its authors say of the terms of use.
+    /// The terms of use that its authors state.
     pub licence: &'static str,
 }
 
-/// One question about one picture, or several.
+/// One question about one or several images.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// Unique within the benchmark.
+    /// Id, unique within the benchmark.
     pub id: String,
-    /// Number of the row in the published split that it was read from, from 0: by it other harnesses name their answers.
+    /// Row number in the published split, from 0; other harnesses identify answers by it.
     pub row: u64,
-    /// Its pictures in the order in which the text names them; most questions have one.
+    /// The images, in the order in which the text refers to them; most questions have one.
     pub images: Vec<Picture>,
-    /// Questions with the same value are about the same picture.
+    /// Id of the image; questions with the same value are about the same image.
     pub image_id: String,
-    /// The question alone: no options, no format line, no image token.
+    /// The text of the question alone: no options, no format line, no image token.
     pub question: String,
-    /// What the prompt may give beside the question: a hint, or text that was read from the picture by machine.
+    /// Further text that the prompt may contain: a hint, or text read from the image by OCR.
     pub context: Option<String>,
-    /// The choices in the order of their letters; empty for open and yes/no questions.
+    /// The choices, in the order of their letters; empty for open and yes/no questions.
     pub options: Vec<String>,
     /// The right answer: a letter (`B` or `(b)`), yes/no, or text.
     pub answer: String,
-    /// All answers that people gave or that are accepted, where there are several; `answer` is one of them.
+    /// All accepted answers, or all answers that annotators gave, where there are several; `answer` is one of them.
     pub accepted: Vec<String>,
-    /// The benchmark's own division, e.g. `count`.
+    /// The benchmark's own subtask, such as `count`.
     pub subtask: String,
-    /// What is resampled together for error bars: a picture, or a pair of pictures.
+    /// Id of the unit that is resampled as a whole for standard errors: an image, or a pair of images.
     pub unit: String,
-    /// What else the rules of this benchmark need, by their own names for it.
+    /// Further values that the rules of this benchmark need, by benchmark-specific names.
     #[serde(default)]
     pub facts: BTreeMap<String, String>,
 }
 
 impl Question {
-    /// A fact that the rules need; empty where the data have none.
+    /// Returns the fact called `name`; empty if the question has none.
     pub fn fact(&self, name: &str) -> &str {
         self.facts.get(name).map_or("", String::as_str)
     }
@@ -271,124 +272,123 @@ impl Question {
 /// The verdict on one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    /// What the answer was taken to say; `None` if it could not be parsed (then `score` is 0).
+    /// The parsed answer; `None` if the answer could not be parsed (then `score` is 0).
     pub parsed: Option<String>,
-    /// 1 for right, 0 for wrong.
+    /// The score, from 0 (wrong) to 1 (right).
     pub score: f64,
 }
 
 impl Judged {
-    /// An answer that says nothing the scorer can use.
+    /// Returns the verdict on an answer that could not be parsed.
     pub fn unparsed() -> Self {
         Self { parsed: None, score: 0.0 }
     }
 
-    /// A parsed answer, right or wrong.
+    /// Returns the verdict on a parsed answer.
     pub fn new(parsed: impl Into<String>, right: bool) -> Self {
         Self { parsed: Some(parsed.into()), score: if right { 1.0 } else { 0.0 } }
     }
 }
 
-/// Questions that are not independent of each other. A score is `100 · Σ sum / Σ weight` over units, so a
-/// bootstrap resamples these and needs nothing else.
+/// A group of questions that are not independent of each other. A score is `100 · Σ sum / Σ weight` over units, so
+/// bootstrap resampling needs only the units.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
-    /// [`Question::unit`].
+    /// The [`Question::unit`] of its questions.
     pub id: String,
-    /// Weighted score of its questions or pairs.
+    /// Weighted sum of the scores of its questions or pairs.
     pub sum: f64,
-    /// Weight of its questions or pairs.
+    /// Sum of the weights of its questions or pairs.
     pub weight: f64,
 }
 
 /// The result of a benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The metric, 0 to 100.
+    /// Value of the metric, 0 to 100.
     pub score: f64,
-    /// Its standard error, clustered by unit (the linearised variance of a ratio), in the same scale.
-    /// A single unit says nothing of the spread: then it is 50, the largest standard deviation that a score
-    /// between 0 and 100 can have.
+    /// Standard error of the score, clustered by unit (the linearised variance of a ratio), on the same scale. It
+    /// cannot be estimated from a single unit; then it is 50, the largest standard deviation of a score between 0 and
+    /// 100.
     pub stderr: f64,
     /// Number of questions.
     pub n: usize,
     /// Number of answers that could not be parsed.
     pub n_unparsed: usize,
-    /// What to resample, sorted by id.
+    /// The units for resampling, sorted by id.
     pub units: Vec<Unit>,
-    /// The same metric for each subtask alone.
+    /// The same metric on each subtask alone.
     pub subtasks: BTreeMap<String, f64>,
 }
 
-/// A benchmark: how to read, ask, judge and sum up.
+/// A benchmark: how to read, ask, judge and aggregate its questions.
 pub trait Benchmark: Sync {
-    /// Everything about it that is not code.
+    /// Returns the static description of the benchmark.
     fn card(&self) -> &Card;
 
-    /// Name in files and on the command line.
+    /// Returns the id of the benchmark in files and on the command line.
     fn id(&self) -> &str {
         self.card().id
     }
-    /// The group of the study that it belongs to.
+    /// Returns the category that the benchmark belongs to.
     fn category(&self) -> Category {
         self.card().category
     }
-    /// What the score measures under these rules, in a few words.
+    /// Returns what the score measures under these rules, in a few words.
     fn metric(&self, _: Rules) -> &str {
         self.card().metric
     }
-    /// Counts up whenever the same answers could score differently.
+    /// Returns the version, which is incremented whenever the same answers could score differently.
     fn version(&self) -> &str {
         self.card().version
     }
-    /// The publication that defines prompt and metric.
+    /// Returns the publication that defines prompt and metric.
     fn citation(&self) -> &str {
         self.card().citation
     }
-    /// Tokens that an answer may have.
+    /// Returns the maximum number of generated tokens per answer.
     fn max_new_tokens(&self) -> usize {
         self.card().max_new_tokens
     }
 
-    /// Reads the questions under the data directory `data`. Rows of a published table that cannot be asked (no answer, no
-    /// picture, an answer that is none of the choices, an id that came before) are left out and counted
-    /// ([`Questions::left_out`]). Data made on this machine have to be whole: there each of these is an error, which names
-    /// file, line and field.
+    /// Reads the questions in the data directory `data`. Rows of a published table that cannot be asked (no answer, no
+    /// image, an answer that is none of the choices, a repeated id) are left out and counted ([`Questions::left_out`]).
+    /// In data that were generated on this machine each of these is an error that names file, line and field.
     fn read(&self, data: &Path) -> Result<Questions> {
         read::drawn(self, data)
     }
 
-    /// What questions are scored together with that of a row ([`Question::unit`]), where one that is left out takes the
-    /// others with it although they would be complete without.
+    /// Returns the id of the group of questions that the row is scored with ([`Question::unit`]), if leaving out one
+    /// row of the group must leave out the whole group; otherwise `None`.
     fn scored_together(&self, _: &table::Row) -> Option<String> {
         None
     }
 
-    /// Where answers are scored whose right ones are kept secret: the address of the server. Then there is no score here
-    /// ([`Benchmark::aggregate`] is an error), but [`Benchmark::submission`].
+    /// Returns the URL of the server that scores the answers, if the right answers are not public. Then
+    /// [`Benchmark::aggregate`] is an error and [`Benchmark::submission`] returns the file for the server.
     fn server(&self) -> Option<&'static str> {
         None
     }
 
-    /// The file in which answers are handed in at [`Benchmark::server`], `answers[i]` being that to `qs[i]`; none where
-    /// answers are scored here.
+    /// Returns the content of the file to submit to [`Benchmark::server`], where `answers[i]` answers `qs[i]`; `None`
+    /// if answers are scored here.
     fn submission(&self, _: &[Question], _: &[String]) -> Result<Option<String>> {
         Ok(None)
     }
 
-    /// The rules that are followed where these are asked for, by their right name: `official` are the authors' rules, or
-    /// the strict ones where there are none. A usage error if this benchmark has no such rules.
+    /// Resolves the requested rules to those that are applied: `official` means the authors' rules or, where there are
+    /// none, the strict ones. It is a usage error if this benchmark has no such rules.
     fn rules(&self, asked: Rules) -> Result<Rules> {
         rules::settle(self.card(), asked)
     }
 
-    /// In words: how these rules ask and judge, by which source.
+    /// Describes in words how these rules ask and judge, and from which source they are.
     fn explain(&self, rules: Rules) -> Explained;
 
-    /// The whole user turn, without the image token.
+    /// Returns the whole user turn, without the image token.
     fn prompt(&self, q: &Question, rules: Rules) -> String;
 
-    /// The pictures that go with the prompt: all of them, or the first, which is all that the study's code gives.
+    /// Returns the images that accompany the prompt: all of them, or only the first under `cambrian-1` rules.
     fn shown<'a>(&self, q: &'a Question, rules: Rules) -> &'a [Picture] {
         match rules {
             Rules::Cambrian1 => q.images.get(..1).unwrap_or_default(),
@@ -396,9 +396,9 @@ pub trait Benchmark: Sync {
         }
     }
 
-    /// Judges one raw answer. By official and strict rules its reasoning is removed before, and an answer that ends inside
-    /// its reasoning is unparsed; strict rules also open `\boxed{…}`. The study's and lmms-eval's rules get the answer as it
-    /// is, and do what that code does.
+    /// Judges one raw answer. Official and strict rules remove the reasoning first, and an answer that ends inside its
+    /// reasoning is unparsed; strict rules also open `\boxed{…}`. The rules of `cambrian-1` and lmms-eval get the raw
+    /// answer, as the original code does.
     fn judge(&self, q: &Question, answer: &str, rules: Rules) -> Judged {
         match rules {
             Rules::Cambrian1 if self.card().source.is_some() => self.verdict(q, answer, rules),
@@ -415,17 +415,17 @@ pub trait Benchmark: Sync {
         }
     }
 
-    /// The rule itself: judges an answer without its reasoning.
+    /// Judges an answer whose reasoning is already removed where the rules ask for it.
     fn verdict(&self, q: &Question, answer: &str, rules: Rules) -> Judged;
 
-    /// What is counted: by default each question once. `p[i]` is the score of question i, or the probability
-    /// that it is answered rightly (answers taken as independent), so that the same code gives scores and chance.
-    /// Errors when questions that belong together are not complete.
+    /// Returns the scored items; by default one per question. `p[i]` is the score of question i, or the probability
+    /// that it is answered rightly (answers taken as independent), so that the same code computes scores and chance. It
+    /// is an error if questions that are scored together are incomplete.
     fn items(&self, qs: &[Question], p: &[f64], _: Rules) -> Result<Vec<Item>> {
         Ok(qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect())
     }
 
-    /// The possible answers to a question, as they should be written; none for open questions.
+    /// Returns the possible answers to a question in their expected spelling; empty for open questions.
     fn answers(&self, q: &Question) -> Vec<String> {
         match self.card().form {
             Form::YesNo => ["Yes", "No"].map(String::from).into(),
@@ -433,7 +433,7 @@ pub trait Benchmark: Sync {
         }
     }
 
-    /// Probability that a uniform guess among the possible answers is right; 0 for open questions.
+    /// Returns the probability that a uniform guess among the possible answers is right; 0 for open questions.
     fn guess(&self, q: &Question) -> f64 {
         match self.card().form {
             Form::YesNo => 0.5,
@@ -442,7 +442,7 @@ pub trait Benchmark: Sync {
         }
     }
 
-    /// Sums up the verdicts, `judged[i]` being that on `qs[i]`.
+    /// Aggregates the verdicts, where `judged[i]` is the verdict on `qs[i]`.
     fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
         let mut outcome = self.sum_up(qs, judged, rules)?;
         if rules == Rules::LmmsEval {
@@ -452,14 +452,15 @@ pub trait Benchmark: Sync {
         Ok(outcome)
     }
 
-    /// The numbers that lmms-eval prints for these verdicts, by its names and in its scales: by default the score as a share.
-    /// They are shown among the subtasks.
+    /// Returns the numbers that lmms-eval prints for these verdicts, by its names and on its scales; by default the
+    /// score as a fraction. They are reported with the subtasks.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         let metric = self.card().lmms_eval.map(|(_, metric)| metric);
         metric.map(|metric| (metric.to_string(), outcome.score / 100.0)).into_iter().collect()
     }
 
-    /// The sum of [`Benchmark::items`] and its error; part of [`Benchmark::aggregate`] where that says more.
+    /// Sums [`Benchmark::items`] and computes the standard error; the part of [`Benchmark::aggregate`] that is the same
+    /// for every benchmark.
     fn sum_up(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
         if qs.len() != judged.len() {
             let message = format!("{}: {} questions but {} verdicts", self.id(), qs.len(), judged.len());
@@ -472,17 +473,17 @@ pub trait Benchmark: Sync {
         score::sum_up(items, qs.len(), n_unparsed).map_err(|e| e.context(step()))
     }
 
-    /// The expected score (0 to 100) of guessing uniformly among the possible answers, computed from these
-    /// questions: 1/options, under pairs both right by chance; 0 for open questions. NaN where
+    /// Returns the expected score (0 to 100) of guessing uniformly among the possible answers to these questions:
+    /// 1/options per question, the probability that both are right for pairs, and 0 for open questions. It is NaN where
     /// [`Benchmark::aggregate`] would fail: no questions, or an incomplete pair.
     fn chance(&self, qs: &[Question], rules: Rules) -> f64 {
         let p: Vec<f64> = qs.iter().map(|q| self.guess(q)).collect();
         self.items(qs, &p, rules).and_then(|items| score::sum_up(items, qs.len(), 0)).map_or(f64::NAN, |o| o.score)
     }
 
-    /// Answers worth giving to every question alike: every letter, and of the right answers and option texts the most
-    /// frequent ones ([`CONSTANTS`]): beyond exact match, where a rare answer may fit many questions, the best of them is
-    /// a lower bound.
+    /// Returns the candidates for the constant-answer baseline: every letter, and the most frequent right answers and
+    /// option texts (at most [`CONSTANTS`]). For metrics other than exact match a rare answer may fit many questions,
+    /// so the best candidate is a lower bound.
     fn constants(&self, qs: &[Question]) -> BTreeSet<String> {
         let mut set: BTreeSet<String> = match self.card().form {
             Form::YesNo => ["yes", "no"].map(String::from).into(),
@@ -496,8 +497,9 @@ pub trait Benchmark: Sync {
         set
     }
 
-    /// The score (0 to 100) of the best constant answer among [`Benchmark::constants`]: what can be had without
-    /// looking at the picture or even the question. NaN where [`Benchmark::aggregate`] would fail.
+    /// Returns the score (0 to 100) of the constant-answer baseline: the best answer among [`Benchmark::constants`],
+    /// given to every question without looking at image or question. It is NaN where [`Benchmark::aggregate`] would
+    /// fail.
     fn majority(&self, qs: &[Question], rules: Rules) -> f64 {
         let of = |answer: &String| {
             let judged: Vec<Judged> = qs.iter().map(|q| self.judge(q, answer, rules)).collect();

@@ -1,32 +1,32 @@
-//! Rules of lmms-eval 0.7.3 that several of its tasks share, for numbers that can be laid beside its own.
+//! Rules of lmms-eval 0.7.3 that several of its tasks share, so that scores can be compared with its own.
 //!
-//! They are kept with their quirks. Every answer loses its reasoning as that harness' default does it ([`cleaned`]).
-//! Where it draws a letter at random or asks a language model, nothing is drawn or asked here: the answer is unparsed.
-//! Of 37,500 random answers 31 were judged otherwise, all of them with one of the control characters U+001C to U+001F inside,
-//! which Python counts as white space.
-//! Goldens with its verdicts are made by `tests/reference/scorers_lmms_eval.py`.
+//! The rules reproduce the quirks of the original. Reasoning is removed as by that harness' default ([`cleaned`]).
+//! Where lmms-eval draws a random letter or asks a language model, the answer is unparsed here. Of 37,500 random
+//! answers 31 were judged differently; all of them contain one of the control characters U+001C to U+001F, which Python
+//! counts as white space. `tests/reference/scorers_lmms_eval.py` generates the golden verdicts.
 
 use super::{Judged, Question};
 use crate::score::{label, plain_number};
 
-/// The line by which some of its tasks ask for a letter, without a full stop.
+/// The line, without a full stop, with which some of its tasks ask for a letter.
 pub(crate) const MMSTAR_LINE: &str = "Answer with the option's letter from the given choices directly";
 
-/// The tags of `--reasoning_tags` by default.
+/// The default tags of its option `--reasoning_tags`.
 const REASONING: [(&str, &str); 2] = [("<think>", "</think>"), ("<analysis>", "</analysis>")];
 
-/// White space as Python's `str.strip` removes it.
+/// Returns whether Python's `str.strip` removes the character.
 fn blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// The text without white space around it.
+/// Removes white space from both ends, as Python's `str.strip` does.
 pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(blank)
 }
 
-/// What its scorers get of an answer: pairs of tags and what they enclose are removed, of a closing tag alone all in front
-/// of it; an opening tag alone stays. Only these tags, in lower case. Then white space around it goes.
+/// Returns the part of an answer that its scorers get. Pairs of tags are removed with their content; a closing tag
+/// alone is removed with all text before it; an opening tag alone stays. Only the lower-case tags of [`REASONING`]
+/// count. Then white space is removed from both ends.
 pub(crate) fn cleaned(answer: &str) -> String {
     let mut text = answer.to_string();
     for (opening, closing) in REASONING {
@@ -43,12 +43,12 @@ pub(crate) fn cleaned(answer: &str) -> String {
     trimmed(&text).to_string()
 }
 
-/// A verdict on a text; an empty one that is not right says nothing.
+/// Returns a verdict on a text; an empty text that is not right is unparsed.
 pub(crate) fn on_text(said: &str, right: bool) -> Judged {
     if said.is_empty() && !right { Judged::unparsed() } else { Judged::new(said, right) }
 }
 
-/// A verdict on a letter, which need not be that of a choice.
+/// Returns a verdict on a letter, which may be a letter of no choice.
 pub(crate) fn on_letter(q: &Question, said: Option<char>) -> Judged {
     match said {
         Some(said) => Judged::new(said, label(&q.answer) == Some(said)),
@@ -56,30 +56,30 @@ pub(crate) fn on_letter(q: &Question, said: Option<char>) -> Judged {
     }
 }
 
-/// The labels of `n` choices.
+/// Returns the labels of `n` choices: A, B, C and so on.
 pub(crate) fn labels(n: usize) -> impl Iterator<Item = char> + Clone {
     ('A'..='\u{10ffff}').take(n)
 }
 
-/// The choices, a line each: `A. dog`.
+/// Formats the choices, one per line: `A. dog`.
 pub(crate) fn lines(options: &[String]) -> String {
     let lines: Vec<String> = labels(options.len()).zip(options).map(|(l, o)| format!("{l}. {o}")).collect();
     lines.join("\n")
 }
 
-/// Python's `str.capitalize`: the first character in upper case, all others in lower case.
+/// Capitalises as Python's `str.capitalize` does: the first character in upper case, all others in lower case.
 pub(crate) fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     let Some(first) = chars.next() else { return String::new() };
     let mut upper = first.to_uppercase();
     let head: String = upper.next().into_iter().chain(upper.flat_map(char::to_lowercase)).collect();
-    // Lower-casing depends on the neighbours (Σ).
+    // The whole text is lower-cased because lower case can depend on neighbouring characters (Σ).
     let whole = text.to_lowercase();
     head + whole.get(first.to_lowercase().map(char::len_utf8).sum()..).unwrap_or_default()
 }
 
-/// Whether two texts are the same to its `exact_match`, up to case and ASCII punctuation. It compares in arrays of fixed
-/// width, so that a text that grows in lower case is cut to its length.
+/// Returns whether lmms-eval's `exact_match` finds the texts equal, up to case and ASCII punctuation. It compares
+/// arrays of fixed width, so a text that grows when lower-cased is cut to its original length.
 pub(crate) fn exact(said: &str, expected: &str) -> bool {
     let plain = |text: &str| -> String {
         let text = text.trim_end_matches('\0');
@@ -89,27 +89,27 @@ pub(crate) fn exact(said: &str, expected: &str) -> bool {
     plain(said) == plain(expected)
 }
 
-/// The number that Python's `int` makes of a text.
+/// Returns the number that Python's `int` parses from a text.
 pub(crate) fn integer(text: &str) -> Option<f64> {
     let digits = trimmed(text).trim_start_matches(['+', '-']);
     let integral = digits.chars().all(|c| c == '_' || c.is_ascii_digit() || crate::score::decimal_digit(c).is_some());
     plain_number(text).filter(|_| integral && !digits.is_empty())
 }
 
-/// Takes each of these signs from both ends, one sign after the other.
+/// Strips each of these characters from both ends, one character after the other, and adds a space at both ends.
 fn without_signs(text: &str, signs: &[char]) -> String {
     format!(" {} ", signs.iter().fold(text, |text, sign| text.trim_matches(*sign)))
 }
 
-/// The letter that MMMU's and Q-Bench's tasks find: of those as `(B)` the last; if there are none, of those with a space
-/// behind, then of those with a full stop behind, the last one that stands alone, or the first in their order; then, in
-/// more than five words, by the text of a choice.
+/// Returns the letter that MMMU's and Q-Bench's tasks find: the last one as `(B)`; if there is none, among those with a
+/// space after them, and then among those with a full stop after them, the last one that stands alone, or the first by
+/// label; then, if the answer has more than five words, the choice whose text comes last.
 pub(crate) fn last_named(answer: &str, options: &[String]) -> Option<char> {
     let text = without_signs(answer, &[',', '.', '!', '?', ';', ':', '\'']);
     let named = |form: &dyn Fn(char) -> String| -> Vec<char> {
         labels(options.len()).filter(|l| text.contains(&form(*l))).collect()
     };
-    // The first of the greatest places; a letter without one comes before all.
+    // Takes the first letter with the greatest position; a letter without a position ranks below all others.
     let last = |found: Vec<char>, place: &dyn Fn(char) -> Option<usize>| {
         found.into_iter().reduce(|best, next| if place(next) > place(best) { next } else { best })
     };
@@ -132,7 +132,7 @@ pub(crate) fn last_named(answer: &str, options: &[String]) -> Option<char> {
     last(found, &|l| choice(l).and_then(|o| low.rfind(&o)))
 }
 
-/// Phrases behind which its shared parser looks for a letter.
+/// Phrases after which its shared parser looks for a letter.
 const PHRASES: [&str; 27] = [
     "the answer is",
     "answer is",
@@ -163,7 +163,7 @@ const PHRASES: [&str; 27] = [
     "答えは",
 ];
 
-/// Where a text stands in another, behind `from`; both as characters.
+/// Returns the first position of `what` in `text` at or after `from`, in characters.
 fn find(text: &[char], what: &[char], from: usize) -> Option<usize> {
     (from..(text.len() + 1).saturating_sub(what.len())).find(|at| text.get(*at..at + what.len()) == Some(what))
 }
@@ -172,15 +172,15 @@ fn rfind(text: &[char], what: &[char]) -> Option<usize> {
     (0..(text.len() + 1).saturating_sub(what.len())).rev().find(|at| text.get(*at..at + what.len()) == Some(what))
 }
 
-/// The letter that its shared parser (`mcq_extract.py`) finds: of all that have one of its forms the one in the most
-/// trusted form, of several in that form the last. Any capital among the letters is taken if no form fits.
+/// Returns the letter that its shared parser (`mcq_extract.py`) finds: the one in the most trusted form, and the last
+/// one if several have that form. If no form fits, it takes any capital among the letters.
 pub(crate) fn extracted(answer: &str, letters: &[char]) -> Option<char> {
     if trimmed(answer).is_empty() {
         return None;
     }
     let text: Vec<char> = without_signs(trimmed(answer), &[',', '.', '!', '?', ';', ':', '\'', '"']).chars().collect();
     let low: Vec<char> = text.iter().collect::<String>().to_lowercase().chars().collect();
-    // Trust, place, letter.
+    // Each entry is (trust, position, letter).
     let mut found: Vec<(u8, usize, char)> = Vec::new();
     for (trust, before, after) in [(6, "(", ")"), (5, "", "."), (4, "", ":"), (3, "", ")"), (2, "", " ")] {
         for l in letters {
@@ -208,7 +208,7 @@ pub(crate) fn extracted(answer: &str, letters: &[char]) -> Option<char> {
     if found.is_empty() {
         found.extend(letters.iter().filter_map(|l| Some((0, rfind(&text, &[*l])?, *l))));
     }
-    // The first of equal ones.
+    // Ties go to the first entry.
     found.into_iter().reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best }).map(|f| f.2)
 }
 

@@ -1,20 +1,20 @@
-//! MathVista (testmini): mathematics in pictures, with choices or with a number or list as the answer; accuracy.
+//! MathVista (testmini): mathematics in images, with choices or with a number or list as the answer; accuracy.
 //!
-//! The authors extract an answer in two steps: rules first (the whole answer is a choice, an integer, a number; `The
-//! answer is "…".`), then a language model. What was extracted becomes a choice (by its letter in parentheses, its letter,
-//! or else the choice with the least edit distance) or a rounded number, and has to be equal to the expected one.
+//! The authors extract an answer in two steps: first rules (the whole answer is a choice, an integer or a number; `The
+//! answer is "…".`), then a language model. The extracted text becomes a choice (by its letter in parentheses, its
+//! letter, or else the choice with the least edit distance) or a rounded number, and must equal the expected one.
 //!
-//! Here no language model extracts. Strict rules are the authors', `quick_extract` among them, and their comparison; in
-//! place of the language model, only what an answer announces without doubt is extracted: a letter or the text of one
-//! choice as the strict parser of all families reads it, a number or list that is the whole answer or all that follows
-//! the last "answer is" or "answer:". What cannot be extracted so is unparsed, and no choice is guessed for it.
+//! No language model is used here. Strict rules are the authors' rules, including `quick_extract`, and their
+//! comparison. Instead of the language model, they extract only an unambiguous answer: a letter or the text of one
+//! choice, as the strict parser of all families reads it, or a number or list that is the whole answer or follows the
+//! last "answer is" or "answer:". Every other answer is unparsed, and no choice is guessed for it.
 //!
-//! The study compares the whole answer with the letter, so that `B. 12` or a text with reasons is wrong, and numbers within
-//! 5 % of the predicted one. Its prompt asks for reasons nevertheless.
+//! `cambrian-1` compares the whole answer with the letter, so `B. 12` or a text with reasoning is wrong, and accepts
+//! numbers within 5 % of the predicted one. Its prompt asks for reasoning nevertheless.
 //!
-//! lmms-eval asks GPT for every answer that is not a choice's text, an integer or a number as a whole; of its rules only
-//! this part is here. It rounds numbers to `precision`, which is a float in the published table: in Python that is an
-//! error, which it takes for no answer, so that no question for a float is ever right.
+//! lmms-eval asks GPT about every answer that is not exactly a choice's text, an integer or a number; only the part
+//! without GPT is implemented here. It rounds numbers to `precision`, which is a float in the published table. In
+//! Python this raises an error, which lmms-eval treats as no answer, so no question that expects a float is ever right.
 
 use super::score::{self, edit_distance, plain_number};
 use super::table::{Columns, Row, Table};
@@ -31,10 +31,10 @@ pub struct MathVista {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MATHVISTA];
 
-/// The testmini split, as published.
+/// The published testmini split.
 pub static MATHVISTA: MathVista = MathVista {
     card: Card {
         id: "mathvista",
@@ -56,17 +56,17 @@ pub static MATHVISTA: MathVista = MathVista {
     },
 };
 
-/// The facts: the prompt as published (hint, question, choices); the kind of answer, `text`, `integer`, `float` or `list`;
-/// to how many decimals a number is compared.
+/// Names of facts: the prompt as published (hint, question, choices); the kind of answer (`text`, `integer`, `float` or
+/// `list`); the number of decimals to which numbers are compared.
 const QUERY: &str = "query";
 const KIND: &str = "answer_type";
 const PRECISION: &str = "precision";
-/// The fact with the unit of the answer, for lmms-eval's prompt.
+/// Name of the fact that holds the unit of the answer, for lmms-eval's prompt.
 const UNIT: &str = "unit";
-/// The fact with the question alone.
+/// Name of the fact that holds the question alone.
 const BARE: &str = "bare";
 
-/// The line by which the study asks for a choice.
+/// The line with which `cambrian-1` asks for a choice.
 const REASONS_LINE: &str = "First show your reasoning process and then give the final answer.";
 
 const VALUES: [&str; 10] = [
@@ -98,7 +98,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     with_answer(q, row).map(Some)
 }
 
-/// VLMEvalKit's edition, whose `question` is the prompt.
+/// Reads a row of VLMEvalKit's edition, whose column `question` holds the whole prompt.
 fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     let query = row.text("question")?;
@@ -115,15 +115,15 @@ fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
     with_answer(q, row).map(Some)
 }
 
-/// The question within a published prompt: behind "Question: ", in front of the choices.
+/// Returns the question within a published prompt: the text between "Question: " and the choices.
 fn bare(query: &str) -> String {
     let (_, question) = query.rsplit_once("Question: ").unwrap_or(("", query));
     let question = question.split("\nChoices:").next().unwrap_or_default();
     question.split(" (Unit: ").next().unwrap_or_default().trim().to_string()
 }
 
-/// Adds choices and answer. The answer to a question with choices is written as text; here it is the letter, of two choices
-/// with that text the last, as in the study's code.
+/// Adds choices and answer. The column `answer` holds the text of the right choice, which is converted to its letter;
+/// of two choices with the same text the last one counts, as in the `cambrian-1` code.
 fn with_answer(mut q: Question, row: &Row) -> Result<Question> {
     q.row = row.number;
     q.answer = row.text("answer")?;
@@ -150,12 +150,12 @@ fn with_answer(mut q: Question, row: &Row) -> Result<Question> {
     Ok(q)
 }
 
-/// The choice whose letter this is.
+/// Returns the choice with this letter.
 fn choice(q: &Question, letter: char) -> Option<&String> {
     ('A'..='Z').zip(&q.options).find(|(l, _)| *l == letter).map(|(_, option)| option)
 }
 
-/// What stands in the first `The answer is "…".` of a line, up to the last quote.
+/// Returns the text within the first `The answer is "…".` on a line, up to the last quote.
 fn quoted(answer: &str) -> Option<&str> {
     const START: &str = "The answer is \"";
     let (_, after) = answer.split_once(START)?;
@@ -163,7 +163,7 @@ fn quoted(answer: &str) -> Option<&str> {
     line.rsplit_once("\".").map(|(text, _)| text).or_else(|| quoted(after))
 }
 
-/// The choice that an answer is taken to mean.
+/// Returns the choice that an answer is taken to mean.
 fn extracted_choice<'a>(q: &'a Question, answer: &str) -> Option<&'a String> {
     if let Some(option) = q.options.iter().find(|option| *option == answer) {
         return Some(option);
@@ -171,7 +171,7 @@ fn extracted_choice<'a>(q: &'a Question, answer: &str) -> Option<&'a String> {
     let Some(text) = quoted(answer) else {
         return score::letter(answer, &q.options).and_then(|number| q.options.get(number));
     };
-    // What was extracted: by its letter, or else the choice that is most alike.
+    // The quoted text is matched by its letter, or else by the least edit distance.
     let text = text.trim();
     if text.is_empty() {
         return None;
@@ -183,7 +183,7 @@ fn extracted_choice<'a>(q: &'a Question, answer: &str) -> Option<&'a String> {
     nearest_choice(q, &letter)
 }
 
-/// The first letter in parentheses, in upper case.
+/// Returns the first letter in parentheses, in upper case.
 fn in_parentheses(text: &str) -> Option<char> {
     text.match_indices('(').find_map(|(at, _)| {
         let mut chars = text.get(at + 1..)?.chars();
@@ -192,7 +192,8 @@ fn in_parentheses(text: &str) -> Option<char> {
     })
 }
 
-/// The number or list that an answer is taken to give: the whole, or what follows the last announcement.
+/// Returns the texts that may be the number or list: the whole answer, the quoted text, and the text after the last
+/// announcement.
 fn extracted_value(answer: &str) -> Vec<&str> {
     let mut texts = vec![answer];
     if let Some(text) = quoted(answer) {
@@ -207,7 +208,7 @@ fn extracted_value(answer: &str) -> Vec<&str> {
     texts
 }
 
-/// The value in the form in which the authors compare it.
+/// Returns the value in the form in which the authors compare it.
 fn normalised(q: &Question, text: &str) -> Option<String> {
     match q.fact(KIND) {
         "integer" => plain_number(text).filter(|v| v.is_finite()).map(|v| format!("{:.0}", v.trunc() + 0.0)),
@@ -220,7 +221,7 @@ fn normalised(q: &Question, text: &str) -> Option<String> {
     }
 }
 
-/// A number as Python prints it.
+/// Formats a number as Python prints it.
 fn printed(value: f64) -> String {
     if value.is_nan() {
         return "nan".into();
@@ -238,7 +239,7 @@ fn printed(value: f64) -> String {
     }
 }
 
-/// The prompt of lmms-eval's task `mathvista_testmini_format`.
+/// Builds the prompt of lmms-eval's task `mathvista_testmini_format`.
 fn lmms_prompt(q: &Question) -> String {
     let precision = plain_number(q.fact(PRECISION));
     let hint = match (q.options.is_empty(), q.fact(KIND)) {
@@ -251,7 +252,7 @@ fn lmms_prompt(q: &Question) -> String {
             "Answer the question using a single floating-point number with two decimal places."
         }
         (true, "list") => "Answer the question using a Python list.",
-        // Its code fails here; no published question is of this kind.
+        // lmms-eval's code fails here; no published question is of this kind.
         (true, _) => score::SHORT_LINE,
     };
     let unit = if q.fact(UNIT).is_empty() { String::new() } else { format!(" (Unit: {})", q.fact(UNIT)) };
@@ -259,7 +260,7 @@ fn lmms_prompt(q: &Question) -> String {
     lmms::trimmed(&format!("{}{unit}\n{choices}{hint}", q.fact(BARE))).to_string()
 }
 
-/// The part of lmms-eval's rules that needs no language model.
+/// Judges an answer by those of lmms-eval's rules that need no language model.
 fn lmms_verdict(q: &Question, answer: &str) -> Judged {
     if !q.options.is_empty() {
         let extraction = match answer.is_empty() {
@@ -271,7 +272,7 @@ fn lmms_verdict(q: &Question, answer: &str) -> Judged {
         };
         let letter = in_parentheses(extraction).map(String::from).unwrap_or_else(|| extraction.to_string());
         let lettered = lmms::labels(q.options.len()).zip(&q.options).find(|(l, _)| letter == l.to_string());
-        // Nothing at all becomes the choice with the shortest text.
+        // An empty extraction matches the choice with the shortest text.
         let alike = || nearest_choice(q, &letter);
         let right = score::label(&q.answer).and_then(|letter| choice(q, letter)).map(|o| lmms::trimmed(o));
         return match lettered.map(|(_, option)| option).or_else(alike) {
@@ -281,7 +282,7 @@ fn lmms_verdict(q: &Question, answer: &str) -> Judged {
     }
     let said = match q.fact(KIND) {
         "integer" => lmms::integer(answer).filter(|v| v.is_finite()).map(|v| format!("{:.0}", v.trunc() + 0.0)),
-        // Rounded to a number of decimals that is a float: never equal to anything.
+        // lmms-eval rounds to a number of decimals that is a float, which is an error in Python: never right.
         "float" if !q.fact(PRECISION).is_empty() => {
             return plain_number(answer).map_or_else(Judged::unparsed, |value| Judged::new(printed(value), false));
         }
@@ -291,7 +292,7 @@ fn lmms_verdict(q: &Question, answer: &str) -> Judged {
     said.map_or_else(Judged::unparsed, |said| Judged::new(&*said, said == lmms::trimmed(&q.answer)))
 }
 
-/// The choice with the least edit distance to a text, of several the first.
+/// Returns the choice with the least edit distance to a text; ties go to the first.
 fn nearest_choice<'a>(q: &'a Question, text: &str) -> Option<&'a String> {
     let said: Vec<char> = text.chars().collect();
     q.options.iter().min_by_key(|option| edit_distance(&said, &option.chars().collect::<Vec<_>>()))
@@ -331,7 +332,7 @@ impl Benchmark for MathVista {
         }
     }
 
-    /// Its percentage, to two decimals.
+    /// Returns lmms-eval's percentage, rounded to two decimals.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         vec![("llm_as_judge_eval".into(), (outcome.score * 100.0).round_ties_even() / 100.0)]
     }

@@ -1,16 +1,17 @@
-//! MMBench: lettered choices, each question asked as often as it has choices, with the choices rotated; a question is
-//! right only if all its rotations are (CircularEval). The dev split, in English and Chinese.
+//! MMBench: lettered choices, where each question is asked as many times as it has choices, with the choices rotated. A
+//! question is right only if all its rotations are (CircularEval). English and Chinese dev splits.
 //!
 //! Rotations of a question have the same index modulo 1,000,000. Official prompt and matching are those of the authors'
-//! toolkit (VLMEvalKit, `matching_util.py`): one letter among the last words; else "answer is B", by whose rule "the
-//! answer is a dog" is A; else the text of exactly one choice within a short answer. What that leaves open the toolkit
-//! asks a language model; here it is unparsed, as in the toolkit's `exact_matching`.
+//! toolkit (VLMEvalKit, `matching_util.py`): one letter among the last words; else the letter after "answer is", so
+//! that "the answer is a dog" is A; else the text of exactly one choice within a short answer. The toolkit passes every
+//! other answer to a language model; here it is unparsed, as in the toolkit's `exact_matching`.
 //!
-//! The study takes the first character of what an English answer announces, the first word of a Chinese one, and calls
-//! rotations what has the same category, question, picture and source.
+//! `cambrian-1` takes the first character after the announcement in an English answer and the first word of a Chinese
+//! one, and groups rotations by category, question, image and source.
 //!
-//! lmms-eval has an older state of the toolkit's matching. Its English task exists without GPT (`mmbench_en_dev_static`):
-//! what the matching leaves open its shared parser reads. Its Chinese one asks GPT then; here that is unparsed.
+//! lmms-eval uses an older version of the toolkit's matching. Its English task has a variant without GPT
+//! (`mmbench_en_dev_static`), which passes unmatched answers to its shared parser. Its Chinese task asks GPT; here such
+//! answers are unparsed.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
@@ -25,16 +26,16 @@ use std::path::Path;
 /// A benchmark of the MMBench family.
 pub struct MmBench {
     card: Card,
-    /// VLMEvalKit's file of the same questions.
+    /// File name of VLMEvalKit's edition.
     tsv: &'static str,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&ENGLISH, &CHINESE];
 
 const CITATION: &str = "Liu et al. 2023, MMBench: Is Your Multi-modal Model an All-around Player?, arXiv:2307.06281";
 
-/// The English dev split, in the edition that the study used.
+/// The English dev split, in the edition that `cambrian-1` uses.
 pub static ENGLISH: MmBench = MmBench {
     card: Card {
         id: "mmbench-en",
@@ -80,22 +81,24 @@ pub static CHINESE: MmBench = MmBench {
     tsv: "MMBench_DEV_CN.tsv",
 };
 
-/// The line by which the study asks for a letter in Chinese.
+/// The line with which `cambrian-1` asks for a letter in Chinese.
 const CHINESE_LINE: &str = "请直接回答选项字母。";
 
-/// Rotations have the same index modulo this.
+/// Modulus of the index that rotations of one question share.
 const ROTATION: i64 = 1_000_000;
 
-/// The facts of a question.
+/// Names of facts: the rotation group, whether the question is its group's first rotation, and the group under
+/// `cambrian-1` rules.
 const GROUP: &str = "group";
 const MAIN: &str = "main";
 const STUDY_GROUP: &str = "study-group";
-/// The columns among hint and choices that hold the text `nan` for nothing: to lmms-eval it is a text.
+/// Name of the fact that lists the columns among hint and choices with the text `nan`, which lmms-eval does not treat
+/// as empty.
 const NAN: &str = "nan";
-/// The line by which lmms-eval asks for a letter in Chinese.
+/// The line with which lmms-eval asks for a letter in Chinese.
 const LMMS_CHINESE_LINE: &str = "请直接使用所提供的选项字母作为答案回答。";
 
-/// How many pictures are held when groups of the study are told apart.
+/// Number of images that are held in memory while groups are compared for `cambrian-1` rules.
 const PICTURES: usize = 256;
 
 fn question(row: &Row) -> Result<Option<Question>> {
@@ -116,8 +119,8 @@ fn question(row: &Row) -> Result<Option<Question>> {
     Ok(Some(Question { id: index.to_string(), unit: group, facts, ..vlmevalkit::question(row)? }))
 }
 
-/// Adds to each question which group the study counts it to: the smallest index of those with the same category,
-/// question, source and picture. Pictures are compared by their bytes, and only where the rest is the same.
+/// Adds to each question its group under `cambrian-1` rules: the first group among those with the same category,
+/// question, source and image. Images are compared by a hash of their bytes, and only where the other values are equal.
 fn add_study_groups(questions: &mut [Question]) {
     let key = |q: &Question| (q.subtask.clone(), q.question.clone(), q.fact("source").to_string());
     let mut alike: BTreeMap<_, BTreeMap<String, Option<&Picture>>> = BTreeMap::new();
@@ -136,7 +139,7 @@ fn add_study_groups(questions: &mut [Question]) {
     for part in compared.chunks(PICTURES) {
         let pictures: Vec<&Picture> = part.iter().map(|(_, _, picture)| *picture).collect();
         for ((number, group, _), bytes) in part.iter().zip(picture::bytes_of(&pictures)) {
-            // Without its picture the group stays unknown, and scoring by the study's rules says so.
+            // If an image cannot be read, its group stays unset, and scoring by `cambrian-1` rules reports it.
             if let Ok(bytes) = bytes {
                 let first = seen.entry((*number, hash(&bytes))).or_insert_with(|| (*group).clone());
                 first_of.insert((*group).clone(), first.clone());
@@ -150,12 +153,12 @@ fn add_study_groups(questions: &mut [Question]) {
     }
 }
 
-/// FNV-1a over 64 bits.
+/// Computes the 64-bit FNV-1a hash.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The letter that the toolkit finds in an answer without asking a language model.
+/// Returns the letter that the toolkit finds in an answer without a language model.
 fn matched(answer: &str, options: &[String]) -> Option<char> {
     const REFUSALS: [&str; 5] = [
         "Sorry, I can't help with images of people yet.",
@@ -173,9 +176,9 @@ fn matched(answer: &str, options: &[String]) -> Option<char> {
     let place = |letter: char| words.iter().position(|w| w.chars().eq([letter]));
     let named: Vec<(char, usize)> = letters().filter_map(|l| Some((l, place(l)?))).collect();
     match named.as_slice() {
-        // Only near the end: an "A" in front may be an article.
+        // Only a letter near the end counts, because an "A" at the beginning may be an article.
         [(letter, at)] if at + 5 > words.len() => return Some(*letter),
-        // The toolkit's own letter for "none of them".
+        // The toolkit uses "Z" for "none of them".
         [] if words.contains(&"Z") => return None,
         _ => {}
     }
@@ -194,7 +197,7 @@ fn matched(answer: &str, options: &[String]) -> Option<char> {
     }
 }
 
-/// The first letter from A to D, in either case, behind "answer is" and any number of asterisks.
+/// Returns the first letter from A to D, in either case, after "answer is" and any number of asterisks.
 fn after_answer_is(answer: &str) -> Option<char> {
     let low = answer.to_ascii_lowercase();
     low.match_indices("answer").find_map(|(at, word)| {
@@ -208,8 +211,8 @@ fn after_answer_is(answer: &str) -> Option<char> {
     })
 }
 
-/// What lmms-eval's evaluator finds before it asks: one letter from A to E that is a word by itself, or with certain signs
-/// around it; else the one choice whose text is contained.
+/// Returns the letter that lmms-eval's evaluator finds without asking GPT: one letter from A to E that is a word by
+/// itself or has certain characters around it; else the only choice whose text is contained.
 fn prefetched(answer: &str, choices: &[(char, String)]) -> Option<char> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     let named = |before: &str, after: &str| -> Vec<char> {
@@ -254,10 +257,10 @@ impl MmBench {
         std::ptr::eq(self, &raw const CHINESE)
     }
 
-    /// The letter that lmms-eval's evaluator finds without GPT.
+    /// Returns the letter that lmms-eval's evaluator finds without GPT.
     fn lmms_letter(&self, q: &Question, answer: &str) -> Option<char> {
         let nan = q.fact(NAN);
-        // The choices, and `nan` as the text of those that are missing.
+        // Missing choices have the text `nan`.
         let missing = ('A'..='D').skip(q.options.len()).filter(|l| nan.split(',').any(|c| c.chars().eq([*l])));
         let choices: Vec<(char, String)> = ('A'..='D')
             .zip(q.options.iter().map(|o| o.to_lowercase()))
@@ -298,7 +301,7 @@ impl Benchmark for MmBench {
         }
     }
 
-    /// Its percentage.
+    /// Returns the score as a percentage, as lmms-eval prints it.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         vec![("gpt_eval_score".into(), outcome.score)]
     }
@@ -367,7 +370,8 @@ impl Benchmark for MmBench {
         }
     }
 
-    /// Rotations of one question: fewer of them would be an easier question.
+    /// Returns the rotation group, whose questions are scored together, because a question with fewer of them would be
+    /// easier.
     fn scored_together(&self, row: &Row) -> Option<String> {
         row.int("index").ok().map(|index| index.rem_euclid(ROTATION).to_string())
     }

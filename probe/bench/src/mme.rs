@@ -1,16 +1,16 @@
-//! MME: two yes/no questions about each picture, one to be affirmed and one to be denied.
+//! MME: two yes/no questions about each image, one with the answer yes and one with the answer no.
 //!
-//! The published score of a subtask is acc% + acc⁺% (0–200): acc counts questions, acc⁺ pictures with both
-//! questions right; the total adds up subtasks. Here every score lies between 0 and 100, so a subtask scores
-//! (acc + acc⁺) / 2 and the total is the mean over subtasks, which is the published total divided by
-//! 2 · number of subtasks. (The study divides the perception total of 2000 by 20: the same number.) Of the published 14
-//! subtasks the 10 of perception make the score; the 4 of cognition are shown beside it.
+//! The published score of a subtask is acc% + acc⁺% (0–200), where acc counts questions and acc⁺ images with both
+//! questions right; the total is the sum over subtasks. Here every score lies between 0 and 100: a subtask scores (acc +
+//! acc⁺) / 2 and the total is the mean over subtasks, which equals the published total divided by 2 · number of
+//! subtasks. (`cambrian-1` divides the perception total of 2000 by 20, which is the same number.) The score covers the
+//! 10 perception subtasks of the published 14; the 4 cognition subtasks are reported separately.
 //!
-//! Guessing gives (50 + 25) / 2 = 37.5; always the same word gives 25.
+//! Chance is (50 + 25) / 2 = 37.5; the constant-answer baseline is 25.
 //!
-//! Official is the rule of the authors' evaluation tool (yes or no among the first four characters). The study compares
-//! the whole answer, and asks for a word or phrase after the authors' own request for yes or no. It finds pairs by their
-//! place in the file, which are those with the same picture.
+//! Official rules are those of the authors' evaluation tool (yes or no among the first four characters). `cambrian-1`
+//! compares the whole answer, and asks for a word or phrase after the authors' own request for yes or no. It forms
+//! pairs by position in the file, which gives the pairs with the same image.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
@@ -26,7 +26,7 @@ pub struct Mme {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MME, &NANO];
 
 const CITATION: &str =
@@ -34,7 +34,7 @@ const CITATION: &str =
 
 const METRIC: &str = "(acc + acc+) / 2, mean of subtasks";
 
-/// As published.
+/// The published benchmark.
 pub static MME: Mme = Mme {
     card: Card {
         id: "mme",
@@ -56,7 +56,7 @@ pub static MME: Mme = Mme {
     },
 };
 
-/// The small sibling: pictures of the nano world.
+/// The nano variant: questions about images of the nano world.
 pub static NANO: Mme = Mme {
     card: Card {
         id: "nano-mme",
@@ -72,7 +72,7 @@ pub static NANO: Mme = Mme {
     },
 };
 
-/// The published subtasks, and whether they belong to perception.
+/// The published subtasks, and whether they are perception subtasks.
 const SUBTASKS: [(&str, bool); 14] = [
     ("existence", true),
     ("count", true),
@@ -90,7 +90,7 @@ const SUBTASKS: [(&str, bool); 14] = [
     ("code_reasoning", false),
 ];
 
-/// What every question ends with.
+/// The text with which every published question ends.
 const REQUEST: &str = " Please answer yes or no.";
 
 fn question(row: &Row, pair: &str) -> Result<Option<Question>> {
@@ -113,7 +113,7 @@ fn question(row: &Row, pair: &str) -> Result<Option<Question>> {
     }))
 }
 
-/// Yes or no to lmms-eval: without full stops, the single letter y or n, or as the authors' rule.
+/// Parses yes or no as lmms-eval does: full stops are removed, then the single letter y or n, or the authors' rule.
 fn lmms_yes_no(answer: &str) -> Option<bool> {
     let plain = lmms::trimmed(&answer.to_lowercase()).replace('.', "");
     match plain.as_str() {
@@ -134,7 +134,8 @@ impl Benchmark for Mme {
         &self.card
     }
 
-    /// The two questions about a picture share `question_id`; in VLMEvalKit's edition, `image_path`.
+    /// Reads the questions; the two questions about an image share `question_id` or, in VLMEvalKit's edition,
+    /// `image_path`.
     fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MME.tsv") {
@@ -144,7 +145,7 @@ impl Benchmark for Mme {
         read::published(self, &Table::open(data, source)?, columns, |row| question(row, "question_id"))
     }
 
-    /// The sums over the subtasks of perception and cognition of acc% + acc+%.
+    /// Returns the sums of acc% + acc⁺% over the perception and over the cognition subtasks.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         [("mme_perception_score", true), ("mme_cognition_score", false)]
             .into_iter()

@@ -1,11 +1,12 @@
-//! MMStar: 1,500 questions with four lettered choices that cannot be answered without the picture; accuracy of the letter.
+//! MMStar: 1,500 questions with four lettered choices that cannot be answered without the image; accuracy of the
+//! letter.
 //!
-//! Official is the rule of the authors' script: the first character of the answer in lower case, that behind an opening
-//! parenthesis, or that behind "option " or "the answer is " at the very beginning. It is a rule about characters: `dog`
-//! is D. The study compares the first word.
+//! Official rules are those of the authors' script: the first character of the answer in lower case, or that after an
+//! opening parenthesis, or after "option " or "the answer is " at the very beginning. The rule does not look at words,
+//! so `dog` is D. `cambrian-1` compares the first word.
 //!
-//! In the authors' edition the choices stand in the question's text; VLMEvalKit's has them in columns. The prompt is the
-//! authors' in both cases.
+//! In the authors' edition the choices are part of the question's text; VLMEvalKit's has one column per choice. The
+//! prompt is the authors' in both cases.
 
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
@@ -22,10 +23,10 @@ pub struct MmStar {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MMSTAR];
 
-/// As published.
+/// The published benchmark.
 pub static MMSTAR: MmStar = MmStar {
     card: Card {
         id: "mmstar",
@@ -47,15 +48,16 @@ pub static MMSTAR: MmStar = MmStar {
     },
 };
 
-/// The fact that says that the choices stand in the question, and so have no texts of their own.
+/// Name of the fact that is set if the choices are part of the question's text, so that they have no texts of their
+/// own.
 const INSIDE: &str = "choices-in-question";
-/// The fact with the finer of the two divisions.
+/// Name of the fact that holds the finer category (`l2_category`, 18 values).
 const KIND: &str = "l2_category";
 
 fn question(row: &Row) -> Result<Option<Question>> {
     let image = row.picture("image")?;
     let apart = vlmevalkit::choices(row)?;
-    // Where the choices have columns of their own, a row without any has lost them.
+    // If the table has columns for the choices, a row without any is damaged.
     if apart.is_empty() && row.has("A") {
         return Err(Error::failed("it is a question with choices, but has none"));
     }
@@ -76,7 +78,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }))
 }
 
-/// The character by which the authors' script judges.
+/// Returns the character by which the authors' script judges.
 fn character(answer: &str) -> Option<char> {
     let text = answer.trim().to_lowercase().replace('\n', " ");
     let after = ["(", "option ", "the answer is "].iter().find_map(|start| text.strip_prefix(start));
@@ -90,7 +92,7 @@ impl Benchmark for MmStar {
 
     fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
-        // The hub's file is not named for its split.
+        // The name of the hub's file does not begin with the split.
         let table = Table::named(data, &["mmstar.parquet", "MMStar.tsv"]).or_else(|_| Table::open(data, source))?;
         let columns = Columns {
             values: &["index", "question", "answer", "category", "l2_category?", "A?", "B?", "C?", "D?"],
@@ -106,7 +108,7 @@ impl Benchmark for MmStar {
         }
     }
 
-    /// To lmms-eval each of the 18 finer kinds counts the same.
+    /// Weights items; under lmms-eval's rules each of the 18 finer categories counts equally.
     fn items(&self, qs: &[Question], p: &[f64], rules: Rules) -> Result<Vec<Item>> {
         let mut items: Vec<Item> = qs.iter().zip(p).map(|(q, &score)| Item::new(q, score)).collect();
         if rules == Rules::LmmsEval {
@@ -116,7 +118,7 @@ impl Benchmark for MmStar {
                 )
                 .hint("get the edition of the hub, Lin-Chen/MMStar"));
             }
-            // Weighted by kind, shown by category.
+            // Items are weighted by finer category but reported by category.
             let mut kinds: Vec<Item> =
                 qs.iter().zip(p).map(|(q, &p)| Item { subtask: q.fact(KIND).into(), ..Item::new(q, p) }).collect();
             score::equal_subtasks(&mut kinds);
@@ -127,7 +129,7 @@ impl Benchmark for MmStar {
         Ok(items)
     }
 
-    /// The mean over kinds, for each category and overall.
+    /// Returns the mean over the finer categories, for each category and overall.
     fn harness_numbers(&self, qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         let mut kinds: BTreeMap<(&str, &str), (f64, f64)> = BTreeMap::new();
         for (q, j) in qs.iter().zip(judged) {

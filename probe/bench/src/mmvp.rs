@@ -1,12 +1,12 @@
-//! MMVP: the same question about two pictures that differ in one visual detail, so that the right answers differ.
+//! MMVP: the same question about two images that differ in one visual detail, so that the right answers differ.
 //!
-//! A pair counts only if both answers are right: guessing gives 25, always the same letter 0.
+//! A pair counts only if both answers are right: chance is 25, and the constant-answer baseline 0.
 //!
-//! The authors' script asks question and choices in one line and leaves grading to people or GPT-4; here a letter or the
-//! text of a choice is an answer, as everywhere. Four labels of `Questions.csv` are wrong, those of two pairs swapped
-//! (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition has them corrected): strict scores use the right
-//! ones ([`ERRATA`]), the study's rules the published ones. The study takes the letter alone or the text of the right
-//! choice, after "answer is" (`mmvp_test.py`).
+//! The authors' script asks question and choices in one line and leaves grading to people or GPT-4; here the strict
+//! parser reads a letter or the text of a choice. Four labels of `Questions.csv` are wrong, those of two pairs being
+//! swapped (99/100, 279/280: tsb0601/MMVP issues 14 and 30; lmms-eval's edition corrects them). Strict rules use the
+//! right labels ([`ERRATA`]), `cambrian-1` rules the published ones. `cambrian-1` accepts only the letter alone or the
+//! text of the right choice, after "answer is" (`mmvp_test.py`).
 
 use super::score::{self, Item};
 use super::table::{Columns, Row};
@@ -22,13 +22,13 @@ pub struct Mmvp {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MMVP, &NANO];
 
 const CITATION: &str =
     "Tong et al. 2024, Eyes Wide Shut? Exploring the Visual Shortcomings of Multimodal LLMs, arXiv:2401.06209";
 
-/// The published one.
+/// The published benchmark.
 pub static MMVP: Mmvp = Mmvp {
     card: Card {
         id: "mmvp",
@@ -50,7 +50,7 @@ pub static MMVP: Mmvp = Mmvp {
     },
 };
 
-/// The small sibling: pairs of nano-world pictures.
+/// The nano variant: pairs of nano-world images.
 pub static NANO: Mmvp = Mmvp {
     card: Card {
         id: "nano-mmvp",
@@ -66,15 +66,15 @@ pub static NANO: Mmvp = Mmvp {
     },
 };
 
-/// Questions whose published label is wrong, by their `Index`, and the text of the right choice.
+/// Questions whose published label is wrong: their `Index` and the text of the right choice.
 pub const ERRATA: [(u64, &str); 4] = [(99, "short"), (100, "long"), (279, "sitting"), (280, "standing")];
 
-/// The letters of two choices, as the file writes them.
+/// The labels of the two choices, as the file writes them.
 const LABELS: [&str; 2] = ["(a)", "(b)"];
 
 impl Mmvp {
     fn published(&self, row: &Row, file: &Path, kit: bool) -> Result<Question> {
-        // The header of the file says `lndex` in some editions.
+        // Some editions misspell the header as `lndex`.
         let index = match (kit, row.value("Index")) {
             (true, _) => row.number + 1,
             (false, Some(_)) => positive(row.int("Index")?)?,
@@ -118,7 +118,7 @@ impl Mmvp {
                         .hint("is it MMVP's own Questions.csv?")
                 })?,
         };
-        // The text of the choices with its case.
+        // The choices are read again because the line was lower-cased for comparison.
         let options = line.as_deref().map_or(options, in_line);
         let line = line.unwrap_or_else(|| labelled(&options));
         Ok(Question {
@@ -144,19 +144,19 @@ fn positive(index: i64) -> Result<u64> {
         .ok_or_else(|| Error::failed(format!("questions are numbered from 1, found {index}")))
 }
 
-/// The choices of a line such as `(a) Open (b) Closed`.
+/// Returns the choices in a line such as `(a) Open (b) Closed`.
 fn in_line(line: &str) -> Vec<String> {
     let small = edition::choices_within(line, |l| format!("({})", l.to_lowercase())).1;
     if small.len() == LABELS.len() { small } else { edition::choices_within(line, |l| format!("({l})")).1 }
 }
 
-/// The line for choices.
+/// Formats the choices as one line: `(a) … (b) …`.
 fn labelled(options: &[String]) -> String {
     let options: Vec<String> = ('a'..='z').zip(options).map(|(l, o)| format!("({l}) {o}")).collect();
     options.join(" ")
 }
 
-/// The choices as the study's code cuts them out: what stands behind each `(` after the next `)`.
+/// Returns the choices as the `cambrian-1` code splits them: the text after each `(` and the next `)`.
 fn studied_options(line: &str) -> Vec<String> {
     let part = |part: &str| part.split(')').nth(1).unwrap_or_default().trim().to_lowercase();
     line.split('(').skip(1).map(part).collect()
@@ -180,7 +180,7 @@ impl Benchmark for Mmvp {
         Ok(questions)
     }
 
-    /// Accuracy over questions, and over pairs.
+    /// Returns the accuracies over questions and over pairs.
     fn harness_numbers(&self, _: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         let single = score::mean(judged.iter().map(|j| j.score)).map(|mean| ("mmvp_accuracy".to_string(), mean));
         [("mmvp_pair_accuracy".to_string(), outcome.score / 100.0)].into_iter().chain(single).collect()
@@ -215,7 +215,7 @@ impl Benchmark for Mmvp {
         }
     }
 
-    /// The siblings' choices stand in one line, `(a) … (b) …`, as the published file gives them.
+    /// Builds the prompt; the nano variant's choices are in one line, `(a) … (b) …`, as in the published file.
     fn prompt(&self, q: &Question, rules: Rules) -> String {
         match (&self.card.source, rules) {
             (None, _) => format!("{}\n{}\n{}", q.question, labelled(&q.options), score::LETTER_LINE),
@@ -243,7 +243,7 @@ impl Benchmark for Mmvp {
     }
 }
 
-/// The choices as lmms-eval cuts them out of the line: behind `(a)` and `(b)`, in either case, up to the next label or
+/// Returns the choices as lmms-eval splits the line: after `(a)` and `(b)`, in either case, up to the next label or
 /// parenthesis.
 fn lmms_options(line: &str) -> Vec<String> {
     let label = |at: usize| {
@@ -256,7 +256,7 @@ fn lmms_options(line: &str) -> Vec<String> {
         let Some(rest) = label(at) else { continue };
         let end = rest.find('(').unwrap_or(rest.len());
         let text = lmms::trimmed(rest.get(..end).unwrap_or_default());
-        // A parenthesis that is no label ends nothing: then there is no choice.
+        // A parenthesis that is not a label ends no choice, so the text before it is dropped.
         let ends = end == rest.len() || label(line.len() - rest.len() + end).is_some();
         if ends && !text.is_empty() {
             found.push(text.to_string());
@@ -265,8 +265,8 @@ fn lmms_options(line: &str) -> Vec<String> {
     found
 }
 
-/// The letter that lmms-eval's task finds, A or B in either case: alone or at the beginning; behind "answer is" or "option";
-/// any that has a space or the end behind it, also at the end of a word; the first character.
+/// Returns the letter that lmms-eval's task finds, A or B in either case: alone or at the beginning; after "answer is"
+/// or "option"; any that is followed by a space or the end, also at the end of a word; else the first character.
 fn lmms_letter(answer: &str) -> Option<char> {
     let letter = |c: Option<char>| c.map(|c| c.to_ascii_uppercase()).filter(|c| matches!(c, 'A' | 'B'));
     let lead = answer.strip_prefix('(').unwrap_or(answer);
@@ -308,7 +308,7 @@ fn lmms_letter(answer: &str) -> Option<char> {
         .or_else(|| letter(answer.chars().next()))
 }
 
-/// The letter alone, or the text of the choice with the published label.
+/// Judges by `cambrian-1` rules: the letter alone, or the text of the choice, against the published label.
 fn judge_as_studied(q: &Question, answer: &str) -> Judged {
     let said = study::choice(answer, &study::STOPS);
     let options = studied_options(q.fact("Options"));

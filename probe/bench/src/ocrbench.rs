@@ -1,13 +1,13 @@
-//! OCRBench: read what is written; right if the answer contains one of the expected texts.
+//! OCRBench: reading text in images; an answer is right if it contains one of the expected texts.
 //!
-//! The official rule (`OCRBench/example.py` of Yuliang-Liu/MultimodalOCR): both lower-cased and trimmed, line breaks as
-//! spaces, then containment; formulas (dataset HME100k) are compared with their case and without spaces. It forgives any
-//! words around the text, and digits around a number (`12` is contained in `3120`). The published score of 1000 is ten
-//! times ours. The authors ask the question alone.
+//! Official rules (`OCRBench/example.py` of Yuliang-Liu/MultimodalOCR): both texts are lower-cased and trimmed, line
+//! breaks become spaces, then containment is tested; formulas (dataset HME100k) are compared with their case and
+//! without spaces. The rule ignores words around the text, and digits around a number (`12` is contained in `3120`).
+//! The published score of 1000 is ten times ours. The authors' prompt is the question alone.
 //!
-//! The study asks for "the short answer". Its scorer knows two rules: run as its scripts run it, it is the official one
-//! (formulas by their category); with its flag `--extra_penalization` nothing may stand around the text (edit distance 0).
-//! The second one is [`STRICT`].
+//! `cambrian-1` asks for "the short answer". Its scorer has two rules. As its scripts run it, it is the official rule
+//! (formulas are recognised by their category); with the flag `--extra_penalization` nothing may surround the text
+//! (edit distance 0), which is [`STRICT`] here.
 
 use super::table::Columns;
 use super::{
@@ -20,24 +20,24 @@ use std::path::Path;
 /// A benchmark of the OCRBench family.
 pub struct OcrBench {
     card: Card,
-    /// Whether the answer has to be the expected text and nothing else.
+    /// Whether the answer must be exactly the expected text.
     strict: bool,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&OCRBENCH, &STRICT, &NANO];
 
-/// The published one.
+/// The published benchmark.
 pub static OCRBENCH: OcrBench = OcrBench {
     card: card("ocrbench", Some(("ocrbench", "ocrbench_accuracy")), "containment", 128, Some(SOURCE)),
     strict: false,
 };
 
-/// The same questions by the study's strict rule.
+/// The same questions, scored by `cambrian-1`'s rule of edit distance 0.
 pub static STRICT: OcrBench =
     OcrBench { card: card("ocrbench-strict", None, "same text (edit distance 0)", 128, Some(SOURCE)), strict: true };
 
-/// The small sibling: text rendered into pictures of the nano world.
+/// The nano variant: text rendered into images of the nano world.
 pub static NANO: OcrBench = OcrBench { card: card("nano-ocrbench", None, "containment", 12, None), strict: false };
 
 const SOURCE: Source = Source {
@@ -69,10 +69,10 @@ const fn card(
     }
 }
 
-/// The category whose answers are formulas in LaTeX, and the dataset that they come from.
+/// The category whose answers are LaTeX formulas, and the dataset that they are from.
 const FORMULAS: (&str, &str) = ("Handwritten Mathematical Expression Recognition", "HME100k");
 
-/// The ASCII character for one in full width, as lmms-eval folds them.
+/// Returns the ASCII character for a full-width one, as lmms-eval normalises them.
 fn half_width(c: char) -> char {
     match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
@@ -117,7 +117,7 @@ impl Benchmark for OcrBench {
         })
     }
 
-    /// Right answers per thousand, as the published benchmark has a thousand questions.
+    /// Returns the number of right answers divided by 1000, the number of questions of the published benchmark.
     fn harness_numbers(&self, _: &[Question], judged: &[Judged], _: &Outcome) -> Vec<(String, f64)> {
         vec![("ocrbench_accuracy".into(), judged.iter().map(|j| j.score).sum::<f64>() / 1000.0)]
     }

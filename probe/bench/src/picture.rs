@@ -1,8 +1,9 @@
-//! Where a question's picture is: a file, or a cell of a published table.
+//! Location of a question's image: a file, or a cell of a published table.
 //!
-//! Questions name their pictures; bytes are read when a picture is needed, so that scoring answers never opens one and a
-//! benchmark of gigabytes is read in a few megabytes of memory. As text a cell is `FILE#COLUMN/AT` or, one of a list,
-//! `FILE#COLUMN/AT/ITEM`: `AT` is the row of a parquet file, the byte at which the record begins in a TSV file.
+//! Questions hold locations; bytes are read only when an image is needed, so that scoring answers opens no image, and a
+//! benchmark of gigabytes is read in a few megabytes of memory. The text form of a cell is `FILE#COLUMN/AT` or, for an
+//! item of a list, `FILE#COLUMN/AT/ITEM`, where `AT` is the row of a parquet file or the byte offset of the record in a
+//! TSV file.
 
 use crate::table::{delimited, parquet};
 use burgess_base::{Context, Error, Result, files};
@@ -11,29 +12,29 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The largest encoded picture in bytes.
+/// Maximum size of an encoded image, in bytes.
 const LARGEST: u64 = 1 << 30;
 
-/// A picture that has not been opened.
+/// Location of an image, which is not opened until its bytes are read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Picture {
-    /// A file of its own.
+    /// An image file.
     File(PathBuf),
-    /// Part of a table.
+    /// A cell of a table.
     Cell(Cell),
 }
 
-/// A picture inside a table.
+/// Location of an image inside a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
-    /// A parquet or TSV file.
+    /// The parquet or TSV file.
     pub file: PathBuf,
-    /// The column's name.
+    /// Name of the column.
     pub column: String,
-    /// Row of the parquet file, or first byte of the TSV record.
+    /// Row of the parquet file, from 0, or byte offset of the TSV record.
     pub at: u64,
-    /// Which one, if the column holds lists.
+    /// Index in the list, from 0, if the column holds lists.
     pub item: Option<u32>,
 }
 
@@ -62,12 +63,12 @@ impl From<String> for Picture {
 }
 
 impl Picture {
-    /// The picture that a text names: a cell if it has the form of one, else a file.
+    /// Parses the text form: a cell if it matches the form of one, else a file.
     pub fn named(name: &str) -> Self {
         cell(name).map_or_else(|| Self::File(name.into()), Self::Cell)
     }
 
-    /// The same picture, its file looked for below `dir` unless it says where it is.
+    /// Returns the location with its file joined to `dir`; absolute paths stay as they are.
     pub fn below(self, dir: &Path) -> Self {
         match self {
             Self::File(path) => Self::File(dir.join(path)),
@@ -75,7 +76,7 @@ impl Picture {
         }
     }
 
-    /// The file that holds it.
+    /// Returns the image file, or the table that holds the image.
     pub fn file(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -83,7 +84,7 @@ impl Picture {
         }
     }
 
-    /// The encoded picture: the bytes of a PNG, JPEG, ... file.
+    /// Reads the encoded image: the bytes of a PNG, JPEG, … file.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         bytes_of(&[self]).pop().unwrap_or_else(|| Err(Error::failed(format!("no picture {self}"))))
     }
@@ -103,7 +104,7 @@ fn cell(name: &str) -> Option<Cell> {
     })
 }
 
-/// The bytes of several pictures, in their order. Neighbours in one table are read in one pass over it.
+/// Reads several images and returns them in the same order; the images of one table column are read in a single pass.
 pub fn bytes_of(pictures: &[&Picture]) -> Vec<Result<Vec<u8>>> {
     let mut cells: BTreeMap<(&Path, &str), Vec<&Cell>> = BTreeMap::new();
     for picture in pictures {

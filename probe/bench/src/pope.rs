@@ -1,10 +1,10 @@
-//! POPE: is there a certain object in the picture? Half of the questions are about objects that are not, drawn at random,
-//! by frequency, or by what usually occurs together with those that are.
+//! POPE: is a given object in the image? Half of the questions ask for absent objects, drawn at random, by frequency,
+//! or by co-occurrence with the objects that are present.
 //!
-//! Official is the rule of the authors' script: the first sentence is a no if it has the word `No`, `no` or `not`, and
-//! else a yes. Only a blank answer, which that rule calls a yes, says nothing here. The score is accuracy; F1, precision,
-//! recall and the share of yes, all in percent with yes as the positive answer, stand beside it among the subtasks. The
-//! study compares the first word.
+//! Official rules are those of the authors' script: the first sentence is a no if it has the word `No`, `no` or `not`,
+//! and else a yes. The only exception is a blank answer, which that script takes for a yes and which is unparsed here.
+//! The score is accuracy; F1, precision, recall and the fraction of yes answers, all in percent with yes as the
+//! positive class, are reported among the subtasks. `cambrian-1` compares the first word.
 
 use super::table::{Columns, Row, Table};
 use super::{
@@ -20,10 +20,10 @@ pub struct Pope {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&POPE];
 
-/// As published, with all three kinds of absent objects.
+/// The published benchmark, with all three kinds of absent objects.
 pub static POPE: Pope = Pope {
     card: Card {
         id: "pope",
@@ -60,7 +60,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }))
 }
 
-/// Yes (`true`) or no by the authors' script; neither if the answer is blank.
+/// Parses yes (`true`) or no as the authors' script does; `None` if the answer is blank.
 fn first_sentence(answer: &str) -> Option<bool> {
     let answer = answer.trim();
     let sentence = answer.split('.').next().unwrap_or_default().replace(',', "");
@@ -76,7 +76,7 @@ fn yes_or_no(word: &str) -> Option<bool> {
     }
 }
 
-/// The four other numbers of the authors' script, by name, in percent: 0 where nothing can be divided.
+/// Returns the four other metrics of the authors' script, by name, in percent; 0 where the denominator is 0.
 fn others<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'static str, f64); 4] {
     let (mut hits, mut said, mut there, mut all) = (0.0, 0.0, 0.0, 0.0);
     for (q, j) in judged {
@@ -92,8 +92,8 @@ fn others<'a>(judged: impl Iterator<Item = (&'a Question, &'a Judged)>) -> [(&'s
     [("F1", f1), ("precision", precision), ("recall", recall), ("yes", share(said, all))]
 }
 
-/// lmms-eval's five numbers. An answer that is neither yes nor no counts to no denominator; its share of yes is that of the
-/// right answers.
+/// Returns lmms-eval's five metrics. Answers that are neither yes nor no are in no denominator but accuracy's; its "yes
+/// ratio" is the fraction of yes among the expected answers.
 fn lmms_numbers(qs: &[Question], judged: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
     let count = |holds: &dyn Fn(bool, Option<&str>) -> bool| {
         let pairs = qs.iter().zip(judged);
@@ -174,7 +174,7 @@ impl Benchmark for Pope {
         }
     }
 
-    /// Accuracy, and per subtask and over all the other numbers of the authors' script.
+    /// Computes accuracy and, per subtask and overall, the other metrics of the authors' script.
     fn aggregate(&self, qs: &[Question], judged: &[Judged], rules: Rules) -> Result<Outcome> {
         let mut outcome = self.sum_up(qs, judged, rules)?;
         if rules == Rules::LmmsEval {

@@ -1,7 +1,9 @@
-//! Q-Bench (perception): questions about sharpness, light, noise and the like, with two to four lettered choices.
+//! Q-Bench (perception): questions about low-level image properties such as sharpness, light and noise, with two to
+//! four lettered choices.
 //!
-//! The authors let a language model match answers to choices and publish no rule without one: strict rules are the
-//! reading of a letter that all families share. The study compares what stands before the first full stop with the letter.
+//! The authors let a language model match answers to choices and publish no rule without one, so strict rules read the
+//! letter with the parser that all families share. `cambrian-1` compares the text before the first full stop with the
+//! letter.
 
 use super::score;
 use super::table::{self, Columns, Row, Table};
@@ -18,10 +20,10 @@ pub struct QBench {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&Q_BENCH];
 
-/// The dev split: the answers of the test split are not public.
+/// The dev split; the answers of the test split are not public.
 pub static Q_BENCH: QBench = QBench {
     card: Card {
         id: "q-bench",
@@ -46,7 +48,7 @@ pub static Q_BENCH: QBench = QBench {
 /// The kinds of question, by their number.
 const KINDS: [&str; 3] = ["Yes/No", "What", "How"];
 
-/// What stands for a choice that there is not.
+/// The text of the option columns that have no choice.
 const NONE: &str = "N/A";
 
 fn kind(number: i64) -> Result<String> {
@@ -73,7 +75,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }))
 }
 
-/// A row of the authors' own file, whose pictures lie in a folder beside it; the right choice is given by its text.
+/// Reads a row of the authors' own file, whose images are in a folder beside it; the right choice is given by its text.
 fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
     let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.choices("candidates")?);
     let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
@@ -98,7 +100,7 @@ impl Benchmark for QBench {
         &self.card
     }
 
-    /// The hub's parquet edition, VLMEvalKit's, or the authors' `llvisionqa_dev.json` beside a folder `images`.
+    /// Reads the hub's parquet edition, VLMEvalKit's, or the authors' `llvisionqa_dev.json` beside a folder `images`.
     fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "Q-Bench1_VAL.tsv") {
@@ -118,7 +120,7 @@ impl Benchmark for QBench {
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 
-    /// Its accuracy, to five decimals.
+    /// Returns lmms-eval's accuracy, rounded to five decimals.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         vec![("qbench_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
     }

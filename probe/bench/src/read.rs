@@ -1,12 +1,12 @@
-//! Reading question files: a JSON object per line, nothing unknown, nothing missing, nothing twice.
+//! Reads question files: one JSON object per line, without unknown, missing or duplicate entries.
 //!
 //! ```json
 //! {"id": "7", "image": "images/7.png", "image_id": "7", "question": "Which is nearer?",
 //!  "options": ["the ball", "the box"], "answer": "B", "subtask": "depth", "unit": "7"}
 //! ```
 //!
-//! `options` is left out where the answer is open or yes/no; `image` may be null for a question without picture.
-//! Paths are relative to the data directory.
+//! `options` is omitted where the answer is open or yes/no; `image` may be null for a question without an image. Paths
+//! are relative to the data directory.
 
 use super::score::number_of;
 use super::table::{Columns, Row, Table};
@@ -17,12 +17,12 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-/// Choices are called A to Z, then AA to ZZ.
+/// Maximum number of choices: A to Z, then AA to ZZ.
 pub(crate) const MOST_CHOICES: usize = 26 + 26 * 26;
 
 const FIELDS: [&str; 8] = ["id", "image", "image_id", "question", "options", "answer", "subtask", "unit"];
 
-/// Reads the questions of a benchmark that is made on this machine, below `data`.
+/// Reads the questions of a benchmark that is generated on this machine, in the data directory `data`.
 pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Questions> {
     let path = data.join("bench").join(format!("{}.jsonl", benchmark.id()));
     let questions = read_jsonl(&path, data, benchmark.card().form)?;
@@ -30,14 +30,15 @@ pub fn drawn<B: Benchmark + ?Sized>(benchmark: &B, data: &Path) -> Result<Questi
     Ok(questions.into())
 }
 
-/// Reads the questions of a published benchmark from the rows of a table: `each` says what a row asks, or that it is not
-/// part of the benchmark.
+/// Reads the questions of a published benchmark from the rows of a table. `each` converts a row to a question, or
+/// returns `None` if the row is not part of the benchmark.
 ///
-/// A published table cannot be edited by its user: a row that `each` or one of the checks refuses is left out and counted,
+/// A published table cannot be edited by its user, so a row that `each` or a check rejects is left out and counted,
 /// with the questions that are scored together with it.
 ///
 /// # Errors
-/// The table cannot be read, or nothing of it can be asked: then what is wrong with the first row.
+/// An error is returned if the table cannot be read, or if no row can be asked; the latter reports the first row's
+/// problem.
 pub fn published<B: Benchmark + ?Sized>(
     benchmark: &B,
     table: &Table,
@@ -50,7 +51,7 @@ pub fn published<B: Benchmark + ?Sized>(
     Ok(read)
 }
 
-/// As [`published`] for tables that need not have right answers.
+/// Reads as [`published`] does, for tables that need not have right answers.
 pub fn rows<B: Benchmark + ?Sized>(
     benchmark: &B,
     table: &Table,
@@ -109,7 +110,8 @@ pub fn rows<B: Benchmark + ?Sized>(
     }
 }
 
-/// Takes out what is scored together with rows that were left out: units in `broken`, and those that are not complete.
+/// Removes the questions that are scored together with rows that were left out: units in `broken`, and incomplete
+/// units.
 fn complete<B: Benchmark + ?Sized>(
     benchmark: &B,
     questions: &mut Vec<Question>,
@@ -134,9 +136,9 @@ fn complete<B: Benchmark + ?Sized>(
     });
 }
 
-/// Reads the questions in `path`, whose answers have the given form; pictures lie under `data`.
+/// Reads the questions in `path`, whose answers have the given form; image paths are relative to `data`.
 ///
-/// Errors name file, line and field. All pictures have to be there; otherwise the error says how many are not.
+/// Errors name file, line and field. All image files must exist; otherwise the error says how many are missing.
 pub fn read_jsonl(path: &Path, data: &Path, form: Form) -> Result<Vec<Question>> {
     let mut questions = Vec::new();
     let mut lines_of: HashMap<String, usize> = HashMap::new();
@@ -155,14 +157,14 @@ pub fn read_jsonl(path: &Path, data: &Path, form: Form) -> Result<Vec<Question>>
     Ok(questions)
 }
 
-/// What has to hold of the questions of every benchmark: ids are unique, choices can be lettered, and what is scored
-/// together is complete.
+/// Checks what must hold for the questions of every benchmark: ids are unique, choices can be lettered, and questions
+/// that are scored together are complete.
 pub fn check<B: Benchmark + ?Sized>(benchmark: &B, questions: &[Question]) -> Result<()> {
     check_each(questions)?;
     benchmark.items(questions, &vec![0.0; questions.len()], Rules::Official).map(drop)
 }
 
-/// The part of [`check`] that needs no right answers.
+/// Makes the part of [`check`] that needs no right answers.
 pub fn check_each(questions: &[Question]) -> Result<()> {
     let mut ids = BTreeSet::new();
     for q in questions {
@@ -183,7 +185,7 @@ fn check_one(q: &Question) -> Result<()> {
     }
 }
 
-/// Calls `each` with line number and object of every line that is not blank; errors gain file and line.
+/// Calls `each` with the line number and object of every line that is not blank; errors are extended by file and line.
 pub(super) fn for_each_object(
     path: &Path,
     mut each: impl FnMut(usize, &Map<String, Value>) -> Result<()>,
@@ -194,7 +196,7 @@ pub(super) fn for_each_object(
     })
 }
 
-/// A field that has to be text and not blank.
+/// Returns a field that must be a string and not blank.
 pub(super) fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'a str> {
     match object.get(field) {
         Some(Value::String(s)) if !s.trim().is_empty() => Ok(s),
@@ -204,7 +206,7 @@ pub(super) fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<&'
     }
 }
 
-/// A JSON value in words, for errors.
+/// Describes a JSON value in words, for errors.
 pub(super) fn kind(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
@@ -287,7 +289,7 @@ fn check_answer(q: &Question, form: Form) -> Result<()> {
     Err(Error::failed(format!("field `answer`: {:?} {problem}", excerpt(&q.answer, 60))))
 }
 
-/// The pictures that are files of their own have to be there.
+/// Checks that all image files exist.
 pub(super) fn check_images(path: &Path, questions: &[Question]) -> Result<()> {
     let wanted: BTreeSet<&Path> = questions.iter().flat_map(|q| q.images.iter().map(Picture::file)).collect();
     let missing: Vec<&Path> = wanted.iter().copied().filter(|p| !p.is_file()).collect();

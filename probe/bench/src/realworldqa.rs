@@ -1,10 +1,10 @@
-//! RealWorldQA: questions about photographs taken from cars and elsewhere; some have lettered choices, others want a word
-//! or number. Each question says itself how it wants to be answered, and is the whole prompt of its authors (xAI), who
+//! RealWorldQA: questions about photographs taken from cars and elsewhere; some have lettered choices, others expect a
+//! word or number. Each published question contains its answer instruction and is the whole prompt. Its authors (xAI)
 //! publish no scorer.
 //!
-//! Strict rules are exact match: of the letter where the question has choices, else of the text up to case and full stops.
-//! The study (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so that a right
-//! answer of several words is never met, and `B) left` is wrong.
+//! Strict rules are exact match: of the letter if the question has choices, else of the text up to case and full stops.
+//! `cambrian-1` (`realworldqa_test.py`) compares the first word after "answer is" with the right answer, so a right
+//! answer of several words is never matched, and `B) left` is wrong.
 
 use super::table::{Columns, Row};
 use super::{
@@ -19,10 +19,10 @@ pub struct RealWorldQa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&REALWORLDQA];
 
-/// The published one.
+/// The published benchmark.
 pub static REALWORLDQA: RealWorldQa = RealWorldQa {
     card: Card {
         id: "realworldqa",
@@ -44,7 +44,7 @@ pub static REALWORLDQA: RealWorldQa = RealWorldQa {
     },
 };
 
-/// How the line begins that says how to answer.
+/// Beginning of the answer instruction.
 const INSTRUCTION: &str = "Please answer directly with";
 
 impl RealWorldQa {
@@ -57,7 +57,7 @@ impl RealWorldQa {
             true => (text.trim().to_string(), vlmevalkit::choices(row)?),
             false => edition::choices_within(&text, |l| format!("\n{l}. ").split_off(1)),
         };
-        // A letter among the choices is one of them; otherwise the lines were part of the question.
+        // If the answer is not a letter of the choices, the lines were part of the question.
         let lettered = score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|o| o == l));
         let letter = answer.trim_end_matches('.').len() == 1 && score::label(&answer).is_some();
         if letter && !lettered && options.len() > 1 {

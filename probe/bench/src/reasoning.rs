@@ -1,7 +1,8 @@
 //! Separates a model's reasoning from its answer.
 //!
-//! A reasoning model writes its thoughts between tags and then the answer. [`split`] removes the thoughts before an answer
-//! is read. It knows these forms, in any case, with or without a namespace (`<seed:think>`) and attributes:
+//! A reasoning model writes its reasoning between tags, followed by the answer. [`split`] removes the reasoning before
+//! an answer is read. It recognises these forms, in upper or lower case, with or without a namespace (`<seed:think>`)
+//! and attributes:
 //!
 //! | form | written by |
 //! |---|---|
@@ -13,19 +14,20 @@
 //! | `<unused94>…<unused95>` | MedGemma |
 //! | `<\|channel\|>analysis<\|message\|>…<\|channel\|>final<\|message\|>`, also without its special tokens | gpt-oss |
 //!
-//! Tags may be nested. A closing tag without an opening one ends reasoning that began in the prompt: chat templates put
-//! the opening tag there. An answer that ends inside its reasoning has no answer.
+//! Tags may be nested. A closing tag without an opening one ends reasoning that began in the prompt, because some chat
+//! templates put the opening tag there. An answer that ends inside its reasoning has no answer.
 //!
-//! What the answer is wrapped in is removed too: of `<answer>…</answer>` and its like the last one's content is the answer.
+//! Tags around the answer are removed too: the content of the last `<answer>…</answer>` or similar pair is the
+//! answer.
 
 use std::borrow::Cow;
 
 /// An answer without its reasoning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split<'a> {
-    /// What is left to be read; empty if the text ends inside the reasoning.
+    /// The text without reasoning; empty if it ends inside the reasoning.
     pub answer: Cow<'a, str>,
-    /// Whether there was reasoning.
+    /// Whether the text contains reasoning.
     pub reasoning: bool,
     /// Whether the text ends inside the reasoning.
     pub unfinished: bool,
@@ -55,16 +57,17 @@ const THOUGHTS: [&str; 20] = [
     "longcat_think",
 ];
 
-/// Names of tags around reasoning whose brackets are square: fewer, as square brackets are common in answers.
+/// Names of tags around reasoning in square brackets; fewer, because square brackets are common in answers.
 const SQUARE: [&str; 4] = ["think", "thinking", "thought", "reasoning"];
 
 /// Names of tags around the answer.
 const ANSWERS: [&str; 7] = ["answer", "answers", "final_answer", "final", "response", "solution", "conclusion"];
 
-/// A tag around the answer if it says that it begins or ends (`<|begin_of_box|>`); `<box>` alone holds coordinates.
+/// Name of a tag around the answer if it has a begin or end prefix (`<|begin_of_box|>`); a plain `<box>` holds
+/// coordinates.
 const BOX: &str = "box";
 
-/// No tag is longer, in bytes.
+/// Maximum length of a tag, in bytes.
 const LONGEST: usize = 96;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,18 +76,18 @@ enum Kind {
     Answer,
 }
 
-/// A tag that was found.
+/// A tag in the text.
 #[derive(Debug)]
 struct Tag {
     start: usize,
     end: usize,
     opens: bool,
     kind: Kind,
-    /// For a tag to be closed by that of the same name.
+    /// Name by which an opening and a closing tag are matched.
     name: String,
 }
 
-/// Splits an answer into its reasoning and what is to be read.
+/// Splits a text into reasoning and answer.
 pub fn split(text: &str) -> Split<'_> {
     if let Some(found) = channels(text) {
         return found;
@@ -107,15 +110,15 @@ pub fn split(text: &str) -> Split<'_> {
         } else if let Some(at) = open.iter().rposition(|name| *name == tag.name) {
             open.truncate(at);
         } else if open.pop().is_none() {
-            // The reasoning began in the prompt.
+            // The opening tag is in the prompt, so all text before is reasoning.
             left.clear();
         }
         from = tag.end;
     }
-    // A tag that the reasoning only mentions is not closed: what follows the last closing tag is the answer.
+    // An unclosed tag may only be mentioned in the reasoning; the text after the last closing tag is the answer.
     let last_closes = thoughts.last().is_some_and(|t| !t.opens);
     if !open.is_empty() && !last_closes {
-        // Not closed, but an answer is marked as such at the very end.
+        // The reasoning is not closed, but the text ends with a tagged answer.
         let rest = text.get(from..).unwrap_or_default();
         let inside = self::tags(rest);
         let ends = inside.last().is_some_and(|t| {
@@ -138,12 +141,12 @@ pub fn split(text: &str) -> Split<'_> {
     Split { answer: Cow::Owned(answer.trim().to_string()), reasoning: true, unfinished: false }
 }
 
-/// What stands in the last pair of tags around an answer: to the end of the text if there is no closing tag, from its
-/// beginning if there is no opening one.
+/// Returns the content of the last pair of tags around an answer: to the end of the text if the closing tag is missing,
+/// from its beginning if the opening one is.
 fn wrapped<'a>(text: &'a str, tags: &[Tag]) -> Option<&'a str> {
     let answers = || tags.iter().filter(|t| t.kind == Kind::Answer);
     let Some(opening) = answers().rfind(|t| t.opens) else {
-        // The opening tag stands in the prompt.
+        // The opening tag is in the prompt.
         return text.get(..answers().next()?.start).map(str::trim);
     };
     let closing = answers().find(|t| !t.opens && t.start >= opening.end && t.name == opening.name);
@@ -151,7 +154,7 @@ fn wrapped<'a>(text: &'a str, tags: &[Tag]) -> Option<&'a str> {
     Some(inner.trim())
 }
 
-/// All tags of a text, in their order.
+/// Returns all tags in the text, in order.
 fn tags(text: &str) -> Vec<Tag> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -169,7 +172,7 @@ fn tags(text: &str) -> Vec<Tag> {
     found
 }
 
-/// The tag that begins here, and whether it is an empty element.
+/// Returns the tag that begins at `start`, and whether it is an empty element.
 fn tag_at(text: &str, start: usize) -> Option<(Tag, bool)> {
     let rest = text.get(start..)?;
     let bracket = rest.chars().next()?;
@@ -191,7 +194,7 @@ fn tag_at(text: &str, start: usize) -> Option<(Tag, bool)> {
         Some(inner) => (inner.trim(), opens),
         None => (inner, false),
     };
-    // Attributes, then the namespace.
+    // Attributes are removed first, then the namespace.
     let name = inner.split_whitespace().next()?.to_ascii_lowercase().replace('-', "_");
     let mut name = name.rsplit_once(':').map_or(name.as_str(), |(_, name)| name);
     match name {
@@ -219,7 +222,7 @@ fn tag_at(text: &str, start: usize) -> Option<(Tag, bool)> {
     Some((Tag { start, end, opens, kind, name: name.to_string() }, empty))
 }
 
-/// The parts of gpt-oss's format: reasoning in the channel `analysis` (and `commentary`), the answer in `final`.
+/// Splits gpt-oss's format: reasoning in the channels `analysis` and `commentary`, the answer in `final`.
 fn channels(text: &str) -> Option<Split<'_>> {
     const CHANNEL: &str = "<|channel|>";
     const MESSAGE: &str = "<|message|>";
@@ -245,13 +248,13 @@ fn channels(text: &str) -> Option<Split<'_>> {
             None => split("", true),
         });
     }
-    // Decoded without special tokens: "analysis…assistantfinal…".
+    // The format decoded without special tokens: "analysis…assistantfinal…".
     let rest = text.trim_start().strip_prefix("analysis")?;
     let (_, answer) = rest.rsplit_once("assistantfinal")?;
     Some(split(answer, false))
 }
 
-/// The content of the last `\boxed{…}` of an answer, without a command such as `\text{…}` around it.
+/// Returns the content of the last `\boxed{…}`, without a font command such as `\text{…}` around it.
 pub fn boxed(answer: &str) -> Option<&str> {
     let (at, command) = ["\\boxed", "\\fbox"].iter().filter_map(|c| Some((answer.rfind(c)?, *c))).max()?;
     let inner = braced(answer.get(at + command.len()..)?.trim_start())?.trim();
@@ -262,10 +265,10 @@ pub fn boxed(answer: &str) -> Option<&str> {
     Some(text.unwrap_or(inner).trim())
 }
 
-/// LaTeX commands that say how a text looks, and nothing about it.
+/// LaTeX font commands, which do not change the content.
 const FONTS: [&str; 8] = ["\\text", "\\textbf", "\\textit", "\\mathrm", "\\mathbf", "\\mathit", "\\mbox", "\\textrm"];
 
-/// What stands between the brace that the text begins with and its partner.
+/// Returns the text between the brace with which `text` begins and the matching closing brace.
 fn braced(text: &str) -> Option<&str> {
     let inner = text.strip_prefix('{')?;
     let mut depth = 1_usize;
@@ -307,10 +310,10 @@ mod tests {
             ("<unused94>thought\nA<unused95>C", "C"),
             ("<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>final<|message|>C<|return|>", "C"),
             ("analysisThe answer may be A.assistantfinalC", "C"),
-            // The opening tag stands in the prompt.
+            // The opening tag is in the prompt.
             ("The answer may be A.\n</think>\n\nC", "C"),
             ("A</think>B</think>C", "C"),
-            // Nested, closed by another name, empty, between parts of the answer.
+            // Tags that are nested, closed by another name, empty, or between parts of the answer.
             ("<think>a<think>B</think>A</think>C", "C"),
             ("<think>a<reflection>B</reflection>A</think>C", "C"),
             ("<think>A</thinking>C", "C"),

@@ -1,4 +1,4 @@
-//! JSON rows as other people write them: a line each, or one list; read one by one, each of at most [`LONGEST`] bytes.
+//! Streams JSON rows, one per line or as the items of one list, each of at most [`LONGEST`] bytes.
 
 use burgess_base::files::{self, Bounded};
 use burgess_base::json::{self, Lenient};
@@ -9,10 +9,10 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-/// The longest row of a JSON, CSV or TSV file, in bytes: pictures as base64 are in some.
+/// Maximum length of a row of a JSON, CSV or TSV file, in bytes; some rows hold images as base64.
 pub(crate) const LONGEST: u64 = 256 << 20;
 
-/// A JSON row: its value and where it stands.
+/// A JSON row with its value and its place in the file.
 pub(crate) struct JsonRow {
     /// `FILE:LINE`, or `FILE item N`.
     pub place: String,
@@ -21,10 +21,11 @@ pub(crate) struct JsonRow {
     pub value: Value,
 }
 
-/// Calls `each` with every row of a file: one for each line that is not blank, or for each item if the file is one list.
+/// Calls `each` with every row of a file: every line that is not blank, or every item if the file is one list.
 ///
 /// # Errors
-/// The file cannot be read, a row is no JSON or too long (file and line are named), or `each` fails.
+/// An error is returned if the file cannot be read, if a row is not JSON or too long (naming file and line), or if
+/// `each` fails.
 pub(crate) fn for_each(path: &Path, each: &mut dyn FnMut(JsonRow) -> Result<()>) -> Result<()> {
     let step = || format!("reading {}", path.display());
     let mut text = BufReader::with_capacity(1 << 16, files::open(path).with_context(step)?);
@@ -42,7 +43,7 @@ pub(crate) fn for_each(path: &Path, each: &mut dyn FnMut(JsonRow) -> Result<()>)
 /// Calls `each` with every line that is not blank.
 ///
 /// # Errors
-/// As for [`for_each`].
+/// The errors are those of [`for_each`].
 pub(crate) fn for_each_line(path: &Path, each: &mut dyn FnMut(JsonRow) -> Result<()>) -> Result<()> {
     let file = files::open(path).with_context(|| format!("reading {}", path.display()))?;
     lines(path, BufReader::with_capacity(1 << 16, file), each)
@@ -93,7 +94,7 @@ fn items(path: &Path, text: impl Read, each: &mut dyn FnMut(JsonRow) -> Result<(
     }
 }
 
-/// Hands the items of a list to a function one by one, until it returns false.
+/// Visitor that passes the items of a list to a function one by one, until it returns false.
 struct Items<F>(F);
 
 impl<'de, F: FnMut(Value) -> bool> Visitor<'de> for Items<F> {

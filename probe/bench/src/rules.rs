@@ -1,32 +1,32 @@
-//! Whose rules a question is asked by, or an answer judged by.
+//! The sets of rules by which questions are asked and answers judged.
 
 use super::Card;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Whose rules a question is asked by, or an answer judged by.
+/// A set of rules by which questions are asked and answers judged.
 ///
-/// Not every benchmark has all of them: [`crate::Benchmark::rules`] says which are followed.
+/// Not every benchmark has all of them: [`crate::Benchmark::rules`] resolves which ones apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rules {
-    /// Those of the benchmark's authors. Where there are none, who asks for these gets [`Rules::Strict`].
+    /// The rules of the benchmark's authors; where there are none, [`Rules::Strict`] applies instead.
     #[default]
     Official,
-    /// Ours, where the authors publish no rule for answers in words, or one that guesses.
+    /// Our own rules, where the authors publish no rule for generated answers, or one that guesses.
     Strict,
-    /// Those of the study's released code, with its quirks: to lay our numbers beside the published ones.
+    /// The rules of the released `cambrian-1` code, with its quirks, for comparison with the published scores.
     #[serde(rename = "cambrian-1")]
     Cambrian1,
-    /// Those of lmms-eval 0.7.3, with its quirks: to lay our numbers beside those of that harness.
+    /// The rules of lmms-eval 0.7.3, with its quirks, for comparison with that harness.
     LmmsEval,
 }
 
 impl Rules {
-    /// All of them.
+    /// All sets of rules.
     pub const ALL: [Rules; 4] = [Rules::Official, Rules::Strict, Rules::Cambrian1, Rules::LmmsEval];
 
-    /// `official`, `strict`, `cambrian-1` or `lmms-eval`.
+    /// Returns the name: `official`, `strict`, `cambrian-1` or `lmms-eval`.
     pub fn as_str(self) -> &'static str {
         match self {
             Rules::Official => "official",
@@ -36,7 +36,7 @@ impl Rules {
         }
     }
 
-    /// Those that a benchmark has: its authors' or the strict ones first.
+    /// Returns the rules that a benchmark has, its authors' or the strict ones first.
     pub fn of(card: &Card) -> Vec<Rules> {
         Self::ALL.into_iter().filter(|rules| settle(card, *rules).is_ok_and(|settled| settled == *rules)).collect()
     }
@@ -53,7 +53,7 @@ impl std::str::FromStr for Rules {
     }
 }
 
-/// See [`crate::Benchmark::rules`].
+/// Resolves the requested rules; see [`crate::Benchmark::rules`].
 pub(crate) fn settle(card: &Card, asked: Rules) -> Result<Rules> {
     let own = if card.authors { Rules::Official } else { Rules::Strict };
     match asked {
@@ -64,7 +64,7 @@ pub(crate) fn settle(card: &Card, asked: Rules) -> Result<Rules> {
         ))
         .hint("ask for `official`: the authors' rules, or the strict ones where there are none")),
         Rules::Strict => Ok(Rules::Strict),
-        // Benchmarks that are made here have one set of rules.
+        // Benchmarks that are generated on this machine have one set of rules.
         Rules::Cambrian1 if card.source.is_none() => Ok(own),
         Rules::Cambrian1 => Ok(Rules::Cambrian1),
         Rules::LmmsEval if card.lmms_eval.is_some() => Ok(Rules::LmmsEval),

@@ -1,13 +1,13 @@
-//! A part of a benchmark: fixed, seeded, stratified.
+//! Draws a fixed, seeded, stratified sample of a benchmark.
 
 use crate::Question;
 use burgess_base::stream::stream;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The units of a sample of `limit` units: whole pictures, pairs or groups, never single questions. Every subtask has its
-/// share of them, rounded so that no share is off by one or more, and drawn by a seed that is the benchmark's name: the
-/// same questions for everyone. A unit with questions of several subtasks counts to that of its first question.
+/// Returns the ids of `limit` sampled units; a unit (image, pair or group) is never split. Every subtask has a
+/// proportional number of units, rounded by less than one. The seed is the benchmark's name, so that everyone draws the
+/// same questions. A unit with questions of several subtasks belongs to the subtask of its first question.
 pub fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet<String> {
     let mut subtask_of: BTreeMap<&str, &str> = BTreeMap::new();
     for q in questions {
@@ -25,7 +25,8 @@ pub fn sample(questions: &[Question], limit: usize, benchmark: &str) -> BTreeSet
     for units in strata.values_mut() {
         units.shuffle(&mut draw);
         seen += units.len();
-        // What all strata up to this one should have together, less what those before have.
+        // Cumulative target for all strata so far, minus the units already taken, so that rounding errors do not add
+        // up.
         let upto = (limit * seen + total / 2) / total.max(1);
         let share = upto.saturating_sub(taken).min(units.len());
         chosen.extend(units.iter().take(share).map(|unit| (*unit).to_string()));

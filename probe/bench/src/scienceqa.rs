@@ -1,9 +1,9 @@
-//! ScienceQA: a question that needs a fact about what the picture shows, with lettered choices; accuracy of the letter.
+//! ScienceQA: science questions about an image, with lettered choices; accuracy of the letter.
 //!
-//! Of the published test split, the questions with a picture (ScienceQA-IMG). The authors' script knows the form of its
-//! own examples only ("The answer is B.", or the letter), and draws a letter for everything else: strict rules are the
-//! reading of a letter that all families share, which includes that form. The study accepts the part before the first
-//! full stop if it is the letter, or the text of the right choice up to punctuation.
+//! The questions are those of the published test split that have an image (ScienceQA-IMG). The authors' script
+//! recognises only the form of its own examples ("The answer is B.", or the letter) and draws a random letter for
+//! everything else, so strict rules read the letter with the parser that all families share, which includes that form.
+//! `cambrian-1` accepts the letter alone before the first full stop, or the text of the right choice up to punctuation.
 
 use super::score;
 use super::table::{Columns, Row, Table};
@@ -19,13 +19,13 @@ pub struct ScienceQa {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&SCIENCEQA, &NANO];
 
 const CITATION: &str =
     "Lu et al. 2022, Learn to Explain: Multimodal Reasoning via Thought Chains for Science QA, arXiv:2209.09513";
 
-/// The questions with a picture, as published.
+/// The published questions that have an image.
 pub static SCIENCEQA: ScienceQa = ScienceQa {
     card: Card {
         id: "scienceqa",
@@ -47,7 +47,7 @@ pub static SCIENCEQA: ScienceQa = ScienceQa {
     },
 };
 
-/// The small sibling: pictures and facts of the nano world.
+/// The nano variant: images and facts of the nano world.
 pub static NANO: ScienceQa = ScienceQa {
     card: Card {
         id: "nano-scienceqa",
@@ -63,7 +63,7 @@ pub static NANO: ScienceQa = ScienceQa {
     },
 };
 
-/// A row with a picture; the right choice is given by its number, from 0.
+/// Reads a row that has an image; the right choice is given by its number, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
     let Some(image) = row.pictures("image").first().cloned() else { return Ok(None) };
     Ok(Some(Question {
@@ -81,12 +81,12 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }))
 }
 
-/// The text in lower case without ASCII punctuation.
+/// Returns the text in lower case without ASCII punctuation.
 fn words(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_punctuation()).collect::<String>().to_lowercase().trim().to_string()
 }
 
-/// The study's rule on an answer that is not blank.
+/// Judges an answer that is not blank by `cambrian-1` rules.
 fn study_choice(q: &Question, answer: &str) -> Judged {
     let announced = study::announced(answer);
     let text = announced.trim_end_matches('.');
@@ -104,7 +104,7 @@ fn study_choice(q: &Question, answer: &str) -> Judged {
     }
 }
 
-/// lmms-eval's rule: the letter alone in either case, or a capital with a full stop behind it in front.
+/// Judges by lmms-eval's rule: the letter alone in either case, or a capital followed by a full stop at the beginning.
 fn lmms_verdict(q: &Question, answer: &str) -> Judged {
     let alone = score::label(answer).filter(|_| answer.len() == 1);
     let mut chars = answer.chars();

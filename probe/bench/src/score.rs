@@ -1,4 +1,4 @@
-//! What families share: prompt forms, parsers, comparisons, and the sum with its standard error.
+//! Functions that families share: prompt forms, parsers, comparisons, and the aggregation with its standard error.
 
 use super::{Judged, Outcome, Question, Unit};
 use burgess_base::{Error, Result};
@@ -6,24 +6,34 @@ use std::collections::BTreeMap;
 
 pub use super::letter::letter;
 
-/// The line that asks for a letter.
+/// The prompt line that asks for a letter.
 pub const LETTER_LINE: &str = "Answer with the option's letter from the given choices directly.";
 
-/// The line that asks for a short answer.
+/// The prompt line that asks for the text of a choice.
+pub const NAMED_LINE: &str = "Answer with one of the options.";
+
+/// The prompt line that asks for a short answer.
 pub const SHORT_LINE: &str = "Answer the question using a single word or phrase.";
 
-/// Question, a line per choice (`A. dog`), the line that asks for the letter.
+/// Builds a prompt of the question, one line per choice (`A. dog`), and the line that asks for the letter.
 pub fn letter_prompt(q: &Question) -> String {
     let choices: String = q.options.iter().enumerate().map(|(i, o)| format!("{}. {o}\n", name(i))).collect();
     format!("{}\n{choices}{LETTER_LINE}", q.question)
 }
 
-/// Question, then the line that asks for a word or phrase.
+/// Builds a prompt of the question, the choices in one line, and the line that asks for one of them. Nano-world
+/// questions use it where a small language model would have to find the answer, compare it with the choices and then
+/// map it to a letter, which it does not learn.
+pub fn named_prompt(q: &Question) -> String {
+    format!("{}\n{}\n{NAMED_LINE}", q.question, q.options.join(", "))
+}
+
+/// Builds a prompt of the question and the line that asks for a word or phrase.
 pub fn short_answer_prompt(question: &str) -> String {
     format!("{question}\n{SHORT_LINE}")
 }
 
-/// The label of choice number `index`, from 0: `A` to `Z`, then `AA`, `AB` and so on, as columns of a spreadsheet.
+/// Returns the label of choice number `index`, from 0: `A` to `Z`, then `AA`, `AB` and so on, like spreadsheet columns.
 pub fn name(index: usize) -> String {
     let letter = |i: usize| char::from(b'A' + u8::try_from(i % 26).unwrap_or_default());
     match index / 26 {
@@ -32,7 +42,8 @@ pub fn name(index: usize) -> String {
     }
 }
 
-/// The number, from 0, of the choice that an expected answer names by its label: `B`, `b`, `(B)`, and `AA` behind `Z`.
+/// Returns the number, from 0, of the choice that an expected answer gives by its label: `B`, `b`, `(B)`, or `AA` and
+/// so on.
 pub fn number_of(answer: &str) -> Option<usize> {
     let inner = answer.strip_prefix('(').and_then(|a| a.strip_suffix(')')).unwrap_or(answer);
     match inner.as_bytes() {
@@ -44,7 +55,7 @@ pub fn number_of(answer: &str) -> Option<usize> {
     }
 }
 
-/// The letter that an expected answer names: `B`, `b`, `(B)` or `(b)`.
+/// Returns the letter, in upper case, that an expected answer gives: `B`, `b`, `(B)` or `(b)`.
 pub fn label(answer: &str) -> Option<char> {
     let inner = answer.strip_prefix('(').and_then(|a| a.strip_suffix(')')).unwrap_or(answer);
     let mut chars = inner.chars();
@@ -62,8 +73,8 @@ pub fn judge_letter(q: &Question, answer: &str) -> Judged {
     }
 }
 
-/// Yes (`true`), no (`false`) or neither, by MME's official rule: the lower-cased answer's first four characters
-/// contain "yes", else "no". It is a rule about beginnings: "I see no dog" is neither, "nothing" is a no.
+/// Parses yes (`true`) or no (`false`) by MME's official rule: the lower-cased answer's first four characters contain
+/// "yes", else "no". The rule looks only at the beginning: "I see no dog" is neither, "nothing" is a no.
 pub fn yes_no(answer: &str) -> Option<bool> {
     let head: String = answer.trim().to_lowercase().chars().take(4).collect();
     match (head.contains("yes"), head.contains("no")) {
@@ -73,12 +84,12 @@ pub fn yes_no(answer: &str) -> Option<bool> {
     }
 }
 
-/// The form in which open answers are compared exactly: trimmed, lower case, without full stops at the end.
+/// Returns the form in which open answers are compared: trimmed, lower case, without full stops at the end.
 pub fn normalise(answer: &str) -> String {
     answer.trim().trim_end_matches('.').trim_end().to_lowercase()
 }
 
-/// Right if the answer is the expected one, both after [`normalise`]; an empty one says nothing.
+/// Judges by exact match after [`normalise`]; an empty answer is unparsed.
 pub fn judge_exact(q: &Question, answer: &str) -> Judged {
     let said = normalise(answer);
     match said.is_empty() {
@@ -87,17 +98,18 @@ pub fn judge_exact(q: &Question, answer: &str) -> Judged {
     }
 }
 
-/// OCRBench's official rule: `expected` occurs in `answer`, both trimmed, in lower case, line breaks as spaces.
+/// Returns whether `expected` occurs in `answer` by OCRBench's official rule: trimmed, lower case, line breaks as
+/// spaces.
 pub fn contains(answer: &str, expected: &str) -> bool {
     let plain = |s: &str| s.to_lowercase().trim().replace('\n', " ");
     plain(answer).contains(&plain(expected))
 }
 
-/// How far a number may be off, relative to the expected one.
+/// Maximum error of a number, relative to the expected one.
 pub const RELAXED_TOLERANCE: f64 = 0.05;
 
-/// ChartQA's official relaxed match. Two numbers match within 5 % of the expected one (`12%` is 0.12); an expected
-/// 0, and anything that is not a number as a whole (`1,234`, `5 km`, `1/2`), must be the same text up to case.
+/// Compares by ChartQA's official relaxed match. Two numbers match within 5 % of the expected one (`12%` is 0.12). An
+/// expected 0, and any text that is not a number as a whole (`1,234`, `5 km`, `1/2`), must be the same text up to case.
 pub fn relaxed_equal(answer: &str, expected: &str) -> bool {
     match (number(answer), number(expected)) {
         // A comparison with NaN is false, so NaN is never right.
@@ -106,8 +118,9 @@ pub fn relaxed_equal(answer: &str, expected: &str) -> bool {
     }
 }
 
-/// The number that a text is as a whole; a trailing `%` divides by 100. Accepts what the official scorer's
-/// language accepts: signs, exponents, `inf`, `nan`, single underscores between digits, digits of other scripts.
+/// Parses a text that is a number as a whole; a trailing `%` divides by 100. It accepts what Python, the language of
+/// the official scorer, accepts: signs, exponents, `inf`, `nan`, single underscores between digits, digits of other
+/// scripts.
 pub fn number(text: &str) -> Option<f64> {
     match text.strip_suffix('%') {
         Some(value) => plain_number(value.trim_end_matches('%')).map(|v| v / 100.0),
@@ -115,7 +128,7 @@ pub fn number(text: &str) -> Option<f64> {
     }
 }
 
-/// The number that a text is as a whole in Python's `float`.
+/// Parses a text that is a number as a whole, as Python's `float` does.
 pub fn plain_number(text: &str) -> Option<f64> {
     let chars: Vec<char> = text.trim().chars().map(|c| decimal_digit(c).unwrap_or(c)).collect();
     let digit = |i: Option<usize>| i.and_then(|i| chars.get(i)).is_some_and(char::is_ascii_digit);
@@ -130,7 +143,7 @@ pub fn plain_number(text: &str) -> Option<f64> {
     plain.parse().ok()
 }
 
-/// Where the decimal digits of the scripts beside ASCII begin (Unicode 14).
+/// Code points of the digit zero in scripts other than ASCII (Unicode 14).
 #[rustfmt::skip]
 const ZEROS: [u32; 65] = [
     0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0DE6, 0x0E50,
@@ -140,16 +153,16 @@ const ZEROS: [u32; 65] = [
     0x16A60, 0x16AC0, 0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
 ];
 
-/// The ASCII digit for a decimal digit of another script.
+/// Returns the ASCII digit for a decimal digit of another script.
 pub fn decimal_digit(c: char) -> Option<char> {
     let code = u32::from(c);
     let zero = ZEROS.get(ZEROS.partition_point(|zero| *zero <= code).checked_sub(1)?)?;
     char::from_digit(code - zero, 10)
 }
 
-/// Average normalised Levenshtein similarity of one answer (DocVQA): 1 − edit distance / longer length for the
-/// best of the accepted texts, or 0 if that is below one half. As in the official script, texts are compared in
-/// lower case with runs of white space as one space, while the lengths are those of the texts as given.
+/// Computes the average normalised Levenshtein similarity of one answer (DocVQA): 1 − edit distance / longer length
+/// for the best of the accepted texts, or 0 if that is below one half. As in the official script, texts are compared in
+/// lower case with runs of white space as one space, while the lengths are those of the original texts.
 pub fn anls<S: AsRef<str>>(answer: &str, accepted: &[S]) -> f64 {
     let plain = |s: &str| s.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
     let length = |s: &str| s.to_uppercase().chars().count();
@@ -164,7 +177,7 @@ pub fn anls<S: AsRef<str>>(answer: &str, accepted: &[S]) -> f64 {
     if best < 0.5 { 0.0 } else { best }
 }
 
-/// Levenshtein distance: the fewest insertions, deletions and replacements that turn `a` into `b`.
+/// Computes the Levenshtein distance: the fewest insertions, deletions and replacements that turn `a` into `b`.
 pub fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -182,36 +195,36 @@ pub fn edit_distance(a: &[char], b: &[char]) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// The mean of some numbers; none of nothing.
+/// Returns the mean of the values; `None` if there are none.
 pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (n, sum) = values.fold((0.0, 0.0), |(n, sum), value| (n + 1.0, sum + value));
     (n > 0.0).then(|| sum / n)
 }
 
-/// Something that is counted: a question, or a pair.
+/// A scored item: a question, or a pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// [`Question::unit`].
+    /// The [`Question::unit`] of its questions.
     pub unit: String,
-    /// [`Question::subtask`].
+    /// The [`Question::subtask`] of its questions.
     pub subtask: String,
-    /// Its score, 0 to 1.
+    /// Score of the item, 0 to 1.
     pub score: f64,
-    /// How much it counts.
+    /// Weight of the item in the mean.
     pub weight: f64,
-    /// Whether it is part of the score; if not, it is shown under its subtask only.
+    /// Whether the item is part of the score; otherwise it is reported only under its subtask.
     pub counted: bool,
 }
 
 impl Item {
-    /// An item of weight 1 in the unit and subtask of `q`.
+    /// Creates an item of weight 1 in the unit and subtask of `q`.
     pub fn new(q: &Question, score: f64) -> Self {
         Self { unit: q.unit.clone(), subtask: q.subtask.clone(), score, weight: 1.0, counted: true }
     }
 }
 
-/// Brings together the two questions with the same key: the first of them, and the scores `p` of both. Sorted by
-/// key. An error if a key has not exactly two questions.
+/// Groups questions with the same key into pairs, sorted by key: the first question, and the scores `p` of both. It is
+/// an error if a key does not have exactly two questions.
 pub fn pairs<'a, K: Ord>(
     qs: &'a [Question],
     p: &[f64],
@@ -237,7 +250,7 @@ pub fn pairs<'a, K: Ord>(
     groups.into_values().map(pair).collect()
 }
 
-/// Weights items so that each subtask counts the same, however many items it has.
+/// Sets the weights so that each subtask counts equally, whatever its number of items.
 pub fn equal_subtasks(items: &mut [Item]) {
     let mut sizes: BTreeMap<String, f64> = BTreeMap::new();
     for item in items.iter() {
@@ -249,7 +262,7 @@ pub fn equal_subtasks(items: &mut [Item]) {
     }
 }
 
-/// The `most` most frequent of these texts, of equally frequent ones the first by name.
+/// Returns the `most` most frequent texts; ties are ordered by text.
 pub fn frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for text in texts {
@@ -260,12 +273,13 @@ pub fn frequent<'a>(texts: impl Iterator<Item = &'a str>, most: usize) -> Vec<St
     frequent.into_iter().take(most).map(|(text, _)| text.to_string()).collect()
 }
 
-/// The score with its error: see [`Outcome`]. The order of the items does not matter, to the last bit.
+/// Aggregates items to the score and its standard error ([`Outcome`]). The result does not depend on the order of the
+/// items.
 pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outcome> {
     if items.is_empty() {
         return Err(Error::failed("there are no questions"));
     }
-    // Sums of floats depend on the order, so there is one.
+    // Floating-point sums depend on the order, so items are sorted first.
     items.sort_by(|a, b| (&a.unit, &a.subtask).cmp(&(&b.unit, &b.subtask)).then(a.score.total_cmp(&b.score)));
     let mut units: Vec<Unit> = Vec::new();
     let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
@@ -293,12 +307,13 @@ pub fn sum_up(mut items: Vec<Item>, n: usize, n_unparsed: usize) -> Result<Outco
     Ok(Outcome { score: percent(mean), stderr: stderr(&units, mean, total), n, n_unparsed, units, subtasks })
 }
 
-/// A share as a percentage; rounding of weighted sums must not leave the range.
+/// Converts a fraction to a percentage, clamped because rounding of weighted sums could leave the range.
 fn percent(share: f64) -> f64 {
     (100.0 * share).clamp(0.0, 100.0)
 }
 
-/// Standard error of a ratio of sums over independent units, linearised: √(k/(k−1) · Σ(sum − mean·weight)²) / Σ weight.
+/// Computes the linearised standard error of a ratio of sums over independent units, in percent: 100 · √(k/(k−1)
+/// · Σ(sum − mean·weight)²) / Σ weight.
 fn stderr(units: &[Unit], mean: f64, total: f64) -> f64 {
     let k = units.len() as f64;
     if units.len() < 2 {

@@ -1,8 +1,8 @@
-//! SEED-Bench: questions with four lettered choices, on nine kinds of perception in single pictures (the kinds that need
+//! SEED-Bench: questions with four lettered choices on nine kinds of perception in single images (the kinds that need
 //! videos are left out); accuracy of the letter over all questions.
 //!
-//! The authors' script ranks the choices by likelihood and publishes no rule for generated text: strict rules are the
-//! reading of a letter that all families share. The study takes the first character of what the answer announces.
+//! The authors' script ranks the choices by likelihood and defines no rule for generated text, so strict rules read the
+//! letter with the parser that all families share. `cambrian-1` takes the first character after the announcement.
 
 use super::score;
 use super::table::{self, Columns, Row, Table};
@@ -18,10 +18,10 @@ pub struct SeedBench {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&SEED_BENCH];
 
-/// The part with single pictures, as published.
+/// The published questions about single images.
 pub static SEED_BENCH: SeedBench = SeedBench {
     card: Card {
         id: "seed-bench",
@@ -43,7 +43,7 @@ pub static SEED_BENCH: SeedBench = SeedBench {
     },
 };
 
-/// The kinds of question about pictures, by their number from 1.
+/// The kinds of question about images, by their number from 1.
 const KINDS: [&str; 9] = [
     "Scene Understanding",
     "Instance Identity",
@@ -56,7 +56,7 @@ const KINDS: [&str; 9] = [
     "Text Recognition",
 ];
 
-/// What the study strips from the end of an answer to this benchmark: not the colon and comma of the others.
+/// Characters that `cambrian-1` strips from the end of an answer; for the other benchmarks also colon and comma.
 const STOPS: [char; 1] = ['.'];
 
 fn question(row: &Row) -> Result<Option<Question>> {

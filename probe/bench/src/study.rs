@@ -1,33 +1,34 @@
-//! Rules of the study's released code that several of its benchmarks share (`eval/eval/*/*_test.py`).
+//! Rules of the released `cambrian-1` code that several of its benchmarks share (`eval/eval/*/*_test.py`).
 //!
-//! They are kept with their quirks: the first character of anything is a letter, so `Dog` is D. What they take for no
-//! offered letter cannot be right, and counts as unparsed. Answers come without white space around them, as the study's
-//! code writes them down.
+//! The rules reproduce the quirks of the original: the first character of any text is a letter, so `Dog` is D. A letter
+//! that is none of the choices cannot be right and counts as unparsed. Answers have no white space around them, as that
+//! code writes them.
 
 use super::{Judged, Question};
 use crate::score::{label, plain_number};
 
-/// The line by which some of its benchmarks ask for a letter.
+/// The line with which some of its benchmarks ask for a letter.
 pub(crate) const ONLY_LETTER_LINE: &str =
     "Please answer directly with only the letter of the correct option and nothing else.";
 
-/// What its comparison of letters strips from the end of an answer.
+/// Characters that its comparison of letters strips from the end of an answer.
 pub(crate) const STOPS: [char; 3] = ['.', ':', ','];
 
-/// How far a number may be off, relative to the predicted one.
+/// Maximum error of a number, relative to the predicted one.
 const TOLERANCE: f64 = 0.05;
 
-/// Question, " Options:", a line per choice (`A. dog`), and the line that says how to answer.
+/// Builds a prompt of the question, " Options:", a line per choice (`A. dog`), and the line that says how to answer.
 pub(crate) fn options_prompt(q: &Question, line: &str) -> String {
     format!("{} Options:{}\n{line}", q.question, choices(&q.options))
 }
 
-/// A line in front of each choice: `\nA. dog\nB. cup`.
+/// Formats the choices, each after a line break: `\nA. dog\nB. cup`.
 pub(crate) fn choices(options: &[String]) -> String {
     ('A'..='Z').zip(options).map(|(l, o)| format!("\n{l}. {o}")).collect()
 }
 
-/// The answer in lower case, and of that what follows the last announcement.
+/// Returns the text after the last announcement ("answer is", "answer:"), in lower case; the whole answer if there is
+/// none.
 pub(crate) fn announced(answer: &str) -> String {
     let mut text = answer.trim().to_lowercase();
     for phrase in ["answer is", "answer is:", "answer:"] {
@@ -38,29 +39,29 @@ pub(crate) fn announced(answer: &str) -> String {
     text.trim().to_string()
 }
 
-/// What is announced, without `stops` at its end and parentheses around it.
+/// Returns the announced text without `stops` at its end and without parentheses around it.
 pub(crate) fn choice(answer: &str, stops: &[char]) -> String {
     announced(answer).trim_end_matches(stops).trim_start_matches('(').trim_end_matches(')').to_string()
 }
 
-/// The first character of [`choice`].
+/// Returns the first character of [`choice`].
 pub(crate) fn first_character(answer: &str, stops: &[char]) -> Option<char> {
     choice(answer, stops).chars().next()
 }
 
-/// The first word in lower case, without stops at its end.
+/// Returns the first word in lower case, without [`STOPS`] at its end.
 pub(crate) fn first_word(answer: &str) -> Option<String> {
     let word = answer.split_whitespace().next()?.to_lowercase();
     Some(word.trim_end_matches(STOPS).to_string())
 }
 
-/// The choice that a text in lower case is the letter of.
+/// Returns the letter of the choice, in upper case, if the text is exactly that letter.
 pub(crate) fn offered(text: &str, q: &Question) -> Option<char> {
     let said = Some(text).filter(|t| t.len() == 1).and_then(label)?;
     ('A'..='Z').take(q.options.len()).find(|l| *l == said)
 }
 
-/// The verdict on a letter.
+/// Returns the verdict on a letter.
 pub(crate) fn judge(q: &Question, said: Option<char>) -> Judged {
     match said {
         Some(said) => Judged::new(said, label(&q.answer) == Some(said)),
@@ -78,8 +79,8 @@ pub(crate) fn judge_first_word(q: &Question, answer: &str) -> Judged {
     judge(q, first_word(answer).and_then(|word| offered(&word, q)))
 }
 
-/// Whether two texts are numbers that differ by no more than 5 % of the *predicted* one: the study's code calls its
-/// comparison with the arguments exchanged.
+/// Returns whether both texts are numbers that differ by at most 5 % of the *predicted* one, because the `cambrian-1`
+/// code calls its comparison with swapped arguments.
 pub(crate) fn near(expected: &str, said: &str) -> bool {
     match (plain_number(expected), plain_number(said)) {
         (Some(expected), Some(said)) => (expected - said).abs() <= said.abs() * TOLERANCE,

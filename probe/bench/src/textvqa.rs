@@ -1,11 +1,11 @@
-//! TextVQA: questions whose answer has to be read in a photograph, scored by agreement with ten people ([`vqa`]).
+//! TextVQA: questions about text in photographs, scored by agreement with ten annotators ([`vqa`]).
 //!
-//! Official is the accuracy of the authors' evaluator (facebookresearch/mmf) on the validation split, asked with the line
-//! for short answers that models are compared with (the authors publish no prompt): [`TEXTVQA`] without, [`WITH_TOKENS`]
-//! with the words that the authors' OCR system found in the picture. The study's prompt always has these words; an empty
-//! list of them too.
+//! The official metric is the accuracy of the authors' evaluator (facebookresearch/mmf) on the validation split. The
+//! authors publish no prompt, so it is the usual line for short answers: [`TEXTVQA`] gives the question alone,
+//! [`WITH_TOKENS`] also the words that the authors' OCR system found in the image. The `cambrian-1` prompt always has
+//! these words, even if the list is empty.
 //!
-//! VLMEvalKit's edition has no OCR tokens: answers can be scored with it, but only [`TEXTVQA`] reads it.
+//! VLMEvalKit's edition has no OCR tokens, so only [`TEXTVQA`] can be read from it.
 
 use super::table::Columns;
 use super::{
@@ -18,20 +18,20 @@ use std::path::Path;
 /// A benchmark of the TextVQA family.
 pub struct TextVqa {
     card: Card,
-    /// Whether the official prompt gives the OCR tokens.
+    /// Whether the official prompt contains the OCR tokens.
     tokens: bool,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&TEXTVQA, &WITH_TOKENS];
 
-/// The question alone.
+/// The benchmark with the question alone as prompt.
 pub static TEXTVQA: TextVqa = TextVqa { card: card("textvqa"), tokens: false };
 
-/// The question and the words that OCR found.
+/// The benchmark with the question and the OCR tokens as prompt.
 pub static WITH_TOKENS: TextVqa = TextVqa { card: card("textvqa-ocr"), tokens: true };
 
-/// How many people answered each question.
+/// Number of annotators who answered each question.
 const PEOPLE: usize = 10;
 
 const fn card(id: &'static str) -> Card {
@@ -150,7 +150,7 @@ impl Benchmark for TextVqa {
     }
 }
 
-/// The answers of ten people: leaving one out means nothing for fewer.
+/// Checks that there are the answers of ten annotators, which the metric needs.
 pub fn people(answers: Vec<String>) -> Result<Vec<String>> {
     match answers.len() {
         PEOPLE => Ok(answers),

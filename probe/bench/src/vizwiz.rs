@@ -1,8 +1,9 @@
-//! VizWiz: photographs and questions of blind people; many cannot be answered from the picture.
+//! VizWiz: photographs and questions by blind people; many questions cannot be answered from the image.
 //!
-//! Scored on the validation split, whose answers are published, by agreement with ten people ([`vqa`]), with the
-//! normalisation of EvalAI's server, where the challenge is held; both rules are the same. The prompt, also the study's,
-//! is the one that offers "Unanswerable"; the authors publish none. Subtasks are the kinds of answer in the data.
+//! Scored on the validation split, whose answers are published, by agreement with ten annotators ([`vqa`]), with the
+//! normalisation of the challenge's EvalAI server; official and `cambrian-1` rules are the same. The authors publish no
+//! prompt, so the prompt is the usual one, which `cambrian-1` uses too and which offers "Unanswerable". Subtasks are
+//! the answer categories in the data.
 
 use super::table::Columns;
 use super::{
@@ -17,10 +18,10 @@ pub struct VizWiz {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&VIZWIZ];
 
-/// The validation split.
+/// The published validation split.
 pub static VIZWIZ: VizWiz = VizWiz {
     card: Card {
         id: "vizwiz",
@@ -57,7 +58,7 @@ impl Benchmark for VizWiz {
         read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
             let image = row.picture("image")?;
             let accepted = textvqa::people(row.list("answers")?)?;
-            // Every question has a picture of its own, by whose number it is called.
+            // Every question has its own image, by whose number it is named.
             let id = row.text(if kit { "index" } else { "question_id" })?;
             Ok(Some(Question {
                 row: row.number,

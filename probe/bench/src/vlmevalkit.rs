@@ -1,5 +1,5 @@
-//! Benchmarks as VLMEvalKit publishes them: one TSV with the columns index, image (base64, or the index of the row that
-//! has it), question, A, B, … for the choices, answer, and a few more.
+//! Reads VLMEvalKit's editions: one TSV with the columns index, image (base64, or the index of the row that holds it),
+//! question, A, B, … for the choices, answer, and a few more.
 //!
 //! The questions are those of the authors' editions; prompts and rules do not depend on the edition.
 
@@ -8,7 +8,7 @@ use crate::table::{self, Columns, Row, Table};
 use burgess_base::Result;
 use std::path::Path;
 
-/// The columns that may be there.
+/// The columns that are read, if they exist.
 pub(crate) const COLUMNS: Columns<'static> = Columns {
     values: &[
         "index",
@@ -35,24 +35,24 @@ pub(crate) const COLUMNS: Columns<'static> = Columns {
     pictures: &["image"],
 };
 
-/// The TSV called `name` below `root`, or `root` if it is a TSV itself.
+/// Returns the TSV called `name` in `root`, or `root` if it is a TSV itself.
 pub(crate) fn table(root: &Path, name: &str) -> Option<Table> {
     let file = if root.is_file() { root.to_path_buf() } else { root.join(name) };
     let tsv = table::is_there(&file) && file.extension().is_some_and(|e| e == "tsv");
     tsv.then(|| Table::of(file))
 }
 
-/// Text that is there; VLMEvalKit and the editions made from its files write what is missing as `nan`.
+/// Returns optional text; VLMEvalKit and editions made from its files write missing values as `nan`.
 pub(crate) fn present(row: &Row, column: &str) -> Option<String> {
     row.maybe(column).filter(|text| text.trim() != "nan")
 }
 
-/// The choices in the columns A, B, …, up to the first that is missing. One behind a gap is an error.
+/// Returns the choices in the columns A, B, …, up to the first that is missing. A choice after a gap is an error.
 pub(crate) fn choices(row: &Row) -> Result<Vec<String>> {
     table::choices(('A'..='I').map(|letter| Ok(present(row, &letter.to_string()))))
 }
 
-/// A row with lettered choices, or with none.
+/// Reads a row, with or without lettered choices.
 pub(crate) fn question(row: &Row) -> Result<Question> {
     let image_id = row.pictures("image").first().map(ToString::to_string).unwrap_or_default();
     Ok(Question {

@@ -1,9 +1,10 @@
-//! VQA accuracy: agreement with ten people, after the normalisation that EvalAI's server applies (TextVQA, VizWiz).
+//! VQA accuracy: agreement with ten annotators, after the normalisation of EvalAI's server (TextVQA, VizWiz).
 //!
-//! The rule is that of `m4c_evaluators.py` in facebookresearch/mmf, which the TextVQA authors score with; the study's
-//! and lmms-eval's copies differ in nothing. Kept are its peculiarities: commas and question marks go first, so that
-//! `1,000` is `1000`; `'s` becomes a word of its own; a sign of punctuation vanishes everywhere if it stands beside a
-//! space anywhere, and is a space otherwise; only the first 32 full stops go, and none in front of a digit.
+//! The rule is that of `m4c_evaluators.py` in facebookresearch/mmf, with which the TextVQA authors score; the copies in
+//! `cambrian-1` and lmms-eval are identical. Its quirks are reproduced: commas and question marks are removed first, so
+//! that `1,000` is `1000`; `'s` becomes a word of its own; a punctuation character is removed everywhere if it occurs
+//! beside a space anywhere, and replaced by a space otherwise; only the first 32 full stops are removed, and none
+//! before a digit.
 
 use crate::score::decimal_digit;
 use crate::{Judged, Question, Rules, lmms};
@@ -13,7 +14,7 @@ use std::sync::LazyLock;
 
 const PUNCTUATION: &str = ";/[]\"{}()=+\\_-><@`,?!";
 
-/// Full stops that are removed at most: the original passes a flag where the count belongs.
+/// Maximum number of removed full stops; the original passes a regex flag in place of the count.
 const STOPS: usize = 32;
 
 const ARTICLES: [&str; 3] = ["a", "an", "the"];
@@ -33,7 +34,7 @@ const NUMBERS: [(&str, &str); 12] = [
     ("ten", "10"),
 ];
 
-/// Contractions that get an apostrophe back if just one is missing.
+/// Contractions in which a single missing apostrophe is restored.
 const CONTRACTIONS: &str = "'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't \
     hadn't've hasn't haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't \
     mightn't've must've mustn't needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've \
@@ -42,7 +43,7 @@ const CONTRACTIONS: &str = "'ow's'at 'twas ain't aren't can't could've couldn't 
     weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll \
     why're why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've";
 
-/// What words become: numbers and contractions.
+/// The replacements of words: numbers and contractions.
 static WORDS: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
     let mut words: HashMap<String, &str> = NUMBERS.iter().map(|(word, digit)| ((*word).to_string(), *digit)).collect();
     for whole in CONTRACTIONS.split_whitespace() {
@@ -51,12 +52,12 @@ static WORDS: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
             words.insert([before, after.strip_prefix(apostrophe).unwrap_or(after)].concat(), whole);
         }
     }
-    // The one entry that goes the other way.
+    // The one entry of the original table that removes an apostrophe.
     words.insert("somebody'd".into(), "somebodyd");
     words
 });
 
-/// The form in which answers are compared.
+/// Returns the form in which answers are compared.
 pub fn normalise(answer: &str) -> String {
     let lower = match answer.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
         true => Cow::Borrowed(answer),
@@ -118,8 +119,8 @@ fn is_decimal(c: char) -> bool {
     c.is_ascii_digit() || decimal_digit(c).is_some()
 }
 
-/// The score of a normalised answer: of each person's view, a third for every other person who said the same, at most 1;
-/// the mean over the people.
+/// Computes the score, 0 to 1, of a normalised answer: the mean over annotators of min(1, n/3), where n is the number
+/// of other annotators who gave the same answer.
 pub fn consensus(said: &str, accepted: &[String]) -> f64 {
     let people = accepted.len() as f64;
     let same = accepted.iter().filter(|a| normalise(a) == said).count() as f64;
@@ -136,7 +137,7 @@ commas; counts as digits; apostrophes of contractions put back). Every person wh
 1, over the ten choices of nine people. An empty answer scores what people who said nothing make of it: mostly 0; then it is \
 unparsed.";
 
-/// Judges by consensus. An empty answer that agrees with nobody says nothing.
+/// Judges by consensus. An empty answer that no annotator gave is unparsed.
 pub fn judge(q: &Question, answer: &str, rules: Rules) -> Judged {
     let cleaned = (rules == Rules::LmmsEval).then(|| lmms::cleaned(answer));
     let answer = cleaned.as_deref().unwrap_or(answer);
@@ -148,7 +149,7 @@ pub fn judge(q: &Question, answer: &str, rules: Rules) -> Judged {
     }
 }
 
-/// Of several answers the one that scores best: the most frequent, the first of them.
+/// Returns the answer with the highest score, which is the most frequent one; ties go to the first.
 pub fn best(accepted: &[String]) -> Option<&String> {
     let score = |answer: &&String| consensus(&normalise(answer), accepted);
     accepted.iter().rev().max_by(|a, b| score(a).total_cmp(&score(b)))

@@ -1,9 +1,9 @@
-//! V*: small things in large photographs: their attributes, and which is where relative to another.
+//! V*: questions about small objects in large photographs: their attributes, and their relative positions.
 //!
-//! The score is the accuracy over all questions, and over those of each category. The authors' script does not read
-//! answers: it takes the choice whose text the model finds likeliest (`vstar_bench_eval.py` of penghao-wu/vstar). For
-//! models that answer, they publish the questions with lettered choices and the line that asks for the letter; an answer
-//! that names a choice is judged. The study asks the same text and takes the first letter of anything (`vstar_test.py`).
+//! The score is the accuracy over all questions and over each category. The authors' script does not read answers: it
+//! takes the choice with the highest likelihood (`vstar_bench_eval.py` of penghao-wu/vstar). For generating models they
+//! publish the questions with lettered choices and the line that asks for the letter; strict rules accept an answer
+//! that names a choice. `cambrian-1` asks the same text and takes the first letter of any answer (`vstar_test.py`).
 
 use super::table::{Columns, Row};
 use super::{
@@ -18,10 +18,10 @@ pub struct VStar {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&V_STAR];
 
-/// The published one: the authors' lines with picture files, or lmms-lab's table.
+/// The published benchmark: the authors' JSON lines with image files, or lmms-lab's table.
 pub static V_STAR: VStar = VStar {
     card: Card {
         id: "v-star",
@@ -80,16 +80,16 @@ impl VStar {
     }
 }
 
-/// The label `(A)` to `(D)` that a text begins with, and what follows.
+/// Returns the text after the label `(A)` to `(D)` with which `text` begins.
 fn labelled(text: &str) -> Option<&str> {
     let inner = text.strip_prefix('(')?;
     inner.chars().next().filter(|c| ('A'..='D').contains(c))?;
     inner.get(1..)?.strip_prefix(')')
 }
 
-/// Question and choices as lmms-eval cuts them out of the text: behind `(A)` to `(D)` up to the next label or the end of the
-/// text, if no other parenthesis stands between; they are lettered anew in their order. The line for the letter, which is
-/// part of the published text, stays behind the last choice.
+/// Returns question and choices as lmms-eval extracts them from the text: after `(A)` to `(D)` up to the next label or
+/// the end of the text, if no other parenthesis is between them. They are lettered again in their order. The line that
+/// asks for the letter, which is part of the published text, stays after the last choice.
 fn lmms_question(text: &str) -> String {
     let mut choices = Vec::new();
     for (at, _) in text.match_indices('(') {
@@ -109,7 +109,7 @@ fn lmms_question(text: &str) -> String {
     format!("{question}\n{}", lmms::lines(&choices))
 }
 
-/// The letter that lmms-eval's task finds in an answer in upper case.
+/// Returns the letter that lmms-eval's task finds in an upper-case answer.
 fn lmms_letter(answer: &str) -> Option<char> {
     let letter = |c: Option<char>| c.filter(|c| ('A'..='D').contains(c));
     if let Some(first) = letter(answer.chars().next()) {
@@ -170,7 +170,7 @@ impl Benchmark for VStar {
         Ok(questions)
     }
 
-    /// Percentages, of all questions and of each category.
+    /// Returns lmms-eval's percentages, over all questions and per category.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         let kinds = outcome.subtasks.iter().map(|(kind, score)| (format!("vstar_{kind}_acc"), *score));
         kinds.chain([("vstar_overall_acc".to_string(), outcome.score)]).collect()

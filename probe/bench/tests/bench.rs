@@ -185,6 +185,9 @@ fn prompts_have_the_published_forms() {
             "field-presence" | "field-kind" | "field-count" => "What is it?",
             "nano-gqa" | "nano-ocrbench" | "nano-chartqa" | "field-cocoqa" => short,
             id if id.starts_with("field-") => "What is it: dog or cup?",
+            "nano-ai2d" | "nano-cvbench-2d" | "nano-cvbench-3d" => {
+                "What is it?\ndog, cup\nAnswer with one of the options."
+            }
             _ => letters,
         };
         assert_eq!(b.prompt(&choice, Rules::Official), expected, "{}", b.id());

@@ -1,4 +1,4 @@
-//! ADE20K's full edition: a JSON file with objects and their outlines beside each picture.
+//! Reads ADE20K's full edition: a JSON file with objects and their outlines beside each image.
 
 use crate::annotations::{Format, Found, LARGEST_IMAGE, NO_EXTENT, Object, Scene, clipped, plain, size_of};
 use crate::{Input, fields};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-/// ADE20K's full edition: `NAME.json` beside `NAME.jpg`, in folders of scenes.
+/// Reads ADE20K's full edition: `NAME.json` beside `NAME.jpg`, in one folder per scene category.
 pub(crate) fn read(input: &Input) -> Result<Found> {
     let mut files = Vec::new();
     list(&input.annotations, &mut files)?;
@@ -16,7 +16,7 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
     for file in files {
         let step = || format!("reading {}", file.display());
         let bytes = files::read(&file, LARGEST_IMAGE).with_context(step)?;
-        // Readers of the dataset take its files for Latin-1, which matters where a name has an accent.
+        // Other readers of the dataset decode its files as Latin-1, which matters where a name has an accent.
         let text = String::from_utf8(bytes).unwrap_or_else(|e| e.as_bytes().iter().map(|b| char::from(*b)).collect());
         let hint = "ADE20K's files hold `annotation` with `filename`, `imsize` and `object` (name, parts, polygon)";
         let wrong = |what: String| Error::failed(what).context(step()).hint(hint);
@@ -27,7 +27,7 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
         let name =
             name.ok_or_else(|| wrong(format!("`filename` must be text, found {}", fields::kind(of("filename")))))?;
         let objects = of("object").ok_or_else(|| wrong("`object` is missing".into()))?;
-        // What MATLAB writes for a list of one is the one.
+        // MATLAB writes a list of one element as the element itself.
         let objects = objects.as_array().map_or(std::slice::from_ref(objects), Vec::as_slice);
         let beside = file.parent().unwrap_or(Path::new("")).strip_prefix(&input.annotations).unwrap_or(Path::new(""));
         let picture = input.pictures.join(beside).join(name);
@@ -51,7 +51,7 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
             unclear: BTreeSet::new(),
         };
         for (index, o) in objects.iter().enumerate() {
-            // Objects are of level 0, their parts of level 1, parts of parts of level 2.
+            // Objects have level 0, their parts level 1, and parts of parts level 2.
             let level = o.get("parts").and_then(|p| p.get("part_level"));
             let level = level.and_then(fields::number).ok_or_else(|| {
                 wrong(format!("object {index}: `part_level` must be a number, found {}", fields::kind(level)))
@@ -59,7 +59,7 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
             if level > 0.0 {
                 continue;
             }
-            // `name` is the WordNet name with synonyms, `raw_name` what the annotator wrote.
+            // `name` is the WordNet name with synonyms, `raw_name` the annotator's text.
             let text = |name: &str| o.get(name).and_then(Value::as_str).filter(|n| !n.is_empty());
             let Some(class) = text("name").or_else(|| text("raw_name")) else {
                 *found.refused.entry("an object without a name").or_default() += 1;
@@ -84,7 +84,7 @@ pub(crate) fn read(input: &Input) -> Result<Found> {
     Ok(found)
 }
 
-/// The JSON files below a directory; links are followed, a folder that several lead to is read once.
+/// Lists the JSON files below a directory. Links are followed; a folder with several links to it is read once.
 fn list(root: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let (mut folders, mut seen) = (vec![root.to_path_buf()], HashSet::new());
     while let Some(folder) = folders.pop() {
@@ -104,7 +104,8 @@ fn list(root: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What MATLAB writes for lists of one (a bare number) bounds nothing.
+/// Returns the bounding box of a polygon: left, top, width, height in pixels. MATLAB writes a list of one point as a
+/// number, which has no bounding box.
 fn bounds(polygon: &Value) -> Option<[f64; 4]> {
     let side = |name: &str| {
         let numbers = fields::numbers(polygon.get(name)?)?;

@@ -1,5 +1,5 @@
-//! Annotated pictures: COCO's instances, ADE20K (COCO's form, or its full edition with a JSON file for each picture), and
-//! Omni3D (COCO's form with boxes in space).
+//! Reads annotated images: COCO's instances, ADE20K (in COCO's format, or its full edition with a JSON file per image),
+//! and Omni3D (COCO's format with 3D boxes).
 
 use crate::Input;
 use crate::fields::{self, Entry, OfFields};
@@ -12,20 +12,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// How annotations are written.
+/// The format of an annotation file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// `images`, `annotations`, `categories`: every object of every category is boxed.
+    /// COCO: `images`, `annotations`, `categories`; every object of every category has a box.
     Coco,
-    /// COCO's form, or a directory of ADE20K's own JSON files.
+    /// ADE20K: COCO's format, or a directory of ADE20K's own JSON files.
     Ade20k,
-    /// COCO's form with `bbox3D_cam` and `bbox2D_*`.
+    /// Omni3D: COCO's format with `bbox3D_cam` and `bbox2D_*`.
     Omni3d,
 }
 
 impl Format {
-    /// As the published column `source` names it.
+    /// Returns the name as in the published column `source`.
     pub fn source(self) -> &'static str {
         match self {
             Self::Coco => "COCO",
@@ -35,46 +35,46 @@ impl Format {
     }
 }
 
-/// A picture with its objects.
+/// An image with its annotated objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
-    /// Where the annotations come from.
+    /// The format of the annotations.
     pub format: Format,
     /// The dataset's own name, such as `nuScenes` in Omni3D.
     pub dataset: String,
-    /// The picture.
+    /// Path of the image.
     pub file: PathBuf,
-    /// As the annotations call it.
+    /// Name of the image in the annotations.
     pub name: String,
-    /// Pixels.
+    /// Width and height in pixels.
     pub size: [f64; 2],
-    /// What is in it.
+    /// The annotated objects.
     pub objects: Vec<Object>,
-    /// Classes of which there is a crowd that was not boxed one by one.
+    /// Classes with a crowd annotation, whose members have no boxes of their own.
     pub crowds: BTreeSet<String>,
-    /// Classes of which there is something without a usable box in the picture.
+    /// Classes with an object in the image that has no usable box.
     pub unclear: BTreeSet<String>,
 }
 
-/// Something in a picture.
+/// An object in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// Its class in lower case.
+    /// Class of the object, in lower case.
     pub class: String,
-    /// Left, top, width, height in pixels.
+    /// Bounding box: left, top, width, height in pixels.
     pub bbox: [f64; 4],
-    /// The eight corners of its box in the camera's coordinates.
+    /// The eight corners of the 3D box, `[x, y, z]` in camera coordinates.
     pub corners: Option<[[f64; 3]; 8]>,
-    /// The share of it that is seen, where that is known.
+    /// The visible fraction of the object, 0 to 1; 1 if unknown.
     pub visible: f64,
 }
 
-/// Scenes, and what of the annotations could not be used, by reason.
+/// Scenes, and the annotations that cannot be used, per reason.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// In the order of the file.
+    /// The scenes, in the order of the file.
     pub scenes: Vec<Scene>,
-    /// Counts.
+    /// Number of unusable annotations per reason.
     pub refused: BTreeMap<&'static str, usize>,
 }
 
@@ -88,13 +88,13 @@ struct Dataset {
     info: Value,
 }
 
-/// An id, or what is wrong with it.
+/// An id, or the reason why it is invalid.
 type Id = std::result::Result<Box<str>, String>;
 
 struct Image {
     id: Id,
     file_name: Option<String>,
-    /// Width and height, if both are there.
+    /// Width and height in pixels, if both are given.
     size: Option<[f64; 2]>,
 }
 
@@ -104,7 +104,7 @@ impl OfFields for Image {
     fn of(fields: Map<String, Value>) -> Self {
         let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|s| !s.is_empty());
         let side = |name: &str| fields.get(name).and_then(fields::number).filter(|side| *side > 0.0);
-        // LVIS gives the address alone.
+        // LVIS gives only the URL of the image.
         let of_url = || text("coco_url")?.rsplit('/').next().filter(|s| !s.is_empty());
         Self {
             id: fields::id(fields.get("id")),
@@ -132,7 +132,7 @@ impl OfFields for Category {
     }
 }
 
-/// A box as it is written: four numbers, nothing, or something else.
+/// The written value of a box: four numbers, nothing, or something else.
 #[derive(Clone, Copy)]
 enum Written {
     Nothing,
@@ -153,7 +153,7 @@ impl Written {
 }
 
 struct Annotation {
-    /// Its own id, for errors.
+    /// Id of the annotation, for errors.
     id: Option<Box<str>>,
     image: Id,
     category: Id,
@@ -162,9 +162,9 @@ struct Annotation {
     space: Option<Box<Space>>,
 }
 
-/// What Omni3D says beside it; what it does not know is -1.
+/// The additional fields of Omni3D, where -1 means unknown.
 struct Space {
-    /// `bbox2D_tight`, `bbox2D_trunc`, `bbox2D_proj`.
+    /// The values of `bbox2D_tight`, `bbox2D_trunc` and `bbox2D_proj`.
     boxes: [Written; 3],
     corners: Option<Vec<Option<[f64; 3]>>>,
     valid: bool,
@@ -217,7 +217,7 @@ impl OfFields for Annotation {
             Box::new(Space {
                 boxes: [0, 1, 2].map(|i| Written::of(get(SPACE[i]))),
                 corners: get("bbox3D_cam").and_then(Value::as_array).map(|list| list.iter().map(corner).collect()),
-                // What is no truth value is no promise.
+                // A value that is not a boolean does not confirm that the box is valid.
                 valid: fields::flag(get("valid3D"), true).unwrap_or(false)
                     && !fields::flag(get("behind_camera"), false).unwrap_or(true),
                 visibility: number("visibility"),
@@ -238,24 +238,25 @@ impl OfFields for Annotation {
     }
 }
 
-/// Above this difference between a box and the depth map, Omni3D's own evaluation ignores an object
-/// (`cubercnn/data/datasets.py`, `is_ignore`), as it does one without any measured point.
+/// Maximum depth error: above it Omni3D's own evaluation ignores an object (`cubercnn/data/datasets.py`, `is_ignore`),
+/// as it does an object without any measured point.
 const DEPTH_ERROR: f64 = 0.5;
 
-/// The share of a box that has to lie within the image.
+/// Minimum fraction of a box that must lie within the image.
 const INSIDE: f64 = 0.5;
 
-/// The largest file of annotations, and the largest of those for one image, in bytes.
+/// Maximum size in bytes of an annotation file, and of the annotations of one image.
 const LARGEST: u64 = 8 << 30;
 pub(crate) const LARGEST_IMAGE: u64 = 1 << 30;
 
 /// Reads one set of annotations.
 ///
-/// Boxes are clipped to the picture; one that lies outside of it, or mostly, or has no extent is refused, and its class is not
-/// counted in that picture.
+/// Boxes are clipped to the image. A box that lies outside the image, completely or mostly, or has no extent is
+/// refused, and objects of its class are not counted in that image.
 ///
 /// # Errors
-/// The file is absent or is not of the format, or an annotation does not say of what it is: with line or number, and field.
+/// An error is returned if the file does not exist or has another format, or if an annotation lacks its image or
+/// category; it names line or index, and field.
 pub fn read(input: &Input) -> Result<Found> {
     match input.format {
         Format::Ade20k if input.annotations.is_dir() => crate::ade20k::read(input),
@@ -268,7 +269,7 @@ fn coco(input: &Input) -> Result<Found> {
     let file = files::open(&input.annotations).with_context(step)?.take(LARGEST);
     let text = BufReader::with_capacity(1 << 16, Lenient::new(file));
     let data: Dataset = serde_json::from_reader(text).map_err(|e| {
-        // Of a long text that stands where something else should, the beginning.
+        // Only the beginning of the parser's message is kept, because it can quote a long value.
         Error::failed(excerpt(&e.to_string(), 300)).context(step()).hint(
             "annotations are an object with `images` (id, file_name, width, height), `annotations` and `categories`",
         )
@@ -350,7 +351,7 @@ fn coco(input: &Input) -> Result<Found> {
         match object(class, &a, input.format, scene.size) {
             Ok(object) => scene.objects.push(object),
             Err(why) => {
-                // Something is there, but not where: its class cannot be counted in this picture.
+                // The object exists but has no position, so its class cannot be counted in this image.
                 scene.unclear.insert(class.clone());
                 refuse(why);
             }
@@ -359,12 +360,12 @@ fn coco(input: &Input) -> Result<Found> {
     Ok(found)
 }
 
-/// Width and height of an image file, if it can be read.
+/// Returns width and height of an image file in pixels, if it can be read.
 pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
     if !files::is_regular(file) {
         return None;
     }
-    // Not every format says its size without being decoded.
+    // Some formats must be decoded to find their size.
     let decoded = || burgess_pixels::decode(file).map(|image| image.dimensions());
     let (width, height) = burgess_pixels::dimensions(file).or_else(|_| decoded()).ok()?;
     Some([f64::from(width), f64::from(height)])
@@ -373,7 +374,7 @@ pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
 pub(crate) const NO_EXTENT: &str = "a box without extent";
 
 fn object(class: &str, a: &Annotation, format: Format, size: [f64; 2]) -> std::result::Result<Object, &'static str> {
-    // Corners to sides; Omni3D writes -1 for boxes that it does not have.
+    // Converts corners to position and size; Omni3D writes -1 for missing boxes.
     let from_corners = |b: &Written| match *b {
         Written::Four([x0, y0, x1, y1]) if x1 > x0 && y1 > y0 => Some([x0, y0, x1 - x0, y1 - y0]),
         _ => None,
@@ -406,7 +407,7 @@ fn object(class: &str, a: &Annotation, format: Format, size: [f64; 2]) -> std::r
     Ok(Object { class: class.into(), bbox, corners, visible })
 }
 
-/// The part of a box that lies within an image of this size.
+/// Returns the part of a box that lies within an image of this size.
 pub(crate) fn clipped(
     [x, y, w, h]: [f64; 4],
     [width, height]: [f64; 2],
@@ -415,7 +416,7 @@ pub(crate) fn clipped(
     if right <= left || bottom <= top {
         return Err("a box outside of the image");
     }
-    // Shares of the sides: areas of absurd boxes are infinite.
+    // Fractions of the sides are used because the areas of absurd boxes are infinite.
     if (right - left) / w * ((bottom - top) / h) < INSIDE {
         return Err("a box mostly outside of the image");
     }
@@ -423,7 +424,8 @@ pub(crate) fn clipped(
     Ok(if whole { [x, y, w, h] } else { [left, top, right - left, bottom - top] })
 }
 
-/// A class as it is said: `traffic_light` is "traffic light", of ADE20K's synonyms the first.
+/// Returns a class as plain words: `traffic_light` becomes "traffic light", and ADE20K's synonyms are reduced to the
+/// first.
 pub(crate) fn plain(name: &str) -> String {
     name.split(',').next().unwrap_or(name).trim().replace('_', " ").to_lowercase()
 }

@@ -1,15 +1,16 @@
-//! Which candidates are asked, and in which order their choices stand.
+//! Chooses which candidates are asked, and the order of their choices, so that right answers and letters are balanced.
 //!
-//! Of a task, candidates lie in one heap for each right answer that cannot be exchanged: each number, each axis. Heaps take
-//! turns, so that answers are as even as the annotations allow (0 has the share `absent`). What can be exchanged, left for
-//! right and the order in which two things are named, is turned to the side that was right less often. The letter of the
-//! right choice is the one that was right least often, the first of equals by the question's number.
+//! The candidates of a task are grouped into queues, one per right answer that cannot be swapped (each number, each
+//! axis). Questions are taken from the queues in turn, so that answers are as even as the annotations allow (0 has the
+//! fraction `absent`). Answers that can be swapped (left and right, or the order in which two objects are named) get
+//! the side that was right less often. The letter of the right choice is the one that was right least often; ties go to
+//! the first letter.
 
 use crate::Options;
 use crate::tasks::{Ask, Axis, Candidate, Task};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// The candidates of a task in the order in which they should be asked: heaps take turns.
+/// Returns the candidates of a task in the order in which they should be asked, taken from the queues in turn.
 pub fn in_turns(candidates: &[Candidate], task: Task, options: &Options) -> Vec<usize> {
     let mut heaps: BTreeMap<(u8, usize), VecDeque<usize>> = BTreeMap::new();
     for (i, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.task() == task) {
@@ -36,7 +37,7 @@ pub fn in_turns(candidates: &[Candidate], task: Task, options: &Options) -> Vec<
     order
 }
 
-/// What was asked so far, as far as it decides what comes next.
+/// Counts of the questions asked so far, which balance the next ones.
 #[derive(Debug, Default)]
 pub struct Balance {
     letters: HashMap<(Task, usize), BTreeMap<usize, usize>>,
@@ -46,30 +47,31 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// Whether another question of this task may be about this picture.
+    /// Returns whether another question of this task may be about this image.
     pub fn room(&self, candidate: &Candidate, options: &Options) -> bool {
         self.per_image.get(&(candidate.task(), candidate.scene)).is_none_or(|n| *n < options.per_image)
     }
 
-    /// Whether the two objects of a question are exchanged: to the side that had it less often.
+    /// Returns whether the two objects of a question are swapped, which evens out the right sides.
     pub fn turn(&self, candidate: &Candidate) -> bool {
         self.turned.get(&side(candidate)).is_some_and(|more| *more > 0)
     }
 
-    /// The least of the five numbers among which `number` stands: its place among them is the rarest so far.
+    /// Returns the smallest of the five consecutive numbers that are offered for `number`, so that its rank among them
+    /// is the rarest so far.
     pub fn low(&self, number: usize) -> usize {
         let used = self.lows.get(&number);
         let lows = number.saturating_sub(4)..=number;
         lows.min_by_key(|low| used.and_then(|u| u.get(low)).copied().unwrap_or(0)).unwrap_or(number)
     }
 
-    /// The place of the right choice among `choices`: the rarest so far.
+    /// Returns the position of the right choice among `choices` that was used least often so far.
     pub fn letter(&self, task: Task, choices: usize) -> usize {
         let used = self.letters.get(&(task, choices));
         (0..choices).min_by_key(|place| used.and_then(|u| u.get(place)).copied().unwrap_or(0)).unwrap_or(0)
     }
 
-    /// Notes a question that is asked.
+    /// Records a question that is asked.
     pub fn asked(&mut self, candidate: &Candidate, turned: bool, low: usize, choices: usize, letter: usize) {
         let task = candidate.task();
         *self.letters.entry((task, choices)).or_default().entry(letter).or_default() += 1;

@@ -1,4 +1,4 @@
-//! Fields of annotations as other programs write them: ids as numbers or text, truth values as 0 and 1, numbers as text.
+//! Lenient parsing of annotation fields: ids as numbers or text, booleans as 0 and 1, numbers as text.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -6,16 +6,16 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// What is made of an object's fields as soon as they are read; the others are passed over.
+/// A type that is built from an object's fields while they are parsed; other fields are skipped.
 pub trait OfFields {
-    /// The fields that are kept.
+    /// Names of the fields that are kept.
     const KEYS: &'static [&'static str];
 
-    /// Takes the fields that are there.
+    /// Builds the value from the fields that are present.
     fn of(fields: Map<String, Value>) -> Self;
 }
 
-/// An entry of a list: what was made of an object, or what else stands there.
+/// An entry of a list: the value built from an object, or the kind of JSON value found instead.
 #[derive(Debug)]
 pub enum Entry<T> {
     Object(T),
@@ -79,7 +79,7 @@ impl<'de, T: OfFields> Visitor<'de> for EntryVisitor<T> {
     }
 }
 
-/// A value in a few words, for errors.
+/// Describes a value in a few words, for errors.
 pub fn kind(value: Option<&Value>) -> String {
     match value {
         None => "nothing".into(),
@@ -92,10 +92,10 @@ pub fn kind(value: Option<&Value>) -> String {
     }
 }
 
-/// An id as text: `7`, `7.0` and `"7"` are the same.
+/// Returns an id as text: `7`, `7.0` and `"7"` are equal.
 ///
 /// # Errors
-/// It is neither a number nor text, or a number too large to be told from its neighbours.
+/// An error is returned if it is neither a number nor text, or a number too large to be exact.
 pub fn id(value: Option<&Value>) -> Result<Box<str>, String> {
     match value {
         Some(Value::String(s)) if !s.trim().is_empty() => Ok(s.trim().into()),
@@ -112,7 +112,7 @@ pub fn id(value: Option<&Value>) -> Result<Box<str>, String> {
     }
 }
 
-/// A finite number, also written as text.
+/// Returns a finite number, which may be written as text.
 pub fn number(value: &Value) -> Option<f64> {
     let number = match value {
         Value::Number(n) => n.as_f64(),
@@ -122,15 +122,15 @@ pub fn number(value: &Value) -> Option<f64> {
     number.filter(|n: &f64| n.is_finite())
 }
 
-/// A list of finite numbers.
+/// Returns a list of finite numbers.
 pub fn numbers(value: &Value) -> Option<Vec<f64>> {
     value.as_array()?.iter().map(number).collect()
 }
 
-/// Yes or no: a truth value, a number or either as text; `default` where nothing is said.
+/// Returns a boolean, which may be written as a number or as text; `default` if it is missing.
 ///
 /// # Errors
-/// It is something else.
+/// An error is returned for any other value.
 pub fn flag(value: Option<&Value>, default: bool) -> Result<bool, String> {
     match value {
         None | Some(Value::Null) => Ok(default),

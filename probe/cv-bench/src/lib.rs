@@ -1,13 +1,14 @@
-//! CV-Bench from anyone's annotations: counting and spatial relations from boxes (COCO, ADE20K), depth order and relative
-//! distance from boxes in space (Omni3D).
+//! Builds CV-Bench from annotations: counting and spatial relations from 2D boxes (COCO, ADE20K), depth order and
+//! relative distance from 3D boxes (Omni3D).
 //!
-//! The rules are those of Cambrian-1 (arXiv:2406.16860, section 3.2 and appendix B), whose scripts were not released; where
-//! the paper gives no number the option's documentation says what was chosen. What is not clear in a picture is not asked:
-//! every candidate that is refused is counted with its reason. The paper's last step, people who accept or reject each
-//! question, is left to the user: `manifest.json` and the pictures in `img/` are for that.
+//! The rules are those of Cambrian-1 (arXiv:2406.16860, section 3.2 and appendix B), whose scripts were not released.
+//! Where the paper gives no number, the documentation of the option states the chosen value. Ambiguous questions are
+//! not asked; every refused candidate is counted with its reason. The paper's last step, manual review of each
+//! question, is left to the user, with `manifest.json` and the images in `img/`.
 //!
-//! [`annotations`] reads scenes, [`tasks`] finds what can be asked, [`balance`] chooses, so that neither an answer nor a
-//! letter is right more often than another, [`draw`] marks objects, and the questions are written in the published schema.
+//! [`annotations`] reads scenes, [`tasks`] finds candidate questions, [`balance`] chooses among them so that no answer
+//! and no letter is right more often than another, [`draw`] marks objects, and the questions are written in the
+//! published schema.
 
 mod ade20k;
 pub mod annotations;
@@ -25,43 +26,43 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tasks::Task;
 
-/// One set of annotations.
+/// One set of annotations with its images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// How they are written.
+    /// Format of the annotations.
     pub format: Format,
-    /// The JSON file; for ADE20K's full edition the directory with a JSON file beside each picture.
+    /// The JSON file; for ADE20K's full edition the directory with a JSON file beside each image.
     pub annotations: PathBuf,
-    /// The directory below which the pictures lie.
+    /// The directory to which image paths are relative.
     pub pictures: PathBuf,
 }
 
-/// What is asked, and when it is clear enough.
+/// Limits and thresholds for the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Seed of all draws. Default 0.
+    /// Seed of all random draws. Default 0.
     pub seed: u64,
-    /// Questions of each task at most. Defaults: those of the published benchmark, 788, 650, 600, 600.
+    /// Maximum number of questions per task. Defaults as in the published benchmark: 788, 650, 600, 600.
     pub limits: BTreeMap<Task, usize>,
-    /// Questions of a task about one picture at most. Default 1.
+    /// Maximum number of questions of a task about one image. Default 1.
     pub per_image: usize,
-    /// The shorter side that an object's box must have, in pixels, to be asked for or counted. A smaller object of a class
-    /// makes the class's number unclear. Default 12.
+    /// Minimum shorter side of an object's box, in pixels, for the object to be asked about or counted. A class with a
+    /// smaller object is not counted in that image. Default 12.
     pub min_side: f64,
-    /// The largest number that is asked for. Default 9: more are hard to count for people, too.
+    /// The largest number that is asked for. Default 9, because larger numbers are hard to count for people too.
     pub max_count: usize,
-    /// Of how many counting questions the answer is 0. Default 0.1.
+    /// Fraction of counting questions whose answer is 0. Default 0.1.
     pub absent: f64,
-    /// How far apart two boxes must be along the axis that is asked for, as a share of the picture's side. Default 0.02; 0
-    /// lets boxes touch.
+    /// Minimum distance of two boxes along the questioned axis, as a fraction of the image's side. Default 0.02; 0
+    /// allows touching boxes.
     pub gap: f64,
-    /// The largest intersection over union of two boxes that are told apart by drawn boxes. Default 0.5.
+    /// Maximum intersection over union of two objects that are distinguished by drawn boxes. Default 0.5.
     pub overlap: f64,
-    /// By how much one object must be nearer than the other, in the unit of the annotations (metres). Default 0.5; the paper's
-    /// offset was not published.
+    /// Minimum difference of distance between the nearer and the farther object, in the unit of the annotations
+    /// (metres). Default 0.5; the paper's value was not published.
     pub offset: f64,
-    /// The share of an object that must be seen, where annotations say it (`visibility`). Default 0.5.
+    /// Minimum visible fraction of an object, where annotations give it (`visibility`). Default 0.5.
     pub visible: f64,
 }
 
@@ -99,28 +100,28 @@ impl Options {
     }
 }
 
-/// What was made: also `manifest.json`.
+/// A summary of the built benchmark, which is also `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The options.
+    /// The options that were used.
     pub options: Options,
     /// The inputs, each with the digest of its annotations.
     pub inputs: Vec<(Input, String)>,
-    /// Pictures with annotations.
+    /// Number of annotated images.
     pub scenes: usize,
-    /// By task and right answer (a number, left, nearer object first in the question, ...): questions.
+    /// Number of questions by task and right answer (a number, "left", the nearer object being named first, …).
     pub questions: BTreeMap<Task, BTreeMap<String, usize>>,
-    /// By task and letter: how often it is right.
+    /// Number of questions by task and letter of the right choice.
     pub letters: BTreeMap<Task, BTreeMap<char, usize>>,
-    /// By task (or `annotations`) and reason: what was not asked.
+    /// Number of refused candidates by task (or `annotations`) and reason.
     pub refused: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
-/// Makes a benchmark in the directory `out`, which appears whole or not at all.
+/// Builds a benchmark in the new directory `out`, which is created completely or not at all.
 ///
 /// # Errors
-/// Annotations that cannot be read (with their place), options out of range, no question that could be asked, a full disk.
-/// Pictures that are missing or damaged are counted under `refused`, with the question taken from another one.
+/// An error is returned for annotations that cannot be read (with their place), options out of range, no question that
+/// can be asked, or a full disk. Missing or damaged images are counted in `refused`, and another image is used.
 pub fn build(inputs: &[Input], options: &Options, out: &Path, tell: &dyn Fn(&str)) -> Result<Manifest> {
     options.check()?;
     if out.exists() {

@@ -1,4 +1,4 @@
-//! What can be asked about a scene so that the answer is beyond doubt.
+//! Finds the questions about a scene whose answer is unambiguous.
 
 use crate::annotations::{Object, Scene};
 use crate::words::plural;
@@ -8,21 +8,21 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The four tasks.
+/// The four tasks of CV-Bench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Task {
-    /// How many of a class are there?
+    /// Counting: how many objects of a class are in the image?
     Count,
-    /// On which side of the other is one?
+    /// Spatial relation: on which side of an object is another?
     Relation,
-    /// Which of two is nearer to the camera?
+    /// Depth order: which of two objects is nearer to the camera?
     Depth,
-    /// Which of two is nearer to a third?
+    /// Relative distance: which of two objects is nearer to a third?
     Distance,
 }
 
 impl Task {
-    /// `2D` or `3D`.
+    /// Returns the half of the benchmark, `2D` or `3D`.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Count | Self::Relation => "2D",
@@ -31,39 +31,39 @@ impl Task {
     }
 }
 
-/// Where one thing is seen from another, in the picture.
+/// The axis of a spatial relation in the image plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Axis {
-    /// Left or right.
+    /// The horizontal axis: left or right.
     Across,
-    /// Above or below.
+    /// The vertical axis: above or below.
     Upright,
 }
 
-/// A question about the objects of a scene, by their numbers.
+/// A question about the objects of a scene, which are given by their indices.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    /// The number of a class, which may be 0.
+    /// Number of objects of a class, which may be 0.
     Count { class: String, number: usize },
-    /// The first is left of, or above, the second; boxes are drawn if a class is there more than once.
+    /// The first object is left of, or above, the second; boxes are drawn if a class occurs more than once.
     Relation { first: usize, second: usize, axis: Axis, boxes: bool },
-    /// The first is nearer to the camera.
+    /// Object `near` is nearer to the camera than `far`.
     Depth { near: usize, far: usize },
-    /// The first is nearer to the anchor.
+    /// Object `near` is nearer to the anchor than `far`.
     Distance { near: usize, far: usize, anchor: usize },
 }
 
-/// Something that can be asked.
+/// A question that can be asked about a scene.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Number of the scene.
+    /// Index of the scene.
     pub scene: usize,
-    /// The question.
+    /// The question and its answer.
     pub ask: Ask,
 }
 
 impl Candidate {
-    /// Its task.
+    /// Returns the task of the question.
     pub fn task(&self) -> Task {
         match self.ask {
             Ask::Count { .. } => Task::Count,
@@ -74,20 +74,20 @@ impl Candidate {
     }
 }
 
-/// Objects of a picture that are compared in pairs at most: the work grows with the square of their number.
+/// Maximum number of objects in an image that are compared in pairs, because the work grows with its square.
 pub const MOST_OBJECTS: usize = 500;
 
 const MANY: &str = "more objects in the image than are compared in pairs (500)";
 
-/// Objects of a picture that are compared in threes at most.
+/// Maximum number of objects in an image that are compared in triples.
 pub const MOST_ANCHORS: usize = 128;
 
-/// Refused candidates by task and reason.
+/// Number of refused candidates by task and reason.
 pub type Refused = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Everything that can be asked, in random order.
+/// Returns every question that can be asked, in random order.
 pub fn candidates(scenes: &[Scene], options: &Options, refused: &mut Refused) -> Vec<Candidate> {
-    // Only classes that these annotations box at all can be said to be absent.
+    // Only classes that these annotations contain can be asked for as absent.
     let mut classes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for scene in scenes {
         classes.entry(scene.format.source()).or_default().extend(scene.objects.iter().map(|o| o.class.as_str()));
@@ -145,7 +145,7 @@ fn count(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: &mu
     }
 }
 
-/// A class that is not in the picture, drawn from those of the annotations.
+/// Adds a counting question for a class that is not in the image, drawn from the classes of the annotations.
 fn absent(scene: &Scene, number: usize, known: &BTreeSet<&str>, options: &Options, add: &mut dyn FnMut(Ask)) {
     let there: BTreeSet<&str> = scene.objects.iter().map(|o| o.class.as_str()).collect();
     let free: Vec<&&str> = known
@@ -204,7 +204,7 @@ fn relation(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: 
     }
 }
 
-/// Least and greatest distance of two sets of corners.
+/// Returns the minimum and maximum distance between two sets of corners.
 fn span(a: &[[f64; 3]], b: &[[f64; 3]]) -> (f64, f64) {
     let mut span = (f64::INFINITY, 0.0_f64);
     for (p, q) in a.iter().flat_map(|p| b.iter().map(move |q| (p, q))) {
@@ -214,7 +214,8 @@ fn span(a: &[[f64; 3]], b: &[[f64; 3]]) -> (f64, f64) {
     span
 }
 
-/// Which of two spans is the nearer beyond doubt: the farther end of one is before the nearer end of the other, by `offset`.
+/// Returns whether `a` (`true`) or `b` is nearer: the maximum of one, plus `offset`, must be below the minimum of the
+/// other.
 fn nearer(a: (f64, f64), b: (f64, f64), offset: f64) -> Option<bool> {
     match (a.1 + offset < b.0, b.1 + offset < a.0) {
         (true, _) => Some(true),
@@ -274,19 +275,19 @@ fn in_space(scene: &Scene, options: &Options, add: &mut dyn FnMut(Ask), refuse: 
     }
 }
 
-/// A question in words.
+/// The text of a question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worded {
-    /// The question.
+    /// The question's text, without choices.
     pub question: String,
-    /// The choices before they are put in order; the first is right.
+    /// The choices before they are ordered; the first is right.
     pub choices: Vec<String>,
-    /// Boxes to draw, by object, in the order of [`crate::draw::COLOURS`].
+    /// Indices of the objects to draw boxes around, in the order of [`crate::draw::COLOURS`].
     pub boxes: Vec<usize>,
 }
 
-/// Words a candidate. `turned` exchanges the two objects of a question (left for right, nearer for farther in the order of
-/// naming).
+/// Formulates a candidate as text. `turned` swaps the two objects of a question (left for right, or the order in which
+/// the nearer and the farther object are named); `low` is the smallest number among the choices of a counting question.
 pub fn word(scene: &Scene, ask: &Ask, turned: bool, low: usize) -> Worded {
     let class = |i: usize| scene.objects.get(i).map_or("object", |o| o.class.as_str());
     match ask {

@@ -1,6 +1,6 @@
-//! Classes as words.
+//! Plurals of class names.
 
-/// Plurals that no rule gives.
+/// Irregular plurals.
 const IRREGULAR: [(&str, &str); 21] = [
     ("person", "people"),
     ("man", "men"),
@@ -25,7 +25,7 @@ const IRREGULAR: [(&str, &str); 21] = [
     ("tomato", "tomatoes"),
 ];
 
-/// The plural of a class: of its last word, or of the word before "of" ("bag of chips").
+/// Returns the plural of a class name: of its last word, or of the word before "of" ("bag of chips").
 pub fn plural(class: &str) -> String {
     if let Some((head, rest)) = class.split_once(" of ") {
         return format!("{} of {rest}", plural(head));
@@ -47,7 +47,7 @@ fn regular(word: &str) -> String {
     }
     match last {
         'y' if !vowel(before) => format!("{}ies", word.strip_suffix('y').unwrap_or(word)),
-        // "glasses", "stairs" are plurals already; "bus", "glass", "couch" are not.
+        // "glasses" and "stairs" are plurals already; "bus", "glass" and "couch" are not.
         's' if before == 's' || before == 'u' => format!("{word}es"),
         's' => word.to_string(),
         'x' | 'z' => format!("{word}es"),

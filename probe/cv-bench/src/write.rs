@@ -1,4 +1,5 @@
-//! The published schema: `test_2d.parquet`, `test_3d.parquet`, the same rows as JSON lines, and the pictures in `img/`.
+//! Writes the published schema: `test_2d.parquet`, `test_3d.parquet`, the same rows as JSON lines, and the images in
+//! `img/`.
 
 use crate::annotations::Scene;
 use crate::balance::{Balance, in_turns};
@@ -18,13 +19,13 @@ use std::io::{BufWriter, Cursor, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows that are held at a time, and rows of a group: the hub's number for pictures.
+/// Number of rows that are buffered, which is also the size of a row group; the hub uses this number for images.
 const ROWS: usize = 100;
 
-/// The largest encoded picture in bytes.
+/// Maximum size of an encoded image, in bytes.
 const LARGEST: u64 = 1 << 30;
 
-/// A row without its picture: a line of `test_2d.jsonl`.
+/// A row without its image, as in `test_2d.jsonl`.
 #[derive(Debug, Serialize)]
 struct Row {
     idx: i64,
@@ -44,7 +45,7 @@ struct Row {
     bbox: Option<Vec<[f64; 4]>>,
 }
 
-/// Writes the questions below `dir`, and counts them in `manifest`.
+/// Writes the questions to `dir` and counts them in `manifest`.
 pub fn write(
     dir: &Path,
     scenes: &[Scene],
@@ -102,7 +103,7 @@ pub fn write(
     }
 }
 
-/// Words a question, draws its boxes; or says why it cannot be asked.
+/// Formulates a question and draws its boxes; an error gives the reason why it cannot be asked.
 fn ask(
     candidate: &Candidate,
     scene: &Scene,
@@ -129,7 +130,7 @@ fn ask(
     let boxes: Vec<[f64; 4]> =
         worded.boxes.iter().filter_map(|i| scene.objects.get(*i)).map(|object| object.bbox).collect();
     let (bytes, extension) = match boxes.is_empty() {
-        // As it is, to the last bit.
+        // Without boxes the original file is copied unchanged.
         true => (bytes, extension(&scene.file)),
         false => {
             draw::boxes(&mut picture, &boxes);
@@ -166,14 +167,14 @@ fn ask(
         source_dataset: scene.dataset.clone(),
         source_filename: scene.name.clone(),
         target_class: target,
-        // The smallest one's area in pixels; an absent class has none.
+        // Area of the smallest object of the class, in square pixels; absent classes have none.
         target_size: size.filter(|s| s.is_finite()).map(|s| s.round() as i64),
         bbox: (!boxes.is_empty()).then_some(boxes),
     };
     Ok((row, bytes))
 }
 
-/// The end of a file's name, if it is one that any system can have.
+/// Returns the extension of a file if it is portable, else `jpg`.
 fn extension(file: &Path) -> &str {
     let end = file.extension().and_then(|e| e.to_str());
     end.filter(|e| e.len() <= 5 && e.bytes().all(|b| b.is_ascii_alphanumeric())).unwrap_or("jpg")
@@ -185,7 +186,7 @@ fn png(picture: &RgbImage) -> std::result::Result<Vec<u8>, String> {
     Ok(bytes.into_inner())
 }
 
-/// The files of one half.
+/// The output files of one half (2D or 3D).
 struct Out<'a> {
     dir: &'a Path,
     parquet: ArrowWriter<File>,

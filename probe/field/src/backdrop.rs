@@ -1,4 +1,5 @@
-//! What lies behind the things of a picture: tones, and photographs so blurred that nothing in them can be named.
+//! Backgrounds of composed images: plain colours, gradients, and photographs blurred until nothing in them can be
+//! named.
 
 use burgess_base::stream::Stream;
 use burgess_world::dice;
@@ -7,10 +8,10 @@ use image::{Rgb, RgbImage};
 
 use crate::SIZE;
 
-/// Points along a side to which a photograph is reduced before it is enlarged again.
+/// Width and height, in pixels, to which a photograph is reduced before it is enlarged again.
 const BLUR: u32 = 7;
 
-/// Any backdrop.
+/// Draws a random background.
 pub fn draw(s: &mut Stream, photographs: &[RgbImage]) -> RgbImage {
     let tone = tone(s);
     match dice::below(s, 10) {
@@ -23,7 +24,7 @@ pub fn draw(s: &mut Stream, photographs: &[RgbImage]) -> RgbImage {
     }
 }
 
-/// A square of a photograph, as it is, [`SIZE`] pixels wide.
+/// Crops a random square of a photograph and resizes it to [`SIZE`] pixels.
 pub fn square(s: &mut Stream, photograph: &RgbImage) -> RgbImage {
     let (width, height) = (photograph.width(), photograph.height());
     let shorter = width.min(height) as i32;
@@ -50,7 +51,7 @@ fn gradient(s: &mut Stream, tone: [u8; 3]) -> RgbImage {
     RgbImage::from_fn(SIZE, SIZE, |x, y| Rgb(mix(tone, other, if across { x } else { y } as f32 / (SIZE - 1) as f32)))
 }
 
-/// Any tone, from dark to bright, never a strong colour.
+/// Draws a muted colour, from dark to bright.
 fn tone(s: &mut Stream) -> [u8; 3] {
     let base = dice::within(s, 60, 240);
     [0; 3].map(|_: u8| (base + dice::within(s, -30, 30)).clamp(0, 255) as u8)

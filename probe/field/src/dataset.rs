@@ -1,4 +1,5 @@
-//! The field study's data on disk: captions, conversations and benchmarks, in the formats of the big study's data.
+//! Writes the field study's data: captions, conversations and benchmarks, in the formats of the full-size training
+//! data.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,34 +18,34 @@ use crate::ask::{Answer, Question};
 use crate::examples::{self, Part};
 use crate::source::Source;
 
-/// How much of everything.
+/// Sizes and seed of the field study's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
-    /// Seed of the split and of every picture and question.
+    /// Seed of the split and of every image and question.
     pub seed: u64,
-    /// Pictures of one thing for the align stage: five of six with the question for its kind, one with its caption.
+    /// Number of single-object images for the align stage: five of six ask for the kind, one has its caption.
     pub align: usize,
-    /// Pictures with conversations.
+    /// Number of images with conversations for the tune stage.
     pub tune: usize,
-    /// Questions in a conversation, at most; a picture has four at the most to ask.
+    /// Maximum number of questions in a conversation; an image has at most four.
     pub turns: usize,
-    /// Pictures in each benchmark (of `field-cocoqa`: all that there are).
+    /// Number of images per benchmark (`field-cocoqa` always has all).
     pub per_benchmark: usize,
 }
 
-/// What was written.
+/// A summary of the files that were written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Written {
-    /// Lines of each file.
+    /// Number of lines of each file.
     pub counts: BTreeMap<String, usize>,
-    /// Share of each benchmark's questions that the most frequent answer gets right.
+    /// Fraction, 0 to 1, of each benchmark's questions whose answer is the most frequent one.
     pub most_frequent_answer: BTreeMap<String, f64>,
 }
 
-/// Fills the existing directory `dir`: `align.jsonl`, `tune.jsonl`, `bench/<name>.jsonl` for the benchmarks that `source` has
-/// the material for, and `images/<name>/*.png`. The same source and specification give the same bytes, whatever the number
-/// of threads. `progress` hears of pictures done and of all pictures.
+/// Writes to the existing directory `dir`: `align.jsonl`, `tune.jsonl`, `bench/<name>.jsonl` for the benchmarks that
+/// `source` has the material for, and `images/<name>/*.png`. The same source and specification give the same bytes,
+/// whatever the number of threads. `progress` receives the number of finished images and of all images.
 pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Written> {
     let benchmarks: Vec<&Part> = examples::BENCHMARKS.iter().filter(|b| (b.possible)(source)).collect();
     let pictures = spec.align + spec.tune + spec.per_benchmark * benchmarks.len();
@@ -84,8 +85,8 @@ pub fn write(dir: &Path, source: &Source, spec: &FieldSpec, progress: &(dyn Fn(u
     Ok(written)
 }
 
-/// Draws and saves `n` pictures. A draw that comes to nothing is drawn again from the same stream, so that what one picture
-/// needs never shifts another.
+/// Draws and saves `n` images. A failed draw is repeated from the same stream, so that the number of draws of one image
+/// does not change another.
 fn rows<T: Send>(
     dir: &Path,
     name: &str,
@@ -94,7 +95,7 @@ fn rows<T: Send>(
     tick: &(dyn Fn() + Sync),
     draw: impl Fn(&mut Stream, usize) -> Option<(RgbImage, T)> + Sync,
 ) -> Result<Vec<(String, T)>> {
-    /// No picture needs nearly as many; without the material for one it would go on for ever.
+    /// Far more draws than any image needs; the limit ends the loop if the material is insufficient.
     const DRAWS: usize = 2000;
     let folder = dir.join("images").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -133,7 +134,7 @@ fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
     })
 }
 
-/// Conversations in LLaVA's format.
+/// Converts questions and answers to LLaVA's conversation format.
 fn conversations(pictures: Vec<(String, Vec<(String, String)>)>) -> Vec<Value> {
     let row = |(image, turns): (String, Vec<(String, String)>)| {
         let mut list = Vec::new();
@@ -148,7 +149,7 @@ fn conversations(pictures: Vec<(String, Vec<(String, String)>)>) -> Vec<Value> {
     pictures.into_iter().map(row).collect()
 }
 
-/// The lines of a benchmark about one picture.
+/// Returns the benchmark lines about one image.
 fn question_rows(name: &str, picture: usize, image: &str, unit: &str, questions: &[Question]) -> Vec<Value> {
     let row = |(k, q): (usize, &Question)| {
         let id = if questions.len() > 1 {

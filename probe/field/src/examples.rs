@@ -1,8 +1,8 @@
-//! What is shown and asked: captions and conversations to learn from, and the pictures of each benchmark.
+//! Composes the examples: captions and conversations for training, and the images and questions of each benchmark.
 //!
-//! A function here makes one picture from a stream; nothing if this draw did not work out. What must be balanced (the number
-//! of things, the relation, who is in front) follows from the picture's number and not from the draw, so that draws that do
-//! not work out cannot tilt it.
+//! Each function draws one image from a random stream, or returns `None` if the draw failed. Balanced properties
+//! (number of objects, relation, front object) follow from the image's number and not from the draw, so that failed
+//! draws cannot bias them.
 
 use burgess_base::stream::Stream;
 use burgess_world::{Relation, dice};
@@ -16,20 +16,20 @@ use crate::source::{Side, Source};
 use crate::stamps::Stamp;
 use crate::writing::Writing;
 
-/// A picture, the unit it belongs to (what is independent of other units), and its questions.
+/// An image, the id of its unit (units are independent of each other), and its questions.
 type Asked = (RgbImage, String, Vec<Question>);
 
-/// A benchmark.
+/// A benchmark that is composed here.
 pub struct Part {
-    /// Its id.
+    /// Id of the benchmark.
     pub name: &'static str,
-    /// Whether there is the material for it.
+    /// Whether the source has the material for it.
     pub possible: fn(&Source) -> bool,
-    /// Picture number `i`.
+    /// Draws image number `i`.
     pub draw: fn(&mut Stream, &Source, usize) -> Option<Asked>,
 }
 
-/// Every benchmark that is composed here; `field-cocoqa` is taken as it is.
+/// Every benchmark that is composed here; `field-cocoqa` is copied from its package.
 pub const BENCHMARKS: [Part; 8] = [
     Part { name: "field-presence", possible: |s| s.test.present().len() >= 4, draw: presence },
     Part { name: "field-kind", possible: |s| s.test.present().len() >= 4, draw: kind },
@@ -41,15 +41,15 @@ pub const BENCHMARKS: [Part; 8] = [
     Part { name: "field-occlusion", possible: |s| s.test.present().len() >= 4, draw: occlusion },
 ];
 
-/// In the align stage one picture in so many is captioned, the others are asked for the kind of what they show.
+/// In the align stage one image in this many has a caption; the others ask for the kind.
 const CAPTIONS_ONE_IN: usize = 6;
 
-/// A single stamp with what is asked of it: a caption, or its kind. Captions alone teach slowly: of their many words few are in
-/// the picture.
+/// Draws a single stamp with a caption or with a question for its kind. Captions alone teach slowly, because few of
+/// their words describe the image.
 pub fn aligned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Question)> {
     let side = &source.train;
     if i.is_multiple_of(CAPTIONS_ONE_IN) {
-        // Every stamp comes before any comes again.
+        // Every stamp is used before any is used again.
         let number = *side.captioned.get((i / CAPTIONS_ONE_IN) % side.captioned.len().max(1))?;
         let picture = alone(s, source, number, side)?.picture;
         return Some((picture, ask::caption(s, &source.stamps.get(number)?.caption)));
@@ -58,7 +58,7 @@ pub fn aligned(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Q
     Some((alone(s, source, number, side)?.picture, ask::kind(kind, &side.present())))
 }
 
-/// A stamp of some kind, every kind as often.
+/// Draws a stamp, with every kind equally likely.
 fn of_some_kind(s: &mut Stream, side: &Side) -> Option<(usize, usize)> {
     let kind = *dice::try_pick(s, &side.present())?;
     Some((*dice::try_pick(s, side.kinds.get(kind)?)?, kind))
@@ -68,8 +68,8 @@ fn alone(s: &mut Stream, source: &Source, number: usize, side: &Side) -> Option<
     Scene::draw(s, &source.stamps, &[number], Layout::Apart, &side.photographs)
 }
 
-/// A picture with up to `n` questions, those that tell more later. One in sixteen holds something written, nine hold one
-/// thing, the others some of the same, two or three different ones, or two of which one lies in front.
+/// Draws an image with up to `n` questions, the more revealing ones later. One image in 16 shows text, nine show one
+/// object, and the others show several of one kind, two or three different objects, or two objects that overlap.
 pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
     let (picture, mut pool) = match i % 16 {
@@ -90,8 +90,8 @@ pub fn conversation(s: &mut Stream, source: &Source, i: usize, n: usize) -> Opti
     Some((picture, pool))
 }
 
-/// One thing: of which kind it is, and in one of three pictures whether something of a kind is there, in one what the thing is
-/// called. The kind is soon learned, and other answers follow from it.
+/// Draws an image of one object with a question for its kind; a third of the images also ask whether a kind is present,
+/// and another third for the name. The kind is learned first, and other answers depend on it.
 fn learn_name(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let side = &source.train;
     if i % 3 < 2 {
@@ -109,7 +109,7 @@ fn learn_name(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Ve
     Some((alone(s, source, number, side)?.picture, pool))
 }
 
-/// What a thing is called: whether it is that, which of four names it has, or in the model's own words.
+/// Asks for a name: whether the object has it, which of four names it has, or without options.
 fn learned_name(s: &mut Stream, source: &Source, stamp: &Stamp) -> Option<Question> {
     let name = stamp.name.as_ref()?;
     match dice::below(s, 4) {
@@ -128,7 +128,7 @@ fn learned_name(s: &mut Stream, source: &Source, stamp: &Stamp) -> Option<Questi
 fn learn_count(s: &mut Stream, source: &Source, i: usize) -> Option<(RgbImage, Vec<Question>)> {
     let (scene, kind, n) = counted(s, source, &source.train, i)?;
     let mut pool: Vec<Question> = presence_by_coin(s, &source.train, &kinds_in(source, &scene)).into_iter().collect();
-    // By name at times, where all of the kind are of one stamp whose name has a plural.
+    // Sometimes asks by name, if all objects of the kind are the same stamp and its name has a plural.
     let called = Called::new(&scene, &source.stamps);
     let same = scene.items.iter().take(n).all(|item| scene.items.first().is_some_and(|f| f.stamp == item.stamp));
     let name = called.name(0).filter(|name| same && name.is_countable());
@@ -158,7 +158,7 @@ fn learn_relation(s: &mut Stream, source: &Source) -> Option<(RgbImage, Vec<Ques
         (0..k).flat_map(|a| (0..k).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
     dice::shuffle(s, &mut pairs);
     let mut pool: Vec<Question> = presence_by_coin(s, &source.train, &kinds_in(source, &scene)).into_iter().collect();
-    // One question only: of two about the same things the second follows from the first.
+    // Only one question, because a second one about the same objects would follow from the first.
     let (relation, [first, second]) =
         pairs.into_iter().find_map(|(a, b)| scene.relation(a, b).zip(called.two(s, a, b)))?;
     pool.push(match k == 2 && dice::chance(s, 25) {
@@ -174,7 +174,7 @@ fn presence(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     let numbers = different(s, source, side, k)?;
     let scene = Scene::draw(s, &source.stamps, &numbers, Layout::Apart, &side.photographs)?;
     let shown = kinds_in(source, &scene);
-    // One question to affirm and one to deny, so that each answer is right equally often.
+    // One question with the answer yes and one with the answer no balance the answers.
     let questions = vec![presence_of_kind(s, side, &shown, 0)?, presence_of_kind(s, side, &shown, 1)?];
     Some((scene.picture, format!("{i:05}"), questions))
 }
@@ -182,7 +182,7 @@ fn presence(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
 fn kind(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     let side = &source.test;
     let present = side.present();
-    // Every kind is right equally often.
+    // Cycling through the kinds makes every answer equally frequent.
     let kind = *present.get(i % present.len().max(1))?;
     let number = *dice::try_pick(s, side.kinds.get(kind)?)?;
     let scene = alone(s, source, number, side)?;
@@ -190,7 +190,8 @@ fn kind(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     Some((scene.picture, source.stamps.get(number)?.path.clone(), vec![question]))
 }
 
-/// What was learned, in a new picture: another place, size and side, before a photograph that is only in benchmarks.
+/// Draws an image of a training object in a new composition: position, size, mirroring and a photograph that only
+/// benchmarks use.
 fn names(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     let side = &source.train;
     let number = *dice::try_pick(s, &side.named)?;
@@ -207,7 +208,7 @@ fn stamps(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     let scene = alone(s, source, number, side)?;
     let wrong = other_names(s, source, &side.named, stamp, 3)?;
     let question = ask::naming_choice(stamp.name.as_ref()?, wrong, i);
-    // The same stamp in front of something else is no independent question.
+    // Two images of the same stamp are not independent, so the stamp is the unit.
     Some((scene.picture, stamp.path.clone(), vec![question]))
 }
 
@@ -243,7 +244,7 @@ fn occlusion(s: &mut Stream, source: &Source, i: usize) -> Option<Asked> {
     Some((scene.picture, format!("{i:05}"), vec![ask::in_front(front, behind, i)]))
 }
 
-/// `1 + i % MOST` things of a kind, the first in the scene, and up to two of another kind.
+/// Draws `1 + i % MOST` objects of one kind, first in the scene, and up to two of another kind.
 fn counted(s: &mut Stream, source: &Source, side: &Side, i: usize) -> Option<(Scene, usize, usize)> {
     let n = 1 + i % MOST;
     let kind = *dice::try_pick(s, &side.countable())?;
@@ -259,13 +260,13 @@ fn counted(s: &mut Stream, source: &Source, side: &Side, i: usize) -> Option<(Sc
     }
     let named = numbers.iter().take(n).filter(|m| list.contains(m)).count();
     (named == n).then_some(())?;
-    // Those that are counted come first in the list, but must not always lie behind or be placed first: nothing overlaps,
-    // and sizes depend on the number of things alone.
+    // The counted objects are first in the list, but this cannot be seen: nothing overlaps, and sizes depend only on
+    // the number of objects.
     let scene = Scene::draw(s, &source.stamps, &numbers, Layout::Apart, &side.photographs)?;
     Some((scene, kind, n))
 }
 
-/// `k` stamps of different kinds that may meet, in random order.
+/// Draws `k` stamps of different kinds that may occur together, in random order.
 fn different(s: &mut Stream, source: &Source, side: &Side, k: usize) -> Option<Vec<usize>> {
     let mut kinds: Vec<usize> = side.present();
     dice::shuffle(s, &mut kinds);
@@ -276,7 +277,7 @@ fn different(s: &mut Stream, source: &Source, side: &Side, k: usize) -> Option<V
         }
     }
     let numbers: Vec<usize> = chosen.iter().filter_map(|k| dice::try_pick(s, side.kinds.get(*k)?).copied()).collect();
-    // Two things whose names have a word in common could be mistaken for each other.
+    // Two objects whose names share their last word could be confused.
     let heads: Vec<String> =
         numbers.iter().filter_map(|n| Some(source.stamps.get(*n)?.name.as_ref()?.head())).collect();
     let clear = heads.iter().enumerate().all(|(i, h)| !heads.iter().skip(i + 1).any(|o| o == h));
@@ -287,7 +288,8 @@ fn kinds_in(source: &Source, scene: &Scene) -> Vec<usize> {
     scene.items.iter().filter_map(|i| source.stamps.get(i.stamp)?.kind).collect()
 }
 
-/// Whether a kind is there; `turn` even affirms. Absent kinds are those that may meet all that are shown.
+/// Asks whether a kind is present; the answer is yes for an even `turn`. Absent kinds are those that may occur together
+/// with all that are shown.
 fn presence_of_kind(s: &mut Stream, side: &Side, shown: &[usize], turn: usize) -> Option<Question> {
     if turn.is_multiple_of(2) {
         return Some(ask::kind_present(*dice::try_pick(s, shown)?, true));
@@ -297,14 +299,14 @@ fn presence_of_kind(s: &mut Stream, side: &Side, shown: &[usize], turn: usize) -
     Some(ask::kind_present(*dice::try_pick(s, &absent)?, false))
 }
 
-/// Such a question, to be affirmed or denied by the toss of a coin as far as there are kinds.
+/// Asks whether a kind is present, with a random answer as far as the kinds allow.
 fn presence_by_coin(s: &mut Stream, side: &Side, shown: &[usize]) -> Option<Question> {
     let turn = dice::below(s, 2);
-    // A draw that comes to nothing is tried once more before the other answer.
+    // A failed draw is tried once more before the other answer is used.
     (0..4).find_map(|k| presence_of_kind(s, side, shown, turn + k / 2))
 }
 
-/// Whether a thing of this name, or of another, is there.
+/// Asks whether an object of this name, or of another, is present; the answer is yes for an even `turn`.
 fn presence_of_name(s: &mut Stream, source: &Source, stamp: &Stamp, turn: usize) -> Option<Question> {
     if turn.is_multiple_of(2) {
         return Some(ask::name_present(stamp.name.as_ref()?, true));
@@ -314,13 +316,14 @@ fn presence_of_name(s: &mut Stream, source: &Source, stamp: &Stamp, turn: usize)
     Some(ask::name_present(other.name.as_ref()?, false))
 }
 
-/// Whether a stamp's name can be denied of `stamp`: no last word that its caption has or that could be said of it.
+/// Returns whether another stamp's name is surely wrong for `stamp`: its last word is neither in the caption nor
+/// similar to a word in it.
 fn differ(source: &Source, number: usize, stamp: &Stamp) -> bool {
     let Some(head) = source.stamps.get(number).and_then(|o| o.name.as_ref()).map(Name::head) else { return false };
     !bare_words(&stamp.caption).iter().any(|own| are_alike(own, &head))
 }
 
-/// `k` other names: one of the same kind (or folder) where there is one, the rest from anywhere else.
+/// Draws `k` other names: one of the same kind (or folder) if there is one, the rest from elsewhere.
 fn other_names(s: &mut Stream, source: &Source, from: &[usize], stamp: &Stamp, k: usize) -> Option<Vec<String>> {
     let mut candidates: Vec<usize> = from.iter().copied().filter(|n| differ(source, *n, stamp)).collect();
     dice::shuffle(s, &mut candidates);
@@ -330,7 +333,7 @@ fn other_names(s: &mut Stream, source: &Source, from: &[usize], stamp: &Stamp, k
             None => o.folder() == stamp.folder(),
         })
     };
-    // Near ones first; then alternate, so that one near name is there if there is any and others come from elsewhere.
+    // Takes one similar name if there is one, then dissimilar ones, then fills up with similar ones.
     let (near, far): (Vec<usize>, Vec<usize>) = candidates.into_iter().partition(near);
     let mut heads: Vec<String> = Vec::new();
     let mut names: Vec<String> = Vec::new();

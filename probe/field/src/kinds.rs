@@ -1,20 +1,20 @@
-//! Kinds of things, told by the folders of the stamps: words that are learned from some things and asked of others.
+//! Kinds of objects, defined by the folders of the stamps; kinds are learned from some objects and tested on others.
 
-/// A kind of thing.
+/// A kind of object.
 #[derive(Debug)]
 pub struct Kind {
-    /// The folder whose stamps are of this kind.
+    /// The stamps' folder that defines this kind.
     folder: &'static str,
-    /// "animal".
+    /// Name in the singular, such as "animal".
     pub name: &'static str,
-    /// "animals".
+    /// Name in the plural, such as "animals".
     pub plural: &'static str,
-    /// Words of captions whose things are not of the kind although they lie in its folder.
+    /// Caption words that exclude a stamp in the folder from the kind.
     without: &'static [&'static str],
 }
 
-/// All kinds. No thing is of two, with one doubt: what is a fruit to a botanist may be a vegetable to a cook, so these two are
-/// never asked about in one picture ([`may_meet`]).
+/// All kinds. They are disjoint, except that botanists and cooks disagree on fruits and vegetables, so these two never
+/// occur in one image ([`may_meet`]).
 pub const KINDS: [Kind; 9] = [
     Kind { folder: "animals", name: "animal", plural: "animals", without: &["wing"] },
     Kind { folder: "food/fruit", name: "fruit", plural: "fruits", without: &["core", "slice", "sliced"] },
@@ -32,7 +32,7 @@ pub const KINDS: [Kind; 9] = [
     Kind { folder: "vehicles", name: "vehicle", plural: "vehicles", without: &["wheel", "sign", "emblem"] },
 ];
 
-/// The kind of a stamp by its path below the stamps' folder and the words of its caption, see
+/// Returns the kind of a stamp from its path in the stamps' folder and the words of its caption, see
 /// [`bare_words`](crate::names::bare_words).
 pub fn kind_of(path: &str, words: &[String]) -> Option<usize> {
     let inside = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
@@ -41,13 +41,13 @@ pub fn kind_of(path: &str, words: &[String]) -> Option<usize> {
     (!words.iter().any(|w| kind.without.contains(&w.as_str()))).then_some(at)
 }
 
-/// Whether two kinds may be asked about in one picture.
+/// Returns whether two kinds may occur in one image.
 pub fn may_meet(a: usize, b: usize) -> bool {
     let doubtful = |k: usize| KINDS.get(k).is_some_and(|k| k.folder.starts_with("food/"));
     a != b && !(doubtful(a) && doubtful(b))
 }
 
-/// "a" or "an" before a kind.
+/// Returns the indefinite article of a kind, "a" or "an".
 pub fn article(kind: usize) -> &'static str {
     match KINDS.get(kind) {
         Some(k) if k.name.starts_with(['a', 'e', 'i', 'o', 'u']) => "an",
@@ -55,12 +55,12 @@ pub fn article(kind: usize) -> &'static str {
     }
 }
 
-/// Its name; kinds come from [`kind_of`], so there is always one.
+/// Returns the name of a kind from [`kind_of`].
 pub fn name(kind: usize) -> &'static str {
     KINDS.get(kind).map_or("thing", |k| k.name)
 }
 
-/// Its plural.
+/// Returns the plural of a kind from [`kind_of`].
 pub fn plural(kind: usize) -> &'static str {
     KINDS.get(kind).map_or("things", |k| k.plural)
 }

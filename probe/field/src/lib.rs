@@ -1,4 +1,4 @@
-//! The data of the study `field`: real pictures and real weights out of ordinary packages.
+//! The data of the field study: photographs, stamps and pretrained weights from public packages.
 //!
 //! ```text
 //! raw ──► stamps, photographs ──► split ──► Scene::draw ──► picture ──► questions ──► dataset::write
@@ -8,8 +8,9 @@
 //! prepare: all of it, into one directory with a manifest
 //! ```
 //!
-//! What a picture shows is known to the pixel, because it was composed: how many there are of a kind, how they lie to each
-//! other, which hides which. Everything follows from the raw files and a seed; nothing depends on the number of threads.
+//! The content of an image is known to the pixel because it is composed: the number of objects per kind, their relative
+//! positions, and which occludes which. Everything follows from the raw files and a seed, independently of the number
+//! of threads.
 
 mod ask;
 pub mod backbone;
@@ -33,14 +34,15 @@ mod writing;
 
 pub use dataset::FieldSpec;
 
-/// Changes whenever any pixel or any text changes that is made of the same files; part of every name.
+/// Version that is incremented whenever the same files give other pixels or texts; it is part of every data directory's
+/// digest.
 pub const VERSION: u32 = 4;
 
-/// Width and height of every composed picture in pixels: what the encoder takes, so that nothing is resampled.
+/// Width and height of every composed image, in pixels; it is the encoder's input size, so that no image is resized.
 pub const SIZE: u32 = 224;
 
-/// The encoder's directory below that of the study.
+/// Name of the encoder's directory in the study's directory.
 pub const ENCODER: &str = "vit-s14-focus";
 
-/// The language model's file below the directory of the study.
+/// Name of the language model's file in the study's directory.
 pub const LANGUAGE_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";

@@ -1,15 +1,15 @@
-//! Captions → names: "A very small pumpkin." is a pumpkin, and pumpkins of whatever size are one family.
+//! Derives names from captions: "A very small pumpkin." is a pumpkin, and pumpkins of any size are one family.
 
-/// Words that a caption's naming part begins with.
+/// Articles with which the naming part of a caption begins.
 const ARTICLES: [&str; 5] = ["a", "an", "some", "two", "the"];
 
-/// Words with which the naming part ends: what follows tells more than what the thing is.
+/// Words that end the naming part; the words after them describe more than the object's name.
 const ENDS: [&str; 18] = [
     "also", "as", "at", "by", "called", "covered", "dancing", "for", "from", "hatched", "in", "inside", "making", "on",
     "playing", "that", "used", "with",
 ];
 
-/// Words that make the caption a sentence about the thing, not its name.
+/// Words that make the caption a sentence about the object instead of its name.
 const SENTENCE: [&str; 15] = [
     "are",
     "carries",
@@ -28,7 +28,7 @@ const SENTENCE: [&str; 15] = [
     "you",
 ];
 
-/// Words before a name that say how big, how merry or how ripe the thing is, not what it is.
+/// Adjectives of size, mood or ripeness, which are not part of the name.
 const REMARKS: [&str; 13] = [
     "big",
     "colorful",
@@ -45,26 +45,27 @@ const REMARKS: [&str; 13] = [
     "very",
 ];
 
-/// Most words that a name has.
+/// Maximum number of words in a name.
 const LONGEST: usize = 4;
 
-/// What a thing is called.
+/// The name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
-    /// `a`, `an`, `some`, `two`, `the`.
+    /// Article of the name: `a`, `an`, `some`, `two` or `the`.
     article: &'static str,
-    /// Without article: `frog`, `pair of pliers`.
+    /// The name without article, such as `frog` or `pair of pliers`.
     pub words: String,
 }
 
 impl Name {
-    /// The name that a caption gives, if its first part is an article and up to four words: "A hedgehog.",
-    /// "A ripe, red tomato!", "The blacksmith shop." It ends at punctuation, a bracket or a word such as "with"; quotation
-    /// marks and remarks such as "very small" are left out. "Eat your broccoli!" gives none.
+    /// Returns the name in a caption whose first part is an article and up to four words: "A hedgehog.", "A ripe, red
+    /// tomato!", "The blacksmith shop." The name ends at punctuation, a bracket or a word such as "with"; quotation
+    /// marks and adjectives such as "very small" are omitted. "Eat your broccoli!" has no name.
     pub fn of(caption: &str) -> Option<Self> {
         let plain = caption.replace(['“', '”', '"'], "").replace('’', "'");
         let part = plain.split(['.', '!', '?', ';', ':', '(', '—', '–']).next()?;
-        // A comma may stand between two adjectives, but not before what is "also called", "from the Hawaiian islands".
+        // A comma may separate two adjectives, but before "also called" or "from the Hawaiian islands" it ends the
+        // name.
         let mut words = part.split_whitespace().map(|w| (w.trim_end_matches(','), w.ends_with(',')));
         let first = words.next()?.0.to_lowercase();
         let article = *ARTICLES.iter().find(|a| **a == first)?;
@@ -99,12 +100,12 @@ impl Name {
         Some(Self { article, words })
     }
 
-    /// With its article: "a frog", "an owl", "some cherries".
+    /// Returns the name with its article: "a frog", "an owl", "some cherries".
     pub fn phrase(&self) -> String {
         format!("{} {}", self.article, self.words)
     }
 
-    /// "Is there a frog in the picture?"
+    /// Returns the question for its presence: "Is there a frog in the picture?"
     pub fn is_there(&self) -> String {
         let name = self.phrase();
         match self.article {
@@ -114,17 +115,17 @@ impl Name {
         }
     }
 
-    /// The last word in the singular and in lower case: what a red and a green apple have in common.
+    /// Returns the last word, in the singular and in lower case, which a red and a green apple share.
     pub fn head(&self) -> String {
         self.words.split(' ').next_back().map(singular).unwrap_or_default()
     }
 
-    /// Whether it names one thing of which there may be several: neither "pair of pliers" nor "the Sun".
+    /// Returns whether the name can be counted: neither "pair of pliers" nor "the Sun" can.
     pub fn is_countable(&self) -> bool {
         matches!(self.article, "a" | "an") && !self.words.contains(" of ")
     }
 
-    /// "frogs", "electric guitars".
+    /// Returns the plural, such as "frogs" or "electric guitars".
     pub fn plural(&self) -> String {
         let (before, last) = self.words.rsplit_once(' ').map_or(("", self.words.as_str()), |(b, l)| (b, l));
         let plural = plural(last);
@@ -132,7 +133,7 @@ impl Name {
     }
 }
 
-/// The words of a text, each in the singular and in lower case, without "of".
+/// Returns the words of a text, each in the singular and in lower case, without "of".
 pub fn bare_words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '\'' | '’' | '-'))
         .filter(|w| !w.is_empty() && *w != "of")
@@ -140,7 +141,7 @@ pub fn bare_words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Endings of plurals that are not an added s, and what they are in the singular.
+/// Irregular plural endings and their singular.
 const IRREGULAR: [(&str, &str); 10] = [
     ("mice", "mouse"),
     ("lice", "louse"),
@@ -154,11 +155,12 @@ const IRREGULAR: [(&str, &str); 10] = [
     ("potatoes", "potato"),
 ];
 
-/// Words whose plural is the same, by their endings.
+/// Endings of words whose plural equals the singular.
 const UNCHANGED: [&str; 9] = ["fish", "sheep", "deer", "doe", "bison", "shrimp", "caribou", "wrasse", "trout"];
 
-/// Last words of names that could be said of each other's pictures: the same thing, the general word for it, or what only an
-/// expert tells apart. Two of a group are never options of one question, nor is one denied where the other is seen.
+/// Groups of last words that could describe each other's images: synonyms, a general term, or kinds that only an expert
+/// distinguishes. Two words of a group are never options of one question, and no question with the answer no asks for
+/// one where another is shown.
 const ALIKE: &[&[&str]] = &[
     &["duck", "drake"],
     &["gander", "goose"],
@@ -204,12 +206,12 @@ const ALIKE: &[&[&str]] = &[
     &["locomotive", "caboose", "carriage", "train"],
 ];
 
-/// Whether two names, by their last words, are too near to each other to be told apart by everybody; see [`ALIKE`].
+/// Returns whether two last words are too similar to be told apart reliably; see [`ALIKE`].
 pub fn are_alike(a: &str, b: &str) -> bool {
     a == b || ALIKE.iter().any(|group| group.contains(&a) && group.contains(&b))
 }
 
-/// Endings after which a plural has "es".
+/// Endings after which the plural is formed with "es".
 const HISSING: [&str; 5] = ["ss", "x", "z", "ch", "sh"];
 
 fn singular(word: &str) -> String {

@@ -1,6 +1,6 @@
-//! A small reader of ONNX models: names of nodes and their inputs, and the numbers of initialisers.
+//! A minimal reader of ONNX models: names of nodes and their inputs, and the values of initialisers.
 //!
-//! The file is a protocol buffer, `ModelProto` of `onnx.proto3`; the fields read here are
+//! The file is a protocol buffer, `ModelProto` of `onnx.proto3`. The fields that are read are
 //!
 //! ```text
 //! ModelProto  7 graph
@@ -9,7 +9,7 @@
 //! TensorProto 1 dims*  2 data_type (1 = float)  8 name  9 raw_data  14 data_location (0 = in this file)
 //! ```
 //!
-//! Numbers are borrowed from the mapped file. Lengths are checked against the bytes that are there.
+//! Values are borrowed from the memory-mapped file. Lengths are checked against the available bytes.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,65 +18,65 @@ use burgess_base::protobuf::Message;
 use burgess_base::{Context, Error, Result};
 use memmap2::Mmap;
 
-/// The code of `float` in `TensorProto.DataType`.
+/// Code of `float` in `TensorProto.DataType`.
 const FLOAT: i64 = 1;
 
-/// A model file, mapped.
+/// A memory-mapped model file.
 pub struct Model {
     map: Mmap,
 }
 
-/// What is read of a model.
+/// The parts of a model's graph that are read.
 #[derive(Debug, Default)]
 pub struct Graph<'a> {
-    /// In the order of the file, which is an order in which they can be computed.
+    /// The nodes, in the order of the file, which is topological.
     pub nodes: Vec<Node<'a>>,
-    /// Constant tensors.
+    /// The constant tensors (initialisers).
     pub tensors: Vec<Tensor<'a>>,
 }
 
-/// An operation.
+/// A node: an operation with its inputs.
 #[derive(Debug, Default)]
 pub struct Node<'a> {
-    /// "/backbone/encoder/layer.0/mlp/fc1/MatMul".
+    /// Name of the node, such as "/backbone/encoder/layer.0/mlp/fc1/MatMul".
     pub name: &'a str,
-    /// "MatMul".
+    /// Type of the operation, such as "MatMul".
     pub operation: &'a str,
-    /// Names of tensors.
+    /// Names of the input tensors.
     pub inputs: Vec<&'a str>,
 }
 
-/// A constant tensor.
+/// A constant tensor (initialiser).
 #[derive(Debug, Default)]
 pub struct Tensor<'a> {
-    /// Its name.
+    /// Name of the tensor.
     pub name: &'a str,
-    /// Its axes.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// As in `TensorProto.DataType`.
+    /// Element type, as in `TensorProto.DataType`.
     kind: i64,
     raw: &'a [u8],
     elsewhere: bool,
 }
 
 impl Model {
-    /// Maps a file.
+    /// Maps a model file into memory.
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("opening {}", path.display());
         let file = File::open(path).with_context(step)?;
-        // SAFETY: the file is of a package that was unpacked for this and is only read; should somebody cut it while it is
-        // read, the process would be stopped, as with any mapped weights.
+        // SAFETY: the file is from a package that was unpacked for this purpose and is only read. If another program
+        // truncated it meanwhile, the process would be killed, as with any memory-mapped weights.
         let map = unsafe { Mmap::map(&file) }.with_context(step)?;
         Ok(Self { map })
     }
 
-    /// Its graph.
+    /// Parses the graph of the model.
     pub fn graph(&self) -> Result<Graph<'_>> {
         read(&self.map)
     }
 }
 
-/// The graph of the model in `bytes`.
+/// Parses the graph of the model in `bytes`.
 pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
     let mut graph = None;
     for field in Message::new(bytes) {
@@ -132,10 +132,10 @@ fn tensor(message: Message<'_>) -> Result<Tensor<'_>> {
 }
 
 impl Tensor<'_> {
-    /// Its numbers as f32, row by row.
+    /// Returns the values as f32, in row-major order.
     ///
     /// # Errors
-    /// They are of another type, not in the file, or not as many as the shape says.
+    /// An error is returned if the values have another type, are not in the file, or do not match the shape in number.
     pub fn floats(&self) -> Result<Vec<f32>> {
         let refused = |why: String| Error::failed(format!("{} {why}", self.name));
         if self.elsewhere {

@@ -1,4 +1,4 @@
-//! From the raw directory to the prepared one:
+//! Converts the raw directory to the prepared one:
 //!
 //! ```text
 //! FIELD/vit-s14-focus/                        the encoder, a transformers directory
@@ -21,24 +21,24 @@ use crate::raw::{PACKAGES, Package, Raw};
 use crate::source::Source;
 use crate::{ENCODER, LANGUAGE_MODEL, VERSION, backbone};
 
-/// What a preparation came to.
+/// The result of a preparation.
 #[derive(Debug, Serialize)]
 pub struct Prepared {
-    /// The directory with the pictures and questions.
+    /// The directory with images and questions.
     pub data: PathBuf,
-    /// Whether it was there already, made from the same files.
+    /// Whether the data already existed, made from the same files.
     pub was_there: bool,
-    /// The encoder's directory, if its package was there.
+    /// The encoder's directory, if its package was found.
     pub encoder: Option<PathBuf>,
-    /// The language model's file, if its package was there.
+    /// The language model's file, if its package was found.
     pub llm: Option<PathBuf>,
-    /// Lines of each file.
+    /// Number of lines of each file.
     pub counts: BTreeMap<String, usize>,
-    /// What was missing or damaged, and what that leaves out.
+    /// Missing or damaged inputs, and what is left out because of them.
     pub left_out: Vec<String>,
 }
 
-/// What is read back of `manifest.json`.
+/// The fields of `manifest.json` that are read back.
 #[derive(Deserialize)]
 struct Manifest {
     raw: BTreeMap<String, Value>,
@@ -47,26 +47,28 @@ struct Manifest {
     digest: String,
 }
 
-/// The directory of the data of a specification below the field study's own.
+/// Returns the data directory of a specification in the field study's directory.
 pub fn data_directory(field: &Path, spec: &FieldSpec) -> Result<PathBuf> {
     Ok(field.join("data").join(digest::of_value(&("burgess-field", VERSION, spec))?))
 }
 
-/// A digest of the contents of a prepared data directory.
+/// Returns the digest of the contents of a prepared data directory.
 ///
 /// # Errors
-/// It is not there or has no manifest.
+/// An error is returned if the directory or its manifest does not exist.
 pub fn content_digest(data: &Path) -> Result<String> {
     Ok(atomic::read_json::<Manifest>(&data.join("manifest.json"))?.digest)
 }
 
-/// Prepares everything below `field` from the packages in `from`; what is there already, made from the same files, stays.
+/// Prepares all files in `field` from the packages in `from`; existing files that were made from the same inputs are
+/// kept.
 ///
 /// # Errors
-/// There are no stamps; a file of a package that is there is damaged so that a part cannot be made; the disk.
+/// An error is returned if there are no stamps, if a file of an existing package is so damaged that a part cannot be
+/// made, or if writing fails.
 pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Prepared> {
     let raw = Raw::open(from)?;
-    // Without stamps there is nothing to make: said before anything else is done.
+    // Stamps are required, so this is checked before any other work.
     raw.path(Package::Stamps)?;
     let digests = raw.digests()?;
     let encoder = match raw.path(Package::Encoder) {
@@ -81,7 +83,7 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
     let sources = sources(&digests)?;
     if let Ok(manifest) = atomic::read_json::<Manifest>(&data.join("manifest.json"))
         && json!(manifest.raw) == sources
-        // What is damaged is made again.
+        // Damaged data are made again.
         && checksums::check_all(&data).is_ok()
     {
         let (counts, left_out) = (manifest.written.counts, manifest.left_out);
@@ -90,7 +92,7 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
     let mut left_out = raw.missing.clone();
     let source = Source::read(&raw, spec.seed, &mut left_out)?;
     if data.exists() {
-        // Made from other files, or by hand: it is not what the specification stands for any more.
+        // The existing data were made from other files or by hand, so they do not match the specification.
         fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
     }
     let mut counts = BTreeMap::new();
@@ -117,7 +119,7 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
     Ok(Prepared { data, was_there: false, encoder, llm, counts, left_out })
 }
 
-/// Package, licence and digest of everything that was used.
+/// Returns package, licence and digest of every input that was used.
 fn sources(digests: &BTreeMap<Package, String>) -> Result<Value> {
     let mut sources = json!({});
     for about in PACKAGES.iter().filter(|a| digests.contains_key(&a.part)) {
@@ -133,7 +135,7 @@ fn names(source: &Source, stamps: &[usize]) -> Value {
     json!(stamps.iter().filter_map(|n| source.stamps.get(*n)).map(|s| &s.path).collect::<Vec<_>>())
 }
 
-/// Digest of all files of a directory by names and contents.
+/// Returns the digest of all files in a directory, by names and contents.
 fn contents(dir: &Path) -> Result<String> {
     let (mut files, mut open) = (Vec::new(), vec![dir.to_path_buf()]);
     while let Some(folder) = open.pop() {
@@ -150,7 +152,7 @@ fn contents(dir: &Path) -> Result<String> {
     digest::of_value(&list?)
 }
 
-/// The name of the file that says which raw file a part was made from.
+/// Name of the file that records from which raw file a part was made.
 const MADE_FROM: &str = "made-from";
 
 fn encoder(onnx: &Path, digest: Option<&String>, dir: &Path) -> Result<PathBuf> {
@@ -166,12 +168,12 @@ fn encoder(onnx: &Path, digest: Option<&String>, dir: &Path) -> Result<PathBuf> 
         backbone::write(onnx, tmp)?;
         atomic::write(&tmp.join(MADE_FROM), digest.as_bytes())
     })?;
-    // Read as `--encoder` would, so that a model of another kind is found now.
+    // The card is read as for `--encoder`, so that an unsupported model is found now.
     burgess_encoders::card::EncoderCard::open(&dir.to_string_lossy())?;
     Ok(dir.to_path_buf())
 }
 
-/// The file at `to`, a second name of the raw one where the disk can do that.
+/// Returns the file at `to`, which is a hard link to the raw file where the file system supports it, else a copy.
 fn copied(file: &Path, digest: Option<&String>, to: &Path) -> Result<PathBuf> {
     let step = || format!("copying {} to {}", file.display(), to.display());
     if to.is_file() && Some(&digest::of_file(to)?) == digest {

@@ -1,4 +1,4 @@
-//! The raw directory: packages as `experiments/studies/field/prepare.sh` unpacks them, and what is missing.
+//! The raw directory: packages as `experiments/studies/field/prepare.sh` unpacks them, and those that are missing.
 
 use burgess_base::{Context, Error, Result, digest};
 use serde::Serialize;
@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the study takes from packages.
+/// The inputs that the study takes from packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Package {
-    /// Pictures of single things with captions.
+    /// Images of single objects with captions.
     Stamps,
-    /// Photographs to write into, and whose colours lie behind things.
+    /// Photographs for text questions and for backgrounds.
     Photographs,
-    /// Photographs of COCO with questions of COCO-QA.
+    /// COCO photographs with COCO-QA's questions.
     CocoQa,
     /// The vision encoder.
     Encoder,
@@ -22,25 +22,25 @@ pub enum Package {
     LanguageModel,
 }
 
-/// What is known of a package.
+/// Description of a package.
 #[derive(Debug, Serialize)]
 pub struct About {
-    /// The part it plays.
+    /// The input that the package provides.
     #[serde(skip)]
     pub part: Package,
-    /// Its name, version and kind.
+    /// Name, version and registry of the package.
     pub package: &'static str,
-    /// Licence of what is taken.
+    /// Licence of the part that is used.
     pub licence: &'static str,
-    /// What is used, by its place in the package as it is unpacked.
+    /// Path of the part that is used, in the unpacked package.
     #[serde(skip)]
     pub place: &'static str,
-    /// What there is not without it.
+    /// Consequence if the package is missing.
     #[serde(skip)]
     pub without: &'static str,
 }
 
-/// All packages.
+/// Every package of the study.
 pub const PACKAGES: [About; 5] = [
     About {
         part: Package::Stamps,
@@ -79,18 +79,18 @@ pub const PACKAGES: [About; 5] = [
     },
 ];
 
-/// A raw directory with what was found in it.
+/// A raw directory and the packages found in it.
 pub struct Raw {
     found: BTreeMap<Package, PathBuf>,
-    /// A line for each package that is not there.
+    /// One message per missing package.
     pub missing: Vec<String>,
 }
 
 impl Raw {
-    /// Looks for every package directly in `dir` and in the folders in it.
+    /// Looks for every package directly in `dir` and in its subfolders.
     ///
     /// # Errors
-    /// `dir` cannot be listed.
+    /// An error is returned if `dir` cannot be listed.
     pub fn open(dir: &Path) -> Result<Self> {
         let step = || format!("looking for packages in {}", dir.display());
         let mut roots = vec![dir.to_path_buf()];
@@ -110,7 +110,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Where a package's part is.
+    /// Returns the path of a package's part.
     pub fn path(&self, part: Package) -> Result<&Path> {
         let about = PACKAGES.iter().find(|a| a.part == part);
         self.found.get(&part).map(PathBuf::as_path).ok_or_else(|| {
@@ -119,7 +119,7 @@ impl Raw {
         })
     }
 
-    /// A digest of all that is read of each package: names and contents.
+    /// Returns a digest per package, over names and contents of all files that are read.
     pub fn digests(&self) -> Result<BTreeMap<Package, String>> {
         self.found.iter().map(|(part, path)| Ok((*part, digest_of(*part, path)?))).collect()
     }
@@ -131,7 +131,7 @@ fn digest_of(part: Package, path: &Path) -> Result<String> {
     }
     let mut files = Vec::new();
     walk(path, &mut files)?;
-    // Of the stamps' folder only pictures and what belongs to them are read, of foolbox only the photographs.
+    // Only images and their side files are read in the stamps' folder, and only photographs in foolbox.
     let used = |file: &Path| match part {
         Package::Stamps => file.extension().is_some_and(|e| e == "png" || e == "txt" || e == "dat"),
         Package::Photographs => is_photograph(file),
@@ -160,13 +160,14 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// `imagenet_<number>_<class>.jpg`; the other files beside them are 28 and 32 pixels wide.
+/// Returns whether the name is `imagenet_<number>_<class>.jpg`; other files in the folder are only 28 or 32 pixels
+/// wide.
 fn is_photograph(file: &Path) -> bool {
     let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     name.starts_with("imagenet_") && name.ends_with(".jpg")
 }
 
-/// The photographs in foolbox's folder of data, sorted.
+/// Returns the photographs in foolbox's data folder, sorted.
 pub fn photographs(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     walk(dir, &mut files)?;

@@ -1,4 +1,4 @@
-//! Pictures composed of stamps, with the truth about every pixel.
+//! Composes images from stamps, with ground truth for every pixel.
 
 use burgess_base::stream::Stream;
 use burgess_world::{Relation, dice};
@@ -8,51 +8,51 @@ use crate::sprite::{self, Mask};
 use crate::stamps::Stamp;
 use crate::{SIZE, backdrop};
 
-/// Pixels between things that do not touch.
+/// Minimum distance in pixels between objects that do not touch.
 const GAP: i64 = 5;
 
-/// How much a thing must differ from what is behind it, 0 to 255: less could not be seen.
+/// Minimum contrast between an object and its background, 0 to 255; less would be invisible.
 const CONTRAST: f32 = 30.0;
 
-/// The share of a thing that the one in front hides, where one lies in front of another: enough to be seen, and not so much
-/// that what is behind cannot be recognised.
+/// Fraction of an object that the object in front of it may hide: enough to be visible, but not so much that the hidden
+/// object cannot be recognised.
 const HIDDEN: std::ops::RangeInclusive<f32> = 0.12..=0.42;
 
-/// How many times a place is looked for before the picture is given up.
+/// Maximum number of positions that are tried before the image is given up.
 const TRIES: usize = 60;
 
-/// A thing in a picture.
+/// An object in a composed image.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// Number of its stamp.
+    /// Index of its stamp.
     pub stamp: usize,
-    /// Left, top, right, bottom of the place it takes, right and bottom excluded.
+    /// Bounding box in pixels: left, top, right, bottom, with right and bottom exclusive.
     pub place: [i64; 4],
-    /// The pixels it covers or would cover if nothing hid it.
+    /// The pixels that it covers, including those that other objects hide.
     pub mask: Mask,
-    /// Middle of these pixels.
+    /// Mean position of these pixels, (x, y).
     pub centre: (f32, f32),
 }
 
-/// A picture; later items lie in front of earlier ones.
+/// A composed image; later items are in front of earlier ones.
 #[derive(Clone, Debug)]
 pub struct Scene {
-    /// Its pixels.
+    /// The pixels of the image.
     pub picture: RgbImage,
-    /// What is in it.
+    /// The objects in the image.
     pub items: Vec<Item>,
 }
 
-/// How the things of a picture lie.
+/// The arrangement of the objects in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// None touches another.
+    /// No object touches another.
     Apart,
-    /// The second lies in front of a part of the first; only for two.
+    /// The second object hides a part of the first; only for two objects.
     Overlapping,
 }
 
-/// Sizes, in pixels along the longer side, with which so many things fit.
+/// Returns the range of sizes, in pixels along the longer side, at which this number of objects fits.
 fn sizes(things: usize) -> (i32, i32) {
     match things {
         0 | 1 => (100, 190),
@@ -65,8 +65,8 @@ fn sizes(things: usize) -> (i32, i32) {
 }
 
 impl Scene {
-    /// The stamps `wanted` (numbers into `stamps`) in one picture; nothing if no place was found, or something could not be
-    /// told from what is behind it.
+    /// Composes an image of the stamps `wanted` (indices into `stamps`); `None` if no position was found for one, or if
+    /// it has too little contrast.
     pub fn draw(
         s: &mut Stream,
         stamps: &[Stamp],
@@ -79,7 +79,7 @@ impl Scene {
         let mut items: Vec<Item> = Vec::new();
         for &number in wanted {
             let stamp = stamps.get(number)?;
-            // A small stamp is not blown up beyond twice its size.
+            // A small stamp is enlarged at most to twice its size.
             let high = high.min(stamp.side() as i32 * 2);
             let mut sprite = sprite::scaled(&stamp.picture, dice::within(s, low.min(high), high) as u32);
             if stamp.mirrors && dice::chance(s, 50) {
@@ -112,8 +112,8 @@ impl Scene {
         Some(Self { picture, items })
     }
 
-    /// The clear relation of item `a` to item `b`, if there is one: nothing of `a` reaches as far as `b` in that direction, and
-    /// the way from middle to middle goes at least twice as far in it as across.
+    /// Returns the relation of item `a` to item `b`, if it is clear: their bounding boxes do not overlap along that
+    /// axis, and the distance of the centres along it is at least twice that along the other axis.
     pub fn relation(&self, a: usize, b: usize) -> Option<Relation> {
         let (a, b) = (self.items.get(a)?, self.items.get(b)?);
         let (dx, dy) = (a.centre.0 - b.centre.0, a.centre.1 - b.centre.1);
@@ -136,7 +136,7 @@ impl Scene {
     }
 }
 
-/// A place whose middle lies near that of another thing.
+/// Draws a position near another item, as left and top in pixels, so that both can overlap.
 fn near(s: &mut Stream, other: &Item, width: i64, height: i64) -> [i64; 2] {
     let [left, top, right, bottom] = other.place;
     let mut along = |low: i64, high: i64, size: i64| {

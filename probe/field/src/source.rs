@@ -1,4 +1,4 @@
-//! The raw material of the pictures, read once: stamps by what they may be used for, photographs, COCO-QA's folder.
+//! The raw material of the images, read once: stamps by their use, photographs, and COCO-QA's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -10,48 +10,48 @@ use crate::raw::{Package, Raw};
 use crate::split::{self, Split};
 use crate::stamps::{self, Stamp};
 
-/// Shortest side in pixels that a stamp needs to stand among others, where it is shown about twice as large at most.
+/// Minimum longer side in pixels of a stamp that is shown with others, where it is enlarged about twice at most.
 const SMALLEST: u32 = 40;
 
-/// One photograph in so many is kept for the benchmarks.
+/// One photograph in this many is reserved for the benchmarks.
 const ONE_IN: usize = 4;
 
-/// Everything that pictures are made of.
+/// All material that images are composed of.
 pub struct Source {
     /// All stamps.
     pub stamps: Vec<Stamp>,
-    /// Which of them are learned from.
+    /// The split of the stamps into training and test.
     pub split: Split,
-    /// The two sides of the split.
+    /// Material for training.
     pub train: Side,
-    /// What benchmarks show.
+    /// Material for the benchmarks.
     pub test: Side,
-    /// COCO-QA's questions and photographs.
+    /// Folder with COCO-QA's questions and photographs, if its package was found.
     pub cocoqa: Option<PathBuf>,
 }
 
-/// Stamps and photographs of one side of the split.
+/// Stamps (as indices) and photographs of one side of the split.
 #[derive(Default)]
 pub struct Side {
-    /// With a caption, whether or not it gives a name.
+    /// Stamps with a caption, whether or not it contains a name.
     pub captioned: Vec<usize>,
-    /// With a name, to be shown alone.
+    /// Stamps with a name, which can be shown alone.
     pub named: Vec<usize>,
-    /// With a name and transparent surroundings, to be shown among others.
+    /// Stamps with a name and transparent surroundings, which can be shown with others.
     pub among: Vec<usize>,
-    /// Those of `among` that have a kind, by kind.
+    /// The stamps of `among` that have a kind, by kind.
     pub kinds: Vec<Vec<usize>>,
-    /// Those of `kinds` that show one thing, so that they can be counted.
+    /// The stamps of `kinds` that show a single object, so that they can be counted.
     pub single: Vec<Vec<usize>>,
-    /// Photographs.
+    /// Photographs for backgrounds and text.
     pub photographs: Vec<RgbImage>,
 }
 
 impl Source {
-    /// Reads stamps and photographs. What was damaged is added to `problems`.
+    /// Reads stamps and photographs; damaged files are added to `problems`.
     ///
     /// # Errors
-    /// There are no stamps, or too few for a held-out part.
+    /// An error is returned if there are no stamps, or if a folder cannot be read.
     pub fn read(raw: &Raw, seed: u64, problems: &mut Vec<String>) -> Result<Self> {
         let mut read = stamps::read(raw.path(Package::Stamps)?)?;
         problems.append(&mut read.problems);
@@ -62,7 +62,7 @@ impl Source {
         Ok(Self::new(read.all, photographs, raw.path(Package::CocoQa).ok().map(Path::to_path_buf), seed))
     }
 
-    /// Material at hand.
+    /// Creates a source from material that is already in memory.
     pub fn new(stamps: Vec<Stamp>, photographs: Vec<RgbImage>, cocoqa: Option<PathBuf>, seed: u64) -> Self {
         let split = split::split(&stamps, seed);
         let mut train = Side::new(&stamps, &split.train);
@@ -99,12 +99,12 @@ impl Side {
         side
     }
 
-    /// Kinds that are there.
+    /// Returns the kinds that have stamps.
     pub fn present(&self) -> Vec<usize> {
         with_at_least(&self.kinds, 1)
     }
 
-    /// Kinds of which there are enough single things for counting.
+    /// Returns the kinds that have enough single objects for counting questions.
     pub fn countable(&self) -> Vec<usize> {
         with_at_least(&self.single, 3)
     }
@@ -114,7 +114,7 @@ fn with_at_least(lists: &[Vec<usize>], n: usize) -> Vec<usize> {
     lists.iter().enumerate().filter(|(_, list)| list.len() >= n).map(|(kind, _)| kind).collect()
 }
 
-/// The ImageNet photographs of foolbox, by name; damaged ones are left out and said.
+/// Reads the ImageNet photographs of foolbox, by name; damaged ones are added to `problems`.
 fn photographs(dir: &Path, problems: &mut Vec<String>) -> Result<Vec<RgbImage>> {
     let mut photographs = Vec::new();
     for path in crate::raw::photographs(dir)? {

@@ -1,10 +1,10 @@
-//! Which stamps are learned from, and which are only asked about.
+//! Splits the stamps into training and test.
 //!
 //! Whole *families* are held out. Two stamps are of one family if the last word of one's name occurs in the other's, in
-//! singular or plural and whatever stands before it: "a red apple", "two apples" and "an apple core" are one family, and so
-//! are "a lion" and "a sea lion". Captions that merely mention a held-out word ("Tux the penguin in a farm tractor!") are not
-//! learned from either. So no benchmark asks for a thing whose picture or whose name was in the training data, with one exception
-//! that is meant: `field-names` shows what was learned in new pictures.
+//! singular or plural and with any words before it: "a red apple", "two apples" and "an apple core" are one family, and
+//! so are "a lion" and "a sea lion". Captions that only mention a held-out word ("Tux the penguin in a farm tractor!")
+//! are not used for training either. So no benchmark asks for an object whose image or name was in the training data,
+//! with one intended exception: `field-names` shows training objects in new images.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,31 @@ use burgess_world::dice;
 use crate::names::bare_words;
 use crate::stamps::Stamp;
 
-/// Families with more stamps than this are always learned from: holding one out would take a whole kind away.
+/// Families with more stamps than this are always in training, because holding one out could remove a whole kind.
 const LARGEST_HELD_OUT: usize = 4;
 
-/// One family in so many of each kind is held out.
+/// One family in this many of each kind is held out.
 const ONE_IN: usize = 4;
 
-/// Stamps by their numbers.
+/// The split, as indices of stamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Learned from: with a name, or with a caption that gives none.
+    /// Training stamps, with a name or with a caption that contains none.
     pub train: Vec<usize>,
-    /// Only asked about; all have names.
+    /// Test stamps; all have names.
     pub test: Vec<usize>,
-    /// Stamps that are neither: their caption mentions what is held out.
+    /// Unused stamps, whose caption mentions a held-out word.
     pub unused: Vec<usize>,
 }
 
-/// Splits stamps; the same for the same seed and stamps.
+/// Splits the stamps, deterministically for a seed.
 pub fn split(stamps: &[Stamp], seed: u64) -> Split {
     let named: Vec<(usize, String, Vec<String>)> = stamps
         .iter()
         .enumerate()
         .filter_map(|(i, s)| s.name.as_ref().map(|n| (i, n.head(), bare_words(&n.words))))
         .collect();
-    // Families by kind; a family of several kinds counts as that of its first stamp.
+    // Families are grouped by kind; a family of several kinds has the kind of its first stamp.
     let mut by_kind: BTreeMap<Option<usize>, Vec<Vec<usize>>> = BTreeMap::new();
     for family in families(&named) {
         let kind = family.first().and_then(|&n| named.get(n)).and_then(|(i, ..)| stamps.get(*i)).and_then(|s| s.kind);
@@ -63,7 +63,7 @@ pub fn split(stamps: &[Stamp], seed: u64) -> Split {
     split
 }
 
-/// Groups of numbers into `named`, in the order of their first members.
+/// Groups indices into `named` into families, in the order of their first members.
 fn families(named: &[(usize, String, Vec<String>)]) -> Vec<Vec<usize>> {
     let mut group: Vec<usize> = (0..named.len()).collect();
     let mut by_head: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

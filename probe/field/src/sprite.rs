@@ -1,12 +1,12 @@
-//! Stamps at the size in which a picture shows them, and how they are laid over what is behind.
+//! Scales stamps to the size in which an image shows them, and alpha-blends them onto the background.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage, Rgba, Rgba32FImage, RgbaImage};
 
 use crate::stamps::OPAQUE;
 
-/// The picture with its longer side brought to `side` pixels. Colours are weighted by opacity while they are resampled: what
-/// colour a transparent pixel has must not be seen at an edge.
+/// Resizes the stamp so that its longer side has `side` pixels. Colours are premultiplied by opacity while they are
+/// resampled, so that the colour of transparent pixels does not bleed into the edges.
 pub fn scaled(picture: &RgbaImage, side: u32) -> RgbaImage {
     let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
     let scale = f64::from(side) / width.max(height).max(1.0);
@@ -34,7 +34,7 @@ pub fn scaled(picture: &RgbaImage, side: u32) -> RgbaImage {
     })
 }
 
-/// Which pixels of a picture a thing covers, whether or not others hide it there.
+/// The pixels of an image that an object covers, including those that other objects hide.
 #[derive(Clone, Debug)]
 pub struct Mask {
     width: u32,
@@ -42,22 +42,22 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Numbers of the covered pixels, row by row.
+    /// Returns the indices of the covered pixels, in row-major order.
     pub fn pixels(&self) -> impl Iterator<Item = usize> + '_ {
         self.covered.iter().enumerate().filter(|(_, on)| **on).map(|(i, _)| i)
     }
 
-    /// How many are covered.
+    /// Returns the number of covered pixels.
     pub fn area(&self) -> usize {
         self.pixels().count()
     }
 
-    /// How many both cover.
+    /// Returns the number of pixels that both masks cover.
     pub fn common(&self, other: &Self) -> usize {
         self.covered.iter().zip(&other.covered).filter(|(a, b)| **a && **b).count()
     }
 
-    /// Mean place of the covered pixels.
+    /// Returns the mean position of the covered pixels, (x, y).
     pub fn centre(&self) -> (f32, f32) {
         let (mut x, mut y, mut n) = (0u64, 0u64, 0u64);
         for i in self.pixels() {
@@ -70,8 +70,8 @@ impl Mask {
     }
 }
 
-/// Lays `sprite` over `picture` with its upper left corner at a point. Returns which pixels it covers, and how much they
-/// differ from what was there: the mean over the three channels, 0 to 255.
+/// Blends `sprite` onto `picture` with its upper left corner at a point. Returns the covered pixels and their mean
+/// difference from the background over the three channels, 0 to 255.
 pub fn lay(picture: &mut RgbImage, sprite: &RgbaImage, left: i64, top: i64) -> (Mask, f32) {
     let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
     let mut mask = Mask { width: picture.width(), covered: vec![false; (width * height) as usize] };

@@ -1,8 +1,9 @@
-//! The stamps of Tux Paint: pictures of single things with transparent surroundings, each with a caption beside it.
+//! Reads the stamps of Tux Paint: images of single objects with transparent surroundings and a caption.
 //!
-//! `frog.png` has its caption in the first line of `frog.txt`; the lines after it are the same in other languages
-//! (`de.utf8=Ein Frosch.`). `frog.dat`, if it is there, has a line `nomirror` where the thing must not be mirrored. The
-//! folder `symbols/` is left out: letters, digits, coins and signs are named by convention and not by what they look like.
+//! The caption of `frog.png` is the first line of `frog.txt`; the lines after it are translations (`de.utf8=Ein
+//! Frosch.`). An optional `frog.dat` has a line `nomirror` if the object must not be mirrored. The folder `symbols/` is
+//! left out, because the names of letters, digits, coins and signs are conventions and do not follow from their
+//! appearance.
 
 use crate::kinds::kind_of;
 use crate::names::{Name, bare_words};
@@ -12,65 +13,65 @@ use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders whose stamps are not things.
+/// Folders whose stamps are not objects.
 const LEFT_OUT: [&str; 1] = ["symbols"];
 
-/// Longer side in pixels to which larger stamps are reduced when read: as large as any picture needs.
+/// Longer side in pixels to which larger stamps are reduced when read; no image needs more.
 const LARGEST: u32 = 256;
 
-/// A pixel this opaque belongs to the thing.
+/// Minimum alpha of a pixel that belongs to the object.
 pub const OPAQUE: u8 = 128;
 
-/// Most words of a caption that is used as one.
+/// Maximum number of words in a caption.
 const LONGEST_CAPTION: usize = 10;
 
-/// A stamp that was read.
+/// A stamp in memory.
 #[derive(Clone, Debug)]
 pub struct Stamp {
-    /// Below the stamps' folder, with `/`.
+    /// Path in the stamps' folder, with `/`.
     pub path: String,
     /// First sentence of the English caption.
     pub caption: String,
-    /// What the thing is called, if the caption gives it.
+    /// Name of the object, if the caption contains one.
     pub name: Option<Name>,
-    /// Its kind, see [`KINDS`](crate::kinds::KINDS).
+    /// Kind of the object, as index into [`KINDS`](crate::kinds::KINDS).
     pub kind: Option<usize>,
     /// Whether it may be mirrored.
     pub mirrors: bool,
-    /// Whether its surroundings are transparent, so that it can stand among others.
+    /// Whether its surroundings are transparent, so that it can be shown with others.
     pub cut_out: bool,
-    /// Its pixels, cut to the thing.
+    /// The pixels, cropped to the object.
     pub picture: RgbaImage,
 }
 
 impl Stamp {
-    /// Longer side in pixels.
+    /// Returns the longer side in pixels.
     pub fn side(&self) -> u32 {
         self.picture.width().max(self.picture.height())
     }
 
-    /// Whether it shows one thing and nothing beside it, as far as the caption tells: neither "Two wild boars." nor "A spider
-    /// dancing with a fly."
+    /// Returns whether the caption names a single object and nothing else: "Two wild boars." and "A spider dancing with
+    /// a fly." do not.
     pub fn is_single(&self) -> bool {
         let beside = self.caption.split_whitespace().any(|w| matches!(w, "with" | "and"));
         !beside && self.name.as_ref().is_some_and(Name::is_countable)
     }
 
-    /// The top folder, by which distractors "from elsewhere" are told.
+    /// Returns the top folder, which separates similar distractors from others.
     pub fn folder(&self) -> &str {
         self.path.split('/').next().unwrap_or_default()
     }
 }
 
-/// The stamps of a folder, and what was wrong with others.
+/// The stamps in a folder, and the problems with others.
 pub struct Stamps {
-    /// Sorted by path.
+    /// The stamps, sorted by path.
     pub all: Vec<Stamp>,
-    /// A line for each picture with a caption that could not be used, sorted.
+    /// One message per image with a caption that could not be used, sorted.
     pub problems: Vec<String>,
 }
 
-/// Reads all stamps with a caption under `dir`.
+/// Reads every stamp with a caption in `dir`.
 pub fn read(dir: &Path) -> Result<Stamps> {
     let mut files = Vec::new();
     list(dir, &mut files)?;
@@ -103,7 +104,7 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let step = || format!("listing {}", dir.display());
     for entry in fs::read_dir(dir).with_context(step)? {
         let entry = entry.with_context(step)?;
-        // Links are not followed: a circle of them would never end.
+        // Links are not followed, because they could form a cycle.
         let kind = entry.file_type().with_context(step)?;
         if kind.is_dir() {
             list(&entry.path(), files)?;
@@ -114,7 +115,7 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The stamp at `path`; nothing if it has no caption or is too small to be recognised.
+/// Reads the stamp at `path`; `None` if it has no usable caption.
 fn stamp(name: String, path: &Path) -> Result<Option<Stamp>> {
     let text = path.with_extension("txt");
     if !text.is_file() {
@@ -131,7 +132,7 @@ fn stamp(name: String, path: &Path) -> Result<Option<Stamp>> {
         name: Name::of(caption),
         kind: kind_of(&name, &words),
         mirrors: !settings.lines().any(|l| l.trim() == "nomirror"),
-        // A rectangle or nearly one hides what is behind its corners.
+        // A nearly opaque rectangle would hide what is behind its corners.
         cut_out: clear * 20 > picture.width() as usize * picture.height() as usize,
         caption: caption.to_string(),
         path: name,
@@ -139,7 +140,7 @@ fn stamp(name: String, path: &Path) -> Result<Option<Stamp>> {
     }))
 }
 
-/// The first sentence of the first line, if that is a caption and not too long.
+/// Returns the first sentence of the first line, if it is a caption and not too long.
 fn caption(text: &str) -> Option<&str> {
     let line = text.lines().next()?.trim_start_matches('\u{feff}').trim();
     let ends = |(at, c): (usize, char)| {
@@ -148,12 +149,12 @@ fn caption(text: &str) -> Option<&str> {
     };
     let sentence = line.get(..line.char_indices().find_map(ends).unwrap_or(line.len()))?;
     let words = sentence.split_whitespace().count();
-    // Lines of other languages are keyed; a first line that is one is no English caption.
+    // Translations have keys; a first line with a key is no English caption.
     let keyed = line.split_once('=').is_some_and(|(key, _)| key.ends_with(".utf8"));
     ((1..=LONGEST_CAPTION).contains(&words) && !keyed).then_some(sentence)
 }
 
-/// The pixels, cut to what is not transparent and reduced to [`LARGEST`].
+/// Reads the pixels, cropped to the opaque part and reduced to [`LARGEST`].
 fn picture(path: &Path) -> Result<RgbaImage> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format)?;
     let decoded: DynamicImage = reader.decode().map_err(|e| Error::failed(e.to_string()))?;

@@ -1,4 +1,4 @@
-//! From made-up packages to a data set, whose truth is found again in the pixels.
+//! Tests the way from synthetic packages to a dataset whose ground truth is recovered from the pixels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::scene::{Layout, Scene};
 use crate::source::Source;
 use crate::stamps::{OPAQUE, Stamp};
 
-/// Folder, kind and made-up names: enough for a held-out part of every kind.
+/// Folder, kind and synthetic names, enough for a held-out part of every kind.
 const FOLDERS: [(&str, &str); 5] = [
     ("animals/birds", "animal"),
     ("food/fruit", "fruit"),
@@ -30,12 +30,12 @@ const FOLDERS: [(&str, &str); 5] = [
 const SYLLABLES: [&str; 14] =
     ["ba", "ko", "mi", "tu", "re", "lo", "nav", "pel", "gor", "sin", "dak", "zum", "fen", "wob"];
 
-/// The colour of a stamp of folder `f` and number `n`; no two are the same, and none is that of a backdrop's noise.
+/// The colour of a stamp of folder `f` and number `n`; all are distinct, and none occurs in a background's noise.
 fn colour(f: usize, n: usize) -> [u8; 3] {
     [(40 * f + 20) as u8, (17 * n + 5) as u8, 255 - (40 * f) as u8]
 }
 
-/// A disc or a box of one colour with transparent corners, of ring of soft pixels around it.
+/// A disc or a box of one colour with transparent corners and a ring of semi-transparent pixels around it.
 fn picture(f: usize, n: usize) -> RgbaImage {
     let [r, g, b] = colour(f, n);
     RgbaImage::from_fn(60, 50, |x, y| {
@@ -45,7 +45,7 @@ fn picture(f: usize, n: usize) -> RgbaImage {
     })
 }
 
-/// Makes a raw directory with stamps and photographs.
+/// Creates a raw directory with stamps and photographs.
 fn raw(dir: &Path) -> Result<()> {
     let stamps = dir.join("tuxpaint/usr/share/tuxpaint/stamps");
     for (f, (folder, _)) in FOLDERS.iter().enumerate() {
@@ -59,7 +59,7 @@ fn raw(dir: &Path) -> Result<()> {
             fs::write(folder.join(format!("{name}.txt")), format!("A {name}.\nde.utf8=Ein {name}.\n"))?;
         }
     }
-    // A variant of a name, a stamp without caption, a damaged picture, a symbol.
+    // A variant of a name, a stamp without caption, a damaged image, a symbol.
     picture(0, 3).save(stamps.join("animals/birds/big.png")).map_err(|e| burgess_base::Error::failed(e.to_string()))?;
     fs::write(stamps.join("animals/birds/big.txt"), "Two big baxas.\n")?;
     picture(0, 4)
@@ -74,7 +74,7 @@ fn raw(dir: &Path) -> Result<()> {
     fs::create_dir_all(&photographs)?;
     for n in 0..5u32 {
         let photograph = RgbImage::from_fn(90, 70, |x, y| Rgb([(x * 2 + n * 9) as u8, (y * 3) as u8, (x + y) as u8]));
-        // The name says JPEG; the format is told by content.
+        // The extension says JPEG; the format is detected from the content.
         let mut bytes = std::io::Cursor::new(Vec::new());
         photograph
             .write_to(&mut bytes, image::ImageFormat::Png)
@@ -94,7 +94,7 @@ fn lines(path: &Path) -> Result<Vec<Value>> {
     fs::read_to_string(path)?.lines().map(|l| Ok(serde_json::from_str(l)?)).collect()
 }
 
-/// Words of all texts of a file.
+/// Returns the words of all texts in a file.
 fn words(rows: &[Value]) -> BTreeSet<String> {
     rows.iter().flat_map(|r| crate::names::bare_words(&r.to_string().replace("\\n", " "))).collect()
 }
@@ -128,7 +128,7 @@ fn the_data_are_whole_and_the_same_on_any_number_of_threads() -> Result<()> {
             assert!(turns.len() >= 2 && turns[0]["value"].as_str().is_some_and(|t| t.starts_with("<image>\n")));
         }
     }
-    // Prepared again from the same files nothing is made; from others, everything is.
+    // Preparing again from the same files makes nothing; from other files it makes everything.
     assert!(prepared(dir.path())?.was_there);
     fs::write(dir.path().join("raw/tuxpaint/usr/share/tuxpaint/stamps/seasonal/baxu.txt"), "A changed one.\n")?;
     let again = prepared(dir.path())?;
@@ -157,7 +157,7 @@ fn what_is_asked_for_was_never_learned() -> Result<()> {
     for name in &names {
         assert!(!learned.contains(name), "{name} was learned");
     }
-    // Both numbers of the one name are on the same side.
+    // Both stamps of the one name are on the same side of the split.
     let source = Source::read(&Raw::open(&dir.path().join("raw"))?, SPEC.seed, &mut Vec::new())?;
     let side = |path: &str| source.split.test.iter().any(|n| source.stamps[*n].path == path);
     assert_eq!(side("animals/birds/baxa.png"), side("animals/birds/big.png"));
@@ -165,7 +165,7 @@ fn what_is_asked_for_was_never_learned() -> Result<()> {
     Ok(())
 }
 
-/// Trained and asked in the same words, and no constant answer is worth more than a guess.
+/// Training and test use the same wording, and no constant answer scores above chance.
 #[test]
 fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
     use burgess_bench::{self as bench, Form, Rules};
@@ -189,7 +189,7 @@ fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
             assert_eq!(b.judge(q, &ours.reply(), Rules::Official).score, 1.0);
         }
         let (chance, majority) = (b.chance(&questions, Rules::Official), b.majority(&questions, Rules::Official));
-        // Of words as options the best constant is what is right most often, not a letter.
+        // If options are words, the best constant is the most frequent right answer, not a letter.
         let error = (chance * (100.0 - chance) / 100.0).sqrt();
         assert!(majority <= chance + 2.5 * error, "{}: {majority} > {chance} + 2.5 · {error}", part.name);
     }
@@ -206,7 +206,7 @@ impl ConcatSets for Vec<BTreeSet<String>> {
     }
 }
 
-/// Bright stamps of colours that differ by 60 in a channel at least, to be found again on grey.
+/// Bright stamps whose colours differ by at least 60 in a channel, so that they can be found on grey.
 fn bright() -> Vec<Stamp> {
     let colours = [[250, 10, 10], [10, 250, 10], [10, 10, 250], [250, 250, 10], [250, 10, 250], [10, 250, 250]];
     let stamp = |(n, c): (usize, [u8; 3])| Stamp {
@@ -224,14 +224,14 @@ fn bright() -> Vec<Stamp> {
     colours.into_iter().enumerate().map(stamp).collect()
 }
 
-/// The pixels that are of a stamp's colour, from the picture alone.
+/// Returns the pixels that have a stamp's colour, using only the image.
 fn pixels_of(scene: &Scene, stamp: &Stamp) -> Vec<(u32, u32)> {
     let centre = stamp.picture.get_pixel(32, 24).0;
     let near = |p: &Rgb<u8>| p.0.iter().zip(centre).all(|(a, b)| a.abs_diff(b) < 30);
     scene.picture.enumerate_pixels().filter(|(_, _, p)| near(p)).map(|(x, y, _)| (x, y)).collect()
 }
 
-/// Number of connected groups of pixels (by edges), without specks.
+/// Returns the number of edge-connected groups of pixels, ignoring specks.
 fn groups(pixels: &[(u32, u32)]) -> usize {
     let mut left: BTreeSet<(u32, u32)> = pixels.iter().copied().collect();
     let mut count = 0;
@@ -314,7 +314,7 @@ fn the_one_in_front_is_whole_and_the_other_is_not() {
         let Some(scene) = Scene::draw(&mut s, &stamps, &[2, 5], Layout::Overlapping, &[]) else { continue };
         let (behind, front) = (pixels_of(&scene, &stamps[2]).len() as f64, pixels_of(&scene, &stamps[5]).len() as f64);
         let area = |i: usize| scene.items[i].mask.area() as f64;
-        // Soft edges are of neither colour: a few percent.
+        // Soft edges have neither colour; they are a few percent.
         assert!(front > 0.9 * area(1), "{front} of {}", area(1));
         let hidden = 1.0 - behind / area(0);
         assert!((0.1..0.52).contains(&hidden), "{hidden}");
@@ -371,7 +371,7 @@ fn what_is_missing_or_wrong_is_said() -> Result<()> {
     fs::write(stamps.join("a.txt"), "A bird.\n")?;
     let (error, hint) = say(prepared(dir.path())).unwrap_or_default();
     assert!(error.contains("could be composed") && hint.contains("complete package"), "{error}; {hint}");
-    // A model that is none.
+    // A file that is not a model.
     raw(&dir.path().join("raw"))?;
     let model =
         dir.path().join("raw/img").join(PACKAGES.iter().find(|a| a.part == Package::Encoder).map_or("", |a| a.place));

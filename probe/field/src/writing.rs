@@ -1,4 +1,4 @@
-//! Words and numbers written into photographs.
+//! Renders words and numbers onto photographs.
 
 use burgess_base::stream::Stream;
 use burgess_world::{dice, text};
@@ -8,17 +8,17 @@ use resvg::tiny_skia::{FillRule, LineJoin, Paint, Path, Pixmap, Stroke, Transfor
 use crate::ask::{self, Answer, Question};
 use crate::{SIZE, backdrop};
 
-/// A photograph with something written in it.
+/// A photograph with rendered text.
 pub struct Writing {
-    /// Its pixels.
+    /// The pixels of the image.
     pub picture: RgbImage,
-    /// What is written, in lower case.
+    /// The rendered text, in lower case.
     pub text: String,
-    /// Whether it is a word; otherwise it is a number.
+    /// Whether the text is a word; otherwise it is a number.
     pub is_word: bool,
 }
 
-/// A word of the shipped list or a number of two or three digits.
+/// Draws a word of the built-in list, or a number of two or three digits.
 fn draw_text(s: &mut Stream, word: bool) -> String {
     match word {
         true => (*dice::pick(s, &text::WORDS)).to_string(),
@@ -27,7 +27,7 @@ fn draw_text(s: &mut Stream, word: bool) -> String {
 }
 
 impl Writing {
-    /// A photograph with a word or a number; nothing if the photographs are none.
+    /// Draws a photograph with a word or a number; `None` if there are no photographs.
     pub fn draw(s: &mut Stream, photographs: &[RgbImage]) -> Option<Self> {
         let photograph = dice::try_pick(s, photographs)?;
         let mut picture = backdrop::square(s, photograph);
@@ -38,7 +38,7 @@ impl Writing {
         Some(Self { picture, text, is_word })
     }
 
-    /// What it says.
+    /// Asks for the text, without options.
     pub fn open(&self) -> Question {
         let what = if self.is_word { "word" } else { "number" };
         Question {
@@ -48,7 +48,7 @@ impl Writing {
         }
     }
 
-    /// What it says, among three others of the same sort.
+    /// Asks for the text, with three others of the same sort as options.
     pub fn choice(&self, s: &mut Stream, place: usize) -> Question {
         let mut wrong: Vec<String> = Vec::new();
         while wrong.len() < 3 {
@@ -62,8 +62,8 @@ impl Writing {
     }
 }
 
-/// Writes the text somewhere, slightly turned, light with a dark rim or dark with a light one, so that it is legible on
-/// whatever is behind it. Nothing if it does not fit.
+/// Renders the text at a random position, slightly rotated, light with a dark outline or dark with a light one, so that
+/// it is legible on any background. `None` if no pixel buffer can be created.
 fn write(s: &mut Stream, picture: &mut RgbImage, shown: &str) -> Option<()> {
     let side = SIZE as f32;
     let height = (dice::within(s, 24, 44) as f32).min(height_that_fits(shown));
@@ -85,7 +85,7 @@ fn write(s: &mut Stream, picture: &mut RgbImage, shown: &str) -> Option<()> {
         paint.anti_alias = true;
         paint
     };
-    // The rim is as wide on every glyph; paths are in units of a capital's height.
+    // Path units are fractions of the capital height, so the outline is scaled to be equally wide at every size.
     let stroke = Stroke { width: 5.0 / height, line_join: LineJoin::Round, ..Stroke::default() };
     for (path, at) in &glyphs {
         pixmap.stroke_path(path, &paint(rim), &stroke, *at, None);
@@ -94,7 +94,7 @@ fn write(s: &mut Stream, picture: &mut RgbImage, shown: &str) -> Option<()> {
         pixmap.fill_path(path, &paint(ink), FillRule::Winding, *at, None);
     }
     for (under, over) in picture.pixels_mut().zip(pixmap.pixels()) {
-        // Premultiplied: what is over is added to what shines through.
+        // Pixels are premultiplied, so the colours add up.
         let through = 255 - u32::from(over.alpha());
         let mix = |u: u8, o: u8| (u32::from(o) + (u32::from(u) * through + 127) / 255).min(255) as u8;
         *under = Rgb([mix(under.0[0], over.red()), mix(under.0[1], over.green()), mix(under.0[2], over.blue())]);
@@ -102,7 +102,7 @@ fn write(s: &mut Stream, picture: &mut RgbImage, shown: &str) -> Option<()> {
     Some(())
 }
 
-/// The largest height at which the text is not wider than the picture.
+/// Returns the largest text height, in pixels, at which the text fits the image's width.
 fn height_that_fits(shown: &str) -> f32 {
     (SIZE as f32 - 28.0) / text::width(shown, 1.0).max(1.0)
 }

@@ -1,20 +1,20 @@
-//! Pictures in a directory and below it.
+//! Finds images in a directory and its subdirectories.
 
 use burgess_base::{Context, Result};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// How the names of pictures end.
+/// File name extensions of images.
 const PICTURES: [&str; 10] = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff"];
 
-/// What a file may be, by the end of its name.
+/// The kind of a file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A picture.
+    /// An image.
     Picture,
-    /// A table with pictures inside.
+    /// A table with images inside (parquet).
     Table,
-    /// Anything else.
+    /// Any other file.
     Other,
 }
 
@@ -29,8 +29,8 @@ impl Kind {
     }
 }
 
-/// Calls `each` with every file below `root`, in the order in which the system lists them: names are not collected, so that
-/// a folder of millions costs nothing. Links are followed, a folder that several lead to is read once.
+/// Calls `each` with every file in `root`, in the order in which the system lists them. Names are not collected, so a
+/// folder of millions of files needs no memory. Links are followed; a folder with several links to it is read once.
 pub fn walk(root: &Path, each: &mut dyn FnMut(&Path, Kind) -> Result<()>) -> Result<()> {
     let mut folders: Vec<PathBuf> = vec![root.to_path_buf()];
     let mut seen: HashSet<PathBuf> = HashSet::new();
@@ -42,7 +42,7 @@ pub fn walk(root: &Path, each: &mut dyn FnMut(&Path, Kind) -> Result<()>) -> Res
         for entry in std::fs::read_dir(&folder).with_context(step)? {
             let entry = entry.with_context(step)?;
             let path = entry.path();
-            // Where a link leads nowhere the file is handed on: it cannot be opened, and is counted as such.
+            // A broken link is passed on as a file: it cannot be opened, and is counted as unreadable.
             let is_folder = match entry.file_type().with_context(step)? {
                 kind if kind.is_symlink() => path.is_dir(),
                 kind => kind.is_dir(),

@@ -1,21 +1,21 @@
-//! From pictures to hashes, on all cores.
+//! Computes the hashes of images, on all cores.
 
 use burgess_base::{Error, Result};
 use burgess_bench::{Picture, picture};
 use burgess_pixels::{Hash, decode_bytes, dhash};
 use rayon::prelude::*;
 
-/// Why a picture has no hash.
+/// The reason why an image has no hash.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// In few words, the same for all pictures that fail in the same way.
+    /// Short cause, the same for all images that fail in the same way.
     pub cause: String,
-    /// With the picture's name.
+    /// Full message with the image's name.
     pub detail: String,
 }
 
-/// The hashes of these pictures, in their order. Neighbours in one table are fetched in one pass; files are read by the
-/// threads that hash them.
+/// Computes the hashes of these images, in the same order. Images in one table are read in a single pass; files are
+/// read by the threads that hash them.
 pub fn hashes(pictures: &[&Picture], side: usize) -> Vec<Result<Hash, Unreadable>> {
     let cells: Vec<&Picture> = pictures.iter().copied().filter(|p| matches!(p, Picture::Cell(_))).collect();
     let mut fetched = picture::bytes_of(&cells).into_iter();
@@ -29,7 +29,7 @@ pub fn hashes(pictures: &[&Picture], side: usize) -> Vec<Result<Hash, Unreadable
     let hash = |(picture, fetched): (&Picture, Option<Result<Vec<u8>>>)| {
         let inside = fetched.is_some();
         let bytes = fetched.unwrap_or_else(|| picture.bytes()).map_err(|e| Unreadable {
-            // A table's errors name rows.
+            // A table's errors name rows, so they would not group into one cause.
             cause: if inside { "it cannot be taken out of the table".into() } else { innermost(&e) },
             detail: e.to_string(),
         })?;

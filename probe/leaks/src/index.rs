@@ -1,49 +1,49 @@
-//! The hashes of the benchmarks' pictures, by which those near another are found.
+//! An index of the hashes of the benchmarks' images that finds all hashes within a Hamming distance.
 //!
-//! Equal hashes are found by halving. Near ones by multi-index hashing (Norouzi, Punjani, Fleet 2012): the bits are cut into
-//! m groups of 16; of two hashes that differ in at most N = m·r + a bits, one of the first a + 1 groups differs in at most r,
-//! or one of the others in at most r − 1. So it is enough to compare with the hashes that share such a group with the wanted
-//! one. Where that would be most of them, all are compared.
+//! Equal hashes are found by binary search. Near ones are found by multi-index hashing (Norouzi, Punjani, Fleet 2012):
+//! the bits are divided into m groups of 16. If two hashes differ in at most N = m·r + a bits, then one of the first
+//! a + 1 groups differs in at most r bits, or one of the others in at most r − 1. So only hashes that share such a
+//! group with the query are compared. If that would be most of them, all are compared.
 
 use burgess_pixels::Hash;
 
-/// Values of a group of 16 bits.
+/// Number of values of a group of 16 bits.
 const VALUES: usize = 1 << 16;
 
-/// Hashes with the pictures that have them.
+/// Hashes with the images that have them.
 pub struct Index {
-    /// Sorted, each once.
+    /// The distinct hashes, sorted.
     hashes: Vec<Hash>,
-    /// Where the pictures of each hash end in `pictures`; they begin where the last ended.
+    /// The end of each hash's images in `pictures`; they begin at the end of the previous hash.
     ends: Vec<usize>,
     pictures: Vec<u32>,
     distance: u32,
     plan: Plan,
 }
 
-/// How near hashes are found.
+/// The method by which near hashes are found.
 enum Plan {
-    /// Only equal ones are wanted.
+    /// Binary search, for equal hashes only.
     Halve,
-    /// Every hash is compared.
+    /// Comparison with every hash.
     All,
-    /// By groups of bits.
+    /// Multi-index hashing over groups of bits.
     Groups(Vec<Group>),
 }
 
-/// The hashes by the value of one group of their bits.
+/// The hashes, ordered by the value of one group of their bits.
 struct Group {
-    /// Which group.
+    /// Index of the group.
     at: usize,
-    /// By what a value may differ from the wanted one's.
+    /// All XOR masks within the group's radius.
     masks: Vec<u16>,
-    /// For each value, where its hashes begin in `members`; one more than there are values.
+    /// For each value, where its hashes begin in `members`, with one more entry for the end.
     begins: Vec<u32>,
     members: Vec<u32>,
 }
 
 impl Index {
-    /// Takes pictures by number with their hashes; what differs in at most `distance` bits is near.
+    /// Builds an index of hashes with image numbers; hashes that differ in at most `distance` bits are near.
     pub fn new(mut hashed: Vec<(Hash, u32)>, distance: u32) -> Self {
         hashed.sort();
         let (mut hashes, mut ends, mut pictures): (Vec<Hash>, Vec<usize>, Vec<u32>) = Default::default();
@@ -61,7 +61,7 @@ impl Index {
         Self { hashes, ends, pictures, distance, plan }
     }
 
-    /// The numbers of the near hashes and how many bits differ, in the order of the numbers.
+    /// Returns the indices of the near hashes and their distances in bits, ordered by index.
     pub fn near(&self, wanted: &Hash) -> Vec<(usize, u32)> {
         let compared = |i: usize| {
             let distance = self.hashes.get(i)?.distance(wanted);
@@ -85,13 +85,13 @@ impl Index {
         }
     }
 
-    /// The pictures that have a hash.
+    /// Returns the images that have a hash.
     pub fn pictures(&self, hash: usize) -> &[u32] {
         let begin = hash.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         self.ends.get(hash).and_then(|end| self.pictures.get(begin..*end)).unwrap_or_default()
     }
 
-    /// Different hashes.
+    /// Returns the distinct hashes.
     pub fn hashes(&self) -> &[Hash] {
         &self.hashes
     }
@@ -108,7 +108,7 @@ impl Plan {
             .filter_map(|at| if at <= over { Some((at, radius)) } else { Some((at, radius.checked_sub(1)?)) })
             .collect();
         let masks = |radius: u32| -> Vec<u16> { (0..=u16::MAX).filter(|mask| mask.count_ones() <= radius).collect() };
-        // A looked-up value costs about as much as a comparison, and finds its share of the hashes.
+        // Looking up a value costs about as much as a comparison, and returns its share of the hashes.
         let values: usize = searched.iter().map(|(_, radius)| masks(*radius).len()).sum();
         if values + values * hashes.len() / VALUES >= hashes.len() {
             return Self::All;
@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
     use rand::Rng;
 
-    /// Hashes of noise in clusters, so that there are near ones.
+    /// Random hashes in clusters, so that some are near each other.
     fn hashes(count: u32, side: usize, seed: u64) -> Vec<Hash> {
         let mut stream = stream("hashes", seed);
         let mut centre = RgbImage::new(side as u32 + 1, side as u32);
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
-        /// Whatever the plan, what is found is what comparing with all finds.
+        /// Every plan must find what comparing all pairs finds.
         #[test]
         fn nothing_near_is_missed(count in 1u32..400, side in SIDES, distance in 0u32..80, seed in any::<u64>()) {
             let all = hashes(count, side, seed);

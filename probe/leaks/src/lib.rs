@@ -1,11 +1,13 @@
-//! Benchmarks' pictures in training data, found by their difference hashes.
+//! Finds benchmark images in training data by their difference hashes (dHash).
 //!
-//! Cambrian-1 counts a benchmark's picture as leaked if the training data have one with the same dHash (arXiv:2406.16860,
-//! appendix on data). [`find`] does this for any benchmarks and training data, exactly or within a number of bits. Only
-//! what belongs to the benchmarks is held in memory; training data are streamed, hashed on all cores, and forgotten.
+//! Cambrian-1 counts a benchmark image as leaked if the training data contain one with the same dHash
+//! (arXiv:2406.16860, appendix on data). [`find`] does this for any benchmarks and training data, exactly or within a
+//! number of bits. Only what belongs to the benchmarks is held in memory; training data are streamed and hashed on all
+//! cores.
 //!
-//! An equal hash is a strong hint, not a proof: pictures that are blank, or look so at 9 × 8 points, share theirs. The
-//! report says how many pictures of a benchmark have the hash without any bit, and how many different hashes there are.
+//! An equal hash is strong evidence but no proof: images that are blank, or appear so at 9 × 8 pixels, share their
+//! hash. The report gives the number of images of a benchmark whose hash has no bit set, and the number of distinct
+//! hashes.
 
 mod files;
 mod hashing;
@@ -34,17 +36,17 @@ use training::Entry;
 /// A benchmark or a set of training data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// What it is called in the counts.
+    /// Name in the counts.
     pub name: String,
-    /// Where it lies.
+    /// Path of the data.
     pub path: PathBuf,
 }
 
 impl Named {
-    /// `NAME=PATH`, or a path alone, which is called by its file's name up to the first point.
+    /// Parses `NAME=PATH`, or a path alone, whose file name up to the first dot is the name.
     ///
     /// # Errors
-    /// Name or path are empty.
+    /// An error is returned if name or path is empty.
     pub fn parse(text: &str) -> Result<Self> {
         let (name, path) = match text.split_once('=') {
             Some((name, path)) if !Path::new(text).exists() => (name.to_string(), path),
@@ -60,18 +62,18 @@ impl Named {
     }
 }
 
-/// How pictures are compared, and where those of the training data are.
+/// How images are compared, and where those of the training data are.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Points along a side of the hash.
+    /// Width and height of the hash; it has `side²` bits.
     pub side: usize,
-    /// Bits in which hashes may differ.
+    /// Maximum number of bits in which hashes may differ.
     pub distance: u32,
-    /// Where the paths in files of conversations begin.
+    /// The directory to which paths in conversation files are relative.
     pub pictures: Option<PathBuf>,
-    /// The columns with pictures in parquet files; those that a file lacks are passed over.
+    /// Names of the image columns in parquet files; columns that a file lacks are ignored.
     pub columns: Vec<String>,
-    /// Matches that are written of one training picture; what more there are is counted, and written as a number.
+    /// Maximum number of matches that are written per training image; further ones are only counted.
     pub matches: usize,
 }
 
@@ -82,31 +84,31 @@ impl Default for Options {
     }
 }
 
-/// The files that [`find`] writes: matches by line, pictures that could not be read by line, the [`Report`].
+/// The files that [`find`] writes: matches as JSON lines, unreadable images as JSON lines, and the [`Report`].
 pub const FILES: [&str; 3] = ["matches.jsonl", "unreadable.jsonl", "leaks.json"];
 
-/// Pictures of the training data that are hashed at a time.
+/// Number of training images that are hashed at a time.
 const BATCH: usize = 512;
 
-/// Their number, if they have to be taken out of tables and so wait in memory.
+/// Number of images from tables that are hashed at a time; fewer, because they wait in memory.
 const CELLS: usize = 64;
 
-/// Bytes of lines that are written of what could not be read; what more there is, is counted.
+/// Maximum size in bytes of the list of unreadable images; further ones are only counted.
 pub const LISTED: u64 = 32 << 20;
 
-/// Characters that are written of a cause and of what failed.
+/// Maximum length in characters of a cause and of its detail.
 const DETAIL: usize = 500;
 
-/// Pictures that are remembered not to be hashed again: 32 MiB.
+/// Number of recent images that are remembered so as not to be hashed again; they take 32 MiB.
 const RECENT: usize = 1 << 22;
 
-/// A picture of the training data on its way to its hash.
+/// A training image that waits to be hashed.
 struct Waiting {
     picture: Picture,
     source: usize,
 }
 
-/// A line of the matches.
+/// A line of `matches.jsonl`.
 #[derive(Serialize)]
 struct Match<'a> {
     benchmark: &'a str,
@@ -117,12 +119,12 @@ struct Match<'a> {
     training: String,
     distance: u32,
     hash: String,
-    /// Further pictures of benchmarks that this one matches and that have no line of their own.
+    /// Number of further benchmark images that this image matches and that have no line of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     further: Option<usize>,
 }
 
-/// A line of what could not be read.
+/// A line of `unreadable.jsonl`.
 #[derive(Serialize)]
 struct Failure<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,12 +135,12 @@ struct Failure<'a> {
     detail: &'a str,
 }
 
-/// Looks for the pictures of `benchmarks` in `training` and writes [`FILES`] to `out`. `progress` is told now and then how
-/// many pictures were hashed and how many of them match.
+/// Finds the images of `benchmarks` in `training` and writes [`FILES`] to `out`. `progress` receives the number of
+/// hashed images and of those that match.
 ///
 /// # Errors
-/// A benchmark or a set of training data cannot be read, or `out` not be written to. Single pictures that cannot be read
-/// are counted with their cause.
+/// An error is returned if a benchmark or a set of training data cannot be read, or if `out` cannot be written. Single
+/// images that cannot be read are counted with their cause.
 pub fn find(
     benchmarks: &[Named],
     training: &[Named],
@@ -154,7 +156,7 @@ pub fn find(
         atomic::write_with(&failures, |failures| {
             match Search::new(&tested, training, options, matches, failures).run(progress) {
                 Ok(found) => report = Some(found),
-                // What went wrong in the search is no matter of these files, which only must not come into being.
+                // The search's own error is returned below; here it only prevents the files from being created.
                 Err(e) => failed = Some(e),
             }
             if failed.is_some() { Err(Error::failed("the search has failed")) } else { Ok(()) }
@@ -215,11 +217,11 @@ struct Search<'a, W> {
     causes: BTreeMap<String, Cause>,
     matches: &'a mut W,
     failures: &'a mut W,
-    /// Bytes that may still be written to `failures`; none once it was said that more are not listed.
+    /// Bytes that may still be written to `failures`; `None` after the line that says that further ones are not listed.
     room: Option<u64>,
 }
 
-/// What is counted of a set beside its sources.
+/// The counts of a training set that are not per source.
 #[derive(Default, Clone)]
 struct Reading {
     pictures: u64,
@@ -303,7 +305,7 @@ impl<'a, W: Write> Search<'a, W> {
         Ok(())
     }
 
-    /// Counts what could not be read, and writes a line for it as long as there is room.
+    /// Counts an unreadable image, and writes a line for it while there is room.
     fn failed(&mut self, benchmark: Option<&str>, set: Option<&str>, cause: &str, detail: &str) -> Result<()> {
         let (cause, detail) = (excerpt(cause, DETAIL), excerpt(detail, DETAIL));
         sources::count(&mut self.causes, &cause, &detail);
@@ -321,7 +323,7 @@ impl<'a, W: Write> Search<'a, W> {
         write_line(self.failures, &Failure { benchmark: None, set: None, cause, detail: "" })
     }
 
-    /// Hashes what waits, looks it up and writes what was found.
+    /// Hashes the waiting images, looks them up and writes the matches.
     fn hash(&mut self, set: usize, waiting: &mut Vec<Waiting>, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let set = self.training.get(set).map_or("", |named| named.name.as_str());
         let pictures: Vec<&Picture> = waiting.iter().map(|w| &w.picture).collect();

@@ -1,4 +1,4 @@
-//! What a search found: counts by benchmark, by set of training data and by source.
+//! The result of a search: counts by benchmark, by training set and by source.
 
 use crate::sources::Cause;
 use crate::{Reading, Search};
@@ -6,90 +6,90 @@ use burgess_bench::LeftOut;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Points along a side of the hash.
+    /// Width and height of the hash; it has `hash_size²` bits.
     pub hash_size: usize,
-    /// Bits in which hashes might differ.
+    /// Maximum number of bits in which hashes may differ.
     pub distance: u32,
-    /// By benchmark, in the order given.
+    /// Counts by benchmark, in the given order.
     pub benchmarks: Vec<BenchmarkCount>,
-    /// By set of training data, in the order given.
+    /// Counts by training set, in the given order.
     pub training: Vec<SetCount>,
-    /// Why pictures could not be read, of benchmarks and of training data: how often, and the first.
+    /// Causes why images of benchmarks or training data could not be read: number of failures, and the first one.
     pub unreadable: BTreeMap<String, Cause>,
 }
 
 /// The counts of a benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkCount {
-    /// What it is called.
+    /// Name of the benchmark.
     pub name: String,
-    /// Its pictures that could be read.
+    /// Number of its images that could be read.
     pub pictures: usize,
-    /// Those that could not.
+    /// Number of its images that could not be read.
     pub unreadable: usize,
-    /// Different hashes.
+    /// Number of distinct hashes.
     pub hashes: usize,
-    /// Pictures whose hash has no bit set, which blank pictures share.
+    /// Number of images whose hash has no bit set, as blank images have.
     pub blank: usize,
-    /// Rows of its table that cannot be asked, by reason: their pictures are not looked for.
+    /// Rows of its table that cannot be asked, per reason; their images are not searched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// Pictures found in any of the training data.
+    /// Number of its images that were found in any training set.
     pub found: usize,
-    /// Those found in each set.
+    /// Number of its images that were found, by training set.
     pub found_in: BTreeMap<String, usize>,
 }
 
-/// The counts of a set of training data.
+/// The counts of a training set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SetCount {
-    /// What it is called.
+    /// Name of the training set.
     pub name: String,
-    /// Pictures that its entries name, each time.
+    /// Number of images that its entries refer to, repetitions included.
     pub pictures: u64,
-    /// Entries without a picture.
+    /// Number of entries without an image.
     pub text_only: u64,
-    /// Pictures that were named again soon after, and not hashed again.
+    /// Number of images that were repeated soon after, and not hashed again.
     pub repeated: u64,
-    /// Entries that cannot be read, or whose picture is no path.
+    /// Number of entries that cannot be read, or whose image is not a path.
     pub malformed: u64,
-    /// Files that are no pictures, if it is a directory.
+    /// Number of files that are not images, if it is a directory.
     pub other_files: u64,
-    /// Pictures that were hashed.
+    /// Number of images that were hashed.
     pub hashed: u64,
-    /// Pictures that could not be read.
+    /// Number of images that could not be read.
     pub unreadable: u64,
-    /// Hashed pictures that match one of a benchmark.
+    /// Number of hashed images that match a benchmark image.
     pub matched: u64,
-    /// Pictures of benchmarks that were found here.
+    /// Number of benchmark images that were found in this set.
     pub found: usize,
-    /// By source, those with most found first.
+    /// Counts by source, those with the most found images first.
     pub sources: Vec<SourceCount>,
 }
 
-/// The counts of a source within a set.
+/// The counts of a source within a training set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceCount {
-    /// The `source` of its entries, or the first folder of its pictures.
+    /// The field `source` of its entries, or the first folder of its images.
     pub name: String,
-    /// Pictures that were hashed.
+    /// Number of images that were hashed.
     pub hashed: u64,
-    /// Pictures that could not be read.
+    /// Number of images that could not be read.
     pub unreadable: u64,
-    /// Hashed pictures that match one of a benchmark.
+    /// Number of hashed images that match a benchmark image.
     pub matched: u64,
-    /// Pictures of benchmarks that were found here.
+    /// Number of benchmark images that were found in this source.
     pub found: usize,
-    /// Of which benchmarks.
+    /// Number of benchmark images that were found in this source, by benchmark.
     pub found_of: BTreeMap<String, usize>,
 }
 
 pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
     let (tested, sources) = (search.tested, &search.sources.all);
-    // How many pictures of each benchmark are in a source that fits.
+    // Counts, per benchmark, the images found in any source that `fits` accepts.
     let found = |fits: &dyn Fn(usize) -> bool| -> Vec<usize> {
         let mut counts = vec![0; tested.benchmarks.len()];
         let here: Vec<_> = sources.iter().enumerate().filter(|(i, _)| fits(*i)).map(|(_, source)| source).collect();
@@ -158,11 +158,11 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
     }
 }
 
-/// Sources that the text names; the file has all.
+/// Maximum number of sources per set that the text lists; the JSON file has all.
 const SHOWN: usize = 12;
 
 impl Report {
-    /// As text: benchmarks by set, then what was read of each set and its sources.
+    /// Formats the report as text: benchmarks by training set, then the counts of each set and its sources.
     pub fn text(&self) -> String {
         let wide = self.benchmarks.iter().map(|b| b.name.chars().count()).max().unwrap_or(0).max("benchmark".len());
         let columns: Vec<(usize, &str)> =

@@ -1,4 +1,4 @@
-//! What is counted of each source of training data, and which pictures were seen already.
+//! Counts per source of training data, and the memory of recently seen images.
 
 use crate::Named;
 use burgess_base::text::excerpt;
@@ -6,49 +6,49 @@ use burgess_bench::Picture;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// Sources that are told apart; what more there are count together, so that memory stays bounded.
+/// Maximum number of sources that are counted separately; further ones are counted together to bound memory.
 const SOURCES: usize = 1024;
 
-/// What more sources are called.
+/// Name under which further sources are counted.
 const OTHERS: &str = "(other sources)";
 
-/// Characters of a source's name that are kept.
+/// Maximum length of a source's name, in characters.
 const NAME: usize = 200;
 
-/// Causes that are told apart.
+/// Maximum number of causes that are counted separately.
 const CAUSES: usize = 32;
 
-/// The counts of one source of one set.
+/// The counts of one source of one training set.
 pub struct Source {
-    /// Number of the set.
+    /// Index of the training set.
     pub set: usize,
     pub name: String,
     pub hashed: u64,
     pub unreadable: u64,
     pub matched: u64,
-    /// A bit for each picture of the benchmarks: whether it was found here.
+    /// Bit set over the benchmarks' images: whether each was found in this source.
     found: Vec<u64>,
 }
 
 impl Source {
-    /// Notes that a benchmark's picture was found.
+    /// Records that a benchmark image was found.
     pub fn find(&mut self, picture: u32) {
         if let Some(word) = self.found.get_mut(picture as usize / 64) {
             *word |= 1 << (picture % 64);
         }
     }
 
-    /// Whether a benchmark's picture was found.
+    /// Returns whether a benchmark image was found.
     pub fn has(&self, picture: usize) -> bool {
         self.found.get(picture / 64).is_some_and(|word| (word >> (picture % 64)) & 1 == 1)
     }
 }
 
-/// All sources, in the order in which they were met.
+/// All sources, in the order in which they first occurred.
 pub struct Sources {
     pub all: Vec<Source>,
     by_name: HashMap<(usize, String), usize>,
-    /// Words of a bit for each picture of the benchmarks.
+    /// Number of 64-bit words of a bit set over the benchmarks' images.
     words: usize,
 }
 
@@ -57,7 +57,7 @@ impl Sources {
         Self { all: Vec::new(), by_name: HashMap::new(), words: pictures.div_ceil(64) }
     }
 
-    /// The number of a set's source; one without a name is called as the set.
+    /// Returns the index of a training set's source; a source without a name is named as the set.
     pub fn number(&mut self, set: usize, named: &Named, source: &str) -> usize {
         let known = |name: &str| self.by_name.get(&(set, name.to_string())).copied();
         let short = excerpt(source, NAME);
@@ -77,16 +77,16 @@ impl Sources {
     }
 }
 
-/// How often something failed for one cause.
+/// The number of failures with one cause, and the first of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// How often.
+    /// Number of failures.
     pub count: u64,
-    /// The first.
+    /// Message of the first failure.
     pub first: String,
 }
 
-/// Adds to the counts of causes; what more causes there are count together.
+/// Adds a failure to the counts; further causes are counted together.
 pub fn count(causes: &mut BTreeMap<String, Cause>, cause: &str, detail: &str) {
     let name = if causes.contains_key(cause) || causes.len() < CAUSES { cause } else { "(other causes)" };
     match causes.get_mut(name) {
@@ -95,26 +95,26 @@ pub fn count(causes: &mut BTreeMap<String, Cause>, cause: &str, detail: &str) {
     }
 }
 
-/// Pictures seen lately, by digest, in a table of fixed size: conversations about one picture mostly stand close together.
-/// One that was pushed out is hashed again, which costs time and changes no count of found pictures.
+/// A fixed-size memory of recently seen images, by digest, because conversations about one image are mostly close
+/// together. An image that was evicted is hashed again, which costs time but changes no count of found images.
 pub struct Recent(Vec<[u64; PLACES]>);
 
-/// Places for pictures whose digests begin alike; the one seen longest ago gives way.
+/// Number of entries per bucket; the least recently seen image is evicted.
 const PLACES: usize = 8;
 
 impl Recent {
-    /// Remembers up to so many pictures in 8 bytes each.
+    /// Creates a memory for up to `pictures` images, with 8 bytes each.
     pub fn new(pictures: usize) -> Self {
         Self(vec![[0; PLACES]; pictures.div_ceil(PLACES)])
     }
 
-    /// Whether the picture was seen as one of this source; from now on it was.
+    /// Returns whether the image was already seen in this source, and records it.
     pub fn repeats(&mut self, source: usize, picture: &Picture) -> bool {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(source as u64).to_le_bytes());
         hasher.update(picture.to_string().as_bytes());
         let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-        // Zero is an empty place.
+        // Zero marks an empty entry.
         let digest = u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1);
         let row = (digest % self.0.len().max(1) as u64) as usize;
         let Some(places) = self.0.get_mut(row) else { return false };
@@ -161,7 +161,7 @@ mod tests {
         let (a, b) = (Picture::named("a.png"), Picture::named("b.png"));
         let seen = [(0, &a), (0, &a), (1, &a), (0, &b), (1, &a)].map(|(s, p)| recent.repeats(s, p));
         assert_eq!(seen, [false, true, false, false, true]);
-        // Known from now on: 1a, 0b, 0a. Five find free places, a sixth pushes out 0a, which was seen longest ago.
+        // The memory holds 1a, 0b, 0a. Five more fill the free entries; a sixth evicts 0a, the least recently seen.
         assert!((2..8).all(|source| !recent.repeats(source, &a)));
         assert_eq!([(1, &a), (0, &b), (0, &a)].map(|(s, p)| recent.repeats(s, p)), [true, true, false]);
         assert!(!Recent::new(0).repeats(0, &a));

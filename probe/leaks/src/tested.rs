@@ -1,4 +1,4 @@
-//! The pictures of the benchmarks, which are looked for.
+//! The images of the benchmarks, which are searched for in the training data.
 
 use crate::files::{Kind, walk};
 use crate::hashing::{Unreadable, hashes};
@@ -8,42 +8,42 @@ use burgess_bench::{LeftOut, Picture, all};
 use burgess_pixels::Hash;
 use std::collections::HashSet;
 
-/// Pictures that are read at a time.
+/// Number of images that are read at a time.
 const BATCH: usize = 128;
 
-/// The pictures of all benchmarks.
+/// The images of all benchmarks.
 pub struct Tested {
-    /// The benchmarks, in the order given.
+    /// The benchmarks, in the given order.
     pub benchmarks: Vec<Benchmark>,
-    /// Their pictures, benchmark after benchmark.
+    /// The images, ordered by benchmark.
     pub pictures: Vec<Test>,
-    /// Those that could be read: hash and number of the picture.
+    /// The hash and index of each image that could be read.
     pub hashed: Vec<(Hash, u32)>,
-    /// Those that could not, with the number of their benchmark.
+    /// The images that could not be read, with the index of their benchmark.
     pub unreadable: Vec<(usize, Unreadable)>,
 }
 
-/// What is known of one benchmark.
+/// The counts of one benchmark.
 pub struct Benchmark {
     pub name: String,
-    /// Its pictures that could be read.
+    /// Number of its images that could be read.
     pub pictures: usize,
     pub unreadable: usize,
-    /// Different hashes.
+    /// Number of distinct hashes.
     pub hashes: usize,
-    /// Pictures whose hash has no bit set.
+    /// Number of images whose hash has no bit set.
     pub blank: usize,
-    /// Rows of its table that cannot be asked, so that their pictures are not looked for.
+    /// Rows of its table that cannot be asked, so that their images are not searched.
     pub left_out: Vec<LeftOut>,
 }
 
-/// A picture of a benchmark.
+/// An image of a benchmark.
 pub struct Test {
-    /// Number of the benchmark.
+    /// Index of the benchmark.
     pub benchmark: usize,
-    /// The first question about it, or its path below the directory.
+    /// Id of the first question about it, or its path in the directory.
     pub id: String,
-    /// Where it lies.
+    /// Location of the image.
     pub picture: Picture,
 }
 
@@ -92,10 +92,10 @@ impl Tested {
     }
 }
 
-/// Pictures, each with what it is called, and the rows that were left out.
+/// Images with their ids, and the rows that were left out.
 type Pictures = (Vec<(String, Picture)>, Vec<LeftOut>);
 
-/// The different pictures of a benchmark.
+/// Returns the distinct images of a benchmark.
 fn pictures_of(named: &Named) -> Result<Pictures> {
     let (mut pictures, mut left_out) = (Vec::new(), Vec::new());
     if let Some(benchmark) = all().iter().find(|b| b.id() == named.name) {

@@ -1,7 +1,7 @@
-//! The pictures of training data, one after the other: LLaVA's conversations (a JSON array or JSON lines, plain, gzip or
-//! zstd), tables of parquet with pictures inside, or a directory with pictures and such tables.
+//! Streams the images of training data: LLaVA's conversations (a JSON array or JSON lines, plain, gzip or zstd),
+//! parquet tables with images inside, or a directory with images and such tables.
 //!
-//! What is held in memory is an entry, whatever the size of the file.
+//! Only one entry is held in memory, whatever the size of the file.
 
 use crate::files::{Kind, walk};
 use crate::{Named, Options};
@@ -19,33 +19,34 @@ use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// What an entry without a picture may call it, as the loaders of LLaVA and Cambrian-1 have it.
+/// Values of `image` that mean no image, as in the loaders of LLaVA and Cambrian-1.
 const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
 
-/// What is found in training data.
+/// An item found in training data.
 pub enum Entry<'a> {
-    /// One picture; an entry with several hands on each. The source is the entry's own field, or the first folder of the
-    /// picture's path, or nothing.
+    /// One image; an entry with several images gives several items. The source is the entry's own field, or the first
+    /// folder of the image's path, or empty.
     Picture { picture: Picture, source: &'a str },
-    /// An entry without a picture.
+    /// An entry without an image.
     Text,
-    /// An entry that is no object, or whose picture is no path.
+    /// An entry that is not an object, or whose image is not a path.
     Malformed {
-        /// In few words, the same for all that are wrong in the same way.
+        /// Short reason, the same for all entries with the same problem.
         why: &'static str,
-        /// Which entry.
+        /// Which entry, with its value.
         detail: String,
     },
-    /// A file that is no picture.
+    /// A file that is not an image.
     Other,
 }
 
 type Each<'a> = &'a mut dyn FnMut(Entry<'_>) -> Result<()>;
 
-/// Reads one set of training data. An error of `each` ends the reading.
+/// Reads one training set. An error of `each` ends the reading.
 ///
 /// # Errors
-/// The set cannot be read, or a file is not of its form: file, line or row are named.
+/// An error is returned if the set cannot be read, or if a file does not have the expected format; it names file, line
+/// or row.
 pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
     let path = &set.path;
     let mut any = false;
@@ -74,7 +75,7 @@ pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
                     Error::usage(format!("the pictures that {} names lie below no directory", path.display()))
                         .hint("--pictures DIR says where the paths of conversations begin")
                 })?;
-                // One of text alone is counted as such.
+                // A file without any images is valid and counted as text.
                 return conversations(path, root, each);
             }
         }
@@ -92,7 +93,7 @@ pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
     }
 }
 
-/// The folder a path begins with, if it is more than a name.
+/// Returns the first folder of a path; empty if the path is only a name.
 fn first_folder(path: &Path) -> Cow<'_, str> {
     let mut parts = path.iter();
     match (parts.next(), parts.next()) {
@@ -101,7 +102,7 @@ fn first_folder(path: &Path) -> Cow<'_, str> {
     }
 }
 
-/// Whether any of its rows has a picture.
+/// Reads a table and returns whether any of its rows has an image.
 fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result<bool> {
     let maybe: Vec<String> = options.columns.iter().map(|name| format!("{name}?")).collect();
     let pictures: Vec<&str> = maybe.iter().map(String::as_str).collect();
@@ -122,10 +123,10 @@ fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result
     Ok(any)
 }
 
-/// The longest entry in bytes, also of what a compressed file holds.
+/// Maximum length of an entry in bytes, after decompression.
 const LONGEST: u64 = 64 << 20;
 
-/// Of an entry, what is needed; or what stands there instead of an object.
+/// The needed fields of an entry, or the kind of JSON value found instead of an object.
 #[derive(Default)]
 struct Raw {
     image: Value,
@@ -200,7 +201,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
     let step = || format!("reading {}", path.display());
-    // NaN, a byte order mark and the like become JSON; then an entry has its longest length.
+    // NaN, a byte order mark and similar deviations are corrected to JSON before the length of an entry is limited.
     let (bounded, allowance) = Bounded::new(Lenient::new(compressed::open(path).with_context(step)?), LONGEST);
     let mut reader = BufReader::with_capacity(1 << 16, bounded);
     let array = loop {
@@ -276,7 +277,7 @@ fn hand_on(raw: &Raw, root: &Path, place: impl Fn() -> String, each: Each<'_>) -
     if text { each(Entry::Text) } else { Ok(()) }
 }
 
-/// A value in a few words: of long ones not all is written down.
+/// Describes a value in a few words; long ones are not printed in full.
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(list) => format!("a list of {}", list.len()),
@@ -285,7 +286,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Hands the entries of a JSON array to a function one by one, until it returns false.
+/// Visitor that passes the entries of a JSON array to a function one by one, until it returns false.
 struct Entries<F>(F);
 
 impl<'de, F: FnMut(Raw) -> bool> Visitor<'de> for Entries<F> {

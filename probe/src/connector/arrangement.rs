@@ -1,36 +1,36 @@
-//! How a picture's tokens lie in the sequence: the grid row by row, a newline after each row, and which of them show
-//! something.
+//! Layout of image tokens in the sequence: the grid row by row, an optional newline token after each row, and the
+//! mask of padding.
 //!
-//! Encoders see pictures padded to squares. Which tokens are padding follows from the picture's size by the rule of
-//! Cambrian-1 (`get_padding_offset` in training, `unpad_image` at inference), which rounds on each grid by itself.
+//! Encoders get images padded to squares. Which tokens are padding follows from the image size by Cambrian-1's rule
+//! (`get_padding_offset` in training, `unpad_image` at inference), which rounds separately for each grid.
 
 use burgess_base::{Error, Result};
 use burn::tensor::Tensor;
 use std::ops::Range;
 
-/// Width and height of a picture before it was padded to a square, in pixels.
+/// Width and height of an image before it was padded to a square, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSize {
-    /// Pixels across.
+    /// Width in pixels.
     pub width: usize,
-    /// Pixels down.
+    /// Height in pixels.
     pub height: usize,
 }
 
-/// The part of a grid that shows the picture; what lies around it is padding.
+/// The part of a grid that the image covers; the rest is padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
-    /// Of all rows.
+    /// Rows of the grid that the image covers.
     pub rows: Range<usize>,
-    /// Of all columns.
+    /// Columns of the grid that the image covers.
     pub columns: Range<usize>,
 }
 
 impl Region {
-    /// The part of a grid of `[rows, columns]` that a picture of this size covers.
+    /// The part of a grid `[rows, columns]` that an image of this size covers.
     ///
     /// # Errors
-    /// When the picture or the grid has no extent.
+    /// When a dimension of the image or of the grid is 0.
     pub fn of(size: PictureSize, [rows, columns]: [usize; 2]) -> Result<Self> {
         if [size.width, size.height, rows, columns].contains(&0) {
             return Err(Error::failed(format!(
@@ -39,7 +39,7 @@ impl Region {
             )));
         }
         let (width, height) = (size.width as f64, size.height as f64);
-        // The order of the operations is upstream's: it decides how the last bit rounds.
+        // The order of operations is upstream's, because it decides how the last bit rounds.
         let margin = |cells: usize, across: usize, other: f64, side: f64| {
             let covered = (other * (across as f64 / side)) as usize;
             cells.saturating_sub(covered) / 2
@@ -52,25 +52,25 @@ impl Region {
         Ok(Self { rows: top..rows - top, columns: left..columns - left })
     }
 
-    /// Whether the cell in this row and column shows the picture.
+    /// Whether the image covers the cell at this row and column.
     pub fn contains(&self, row: usize, column: usize) -> bool {
         self.rows.contains(&row) && self.columns.contains(&column)
     }
 }
 
-/// A grid of visual tokens in a sequence.
+/// A grid of image tokens in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrangement {
-    /// Rows of the grid.
+    /// Number of rows of the grid.
     pub rows: usize,
-    /// Columns of the grid.
+    /// Number of columns of the grid.
     pub columns: usize,
-    /// Whether a newline stands after each row.
+    /// Whether a newline token follows each row.
     pub newline: bool,
 }
 
 impl Arrangement {
-    /// Positions that a whole picture takes.
+    /// Number of tokens of a whole image, newlines included.
     pub fn positions(&self) -> usize {
         self.rows * self.stride()
     }
@@ -79,13 +79,13 @@ impl Arrangement {
         self.columns + usize::from(self.newline)
     }
 
-    /// The cell of the grid at a position (counted from the picture's first); none for a newline.
+    /// The cell at a position counted from the image's first token; `None` for a newline.
     pub fn cell(&self, position: usize) -> Option<usize> {
         let (row, column) = (position / self.stride().max(1), position % self.stride().max(1));
         (row < self.rows && column < self.columns).then(|| row * self.columns + column)
     }
 
-    /// Which positions show a part of the picture, or end a row that does.
+    /// For each position, whether it covers a part of the image or is the newline of such a row.
     ///
     /// # Errors
     /// As [`Region::of`].
@@ -98,7 +98,7 @@ impl Arrangement {
         Ok(positions.collect())
     }
 
-    /// `[pictures, rows * columns, width]` with `newline` `[width]` after each row.
+    /// Inserts `newline` `[width]` after each row: `[images, rows * columns, width]` → `[images, positions, width]`.
     pub(super) fn arrange(&self, cells: Tensor<3>, newline: Option<Tensor<1>>) -> Tensor<3> {
         let Some(newline) = newline else {
             return cells;
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(region(640, 640, 24)?, (0..24, 0..24));
         assert_eq!(region(640, 480, 24)?, (3..21, 0..24));
         assert_eq!(region(480, 640, 24)?, (0..24, 3..21));
-        // 24 · 100 / 110 = 21.8: one margin of (24 − 21) / 2 cells, rounded down.
+        // 24 · 100 / 110 = 21.8: a margin of (24 − 21) / 2 cells, rounded down.
         assert_eq!(region(110, 100, 24)?, (1..23, 0..24));
         assert_eq!(region(1000, 1, 4)?, (2..2, 0..4));
         assert!(region(0, 4, 4).is_err());

@@ -1,9 +1,9 @@
-//! Honeybee's C-Abstractor (arXiv 2312.06742): residual blocks of RegNet with squeeze-and-excitation on the grid of
-//! features, adaptive average pooling to a smaller grid, the same again, and a perceptron.
+//! Honeybee's C-Abstractor (arXiv 2312.06742): RegNet residual blocks with squeeze-and-excitation on the feature
+//! grid, adaptive average pooling to a smaller grid, the same blocks again, and an MLP.
 //!
-//! Names are those of its `nn.Sequential`s of timm's `RegStage`: `net.0.b1.conv1.conv.weight`, …, `net.2.b3.…`,
-//! `readout.0.weight`; `pos_emb` for the positions. Norms are layer norms over the channels. (The class of this name in
-//! Cambrian-1's repository has only a convolution with stride 2 left of it.)
+//! Parameter names follow its `nn.Sequential`s of timm's `RegStage`: `net.0.b1.conv1.conv.weight`, …, `net.2.b3.…`,
+//! `readout.0.weight`; `pos_emb` is the position embedding. Norms are layer norms over the channels. (The class of
+//! this name in Cambrian-1's repository keeps only a convolution with stride 2.)
 
 use super::arrangement::{Arrangement, PictureSize};
 use super::kind::CAbstractorOptions;
@@ -17,58 +17,58 @@ use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 
-/// The C-Abstractor. See the module's documentation.
+/// The C-Abstractor; see the module documentation.
 #[derive(Module, Debug)]
 pub struct CAbstractor {
-    /// `[1, tokens, feature width]`.
+    /// Position embedding, `[1, tokens, feature width]`.
     pub pos_emb: Option<Param<Tensor<3>>>,
-    /// Two stages of blocks, with nothing in the place of the pooling between them. Blocks are counted from 1.
+    /// Two stages of blocks with `None` for the pooling between them. Blocks are numbered from 1.
     pub net: Vec<Option<Vec<Option<RegBlock>>>>,
-    /// Linear maps with SiLUs between them.
+    /// The MLP after the stages: linear layers with SiLU between them.
     pub readout: Vec<Option<Linear>>,
     grid: usize,
     side: usize,
 }
 
-/// A residual block: 1×1, 3×3 for each channel by itself, gate, 1×1.
+/// A residual block: 1×1 convolution, 3×3 depthwise convolution, squeeze-and-excitation, 1×1 convolution.
 #[derive(Module, Debug)]
 pub struct RegBlock {
-    /// 1×1 to the stage's channels.
+    /// 1×1 convolution to the stage's channels, with a norm.
     pub conv1: Pointwise,
-    /// 3×3, depthwise.
+    /// 3×3 depthwise convolution with a norm.
     pub conv2: Depthwise,
-    /// The gate of the channels.
+    /// Squeeze-and-excitation.
     pub se: Squeeze,
-    /// 1×1.
+    /// 1×1 convolution with a norm.
     pub conv3: Pointwise,
-    /// Around the block, where it changes the number of channels.
+    /// Projection on the shortcut, if the number of channels changes.
     pub downsample: Option<Pointwise>,
 }
 
-/// A 1×1 convolution, which is a linear map of each place, and a norm.
+/// A 1×1 convolution, computed as a linear layer per position, and a norm.
 #[derive(Module, Debug)]
 pub struct Pointwise {
-    /// Without bias.
+    /// The convolution's weight, `[in, out]`, without bias.
     pub conv: Linear,
-    /// Over the channels.
+    /// Layer norm over the channels.
     pub bn: LayerNorm,
 }
 
-/// A 3×3 convolution of each channel by itself, and a norm.
+/// A 3×3 depthwise convolution and a norm.
 #[derive(Module, Debug)]
 pub struct Depthwise {
-    /// Without bias.
+    /// The depthwise convolution, without bias.
     pub conv: Conv2d,
-    /// Over the channels.
+    /// Layer norm over the channels.
     pub bn: LayerNorm,
 }
 
-/// Squeeze-and-excitation: each channel times a number in 0..1 that depends on the means of all.
+/// Squeeze-and-excitation: multiplies each channel by a gate in 0..1 computed from all channel means.
 #[derive(Module, Debug)]
 pub struct Squeeze {
-    /// To a quarter of the block's input channels.
+    /// Reduces the channels to a quarter of the block's input channels.
     pub fc1: Linear,
-    /// Back.
+    /// Expands back to the block's channels.
     pub fc2: Linear,
 }
 
@@ -97,7 +97,7 @@ impl CAbstractorOptions {
         };
         let linear = |i: usize| {
             let from = if i == 0 { self.hidden } else { llm_width };
-            // SiLUs stand in the odd places.
+            // Odd indices are the SiLUs, which have no parameters.
             i.is_multiple_of(2).then(|| LinearConfig::new(from, llm_width).init(device))
         };
         let positions = Initializer::Normal { mean: 0.0, std: 0.02 };
@@ -112,7 +112,7 @@ impl CAbstractorOptions {
 }
 
 impl CAbstractor {
-    /// `joined`: the features of all encoders side by side.
+    /// Image tokens from `joined`, the features of all encoders concatenated along the channels.
     pub(super) fn forward(&self, joined: FeatureMap, _pictures: Option<&[PictureSize]>) -> Result<Seen> {
         let FeatureMap { tokens: x, grid } = joined.resample([self.side, self.side])?;
         let [pictures, tokens, width] = x.dims();
@@ -147,7 +147,7 @@ impl CAbstractor {
         }
         let to = y.dims()[1];
         let arrangement = Arrangement { rows: self.grid, columns: self.grid, newline: false };
-        // Convolutions mix padding and picture: all of it is seen.
+        // Convolutions mix padding and image, so no token is masked.
         Seen::new(y.reshape([pictures, self.grid * self.grid, to]), arrangement, None, None)
     }
 }
@@ -162,7 +162,7 @@ impl RegBlock {
             .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
             .with_bias(false)
             .init(device);
-        // A quarter, halves to the even number, as Python rounds.
+        // A quarter, with ties rounded to even as in Python.
         let squeezed = (from as f64 * 0.25).round_ties_even() as usize;
         Self {
             conv1: pointwise(from),
@@ -176,7 +176,7 @@ impl RegBlock {
         }
     }
 
-    /// `[pictures, rows, columns, channels]`.
+    /// Applies the block, `[images, rows, columns, channels]` → the same with the stage's channels.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = silu(self.conv1.forward(x.clone()));
         let y = self.conv2.conv.forward(y.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);

@@ -1,4 +1,4 @@
-//! What defines a connector but its weights.
+//! The configuration of a connector: everything except its weights.
 
 use super::arrangement::PictureSize;
 use super::kind::{ConnectorKind, SvaOptions};
@@ -10,18 +10,18 @@ use burn::module::{Initializer, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Everything that defines a connector.
+/// The configuration of a connector: its kind, and the shapes of its input and output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectorConfig {
-    /// Which connector.
+    /// The kind of connector, with its options.
     #[serde(default)]
     pub kind: ConnectorKind,
-    /// Width of the features it reads (of all encoders together).
+    /// Width of the input features, summed over all encoders.
     pub feature_width: usize,
-    /// Width of the language model.
+    /// Width of the language model, which is that of the image tokens.
     pub llm_width: usize,
-    /// The features of each encoder as the connector reads them; only for connectors whose parameters depend on it.
+    /// The shape of each encoder's features; only for connectors whose parameters depend on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub towers: Vec<TowerShape>,
 }
@@ -30,17 +30,17 @@ pub struct ConnectorConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TowerShape {
-    /// Of each token.
+    /// Number of channels per token.
     pub width: usize,
     /// Side of the square grid.
     pub grid: usize,
 }
 
 impl ConnectorConfig {
-    /// For encoders that give features of these widths and grids (`[rows, columns]`).
+    /// Builds the configuration for encoders whose features have these widths and grids `[rows, columns]`.
     ///
     /// # Errors
-    /// When the options do not fit the encoders.
+    /// When the options do not match the encoders.
     pub fn new(kind: ConnectorKind, towers: &[(usize, [usize; 2])], llm_width: usize) -> Result<Self> {
         kind.check_limits()?;
         let chosen: &[usize] = match &kind {
@@ -56,7 +56,7 @@ impl ConnectorConfig {
             )));
         }
         let shapes = towers.iter().enumerate().map(|(i, &(width, grid))| {
-            // A grid that is not square becomes the square of about as many tokens.
+            // A grid that is not square is resampled to a square with about as many tokens.
             let own = (grid[0] * grid[1]).isqrt();
             let side = match (chosen.get(i), &kind) {
                 (Some(side), _) => *side,
@@ -67,7 +67,7 @@ impl ConnectorConfig {
         });
         let shapes: Vec<TowerShape> = if kind.knows_towers() { shapes.collect() } else { Vec::new() };
         let shapes = match kind {
-            // These are joined before the connector, on the finest grid.
+            // The features are concatenated before the connector, on the finest grid.
             ConnectorKind::CAbstractor(_) => {
                 let side = shapes.iter().map(|s| s.grid).max().unwrap_or(0);
                 shapes.into_iter().map(|s| TowerShape { grid: side, ..s }).collect()
@@ -79,10 +79,10 @@ impl ConnectorConfig {
         Ok(config)
     }
 
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks that widths, grids and options are consistent and within limits.
     ///
     /// # Errors
-    /// Names what does not fit.
+    /// When they are not; the error names the option.
     pub fn check(&self) -> Result<()> {
         self.check_limits()?;
         if self.kind.knows_towers() {
@@ -105,7 +105,7 @@ impl ConnectorConfig {
         }
     }
 
-    /// Positions that a picture takes in the language model, newlines included, for encoders with these grids.
+    /// Number of image tokens of one image, newlines included, for encoders with these grids.
     pub fn positions(&self, grids: &[[usize; 2]]) -> usize {
         let rows = |side: usize, newline: bool| side * (side + usize::from(newline));
         let finest = grids.iter().max_by_key(|g| g[0] * g[1]).copied().unwrap_or_default();
@@ -119,11 +119,11 @@ impl ConnectorConfig {
         }
     }
 
-    /// The features of all encoders, `[pictures, …]` each on its own grid, as the connector reads them: each by itself, or
-    /// joined along the channels on the finest grid.
+    /// Prepares the features of all encoders `[images, …]`, each on its own grid: unchanged if the connector reads
+    /// them separately, else concatenated along the channels on the finest grid.
     ///
     /// # Errors
-    /// When they cannot be joined.
+    /// When they cannot be concatenated.
     pub fn gather(&self, maps: Vec<FeatureMap>) -> Result<Vec<FeatureMap>> {
         if self.kind.reads_each_tower() || maps.len() < 2 {
             return Ok(maps);
@@ -135,7 +135,7 @@ impl ConnectorConfig {
         Ok(vec![FeatureMap::concat(&maps)?])
     }
 
-    /// A connector with placeholder weights from Burn's own generator, to be filled from a checkpoint.
+    /// Builds a connector with weights from Burn's own generator, to be replaced by those of a checkpoint.
     ///
     /// # Errors
     /// When the configuration fails [`ConnectorConfig::check`].
@@ -153,7 +153,7 @@ impl ConnectorConfig {
         })
     }
 
-    /// A connector with weights drawn from `seed`: the same on every machine.
+    /// Builds a connector with weights drawn from `seed`, which are the same on every machine.
     ///
     /// # Errors
     /// When the configuration fails [`ConnectorConfig::check`].
@@ -182,7 +182,7 @@ impl ConnectorConfig {
 }
 
 impl SvaOptions {
-    /// See [`SvaOptions::tower_grids`].
+    /// The default of [`SvaOptions::tower_grids`] for features on a grid of side `own`.
     fn nearest(&self, own: usize) -> usize {
         let grids = self.query_grids.iter().chain(self.samplers.iter().map(|_| &self.grid));
         let step = grids.fold(1, |a, &b| lcm(a, b.max(1)));
@@ -198,7 +198,7 @@ fn lcm(a: usize, b: usize) -> usize {
     (a / x).saturating_mul(b)
 }
 
-/// The sizes of the pictures of a batch; one for each.
+/// Checks that there is one size per image of the batch.
 pub(super) fn check_sizes(pictures: Option<&[PictureSize]>, count: usize) -> Result<()> {
     match pictures {
         Some(sizes) if sizes.len() != count => {

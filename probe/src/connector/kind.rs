@@ -1,7 +1,7 @@
-//! Which connector, with its options, as a study or a saved model says it.
+//! The kind of a connector with its options, as written in a study or a saved model.
 //!
-//! A bare name (`connector = "mlp2x_gelu"`) is that connector with every option at its default; options stand in a
-//! table of that name (`[evaluator.connector.sva]`).
+//! A bare name (`connector = "mlp2x_gelu"`) means the default options; options are written in a table of that name
+//! (`[evaluator.connector.sva]`).
 
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -10,44 +10,47 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Which connector. LLaVA's and Cambrian-1's `mm_projector_type` have the same names.
+/// The kinds of connectors, named as in the `mm_projector_type` of LLaVA and Cambrian-1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectorKind {
-    /// One linear map.
+    /// One linear layer.
     Linear(RowOptions),
-    /// Linear, GELU, linear.
+    /// Two linear layers with a GELU between them.
     Mlp2xGelu(RowOptions),
-    /// A gate over the channels, then linear, GELU, linear.
+    /// A gate over the channels (squeeze-and-excitation), then two linear layers with a GELU between them.
     SeMlp(RowOptions),
-    /// Honeybee's convolutions and pooling.
+    /// Honeybee's C-Abstractor: convolutions and pooling.
     CAbstractor(CAbstractorOptions),
-    /// Learned queries that each see every token.
+    /// Cross-attention of learnable queries to all tokens.
     Resampler(ResamplerOptions),
-    /// Learned queries that each see their part of the picture: the Spatial Vision Aggregator.
+    /// The Spatial Vision Aggregator: cross-attention of learnable queries, each to its own window of the image.
     Sva(SvaOptions),
 }
 
-/// Options of a connector that keeps the grid.
+/// Options of a connector that keeps the feature grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RowOptions {
-    /// A learned embedding stands after each row of the grid, and padding is left out. Default false, as in LLaVA-1.5.
+    /// Whether a learnable newline follows each row and padding is masked. Default false, as in LLaVA-1.5.
     pub newline: bool,
+    /// Whether each image token is brought to the length of word embeddings and gets a fixed two-dimensional position
+    /// embedding. Default false, as in LLaVA-1.5.
+    pub positions: bool,
 }
 
 /// Options of the C-Abstractor. The defaults are those of Honeybee-7B.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CAbstractorOptions {
-    /// Channels of the convolutions.
+    /// Number of channels of the convolutions.
     pub hidden: usize,
-    /// Blocks before the pooling, and as many after it.
+    /// Number of blocks before the pooling, and as many after it.
     pub depth: usize,
-    /// Linear maps after the convolutions.
+    /// Number of linear layers after the convolutions.
     pub mlp_depth: usize,
-    /// Side of the grid it pools to.
+    /// Side of the grid after pooling.
     pub grid: usize,
-    /// Whether a learned embedding of each place is added to the features.
+    /// Whether a learnable position embedding is added to the features.
     pub positions: bool,
 }
 
@@ -61,16 +64,16 @@ impl Default for CAbstractorOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResamplerOptions {
-    /// Width of queries, keys and values.
+    /// Width of queries, keys and values, in channels.
     pub hidden: usize,
-    /// Attention heads. Default 16.
+    /// Number of attention heads. Default 16.
     #[serde(default = "heads")]
     pub heads: usize,
-    /// Cross-attention layers.
+    /// Number of cross-attention layers.
     pub depth: usize,
-    /// How many queries, which is how many tokens the language model gets.
+    /// Number of queries, which is the number of image tokens.
     pub queries: usize,
-    /// Side of the grid to which each encoder's features are brought, in the arm's order. Default: their own.
+    /// Side of the grid to which each encoder's features are resampled, in the arm's order. Default: their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tower_grids: Vec<usize>,
 }
@@ -81,47 +84,47 @@ pub struct ResamplerOptions {
 pub struct SvaOptions {
     /// Width of queries, keys and values (`vision_hidden_size`; 1024 in the released models).
     pub hidden: usize,
-    /// Attention heads. Default 16, as in the released models.
+    /// Number of attention heads. Default 16, as in the released models.
     #[serde(default = "heads")]
     pub heads: usize,
-    /// D: cross-attention layers before the language model (`connector_depth`).
+    /// D: number of cross-attention layers before the language model (`connector_depth`).
     pub depth: usize,
-    /// Side of the grid of each group of queries (√ of `query_num_list`); there are G of them.
+    /// Side of the query grid of each of the G groups (√ of `query_num_list`).
     pub query_grids: Vec<usize>,
-    /// Side of the grid that the language model gets (√ of `image_token_len`).
+    /// Side of the grid of image tokens (√ of `image_token_len`).
     pub grid: usize,
-    /// Side of the grid to which each encoder's features are brought, in the arm's order. Default: the largest that is
-    /// a multiple of every query's grid and not finer than the features, but at least the smallest such multiple.
+    /// Side of the grid to which each encoder's features are resampled, in the arm's order. Default: the largest
+    /// multiple of all query grids that is not finer than the features, or else the smallest multiple.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tower_grids: Vec<usize>,
-    /// Cross-attention between layers of the language model, if there is any.
+    /// Cross-attention between layers of the language model, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samplers: Option<SamplerOptions>,
-    /// A learned embedding stands after each row of the grid, and padding is left out. Default true.
+    /// Whether a learnable newline follows each row and padding is masked. Default true.
     #[serde(default = "yes")]
     pub newline: bool,
 }
 
-/// Where samplers stand in the language model: after layers `start`, `start + stride`, ….
+/// The layers of the language model that samplers follow: `start`, `start + stride`, ….
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplerOptions {
-    /// The first layer, counted from 0 (`start_of_vision_sampler_layers`).
+    /// The first such layer, counted from 0 (`start_of_vision_sampler_layers`).
     pub start: usize,
-    /// Layers from one to the next (`stride_of_vision_sampler_layers`).
+    /// The distance between two such layers (`stride_of_vision_sampler_layers`).
     pub stride: usize,
-    /// How many (`num_of_vision_sampler_layers`).
+    /// The number of samplers (`num_of_vision_sampler_layers`).
     pub number: usize,
 }
 
 impl SamplerOptions {
-    /// Which sampler stands after this layer of the language model.
+    /// The index of the sampler that follows this layer of the language model, if any.
     pub fn after(&self, layer: usize) -> Option<usize> {
         let beyond = layer.checked_sub(self.start)?;
         (self.stride > 0 && beyond % self.stride == 0).then(|| beyond / self.stride).filter(|i| *i < self.number)
     }
 
-    /// The last layer that has a sampler after it.
+    /// The last layer that a sampler follows.
     pub fn last(&self) -> usize {
         self.start.saturating_add(self.stride.saturating_mul(self.number.saturating_sub(1)))
     }
@@ -135,7 +138,7 @@ fn yes() -> bool {
     true
 }
 
-/// The same as [`ConnectorKind`], in the form in which serde reads and writes tables.
+/// [`ConnectorKind`] in the form in which serde reads and writes tables.
 #[derive(Serialize, Deserialize)]
 enum Table {
     #[serde(rename = "linear")]
@@ -179,7 +182,7 @@ impl From<ConnectorKind> for Table {
 }
 
 impl ConnectorKind {
-    /// The name it has in studies and in results.
+    /// The name in studies and results.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Linear(_) => "linear",
@@ -191,22 +194,30 @@ impl ConnectorKind {
         }
     }
 
-    /// Whether the parameters of the module depend on the encoders' grids, so that a saved model must know them.
+    /// Whether the connector's parameters depend on the encoders' grids, so that a saved model must contain them.
     pub fn knows_towers(&self) -> bool {
         matches!(self, Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_))
     }
 
-    /// Whether every encoder's features are read by themselves, on a grid of their own, and not joined first.
+    /// Whether the connector reads each encoder's features separately, on their own grid, instead of concatenated.
     pub fn reads_each_tower(&self) -> bool {
         matches!(self, Self::Resampler(_) | Self::Sva(_))
     }
 
-    /// Whether it must be told on which grid features lie.
+    /// Whether the connector needs the grid of the features.
     pub fn reads_grid(&self) -> bool {
-        self.knows_towers() || self.reads_sizes()
+        self.knows_towers() || self.reads_sizes() || self.adds_positions()
     }
 
-    /// Whether it treats padding apart, and so asks for the sizes of the pictures.
+    /// Whether a fixed two-dimensional position embedding is added to each image token.
+    pub fn adds_positions(&self) -> bool {
+        match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) => o.positions,
+            Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_) => false,
+        }
+    }
+
+    /// Whether the connector masks padding, and so needs the image sizes.
     pub fn reads_sizes(&self) -> bool {
         match self {
             Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) => o.newline,
@@ -215,7 +226,7 @@ impl ConnectorKind {
         }
     }
 
-    /// Where samplers stand in the language model, if there are any.
+    /// The positions of samplers in the language model, if there are any.
     pub fn samplers(&self) -> Option<SamplerOptions> {
         match self {
             Self::Sva(options) => options.samplers,
@@ -238,7 +249,7 @@ impl fmt::Display for ConnectorKind {
 
 impl Serialize for ConnectorKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // As a bare name where that says everything, which is also how earlier versions wrote it.
+        // Written as a bare name where the options are defaults, which is also the format of earlier versions.
         match self {
             Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) if *o == RowOptions::default() => {
                 serializer.serialize_str(self.name())
@@ -292,7 +303,7 @@ mod tests {
         assert_eq!(read("connector = \"mlp2x_gelu\""), Ok(ConnectorKind::default()));
         assert_eq!(
             read("[connector.mlp2x_gelu]\nnewline = true"),
-            Ok(ConnectorKind::Mlp2xGelu(RowOptions { newline: true }))
+            Ok(ConnectorKind::Mlp2xGelu(RowOptions { newline: true, ..RowOptions::default() }))
         );
         assert_eq!(read("connector = \"c_abstractor\""), Ok(ConnectorKind::CAbstractor(CAbstractorOptions::default())));
         let sva = read(

@@ -1,26 +1,26 @@
-//! Bounds on the options of connectors, checked before anything is made of them: a list of ten million layers is not a study
-//! but a typing error, and would take all memory before anybody could say so.
+//! Upper bounds on the options of connectors, checked before anything is allocated, so that a typing error such as
+//! ten million layers does not exhaust the memory.
 
 use super::kind::ConnectorKind;
 use super::{ConnectorConfig, TowerShape};
 use burgess_base::{Error, Result};
 
-/// Widths of features, queries and embeddings.
+/// Maximum width of features, queries and embeddings.
 const WIDTH: usize = 1 << 20;
-/// Layers of one kind.
+/// Maximum number of layers of one kind.
 const DEPTH: usize = 1000;
-/// Sides of grids.
+/// Maximum side of a grid.
 const GRID: usize = 4096;
-/// Queries of the resampler, and layers of the language model that samplers can stand after.
+/// Maximum number of resampler queries, and of language-model layers with samplers.
 const COUNT: usize = 1 << 16;
-/// Numbers in a whole connector: 64 GiB of f32. Those of the paper have less than a thousand million.
+/// Maximum number of parameters of a connector: 64 GiB of f32. The paper's connectors have less than 10⁹.
 const NUMBERS: f64 = (1u64 << 34) as f64;
 
 impl ConnectorKind {
-    /// Checks each option by itself.
+    /// Checks each option separately.
     ///
     /// # Errors
-    /// Names the option, what it is and the most that it can be.
+    /// When an option is too large; the error gives its value and the maximum.
     pub(super) fn check_limits(&self) -> Result<()> {
         let at_most = |(key, value, most): (&str, usize, usize)| match value <= most {
             true => Ok(()),
@@ -33,6 +33,10 @@ impl ConnectorKind {
                 .try_for_each(at_most)
         };
         match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) if o.newline && o.positions => {
+                Err(Error::usage(format!("connector {self}: `newline` and `positions` cannot be combined"))
+                    .hint("both tell rows apart: choose one"))
+            }
             Self::Linear(_) | Self::Mlp2xGelu(_) | Self::SeMlp(_) => Ok(()),
             Self::CAbstractor(o) => {
                 let all = [
@@ -66,10 +70,10 @@ impl ConnectorKind {
 }
 
 impl ConnectorConfig {
-    /// Checks the options, the widths, and the size of the whole.
+    /// Checks the options, the widths, and the total number of parameters.
     ///
     /// # Errors
-    /// Names what is too large.
+    /// When something is too large; the error names it.
     pub(super) fn check_limits(&self) -> Result<()> {
         self.kind.check_limits()?;
         let side = self.towers.iter().map(|t| t.grid).max().unwrap_or(0);
@@ -98,12 +102,12 @@ impl ConnectorConfig {
         }
     }
 
-    /// About how many numbers the connector has: its large matrices.
+    /// The approximate number of parameters: those of the large matrices.
     fn numbers(&self) -> f64 {
         let (from, to) = (self.feature_width as f64, self.llm_width as f64);
         let cells = |t: &TowerShape| (t.grid * t.grid) as f64;
         let window: f64 = self.towers.iter().map(cells).sum();
-        // One layer of cross-attention: queries, keys and values of each encoder, output, and the layer after it.
+        // One layer of cross-attention: queries, keys and values of each encoder, output, and the MLP after it.
         let layer =
             |query: f64, hidden: f64| hidden * (2.0 * query + 2.0 * hidden * self.towers.len() as f64 + 4.0 * hidden);
         match &self.kind {

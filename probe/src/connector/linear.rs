@@ -1,15 +1,15 @@
-//! The connector of the first LLaVA (arXiv 2304.08485): one linear map.
+//! The connector of the first LLaVA (arXiv 2304.08485): one linear layer.
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-/// One linear map, under upstream's name `mm_projector`.
+/// One linear layer, with upstream's name `mm_projector`.
 #[derive(Module, Debug)]
 pub struct LinearConnector {
-    /// `[encoder width, LLM width]` with bias.
+    /// The linear layer, `[feature width, llm width]`, with bias.
     pub mm_projector: Linear,
-    /// `[llm width]`.
+    /// The newline token's embedding, `[llm width]`.
     pub image_newline: Option<Param<Tensor<1>>>,
 }
 

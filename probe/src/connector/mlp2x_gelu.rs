@@ -6,12 +6,12 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
 
-/// Two linear maps with an exact GELU between them, under upstream's names `mm_projector.0` and `mm_projector.2`.
+/// Two linear layers with an exact GELU between them, with upstream's names `mm_projector.0` and `mm_projector.2`.
 #[derive(Module, Debug)]
 pub struct Mlp2xGelu {
-    /// Upstream's `nn.Sequential`: its place 1 is the GELU, which has no parameters.
+    /// Upstream's `nn.Sequential`; index 1 is the GELU, which has no parameters.
     pub mm_projector: Vec<Option<Linear>>,
-    /// `[llm width]`.
+    /// The newline token's embedding, `[llm width]`.
     pub image_newline: Option<Param<Tensor<1>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Connectors: patch features → embeddings of the language model. One file per connector.
+//! Connectors: map patch features to image tokens of the language model's width. There is one file per connector.
 
 mod arrangement;
 mod c_abstractor;
@@ -7,6 +7,7 @@ mod kind;
 mod limits;
 mod linear;
 mod mlp2x_gelu;
+pub(crate) mod positions;
 mod resampler;
 mod se_mlp;
 mod sva;
@@ -28,7 +29,7 @@ use burgess_encoders::init;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-/// The names that connectors have in the checkpoints of Cambrian-1, LLaVA and Honeybee, without the prefix `model.`.
+/// The connectors' parameter names in checkpoints of Cambrian-1, LLaVA and Honeybee, without the prefix `model.`.
 pub const NAMES: Dialect = Dialect {
     name: "connector",
     rules: &[
@@ -66,56 +67,56 @@ pub const NAMES: Dialect = Dialect {
 };
 
 /// A connector of any kind.
-// A model has one: its size does not matter.
+// A model has one connector, so the variants' sizes do not matter.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Connector {
-    /// One linear map.
+    /// One linear layer.
     Linear(LinearConnector),
-    /// Linear, GELU, linear.
+    /// Two linear layers with a GELU between them.
     Mlp2xGelu(Mlp2xGelu),
-    /// A gate over the channels, then linear, GELU, linear.
+    /// A gate over the channels (squeeze-and-excitation), then two linear layers with a GELU between them.
     SeMlp(SeMlp),
-    /// Honeybee's convolutions and pooling.
+    /// Honeybee's C-Abstractor.
     CAbstractor(CAbstractor),
-    /// Learned queries that each see every token.
+    /// Cross-attention of learnable queries to all tokens.
     Resampler(Resampler),
     /// The Spatial Vision Aggregator.
     Sva(Sva),
 }
 
-/// Pictures as embeddings of the language model.
+/// A batch of images encoded as image tokens.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// `[pictures, positions, llm width]`.
+    /// Image tokens, `[images, positions, llm width]`.
     pub tokens: Tensor<3>,
-    /// How the positions lie.
+    /// The layout of the positions on the grid.
     pub arrangement: Arrangement,
-    /// Which positions of each picture show something; none if all of them do. The others are padding: a sequence leaves
-    /// them out, or keeps them where nobody sees them and they count for no position.
+    /// For each image, which positions cover a part of it; `None` if all do. The others are padding: a sequence
+    /// leaves them out, or masks them so that they take no position of their own.
     pub visible: Option<Vec<Vec<bool>>>,
-    /// For the samplers inside the language model, if the connector has any.
+    /// Input of the samplers inside the language model, if the connector has any.
     pub context: Option<SvaContext>,
 }
 
 impl Seen {
-    /// Embeddings `[pictures, positions, llm width]` without rows or padding.
+    /// Wraps embeddings `[images, positions, llm width]` without rows and padding.
     pub fn plain(tokens: Tensor<3>) -> Self {
         let arrangement = Arrangement { rows: 1, columns: tokens.dims()[1], newline: false };
         Self { tokens, arrangement, visible: None, context: None }
     }
 
-    /// How many pictures.
+    /// Number of images.
     pub fn pictures(&self) -> usize {
         self.tokens.dims()[0]
     }
 
-    /// Positions that each picture takes, padding included.
+    /// Number of image tokens per image, padding included.
     pub fn positions(&self) -> usize {
         self.tokens.dims()[1]
     }
 
-    /// Those positions of a picture that show something.
+    /// The positions of one image that are not padding.
     pub fn shown(&self, picture: usize) -> Vec<usize> {
         let visible = self.visible.as_ref().and_then(|v| v.get(picture));
         (0..self.positions()).filter(|p| visible.is_none_or(|v| v.get(*p) == Some(&true))).collect()
@@ -135,13 +136,13 @@ impl Seen {
 }
 
 impl Connector {
-    /// Features, `[pictures, tokens, width]` of each encoder, → embeddings.
+    /// Maps the features of each encoder, `[images, tokens, width]`, to image tokens.
     ///
-    /// Connectors that read joined features join them here if they lie on one grid. `pictures` are the sizes of the
-    /// pictures before they were padded to squares; without them there is no padding.
+    /// Connectors that read concatenated features concatenate them here if they share a grid. `pictures` holds the
+    /// image sizes before padding to squares; without it nothing counts as padding.
     ///
     /// # Errors
-    /// When the features are not as the connector expects.
+    /// When the features do not have the widths and grids that the connector expects.
     pub fn forward(&self, towers: &[FeatureMap], pictures: Option<&[PictureSize]>) -> Result<Seen> {
         let count = towers.first().map_or(0, |t| t.tokens.dims()[0]);
         config::check_sizes(pictures, count)?;
@@ -159,7 +160,7 @@ impl Connector {
         }
     }
 
-    /// A connector that keeps the grid: `map` for each token, then newlines.
+    /// A connector that keeps the grid: applies `map` to all tokens, then inserts newlines.
     fn by_token(
         &self,
         towers: &[FeatureMap],
@@ -177,7 +178,7 @@ impl Connector {
         let tokens = map(joined.tokens)?;
         let arrangement = match newline {
             Some(_) => Arrangement { rows, columns, newline: true },
-            // Without newlines there are no rows, and padding stays as in LLaVA.
+            // Without newlines there are no rows, and padding is kept as in LLaVA.
             None => Arrangement { rows: 1, columns: prefix + rows * columns, newline: false },
         };
         let pictures = pictures.filter(|_| newline.is_some());
@@ -185,7 +186,7 @@ impl Connector {
         Seen::new(tokens, arrangement, pictures, None)
     }
 
-    /// The features of all encoders as one map of the width that the connector reads.
+    /// Concatenates the features of all encoders to the width that the connector reads.
     fn joined(&self, towers: &[FeatureMap]) -> Result<FeatureMap> {
         let joined = match towers {
             [one] => one.clone(),
@@ -201,7 +202,7 @@ impl Connector {
         Ok(joined)
     }
 
-    /// Width of the features it reads, of all encoders together.
+    /// Width of the input features, summed over all encoders.
     pub fn feature_width(&self) -> usize {
         let towers = |each: &[sva::TowerProjector]| each.iter().map(|t| t.0.weight.dims()[0]).sum();
         match self {
@@ -217,7 +218,7 @@ impl Connector {
         }
     }
 
-    /// Hidden states after a layer of the language model; see [`Sva::apply`]. Other connectors change nothing.
+    /// Updates the hidden states after a layer of the language model; see [`Sva::apply`]. Others change nothing.
     ///
     /// # Errors
     /// As [`Sva::apply`].
@@ -229,7 +230,7 @@ impl Connector {
     }
 }
 
-/// `[b, n, width]` through a map of rows.
+/// Applies a map of rows to `[b, n, width]`.
 fn rows(x: Tensor<3>, map: impl FnOnce(Tensor<2>) -> Result<Tensor<2>>) -> Result<Tensor<3>> {
     let [b, n, width] = x.dims();
     let y = map(x.reshape([b * n, width]))?;
@@ -237,10 +238,10 @@ fn rows(x: Tensor<3>, map: impl FnOnce(Tensor<2>) -> Result<Tensor<2>>) -> Resul
     Ok(y.reshape([b, n, to]))
 }
 
-/// The features of encoders with these widths, brought to these grids.
+/// Checks the encoders' widths and resamples their features to the given grids.
 ///
 /// # Errors
-/// When there are others.
+/// When the number of encoders or a width differs.
 fn towers_of(
     towers: &[FeatureMap],
     widths: impl ExactSizeIterator<Item = usize>,
@@ -276,7 +277,7 @@ fn towers_of(
     each.collect()
 }
 
-/// A parameter of the same shape drawn from a normal distribution.
+/// Replaces a parameter by one drawn from a normal distribution with mean 0 and the given standard deviation.
 fn normal<const D: usize>(name: &str, seed: u64, param: Param<Tensor<D>>, deviation: f64) -> Param<Tensor<D>> {
     init::normal(&format!("connector/{name}"), seed, param, deviation)
 }

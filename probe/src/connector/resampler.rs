@@ -1,9 +1,9 @@
-//! Learned queries that each see every token of every encoder: the cross-attention without spatial windows that
-//! Cambrian-1 compares its aggregator with (Perceiver, arXiv 2103.03206; Q-Former, arXiv 2301.12597).
+//! A resampler: learnable queries attend to all tokens of all encoders. It is the cross-attention without spatial
+//! windows to which Cambrian-1 compares its aggregator (Perceiver, arXiv 2103.03206; Q-Former, arXiv 2301.12597).
 //!
-//! Everything else is the aggregator's, so that the comparison is about the windows alone: the encoders' projections, the
-//! layers with the picture's mean, and the projector. A picture is one window, to whose tokens each layer adds their
-//! positions; and since no place tells the queries apart, each starts from an embedding of its own.
+//! Everything else equals the aggregator, so that only the windows differ: the encoders' projections, the layers with
+//! the image's mean, and the projector. The image is one window, to whose tokens each layer adds position embeddings;
+//! each query starts from its own embedding, because no window tells the queries apart.
 
 use super::arrangement::{Arrangement, PictureSize};
 use super::kind::ResamplerOptions;
@@ -16,16 +16,16 @@ use burgess_encoders::features::FeatureMap;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// The resampler. See the module's documentation.
+/// The resampler; see the module documentation.
 #[derive(Module, Debug)]
 pub struct Resampler {
-    /// `[queries, hidden]`.
+    /// Initial queries, `[queries, hidden]`.
     pub vision_query: Param<Tensor<2>>,
-    /// One for each encoder.
+    /// Projector of each encoder's features to the hidden width.
     pub mm_projector_aux: Vec<TowerProjector>,
-    /// One, in a list as the aggregator's groups are, so that it has the same names.
+    /// The cross-attention layers; a list of one, as the aggregator's groups are, so that the parameter names agree.
     pub vision_sampler: Vec<VisionSampler>,
-    /// Queries → embeddings.
+    /// Maps queries to image tokens of the language model's width.
     pub mm_projector: Projector,
     #[module(skip)]
     tower_grids: Vec<usize>,
@@ -70,12 +70,12 @@ impl Resampler {
         for sampler in &self.vision_sampler {
             x = sampler.forward(x, &windows)?;
         }
-        // A query belongs to no place: none of them is padding.
+        // A query has no position in the image, so none is padding.
         let arrangement = Arrangement { rows: 1, columns: queries, newline: false };
         Seen::new(project(x, &self.mm_projector), arrangement, None, None)
     }
 
-    /// Queries and positions drawn as the aggregator's are.
+    /// Draws queries and position embeddings from `seed`, as for the aggregator.
     pub(super) fn draw(mut self, seed: u64) -> Self {
         let [_, hidden] = self.vision_query.val().dims();
         self.vision_query = normal("vision_query", seed, self.vision_query, (hidden as f64).powf(-0.5));

@@ -1,4 +1,4 @@
-//! Cambrian-1's `se_mlp`: a gate over the channels from the picture's mean, then linear, GELU, linear.
+//! Cambrian-1's `se_mlp`: a gate over the channels from the image's mean, then linear, GELU, linear.
 
 use super::sva::{Projector, project, projector};
 use burn::module::{Module, Param};
@@ -6,21 +6,21 @@ use burn::nn::{Gelu, Linear, LinearConfig};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
-/// The gate and the layers, under upstream's names within its `mm_projector`.
+/// The `se_mlp` connector, with upstream's names within its `mm_projector`.
 #[derive(Module, Debug)]
 pub struct SeMlp {
-    /// Both.
+    /// The gate and the MLP.
     pub mm_projector: Gated,
-    /// `[llm width]`.
+    /// The newline token's embedding, `[llm width]`.
     pub image_newline: Option<Param<Tensor<1>>>,
 }
 
-/// The two parts.
+/// Squeeze-and-excitation followed by an MLP.
 #[derive(Module, Debug)]
 pub struct Gated {
-    /// Two linear maps without biases; a sigmoid follows.
+    /// Two linear layers without biases and a GELU; a sigmoid follows.
     pub se: (Linear, Gelu, Linear),
-    /// Features → embeddings.
+    /// Maps features to image tokens of the language model's width.
     pub proj: Projector,
 }
 
@@ -31,7 +31,7 @@ impl SeMlp {
         Self { mm_projector, image_newline }
     }
 
-    /// `[pictures, tokens, width]`.
+    /// Maps features `[images, tokens, width]` to image tokens `[images, tokens, llm width]`.
     pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (first, gelu, second) = &self.mm_projector.se;
         let means: Tensor<2> = x.clone().mean_dim(1).squeeze_dim(1);

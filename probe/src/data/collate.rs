@@ -1,30 +1,30 @@
-//! From examples to batches: a seeded order.
+//! Divides examples into batches, in a seeded order.
 
 use super::example::Examples;
 use burgess_base::stream::stream;
 use rand::Rng;
 
-/// In which order examples are seen.
+/// The order in which examples are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Shuffled anew every epoch.
+    /// Shuffled anew in every epoch.
     #[default]
     Shuffled,
-    /// Shuffled, then sorted by length within windows of 16 batches, and the batches shuffled: less padding.
+    /// Shuffled, sorted by length within windows of 16 batches, and the batches shuffled: reduces padding.
     GroupedByLength,
-    /// The same, with no batch of both examples with a picture and examples without, but for the last ones (LLaVA's
-    /// `group_by_modality_length`; its windows are a single batch over all devices).
+    /// As [`Order::GroupedByLength`], but a batch has either only examples with an image or only examples without,
+    /// except the last ones (LLaVA's `group_by_modality_length`, whose windows are one batch over all devices).
     GroupedByModality,
 }
 
-/// Batches of a window in which examples are sorted by length.
+/// Number of batches in a window of examples that are sorted by length.
 const WINDOW: usize = 16;
 
-/// The batches of one epoch: lists of indices of `examples`, each list `batch` long but the last, which may be shorter.
-/// Every index occurs once.
+/// The batches of one epoch: lists of indices of `examples`. All have length `batch`, except that the last may be
+/// shorter. Every index occurs once.
 ///
-/// `name` and `seed` name the random stream, `epoch` is part of the name, so epochs differ.
+/// `name`, `seed` and `epoch` determine the random stream.
 pub fn epoch(
     examples: &dyn Examples,
     batch: usize,
@@ -47,7 +47,7 @@ pub fn epoch(
     };
     let (mut batches, mut rest): (Vec<Vec<usize>>, Vec<usize>) = Default::default();
     for mut kind in kinds {
-        // What fills no batch stays last; it would otherwise end up somewhere in the middle.
+        // Examples that fill no batch come last; sorting would otherwise move them to the middle.
         rest.extend(kind.split_off(kind.len() / batch * batch));
         for window in kind.chunks_mut(batch.saturating_mul(WINDOW)) {
             window.sort_by_key(|&i| (examples.length(i), i));
@@ -59,14 +59,14 @@ pub fn epoch(
     batches
 }
 
-/// Fisher–Yates with an unbiased draw (rejection), the same on every machine.
+/// Fisher–Yates shuffle with unbiased draws (rejection sampling); the same on every machine.
 pub fn shuffle<T>(items: &mut [T], random: &mut impl Rng) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(i as u64 + 1, random) as usize);
     }
 }
 
-/// A uniform draw from `0..n`.
+/// A uniform random number in `0..n`.
 fn below(n: u64, random: &mut impl Rng) -> u64 {
     let limit = u64::MAX - u64::MAX % n;
     loop {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::data::Example;
 
-    /// Examples of these lengths, every third without a picture.
+    /// Examples of these lengths, every third without an image.
     fn examples(lengths: impl Iterator<Item = usize>) -> Vec<Example> {
         lengths
             .enumerate()
@@ -138,7 +138,7 @@ mod tests {
         let examples = examples((0..100).map(|i| i * 7 % 31));
         let batches = epoch(&examples, 8, Order::GroupedByModality, "tune", 0, 0);
         let mixed = |b: &Vec<usize>| b.iter().any(|i| i % 3 == 0) && b.iter().any(|i| i % 3 > 0);
-        // 66 with a picture and 34 without leave two of each over.
+        // 66 examples with an image and 34 without, in batches, leave two of each over.
         let found: Vec<usize> = (0..batches.len()).filter(|&i| mixed(&batches[i])).collect();
         assert_eq!((batches.len(), found), (13, vec![12]));
     }

@@ -1,13 +1,13 @@
-//! Conversations in LLaVA's format: a JSON array or JSON lines of
-//! `{"id": …, "image": "path", "conversations": [{"from": "human", "value": "<image>\n…"}, {"from": "gpt", …}]}`, plain or
-//! compressed with gzip or zstd (told apart by content).
+//! Reads conversations in LLaVA's format: a JSON array or JSON lines of `{"id": …, "image": "path", "conversations":
+//! [{"from": "human", "value": "<image>\n…"}, {"from": "gpt", …}]}`, plain or compressed with gzip or zstd
+//! (recognised by content).
 //!
-//! As the loaders of LLaVA and Cambrian-1 have it: an entry without a picture, or with one called "", "None", "none" or
-//! "nan" (also Python's bare `NaN`), is text only, and a first turn that is not the human's is skipped. A list of one picture
-//! is that picture.
+//! As in the loaders of LLaVA and Cambrian-1, an entry is text only if it has no image or one called "", "None",
+//! "none" or "nan" (also Python's bare `NaN`), and a first turn that is not the human's is skipped. A list of one
+//! image is that image.
 //!
-//! An entry that is JSON but no usable conversation is left out and counted ([`Problems`]); text that is no JSON ends the
-//! reading, because a file that was cut off or damaged is not the data that its user means.
+//! Entries that are valid JSON but unusable are skipped and counted ([`Problems`]). Invalid JSON is an error, because
+//! the file was then truncated or damaged.
 
 mod entry;
 mod problems;
@@ -22,27 +22,26 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// One conversation, with or without a picture.
+/// One conversation, with or without an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// Its name in the file (numbers are read as text).
+    /// Its id in the file (numbers become text).
     pub id: String,
-    /// Path of the picture, as the file writes it.
+    /// Path of the image as written in the file; `None` for text only.
     pub image: Option<String>,
-    /// Where it comes from: the entry's `source`, or the first folder of the picture's path, or nothing.
+    /// Data source: the entry's `source`, or the first folder of the image path, or an empty string.
     pub source: String,
-    /// The turns.
+    /// The turns in order, without a first turn that is not the human's.
     pub turns: Vec<Turn>,
 }
 
-/// Reads a file of conversations one by one, so that files larger than memory can be read, and hands each to `each`.
+/// Reads a file of conversations one by one and passes each to `each`; files may be larger than memory.
 ///
-/// Entries that are valid JSON but no usable conversation (not an object, no turns, no question at the beginning, a turn
-/// without a text, an unknown speaker, an empty answer, several pictures) are left out and counted.
+/// Entries that are valid JSON but unusable (not an object, no turns, no question at the start, a turn without text,
+/// an unknown role, an empty answer, several images) are skipped and counted.
 ///
-/// # Errors
-/// When the file cannot be read, is damaged, or is not JSON of this form: file, line and column are named. When it has
-/// entries and every one was left out: the reasons are named. An error of `each` ends the reading.
+/// When the file cannot be read, is damaged, or does not have this format (the error gives file, line and column);
+/// when it has entries and all were skipped (the error gives the reasons); and any error of `each`.
 pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<Problems> {
     let step = || format!("reading {}", path.display());
     let mut reader = BufReader::new(Lenient::new(compressed::open(path).with_context(step)?));
@@ -78,7 +77,7 @@ pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Re
         let mut number = 0;
         while reader.read_until(b'\n', &mut line).with_context(step)? > 0 {
             number += 1;
-            // Files that were joined have byte order marks in the middle.
+            // Concatenated files have byte order marks in the middle.
             let content = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
             if !content.is_empty() {
                 let entry = serde_json::from_slice(content).map_err(|e| malformed(path, number, &e))?;
@@ -99,17 +98,17 @@ pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Re
     Ok(problems)
 }
 
-/// What is expected.
+/// The expected format, as a hint.
 const FORM: &str = "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": [{\"from\", \"value\"}]}";
 
 fn malformed(path: &Path, line: usize, e: &serde_json::Error) -> Error {
     let (what, column) = (e.to_string(), e.column());
-    // The line within a line of JSON lines is always the first.
+    // serde counts lines within one JSON line, which is always line 1.
     let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
     Error::failed(format!("{}:{line}:{column}: {}", path.display(), text::excerpt(what, 200))).hint(FORM)
 }
 
-/// The first byte that is not white space, left unread.
+/// The first byte that is not white space, without consuming it.
 fn first_byte(reader: &mut impl BufRead) -> std::io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;
@@ -122,7 +121,7 @@ fn first_byte(reader: &mut impl BufRead) -> std::io::Result<Option<u8>> {
     }
 }
 
-/// Hands the entries of a JSON array to a function one by one, until it returns false.
+/// Passes the entries of a JSON array to a function one by one, until it returns `false`.
 struct Entries<F>(F);
 
 impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Entries<F> {
@@ -142,7 +141,7 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Entries<F> {
     }
 }
 
-/// Reads a whole file into memory.
+/// Reads a whole file into memory; also returns the skipped entries.
 ///
 /// # Errors
 /// As [`read`].
@@ -228,7 +227,7 @@ mod tests {
         Ok(())
     }
 
-    /// Odd entries, each with the reason for which it is left out; nothing where it is read.
+    /// Unusual entries with the reason for which each is skipped; empty if it is read.
     const ODD: &[(&str, &str)] = &[
         ("null", "not an object"),
         ("3", "not an object"),
@@ -317,7 +316,7 @@ mod tests {
         let broken = [
             format!("{GOOD}\n{{\"id\": 3,\n"),
             format!("[{GOOD},\n{{\"id\" 3}}]"),
-            // A comma too many, a file that was cut off, more after the end.
+            // A trailing comma, a truncated file, extra content after the end.
             format!("[{GOOD},\n]"),
             format!("[{GOOD},\n{{\"id\": 3"),
             format!("[{GOOD}\n]]"),

@@ -1,24 +1,24 @@
-//! What a step is made of: conversations as tokens.
+//! Training examples: tokenised conversations.
 
 use crate::llm::chat::Encoded;
 use burgess_base::{Error, Result};
 
-/// One training example: a conversation as tokens, and the picture it is about.
+/// One training example: a tokenised conversation and its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// Index of its picture in the feature source.
+    /// Index of the image in the feature source; `None` for text only.
     pub image: Option<usize>,
-    /// Token ids; the picture's token is among them once if there is a picture.
+    /// Token ids, with one image placeholder if there is an image.
     pub ids: Vec<u32>,
-    /// Which ids are learned.
+    /// Loss mask: `true` for supervised tokens, as long as `ids`.
     pub learned: Vec<bool>,
-    /// Index in `ids` of the picture's token.
+    /// Index of the image placeholder in `ids`.
     pub image_at: Option<usize>,
 }
 
 impl Example {
-    /// An encoded conversation about picture `image`; a picture without a place in the text, or a place without a
-    /// picture, makes no example.
+    /// Builds an example from an encoded conversation and the index of its image; `None` if only one of placeholder
+    /// and image exists.
     pub fn new(encoded: Encoded, image: Option<usize>) -> Option<Self> {
         (encoded.image_at.is_some() == image.is_some()).then_some(Self {
             image,
@@ -28,19 +28,19 @@ impl Example {
         })
     }
 
-    /// Whether there is something to learn; nothing predicts the first token.
+    /// Whether any token is supervised; the first does not count, as nothing predicts it.
     pub fn learnable(&self) -> bool {
         self.learned.iter().skip(1).any(|l| *l)
     }
 
-    /// The example cut on the right to `most` positions, where its picture takes `image` of them.
+    /// Truncates the example on the right to `most` positions, of which its image takes `image`.
     ///
     /// # Errors
-    /// When the picture itself would be cut.
+    /// When the image itself would be truncated.
     pub fn truncated(&self, most: usize, image: usize) -> Result<Self> {
         let (mut cut, mut ids) = (self.clone(), most);
         if let Some(at) = self.image_at {
-            // The picture's token is one id.
+            // The image placeholder is one id but takes `image` positions.
             ids = (most + 1).saturating_sub(image);
             if at + image > most {
                 return Err(Error::usage(format!(
@@ -56,26 +56,26 @@ impl Example {
     }
 }
 
-/// Examples that are made or fetched when a batch needs them.
+/// A random-access collection of examples, which may be created or read on demand.
 pub trait Examples: Sync {
-    /// How many there are.
+    /// Number of examples.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether there are no examples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tokens of the example with this index, 0 if there is none.
+    /// Number of token ids of the example at this index; 0 if there is none.
     fn length(&self, index: usize) -> usize;
 
-    /// Whether it has a picture.
+    /// Whether the example has an image.
     fn pictured(&self, index: usize) -> bool;
 
-    /// Whether any example has something to learn.
+    /// Whether any example has a supervised token.
     fn learnable(&self) -> bool;
 
-    /// The example with this index.
+    /// Returns the example at this index.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_cut_on_the_right() -> Result<()> {
-        // Ten ids, of which one becomes five positions: fourteen.
+        // Ten ids, of which one becomes five positions: fourteen positions.
         assert_eq!(example(Some(2)).truncated(14, 5)?, example(Some(2)));
         assert_eq!(example(Some(2)).truncated(12, 5)?.ids, (0..8).collect::<Vec<_>>());
         assert_eq!(example(Some(2)).truncated(7, 5)?.ids, [0, 1, 2]);

@@ -1,4 +1,4 @@
-//! Training data: conversations about pictures, and batches of them.
+//! Training data: conversations about images, and batches of them.
 
 pub mod collate;
 pub mod conversation;

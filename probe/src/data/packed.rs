@@ -1,9 +1,9 @@
-//! Many examples in little memory.
+//! Stores many examples in little memory.
 //!
-//! A conversation's tokens lie one behind the other in a file that is mapped, four bytes a token of which the highest bit
-//! says whether it is learned; in memory are 24 bytes a conversation. Seven million conversations (Cambrian-7M) take
-//! 170 MB; as lists of ids, of some 250 tokens each, they would take 9 GB. Nothing is encoded twice, and files that can only be read from
-//! the beginning (JSON arrays, gzip, zstd) are read once.
+//! Tokens of all conversations are stored consecutively in a memory-mapped file, four bytes per token, whose highest
+//! bit is the loss mask. Each conversation takes 24 bytes of memory: seven million (Cambrian-7M) take 170 MB, where
+//! lists of about 250 ids each would take 9 GB. Nothing is tokenised twice, and files that can only be read
+//! sequentially (JSON arrays, gzip, zstd) are read once.
 
 use super::example::{Example, Examples, absent};
 use burgess_base::{Context, Error, Result};
@@ -13,19 +13,19 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The bit of a learned token; no vocabulary has two thousand million entries.
+/// The bit that marks a supervised token; no vocabulary has 2³¹ entries.
 const LEARNED: u32 = 1 << 31;
-/// Stands for no picture and for no place.
+/// Stands for a missing image or placeholder index.
 const NONE: u32 = u32::MAX;
-/// Bytes of a token.
+/// Size of a token in bytes.
 const WIDTH: usize = 4;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// Where one example lies.
+/// The location of one example in the file.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// Its first token.
+    /// Index of its first token.
     start: u64,
     length: u32,
     image: u32,
@@ -33,16 +33,16 @@ struct Place {
     learnable: bool,
 }
 
-/// Examples in a file, which exists as long as this value.
+/// Examples stored in a temporary file, which exists as long as this value.
 #[derive(Debug)]
 pub struct Packed {
     places: Vec<Place>,
-    /// Nothing where there are no tokens: an empty file cannot be mapped.
+    /// The mapped tokens; `None` if there are none, because an empty file cannot be mapped.
     tokens: Option<Mmap>,
     _file: Temporary,
 }
 
-/// Takes examples one by one.
+/// Builds a [`Packed`] from examples added one by one.
 #[derive(Debug)]
 pub struct Packing {
     places: Vec<Place>,
@@ -51,23 +51,23 @@ pub struct Packing {
     file: Temporary,
 }
 
-/// A file that is removed with this value. Where the system allows it, it has no name from the start, so that nothing is
-/// left even of a process that is killed.
+/// A file that is removed when this value is dropped. Where the system allows it, the name is removed at once, so
+/// that not even a killed process leaves a file behind.
 #[derive(Debug)]
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // On unix it is gone already.
+        // On Unix the name is removed already.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 impl Packing {
-    /// An empty store, whose file lies in `dir` (made when missing).
+    /// Creates an empty store with a temporary file in `dir`, which is created if missing.
     ///
     /// # Errors
-    /// When no file can be made there.
+    /// When the file cannot be created.
     pub fn new(dir: &Path) -> Result<Self> {
         let step = || format!("making a file for the training examples in {}", dir.display());
         fs::create_dir_all(dir).with_context(step)?;
@@ -81,10 +81,10 @@ impl Packing {
         Ok(Self { places: Vec::new(), end: 0, out, file: Temporary(path) })
     }
 
-    /// Adds an example.
+    /// Adds an example to the end.
     ///
     /// # Errors
-    /// When the disk is full, or a number is larger than any vocabulary or list of pictures.
+    /// When the disk is full, or a number exceeds the format.
     pub fn push(&mut self, example: &Example) -> Result<()> {
         let small = |n: Option<usize>| match n.map(u32::try_from) {
             None => Ok(NONE),
@@ -110,7 +110,7 @@ impl Packing {
         Ok(())
     }
 
-    /// All examples, to be read.
+    /// Finishes writing and maps the file for reading.
     ///
     /// # Errors
     /// When the disk is full.
@@ -119,7 +119,7 @@ impl Packing {
         let file = self.out.into_inner().map_err(|e| Error::from(e.into_error())).context(step)?;
         let tokens = match self.end {
             0 => None,
-            // SAFETY: the file belongs to this value alone, nobody changes it while it is mapped.
+            // SAFETY: this value owns the file exclusively, so nothing changes it while it is mapped.
             #[allow(unsafe_code)]
             _ => Some(unsafe { Mmap::map(&file) }.context(step)?),
         };
@@ -130,8 +130,8 @@ impl Packing {
 }
 
 impl Packed {
-    /// Gives the pictures new numbers, by their old ones; examples whose picture gets none are left out. Returns the old
-    /// numbers of the pictures of these.
+    /// Renumbers the images with `new`. Examples whose image gets no number are removed; the old numbers of their
+    /// images are returned.
     pub fn renumber(&mut self, new: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
         let mut lost = Vec::new();
         self.places.retain_mut(|place| {
@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(packed.pictured(i), e.image.is_some());
         }
         assert!(packed.learnable() && packed.get(4).is_err());
-        // Picture 7 is lost, and with it the first example.
+        // Image 7 gets no number, so the first example is removed.
         assert_eq!(packed.renumber(|i| (i == 0).then_some(3)), [7]);
         assert_eq!((packed.len(), packed.get(1)?.ids, packed.get(2)?.image), (3, all[2].ids.clone(), Some(3)));
         let empty = Packing::new(dir.path())?.finish()?;

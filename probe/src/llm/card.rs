@@ -1,35 +1,35 @@
-//! What is known of published language models without their weights: the files of `zoo/llms/`.
+//! Model cards of published language models (`zoo/llms/`): their facts without their weights.
 
 use super::config::LlmConfig;
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 
-/// Name and text of every card.
+/// File stem and TOML text of every card.
 const CARDS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/llms.rs"));
 
-/// One language model.
+/// The card of one published language model.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LlmCard {
-    /// The name of its file.
+    /// The stem of the card's file.
     pub id: String,
-    /// Its repository on the hub, by which studies name it.
+    /// The repository on the Hugging Face hub, by which studies name the model.
     pub hub: String,
     /// Licence of the weights.
     pub licence: String,
-    /// The chat template that Cambrian-1 uses with it, or `model` for its own.
+    /// The chat template that Cambrian-1 uses with the model, or `model` for the model's own.
     pub chat: String,
-    /// Numbers in its weights.
+    /// Number of parameters.
     pub parameters: u64,
-    /// As in its `config.json`.
+    /// The decoder configuration, as in the model's `config.json`.
     pub config: LlmConfig,
 }
 
 impl LlmCard {
-    /// All cards, by id.
+    /// Reads all cards, ordered by id.
     ///
     /// # Errors
-    /// A card is unsound; the tests read them all.
+    /// When a card is invalid; a test reads them all.
     pub fn all() -> Result<Vec<Self>> {
         let read = |(id, text): &(&str, &str)| {
             toml::from_str(text).map_err(|e| Error::failed(e.to_string()).context(format!("the card {id}")))
@@ -37,7 +37,7 @@ impl LlmCard {
         CARDS.iter().map(read).collect()
     }
 
-    /// The card of a repository, or of a card's id.
+    /// Finds a card by its repository or its id.
     ///
     /// # Errors
     /// As [`LlmCard::all`].

@@ -1,4 +1,4 @@
-//! The numbers that define a decoder, under the names of Hugging Face's `config.json`.
+//! Hyper-parameters of a decoder, with the names of Hugging Face's `config.json`.
 
 pub use super::family::Family;
 pub use super::options::{Experts, Gate, Layer};
@@ -11,16 +11,16 @@ use serde::Deserialize;
 /// Configuration of a [`super::Llm`].
 ///
 /// It is read from a `config.json` of `transformers` 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`) and
-/// written in the names of 4, which both read; fields that do not change the forward pass (dtype, token ids, dropout
-/// …) are passed over. What the file leaves out is as the family's class assumes it.
+/// written with the names of 4, which both read. Fields that do not affect the forward pass (dtype, token ids,
+/// dropout …) are ignored. Missing fields have the defaults of the family's class.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
 pub struct LlmConfig {
-    /// Which decoder.
+    /// The decoder family.
     pub model_type: Family,
-    /// Width of the residual stream.
+    /// Width of the residual stream, in channels.
     pub hidden_size: usize,
-    /// Width of the MLP's inner layer.
+    /// Inner width of the MLP, in channels.
     pub intermediate_size: usize,
     /// Number of decoder blocks.
     pub num_hidden_layers: usize,
@@ -30,65 +30,65 @@ pub struct LlmConfig {
     pub num_key_value_heads: Option<usize>,
     /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Added to the mean square (the variance, in a layer norm) before the root.
+    /// Epsilon of the norms, added to the mean square (or variance) before the root.
     pub rms_norm_eps: f64,
-    /// Base of the rotary angles, in Gemma 3 and OLMo 3 of the layers that see everything.
+    /// Base of the rotary angles; in Gemma 3 and OLMo 3 that of full-attention layers.
     pub rope_theta: f64,
-    /// Stretching of these angles beyond the length of pretraining.
+    /// Scaling of these angles beyond the length of pretraining.
     pub rope_scaling: Option<Scaling>,
-    /// Base of the rotary angles of Gemma 3's and OLMo 3's sliding layers, which are not stretched.
+    /// Base of the rotary angles of the sliding layers of Gemma 3 and OLMo 3, which are not scaled.
     pub rope_local_base_freq: Option<f64>,
-    /// Which layers have rotary positions (1) and which have none (0); absent = all have.
+    /// For each layer, 1 if it has a rotary embedding and 0 if not; absent = all have.
     pub no_rope_layers: Option<Vec<usize>>,
-    /// Share of a head that is rotated.
+    /// Fraction of a head's channels that are rotated, in (0, 1].
     pub partial_rotary_factor: f64,
     /// Whether the output head is the transposed embedding table.
     pub tie_word_embeddings: bool,
-    /// Longest sequence that the model reads; positions beyond it are an error, not an extrapolation.
+    /// Longest sequence that the model accepts; longer ones are an error.
     pub max_position_embeddings: usize,
     /// Width of one head; absent = `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,
-    /// Standard deviation of freshly drawn weights.
+    /// Standard deviation of randomly initialised weights.
     pub initializer_range: f64,
     /// The activation of the MLP.
     pub gate: Gate,
-    /// Biases on queries, keys and values (Qwen 2 has them without this), in most families on the output too.
+    /// Whether queries, keys and values have biases (always in Qwen 2); in most families the output projection too.
     pub attention_bias: bool,
-    /// A bias on the output projection where `attention_bias` does not mean it (Seed-OSS).
+    /// Whether the output projection has a bias, where `attention_bias` does not include it (Seed-OSS).
     pub attention_out_bias: bool,
-    /// Biases in the MLP.
+    /// Whether the MLP's projections have biases.
     pub mlp_bias: bool,
-    /// Positions that a sliding layer sees, itself included; absent = no layer slides.
+    /// Number of positions that a sliding layer attends to, itself included; absent = no layer slides.
     pub sliding_window: Option<usize>,
-    /// Qwen says by this whether its window is in use.
+    /// Whether the window is in use (Qwen writes one either way).
     pub use_sliding_window: bool,
-    /// Which layers slide, one entry for each; absent = all of them, if there is a window.
+    /// Attention range of each layer; absent = all layers slide if there is a window.
     pub layer_types: Option<Vec<Layer>>,
-    /// Scores are divided by its root; absent = `head_dim`.
+    /// Scores are divided by the square root of this; absent = `head_dim`.
     pub query_pre_attn_scalar: Option<f64>,
-    /// The factor on scores instead of that root (Granite).
+    /// Factor on scores, used instead of that root (Granite).
     pub attention_multiplier: Option<f64>,
-    /// Scores s become cap · tanh(s / cap).
+    /// Soft cap on scores: s becomes cap · tanh(s / cap).
     pub attn_logit_softcapping: Option<f64>,
-    /// Logits the same.
+    /// Soft cap on logits.
     pub final_logit_softcapping: Option<f64>,
-    /// The factor on logits (Cohere).
+    /// Factor on logits (Cohere).
     pub logit_scale: Option<f64>,
-    /// What logits are divided by (Granite).
+    /// Divisor of logits (Granite).
     pub logits_scaling: Option<f64>,
-    /// The factor on embeddings (Granite).
+    /// Factor on embeddings (Granite).
     pub embedding_multiplier: Option<f64>,
-    /// The factor on what attention and MLP add to the residual stream (Granite).
+    /// Factor on the outputs of attention and MLP before they are added to the residual stream (Granite).
     pub residual_multiplier: Option<f64>,
-    /// Queries, keys and values are cut off at plus and minus this (OLMo).
+    /// Queries, keys and values are clamped to ± this value (OLMo).
     pub clip_qkv: Option<f64>,
-    /// The MLPs between which tokens choose.
+    /// The mixture of experts, if there is one.
     pub experts: Option<Experts>,
 }
 
 impl LlmConfig {
-    /// A decoder of the nano study's proportions: SwiGLU 8/3 of the width rounded up to a multiple of 32,
-    /// two key/value heads, tied head.
+    /// A small LLaMA for the nano study: SwiGLU of 8/3 of the width rounded up to a multiple of 32, two key/value
+    /// heads, tied head.
     pub fn nano(hidden_size: usize, num_hidden_layers: usize, vocab_size: usize) -> Self {
         Self {
             model_type: Family::Llama,
@@ -128,7 +128,7 @@ impl LlmConfig {
         }
     }
 
-    /// What its family is.
+    /// The properties of the model's family.
     pub fn design(&self) -> &'static Design {
         self.model_type.design()
     }
@@ -153,18 +153,18 @@ impl LlmConfig {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// Channels of a head that are rotated: the first ones.
+    /// Number of rotated channels per head, which are the first ones.
     pub fn rotated_width(&self) -> usize {
         (self.head_width() as f64 * self.partial_rotary_factor) as usize
     }
 
-    /// How many positions layer `i` sees, itself included; all if there is no window.
+    /// Sliding window of layer `i`: the number of positions it attends to, its own included; `None` for all.
     pub fn window(&self, i: usize) -> Option<usize> {
         let slides = self.layer_types.as_ref().is_none_or(|types| types.get(i) == Some(&Layer::Sliding));
         self.sliding_window.filter(|_| slides)
     }
 
-    /// Whether layer `i` has rotary positions.
+    /// Whether layer `i` has a rotary embedding.
     pub fn rotates(&self, i: usize) -> bool {
         match (&self.no_rope_layers, self.model_type) {
             (Some(layers), _) => layers.get(i).is_none_or(|rotates| *rotates != 0),
@@ -173,7 +173,7 @@ impl LlmConfig {
         }
     }
 
-    /// The rotation of layer `i`'s positions.
+    /// The rotary embedding of layer `i`.
     pub fn rotation(&self, i: usize) -> Rotation<'_> {
         let slides = self.layer_types.as_ref().is_some_and(|types| types.get(i) == Some(&Layer::Sliding));
         let (width, still) = (self.rotated_width(), !self.rotates(i));
@@ -183,7 +183,7 @@ impl LlmConfig {
         }
     }
 
-    /// The factor on attention scores.
+    /// The factor on attention scores before the softmax.
     pub fn attention_scale(&self) -> f64 {
         match self.attention_multiplier {
             Some(factor) => factor,
@@ -191,7 +191,7 @@ impl LlmConfig {
         }
     }
 
-    /// The factor on embeddings; none for one.
+    /// The factor on embeddings; `None` if it is one.
     pub fn embedding_scale(&self) -> Option<f64> {
         match self.design().scaled_embeddings {
             true => Some((self.hidden_size as f64).sqrt()),
@@ -199,7 +199,7 @@ impl LlmConfig {
         }
     }
 
-    /// The longest sequence that can be read; none where angles are made for any length.
+    /// The longest sequence that the model accepts; `None` if its angles are computed for any length.
     pub fn longest(&self) -> Option<usize> {
         match self.rope_scaling {
             Some(Scaling::Dynamic { .. }) => None,
@@ -207,10 +207,10 @@ impl LlmConfig {
         }
     }
 
-    /// Checks that the numbers fit together.
+    /// Checks that the values are consistent.
     ///
     /// # Errors
-    /// Names the field.
+    /// When they are not; the error names the field.
     pub fn check(&self) -> Result<()> {
         let bad = |what: String| Err(Error::usage(format!("language model configuration: {what}")));
         let positive = [
@@ -224,7 +224,7 @@ impl LlmConfig {
             ("head_dim", self.head_width()),
             ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
-        // Above these no product of two sizes or number of parameters can be told from nonsense.
+        // Beyond these, products of sizes and parameter counts would overflow or be meaningless.
         const MOST: usize = 1 << 28;
         const MOST_LAYERS: usize = 10_000;
         let sizes = positive.iter().filter(|(name, _)| !["max_position_embeddings", "sliding_window"].contains(name));
@@ -286,7 +286,7 @@ impl LlmConfig {
         Ok(())
     }
 
-    /// Checks that every number is finite and on the right side of zero.
+    /// Checks that every floating-point value is finite and has the right sign.
     fn check_numbers(&self) -> Result<()> {
         let eps_key = self.design().eps_key.unwrap_or("rms_norm_eps");
         let above = [
@@ -303,7 +303,7 @@ impl LlmConfig {
             ("residual_multiplier", self.residual_multiplier),
             ("clip_qkv", self.clip_qkv),
         ];
-        // Computed with in f32, where more becomes infinite and less becomes zero.
+        // The decoder computes in f32, where larger values become infinite and smaller ones zero.
         let fits = |x: f64| (x as f32).is_finite() && x as f32 > 0.0;
         for (name, number) in above {
             if let Some(x) = number.filter(|x| !fits(*x)) {
@@ -320,7 +320,7 @@ impl LlmConfig {
         Ok(())
     }
 
-    /// Parameters of the decoder, the head included unless it is tied.
+    /// Number of parameters of the decoder, with the head unless it is tied.
     pub fn parameters(&self) -> usize {
         let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
@@ -353,8 +353,8 @@ impl LlmConfig {
         layers + tables + norm
     }
 
-    /// Floating-point operations of one forward pass over `tokens` positions of one sequence, without the head
-    /// (a multiply-add counts as two); `tokens` also bounds the keys each query sees.
+    /// Floating-point operations of one forward pass over one sequence of `tokens` positions, without the head (a
+    /// multiply-add counts as two); every query is assumed to attend to half of them on average.
     pub fn forward_flops(&self, tokens: usize) -> f64 {
         let d = self.hidden_size as f64;
         let (q, kv) =
@@ -362,7 +362,7 @@ impl LlmConfig {
         let t = tokens as f64;
         let layers = self.num_hidden_layers as f64;
         let matrices = if self.design().gated { 3.0 } else { 2.0 };
-        // Queries see half of the square on average; scores and values are one product each.
+        // Queries attend to half of the square on average; scores and values are one product each.
         let attention = q * t;
         let of = |inner: f64| 2.0 * t * (d * (q + 2.0 * kv) + q * d + matrices * d * inner + attention);
         let Some(experts) = &self.experts else {
@@ -442,7 +442,7 @@ mod tests {
         Ok(())
     }
 
-    /// What is said of a configuration with these keys, in whichever of the two steps.
+    /// The error message for a configuration with these keys, from parsing or from the check.
     fn complaint(extra: &str) -> String {
         let numbers =
             r#"{"hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":50"#;
@@ -550,7 +550,7 @@ mod tests {
         assert_eq!(of(r#""qwen3""#)?.head_width(), 128);
         let coder = of(r#""starcoder2","use_bias":false"#)?;
         assert!(!coder.qkv_bias() && !coder.output_bias() && !coder.mlp_bias && of(r#""starcoder2""#)?.mlp_bias);
-        // Both keys of the activation, as the files of Gemma 2 on the hub have them.
+        // Both keys of the activation, as in Gemma 2's files on the hub.
         assert_eq!(of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.gate, Gate::Gelu);
         let dynamic = read(r#","max_position_embeddings":64,"rope_scaling":{"type":"dynamic","factor":2.0}"#)?;
         assert_eq!((dynamic.longest(), dynamic.max_position_embeddings), (None, 64));

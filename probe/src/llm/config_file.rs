@@ -1,4 +1,4 @@
-//! `config.json` of a language model: what its keys amount to, and how a configuration is written again.
+//! Reads and writes the `config.json` of a language model.
 
 use super::config::{Experts, Gate, Layer, LlmConfig};
 use super::family::{Design, Family, Sliding};
@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 type Read<T> = std::result::Result<T, String>;
 
-/// The keys of a file, each read with an error that names it.
+/// The keys of a `config.json`; each accessor returns an error that names the key.
 struct Keys<'a>(&'a Map<String, Value>);
 
 impl Keys<'_> {
-    /// A whole number; nothing if the key is absent or null.
+    /// A non-negative integer; `None` if the key is absent or null.
     fn size(&self, key: &str) -> Read<Option<usize>> {
         let wrong = |value: &Value| format!("`{key}` is {}, which is no whole number from 0", shown(value));
         match self.0.get(key) {
@@ -30,7 +30,7 @@ impl Keys<'_> {
         self.size(key)?.ok_or_else(|| format!("`{key}` is missing"))
     }
 
-    /// A number; nothing if the key is absent or null.
+    /// A number; `None` if the key is absent or null.
     fn number(&self, key: &str) -> Read<Option<f64>> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -40,7 +40,7 @@ impl Keys<'_> {
         }
     }
 
-    /// A number that has a default when absent, and no meaning when null (which is how NaN and infinities come in).
+    /// A number with a default if absent; null (as which NaN and infinities arrive) is an error.
     fn set(&self, key: &str, default: f64) -> Read<f64> {
         match self.0.get(key) {
             Some(Value::Null) => Err(format!("`{key}` is null (or NaN), which is no number")),
@@ -48,7 +48,7 @@ impl Keys<'_> {
         }
     }
 
-    /// A switch; nothing if the key is absent or null.
+    /// A boolean; `None` if the key is absent or null.
     fn flag(&self, key: &str) -> Read<Option<bool>> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -79,7 +79,7 @@ impl Keys<'_> {
     }
 }
 
-/// A value in a message.
+/// A value as shown in an error message.
 fn shown(value: &Value) -> String {
     burgess_base::text::excerpt(&value.to_string(), 60)
 }
@@ -93,7 +93,7 @@ impl TryFrom<Map<String, Value>> for LlmConfig {
         let design = family.design();
         unsupported(&keys, family)?;
         let layers = keys.needed("num_hidden_layers")?;
-        // Lists of this length are made below.
+        // Lists of this length are allocated below.
         const MOST_LAYERS: usize = 10_000;
         if layers > MOST_LAYERS {
             return Err(format!("`num_hidden_layers` is {layers}, more than any model has (at most {MOST_LAYERS})"));
@@ -111,7 +111,7 @@ impl TryFrom<Map<String, Value>> for LlmConfig {
             false => design.window,
         };
         let layer_types = layer_types(&keys, design, layers, use_sliding_window)?;
-        // Qwen writes a window whether it is used or not.
+        // Qwen writes a window even if it is not used.
         let unused = design.sliding == Sliding::Asked && !use_sliding_window;
         let slides = layer_types.as_ref().is_none_or(|types| types.contains(&Layer::Sliding));
         let local = match family {
@@ -129,7 +129,7 @@ impl TryFrom<Map<String, Value>> for LlmConfig {
             Family::Qwen2Moe => "qkv_bias",
             _ => "attention_bias",
         };
-        // The class of Qwen 2 with experts has biases unless it is told not to.
+        // The class of Qwen 2 with experts has biases by default.
         if family == Family::Qwen2Moe && keys.flag(bias_key)? == Some(false) {
             return Err("`qkv_bias` = false is not supported".into());
         }
@@ -197,7 +197,7 @@ impl TryFrom<Map<String, Value>> for LlmConfig {
     }
 }
 
-/// Refuses keys that ask for another network.
+/// Rejects keys that ask for an unsupported network.
 fn unsupported(keys: &Keys<'_>, family: Family) -> Read<()> {
     let gemma = matches!(family, Family::Gemma2 | Family::Gemma3);
     let caps = ["final_logit_softcapping", "attn_logit_softcapping"];
@@ -211,7 +211,7 @@ fn unsupported(keys: &Keys<'_>, family: Family) -> Read<()> {
         ("use_qk_norm", keys.flag("use_qk_norm")? == Some(true)),
         ("qk_layernorm", keys.flag("qk_layernorm")? == Some(true)),
         ("use_parallel_residual", keys.flag("use_parallel_residual")? == Some(true)),
-        // Which layers it means is another matter in each version of the library.
+        // Which layers this key refers to differs between versions of `transformers`.
         (
             "use_sliding_window",
             family == Family::Qwen2Moe
@@ -225,7 +225,7 @@ fn unsupported(keys: &Keys<'_>, family: Family) -> Read<()> {
     }
 }
 
-/// Which layers slide, one by one; nothing where all are alike.
+/// The attention range of each layer; `None` if all layers are alike.
 fn layer_types(keys: &Keys<'_>, design: &Design, layers: usize, asked: bool) -> Read<Option<Vec<Layer>>> {
     if let Some(written) = keys.0.get("layer_types").filter(|value| !value.is_null()) {
         let types = serde_json::from_value(written.clone());
@@ -255,7 +255,7 @@ fn layer_types(keys: &Keys<'_>, design: &Design, layers: usize, asked: bool) -> 
     })
 }
 
-/// SmolLM 3's list of layers with (1) and without (0) rotary positions.
+/// SmolLM 3's list: 1 for layers with rotary embedding, 0 for those without.
 fn no_rope_layers(keys: &Keys<'_>, family: Family, layers: usize) -> Read<Option<Vec<usize>>> {
     if family != Family::SmolLm3 {
         return Ok(None);
@@ -270,7 +270,7 @@ fn no_rope_layers(keys: &Keys<'_>, family: Family, layers: usize) -> Read<Option
     Ok(Some((0..layers).map(|i| usize::from(!(i + 1).is_multiple_of(interval))).collect()))
 }
 
-/// The MLPs between which tokens choose.
+/// The mixture of experts, if the family has one.
 fn experts(keys: &Keys<'_>, family: Family) -> Read<Option<Experts>> {
     if !family.design().experts {
         return Ok(None);
@@ -296,7 +296,7 @@ fn experts(keys: &Keys<'_>, family: Family) -> Read<Option<Experts>> {
     }))
 }
 
-/// What a file says of the rotary angles, in whichever of its two forms.
+/// The settings of the rotary embedding, from either of the two formats.
 struct Rotary {
     theta: Option<f64>,
     local: Option<f64>,
@@ -317,7 +317,7 @@ impl Rotary {
             scaling: keys.0.get("rope_scaling").map(Scaling::read).transpose()?.flatten(),
         };
         let Some(parameters) = keys.0.get("rope_parameters").filter(|value| !value.is_null()) else { return Ok(found) };
-        // One table, or one for each kind of layer.
+        // One table, or one per layer type.
         let full = parameters.get("full_attention").unwrap_or(parameters);
         let number = |table: &Value, key: &str| match table.get(key) {
             None => Ok(None),
@@ -339,8 +339,7 @@ impl Rotary {
     }
 }
 
-/// In the names of `transformers` 4; what is as the family's class assumes it is left out where the class would put it
-/// back.
+/// Writes the names of `transformers` 4 and leaves out values that equal the class's defaults.
 impl Serialize for LlmConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let (family, design) = (self.model_type, self.design());

@@ -1,10 +1,10 @@
-//! The decoder of LLaMA and its relatives: a norm, rotary positions, grouped-query attention, an MLP.
+//! The decoder of LLaMA and related families: norm, rotary position embedding, grouped-query attention, MLP.
 //!
-//! One network; what a family does differently is a row of [`super::family`], and sizes and switches are options of
-//! [`LlmConfig`]. Module paths are those of `transformers`' `LlamaForCausalLM`, so a LLaMA's keys are the parameters'
-//! names: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
-//! `lm_head.weight` (absent when the head is tied to the embeddings). What other families call the same parts is said
-//! in `weights/names.rs`; fused projections are held apart.
+//! There is one network; a row of [`super::family`] describes each family's differences, and [`LlmConfig`] holds
+//! sizes and switches. Module paths are those of `transformers`' `LlamaForCausalLM`, so parameter names equal a
+//! LLaMA's keys: `model.embed_tokens.weight`, `model.layers.0.self_attn.q_proj.weight`, …, `model.norm.weight`,
+//! `lm_head.weight` (absent if the head is tied to the embeddings). `weights/names.rs` maps the names of other
+//! families; fused projections are split.
 
 use super::config::LlmConfig;
 use super::experts::Moe;
@@ -20,15 +20,15 @@ use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// The layers of a block that can be adapted.
+/// Names of the linear layers of a block that can carry LoRA.
 pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
-/// A language model: token embeddings, decoder, output head.
+/// A causal language model: token embeddings, decoder blocks, output head.
 #[derive(Module, Debug)]
 pub struct Llm {
-    /// Everything before the head.
+    /// Token embeddings, decoder blocks and final norm.
     pub model: Decoder,
-    /// The head, unless tied to the embeddings.
+    /// The output head; `None` if it is tied to the embeddings.
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: LlmConfig,
@@ -36,20 +36,20 @@ pub struct Llm {
     compute: Compute,
 }
 
-/// In what a decoder computes; its weights, its residual stream and the loss are f32 either way.
+/// The precision of the decoder's matrix products; its weights, residual stream and loss are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// 32 bits.
+    /// All in 32-bit floating point.
     #[default]
     F32,
-    /// Products, attention and gates in bfloat16, as in PyTorch's mixed precision (`autocast`): less memory for activations, and
-    /// several times the speed where the device has units for it.
+    /// Products, attention and gates in bfloat16, as under PyTorch's `autocast`: activations need less memory, and
+    /// devices with bfloat16 units are several times faster.
     Bf16,
 }
 
 impl Compute {
-    /// The type of what products read and give.
+    /// The data type of a product's inputs and output.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -58,33 +58,33 @@ impl Compute {
     }
 }
 
-/// Embeddings, blocks and the final norm.
+/// Token embeddings, decoder blocks and the final norm.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    /// `[vocab_size, hidden_size]`.
+    /// Token embedding table, `[vocab_size, hidden_size]`.
     pub embed_tokens: Embedding,
-    /// The decoder blocks, first to last.
+    /// The decoder blocks in order.
     pub layers: Vec<Block>,
-    /// Norm after the last block.
+    /// The final norm, after the last block.
     pub norm: Norm,
 }
 
-/// How whole sequences are read, where it is not as ordinary text.
+/// Positions and padding mask of whole sequences; the default is ordinary text.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reading<'a> {
-    /// The position of each token, a list for each row; absent = counted from 0.
+    /// Position of each token, `[rows][t]`; `None` counts from 0.
     pub positions: Option<&'a [Vec<usize>]>,
-    /// Tokens that nobody sees but themselves: padded cells of a picture.
+    /// Padding mask `[rows][t]`: a `true` token (padding of an image) is attended to by itself only.
     pub hidden: Hidden<'a>,
 }
 
 impl Reading<'_> {
-    /// The position after the last of `t` tokens.
+    /// The position after the last of `t` tokens: the length that the rotary embedding must cover.
     fn end(&self, t: usize) -> usize {
         self.positions.into_iter().flatten().flatten().max().map_or(t, |last| last + 1)
     }
 
-    /// The angles of its `t` tokens.
+    /// Cosines and sines for `t` tokens.
     fn rope(&self, rotation: Rotation<'_>, t: usize, device: &Device) -> Rope {
         match self.positions {
             Some(rows) => rotation.at(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), device),
@@ -93,14 +93,14 @@ impl Reading<'_> {
     }
 }
 
-/// Called after each decoder block with its number and the residual stream `[b, t, d]`, which it may change.
+/// A hook called after each decoder block with its index and the residual stream `[b, t, d]`; returns the new stream.
 pub type After<'a> = dyn FnMut(usize, Tensor<3>) -> Result<Tensor<3>> + 'a;
 
 impl LlmConfig {
-    /// A model with freshly drawn weights (normal with [`LlmConfig::initializer_range`], norms one).
+    /// Builds a model with random weights (normal with [`LlmConfig::initializer_range`], norms one).
     ///
-    /// The draws here come from Burn's own generator; callers that need reproducible weights follow with
-    /// `burgess_encoders::init::initialise`.
+    /// Burn's own generator draws the weights; callers that need reproducible ones call
+    /// `burgess_encoders::init::initialise` afterwards.
     ///
     /// # Errors
     /// When the configuration fails [`LlmConfig::check`].
@@ -161,19 +161,19 @@ impl LlmConfig {
 }
 
 impl Llm {
-    /// The configuration this model was made from.
+    /// The configuration that this model was built from.
     pub fn config(&self) -> &LlmConfig {
         &self.config
     }
 
-    /// This model, computing in this type from now on.
+    /// This model with its products in the precision `compute`.
     #[must_use]
     pub fn computing(mut self, compute: Compute) -> Self {
         self.compute = compute;
         self
     }
 
-    /// Token embeddings: `ids` `[b, t]` → `[b, t, hidden_size]`.
+    /// Looks up token embeddings: `ids` `[b, t]` → `[b, t, hidden_size]`.
     pub fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let table = self.model.embed_tokens.forward(ids);
         match self.config.embedding_scale() {
@@ -182,7 +182,7 @@ impl Llm {
         }
     }
 
-    /// Token embeddings of rows of ids, each of the same length, on the model's device: `[rows, t, hidden_size]`.
+    /// Token embeddings of rows of ids of equal length, on the model's device: `[rows, t, hidden_size]`.
     ///
     /// # Errors
     /// When an id is outside the vocabulary or the rows differ in length.
@@ -200,10 +200,10 @@ impl Llm {
         Ok(self.embed(Tensor::from_data(TensorData::new(flat, [rows.len(), t]), device)))
     }
 
-    /// Reads whole sequences from position 0: `embeddings` `[b, t, d]` → `[b, t, d]` after the final norm.
+    /// Runs the decoder on whole sequences from position 0: `[b, t, d]` → `[b, t, d]` after the final norm.
     ///
-    /// Causal; sequences shorter than `t` are padded **on the right** and need no mask: real tokens never see
-    /// later ones, and the caller reads no padded position.
+    /// Attention is causal. Sequences shorter than `t` are padded **on the right** and need no mask: real tokens
+    /// never attend to later ones, and the caller ignores the outputs at padding.
     ///
     /// # Errors
     /// When `t` exceeds `max_position_embeddings`.
@@ -211,10 +211,10 @@ impl Llm {
         self.hidden_with(embeddings, Reading::default(), None)
     }
 
-    /// As [`Llm::hidden`], with positions and hidden tokens of one's own, and something to be done after each block.
+    /// As [`Llm::hidden`], with given positions and padding mask, and a hook `after` each block.
     ///
     /// # Errors
-    /// As [`Llm::hidden`]; when a list is not as long as the sequences; those of `after`.
+    /// As [`Llm::hidden`]; when a list differs in length from the sequences; the errors of `after`.
     pub fn hidden_with(
         &self,
         embeddings: Tensor<3>,
@@ -236,7 +236,7 @@ impl Llm {
         self.through(embeddings, &ropes, attend, after)
     }
 
-    /// All blocks and the final norm; `attend` makes of a block's queries, keys and values what the queries see.
+    /// Runs all blocks and the final norm; `attend` computes attention from a block's query–key–value projection.
     fn through(
         &self,
         embeddings: Tensor<3>,
@@ -256,12 +256,12 @@ impl Llm {
         Ok(self.close(x.reshape([b, t, d])))
     }
 
-    /// Decoder blocks.
+    /// Number of decoder blocks.
     pub fn blocks(&self) -> usize {
         self.model.layers.len()
     }
 
-    /// One block of [`Llm::hidden_with`] by itself: `[b, t, d]` → `[b, t, d]`.
+    /// Runs one block of [`Llm::hidden_with`]: `[b, t, d]` → `[b, t, d]`.
     ///
     /// # Errors
     /// When there is no such block, or a position reaches `max_position_embeddings`.
@@ -277,20 +277,21 @@ impl Llm {
         Ok(self.rest(block, x, seen)?.reshape([b, t, d]))
     }
 
-    /// What follows the last block: the final norm.
+    /// Applies the final norm, which follows the last block.
     pub fn close(&self, x: Tensor<3>) -> Tensor<3> {
         let [b, t, d] = x.dims();
         self.norm(&self.model.norm, x.reshape([b * t, d])).reshape([b, t, d])
     }
 
-    /// Reads `embeddings` `[b, t, d]` after what `cache` holds, of which the first `real[r]` of row `r` count and the
-    /// rest is padding, appends their keys and values to it, and returns `[b, t, d]` after the final norm.
+    /// Runs the decoder on new tokens after the cached ones: `[b, t, d]` → `[b, t, d]` after the final norm.
     ///
-    /// A row that grows past the length where its angles change (LongRoPE) is read again from its first token, as
-    /// `transformers` does it.
+    /// The first `real[r]` tokens of row `r` are real, the rest is padding. `cache` grows by their keys and values.
+    ///
+    /// A row that grows past the length at which its angles change (LongRoPE) is recomputed from its first token, as
+    /// in `transformers`.
     ///
     /// # Errors
-    /// When a position reaches `max_position_embeddings`, or the cache has other rows; those of `after`.
+    /// When a position reaches `max_position_embeddings`, or the cache has other rows; the errors of `after`.
     pub fn extend(
         &self,
         embeddings: Tensor<3>,
@@ -315,7 +316,7 @@ impl Llm {
         self.through(embeddings, &ropes, attend, after)
     }
 
-    /// [`Llm::extend`] where a row grows past `turn`: everything is read again.
+    /// [`Llm::extend`] where a row grows past `turn` positions: recomputes all tokens into a new cache.
     fn read_again(
         &self,
         embeddings: Tensor<3>,
@@ -339,7 +340,7 @@ impl Llm {
             let n = rows.len();
             Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &device)
         };
-        // Rows are padded on the right with their first token.
+        // Rows are right-padded with their first token.
         let index = places.iter().enumerate().flat_map(|(row, places)| {
             (0..longest).map(move |i| (row * total + places.get(i).or(places.first()).copied().unwrap_or(0)) as i32)
         });
@@ -354,7 +355,7 @@ impl Llm {
         Ok(hidden.reshape([b * longest, d]).select(0, pick(index.collect())).reshape([b, t, d]))
     }
 
-    /// Scores over the vocabulary: `hidden` `[n, d]` → `[n, vocab_size]`. Ask only for the positions that need it.
+    /// Vocabulary logits: `hidden` `[n, d]` → `[n, vocab_size]`. Pass only the positions that need them.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         let hidden = self.lower(hidden);
         let mut logits = match &self.lm_head {
@@ -373,11 +374,11 @@ impl Llm {
         }
     }
 
-    /// This model with fresh adapters on the projections that `targets` names (`q_proj`, `down_proj` …), and every
+    /// This model with new LoRA factors on the projections named in `targets` (`q_proj`, `down_proj` …), and every
     /// other parameter frozen.
     ///
     /// # Errors
-    /// When a name is no projection's, or the rank is 0.
+    /// When a name is unknown, the rank is 0 or above a matrix dimension, or `targets` or `alpha` is not valid.
     pub fn with_lora(self, rank: usize, alpha: f64, targets: &[String], seed: u64) -> Result<Self> {
         if let Some(bad) = targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
             return Err(Error::usage(format!("`{bad}` is no projection of the language model"))
@@ -412,12 +413,12 @@ impl Llm {
         Ok(model)
     }
 
-    /// Whether any projection has an adapter.
+    /// Whether any projection carries LoRA.
     pub fn adapted(&self) -> bool {
         self.model.layers.iter().any(Block::adapted)
     }
 
-    /// This model with its adapters added into the weights.
+    /// This model with all LoRA products added to the weights.
     #[must_use]
     pub fn merged(mut self) -> Self {
         for block in &mut self.model.layers {
@@ -442,7 +443,7 @@ impl Llm {
         }
     }
 
-    /// The angles of each layer; those of a kind are made once.
+    /// Cosines and sines of each layer; layers with equal rotations share them.
     fn ropes(&self, make: impl Fn(Rotation<'_>) -> Rope) -> Vec<Rope> {
         let mut kinds: Vec<(Rotation<'_>, Rope)> = Vec::new();
         let layers = (0..self.config.num_hidden_layers).map(|layer| {
@@ -457,7 +458,7 @@ impl Llm {
         layers.collect()
     }
 
-    /// Queries, keys and values side by side, `[rows, columns]`.
+    /// The joint query–key–value projection after the first norm, clipping and query/key norms: `[rows, columns]`.
     fn project(&self, block: &Block, x: Tensor<2>) -> Tensor<2> {
         let attention = &block.self_attn;
         let x = self.lower(self.normed(block.input_layernorm.as_ref(), x));
@@ -482,7 +483,8 @@ impl Llm {
         Tensor::cat(vec![normed(0, query, q_norm), normed(query, kv, k_norm), values], 1)
     }
 
-    /// What follows attention in a block: `x` and `seen` `[rows, d]` and `[rows, query · width]` → `[rows, d]`.
+    /// The part of a block after attention: `x` `[rows, d]` and `seen` (attention output before the output
+    /// projection) `[rows, query · width]` → `[rows, d]`.
     fn rest(&self, block: &Block, x: Tensor<2>, seen: Tensor<2>) -> Result<Tensor<2>> {
         let seen = kernel::follow(block.self_attn.o_proj.forward(seen), DType::F32);
         let add = |x: Tensor<2>, more: Tensor<2>| match self.config.residual_multiplier.filter(|m| *m != 1.0) {
@@ -523,7 +525,7 @@ impl Llm {
         Ok(kernel::follow(out, DType::F32))
     }
 
-    /// What a product reads, in the type that products are computed in; the residual stream is f32.
+    /// Casts the input of a product to the compute type; the residual stream stays f32.
     fn lower(&self, x: Tensor<2>) -> Tensor<2> {
         kernel::follow(x, self.compute.dtype())
     }

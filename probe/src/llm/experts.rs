@@ -1,4 +1,4 @@
-//! MLPs of which each token goes through some, chosen by a router (mixture of experts).
+//! Mixture of experts: a router sends each token through some of several MLPs.
 
 use super::config::{Experts, Gate};
 use super::kernel;
@@ -9,27 +9,27 @@ use burn::module::Module;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 
-/// The experts of a layer.
+/// The router and the experts of one layer.
 #[derive(Module, Debug)]
 pub struct Moe {
-    /// Scores of the experts.
+    /// The router: one score per expert, `[hidden, experts]`.
     pub gate: Linear,
-    /// The experts.
+    /// The routed experts.
     pub experts: Vec<Mlp>,
-    /// The one that all tokens go through.
+    /// The shared expert, which processes every token.
     pub shared_expert: Option<Mlp>,
-    /// How much it counts.
+    /// The sigmoid gate on the shared expert's output, `[hidden, 1]`.
     pub shared_expert_gate: Option<Linear>,
 }
 
 impl Moe {
-    /// All MLPs, with what stands before their projections' names.
+    /// All MLPs, each with the prefix of its projections' names (`experts.0.`, `shared_expert.`).
     pub(super) fn mlps(&mut self) -> impl Iterator<Item = (String, &mut Mlp)> {
         let shared = self.shared_expert.iter_mut().map(|mlp| ("shared_expert.".to_string(), mlp));
         self.experts.iter_mut().enumerate().map(|(i, mlp)| (format!("experts.{i}."), mlp)).chain(shared)
     }
 
-    /// `[rows, d]` → `[rows, d]`: each row through the experts with the highest probabilities, weighted by these.
+    /// Sends each row `[d]` through the experts with the highest probabilities and sums their outputs, so weighted.
     pub(super) fn forward(&self, x: Tensor<2>, activation: Gate, experts: &Experts) -> Result<Tensor<2>> {
         let (device, [rows, _]) = (x.device(), x.dims());
         let scores = kernel::follow(self.gate.forward(x.clone()), DType::F32);
@@ -40,7 +40,7 @@ impl Moe {
         let mut rows_of = vec![Vec::<i32>::new(); experts.count];
         for (row, values) in values.chunks(experts.count).enumerate() {
             let mut order: Vec<usize> = (0..values.len()).collect();
-            // Of equal ones the first comes first.
+            // Ties are broken by the lower index.
             order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
             for expert in order.into_iter().take(experts.active) {
                 chosen[row * experts.count + expert] = 1.0;

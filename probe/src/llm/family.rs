@@ -1,200 +1,198 @@
-//! The published decoders that are read: LLaMA, and what is LLaMA with another norm, activation, bias or order of
-//! steps.
+//! The supported decoder families: LLaMA, and networks with other norms, activations, biases or block layout.
 //!
-//! A family is one row of [`Design`]: where its network differs from LLaMA's, and what its class in `transformers`
-//! assumes where `config.json` is silent. Sizes and switches of a single model are in [`super::LlmConfig`].
+//! A family is one [`Design`]: how its network differs from LLaMA's, and the defaults of its class in `transformers`
+//! for keys that `config.json` leaves out. Sizes and switches of a single model are in [`super::LlmConfig`].
 
 use super::config::Gate;
 use serde::{Deserialize, Serialize};
 
-/// Which published decoder a configuration is of; the `model_type` of `config.json`.
+/// The decoder family of a configuration; the `model_type` of `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Family {
     /// LLaMA 1 to 3, Vicuna, Yi, TinyLlama, SmolLM2 (arXiv 2302.13971, 2407.21783).
     #[default]
     #[serde(rename = "llama")]
     Llama,
-    /// Mistral: LLaMA with a sliding window (arXiv 2310.06825).
+    /// Mistral: LLaMA with sliding-window attention (arXiv 2310.06825).
     #[serde(rename = "mistral")]
     Mistral,
     /// Qwen 2 and 2.5: biases on queries, keys and values (arXiv 2407.10671).
     #[serde(rename = "qwen2")]
     Qwen2,
-    /// Qwen 3: normed queries and keys (arXiv 2505.09388).
+    /// Qwen 3: norms on queries and keys (arXiv 2505.09388).
     #[serde(rename = "qwen3")]
     Qwen3,
-    /// Phi-3: partly rotated heads, long context by two sets of factors (arXiv 2404.14219).
+    /// Phi-3: partial rotary embedding, long context by two sets of factors (LongRoPE, arXiv 2404.14219).
     #[serde(rename = "phi3")]
     Phi3,
-    /// Gemma: norm scales around one, embeddings times the root of the width (arXiv 2403.08295).
+    /// Gemma: norm scales stored minus one, embeddings multiplied by √width (arXiv 2403.08295).
     #[serde(rename = "gemma")]
     Gemma,
-    /// Gemma 2: norms around both halves of a block, capped scores and logits, every other layer slides (arXiv
-    /// 2408.00118).
+    /// Gemma 2: norms before and after attention and MLP, soft caps on scores and logits, sliding window in every
+    /// other layer (arXiv 2408.00118).
     #[serde(rename = "gemma2")]
     Gemma2,
-    /// Gemma 3, its text part: Gemma 2 with normed queries and keys instead of caps, five sliding layers to one that
-    /// sees all (arXiv 2503.19786).
+    /// The text model of Gemma 3: Gemma 2 with norms on queries and keys instead of soft caps, and five sliding
+    /// layers per full-attention layer (arXiv 2503.19786).
     #[serde(rename = "gemma3_text")]
     Gemma3,
-    /// SmolLM 3: every fourth layer has no rotary positions.
+    /// SmolLM 3: every fourth layer has no rotary embedding.
     #[serde(rename = "smollm3")]
     SmolLm3,
     /// OLMo: layer norms without parameters (arXiv 2402.00838).
     #[serde(rename = "olmo")]
     Olmo,
-    /// OLMo 2: norms after attention and MLP, queries and keys normed over their whole width (arXiv 2501.00656).
+    /// OLMo 2: norms after attention and MLP, queries and keys normalised over their whole width (arXiv 2501.00656).
     #[serde(rename = "olmo2")]
     Olmo2,
-    /// OLMo 3: OLMo 2 with three sliding layers to one that sees all.
+    /// OLMo 3: OLMo 2 with three sliding layers per full-attention layer.
     #[serde(rename = "olmo3")]
     Olmo3,
-    /// Granite 3: multipliers on embeddings, scores, residuals and logits.
+    /// Granite 3: multipliers on embeddings, scores, residual branches and logits.
     #[serde(rename = "granite")]
     Granite,
-    /// StarCoder 2: layer norms with biases, an MLP without gate, biases everywhere (arXiv 2402.19173).
+    /// StarCoder 2: layer norms with biases, an MLP without a gate, biases in all projections (arXiv 2402.19173).
     #[serde(rename = "starcoder2")]
     Starcoder2,
-    /// GLM-4 of 2024: half of each head rotated, neighbouring channels together (arXiv 2406.12793).
+    /// GLM-4 of 2024: half of each head is rotated, in the interleaved layout (arXiv 2406.12793).
     #[serde(rename = "glm")]
     Glm,
-    /// GLM-4 of 2025: the same with norms around both halves of a block.
+    /// GLM-4 of 2025: GLM-4 of 2024 with norms before and after attention and MLP.
     #[serde(rename = "glm4")]
     Glm4,
-    /// Command R: attention and MLP side by side, layer norms without bias, neighbouring channels rotated together.
+    /// Command R: parallel attention and MLP, layer norms without bias, interleaved rotary layout.
     #[serde(rename = "cohere")]
     Cohere,
-    /// Command R7B and A: the same; layers that see everything have no rotary positions (arXiv 2504.00698).
+    /// Command R7B and A: Command R whose full-attention layers have no rotary embedding (arXiv 2504.00698).
     #[serde(rename = "cohere2")]
     Cohere2,
     /// StableLM 2: layer norms with biases, a quarter of each head rotated (arXiv 2402.17834).
     #[serde(rename = "stablelm")]
     StableLm,
-    /// Helium 1: neighbouring channels rotated together.
+    /// Helium 1: interleaved rotary layout.
     #[serde(rename = "helium")]
     Helium,
-    /// Nemotron and Minitron: layer norms with scales around one, an MLP of squared ReLU without gate (arXiv
-    /// 2407.14679).
+    /// Nemotron and Minitron: LayerNorm scales stored minus one, squared ReLU and no gate (arXiv 2407.14679).
     #[serde(rename = "nemotron")]
     Nemotron,
-    /// Arcee's AFM: an MLP of squared ReLU without gate.
+    /// Arcee's AFM: an MLP with squared ReLU and no gate.
     #[serde(rename = "arcee")]
     Arcee,
     /// Seed-OSS: biases on queries, keys and values.
     #[serde(rename = "seed_oss")]
     SeedOss,
-    /// Mixtral: each token goes through some of several MLPs (arXiv 2401.04088).
+    /// Mixtral: a mixture of experts in each layer (arXiv 2401.04088).
     #[serde(rename = "mixtral")]
     Mixtral,
-    /// Qwen 1.5 and 2 with experts, of which one sees every token.
+    /// Qwen 1.5 and 2 with a mixture of experts and one shared expert.
     #[serde(rename = "qwen2_moe")]
     Qwen2Moe,
-    /// Qwen 3 with experts.
+    /// Qwen 3 with a mixture of experts.
     #[serde(rename = "qwen3_moe")]
     Qwen3Moe,
-    /// OLMoE: experts, queries and keys normed over their whole width (arXiv 2409.02060).
+    /// OLMoE: a mixture of experts, queries and keys normalised over their whole width (arXiv 2409.02060).
     #[serde(rename = "olmoe")]
     Olmoe,
 }
 
-/// What a norm computes.
+/// The type of normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
-    /// Root-mean-square norm with a scale.
+    /// RMSNorm with a scale.
     Rms,
-    /// The same; the scale is one plus the weight.
+    /// RMSNorm whose scale is one plus the weight.
     RmsPlusOne,
-    /// Layer norm with scale and bias.
+    /// LayerNorm with scale and bias.
     Layer,
-    /// Layer norm with a bias; the scale is one plus the weight.
+    /// LayerNorm with bias, whose scale is one plus the weight.
     LayerPlusOne,
-    /// Layer norm with a scale.
+    /// LayerNorm with a scale and no bias.
     LayerScale,
-    /// Layer norm without parameters.
+    /// LayerNorm without parameters.
     LayerPlain,
 }
 
-/// Where a block has its norms.
+/// Where a block applies its norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockKind {
     /// Before attention and before the MLP (LLaMA).
     Before,
-    /// Before and after both (Gemma 2).
+    /// Before and after both attention and MLP (Gemma 2).
     Around,
-    /// After both (OLMo 2).
+    /// After attention and after the MLP (OLMo 2).
     After,
-    /// One before attention and MLP, which read the same and whose outputs are added.
+    /// One norm whose output both attention and MLP read; their outputs are added (parallel block).
     Parallel,
 }
 
-/// What is normed of queries and keys before they are rotated.
+/// How queries and keys are normalised before the rotary embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
-    /// Nothing.
+    /// No normalisation.
     None,
-    /// Each head by itself, all with the same scales.
+    /// Each head separately, with one scale of the head's width for all heads.
     Head,
-    /// All heads together.
+    /// All heads together, over the whole width.
     Whole,
 }
 
-/// Which layers slide where `config.json` does not say it layer by layer.
+/// Which layers use the sliding window if `config.json` has no `layer_types`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sliding {
-    /// All of them, if there is a window.
+    /// All layers, if there is a window.
     All,
-    /// Those from `max_window_layers` on, if `use_sliding_window`.
+    /// Layers from `max_window_layers` on, if `use_sliding_window` is true.
     Asked,
-    /// All but every n-th.
+    /// All layers except every n-th.
     AllBut(usize),
 }
 
-/// What a family is and what its class assumes.
+/// The properties of a family and the defaults of its class in `transformers`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Design {
-    /// `model_type`.
+    /// The `model_type` in `config.json`.
     pub name: &'static str,
-    /// Its class in `transformers`.
+    /// The class name in `transformers`.
     pub class: &'static str,
-    /// What its norms compute.
+    /// The type of its norms.
     pub norm: NormKind,
-    /// Where they stand.
+    /// Where a block applies its norms.
     pub block: BlockKind,
-    /// What is normed of queries and keys.
+    /// How queries and keys are normalised.
     pub qk_norm: QkNorm,
     /// Whether the MLP has a gate.
     pub gated: bool,
-    /// Whether neighbouring channels are rotated together, instead of those of a head's two halves.
+    /// Whether the rotary layout is interleaved: neighbouring channels are rotated in pairs, not a head's two halves.
     pub interleaved: bool,
-    /// Whether embeddings are multiplied with the root of the width.
+    /// Whether embeddings are multiplied by √width.
     pub scaled_embeddings: bool,
-    /// Whether queries, keys and values have biases without `attention_bias`.
+    /// Whether queries, keys and values have biases even without `attention_bias`.
     pub qkv_bias: bool,
-    /// Whether `attention_bias` means the output projection too.
+    /// Whether `attention_bias` includes the output projection.
     pub output_bias: bool,
-    /// Whether some layers choose between experts.
+    /// Whether some layers have a mixture of experts.
     pub experts: bool,
-    /// The key of the number that is added before the root of a norm; none where it is fixed.
+    /// The key of the norms' epsilon; `None` if it is fixed.
     pub eps_key: Option<&'static str>,
     /// The key of the activation.
     pub act_key: &'static str,
-    /// Which layers slide.
+    /// Which layers use the sliding window by default.
     pub sliding: Sliding,
-    /// Window where the file names none (a null means that nothing slides).
+    /// Default window; an explicit null means that no layer slides.
     pub window: Option<usize>,
-    /// Epsilon where the file names none.
+    /// Default epsilon of the norms.
     pub eps: f64,
-    /// Base of the angles where the file names none.
+    /// Default base of the rotary angles.
     pub theta: f64,
-    /// Share of a head that is rotated where the file names none.
+    /// Default fraction of a head's channels that are rotated.
     pub share: f64,
-    /// Width of a head where the file names none; none for the width shared evenly.
+    /// Default head width; `None` for `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,
-    /// Activation where the file names none.
+    /// Default activation.
     pub gate: Gate,
-    /// Whether the head is the embedding table where the file does not say.
+    /// Whether the output head is tied to the embedding table by default.
     pub tied: bool,
-    /// `attention_bias` where the file does not say.
+    /// Default of `attention_bias`.
     pub attention_bias: bool,
 }
 
@@ -459,21 +457,21 @@ pub const DESIGNS: [(Family, Design); 27] = [
 ];
 
 impl Family {
-    /// What it is.
+    /// The properties of this family.
     pub fn design(self) -> &'static Design {
-        // The order is tested; LLaMA stands in for what cannot be.
+        // A test checks the order; the fallback is never used.
         DESIGNS.get(self as usize).map_or(&DESIGNS[0].1, |(_, design)| design)
     }
 
-    /// Its class in `transformers`.
+    /// The class name in `transformers`.
     pub fn class(self) -> &'static str {
         self.design().class
     }
 
-    /// The family of a `model_type`.
+    /// The family with this `model_type`.
     ///
     /// # Errors
-    /// It is none that is read: says what its network has that ours lacks, and which are read.
+    /// When it is not supported; the error says what our decoder lacks and which families it supports.
     pub fn named(name: &str) -> std::result::Result<Self, String> {
         if let Some((family, _)) = DESIGNS.iter().find(|(_, design)| design.name == name) {
             return Ok(*family);
@@ -484,7 +482,7 @@ impl Family {
     }
 }
 
-/// What the networks of other families have that the decoder lacks, and their names.
+/// Features that our decoder lacks, with the families whose networks need them.
 const MISSING: [(&str, &str); 15] = [
     (
         "its layers keep a state instead of attending (state-space or recurrent layers)",
@@ -528,7 +526,7 @@ const MISSING: [(&str, &str); 15] = [
     ),
 ];
 
-/// What the network of a `model_type` that is not read has that ours lacks.
+/// The feature of an unsupported `model_type` that our decoder lacks.
 pub(crate) fn missing(name: &str) -> &'static str {
     let known = MISSING.iter().find(|(_, names)| names.split_whitespace().any(|known| known == name));
     known.map_or("its network is not known here", |(what, _)| what)

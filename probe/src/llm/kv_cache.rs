@@ -1,4 +1,4 @@
-//! Keys and values of what was already read, so that each new token costs one position instead of all.
+//! Key/value cache: keys and values of earlier tokens, so that a new token costs one position instead of all.
 
 use super::kernel::{self, Heads, Rows};
 use super::rope::Rope;
@@ -8,65 +8,65 @@ use std::cell::RefCell;
 
 /// Keys (already rotated) and values of every layer, for a batch of sequences of different lengths.
 ///
-/// Where the backend is the CPU's, each row keeps its own tokens only. Elsewhere all rows have as many *slots* as the
-/// longest of what was read together; a slot of padding is hidden from every later token.
+/// On the CPU backend, each row stores only its own tokens. On other backends all rows have the same number of
+/// *slots*, the longest of each step; slots of padding are masked for all later tokens.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     layers: Vec<Layer>,
     rows: Vec<Row>,
-    /// The embeddings that were read, `[batch, t, d]` each, while the model may have to read them again.
+    /// The embeddings read so far, `[batch, t, d]` each, as long as the model may have to recompute them.
     inputs: Vec<Tensor<3>>,
-    /// Whether something was done to a reading between the blocks, which its embeddings do not tell.
+    /// Whether a connector changed the tokens between the blocks, so that `inputs` alone cannot reproduce them.
     changed: bool,
 }
 
-// A model has some dozens of these: their size does not matter.
+// A model has only some dozens of layers, so the size of the variants does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 enum Layer {
-    /// `[batch, kv_heads, slots, head_dim]` each.
+    /// Keys and values, `[batch, kv_heads, slots, head_dim]` each.
     Tensors(Tensor<4>, Tensor<4>),
     Rows(Rows),
 }
 
-/// What one sequence has read.
+/// The cached tokens of one sequence.
 #[derive(Debug, Clone, Default)]
 struct Row {
-    /// Position of its next token.
+    /// Position of the sequence's next token.
     next: usize,
-    /// The position of the token in each slot; nothing for padding.
+    /// Position of the token in each slot; `None` for padding.
     slots: Vec<Option<usize>>,
 }
 
-/// The tokens of one reading, before their layers are computed.
+/// Positions and masks of the new tokens of one step, shared by all layers.
 pub(crate) struct Reading {
-    /// Position of each new token.
+    /// Position of each new token, `[batch][t]`.
     pub positions: Vec<Vec<usize>>,
     real: Vec<usize>,
-    /// Slots before this reading.
+    /// Number of slots before this step.
     before: usize,
-    /// What the new tokens see, by the window of a layer: made once, not for each layer.
+    /// Attention biases by window size, so that each is built once and not per layer.
     biases: RefCell<Vec<(Option<usize>, Tensor<4>)>>,
 }
 
 impl KvCache {
-    /// An empty cache.
+    /// Creates an empty cache.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Real tokens read by each row.
+    /// Number of real tokens in each row.
     pub fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|r| r.next).collect()
     }
 
-    /// Whether a row that has begun grows past `turn` with `real` new tokens.
+    /// Whether a non-empty row grows past `turn` positions with `real` new tokens.
     pub(crate) fn crosses(&self, turn: usize, real: &[usize]) -> bool {
         self.rows.iter().zip(real).any(|(row, real)| row.next > 0 && row.next <= turn && row.next + real > turn)
     }
 
-    /// Takes note of embeddings `[batch, t, d]` that are about to be read, of which `real[r]` count, unless all rows are
-    /// beyond `turn` then; `changed` if their reading will be changed between the blocks.
+    /// Stores embeddings `[batch, t, d]`, of which `real[r]` are real, for later recomputation, unless all rows are
+    /// then beyond `turn`. `changed` says that the tokens will be modified between the blocks.
     pub(crate) fn keep(&mut self, embeddings: &Tensor<3>, real: &[usize], turn: usize, changed: bool) {
         let before = |row: usize| self.rows.get(row).map_or(0, |row| row.next);
         if real.iter().enumerate().all(|(row, real)| before(row) + real > turn) {
@@ -77,8 +77,8 @@ impl KvCache {
         self.changed |= changed;
     }
 
-    /// All embeddings with these after them, and which of them are each row's `real` tokens; nothing if they do not
-    /// tell all.
+    /// All stored embeddings followed by `embeddings`, and the indices of each row's real tokens; `None` if these are
+    /// not enough to recompute the cache.
     pub(crate) fn history(&self, embeddings: Tensor<3>, real: &[usize]) -> Option<(Tensor<3>, Vec<Vec<usize>>)> {
         if self.changed || self.rows.len() != real.len() || self.inputs.is_empty() {
             return None;
@@ -93,7 +93,7 @@ impl KvCache {
         Some((Tensor::cat(all, 1), places))
     }
 
-    /// Takes note of `t` new tokens a row, of which the first `real[r]` count.
+    /// Registers `t` new tokens per row, of which the first `real[r]` are real.
     pub(crate) fn begin(&mut self, real: &[usize], t: usize) -> Result<Reading> {
         if self.rows.is_empty() {
             self.rows = vec![Row::default(); real.len()];
@@ -108,7 +108,7 @@ impl KvCache {
         let before = self.rows.first().map_or(0, |r| r.slots.len());
         let mut positions = Vec::with_capacity(real.len());
         for (row, &n) in self.rows.iter_mut().zip(real) {
-            // Padded tokens stay at the last position; nobody reads what they compute.
+            // Padding keeps the last position; its output is not used.
             let last = (row.next + n).saturating_sub(1);
             positions.push((0..t).map(|i| (row.next + i).min(last)).collect());
             row.slots.extend((0..t).map(|i| (i < n).then_some(row.next + i)));
@@ -117,7 +117,7 @@ impl KvCache {
         Ok(Reading { positions, real: real.to_vec(), before, biases: RefCell::default() })
     }
 
-    /// Appends a layer's keys and values of the new tokens and returns what these see, `[batch · t, query · width]`.
+    /// Appends one layer's keys and values; returns the new tokens' attention output, `[batch · t, query · width]`.
     pub(crate) fn attend(
         &mut self,
         layer: usize,
@@ -150,7 +150,7 @@ impl KvCache {
             Some(slot) => *slot = full,
             None => self.layers.push(full),
         }
-        // Of a first reading no real token sees padding, which lies on the right, and what padding sees is read by nobody.
+        // In the first step padding is on the right: no real token attends to it, and its own output is not used.
         if reading.before == 0 && s.softcap.is_none() && s.window.is_none_or(|window| window >= s.tokens) {
             return Ok(kernel::attend_causal(q, k, v, s.scale));
         }
@@ -167,7 +167,7 @@ impl KvCache {
         bias
     }
 
-    /// `[batch, 1, t, slots]`: 0 where a new token sees a slot, −∞ where not.
+    /// Additive attention bias `[batch, 1, t, slots]`: 0 where a new token attends to a slot, −∞ elsewhere.
     fn bias(&self, s: Heads, reading: &Reading, device: &Device) -> Tensor<4> {
         let slots = reading.before + s.tokens;
         let mut values = Vec::with_capacity(s.batch * s.tokens * slots);
@@ -175,7 +175,7 @@ impl KvCache {
             for (i, &position) in positions.iter().enumerate() {
                 let own = reading.before + i;
                 let first = s.first_seen(position);
-                // A padded token sees itself, so that its row of scores is not empty.
+                // Padding attends to itself, so that its row of scores is not empty.
                 let seen =
                     |(slot, at): (usize, &Option<usize>)| slot == own || slot < own && at.is_some_and(|p| p >= first);
                 values
@@ -185,10 +185,10 @@ impl KvCache {
         Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)
     }
 
-    /// A cache whose row `i` is a copy of this cache's row `rows[i]`: one image's prefix for all its questions,
-    /// or the rows that are not finished yet.
+    /// A cache whose row `i` is a copy of this cache's row `rows[i]`: repeats one image's prefix for all its
+    /// questions, or keeps the unfinished rows.
     ///
-    /// `kv`: key/value heads of the model.
+    /// `kv` is the number of key/value heads of the model.
     pub fn select(&self, rows: &[usize], kv: usize) -> Self {
         let index = |device: &Device| {
             let index: Vec<i32> = rows.iter().map(|&r| r as i32).collect();

@@ -1,4 +1,4 @@
-//! A linear layer that may carry an adapter of low rank (LoRA, arXiv 2106.09685).
+//! A linear layer with optional low-rank adaptation (LoRA, arXiv 2106.09685).
 
 use crate::llm::kernel;
 use burgess_base::stream::{stream, uniform};
@@ -6,30 +6,30 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// `x · weight + bias`, and with an adapter `+ scale · (x · a) · b`.
+/// Computes `x · weight + bias`, and with LoRA also `+ scale · (x · a) · b`.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// `[in, out]`.
+    /// Weight, `[in, out]` (the transpose of PyTorch's).
     pub weight: Param<Tensor<2>>,
-    /// `[out]`.
+    /// Bias, `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// The adapter.
+    /// The LoRA parameters, if there are any.
     pub lora: Option<Lora>,
 }
 
-/// What is learned instead of a weight.
+/// Trainable low-rank factors beside a frozen weight.
 #[derive(Module, Debug)]
 pub struct Lora {
-    /// `[in, rank]`.
+    /// Down projection, `[in, rank]`.
     pub a: Param<Tensor<2>>,
-    /// `[rank, out]`.
+    /// Up projection, `[rank, out]`.
     pub b: Param<Tensor<2>>,
     #[module(skip)]
     scale: f64,
 }
 
 impl Linear {
-    /// A layer with freshly drawn weights and a bias of zeros.
+    /// A layer with weights drawn from `init` and a bias of zeros.
     pub fn new(inputs: usize, outputs: usize, bias: bool, init: &Initializer, device: &Device) -> Self {
         Self {
             weight: init.init([inputs, outputs], device),
@@ -38,7 +38,7 @@ impl Linear {
         }
     }
 
-    /// `[rows, in]` → `[rows, out]`.
+    /// Applies the layer to each row, `[rows, in]` → `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let plain = kernel::linear(x.clone(), self.weight.val(), self.bias.as_ref().map(Param::val));
         match &self.lora {
@@ -47,7 +47,7 @@ impl Linear {
         }
     }
 
-    /// This layer with a fresh adapter, which changes nothing yet: `a` as PEFT draws it (uniform, ±1/√in), `b` zero.
+    /// This layer with new LoRA factors that change nothing yet: `a` uniform in ±1/√in as in PEFT, `b` zero.
     #[must_use]
     pub fn with_lora(mut self, rank: usize, alpha: f64, name: &str, seed: u64) -> Self {
         let [inputs, outputs] = self.weight.lazy_shape().dims();
@@ -64,7 +64,7 @@ impl Linear {
         self
     }
 
-    /// This layer with its adapter added into the weight.
+    /// This layer with the LoRA product added to the weight.
     #[must_use]
     pub fn merged(mut self) -> Self {
         if let Some(lora) = self.lora.take() {
@@ -82,10 +82,10 @@ impl Lora {
     }
 }
 
-/// `x` through several layers of equal input, their outputs side by side.
+/// Applies several layers to the same input and concatenates their outputs along the columns.
 ///
-/// One product with the joined weights reads `x` once, and its gradient is one product too, but joining copies the
-/// weights; where there are fewer rows than inputs, the outputs are the smaller thing to copy.
+/// One product with the concatenated weights reads `x` once, and its gradient is one product too, but concatenation
+/// copies the weights; with fewer rows than inputs it is cheaper to copy the outputs.
 pub fn joined<const N: usize>(layers: [&Linear; N], x: Tensor<2>) -> Tensor<2> {
     let [rows, inputs] = x.dims();
     if layers.iter().all(|l| l.lora.is_none()) {

@@ -1,44 +1,44 @@
-//! Parts of a [`super::LlmConfig`]: windows, activations, experts.
+//! Option types of a [`super::LlmConfig`]: attention windows, activations, experts.
 
 use serde::{Deserialize, Serialize};
 
-/// How far back a layer sees.
+/// The attention range of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layer {
-    /// Everything.
+    /// Full causal attention.
     #[serde(rename = "full_attention")]
     Full,
-    /// The last [`sliding_window`](super::LlmConfig::sliding_window) positions, itself included.
+    /// Sliding window over the last [`sliding_window`](super::LlmConfig::sliding_window) positions, itself included.
     #[serde(rename = "sliding_attention")]
     Sliding,
 }
 
-/// The activation of the MLP.
+/// The activation function of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Gate {
-    /// x · sigmoid(x).
+    /// SiLU: x · sigmoid(x).
     #[default]
     #[serde(rename = "silu")]
     Silu,
-    /// GELU by its tanh approximation.
+    /// GELU in its tanh approximation.
     #[serde(rename = "gelu_pytorch_tanh")]
     GeluTanh,
-    /// GELU by the error function.
+    /// Exact GELU, by the error function.
     #[serde(rename = "gelu")]
     Gelu,
-    /// max(x, 0).
+    /// ReLU: max(x, 0).
     #[serde(rename = "relu")]
     Relu,
-    /// max(x, 0)².
+    /// Squared ReLU: max(x, 0)².
     #[serde(rename = "relu2")]
     ReluSquared,
 }
 
 impl Gate {
-    /// The activation of this name in `transformers`.
+    /// The activation with this name in `transformers`.
     ///
     /// # Errors
-    /// It is none that is read; those that are, are listed.
+    /// When the activation is not supported; the supported ones are listed.
     pub fn named(name: &str) -> std::result::Result<Self, String> {
         match name {
             "silu" | "swish" => Ok(Self::Silu),
@@ -53,7 +53,7 @@ impl Gate {
         }
     }
 
-    /// Its name in `transformers`.
+    /// The activation's name in `transformers`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Silu => "silu",
@@ -65,27 +65,27 @@ impl Gate {
     }
 }
 
-/// MLPs of which each token goes through some (arXiv 1701.06538).
+/// Configuration of a mixture of experts (arXiv 1701.06538).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experts {
-    /// How many there are in a layer.
+    /// Number of routed experts per layer.
     pub count: usize,
-    /// How many a token goes through.
+    /// Number of experts per token (top-k).
     pub active: usize,
-    /// Width of each one's inner layer.
+    /// Inner width of each routed expert.
     pub width: usize,
-    /// Inner width of the one that all tokens go through, behind a gate of its own.
+    /// Inner width of the shared expert, which all tokens pass through; `None` without one.
     pub shared: Option<usize>,
-    /// Whether the weights of the chosen ones add up to one.
+    /// Whether the top-k weights are renormalised to sum to one.
     pub normalised: bool,
-    /// Layers that have an ordinary MLP instead.
+    /// Indices of layers that have a dense MLP instead.
     pub dense: Vec<usize>,
-    /// Of so many layers the last has experts.
+    /// Every `step`-th layer has experts (`decoder_sparse_step`).
     pub step: usize,
 }
 
 impl Experts {
-    /// Whether layer `i` has experts.
+    /// Whether layer `i` has experts instead of a dense MLP.
     pub fn at(&self, i: usize) -> bool {
         !self.dense.contains(&i) && (i + 1).is_multiple_of(self.step.max(1))
     }

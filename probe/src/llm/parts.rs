@@ -1,5 +1,4 @@
-//! What a decoder block is made of. Which of the optional parts there are follows from a family's
-//! [`super::family::Design`].
+//! The modules of a decoder block. The family's [`super::family::Design`] decides which optional parts exist.
 
 use super::config::Gate;
 use super::experts::Moe;
@@ -9,17 +8,18 @@ use super::linear::{Linear, joined};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// One decoder block: attention and the MLP, each around a residual; which norms there are says
-/// [`BlockKind`](super::family::BlockKind).
+/// One decoder block: attention and MLP, each with a residual connection.
+///
+/// [`BlockKind`](super::family::BlockKind) says which norms exist.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Grouped-query attention.
     pub self_attn: SelfAttention,
-    /// The MLP; none in a layer of experts.
+    /// The dense MLP; `None` in a mixture-of-experts layer.
     pub mlp: Option<Mlp>,
-    /// The experts.
+    /// The mixture of experts; `None` in a dense layer.
     pub moe: Option<Moe>,
-    /// Norm before attention.
+    /// Norm before attention; `None` for [`After`](super::family::BlockKind::After).
     pub input_layernorm: Option<Norm>,
     /// Norm before the MLP ([`Before`](super::family::BlockKind::Before)) or after attention
     /// ([`Around`](super::family::BlockKind::Around), [`After`](super::family::BlockKind::After)).
@@ -33,42 +33,42 @@ pub struct Block {
 /// Projections of grouped-query attention.
 #[derive(Module, Debug)]
 pub struct SelfAttention {
-    /// Queries.
+    /// Query projection, `[hidden, query heads · head width]`.
     pub q_proj: Linear,
-    /// Keys.
+    /// Key projection, `[hidden, kv heads · head width]`.
     pub k_proj: Linear,
-    /// Values.
+    /// Value projection, `[hidden, kv heads · head width]`.
     pub v_proj: Linear,
-    /// Output.
+    /// Output projection, `[query heads · head width, hidden]`.
     pub o_proj: Linear,
-    /// Norm of queries (see [`QkNorm`](super::family::QkNorm)).
+    /// Norm of the queries (see [`QkNorm`](super::family::QkNorm)).
     pub q_norm: Option<Norm>,
-    /// Norm of keys.
+    /// Norm of the keys (see [`QkNorm`](super::family::QkNorm)).
     pub k_norm: Option<Norm>,
 }
 
 /// Projections of the MLP.
 #[derive(Module, Debug)]
 pub struct Mlp {
-    /// Gate; none in an MLP without.
+    /// Gate projection, `[hidden, intermediate]`; `None` in an MLP without a gate.
     pub gate_proj: Option<Linear>,
-    /// Up.
+    /// Up projection, `[hidden, intermediate]`.
     pub up_proj: Linear,
-    /// Down.
+    /// Down projection, `[intermediate, hidden]`.
     pub down_proj: Linear,
 }
 
-/// Parameters of a norm; [`NormKind`] says what it computes with them.
+/// Parameters of a norm; [`NormKind`] says which norm uses them.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Scale, `[width]`.
     pub weight: Option<Param<Tensor<1>>>,
-    /// `[width]`.
+    /// Shift, `[width]`.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl Block {
-    /// The layers that adapters can be put on; those of experts under the expert's number.
+    /// The linear layers that can carry LoRA, with their names; those of an expert are prefixed with its number.
     pub(super) fn projections(&mut self) -> Vec<(String, &mut Linear)> {
         let attention = &mut self.self_attn;
         let mut all = vec![
@@ -96,7 +96,7 @@ impl Block {
 }
 
 impl Mlp {
-    /// `[rows, d]` → `[rows, d]`.
+    /// Applies the MLP to each row, `[rows, d]` → `[rows, d]`.
     pub(super) fn forward(&self, x: Tensor<2>, activation: Gate) -> Tensor<2> {
         let inner = match &self.gate_proj {
             Some(gate) => kernel::gated(joined([gate, &self.up_proj], x), activation),
@@ -107,7 +107,7 @@ impl Mlp {
 }
 
 impl Norm {
-    /// A norm that scales by one.
+    /// A norm initialised to a scale of one and a bias of zero.
     pub(super) fn new(kind: NormKind, width: usize, device: &Device) -> Self {
         let weight = match kind {
             NormKind::Rms | NormKind::Layer | NormKind::LayerScale => Some(Initializer::Ones),

@@ -3,8 +3,10 @@
 //! drown what there is to learn, to find the answer in it. Documents are not packed one behind the other: cut at the
 //! border of a context, a question loses what it is about, and learning such questions teaches not to read.
 
+use crate::connector::positions;
 use crate::data::collate::shuffle;
 use crate::llm::chat::{ChatTemplate, Turn};
+use crate::llm::parts::Block;
 use crate::llm::tokenizer::{EOS, Tokenizer};
 use crate::llm::{Llm, LlmConfig, kernel};
 use crate::optimiser::{Method, Optimiser, StepSettings};
@@ -13,7 +15,7 @@ use crate::train::{Outcome, StepLog, diverged, finite_weights};
 use burgess_base::stream::{Stream, normal_pair, stream, uniform};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
-use burgess_world::{Document, Exercise};
+use burgess_world::{CELLS, Document, Exercise};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -130,8 +132,8 @@ pub fn texts(document: Document) -> Vec<String> {
 /// Trains a model on `documents`, batched by length: a fresh one (weights drawn from `seed`), or `base` under another
 /// tokenizer. Stops early only if `stop` says so.
 ///
-/// A base keeps its layers; tokens that both tokenizers have keep their embeddings, and only the others begin fresh
-/// (vocabulary transfer).
+/// A base keeps its layers; layers beyond them are put behind and add nothing at first. Tokens that both tokenizers have
+/// keep their embeddings, and only the others begin fresh (vocabulary transfer).
 ///
 /// # Errors
 /// When the numbers do not fit, the documents run out, or the loss, the gradient or the last weights are not finite (the
@@ -227,12 +229,12 @@ pub fn pretrain(
 /// `base` with an embedding for each token of `tokenizer`: that of the same token of `old`, or that of `fresh`.
 fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer) -> Result<Llm> {
     let (a, b) = (fresh.config(), base.config());
-    if a.num_hidden_layers != b.num_hidden_layers || a.hidden_size != b.hidden_size {
+    if a.num_hidden_layers < b.num_hidden_layers || a.hidden_size != b.hidden_size {
         return Err(Error::usage(format!(
             "the base has {} layers of width {}, the recipe asks for {} of width {}",
             b.num_hidden_layers, b.hidden_size, a.num_hidden_layers, a.hidden_size
         ))
-        .hint("give the recipe the sizes of its base"));
+        .hint("give the recipe the width of its base, and at least as many layers"));
     }
     let rows = |model: &Llm| -> Result<Vec<f32>> {
         let table = model.model.embed_tokens.weight.val().into_data();
@@ -250,10 +252,23 @@ fn transferred(mut fresh: Llm, base: Llm, old: &Tokenizer, tokenizer: &Tokenizer
     let weight = fresh.model.embed_tokens.weight;
     let shape = weight.val().dims();
     let device = weight.val().device();
+    let more = fresh.model.layers.split_off(b.num_hidden_layers);
     fresh.model = base.model;
+    fresh.model.layers.extend(more.into_iter().map(silenced));
     let table = Tensor::<2>::from_data(TensorData::new(table, shape), &device);
     fresh.model.embed_tokens.weight = Param::initialized(weight.id, table).set_require_grad(true);
     Ok(fresh)
+}
+
+/// A block that adds nothing yet: the output projections of its attention and its MLP are zero, so that a model into
+/// which it is put computes what it computed before (identity initialisation, as in LLaMA Pro, arXiv 2401.02415).
+fn silenced(mut block: Block) -> Block {
+    let zeros = |weight: Param<Tensor<2>>| weight.map(|w| w.zeros_like().detach().require_grad());
+    block.self_attn.o_proj.weight = zeros(block.self_attn.o_proj.weight);
+    if let Some(mlp) = &mut block.mlp {
+        mlp.down_proj.weight = zeros(mlp.down_proj.weight.clone());
+    }
+    block
 }
 
 /// Documents of about equal length together, so that little is spent on padding; the order of lengths is random.
@@ -385,6 +400,8 @@ const NOISE: f64 = 0.5;
 /// `embeddings` `[b, t, d]` with those of the cells in their places: the sum of the embeddings of a cell's words over the
 /// square root of their number, so that all cells are about as long as one word.
 ///
+/// Each cell has its position embedding, as image tokens have behind a connector with positions.
+///
 /// What a connector will say of a patch is never exactly that: in training, cells get Gaussian noise, of another strength
 /// in each row.
 fn with_cells(
@@ -396,14 +413,16 @@ fn with_cells(
 ) -> Result<Tensor<3>> {
     let [b, t, d] = embeddings.dims();
     let lists = rows.iter().enumerate().filter_map(|(r, row)| row.cells.as_ref().map(|c| (r, c)));
-    let cells: Vec<(usize, &[u32])> = lists
-        .flat_map(|(r, (at, cells))| cells.iter().enumerate().map(move |(i, words)| (r * t + at + i, words.as_slice())))
-        .filter(|(place, _)| *place < b * t)
+    let cells: Vec<(usize, usize, &[u32])> = lists
+        .flat_map(|(r, (at, cells))| {
+            cells.iter().enumerate().map(move |(i, words)| (r * t + at + i, i, words.as_slice()))
+        })
+        .filter(|(place, _, _)| *place < b * t)
         .collect();
     let n = cells.len();
-    let most = cells.iter().map(|(_, words)| words.len()).max().unwrap_or(0).max(1);
+    let most = cells.iter().map(|(_, _, words)| words.len()).max().unwrap_or(0).max(1);
     let (mut ids, mut weights) = (vec![0_u32; n * most], vec![0.0_f32; n * most]);
-    for (c, (_, words)) in cells.iter().enumerate() {
+    for (c, (_, _, words)) in cells.iter().enumerate() {
         for (w, id) in words.iter().enumerate() {
             ids[c * most + w] = *id;
             weights[c * most + w] = 1.0 / (words.len() as f32).sqrt();
@@ -416,7 +435,7 @@ fn with_cells(
         let length = bags.clone().detach().square().mean().sqrt();
         let mut values = Vec::with_capacity(n * d);
         let (mut row, mut strength) = (usize::MAX, 0.0);
-        for (place, _) in &cells {
+        for (place, _, _) in &cells {
             if place / t != row {
                 (row, strength) = (place / t, NOISE * uniform(stream));
             }
@@ -424,7 +443,10 @@ fn with_cells(
         }
         bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
     }
-    let places: Vec<i32> = cells.iter().map(|(place, _)| *place as i32).collect();
+    let table = positions::table([CELLS; 2], model, device);
+    let within: Vec<i32> = cells.iter().map(|(_, i, _)| (i % (CELLS * CELLS)) as i32).collect();
+    bags = bags + table.select(0, Tensor::<1, Int>::from_data(TensorData::new(within, [n]), device));
+    let places: Vec<i32> = cells.iter().map(|(place, _, _)| *place as i32).collect();
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), device);
     let flat = embeddings.reshape([b * t, d]);
     // Their places hold the image token's embedding: it is taken out, the cell is put in.

@@ -1,9 +1,10 @@
-//! Rotary position embedding in the half-rotation layout of Hugging Face's weights, and its stretchings.
+//! Rotary position embedding in the half-split layout (`rotate_half`) of Hugging Face's weights, and its scalings.
 //!
 //! Channel `i` of the first half of a head is rotated together with channel `i` of the second half by the angle
 //! `position · theta^(−2i / width)` (RoFormer, arXiv 2104.09864; layout as in `modeling_llama.py`). Burn's
-//! `RotaryEncoding` rotates neighbouring channels instead, which is the layout of the original checkpoints. Where only
-//! part of a head is rotated, it is the first part. The stretchings are those of `modeling_rope_utils.py`, in f32 as there.
+//! `RotaryEncoding` rotates neighbouring channels instead, which is the layout of the original checkpoints. In
+//! partial rotary embedding, the first channels of a head are rotated. The scalings follow `modeling_rope_utils.py`,
+//! in f32 as there.
 
 use super::kernel::follow;
 use burgess_base::{Error, Result};
@@ -11,93 +12,93 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
-/// How angles are stretched, so that a model reads more than it was pretrained for.
+/// Scaling of the rotary angles for sequences longer than those of pretraining (`rope_scaling`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum Scaling {
-    /// All angles divided by a factor (arXiv 2306.15595).
+    /// Position interpolation: all angles are divided by a factor (arXiv 2306.15595).
     Linear {
-        /// The factor.
+        /// The divisor of all angles.
         factor: f64,
     },
-    /// A base that grows with the sequence beyond the original length (NTK by parts of the length so far).
+    /// Dynamic NTK: the base grows with the sequence length beyond the original length.
     Dynamic {
-        /// The factor.
+        /// The factor by which the context is extended.
         factor: f64,
-        /// The original length; `transformers` takes `max_position_embeddings` for it.
+        /// The original maximum length; `transformers` uses `max_position_embeddings`.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
-    /// Slow angles divided by a factor, fast ones kept, those between in proportion (Llama 3.1, arXiv 2407.21783).
+    /// Llama 3.1: low frequencies are divided by a factor, high ones kept, others interpolated (arXiv 2407.21783).
     Llama3 {
-        /// The factor.
+        /// The divisor of low frequencies.
         factor: f64,
-        /// Turns over the original length below which an angle is slow.
+        /// Frequencies with fewer turns over the original length are low.
         low_freq_factor: f64,
-        /// Turns over the original length above which it is fast.
+        /// Frequencies with more turns over the original length are high.
         high_freq_factor: f64,
-        /// The original length; absent until [`Scaling::complete`].
+        /// The original maximum length; `None` until [`Scaling::complete`].
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
-    /// The same by channel, and a temperature (YaRN, arXiv 2309.00071).
+    /// YaRN: interpolation by channel, with an attention temperature (arXiv 2309.00071).
     Yarn {
-        /// The factor.
+        /// The divisor of low frequencies.
         factor: f64,
-        /// The original length.
+        /// The original maximum length.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
-        /// On cosines and sines; absent = from the factor.
+        /// Factor on cosines and sines; `None` derives it from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
-        /// Weight of the logarithm in the temperature.
+        /// Coefficient of the logarithm in the numerator of the attention factor.
         #[serde(skip_serializing_if = "Option::is_none")]
         mscale: Option<f64>,
-        /// The same in the denominator.
+        /// Coefficient of the logarithm in the denominator of the attention factor.
         #[serde(skip_serializing_if = "Option::is_none")]
         mscale_all_dim: Option<f64>,
-        /// Turns over the original length above which an angle is kept; 32.
+        /// Frequencies with more turns over the original length are kept; default 32.
         #[serde(skip_serializing_if = "Option::is_none")]
         beta_fast: Option<f64>,
-        /// Turns below which it is divided; 1.
+        /// Frequencies with fewer turns are divided by `factor`; default 1.
         #[serde(skip_serializing_if = "Option::is_none")]
         beta_slow: Option<f64>,
-        /// Whether the channels between are counted in whole ones; yes.
+        /// Whether the bounds of the interpolated channels are rounded to whole channels; default true.
         #[serde(skip_serializing_if = "Option::is_none")]
         truncate: Option<bool>,
     },
-    /// A divisor for each angle, one set up to the original length and one beyond (LongRoPE, arXiv 2402.13753).
+    /// LongRoPE: one divisor per frequency, with separate sets for short and long sequences (arXiv 2402.13753).
     LongRope {
-        /// Divisors of sequences up to the original length.
+        /// Divisors for sequences up to the original length.
         short_factor: Vec<f64>,
-        /// Divisors of longer ones.
+        /// Divisors for longer sequences.
         long_factor: Vec<f64>,
-        /// Ratio of the lengths; absent = from them.
+        /// Ratio of the extended to the original length; `None` derives it from these.
         #[serde(skip_serializing_if = "Option::is_none")]
         factor: Option<f64>,
-        /// On cosines and sines; absent = from the factor.
+        /// Factor on cosines and sines; `None` derives it from `factor`.
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
-        /// The original length.
+        /// The original maximum length.
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
     },
-    /// A divisor for each angle at all lengths: what a GGUF file's `rope_freqs.weight` holds.
+    /// One divisor per frequency for all lengths: the tensor `rope_freqs.weight` of a GGUF file.
     Factors {
-        /// The divisors.
+        /// The divisors, one per frequency.
         factors: Vec<f64>,
     },
 }
 
 impl Scaling {
-    /// From the table of a `config.json`; nothing for a table that says `default`.
+    /// Reads the table of a `config.json`; `None` if it says `default`.
     pub(super) fn read(table: &serde_json::Value) -> std::result::Result<Option<Self>, String> {
         let Some(fields) = table.as_object() else {
             return if table.is_null() { Ok(None) } else { Err(format!("`rope_scaling` is {table}, not a table")) };
         };
         let kind = fields.get("rope_type").or_else(|| fields.get("type")).and_then(serde_json::Value::as_str);
         let Some(kind) = kind.filter(|k| *k != "default") else { return Ok(None) };
-        // Phi-3's first files had LongRoPE under its working title.
+        // Phi-3's first files call LongRoPE `su`.
         let kind = if kind == "su" { "longrope" } else { kind };
         const READ: [&str; 6] = ["linear", "dynamic", "llama3", "yarn", "longrope", "factors"];
         if !READ.contains(&kind) {
@@ -112,7 +113,7 @@ impl Scaling {
         serde_json::from_value(fields.into()).map(Some).map_err(|e| format!("`rope_scaling`: {e}"))
     }
 
-    /// Puts in what other fields of the file say.
+    /// Fills in lengths that are stored in other fields of the file.
     pub(super) fn complete(
         &mut self,
         original: Option<usize>,
@@ -129,14 +130,14 @@ impl Scaling {
                     *factor = Some(longest as f64 / own as f64);
                 }
             }
-            // The library reads no other key here.
+            // `transformers` reads no other key here.
             Self::Dynamic { original_max_position_embeddings: own, .. } => *own = longest.or(*own).or(original),
             Self::Linear { .. } | Self::Factors { .. } => return Ok(()),
         }
         Ok(())
     }
 
-    /// The length beyond which a sequence has other angles from its first position on, if there is one.
+    /// The length beyond which all angles of a sequence change, if there is one (LongRoPE).
     pub(super) fn turn(&self) -> Option<usize> {
         match self {
             Self::LongRope { original_max_position_embeddings, .. } => *original_max_position_embeddings,
@@ -144,7 +145,7 @@ impl Scaling {
         }
     }
 
-    /// Checks the numbers for heads of which `width` channels are rotated.
+    /// Checks the values for heads with `width` rotated channels.
     pub(super) fn check(&self, width: usize) -> Result<()> {
         let positive = |name: &str, x: f64| match x > 0.0 && x.is_finite() {
             true => Ok(()),
@@ -190,27 +191,27 @@ impl Scaling {
     }
 }
 
-/// What is rotated, and how fast.
+/// The rotary embedding of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rotation<'a> {
-    /// Channels of a head that are rotated; even.
+    /// Number of rotated channels per head; even.
     pub width: usize,
     /// Base of the angles.
     pub theta: f64,
-    /// How they are stretched.
+    /// Scaling of the angles.
     pub scaling: Option<&'a Scaling>,
-    /// Whether nothing is rotated after all: a layer without positions.
+    /// Whether the layer has no rotary embedding; its angles are zero.
     pub still: bool,
 }
 
 impl Rotation<'_> {
-    /// Angles per position of a sequence of `length` positions, and the factor on their cosines and sines.
+    /// Angular frequencies per position for a sequence of `length`, and the factor on their cosines and sines.
     fn speeds(&self, length: usize) -> (Vec<f32>, f32) {
         let half = self.width / 2;
         if self.still {
             return (vec![0.0; half], 1.0);
         }
-        // In f32, as the reference computes them.
+        // In f32, as in the reference.
         let turns: Vec<f32> = (0..half).map(|i| (self.theta as f32).powf((2 * i) as f32 / self.width as f32)).collect();
         let plain: Vec<f32> = turns.iter().map(|t| 1.0 / t).collect();
         let Some(scaling) = self.scaling else { return (plain, 1.0) };
@@ -274,7 +275,7 @@ impl Rotation<'_> {
         }
     }
 
-    /// The channels between which YaRN goes from angles that are kept to angles that are divided.
+    /// The channels between which YaRN interpolates from kept to divided angles.
     fn yarn_range(&self, scaling: &Scaling) -> [f32; 2] {
         let Scaling::Yarn { beta_fast, beta_slow, original_max_position_embeddings, truncate, .. } = scaling else {
             return [0.0, 1.0];
@@ -293,13 +294,13 @@ impl Rotation<'_> {
         [low as f32, high as f32]
     }
 
-    /// Cosines and sines for positions `0..t`, the same for every row.
+    /// Cosines and sines for positions `0..t`, shared by all rows.
     pub fn range(&self, t: usize, device: &Device) -> Rope {
         let positions: Vec<usize> = (0..t).collect();
         self.at(&[&positions], device)
     }
 
-    /// Cosines and sines for given positions, one list of equal length per row.
+    /// Cosines and sines for given positions, `[rows][t]`; all rows have the same length.
     pub fn at(&self, rows: &[&[usize]], device: &Device) -> Rope {
         let t = rows.first().map_or(0, |r| r.len());
         let half = self.width / 2;
@@ -320,18 +321,17 @@ impl Rotation<'_> {
     }
 }
 
-/// Cosines and sines for a list of positions.
+/// Cosines and sines of the rotary angles for a list of positions.
 #[derive(Debug, Clone)]
 pub struct Rope {
-    /// `[rows, t, width / 2]`; `rows` is 1 where all sequences of a batch share their positions.
+    /// Cosines, `[rows, t, width / 2]`; `rows` is 1 if all sequences of a batch share their positions.
     pub cos: Tensor<3>,
-    /// `[rows, t, width / 2]`.
+    /// Sines, `[rows, t, width / 2]`.
     pub sin: Tensor<3>,
 }
 
 impl Rope {
-    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`; `interleaved` ones together with their
-    /// neighbours.
+    /// Rotates the first channels of `x` `[batch, t, heads, head_dim]`, in half-split or `interleaved` layout.
     pub fn rotate(&self, x: Tensor<4>, interleaved: bool) -> Tensor<4> {
         let ([b, t, heads, d], half) = (x.dims(), self.cos.dims()[2]);
         let [cos, sin] = [&self.cos, &self.sin].map(|a| follow(a.clone(), x.dtype()).unsqueeze_dim::<4>(2));

@@ -1,4 +1,4 @@
-//! Whether training has gone astray: numbers that are not finite, found where they arise and before they are saved.
+//! Detects divergence: values that are not finite, where they arise and before they are saved.
 
 use super::{FeatureSource, read_batch};
 use crate::data::Example;
@@ -7,15 +7,15 @@ use burgess_base::{Error, Result};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
-/// The error with what to do about it.
+/// Adds a hint on divergence to an error.
 pub(crate) fn diverged(e: Error) -> Error {
     e.hint("the training diverged: lower the learning rate (and LoRA's `alpha`), or raise `warmup`")
 }
 
-/// Checks the parameters at the paths that `checked` names: each is reduced on its device, and all are looked at together.
+/// Checks the parameters at the paths that `checked` selects: one reduction each on the device, one read-back.
 ///
 /// # Errors
-/// When a number is NaN or infinite: the parameter is named.
+/// When a value is NaN or infinite; the error names the parameter.
 pub(crate) fn finite_weights<M: Module>(module: &M, checked: &dyn Fn(&[String]) -> bool) -> Result<()> {
     let mut sums = Sums { checked, path: Vec::new(), names: Vec::new(), sums: Vec::new() };
     module.visit(&mut sums);
@@ -34,7 +34,7 @@ pub(crate) fn finite_weights<M: Module>(module: &M, checked: &dyn Fn(&[String]) 
     }
 }
 
-/// Zero times every parameter, summed: zero, unless a number is not finite.
+/// Sums zero times every parameter: the sum is zero unless a value is not finite.
 struct Sums<'a> {
     checked: &'a dyn Fn(&[String]) -> bool,
     path: Vec<String>,
@@ -59,10 +59,10 @@ impl ModuleVisitor for Sums<'_> {
     }
 }
 
-/// Reads `part` of the last step's examples with the weights that the step left; no later loss would tell of them.
+/// Computes the loss of `part` of the last step's examples with the final weights, which no later step would check.
 ///
 /// # Errors
-/// When the loss is not finite, or as [`read_batch`].
+/// When the loss is not finite; also as [`read_batch`].
 pub(super) fn last_loss(
     model: &Mllm,
     part: &[Example],

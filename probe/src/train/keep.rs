@@ -1,9 +1,9 @@
-//! The state of a stage on disk: the weights of the trained parts, the optimiser's moments, and the number of the step. The
-//! order of the examples and everything that is drawn follow from seed and step, so there is no more to keep.
+//! The training state of a stage on disk: weights of the trained parts, optimiser moments, and the step number. The
+//! order of the examples and all random draws follow from seed and step, so nothing else needs to be saved.
 //!
-//! One safetensors file a stage: `weights/<path>`, `first/<path>`, `second/<path>` in f32 as the modules hold them, and
-//! under `__metadata__` the step, what the state belongs to, and a digest of the whole file. It is written beside the old
-//! one, tensor by tensor, and takes its place when it is whole.
+//! There is one safetensors file per stage: `weights/<path>`, `first/<path>`, `second/<path>` in f32 with the
+//! modules' shapes; `__metadata__` holds the step, the identity of the run, and a digest of the whole file. The file
+//! is written beside the old one, tensor by tensor, and replaces it when complete.
 
 use crate::optimiser::{Moments, Optimiser, host};
 use crate::recipe::Stage;
@@ -20,42 +20,42 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Changes when this code writes something else under the same names.
+/// Version of the format; increase it when the contents change under the same names.
 const FORMAT: u32 = 1;
-/// Keeping the state takes at most this share of the time.
+/// Maximum fraction of the training time spent on saving states.
 const SHARE: f64 = 0.02;
-/// Longest header that is read: a hundred thousand parameters have less.
+/// Maximum length in bytes of a header that is read; a hundred thousand parameters need less.
 const MAX_HEADER: u64 = 100 << 20;
-/// Stands in the header where the digest comes, and for it in what the digest is made of.
+/// Placeholder of the digest in the header, also while the digest is computed.
 const NO_DIGEST: &str = "00000000000000000000000000000000";
-/// What is before the digest in the header.
+/// The bytes before the digest in the header.
 const DIGEST_KEY: &[u8] = b"\"blake3\":\"";
 
-/// Where and how often the state of a stage is kept.
+/// Where and how often the training state of a stage is saved.
 #[derive(Debug, Clone)]
 pub struct Keep {
-    /// The file.
+    /// The path of the state file.
     pub path: PathBuf,
-    /// Everything that must be the same for the state to be of use: settings, data, weights.
+    /// Settings, data and weights that must be equal for a state to be reused.
     pub identity: Value,
-    /// Time between two states; longer where writing one takes more than 2 % of it.
+    /// Minimum time between two states; longer if writing takes more than 2 % of it.
     pub every: Duration,
-    /// Also after every so many steps.
+    /// If set, a state is also saved every this many steps.
     pub every_steps: Option<usize>,
 }
 
-/// What is written under `__metadata__`, as one string.
+/// The contents of `__metadata__`, stored as one string.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     format: u32,
-    /// Steps of the stage that are done.
+    /// Number of completed steps of the stage.
     step: usize,
-    /// Steps of the optimiser; fewer, if a batch had nothing to learn.
+    /// Number of optimiser steps; smaller than `step` if a batch had no supervised token.
     updates: i32,
     identity: Value,
 }
 
-/// The state of a stage that was interrupted.
+/// A saved training state of an interrupted stage.
 #[derive(Debug)]
 pub struct Saved {
     state: State,
@@ -64,15 +64,15 @@ pub struct Saved {
 }
 
 impl Keep {
-    /// A file that is written once a minute.
+    /// Saves to the file `path` once a minute.
     pub fn new(path: &Path, identity: Value) -> Self {
         Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
     }
 
-    /// What was kept, if anything was.
+    /// Opens the saved state, if there is one.
     ///
     /// # Errors
-    /// When it belongs to other settings, data or weights (the error says what differs), or is damaged.
+    /// When it belongs to other settings, data or weights (the error lists the differences), or is damaged.
     pub fn saved(&self) -> Result<Option<Saved>> {
         if !self.path.exists() {
             return Ok(None);
@@ -98,7 +98,7 @@ impl Keep {
         .hint(again()))
     }
 
-    /// Forgets what was kept, once the outcome of the stage is safe.
+    /// Removes the state file, once the result of the stage is saved.
     ///
     /// # Errors
     /// When the file cannot be removed.
@@ -116,16 +116,16 @@ impl Keep {
     }
 }
 
-/// A [`Keep`] at work.
+/// A [`Keep`] during training, with its timers.
 pub(super) struct Keeping<'a> {
     keep: &'a Keep,
     last: Instant,
-    /// What the last writing took.
+    /// Time that the last state took to write.
     cost: Duration,
 }
 
 impl Keeping<'_> {
-    /// Writes the state after `step` steps, if it is time.
+    /// Saves the state after `step` steps, if one is due.
     pub(super) fn step<M: Module>(
         &mut self,
         step: usize,
@@ -141,7 +141,7 @@ impl Keeping<'_> {
         self.now(step, model, stage, optimiser)
     }
 
-    /// Writes the state after `step` steps.
+    /// Saves the state after `step` steps.
     pub(super) fn now<M: Module>(
         &mut self,
         step: usize,
@@ -158,17 +158,17 @@ impl Keeping<'_> {
 }
 
 impl Saved {
-    /// Steps that are done.
+    /// Number of completed steps.
     pub fn step(&self) -> usize {
         self.state.step
     }
 
-    /// Whether the file has a digest, which then was compared: those of earlier versions have none.
+    /// Whether the file has a digest, which was then verified; files of earlier versions have none.
     pub fn checked(&self) -> bool {
         self.checked
     }
 
-    /// Puts the weights into `model` and the moments into `optimiser`.
+    /// Loads the weights into `model` and the moments into `optimiser`.
     pub(super) fn restore<M: Module>(self, model: M, stage: &Stage, optimiser: &mut Optimiser) -> Result<M> {
         let mut restored = Restored {
             trail: Trail { stage, path: Vec::new() },
@@ -192,7 +192,7 @@ impl Saved {
 }
 
 impl State {
-    /// The state, and whether the file has a digest and is what was written.
+    /// Reads the metadata; also returns whether the file has a digest, which is then verified.
     fn read(path: &Path) -> Result<(Self, bool)> {
         let mut file = File::open(path)?;
         let mut length = [0; 8];
@@ -226,13 +226,13 @@ impl State {
     }
 }
 
-/// Where the digest stands in a header, if there is one.
+/// The position of the digest in a header, if there is one.
 fn digest_in(header: &[u8]) -> Option<usize> {
     let at = header.windows(DIGEST_KEY.len()).position(|w| w == DIGEST_KEY)? + DIGEST_KEY.len();
     header.get(at..at + NO_DIGEST.len()).map(|_| at)
 }
 
-/// Takes the digest of what passes through.
+/// A writer that computes the digest of what it writes.
 struct Digested<'a, W> {
     out: &'a mut W,
     digest: Digest,
@@ -250,7 +250,7 @@ impl<W: Write> Write for Digested<'_, W> {
     }
 }
 
-/// Where a traversal is, and whether the parameter there is trained.
+/// The path of a module traversal, which tells whether the stage trains the parameter there.
 struct Trail<'a> {
     stage: &'a Stage,
     path: Vec<String>,
@@ -262,7 +262,7 @@ impl Trail<'_> {
     }
 }
 
-/// Bytes of an f32.
+/// Size of an f32 in bytes.
 const WIDTH: usize = 4;
 
 fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser, state: &State) -> Result<()> {
@@ -272,7 +272,7 @@ fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser
     let mut listed = Listed { trail: trail(), optimiser, header, end: 0 };
     model.visit(&mut listed);
     let mut header = serde_json::to_vec(&listed.header)?;
-    // The data begin at a multiple of eight bytes.
+    // The data start at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     let place = digest_in(&header).ok_or_else(|| Error::failed("the header has no place for the digest"))?;
     atomic::write_with(path, |file| {
@@ -288,7 +288,7 @@ fn write<M: Module>(path: &Path, model: &M, stage: &Stage, optimiser: &Optimiser
     })
 }
 
-/// First pass: names, shapes and places.
+/// First pass: lists names, shapes and offsets in the header.
 struct Listed<'a> {
     trail: Trail<'a>,
     optimiser: &'a Optimiser,
@@ -325,7 +325,7 @@ impl ModuleVisitor for Listed<'_> {
     }
 }
 
-/// Second pass: the numbers, in the same order.
+/// Second pass: writes the values in the same order.
 struct Written<'a, W> {
     trail: Trail<'a>,
     optimiser: &'a Optimiser,
@@ -356,7 +356,7 @@ impl<W: Write> ModuleVisitor for Written<'_, W> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(path) = self.trail.trained().filter(|_| self.outcome.is_ok()) else { return };
         let values = host(param.val().inner());
-        // Without a shortcut, so that it is done many at a time.
+        // No early exit, so that the loop is vectorised.
         if !values.iter().fold(true, |finite, v| finite & v.is_finite()) {
             let e = Error::failed(format!("the weights `{path}` are not finite; the state kept before stays as it is"));
             self.outcome = Err(super::diverged(e));
@@ -379,7 +379,7 @@ struct Restored<'a> {
 }
 
 impl Restored<'_> {
-    /// The numbers under a name; `None` if there is none.
+    /// The values of a tensor; `None` if the file does not have it.
     fn read(&mut self, kind: &str, path: &str) -> Result<Option<Vec<f32>>> {
         let key = format!("{kind}/{path}");
         if self.tensors.shape(&key).is_none() {

@@ -1,4 +1,4 @@
-//! The loss of a batch: pictures and text into the model, cross-entropy where an answer is learned.
+//! The loss of a batch: images and text through the model, cross-entropy over the supervised tokens.
 
 use super::FeatureSource;
 use crate::connector::Seen;
@@ -9,36 +9,36 @@ use burgess_base::Result;
 use burgess_base::stream::Stream;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A batch as the language model reads it, and what it is to say.
+/// A batch of embeddings with its targets.
 #[derive(Debug)]
 pub struct Batch {
-    /// Text and pictures.
+    /// Embeddings of text and image tokens.
     pub spliced: Spliced,
-    /// The positions, of all rows one behind the other, that predict a learned token.
+    /// Indices of the positions that predict a supervised token, into rows × positions.
     places: Tensor<1, Int>,
-    /// These tokens.
+    /// The supervised tokens' ids.
     targets: Tensor<1, Int>,
-    /// How many they are.
+    /// Number of supervised tokens.
     pub learned: usize,
 }
 
 impl Batch {
-    /// Positions read, padding included.
+    /// Number of positions in the batch, padding included.
     pub fn positions(&self) -> usize {
         let [b, t, _] = self.spliced.embeddings.dims();
         b * t
     }
 
-    /// Mean cross-entropy over the learned tokens.
+    /// Mean cross-entropy over the supervised tokens, `[1]`, in nats.
     ///
     /// # Errors
-    /// When the sequences are longer than the model reads.
+    /// When the sequences exceed the model's maximum length.
     pub fn loss(&self, model: &Mllm) -> Result<Tensor<1>> {
         Ok(self.loss_of(model, model.hidden(self.spliced.clone())?))
     }
 
-    /// The same from what the decoder made of the embeddings. The head is computed only for positions that predict a
-    /// learned token.
+    /// The loss from the decoder's output `[b, t, d]`. The output head is computed only for positions that predict a
+    /// supervised token.
     pub(super) fn loss_of(&self, model: &Mllm, hidden: Tensor<3>) -> Tensor<1> {
         let [b, t, d] = hidden.dims();
         let hidden = hidden.reshape([b * t, d]).select(0, self.places.clone());
@@ -46,11 +46,11 @@ impl Batch {
     }
 }
 
-/// Reads a batch; nothing if it has no learned token. Examples longer than `max_length` positions are cut off there. With
-/// `draws`, the encoders' stochastic depth is at work.
+/// Builds a batch; `None` if it has no supervised token. Examples longer than `max_length` positions are truncated.
+/// With `draws`, drop path is applied in the encoders.
 ///
 /// # Errors
-/// When pictures and text do not fit together, a feature cannot be had, or a picture would be cut.
+/// When images and text do not match, a feature cannot be read, or an image would be truncated.
 pub fn read_batch(
     model: &Mllm,
     examples: &[&Example],
@@ -74,7 +74,7 @@ pub fn read_batch(
     };
     let cut: Vec<&Example> = cut.iter().collect();
     let examples = if max_length.is_some() { &cut } else { examples };
-    // The last token predicts nothing that is learned, so it need not be read.
+    // The last token predicts nothing, so it is left out.
     let rows: Vec<Sequence> = examples
         .iter()
         .map(|e| Sequence {
@@ -82,7 +82,7 @@ pub fn read_batch(
             image_at: e.image_at,
         })
         .collect();
-    // What follows a picture is predicted from the last of its positions that shows something.
+    // The token after an image is predicted from the image's last position that is not padding.
     let last = |seen: &Seen, picture| seen.shown(picture).last().copied().unwrap_or(0);
     let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.pictures()).map(|p| last(s, p))).collect();
     let mut last = last.into_iter();
@@ -94,7 +94,7 @@ pub fn read_batch(
         for (i, (&id, _)) in
             example.ids.iter().zip(&example.learned).enumerate().filter(|(_, (_, l))| **l).skip_while(|(i, _)| *i == 0)
         {
-            // The position before that of a token predicts it.
+            // A token is predicted from the position before it.
             let beyond = if row.image_at == Some(i - 1) { last } else { 0 };
             positions.push((r * t + row.position(i - 1, n) + beyond) as i32);
             targets.push(id as i32);

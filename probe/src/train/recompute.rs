@@ -1,8 +1,8 @@
-//! The gradient of a batch with less memory: of each decoder block only the input is kept; when the gradient comes back to
-//! it, the block is computed again (arXiv 1604.06174). That is one more forward pass, about a third more work.
+//! Gradient checkpointing: only the input of each decoder block is stored, and the block is recomputed in the
+//! backward pass (arXiv 1604.06174). This costs one more forward pass, about a third more computation.
 //!
-//! Burn's own `gradient_checkpointing()` computes cheap operations again and keeps what expensive ones read, which here is
-//! most of the memory, and it cannot follow steps that are one node of the graph, as ours on `flex` are.
+//! Burn's own `gradient_checkpointing()` recomputes cheap operations and stores the inputs of expensive ones, which
+//! are most of the memory here; it also does not support fused steps that are one graph node, like ours on `flex`.
 
 use super::loss::Batch;
 use crate::mllm::Mllm;
@@ -10,11 +10,11 @@ use burgess_base::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// Hands the gradients of all trained parameters to `take`, a part at a time, and returns the loss. `below`: whether
-/// anything before the decoder is trained.
+/// Passes the gradients of all trained parameters to `take`, one part at a time, and returns the loss. `below` says
+/// whether parameters before the decoder are trained.
 ///
 /// # Errors
-/// When the sequences are longer than the model reads.
+/// When the sequences exceed the model's maximum length, or the connector has samplers inside the decoder.
 pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
     if batch.spliced.sampled() {
         return Err(Error::usage(
@@ -49,12 +49,12 @@ pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(G
     Ok(value)
 }
 
-/// The beginning of a new graph.
+/// A leaf of a new autodiff graph.
 fn leaf(x: Tensor<3>) -> Tensor<3> {
     Tensor::from_inner(x).require_grad()
 }
 
-/// Gradients of what `output` was made from, given that of `output`.
+/// Gradients of the inputs of `output`, given the gradient of `output`.
 fn pulled(output: Tensor<3>, grad: Tensor<3>) -> Gradients {
     (output * Tensor::from_inner(grad)).sum().backward()
 }

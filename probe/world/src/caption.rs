@@ -24,6 +24,30 @@ pub fn short(scene: &Scene, s: &mut Stream) -> String {
     }
 }
 
+/// A caption for pretraining encoders: of half of the flat images the names alone, without colours and patterns.
+///
+/// If every caption named colours, a contrastive objective would tell the images of a batch apart by them and learn little
+/// of things.
+pub fn names_or_short(scene: &Scene, s: &mut Stream) -> String {
+    let Content::Flat(f) = &scene.content else { return short(scene, s) };
+    if dice::chance(s, 50) {
+        return short(scene, s);
+    }
+    let mut order: Vec<u16> = f.items.iter().map(|item| item.thing).collect();
+    dice::shuffle(s, &mut order);
+    let mut named: Vec<u16> = Vec::new();
+    for thing in order {
+        if !named.contains(&thing) {
+            named.push(thing);
+        }
+    }
+    let part = |&t: &u16| match f.count(t) {
+        1 => thing(t).with_article(""),
+        n => format!("{n} {}", thing(t).plural()),
+    };
+    format!("{}.", sentence(&list(&named.iter().map(part).collect::<Vec<_>>())))
+}
+
 /// Everything that can be asked.
 pub fn full(scene: &Scene, s: &mut Stream) -> String {
     match &scene.content {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas};
 use crate::page::short_labels;
-use crate::{dice, palette};
+use crate::truth::CELLS;
+use crate::{SIZE, dice, palette};
 
 /// The kinds of charts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,25 +100,38 @@ impl Chart {
             return self
                 .values
                 .iter()
-                .map(|v| {
+                .enumerate()
+                .map(|(i, v)| {
                     let angle = from + PI * f32::from(*v) / total;
                     from += 2.0 * PI * f32::from(*v) / total;
-                    (PIE.0 + PIE.2 * 0.64 * angle.cos(), PIE.1 + PIE.2 * 0.64 * angle.sin())
+                    let ideal = (PIE.0 + PIE.2 * 0.64 * angle.cos(), PIE.1 + PIE.2 * 0.64 * angle.sin());
+                    self.middle_near(i, ideal)
                 })
                 .collect();
         }
         self.values.iter().enumerate().map(|(i, v)| (column(i, n), height(f32::from(*v)))).collect()
     }
 
+    /// The middle of the cell, of those whose middles lie in slice `i`, that is nearest to a point; the point itself should
+    /// there be none. So what is written in a slice never lies across a border of cells.
+    fn middle_near(&self, i: usize, (x, y): (f32, f32)) -> (f32, f32) {
+        let side = SIZE as f32 / CELLS as f32;
+        (0..CELLS * CELLS)
+            .map(|cell| (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side))
+            .filter(|&(x, y)| self.slice_at(x, y) == Some(i))
+            .min_by(|a, b| (a.0 - x).hypot(a.1 - y).total_cmp(&(b.0 - x).hypot(b.1 - y)))
+            .unwrap_or((x, y))
+    }
+
     /// The middle of each label under the axis; nothing in pies.
     pub fn labels_at(&self) -> Vec<(f32, f32)> {
         let n = if self.kind == Kind::Pie { 0 } else { self.values.len() };
-        (0..n).map(|i| (column(i, n), 88.0)).collect()
+        (0..n).map(|i| (column(i, n), 84.0)).collect()
     }
 
     /// Width of a bar in pixels.
     pub fn bar_width(&self) -> f32 {
-        (RIGHT - LEFT) / self.values.len().max(1) as f32 * 0.64
+        SIZE as f32 / CELLS as f32 * 0.64
     }
 
     /// The slice at a point of the picture, in pies.
@@ -189,9 +203,10 @@ impl Chart {
 
     fn axes(&self, canvas: &mut Canvas) {
         let ink = [30, 30, 35];
+        let left = column(0, self.values.len()) - SIZE as f32 / CELLS as f32 / 2.0 + 0.6;
         for tick in 1..=TOP {
             let y = height(f32::from(tick));
-            canvas.line((LEFT, y), (RIGHT, y), 0.7, if tick % 2 == 0 { [150; 3] } else { [200; 3] });
+            canvas.line((left, y), (RIGHT, y), 0.7, if tick % 2 == 0 { [150; 3] } else { [200; 3] });
         }
         let marks = self.marks();
         for (i, &at) in marks.iter().enumerate() {
@@ -210,26 +225,25 @@ impl Chart {
             }
         }
         for (label, (x, y)) in self.labels.iter().zip(self.labels_at()) {
-            canvas.text(label, x, y + 6.0, 12.0, ink);
+            canvas.text(label, x, y + 7.5, 15.0, ink);
         }
-        canvas.line((LEFT, height(f32::from(TOP))), (LEFT, FLOOR), 1.2, ink);
-        canvas.line((LEFT, FLOOR), (RIGHT, FLOOR), 1.2, ink);
+        canvas.line((left, height(f32::from(TOP))), (left, FLOOR), 1.2, ink);
+        canvas.line((left, FLOOR), (RIGHT, FLOOR), 1.2, ink);
     }
 }
 
-/// Ends of the horizontal axis, and its place, in pixels.
-const LEFT: f32 = 6.0;
-const RIGHT: f32 = 93.0;
-pub const FLOOR: f32 = 79.0;
+/// Right end of the horizontal axis, and its place, in pixels: the lower border of the third row of cells.
+const RIGHT: f32 = 96.0;
+pub const FLOOR: f32 = 72.0;
 /// Middle and radius of a pie.
 const PIE: (f32, f32, f32) = (48.0, 48.0, 44.0);
 
-/// The middle of the `i`-th of `n` columns.
+/// The middle of the `i`-th of `n` columns, each as wide as a cell, the last at the right edge.
 fn column(i: usize, n: usize) -> f32 {
-    LEFT + (RIGHT - LEFT) * (i as f32 + 0.5) / n.max(1) as f32
+    SIZE as f32 / CELLS as f32 * ((i + CELLS.saturating_sub(n)) as f32 + 0.5)
 }
 
-/// Where a value stands: nine pixels to one.
+/// Where a value stands: 8.5 pixels to one, so that no value lies on a border between two rows of cells.
 fn height(value: f32) -> f32 {
-    FLOOR - 9.0 * value
+    FLOOR - 8.5 * value
 }

@@ -10,6 +10,7 @@ use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
 use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
 use crate::scene::Scene;
+use crate::truth::Kind;
 use crate::{dice, lessons, map, palette};
 
 /// One piece of text.
@@ -65,26 +66,27 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         }
         2..=3 => options(s, false),
         4..=5 => one_word(s),
-        6..=10 => fact_chat(s),
-        11..=22 => lessons::recall(s),
-        23..=34 => lessons::grid(s),
+        6..=9 => fact_chat(s),
+        10..=23 => lessons::recall(s),
+        24..=33 => lessons::grid(s),
+        34..=46 => lessons::places(s),
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
-        35..=37 => {
+        47..=48 => {
             let scene = Scene::draw_from(s, false);
             let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
             Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
         }
-        38..=57 => {
+        49..=61 => {
             let scene = Scene::draw_from(s, false);
             let n = dice::within(s, 3, 7) as usize;
             let told = scene.description(s);
             chat(&told, scene.turns(n, s))
         }
-        58..=66 => {
+        62..=67 => {
             let scene = Scene::draw_from(s, false);
             Document::Cells(seen(&scene, s), map::some(&scene, 2, s))
         }
-        67..=68 => {
+        68 => {
             let scene = Scene::draw_from(s, false);
             let question = crate::dataset::caption_request(s).to_string();
             Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])
@@ -98,9 +100,18 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
     }
 }
 
-/// The cells of a scene as an imperfect eye might report them: in half of all scenes some words are missing.
+/// The cells of a scene as an imperfect eye might report them: in half of all scenes some words are missing, and in a third
+/// some cells of things also have the name of another thing, so that what the cells of one thing say is weighed together.
 fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
     let mut cells = scene.cells();
+    if dice::chance(s, 33) {
+        let mistaken = dice::within(s, 5, 40) as u32;
+        for (cell, truth) in cells.iter_mut().zip(scene.truth()) {
+            if truth.iter().any(|(kind, _)| *kind == Kind::Thing) && dice::chance(s, mistaken) {
+                cell.push(any(s).name.clone());
+            }
+        }
+    }
     if dice::chance(s, 50) {
         let missing = dice::within(s, 0, 25) as u32;
         for cell in &mut cells {
@@ -273,7 +284,9 @@ fn about_word(words: &[String], form: Form, s: &mut Stream) -> Question {
             options.rotate_left(place % 2);
             Question::pair("word", "What is it?", options, place % 2)
         }
-        Form::Choice | Form::Short => Question::choice("word", "What is it?", word.to_string(), wrong, place),
+        Form::Choice | Form::Named | Form::Short => {
+            Question::choice("word", "What is it?", word.to_string(), wrong, place)
+        }
     }
 }
 

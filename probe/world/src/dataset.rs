@@ -189,7 +189,7 @@ fn benchmark(
                         format!("{name}-{image_id}")
                     };
                     let mut row = json!({ "id": id, "image": image, "image_id": image_id, "question": q.text });
-                    if matches!(q.form, Form::Choice | Form::Pair) {
+                    if matches!(q.form, Form::Choice | Form::Pair | Form::Named) {
                         row["options"] = json!(q.options);
                     }
                     row["answer"] = json!(q.answer);

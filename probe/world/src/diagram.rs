@@ -15,15 +15,31 @@ use crate::{dice, palette};
 pub enum Layout {
     /// Letters beside things, no arrows.
     Labelled,
-    /// Three in a row, joined by arrows.
+    /// Three round a corner, joined by arrows.
     Chain {
-        /// Arrows run from right to left.
+        /// Arrows run from the last to the first.
         reversed: bool,
+        /// Which of the eight ways to lay the corner: bit 0 mirrors it left to right, bit 1 upside down, bit 2 exchanges
+        /// rows and columns.
+        way: u8,
+        /// Cells by which all of it is moved: right and down.
+        at: (u8, u8),
     },
 }
 
+impl Layout {
+    /// A chain laid any way.
+    pub fn chain(s: &mut Stream) -> Self {
+        let at = (dice::below(s, 2) as u8, dice::below(s, 2) as u8);
+        Self::Chain { reversed: dice::chance(s, 50), way: dice::below(s, 8) as u8, at }
+    }
+}
+
+/// Side of a cell of the ground truth in pixels.
+const PITCH: i8 = (crate::SIZE as usize / crate::truth::CELLS) as i8;
+
 /// Pixels from the middle of a thing down to the middle of its letter.
-const LETTER: f32 = 22.0;
+const LETTER: f32 = 24.0;
 
 /// Letters that label things; far from the A to D of answer options.
 pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X'];
@@ -37,7 +53,7 @@ pub struct Diagram {
     pub colours: Vec<u8>,
     /// One a thing, all different; empty unless labelled.
     pub letters: Vec<char>,
-    /// How far each place is moved, in pixels right and down; in chains the first alone counts, across the chain.
+    /// How far each place is moved, in pixels right and down.
     pub shift: Vec<(i8, i8)>,
 }
 
@@ -45,7 +61,7 @@ impl Diagram {
     /// Any diagram.
     pub fn draw(s: &mut Stream) -> Self {
         let chain = dice::chance(s, 50);
-        let layout = if chain { Layout::Chain { reversed: dice::chance(s, 50) } } else { Layout::Labelled };
+        let layout = if chain { Layout::chain(s) } else { Layout::Labelled };
         Self::of(s, layout)
     }
 
@@ -59,11 +75,13 @@ impl Diagram {
         let things = dice::sample(s, &all, n);
         let colours = things.iter().map(|_| palette::draw(s)).collect();
         let letters = if layout == Layout::Labelled { dice::sample(s, &LETTERS, n) } else { Vec::new() };
-        // Chains are moved across their direction only: a shift that cannot be seen must not be there.
-        let chain = matches!(layout, Layout::Chain { .. });
+        let labelled = layout == Layout::Labelled;
         let shift = things
             .iter()
-            .map(|_| (dice::within(s, -3, 3) as i8, if chain { 0 } else { dice::within(s, -3, 3) as i8 }))
+            .map(|_| {
+                let column = if labelled && dice::chance(s, 50) { PITCH } else { 0 };
+                (column + dice::within(s, -3, 3) as i8, dice::within(s, -3, 3) as i8)
+            })
             .collect();
         Self { background: Background::Plain(palette::pale(s)), layout, things, colours, letters, shift }
     }
@@ -73,8 +91,8 @@ impl Diagram {
         let n = self.things.len();
         match self.layout {
             Layout::Labelled => None,
-            Layout::Chain { reversed: false } => (index + 1 < n).then_some(index + 1),
-            Layout::Chain { reversed: true } => index.checked_sub(1),
+            Layout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
+            Layout::Chain { reversed: true, .. } => index.checked_sub(1),
         }
     }
 
@@ -95,7 +113,12 @@ impl Diagram {
     pub fn arrows(&self) -> impl Iterator<Item = (f32, f32, &'static str)> + '_ {
         (0..self.things.len()).filter_map(|i| {
             let ((x, y, _), (tx, ty, _)) = (self.spot(i), self.spot(self.next(i)?));
-            Some(((x + tx) / 2.0, (y + ty) / 2.0, ["left", "right"][usize::from(tx > x)]))
+            let way = if (tx - x).abs() > (ty - y).abs() {
+                ["left", "right"][usize::from(tx > x)]
+            } else {
+                ["up", "down"][usize::from(ty > y)]
+            };
+            Some(((x + tx) / 2.0, (y + ty) / 2.0, way))
         })
     }
 
@@ -104,13 +127,22 @@ impl Diagram {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
         match self.layout {
             Layout::Labelled => {
-                let (x, y) = [(24.0, 16.0), (72.0, 16.0), (24.0, 64.0), (72.0, 64.0)][index % 4];
-                (x + dx, y + dy * 0.5, 26.0)
+                let (x, y) = [(12.0, 13.0), (60.0, 13.0), (12.0, 61.0), (60.0, 61.0)][index % 4];
+                (x + dx, y + dy * 0.5, 23.0)
             }
-            // Across, anywhere between the edges, all together.
-            Layout::Chain { .. } => {
-                let across = self.shift.first().map_or(0.0, |&(x, _)| f32::from(x));
-                (15.0 + 33.0 * index as f32, 48.0 + across * 9.0, 24.0)
+            Layout::Chain { way, at, .. } => {
+                let (mut column, mut row) = [(0, 0), (2, 0), (2, 2)][index % 3];
+                if way & 4 != 0 {
+                    (column, row) = (row, column);
+                }
+                if way & 1 != 0 {
+                    column = 2 - column;
+                }
+                if way & 2 != 0 {
+                    row = 2 - row;
+                }
+                let middle = |cell: u8| (f32::from(cell) + 0.5) * f32::from(PITCH);
+                (middle(column + at.0) + dx * 0.5, middle(row + at.1) + dy * 0.5, 23.0)
             }
         }
     }
@@ -139,13 +171,13 @@ impl Diagram {
                 );
             }
             if let Some(letter) = self.letters.get(i) {
-                canvas.text(&letter.to_string(), x, y + LETTER + 6.5, 13.0, ink);
+                canvas.text(&letter.to_string(), x, y + LETTER + 7.0, 14.0, ink);
             }
             if let Some(to) = self.next(i) {
                 let (tx, ty, _) = self.spot(to);
                 let (dx, dy) = (tx - x, ty - y);
                 let length = dx.hypot(dy).max(1.0);
-                let gap = 12.0 / length;
+                let gap = 14.0 / length;
                 let part = |t: f32| (x + dx * t, y + dy * t);
                 canvas.arrow(part(gap), part(1.0 - gap), 2.4, ink);
             }

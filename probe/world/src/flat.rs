@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::{self, Side, Thing, pictograms, thing};
 use crate::icons::{GRID, outline};
+use crate::truth::CELLS;
 use crate::{SIZE, dice, palette};
 
 /// One thing in the picture. Every field can be seen, so pictures that look the same have the same fields.
@@ -171,7 +172,7 @@ impl Flat {
                 different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect()
             }
             _ => {
-                let n = dice::within(s, 1, 6) as usize;
+                let n = dice::within(s, 1, 4) as usize;
                 counting(s, n, None)
             }
         };
@@ -257,15 +258,19 @@ impl Flat {
     pub fn relation(&self, a: usize, b: usize) -> Option<Relation> {
         let (a, b) = (self.items.get(a)?, self.items.get(b)?);
         let (dx, dy) = (i32::from(a.x) - i32::from(b.x), i32::from(a.y) - i32::from(b.y));
-        if dx.abs() >= 18 && dx.abs() * 2 >= dy.abs() * 3 {
+        if dx.abs() >= APART && dx.abs() >= dy.abs() * 2 {
             Some(if dx < 0 { Relation::Left } else { Relation::Right })
-        } else if dy.abs() >= 18 && dy.abs() * 2 >= dx.abs() * 3 {
+        } else if dy.abs() >= APART && dy.abs() >= dx.abs() * 2 {
             Some(if dy < 0 { Relation::Above } else { Relation::Below })
         } else {
             None
         }
     }
 }
+
+/// Least distance in pixels between the middles of two things of which one is said to lie to the left of the other, and
+/// so on: more than a cell, so that they never share a row or column of cells across which they are compared.
+const APART: i32 = 28;
 
 /// How one thing lies to another in the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,7 +340,7 @@ pub fn counting(s: &mut Stream, n: usize, what: Option<u16>) -> Vec<Wish> {
     }
     for &other in kinds.iter().skip(1).take(dice::below(s, 3)) {
         for _ in 0..dice::within(s, 1, 2) {
-            if wishes.len() < 8 {
+            if wishes.len() < 5 {
                 wishes.push(Wish { thing: other, colour: palette::draw(s), texture: Texture::Plain });
             }
         }
@@ -346,20 +351,23 @@ pub fn counting(s: &mut Stream, n: usize, what: Option<u16>) -> Vec<Wish> {
 /// Sizes that fit `k` things on the picture.
 fn sizes(k: usize) -> (i32, i32) {
     match k {
-        0..=1 => (42, 80),
-        2 => (30, 44),
-        3 => (26, 38),
-        4 => (23, 33),
-        5..=6 => (19, 27),
-        _ => (17, 23),
+        0..=1 => (24, 32),
+        2..=3 => (22, 29),
+        _ => (21, 26),
     }
 }
 
-/// A random place for every wish; `gap` below 1 lets things overlap. Nothing if no room was found.
+/// Most pixels by which a thing's middle lies off the middle of its cell, each way.
+const OFF: i32 = 4;
+
+/// A cell of its own for every wish, and a place near the cell's middle; `gap` below 1 lets things overlap. Nothing if no
+/// room was found.
 fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Vec<Item>> {
     let (low, high) = sizes(wishes.len());
     let high = (high - attempt as i32).max(low);
     let mut items: Vec<Item> = Vec::new();
+    let mut cells: Vec<i32> = (0..(CELLS * CELLS) as i32).collect();
+    dice::shuffle(s, &mut cells);
     for wish in wishes {
         let what = thing(wish.thing);
         let mut item = Item {
@@ -374,9 +382,14 @@ fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Ve
         };
         let reach = item.reach().ceil() as i32 + 1;
         let mut found = false;
-        for _ in 0..30 {
-            item.x = dice::within(s, reach, SIZE as i32 - 1 - reach) as u8;
-            item.y = dice::within(s, reach, SIZE as i32 - 1 - reach) as u8;
+        while let Some(cell) = cells.pop() {
+            let (side, count) = (SIZE as i32 / CELLS as i32, CELLS as i32);
+            // What lies at the edge is moved inside whole.
+            let mut near = |at: i32| {
+                let middle = at * side + side / 2 + dice::within(s, -OFF, OFF);
+                middle.clamp(reach, SIZE as i32 - 1 - reach) as u8
+            };
+            (item.x, item.y) = (near(cell % count), near(cell / count));
             found = items.iter().all(|o| {
                 let (dx, dy) = (f32::from(o.x) - f32::from(item.x), f32::from(o.y) - f32::from(item.y));
                 let need = (o.reach() + item.reach()) * gap;
@@ -401,6 +414,6 @@ fn turn(s: &mut Stream, id: u16, what: &Thing, among: usize) -> i16 {
     match what.name.as_str() {
         "circle" | "ring" => 0,
         _ if what.upright && among == 1 && dice::chance(s, 15) => 180 + dice::within(s, -10, 10) as i16,
-        _ => dice::within(s, -14, 14) as i16,
+        _ => dice::within(s, -9, 9) as i16,
     }
 }

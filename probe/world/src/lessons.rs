@@ -14,7 +14,7 @@ use crate::dice;
 use crate::facts::THINGS;
 use crate::flat::Relation;
 use crate::palette;
-use crate::questions::Turn;
+use crate::questions::{Question, Turn};
 use crate::truth::CELLS;
 
 /// Names that something can have: letters and things.
@@ -39,6 +39,17 @@ fn turn(question: String, answer: &str) -> Turn {
     Turn { question, answer: answer.to_string() }
 }
 
+/// The same question with the answer and up to three others of `all` as options, by letter or by name.
+fn choice(asked: Turn, all: &[String], s: &mut Stream) -> Turn {
+    let others: Vec<String> = all.iter().filter(|o| **o != asked.answer).cloned().collect();
+    let wrong = dice::sample(s, &others, 3);
+    if wrong.is_empty() {
+        return asked;
+    }
+    let make = if dice::chance(s, 50) { Question::choice } else { Question::named };
+    make("lesson", asked.question, asked.answer, wrong, dice::below(s, 12)).turn(dice::chance(s, 30))
+}
+
 /// Names and what each is, then questions both ways; of numbers also which is larger, largest and smallest.
 pub fn recall(s: &mut Stream) -> Document {
     let n = dice::within(s, 2, 5) as usize;
@@ -58,9 +69,12 @@ pub fn recall(s: &mut Stream) -> Document {
     };
     let parts: Vec<String> = keys.iter().zip(&values).map(|(k, v)| format!("{k} is {v}")).collect();
     let mut turns = Vec::new();
-    for _ in 0..dice::within(s, 5, 9) {
+    for _ in 0..dice::within(s, 7, 12) {
         let i = dice::below(s, n);
+        let options = dice::chance(s, 60);
         turns.push(match dice::below(s, if numbers { 10 } else { 5 }) {
+            0..=2 if options => choice(turn(format!("What is {}?", keys[i]), &values[i]), &values, s),
+            3..=4 if options => choice(turn(format!("Which is {}?", values[i]), &keys[i]), &keys, s),
             0..=2 => turn(format!("What is {}?", keys[i]), &values[i]),
             3..=4 => turn(format!("Which is {}?", values[i]), &keys[i]),
             5..=6 => {
@@ -88,10 +102,10 @@ pub fn recall(s: &mut Stream) -> Document {
 /// are of one, and whether one is there.
 pub fn grid(s: &mut Stream) -> Document {
     let mut cells = vec![Vec::new(); CELLS * CELLS];
-    let n = dice::within(s, 4, 9) as usize;
+    let n = dice::within(s, 3, 7) as usize;
     let all = names(s, n + 1);
     let (absent, keys) = (all[n].clone(), &all[..n]);
-    let mut places = dice::sample(s, &(0..CELLS * CELLS).collect::<Vec<_>>(), n + 5);
+    let mut places = dice::sample(s, &(0..CELLS * CELLS).collect::<Vec<_>>(), n + 3);
     let extra = places.split_off(n);
     let colours: Vec<&str> = keys.iter().map(|_| palette::name(palette::draw(s))).collect();
     let coloured = dice::chance(s, 60);
@@ -106,22 +120,44 @@ pub fn grid(s: &mut Stream) -> Document {
     for &place in extra.iter().take(copies) {
         cells[place].push(keys[0].clone());
     }
+    if dice::chance(s, 50) {
+        spread(&mut cells, s);
+    }
     let mut turns = Vec::new();
     for attempt in 0.. {
-        if turns.len() >= 6 || (attempt > 60 && !turns.is_empty()) {
+        if turns.len() >= 9 || (attempt > 60 && !turns.is_empty()) {
             break;
         }
         let i = dice::below(s, n);
-        let asked = match dice::below(s, 10) {
-            0..=5 => {
+        let asked = match dice::below(s, 12) {
+            0..=3 => {
                 let relation = *dice::pick(s, &Relation::ALL);
                 beside(&cells, places[i], relation)
                     .and_then(|found| places.iter().position(|&p| p == found))
                     .filter(|&found| i != 0 && found != 0)
                     .map(|found| turn(format!("What is {} {}?", relation.words(), keys[i]), &keys[found]))
+                    .map(|asked| if dice::chance(s, 50) { choice(asked, keys, s) } else { asked })
+            }
+            4 | 5 | 10 => {
+                let j = (i + 1 + dice::below(s, n - 1)) % n;
+                lies(places[i], places[j]).filter(|_| i != 0 && j != 0).map(|relation| {
+                    let text = match dice::chance(s, 50) {
+                        true => format!("Where is the {} relative to the {}?", keys[i], keys[j]),
+                        false => format!("Where is {} relative to {}?", keys[i], keys[j]),
+                    };
+                    if dice::chance(s, 40) {
+                        return turn(text, relation.word());
+                    }
+                    let all = [relation, relation.opposite()].map(|r| r.word().to_string());
+                    choice(turn(text, relation.word()), &all, s)
+                })
             }
             6..=7 if coloured && i != 0 => Some(turn(format!("What color is {}?", keys[i]), colours[i])),
-            8 => Some(turn(format!("How many {} are there?", keys[0]), &(copies + 1).to_string())),
+            8 | 11 => {
+                let asked = turn(how_many(&keys[0]), &(copies + 1).to_string());
+                let all: Vec<String> = (1..=4).map(|n| n.to_string()).collect();
+                Some(if dice::chance(s, 40) { choice(asked, &all, s) } else { asked })
+            }
             _ if dice::chance(s, 50) => Some(turn(format!("Is there {}?", keys[i]), "Yes")),
             _ => Some(turn(format!("Is there {absent}?"), "No")),
         };
@@ -132,6 +168,103 @@ pub fn grid(s: &mut Stream) -> Document {
         }
     }
     Document::Cells(cells, turns)
+}
+
+/// Names in cells, then many short questions about where they lie and how many there are of each: the row and the column of
+/// one, how one lies to another, and counts. Comparing two places takes two steps, to know both and to compare them; the rows
+/// and columns teach the first.
+pub fn places(s: &mut Stream) -> Document {
+    let mut cells = vec![Vec::new(); CELLS * CELLS];
+    let n = dice::within(s, 3, 5) as usize;
+    let keys = names(s, n);
+    let mut free = dice::sample(s, &(0..CELLS * CELLS).collect::<Vec<_>>(), CELLS * CELLS);
+    let (coloured, marked) = (dice::chance(s, 60), dice::chance(s, 70));
+    // The first two or three lie in one cell each, the others in up to four.
+    let alone = dice::within(s, 2, 3) as usize;
+    let mut at = Vec::new();
+    for (k, key) in keys.iter().enumerate() {
+        let copies = if k < alone { 1 } else { dice::within(s, 1, 4) as usize };
+        let own = free.split_off(free.len() - copies);
+        for &cell in &own {
+            cells[cell].push(key.clone());
+            if coloured {
+                cells[cell].push(palette::name(palette::draw(s)).to_string());
+            }
+            if marked {
+                cells[cell].push("center".to_string());
+            }
+        }
+        at.push(own);
+    }
+    let numbers: Vec<String> = (1..=CELLS).map(|n| n.to_string()).collect();
+    let mut turns: Vec<Turn> = Vec::new();
+    for _ in 0..60 {
+        if turns.len() >= 12 {
+            break;
+        }
+        let (i, j) = (dice::below(s, alone), dice::below(s, alone));
+        let (key, cell) = (&keys[i], at[i][0]);
+        let asked = match dice::below(s, 10) {
+            0 => Some(turn(format!("In which row is the {key}?"), &numbers[cell / CELLS])),
+            1 => Some(turn(format!("In which column is the {key}?"), &numbers[cell % CELLS])),
+            2..=5 => lies(cell, at[j][0]).map(|relation| {
+                let asked = turn(format!("Where is the {key} relative to the {}?", keys[j]), relation.word());
+                let all = [relation, relation.opposite()].map(|r| r.word().to_string());
+                if dice::chance(s, 50) { choice(asked, &all, s) } else { asked }
+            }),
+            _ => {
+                let k = dice::below(s, n);
+                let asked = turn(how_many(&keys[k]), &numbers[at[k].len() - 1]);
+                Some(if dice::chance(s, 50) { choice(asked, &numbers, s) } else { asked })
+            }
+        };
+        if let Some(asked) = asked
+            && turns.iter().all(|t| t.question != asked.question)
+        {
+            turns.push(asked);
+        }
+    }
+    Document::Cells(cells, turns)
+}
+
+/// How many there are of a name; of a thing as questions about pictures ask.
+fn how_many(name: &str) -> String {
+    match THINGS.iter().find(|t| t.name == name && t.countable) {
+        Some(thing) => format!("How many {} are in the picture?", thing.plural()),
+        None => format!("How many {name} are there?"),
+    }
+}
+
+/// Marks every cell that has words as a middle, and lets some of them reach into an empty cell beside them, as things in
+/// pictures do: whoever counts then has to count middles.
+fn spread(cells: &mut [Vec<String>], s: &mut Stream) {
+    let full: Vec<usize> = (0..cells.len()).filter(|&c| !cells[c].is_empty()).collect();
+    for &cell in &full {
+        let words = cells[cell].clone();
+        cells[cell].push("center".to_string());
+        let (row, column) = ((cell / CELLS) as i32, (cell % CELLS) as i32);
+        let (down, right) = *dice::pick(s, &[(0, 1), (0, -1), (1, 0), (-1, 0)]);
+        let inside = |v: i32| (0..CELLS as i32).contains(&v).then_some(v as usize);
+        if let (Some(row), Some(column)) = (inside(row + down), inside(column + right))
+            && dice::chance(s, 40)
+            && let Some(beside) = cells.get_mut(row * CELLS + column).filter(|c| c.is_empty())
+        {
+            *beside = words;
+        }
+    }
+}
+
+/// How one cell lies to another, if it lies there clearly: at least one column or row away, and twice as far as the other
+/// way.
+fn lies(a: usize, b: usize) -> Option<Relation> {
+    let (dx, dy) = ((a % CELLS) as i32 - (b % CELLS) as i32, (a / CELLS) as i32 - (b / CELLS) as i32);
+    if dx.abs() >= (2 * dy.abs()).max(1) {
+        Some(if dx < 0 { Relation::Left } else { Relation::Right })
+    } else if dy.abs() >= (2 * dx.abs()).max(1) {
+        Some(if dy < 0 { Relation::Above } else { Relation::Below })
+    } else {
+        None
+    }
 }
 
 /// The nearest cell with something in it, in one direction along the row or the column.
@@ -163,28 +296,50 @@ mod tests {
             let Document::Chat(turns) = recall(&mut stream("recall", i)) else { panic!("a conversation") };
             let (told, _) = turns[0].question.split_once(".\n").unwrap_or_default();
             assert!(turns.len() >= 5 && told.contains(" is "), "{turns:?}");
-            assert!(turns.iter().all(|t| told.split([' ', ',']).any(|w| w == t.answer)), "{turns:?}");
+            let lettered = |t: &Turn| t.question.contains("\nA. ");
+            assert!(turns.iter().all(|t| lettered(t) || told.split([' ', ',']).any(|w| w == t.answer)), "{turns:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_where_they_are_said_to_be() {
+        for i in 0..300 {
+            let Document::Cells(cells, turns) = places(&mut stream("places", i)) else { panic!("cells") };
+            assert!(cells.len() == CELLS * CELLS && turns.len() >= 4, "{turns:?}");
+            for t in turns.iter().filter(|t| t.question.starts_with("In which")) {
+                let name = t.question.trim_end_matches('?').rsplit(' ').next().unwrap_or_default();
+                let cell = cells.iter().position(|c| c.first().is_some_and(|w| w == name)).unwrap_or(99);
+                let expected = if t.question.contains("which row") { cell / CELLS } else { cell % CELLS } + 1;
+                assert_eq!(t.answer, expected.to_string(), "{cells:?} {t:?}");
+            }
         }
     }
 
     #[test]
     fn what_lies_beside_lies_there() {
         let mut cells = vec![Vec::new(); CELLS * CELLS];
-        for (place, word) in [(0, "a"), (3, "b"), (18, "c")] {
+        for (place, word) in [(0, "a"), (3, "b"), (8, "c")] {
             cells[place] = vec![word.to_string()];
         }
         assert_eq!(beside(&cells, 0, Relation::Right), Some(3));
         assert_eq!(beside(&cells, 3, Relation::Left), Some(0));
-        assert_eq!(beside(&cells, 0, Relation::Below), Some(18));
-        assert_eq!(beside(&cells, 18, Relation::Above), Some(0));
-        assert_eq!(beside(&cells, 18, Relation::Right), None);
+        assert_eq!(beside(&cells, 0, Relation::Below), Some(8));
+        assert_eq!(beside(&cells, 8, Relation::Above), Some(0));
+        assert_eq!(beside(&cells, 8, Relation::Right), None);
+        assert_eq!((lies(0, 3), lies(8, 0)), (Some(Relation::Left), Some(Relation::Below)));
+        assert_eq!((lies(5, 5), lies(0, 5)), (None, None));
         for i in 0..300 {
             let Document::Cells(cells, turns) = grid(&mut stream("grid", i)) else { panic!("cells") };
             assert!(cells.len() == CELLS * CELLS && !turns.is_empty());
             let count = turns.iter().find(|t| t.question.starts_with("How many"));
             if let Some((name, t)) = count.and_then(|t| Some((t.question.split(' ').nth(2)?, t))) {
-                let n = cells.iter().filter(|c| c.first().is_some_and(|w| w == name)).count();
-                assert_eq!(t.answer, n.to_string());
+                let name = THINGS.iter().find(|t| t.plural() == name).map_or(name, |t| t.name.as_str());
+                let marked = cells.iter().any(|c| c.iter().any(|w| w == "center"));
+                let counts = |c: &&Vec<String>| {
+                    c.first().is_some_and(|w| w == name) && (!marked || c.iter().any(|w| w == "center"))
+                };
+                let n = cells.iter().filter(counts).count();
+                assert!(t.question.contains("\nA. ") || t.answer == n.to_string());
             }
         }
     }

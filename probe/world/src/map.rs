@@ -1,6 +1,6 @@
 //! Dense captions: a map of a picture, one word a cell, row by row.
 //!
-//! Six rows of six words, each of one [`Kind`]: the colours, the names of things, the letters and so on, or a dot where
+//! Four rows of four words, each of one [`Kind`]: the colours, the names of things, the letters and so on, or a dot where
 //! there is none. A caption says a dozen words about a picture; a map says one about each patch, so that a connector
 //! learns from every patch of every picture, as from the detailed captions of ShareGPT4V (arXiv 2311.12793). The language
 //! model learns from text what a map is.

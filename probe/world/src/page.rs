@@ -16,7 +16,7 @@ pub const PITCH: u8 = (SIZE / CELLS as u32) as u8;
 /// One line of writing, its letters [`PITCH`] pixels apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// Capitals or digits, at most five.
+    /// Capitals or digits, at most four.
     pub text: String,
     /// Number of the colour of the letters.
     pub colour: u8,
@@ -60,6 +60,8 @@ pub struct Table {
     pub cells: Vec<Vec<u8>>,
     /// Tint of the head row.
     pub head: u8,
+    /// The cell of the ground truth in which its upper left corner lies: column and row.
+    pub at: (u8, u8),
 }
 
 /// A word to be read, in capitals.
@@ -96,7 +98,7 @@ impl Writing {
         let mut lines = Vec::new();
         let cells = CELLS as i32;
         for (i, text) in texts.into_iter().enumerate() {
-            let height = dice::within(s, 11, 14) as u8;
+            let height = dice::within(s, 13, 17) as u8;
             let column = dice::within(s, 0, cells - text.len() as i32);
             let row = match (two, i) {
                 (false, _) => dice::within(s, 0, cells - 1),
@@ -148,14 +150,23 @@ impl Table {
         let columns = rows.split_off(n);
         let mut values: Vec<u8> = dice::sample(s, &(1..=9).collect::<Vec<u8>>(), n * 2);
         let cells = (0..n).map(|_| vec![values.pop().unwrap_or(1), values.pop().unwrap_or(2)]).collect();
-        Self { background: Background::Plain(palette::pale(s)), ink: 7, columns, rows, cells, head: palette::draw(s) }
+        let at = (dice::below(s, CELLS - 2) as u8, dice::below(s, CELLS - n) as u8);
+        Self {
+            background: Background::Plain(palette::pale(s)),
+            ink: 7,
+            columns,
+            rows,
+            cells,
+            head: palette::draw(s),
+            at,
+        }
     }
 
     /// Every letter and digit with its middle: pixels from the left and from the top.
     pub fn glyphs(&self) -> Vec<(String, f32, f32)> {
-        let high = HEIGHT / (self.rows.len() + 1) as f32;
-        let x = |column: usize| LEFT + WIDTH * ([0.17, 0.5, 0.83][column.min(2)]);
-        let y = |row: usize| TOP + high * (row as f32 + 0.5);
+        let (left, top) = self.corner();
+        let x = |column: usize| left + f32::from(PITCH) * (column as f32 + 0.5);
+        let y = |row: usize| top + f32::from(PITCH) * (row as f32 + 0.5);
         let mut out: Vec<_> = self.columns.iter().enumerate().map(|(c, l)| (l.clone(), x(c + 1), y(0))).collect();
         for (r, (label, cells)) in self.rows.iter().zip(&self.cells).enumerate() {
             out.push((label.clone(), x(0), y(r + 1)));
@@ -164,33 +175,35 @@ impl Table {
         out
     }
 
+    /// The upper left corner in pixels from the left and from the top.
+    fn corner(&self) -> (f32, f32) {
+        (f32::from(self.at.0 * PITCH), f32::from(self.at.1 * PITCH))
+    }
+
     /// The picture.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
-        let high = HEIGHT / (self.rows.len() + 1) as f32;
+        let (left, top) = self.corner();
+        let (pitch, rows) = (f32::from(PITCH), self.rows.len() + 1);
+        let (wide, high) = (pitch * 3.0, pitch * rows as f32);
         let tint = palette::mix(palette::rgb(self.head), [255; 3], 0.7);
-        canvas.rect(LEFT, TOP, WIDTH, high, tint);
+        canvas.rect(left, top, wide, pitch, tint);
         let (grid, ink) = ([90, 90, 95], palette::rgb(self.ink));
-        for r in 0..=self.rows.len() + 1 {
-            let y = TOP + high * r as f32;
-            canvas.line((LEFT, y), (LEFT + WIDTH, y), 1.0, grid);
+        // The outer lines lie half outside of the picture where the table reaches its edge.
+        for r in 0..=rows {
+            let y = top + pitch * r as f32;
+            canvas.line((left, y), (left + wide, y), 1.0, grid);
         }
         for c in 0..=3 {
-            let x = LEFT + WIDTH * c as f32 / 3.0;
-            canvas.line((x, TOP), (x, TOP + HEIGHT), 1.0, grid);
+            let x = left + pitch * c as f32;
+            canvas.line((x, top), (x, top + high), 1.0, grid);
         }
         for (glyph, x, y) in self.glyphs() {
-            canvas.text(&glyph, x, y + 6.5, 13.0, ink);
+            canvas.text(&glyph, x, y + 7.5, 15.0, ink);
         }
         canvas.finish()
     }
 }
-
-/// The frame of a table in pixels.
-const LEFT: f32 = 4.0;
-const TOP: f32 = 6.0;
-const WIDTH: f32 = 88.0;
-const HEIGHT: f32 = 84.0;
 
 /// Labels of charts and tables: letters far from the A to D of answer options.
 pub const LABELS: [&str; 12] = ["F", "H", "K", "L", "M", "P", "R", "S", "T", "V", "X", "Z"];

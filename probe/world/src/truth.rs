@@ -14,8 +14,8 @@ use crate::scene::{Content, Scene};
 use crate::solids::Solids;
 use crate::{SIZE, palette, raycast};
 
-/// Cells along each side of a picture: 6, so that a cell is 16×16 pixels.
-pub const CELLS: usize = 6;
+/// Cells along each side of a picture: 4, so that a cell is 24×24 pixels.
+pub const CELLS: usize = 4;
 
 /// Points looked at in a cell, along each side.
 const POINTS: usize = 5;

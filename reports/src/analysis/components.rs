@@ -1,32 +1,32 @@
-//! Principal components of standardised scores.
+//! Principal component analysis of standardised scores.
 //!
-//! Every benchmark is brought to mean 0 and variance 1 over the models that have all scores; the components are the
-//! eigenvectors of the correlation matrix, found by Jacobi's rotations (Golub and Van Loan, *Matrix Computations*, §8.5),
-//! which are exact enough and simple for matrices of this size. An eigenvector's sign is arbitrary: its element furthest
-//! from 0 is made positive, as scikit-learn's PCA does.
+//! Every benchmark is standardised to mean 0 and variance 1 over the models that have all scores. The components are
+//! the eigenvectors of the correlation matrix, computed by Jacobi rotations (Golub and Van Loan, *Matrix Computations*,
+//! §8.5), which are accurate and simple for matrices of this size. An eigenvector's sign is arbitrary: its element
+//! with the largest absolute value is made positive, as in scikit-learn's PCA.
 
 use super::{Benchmark, MODELS, Matrix};
 use crate::stats;
 use crate::words;
 use serde::Serialize;
 
-/// Components, the one that explains most first.
+/// The principal components, ordered by explained variance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Components {
     /// The models that have all scores.
     pub models: Vec<String>,
-    /// The benchmarks that vary over these.
+    /// The benchmarks with variance over these models.
     pub benchmarks: Vec<Benchmark>,
-    /// Share of the variance by component; they add up to 1.
+    /// Fraction of the variance by component; the fractions of all components sum to 1.
     pub explained: Vec<f64>,
-    /// By component, each benchmark's correlation with it.
+    /// Loadings: by component, each benchmark's correlation with it.
     pub loadings: Vec<Vec<f64>>,
-    /// By component, each model's place on it, in units of the standardised scores.
+    /// Scores: by component, each model's coordinate, in units of the standardised scores.
     pub scores: Vec<Vec<f64>>,
 }
 
-/// `None`, with the reason in `left_out`, where fewer than three models have all scores or fewer than two benchmarks vary
-/// over those.
+/// Computes the components; `None`, with the reason in `left_out`, if fewer than three models have all scores or fewer
+/// than two benchmarks vary over them.
 pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<Components> {
     let complete: Vec<(&String, Vec<f64>)> = matrix
         .models
@@ -81,7 +81,7 @@ pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<
         scores: Vec::new(),
     };
     for (value, vector) in eigen(correlations) {
-        // As many as the models span; what is left is rounding.
+        // n models span at most n − 1 components; further eigenvalues are rounding errors.
         if value < 1e-10 * total || found.explained.len() + 1 >= n.max(2) {
             break;
         }
@@ -92,12 +92,12 @@ pub(super) fn components(matrix: &Matrix, left_out: &mut Vec<String>) -> Option<
     Some(found)
 }
 
-/// A model's place along a direction.
+/// Returns a model's coordinate along a direction.
 fn weighted(columns: &[Vec<f64>], vector: &[f64], model: usize) -> f64 {
     columns.iter().zip(vector).map(|(column, v)| column.get(model).copied().unwrap_or(0.0) * v).sum()
 }
 
-/// Mean 0, variance 1 (over n); `None` where it does not vary.
+/// Standardises to mean 0 and variance 1 (divided by n); `None` without variance.
 fn standardised(column: &[f64]) -> Option<Vec<f64>> {
     let mean = stats::mean(column)?;
     if column.iter().all(|v| Some(v) == column.first()) {
@@ -107,14 +107,14 @@ fn standardised(column: &[f64]) -> Option<Vec<f64>> {
     (variance > 0.0).then(|| column.iter().map(|v| (v - mean) / variance.sqrt()).collect())
 }
 
-/// Eigenvalues with unit eigenvectors of a symmetric matrix, largest first.
+/// Returns the eigenvalues with unit eigenvectors of a symmetric matrix, largest first.
 pub fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
     let n = a.len();
-    // Rows of `v` are the eigenvectors.
+    // The rows of `v` are the eigenvectors.
     let mut v: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
     let get = |m: &[Vec<f64>], i: usize, j: usize| m.get(i).and_then(|r| r.get(j)).copied().unwrap_or(0.0);
     let norm: f64 = a.iter().flatten().map(|x| x * x).sum();
-    // Each sweep converges quadratically in the end; ten are enough for hundreds of rows.
+    // Sweeps converge quadratically; ten are enough for hundreds of rows.
     for _ in 0..100 {
         let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| get(&a, i, j).powi(2)).sum();
         if off <= 1e-32 * norm {
@@ -138,13 +138,13 @@ pub fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
     pairs
 }
 
-/// With its element furthest from 0 made positive.
+/// Flips the vector's sign so that its element with the largest absolute value is positive.
 fn signed(vector: Vec<f64>) -> Vec<f64> {
     let furthest = vector.iter().copied().fold(0.0f64, |most, x| if x.abs() > most.abs() { x } else { most });
     if furthest < 0.0 { vector.into_iter().map(|x| -x).collect() } else { vector }
 }
 
-/// Rows p and q become c·p − s·q and s·p + c·q.
+/// Rotates rows p and q to c·p − s·q and s·p + c·q.
 fn rotate_rows(m: &mut [Vec<f64>], p: usize, q: usize, c: f64, s: f64) {
     if let Ok([p, q]) = m.get_disjoint_mut([p, q]) {
         for (x, y) in p.iter_mut().zip(q) {
@@ -153,7 +153,7 @@ fn rotate_rows(m: &mut [Vec<f64>], p: usize, q: usize, c: f64, s: f64) {
     }
 }
 
-/// The same of columns.
+/// Rotates columns p and q to c·p − s·q and s·p + c·q.
 fn rotate_columns(m: &mut [Vec<f64>], p: usize, q: usize, c: f64, s: f64) {
     for row in m {
         if let Ok([x, y]) = row.get_disjoint_mut([p, q]) {

@@ -4,22 +4,22 @@ use super::{MODELS, Matrix};
 use crate::stats;
 use serde::Serialize;
 
-/// A symmetric matrix of correlations.
+/// A symmetric matrix of correlations between benchmarks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Correlations {
-    /// `None` where fewer than [`MODELS`] models have both scores, or one does not vary over those.
+    /// The correlations, −1 to 1; `None` if fewer than [`MODELS`] models have both scores, or if one has no variance.
     pub values: Vec<Vec<Option<f64>>>,
-    /// How many models have both.
+    /// Number of models that have both scores.
     pub models: Vec<Vec<usize>>,
 }
 
 impl Correlations {
-    /// Pearson's.
+    /// Computes Pearson's correlations.
     pub fn pearson(matrix: &Matrix) -> Self {
         Self::of(matrix, stats::pearson)
     }
 
-    /// Spearman's: Pearson's of the ranks among the models that have both.
+    /// Computes Spearman's correlations, with ranks among the models that have both scores.
     pub fn spearman(matrix: &Matrix) -> Self {
         Self::of(matrix, stats::spearman)
     }
@@ -36,12 +36,12 @@ impl Correlations {
         Self { values, models }
     }
 
-    /// Of two benchmarks.
+    /// Returns the correlation of two benchmarks.
     pub fn at(&self, a: usize, b: usize) -> Option<f64> {
         self.values.get(a)?.get(b).copied().flatten()
     }
 
-    /// The fewest and the most models that a correlation is over.
+    /// Returns the minimum and maximum number of models per correlation.
     pub fn range(&self) -> (usize, usize) {
         let counts = || self.models.iter().flatten().copied();
         (counts().min().unwrap_or(0), counts().max().unwrap_or(0))

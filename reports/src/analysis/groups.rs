@@ -1,52 +1,52 @@
-//! Benchmarks grouped by how alike they order and space the models: average linkage on 1 − r.
+//! Hierarchical clustering of benchmarks by average linkage on 1 − r.
 //!
-//! Two groups are as far apart as their members are on average (Sokal and Michener 1958; SciPy's `linkage` with
-//! `average`). The tree is cut into as many groups as there are categories, four in the study, and laid beside them:
-//! Hubert and Arabie's adjusted Rand index (1985) is 1 where the groups are the categories and about 0 where they agree
-//! no better than by chance. Where distances are equal the groups whose first names come first in the alphabet are joined,
-//! so that the order of the benchmarks does not matter.
+//! The distance of two groups is the mean distance of their members (Sokal and Michener 1958; SciPy's `linkage` with
+//! `average`). The tree is cut into as many groups as there are categories, four in the Cambrian-1 paper, and compared
+//! with them: the adjusted Rand index (Hubert and Arabie 1985) is 1 if the groups equal the categories and about 0 for
+//! chance agreement. Ties of distance are broken by the alphabetical order of the groups' first names, so that the
+//! order of the benchmarks does not matter.
 
 use super::{Benchmark, Correlations, Matrix};
 use crate::schema;
 use serde::Serialize;
 
-/// The tree and its groups.
+/// The tree of benchmarks and its groups.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Groups {
-    /// From the nearest to the furthest. Nodes are numbered: the benchmarks first, then the merges.
+    /// The merges, nearest first. Nodes are numbered: first the benchmarks, then the merges.
     pub merges: Vec<Merge>,
-    /// Benchmarks in the order in which a tree is drawn without crossings.
+    /// Benchmarks in the order in which the tree has no crossings.
     pub order: Vec<usize>,
-    /// By benchmark, its group; groups are numbered from 0 in the order of `order`.
+    /// By benchmark, the index of its group; groups are numbered from 0 in the order of `order`.
     pub group: Vec<usize>,
-    /// Adjusted Rand index of groups and categories.
+    /// Adjusted Rand index of groups and categories, at most 1.
     pub agreement: f64,
 }
 
-/// Two nodes become one.
+/// The merge of two nodes into one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Merge {
     pub a: usize,
     pub b: usize,
-    /// Their distance, 1 − r on average.
+    /// Distance of the two nodes: the mean of 1 − r.
     pub distance: f64,
-    /// Benchmarks in it.
+    /// Number of benchmarks in the merged node.
     pub size: usize,
 }
 
 impl Groups {
-    /// Number of groups.
+    /// Returns the number of groups.
     pub fn count(&self) -> usize {
         self.group.iter().max().map_or(0, |m| m + 1)
     }
 
-    /// The benchmarks of a group, in the order of the tree.
+    /// Returns the benchmarks of a group, in the order of the tree.
     pub fn members(&self, group: usize) -> Vec<usize> {
         self.order.iter().copied().filter(|i| self.group.get(*i) == Some(&group)).collect()
     }
 }
 
-/// `None`, with the reason in `left_out`, where a pair has no correlation.
+/// Clusters the benchmarks; `None`, with the reason in `left_out`, if a pair has no correlation.
 pub(super) fn groups(matrix: &Matrix, r: &Correlations, left_out: &mut Vec<String>) -> Option<Groups> {
     let benchmarks = matrix.benchmarks();
     let n = benchmarks.len();
@@ -74,14 +74,14 @@ pub(super) fn groups(matrix: &Matrix, r: &Correlations, left_out: &mut Vec<Strin
     Some(Groups { merges, order, group, agreement })
 }
 
-/// A group on the way.
+/// A node that is not merged yet.
 struct Node {
-    /// As in [`Merge`].
+    /// Node number, as in [`Merge`].
     number: usize,
-    /// First of its members' names.
+    /// Alphabetically first name of its members.
     first: String,
     size: usize,
-    /// To every node, by number.
+    /// Distances to all nodes, by node number.
     to: Vec<f64>,
 }
 
@@ -91,7 +91,7 @@ impl Node {
     }
 }
 
-/// The merges of average linkage; `names` decide between equal distances.
+/// Returns the merges of average linkage; `names` break ties of distance.
 pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<Merge> {
     let leaf = |(number, (to, name)): (usize, (&Vec<f64>, &&str))| Node {
         number,
@@ -102,7 +102,7 @@ pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<Merge> {
     let mut nodes: Vec<Node> = distances.iter().zip(names).enumerate().map(leaf).collect();
     let mut merges: Vec<Merge> = Vec::new();
     loop {
-        // The nearest pair; nodes stay sorted by their first names, so the first of several nearest is the one wanted.
+        // Nodes stay sorted by their first names, so the first of several nearest pairs is the tie's winner.
         nodes.sort_by(|a, b| a.first.cmp(&b.first));
         let mut nearest: Option<(usize, usize, f64)> = None;
         for (i, a) in nodes.iter().enumerate() {
@@ -127,10 +127,11 @@ pub fn average_linkage(distances: &[Vec<f64>], names: &[&str]) -> Vec<Merge> {
     }
 }
 
-/// The order of the leaves, and the group of each leaf when the last merges are undone until there are `count` groups.
+/// Returns the order of the leaves, and each leaf's group when the last merges are undone until `count` groups are
+/// left.
 fn cut(merges: &[Merge], names: &[&str], count: usize) -> (Vec<usize>, Vec<usize>) {
     let n = names.len();
-    // Leaves of every node, those of the half with the first name first.
+    // The leaves of every node, beginning with the half that has the first name.
     let mut leaves: Vec<Vec<usize>> = (0..n).map(|i| vec![i]).collect();
     for merge in merges {
         let of = |node: usize| leaves.get(node).cloned().unwrap_or_default();
@@ -154,7 +155,7 @@ fn cut(merges: &[Merge], names: &[&str], count: usize) -> (Vec<usize>, Vec<usize
     (order, group)
 }
 
-/// Agreement of two partitions of the same things, corrected for chance; 1 where both are trivial in the same way.
+/// Computes the adjusted Rand index of two partitions; 1 if both are trivial in the same way.
 pub fn adjusted_rand(a: &[usize], b: &[usize]) -> f64 {
     let pairs = |n: usize| (n * n.saturating_sub(1)) as f64 / 2.0;
     let sizes = |labels: &[(usize, usize)]| -> f64 {
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn linkage_by_hand() {
-        // 0 and 1 at 1, then 2 at (4 + 6) / 2, then 3 at (9 + 9 + 9) / 3.
+        // First 0 and 1 merge at 1, then 2 at (4 + 6) / 2, then 3 at (9 + 9 + 9) / 3.
         let d = vec![
             vec![0.0, 1.0, 4.0, 9.0],
             vec![1.0, 0.0, 6.0, 9.0],

@@ -1,14 +1,14 @@
-//! What does a benchmark measure, language or sight? Its score with the image, without it, and by guessing.
+//! Vision or language: each benchmark's score with the image, without it (blind), and at chance.
 //!
-//! Of what models score above guessing, a part is there without the image: it is owed to language and to what is known
-//! of the world. The rest is owed to seeing: (enabled − blind) / (enabled − floor), where the floor is chance, or what blind
-//! models score where that is less. A benchmark is said to measure sight where this share is at least two thirds, language
-//! where it is at most one third, both in between.
+//! A part of what models score above chance needs no image; it is due to language and world knowledge. The rest is due
+//! to vision: its share is (enabled − blind) / (enabled − floor), where the floor is chance, or the blind score if
+//! that is lower. A benchmark measures vision if the share is at least two thirds, language if it is at most one third,
+//! and otherwise both.
 //!
-//! The share is that of the arms that are separably above chance (the interval of their score lies above it): below chance
-//! there is no score that could be owed to anything. Where there is no such arm, the benchmark **measures nothing** in this
-//! study; where two standard errors of the gain away another answer would be given, or none can be estimated, it is **not
-//! clear**. Every benchmark gets one of these answers.
+//! The share is computed over the arms that are separably above chance (whose confidence interval lies above it),
+//! because below chance there is no score to attribute. If there is no such arm, the benchmark **measures nothing** in
+//! this study. If two standard errors of the gain could change the answer, or if none can be estimated, it is **not
+//! clear**. Every benchmark gets exactly one of these answers.
 
 use crate::ranking::Ranking;
 use crate::schema::RunResults;
@@ -18,32 +18,32 @@ use burgess_base::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Up to this share a benchmark measures language, from the other on it measures sight.
+/// Up to the first share a benchmark measures language, from the second on vision.
 const SHARES: (f64, f64) = (1.0 / 3.0, 2.0 / 3.0);
 
-/// Standard errors within which a number may lie elsewhere.
+/// Number of standard errors by which a number may be off.
 const ERRORS: f64 = 2.0;
 
-/// Points above the floor that count as none where no standard error is known.
+/// Points above the floor that count as zero if no standard error is known.
 const POINTS: f64 = 1.0;
 
-/// What a benchmark measures.
+/// The answer to what a benchmark measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measures {
     Sight,
     Both,
     Language,
-    /// The models do not score above guessing.
+    /// No model scores above chance.
     Nothing,
-    /// Another answer is two standard errors away, or no standard error can be estimated.
+    /// Two standard errors could change the answer, or no standard error can be estimated.
     Unclear,
-    /// The score without the image, or that of guessing, is not known.
+    /// The blind score or chance is not known.
     Unknown,
 }
 
 impl Measures {
-    /// In a table.
+    /// Returns the name as shown in tables.
     pub fn name(self) -> &'static str {
         match self {
             Measures::Sight => "sight",
@@ -56,49 +56,51 @@ impl Measures {
     }
 }
 
-/// A difference in points, with its standard error where there are units.
+/// A difference in points, with its standard error if it is computed from units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
     pub value: f64,
     pub se: Option<f64>,
 }
 
-/// One benchmark; scores are means over the models.
+/// The result for one benchmark; scores are means over the models, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sight {
     pub benchmark: String,
     pub category: String,
     pub enabled: f64,
-    /// `None` where nobody measured it.
+    /// Mean blind score; `None` if it was not measured.
     pub blind: Option<f64>,
     pub chance: Option<f64>,
-    /// Enabled − blind.
+    /// The gain by the image: enabled − blind.
     pub gain: Option<Difference>,
-    /// Blind − chance.
+    /// The language prior: blind − chance.
     pub prior: Option<Difference>,
-    /// Standard error of `enabled`.
+    /// Standard error of `enabled`, in points.
     pub se: Option<f64>,
-    /// Two standard errors around `enabled`, Wilson's interval where nearly nothing or nearly everything is right.
+    /// Interval of two standard errors around `enabled`, or Wilson's interval near 0 or 100.
     pub interval: Option<(f64, f64)>,
-    /// Models separably above chance, which `share` is over; `None` where only means over models are known.
+    /// Number of models separably above chance, over which `share` is computed; `None` if only means over models are
+    /// known.
     pub above_chance: Option<usize>,
-    /// (enabled − blind) / (enabled − floor), see above; `None` where nothing is measured or a score is unknown.
+    /// Share of the score above the floor that needs the image: (enabled − blind) / (enabled − floor); `None` if
+    /// nothing is measured or a score is unknown.
     pub share: Option<f64>,
     pub measures: Measures,
 }
 
-/// Means over models with their standard errors in points, where these are known.
+/// Means over models, with their standard errors in points where known.
 #[derive(Debug, Clone, Copy)]
 struct Means {
     enabled: f64,
     blind: f64,
-    /// Of enabled, of enabled − blind, of blind.
+    /// Standard errors of enabled, of enabled − blind, and of blind.
     errors: Option<[f64; 3]>,
 }
 
 impl Sight {
-    /// From means over models that are known without error, such as published ones. Above guessing is then a mean that is more
-    /// than a point above chance.
+    /// Creates the result from means over models without standard errors, such as published ones. Here a mean is above
+    /// chance if it exceeds it by more than one point.
     pub fn of_means(benchmark: &str, category: &str, enabled: f64, blind: Option<f64>, chance: Option<f64>) -> Self {
         let (share, measures) = match (blind, chance) {
             (Some(_), Some(chance)) if enabled - chance <= POINTS || !enabled.is_finite() => (None, Measures::Nothing),
@@ -124,7 +126,8 @@ impl Sight {
         }
     }
 
-    /// Of `all` models, of which `above` are above chance, with the means over these.
+    /// Creates the result for all models from their means and effective units; `above` of them are above chance, with
+    /// means `them`.
     fn of_units(
         benchmark: &str,
         category: &str,
@@ -155,20 +158,20 @@ impl Sight {
     }
 }
 
-/// The share and what is said of it.
+/// Returns the share and the answer that follows from it.
 fn judged(them: Means, chance: f64) -> (Option<f64>, Measures) {
     let gain = them.enabled - them.blind;
     let above = them.enabled - chance.min(them.blind);
     let Some([se, gain_se, _]) = them.errors.filter(|_| above > 0.0) else { return (None, Measures::Unclear) };
     let share = gain / above;
     let elsewhere = [-1.0, 1.0].map(|sign| said(share + sign * ERRORS * gain_se / above));
-    // A share of next to nothing is no share.
+    // A share of almost nothing is meaningless.
     let clear = above > ERRORS * se && elsewhere == [said(share); 2];
     (Some(share), if clear { said(share) } else { Measures::Unclear })
 }
 
-/// Two standard errors around a share in percent, or Wilson's interval: one standard error is known, and neither end passes 0
-/// or 100.
+/// Returns the interval of two standard errors around a score in percent; Wilson's interval if there is no standard
+/// error or if an end would pass 0 or 100.
 fn interval(percent: f64, se: Option<f64>, units: f64) -> (f64, f64) {
     let (low, high) = stats::wilson(percent / 100.0, units, 0.95);
     match se.map(|se| (percent - ERRORS * se, percent + ERRORS * se)) {
@@ -185,11 +188,12 @@ fn said(share: f64) -> Measures {
     }
 }
 
-/// Of the runs of a ranking: scores are means over its trained arms (over all where none is trained), an arm's over its seeds; standard errors are clustered by unit,
-/// all runs having answered the same units.
+/// Computes the results for the runs of a ranking. Scores are means over its trained arms (over all arms if none is
+/// trained), and an arm's score is the mean over its seeds. Standard errors are clustered by unit; all runs answered
+/// the same units.
 ///
 /// # Errors
-/// A run of an arm lacks a benchmark that the ranking compares.
+/// An error is returned if a run of an arm lacks a benchmark of the ranking.
 pub fn of_runs(runs: &[RunResults], ranking: &Ranking) -> Result<Vec<Sight>> {
     ranking.benchmarks.iter().map(|b| of_benchmark(runs, ranking, &b.name, &b.category, b.chance)).collect()
 }
@@ -203,10 +207,10 @@ fn of_benchmark(runs: &[RunResults], ranking: &Ranking, name: &str, category: &s
     Ok(Sight::of_units(name, category, chance, means(runs, ranking, name, &all)?, above.len(), them))
 }
 
-/// Means of a benchmark over some arms, and the effective number of units.
+/// Returns the means of a benchmark over some arms, and the effective number of units.
 fn means(runs: &[RunResults], ranking: &Ranking, name: &str, arms: &BTreeSet<&str>) -> Result<(Means, f64)> {
-    // Points with and without the image, and those that could be won, by unit: sums over runs, each run weighed so that
-    // arms count alike.
+    // By unit: points with and without the image, and possible points, summed over runs that are weighted so that arms
+    // count equally.
     let mut units: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
     for run in runs {
         let arm = ranking.arm(&run.run.arm).ok_or_else(|| Error::failed(format!("{} is not ranked", run.run.arm)))?;
@@ -236,7 +240,7 @@ fn means(runs: &[RunResults], ranking: &Ranking, name: &str, arms: &BTreeSet<&st
     Ok((means, stats::effective_units(&weights)))
 }
 
-/// What the benchmarks measure: a sentence for each answer that occurs, with every benchmark in exactly one of them.
+/// Formulates the conclusions: one sentence per answer that occurs, with every benchmark in exactly one of them.
 pub fn conclusions(sights: &[Sight]) -> Vec<String> {
     let of_study = sights.iter().any(|s| s.above_chance.is_some());
     let nothing = if of_study {
@@ -279,7 +283,7 @@ mod tests {
         assert_eq!(of(58.5, 37.5, 25.0), Measures::Both);
         assert_eq!(of(63.0, 34.0, 50.0), Measures::Sight);
         assert_eq!(of(40.0, 45.0, 25.0), Measures::Language, "the image does harm");
-        // Not above chance, however little the blind models score.
+        // The enabled score is not above chance, although the blind score is still lower.
         assert_eq!(of(22.5, 0.0, 25.0), Measures::Nothing);
         assert_eq!(of(25.5, 26.0, 25.0), Measures::Nothing);
         assert_eq!(of(f64::NAN, 26.0, 25.0), Measures::Nothing);

@@ -1,4 +1,4 @@
-//! The analysis of a study's own results, as far as they go.
+//! Benchmark analysis of a study's own results, as far as they allow it.
 
 use super::{Analysis, BENCHMARKS, Matrix, Sight, analyse, sight};
 use crate::ranking::Ranking;
@@ -7,27 +7,27 @@ use crate::words;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// Fewest arms that correlations, components and groups of benchmarks are shown for. Over seven arms a correlation of 0.75
-/// arises by chance once in twenty times where there is none, over four one of 0.95.
+/// Minimum number of arms for which correlations, components and groups are shown. Over seven uncorrelated arms a
+/// correlation of 0.75 occurs by chance once in twenty times, over four one of 0.95.
 const ARMS: usize = 8;
 
-/// Fewest benchmarks that a study's are compared with each other: two have but one correlation, which is no map.
+/// Minimum number of benchmarks of a study that are compared with each other; two have only one correlation.
 const FEWEST: usize = 3;
 
-/// What a study's arms say about its benchmarks.
+/// The benchmark analysis over a study's arms.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StudyAnalysis {
     pub sights: Vec<Sight>,
     pub analysis: Option<Analysis>,
-    /// Why there is no `analysis`, in a sentence.
+    /// Why there is no `analysis`, as a sentence.
     pub missing: Option<String>,
 }
 
 impl StudyAnalysis {
-    /// Of the runs of a ranking; arms are the models.
+    /// Analyses the runs of a ranking, with its arms as the models.
     ///
     /// # Errors
-    /// A run lacks a benchmark that the ranking compares, or two arms have the same label.
+    /// An error is returned if a run lacks a benchmark of the ranking, or if two arms have the same label.
     pub fn of(runs: &[RunResults], ranking: &Ranking) -> Result<Self> {
         let matrix = Matrix::of_ranking(ranking)?;
         let missing = missing(&matrix);

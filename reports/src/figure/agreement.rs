@@ -1,10 +1,10 @@
-//! Which benchmarks agree: correlations as a map, and the tree of their groups.
+//! Figures of the agreement between benchmarks: a correlation map, and the tree of their groups.
 
 use super::svg::{Scale, Svg, cut, tick_label, ticks};
 use super::{PANEL, category_class};
 use crate::analysis::{Analysis, Groups};
 
-/// Pearson's correlations below the diagonal, Spearman's above it; categories are coloured along the edges.
+/// Draws Pearson's correlations below the diagonal and Spearman's above it, with category colours along the edges.
 pub(crate) fn correlation_map(a: &Analysis, width: f64) -> Svg {
     let n = a.benchmarks.len().max(1);
     let longest = a.benchmarks.iter().map(|b| b.name.chars().count()).max().unwrap_or(0).min(18);
@@ -35,7 +35,7 @@ pub(crate) fn correlation_map(a: &Analysis, width: f64) -> Svg {
             }
         }
     }
-    // Where one category ends and the next begins.
+    // Lines separate the categories.
     let (right, bottom) = (left + cell * n as f64, top + height * n as f64);
     for (i, pair) in (1..).zip(a.benchmarks.windows(2)) {
         if pair.first().map(|b| &b.category) != pair.last().map(|b| &b.category) {
@@ -49,7 +49,7 @@ pub(crate) fn correlation_map(a: &Analysis, width: f64) -> Svg {
 
 const LEAF: f64 = 19.0;
 
-/// The tree of average linkage with the cut into groups; the dot beside a name has the colour of its category.
+/// Draws the tree of average linkage with the cut into groups; the dot beside a name has the colour of its category.
 pub(crate) fn tree(a: &Analysis, groups: &Groups, width: f64) -> Svg {
     let n = groups.order.len();
     let (top, left, right) = (8.0, if width > PANEL { 190.0 } else { 138.0 }, width - 34.0);
@@ -62,7 +62,7 @@ pub(crate) fn tree(a: &Analysis, groups: &Groups, width: f64) -> Svg {
         svg.text(x.at(tick), bottom + 14.0, "soft small mid", &tick_label(tick));
     }
     svg.text((left + right) / 2.0, bottom + 30.0, "soft small mid", "1 − r");
-    // Places of the nodes: leaves in their order, merges in the middle of their two.
+    // Node positions: leaves in tree order, merges midway between their two children.
     let mut places: Vec<(f64, f64)> = vec![(0.0, 0.0); n];
     for (i, leaf) in groups.order.iter().enumerate() {
         let y = top + LEAF * (i as f64 + 0.5);
@@ -79,7 +79,7 @@ pub(crate) fn tree(a: &Analysis, groups: &Groups, width: f64) -> Svg {
         svg.polyline(&[(xa, ya), (end, ya), (end, yb), (xb, yb)], "tree");
         places.push((end, (ya + yb) / 2.0));
     }
-    // The cut lies between the last merge inside a group and the first between groups.
+    // The cut is between the last merge inside a group and the first merge between groups.
     let count = groups.count();
     let distance = |undone: usize| groups.merges.len().checked_sub(undone).and_then(|i| groups.merges.get(i));
     if let (Some(between), true) = (distance(count.saturating_sub(1)), count > 1) {

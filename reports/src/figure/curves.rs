@@ -6,32 +6,32 @@ use crate::load::StudyData;
 use crate::ranking::Ranking;
 use std::collections::BTreeMap;
 
-/// A line has at most this many points; each is the mean over a stretch of steps and over the arm's seeds.
+/// Maximum number of points per line; each is the mean over an interval of steps and over the arm's seeds.
 const POINTS: usize = 60;
 
-/// One arm's smoothed losses: (step, loss).
+/// One arm's smoothed losses as (step, loss).
 type Curve = Vec<(f64, f64)>;
 
-/// Classes of the n-th line: eight colours, then the same dashed, then dotted.
+/// Returns the CSS classes of the n-th line: eight colours solid, then dashed, then dotted.
 pub(crate) fn line_class(n: usize) -> String {
     format!("line s{} d{}", n % 8, (n / 8) % 3)
 }
 
-/// Class and label of each arm's line, in the order of the ranking.
+/// Returns CSS class and label of each arm's line, in the order of the ranking.
 pub(crate) fn legend(r: &Ranking) -> Vec<(String, String)> {
     r.arms.iter().enumerate().map(|(i, a)| (line_class(i), a.label.clone())).collect()
 }
 
-/// The curves of one stage.
+/// The training curves of one stage.
 #[derive(serde::Serialize)]
 pub(crate) struct Curves {
     pub stage: String,
     pub svg: String,
-    /// Last smoothed loss by arm's label.
+    /// Last smoothed loss, by the arm's label.
     pub last: Vec<(String, f64)>,
 }
 
-/// A panel per stage, in the order in which stages occur.
+/// Draws one panel per stage, in the order in which stages occur.
 pub(crate) fn curves(study: &StudyData, r: &Ranking) -> Vec<Curves> {
     let mut stages: Vec<&str> = Vec::new();
     for step in study.runs.iter().flat_map(|run| &run.steps) {
@@ -52,10 +52,10 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
         .collect();
     let points = || curves.iter().flat_map(|(_, _, c)| c.iter());
     let last_step = points().map(|p| p.0).fold(0.0, f64::max);
-    // The steep start would press everything else together.
+    // The upper limit ignores the first tenth, because the steep start would compress the rest.
     let settled = points().filter(|p| p.0 >= last_step / 10.0);
     let (low, high) = settled.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
-    // Below, the axis holds the start too.
+    // The lower limit includes the start.
     let low = points().map(|p| p.1).fold(low, f64::min);
     if !(low.is_finite() && high.is_finite()) {
         return None;
@@ -81,7 +81,7 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
     }
     let highest = points().map(|p| p.1).fold(high, f64::max);
     if highest > high + margin {
-        // How far the lines go that leave the axis at the top.
+        // A label gives the maximum of lines that leave the axis at the top.
         svg.text(left + 4.0, top + 10.0, "soft small", &format!("↑ up to {}", tick_label(highest)));
     }
     let last: Vec<(String, f64)> =
@@ -91,7 +91,7 @@ fn panel(study: &StudyData, r: &Ranking, stage: &str) -> Option<Curves> {
     Some(Curves { stage: stage.to_string(), svg: svg.inline(&title, &said.join("; ")), last })
 }
 
-/// Means over stretches of steps and over seeds; steps whose loss is not finite are left out.
+/// Returns means over intervals of steps and over seeds; steps whose loss is not finite are left out.
 fn smoothed(study: &StudyData, arm: &str, stage: &str) -> Curve {
     let runs = study.runs.iter().filter(|run| run.results.run.arm == arm);
     let steps: Vec<(usize, f64)> = runs

@@ -1,14 +1,14 @@
-//! The learning curve: score against the number of training samples, a line for each arm.
+//! Learning-curve figure: score against the number of training samples, one line per arm.
 
 use super::curves::line_class;
 use super::svg::{Scale, Svg, cut, reach, tick_label, ticks};
 use crate::learning::{CurveArm, LearningCurve};
 use crate::ranking::AVERAGE;
 
-/// Distance of names.
+/// Vertical distance of names, in SVG units.
 const STEP: f64 = 14.0;
 
-/// A panel of one scope, with intervals and chance where it is known; the axis of samples is logarithmic.
+/// Draws one scope with confidence intervals, and with chance where known; the axis of samples is logarithmic.
 pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<f64>, width: f64) -> Svg {
     let (left, right, top) = (34.0, width - 142.0, 28.0);
     let bottom = top + 220.0;
@@ -52,7 +52,7 @@ pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<
         places.iter().for_each(|(px, py)| svg.circle(*px, *py, 3.4, &format!("p{}", i % 8)));
         ends.extend(places.last().map(|(px, py)| (*px, *py, i, arm)));
     }
-    // Names in the order of the lines' ends.
+    // Names are ordered like the ends of the lines.
     ends.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut label = top - STEP;
     for (place, (px, py, i, arm)) in ends.iter().enumerate() {
@@ -65,7 +65,7 @@ pub(crate) fn learning_panel(curve: &LearningCurve, scope: &str, chance: Option<
     svg
 }
 
-/// Read aloud.
+/// Describes the figure in words, for screen readers.
 pub(crate) fn learning_in_words(curve: &LearningCurve, scope: &str) -> String {
     let point = |a: &CurveArm| -> String {
         let said =

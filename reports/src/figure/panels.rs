@@ -1,4 +1,5 @@
-//! Panels with a row per arm (or per scope): bars with intervals, with and without image, change by unfreezing.
+//! Panels with one row per arm (or per scope): bars with intervals, scores with and without image, change by
+//! unfreezing.
 
 use super::svg::{Scale, Svg, cut, reach, tick_label, ticks};
 use super::{PANEL, kind};
@@ -10,13 +11,13 @@ pub(super) const TOP: f64 = 26.0;
 pub(super) const LABELS: f64 = 150.0;
 const NUMBERS: f64 = 40.0;
 
-/// Heading of a scope.
+/// Returns the heading of a scope.
 fn name(scope: &str) -> &str {
     if scope == AVERAGE { "Average of the categories" } else { scope }
 }
 
-/// Bars of all arms in a scope, best first, the baselines last, with intervals, blind scores, the chance line, the range from
-/// the random baseline to the oracle and, for the average, a dot per seed.
+/// Draws bars of all arms in a scope, best first and baselines last, with confidence intervals, blind scores, the
+/// chance line, the range from random to oracle baseline and, for the average, one dot per seed.
 pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
     let arms = r.rows(scope);
     let scores: Vec<(&RankedArm, &Score)> = arms.iter().filter_map(|a| Some((*a, a.score(scope)?))).collect();
@@ -43,8 +44,8 @@ pub(crate) fn ranking_panel(r: &Ranking, scope: &str, width: f64) -> Svg {
     svg
 }
 
-/// One benchmark: each arm with the image (dot with interval) and without (ring), chance, and the range from the random
-/// baseline to the oracle.
+/// Draws one benchmark: each arm with the image (dot with interval) and without (ring), chance, and the range from
+/// random to oracle baseline.
 pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
     let scores: Vec<_> = r.arms.iter().filter_map(|a| Some((a, a.score(benchmark)?))).collect();
     let mut svg = Svg::new(PANEL, TOP + ROW * scores.len() as f64 + 24.0);
@@ -66,7 +67,7 @@ pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
     svg
 }
 
-/// What unfreezing one arm's encoder changes, on average and per category.
+/// Draws the change by unfreezing one arm's encoder, on average and per category.
 pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg {
     let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
     let tests: Vec<(&str, &PairTest)> = scopes
@@ -91,7 +92,7 @@ fn axis_scale(range: (f64, f64), width: f64) -> Scale {
     Scale::linear(range, (LABELS, width - NUMBERS))
 }
 
-/// What lies between the random baseline and the oracle, behind the rows.
+/// Draws the range from random to oracle baseline behind the rows.
 fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize) {
     let Some((random, oracle)) = bounds else { return };
     let (left, right) = (x.at(random.min(oracle)), x.at(random.max(oracle)));
@@ -101,7 +102,7 @@ fn range_band(svg: &mut Svg, x: &Scale, bounds: Option<(f64, f64)>, rows: usize)
     svg.line(x.at(oracle), TOP - 4.0, x.at(oracle), bottom, "oracle-mark");
 }
 
-/// Grid and numbers of the horizontal axis.
+/// Draws grid and numbers of the horizontal axis.
 pub(super) fn axis(svg: &mut Svg, range: (f64, f64), width: f64, rows: usize) -> Scale {
     let x = axis_scale(range, width);
     let bottom = TOP + ROW * rows as f64;

@@ -1,11 +1,11 @@
-//! Things in the plane of the first two principal components, named in a column at the right.
+//! Scatter plot in the plane of the first two principal components, with names in a column at the right.
 
 use super::svg::{Scale, Svg, cut, tick_label, ticks};
 
-/// Distance of names.
+/// Vertical distance of names, in SVG units.
 const STEP: f64 = 14.0;
 
-/// A thing in the plane.
+/// A named point in the plane.
 pub(crate) struct Point {
     pub name: String,
     pub class: String,
@@ -13,7 +13,7 @@ pub(crate) struct Point {
     pub y: f64,
 }
 
-/// Points with their names; `about` are the names of the two axes.
+/// Draws points with their names; `about` holds the names of the two axes.
 pub(crate) fn plane(title: &str, points: &[Point], about: [&str; 2], width: f64) -> Svg {
     let (left, right, top) = (34.0, width - 142.0, 46.0);
     let bottom = top + (STEP * points.len() as f64).max(0.62 * (right - left));

@@ -1,4 +1,4 @@
-//! Figures of the published tables: adapter data, unfreezing, encoders by category.
+//! Figures of the paper's tables: adapter data, unfreezing, encoders by category.
 
 use super::panels::{LABELS, ROW, TOP, axis};
 use super::svg::{Svg, cut, reach};
@@ -6,7 +6,7 @@ use super::{PANEL, category_class};
 use crate::published::Family;
 use crate::words;
 
-/// Colour class of a family of encoders.
+/// Returns the colour class of a family of encoders.
 pub(crate) fn family_class(family: Option<Family>) -> &'static str {
     match family {
         Some(Family::Language) => "f0",
@@ -19,11 +19,11 @@ pub(crate) fn family_class(family: Option<Family>) -> &'static str {
 pub(crate) struct AdapterRow {
     pub name: String,
     pub family: Family,
-    /// Without adapter data, with 0.5M and with 1.2M samples.
+    /// Averages without adapter data, with 0.5M and with 1.2M samples.
     pub averages: [Option<f64>; 3],
 }
 
-/// An encoder's average without adapter data (ring), with 0.5M (small dot) and with 1.2M samples (dot).
+/// Draws each encoder's average without adapter data (ring), with 0.5M (small dot) and with 1.2M samples (dot).
 pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * encoders.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", "Average by adapter data");
@@ -57,7 +57,7 @@ pub(crate) fn adapter(encoders: &[AdapterRow], width: f64) -> Svg {
     svg
 }
 
-/// Bars of one scope, best first.
+/// Draws bars of one scope, in the given order.
 pub(crate) fn means_panel(title: &str, rows: &[(String, Option<Family>, f64)], width: f64) -> Svg {
     let mut svg = Svg::new(width, TOP + ROW * rows.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", title);
@@ -75,13 +75,13 @@ pub(crate) fn means_panel(title: &str, rows: &[(String, Option<Family>, f64)], w
 pub(crate) struct ChangeRow {
     pub name: String,
     pub category: Option<&'static str>,
-    /// Whether it is the category itself (or the average) rather than one of its benchmarks.
+    /// Whether the row is a category (or the average) and not one of its benchmarks.
     pub heading: bool,
     pub computed: Option<f64>,
     pub printed: f64,
 }
 
-/// What unfreezing changes in percent, for a group of models: computed (dot) and printed (ring around it).
+/// Draws the change by unfreezing in percent for a group of models: computed (dot) and printed (ring around it).
 pub(crate) fn unfreezing_group(title: &str, rows: &[ChangeRow], reach: (f64, f64)) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * rows.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", title);

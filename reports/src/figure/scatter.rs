@@ -1,27 +1,27 @@
-//! Cost against score.
+//! Scatter plots of score against cost.
 
 use super::svg::{Scale, Svg, cut, tick_label, ticks};
 use super::{PANEL, kind};
 use crate::ranking::{RankedArm, Ranking};
 use crate::schema::{Cost, Role};
 
-/// Reads one number off a cost.
+/// A function that returns one number of a cost.
 pub(crate) type CostOf = fn(&Cost) -> f64;
 
-/// The costs that are drawn: name, and how to read it.
+/// The costs that are plotted: name, and the function that reads it.
 pub(crate) const COSTS: [(&str, CostOf); 3] = [
     ("GFLOPs per image", |c| c.gflops_per_image),
     ("encoder parameters", |c| c.encoder_params as f64),
     ("training seconds", |c| c.train_seconds),
 ];
 
-/// Distance of labels.
+/// Vertical distance of labels, in SVG units.
 const LABEL_STEP: f64 = 14.0;
 
-/// Averages with intervals over a cost; logarithmic where the cost spans more than a factor of 20. `None` where the
-/// cost is unknown (not positive) for some arm, or the same for all.
+/// Plots averages with intervals against a cost, on a logarithmic axis if the cost spans more than a factor of 20.
+/// `None` if the cost is unknown (not positive) for some arm, or the same for all.
 pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
-    // The oracle is no encoder: it costs nothing.
+    // The oracle is no encoder and has no cost.
     let mut arms: Vec<&RankedArm> = r.arms.iter().filter(|a| a.role != Role::Oracle).collect();
     arms.sort_by(|a, b| b.average.score.total_cmp(&a.average.score));
     let costs = || arms.iter().map(|a| cost(&a.cost));
@@ -55,7 +55,7 @@ pub(crate) fn scatter(r: &Ranking, what: &str, cost: CostOf) -> Option<String> {
         let place = x.at(cost(&arm.cost));
         svg.line(place, y.at(arm.average.low), place, y.at(arm.average.high), "whisker");
     }
-    // Arms come by score, so their labels, in a column at the right, stay in order.
+    // Arms are sorted by score, so the labels in the column at the right keep that order.
     let mut label_y = top - LABEL_STEP;
     let spare = |rest: usize| bottom + 10.0 - LABEL_STEP * rest as f64;
     for (i, arm) in arms.iter().enumerate() {

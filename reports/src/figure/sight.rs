@@ -1,4 +1,4 @@
-//! With the image, without it, by guessing: one panel for each category (the paper's Fig. 3, left).
+//! Scores with the image, without it and at chance, one panel per category (the paper's Fig. 3, left).
 
 use super::panels::{LABELS, ROW, TOP, axis};
 use super::svg::{Svg, cut, reach};
@@ -6,7 +6,7 @@ use super::{PANEL, category_class};
 use crate::analysis::Sight;
 use crate::words;
 
-/// The axis that holds every mark of these benchmarks.
+/// Returns the axis range that holds every mark of these benchmarks.
 pub(crate) fn sight_reach(sights: &[Sight]) -> (f64, f64) {
     let marks = sights.iter().flat_map(|s| {
         let (low, high) = s.interval.unzip();
@@ -15,8 +15,8 @@ pub(crate) fn sight_reach(sights: &[Sight]) -> (f64, f64) {
     reach(marks, 10.0, 10.0)
 }
 
-/// Benchmarks of one category: the dot with the image, the ring without, the dashed mark chance, and the gain in points.
-/// `range` is the axis, the same for all panels.
+/// Draws the benchmarks of one category: a dot for the score with the image, a ring without, a dashed mark for chance,
+/// and the gain in points. `range` is the axis range, the same for all panels.
 pub(crate) fn sight_panel(category: &str, sights: &[&Sight], range: (f64, f64)) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * sights.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", category);

@@ -1,4 +1,4 @@
-//! Just enough SVG: shapes with classes, scales, ticks.
+//! A minimal SVG writer: shapes with CSS classes, scales, ticks.
 
 use std::fmt::Write;
 
@@ -26,7 +26,7 @@ impl Svg {
         self.height = height;
     }
 
-    /// Writing to a string cannot fail.
+    /// Appends an element; writing to a string cannot fail.
     fn put(&mut self, element: std::fmt::Arguments) {
         let _ = self.body.write_fmt(element);
         self.body.push('\n');
@@ -47,7 +47,7 @@ impl Svg {
         ));
     }
 
-    /// A rectangle as opaque as `depth` says, 0 to 1.
+    /// Draws a rectangle with fill opacity `depth`, 0 to 1.
     pub fn shade(&mut self, x: f64, y: f64, width: f64, height: f64, class: &str, depth: f64) {
         self.put(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill-opacity="{depth:.2}" class="{class}"/>"#
@@ -63,24 +63,24 @@ impl Svg {
         self.put(format_args!(r#"<polyline points="{}" class="{class}"/>"#, points.join(" ")));
     }
 
-    /// A horizontal interval with caps.
+    /// Draws a horizontal interval with caps.
     pub fn whisker(&mut self, x1: f64, x2: f64, y: f64) {
         self.line(x1, y, x2, y, "whisker");
         self.line(x1, y - 3.0, x1, y + 3.0, "whisker");
         self.line(x2, y - 3.0, x2, y + 3.0, "whisker");
     }
 
-    /// Puts another drawing inside this one.
+    /// Places another drawing inside this one.
     pub fn nest(&mut self, part: &Svg, x: f64, y: f64) {
         self.put(format_args!("<g transform=\"translate({x:.1} {y:.1})\">\n{}</g>", part.body));
     }
 
-    /// For a page that has the style: scales with its place, and reads as `title` and `description`.
+    /// Returns SVG for a page that has the style sheet; `title` and `description` are for screen readers.
     pub fn inline(&self, title: &str, description: &str) -> String {
         self.document(title, description, "")
     }
 
-    /// A file of its own.
+    /// Returns SVG with its own style sheet, as a file of its own.
     pub fn standalone(&self, title: &str, description: &str, style: &str) -> String {
         let paper = format!(
             "<style>{}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\n",
@@ -102,23 +102,23 @@ impl Svg {
     }
 }
 
-/// Text as it is shown, safe inside XML.
+/// Returns visible text, safe inside XML.
 pub(crate) fn escape(text: &str) -> String {
     xml(&crate::words::shown(text, false))
 }
 
-/// Markup characters as entities.
+/// Replaces markup characters by entities.
 fn xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// An identifier made from a title.
+/// Returns an identifier derived from a title.
 fn slug(title: &str) -> String {
     let word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     format!("fig-{}", title.chars().map(word).collect::<String>())
 }
 
-/// At most `most` characters as they are shown, the last an ellipsis where some were cut.
+/// Cuts the visible text to at most `most` characters; the last is an ellipsis if some were cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     let text = crate::words::shown(text, false);
     if text.chars().count() <= most {
@@ -127,7 +127,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).collect::<String>() + "…"
 }
 
-/// Values to places, linear or logarithmic.
+/// A mapping of values to positions, linear or logarithmic.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
     from: (f64, f64),
@@ -140,13 +140,13 @@ impl Scale {
         Self { from, to, log: false }
     }
 
-    /// For positive values.
+    /// Creates a logarithmic scale, for positive values.
     pub fn log(from: (f64, f64), to: (f64, f64)) -> Self {
         Self { from: (from.0.ln(), from.1.ln()), to, log: true }
     }
 
-    /// The place of a value, outside of the axis where it is; the middle where all values are the same. Whoever draws makes the
-    /// axis long enough ([`reach`]).
+    /// Returns the position of a value, which may lie outside the axis (see [`reach`]); the middle if the axis has no
+    /// extent.
     pub fn at(&self, value: f64) -> f64 {
         let value = if self.log { value.ln() } else { value };
         let (low, high) = self.from;
@@ -155,15 +155,15 @@ impl Scale {
     }
 }
 
-/// The least range of whole `step`s that holds 0, `least` and all marks of a figure.
+/// Returns the smallest range of whole `step`s that holds 0, `least` and all marks of a figure.
 pub(crate) fn reach(marks: impl IntoIterator<Item = f64>, least: f64, step: f64) -> (f64, f64) {
     let marks = marks.into_iter().filter(|m| m.is_finite());
     let (low, high) = marks.fold((0.0f64, least), |(l, h), m| (l.min(m), h.max(m)));
-    // Rounding of a mark at the end does not cost a step.
+    // The tolerance keeps a rounding error at the end from adding a step.
     ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step)
 }
 
-/// Round numbers within [low, high], about `wanted` of them.
+/// Returns about `wanted` round numbers in [low, high].
 pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     let span = high - low;
     if !(span > 0.0 && span.is_finite()) {
@@ -177,7 +177,7 @@ pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// A tick's number with no more digits than it needs.
+/// Formats a tick's number with no more digits than needed.
 pub(crate) fn tick_label(value: f64) -> String {
     if value.abs() >= 1000.0 {
         return crate::words::big(value);

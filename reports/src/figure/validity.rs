@@ -1,4 +1,4 @@
-//! Direct probes against answers: all attributes in one figure, and each with its arms by name.
+//! Figures of direct probes against answers: all attributes in one figure, and one panel per attribute.
 
 use super::PANEL;
 use super::svg::{Scale, Svg, cut, tick_label, ticks};
@@ -6,21 +6,21 @@ use crate::schema::Role;
 use crate::validity::{ProbedArm, ProbedAttribute, Validity};
 use crate::words;
 
-/// Distance of names in a column.
+/// Vertical distance of names in a column, in SVG units.
 const STEP: f64 = 15.0;
 
-/// Class of the points of the n-th attribute, and of the line that joins them.
+/// Returns the classes of the n-th attribute's points and of its line.
 pub(crate) fn attribute_classes(n: usize) -> (String, String) {
     (format!("p{}", n % 8), super::curves::line_class(n))
 }
 
-/// The random baseline is a ring.
+/// Returns the class of an arm's point; the random baseline is a ring.
 fn class_of(arm: &ProbedArm, n: usize, point: &str) -> String {
     if arm.role == Role::Random { format!("open s{}", n % 8) } else { point.to_string() }
 }
 
-/// All attributes: a point for each arm at its probe's accuracy and its answers', joined within an attribute in the order of the
-/// probes. Where the features were read to the full, points lie on the dashed diagonal.
+/// Draws all attributes: one point per arm at its probe's accuracy (x) and its answers' accuracy (y), joined within an
+/// attribute in the order of the probes. On the dashed diagonal the answers use the features fully.
 pub(crate) fn validity_figure(v: &Validity, width: f64) -> Svg {
     let (left, right, top) = (40.0, width - 150.0, 30.0);
     let bottom = top + (right - left).min(430.0);
@@ -42,7 +42,7 @@ pub(crate) fn validity_figure(v: &Validity, width: f64) -> Svg {
     svg
 }
 
-/// One attribute with the names of its arms and intervals of both numbers.
+/// Draws one attribute with the names of its arms and the intervals of both accuracies.
 pub(crate) fn attribute_panel(a: &ProbedAttribute, n: usize) -> Svg {
     let (left, right, top) = (34.0, PANEL - 142.0, 46.0);
     let bottom = top + (STEP * a.arms.len() as f64).max(right - left);
@@ -70,7 +70,7 @@ pub(crate) fn attribute_panel(a: &ProbedAttribute, n: usize) -> Svg {
     svg
 }
 
-/// Axes of 0 to 100 percent, with the diagonal.
+/// Draws axes of 0 to 100 percent, with the diagonal.
 fn square(svg: &mut Svg, [left, right, top, bottom]: [f64; 4]) -> (Scale, Scale) {
     let (x, y) = (Scale::linear((0.0, 100.0), (left, right)), Scale::linear((0.0, 100.0), (bottom, top)));
     for tick in ticks(0.0, 100.0, 5) {
@@ -90,7 +90,7 @@ fn joined(arms: &[ProbedArm], x: &Scale, y: &Scale) -> Vec<(f64, f64)> {
     places
 }
 
-/// Read aloud.
+/// Describes the figure in words, for screen readers.
 pub(crate) fn validity_in_words(a: &ProbedAttribute) -> String {
     let said = |p: &ProbedArm| format!("{} probe {:.1}, answers {:.1}", p.label, p.probe.value, p.answers.value);
     format!("{}: {}", a.attribute, a.arms.iter().map(said).collect::<Vec<_>>().join("; "))

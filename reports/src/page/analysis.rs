@@ -1,4 +1,4 @@
-//! The section on the benchmarks themselves: which of them agree, and what they measure.
+//! The page section on the benchmarks: which of them agree, and what they measure.
 
 use crate::analysis::{self, Analysis, Components, Sight, sight};
 use crate::figure::{self, Point, category_class};
@@ -7,20 +7,20 @@ use crate::schema::in_display_order;
 use crate::words;
 use serde::Serialize;
 
-/// What `templates/analysis.html` is filled with.
+/// The values that fill `templates/analysis.html`.
 #[derive(Serialize)]
 pub(super) struct Analysed {
-    /// "9 arms"
+    /// Number of models in words, such as "9 arms".
     over: String,
     map_broad: String,
     map_narrow: String,
     planes: Vec<String>,
-    /// "the first two explain 70 % and 12 % of the variance", empty where there are no components.
+    /// A phrase such as "the first two explain 70 % and 12 % of the variance"; empty without components.
     explained: String,
     groups: Option<Groups>,
-    /// (CSS class, name)
+    /// Categories as (CSS class, name).
     categories: Vec<(String, String)>,
-    /// The same of the models.
+    /// Kinds of models as (CSS class, name).
     kinds: Vec<(String, String)>,
     left_out: Vec<String>,
 }
@@ -30,12 +30,12 @@ struct Groups {
     tree_broad: String,
     tree_narrow: String,
     agreement: String,
-    /// By group its benchmarks: (CSS class of the category, name).
+    /// The benchmarks of each group as (CSS class of the category, name).
     members: Vec<Vec<(String, String)>>,
 }
 
-/// The section's content. `thing` is what a model is called, `kinds` are its CSS classes with their names, `class` is that of
-/// one model.
+/// Creates the section's content. `thing` is the word for a model, `kinds` are the CSS classes of models with their
+/// names, and `class` returns that of one model.
 pub(super) fn analysed(a: &Analysis, thing: &str, kinds: &[(&str, &str)], class: impl Fn(&str) -> String) -> Analysed {
     let over = words::count(a.models.len(), thing);
     let map = |width: f64, where_: &str| {
@@ -56,13 +56,13 @@ pub(super) fn analysed(a: &Analysis, thing: &str, kinds: &[(&str, &str)], class:
     }
 }
 
-/// The section for the arms of a ranking.
+/// Creates the section for the arms of a ranking.
 pub(super) fn of_arms(a: &Analysis, r: &Ranking) -> Analysed {
     let class = |label: &str| r.arms.iter().find(|a| a.label == label).map_or("control", |a| figure::kind(a).0);
     analysed(a, "arm", &figure::kinds(r), |label| class(label).to_string())
 }
 
-/// The map, read aloud: the pairs that agree most and least.
+/// Describes the correlation map in words: the pairs with the highest and the lowest correlation.
 fn extremes(a: &Analysis) -> String {
     let mut pairs: Vec<(f64, &str, &str)> = Vec::new();
     for (i, x) in a.benchmarks.iter().enumerate() {
@@ -84,7 +84,7 @@ fn explained(c: &Components) -> String {
     }
 }
 
-/// Benchmarks by their loadings and models by their places; none where there is but one component.
+/// Draws the benchmarks by their loadings and the models by their scores; empty if there is only one component.
 fn planes(c: &Components, thing: &str, class: impl Fn(&str) -> String) -> Vec<String> {
     let ([x, y, ..], [across, up, ..]) = (c.loadings.as_slice(), c.scores.as_slice()) else { return Vec::new() };
     let share = |i: usize| c.explained.get(i).map_or(String::new(), |e| format!(" ({:.0} %)", 100.0 * e));
@@ -130,15 +130,15 @@ fn groups(a: &Analysis, g: &analysis::Groups) -> Groups {
     }
 }
 
-/// What every benchmark measures.
+/// The section on what every benchmark measures.
 #[derive(Serialize)]
 pub(super) struct Measured {
     said: Vec<String>,
-    /// One for each category.
+    /// One panel per category.
     panels: Vec<String>,
 }
 
-/// In sentences and panels.
+/// Creates the sentences and panels.
 pub(super) fn measured(sights: &[Sight]) -> Measured {
     let range = figure::sight_reach(sights);
     let panel = |category: String| {

@@ -1,4 +1,4 @@
-//! A few questions of each benchmark, with picture, right answer and every arm's answer.
+//! Example questions of each benchmark, with image, right answer and every arm's answer.
 
 use crate::load::{Problem, RunData, StudyData};
 use crate::ranking::Ranking;
@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// Pictures above this many bytes are named, not embedded, to keep the page small.
+/// Maximum size in bytes of an embedded image; larger ones are only named, to keep the page small.
 const LARGEST_PICTURE: u64 = 1_000_000;
 
-/// Answers and choices are cut at this many characters, questions at the other.
+/// Maximum length of answers and choices, and of questions, in characters.
 const LONGEST_ANSWER: usize = 160;
 const LONGEST_QUESTION: usize = 2000;
 
@@ -31,14 +31,14 @@ struct Question {
     question: String,
     target: String,
     choices: Vec<Choice>,
-    /// Data URIs.
+    /// The images as data URIs.
     images: Vec<String>,
-    /// Why there is none, or not all.
+    /// Why an image is not shown.
     no_image: Option<String>,
     answers: Vec<Answer>,
 }
 
-/// A possible answer to a multiple-choice question.
+/// A choice of a multiple-choice question.
 #[derive(Debug, PartialEq, Serialize)]
 struct Choice {
     letter: char,
@@ -55,9 +55,9 @@ struct Answer {
     said: &'static str,
 }
 
-/// Three questions per benchmark: of those that all arms answered, ordered by how many got them right, the ones a sixth,
-/// a half and five sixths of the way down. Also the lines that could not be read, and how many images were refused for where
-/// they lie. One benchmark is held at a time.
+/// Selects three questions per benchmark from those that all arms answered, ordered by mean score: those at one sixth,
+/// one half and five sixths. Also returns the lines that could not be read, and the number of images that were refused
+/// for their location. Only one benchmark is in memory at a time.
 pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<Examples>, Vec<Problem>, usize)> {
     let places = Places::of(study);
     let mut refused = 0;
@@ -94,7 +94,7 @@ pub(super) fn examples(study: &StudyData, r: &Ranking) -> Result<(Vec<Examples>,
     Ok((all, problems, refused))
 }
 
-/// Ids of an easy, a middling and a hard question, about different images where there are enough.
+/// Returns the ids of an easy, a medium and a hard question, about different images.
 fn chosen(answers: &[(&str, BTreeMap<String, Sample>)]) -> Vec<String> {
     let Some((_, first)) = answers.first() else { return Vec::new() };
     let score = |id: &String| -> Option<f64> {
@@ -120,7 +120,7 @@ fn question(
 ) -> Option<Question> {
     let sample = answers.first()?.1.get(id)?;
     let (mut images, mut no_image) = (Vec::new(), None);
-    // A question about several images names them in lines.
+    // The images of a question are separated by line breaks.
     for name in sample.image.lines() {
         match places.image(name) {
             Ok(uri) => images.push(uri),
@@ -162,11 +162,11 @@ fn cut(text: &str, longest: usize) -> String {
     }
 }
 
-/// The choices of a question with letters: as kept, or as far as the lines of the prompt show them.
+/// Returns the choices of a multiple-choice question: those that were stored, or those in the lines of the prompt.
 fn choices(sample: &Sample) -> Vec<Choice> {
     let kept: Vec<(char, String)> = ('A'..='Z').zip(sample.options.iter().cloned()).collect();
     let choices = if kept.is_empty() { in_prompt(&sample.prompt) } else { kept };
-    // "B", "(b)", "b." say which; a text may.
+    // "B", "(b)" and "b." are letters; any other target is compared as text.
     let mut letters = sample.target.chars().filter(char::is_ascii_alphanumeric);
     let right = letters.next().filter(|_| letters.next().is_none()).map(|c| c.to_ascii_uppercase());
     let is_right = |letter: char, text: &str| Some(letter) == right || (right.is_none() && text == sample.target);
@@ -178,7 +178,8 @@ fn choices(sample: &Sample) -> Vec<Choice> {
     choices.into_iter().map(choice).collect()
 }
 
-/// Lines `A. …`, `(B) …`, `C: …` of a prompt, if there are at least two and they are in order.
+/// Returns the choices in lines `A. …`, `(B) …`, `C: …` of a prompt, if there are at least two and they are in
+/// order.
 fn in_prompt(prompt: &str) -> Vec<(char, String)> {
     let mut found: Vec<(char, String)> = Vec::new();
     for line in prompt.lines() {
@@ -194,15 +195,15 @@ fn in_prompt(prompt: &str) -> Vec<(char, String)> {
     if found.len() < 2 { Vec::new() } else { found }
 }
 
-/// Why an image is not shown that results name, wherever it lies.
+/// Message for an image outside the allowed directories.
 const OUTSIDE: &str = "its image lies outside the study's data and is not shown";
 
-/// The directories that images may be shown from: results are files like others, and must not bring what else is on this
-/// machine into a page that is passed on.
+/// The directories from which images may be shown. Results are untrusted files and must not embed other files of this
+/// machine into a page that is shared.
 struct Places {
-    /// What names are relative to.
+    /// Directory to which names are relative.
     dir: PathBuf,
-    /// As given, and with links resolved.
+    /// Allowed directories, both as given and with links resolved.
     roots: Vec<PathBuf>,
 }
 
@@ -218,8 +219,8 @@ impl Places {
         self.roots.iter().any(|root| path.starts_with(root))
     }
 
-    /// The image as a data URI, or why it is not there. Of a file outside of the roots nothing is said, not even whether it
-    /// is there.
+    /// Returns the image as a data URI, or why it is not shown. For a file outside the allowed directories the message
+    /// does not even say whether it exists.
     fn image(&self, name: &str) -> std::result::Result<String, String> {
         // Joining an absolute path gives that path.
         let full = std::path::absolute(self.dir.join(name)).map_err(|_| OUTSIDE.to_string())?;
@@ -251,7 +252,7 @@ impl Places {
     }
 }
 
-/// The path without `.` and `..`.
+/// Returns the path without `.` and `..`.
 fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
@@ -264,14 +265,14 @@ fn lexical(path: &Path) -> PathBuf {
     out
 }
 
-/// The kind of an image that browsers show, by its first bytes.
+/// Returns the type of an image that browsers support, by its first bytes.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("png"),
         [0xff, 0xd8, 0xff, ..] => Some("jpeg"),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("webp"),
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("gif"),
-        // Four reserved bytes, which text that begins with these letters does not have.
+        // BMP has four reserved zero bytes, which text that begins with these letters does not.
         [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("bmp"),
         _ => None,
     }

@@ -1,6 +1,6 @@
-//! The paper's tables as one self-contained page: what was printed, what follows from it, and the figures drawn again.
+//! The paper's tables as one self-contained page: printed numbers, derived numbers, and redrawn figures.
 //!
-//! The words and the order of things are in `templates/published.html`; here is what fills it.
+//! The text and its order are in `templates/published.html`; this module computes what fills it.
 
 use super::analysis::{self, Analysed, Measured};
 use crate::figure::{self, AdapterRow, ChangeRow, family_class};
@@ -15,20 +15,20 @@ use burgess_base::{Result, atomic};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What [`write`] made.
+/// The result of [`write`].
 #[derive(Debug, Clone)]
 pub struct WrittenTables {
     pub outcome: Outcome,
-    /// `index.html`
+    /// Path of the page, `index.html`.
     pub page: PathBuf,
-    /// `published.json`: the outcome.
+    /// Path of the outcome as JSON, `published.json`.
     pub data: PathBuf,
 }
 
-/// Computes everything from the published tables and writes page and numbers into a directory.
+/// Computes all derived numbers of the paper's tables and writes page and JSON to a directory.
 ///
 /// # Errors
-/// A file cannot be written; a table that this program was built with is malformed.
+/// An error is returned if a file cannot be written, or if a built-in table is malformed.
 pub fn write(out: &Path) -> Result<WrittenTables> {
     let outcome = Outcome::of(&Published::load()?)?;
     let (page, data) = (out.join("index.html"), out.join("published.json"));
@@ -37,10 +37,10 @@ pub fn write(out: &Path) -> Result<WrittenTables> {
     Ok(WrittenTables { outcome, page, data })
 }
 
-/// The page.
+/// Renders the page.
 ///
 /// # Errors
-/// The template fails.
+/// An error is returned if the template fails.
 pub fn html(outcome: &Outcome) -> Result<String> {
     let class = |model: &str| {
         let of = |m: &&Standing| short(&m.model) == model;
@@ -82,12 +82,12 @@ pub fn html(outcome: &Outcome) -> Result<String> {
     )
 }
 
-/// What the template is filled with.
+/// The values that fill the template.
 #[derive(Serialize)]
 struct Filled {
     style: String,
     version: &'static str,
-    /// (CSS class, name)
+    /// Families as (CSS class, name).
     families: Vec<(&'static str, &'static str)>,
     scopes: [&'static str; 5],
     tallies: Vec<Counted>,
@@ -127,7 +127,7 @@ struct Difference {
     why: &'static str,
 }
 
-/// Behind a number.
+/// Returns the mark that follows a number.
 fn mark(agreement: Agreement) -> &'static str {
     match agreement {
         Agreement::Same => "",
@@ -149,7 +149,7 @@ struct ShownRow {
     class: &'static str,
     model: String,
     printed: String,
-    /// By scope.
+    /// One cell per scope.
     cells: Vec<Cell>,
 }
 
@@ -183,7 +183,7 @@ fn shown(table: &Standings) -> Shown {
     }
 }
 
-/// The standing of an encoder of the catalogue in a table.
+/// Returns the standing of a catalogue encoder in a table.
 fn standing<'a>(outcome: &'a Outcome, file: &str, encoder: usize) -> Option<&'a Standing> {
     let table = outcome.tables.iter().find(|t| t.file == file)?;
     table.models.iter().find(|m| number(&m.model) == Some(encoder))
@@ -193,7 +193,7 @@ fn average(m: &Standing) -> Option<f64> {
     m.computed.first().copied().flatten()
 }
 
-/// Encoders by their average with the most adapter data that the paper gave them, best first.
+/// Draws the encoders, ordered by their average with the most adapter data, best first.
 fn adapter(outcome: &Outcome, width: f64, where_: &str) -> String {
     let mut encoders: Vec<AdapterRow> = (1..)
         .map_while(|n| Family::of(n).map(|family| (n, family)))
@@ -212,7 +212,7 @@ fn adapter(outcome: &Outcome, width: f64, where_: &str) -> String {
     figure::adapter(&encoders, width).inline(&title, &said.join("; "))
 }
 
-/// Frozen encoders in a scope, best first.
+/// Draws the frozen encoders in a scope, best first.
 fn means(outcome: &Outcome, scope: usize) -> Option<String> {
     let table = outcome.tables.iter().find(|t| t.file == FROZEN)?;
     let mut rows: Vec<(String, Option<Family>, f64)> = table
@@ -226,7 +226,7 @@ fn means(outcome: &Outcome, scope: usize) -> Option<String> {
     Some(figure::means_panel(name, &rows, figure::PANEL).inline(&format!("Frozen encoders: {name}"), &said.join("; ")))
 }
 
-/// One panel for each group of models in the paper's figure, all with the same axis.
+/// Draws one panel for each group of models in the paper's figure, all with the same axis.
 fn unfreezing(changes: &[Unfrozen]) -> Vec<String> {
     let mut groups: Vec<&str> = Vec::new();
     for change in changes.iter().filter(|c| c.column == "G") {
@@ -246,7 +246,7 @@ fn unfreezing(changes: &[Unfrozen]) -> Vec<String> {
     groups.iter().zip(&rows).map(panel).collect()
 }
 
-/// A column of the figure by its name in text, with its category.
+/// Converts a column of the figure to a row with full name and category.
 fn change_row(change: &Unfrozen) -> ChangeRow {
     let column = change.column.as_str();
     let scope = SCOPE_COLUMNS.iter().position(|s| *s == column);
@@ -254,7 +254,7 @@ fn change_row(change: &Unfrozen) -> ChangeRow {
     let (name, category) = match (scope, benchmark) {
         (Some(scope), _) => (SCOPES.get(scope).copied().unwrap_or(column), scope.checked_sub(1)),
         (None, Some(benchmark)) => (benchmark.benchmark, Some(benchmark.category)),
-        // CV-Bench as one, and the benchmark that no table has.
+        // CV-Bench as a whole, and V*, which no table has.
         (None, None) => (if column == "CV" { "CV-Bench" } else { "V*" }, Some(CATEGORIES.len() - 1)),
     };
     ChangeRow {
@@ -266,7 +266,8 @@ fn change_row(change: &Unfrozen) -> ChangeRow {
     }
 }
 
-/// Encoders frozen and unfrozen: name, two averages, the difference in points, the printed change in percent.
+/// Returns the rows of frozen and unfrozen encoders: name, two averages, difference in points, printed change in
+/// percent.
 fn unfrozen(outcome: &Outcome) -> Vec<[String; 5]> {
     let Some(table) = outcome.tables.iter().find(|t| t.file == UNFROZEN) else { return Vec::new() };
     let row = |m: &Standing| {

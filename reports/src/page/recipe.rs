@@ -1,22 +1,22 @@
-//! How the runs were made, from the configuration that each of them keeps: data, steps, rates, what was trained, connector,
-//! language model, seeds, device, versions; and the notes on what files left open.
+//! The page section on how the runs were made, from their stored configurations: data, steps, learning rates, trainable
+//! parts, connector, language model, seeds, device, versions; and the notes on incomplete files.
 
 use crate::load::{RunData, StudyData};
 use crate::schema;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names beyond this many are only counted.
+/// Maximum number of names that are listed; further ones are counted.
 const MOST_NAMES: usize = 6;
 
-/// The fields of a stage that say how long it is, and how fast it learns; the rest comes after them.
+/// Fields of a stage about its length and its learning rates; other fields follow them.
 const LENGTH: [&str; 4] = ["steps", "epochs", "batch", "accumulate"];
 const RATES: [&str; 7] = ["lr", "connector_lr", "sampler_lr", "llm_lr", "encoder_lr", "warmup", "schedule"];
 
-/// What of a run's configuration its own rows say.
+/// Configuration fields that have rows of their own.
 const ELSEWHERE: [&str; 6] = ["data", "recipe", "connector", "llm", "benchmarks", "device"];
 
-/// Rows of name and value. Where runs differ, every value with its arms.
+/// Returns rows of name and value; where runs differ, every value with its arms.
 pub(super) fn recipe(study: &StudyData) -> Vec<(String, String)> {
     let mut rows: Vec<(String, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
     for run in &study.runs {
@@ -36,7 +36,7 @@ pub(super) fn recipe(study: &StudyData) -> Vec<(String, String)> {
     rows.iter().map(|(name, values)| (name.clone(), values_of(values, all))).collect()
 }
 
-/// Every note, with the arms whose runs made it where these are not all.
+/// Returns every note, with the arms whose runs have it unless these are all.
 pub(super) fn notes(study: &StudyData) -> Vec<String> {
     let mut notes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut all = BTreeSet::new();
@@ -61,13 +61,13 @@ fn names(arms: &BTreeSet<String>) -> String {
     crate::words::short_list(&arms.iter().cloned().collect::<Vec<_>>(), MOST_NAMES)
 }
 
-/// The one value, or each with its arms.
+/// Formats a single value, or each value with its arms.
 fn values_of(values: &BTreeMap<String, BTreeSet<String>>, all: usize) -> String {
     let said = |(value, arms): (&String, &BTreeSet<String>)| match values.len() == 1 && arms.len() == all {
         true => value.clone(),
         false => format!("{value} ({})", names(arms)),
     };
-    // Seeds and the like differ within an arm: then arms say nothing.
+    // Seeds and similar values differ within an arm, so arms are not listed.
     match values.len() > 1 && values.values().all(|arms| arms.len() == all) {
         true => values.keys().cloned().collect::<Vec<_>>().join("; "),
         false => values.iter().map(said).collect::<Vec<_>>().join("; "),
@@ -147,7 +147,7 @@ fn of_map(map: &Map<String, Value>) -> String {
     pairs(map.iter())
 }
 
-/// A value of a configuration in one line.
+/// Formats a configuration value on one line.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

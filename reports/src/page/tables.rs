@@ -1,4 +1,4 @@
-//! The numbers of the page, formatted.
+//! The formatted numbers of the page.
 
 use crate::figure::{Curves, kind};
 use crate::load::StudyData;
@@ -8,7 +8,7 @@ use crate::{stats, words};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A score as the table shows it.
+/// A score as shown in a table.
 #[derive(Serialize)]
 pub(super) struct Shown {
     score: String,
@@ -47,12 +47,12 @@ pub(super) struct Row {
     seeds: String,
 }
 
-/// The trained arms.
+/// Returns the rows of the trained arms.
 pub(super) fn rows(r: &Ranking) -> Vec<Row> {
     r.trained().map(|a| row(r, a)).collect()
 }
 
-/// The baselines.
+/// Returns the rows of the baselines.
 pub(super) fn baselines(r: &Ranking) -> Vec<Row> {
     r.baselines().map(|a| row(r, a)).collect()
 }
@@ -78,16 +78,16 @@ fn row(r: &Ranking, a: &RankedArm) -> Row {
     }
 }
 
-/// An arm's normalised scores: those of average and categories, then those of the benchmarks.
+/// An arm's normalised scores: average and categories, then benchmarks.
 #[derive(Serialize)]
 pub(super) struct NormalisedRow {
     label: String,
     kind: &'static str,
-    /// (value, interval), a dash where there is none.
+    /// Scores as (value, interval); a dash where there is none.
     scores: Vec<(String, String)>,
 }
 
-/// Empty for a study without both baselines.
+/// Returns the normalised scores; empty for a study without both baselines.
 pub(super) fn normalised(r: &Ranking) -> Vec<NormalisedRow> {
     if !r.has_range() {
         return Vec::new();
@@ -112,13 +112,13 @@ pub(super) fn normalised(r: &Ranking) -> Vec<NormalisedRow> {
     r.trained().map(row).collect()
 }
 
-/// "seed 0", "seeds 0, 1, 2".
+/// Formats seeds as "seed 0" or "seeds 0, 1, 2".
 fn seeds(seeds: &[u64]) -> String {
     let numbers: Vec<String> = seeds.iter().map(u64::to_string).collect();
     format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, numbers.join(", "))
 }
 
-/// About three digits.
+/// Formats with about three significant digits.
 fn precise(x: f64) -> String {
     match x {
         x if x >= 100.0 => format!("{x:.0}"),
@@ -133,7 +133,8 @@ pub(super) struct Foot {
     values: Vec<String>,
 }
 
-/// Chance, mean blind score and, with several seeds, how well these agree, for the average and each category.
+/// Returns the rows of chance, mean blind score and, with several seeds, their agreement, for the average and each
+/// category.
 pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
     let scopes = || std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
     let row = |name, of: fn(&Score) -> f64| Foot { name, values: scopes().map(|s| mean_over_arms(r, s, of)).collect() };
@@ -178,7 +179,7 @@ pub(super) fn neighbours(r: &Ranking) -> Vec<Test> {
         .collect()
 }
 
-/// A coloured cell: which side of the middle, and how far, 0 to 1.
+/// A coloured cell: the side of the mean, and the distance from it as a fraction from 0 to 1.
 #[derive(Serialize)]
 pub(super) struct Cell {
     side: &'static str,
@@ -206,16 +207,16 @@ pub(super) struct Group {
     span: usize,
 }
 
-/// Arms × benchmarks.
+/// A heat map of arms × benchmarks.
 #[derive(Serialize)]
 pub(super) struct Heat {
     groups: Vec<Group>,
     rows: Vec<Cells>,
-    /// (name, scores)
+    /// Baselines as (name, scores).
     baselines: Vec<(String, Vec<String>)>,
     chance: Vec<String>,
     blind: Vec<String>,
-    /// The distance from the benchmark's mean at which a colour is full.
+    /// Distance from the benchmark's mean, in points, at which the colour is saturated.
     full: String,
 }
 
@@ -258,15 +259,15 @@ pub(super) fn heat(r: &Ranking) -> Heat {
     }
 }
 
-/// Arms × benchmarks: the share of answers that could not be read, with the most frequent answer.
+/// A table of arms × benchmarks: the fraction of unparsed answers, with the most frequent answer.
 #[derive(Serialize)]
 pub(super) struct Unparsed {
     label: String,
-    /// (share, most frequent answer)
+    /// Cells as (fraction, most frequent answer).
     cells: Vec<(String, String)>,
 }
 
-/// Empty where every answer could be read.
+/// Returns the table; empty if every answer could be parsed.
 pub(super) fn unparsed(r: &Ranking) -> Vec<Unparsed> {
     if r.arms.iter().all(|a| a.unparsed_share() == 0.0) {
         return Vec::new();
@@ -294,7 +295,7 @@ pub(super) struct Losses {
     values: Vec<String>,
 }
 
-/// Per arm the last (smoothed) loss of each stage.
+/// Returns, per arm, the last smoothed loss of each stage.
 pub(super) fn last_losses(r: &Ranking, curves: &[Curves]) -> Vec<Losses> {
     let of = |c: &Curves, label: &str| {
         c.last.iter().find(|(l, _)| l == label).map_or(String::new(), |(_, loss)| format!("{loss:.3}"))
@@ -303,7 +304,7 @@ pub(super) fn last_losses(r: &Ranking, curves: &[Curves]) -> Vec<Losses> {
     r.arms.iter().map(|a| row(&a.label)).collect()
 }
 
-/// A panel of scores, read aloud.
+/// Describes a panel of scores in words, for screen readers.
 pub(super) fn in_words(r: &Ranking, scope: &str) -> String {
     let arms = r.rows(scope);
     let said = arms.iter().filter_map(|a| {
@@ -317,7 +318,7 @@ pub(super) fn in_words(r: &Ranking, scope: &str) -> String {
     said.collect::<Vec<_>>().join(", ") + &chance
 }
 
-/// What unfreezing changes, read aloud.
+/// Describes the change by unfreezing in words, for screen readers.
 pub(super) fn change_in_words(r: &Ranking, unfrozen: &str) -> String {
     let tests = r.tests.iter().filter(|t| t.family == Family::Unfreezing && t.a == unfrozen);
     let said = tests.map(|t| {
@@ -326,7 +327,7 @@ pub(super) fn change_in_words(r: &Ranking, unfrozen: &str) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
-/// How the numbers were made.
+/// Returns notes on how the numbers were computed.
 pub(super) fn notes(r: &Ranking) -> Vec<String> {
     let percent = 100.0 * r.confidence;
     let mut notes = vec![
@@ -375,7 +376,7 @@ pub(super) fn notes(r: &Ranking) -> Vec<String> {
     notes
 }
 
-/// Versions, digests, devices and dates of the runs; where runs differ, every value.
+/// Returns versions, digests, devices and dates of the runs; where runs differ, every value.
 pub(super) fn provenance(study: &StudyData) -> Vec<(String, String)> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut add = |key: String, value: &str| {

@@ -1,4 +1,4 @@
-//! The section that lays direct probes beside answers.
+//! The page section that compares direct probes with answers.
 
 use crate::figure;
 use crate::stats::Estimate;
@@ -6,7 +6,7 @@ use crate::validity::Validity;
 use crate::words;
 use serde::Serialize;
 
-/// What the template is filled with.
+/// The values that fill the template.
 #[derive(Serialize)]
 pub(super) struct Shown {
     said: Vec<String>,

@@ -1,29 +1,29 @@
-//! What is computed from the published tables beside what was printed.
+//! Checks of the paper: numbers computed from its tables, compared with the printed ones.
 
 use super::{Agreement, Printed, Published, SCOPE_COLUMNS, ranks, unfreezing};
 use burgess_base::Result;
 use serde::Serialize;
 
-/// What was computed.
+/// The kind of a computed number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The mean of the sixteen numbers.
+    /// The mean of the sixteen columns.
     Average,
-    /// The mean of a category's four, where the paper prints it.
+    /// The mean of a category's four columns, where the paper prints it.
     CategoryMean,
-    /// The same as the other files have it, computed when they were transcribed: a check of the files, not of the paper.
+    /// A category mean that was computed when the file was transcribed; this checks the files, not the paper.
     FileMean,
-    /// The same against the digits of the project page's figure.
+    /// A category mean, compared with the full-precision number of the project page's figure.
     ExactMean,
-    /// The place in one of the paper's two lists.
+    /// The rank in one of the paper's two lists.
     Rank,
-    /// What unfreezing changes, in percent.
+    /// The change by unfreezing, in percent.
     Change,
 }
 
 impl Kind {
-    /// In text, as a plural.
+    /// Returns the name in text, as a plural.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Average => "averages",
@@ -36,7 +36,7 @@ impl Kind {
     }
 }
 
-/// One number.
+/// The check of one printed number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
     pub kind: Kind,
@@ -46,12 +46,12 @@ pub struct Check {
     pub printed: String,
     pub computed: f64,
     pub agreement: Agreement,
-    /// Where it is not the same to the last digit: what is known of the reason.
+    /// The known reason for a difference; `None` if the numbers are equal to the last digit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
 }
 
-/// Where the paper contradicts itself: file, row, column, what is known.
+/// Contradictions within the paper: file, row, column, explanation.
 const CONTRADICTIONS: [(&str, &str, &str, &str); 3] = [
     (
         "ranks-1.2m-frozen.csv",
@@ -74,7 +74,7 @@ const CONTRADICTIONS: [(&str, &str, &str, &str); 3] = [
     ),
 ];
 
-/// Numbers that were only rounded.
+/// The explanation of differences that are within rounding.
 const ROUNDED: &str = "the columns are rounded: numbers before rounding give either";
 
 impl Check {
@@ -93,10 +93,10 @@ impl Check {
 }
 
 impl Published {
-    /// Every printed number that follows from others, in the order of the tables.
+    /// Computes every check, in the order of the tables.
     ///
     /// # Errors
-    /// A table is missing.
+    /// An error is returned if a table is missing.
     pub fn checks(&self) -> Result<Vec<Check>> {
         let mut checks = Vec::new();
         for table in &self.tables {
@@ -125,7 +125,7 @@ impl Published {
         self.rank_checks(&mut checks);
         for printed in &self.unfreezing {
             for (column, number) in &printed.values {
-                // Neither these columns nor rows of single models, which have no others, can be computed.
+                // These columns need V*Star, and rows of single models have no group; neither can be computed.
                 if unfreezing::HAS_VSTAR.contains(&column.as_str()) {
                     continue;
                 }
@@ -138,7 +138,7 @@ impl Published {
         Ok(checks)
     }
 
-    /// The project page has more digits than the table, so the table's mean may be off by its own rounding.
+    /// Compares with the project page, which has more digits; the computed mean may differ by the table's own rounding.
     fn exact_means(&self, checks: &mut Vec<Check>) -> Result<()> {
         let table = self.table(super::FROZEN)?;
         for exact in &self.exact {

@@ -1,4 +1,4 @@
-//! The benchmark analysis of the published tables beside the paper's own.
+//! The benchmark analysis of the paper's tables, compared with the paper's own.
 
 use super::{COLUMNS, FROZEN, Published, Table, matrix};
 use crate::analysis::{Correlations, Sight};
@@ -7,8 +7,8 @@ use crate::stats;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// Tables whose models a correlation could be over: the paper's section says the frozen 1.2M ones and cites that of 0M, the
-/// figure's caption has "one-stage, two-stage and hybrid models".
+/// Tables whose models the printed correlations may be over: the paper's section names the frozen 1.2M ones and cites
+/// those of 0M, while the figure's caption says "one-stage, two-stage and hybrid models".
 const SETS: [(&str, &[&str]); 4] = [
     ("1.2M frozen", &[FROZEN]),
     ("0M frozen", &["adapter-0m-frozen.csv"]),
@@ -16,24 +16,24 @@ const SETS: [(&str, &[&str]); 4] = [
     ("1.2M frozen, unfrozen and combinations", &[FROZEN, super::UNFROZEN, "combinations-1.2m-frozen.csv"]),
 ];
 
-/// How far correlations over some tables are from the printed ones.
+/// The distance between the correlations over some tables and the printed ones.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Beside {
     pub models: String,
     pub count: usize,
-    /// Mean distance over the pairs of benchmarks.
+    /// Mean absolute difference over the pairs of benchmarks.
     pub mean: f64,
-    /// The largest, and of which pair.
+    /// Largest absolute difference; `pair` is the pair of benchmarks that has it.
     pub largest: f64,
     pub pair: [String; 2],
 }
 
 impl Published {
-    /// Enabled, blind and chance of every benchmark: enabled is the mean of the frozen 1.2M runs, which the figure's bars
-    /// agree with, blind and chance are those bars.
+    /// Returns enabled, blind and chance scores of every benchmark. Enabled is the mean of the frozen 1.2M runs, with
+    /// which the figure's bars agree; blind and chance are read from those bars.
     ///
     /// # Errors
-    /// A table is missing.
+    /// An error is returned if a table is missing.
     pub fn sights(&self) -> Result<Vec<Sight>> {
         let table = self.table(FROZEN)?;
         let sight = |(i, column): (usize, &super::Column)| {
@@ -50,10 +50,10 @@ impl Published {
         Ok(COLUMNS.iter().enumerate().map(sight).collect())
     }
 
-    /// Correlations over several sets of models beside the printed matrix, with CV-Bench as one benchmark.
+    /// Compares correlations over several sets of models with the printed matrix, with CV-Bench as one benchmark.
     ///
     /// # Errors
-    /// A table is missing.
+    /// An error is returned if a table is missing.
     pub fn correlation_checks(&self) -> Result<Vec<Beside>> {
         SETS.iter().map(|(name, files)| self.beside(name, files)).collect()
     }

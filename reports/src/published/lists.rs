@@ -1,4 +1,4 @@
-//! Readers of the smaller files: exact means, ranks, vision disabled, correlations.
+//! Parsers of the smaller files: exact means, ranks, scores without vision, correlations.
 
 use super::{COLUMNS, Disabled, Exact, Printed, PrintedCorrelations, Ranked, Sheet};
 use burgess_base::Result;

@@ -1,26 +1,26 @@
-//! Everything that is computed from the published tables: for a page, a terminal, or (as JSON) another program.
+//! All results computed from the paper's tables: for a page, a terminal, or (as JSON) another program.
 
 use super::{Agreement, Beside, Check, FROZEN, Family, Kind, Published, Row, SCOPES, Table, number, unfreezing};
 use crate::analysis::{Analysis, Sight, analyse};
 use burgess_base::Result;
 use serde::Serialize;
 
-/// A model of a table, computed again. Arrays are by [`SCOPES`]: the average, then the four categories.
+/// A model of a table, recomputed. Arrays are by [`SCOPES`]: the average, then the four categories.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Standing {
     pub model: String,
-    /// Where the model is one encoder of the paper's catalogue.
+    /// Family of the encoder, if the model is one encoder of the paper's catalogue.
     pub family: Option<Family>,
     pub printed: [Option<String>; 5],
-    /// `None` where the paper lacks one of the columns.
+    /// Computed means; `None` if the paper lacks one of the columns.
     pub computed: [Option<f64>; 5],
-    /// `None` where there is nothing to compare.
+    /// Agreement of computed and printed means; `None` if one is missing.
     pub agreement: [Option<Agreement>; 5],
-    /// Within the table, 1 for the highest.
+    /// Rank within the table, 1 for the highest.
     pub rank: [Option<usize>; 5],
 }
 
-/// A table, the model with the highest average first; those without one last.
+/// A table with its models, the highest average first and those without an average last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Standings {
     pub file: String,
@@ -50,48 +50,48 @@ impl Standings {
     }
 }
 
-/// How many numbers of a kind are what was printed.
+/// Number of checks of one kind, by agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Tally {
     pub kind: Kind,
     pub numbers: usize,
-    /// To the last printed digit.
+    /// Numbers that are equal to the last printed digit.
     pub same: usize,
-    /// Not the same, but no further off than the rounding of the columns allows.
+    /// Numbers that differ, but by no more than the rounding of the columns allows.
     pub within_rounding: usize,
     pub differ: usize,
 }
 
-/// What unfreezing changes in a group of models, in one column of the paper's figure, in percent.
+/// The change by unfreezing in a group of models, in one column of the paper's figure, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Unfrozen {
     pub group: String,
     pub column: String,
     pub printed: f64,
-    /// `None` where V\*Star, which is in no table, is a part of it.
+    /// The computed change; `None` if it needs V\*Star, which is in no table.
     pub computed: Option<f64>,
 }
 
-/// Everything.
+/// All results computed from the paper's tables.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     pub tables: Vec<Standings>,
     pub tallies: Vec<Tally>,
     pub checks: Vec<Check>,
-    /// With the picture, without it, by guessing.
+    /// Scores with the image, without it and at chance.
     pub sights: Vec<Sight>,
-    /// Over the frozen encoders with 1.2M adapter samples.
+    /// Analysis over the frozen encoders with 1.2M adapter samples.
     pub analysis: Analysis,
-    /// The printed correlations beside those of several sets of models.
+    /// The printed correlations, compared with those over several sets of models.
     pub correlations: Vec<Beside>,
     pub unfreezing: Vec<Unfrozen>,
 }
 
 impl Outcome {
-    /// Computes it.
+    /// Computes all results.
     ///
     /// # Errors
-    /// A table is missing.
+    /// An error is returned if a table is missing.
     pub fn of(published: &Published) -> Result<Self> {
         let checks = published.checks()?;
         Ok(Self {
@@ -123,7 +123,7 @@ fn changes(published: &Published) -> Result<Vec<Unfrozen>> {
     let mut changes = Vec::new();
     for group in &published.unfreezing {
         for (column, printed) in &group.values {
-            // The figure's Vision-centric and average have V*Star in them, those of the tables have not.
+            // The figure's Vision-centric and average scores include V*Star; those of the tables do not.
             let computed = match unfreezing::HAS_VSTAR.contains(&column.as_str()) {
                 true => None,
                 false => unfreezing::change(published, &group.name, column)?.map(|c| c.value),

@@ -1,19 +1,19 @@
-//! CSV as the published tables are written: plain cells, no quotes, as many in every row as in the header. Anything else
-//! is an error with file, line and column.
+//! Parser of the paper's CSV files: plain cells, no quotes, as many in every row as in the header. Anything else is an
+//! error with file, line and column.
 
 use burgess_base::{Error, Result};
 use serde::{Serialize, Serializer};
 
-/// A number with the digits that were printed: 66.0 and 66.00 are not the same print.
+/// A number with the digits that were printed: 66.0 and 66.00 are different prints.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Printed {
     pub value: f64,
-    /// Digits behind the point.
+    /// Number of digits after the decimal point.
     pub digits: usize,
 }
 
 impl Printed {
-    /// Reads `-12.30`; nothing but a sign, digits and one point, so neither `NaN` nor `1e3`.
+    /// Parses a number such as `-12.30`: only a sign, digits and one decimal point, so neither `NaN` nor `1e3`.
     pub fn parse(text: &str) -> Option<Self> {
         let unsigned = text.strip_prefix('-').unwrap_or(text);
         let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
@@ -25,18 +25,18 @@ impl Printed {
         Some(Self { value: text.parse().ok()?, digits: behind })
     }
 
-    /// As it was printed.
+    /// Returns the number as it was printed.
     pub fn text(&self) -> String {
         format!("{:.*}", self.digits, self.value)
     }
 
-    /// How far the number before rounding can lie from what was printed.
+    /// Returns the maximum rounding error of the printed number.
     pub fn half_unit(&self) -> f64 {
         0.5 * 10f64.powi(-i32::try_from(self.digits).unwrap_or(0))
     }
 
-    /// How a number computed from other printed ones compares; `doubt` is how far it can be off because those were
-    /// rounded.
+    /// Compares with a number computed from other printed ones; `doubt` is the maximum error that their rounding
+    /// causes.
     pub fn compare(&self, computed: f64, doubt: f64) -> Agreement {
         if format!("{computed:.*}", self.digits) == self.text() {
             Agreement::Same
@@ -54,15 +54,15 @@ impl Serialize for Printed {
     }
 }
 
-/// How a computed number compares with the printed one.
+/// The agreement of a computed number with the printed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Agreement {
-    /// To the last printed digit.
+    /// Equal to the last printed digit.
     Same,
-    /// Not to the last digit, but no further apart than the rounding of the printed numbers allows.
+    /// Different, but by no more than the rounding of the printed numbers allows.
     WithinRounding,
-    /// Further apart.
+    /// Different by more than rounding allows.
     Differs,
 }
 
@@ -75,11 +75,11 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Splits `text` into cells; `file` is what errors call it.
+    /// Splits `text` into cells; `file` is its name in errors.
     ///
     /// # Errors
-    /// No header, a column without a name or with one that another has, a row with more or fewer cells than the header,
-    /// an empty line, a quote.
+    /// An error is returned for a missing header, a column without a name or with a repeated one, a row with more or
+    /// fewer cells than the header, an empty line, or a quote.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let fail = |line: usize, column: usize, what: String| {
             Err(Error::failed(format!("{file}, line {line}, column {column}: {what}"))
@@ -117,7 +117,7 @@ impl Sheet {
     /// Checks that the columns are these, in this order.
     ///
     /// # Errors
-    /// The first column that is not.
+    /// An error names the first column that differs.
     pub fn expect(&self, columns: &[&str]) -> Result<()> {
         let differs = (0..columns.len().max(self.header.len()))
             .find(|i| self.header.get(*i).map(String::as_str) != columns.get(*i).copied());
@@ -133,25 +133,25 @@ impl Sheet {
         }
     }
 
-    /// Number of rows below the header.
+    /// Returns the number of rows below the header.
     pub fn count(&self) -> usize {
         self.rows.len()
     }
 
-    /// Names of the columns.
+    /// Returns the names of the columns.
     pub fn header(&self) -> &[String] {
         &self.header
     }
 
-    /// A cell's text; empty outside the sheet.
+    /// Returns a cell's text; empty outside the sheet.
     pub fn text(&self, row: usize, column: usize) -> &str {
         self.rows.get(row).and_then(|r| r.get(column)).map_or("", String::as_str)
     }
 
-    /// A cell as a number; `None` where it is empty.
+    /// Returns a cell as a number; `None` if it is empty.
     ///
     /// # Errors
-    /// The cell is neither.
+    /// An error is returned if the cell is neither empty nor a number.
     pub fn number(&self, row: usize, column: usize) -> Result<Option<Printed>> {
         match self.text(row, column) {
             "" => Ok(None),
@@ -162,24 +162,24 @@ impl Sheet {
         }
     }
 
-    /// A cell that must be a number.
+    /// Returns a cell that must be a number.
     ///
     /// # Errors
-    /// It is empty or no number.
+    /// An error is returned if the cell is empty or not a number.
     pub fn needed(&self, row: usize, column: usize) -> Result<Printed> {
         self.number(row, column)?.ok_or_else(|| self.wrong(row, column, "a number is missing"))
     }
 
-    /// An error about a cell.
+    /// Creates an error about a cell.
     pub fn wrong(&self, row: usize, column: usize, what: &str) -> Error {
         let name = self.header.get(column).map_or("", String::as_str);
         Error::failed(format!("{}, line {}, column {} ({name}): {what}", self.file, row + 2, column + 1))
     }
 
-    /// The first column as names, each of them once and none empty.
+    /// Returns a column as names, which must be unique and not empty.
     ///
     /// # Errors
-    /// The second row of a name, or a row without one.
+    /// An error is returned for a repeated name, or for a row without one.
     pub fn names(&self, column: usize) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::with_capacity(self.count());
         for row in 0..self.count() {

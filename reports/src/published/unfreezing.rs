@@ -1,43 +1,43 @@
-//! What unfreezing changes: the paper's Fig. 13, computed again from its tables.
+//! The change by unfreezing: the paper's Fig. 13, recomputed from its tables.
 //!
-//! A group's change in a benchmark is the mean over its models of their relative changes; a category's is the same of the
-//! category means. Twelve models count: the tables have MoCo v3-L too, the figure has not. V*Star, and with it the
-//! figure's Vision-centric and average rows, cannot be computed: its scores are in no table.
+//! A group's change on a benchmark is the mean of its models' relative changes; a category's change is the same for the
+//! category means. Twelve models are included; MoCo v3-L is in the tables but not in the figure. V*Star, and with it
+//! the figure's Vision-centric and average rows, cannot be computed, because its scores are in no table.
 
 use super::{COLUMNS, FROZEN, Family, Printed, Published, Row, Sheet, UNFROZEN, number};
 use crate::stats;
 use burgess_base::Result;
 use serde::Serialize;
 
-/// The encoder of the tables that the figure leaves out: MoCo v3-L.
+/// Catalogue number of the encoder that the figure leaves out: MoCo v3-L.
 const LEFT_OUT: usize = 13;
 
-/// The name of the row over all models.
+/// Name of the row over all models.
 pub const ALL: &str = "All models";
 
-/// Columns of the figure that V*Star is, or is a part of.
+/// Columns of the figure that are, or include, V*Star.
 pub const HAS_VSTAR: [&str; 3] = ["Avg", "V", "VStar"];
 
-/// A row of the figure, as printed.
+/// A printed row of the figure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// A group of models, or one model.
+    /// Name of a group of models, or of one model.
     pub name: String,
-    /// Column of the CSV and the change in percent.
+    /// Columns of the CSV, with the change in percent.
     pub values: Vec<(String, Printed)>,
 }
 
 impl Change {
-    /// The change in a column.
+    /// Returns the change in a column, in percent.
     pub fn value(&self, column: &str) -> Option<Printed> {
         self.values.iter().find(|(c, _)| c == column).map(|(_, p)| *p)
     }
 }
 
-/// Reads `unfreezing-change.csv`.
+/// Parses `unfreezing-change.csv`.
 ///
 /// # Errors
-/// As [`Sheet::parse`].
+/// The errors are those of [`Sheet::parse`].
 pub fn parse(file: &str, text: &str) -> Result<Vec<Change>> {
     let sheet = Sheet::parse(file, text)?;
     let mut changes = Vec::new();
@@ -53,17 +53,17 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
-/// A change in percent, with how far it can be off because the tables are rounded.
+/// A change in percent; `doubt` is its maximum error due to the rounding of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Computed {
     pub value: f64,
     #[serde(skip)]
     pub doubt: f64,
-    /// Models that it is a mean over.
+    /// Number of models in the mean.
     pub models: usize,
 }
 
-/// A number of a row by its column's name in the figure, with its doubt.
+/// Returns a number of a row by its column in the figure, with its maximum rounding error.
 fn read(row: &Row, column: &str) -> Option<(f64, f64)> {
     if let Some(scope) = super::SCOPE_COLUMNS.iter().position(|s| *s == column) {
         return Some((row.mean(scope)?, row.doubt(scope)));
@@ -76,11 +76,11 @@ fn read(row: &Row, column: &str) -> Option<(f64, f64)> {
     Some((row.percent(i)?, half * 100.0 / COLUMNS.get(i)?.highest))
 }
 
-/// The change of a group ([`ALL`] or the name of a [`Family`]) in a column of the figure; `None` where the tables cannot
-/// say.
+/// Computes the change of a group ([`ALL`] or the name of a [`Family`]) in a column of the figure; `None` if the tables
+/// lack its scores.
 ///
 /// # Errors
-/// A table is missing.
+/// An error is returned if a table is missing.
 pub fn change(published: &Published, group: &str, column: &str) -> Result<Option<Computed>> {
     let (frozen, unfrozen) = (published.table(FROZEN)?, published.table(UNFROZEN)?);
     let family = Family::ALL.into_iter().find(|f| f.name() == group);

@@ -1,4 +1,4 @@
-//! The arms of a ranking: their scores with intervals, their places, what their answers looked like.
+//! The arms of a ranking: their scores with confidence intervals, their ranks, and properties of their answers.
 
 use super::baselines::{Baselines, Between};
 use super::edge::ArmEdges;
@@ -11,122 +11,123 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// An arm with its scores and, where it is ranked, its place.
+/// An arm with its scores and, if it is ranked, its rank.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankedArm {
     pub arm: String,
-    /// How it is called in text.
+    /// Name of the arm in text.
     pub label: String,
     pub encoders: Vec<String>,
     pub freeze: String,
-    /// Trained arms are ranked; random and oracle are the baselines between which their scores lie.
+    /// Role of the arm: trained arms are ranked; random and oracle are the baselines.
     #[serde(default)]
     pub role: Role,
     pub seeds: Vec<u64>,
-    /// Absent for a baseline.
+    /// Rank of the arm; `None` for a baseline.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     pub average: Score,
     pub categories: BTreeMap<String, Score>,
     pub benchmarks: BTreeMap<String, Score>,
-    /// Average by seed.
+    /// Average score by seed.
     pub per_seed: BTreeMap<u64, f64>,
-    /// By category, the score by seed.
+    /// Score by category and seed.
     #[serde(default)]
     pub categories_per_seed: BTreeMap<String, BTreeMap<u64, f64>>,
-    /// The average that others published for it.
+    /// Average that was published for this arm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
-    /// By benchmark what the answers looked like, whatever they are worth.
+    /// Properties of the answers, by benchmark.
     #[serde(default)]
     pub answers: BTreeMap<String, Answers>,
     pub cost: Cost,
 }
 
-/// The place of a trained arm among the trained arms, by average.
+/// The rank of a trained arm among the trained arms, by average.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Place {
-    /// From 1.
+    /// Rank by average, from 1.
     pub rank: usize,
-    /// Interval of the rank.
+    /// Confidence interval of the rank.
     pub rank_low: usize,
     pub rank_high: usize,
-    /// Share of replicates in which it is first on average.
+    /// Fraction of bootstrap replicates in which the arm is first on average; ties are shared.
     pub p_best: f64,
 }
 
-/// What an arm's answers to a benchmark looked like, over its seeds.
+/// Properties of an arm's answers to a benchmark, over its seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
-    /// Answers to questions with their image.
+    /// Number of answers to questions with their image.
     pub n: usize,
-    /// Of these, how many could not be read; they count as wrong.
+    /// Number of these answers that could not be parsed; they count as wrong.
     pub unparsed: usize,
-    /// The most frequent answer, of the seed in which its share is largest; absent where it was not counted.
+    /// The most frequent answer, from the seed in which its share is largest; `None` if it was not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constant: Option<ConstantAnswer>,
 }
 
 impl Answers {
-    /// Share of answers that could not be read, 0 to 1.
+    /// Returns the fraction of unparsed answers, 0 to 1.
     pub fn unparsed_share(&self) -> f64 {
         if self.n > 0 { self.unparsed as f64 / self.n as f64 } else { 0.0 }
     }
 }
 
-/// A score in percent, beside what the same model scores blind and what guessing would.
+/// A score in percent with its confidence interval, beside the blind score of the same model and chance.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     pub score: f64,
     pub low: f64,
     pub high: f64,
-    /// NaN, `null` in the file, where it is not known.
+    /// Chance in percent; NaN (`null` in the file) if unknown.
     #[serde(with = "schema::unknown_as_null")]
     pub chance: f64,
     pub blind: f64,
     pub blind_low: f64,
     pub blind_high: f64,
-    /// Interval of `score − blind`, paired.
+    /// Confidence interval of the paired difference `score − blind`.
     pub gain_low: f64,
     pub gain_high: f64,
-    /// Where the score lies between the random baseline and the oracle; absent for baselines and where they are not separable.
+    /// Normalised score; `None` for baselines and where the baselines are not separable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalised: Option<Normalised>,
 }
 
-/// (score − random) / (oracle − random) in percent: 0 for a score as of random weights, 100 for one as of the ground truth.
+/// The normalised score (score − random) / (oracle − random) in percent: 0 for the random baseline, 100 for the
+/// oracle.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Normalised {
     pub value: f64,
-    /// Interval, paired: the same images are drawn for the arm and for both baselines.
+    /// Confidence interval; the same images are drawn for the arm and for both baselines.
     pub low: f64,
     pub high: f64,
 }
 
 impl Score {
-    /// Whether looking at the image helps: the interval of the gain over blind lies above zero.
+    /// Returns whether the image helps: the interval of the gain over blind lies above zero.
     pub fn beats_blind(&self) -> bool {
         self.gain_low > 0.0
     }
 
-    /// Whether the interval lies above chance.
+    /// Returns whether the confidence interval lies above chance.
     pub fn beats_chance(&self) -> bool {
         self.low > self.chance
     }
 
-    /// Whether the interval lies below chance.
+    /// Returns whether the confidence interval lies below chance.
     pub fn below_chance(&self) -> bool {
         self.high < self.chance
     }
 
-    /// Half the width of the interval.
+    /// Returns half the width of the confidence interval.
     pub fn half_width(&self) -> f64 {
         (self.high - self.low) / 2.0
     }
 }
 
 impl RankedArm {
-    /// The score in a scope: [`AVERAGE`], a category or a benchmark.
+    /// Returns the score in a scope: [`AVERAGE`], a category or a benchmark.
     pub fn score(&self, scope: &str) -> Option<&Score> {
         if scope == AVERAGE {
             return Some(&self.average);
@@ -134,12 +135,12 @@ impl RankedArm {
         self.categories.get(scope).or_else(|| self.benchmarks.get(scope))
     }
 
-    /// Scores by seed in a scope: [`AVERAGE`] or a category.
+    /// Returns the scores by seed in a scope: [`AVERAGE`] or a category.
     pub fn seed_scores(&self, scope: &str) -> Option<&BTreeMap<u64, f64>> {
         if scope == AVERAGE { Some(&self.per_seed) } else { self.categories_per_seed.get(scope) }
     }
 
-    /// The name of its row: a baseline is called what it is, then what it is made of.
+    /// Returns the name of its row: for a baseline its role and then its label.
     pub fn row_name(&self) -> String {
         let role = match self.role {
             Role::Trained => return self.label.clone(),
@@ -149,14 +150,14 @@ impl RankedArm {
         if self.label == role { role.to_string() } else { format!("{role} ({})", self.label) }
     }
 
-    /// Share of all answers that could not be read, 0 to 1.
+    /// Returns the fraction of all answers that could not be parsed, 0 to 1.
     pub fn unparsed_share(&self) -> f64 {
         let sum = |of: fn(&Answers) -> usize| self.answers.values().map(of).sum::<usize>();
         Answers { n: sum(|a| a.n), unparsed: sum(|a| a.unparsed), constant: None }.unparsed_share()
     }
 }
 
-/// All arms: the trained ones by average, best first, then the random and the oracle baselines.
+/// Returns all arms: the trained ones by average, best first, then the random and the oracle baseline.
 pub(super) fn arms(draws: &Draws, baselines: &Baselines, confidence: f64) -> Vec<RankedArm> {
     let Draws { grid, observed, replicates, .. } = *draws;
     let trained: Vec<usize> = (0..grid.arms.len()).filter(|a| baselines.role(*a) == Role::Trained).collect();
@@ -219,21 +220,21 @@ pub(super) fn arms(draws: &Draws, baselines: &Baselines, confidence: f64) -> Vec
     arms
 }
 
-/// The place of the trained arm number `t`; its rank follows when all are sorted.
+/// Returns the rank of the `t`-th trained arm, without `rank` itself, which is set after sorting.
 fn place(ranks: &[Vec<(usize, usize)>], t: usize, confidence: f64) -> Place {
     let mine: Vec<(usize, usize)> = ranks.iter().filter_map(|r| r.get(t).copied()).collect();
     let places: Vec<f64> = mine.iter().map(|(rank, _)| *rank as f64).collect();
     let (low, high) = stats::interval(&places, confidence);
-    // Arms tied for the first place share it.
+    // Arms tied for first share it.
     let first_shares = mine.iter().filter(|(rank, _)| *rank == 1).map(|(_, tied)| 1.0 / *tied as f64);
-    // Not `sum`: that of no numbers is −0.
+    // `fold` is used because `sum` of no numbers is −0.
     let firsts = first_shares.fold(0.0, |total, share| total + share);
-    // A rank is whole: an end that falls between two is taken outwards.
+    // Ranks are integers, so interval ends between two ranks are rounded outwards.
     let (rank_low, rank_high) = (low.floor() as usize, high.ceil() as usize);
     Place { rank: 0, rank_low, rank_high, p_best: firsts / ranks.len().max(1) as f64 }
 }
 
-/// Per trained arm its rank by average in one replicate, and how many arms share it.
+/// Returns each trained arm's rank by average in one replicate, and the number of arms with that rank.
 fn ranks(image: &Array2<f64>, trained: &[usize]) -> Vec<(usize, usize)> {
     let averages: Vec<f64> = trained.iter().map(|a| at(image, *a, 0)).collect();
     averages

@@ -1,8 +1,8 @@
-//! The two baselines that bracket every score, and where an arm lies between them.
+//! The random and the oracle baseline, and normalised scores between them.
 //!
-//! The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image. In a
-//! scope where the oracle is separably above the random baseline, an arm's *normalised score* is
-//! (score − random) / (oracle − random). Elsewhere the evaluator cannot tell sight from none, and the share would be noise.
+//! The random baseline has an encoder with random weights, the oracle one that emits the ground truth of each image. In
+//! a scope where the oracle is separably above the random baseline, an arm's *normalised score* is (score − random) /
+//! (oracle − random). Elsewhere the evaluator cannot measure vision, and the ratio would be noise.
 
 use super::at;
 use super::edge::Edges;
@@ -14,22 +14,23 @@ use crate::schema::Role;
 use crate::stats;
 use burgess_base::{Error, Result};
 
-/// Which arms of a grid are baselines.
+/// The roles of the arms of a grid.
 pub(super) struct Baselines {
     roles: Vec<Role>,
-    /// The first arm of each role, if there is one.
+    /// Index of the first arm of each role, if there is one.
     pub random: Option<usize>,
     pub oracle: Option<usize>,
-    /// By scope, whether the oracle is separably above the random baseline.
+    /// Whether the oracle is separably above the random baseline, by scope.
     separable: Vec<bool>,
 }
 
 impl Baselines {
-    /// The roles that the runs state. Runs that state none are random where the options name their arm, or where their only
-    /// encoder's id ends in `-random`. An arm whose encoder was trained in the tune stage is no baseline.
+    /// Determines the roles from the runs. If a run states none, its arm is random if the options name it, or if its
+    /// only encoder's id ends in `-random`. An arm whose encoder was trained in the tune stage is not a random
+    /// baseline.
     ///
     /// # Errors
-    /// The named arm is not among the runs.
+    /// An error is returned if the arm named in the options is not among the runs.
     pub fn of(grid: &Grid, options: &RankOptions) -> Result<Self> {
         if let Some(name) = &options.random
             && !grid.arms.iter().any(|a| a.arm == *name)
@@ -60,7 +61,7 @@ impl Baselines {
         self.roles.get(arm).copied().unwrap_or_default()
     }
 
-    /// Compares the oracle with the random baseline in every scope, benchmarks included.
+    /// Tests the oracle against the random baseline in every scope, including benchmarks.
     pub fn compare(&mut self, draws: &Draws, confidence: f64) -> Vec<PairTest> {
         let name = |arm: Option<usize>| arm.and_then(|a| draws.grid.arms.get(a)).map(|a| a.arm.as_str());
         let (Some(oracle), Some(random)) = (name(self.oracle), name(self.random)) else { return Vec::new() };
@@ -73,14 +74,14 @@ impl Baselines {
     }
 }
 
-/// The place of one arm between the baselines.
+/// The normalised scores of one arm.
 pub(super) struct Between<'a> {
     draws: &'a Draws<'a>,
     confidence: f64,
     separable: &'a [bool],
-    /// The arm, the random baseline and the oracle; absent where one of these is missing or the arm is one of them.
+    /// Indices of the arm, the random baseline and the oracle; `None` if one is missing or the arm is not trained.
     arms: Option<[usize; 3]>,
-    /// Of the arm's score minus that of the random baseline.
+    /// Corrected intervals of the arm's score minus that of the random baseline.
     edges: Option<Edges>,
 }
 
@@ -95,8 +96,8 @@ impl<'a> Between<'a> {
         Self { draws, confidence, separable: &baselines.separable, arms, edges }
     }
 
-    /// In a scope. Replicates in which the oracle is not above the random baseline have no such share and are left out; as the
-    /// two are separable, these are few.
+    /// Returns the normalised score in a scope. Replicates in which the oracle is not above the random baseline have no
+    /// normalised score and are left out; as the two are separable, they are few.
     pub fn normalised(&self, s: usize) -> Option<Normalised> {
         let ([arm, random, oracle], edges) = (self.arms?, self.edges.as_ref()?);
         if !*self.separable.get(s)? {
@@ -106,7 +107,7 @@ impl<'a> Between<'a> {
         let range = |scores: &Scores| at(&scores.image, oracle, s) - at(&scores.image, random, s);
         let (observed, width) = (gain(self.draws.observed), range(self.draws.observed));
         let replicates = self.draws.replicates.iter().filter(|r| range(r) > 0.0);
-        // In points of this range, so that the intervals at the edge can widen them.
+        // Values are in points of the observed range, so that corrected intervals can widen them.
         let drawn: Vec<f64> = replicates.map(|r| width * gain(r) / range(r)).collect();
         let (low, high) = edges.interval(self.draws.grid, s, observed, stats::interval(&drawn, self.confidence));
         let [value, low, high] = [observed, low, high].map(|points| 100.0 * points / width);

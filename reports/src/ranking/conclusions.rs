@@ -1,9 +1,9 @@
-//! What follows from a ranking, and what does not, in a few short sentences.
+//! Formulates what can and what cannot be concluded from a ranking, in short sentences.
 
 use super::{AVERAGE, Answers, Family, PairTest, RankedArm, Ranking, Score};
 use crate::words::{count, list, p, percent, probability, short_list, signed};
 
-/// Names beyond this many are only counted.
+/// Maximum number of names that are listed; further ones are counted.
 pub(super) const MOST_NAMES: usize = 4;
 
 pub(super) fn conclusions(r: &Ranking) -> Vec<String> {
@@ -33,7 +33,7 @@ pub(super) fn label(r: &Ranking, arm: &str) -> String {
     r.arm(arm).map_or_else(|| arm.to_string(), |a| a.label.clone())
 }
 
-/// Arms that cannot be told from the leader of a scope.
+/// Returns the arms that are not separable from the leader of a scope.
 fn tied_with_leader(r: &Ranking, scope: &str) -> Vec<String> {
     r.tests(Family::Leader, scope).filter(|t| !t.separable).map(|t| label(r, &t.b)).collect()
 }
@@ -61,7 +61,7 @@ fn best_on_average(r: &Ranking) -> Option<String> {
     })
 }
 
-/// Why a scope says nothing of which arm is better: all have the same score, or none is above chance.
+/// Returns why a scope gives no order: all arms have the same score, or none is separably above chance.
 fn no_order(r: &Ranking, scope: &str) -> Option<String> {
     if r.all_equal(scope) {
         let score = r.trained().next().and_then(|a| a.score(scope)).map_or(0.0, |s| s.score);
@@ -71,7 +71,7 @@ fn no_order(r: &Ranking, scope: &str) -> Option<String> {
         .then(|| "no arm is separably above chance, so that their order says nothing".to_string())
 }
 
-/// One sentence per category, those with a clear winner first said together.
+/// Formulates one sentence per category; categories with a clear winner are combined and come first.
 fn best_by_category(r: &Ranking) -> Vec<String> {
     let arms = r.trained().count();
     if arms < 2 {
@@ -102,7 +102,7 @@ fn best_by_category(r: &Ranking) -> Vec<String> {
     said
 }
 
-/// Whether the random baseline comes out last, and where that is significant.
+/// Formulates whether the random baseline is below all arms, and in which categories.
 fn random(r: &Ranking) -> Option<String> {
     let random = &r.arm(r.random.as_deref()?)?.label;
     let beaten_by_all = |scope: &str| {
@@ -129,7 +129,7 @@ fn random(r: &Ranking) -> Option<String> {
     Some(said + ".")
 }
 
-/// Where there are no normalised scores, and why.
+/// Formulates where normalised scores are missing, and why.
 fn no_range(r: &Ranking) -> Option<String> {
     let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
     let scopes = scopes.chain(r.benchmarks.iter().map(|b| b.name.as_str()));
@@ -154,7 +154,7 @@ fn unfreezing(r: &Ranking) -> Option<String> {
     (!changes.is_empty()).then(|| format!("Unfreezing changes the average of {}.", changes.join("; of ")))
 }
 
-/// Which arms do not gain from looking at the image.
+/// Formulates which arms do not gain from the image.
 fn blind(r: &Ranking) -> Option<String> {
     let failing = |scope: &str| failing(r, scope, Score::beats_blind);
     let average = failing(AVERAGE);
@@ -170,7 +170,7 @@ fn blind(r: &Ranking) -> Option<String> {
     Some(said + ".")
 }
 
-/// "Knowledge (clip, mae)" or "Knowledge (any arm)"; nothing where no arm fails.
+/// Formats "Knowledge (clip, mae)" or "Knowledge (any arm)"; `None` if no arm fails.
 fn exception(r: &Ranking, scope: &str, failing: &[String]) -> Option<String> {
     match failing.len() {
         0 => None,
@@ -188,7 +188,7 @@ fn failing(r: &Ranking, scope: &str, passes: fn(&Score) -> bool) -> Vec<String> 
     r.trained().filter(fails).map(|a| a.label.clone()).collect()
 }
 
-/// Benchmarks on which arms are not shown to do better than guessing, without those that do worse.
+/// Formulates on which benchmarks arms are not shown to beat chance, without those below chance.
 fn chance(r: &Ranking) -> Option<String> {
     let at_chance = |s: &Score| s.beats_chance() || s.below_chance() || s.chance.is_nan();
     let parts: Vec<String> =
@@ -196,7 +196,7 @@ fn chance(r: &Ranking) -> Option<String> {
     (!parts.is_empty()).then(|| format!("Not shown to beat chance: {}.", parts.join(", ")))
 }
 
-/// Scores that guessing would beat, and what of the answers explains them.
+/// Formulates which scores are separably below chance, and what in the answers explains them.
 fn below_chance(r: &Ranking) -> Option<String> {
     let below = |name: &str| -> Vec<(&RankedArm, Option<&Answers>)> {
         let arms = r.trained().filter(|a| a.score(name).is_some_and(Score::below_chance));
@@ -227,7 +227,7 @@ fn below_chance(r: &Ranking) -> Option<String> {
     })
 }
 
-/// "33.3 % unparsed, 61 % “B”".
+/// Formats the explanation, such as "33.3 % unparsed, 61 % “B”".
 fn reasons(answers: &Answers) -> String {
     let unparsed = format!("{} unparsed", percent(answers.unparsed_share()));
     match &answers.constant {
@@ -236,7 +236,7 @@ fn reasons(answers: &Answers) -> String {
     }
 }
 
-/// "7 %" or "3 to 7 %"; nothing of nothing.
+/// Formats a range such as "7 %" or "3 to 7 %"; `None` for no values.
 pub(super) fn span(shares: impl Iterator<Item = f64>) -> Option<String> {
     let (least, most) = shares.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), s| (l.min(s), m.max(s)));
     if least > most {
@@ -259,7 +259,7 @@ fn missing(r: &Ranking) -> Option<String> {
     (!each.is_empty()).then(|| format!("Missing runs, not part of this ranking: {}.", short_list(&each, 3)))
 }
 
-/// The first line of a cause, cut where it is long; the report has the whole.
+/// Returns the first line of a cause, shortened; the report has the whole text.
 fn brief(cause: &str) -> String {
     let line = cause.lines().next().unwrap_or("").trim_end_matches('.');
     if line.chars().count() <= 60 {
@@ -268,7 +268,7 @@ fn brief(cause: &str) -> String {
     line.chars().take(57).collect::<String>() + "..."
 }
 
-/// What the design of this study leaves open.
+/// Formulates the limits of the study's design.
 fn limits(r: &Ranking) -> Option<String> {
     let once = r.arms.iter().filter(|a| a.seeds.len() < 2).count();
     if once == 0 {

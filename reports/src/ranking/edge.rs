@@ -1,27 +1,29 @@
-//! Intervals where the bootstrap has none: when an arm gets nothing right, or everything, or nearly so.
+//! Confidence intervals where the bootstrap fails: when an arm gets no, all, or nearly no or all answers right.
 //!
-//! Units that all have the same score give replicates that all have it too, and an interval of width zero, as if the next
-//! image could not be answered otherwise. There, and wherever fewer than [`FEW`] units are right or fewer than [`FEW`] are
-//! wrong, the interval of a benchmark's score is the union of the bootstrap's and Wilson's over the effective number of units
-//! ([`stats::effective_units`]): exact for one yes/no a unit, conservative for clusters of questions and for scores between
-//! right and wrong (ANLS, soft VQA accuracy, MME's sum of accuracies), which cannot vary more than a yes/no of the same mean.
-//! A metric whose points leave the range from nothing to all keeps the bootstrap's interval.
+//! If all units have the same score, so do all bootstrap replicates, and their interval has zero width, although the
+//! next image could be answered differently. In that case, and whenever fewer than [`FEW`] units are right or fewer
+//! than [`FEW`] are wrong, the interval of a benchmark's score is the union of the bootstrap's and Wilson's over the
+//! effective number of units ([`stats::effective_units`]). That is exact for one binary answer per unit, and
+//! conservative for clusters of questions and for scores between 0 and 1 (ANLS, soft VQA accuracy, MME's sum of
+//! accuracies), which cannot vary more than a binary score of the same mean. A metric whose points can leave the range
+//! from 0 to the weight keeps the bootstrap's interval.
 //!
-//! Means over benchmarks, that is categories and the average, take over what such a benchmark adds, by squaring and adding
-//! the distances of the ends from the score (MOVER; Zou and Donner 2008): benchmarks are drawn independently.
+//! Means over benchmarks (categories and the average) widen accordingly: the distances of the interval ends from the
+//! score are combined as a root of summed squares (MOVER; Zou and Donner 2008), because benchmarks are drawn
+//! independently.
 
 use super::at;
 use super::grid::{Grid, Run};
 use super::resample::Scores;
 use crate::stats;
 
-/// With fewer right or wrong units than this the bootstrap says too little.
+/// Minimum number of right and of wrong units for which the bootstrap alone is used.
 const FEW: f64 = 5.0;
 
-/// A replicate interval narrower than this has no width.
+/// Width in points below which a bootstrap interval counts as zero.
 const NO_WIDTH: f64 = 1e-9;
 
-/// How a benchmark's interval departs from the bootstrap's.
+/// The correction of one benchmark's interval: the bootstrap's, and the proper one.
 #[derive(Clone, Copy)]
 struct Departure {
     benchmark: usize,
@@ -30,14 +32,14 @@ struct Departure {
     proper: (f64, f64),
 }
 
-/// Corrections of one number (with the image, without, or a difference) for every benchmark that needs one.
+/// Corrections of one quantity (score, blind score, or a difference) for every benchmark that needs one.
 pub(super) struct Edges(Vec<Departure>);
 
-/// What is looked at: how to read a number off scores at a scope.
+/// A function that reads the quantity off scores at a scope.
 pub(super) type Reading<'a> = &'a dyn Fn(&Scores, usize) -> f64;
 
 impl Edges {
-    /// Of a score, in percent. `columns` are the points that it is made of.
+    /// Computes the corrections of a score in percent, where `columns` are the points that it is made of.
     pub fn of_score(
         grid: &Grid,
         arm: usize,
@@ -59,13 +61,13 @@ impl Edges {
                 return None;
             }
             let (least, most) = stats::wilson(share, units, confidence);
-            // The ends of a share are its limits, whatever rounding makes of them.
+            // A fraction is clamped to its limits against rounding errors.
             Some(((100.0 * least).min(low).max(0.0), (100.0 * most).max(high).min(100.0)))
         })
     }
 
-    /// Of a paired difference of two scores, in percent, where all units differ by the same: as many units as Wilson's bound
-    /// for none of them may differ otherwise, by as much as is possible.
+    /// Computes the corrections of a paired difference of two scores in percent, for benchmarks where all units differ
+    /// by the same amount: as many units as Wilson's upper bound for zero may differ by the largest possible amount.
     pub fn of_difference(
         grid: &Grid,
         observed: &Scores,
@@ -83,7 +85,7 @@ impl Edges {
         })
     }
 
-    /// `constant`: only numbers that are the same in all replicates are looked at.
+    /// Computes the corrections; with `constant`, only for values that are the same in all replicates.
     fn of(
         grid: &Grid,
         observed: &Scores,
@@ -108,8 +110,8 @@ impl Edges {
         Self((0..grid.benchmarks.len()).filter_map(departure).collect())
     }
 
-    /// The interval of a scope: the bootstrap's `replicates`, widened by what its benchmarks depart from theirs; to the bit
-    /// the same where none does.
+    /// Returns the interval of a scope: the bootstrap's `replicates`, widened by the corrections of its benchmarks, and
+    /// exactly unchanged if there are none.
     pub fn interval(&self, grid: &Grid, scope: usize, value: f64, replicates: (f64, f64)) -> (f64, f64) {
         let weights = grid.scopes.get(scope).map_or(&[][..], |s| s.weights.as_slice());
         let mut parts = self
@@ -135,7 +137,7 @@ impl Edges {
     }
 }
 
-/// The corrected intervals of one arm: with the image, without it, and of the gain.
+/// The corrected intervals of one arm: score, blind score, and gain.
 pub(super) struct ArmEdges {
     image: Edges,
     blind: Edges,

@@ -1,4 +1,4 @@
-//! The runs of a study laid out side by side, after checking that they can be compared at all.
+//! The runs of a study as a grid, after checking that they can be compared.
 
 use super::{Answers, RankOptions};
 use crate::schema::{self, BenchmarkResult, Cost, Role, RunResults, SCHEMA, Unit};
@@ -6,16 +6,16 @@ use crate::words;
 use burgess_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Arms × seeds × benchmarks × units, with everything that all arms share checked to be the same.
+/// Arms × seeds × benchmarks × units, where everything that arms share was checked to be equal.
 pub(super) struct Grid {
     pub benchmarks: Vec<Bench>,
-    /// In display order.
+    /// Categories in display order.
     pub categories: Vec<String>,
-    /// By name.
+    /// Arms by name.
     pub arms: Vec<Arm>,
-    /// The average, then the categories, then the benchmarks.
+    /// The scopes: the average, then the categories, then the benchmarks.
     pub scopes: Vec<Scope>,
-    /// Why some benchmarks are not compared.
+    /// Why some benchmarks are not compared, as sentences.
     pub left_out: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Bench {
     pub metric: String,
     pub chance: f64,
     pub n: usize,
-    /// Units in the order of their ids; every arm's columns are in this order.
+    /// Ids of the units, sorted; every arm's columns are in this order.
     pub ids: Vec<String>,
     pub weights: Vec<f64>,
 }
@@ -35,30 +35,30 @@ pub(super) struct Arm {
     pub encoders: Vec<String>,
     pub freeze: String,
     pub published: Option<f64>,
-    /// As its runs state it, if they do.
+    /// Role that its runs state, if any.
     pub role: Option<Role>,
     pub answers: BTreeMap<String, Answers>,
     pub cost: Cost,
-    /// By seed.
+    /// Runs by seed.
     pub runs: Vec<Run>,
 }
 
 pub(super) struct Run {
     pub seed: u64,
-    /// Per benchmark, points of each unit with the image.
+    /// Points of each unit with the image, per benchmark.
     pub sums: Vec<Vec<f64>>,
-    /// Per benchmark, points of each unit without it.
+    /// Points of each unit without the image, per benchmark.
     pub blinds: Vec<Vec<f64>>,
 }
 
-/// Something that has a score: a weighted sum of the benchmarks' scores.
+/// A scope with a score: a weighted sum of the benchmarks' scores.
 pub(super) struct Scope {
     pub name: String,
     pub weights: Vec<f64>,
 }
 
 impl Scope {
-    /// The weighted sum of something by benchmark; what the scope has no part in may be unknown.
+    /// Returns the weighted sum of values by benchmark; values of weight 0 are ignored and may be NaN.
     pub fn of(&self, values: &[f64]) -> f64 {
         self.weights.iter().zip(values).filter(|(w, _)| **w > 0.0).map(|(w, v)| w * v).sum()
     }
@@ -88,7 +88,7 @@ impl Grid {
             }
         }
         let categories = schema::in_display_order(benchmarks.iter().map(|b| b.category.as_str()));
-        // Benchmarks in the order in which they are shown: by category, then by name.
+        // Benchmarks are sorted in display order: by category, then by name.
         benchmarks.sort_by_key(|b| (categories.iter().position(|c| *c == b.category), b.name.clone()));
 
         let mut arms = Vec::new();
@@ -106,7 +106,7 @@ impl Bench {
     }
 }
 
-/// What one run must satisfy by itself.
+/// Checks the conditions that a single run must satisfy.
 fn check_run(run: &RunResults) -> Result<()> {
     let who = || format!("arm {} seed {}", run.run.arm, run.run.seed);
     if run.schema != SCHEMA {
@@ -143,7 +143,7 @@ fn check_run(run: &RunResults) -> Result<()> {
     Ok(())
 }
 
-/// The benchmarks that every run has, and a sentence for each that some lack.
+/// Returns the benchmarks that every run has, and a sentence for each that some runs lack.
 fn common_benchmarks(runs: &[RunResults]) -> Result<(Vec<String>, Vec<String>)> {
     let all: BTreeSet<&String> = runs.iter().flat_map(|r| r.results.keys()).collect();
     let (mut common, mut left_out) = (Vec::new(), Vec::new());
@@ -219,7 +219,7 @@ fn arm_columns(arm: &str, seeds: &BTreeMap<u64, &RunResults>, benchmarks: &[Benc
         arm: arm.to_string(),
         encoders: first.run.encoders.clone(),
         freeze: first.run.freeze.clone(),
-        // Runs from before the study named it have none.
+        // Runs that predate the study's published average have none.
         published: seeds.values().find_map(|r| r.run.published),
         role: seeds.values().find_map(|r| r.run.role),
         answers: benchmarks.iter().map(|b| (b.name.clone(), answers(seeds, &b.name))).collect(),
@@ -228,7 +228,7 @@ fn arm_columns(arm: &str, seeds: &BTreeMap<u64, &RunResults>, benchmarks: &[Benc
     })
 }
 
-/// What an arm's answers to a benchmark looked like, over its seeds.
+/// Returns properties of an arm's answers to a benchmark, over its seeds.
 fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> Answers {
     let results = || seeds.values().filter_map(|run| run.results.get(benchmark));
     let constants = results().filter_map(|r| r.constant.as_ref());
@@ -239,7 +239,7 @@ fn answers(seeds: &BTreeMap<u64, &RunResults>, benchmark: &str) -> Answers {
     }
 }
 
-/// Arms can only be compared on the same questions about the same images, scored the same way.
+/// Checks that the result has the same questions, images and scoring as the reference arm's.
 fn same_questions(bench: &Bench, result: &BenchmarkResult, units: &[&Unit], who: &str, reference: &str) -> Result<()> {
     let fail = |what: String| {
         Err(Error::failed(format!("{}: {who} and {reference} cannot be compared: {what}", bench.name))

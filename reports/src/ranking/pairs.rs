@@ -1,4 +1,4 @@
-//! Which arms are compared with which, and the tests of these pairs.
+//! Selects the pairs of arms to compare, and computes their tests.
 
 use super::at;
 use super::edge::Edges;
@@ -9,7 +9,7 @@ use crate::stats;
 use ndarray::Array2;
 use std::collections::BTreeMap;
 
-/// What tests are computed from.
+/// The inputs of the tests: grid, observed scores, bootstrap replicates and sign flips.
 pub(super) struct Draws<'a> {
     pub grid: &'a Grid,
     pub observed: &'a Scores,
@@ -18,7 +18,7 @@ pub(super) struct Draws<'a> {
 }
 
 impl Draws<'_> {
-    /// `a` minus `b` in a scope, not yet adjusted.
+    /// Tests `a` against `b` in a scope; p is not adjusted yet.
     pub fn test(&self, family: Family, s: usize, a: &str, b: &str, confidence: f64) -> Option<PairTest> {
         let index = |name: &str| self.grid.arms.iter().position(|x| x.arm == name);
         let (i, j) = (index(a)?, index(b)?);
@@ -36,7 +36,7 @@ impl Draws<'_> {
         Some(PairTest { scope, family, a, b, difference, low, high, p, p_adjusted: p, separable: false })
     }
 
-    /// The tests of some pairs in a scope, adjusted together.
+    /// Computes the tests of some pairs in a scope, with p adjusted over them.
     fn family(&self, family: Family, s: usize, pairs: Vec<(&str, &str)>, confidence: f64) -> Vec<PairTest> {
         let tests = pairs.into_iter().filter_map(|(a, b)| self.test(family, s, a, b, confidence));
         let mut tests: Vec<PairTest> = tests.collect();
@@ -49,7 +49,7 @@ impl Draws<'_> {
     }
 }
 
-/// The tests that a ranking states: of neighbours, with the leader, with the random baseline, of unfreezing.
+/// Computes the tests of a ranking: neighbours, leader, random baseline, unfreezing.
 pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
     let mut all = Vec::new();
     for (s, scope) in draws.grid.scopes.iter().enumerate().take(1 + ranking.categories.len()) {
@@ -66,11 +66,12 @@ pub(super) fn tests(ranking: &Ranking, draws: &Draws) -> Vec<PairTest> {
     all
 }
 
-/// How many pairs of trained arms are separable, for the average and each category.
+/// Counts the separable pairs of trained arms, for the average and each category.
 ///
-/// The pairs are many, and Holm's factor times the least p that so many flips can give would leave none of them separable. So
-/// p is adjusted over all pairs of a scope by the largest difference between any two arms under each flip (single-step max-T;
-/// Westfall and Young 1993), which the flips give at once: the signs are the same for all arms.
+/// There are many pairs, and Holm's factor times the smallest p that this number of flips can give would make none of
+/// them separable. So p is adjusted over all pairs of a scope by the largest difference between any two arms under each
+/// flip (single-step max-T; Westfall and Young 1993). The flips give it directly, because the signs are the same for
+/// all arms.
 pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, PairCount> {
     let arms: Vec<&str> = ranking.trained().map(|a| a.arm.as_str()).collect();
     let index = |name: &str| draws.grid.arms.iter().position(|x| x.arm == name);
@@ -85,7 +86,7 @@ pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, Pa
         };
         let widest: Vec<f64> = draws.flips.iter().map(widest).collect();
         let separable = pairs().filter(|(a, b)| {
-            // Which family it is called is of no account: only their number stays.
+            // The family is irrelevant, because only the number of tests is kept.
             let Some(mut test) = draws.test(Family::Neighbours, s, a, b, ranking.confidence) else { return false };
             let threshold = test.difference.abs() - stats::tie_tolerance(test.difference);
             let extreme = widest.iter().filter(|w| **w >= threshold).count();
@@ -98,14 +99,15 @@ pub(super) fn all_pairs(ranking: &Ranking, draws: &Draws) -> BTreeMap<String, Pa
     scopes.map(|(s, scope)| (scope.name.clone(), count(s))).collect()
 }
 
-/// (trained, random). An unfrozen arm owes a part of its score to the tune stage, and is compared with its frozen self.
+/// Returns the pairs (trained, random). Unfrozen arms are left out, because a part of their score comes from the tune
+/// stage; they are compared with their frozen arm.
 fn with_random(ranking: &Ranking) -> Vec<(&str, &str)> {
     let Some(random) = &ranking.random else { return Vec::new() };
     let others = ranking.trained().filter(|a| a.freeze == "frozen");
     others.map(|a| (a.arm.as_str(), random.as_str())).collect()
 }
 
-/// (unfrozen, frozen) arms of the same encoders.
+/// Returns the pairs (unfrozen, frozen) of arms with the same encoders.
 pub(crate) fn unfrozen_pairs(ranking: &Ranking) -> Vec<(&str, &str)> {
     let unfrozen = ranking.arms.iter().filter(|a| a.freeze == "unfrozen");
     unfrozen

@@ -1,4 +1,4 @@
-//! The random part of a ranking: bootstrap replicates and sign flips, for all arms at once.
+//! Bootstrap replicates and sign flips of a ranking, for all arms at once.
 
 use super::RankOptions;
 use super::grid::{Arm, Grid, Scope};
@@ -7,29 +7,29 @@ use burgess_base::stream::stream;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-/// Scores of every arm (rows) in every scope (columns), with the image and without.
+/// Scores in percent of every arm (rows) in every scope (columns), with the image and without.
 pub(super) struct Scores {
     pub image: Array2<f64>,
     pub blind: Array2<f64>,
 }
 
-/// Per benchmark: points over units, to be weighed by how often each unit was drawn.
+/// Points per benchmark and unit, to be weighted by how often each unit was drawn.
 type Columns = [Vec<f64>];
 
-/// The observed scores: every unit once, every seed once.
+/// Returns the observed scores: every unit once, every seed once.
 pub(super) fn observed(grid: &Grid) -> Scores {
     let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
     scores(grid, &once, |arm| vec![1.0 / arm.runs.len() as f64; arm.runs.len()])
 }
 
-/// Bootstrap replicates. Each draws, per benchmark, as many units as there are, with replacement: **the same units for
-/// all arms**, with the image and without, so that differences are paired. Where an arm has several seeds, its seeds
-/// are drawn too, independently of the other arms'.
+/// Computes bootstrap replicates. Each draws, per benchmark, as many units as there are, with replacement: **the same
+/// units for all arms**, with the image and without, so that differences are paired. If an arm has several seeds, its
+/// seeds are drawn too, independently of the other arms'.
 ///
-/// Drawing S seeds with replacement shows only (S−1)/S of the variance between seeds, which matters when S is 2 or 3;
-/// so the deviation of the drawn seeds from their mean is stretched by √(S/(S−1)), which makes the variance of a mean
-/// unbiased. Drawing images and seeds crosswise overstates the variance a little rather than understating it (Owen
-/// 2007, *The pigeonhole bootstrap*).
+/// Drawing S seeds with replacement shows only (S−1)/S of the variance between seeds, which matters if S is 2 or 3.
+/// So the deviation of the drawn seeds from their mean is scaled by √(S/(S−1)), which makes the variance of a mean
+/// unbiased. Drawing images and seeds independently overestimates the variance slightly (Owen 2007, *The pigeonhole
+/// bootstrap*).
 pub(super) fn bootstrap(grid: &Grid, options: &RankOptions) -> Vec<Scores> {
     (0..options.replicates)
         .into_par_iter()
@@ -55,7 +55,7 @@ pub(super) fn bootstrap(grid: &Grid, options: &RankOptions) -> Vec<Scores> {
         .collect()
 }
 
-/// Scores of all arms when each unit counts as often as drawn and each seed with its weight.
+/// Computes the scores of all arms, with each unit counted as often as drawn and each seed with its weight.
 fn scores(grid: &Grid, draws: &[Vec<f64>], seed_weights: impl Fn(&Arm) -> Vec<f64>) -> Scores {
     let shape = (grid.arms.len(), grid.scopes.len());
     let mut out = Scores { image: Array2::zeros(shape), blind: Array2::zeros(shape) };
@@ -82,7 +82,8 @@ fn scores(grid: &Grid, draws: &[Vec<f64>], seed_weights: impl Fn(&Arm) -> Vec<f6
     out
 }
 
-/// Score of one benchmark in percent; 0 in the practically impossible case that only units of weight 0 were drawn.
+/// Returns the score of one benchmark in percent; 0 in the practically impossible case that only units of weight 0 were
+/// drawn.
 fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f64 {
     match (columns.get(b), draws.get(b), totals.get(b)) {
         (Some(points), Some(drawn), Some(total)) if *total > 0.0 => 100.0 * dot(drawn, points) / total,
@@ -90,7 +91,7 @@ fn points(columns: &Columns, draws: &[Vec<f64>], totals: &[f64], b: usize) -> f6
     }
 }
 
-/// Scores of an arm in a scope: (seed, score).
+/// Returns the scores of an arm in a scope as (seed, score).
 pub(super) fn seed_scores(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f64)> {
     let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
     let once: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![1.0; b.weights.len()]).collect();
@@ -98,9 +99,9 @@ pub(super) fn seed_scores(arm: &Arm, grid: &Grid, scope: &Scope) -> Vec<(u64, f6
     arm.runs.iter().map(|run| (run.seed, dot(&scope.weights, &score(&run.sums)))).collect()
 }
 
-/// Sign-flip replicates: per arm and scope the score after flipping the signs of units at random, **the same signs for
-/// all arms**. As scores are linear in the points, the flipped difference of any two arms is the difference of their
-/// flipped scores, so one pass serves every pair. Points are averaged over an arm's seeds.
+/// Computes sign-flip replicates: per arm and scope the score after flipping the signs of units at random, **the same
+/// signs for all arms**. Scores are linear in the points, so the flipped difference of any two arms is the difference
+/// of their flipped scores, and one pass serves every pair. Points are averaged over an arm's seeds.
 pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
     let averaged: Vec<Vec<Vec<f64>>> = grid.arms.iter().map(|arm| mean_columns(arm, grid)).collect();
     let totals: Vec<f64> = grid.benchmarks.iter().map(super::grid::Bench::total_weight).collect();
@@ -117,7 +118,7 @@ pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
                 .collect();
             Array2::from_shape_fn((grid.arms.len(), grid.scopes.len()), |(a, s)| {
                 let (Some(columns), Some(scope)) = (averaged.get(a), grid.scopes.get(s)) else { return 0.0 };
-                // Most scopes weigh most benchmarks with nothing.
+                // Most benchmarks have weight 0 in most scopes, so they are skipped.
                 let terms = scope.weights.iter().enumerate().filter(|(_, w)| **w > 0.0);
                 terms.map(|(b, w)| w * points(columns, &signs, &totals, b)).sum()
             })
@@ -125,7 +126,7 @@ pub(super) fn flips(grid: &Grid, options: &RankOptions) -> Vec<Array2<f64>> {
         .collect()
 }
 
-/// Points of an arm's units, averaged over its seeds.
+/// Returns the points of an arm's units, averaged over its seeds.
 fn mean_columns(arm: &Arm, grid: &Grid) -> Vec<Vec<f64>> {
     let n = arm.runs.len() as f64;
     let mut mean: Vec<Vec<f64>> = grid.benchmarks.iter().map(|b| vec![0.0; b.weights.len()]).collect();

@@ -1,19 +1,20 @@
-//! How well the seeds of a study agree on the order of its trained arms.
+//! Agreement of a study's seeds on the order of its trained arms.
 
 use super::{AVERAGE, Ranking};
 use crate::stats;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Agreement of the seeds on the order of the trained arms. The baselines are left out: an order in which they are first and
-/// last agrees too easily.
+/// Agreement of the seeds on the order of the trained arms. Baselines are left out, because they are nearly always
+/// first and last and would inflate it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stability {
-    /// Mean Kendall τ-b over pairs of seeds, of the order by average.
+    /// Mean Kendall τ-b over pairs of seeds, of the order by average, −1 to 1.
     pub tau: f64,
-    /// Per pair of seeds.
+    /// Kendall τ-b of each pair of seeds, as (seed, seed, τ).
     pub pairs: Vec<(u64, u64, f64)>,
-    /// Mean Kendall τ-b over pairs of seeds, of the order in each category; absent where all arms have the same score.
+    /// Mean Kendall τ-b over pairs of seeds by category, of the order in it; a category is missing if all arms score
+    /// the same.
     #[serde(default)]
     pub categories: BTreeMap<String, f64>,
     /// Whether the same arm is first under every seed.
@@ -21,13 +22,13 @@ pub struct Stability {
 }
 
 impl Stability {
-    /// The mean τ-b in a scope: the average or a category.
+    /// Returns the mean τ-b in a scope: the average or a category.
     pub fn tau_in(&self, scope: &str) -> Option<f64> {
         if scope == AVERAGE { Some(self.tau) } else { self.categories.get(scope).copied() }
     }
 }
 
-/// `None` for fewer than two seeds, or two arms that have both.
+/// Computes the agreement; `None` for fewer than two seeds, or fewer than two arms that have both.
 pub(super) fn stability(ranking: &Ranking) -> Option<Stability> {
     let seeds: Vec<u64> =
         ranking.trained().flat_map(|a| &a.seeds).copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -42,7 +43,7 @@ pub(super) fn stability(ranking: &Ranking) -> Option<Stability> {
     Some(Stability { tau: mean(&pairs)?, pairs, categories: categories.collect(), same_best })
 }
 
-/// τ-b of each pair of seeds over the arms that have both.
+/// Returns τ-b of each pair of seeds over the arms that have both.
 fn taus(ranking: &Ranking, seeds: &[u64], scope: &str) -> Vec<(u64, u64, f64)> {
     let mut pairs = Vec::new();
     for (i, s) in seeds.iter().enumerate() {

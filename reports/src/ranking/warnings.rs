@@ -1,16 +1,16 @@
-//! Where the evaluator of a study lacks sensitivity, or scores are not what they seem, in a few short sentences.
+//! Formulates warnings about low sensitivity of a study's evaluator and about misleading scores.
 
 use super::conclusions::{MOST_NAMES, label, span};
 use super::{Answers, Family, RankedArm, Ranking};
 use crate::words::{count, list, percent, short_list};
 
-/// The share of the way from chance to 100 that the oracle must reach where an evaluator is to measure anything.
+/// Minimum of the oracle's (score − chance) / (100 − chance) for an evaluator to be able to measure a scope.
 const REACH: f64 = 0.7;
 
-/// Share of answers that could not be read above which a score is warned of.
+/// Fraction of unparsed answers above which a warning is given.
 const MOST_UNPARSED: f64 = 0.05;
 
-/// The study's warnings, without the word.
+/// Returns the study's warnings, without the word "Warning".
 pub(super) fn warnings(r: &Ranking) -> Vec<String> {
     let mut said = Vec::new();
     said.extend(r.categories.iter().filter_map(|c| out_of_reach(r, c)));
@@ -21,13 +21,13 @@ pub(super) fn warnings(r: &Ranking) -> Vec<String> {
     said
 }
 
-/// What the oracle scores in a scope, and chance, where that is less than [`REACH`].
+/// Returns oracle score and chance of a scope if the oracle's reach is below [`REACH`].
 fn unreached(r: &Ranking, scope: &str) -> Option<(f64, f64)> {
     let score = r.arm(r.oracle.as_deref()?)?.score(scope)?;
     (r.oracle_reach(scope)? < REACH).then_some((score.score, score.chance))
 }
 
-/// A category in which the oracle scores too little.
+/// Formulates the warning about a category in which the oracle's score is too low.
 fn out_of_reach(r: &Ranking, category: &str) -> Option<String> {
     let (score, chance) = unreached(r, category)?;
     Some(format!(
@@ -50,14 +50,14 @@ fn benchmarks_out_of_reach(r: &Ranking) -> Option<String> {
     })
 }
 
-/// Categories in which no pair of trained arms differs separably.
+/// Formulates in which categories no pair of trained arms is separable.
 fn nothing_told_apart(r: &Ranking) -> Option<String> {
     let flat = |c: &&String| r.pairs.get(*c).is_some_and(|p| p.pairs > 0 && p.separable == 0);
     let flat: Vec<String> = r.categories.iter().filter(flat).cloned().collect();
     (!flat.is_empty()).then(|| format!("no pair of trained arms is separably different on {}.", list(&flat)))
 }
 
-/// Trained arms that do not beat the random baseline, by category.
+/// Formulates which trained arms do not beat the random baseline, by category.
 fn not_above_random(r: &Ranking) -> Option<String> {
     let parts: Vec<String> = r
         .categories
@@ -73,7 +73,7 @@ fn not_above_random(r: &Ranking) -> Option<String> {
     (!parts.is_empty()).then(|| format!("not shown to beat the random baseline: {}.", parts.join(", ")))
 }
 
-/// Answers that could not be read, by benchmark and arm.
+/// Formulates where many answers could not be parsed, by benchmark and arm.
 fn unparsed(r: &Ranking) -> Option<String> {
     let parts: Vec<String> = r
         .benchmarks

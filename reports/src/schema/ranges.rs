@@ -1,26 +1,27 @@
-//! What numbers of a finished run can be: checked when a file is read, so that no table, figure or mean is made of nonsense.
+//! Valid ranges of the numbers of a finished run, which are checked on reading so that no report contains invalid
+//! numbers.
 
 use super::{Sample, Step};
 use serde_json::Value;
 
-/// Largest cost, loss or rate that is believed.
+/// Maximum plausible cost, loss or rate.
 const MOST: f64 = 1e15;
-/// Rounding of weighted sums.
+/// Tolerance for the rounding of weighted sums.
 const SLACK: f64 = 1e-6;
 
-/// A number for a message: no row of zeros.
+/// Formats a number for a message, in scientific notation if it is very small or large.
 fn plain(n: f64) -> String {
     if n == 0.0 || (1e-4..1e7).contains(&n.abs()) { n.to_string() } else { format!("{n:e}") }
 }
 
-/// The first number of a `results.json` that cannot be: its key, what it is and what it can be. Fields that are absent or of
-/// another type are left to the reader of the whole; `null` for a score is not.
+/// Describes the first number of a `results.json` that is out of range: key, value and valid range. Fields that are
+/// missing or of another type are left to the deserialiser; `null` for a score is out of range.
 pub(crate) fn out_of_range(results: &Value) -> Option<String> {
     let number = |path: &str, value: Option<&Value>, low: f64, high: f64, optional: bool| -> Option<String> {
         let value = value?;
         match value {
             Value::Null if optional => None,
-            // What Burgess and Python write for a number that is none comes here as null.
+            // NaN is written as null by Burgess and Python's JSON converters.
             Value::Null => Some(format!("{path} is not a number, it should be 0 to {}", plain(high.round()))),
             other => {
                 let n = other.as_f64()?;
@@ -71,7 +72,7 @@ pub(crate) fn out_of_range(results: &Value) -> Option<String> {
         .or_else(|| cost("images_per_second"))
 }
 
-/// The first unit whose points cannot be.
+/// Returns the first unit whose points are out of range.
 fn units(result: &Value) -> Option<(usize, String)> {
     let units = result.get("units").and_then(Value::as_array)?;
     units.iter().enumerate().find_map(|(i, unit)| {
@@ -86,7 +87,7 @@ fn units(result: &Value) -> Option<(usize, String)> {
     })
 }
 
-/// What is wrong with a line of `samples/*.jsonl`.
+/// Returns the problem in a line of `samples/*.jsonl`, if any.
 pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
     let scores = [("score", sample.score), ("blind_score", sample.blind_score)];
     let fits = |score: f64| (-SLACK..=1.0 + SLACK).contains(&score);
@@ -94,7 +95,7 @@ pub(crate) fn sample_problem(sample: &Sample) -> Option<String> {
     Some(format!("{key} is {}, it should be 0 to 1", plain(score)))
 }
 
-/// What is wrong with a line of `train.jsonl`.
+/// Returns the problem in a line of `train.jsonl`, if any.
 pub(crate) fn step_problem(step: &Step) -> Option<String> {
     let numbers = [("loss", step.loss), ("lr", step.lr), ("grad_norm", step.grad_norm), ("seconds", step.seconds)];
     let (key, value) = numbers.into_iter().find(|(_, v)| v.is_nan() || v.abs() > MOST)?;

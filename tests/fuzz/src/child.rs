@@ -1,5 +1,5 @@
-//! The process in which the inputs of one target run. Before each it writes down its number, so that whoever started it knows
-//! which one ended it.
+//! The child process that runs a target's inputs. Before each input it writes the input's number to a file, so that the
+//! parent process knows which input ended it.
 
 use crate::place::Place;
 use crate::{Input, LONGEST, Target, corpus, mutate};
@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 /// Exit code after a panic.
 pub const PANIC: i32 = 101;
-/// Exit code after a message that is too long or has control characters.
+/// Exit code after a message that is too long or contains control characters.
 pub const MESSAGE: i32 = 3;
 
-/// The file with the number of the input that runs, and how many before it were read and refused.
+/// Name of the file with the number of the present input, and how many before it were parsed and rejected.
 pub const NUMBER: &str = "number";
 
-/// The corpus of a target, and input `number` under `seed`: first the files themselves, then what is made of them.
+/// The inputs of a target under a seed: first the corpus files themselves, then damaged ones.
 pub struct Inputs {
     target: &'static Target,
     seeds: Vec<corpus::Seed>,
@@ -27,10 +27,10 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads the corpus.
+    /// Reads the corpus of a target.
     ///
     /// # Errors
-    /// It cannot be read, or there is none.
+    /// The corpus cannot be read or is empty.
     pub fn new(target: &'static Target, seed: u64) -> Result<Self> {
         let seeds = corpus::load(target.name, target.corpus)?;
         match seeds.is_empty() {
@@ -39,7 +39,7 @@ impl Inputs {
         }
     }
 
-    /// The bytes of an input and the file that it was made of.
+    /// Returns an input's contents and the path of the file from which it was made.
     pub fn get(&self, number: u64) -> (Vec<u8>, PathBuf) {
         let plain = usize::try_from(number).ok().and_then(|n| self.seeds.get(n));
         if let Some(plain) = plain {
@@ -56,11 +56,11 @@ impl Inputs {
     }
 }
 
-/// Runs inputs one after the other and counts how many were read and how many refused. A panic that nothing guards ends the
+/// Runs a range of inputs one after the other, and counts the parsed and the rejected ones. An unguarded panic ends the
 /// process.
 ///
 /// # Errors
-/// The corpus cannot be read, the place not be written to.
+/// The corpus cannot be read, or `dir` cannot be written.
 pub fn inputs(target: &'static Target, seed: u64, numbers: Range<u64>, dir: &Path) -> Result<()> {
     end_on_panic();
     let inputs = Inputs::new(target, seed)?;
@@ -84,7 +84,7 @@ pub fn inputs(target: &'static Target, seed: u64, numbers: Range<u64>, dir: &Pat
 /// Runs one input from a file.
 ///
 /// # Errors
-/// That of the parser.
+/// The parser rejects the input.
 pub fn file(target: &'static Target, path: &Path, origin: &Path, dir: &Path) -> Result<()> {
     end_on_panic();
     one(target, &std::fs::read(path)?, origin, &Place::new(dir))
@@ -103,7 +103,7 @@ fn one(target: &Target, bytes: &[u8], origin: &Path, place: &Place) -> Result<()
         let steers = text.split('\n').any(|line| burgess_base::text::escaped(line) != line);
         if length > LONGEST || steers {
             let what = if steers { "control characters" } else { "too long" };
-            // The shape of the message, not its contents, tells one fault from another.
+            // The excerpt of the message distinguishes kinds of failures.
             eprintln!("message: {what}, {length} characters: {}", burgess_base::text::excerpt(&text, 300));
             std::process::exit(MESSAGE);
         }
@@ -111,7 +111,8 @@ fn one(target: &Target, bytes: &[u8], origin: &Path, place: &Place) -> Result<()
     outcome
 }
 
-/// Installed before [`burgess_base::guard`] installs its own, which calls this one for what it does not catch.
+/// Installs a panic hook that ends the process. It must come before the hook of [`burgess_base::guard`], which calls
+/// this one for panics that it does not catch.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("{info}");

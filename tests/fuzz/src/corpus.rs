@@ -1,29 +1,29 @@
-//! Where inputs begin: files of the repository, by patterns.
+//! Seed files from the repository, found by patterns.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Larger files are no good beginnings: most of their bytes are weights.
+/// Largest size of a seed file in bytes; larger files consist mostly of weights.
 const LARGEST: u64 = 320 << 10;
 
-/// A file to begin with.
+/// A seed file.
 #[derive(Debug, Clone)]
 pub struct Seed {
-    /// Its contents.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
-    /// Where it lies; what belongs to it lies beside.
+    /// Path of the file; files that belong to it lie beside it.
     pub origin: PathBuf,
 }
 
-/// The root of the repository.
+/// Path of the repository's root.
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
-/// The files that `patterns` name below the root (`*` is any part of a name, `**` any folders), and those of the target's own
-/// folder in `corpus/`, in the order of their paths. A file `NAME.beside` says beside which file of the repository `NAME`
-/// belongs.
+/// Loads the files that match `patterns` below the root (`*` is any part of a name, `**` any folders), and those in the
+/// target's own folder in `corpus/`, sorted by path. A file `NAME.beside` holds the path of the repository file beside
+/// which `NAME` belongs.
 ///
 /// # Errors
 /// A directory or a file cannot be read.
@@ -84,7 +84,7 @@ fn matching(dir: &Path, parts: &[&str], found: &mut Vec<PathBuf>) -> std::io::Re
     Ok(())
 }
 
-/// Whether a name fits a pattern with at most one `*`.
+/// Whether a name matches a pattern with at most one `*`.
 fn fits(name: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => name == pattern,

@@ -1,4 +1,4 @@
-//! Damaged inputs, seeded, for every parser that reads files of other programs.
+//! Fuzzing with seeded, damaged inputs of every parser that reads files of other programs.
 //!
 //! ```sh
 //! cargo run --release -p burgess-fuzz -- --inputs 1000000         # all targets, cheap ones get most
@@ -6,14 +6,15 @@
 //! cargo run --release -p burgess-fuzz -- gguf --file FAILURE      # one input again
 //! ```
 //!
-//! Every input is made of files of the repository (`corpus/` here, the goldens) by a few seeded changes, so that target, seed
-//! and number name it. Targets run in a process of their own, whose address space is limited. A target fails when an input
+//! An input is made from files of the repository (`corpus/` here, and the goldens) by a few seeded changes, so that
+//! target, seed and number determine it. Each target runs in its own process with limited address space. It fails when
+//! an input
 //!
-//! - panics outside of [`burgess_base::guard`], or ends the process (stack overflow, failed allocation, abort);
+//! - panics outside [`burgess_base::guard`], or ends the process (stack overflow, failed allocation, abort);
 //! - takes more than [`MEMORY`] of address space or more than [`SECONDS`] of processor time;
-//! - is refused with a message longer than [`LONGEST`], or with control characters in it.
+//! - is rejected with a message that is longer than [`LONGEST`] or contains control characters.
 //!
-//! The input is saved and the command that runs it again is printed. A failure that was mended leaves its input in
+//! The input is saved, and the command that runs it again is printed. Inputs of fixed failures are kept in
 //! `corpus/TARGET/`.
 
 pub mod child;
@@ -28,55 +29,54 @@ use mutate::Form;
 use place::Place;
 use std::path::Path;
 
-/// The most address space that a process may have, in bytes; inputs are below 1 MB. The binary itself, its stacks and the
-/// corpus are part of it.
+/// Limit of a process's address space in bytes, including the binary, its stacks and the corpus. Inputs are below 1 MB.
 pub const MEMORY: u64 = 2 << 30;
 
-/// The most processor time for one input, in seconds.
+/// Limit of processor time for one input, in seconds.
 pub const SECONDS: u64 = 10;
 
-/// The most characters of an error's text or hint, without the name of the directory in which the inputs lie. Each of
-/// its lines has at most 2000; lists of tensors and of keys have several.
+/// Largest length of an error's text or hint in characters, without the path of the inputs' directory. Each of its
+/// lines has at most 2000; lists of tensors and of keys have several lines.
 pub const LONGEST: usize = 8000;
 
-/// One input.
+/// One input of a target.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// Its bytes.
+    /// Contents of the input.
     pub bytes: &'a [u8],
-    /// The file that it was made of; what belongs to it lies beside.
+    /// Path of the file from which the input was made; files that belong to it lie beside it.
     pub origin: &'a Path,
 }
 
 impl Input<'_> {
-    /// The name of the file that it was made of.
+    /// Name of the file from which the input was made.
     pub fn name(&self) -> String {
         self.origin.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
-/// A parser, and how its inputs are made.
+/// A parser under test, and how its inputs are made.
 pub struct Target {
-    /// Its name on the command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What it reads.
+    /// Description of the files that the parser reads.
     pub about: &'static str,
-    /// Files of the repository to begin with, besides `corpus/NAME/*`; see [`corpus::load`].
+    /// Patterns of seed files in the repository, besides `corpus/NAME/*`; see [`corpus::load`].
     pub corpus: &'static [&'static str],
-    /// Words of the format.
+    /// Dictionary of words of the format.
     pub words: &'static [&'static str],
     /// How inputs are damaged.
     pub form: Form,
-    /// Its share of the inputs: about one over the time of one.
+    /// Weight by which inputs are divided among targets: about inversely proportional to the time of one input.
     pub share: u32,
-    /// Reads an input; errors and what is told are checked.
+    /// Parses an input; its error, and what it tells the `Place`, are checked.
     pub run: fn(&Input<'_>, &Place) -> Result<()>,
 }
 
-/// The targets of these names, or all.
+/// Finds the targets with these names; all without names.
 ///
 /// # Errors
-/// A name that is none, with the nearest ones.
+/// There is no target of a name; the hint lists all.
 pub fn find(names: &[String]) -> Result<Vec<&'static Target>> {
     let all = || targets::TABLES.iter().flat_map(|table| table.iter());
     if names.is_empty() {

@@ -87,7 +87,7 @@ fn work(args: &Args) -> Result<bool> {
     Ok(failures == 0)
 }
 
-/// The parsers run in a thread with the stack that threads have by default: less than a main thread's.
+/// Runs a child's inputs in a thread with the default stack size of threads, which is smaller than the main thread's.
 fn as_child(args: &Args, targets: &[&'static Target]) -> Result<()> {
     let [target] = targets else { return Err(Error::usage("a child has one target")) };
     let target = *target;

@@ -1,23 +1,23 @@
-//! Seeded damage: changes of bytes, of fields that look like lengths, of values in JSON, of words, of whole pieces.
+//! Seeded mutations: of bytes, of fields that look like lengths, of JSON values, of words, of whole pieces.
 
 use burgess_base::stream::Stream;
 use rand::Rng;
 use std::ops::Range;
 
-/// How an input is damaged.
+/// How an input is mutated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Bytes and little- or big-endian numbers.
+    /// Mutates bytes and little- or big-endian numbers.
     Binary,
-    /// Text: numbers, words, lines, quoted values.
+    /// Mutates numbers, words, lines and quoted values of a text.
     Text,
-    /// As [`Form::Text`], and half of the changes replace, remove or repeat a whole JSON value.
+    /// As [`Form::Text`], but half of the changes replace, remove or repeat a whole JSON value.
     Json,
-    /// As [`Form::Binary`]; afterwards the checksums of PNG's chunks are made right in half of the inputs.
+    /// As [`Form::Binary`], and in half of the inputs the checksums of the PNG chunks are corrected afterwards.
     Png,
 }
 
-/// Numbers at which something overflows or that stand in headers.
+/// Numbers that are close to overflow, or that are typical of headers.
 const NUMBERS: [u64; 20] = [
     0,
     1,
@@ -41,7 +41,7 @@ const NUMBERS: [u64; 20] = [
     u64::MAX,
 ];
 
-/// Numbers as text.
+/// Numbers as text, for mutations of text.
 const WRITTEN: [&str; 22] = [
     "0",
     "1",
@@ -67,7 +67,7 @@ const WRITTEN: [&str; 22] = [
     "0.5",
 ];
 
-/// JSON values, and what Python writes for some.
+/// JSON values, and what Python writes for some values.
 const VALUES: [&str; 26] = [
     "null",
     "true",
@@ -97,7 +97,7 @@ const VALUES: [&str; 26] = [
     "{\"a\":1}",
 ];
 
-/// A number below `n`, or 0.
+/// Draws a number below `n`; 0 if `n` is 0.
 pub fn below(random: &mut Stream, n: usize) -> usize {
     (random.next_u64() % n.max(1) as u64) as usize
 }
@@ -106,7 +106,7 @@ fn one<'a, T>(random: &mut Stream, of: &'a [T]) -> Option<&'a T> {
     of.get(below(random, of.len()))
 }
 
-/// An input made of `seed`: one to six changes, mostly few. Pieces of `other` and the words of `dictionary` may come in.
+/// Makes an input from `seed` by one to six changes, which may insert pieces of `other` and words of `dictionary`.
 pub fn mutated(random: &mut Stream, form: Form, seed: &[u8], other: &[u8], dictionary: &[&str]) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     let most = 1 + below(random, 6);
@@ -139,7 +139,7 @@ fn of_bytes(random: &mut Stream, bytes: &mut [u8]) {
         1 => field.iter_mut().take(1).for_each(|b| *b = byte),
         2 => field.iter_mut().zip(number.to_le_bytes()).for_each(|(b, n)| *b = n),
         3 => field.iter_mut().zip(big.iter().skip(8 - width)).for_each(|(b, n)| *b = *n),
-        // A little more or less than what stands there, with its carry.
+        // Changes the field by a small number, with its carry.
         4 => {
             let mut read = [0; 8];
             read.iter_mut().zip(field.iter()).for_each(|(r, b)| *r = *b);
@@ -150,7 +150,7 @@ fn of_bytes(random: &mut Stream, bytes: &mut [u8]) {
     }
 }
 
-/// A number, a word, a line or a quoted text is replaced, repeated or removed.
+/// Replaces, repeats or removes a number, a word, a line or a quoted text.
 fn of_text(random: &mut Stream, bytes: &mut Vec<u8>, dictionary: &[&str]) {
     let at = below(random, bytes.len());
     let span = match below(random, 5) {
@@ -173,7 +173,7 @@ fn of_text(random: &mut Stream, bytes: &mut Vec<u8>, dictionary: &[&str]) {
     bytes.splice(span, with);
 }
 
-/// The run of bytes that `inside` accepts at or after `at`.
+/// Range of the bytes accepted by `inside` at or after `at`.
 fn near(bytes: &[u8], at: usize, inside: impl Fn(u8) -> bool) -> Range<usize> {
     let tail = bytes.get(at..).unwrap_or_default();
     let from = at + tail.iter().position(|b| inside(*b)).unwrap_or(tail.len());
@@ -183,7 +183,7 @@ fn near(bytes: &[u8], at: usize, inside: impl Fn(u8) -> bool) -> Range<usize> {
     start..from + length
 }
 
-/// A JSON value is replaced, removed with its key, repeated, or wrapped.
+/// Replaces, repeats or wraps a JSON value, or removes it.
 fn of_value(random: &mut Stream, bytes: &mut Vec<u8>) {
     let at = below(random, bytes.len());
     let starts = |b: &u8| matches!(b, b':' | b'[' | b',');
@@ -205,7 +205,7 @@ fn of_value(random: &mut Stream, bytes: &mut Vec<u8>) {
     bytes.splice(value, new);
 }
 
-/// Where the value that begins at `start` ends: a quoted text, brackets with what is inside, or anything up to a comma.
+/// Range of the value that begins at `start`: a quoted text, balanced brackets, or anything up to a comma.
 fn value_at(bytes: &[u8], start: usize) -> Range<usize> {
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
     for (i, b) in bytes.get(start..).unwrap_or_default().iter().enumerate() {
@@ -223,7 +223,7 @@ fn value_at(bytes: &[u8], start: usize) -> Range<usize> {
     start..bytes.len()
 }
 
-/// Pieces are removed, repeated, moved, taken from another file; the file is cut off; words come in.
+/// Removes, repeats, moves or copies pieces, also from another file; truncates; inserts words.
 fn of_piece(random: &mut Stream, bytes: &mut Vec<u8>, other: &[u8], dictionary: &[&str]) {
     let longest = [8, 64, 512, 4096][below(random, 4)];
     let at = below(random, bytes.len());
@@ -261,7 +261,7 @@ fn of_piece(random: &mut Stream, bytes: &mut Vec<u8>, other: &[u8], dictionary: 
     }
 }
 
-/// Makes the checksum of every chunk of a PNG right.
+/// Corrects the checksum of every chunk of a PNG file.
 fn checksums(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(head) = bytes.get(at..at + 4).and_then(|l| <[u8; 4]>::try_from(l).ok()) {
@@ -291,9 +291,9 @@ mod tests {
             };
             assert_eq!(all(1), all(1));
             let different: std::collections::BTreeSet<_> = all(1).into_iter().collect();
-            // A text as short as this one has few words and numbers to change.
+            // A short text has few words and numbers to change.
             assert!(different.len() > 350, "{form:?}: {}", different.len());
-            // Nothing of this may fail on an empty input either.
+            // No mutation may panic on an empty input.
             let mut random = stream("empty", 0);
             (0..500).for_each(|_| drop(mutated(&mut random, form, b"", b"", &[])));
         }

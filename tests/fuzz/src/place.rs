@@ -1,4 +1,4 @@
-//! Where the inputs of one process lie: a directory in memory, if there is one.
+//! The directory of one child process in which its inputs are written, in memory if possible.
 
 use burgess_base::{Error, Result};
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The directory of one process, and what it was told.
+/// The directory of one process, and the messages that its target reported.
 #[derive(Debug)]
 pub struct Place {
     dir: PathBuf,
@@ -16,20 +16,20 @@ pub struct Place {
 }
 
 impl Place {
-    /// A place in `dir`, which is there.
+    /// Makes the value for an existing directory.
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), twins: RefCell::default(), told: RefCell::default() }
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The bytes as a file of this name, which may have folders in front of it.
+    /// Writes the bytes to a file of this name, which may contain folders.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.dir.join(name);
         if let Some(folder) = path.parent() {
@@ -39,10 +39,10 @@ impl Place {
         Ok(path)
     }
 
-    /// A directory with links to everything in `folder` but `name`; the same directory at every call.
+    /// Makes a directory with links to everything in `folder` except `name`; returns the same directory at every call.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The directory cannot be written.
     pub fn mirror(&self, folder: &Path, name: &OsStr) -> Result<PathBuf> {
         let origin = folder.join(name);
         let known = self.twins.borrow().get(&origin).cloned();
@@ -62,10 +62,10 @@ impl Place {
         Ok(twin)
     }
 
-    /// A directory with links to everything beside `origin`, and in the place of `origin` itself a file with these bytes.
+    /// Makes a directory with links to everything beside `origin`, and a file with these bytes in place of `origin`.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The directory cannot be written.
     pub fn beside(&self, origin: &Path, bytes: &[u8]) -> Result<PathBuf> {
         let (Some(folder), Some(name)) = (origin.parent(), origin.file_name()) else {
             return Err(Error::failed(format!("{} has no folder", origin.display())));
@@ -75,24 +75,24 @@ impl Place {
         Ok(twin)
     }
 
-    /// A text that people would be shown: checked as errors are.
+    /// Records a text that users would see, to be checked like an error message.
     pub fn tell(&self, text: impl Into<String>) {
         self.told.borrow_mut().push(text.into());
     }
 
-    /// What was told since the last call.
+    /// Returns the texts that were recorded since the last call.
     pub fn told(&self) -> Vec<String> {
         self.told.take()
     }
 }
 
-/// A link, where there are links.
+/// Makes a symbolic link.
 #[cfg(unix)]
 pub fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(from, to)
 }
 
-/// A copy, where there are no links.
+/// Copies a file, on systems without symbolic links.
 #[cfg(not(unix))]
 pub fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     if from.is_file() { fs::copy(from, to).map(drop) } else { Ok(()) }

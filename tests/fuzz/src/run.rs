@@ -1,4 +1,4 @@
-//! Starts a process for the inputs of a target, watches it, and keeps what ended it.
+//! Runs a target's inputs in a child process, enforces the limits, and saves inputs that fail.
 
 use crate::child::{self, Inputs};
 use crate::{MEMORY, SECONDS, Target};
@@ -8,47 +8,47 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Different failures of a target after which it is left alone.
+/// Number of different failures after which a target is stopped.
 const MOST_FAILURES: usize = 12;
-/// Processes that one target may lose.
+/// Number of ended processes after which a target is stopped.
 const MOST_LOST: usize = 60;
-/// Seconds without any progress, whatever the processor does: a pipe that is waited for.
+/// Seconds without progress, at any processor time, after which a process counts as stuck, as when it waits for a pipe.
 const STUCK: u64 = 300;
 
-/// What came of the inputs of a target.
+/// Result of a target's run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Inputs that were run.
+    /// Number of inputs that were run.
     pub inputs: u64,
-    /// How many of them were read; the rest was refused with an error, or failed.
+    /// Number of inputs that were parsed without an error.
     pub read: u64,
-    /// How many were refused.
+    /// Number of inputs that were rejected with an error.
     pub refused: u64,
-    /// What failed, one of each kind.
+    /// Failures, one of each kind.
     pub failures: Vec<Failure>,
-    /// Processes that ended before their time.
+    /// Number of processes that ended early.
     pub lost: usize,
-    /// Seconds.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 
-/// An input that ended its process.
+/// An input that failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// What happened, on one line.
+    /// Description of the failure, one line.
     pub what: String,
-    /// Number of the input.
+    /// Number of the input under the seed.
     pub number: u64,
-    /// Where it was saved.
+    /// Path of the saved input.
     pub saved: PathBuf,
-    /// The command that runs it again.
+    /// Command that runs the input again.
     pub command: String,
 }
 
 /// Runs `count` inputs of a target in processes of `program`, which is this crate's binary.
 ///
 /// # Errors
-/// A process cannot be started, or there is no corpus.
+/// A process cannot be started, or the target has no corpus.
 pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) -> Result<Outcome> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
@@ -89,7 +89,7 @@ pub fn target(program: &Path, target: &'static Target, seed: u64, count: u64) ->
     Ok(outcome)
 }
 
-/// Runs one input from a file in a process of its own; what ended it, or what it said.
+/// Runs one input from a file in a child process. Returns its output, or the failure.
 ///
 /// # Errors
 /// The process cannot be started.
@@ -107,20 +107,20 @@ pub fn file(program: &Path, target: &Target, file: &Path, beside: Option<&Path>)
     Ok(if ended.what.is_empty() { Ok(ended.output) } else { Err(ended.what) })
 }
 
-/// In memory where that is possible.
+/// Makes a temporary directory, in memory if possible.
 fn scratch() -> Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     Ok(made?)
 }
 
-/// Faults on purpose need not take so long.
+/// Limit of processor time in seconds; targets that fail on purpose have a shorter one.
 fn seconds(target: &Target) -> u64 {
     if target.name.starts_with("fault-") { 1 } else { SECONDS }
 }
 
 struct Ended {
-    /// What went wrong; nothing if it came to its end.
+    /// Description of the failure; empty if there is none.
     what: String,
     output: String,
 }
@@ -156,7 +156,7 @@ fn first_lines(said: &str) -> String {
     said.lines().filter(|line| !line.trim().is_empty()).take(4).collect::<Vec<_>>().join(" | ")
 }
 
-/// The program behind a limit of its address space, where there is a shell that can set one.
+/// Prepares the program with a limited address space, on systems with a shell that can limit it.
 fn limited(program: &Path) -> Command {
     if cfg!(unix) {
         let mut command = Command::new("sh");
@@ -168,7 +168,7 @@ fn limited(program: &Path) -> Command {
     }
 }
 
-/// Waits for the end; kills the process when one input takes too long, and says so.
+/// Waits for the end of a process. Kills it if one input takes too long, and returns a description.
 fn wait(child: &mut Child, dir: &Path, seconds: u64) -> Result<Option<String>> {
     let (mut at, mut since, mut used) = (None, Instant::now(), 0.0);
     let mut pause = Duration::from_millis(1);
@@ -192,15 +192,15 @@ fn wait(child: &mut Child, dir: &Path, seconds: u64) -> Result<Option<String>> {
     }
 }
 
-/// The processor time of a process in seconds, as Linux tells it in hundredths; elsewhere 0.
+/// Processor time of a process in seconds, from Linux's `/proc`; 0 elsewhere.
 fn processor(id: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything.
+    // The process name, in parentheses, may contain spaces and parentheses.
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     fields.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// What the process wrote down: the number of its input, and how many before were read and refused.
+/// Reads the child's progress: the number of the present input, and how many before it were parsed and rejected.
 fn progress(dir: &Path) -> Option<[u64; 3]> {
     let bytes = fs::read(dir.join(child::NUMBER)).ok()?;
     let (numbers, []) = bytes.as_chunks::<8>() else { return None };
@@ -216,7 +216,7 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// Whether two failures are of one kind: the same beginning, whatever the numbers.
+/// Whether two failures are of one kind: their descriptions begin alike, except for digits.
 fn alike(a: &str, b: &str) -> bool {
     let shape = |text: &str| {
         let kept = text.split(" characters: ").last().unwrap_or(text);
@@ -226,7 +226,7 @@ fn alike(a: &str, b: &str) -> bool {
     shape(a) == shape(b)
 }
 
-/// Saves an input beside the binary.
+/// Saves an input in a directory beside the binary.
 fn keep(target: &'static Target, seed: u64, number: u64, what: String) -> Result<Failure> {
     let (bytes, origin) = Inputs::new(target, seed)?.get(number);
     let dir = std::env::current_exe()?.parent().unwrap_or(Path::new(".")).join("fuzz-failures");

@@ -1,9 +1,9 @@
-//! A few seeded inputs of every target, so that no change brings back what was mended.
+//! Runs a few seeded inputs of every target, as a regression test.
 
 use burgess_fuzz::{find, run};
 use std::path::Path;
 
-/// Inputs of all targets together, in proportion to their speed; at least [`LEAST`] and the corpus of each.
+/// Number of inputs of all targets together, by their weights; each target has at least [`LEAST`] and its corpus.
 const INPUTS: u64 = 40_000;
 const LEAST: u64 = 30;
 
@@ -23,8 +23,8 @@ fn no_target_fails() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Panics, failed allocations, stack overflows, bad messages and inputs without an end are seen, the input is kept, and the
-/// inputs after it run.
+/// Panics, failed allocations, stack overflows, bad messages and endless inputs are detected, the input is saved, and
+/// the inputs after it are run.
 #[cfg(target_os = "linux")]
 #[test]
 fn failures_are_seen() {
@@ -40,12 +40,12 @@ fn failures_are_seen() {
         let outcome = run::target(program, target, 0, 20).unwrap();
         let [failure] = outcome.failures.as_slice() else { panic!("{name}: {:?}", outcome.failures) };
         assert!(failure.what.contains(what) && failure.number == 0, "{name}: {failure:?}");
-        // Of twenty inputs some are the file again.
+        // A few of the twenty inputs equal the seed file, and fail like it.
         let lost = outcome.lost as u64;
         assert!((1..5).contains(&lost), "{name}: {lost}");
         assert_eq!((outcome.inputs, outcome.read + outcome.refused), (20, 20 - lost), "{name}");
         assert!(failure.saved.is_file() && failure.command.contains(name), "{failure:?}");
-        // The command finds it again.
+        // The printed command reproduces the failure.
         let again = run::file(program, target, &failure.saved, None).unwrap();
         assert!(again.is_err_and(|again| again.contains(what)), "{name}");
     }

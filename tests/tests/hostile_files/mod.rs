@@ -1,4 +1,4 @@
-//! Small files of weights, and ways to spoil them.
+//! Small files of weights, and functions that damage them.
 
 mod pictures;
 pub mod zip;
@@ -8,29 +8,29 @@ pub use pictures::claims;
 use burgess_base::stream;
 use rand::Rng;
 
-/// Four ones.
+/// Bytes of four f32 ones.
 pub fn float() -> Vec<u8> {
     1f32.to_le_bytes().repeat(4)
 }
 
-/// A file of safetensors.
+/// Makes a safetensors file.
 pub fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
-/// An index with one line.
+/// Makes an index of shards with one entry.
 pub fn index(key: &str, shard: &str) -> String {
     format!(r#"{{"metadata":{{}},"weight_map":{{"{key}":"{shard}"}}}}"#)
 }
 
-/// What `torch.save` writes for `{"w": torch.ones(4), "x": …}`, the second value made by `beside`.
+/// Makes the pickle that `torch.save` writes for `{"w": torch.ones(4), "x": …}`; `beside` makes the second value.
 pub fn pickled(beside: &[u8]) -> Vec<u8> {
     let front = b"\x80\x02}q\x00(X\x01\x00\x00\x00wq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05X\x03\x00\x00\x00cpuq\x06K\x04tq\x07QK\x00K\x04\x85q\x08K\x01\x85q\x09\x89ccollections\nOrderedDict\nq\x0a)Rq\x0btq\x0cRq\x0d";
     let beside = if beside.is_empty() { b"N" } else { beside };
     [&front[..], b"X\x01\x00\x00\x00x", beside, b"u."].concat()
 }
 
-/// A file of GGUF whose table of tensors and metadata are these bytes, and what they are said to hold; four ones after it.
+/// Makes a GGUF file from the bytes of its metadata and table of tensors, with their claimed counts, and four ones.
 pub fn gguf(pairs: u64, metadata: &[u8], tensors: u64, table: &[u8]) -> Vec<u8> {
     let front = [b"GGUF", &3u32.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat();
     let mut bytes = [&front[..], metadata, table].concat();
@@ -38,12 +38,12 @@ pub fn gguf(pairs: u64, metadata: &[u8], tensors: u64, table: &[u8]) -> Vec<u8> 
     [bytes, float()].concat()
 }
 
-/// A text of GGUF, and with what follows it a pair or a line.
+/// Makes a GGUF string with its length, followed by `rest` (as in a metadata pair or a line of the table).
 pub fn counted(text: &str, rest: &[&[u8]]) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &rest.concat()].concat()
 }
 
-/// The line of GGUF's table for `w`.
+/// Makes the line for `w` in a GGUF table of tensors.
 pub fn line(shape: &[u64], kind: u32, offset: u64) -> Vec<u8> {
     let shape: Vec<u8> =
         [&(shape.len() as u32).to_le_bytes()[..], &shape.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>()]
@@ -51,17 +51,17 @@ pub fn line(shape: &[u64], kind: u32, offset: u64) -> Vec<u8> {
     counted("w", &[&shape, &kind.to_le_bytes(), &offset.to_le_bytes()])
 }
 
-/// An archive of these members.
+/// Makes a zip archive of these members.
 pub fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
     zip::Archive::new(members).bytes()
 }
 
-/// A file of `torch.save` with this pickle and four ones.
+/// Makes a file of `torch.save` with this pickle and four ones.
 pub fn torch(pickle: &[u8]) -> Vec<u8> {
     zip_of(&[("archive/data.pkl", pickle), ("archive/version", b"3\n"), ("archive/data/0", &float())])
 }
 
-/// A seeded source of damage.
+/// A seeded source of random damage.
 pub struct Stream(stream::Stream);
 
 impl Stream {
@@ -73,9 +73,9 @@ impl Stream {
         (self.0.next_u64() % n.max(1) as u64) as usize
     }
 
-    /// `bytes` with one to six changes.
+    /// Returns `bytes` with one to six changes.
     pub fn damaged(&mut self, bytes: &[u8]) -> Vec<u8> {
-        /// Numbers at which something overflows, and what stands in headers.
+        /// Numbers that are close to overflow, and numbers that are typical of headers.
         const ODD: [u64; 10] = [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX >> 1, u64::MAX];
         const TEXT: &[u8] = b"0123456789{}[]\",:.(tRbuesqhjQcX)\x80\x81\x85\x8a\x93\x94";
         let mut bytes = bytes.to_vec();

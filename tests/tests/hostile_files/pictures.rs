@@ -1,18 +1,18 @@
-//! The front of a picture in each format that is read, with a claim about its size.
+//! The headers of an image in each supported format, with a false claim about its size.
 
-/// A chunk of PNG, without a true checksum where none is looked at.
+/// Makes a PNG chunk with its checksum.
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let sum = crc(&[&kind[..], data].concat());
     [&(data.len() as u32).to_be_bytes(), &kind[..], data, &sum.to_be_bytes()].concat()
 }
 
-/// The checksum of PNG.
+/// CRC-32 of PNG chunks.
 fn crc(bytes: &[u8]) -> u32 {
     let step = |sum: u32| if sum & 1 == 1 { 0xedb8_8320 ^ (sum >> 1) } else { sum >> 1 };
     !bytes.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), |sum, _| step(sum)))
 }
 
-/// One small file in each format, `side` pixels wide and high by what it says.
+/// Makes one small file in each format that claims to be `side` × `side` pixels.
 pub fn claims(side: u16) -> Vec<(&'static str, Vec<u8>)> {
     let (wide, little, big) = (u32::from(side), side.to_le_bytes(), side.to_be_bytes());
     let png = [
@@ -57,7 +57,7 @@ pub fn claims(side: u16) -> Vec<(&'static str, Vec<u8>)> {
         &[0; 4],
     ]
     .concat();
-    // 14 bits are all that WebP has for a side.
+    // WebP has only 14 bits per side.
     let webp =
         [&b"RIFF\x26\0\0\0WEBPVP8L\x1a\0\0\0\x2f"[..], &(0x3fff_u32 | 0x3fff << 14).to_le_bytes(), &[0; 21]].concat();
     let jpeg = [

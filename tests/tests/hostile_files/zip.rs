@@ -1,6 +1,6 @@
-//! Zip archives that say what they are told to.
+//! Zip archives whose headers and directory may contradict their contents.
 
-/// A member; what its line in the directory says can differ from what it is.
+/// A member; its entry in the central directory may differ from its real values.
 #[derive(Clone)]
 pub struct Member {
     pub name: String,
@@ -11,7 +11,7 @@ pub struct Member {
     pub flags: u16,
     pub size: u32,
     pub packed: u32,
-    /// Where the directory says that its header lies, if not where it lies.
+    /// Offset of the member's header as the directory claims it; `None` for the true one.
     pub header: Option<u32>,
 }
 
@@ -33,7 +33,7 @@ impl Member {
         }
     }
 
-    /// Its own header and its content.
+    /// Returns the member's local header and content.
     pub fn stored(&self) -> Vec<u8> {
         let mut out = b"PK\x03\x04\x14\x00".to_vec();
         out.extend([self.flags.to_le_bytes(), self.method.to_le_bytes()].concat());
@@ -58,14 +58,14 @@ impl Member {
     }
 }
 
-/// An archive; what its end says can differ from what it is.
+/// An archive; its end record may differ from its real values.
 pub struct Archive {
     pub members: Vec<Member>,
-    /// Members that only the directory knows.
+    /// Members that only the central directory lists.
     pub unstored: Vec<Member>,
     pub count: Option<u16>,
     pub directory: Option<u32>,
-    /// Count, length and place of the directory in an end record of 64 bits.
+    /// Count, length and offset of the directory in a Zip64 end record.
     pub wide: Option<(u64, u64, u64)>,
 }
 

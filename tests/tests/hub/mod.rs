@@ -1,5 +1,5 @@
-//! A small server that speaks the hub's protocol: lists of files, redirects of large files to a "content network" (the
-//! same server under its other name, `localhost`), digests in headers, ranges. And one that misbehaves on demand.
+//! A small server with the hub's protocol: lists of files, redirects of large files to a "content network" (the same
+//! server under its other name, `localhost`), digests in headers, ranges. It fails on demand.
 
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use std::collections::BTreeMap;
@@ -8,39 +8,39 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// The commit that every repository's `main` is at first.
+/// Initial commit of every repository's `main`.
 pub const COMMIT: &str = "00112233445566778899aabbccddeeff00112233";
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     pub method: String,
     pub path: String,
-    /// Without the port.
+    /// Host without the port.
     pub host: String,
     pub range: Option<String>,
     pub if_range: Option<String>,
     pub token: Option<String>,
 }
 
-/// What goes wrong with an answer.
+/// A fault of an answer.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// This status, with these headers (each ended by a line break).
+    /// The answer has this status and these headers (each ended by a line break).
     Status(u16, &'static str),
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     Cut(usize),
-    /// The same, and whatever range is asked for it begins at the first.
+    /// As `Cut`, and the answer ignores the requested range and begins at the first byte.
     CutWhole(usize),
-    /// A byte is another one.
+    /// One byte of the body is wrong.
     Corrupt,
-    /// The whole file, whatever range is asked for.
+    /// The answer ignores the requested range and holds the whole file.
     NoRange,
-    /// The answer takes its time.
+    /// The answer is delayed by this time.
     Slow(Duration),
-    /// A byte of the body at a time, with so much time between them.
+    /// The body is sent one byte at a time, with this time between bytes.
     Drip(Duration),
-    /// The size is not named: the body ends with the connection.
+    /// The answer has no Content-Length: the body ends with the connection.
     NoLength,
 }
 
@@ -57,7 +57,7 @@ struct State {
     faults: Vec<(&'static str, usize, Fault)>,
 }
 
-/// The server; its thread ends with the test's process.
+/// The server; its thread runs until the test's process ends.
 pub struct Hub {
     port: u16,
     state: Arc<Mutex<State>>,
@@ -72,7 +72,7 @@ impl Hub {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
-                // A client that goes away is none of this server's business.
+                // A client that disconnects is not an error.
                 std::thread::spawn(move || serve(stream, port, &shared).ok());
             }
         });
@@ -87,38 +87,38 @@ impl Hub {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// A file of a repository, `owner/name/path`; a large one lies on the content network.
+    /// Adds a file of a repository, `owner/name/path`; a `large` one is redirected to the content network.
     pub fn put(&self, path: &str, bytes: &[u8], large: bool) {
         self.state().files.insert(path.into(), Stored { bytes: bytes.into(), large });
     }
 
-    /// What all branches are at from now on.
+    /// Sets the commit of all branches.
     pub fn moves_to(&self, commit: &str) {
         self.state().commit = commit.into();
     }
 
-    /// The next `times` requests for whose `METHOD path` contains `what` go wrong.
+    /// Applies a fault to the next `times` requests for which `METHOD path` contains `what`.
     pub fn breaks(&self, what: &'static str, times: usize, fault: Fault) {
         self.state().faults.push((what, times, fault));
     }
 
-    /// No more faults.
+    /// Removes all faults.
     pub fn recovers(&self) {
         self.state().faults.clear();
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call.
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state().asked)
     }
 }
 
-/// The name that the hub gives to large contents.
+/// SHA-256 of contents, by which the hub names large files.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(digest(&SHA256, bytes).as_ref())
 }
 
-/// The name that git gives to contents.
+/// SHA-1 of a git blob, by which the hub names small files.
 pub fn git_sha1(bytes: &[u8]) -> String {
     let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
     hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &blob).as_ref())
@@ -191,7 +191,7 @@ fn serve(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> std::io::Res
     stream.flush()
 }
 
-/// Status, headers and body.
+/// Makes the status, headers and body of an answer.
 fn answer(state: &State, asked: &Asked, port: u16, ranged: bool) -> (u16, String, Vec<u8>) {
     let path = asked.path.split('?').next().unwrap_or_default();
     let absent = |code: &str| (404, format!("X-Error-Code: {code}\r\nX-Error-Message: not found\r\n"), Vec::new());
@@ -231,7 +231,7 @@ fn answer(state: &State, asked: &Asked, port: u16, ranged: bool) -> (u16, String
     }
 }
 
-/// A file, or its end from the byte that is asked for.
+/// Makes the answer with a file, or with its end from the requested byte.
 fn part(bytes: &[u8], asked: &Asked, etag: &str, ranged: bool) -> (u16, String, Vec<u8>) {
     let etag = if etag.is_empty() { String::new() } else { format!("ETag: \"{etag}\"\r\n") };
     let same = asked.if_range.as_ref().is_none_or(|wanted| etag.contains(wanted));

@@ -1,4 +1,4 @@
-//! The numbers of a ConvNeXt, and the network they make.
+//! Hyper-parameters of a ConvNeXt, their validation, and the construction of the network.
 
 use super::super::channel_norm::{ChannelNorm, NormKind};
 use super::super::fields::{is_default, yes};
@@ -12,63 +12,63 @@ use burn::nn::{LinearConfig, PaddingConfig2d};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-/// The first layers.
+/// Layout of the stem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StemKind {
-    /// One convolution whose kernel is its stride.
+    /// One convolution whose kernel equals its stride.
     #[default]
     Patch,
     /// Two 3×3 convolutions of stride 2.
     Overlap,
-    /// The same, the first with about half the channels.
+    /// As `overlap`, but the first convolution has about half the output channels.
     OverlapTiered,
-    /// The same as `overlap`, with the activation between.
+    /// As `overlap`, with an activation between the convolutions.
     OverlapAct,
 }
 
-/// The numbers of a ConvNeXt.
+/// Hyper-parameters of a ConvNeXt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvNextConfig {
-    /// Side of the square pictures, in pixels.
+    /// Side of the square input images, in pixels.
     pub image_size: usize,
-    /// Kernel and stride of the stem; each later stage halves the grid. Default 4, the stride of overlapping stems.
+    /// Stride of the stem in pixels; each later stage halves the grid. Default 4; overlapping stems require 4.
     #[serde(default = "default_stem")]
     pub stem: usize,
-    /// How the stem gets there. Default one patch at a time.
+    /// Layout of the stem. Default `patch`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stem_kind: StemKind,
-    /// Blocks per stage.
+    /// Number of blocks per stage.
     pub depths: [usize; 4],
-    /// Channels per stage.
+    /// Number of channels per stage.
     pub dims: [usize; 4],
     /// Side of the depthwise kernels per stage, odd. Default 7.
     #[serde(default = "default_kernels", skip_serializing_if = "are_default_kernels")]
     pub kernels: [usize; 4],
-    /// Value of each block's layer scale at the start; 0 for blocks without one. Default 1e-6.
+    /// Initial value of the layer scale; 0 for blocks without layer scale. Default 1e-6.
     #[serde(default = "default_scale")]
     pub layer_scale: f64,
-    /// Global response norm inside the MLPs (V2). Default false.
+    /// Whether the MLPs contain a global response norm (V2). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub response_norm: bool,
-    /// Inside the MLPs and in the stem. Default exact GELU.
+    /// Activation in the MLPs and in the stem. Default exact GELU.
     #[serde(default, skip_serializing_if = "is_default")]
     pub activation: Activation,
-    /// Default layer norm.
+    /// Kind of all norms. Default layer norm.
     #[serde(default, skip_serializing_if = "is_default")]
     pub norm: NormKind,
-    /// Added to the variance in every norm. Default 1e-6.
+    /// Epsilon added to the variance in every norm. Default 1e-6.
     #[serde(default = "default_scale")]
     pub norm_eps: f64,
-    /// A norm after the last stage. Default true.
+    /// Whether there is a norm after the last stage. Default true.
     #[serde(default = "yes")]
     pub final_norm: bool,
-    /// Whether that norm is over every place of the last map (timm's `norm_pre`), and not over their mean (timm's
-    /// `head.norm`). Default false.
+    /// Whether the final norm is applied at every position of the last feature map (timm's `norm_pre`) and not to its
+    /// mean (timm's `head.norm`). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub norm_first: bool,
-    /// Probability that training leaves out the last block's branch, see [`Drops`](crate::arch::Drops). Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; see [`Drops`](crate::arch::Drops). Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
@@ -90,7 +90,7 @@ fn default_scale() -> f64 {
 }
 
 impl ConvNextConfig {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
         let numbers = [self.stem, self.image_size];
         let all = self.depths.iter().chain(&self.dims).chain(&self.kernels).chain(&numbers);
@@ -116,13 +116,13 @@ impl ConvNextConfig {
         drop_path::check(self.drop_path)
     }
 
-    /// Pixels per feature at the output of `stage`.
+    /// Stride of the feature map of `stage`, in pixels.
     pub fn stride(&self, stage: usize) -> usize {
         self.stem << stage
     }
 
-    /// Channels between the convolutions of an overlapping stem: half of the first stage's in a tiered one, as a multiple
-    /// of 8 that is not more than a tenth below (timm's `make_divisible`).
+    /// Channels between the convolutions of an overlapping stem. A tiered stem has half of the first stage's channels,
+    /// rounded to a multiple of 8 that is not more than a tenth below (timm's `make_divisible`).
     fn stem_channels(&self) -> usize {
         let [first, ..] = self.dims;
         if self.stem_kind != StemKind::OverlapTiered {
@@ -133,7 +133,7 @@ impl ConvNextConfig {
         if rounded * 10 < half * 9 { rounded + 8 } else { rounded }
     }
 
-    /// Multiply-adds of one picture through the first `stages` stages.
+    /// Multiply-add operations for one image through the first `stages` stages.
     pub(in crate::arch) fn multiply_adds(&self, stages: usize) -> u64 {
         let side = self.image_size / self.stem;
         let [first, ..] = self.dims;
@@ -154,7 +154,7 @@ impl ConvNextConfig {
         total
     }
 
-    /// A network with placeholder weights; the configuration must be valid.
+    /// Builds a network with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> ConvNext {
         let reduce = |from: usize, to: usize, kernel: usize| {
             Conv2dConfig::new([from, to], [kernel, kernel]).with_stride([kernel, kernel]).init(device)
@@ -246,7 +246,7 @@ mod tests {
             config.dims[0] = first;
             config.stem_channels()
         };
-        // timm's `make_divisible(first // 2)`.
+        // The expected values are those of timm's `make_divisible(first // 2)`.
         assert_eq!([8, 40, 48, 64, 80, 22, 96].map(tiered), [8, 24, 24, 32, 40, 16, 48]);
     }
 

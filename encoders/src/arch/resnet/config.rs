@@ -1,4 +1,4 @@
-//! The numbers of a ResNet, and the network they make.
+//! Hyper-parameters of a ResNet, their validation, and the construction of the network.
 
 use super::super::drop_path;
 use super::super::fields::is_default;
@@ -15,57 +15,58 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResBlockKind {
-    /// Two 3×3 convolutions.
+    /// Basic block: two 3×3 convolutions.
     Basic,
-    /// 1×1, 3×3, 1×1, four times as wide outside.
+    /// Bottleneck: convolutions of 1×1, 3×3 and 1×1, with four times the stage's channels at the output.
     Bottleneck,
 }
 
-/// What stands before the first pooling.
+/// Layout of the stem before max pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResStemKind {
-    /// A 7×7 convolution.
+    /// One 7×7 convolution.
     #[default]
     Plain,
-    /// Three 3×3 convolutions, the last twice as wide.
+    /// Three 3×3 convolutions, the last with twice the channels.
     Deep,
-    /// The same, the first three quarters as wide as the second.
+    /// As `deep`, but the first convolution has three quarters of the second's channels.
     DeepTiered,
 }
 
-/// The numbers of a ResNet.
+/// Hyper-parameters of a ResNet or ResNeXt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// Side of the square pictures, in pixels.
+    /// Side of the square input images, in pixels.
     pub image_size: usize,
-    /// What the stages are made of.
+    /// Kind of residual block in all stages.
     pub block: ResBlockKind,
-    /// Blocks per stage.
+    /// Number of blocks per stage.
     pub depths: [usize; 4],
-    /// Channels of the stages' 3×3 convolutions. Default 64, 128, 256, 512.
+    /// Channels of the 3×3 convolutions per stage. Default 64, 128, 256, 512.
     #[serde(default = "default_channels")]
     pub channels: [usize; 4],
-    /// Default a 7×7 convolution.
+    /// Layout of the stem. Default `plain`, a 7×7 convolution.
     #[serde(default)]
     pub stem: ResStemKind,
-    /// Channels of the stem: of a plain one, and of the middle of a deep one. Default 64.
+    /// Channels of the middle convolution of a deep stem; a plain stem ignores it. Default 64.
     #[serde(default = "default_width")]
     pub stem_width: usize,
-    /// Groups of the 3×3 convolutions of bottlenecks (ResNeXt's cardinality). Default 1.
+    /// Groups of the 3×3 convolutions in bottlenecks (ResNeXt's cardinality). Default 1.
     #[serde(default = "default_groups")]
     pub groups: usize,
-    /// Channels of a group for every 64 of a stage. Default 64.
+    /// Channels per group for every 64 channels of a stage, in bottlenecks (ResNeXt's base width). Default 64.
     #[serde(default = "default_width")]
     pub base_width: usize,
-    /// Shortcuts that halve the grid average before they project, instead of skipping places. Default false.
+    /// Whether shortcuts that halve the grid use average pooling and a 1×1 convolution of stride 1, and not a strided
+    /// 1×1 convolution. Default false.
     #[serde(default)]
     pub average_down: bool,
-    /// Added to the variance in every norm. Default 1e-5.
+    /// Epsilon added to the variance in every norm. Default 1e-5.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
-    /// Probability that training leaves out the last block's branch, see [`Drops`](crate::arch::Drops). Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; see [`Drops`](crate::arch::Drops). Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
@@ -87,7 +88,7 @@ fn default_eps() -> f64 {
 }
 
 impl ResBlockKind {
-    /// Channels of the block's output for each of its stage.
+    /// Output channels of a block divided by the channels of its stage.
     fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
@@ -97,7 +98,7 @@ impl ResBlockKind {
 }
 
 impl ResNetConfig {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
         let numbers = [self.image_size, self.stem_width, self.groups, self.base_width];
         let positive = numbers.iter().chain(&self.depths).chain(&self.channels).all(|n| (1..=LARGEST).contains(n));
@@ -121,7 +122,7 @@ impl ResNetConfig {
         channels * self.base_width / 64 * self.groups
     }
 
-    /// Channels before the first stage.
+    /// Output channels of the stem.
     fn stem_output(&self) -> usize {
         match self.stem {
             ResStemKind::Plain => 64,
@@ -129,17 +130,17 @@ impl ResNetConfig {
         }
     }
 
-    /// Channels of a stage's output.
+    /// Output channels of a stage; `None` if there is no such stage.
     pub fn width(&self, stage: usize) -> Option<usize> {
         self.channels.get(stage).map(|channels| channels * self.block.expansion())
     }
 
-    /// Places on one side of a stage's output: each layer of stride 2 rounds up.
+    /// Side of a stage's feature map: each layer of stride 2 rounds up.
     pub(in crate::arch) fn side(&self, stage: usize) -> usize {
         (0..stage + 2).fold(self.image_size, |side, _| side.div_ceil(2))
     }
 
-    /// Multiply-adds of one picture through the first `stages` stages.
+    /// Multiply-add operations for one image through the first `stages` stages.
     pub(in crate::arch) fn multiply_adds(&self, stages: usize) -> u64 {
         let half = self.image_size.div_ceil(2);
         let (width, output) = (self.stem_width, self.stem_output());
@@ -173,7 +174,7 @@ impl ResNetConfig {
         total as u64
     }
 
-    /// A network with placeholder weights; the configuration must be valid.
+    /// Builds a network with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> ResNet {
         let conv = |from, to, kernel, stride| self.conv([from, to], kernel, stride, 1, device);
         let (width, output) = (self.stem_width, self.stem_output());
@@ -215,7 +216,7 @@ impl ResNetConfig {
         }
     }
 
-    /// A convolution with zeros around its input, without bias.
+    /// Builds a zero-padded convolution without bias.
     fn conv(&self, channels: [usize; 2], kernel: usize, stride: usize, groups: usize, device: &Device) -> Conv2d {
         let around = kernel / 2;
         Conv2dConfig::new(channels, [kernel, kernel])

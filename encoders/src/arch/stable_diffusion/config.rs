@@ -1,31 +1,31 @@
-//! The numbers of a Stable Diffusion encoder, and what follows from them.
+//! Hyper-parameters of a Stable Diffusion encoder, their validation, and the sizes and operation counts they imply.
 
 use super::super::vit::LARGEST;
 use super::super::{Activation, Tap};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of the encoder: of its four parts, and of the point at which the denoising network is asked.
+/// Hyper-parameters of the encoder's four parts, and the time step at which the U-Net is evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StableDiffusionConfig {
-    /// Side of the square pictures, in pixels.
+    /// Side of the square input images, in pixels.
     pub image_size: usize,
-    /// Side of what one token of the concatenated features stands for, in pixels.
+    /// Side of the image area that one token of the concatenated features covers, in pixels.
     pub patch: usize,
-    /// The step of the diffusion whose noise is added. Default 250, as in Cambrian-1.
+    /// Time step whose noise level is added to the latents. Default 250, as in Cambrian-1.
     #[serde(default = "default_step")]
     pub time_step: usize,
-    /// Seed of that noise. Default 0.
+    /// Seed of the noise. Default 0.
     #[serde(default)]
     pub noise_seed: u64,
-    /// How much noise there is at each step.
+    /// Noise schedule of the diffusion process.
     pub scheduler: SchedulerConfig,
-    /// Reads the prompt.
+    /// Text encoder and prompt.
     pub text: PromptConfig,
-    /// Pixels to latents.
+    /// Encoder of the autoencoder, from pixels to latents.
     pub vae: VaeConfig,
-    /// Denoises latents.
+    /// U-Net that denoises latents.
     pub unet: UnetConfig,
 }
 
@@ -33,93 +33,93 @@ fn default_step() -> usize {
     250
 }
 
-/// How much noise there is at each step.
+/// The noise schedule of the diffusion process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchedulerConfig {
-    /// Number of steps.
+    /// Number of time steps.
     pub steps: usize,
-    /// Variance added in the first step.
+    /// Variance of the noise added in the first step, between 0 and 1.
     pub beta_start: f64,
-    /// Variance added in the last step.
+    /// Variance of the noise added in the last step, between 0 and 1.
     pub beta_end: f64,
-    /// What lies between.
+    /// Interpolation of the variance between the first and the last step.
     pub schedule: Schedule,
 }
 
-/// How the variances grow from the first step to the last.
+/// How the noise variance grows from the first time step to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// They grow evenly.
+    /// The variance grows linearly.
     Linear,
-    /// Their square roots do.
+    /// The square root of the variance grows linearly.
     ScaledLinear,
 }
 
-/// A CLIP text encoder and the prompt it is given.
+/// Hyper-parameters of a CLIP text encoder, and its prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptConfig {
-    /// Number of tokens it knows.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
-    /// Length to which a prompt is padded.
+    /// Length in tokens to which the prompt is padded.
     pub positions: usize,
-    /// Channels of a token.
+    /// Channels of a token, the embedding dimension.
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
     /// Attention heads per block.
     pub heads: usize,
-    /// Channels inside the MLP.
+    /// Hidden channels of the MLP.
     pub mlp_hidden: usize,
-    /// Between the layers of the MLP.
+    /// Activation between the two layers of the MLP.
     pub activation: Activation,
-    /// Added to the variance in every norm.
+    /// Epsilon added to the variance in every norm.
     pub norm_eps: f64,
-    /// The prompt: for an empty one, the tokens that begin and end a text.
+    /// Token IDs of the prompt; an empty prompt consists of the start and end tokens.
     pub prompt: Vec<usize>,
-    /// The token after the prompt, up to `positions`.
+    /// Token ID that pads the prompt up to `positions`.
     pub pad: usize,
 }
 
-/// The encoding half of the autoencoder.
+/// Hyper-parameters of the autoencoder's encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeConfig {
-    /// Channels of each level; each but the last halves the grid.
+    /// Channels per level; each level but the last halves the grid.
     pub channels: Vec<usize>,
-    /// Residual blocks of a level.
+    /// Residual blocks per level.
     pub layers: usize,
-    /// Groups of channels in every norm.
+    /// Channel groups of every group norm.
     pub groups: usize,
-    /// Channels of the latents.
+    /// Number of latent channels.
     pub latent_channels: usize,
-    /// Brings latents to unit variance.
+    /// Factor that scales the latents to about unit variance.
     pub scaling_factor: f64,
 }
 
-/// The denoising network.
+/// Hyper-parameters of the U-Net.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnetConfig {
-    /// Channels of each level on the way down; each but the last halves the grid.
+    /// Channels per level of the down path; each level but the last halves the grid.
     pub channels: Vec<usize>,
-    /// Residual blocks of a level on the way down; there is one more on the way up.
+    /// Residual blocks per level of the down path; the up path has one more.
     pub layers: usize,
-    /// Attention heads of each level.
+    /// Attention heads per level.
     pub heads: Vec<usize>,
-    /// Which levels attend, on both ways; the middle always does.
+    /// Whether a level has transformers, on both paths; the middle block always has one.
     pub attention: Vec<bool>,
-    /// Transformer blocks after each residual block that has them. Default 1.
+    /// Transformer blocks per transformer. Default 1.
     #[serde(default = "one")]
     pub transformer_depth: usize,
-    /// Groups of channels in every norm over channels.
+    /// Channel groups of every group norm.
     pub groups: usize,
-    /// Added to the variance in the residual blocks' norms.
+    /// Epsilon added to the variance in the residual blocks' norms.
     pub norm_eps: f64,
-    /// Whether the layers around the transformer blocks are stored as linear ones (Stable Diffusion 2) or as
-    /// convolutions of one pixel (1).
+    /// Whether the projections around the transformer blocks are stored as linear layers (Stable Diffusion 2) or as
+    /// 1×1 convolutions (Stable Diffusion 1).
     pub linear_projection: bool,
 }
 
@@ -128,7 +128,7 @@ fn one() -> usize {
 }
 
 impl SchedulerConfig {
-    /// ᾱ, the share of the picture's variance that is left after `step`.
+    /// Computes ᾱ, the fraction of the signal's variance that remains after `step`.
     pub fn signal(&self, step: usize) -> f64 {
         let root = |beta: f64| if self.schedule == Schedule::Linear { beta } else { beta.sqrt() };
         let (first, last) = (root(self.beta_start), root(self.beta_end));
@@ -142,7 +142,7 @@ impl SchedulerConfig {
 }
 
 impl VaeConfig {
-    /// Pixels per latent along a side; 0 where there is no such number.
+    /// Side of the image area of one latent, in pixels; 0 if `channels` is empty or too long.
     pub fn stride(&self) -> usize {
         let halvings = self.channels.len().checked_sub(1).and_then(|n| u32::try_from(n).ok());
         halvings.and_then(|n| 1usize.checked_shl(n)).unwrap_or(0)
@@ -150,7 +150,7 @@ impl VaeConfig {
 }
 
 impl StableDiffusionConfig {
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
         self.validate_parts()?;
         let levels = self.vae.channels.len() + self.unet.channels.len() - 2;
@@ -211,7 +211,7 @@ impl StableDiffusionConfig {
         Ok(())
     }
 
-    /// The up block whose output `tap` takes; `None` for the concatenation of all.
+    /// Index of the up block that `tap` selects; `None` for the concatenation of all up blocks.
     pub(in crate::arch) fn tapped(&self, tap: &Tap) -> Result<Option<usize>> {
         let layer = tap.only(self.unet.channels.len() + 1, "up block (the last is all of them together)")?;
         Ok((layer < self.unet.channels.len()).then_some(layer))
@@ -224,7 +224,7 @@ impl StableDiffusionConfig {
         Ok(self.tapped(tap)?.map_or(self.image_size / self.patch, |block| latents >> halvings(block)))
     }
 
-    /// Channels of the features at `tap`.
+    /// Number of channels of the features at `tap`.
     pub(in crate::arch) fn width(&self, tap: &Tap) -> Result<usize> {
         let up = self.unet.channels.iter().rev();
         Ok(match self.tapped(tap)? {
@@ -233,7 +233,7 @@ impl StableDiffusionConfig {
         })
     }
 
-    /// Multiply-adds of one picture for the features at `tap`. The prompt is the same for all pictures and not counted.
+    /// Multiply-add operations for one image and the features at `tap`, without the prompt, which is encoded only once.
     pub(in crate::arch) fn multiply_adds(&self, tap: &Tap) -> Result<u64> {
         let blocks = self.tapped(tap)?.map_or(self.unet.channels.len(), |block| block + 1);
         Ok(self.vae_multiply_adds() + self.unet_multiply_adds(blocks))
@@ -318,7 +318,7 @@ fn residual(from: usize, to: usize, side: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// The numbers of DDIMScheduler with Stable Diffusion's configuration.
+    /// The expected values are those of diffusers' `DDIMScheduler` with Stable Diffusion's configuration.
     #[test]
     fn the_signal_is_that_of_the_scheduler() {
         let mut scheduler =

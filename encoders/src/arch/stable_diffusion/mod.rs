@@ -1,12 +1,12 @@
-//! Stable Diffusion (Rombach et al. 2022, arXiv:2112.10752) as an encoder of pictures, in the way of Cambrian-1
-//! (`diffusion_encoder.py`, after El Banani et al. 2024, arXiv:2404.08636): the autoencoder's latents, made noisy as at
-//! one step of the diffusion, are given to the denoising network with an empty prompt, and the features are what its up
-//! blocks put out, brought to one grid and concatenated.
+//! Stable Diffusion (Rombach et al. 2022, arXiv:2112.10752) as an image encoder, as in Cambrian-1
+//! (`diffusion_encoder.py`, after El Banani et al. 2024, arXiv:2404.08636). Noise of one time step is added to the
+//! autoencoder's latents, the U-Net processes them with an empty prompt, and the features are the outputs of its up
+//! blocks, resampled to one grid and concatenated.
 //!
-//! Parameter paths are those of `diffusers`' folders, `unet.`, `vae.` and, but for the names inside, `text_encoder.`.
-//! Upstream draws new noise for each picture at each call; here all pictures are given the same noise, from a named
-//! stream, so that features can be computed again. Upstream computes without gradients; here the autoencoder and the
-//! denoising network can be trained, the prompt is a constant.
+//! Parameter paths are those of `diffusers`' folders, `unet.`, `vae.` and `text_encoder.`; inside the last the names
+//! differ. Upstream draws new noise for each image and call; here all images get the same noise, from a named stream,
+//! so that features are reproducible. Upstream computes without gradients; here the autoencoder and the U-Net can be
+//! trained, while the encoded prompt is a constant.
 
 mod config;
 mod noise;
@@ -28,21 +28,21 @@ use prompt::PromptEncoder;
 use unet::Unet;
 use vae::Vae;
 
-/// Stable Diffusion's networks without what makes pictures again. See the module documentation.
+/// Stable Diffusion's networks without the autoencoder's decoder; see the module documentation.
 #[derive(Module, Debug)]
 pub struct StableDiffusion {
-    /// Reads the prompt.
+    /// Text encoder of the prompt.
     pub text_encoder: PromptEncoder,
-    /// Denoises latents.
+    /// U-Net that denoises latents.
     pub unet: Unet,
-    /// Pixels to latents.
+    /// Encoder of the autoencoder, from pixels to latents.
     pub vae: Vae,
     #[module(skip)]
     config: StableDiffusionConfig,
 }
 
 impl StableDiffusionConfig {
-    /// Networks with placeholder weights; the configuration must be valid.
+    /// Builds the networks with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> StableDiffusion {
         StableDiffusion {
             text_encoder: self.text.init(device),
@@ -54,13 +54,13 @@ impl StableDiffusionConfig {
 }
 
 impl StableDiffusion {
-    /// The numbers these networks were built from.
+    /// Returns the configuration that these networks were built from.
     pub fn config(&self) -> &StableDiffusionConfig {
         &self.config
     }
 
-    /// The outputs of the first `count` up blocks, each `[batch, channels, rows, columns]`, for pictures
-    /// `[batch, 3, height, width]` whose sides all halvings divide.
+    /// Outputs of the first `count` up blocks, each `[batch, channels, rows, columns]`, for images
+    /// `[batch, 3, height, width]` whose sides are multiples of the total downsampling factor.
     fn up_blocks(&self, pixels: Tensor<4>, count: usize) -> Result<Vec<Tensor<4>>> {
         let config = &self.config;
         let levels = config.unet.channels.len();

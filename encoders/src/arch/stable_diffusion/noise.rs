@@ -1,15 +1,15 @@
-//! What depends on the time step alone: the noise and the network's view of the time.
+//! The noise and the time embedding, which depend on the time step but not on the image.
 
 use burgess_base::stream::{normals, stream};
 
-/// `count` draws from the standard normal distribution, the same for every picture: so features depend
-/// neither on the order of pictures nor on which of them share a batch.
+/// Draws `count` values from the standard normal distribution, the same for every image, so that features depend
+/// neither on the order of images nor on how they are batched.
 pub(super) fn noise(seed: u64, count: usize) -> Vec<f32> {
     normals(&mut stream("stable-diffusion/noise", seed), count)
 }
 
-/// Cosines, then sines, of `step` at `channels / 2` frequencies from 1 down to nearly 1/10000 (the transformer's positions,
-/// Vaswani et al. 2017, as Ho et al. 2020 use them for time).
+/// Sinusoidal time embedding, `[channels]`: cosines, then sines, of `step` at `channels / 2` frequencies from 1 down to
+/// nearly 1/10000 (Vaswani et al. 2017, used for time steps by Ho et al. 2020).
 pub(super) fn time_features(step: usize, channels: usize) -> Vec<f32> {
     let half = channels / 2;
     let angle = |i: usize| step as f64 * (-(10000f64.ln()) * i as f64 / half as f64).exp();

@@ -1,5 +1,5 @@
-//! What the autoencoder and the denoising network are both made of: residual blocks and changes of resolution, on
-//! `[batch, channels, rows, columns]`, and attention over the places of such a map.
+//! Layers that the autoencoder and the U-Net share: residual blocks and changes of resolution on
+//! `[batch, channels, rows, columns]`, and attention over the positions of such a feature map.
 
 use crate::attention::{Bias, attend};
 use burn::module::Module;
@@ -8,7 +8,7 @@ use burn::nn::interpolate::{Interpolate2dConfig, InterpolateMode};
 use burn::nn::{GroupNorm, GroupNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, activation::silu};
 
-/// A convolution of 3x3 that keeps the grid.
+/// Builds a 3×3 convolution that keeps the grid.
 pub(super) fn conv3(from: usize, to: usize, device: &Device) -> Conv2d {
     Conv2dConfig::new([from, to], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device)
 }
@@ -17,29 +17,29 @@ pub(super) fn group_norm(groups: usize, channels: usize, eps: f64, device: &Devi
     GroupNormConfig::new(groups, channels).with_epsilon(eps).init(device)
 }
 
-/// Norm, SiLU, convolution, twice, beside a shortcut (`ResnetBlock2D`).
+/// A residual block: twice group norm, SiLU and 3×3 convolution, with a shortcut (`ResnetBlock2D`).
 #[derive(Module, Debug)]
 pub struct Resnet {
-    /// Over the incoming channels.
+    /// Group norm of the input channels.
     pub norm1: GroupNorm,
-    /// To the outgoing channels.
+    /// 3×3 convolution from input to output channels.
     pub conv1: Conv2d,
-    /// Where the time is known: what it adds to each channel.
+    /// Projection of the time embedding, added to each channel; only in the U-Net.
     pub time_emb_proj: Option<Linear>,
-    /// Over the outgoing channels.
+    /// Group norm of the output channels.
     pub norm2: GroupNorm,
-    /// Keeps the channels.
+    /// 3×3 convolution that keeps the number of channels.
     pub conv2: Conv2d,
-    /// One pixel wide, where the numbers of channels differ.
+    /// 1×1 convolution of the shortcut, if the numbers of input and output channels differ.
     pub conv_shortcut: Option<Conv2d>,
 }
 
-/// What residual blocks of one network share.
+/// Hyper-parameters that all residual blocks of a network share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ResnetConfig {
     pub groups: usize,
     pub eps: f64,
-    /// Channels of the time, where it is known.
+    /// Channels of the time embedding; `None` in the autoencoder.
     pub time: Option<usize>,
 }
 
@@ -57,7 +57,7 @@ impl ResnetConfig {
 }
 
 impl Resnet {
-    /// `time` is `[1, channels]` after its own SiLU, the same for all pictures.
+    /// Runs the block; `time` is the time embedding after SiLU, `[1, channels]`, the same for all images.
     pub(super) fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let mut branch = self.conv1.forward(silu(self.norm1.forward(x.clone())));
         if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
@@ -69,15 +69,15 @@ impl Resnet {
     }
 }
 
-/// Half the grid.
+/// Halves the grid.
 #[derive(Module, Debug)]
 pub struct Downsampler {
-    /// 3x3 with a stride of 2.
+    /// 3×3 convolution of stride 2.
     pub conv: Conv2d,
 }
 
 impl Downsampler {
-    /// `before` is what is padded at the top and on the left: 1 in the denoising network, 0 in the autoencoder.
+    /// Builds a layer that pads `before` zeros at the top and on the left: 1 in the U-Net, 0 in the autoencoder.
     pub(super) fn new(channels: usize, before: usize, device: &Device) -> Self {
         let padding = PaddingConfig2d::Explicit(before, before, 1, 1);
         let conv = Conv2dConfig::new([channels, channels], [3, 3]).with_stride([2, 2]).with_padding(padding);
@@ -85,10 +85,10 @@ impl Downsampler {
     }
 }
 
-/// Twice the grid.
+/// Doubles the grid.
 #[derive(Module, Debug)]
 pub struct Upsampler {
-    /// 3x3, after each value was repeated.
+    /// 3×3 convolution after nearest-neighbour upsampling.
     pub conv: Conv2d,
 }
 
@@ -103,19 +103,19 @@ impl Upsampler {
     }
 }
 
-/// `[batch, channels, rows, columns]` as `[batch * rows * columns, channels]`.
+/// Flattens `[batch, channels, rows, columns]` to `[batch * rows * columns, channels]`.
 pub(super) fn tokens(x: Tensor<4>) -> Tensor<2> {
     let [batch, channels, rows, columns] = x.dims();
     x.permute([0, 2, 3, 1]).reshape([batch * rows * columns, channels])
 }
 
-/// The reverse of [`tokens`] for a map of `dims`.
+/// Reverses [`tokens`] for a feature map of shape `dims`.
 pub(super) fn map(tokens: Tensor<2>, dims: [usize; 4]) -> Tensor<4> {
     let [batch, channels, rows, columns] = dims;
     tokens.reshape([batch, rows, columns, channels]).permute([0, 3, 1, 2])
 }
 
-/// Attention of rows of tokens, `[groups * queries, width]`, to those of `k` and `v` in the same group.
+/// Multi-head attention of the rows of `q`, `[groups * queries, width]`, to the rows of `k` and `v` of the same group.
 pub(super) fn attend_rows(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, groups: usize, heads: usize) -> Tensor<2> {
     let [rows, width] = q.dims();
     let split = |x: Tensor<2>| {

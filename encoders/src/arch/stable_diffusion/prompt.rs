@@ -1,4 +1,4 @@
-//! The text encoder (CLIP's: Radford et al. 2021; `CLIPTextModel`), which reads one prompt, the same for all pictures.
+//! CLIP's text encoder (Radford et al. 2021; `CLIPTextModel`), which encodes one prompt for all images.
 
 use super::config::PromptConfig;
 use crate::arch::block::{Block, BlockConfig, Places};
@@ -11,16 +11,16 @@ use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::sync::OnceLock;
 
-/// The text encoder. What it says of the prompt is a constant that nothing is trained through, as in Cambrian-1.
+/// The text encoder. As in Cambrian-1, the encoded prompt is a constant through which no gradient flows.
 #[derive(Module, Debug)]
 pub struct PromptEncoder {
-    /// `[vocabulary, width]`.
+    /// Token embeddings, `[vocabulary, width]`.
     pub token_embed: Param<Tensor<2>>,
-    /// `[positions, width]`.
+    /// Position embeddings, `[positions, width]`.
     pub pos_embed: Param<Tensor<2>>,
-    /// The transformer.
+    /// The transformer blocks, in order.
     pub blocks: Vec<Block>,
-    /// Over every token.
+    /// Layer norm after the last block.
     pub norm: LayerNorm,
     known: Memo,
     #[module(skip)]
@@ -28,7 +28,7 @@ pub struct PromptEncoder {
 }
 
 impl PromptConfig {
-    /// An encoder with placeholder weights; the configuration must be valid.
+    /// Builds an encoder with placeholder weights; the configuration must be valid.
     pub(super) fn init(&self, device: &Device) -> PromptEncoder {
         let block = BlockConfig {
             mlp_hidden: self.mlp_hidden,
@@ -48,7 +48,7 @@ impl PromptConfig {
 }
 
 impl PromptEncoder {
-    /// The prompt, padded, as `[positions, width]` on `device`. The network runs when it is first asked.
+    /// The encoded prompt, padded, `[positions, width]` on `device`. The network runs at the first call only.
     pub(super) fn prompt(&self, device: &Device) -> Result<Tensor<2>> {
         let data = match self.known.0.get() {
             Some(data) => data.clone(),
@@ -78,8 +78,8 @@ impl PromptEncoder {
     }
 }
 
-/// What a network said once. It forgets as soon as the module that holds it is mapped, which is how weights change
-/// (loading, initialising, a step of an optimiser), so that it never stands for other weights.
+/// A cached network output. Mapping the module that holds it clears the cache, because weights change by mapping
+/// (loading, initialising, an optimiser step); so the output never belongs to other weights.
 #[derive(Debug, Clone, Default)]
 struct Memo(OnceLock<TensorData>);
 

@@ -1,5 +1,5 @@
-//! The transformer that stands after a residual block of the denoising network: the places of the map attend to each
-//! other and to the prompt (`Transformer2DModel` and `BasicTransformerBlock`).
+//! The transformer after a residual block of the U-Net: the positions of the feature map attend to each other and to
+//! the prompt (`Transformer2DModel` and `BasicTransformerBlock`).
 
 use super::parts::{attend_rows, group_norm, map, tokens};
 use burn::module::Module;
@@ -7,33 +7,33 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, GroupNorm, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::gelu, module::linear};
 
-/// Added to the variance in the norm over channels, and in those of the blocks.
+/// Epsilons added to the variance in the group norm and in the blocks' layer norms.
 const MAP_EPS: f64 = 1e-6;
 const TOKEN_EPS: f64 = 1e-5;
 
-/// A norm, a projection, transformer blocks, a projection, beside a shortcut.
+/// Group norm, input projection, transformer blocks and output projection, with a shortcut.
 #[derive(Module, Debug)]
 pub struct SpatialTransformer {
-    /// Over channels.
+    /// Group norm over channels.
     pub norm: GroupNorm,
-    /// Width to width.
+    /// Input projection, `[width, width]`.
     pub proj_in: Projection,
-    /// The blocks.
+    /// The transformer blocks, in order.
     pub transformer_blocks: Vec<TransformerBlock>,
-    /// Width to width.
+    /// Output projection, `[width, width]`.
     pub proj_out: Projection,
 }
 
-/// A layer over channels, stored in one of two ways.
+/// A linear layer over channels, stored in one of two layouts.
 #[derive(Module, Debug)]
 pub enum Projection {
-    /// As a matrix.
+    /// A linear layer, as in Stable Diffusion 2.
     Linear(Linear),
-    /// As a convolution of one pixel.
+    /// A 1×1 convolution, as in Stable Diffusion 1.
     Conv(Conv2d),
 }
 
-/// The numbers of a [`SpatialTransformer`].
+/// Hyper-parameters of a [`SpatialTransformer`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TransformerConfig {
     pub width: usize,
@@ -45,48 +45,48 @@ pub(super) struct TransformerConfig {
     pub linear_projection: bool,
 }
 
-/// Attention to the other places, attention to the prompt, MLP.
+/// A pre-norm block of self-attention, cross-attention to the prompt, and a gated MLP.
 #[derive(Module, Debug)]
 pub struct TransformerBlock {
-    /// Before the first attention.
+    /// Layer norm before self-attention.
     pub norm1: LayerNorm,
-    /// To the other places.
+    /// Self-attention over the positions of the feature map.
     pub attn1: Attention,
-    /// Before the second attention.
+    /// Layer norm before cross-attention.
     pub norm2: LayerNorm,
-    /// To the prompt.
+    /// Cross-attention to the prompt.
     pub attn2: Attention,
-    /// Before the MLP.
+    /// Layer norm before the MLP.
     pub norm3: LayerNorm,
-    /// The MLP.
+    /// The gated MLP.
     pub ff: FeedForward,
 }
 
-/// Attention whose queries and keys may come from different tokens.
+/// Multi-head attention whose queries may come from other tokens than keys and values.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Queries.
+    /// Query projection, without bias.
     pub to_q: Linear,
-    /// Keys.
+    /// Key projection, without bias.
     pub to_k: Linear,
-    /// Values.
+    /// Value projection, without bias.
     pub to_v: Linear,
-    /// The output layer; the dropout never drops and keeps upstream's numbering.
+    /// Output projection and a dropout of rate 0, which keeps upstream's numbering.
     pub to_out: (Linear, Dropout),
     heads: usize,
 }
 
-/// An MLP that is gated, four times as wide inside; the dropout never drops and keeps upstream's numbering.
+/// An MLP with a GEGLU and a hidden width of four times the width.
 #[derive(Module, Debug)]
 pub struct FeedForward {
-    /// Gated layer, dropout, output layer.
+    /// GEGLU layer, a dropout of rate 0, which keeps upstream's numbering, and output layer.
     pub net: (Geglu, Dropout, Linear),
 }
 
-/// first half · GELU(second half) (Shazeer 2020, arXiv:2002.05202).
+/// GEGLU, first half · GELU(second half) of a linear layer's output (Shazeer 2020, arXiv:2002.05202).
 #[derive(Module, Debug)]
 pub struct Geglu {
-    /// Both halves.
+    /// Linear layer that computes both halves, `[width, 8 * width]`.
     pub proj: Linear,
 }
 
@@ -146,7 +146,7 @@ impl Projection {
 }
 
 impl SpatialTransformer {
-    /// `prompt` is `[tokens, width]`, the same for all pictures.
+    /// Runs the transformer on `x`, `[batch, channels, rows, columns]`; all images share `prompt`, `[tokens, width]`.
     pub(super) fn forward(&self, x: Tensor<4>, prompt: &Tensor<2>) -> Tensor<4> {
         let dims = x.dims();
         let inside = self.proj_in.forward(tokens(self.norm.forward(x.clone())));
@@ -156,18 +156,18 @@ impl SpatialTransformer {
 }
 
 impl TransformerBlock {
-    /// `x` is `[batch * places, width]`.
+    /// Runs the block on `x` of shape `[batch * positions, width]`.
     fn forward(&self, x: Tensor<2>, prompt: &Tensor<2>, batch: usize) -> Tensor<2> {
         let normed = self.norm1.forward(x.clone());
         let x = x + self.attn1.forward(normed.clone(), normed, batch);
-        // All pictures' places read one prompt: they are one group.
+        // All images share one prompt, so the positions of all images are one group.
         let x = x.clone() + self.attn2.forward(self.norm2.forward(x), prompt.clone(), 1);
         x.clone() + self.ff.forward(self.norm3.forward(x))
     }
 }
 
 impl Attention {
-    /// Tokens `x` read the tokens `from` of their group.
+    /// Attends from the tokens `x` to the tokens `from` of the same group.
     fn forward(&self, x: Tensor<2>, from: Tensor<2>, groups: usize) -> Tensor<2> {
         let (k, v) = (self.to_k.forward(from.clone()), self.to_v.forward(from));
         self.to_out.0.forward(attend_rows(self.to_q.forward(x), k, v, groups, self.heads))

@@ -1,5 +1,5 @@
-//! The denoising network (Rombach et al. 2022; `UNet2DConditionModel`), up to and without its output layer: down through
-//! levels of residual blocks and transformers, and up again beside what was seen on the way down.
+//! The U-Net (Rombach et al. 2022; `UNet2DConditionModel`) without its output layer: a down path of residual blocks and
+//! transformers, a middle block, and an up path with skip connections from the down path.
 
 use super::config::UnetConfig;
 use super::noise::time_features;
@@ -11,64 +11,65 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation::silu};
 
-/// The denoising network without its output layer.
+/// The U-Net without its output layer.
 #[derive(Module, Debug)]
 pub struct Unet {
-    /// From latents.
+    /// 3×3 convolution from latents to the first level's channels.
     pub conv_in: Conv2d,
-    /// What the residual blocks know of the time.
+    /// MLP of the time embedding, which all residual blocks use.
     pub time_embedding: TimeEmbedding,
-    /// Down.
+    /// Blocks of the down path, one per level.
     pub down_blocks: Vec<DownBlock>,
-    /// The bottom.
+    /// Middle block at the lowest resolution.
     pub mid_block: MidBlock,
-    /// Up.
+    /// Blocks of the up path, one per level, the lowest resolution first.
     pub up_blocks: Vec<UpBlock>,
 }
 
-/// Two layers with SiLU between.
+/// An MLP of two linear layers with SiLU between them.
 #[derive(Module, Debug)]
 pub struct TimeEmbedding {
-    /// From cosines and sines.
+    /// First layer, from the sinusoidal time embedding.
     pub linear_1: Linear,
-    /// Keeps the channels.
+    /// Second layer, which keeps the number of channels.
     pub linear_2: Linear,
 }
 
-/// Residual blocks, each followed by a transformer where the level attends, then half the grid (but in the last level).
+/// A level of the down path: residual blocks, each followed by a transformer if the level has attention, then a
+/// downsampling layer (except in the last level).
 #[derive(Module, Debug)]
 pub struct DownBlock {
-    /// The residual blocks.
+    /// The residual blocks, in order.
     pub resnets: Vec<Resnet>,
-    /// As many, or none.
+    /// One transformer per residual block; empty if this level has no attention.
     pub attentions: Vec<SpatialTransformer>,
-    /// None or one.
+    /// The downsampling layer; empty in the last level.
     pub downsamplers: Vec<Downsampler>,
 }
 
-/// A residual block, a transformer, a residual block.
+/// The middle block: a residual block, a transformer, a residual block.
 #[derive(Module, Debug)]
 pub struct MidBlock {
-    /// Two.
+    /// The two residual blocks.
     pub resnets: Vec<Resnet>,
-    /// One.
+    /// The one transformer.
     pub attentions: Vec<SpatialTransformer>,
 }
 
-/// Residual blocks over what comes from below and what was seen on the way down, each followed by a transformer where the
-/// level attends, then twice the grid (but in the last block).
+/// A level of the up path: residual blocks on the concatenation of their input with a skip connection, each followed by
+/// a transformer if the level has attention, then an upsampling layer (except in the last block).
 #[derive(Module, Debug)]
 pub struct UpBlock {
-    /// The residual blocks.
+    /// The residual blocks, in order.
     pub resnets: Vec<Resnet>,
-    /// As many, or none.
+    /// One transformer per residual block; empty if this level has no attention.
     pub attentions: Vec<SpatialTransformer>,
-    /// None or one.
+    /// The upsampling layer; empty in the last block.
     pub upsamplers: Vec<Upsampler>,
 }
 
 impl UnetConfig {
-    /// A network with placeholder weights for latents of `latent` channels and prompts of width `prompt`; the
+    /// Builds a network with placeholder weights for latents of `latent` channels and prompts of width `prompt`; the
     /// configuration must be valid.
     pub(super) fn init(&self, latent: usize, prompt: usize, device: &Device) -> Unet {
         let levels = self.channels.len();
@@ -86,7 +87,7 @@ impl UnetConfig {
             };
             (0..count).map(|_| config.init(device)).collect::<Vec<_>>()
         };
-        // What the way up will find, the last first.
+        // Channels of the skip connections; the up path takes the last one first.
         let mut skips = vec![first];
         let mut before = first;
         let mut down_blocks = Vec::with_capacity(levels);
@@ -132,7 +133,7 @@ impl UnetConfig {
 }
 
 impl TimeEmbedding {
-    /// `[1, channels]` after the SiLU with which every residual block begins to read it.
+    /// Time embedding `[1, channels]` of `step`, after the SiLU that every residual block applies to it first.
     fn forward(&self, step: usize) -> Tensor<2> {
         let weight = self.linear_1.weight.val();
         let [channels, _] = weight.dims();
@@ -143,8 +144,8 @@ impl TimeEmbedding {
 }
 
 impl Unet {
-    /// The outputs of the first `count` up blocks for noisy latents `[batch, channels, rows, columns]` at `step`, given a
-    /// prompt `[tokens, width]`. Later blocks do not run.
+    /// Outputs of the first `count` up blocks for noisy latents `[batch, channels, rows, columns]` at `step` and a
+    /// prompt `[tokens, width]`. Later blocks are not computed.
     pub(super) fn up_blocks(
         &self,
         latents: Tensor<4>,

@@ -1,5 +1,5 @@
-//! The encoding half of the autoencoder (Rombach et al. 2022, arXiv:2112.10752; `AutoencoderKL`): pixels to the mean of
-//! their latents.
+//! The encoder of the autoencoder (Rombach et al. 2022, arXiv:2112.10752; `AutoencoderKL`), from pixels to the mean of
+//! the latent distribution.
 
 use super::config::VaeConfig;
 use super::parts::{Downsampler, Resnet, ResnetConfig, attend_rows, conv3, group_norm, map, tokens};
@@ -8,70 +8,70 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, GroupNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::silu};
 
-/// Added to the variance in every norm.
+/// Epsilon added to the variance in every norm.
 const EPS: f64 = 1e-6;
 
-/// The encoding half of the autoencoder.
+/// The autoencoder without its decoder.
 #[derive(Module, Debug)]
 pub struct Vae {
-    /// Pixels to what `quant_conv` reads.
+    /// Encoder from pixels to twice the latent channels.
     pub encoder: VaeEncoder,
-    /// To the means and logarithms of the variances.
+    /// 1×1 convolution to the means and log variances of the latents.
     pub quant_conv: Conv2d,
     latent_channels: usize,
     scaling_factor: f64,
 }
 
-/// Levels of residual blocks, and one attention at the bottom.
+/// Levels of residual blocks, and a middle block with attention at the lowest resolution.
 #[derive(Module, Debug)]
 pub struct VaeEncoder {
-    /// From pixels.
+    /// 3×3 convolution from pixels to the first level's channels.
     pub conv_in: Conv2d,
-    /// The levels.
+    /// The levels, in order of decreasing resolution.
     pub down_blocks: Vec<VaeLevel>,
-    /// The bottom.
+    /// Middle block at the lowest resolution.
     pub mid_block: VaeMiddle,
-    /// Over channels.
+    /// Group norm before `conv_out`.
     pub conv_norm_out: GroupNorm,
-    /// To twice the latents' channels.
+    /// 3×3 convolution to twice the latent channels.
     pub conv_out: Conv2d,
 }
 
-/// Residual blocks, then half the grid (but in the last level).
+/// A level: residual blocks, then a downsampling layer (except in the last level).
 #[derive(Module, Debug)]
 pub struct VaeLevel {
-    /// The residual blocks.
+    /// The residual blocks, in order.
     pub resnets: Vec<Resnet>,
-    /// None or one.
+    /// The downsampling layer; empty in the last level.
     pub downsamplers: Vec<Downsampler>,
 }
 
-/// A residual block, attention, a residual block.
+/// The middle block: a residual block, attention, a residual block.
 #[derive(Module, Debug)]
 pub struct VaeMiddle {
-    /// Two.
+    /// The two residual blocks.
     pub resnets: Vec<Resnet>,
-    /// One.
+    /// The one attention layer.
     pub attentions: Vec<MapAttention>,
 }
 
-/// Attention of all places to each other with one head, beside a shortcut.
+/// Single-head self-attention over all positions of the feature map, with a shortcut.
 #[derive(Module, Debug)]
 pub struct MapAttention {
-    /// Over channels.
+    /// Group norm over channels, before attention.
     pub group_norm: GroupNorm,
-    /// Queries.
+    /// Query projection, `[channels, channels]`.
     pub to_q: Linear,
-    /// Keys.
+    /// Key projection, `[channels, channels]`.
     pub to_k: Linear,
-    /// Values.
+    /// Value projection, `[channels, channels]`.
     pub to_v: Linear,
-    /// The output layer; the dropout never drops and keeps upstream's numbering.
+    /// Output projection and a dropout of rate 0, which keeps upstream's numbering.
     pub to_out: (Linear, Dropout),
 }
 
 impl VaeConfig {
-    /// A network with placeholder weights; the configuration must be valid.
+    /// Builds a network with placeholder weights; the configuration must be valid.
     pub(super) fn init(&self, device: &Device) -> Vae {
         let resnet = ResnetConfig { groups: self.groups, eps: EPS, time: None };
         let (first, last) = (self.channels[0], self.channels[self.channels.len() - 1]);
@@ -112,8 +112,8 @@ impl VaeConfig {
 }
 
 impl Vae {
-    /// Pixels `[batch, 3, height, width]` to scaled latents `[batch, channels, rows, columns]`: the mode of their
-    /// distribution, which is its mean.
+    /// Maps pixels `[batch, 3, height, width]` to scaled latents `[batch, channels, rows, columns]`: the mean of the
+    /// latent distribution, which is also its mode.
     pub(super) fn latents(&self, pixels: Tensor<4>) -> Tensor<4> {
         let moments = self.quant_conv.forward(self.encoder.forward(pixels));
         moments.narrow(1, 0, self.latent_channels).mul_scalar(self.scaling_factor)

@@ -1,4 +1,4 @@
-//! The numbers of a vision transformer, what is wrong with them, and the network that they make.
+//! ViT hyper-parameters, their validation, and the construction of the network.
 
 use super::super::block::{Activation, BlockConfig, Places};
 use super::super::drop_path::{self, Drops};
@@ -12,91 +12,91 @@ use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// The numbers of a vision transformer.
+/// Hyper-parameters of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VitConfig {
-    /// Side of the square pictures, in pixels; the position embeddings are for this size.
+    /// Side of the square input images, in pixels; the position embeddings are for this size.
     pub image_size: usize,
     /// Side of a patch, in pixels.
     pub patch: usize,
-    /// Channels of a token.
+    /// Channels of a token, the embedding dimension.
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Attention heads per block.
+    /// Attention heads per block; must divide `width`.
     pub heads: usize,
-    /// Channels inside the MLP.
+    /// Hidden channels of the MLP.
     pub mlp_hidden: usize,
-    /// A class token before the patches. Default true.
+    /// Whether there is a class token before the patches. Default true.
     #[serde(default = "yes")]
     pub class_token: bool,
-    /// A second token after the class token, which learned from a teacher (DeiT); no tap hands it out. Default false.
+    /// Whether a distillation token (DeiT) follows the class token; no tap returns it. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub distillation_token: bool,
-    /// Register tokens after these (Darcet et al. 2024). Default 0.
+    /// Number of register tokens after these (Darcet et al. 2024). Default 0.
     #[serde(default)]
     pub registers: usize,
-    /// A norm before the first block (CLIP). Default false.
+    /// Whether there is a norm before the first block (CLIP). Default false.
     #[serde(default)]
     pub pre_norm: bool,
-    /// A bias in the patch embedding. Default true.
+    /// Whether the patch embedding has a bias. Default true.
     #[serde(default = "yes")]
     pub patch_bias: bool,
-    /// Biases in the query, key and value projections. Default true.
+    /// Whether the query, key and value projections have biases. Default true.
     #[serde(default = "yes")]
     pub qkv_bias: bool,
-    /// Norms of queries and keys, head by head (Dehghani et al. 2023). Default false.
+    /// Whether queries and keys are layer-normalised per head (Dehghani et al. 2023). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub qk_norm: bool,
-    /// Scale of each residual branch at the start (DINOv2); none without it.
+    /// Initial value of the layer scale of each residual branch (DINOv2). Default: no layer scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
-    /// Default exact GELU.
+    /// Activation in the MLPs. Default exact GELU.
     #[serde(default)]
     pub activation: Activation,
-    /// Added to the variance in every norm. Default 1e-6.
+    /// Epsilon added to the variance in every norm. Default 1e-6.
     #[serde(default = "default_eps")]
     pub norm_eps: f64,
-    /// A norm after the last block. Default true.
+    /// Whether there is a norm after the last block. Default true.
     #[serde(default = "yes")]
     pub final_norm: bool,
-    /// Whether the class token (and the distillation token) has a position embedding of its own. Default true.
+    /// Whether the class token (and the distillation token) has a position embedding. Default true.
     #[serde(default = "yes")]
     pub pos_embed_class: bool,
-    /// Whether the registers have position embeddings of their own, too. Default false.
+    /// Whether the registers have position embeddings, too. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pos_embed_registers: bool,
-    /// Learned positions added to the patches. Default true.
+    /// Whether learned position embeddings are added to the patches. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub absolute_positions: bool,
-    /// Side of the grid for which the positions were learned. Default: that of `image_size`; where it differs, they are
+    /// Side of the grid of the learned position embeddings. Default: that of `image_size`; if it differs, they are
     /// resampled (bicubic).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position_grid: Option<usize>,
-    /// Added to the new side when positions are resampled: 0.1 for DINOv2, whose weights were made so. Default 0.
+    /// Added to the new side when position embeddings are resampled: 0.1 for DINOv2, as in its training. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub position_offset: f64,
-    /// Whether a grid that shrinks is smoothed when positions are resampled (timm, open_clip; DINOv2 does not). Default
-    /// false.
+    /// Whether position embeddings are antialiased when they are resampled to a smaller grid (timm and open_clip do it,
+    /// DINOv2 does not). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub position_antialias: bool,
-    /// A learned bias for each head and each way in which two tokens lie to each other (BEiT). Default false.
+    /// Whether each block has a learned relative position bias per head (BEiT). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub relative_positions: bool,
-    /// Norms before the last layer of attention and MLP (EVA-02's CLIP). Default false.
+    /// Whether norms precede the last layer of attention and MLP (EVA-02's CLIP). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub inner_norms: bool,
-    /// A norm before the last layer of the MLP alone (EVA-02). Default false.
+    /// Whether a norm precedes the last layer of the MLP only (EVA-02). Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mlp_norm: bool,
-    /// Norms at the end of both branches instead of their beginning. Default false.
+    /// Whether norms stand at the end of both branches (post-norm) instead of the beginning. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub post_norm: bool,
-    /// Rotary positions; none without it.
+    /// Rotary position embedding of queries and keys. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary: Option<Rotary>,
-    /// Probability that training leaves out a branch of the last block, see [`Drops`]. Default 0.
+    /// Drop-path rate of the last block, at least 0 and below 1; see [`Drops`]. Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drop_path: f64,
 }
@@ -105,11 +105,11 @@ fn default_eps() -> f64 {
     1e-6
 }
 
-/// No number of a network is larger, so that no absurd one of a configuration is obeyed.
+/// The largest size that a configuration may state, so that no absurd size leads to a huge allocation.
 pub(in crate::arch) const LARGEST: usize = 1 << 16;
 
 impl VitConfig {
-    /// The network of the first paper: a class token, learned positions for all tokens, biases everywhere, exact GELU.
+    /// The network of the first paper: class token, learned position embeddings for all tokens, biases, exact GELU.
     pub fn plain(image_size: usize, patch: usize, width: usize, depth: usize, heads: usize, mlp_hidden: usize) -> Self {
         Self {
             image_size,
@@ -144,7 +144,7 @@ impl VitConfig {
         }
     }
 
-    /// Says what is wrong with the numbers, if anything.
+    /// Checks the hyper-parameters.
     pub fn validate(&self) -> Result<()> {
         let numbers = [self.image_size, self.patch, self.width, self.depth, self.heads, self.mlp_hidden];
         let possible = numbers.iter().all(|n| (1..=LARGEST).contains(n)) && self.registers <= LARGEST;
@@ -178,29 +178,29 @@ impl VitConfig {
         drop_path::check(self.drop_path)
     }
 
-    /// `[rows, columns]` of patches.
+    /// Grid of patches for `image_size`, `[rows, columns]`.
     pub fn grid(&self) -> [usize; 2] {
         [self.image_size / self.patch; 2]
     }
 
-    /// `[rows, columns]` for which there are learned positions.
+    /// Grid of the learned position embeddings, `[rows, columns]`.
     pub(super) fn position_grid(&self) -> [usize; 2] {
         self.position_grid.map_or_else(|| self.grid(), |side| [side; 2])
     }
 
-    /// Tokens before the patches.
+    /// Number of tokens before the patches.
     pub(super) fn prefix(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distillation_token) + self.registers
     }
 
-    /// How many of them have a position embedding of their own.
+    /// Number of tokens before the patches that have a position embedding.
     pub(crate) fn placed_prefix(&self) -> usize {
         let special = usize::from(self.class_token) + usize::from(self.distillation_token);
         let placed = if self.pos_embed_class { special } else { 0 };
         if self.pos_embed_registers { placed + self.registers } else { placed }
     }
 
-    /// Multiply-adds of one picture up to the output of block number `blocks`.
+    /// Multiply-add operations for one image through the first `blocks` blocks.
     pub(in crate::arch) fn multiply_adds(&self, blocks: usize) -> u64 {
         let [rows, columns] = self.grid();
         let patches = (rows * columns) as u64;
@@ -209,7 +209,7 @@ impl VitConfig {
         embed + blocks as u64 * self.block().multiply_adds(tokens)
     }
 
-    /// A network with placeholder weights; the configuration must be valid.
+    /// Builds a network with placeholder weights; the configuration must be valid.
     pub fn init(&self, device: &Device) -> Vit {
         let width = self.width;
         let token = |n: usize| Initializer::Zeros.init([1, n, width], device);
@@ -251,15 +251,15 @@ impl VitConfig {
         }
     }
 
-    /// What a pass over `batch` pictures in training leaves out, see [`Drops::draw`].
+    /// Draws the drop-path mask for `batch` images in training; see [`Drops::draw`].
     pub fn drops(&self, batch: usize, stream: &mut Stream, device: &Device) -> Drops {
         Drops::draw(self.drop_path, self.depth, 2, batch, stream, device)
     }
 
-    /// What the blocks are told about the places of the patches of `grid` and what stands before them.
+    /// Position information that the blocks need for the patches of `grid` and the tokens before them.
     ///
     /// # Errors
-    /// The table of relative positions is for another grid.
+    /// `grid` differs from the grid of the relative position bias table.
     pub(crate) fn places(&self, grid: [usize; 2], device: &Device) -> Result<Places> {
         if self.relative_positions && grid != self.grid() {
             return Err(Error::usage(format!(
@@ -277,9 +277,9 @@ impl VitConfig {
     }
 }
 
-/// For each pair of tokens its row in BEiT's table: a class token and the patches of `grid` (`BeitRelativePositionBias`
-/// of transformers). Rows are ordered by the difference of rows, then of columns; the last three are class to patch,
-/// patch to class, class to class.
+/// Relative position index of BEiT for a class token and the patches of `grid`, `[tokens * tokens]`
+/// (`BeitRelativePositionBias` of transformers). Rows of the table are ordered by row offset, then by column offset;
+/// the last three are class to patch, patch to class, class to class.
 fn relations(grid: [usize; 2], device: &Device) -> Tensor<1, Int> {
     let [rows, columns] = grid;
     let tokens = 1 + rows * columns;

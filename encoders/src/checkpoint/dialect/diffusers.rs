@@ -1,8 +1,9 @@
-//! Stable Diffusion as diffusers stores it: a folder for each part, whose name [`Checkpoint::open`] puts before the
-//! names in it. What makes pictures again (decoder, output layer) is not needed.
+//! Stable Diffusion as diffusers stores it: one folder per part, whose name [`Checkpoint::open`] prepends to the names
+//! in it. The parts that generate images (decoder, output layer) are ignored.
 //!
-//! Two parts have changed their names. The autoencoder's attention once was `query`, `key`, `value` and `proj_attn` (the
-//! published files of Stable Diffusion have these, and diffusers still reads them); from transformers 5 on the text encoder is saved without `text_model.`.
+//! Two parts have been renamed. The autoencoder's attention once was `query`, `key`, `value` and `proj_attn`, as in the
+//! published files of Stable Diffusion, which diffusers still reads. From transformers 5 on, the text encoder is saved
+//! without `text_model.`.
 //!
 //! [`Checkpoint::open`]: crate::checkpoint::Checkpoint::open
 

@@ -1,13 +1,12 @@
-//! Dialects: how a family of upstream files names what our modules hold, in both directions.
+//! Dialects: the mapping between upstream tensor names and the parameters of our modules, in both directions.
 //!
-//! A module is seen through PyTorch's eyes before any dialect is asked (see
-//! [`parameters`](super::module::parameters)): `gamma`/`beta` of norms are called `weight`/`bias`,
-//! and a linear weight has shape `[out, in]`. A dialect then only has to rename, to fuse, and to drop or
-//! add dimensions of length one. It is a table; there is one file per family in this folder.
+//! Parameters are converted to PyTorch's conventions before a dialect is applied (see
+//! [`parameters`](super::module::parameters)): `gamma`/`beta` of norms are called `weight`/`bias`, and a linear weight
+//! has shape `[out, in]`. A dialect then only renames, splits or stacks tensors, and adds or removes dimensions of
+//! length one. It is a table; there is one file per family in this folder.
 //!
-//! Names in a table may hold placeholders: `{rest}` stands for any rest, `{p}` for `weight` or
-//! `bias`, and any other (`{i}`) for a number. What a placeholder took on one side is put in
-//! on the other.
+//! Names in a table may contain placeholders: `{rest}` matches any non-empty text, `{p}` matches `weight` or `bias`,
+//! and any other (`{i}`) matches a number. The text that a placeholder matches on one side is inserted on the other.
 
 mod diffusers;
 mod open_clip;
@@ -24,70 +23,69 @@ mod transformers_vit;
 use burgess_base::{Error, Result, nearest};
 use std::ops::Range;
 
-/// One family's names.
+/// The tensor names of one family of upstream files.
 #[derive(Debug, Clone, Copy)]
 pub struct Dialect {
-    /// The name that cards use.
+    /// Name of the dialect in encoder cards.
     pub name: &'static str,
-    /// The first rule whose module side matches a parameter's path is used.
+    /// The rules; the first one whose module side matches a parameter's path is used.
     pub rules: &'static [Rule],
-    /// Names that a file of this family may hold and that no encoder needs (text towers, heads,
-    /// buffers). Every other unused name is an error.
+    /// Names of tensors that a file of this family may hold but no encoder uses (text towers, heads, buffers). Every
+    /// other unused tensor is an error.
     pub ignored: &'static [&'static str],
 }
 
-/// One line of a dialect: a parameter of ours and the tensors it is made of.
+/// A row of a dialect: a parameter of our module and the upstream tensors that hold it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     module: &'static str,
-    /// In place of `module`: those of which the upstream tensor is made.
+    /// The parameters that are stacked in the upstream tensor; replaces `module`.
     fused: &'static [&'static str],
     upstream: &'static [&'static str],
-    /// What other versions of the library call the same tensors.
+    /// Names of the same tensors in other versions of the library.
     otherwise: &'static [&'static str],
     squeezed: usize,
     pointwise: usize,
 }
 
 impl Rule {
-    /// In place of a part of a stacked parameter: upstream has no such tensor, and ours is zero there. A bias of the keys
-    /// adds the same to all scores of a query, so leaving it out changes nothing.
+    /// The name of an absent part of a stacked parameter: upstream has no such tensor, and the part is zero. For
+    /// example, a bias of the keys adds a constant to all scores of a query, which the softmax cancels.
     pub const ZEROS: &'static str = "";
 
-    /// The same tensor under another name.
+    /// Builds a rule for one tensor with another name.
     pub const fn same(module: &'static str, upstream: &'static [&'static str; 1]) -> Self {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
-    /// The upstream tensor is several of ours stacked along the first dimension, each as long as it is (fused q, k and v
-    /// of fewer heads).
+    /// Builds a rule for an upstream tensor that stacks several parameters along the first dimension; their lengths
+    /// may differ (fused queries, keys and values with fewer key heads).
     pub const fn fused(fused: &'static [&'static str], upstream: &'static [&'static str; 1]) -> Self {
         Self { module: "", fused, upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
-    /// Ours is the upstream tensors stacked along the first dimension, in equal parts (fused q, k, v).
+    /// Builds a rule for a parameter that stacks upstream tensors in equal parts along the first dimension (q, k, v).
     pub const fn stacked(module: &'static str, upstream: &'static [&'static str]) -> Self {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: 0 }
     }
 
-    /// Files that other versions of the library wrote have `otherwise` in place of `upstream`, part by part; we write
-    /// `upstream`.
+    /// Adds the names that other versions of the library write, part by part; we write those of `upstream`.
     pub const fn or(mut self, otherwise: &'static [&'static str]) -> Self {
         self.otherwise = otherwise;
         self
     }
 
-    /// The upstream tensor lacks the first `n` dimensions of ours, which have length one.
+    /// Builds a rule for an upstream tensor without the first `n` dimensions of ours, which have length one.
     pub const fn squeezed(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: n, pointwise: 0 }
     }
 
-    /// The upstream tensor has `n` more dimensions than ours at its end, of length one: a convolution of one place.
+    /// Builds a rule for an upstream tensor with `n` more trailing dimensions of length one: a 1×1 convolution.
     pub const fn pointwise(module: &'static str, upstream: &'static [&'static str; 1], n: usize) -> Self {
         Self { module, fused: &[], upstream, otherwise: &[], squeezed: 0, pointwise: n }
     }
 
-    /// What the placeholders stand for, if this rule is for the parameter at `path`.
+    /// The text that each placeholder matches in `path`; `None` if the rule does not apply to it.
     fn matched<'a>(&self, path: &'a str) -> Option<Captured<'a>> {
         match self.fused {
             [] => matched(self.module, path),
@@ -96,25 +94,25 @@ impl Rule {
     }
 }
 
-/// The shapes of a module's parameters, by path.
+/// A function from a parameter's path to its shape; `None` if the module has no such parameter.
 pub type Shapes<'a> = dyn Fn(&str) -> Option<&'a [usize]> + 'a;
 
-/// What one parameter of a module is called upstream.
+/// The upstream names and the shape of one parameter of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Names of the parts, in stacking order; one for most parameters. An empty name ([`Rule::ZEROS`]) stands for a
+    /// Names of the parts in stacking order; a single name for most parameters. The empty name ([`Rule::ZEROS`]) is a
     /// part that is zero and in no file.
     pub keys: Vec<String>,
-    /// The same names as other versions of the library write them; none for most parameters.
+    /// Names of the same parts in other versions of the library; empty for most parameters.
     pub otherwise: Vec<String>,
     /// Shape of each part.
     pub shape: Vec<usize>,
-    /// Which of the first dimension of the only part are this parameter's, where it holds others too.
+    /// Rows of the only part that belong to this parameter; `None` if all do.
     pub rows: Option<Range<usize>>,
 }
 
 impl Source {
-    /// With the names that are in the file: the other ones, if `has` knows all of them and not those of `keys`.
+    /// Selects the names that the file has: `otherwise` if `has` knows all of these and not all of `keys`.
     #[must_use]
     pub fn found_by(mut self, has: impl Fn(&str) -> bool) -> Self {
         let all = |names: &[String]| !names.is_empty() && names.iter().all(|name| has(name));
@@ -126,8 +124,8 @@ impl Source {
 }
 
 impl Dialect {
-    /// Names and shapes upstream of the parameter at `path` with `shape` (both in PyTorch's terms); `shapes` tells those
-    /// of the module's other parameters.
+    /// Upstream names and shapes of the parameter at `path` with `shape`, both in PyTorch's conventions. `shapes`
+    /// returns the shapes of the module's other parameters.
     ///
     /// # Errors
     /// The dialect has no rule for this path, or the shape cannot be split or squeezed as the rule says.
@@ -162,7 +160,7 @@ impl Dialect {
         Ok(Source { keys, otherwise, shape, rows: None })
     }
 
-    /// The tensor of which the parameter at `path` is a part.
+    /// The upstream tensor that holds the parameter at `path` among others.
     fn fused(&self, rule: &Rule, captured: &Captured, path: &str, shapes: &Shapes) -> Result<Source> {
         let (mut shape, mut rows) = (Vec::new(), None);
         for name in rule.fused.iter().map(|name| filled(name, captured)) {
@@ -184,13 +182,13 @@ impl Dialect {
         Ok(Source { keys, otherwise: Vec::new(), shape, rows })
     }
 
-    /// Names upstream of the parameter at `path`, whatever its shape; `None` if the dialect has no rule for it.
+    /// Upstream names of the parameter at `path`, for any shape; `None` if the dialect has no rule for it.
     pub fn names(&self, path: &str) -> Option<Vec<String>> {
         let (rule, captured) = self.rules.iter().find_map(|rule| Some((rule, rule.matched(path)?)))?;
         Some(rule.upstream.iter().filter(|name| !name.is_empty()).map(|name| filled(name, &captured)).collect())
     }
 
-    /// Whether a file of this family may hold `key` without anybody using it.
+    /// Whether a file of this family may hold the tensor `key` although no encoder uses it.
     pub fn ignores(&self, key: &str) -> bool {
         let named = |pattern: &&'static str| matched(pattern, key).is_some();
         let part = key.strip_prefix(self.root()).unwrap_or(key);
@@ -198,8 +196,8 @@ impl Dialect {
         self.ignored.iter().any(named) || (self.is_of_encoders() && HEADS.iter().any(head))
     }
 
-    /// What all names of its files have in common at their beginning (`vision_model.`), with the final dot; often nothing.
-    /// A part of a model that was saved by itself lacks it.
+    /// The common prefix of all upstream names (`vision_model.`), with the final dot; often empty. A part of a model
+    /// that was saved alone lacks it.
     pub fn root(&self) -> &'static str {
         let names = || self.rules.iter().flat_map(|rule| rule.upstream).filter(|name| !name.is_empty());
         let Some(first) = names().next() else { return "" };
@@ -209,8 +207,8 @@ impl Dialect {
         literal.rfind('.').map_or("", |dot| &literal[..=dot])
     }
 
-    /// As [`Dialect::ignores`], for a file whose names have `root` before them only here, see
-    /// [`Checkpoint::under`](super::Checkpoint::under): what stood beside the encoder in it is named without.
+    /// As [`Dialect::ignores`], for a checkpoint to whose names `root` was prepended (see
+    /// [`Checkpoint::under`](super::Checkpoint::under)): tensors beside the encoder have no such prefix in the file.
     pub fn ignores_under(&self, root: &str, key: &str) -> bool {
         let beside = |name: &str| {
             let known = self.rules.iter().flat_map(|rule| rule.upstream).any(|pattern| matched(pattern, key).is_some());
@@ -219,15 +217,15 @@ impl Dialect {
         self.ignores(key) || (!root.is_empty() && key.strip_prefix(root).is_some_and(beside))
     }
 
-    /// Whether it is one of [`Dialect::all`] but the first.
+    /// Whether this is one of [`Dialect::all`] other than [`IDENTITY`].
     fn is_of_encoders(&self) -> bool {
         self.name != IDENTITY.name && ALL.iter().any(|dialect| dialect.name == self.name)
     }
 
-    /// The dialect of this name.
+    /// Returns the dialect with this name.
     ///
     /// # Errors
-    /// There is none; the hint has the nearest names.
+    /// There is no such dialect; the hint lists the nearest names.
     pub fn find(name: &str) -> Result<&'static Self> {
         ALL.iter().find(|d| d.name == name).ok_or_else(|| {
             let names = ALL.iter().map(|d| d.name);
@@ -237,15 +235,15 @@ impl Dialect {
         })
     }
 
-    /// All dialects of vision encoders.
+    /// Returns all dialects of vision encoders.
     pub fn all() -> &'static [Self] {
         ALL
     }
 }
 
-/// What stands on top of an encoder, or beside it, in files of whole models: classifiers, projections, and the decoders of
-/// pretraining, segmentation and detection. No encoder of ours has a part of one of these names at its top level, except
-/// where a rule says so.
+/// Names of heads and of modules beside the encoder in files of whole models: classifiers, projections, and the
+/// decoders of pretraining, segmentation and detection. None of our encoders has a top-level part with one of these
+/// names, unless a rule says so.
 const HEADS: [&str; 44] = [
     "aux_head.{rest}",
     "auxiliary_head.{rest}",
@@ -293,7 +291,7 @@ const HEADS: [&str; 44] = [
     "visual_projection.{p}",
 ];
 
-/// Names as our modules have them, in PyTorch's terms. For modules of our own making.
+/// The dialect of this project's own files: names of our modules in PyTorch's conventions.
 pub const IDENTITY: Dialect = Dialect { name: "burgess", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &[] };
 
 static ALL: &[Dialect] = &[
@@ -323,11 +321,11 @@ static ALL: &[Dialect] = &[
     transformers_vit::VIT,
 ];
 
-/// A placeholder's name and what it stands for in one name.
+/// Names of placeholders, with the text that each matches.
 type Captured<'a> = Vec<(&'static str, &'a str)>;
 
-/// Matches the whole of `text`; `None` if it differs. Placeholders take as much as they can, which
-/// is exact as long as a number is not followed by a digit.
+/// Matches `pattern` against the whole of `text`; `None` if they differ. Placeholders match greedily, which is exact
+/// unless a number is followed by a digit.
 fn matched<'a>(pattern: &'static str, text: &'a str) -> Option<Captured<'a>> {
     let mut captured = Vec::new();
     let (mut pattern, mut text) = (pattern, text);
@@ -351,7 +349,7 @@ fn matched<'a>(pattern: &'static str, text: &'a str) -> Option<Captured<'a>> {
     }
 }
 
-/// The pattern with its placeholders replaced.
+/// Replaces the placeholders of a pattern by the text that they matched.
 fn filled(pattern: &str, captured: &Captured<'_>) -> String {
     captured.iter().fold(pattern.to_string(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }

@@ -1,5 +1,5 @@
-//! open_clip models: with a timm tower as image encoder (`visual.trunk.*`), as ConvNeXt, SigLIP and EVA-02 are, and with
-//! open_clip's own vision transformer (`visual.*`), as the DFN and LAION ViTs are.
+//! open_clip models with a timm tower as image encoder (`visual.trunk.*`), such as ConvNeXt, SigLIP and EVA-02, and
+//! with open_clip's own vision transformer (`visual.*`), such as the ViTs of DFN and LAION.
 
 use super::{Dialect, Rule};
 
@@ -29,7 +29,7 @@ pub(super) const VIT: Dialect = Dialect {
     },
 };
 
-/// The text tower, either in a module of its own or at the top level.
+/// Names of the text tower, either in a module of its own or at the top level.
 const TEXT: [&str; 9] = [
     "text.{rest}",
     "transformer.{rest}",
@@ -42,7 +42,7 @@ const TEXT: [&str; 9] = [
     "logit_bias",
 ];
 
-/// What an image encoder does not need of a model with a timm tower.
+/// Names in a model with a timm tower that the image encoder does not use.
 pub(super) const TRUNK_IGNORED: [&str; 14] = {
     let [a, b, c, d, e, f, g, h, i] = TEXT;
     let heads = "visual.head.{rest}";

@@ -1,10 +1,10 @@
-//! timm's own names, which the modules of this crate mirror; and those of its `Eva` and `Beit`, which keep queries, keys and
-//! values, their biases or the gates of the MLP apart.
+//! timm's own names, which the modules of this crate mirror, and those of its `Eva` and `Beit`, which store queries,
+//! keys and values, their biases or the gates of the MLP as separate tensors.
 
 use super::open_clip::TRUNK_IGNORED;
 use super::{Dialect, Rule};
 
-/// The names of DINOv2's authors, where they differ, are read as well.
+/// timm's names; also reads those of DINOv2's authors where they differ.
 pub(super) const TIMM: Dialect = Dialect {
     name: "timm",
     rules: &[
@@ -16,7 +16,7 @@ pub(super) const TIMM: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-/// A vision transformer without positions, to which timm puts no tokens before the patches although it has them.
+/// A ViT without position embeddings, in which timm does not prepend the class and register tokens of the file.
 pub(super) const UNPLACED: Dialect = Dialect {
     name: "timm-without-positions",
     rules: &[Rule::same("{rest}", &["{rest}"])],
@@ -26,8 +26,8 @@ pub(super) const UNPLACED: Dialect = Dialect {
     },
 };
 
-/// Classification heads, what pools for them and SAM's neck; the final norm where the tap lies before it; a table that
-/// follows from the grid.
+/// Names that no encoder uses: classification heads, their pooling, SAM's neck, the final norm if the tap is before
+/// it, and an index that follows from the grid.
 const IGNORED: [&str; 7] = [
     "head.{rest}",
     "head_dist.{p}",
@@ -38,9 +38,9 @@ const IGNORED: [&str; 7] = [
     "blocks.{i}.attn.relative_position_index",
 ];
 
-/// The names of `Eva` with `$prefix` before them. Attention is `fused` (one weight, biases of queries and values), `split`
-/// (three weights, no bias of the keys) or `rope` (one weight, one bias); the MLP's first layer is `one`, or `two` with the
-/// gate apart.
+/// The names of `Eva` with the prefix `$prefix`. Attention is `fused` (one weight, biases of queries and values),
+/// `split` (three weights, no bias of the keys) or `rope` (one weight, one bias); the MLP's first layer is `one`
+/// tensor, or `two` with a separate gate.
 macro_rules! eva {
     ($name:literal, $prefix:literal, $attention:ident, $mlp:ident, $ignored:expr) => {
         Dialect {
@@ -108,7 +108,7 @@ pub(super) const EVA_GATED: Dialect = eva!("timm-eva-gated", "", fused, two, &IG
 pub(super) const EVA_SPLIT: Dialect = eva!("timm-eva-split", "", split, two, &IGNORED);
 pub(super) const ROPE: Dialect = eva!("timm-rope", "", rope, one, &IGNORED);
 
-/// The same as towers of open_clip.
+/// The names of `Eva` as an image tower of open_clip.
 pub(super) const TOWER_EVA: Dialect = eva!("open-clip-eva", "visual.trunk.", fused, one, &TRUNK_IGNORED);
 pub(super) const TOWER_EVA_GATED: Dialect = eva!("open-clip-eva-gated", "visual.trunk.", fused, two, &TRUNK_IGNORED);
 pub(super) const TOWER_EVA02: Dialect = eva!("open-clip-eva02", "visual.trunk.", split, two, &TRUNK_IGNORED);

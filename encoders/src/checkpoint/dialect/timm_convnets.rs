@@ -1,8 +1,8 @@
-//! timm's convolutional networks, where their files differ from our modules.
+//! timm's convolutional networks whose files differ from our modules.
 
 use super::{Dialect, Rule};
 
-/// ConvNeXts whose MLPs are kept as 1×1 convolutions (timm's `conv_mlp`).
+/// ConvNeXts whose MLPs are stored as 1×1 convolutions (timm's `conv_mlp`).
 pub(super) const CONV_MLP: Dialect = Dialect {
     name: "timm-conv-mlp",
     rules: &[
@@ -12,7 +12,7 @@ pub(super) const CONV_MLP: Dialect = Dialect {
     ignored: &["head.{rest}", "norm_pre.{p}"],
 };
 
-/// ResNets, which torchvision names alike. How many batches a batch norm has seen matters to training alone.
+/// ResNets, also torchvision's. `num_batches_tracked` is ignored, because only training uses it.
 pub(super) const RESNET: Dialect = Dialect {
     name: "timm-resnet",
     rules: &[Rule::same("{rest}", &["{rest}"])],

@@ -1,4 +1,4 @@
-//! `Dinov2Model` of Hugging Face transformers. The giant has a gated MLP under other names.
+//! `Dinov2Model` of Hugging Face transformers. The giant model has a gated MLP with other names.
 
 use super::{Dialect, Rule};
 
@@ -14,7 +14,7 @@ pub(super) const SWIGLU: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-// The mask token replaces hidden patches in pretraining only.
+// The mask token replaces masked patches in pretraining only.
 const IGNORED: [&str; 2] = ["embeddings.mask_token", "layernorm.{p}"];
 
 const fn rules(fc1: &'static [&'static str; 1], fc2: &'static [&'static str; 1]) -> [Rule; 13] {

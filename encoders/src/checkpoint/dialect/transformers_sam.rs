@@ -1,5 +1,5 @@
-//! `SamModel` / `SamVisionModel` of Hugging Face transformers: the image encoder under `vision_encoder.`, beside the prompt
-//! encoder and the mask decoder.
+//! `SamModel` / `SamVisionModel` of Hugging Face transformers: the image encoder under `vision_encoder.`; prompt
+//! encoder and mask decoder are ignored.
 
 use super::{Dialect, Rule};
 

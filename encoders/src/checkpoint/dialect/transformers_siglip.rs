@@ -1,5 +1,5 @@
-//! `SiglipModel` / `SiglipVisionModel` of Hugging Face transformers: no class token, no norm before
-//! the blocks; the attention-pooling head is not part of the features.
+//! `SiglipModel` / `SiglipVisionModel` of Hugging Face transformers. There is no class token and no norm before the
+//! blocks; the attention-pooling head is ignored.
 
 use super::{Dialect, Rule};
 

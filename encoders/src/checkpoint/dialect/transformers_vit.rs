@@ -1,6 +1,6 @@
-//! `ViTModel` of Hugging Face transformers, and what is named like it: `DeiTModel`, `ViTMAEModel`, `IJepaModel` and the encoder of
-//! `DPTForDepthEstimation` (MiDaS 3.0). With a head on top the names stand under `vit.`, `deit.`, `ijepa.` or `dpt.`, which the
-//! card gives as prefix.
+//! `ViTModel` of Hugging Face transformers, and models with the same names: `DeiTModel`, `ViTMAEModel`, `IJepaModel`
+//! and the encoder of `DPTForDepthEstimation` (MiDaS 3.0). In a model with a head, the names have the prefix `vit.`,
+//! `deit.`, `ijepa.` or `dpt.`, which the card states.
 
 use super::{Dialect, Rule};
 
@@ -26,6 +26,6 @@ pub(super) const VIT: Dialect = Dialect {
         Rule::same("blocks.{i}.mlp.fc2.{p}", &["encoder.layer.{i}.output.dense.{p}"]),
         Rule::same("norm.{p}", &["layernorm.{p}"]),
     ],
-    // The final norm where the tap lies before it (DPT); what pools for a classifier; what replaces hidden patches.
+    // The final norm (if the tap is before it, as in DPT), the classifier's pooling, and the mask token of pretraining.
     ignored: &["layernorm.{p}", "pooler.dense.{p}", "embeddings.mask_token"],
 };

@@ -1,42 +1,42 @@
-//! Numbers packed in blocks, as ggml quantises them: a few bits each, and for each block a scale, in some types also a
-//! smallest value. In the `K` types 16 or 32 numbers share a scale of 4, 6 or 8 bits, and 256 a scale of those scales.
+//! ggml's quantised blocks: a few bits per value, a scale per block and, in some types, a minimum. In the `K` types, 16
+//! or 32 values share a scale of 4, 6 or 8 bits, and 256 values share a scale of these scales.
 //!
-//! The order of the multiplications is that of gguf-py's `quants.py`, so the results are equal to the last bit.
+//! The order of the multiplications is that of gguf-py's `quants.py`, so that results are equal to the last bit.
 
 use half::f16;
 
-/// Numbers in a block of the `K` types.
+/// Values per block of the `K` types.
 const LONG: usize = 256;
-/// Numbers in a block of the others.
+/// Values per block of the other types.
 const SHORT: usize = 32;
 
-/// A type of blocks.
+/// A quantisation type of ggml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// 4 bits around zero.
+    /// 4 bits, symmetric around zero.
     Q4_0,
-    /// 4 bits above a smallest value.
+    /// 4 bits, with a minimum.
     Q4_1,
-    /// 5 bits around zero.
+    /// 5 bits, symmetric around zero.
     Q5_0,
-    /// 5 bits above a smallest value.
+    /// 5 bits, with a minimum.
     Q5_1,
-    /// 8 bits.
+    /// 8 bits, symmetric around zero.
     Q8_0,
-    /// 2 bits above a smallest value for every 16.
+    /// 2 bits, with a scale and a minimum per 16 values.
     Q2K,
-    /// 3 bits around zero.
+    /// 3 bits, symmetric around zero, with a scale per 16 values.
     Q3K,
-    /// 4 bits above a smallest value for every 32.
+    /// 4 bits, with a scale and a minimum per 32 values.
     Q4K,
-    /// 5 bits above a smallest value for every 32.
+    /// 5 bits, with a scale and a minimum per 32 values.
     Q5K,
-    /// 6 bits around zero.
+    /// 6 bits, symmetric around zero, with a scale per 16 values.
     Q6K,
 }
 
 impl Block {
-    /// How many numbers a block holds, and in how many bytes.
+    /// The number of values in a block, and its size in bytes.
     pub const fn unit(self) -> (usize, usize) {
         match self {
             Self::Q4_0 => (SHORT, 18),
@@ -52,7 +52,7 @@ impl Block {
         }
     }
 
-    /// Unpacks whole blocks into `out`, which has room for just as many numbers.
+    /// Unpacks whole blocks into `out`, whose length must be their number of values.
     pub fn unpack(self, blocks: &[u8], out: &mut [f32]) {
         match self {
             Self::Q4_0 => each(blocks, out, q4_0),
@@ -75,17 +75,17 @@ fn each<const B: usize, const N: usize>(blocks: &[u8], out: &mut [f32], unpack: 
     }
 }
 
-/// The 16-bit float at byte `at`.
+/// Reads the 16-bit float at byte `at`.
 fn half<const B: usize>(block: &[u8; B], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// The 4 bytes at `at`, one bit for each number of a short block.
+/// Reads the 4 bytes at `at`, one bit per value of a short block.
 fn bits<const B: usize>(block: &[u8; B], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
-/// Scale; 16 bytes, the low halves of which are the first 16 numbers, the high halves the others.
+/// Layout: scale; 16 bytes with values 0 to 15 in the low halves and 16 to 31 in the high halves.
 fn q4_0(block: &[u8; 18], out: &mut [f32; SHORT]) {
     let d = half(block, 0);
     for i in 0..16 {
@@ -95,7 +95,7 @@ fn q4_0(block: &[u8; 18], out: &mut [f32; SHORT]) {
     }
 }
 
-/// Scale, smallest value; 16 bytes as in [`q4_0`].
+/// Layout: scale; minimum; 16 bytes as in [`q4_0`].
 fn q4_1(block: &[u8; 20], out: &mut [f32; SHORT]) {
     let (d, m) = (half(block, 0), half(block, 2));
     for i in 0..16 {
@@ -105,13 +105,13 @@ fn q4_1(block: &[u8; 20], out: &mut [f32; SHORT]) {
     }
 }
 
-/// The `i`th and the `16 + i`th number of 5 bits: the fifth bits stand apart.
+/// Assembles the 5-bit values `i` and `16 + i`, whose fifth bits are stored separately.
 fn fives(pair: u8, high: u32, i: usize) -> [f32; 2] {
     let [low, top] = [(high >> i << 4) as u8 & 16, (high >> (16 + i) << 4) as u8 & 16];
     [f32::from(pair & 15 | low), f32::from(pair >> 4 | top)]
 }
 
-/// Scale; 32 fifth bits; 16 bytes as in [`q4_0`].
+/// Layout: scale; 32 fifth bits; 16 bytes as in [`q4_0`].
 fn q5_0(block: &[u8; 22], out: &mut [f32; SHORT]) {
     let (d, high) = (half(block, 0), bits(block, 2));
     for i in 0..16 {
@@ -121,7 +121,7 @@ fn q5_0(block: &[u8; 22], out: &mut [f32; SHORT]) {
     }
 }
 
-/// Scale, smallest value; 32 fifth bits; 16 bytes as in [`q4_0`].
+/// Layout: scale; minimum; 32 fifth bits; 16 bytes as in [`q4_0`].
 fn q5_1(block: &[u8; 24], out: &mut [f32; SHORT]) {
     let (d, m, high) = (half(block, 0), half(block, 2), bits(block, 4));
     for i in 0..16 {
@@ -131,7 +131,7 @@ fn q5_1(block: &[u8; 24], out: &mut [f32; SHORT]) {
     }
 }
 
-/// Scale; 32 signed bytes.
+/// Layout: scale; 32 signed bytes.
 fn q8_0(block: &[u8; 34], out: &mut [f32; SHORT]) {
     let d = half(block, 0);
     for i in 0..SHORT {
@@ -139,8 +139,8 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; SHORT]) {
     }
 }
 
-/// 16 pairs of a scale and a smallest value of 4 bits; 64 bytes, each with four numbers that lie 32 apart; the scales of
-/// the scales and of the smallest values.
+/// Layout: 16 bytes, each with a 4-bit scale and a 4-bit minimum; 64 bytes, each with four values that are 32 apart;
+/// scale of the scales; scale of the minima.
 fn q2_k(block: &[u8; 84], out: &mut [f32; LONG]) {
     let (d, m) = (half(block, 80), half(block, 82));
     for group in 0..16 {
@@ -153,8 +153,8 @@ fn q2_k(block: &[u8; 84], out: &mut [f32; LONG]) {
     }
 }
 
-/// 32 bytes with the third bits, bit `n` of each for the `n`th 32 numbers; 64 bytes as in [`q2_k`]; 16 scales of 6 bits,
-/// low halves first, then the rest; the scale of the scales.
+/// Layout: 32 bytes with the third bits (bit `n` of each belongs to the `n`th 32 values); 64 bytes as in [`q2_k`]; 16
+/// scales of 6 bits, their low 4 bits before the others; scale of the scales.
 fn q3_k(block: &[u8; 110], out: &mut [f32; LONG]) {
     let d = half(block, 108);
     for group in 0..16 {
@@ -164,14 +164,14 @@ fn q3_k(block: &[u8; 110], out: &mut [f32; LONG]) {
         let (bytes, shift) = (32 + 32 * (group / 8) + 16 * (group % 2), 2 * (group % 8 / 2));
         for i in 0..16 {
             let third = block[16 * (group % 2) + i] >> (group / 2) & 1;
-            // Four is taken off where the bit is not set.
+            // Four is subtracted if the bit is not set.
             let number = f32::from(block[bytes + i] >> shift & 3) - f32::from((third ^ 1) << 2);
             out[16 * group + i] = scale * number;
         }
     }
 }
 
-/// The `n`th of 8 scales and smallest values of 6 bits in 12 bytes.
+/// Reads the `n`th of 8 pairs of a 6-bit scale and a 6-bit minimum, packed in 12 bytes.
 fn scale_and_least(packed: &[u8], n: usize) -> (f32, f32) {
     if n < 4 {
         return (f32::from(packed[n] & 63), f32::from(packed[n + 4] & 63));
@@ -181,8 +181,8 @@ fn scale_and_least(packed: &[u8], n: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(least))
 }
 
-/// The scales of the scales and of the smallest values; these in 12 bytes; 128 bytes, of each 32 of which the low halves
-/// come before the high ones.
+/// Layout: scale of the scales; scale of the minima; scales and minima in 12 bytes; 128 bytes, of which every 32 hold
+/// 64 values, the low halves before the high ones.
 fn q4_k(block: &[u8; 144], out: &mut [f32; LONG]) {
     let (d, m) = (half(block, 0), half(block, 2));
     for group in 0..8 {
@@ -195,7 +195,7 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; LONG]) {
     }
 }
 
-/// As [`q4_k`], with 32 bytes of fifth bits (bit `n` of each for the `n`th 32 numbers) after the scales.
+/// Layout: as [`q4_k`], with 32 bytes of fifth bits (bit `n` of each belongs to the `n`th 32 values) after the scales.
 fn q5_k(block: &[u8; 176], out: &mut [f32; LONG]) {
     let (d, m) = (half(block, 0), half(block, 2));
     for group in 0..8 {
@@ -209,12 +209,12 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; LONG]) {
     }
 }
 
-/// 128 bytes with the low 4 bits, 64 with the other 2; 16 signed scales; the scale of the scales.
+/// Layout: 128 bytes with the low 4 bits; 64 bytes with the high 2 bits; 16 signed scales; scale of the scales.
 fn q6_k(block: &[u8; 210], out: &mut [f32; LONG]) {
     let d = half(block, 208);
     for group in 0..16 {
         let scale = d * f32::from(block[192 + group].cast_signed());
-        // Of each 128 numbers, the low halves of 64 bytes come before the high ones; of the other bits, four by four.
+        // Of each 128 values, the low halves of 64 bytes come before the high halves; the high bits are four to a byte.
         let (low, shift) = (64 * (group / 8) + 16 * (group % 4), 4 * (group % 8 / 4));
         let (high, up) = (128 + 32 * (group / 8) + 16 * (group % 2), 2 * (group % 8 / 2));
         for i in 0..16 {

@@ -1,5 +1,5 @@
-//! The metadata of a GGUF file: what stands under which key. Numbers are kept, texts and lists stay in the mapped file:
-//! a vocabulary of 256,000 texts is only walked over to find its end.
+//! The metadata of a GGUF file, by key. Only the positions of values are kept; texts and lists stay in the mapped file.
+//! A vocabulary of 256,000 texts is traversed once, to find its end.
 
 use super::Cursor;
 use crate::checkpoint::budget::Budget;
@@ -7,12 +7,12 @@ use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A type of values.
+/// The type of a metadata value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A number of this many bytes.
+    /// An unsigned integer of this many bytes.
     Unsigned(usize),
-    /// The same with a sign, in two's complement.
+    /// A signed integer of this many bytes, in two's complement.
     Signed(usize),
     Single,
     Double,
@@ -21,7 +21,7 @@ enum Kind {
     List,
 }
 
-/// By their numbers in the file.
+/// All types, indexed by their numbers in the file.
 const KINDS: [Kind; 13] = [
     Kind::Unsigned(1),
     Kind::Signed(1),
@@ -45,7 +45,7 @@ impl Kind {
         kind.ok_or_else(|| Error::failed(format!("is of type {number}, which is not known")))
     }
 
-    /// Bytes of a value; `None` for those that tell it themselves.
+    /// Size of a value in bytes; `None` for types of variable size.
     fn size(self) -> Option<usize> {
         match self {
             Self::Unsigned(size) | Self::Signed(size) => Some(size),
@@ -66,7 +66,7 @@ impl Kind {
         }
     }
 
-    /// The value in `bytes`, which are as many as [`Kind::size`] says; `None` for texts, lists, and flags that are
+    /// Decodes a value from `bytes`, whose length must be [`Kind::size`]; `None` for texts, lists, and flags that are
     /// neither 0 nor 1.
     fn value(self, bytes: &[u8]) -> Option<Value<'static>> {
         let mut wide = [0; 8];
@@ -90,23 +90,23 @@ impl Kind {
     }
 }
 
-/// A value, or where it lies in the file.
+/// The type of a value and its position in the file.
 #[derive(Debug, Clone)]
 struct Place {
     kind: Kind,
     bytes: Range<usize>,
-    /// Of a list: the type and the number of its elements.
+    /// Type and number of a list's elements; `None` for other types.
     elements: Option<(Kind, usize)>,
 }
 
-/// Keys, and where their values lie.
+/// All keys, with the positions of their values.
 #[derive(Debug, Default)]
 pub(in crate::checkpoint) struct Table {
     places: BTreeMap<String, Place>,
 }
 
 impl Table {
-    /// With the file that it was read from.
+    /// Combines the table with the file that it was read from.
     pub fn view<'a>(&'a self, file: &'a [u8]) -> Metadata<'a> {
         Metadata { table: Some(self), file }
     }
@@ -136,11 +136,11 @@ fn place(cursor: &mut Cursor) -> Result<Place> {
     if of == Kind::List {
         return Err(Error::failed("is a list of lists, which no model has"));
     }
-    // A text has at least its length.
+    // A text takes at least the 8 bytes of its length.
     let count = cursor.count(of.size().unwrap_or(8) as u64, "elements")?;
     let from = cursor.at;
     match of.size() {
-        // No overflow: they were found to fit what is left of the file.
+        // The product does not overflow: `count` checked that the elements fit in the rest of the file.
         Some(size) => {
             cursor.take(count * size as u64)?;
         }
@@ -154,7 +154,7 @@ fn place(cursor: &mut Cursor) -> Result<Place> {
     Ok(Place { kind, bytes: from..cursor.at, elements: Some((of, count)) })
 }
 
-/// A value that is no list.
+/// Reads a value that is not a list; returns its bytes in the file.
 fn single(cursor: &mut Cursor, kind: Kind) -> Result<Range<usize>> {
     let Some(size) = kind.size() else {
         let range = cursor.text()?;
@@ -167,7 +167,7 @@ fn single(cursor: &mut Cursor, kind: Kind) -> Result<Range<usize>> {
     }
 }
 
-/// The text at this place.
+/// Decodes the UTF-8 text at these bytes.
 pub(in crate::checkpoint) fn text_at(file: &[u8], range: Range<usize>) -> Result<&str> {
     let at = range.start;
     let bytes = file.get(range).unwrap_or_default();
@@ -177,19 +177,19 @@ pub(in crate::checkpoint) fn text_at(file: &[u8], range: Range<usize>) -> Result
 /// A value of a GGUF file's metadata.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// Of any width, with or without a sign.
+    /// An integer of any width, signed or unsigned.
     Integer(i128),
-    /// Of 32 or 64 bits.
+    /// A floating-point number of 32 or 64 bits.
     Number(f64),
-    /// True or false.
+    /// A truth value.
     Flag(bool),
-    /// UTF-8.
+    /// A UTF-8 text.
     Text(&'a str),
-    /// Any number of values of one type.
+    /// A list of values of one type.
     List(List<'a>),
 }
 
-/// The metadata of a checkpoint, as they lie in its file. Those of formats without any are empty.
+/// The metadata of a checkpoint, decoded from its file on access; empty for formats without metadata.
 #[derive(Debug, Clone, Copy)]
 pub struct Metadata<'a> {
     table: Option<&'a Table>,
@@ -204,7 +204,7 @@ impl<'a> Metadata<'a> {
         self.table.into_iter().flat_map(|table| table.places.keys().map(String::as_str))
     }
 
-    /// What stands under `key`.
+    /// The value of `key`; `None` if there is no such key.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         let place = self.table?.places.get(key)?;
         let bytes = self.file.get(place.bytes.clone())?;
@@ -223,27 +223,27 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The text under `key`.
+    /// The text at `key`; `None` if there is no such key.
     ///
     /// # Errors
-    /// There is something else.
+    /// The value has another type.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
         self.typed(key, "a text", |value| if let Value::Text(text) = value { Some(text) } else { None })
     }
 
-    /// The integer under `key`, if it is a size.
+    /// The non-negative integer at `key`; `None` if there is no such key.
     ///
     /// # Errors
-    /// There is something else, or it is negative or too large for this machine.
+    /// The value has another type, is negative, or is too large for this machine.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
         let size = |value| if let Value::Integer(n) = value { usize::try_from(n).ok() } else { None };
         self.typed(key, "a size", size)
     }
 
-    /// The number under `key`; an integer is one too.
+    /// The number at `key`, which may be an integer; `None` if there is no such key.
     ///
     /// # Errors
-    /// There is something else.
+    /// The value has another type.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number", |value| match value {
             Value::Number(n) => Some(n),
@@ -252,24 +252,24 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The truth value under `key`.
+    /// The truth value at `key`; `None` if there is no such key.
     ///
     /// # Errors
-    /// There is something else.
+    /// The value has another type.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", |value| if let Value::Flag(flag) = value { Some(flag) } else { None })
     }
 
-    /// The list under `key`.
+    /// The list at `key`; `None` if there is no such key.
     ///
     /// # Errors
-    /// There is something else.
+    /// The value has another type.
     pub fn list(&self, key: &str) -> Result<Option<List<'a>>> {
         self.typed(key, "a list", |value| if let Value::List(list) = value { Some(list) } else { None })
     }
 }
 
-/// Values of one type, as they lie in the file.
+/// A list of values of one type, decoded from the file on access.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct List<'a> {
     of: Kind,
@@ -278,12 +278,12 @@ pub struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    /// How many there are.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -292,10 +292,10 @@ impl<'a> List<'a> {
         Error::failed(format!("each element of the list is {}, not {wanted}", self.of.name()))
     }
 
-    /// The texts, read one after another.
+    /// The elements of a list of texts, decoded one after another.
     ///
     /// # Errors
-    /// It is a list of something else; of a text: it is not UTF-8.
+    /// The elements have another type; an item of the iterator is an error if it is not UTF-8.
     pub fn texts(&self) -> Result<impl Iterator<Item = Result<&'a str>>> {
         if self.of != Kind::Text {
             return Err(self.other("a text"));
@@ -304,10 +304,10 @@ impl<'a> List<'a> {
         Ok((0..self.count).map(move |_| cursor.text().and_then(|range| text_at(cursor.file, range))))
     }
 
-    /// The numbers; integers are numbers too.
+    /// The elements of a list of numbers or integers, as f64.
     ///
     /// # Errors
-    /// It is a list of something else.
+    /// The elements have another type.
     pub fn numbers(&self) -> Result<impl Iterator<Item = f64>> {
         let number = |value| match value {
             Value::Number(n) => Some(n),
@@ -318,26 +318,26 @@ impl<'a> List<'a> {
         if numbers { Ok(self.values().filter_map(number)) } else { Err(self.other("a number")) }
     }
 
-    /// The integers.
+    /// The elements of a list of integers.
     ///
     /// # Errors
-    /// It is a list of something else.
+    /// The elements have another type.
     pub fn integers(&self) -> Result<impl Iterator<Item = i128>> {
         let integers = matches!(self.of, Kind::Unsigned(_) | Kind::Signed(_));
         let integer = |value| if let Value::Integer(n) = value { Some(n) } else { None };
         if integers { Ok(self.values().filter_map(integer)) } else { Err(self.other("an integer")) }
     }
 
-    /// The truth values.
+    /// The elements of a list of truth values.
     ///
     /// # Errors
-    /// It is a list of something else.
+    /// The elements have another type.
     pub fn flags(&self) -> Result<impl Iterator<Item = bool>> {
         let flag = |value| if let Value::Flag(flag) = value { Some(flag) } else { None };
         if self.of == Kind::Flag { Ok(self.values().filter_map(flag)) } else { Err(self.other("true or false")) }
     }
 
-    /// Values of fixed size.
+    /// The elements of a type of fixed size.
     fn values(&self) -> impl Iterator<Item = Value<'static>> + use<'a> {
         let kind = self.of;
         self.bytes.chunks_exact(kind.size().unwrap_or(1)).filter_map(move |bytes| kind.value(bytes))

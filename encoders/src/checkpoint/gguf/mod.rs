@@ -1,6 +1,6 @@
-//! GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their numbers, most often packed in [`Block`]s.
-//! Versions 2 and 3, little-endian. Read as hostile input like the other formats: every length is checked against what
-//! is left of the file before it is believed, and every line paid for out of the file's [`Budget`].
+//! GGUF, the format of llama.cpp: typed metadata, a table of tensors, and their values, most often quantised in
+//! [`Block`]s. Versions 2 and 3, little-endian. A file is read as untrusted input, like the other formats: every length
+//! is checked against the rest of the file before its use, and every table entry is charged to the file's [`Budget`].
 //!
 //! ```text
 //! "GGUF", version u32, tensors u64, pairs u64
@@ -9,7 +9,8 @@
 //! padding to `general.alignment`, then the tensors in this order, each padded to it
 //! ```
 //!
-//! Lengths stand with the innermost dimension first, the reverse of PyTorch's order. Source: `docs/gguf.md` of ggml.
+//! Lengths are listed with the innermost dimension first, the reverse of PyTorch's order. Source: `docs/gguf.md` of
+//! ggml.
 
 mod blocks;
 mod metadata;
@@ -28,12 +29,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
-/// The most dimensions of a tensor in ggml.
+/// The maximum number of dimensions of a tensor in ggml.
 const MAX_DIMENSIONS: u32 = 4;
-/// Where nothing else is said.
+/// The alignment in bytes of a file that states none.
 const ALIGNMENT: usize = 32;
 
-/// How a type of ggml is read, by its number. Numbers left out were withdrawn.
+/// ggml's types: number, name, and how their values are read (`None`: not supported). Missing numbers were withdrawn.
 const TYPES: [(u32, &str, Option<Stored>); 35] = [
     (0, "F32", Some(Stored::F32)),
     (1, "F16", Some(Stored::F16)),
@@ -72,15 +73,15 @@ const TYPES: [(u32, &str, Option<Stored>); 35] = [
     (39, "MXFP4", None),
 ];
 
-/// Whether `file` begins like one of GGUF.
+/// Whether `file` begins with the magic bytes of GGUF.
 pub(super) fn is_gguf(file: &[u8]) -> bool {
     file.starts_with(b"GGUF")
 }
 
-/// Places of all tensors, and the metadata, of a file held in `file`.
+/// Parses the table of tensors and the metadata of a file in memory.
 ///
 /// # Errors
-/// The file is cut off, damaged, of another version or byte order, or holds a type of numbers that is not read.
+/// The file is truncated, damaged, of another version or byte order, or has a tensor type that is not read.
 pub(super) fn parse(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Table)> {
     read(file, budget).map_err(|e| e.hint(CUT))
 }
@@ -101,7 +102,7 @@ fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Ta
         }
         _ => return Err(Error::failed(format!("version {version} of GGUF is not known")).hint("known are 2 and 3")),
     }
-    // The shortest line of a tensor: an empty name, no dimensions, type and offset. Of a pair: an empty key, one byte.
+    // The smallest table entry has an empty name, no dimensions, type and offset; the smallest pair a one-byte value.
     let tensors = cursor.count(24, "tensors")?;
     let pairs = cursor.count(13, "pairs of metadata")?;
     let table = metadata::read(&mut cursor, pairs, budget)?;
@@ -128,7 +129,7 @@ fn read(file: &[u8], budget: &mut Budget) -> Result<(BTreeMap<String, Entry>, Ta
     Ok((entries, table))
 }
 
-/// What one line of the table of tensors says.
+/// An entry of the table of tensors.
 struct Line {
     shape: Vec<usize>,
     stored: Stored,
@@ -169,7 +170,7 @@ fn line<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a str, Line)> {
     }
 }
 
-/// Checks one line against the data that begin at `start`.
+/// Checks a table entry against the data, which begin at byte `start`.
 fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entry> {
     let Line { shape, stored, offset } = line;
     let (elements, bytes) = stored.unit();
@@ -193,7 +194,7 @@ fn place(line: Line, start: usize, alignment: usize, file: &[u8]) -> Result<Entr
     Ok(Entry { stored, shape, strides: None, bytes: range })
 }
 
-/// The tensors must follow each other with no more than padding between them.
+/// Checks that the tensors follow each other with nothing but padding between them.
 fn cover(
     entries: &BTreeMap<String, Entry>,
     start: usize,
@@ -218,14 +219,14 @@ fn cover(
     Ok(())
 }
 
-/// Reads the file from front to back.
+/// A reader of the file from front to back.
 pub(super) struct Cursor<'a> {
     file: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// The place of the next `length` bytes.
+    /// Takes the next `length` bytes; returns their range.
     fn take(&mut self, length: u64) -> Result<Range<usize>> {
         let left = self.file.len() - self.at;
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
@@ -253,7 +254,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.bytes()?))
     }
 
-    /// A number of things that take at least `least` bytes each.
+    /// Reads a number of items that take at least `least` bytes each, and checks that they fit in the rest of the file.
     fn count(&mut self, least: u64, what: &str) -> Result<u64> {
         let count = self.u64()?;
         let left = (self.file.len() - self.at) as u64;
@@ -263,13 +264,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The place of a text.
+    /// Reads the length of a text; returns the text's range.
     fn text(&mut self) -> Result<Range<usize>> {
         let length = self.u64()?;
         self.take(length)
     }
 
-    /// A key or the name of a tensor.
+    /// Reads a metadata key or the name of a tensor.
     fn name(&mut self) -> Result<&'a str> {
         let range = self.text()?;
         if range.len() > MAX_NAME {
@@ -288,7 +289,7 @@ mod tests {
         [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
     }
 
-    /// One pair of each kind, and a tensor of four ones.
+    /// Builds a file with a text, a flag, a list, and a tensor of four ones.
     fn file() -> Vec<u8> {
         let mut bytes = [b"GGUF", &3u32.to_le_bytes()[..], &1u64.to_le_bytes(), &3u64.to_le_bytes()].concat();
         bytes.extend([text("a.text"), 8u32.to_le_bytes().to_vec(), text("héllo")].concat());
@@ -323,7 +324,7 @@ mod tests {
         Ok(())
     }
 
-    /// A file of one pair, `general.alignment`, and one tensor of these lengths at this offset, with four numbers.
+    /// Builds a file with `general.alignment` and one tensor of these lengths at this offset, with four values.
     fn odd(alignment: u64, lengths: &[u64], offset: u64) -> Vec<u8> {
         let mut bytes = [b"GGUF", &3u32.to_le_bytes()[..], &1u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
         bytes.extend([&text("general.alignment")[..], &10u32.to_le_bytes(), &alignment.to_le_bytes()].concat());
@@ -348,7 +349,7 @@ mod tests {
         for offset in [u64::MAX, u64::MAX - 31, 32, 1] {
             assert!(parse(&odd(32, &[2, 2], offset)).is_err(), "{offset}");
         }
-        // Counts of tensors and pairs, lengths of a key and of a text, the number of a list's elements.
+        // Offsets of the counts of tensors and pairs, the lengths of a key and of a text, and the count of a list.
         let whole = file();
         let list = whole.windows(6).position(|w| w == b"a.list").unwrap_or(0) + 14;
         for at in [8, 16, 24, 42, list] {

@@ -1,11 +1,11 @@
-//! Models in several GGUF files: `NAME-00001-of-00003.gguf` and so on, side by side. The first holds the metadata of the
-//! model and may hold no tensors. Source: `gguf-split` of llama.cpp.
+//! Models in several GGUF files in one directory, `NAME-00001-of-00003.gguf` and so on. The first holds the model's
+//! metadata and may hold no tensors. Source: `gguf-split` of llama.cpp.
 
 use super::metadata::Metadata;
 use burgess_base::{Error, Result};
 use std::path::Path;
 
-/// `NAME`, 1 and 3 of `NAME-00001-of-00003.gguf`.
+/// Parses a part's file name: `NAME-00001-of-00003.gguf` gives `NAME`, 1 and 3.
 fn numbered(name: &str) -> Option<(&str, usize, usize)> {
     let (front, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (stem, number) = front.rsplit_once('-')?;
@@ -16,12 +16,12 @@ fn numbered(name: &str) -> Option<(&str, usize, usize)> {
     (1..=count).contains(&number).then_some((stem, number, count))
 }
 
-/// Whether a file of this name is the first part of its model, or the whole of it.
+/// Whether a file of this name is the first part of a model or a whole model.
 pub(in crate::checkpoint) fn first_of(name: &str) -> bool {
     numbered(name).is_none_or(|(_, number, _)| number == 1)
 }
 
-/// The names of all files of the model whose first file has this name: this one alone for most.
+/// The names of all files of the model whose first file has this name; usually this one only.
 pub fn parts(name: &str) -> Vec<String> {
     match numbered(name) {
         Some((stem, 1, count)) => (1..=count).map(|i| format!("{stem}-{i:05}-of-{count:05}.gguf")).collect(),
@@ -29,10 +29,10 @@ pub fn parts(name: &str) -> Vec<String> {
     }
 }
 
-/// The names of the model's other files, which the metadata of the first say there are.
+/// The names of the model's other files, whose number the metadata of the first file state.
 ///
 /// # Errors
-/// This is not the first file, or its name is not that of one of several.
+/// The file is not the first one, or its name does not match the number of files.
 pub(in crate::checkpoint) fn others(metadata: Metadata, path: &Path) -> Result<Vec<String>> {
     let count = metadata.size("split.count")?.unwrap_or(1);
     if count <= 1 {

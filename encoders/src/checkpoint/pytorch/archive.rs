@@ -1,8 +1,8 @@
-//! The members of a zip archive, read as hostile input: what its directory says is believed only where it lies within
-//! the file, agrees with the members' own headers and gives no byte to two members.
+//! The members of a zip archive, read as untrusted input: an entry of the directory is accepted only if it lies in the
+//! file, agrees with the member's own header and does not overlap another member.
 //!
-//! `torch.save` stores members as they are, so nothing is ever unpacked, and a "bomb" is only a compressed member, which
-//! is refused. Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit sizes).
+//! `torch.save` stores members without compression, so nothing is ever unpacked: compressed members, including "zip
+//! bombs", are rejected. Source of the format: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (64-bit sizes).
 
 use super::super::budget::Budget;
 use super::super::foreign;
@@ -10,14 +10,14 @@ use burgess_base::{Error, Result};
 use indexmap::IndexMap;
 use std::ops::Range;
 
-/// Where the members lie, by name, in the order of the directory.
+/// Byte ranges of the members, by name, in the order of the directory.
 pub(super) type Members<'a> = IndexMap<&'a str, Range<usize>>;
 
-/// Little-endian numbers and bytes at given places, as far as the file reaches.
+/// A record of the archive, with access to its little-endian numbers and bytes by offset.
 struct Record<'a>(&'a [u8]);
 
 impl<'a> Record<'a> {
-    /// The bytes from `at` on, if they begin with `signature`.
+    /// The record at `at`; `None` if it does not begin with `signature`.
     fn at(file: &'a [u8], at: usize, signature: &[u8; 4]) -> Option<Self> {
         file.get(at..).filter(|rest| rest.starts_with(signature)).map(Self)
     }
@@ -34,7 +34,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// One line of the directory.
+/// An entry of the directory.
 struct Line<'a> {
     name: &'a str,
     flags: usize,
@@ -42,7 +42,7 @@ struct Line<'a> {
     packed: usize,
     size: usize,
     header: usize,
-    /// Bytes that the line itself takes.
+    /// Size in bytes of the entry itself.
     length: usize,
 }
 
@@ -50,10 +50,10 @@ fn damaged(why: impl std::fmt::Display) -> Error {
     Error::failed(format!("the zip archive cannot be read: {why}"))
 }
 
-/// Names and places of all members.
+/// Reads the names and byte ranges of all members.
 ///
 /// # Errors
-/// The archive is cut off, contradicts itself, or holds a compressed or encrypted member.
+/// The archive is truncated or inconsistent, or holds a compressed or encrypted member.
 pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members<'a>> {
     let (count, directory) = directory(file)?;
     let mut lines = Vec::new();
@@ -65,7 +65,7 @@ pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members
         budget.grow::<(Line<'_>, Line<'_>, Range<usize>)>(1)?;
         lines.push(line);
     }
-    // Before a member is refused: what the archive is tells more.
+    // The kind of archive is checked first, because it explains more than a rejected member.
     foreign::zip(lines.iter().map(|line| line.name))?;
     let mut members = IndexMap::new();
     let mut taken: Vec<Range<usize>> = Vec::new();
@@ -87,14 +87,14 @@ pub(super) fn members<'a>(file: &'a [u8], budget: &mut Budget) -> Result<Members
     Ok(members)
 }
 
-/// How many members there are, and where their directory lies.
+/// Number of members, and the byte range of the directory.
 fn directory(file: &[u8]) -> Result<(usize, Range<usize>)> {
     const END: usize = 22;
     const END_RECORD: &[u8; 4] = b"PK\x05\x06";
     const LOCATOR: usize = 20;
     /// A comment of up to 65,535 bytes may follow the end record.
     const FURTHEST: usize = END + 0xffff;
-    // The true end record is the one whose comment ends with the file.
+    // The right end record is the one whose comment ends at the end of the file.
     let from = file.len().saturating_sub(FURTHEST);
     let found = memchr::memmem::rfind_iter(file.get(from..).unwrap_or_default(), END_RECORD).find_map(|at| {
         let record = Record::at(file, from + at, END_RECORD)?;
@@ -113,14 +113,14 @@ fn directory(file: &[u8]) -> Result<(usize, Range<usize>)> {
     range.filter(|(_, range)| range.end <= end).ok_or_else(|| damaged("its directory lies beyond its end"))
 }
 
-/// Reads the line at the front of what is left of the directory.
+/// Parses the entry at the front of the rest of the directory.
 fn line(directory: &[u8]) -> Option<Line<'_>> {
     const FIXED: usize = 46;
     let record = Record::at(directory, 0, b"PK\x01\x02")?;
     let (name, extra, comment) = (record.number::<2>(28)?, record.number::<2>(30)?, record.number::<2>(32)?);
     let (mut packed, mut size, mut header) =
         (record.number::<4>(20)?, record.number::<4>(24)?, record.number::<4>(42)?);
-    // Numbers that do not fit 32 bits stand in an extra field, in this order.
+    // Numbers that do not fit 32 bits are in an extra field, in this order.
     let mut wide = wide_numbers(record.bytes(FIXED + name, extra)?);
     for number in [&mut size, &mut packed, &mut header] {
         if *number == 0xffff_ffff {
@@ -140,7 +140,7 @@ fn line(directory: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// The content of the extra field with the number 1; empty if there is none.
+/// The content of the extra field with ID 1 (64-bit sizes); empty if there is none.
 fn wide_numbers(mut extra: &[u8]) -> &[u8] {
     while let Some((head, rest)) = extra.split_first_chunk::<4>() {
         let length = usize::from(u16::from_le_bytes([head[2], head[3]]));
@@ -153,7 +153,7 @@ fn wide_numbers(mut extra: &[u8]) -> &[u8] {
     &[]
 }
 
-/// Where the content of a member lies, which only its own header tells.
+/// The byte range of a member's content, whose start only its own header tells.
 fn place(file: &[u8], line: &Line<'_>) -> Result<Range<usize>> {
     const FIXED: usize = 30;
     let name = shown(line.name);
@@ -178,7 +178,7 @@ fn place(file: &[u8], line: &Line<'_>) -> Result<Range<usize>> {
     }
 }
 
-/// As much of a name as an error needs.
+/// At most 200 bytes of a name, for error messages.
 fn shown(name: &str) -> &str {
     name.get(..name.floor_char_boundary(200)).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
-//! Files of `torch.save` (`.pth`, `.pt`, `.bin`, `.pth.tar`): the zip archive of PyTorch 1.6 and later, and the row of
-//! pickles before it. Tensors only, in place: nothing is executed (see [`pickle`]), unpacked or copied, and no more
-//! memory taken than the file has bytes (see [`Budget`]).
+//! Files of `torch.save` (`.pth`, `.pt`, `.bin`, `.pth.tar`): the zip archive of PyTorch 1.6 and later, and the older
+//! sequence of pickles. Only tensors are read, and in place: nothing is executed (see [`pickle`]), unpacked or copied,
+//! and memory use is bounded by the file's size (see [`Budget`]).
 //!
-//! Dictionaries within dictionaries become dots in names: the encoder of a MoCo v3 checkpoint lies under
-//! `state_dict.module.base_encoder.`, which a card names as its prefix. Source of the formats: `torch/serialization.py`.
+//! Nested dictionaries become dots in names: the encoder of a MoCo v3 checkpoint is under
+//! `state_dict.module.base_encoder.`, a card's prefix. Source of the formats: `torch/serialization.py`.
 
 mod archive;
 mod pickle;
@@ -18,28 +18,28 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 const CUT: &str = "the download or copy was cut off, or the file is damaged: delete it and get it again";
-/// How deep tables of tensors are nested in any checkpoint, with room to spare.
+/// The maximum depth of nested tables of tensors; more than any known checkpoint has.
 const MAX_DEPTH: usize = 16;
 
-/// Whether `file` begins like one of `torch.save`. The length at the front of a safetensors file may be the bytes of a
-/// pickle's front, but then its JSON follows.
+/// Whether `file` begins like one of `torch.save`. The header length of a safetensors file may equal the first bytes of
+/// a pickle, but then its JSON follows.
 pub(super) fn is_pytorch(file: &[u8]) -> bool {
     file.starts_with(b"PK\x03\x04") || (matches!(file, [0x80, 2..=5, ..]) && file.get(8) != Some(&b'{'))
 }
 
-/// Names and places of all tensors in a file held in `file`.
+/// Parses the names and positions of all tensors of a file in memory.
 ///
 /// # Errors
-/// The file is cut off, damaged, compressed, of a big-endian machine, or holds objects instead of tensors.
+/// The file is truncated, damaged, compressed or big-endian, or holds objects instead of tensors.
 pub(super) fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     let parsed = if file.starts_with(b"PK") { zipped(file, budget) } else { row(file, budget) };
     parsed.map_err(|e| e.hint(CUT))
 }
 
-/// Where the storages are, by key.
+/// Byte ranges of the storages, by key.
 type Storages<'a> = HashMap<&'a str, Range<usize>>;
 
-/// The zip format: `<any>/data.pkl` and one uncompressed member `<any>/data/<key>` for each storage.
+/// Reads the zip format: `<any>/data.pkl` and one uncompressed member `<any>/data/<key>` per storage.
 fn zipped(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     let members = archive::members(file, budget)?;
     let mut pickles = members.keys().filter(|n| n.ends_with("data.pkl") && n.matches('/').count() <= 1);
@@ -59,8 +59,8 @@ fn zipped(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     tensors(&heap, top, &storages.collect(), budget)
 }
 
-/// The format before PyTorch 1.6: five pickles (magic number, version, machine, values, keys of storages), then for
-/// each key the number of its elements in 8 bytes and the elements.
+/// Reads the format before PyTorch 1.6: five pickles (magic number, version, machine, values, keys of storages), then
+/// per key the number of elements in 8 bytes and the elements.
 fn row(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     const MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
     let mut at = MAGIC.len();
@@ -103,7 +103,7 @@ fn row(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     tensors(&heap, top, &storages, budget)
 }
 
-/// What `torch.save` writes in place of a storage: `("storage", type, key, device, elements)`.
+/// The description that `torch.save` writes for a storage: `("storage", type, key, device, elements)`.
 struct Storage<'a> {
     stored: Result<Stored>,
     key: &'a str,
@@ -115,7 +115,7 @@ impl<'a> Storage<'a> {
         let parts = heap.parts(*description)?;
         let (&class, &key) = (parts.get(1)?, parts.get(2)?);
         let Node::Global(class) = heap.get(class) else { return None };
-        // `None`, or the place of a view within another storage.
+        // `None`, or the position of a view in another storage.
         if parts.get(5).is_some_and(|view| heap.get(*view) != &Node::Opaque) {
             let stored = Err(Error::failed("a storage is a view of another one, as PyTorch before 0.4 wrote them")
                 .hint("save the weights anew with a later PyTorch, or as safetensors"));
@@ -137,14 +137,14 @@ impl<'a> Storage<'a> {
     }
 }
 
-/// What is still to be looked at of a file's tables: name, value, depth.
+/// The values of a file's tables that are still to be visited: name, value, depth.
 struct Walk<'a> {
     left: Vec<(String, Id, usize)>,
     budget: &'a mut Budget,
 }
 
 impl Walk<'_> {
-    /// The same table may stand in many places, a billion of them in a few bytes: each is paid for.
+    /// A few bytes can reference one table a billion times: every visit is charged to the budget.
     fn enter(&mut self, name: &str, part: &str, value: Id, depth: usize) -> Result<()> {
         self.budget.grow::<(String, Id, usize)>(1)?;
         self.budget.spend(name.len() + part.len() + 1)?;
@@ -157,14 +157,14 @@ impl Walk<'_> {
     }
 }
 
-/// All tensors reachable from `top` through dictionaries and lists.
+/// Collects all tensors that are reachable from `top` through dictionaries and lists.
 fn tensors(heap: &Heap, top: Id, storages: &Storages, budget: &mut Budget) -> Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
     let mut walk = Walk { left: vec![(String::new(), top, 0)], budget };
     while let Some((name, id, depth)) = walk.left.pop() {
         match heap.get(id) {
             Node::Dict(pairs) => {
-                // For those whose key cannot be part of a name.
+                // Pairs whose key cannot be part of a name cost a visit, too.
                 walk.budget.spend(pairs.len())?;
                 for (key, value) in pairs {
                     match heap.get(*key) {
@@ -200,7 +200,8 @@ fn tensors(heap: &Heap, top: Id, storages: &Storages, budget: &mut Budget) -> Re
     Ok(entries)
 }
 
-/// `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata)`, offset and stride in elements.
+/// Reads the arguments of `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata)`; offset
+/// and stride are in elements.
 fn tensor(heap: &Heap, arguments: &[Id], storages: &Storages) -> Result<Entry> {
     let odd = || Error::failed("its description is damaged");
     let [storage, offset, shape, strides, ..] = arguments else { return Err(odd()) };
@@ -218,7 +219,7 @@ fn tensor(heap: &Heap, arguments: &[Id], storages: &Storages) -> Result<Entry> {
     let data = storages.get(storage.key);
     let data = data.ok_or_else(|| Error::failed(format!("its storage `{}` is not in the file", storage.key)))?;
 
-    // One past the last element: ones for a scalar, none where a dimension is empty.
+    // One past the last element: 1 for a scalar, 0 if a dimension is empty.
     let reach = if shape.contains(&0) {
         Some(0)
     } else {
@@ -233,7 +234,7 @@ fn tensor(heap: &Heap, arguments: &[Id], storages: &Storages) -> Result<Entry> {
         Error::failed(format!("shape {shape:?} at offset {offset} does not lie in its storage `{}`", storage.key))
     })?;
     let entry = Entry { stored, shape, strides: Some(strides), bytes };
-    // An expanded tensor would claim more numbers than the file has.
+    // An expanded tensor (stride 0) would have more elements than the file.
     let size = entry.shape.iter().try_fold(stored.size(), |size, n| size.checked_mul(*n));
     if size.is_none_or(|size| size > data.len()) {
         return Err(Error::failed(format!("shape {:?} is larger than its storage `{}`", entry.shape, storage.key)));

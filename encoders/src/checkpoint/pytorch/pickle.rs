@@ -1,11 +1,11 @@
-//! Pickles as data: the little machine that Python's `pickle` runs, with every instruction that could call
-//! something replaced by a note of what would have been called.
+//! A pickle interpreter that executes nothing: the stack machine of Python's `pickle`, in which every instruction that
+//! could call something only records what would have been called.
 //!
-//! A pickle is a program, and loading one in Python can run anything. Here only the constructors of containers and
-//! of tensors that `torch.save` writes have a meaning (`torch/_utils.py`, `collections.OrderedDict`); the result of
-//! any other call is [`Node::Opaque`], which holds nothing. Values live in one arena and refer to each other by
-//! index, so that neither depth nor cycles of a hostile file can harm; whatever grows or is copied is paid for out of the
-//! file's [`Budget`]. Opcodes: CPython's `Lib/pickletools.py`.
+//! A pickle is a program, and loading one in Python can run any code. Here only the constructors of containers and
+//! tensors that `torch.save` writes are interpreted (`torch/_utils.py`, `collections.OrderedDict`); the result of any
+//! other call is an empty [`Node::Opaque`]. Values are in one arena and refer to each other by index, so that neither
+//! depth nor cycles of a malicious file do harm; whatever grows or is copied is charged to the file's [`Budget`].
+//! Opcodes: CPython's `Lib/pickletools.py`.
 
 use super::super::budget::Budget;
 use burgess_base::{Error, Result};
@@ -13,10 +13,10 @@ use burgess_base::{Error, Result};
 /// Index of a value in its [`Heap`].
 pub(super) type Id = usize;
 
-/// A value.
+/// A value of a pickle.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
-    /// `None`, floats, bytes and whatever a call made that has no meaning here.
+    /// `None`, floats, bytes, and results of calls that are not interpreted.
     Opaque,
     Bool(bool),
     Int(i64),
@@ -24,11 +24,11 @@ pub(super) enum Node {
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// A class or function, `module name`.
+    /// A class or function, as `module name`.
     Global(String),
-    /// What `torch.save` puts in place of a storage, by its description.
+    /// A storage, given by the description that `torch.save` writes for it.
     Storage(Id),
-    /// `torch._utils._rebuild_tensor_v2` and its kin, called with these arguments.
+    /// A call of `torch._utils._rebuild_tensor_v2` or a similar function, with its arguments.
     Tensor(Vec<Id>),
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Node {
 #[derive(Debug, Default)]
 pub(super) struct Heap {
     nodes: Vec<Node>,
-    /// The class of the object that was made last, `module.name`, if it is none with a meaning here.
+    /// The class of the outermost object that is not interpreted, `module.name`.
     object: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl Heap {
         }
     }
 
-    /// A whole number that is not negative.
+    /// The value of a non-negative integer.
     pub fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Node::Int(n) => usize::try_from(*n).ok(),
@@ -60,7 +60,7 @@ impl Heap {
         }
     }
 
-    /// The parts of a tuple or a list.
+    /// The elements of a tuple or a list.
     pub fn parts(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
             Node::Tuple(parts) | Node::List(parts) => Some(parts),
@@ -68,12 +68,12 @@ impl Heap {
         }
     }
 
-    /// The class of the object around all others, if the pickle makes objects.
+    /// The class of the outermost object, if the pickle makes objects.
     pub fn object(&self) -> Option<&str> {
         self.object.as_deref()
     }
 
-    /// Every value, whether reachable or not.
+    /// All values, reachable or not.
     pub fn all(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter()
     }
@@ -88,11 +88,11 @@ fn damaged(why: impl std::fmt::Display) -> Error {
     Error::failed(format!("the pickle is damaged or not of PyTorch: {why}"))
 }
 
-/// Runs the pickle at the front of `bytes`. Returns its values, the last one, and how many bytes it took.
+/// Interprets the pickle at the front of `bytes`. Returns its values, the last one, and the pickle's length in bytes.
 ///
 /// # Errors
-/// It is cut off, uses an instruction that `torch.save` does not write, contradicts itself, or describes more than the
-/// `budget` allows.
+/// The pickle is truncated, uses an instruction that `torch.save` does not write, is inconsistent, or describes more
+/// than the `budget` allows.
 pub(super) fn read(bytes: &[u8], budget: &mut Budget) -> Result<(Heap, Id, usize)> {
     let mut machine =
         Machine { bytes, at: 0, heap: Heap::default(), stack: Vec::new(), marks: Vec::new(), memo: Vec::new(), budget };
@@ -105,7 +105,7 @@ struct Machine<'a> {
     at: usize,
     heap: Heap,
     stack: Vec<Id>,
-    /// Heights of the stack at which marks stand.
+    /// Stack heights at which marks were set.
     marks: Vec<usize>,
     memo: Vec<Id>,
     budget: &'a mut Budget,
@@ -125,7 +125,7 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self, opcode: u8) -> Result<()> {
         let node = match opcode {
-            // Protocol and framing say nothing about values.
+            // Protocol and framing do not concern values.
             0x80 => return self.take::<1>().map(|_| ()),
             0x95 => return self.take::<8>().map(|_| ()),
             b'(' => {
@@ -173,8 +173,7 @@ impl<'a> Machine<'a> {
                 let pairs = pairs(self.popped_to_mark()?)?;
                 return self.insert(pairs);
             }
-            // The state of an object of a class that is not looked at: `OrderedDict` of `state_dict()` carries
-            // `_metadata` so.
+            // The state of an object is ignored: the `OrderedDict` of `state_dict()` has its `_metadata` there.
             b'b' => return self.pop().map(|_| ()),
             b'N' | b'G' => {
                 if opcode == b'G' {
@@ -230,7 +229,7 @@ impl<'a> Machine<'a> {
                 }
             }
             b'Q' => Node::Storage(self.pop()?),
-            // With a table of named arguments, which say nothing of tensors.
+            // A call with keyword arguments, which tensors do not need.
             0x92 => {
                 let (_, arguments, called) = (self.pop()?, self.pop()?, self.pop()?);
                 return self.call(called, arguments);
@@ -244,12 +243,12 @@ impl<'a> Machine<'a> {
         self.push(node)
     }
 
-    /// The few calls that have a meaning; all others come to nothing.
+    /// Interprets the few known calls; all others result in [`Node::Opaque`].
     fn call(&mut self, called: Id, arguments: Id) -> Result<()> {
         let (Node::Global(name), Some(arguments)) = (self.heap.get(called), self.heap.parts(arguments)) else {
             return self.push(Node::Opaque);
         };
-        // A value can be an argument of any number of calls.
+        // A value can be an argument of any number of calls, so each copy is charged.
         let items = arguments.first().and_then(|first| self.heap.parts(*first)).unwrap_or_default();
         self.budget.grow::<Id>(arguments.len())?;
         self.budget.grow::<(Id, Id)>(items.len())?;
@@ -275,7 +274,7 @@ impl<'a> Machine<'a> {
                 }
                 None => Node::Opaque,
             },
-            // The object around all others is made first.
+            // The outermost object is made first.
             class => {
                 if self.heap.object.is_none() && !["torch ", "collections "].iter().any(|own| class.starts_with(own)) {
                     self.budget.spend(class.len())?;
@@ -320,7 +319,7 @@ impl<'a> Machine<'a> {
         Ok(items.collect())
     }
 
-    /// Adds to the list (or set) on top. What has no meaning here swallows what is put into it.
+    /// Appends to the list (or set) on top of the stack; other values ignore what is appended.
     fn extend(&mut self, items: Vec<Id>) -> Result<()> {
         self.budget.grow::<Id>(items.len())?;
         let top = self.top()?;
@@ -339,7 +338,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Python numbers its memo without gaps.
+    /// Stores the top of the stack in the memo. Python numbers the memo without gaps.
     fn memoise(&mut self, index: usize) -> Result<()> {
         self.budget.grow::<Id>(1)?;
         let top = self.top()?;
@@ -348,7 +347,7 @@ impl<'a> Machine<'a> {
         } else if index == self.memo.len() {
             self.memo.push(top);
         } else if index == 1 && self.memo.is_empty() {
-            // Python 2's pickler counts from one.
+            // The pickler of Python 2 counts from one.
             self.memo.extend([top, top]);
         } else {
             return Err(damaged("it numbers its values with gaps"));
@@ -386,7 +385,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Whole numbers of any length; those that do not fit 64 bits mean nothing here.
+    /// Reads an integer of `n` bytes; more than 64 bits are not interpreted.
     fn long(&mut self, n: usize) -> Result<Node> {
         let bytes = self.slice(n)?;
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -406,7 +405,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// A class or function. Its names may be recalled from the memo and so be copied any number of times.
+/// Makes a class or function. Its names may come from the memo and be copied any number of times: each is charged.
 fn global(module: &str, name: &str, budget: &mut Budget) -> Result<Node> {
     budget.spend(module.len() + name.len() + 1)?;
     Ok(Node::Global([module, " ", name].concat()))

@@ -1,39 +1,39 @@
-//! The image processors of transformers that do the usual steps (resize, crop, scale, normalise), and the defaults of their
-//! classes in versions 4.57 and 5.24.
+//! The image processors of transformers that apply the usual steps (resize, crop, rescale, normalise), with the
+//! defaults of their classes in versions 4.57 and 5.24.
 
 use super::super::{Colours, HALF, IMAGENET, OPENAI};
 use crate::preprocess::Fit;
 
-/// Sides from which `ConvNextImageProcessor` brings the whole image to the square, and cuts nothing off.
+/// The side from which `ConvNextImageProcessor` resizes the whole image to a square without a crop, in pixels.
 pub(super) const SQUASHED: usize = 384;
 
-/// The defaults of a processor's class.
+/// An image processor class and its defaults.
 #[derive(Debug)]
 pub(super) struct Class {
-    /// As version 5 calls it.
+    /// Name of the class in version 5.
     pub name: &'static str,
     pub way: Way,
     size: usize,
-    /// Side of the centre that is cut out, if the class does so.
+    /// Side of the centre crop, if the class crops by default.
     crop: Option<usize>,
     /// Pillow's number of the filter.
     resample: u64,
     pub colours: Colours,
-    /// Whether a single number for `size` is that of the shorter edge, and not of a square.
+    /// Whether a single number for `size` is the shorter edge and not the side of a square.
     pub by_edge: bool,
-    /// Size, crop and filter in version 4, where they are others (of the class that is not called `Fast`).
+    /// Size, crop and filter in version 4 where they differ (in the class without `Fast`).
     before: Option<(usize, Option<usize>, u64)>,
 }
 
-/// What is special about a class.
+/// The special behaviour of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     Usual,
-    /// Small images are enlarged by `crop_pct` and cropped, large ones squashed.
+    /// Small images are resized by `crop_pct` and cropped, large ones squashed.
     ConvNext,
-    /// The shortest edge is brought to 256/224 of what `size` says.
+    /// The shorter edge is resized to 256/224 of `size`.
     Levit,
-    /// Pads to `pad_size`, which leaves a square as it is.
+    /// The image is padded to `pad_size`, which does not change a square.
     Pads,
 }
 
@@ -62,19 +62,19 @@ static CLASSES: [Class; 17] = [
 ];
 
 impl Class {
-    /// The class of this name: with `Fast` or `Pil` after it, or as a feature extractor, it is the same.
+    /// Finds a class by name; the endings `Fast`, `Pil` and `FeatureExtractor` are equivalent.
     pub fn find(name: &str) -> Option<&'static Self> {
         let name = ["Fast", "Pil"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let base = name.strip_suffix("ImageProcessor").or_else(|| name.strip_suffix("FeatureExtractor"))?;
         CLASSES.iter().find(|class| class.name.strip_suffix("ImageProcessor") == Some(base))
     }
 
-    /// All names.
+    /// The names of all classes.
     pub fn names() -> String {
         CLASSES.iter().map(|class| class.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// What the class does to a picture that is not square, for squares of `side` and where its settings say nothing else.
+    /// How the class makes an image square of `side` pixels by default.
     pub fn usual_fit(&self, side: usize) -> Fit {
         match self.way {
             Way::Pads => Fit::Corner,

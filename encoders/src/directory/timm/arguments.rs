@@ -1,11 +1,11 @@
-//! What timm's model classes are called with: the table of its architectures (made by `tests/reference/timm_table.py`)
-//! under the arguments of a configuration.
+//! The arguments of timm's model classes: the table of its architectures (made by `tests/reference/timm_table.py`),
+//! overridden by the arguments of a configuration.
 
 use crate::directory::{self, Fixed, otherwise, whole};
 use burgess_base::{Error, Result, nearest};
 use serde_json::{Map, Value};
 
-/// A line for each architecture: name, class, arguments.
+/// The table of architectures, one per line: name, class, arguments.
 const TABLE: &str = include_str!("architectures.tsv");
 
 /// Name, class and arguments of all architectures.
@@ -16,7 +16,7 @@ pub(super) fn table() -> impl Iterator<Item = (&'static str, &'static str, &'sta
     })
 }
 
-/// The arguments of one model. Whoever reads one takes it away; at the end nothing may be left.
+/// The arguments of a model. Reading an argument removes it; [`Arguments::done`] rejects those that are left.
 pub(in crate::directory) struct Arguments {
     /// timm's class of the model, such as `VisionTransformer`.
     pub class: &'static str,
@@ -25,15 +25,14 @@ pub(in crate::directory) struct Arguments {
 }
 
 impl Arguments {
-    /// Those of the architecture `name` (a tag of weights after a dot is nothing to it), with `own` in their place where
-    /// it has some.
+    /// Collects the arguments of the architecture `name`, overridden by `own`. A pretrained tag after a dot is ignored.
     ///
     /// # Errors
-    /// timm has no such architecture, or it is of a class that is not in the table.
+    /// timm has no such architecture, or its class is not in the table.
     pub fn of(name: &str, own: &Value) -> Result<Self> {
         let name = name.split('.').next().unwrap_or(name);
         let (_, class, usual) = table().find(|(known, ..)| *known == name).ok_or_else(|| {
-            // Not those that would be refused themselves.
+            // Names that would themselves be rejected are not suggested.
             let read = |known: &str| super::model(known, &Value::Null, &Value::Null, 224).is_ok();
             let near = nearest(name, table().map(|(known, ..)| known).filter(|known| read(known)));
             let hint = if near.is_empty() {
@@ -55,24 +54,24 @@ impl Arguments {
         Ok(Self { class, name: name.into(), left })
     }
 
-    /// A value for `key` where neither the architecture nor the configuration has one.
+    /// Sets `key` to `value` if neither the architecture nor the configuration has it.
     pub fn or(&mut self, key: &str, value: Option<&Value>) {
         if let Some(value) = value.filter(|v| !v.is_null()) {
             self.left.entry(key).or_insert_with(|| value.clone());
         }
     }
 
-    /// The argument, if there is one that is not `None`.
+    /// Removes and returns an argument; `None` if it is absent or `None` in Python.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.left.remove(key).filter(|v| !v.is_null())
     }
 
-    /// Whether the argument is there and says `None`.
+    /// Whether the argument is given as `None` in Python.
     pub fn is_none(&self, key: &str) -> bool {
         self.left.get(key).is_some_and(Value::is_null)
     }
 
-    /// Four whole numbers, or one that stands for all.
+    /// Reads four integers, or one integer for all four.
     pub fn four(&mut self, key: &str, default: [usize; 4]) -> Result<[usize; 4]> {
         let read = |value: &Value| match value.as_array() {
             Some(list) => list.iter().map(whole).collect::<Option<Vec<_>>>()?.try_into().ok(),
@@ -81,7 +80,7 @@ impl Arguments {
         Ok(self.read(key, read)?.unwrap_or(default))
     }
 
-    /// What a name stands for.
+    /// Reads a name and returns the value that it has in `known`.
     pub fn one_of<T: Copy>(&mut self, key: &str, default: &str, known: &[(&str, T)]) -> Result<T> {
         let name = self.text(key, default)?;
         let found = known.iter().find(|(known, _)| *known == name);
@@ -95,42 +94,42 @@ impl Arguments {
         }
     }
 
-    /// A whole number.
+    /// Reads a non-negative integer.
     pub fn number(&mut self, key: &str, default: usize) -> Result<usize> {
         Ok(self.read(key, whole)?.unwrap_or(default))
     }
 
-    /// The side of a square: a whole number, or two that are equal.
+    /// Reads the side of a square: an integer, or two that are equal.
     pub fn side(&mut self, key: &str) -> Result<Option<usize>> {
         self.read(key, directory::side)
     }
 
-    /// A list of whole numbers.
+    /// Reads a list of non-negative integers.
     pub fn numbers(&mut self, key: &str) -> Result<Option<Vec<usize>>> {
         self.read(key, |value| value.as_array()?.iter().map(whole).collect())
     }
 
-    /// A number.
+    /// Reads a number.
     pub fn real(&mut self, key: &str) -> Result<Option<f64>> {
         self.read(key, Value::as_f64)
     }
 
-    /// Yes or no, if it is said.
+    /// Reads a truth value; `None` if it is absent.
     pub fn choice(&mut self, key: &str) -> Result<Option<bool>> {
         self.read(key, Value::as_bool)
     }
 
-    /// Yes or no.
+    /// Reads a truth value.
     pub fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         Ok(self.choice(key)?.unwrap_or(default))
     }
 
-    /// A name.
+    /// Reads a string.
     pub fn text(&mut self, key: &str, default: &str) -> Result<String> {
         Ok(self.read(key, |value| value.as_str().map(str::to_string))?.unwrap_or_else(|| default.into()))
     }
 
-    /// Takes arguments that may have one value only.
+    /// Reads arguments for which only one value is supported.
     pub fn only(&mut self, fixed: &Fixed) -> Result<()> {
         if let Some(key) = otherwise(fixed, |key| self.left.get(key))? {
             let value = self.take(key).unwrap_or_default();
@@ -142,16 +141,16 @@ impl Arguments {
         Ok(())
     }
 
-    /// Takes arguments that say nothing about the features.
+    /// Removes arguments that do not affect the features.
     pub fn without(&mut self, keys: &[&str]) {
         for key in keys {
             self.left.remove(*key);
         }
     }
 
-    /// The epsilon of the norms, which must be over all channels of a token.
+    /// Reads the epsilon of the norms, which must be layer norms over all channels of a token.
     pub fn norm_eps(&mut self, default: f64) -> Result<f64> {
-        // timm's own class has another epsilon than PyTorch's.
+        // timm's own LayerNorm class has another default than PyTorch's.
         const TIMM: f64 = 1e-6;
         Ok(self
             .read("norm_layer", |value| match value.as_object() {
@@ -161,17 +160,19 @@ impl Arguments {
             .unwrap_or(default))
     }
 
-    /// What to say of an argument that cannot be obeyed.
+    /// The error for an argument with an unsupported value.
     pub fn refused(&self, key: &str, value: &Value) -> Error {
         Error::failed(format!("timm's `{}` has {key} = {value}, which is not known", self.name))
             .hint("models of this class with other values can be read; for anything else write a card")
     }
 
-    /// What to say of arguments that do not go together.
+    /// The error for arguments that contradict each other.
     pub fn contradiction(&self, what: &str) -> Error {
         Error::failed(format!("timm's `{}`: {what}", self.name)).hint("write a card")
     }
 
+    /// Checks that all arguments have been read.
+    ///
     /// # Errors
     /// An argument has not been read.
     pub fn done(self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! timm's ConvNeXts and ResNets against what timm makes of their names (`tests/reference/convnets.py`).
+//! Tests of timm's ConvNeXts and ResNets against the models that timm builds (`tests/reference/convnets.py`).
 
 use super::{Model, model};
 use crate::checkpoint::parameters;
@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Arguments that no network of ours obeys, and how many of timm's ConvNeXts and ResNets have them.
+/// Arguments that are not supported, with the number of timm's ConvNeXts and ResNets that have them.
 const REFUSED: [(&str, usize); 4] =
     [("aa_layer = ", 11), ("block = [", 1), ("block_args = ", 35), ("norm_layer = \"groupnorm\"", 1)];
 

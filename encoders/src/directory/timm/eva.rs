@@ -1,4 +1,4 @@
-//! timm's `Eva` (EVA, EVA-02, and the models with rotary positions) and `Beit`.
+//! Reads the arguments of timm's `Eva` (EVA, EVA-02, and models with rotary position embeddings) and `Beit`.
 
 use super::arguments::Arguments;
 use super::vit::{NO_MATTER, common};
@@ -10,7 +10,7 @@ const FIXED: &Fixed = &[("dynamic_img_pad", "false"), ("in_chans", "3"), ("use_n
 
 const BEIT: &Fixed = &[("in_chans", "3"), ("use_shared_rel_pos_bias", "false")];
 
-/// The network for pictures of `image_size`, and the dialect of its weights.
+/// The network for images of `image_size`, and the dialect of its weights.
 pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'static str, VitConfig)> {
     arguments.only(FIXED)?;
     arguments.without(NO_MATTER);
@@ -24,7 +24,7 @@ pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'sta
     }
     let align = arguments.number("swiglu_align_to", 0)?;
     let gated = arguments.flag("swiglu_mlp", false)?;
-    // The gate has a layer of its own where a norm or an alignment asks for it.
+    // The gate is a separate layer if there is a norm or an alignment.
     let apart = gated && (mlp_norm || align > 0);
     let hidden = common.mlp_hidden;
     let mlp_hidden = if apart && align > 0 { hidden.next_multiple_of(align) } else { hidden };
@@ -65,7 +65,7 @@ pub(super) fn eva(arguments: &mut Arguments, image_size: usize) -> Result<(&'sta
     Ok((dialect, config))
 }
 
-/// The rotary positions, if they are used; arguments about them are in the table of models without them, too.
+/// The rotary position embedding, if it is used; models without one may have arguments about it, too.
 fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
     let used = arguments.flag("use_rot_pos_emb", false)?;
     let kind = arguments.text("rope_type", "cat")?;
@@ -82,7 +82,7 @@ fn rotary(arguments: &mut Arguments) -> Result<Option<Rotary>> {
     }
     match (kind.as_str(), halves) {
         ("" | "cat", false) => Ok(Some(Rotary { grid, offset, temperature, columns_first, ..Rotary::default() })),
-        // Its order of rows and columns is the same for both indexings, and it takes neither grid nor offset.
+        // DINOv3's order of rows and columns is the same for both indexings, and it has neither grid nor offset.
         ("dinov3", true) => Ok(Some(Rotary { temperature, centred: true, halves, ..Rotary::default() })),
         ("" | "cat" | "dinov3", _) => Err(arguments.refused("rope_rotate_half", &halves.into())),
         _ => Err(arguments.refused("rope_type", &kind.into())),

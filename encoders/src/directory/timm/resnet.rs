@@ -1,4 +1,4 @@
-//! timm's `ResNet`: ResNet, wide ResNet and ResNeXt, with batch norms and without attention.
+//! Reads the arguments of timm's `ResNet`: ResNet, wide ResNet and ResNeXt, with batch norms and without attention.
 
 use super::arguments::Arguments;
 use super::vit::NO_MATTER;
@@ -24,7 +24,7 @@ const BLOCKS: [(&str, ResBlockKind); 2] =
 const STEMS: [(&str, ResStemKind); 3] =
     [("", ResStemKind::Plain), ("deep", ResStemKind::Deep), ("deep_tiered", ResStemKind::DeepTiered)];
 
-/// The network for pictures of `image_size`.
+/// The network for images of `image_size`.
 pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<ResNetConfig> {
     arguments.only(FIXED)?;
     let drop_path = arguments.real("drop_path_rate")?.unwrap_or(0.0);

@@ -1,4 +1,4 @@
-//! timm's `VisionTransformerSAM`.
+//! Reads the arguments of timm's `VisionTransformerSAM`.
 
 use super::arguments::Arguments;
 use super::vit::{NO_MATTER, times};
@@ -18,12 +18,12 @@ const FIXED: &Fixed = &[
     ("use_rope", "false"),
 ];
 
-/// The network for pictures of `image_size`.
+/// The network for images of `image_size`.
 pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<SamConfig> {
     arguments.only(FIXED)?;
     arguments.without(NO_MATTER);
     arguments.without(&["drop_path_rate"]);
-    // The neck leads to the mask decoder or the classifier.
+    // The neck belongs to the mask decoder or the classifier.
     arguments.without(&["global_pool", "head_hidden_size", "neck_chans"]);
     if !arguments.flag("use_rel_pos", false)? {
         return Err(arguments.refused("use_rel_pos", &false.into()));
@@ -32,7 +32,7 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<Sam
     let depth = arguments.number("depth", 12)?;
     let patch = arguments.side("patch_size")?.unwrap_or(16);
     let window = arguments.number("window_size", 14)?;
-    // A window of 0 stands for the whole picture.
+    // A window of 0 means global attention.
     let global_blocks = match (window, arguments.numbers("global_attn_indexes")?) {
         (0, _) => (0..depth).collect(),
         (_, listed) => listed.unwrap_or_default(),
@@ -46,7 +46,7 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize) -> Result<Sam
         mlp_hidden: times(width, arguments.real("mlp_ratio")?.unwrap_or(4.0)),
         window: window.max(1),
         global_blocks,
-        // Of PyTorch's own class, which is the default here.
+        // The default norm is PyTorch's own class.
         norm_eps: arguments.norm_eps(1e-5)?,
         absolute_positions: arguments.flag("use_abs_pos", true)?,
     })

@@ -1,4 +1,4 @@
-//! Every architecture of the table against what timm makes of its name (`tests/reference/timm_table.py`).
+//! Tests of every architecture of the table against the model that timm builds (`tests/reference/timm_table.py`).
 
 use super::*;
 use crate::checkpoint::{Dialect, parameters};
@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Tensors and numbers in them that the network of `name` asks a file for.
+/// The number of tensors, and of their elements, that the network of `name` needs from a file.
 fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
     let model = model(name, &Value::Null, &Value::Null, input)?;
     let dialect = Dialect::find(model.dialect)?;
@@ -20,7 +20,7 @@ fn contents(name: &str, input: usize) -> Result<(usize, usize)> {
     Ok(sizes)
 }
 
-/// Arguments that no network of ours obeys, and how many architectures have them.
+/// Arguments that are not supported, with the number of architectures that have them.
 const REFUSED: [(&str, usize); 6] = [
     ("block_fn = \"ParallelScalingBlock\"", 1),
     ("block_fn = \"ParallelThingsBlock\"", 2),
@@ -30,7 +30,7 @@ const REFUSED: [(&str, usize); 6] = [
     ("rope_type = \"mixed\"", 6),
 ];
 
-/// How many architectures of each class are read.
+/// The number of architectures of each class that are supported.
 const READ: [(&str, usize); 5] = [
     ("Beit", 7),
     ("Eva", 49),
@@ -53,7 +53,7 @@ fn every_vision_transformer_of_timm_is_read_or_refused_by_name() -> Result<()> {
     for (name, class, _) in arguments::table().filter(|(_, class, _)| !["ConvNeXt", "ResNet"].contains(class)) {
         let (input, sizes) = expected.get(name).copied().unwrap_or((224, (0, 0)));
         match contents(name, input) {
-            // What timm itself cannot make is not in the golden file.
+            // Architectures that timm itself cannot build are not in the golden file.
             Ok(found) if found == sizes || sizes.0 == 0 => *read.entry(class).or_insert(0) += 1,
             Ok(found) => wrong.push(format!("{name}: {found:?} instead of {sizes:?}")),
             Err(e) => {

@@ -1,4 +1,4 @@
-//! timm's `VisionTransformer` and `VisionTransformerDistilled`.
+//! Reads the arguments of timm's `VisionTransformer` and `VisionTransformerDistilled`.
 
 use super::arguments::Arguments;
 use crate::arch::{Activation, VitConfig};
@@ -6,7 +6,7 @@ use crate::directory::Fixed;
 use burgess_base::Result;
 use serde_json::Value;
 
-/// Training, the classifier and what pools for it.
+/// Arguments of training, of the classifier and of its pooling, which do not affect the features.
 pub(super) const NO_MATTER: &[&str] = &[
     "attn_drop_rate",
     "attn_pool_mlp_ratio",
@@ -34,7 +34,7 @@ const FIXED: &Fixed = &[
     ("use_naflex", "false"),
 ];
 
-/// The network for pictures of `image_size`.
+/// The network for images of `image_size`.
 pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bool) -> Result<VitConfig> {
     arguments.only(FIXED)?;
     arguments.without(NO_MATTER);
@@ -65,7 +65,7 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
     };
     let pooled = arguments.text("global_pool", "token")?;
     let pools = matches!(pooled.as_str(), "avg" | "avgmax" | "max");
-    // A norm after pooling takes the place of the last one.
+    // A norm after pooling replaces the final norm.
     let fc_norm = arguments.choice("fc_norm")?.unwrap_or(pools);
     let layer_scale = arguments.real("init_values")?;
     Ok(VitConfig {
@@ -75,7 +75,7 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
         pre_norm,
         patch_bias: !pre_norm,
         qk_norm: arguments.flag("qk_norm", false)?,
-        // Where the norms stand at the end, they begin with these values.
+        // In post-norm blocks, `init_values` initialises the norms.
         layer_scale: layer_scale.filter(|_| !post_norm),
         activation,
         final_norm: arguments.flag("final_norm", true)? && !fc_norm,
@@ -94,7 +94,8 @@ pub(super) fn config(arguments: &mut Arguments, image_size: usize, distilled: bo
     })
 }
 
-/// Without positions, timm (to 1.0.20) puts no tokens before the patches, although it has them; whether this is so here.
+/// Without position embeddings, timm (up to 1.0.20) does not prepend class and register tokens, although it has them.
+/// Returns the network without them, and whether this applies.
 pub(super) fn without_positions(config: VitConfig) -> (VitConfig, bool) {
     if config.absolute_positions || !(config.class_token || config.registers > 0) {
         return (config, false);
@@ -104,7 +105,7 @@ pub(super) fn without_positions(config: VitConfig) -> (VitConfig, bool) {
     (bare, true)
 }
 
-/// What all of timm's vision transformers are told alike; the rest is as in the first paper.
+/// Reads the arguments that all vision transformers of timm share; the rest is as in [`VitConfig::plain`].
 pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<VitConfig> {
     let width = arguments.number("embed_dim", 768)?;
     let patch = arguments.side("patch_size")?.unwrap_or(16);
@@ -119,13 +120,13 @@ pub(super) fn common(arguments: &mut Arguments, image_size: usize) -> Result<Vit
     })
 }
 
-/// Whether it is a gated MLP whose first half is the gate.
+/// Whether a layer is a gated MLP whose first half is the gate.
 fn packed(layer: &Value) -> bool {
     let gate_first = |layer: &Value| layer.get("gate_last").and_then(Value::as_bool) == Some(false);
     layer.as_str() == Some("SwiGLUPacked") || layer.get("GluMlp").is_some_and(gate_first)
 }
 
-/// As Python's `int(width * ratio)`.
+/// Computes Python's `int(width * ratio)`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub(in crate::directory) fn times(width: usize, ratio: f64) -> usize {
     (width as f64 * ratio) as usize

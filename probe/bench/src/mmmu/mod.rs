@@ -1,13 +1,14 @@
-//! MMMU: college questions of 30 subjects, with lettered choices or open; accuracy over all questions.
+//! MMMU: college-level questions of 30 subjects, with lettered choices or open; accuracy over all questions.
 //!
-//! Official are prompt and rules of the authors' script (`mmmu/utils/eval_utils.py`): letters by the forms `(B)` and ` B `,
-//! of several the last, in longer answers the texts of choices ([`letter`]); open answers by the phrases and numbers that
-//! may be the answer ([`open`]), where any that fits is right. The script draws a letter where it finds none; here the
-//! answer is unparsed. Texts name pictures as `<image 1>`, and all pictures of a question are given.
+//! Official prompt and rules are those of the authors' script (`mmmu/utils/eval_utils.py`): letters in the forms `(B)`
+//! and ` B `, of several the last one, and in longer answers the texts of choices ([`letter`]); open answers by the
+//! phrases and numbers that may be the answer ([`open`]), where any match is right. The script draws a random letter if
+//! it finds none; here the answer is unparsed. Texts refer to images as `<image 1>`, and the model gets all images of a
+//! question.
 //!
-//! The study gives the first picture only and drops these names; it finds the choices between apostrophes in the written
-//! list, so that a choice with an apostrophe is cut or lost; letters by the first character; open answers must be the same
-//! text, or a number within 5 % of the predicted one.
+//! `cambrian-1` gives only the first image and removes these references. It takes the choices from between apostrophes
+//! in the written list, so that a choice with an apostrophe is cut or lost. It reads letters by the first character;
+//! open answers must be the same text, or a number within 5 % of the predicted one.
 
 mod letter;
 mod open;
@@ -27,10 +28,10 @@ pub struct Mmmu {
     card: Card,
 }
 
-/// Those of this family.
+/// Every benchmark of this family.
 pub const ALL: &[&dyn Benchmark] = &[&MMMU];
 
-/// The validation split, as published.
+/// The published validation split.
 pub static MMMU: Mmmu = Mmmu {
     card: Card {
         id: "mmmu",
@@ -52,20 +53,20 @@ pub static MMMU: Mmmu = Mmmu {
     },
 };
 
-/// The facts: the answer as it is written, where it is a list; the choices that the study finds, as a list in JSON, where
-/// they are others.
+/// Names of facts: the answer as written, where it is a list; the choices that `cambrian-1` finds, as a JSON list,
+/// where they differ.
 const WRITTEN: &str = "written-answer";
 const STUDY_OPTIONS: &str = "study-options";
 
 const IMAGES: [&str; 7] = ["image_1", "image_2", "image_3", "image_4", "image_5", "image_6", "image_7"];
 
-/// The subject in an id such as `validation_Art_Theory_12`.
+/// Returns the subject in an id such as `validation_Art_Theory_12`.
 fn subject(id: &str) -> Option<&str> {
     let (_, rest) = id.split_once('_')?;
     rest.rsplit_once('_').map(|(subject, _)| subject)
 }
 
-/// The non-empty or empty texts between two apostrophes on one line, one behind the other.
+/// Returns the texts, empty ones included, between successive pairs of apostrophes on one line.
 fn between_apostrophes(written: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = written;
@@ -109,7 +110,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     Ok(Some(q))
 }
 
-/// VLMEvalKit's edition has the choices in columns, and the dev split in the same file.
+/// Reads a row of VLMEvalKit's edition, which has one column per choice and holds the dev split in the same file.
 fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
     if row.maybe("split").is_some_and(|s| s != split) {
         return Ok(None);
@@ -123,7 +124,7 @@ fn of_vlmevalkit(row: &Row, split: &str) -> Result<Option<Question>> {
     Ok(Some(q))
 }
 
-/// Sets the answer: a letter, a text, or a list of texts that are accepted.
+/// Sets the answer: a letter, a text, or a list of accepted texts.
 fn set_answer(q: &mut Question, written: String) -> Result<()> {
     if !q.options.is_empty() {
         let offered = score::label(&written).filter(|l| ('A'..='Z').take(q.options.len()).any(|o| o == *l));
@@ -146,7 +147,7 @@ fn set_answer(q: &mut Question, written: String) -> Result<()> {
     Ok(())
 }
 
-/// The text without `<image 1>`, `<image 2>`, …
+/// Removes the references `<image 1>`, `<image 2>`, … from the text.
 fn without_names(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -164,8 +165,8 @@ fn without_names(text: &str) -> String {
     plain + rest
 }
 
-/// lmms-eval's rules: its copy of the authors' code. Of an open question with several accepted answers it takes the list
-/// as it is written for one text.
+/// Judges by lmms-eval's copy of the authors' code, which takes a list of accepted answers, as written, for one
+/// expected text.
 fn lmms_verdict(q: &Question, answer: &str) -> Judged {
     if !q.options.is_empty() {
         return lmms::on_letter(q, lmms::last_named(answer, &q.options));
@@ -181,7 +182,7 @@ impl Benchmark for Mmmu {
         &self.card
     }
 
-    /// One file, or a folder for each subject.
+    /// Reads one file, or one folder per subject.
     fn read(&self, data: &Path) -> Result<Questions> {
         let Some(source) = &self.card.source else { return read::drawn(self, data) };
         if let Some(table) = vlmevalkit::table(data, "MMMU_DEV_VAL.tsv") {
@@ -194,7 +195,7 @@ impl Benchmark for Mmmu {
         read::published(self, &Table::folders(data, source.split)?, columns, question)
     }
 
-    /// Its accuracy, to five decimals.
+    /// Returns lmms-eval's accuracy, rounded to five decimals.
     fn harness_numbers(&self, _: &[Question], _: &[Judged], outcome: &Outcome) -> Vec<(String, f64)> {
         vec![("mmmu_acc".into(), (outcome.score * 1000.0).round_ties_even() / 1e5)]
     }
@@ -269,7 +270,7 @@ impl Benchmark for Mmmu {
 }
 
 impl Mmmu {
-    /// The prompt as these rules have it: the study drops the names of pictures, then white space at the end.
+    /// Adapts the prompt to the rules: `cambrian-1` removes the image references and then trailing white space.
     fn named(&self, prompt: &str, rules: Rules) -> String {
         match rules {
             Rules::Official | Rules::Strict | Rules::LmmsEval => prompt.to_string(),

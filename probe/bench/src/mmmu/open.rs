@@ -1,14 +1,14 @@
-//! The authors' reading of an open answer: which texts and numbers in it may be the answer, and whether one fits.
+//! The authors' parser for open answers: the texts and numbers in an answer that may be meant, and their comparison.
 
 use crate::score::plain_number;
 use std::fmt;
 
-/// Something that may be the answer.
+/// A text or number in an answer that may be meant as the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Candidate {
-    /// A number, to two decimals.
+    /// A number, rounded to two decimals.
     Number(f64),
-    /// Text in lower case; one character has a space beside it, so that it does not fit into every word.
+    /// A text in lower case; a single character has a space beside it, so that it does not match inside words.
     Text(String),
 }
 
@@ -21,22 +21,22 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// What stands in front of an answer; in the last line also an equals sign.
+/// Phrases that announce an answer; in the last line an equals sign does too.
 const SIGNPOSTS: [&str; 8] = ["could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result "];
 
-/// Texts that say nothing.
+/// Texts that are no answer.
 const SIGNS: [&str; 7] = [":", ",", ".", "!", "?", ";", "'"];
 
-/// The ends of lines behind signposts, or the whole answer, and the numbers in them.
+/// Returns the ends of lines after announcing phrases, or the whole answer, and the numbers in them.
 pub(super) fn candidates(answer: &str) -> Vec<Candidate> {
     let whole = answer.trim().trim_matches('.').to_lowercase();
-    // The authors also split behind full stops in front of capitals, of which lower case leaves none.
+    // The authors also split after full stops before capitals, but the text is already in lower case.
     let lines: Vec<&str> = whole.split('\n').collect();
     let mut texts: Vec<String> = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         let equals = (i + 1 == lines.len()).then_some("=");
         let behind = SIGNPOSTS.into_iter().chain(equals).filter_map(|post| Some(line.rsplit_once(post)?.1.trim()));
-        // An empty end gives way to any later one.
+        // An empty end is replaced by any later one.
         let shorter = |a: &str, b: &str| a.is_empty() || b.chars().count() < a.chars().count();
         let shortest = behind.reduce(|best, next| if shorter(best, next) { next } else { best });
         texts.extend(shortest.filter(|text| !text.is_empty() && !SIGNS.contains(text)).map(String::from));
@@ -48,7 +48,7 @@ pub(super) fn candidates(answer: &str) -> Vec<Candidate> {
     texts.iter().chain(&numbers).flat_map(|text| normalised(text)).collect()
 }
 
-/// Does one of the candidates fit one of the accepted answers: the same number, or a text that contains it?
+/// Returns whether a candidate matches an accepted answer: the same number, or a text that contains it.
 pub(super) fn fits(candidates: &[Candidate], accepted: &[String]) -> bool {
     let accepted: Vec<Candidate> = accepted.iter().flat_map(|text| normalised(text)).collect();
     candidates.iter().any(|candidate| {
@@ -73,14 +73,14 @@ fn normalised(text: &str) -> Vec<Candidate> {
     }
 }
 
-/// The numbers in a text: all with commas (`1,234`), then all with an exponent (`1e5`), then all plain ones.
+/// Returns the numbers in a text: all with commas (`1,234`), then all with an exponent (`1e5`), then all plain ones.
 fn numbers(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let mut found = Vec::new();
     for form in [with_commas, with_exponent, plain] {
         let mut at = 0;
         while at < chars.len() {
-            // The sign belongs to the number if one follows.
+            // A minus sign is part of the number if one follows.
             let start = at + usize::from(chars.get(at) == Some(&'-'));
             match form(&chars, start) {
                 Some(end) => {
@@ -98,12 +98,12 @@ fn digit(chars: &[char], at: usize) -> bool {
     chars.get(at).is_some_and(char::is_ascii_digit)
 }
 
-/// Is this a character of a word?
+/// Returns whether the character at `at` is a word character (as `\w` in regular expressions).
 fn word(chars: &[char], at: Option<usize>) -> bool {
     at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphanumeric() || *c == '_')
 }
 
-/// The end of the digits that begin here; there may be none.
+/// Returns the end of the run of digits that begins at `at`, which may be empty.
 fn digits(chars: &[char], mut at: usize) -> usize {
     while digit(chars, at) {
         at += 1;
@@ -111,7 +111,7 @@ fn digits(chars: &[char], mut at: usize) -> usize {
     at
 }
 
-/// One to three digits that begin a word, then groups of a comma and three digits, and an end of the word.
+/// Matches one to three digits that begin a word, then groups of a comma and three digits that end a word.
 fn with_commas(chars: &[char], start: usize) -> Option<usize> {
     let first = digits(chars, start);
     if word(chars, start.checked_sub(1)) || !(1..=3).contains(&(first - start)) {
@@ -128,7 +128,7 @@ fn with_commas(chars: &[char], start: usize) -> Option<usize> {
     last_whole
 }
 
-/// Digits, perhaps a fraction, and an exponent.
+/// Matches digits, an optional fraction, and an exponent.
 fn with_exponent(chars: &[char], start: usize) -> Option<usize> {
     let whole = digits(chars, start);
     let fraction = if chars.get(whole) == Some(&'.') { digits(chars, whole + 1) } else { whole };
@@ -136,14 +136,14 @@ fn with_exponent(chars: &[char], start: usize) -> Option<usize> {
     (whole > start).then(|| exponent(chars, mantissa)).flatten()
 }
 
-/// The end of the exponent that begins here.
+/// Returns the end of the exponent that begins at `at`.
 fn exponent(chars: &[char], at: usize) -> Option<usize> {
     matches!(chars.get(at), Some('e' | 'E')).then_some(())?;
     let from = at + 1 + usize::from(matches!(chars.get(at + 1), Some('+' | '-')));
     Some(digits(chars, from)).filter(|end| *end > from)
 }
 
-/// Digits with or without a fraction, or a fraction alone, with no exponent, comma or digit behind.
+/// Matches digits with or without a fraction, or a fraction alone, not followed by an exponent, comma or digit.
 fn plain(chars: &[char], start: usize) -> Option<usize> {
     let alone = |end: usize| exponent(chars, end).is_none() && chars.get(end) != Some(&',') && !digit(chars, end);
     let whole = digits(chars, start);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn numbers_of_all_forms() {
-        // As Python's `re` finds them with the authors' three patterns.
+        // Expected values are what Python's `re` finds with the authors' three patterns.
         let of = |text: &str| numbers(text).join(" ");
         assert_eq!(of("1,234,567 and -1.5e-3, x12 3.5"), "1,234,567 -1.5e-3 567 -1 12 3.5");
         assert_eq!(of("1,234,5678"), "1,234 5678");

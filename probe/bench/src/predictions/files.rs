@@ -1,5 +1,5 @@
-//! Files of answers: ours, lmms-eval's, VLMEvalKit's, LLaVA's, or any table with an id and an answer. Which one it is
-//! follows from the fields.
+//! Reads prediction files: ours, lmms-eval's, VLMEvalKit's, LLaVA's, or any table with an id and an answer. The format
+//! is detected by the field names.
 
 use super::{Answer, Harness, Predictions, sheet};
 use crate::read::kind;
@@ -11,20 +11,20 @@ use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// The largest file that holds all answers as one object.
+/// Maximum size in bytes of a file that holds all answers as one object.
 const LARGEST: u64 = 1 << 30;
 
-/// A form in which answers are written: what the fields are called.
+/// The field names of one prediction format.
 struct Fields {
     harness: Harness,
     id: &'static str,
-    /// The first of them that is there.
+    /// Names of the answer field, in order of preference.
     answer: &'static [&'static str],
     question: Option<&'static str>,
     target: Option<&'static str>,
 }
 
-/// The forms, more particular ones first. VLMEvalKit's tables have the right answer as `answer`.
+/// The formats, more specific ones first. VLMEvalKit's tables have the right answer as `answer`.
 const FORMS: [Fields; 6] = [
     Fields {
         harness: Harness::LmmsEval,
@@ -73,17 +73,19 @@ const FORMS: [Fields; 6] = [
 const HINT: &str = "an id and an answer: id and answer, index and prediction (VLMEvalKit), question_id and text (LLaVA), \
 doc_id and filtered_resps (lmms-eval)";
 
-/// Reads predictions. Other fields than those of the format are left alone, so the sample files of a run can be read too.
-/// An answer that is empty, null or absent is none: the question counts as unparsed, and [`Predictions::unanswered`] says
-/// how many there are. Numbers and truth values are their text.
+/// Reads predictions. Unknown fields are ignored, so the sample files of a run can be read too. An entry whose answer
+/// is empty, null or absent counts as an unparsed answer; [`Predictions::unanswered`] counts these entries. Numbers and
+/// booleans are converted to text.
 ///
-/// - JSON lines or one JSON list of objects: `{"id", "answer"}`, lmms-eval's samples (`doc_id`, `filtered_resps`, `target`),
-///   LLaVA's answers (`question_id`, `text`, `prompt`), VLMEvalKit's records (`index`, `prediction`, `question`);
-/// - one JSON object of id and answer;
-/// - `.csv`, `.tsv`, `.xlsx` with a header that has these names.
+/// - JSON lines or one JSON list of objects: `{"id", "answer"}`, lmms-eval's samples (`doc_id`, `filtered_resps`,
+///   `target`), LLaVA's answers (`question_id`, `text`, `prompt`), VLMEvalKit's records (`index`, `prediction`,
+///   `question`);
+/// - one JSON object that maps ids to answers;
+/// - `.csv`, `.tsv`, `.xlsx` with a header of these names.
 ///
 /// # Errors
-/// The file cannot be read, or no entry has an id and an answer. Errors name file, line and field.
+/// An error is returned if the file cannot be read, or if no entry has an id and an answer. It names file, line and
+/// field.
 pub fn read_predictions(path: &Path) -> Result<Predictions> {
     let mut collected = Collected::default();
     match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
@@ -106,15 +108,15 @@ struct Collected {
     conflicting: HashSet<String>,
     unanswered: Tally,
     unusable: Tally,
-    /// Entries with an id, and those of them with an answer or an empty one.
+    /// Number of entries with an id; `usable` counts those among them whose answer is present, even if empty.
     named: usize,
     usable: usize,
-    /// What is wrong with the first entry that cannot be used.
+    /// The error of the first entry that cannot be used.
     first: Option<Error>,
 }
 
 impl Collected {
-    /// Takes an entry: its value, where it stands, and its number.
+    /// Takes an entry: its value, its place in the file, and its number.
     fn take(&mut self, value: &Value, place: &str, number: usize) -> Result<()> {
         match value {
             Value::Object(object) => self.add(object, place, number),
@@ -216,7 +218,7 @@ impl Collected {
     }
 }
 
-/// What a question is called; a number as text, without the `.0` that a column with gaps gives it.
+/// Returns the question's id as text, without the `.0` that a column with gaps adds to integers.
 fn name(value: Option<&Value>) -> Result<String, String> {
     let whole = |text: &str| {
         let text = text.trim();
@@ -237,7 +239,7 @@ fn name(value: Option<&Value>) -> Result<String, String> {
 
 const NULL: &str = "is null";
 
-/// The answer that a value gives: a number or truth value as its text, of a list the one that it holds.
+/// Returns the answer as text: numbers and booleans are converted, and a list of one item gives that item.
 fn said(value: Option<&Value>, depth: usize) -> Result<String, &'static str> {
     match value {
         Some(Value::String(s)) => Ok(s.clone()),
@@ -254,7 +256,7 @@ fn said(value: Option<&Value>, depth: usize) -> Result<String, &'static str> {
     }
 }
 
-/// What a file says beside the answer, as text; a list as its JSON.
+/// Returns an optional field as text; a list as JSON.
 fn maybe(object: &Map<String, Value>, field: &str) -> Option<String> {
     match object.get(field)? {
         Value::String(s) if !s.is_empty() => Some(s.clone()),
@@ -264,7 +266,7 @@ fn maybe(object: &Map<String, Value>, field: &str) -> Option<String> {
     }
 }
 
-/// A `.json`: a list of objects, an object for each line, or one object of id and answer.
+/// Reads a `.json` file: a list of objects, an object per line, or one object that maps ids to answers.
 fn records(path: &Path, collected: &mut Collected) -> Result<()> {
     let step = || format!("reading {}", path.display());
     let bytes = files::read(path, LARGEST).with_context(step)?;
@@ -303,7 +305,7 @@ fn delimited(path: &Path, delimiter: u8, collected: &mut Collected) -> Result<()
             Ok(object) => collected.add(&object, &place, number),
             Err(e) => {
                 let why = e.to_string();
-                // A blank row at the end says nothing.
+                // Blank rows at the end are ignored.
                 if why != BLANK {
                     collected.refuse(&why, e, &place, number);
                 }
@@ -315,7 +317,7 @@ fn delimited(path: &Path, delimiter: u8, collected: &mut Collected) -> Result<()
 
 const BLANK: &str = "it is blank";
 
-/// A header has to have one of the forms.
+/// Checks that the header matches one of the formats.
 fn fields<'a>(path: &Path, header: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let there = |field: &str| header.clone().any(|h| h == field);
     if FORMS.iter().any(|f| there(f.id) && f.answer.iter().any(|a| there(a))) {

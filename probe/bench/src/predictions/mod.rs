@@ -1,4 +1,4 @@
-//! Scoring answers that came from elsewhere: our own lines `{"id": …, "answer": …}`, and the files that lmms-eval and
+//! Scores answers from other sources: our own lines `{"id": …, "answer": …}`, and the files that lmms-eval and
 //! VLMEvalKit write ([`files`]).
 
 mod files;
@@ -13,26 +13,26 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 pub use files::read_predictions;
 
-/// Who wrote a file of answers.
+/// The program or format that a prediction file is from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Harness {
-    /// `{"id": …, "answer": …}` a line.
+    /// JSON lines of the form `{"id": …, "answer": …}`.
     #[default]
     #[serde(rename = "burgess")]
     Burgess,
-    /// `…_samples_TASK.jsonl`.
+    /// The sample files of lmms-eval, `…_samples_TASK.jsonl`.
     #[serde(rename = "lmms-eval")]
     LmmsEval,
-    /// A table with `index` and `prediction`: `.xlsx`, `.tsv` or `.json`.
+    /// A table of VLMEvalKit with `index` and `prediction`: `.xlsx`, `.tsv` or `.json`.
     #[serde(rename = "VLMEvalKit")]
     VlmEvalKit,
-    /// `{"question_id": …, "text": …}` a line.
+    /// JSON lines of the form `{"question_id": …, "text": …}`.
     #[serde(rename = "LLaVA")]
     Llava,
 }
 
 impl Harness {
-    /// Its name.
+    /// Returns the name as it appears in results.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Burgess => "burgess",
@@ -43,7 +43,7 @@ impl Harness {
     }
 }
 
-/// An answer, and what its file says of the question.
+/// An answer, and what its file says about the question.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
     /// The raw answer.
@@ -54,18 +54,19 @@ pub struct Answer {
     pub target: Option<String>,
 }
 
-/// Answers by the names that their file gives to the questions.
+/// Answers, keyed by the ids that their file gives to the questions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Predictions {
-    /// Who wrote them: what the names mean.
+    /// The harness that wrote the file, which defines what the ids mean.
     pub harness: Harness,
-    /// One answer for each name that has one.
+    /// One answer per id.
     pub answers: HashMap<String, Answer>,
-    /// Names given more than once. If the answers differ, none of them is used: which one counts would be a guess.
+    /// Ids that occur more than once. If their answers differ, none of them is used, because choosing one would be a
+    /// guess.
     pub duplicates: BTreeSet<String>,
-    /// Entries without an answer (null, empty, absent), by reason; examples are names. They are answers of no text.
+    /// Entries without an answer (null, empty, absent), per reason, with ids as examples. They count as empty answers.
     pub unanswered: Vec<LeftOut>,
-    /// Entries that are no predictions, by reason: they name no question.
+    /// Entries that identify no question, per reason.
     pub unusable: Vec<LeftOut>,
 }
 
@@ -76,12 +77,12 @@ impl From<HashMap<String, String>> for Predictions {
     }
 }
 
-/// Ids that something is wrong with: how many, and the first few.
+/// A set of ids with a problem: their number, and the first few.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ids {
-    /// How many.
+    /// Number of ids.
     pub count: usize,
-    /// The first five, in order.
+    /// The first five ids, in order.
     pub first: Vec<String>,
 }
 
@@ -92,82 +93,83 @@ impl Ids {
     }
 }
 
-/// A benchmark's metric on somebody's predictions, with everything needed to read it.
+/// A benchmark's score on external predictions, with everything needed to interpret it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreReport {
     /// Id of the benchmark.
     pub benchmark: String,
-    /// Its group.
+    /// Category of the benchmark.
     pub category: Category,
-    /// Whose rules judged.
+    /// The rules that judged the answers.
     pub scoring: Rules,
-    /// What the score measures.
+    /// What the score measures, in a few words.
     pub metric: String,
-    /// Version of the benchmark's code.
+    /// Version of the benchmark ([`Benchmark::version`]).
     pub version: String,
-    /// The publication behind it.
+    /// The publication that defines the benchmark.
     pub citation: String,
-    /// Who wrote the predictions.
+    /// The harness that wrote the predictions.
     pub harness: Harness,
-    /// Score, error, counts, subtasks and units. Questions without prediction count as unparsed.
+    /// Score, standard error, counts, subtasks and units. Questions without a prediction count as unparsed.
     pub outcome: Outcome,
-    /// Answers with reasoning (`<think>…</think>` and its like), which official and strict rules remove.
+    /// Number of answers with reasoning (`<think>…</think>` and similar), which official and strict rules remove.
     #[serde(default)]
     pub n_reasoning: usize,
-    /// Those of them that end inside their reasoning: without an answer.
+    /// Number of answers that end inside their reasoning and therefore have no answer.
     #[serde(default)]
     pub n_unfinished: usize,
-    /// What is done otherwise than in the source of the rules, in words; empty if nothing is.
+    /// How this implementation differs from the source of the rules, in words; empty if it does not.
     #[serde(default)]
     pub unlike: String,
-    /// Expected score of guessing, 0 to 100.
+    /// Expected score of uniform guessing, 0 to 100.
     pub chance: f64,
-    /// Score of the best constant answer, 0 to 100.
+    /// Score of the constant-answer baseline, 0 to 100.
     pub majority: f64,
-    /// Questions without a usable prediction: scored as wrong.
+    /// Questions without a usable prediction; they are scored as wrong.
     pub missing: Ids,
-    /// Predictions for questions that the benchmark does not have: not used.
+    /// Predictions for questions that the benchmark does not have; they are ignored.
     pub unknown: Ids,
-    /// Ids predicted more than once; with differing answers they are among the missing.
+    /// Ids that are predicted more than once; those with differing answers are also in `missing`.
     pub duplicates: Ids,
-    /// Predictions whose file repeats another question or right answer than the benchmark has: not used.
+    /// Predictions whose file repeats a question or right answer that differs from the benchmark's; they are ignored.
     pub mismatched: Ids,
-    /// Predictions that say nothing (null, empty, absent), by reason: scored as unparsed.
+    /// Predictions without an answer (null, empty, absent), per reason; they are scored as unparsed.
     #[serde(default)]
     pub unanswered: Vec<LeftOut>,
-    /// Entries of the predictions' file that name no question, by reason.
+    /// Entries of the prediction file that identify no question, per reason.
     #[serde(default)]
     pub unusable: Vec<LeftOut>,
-    /// Rows of the benchmark's data that cannot be asked, by reason: not scored.
+    /// Rows of the benchmark's data that cannot be asked, per reason; they are not scored.
     #[serde(default)]
     pub left_out: Vec<LeftOut>,
 }
 
-/// What became of the answer to one question.
+/// The result on one question.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Verdict {
-    /// The question's id.
+    /// Id of the question.
     pub id: String,
-    /// Number of its row in the data, from 0.
+    /// Row number of the question in the data, from 0.
     pub row: u64,
-    /// What is scored and resampled together.
+    /// Id of the unit that is scored and resampled as a whole.
     pub unit: String,
-    /// Its subtask.
+    /// Subtask of the question.
     pub subtask: String,
-    /// `answered`, `missing`, `duplicate` (several answers that differ) or `mismatched` (made for another question).
+    /// One of `answered`, `missing`, `duplicate` (several differing answers) and `mismatched` (made for another
+    /// question).
     pub state: &'static str,
     /// The raw answer, if one was used.
     pub answer: Option<String>,
-    /// What it was taken to say; null where nothing could be parsed.
+    /// The parsed answer; null if it could not be parsed.
     pub parsed: Option<String>,
-    /// The right answer; of several accepted ones the first.
+    /// The right answer; the first of several accepted ones.
     pub target: String,
-    /// Score of the answer alone, before pairs or rotations are put together.
+    /// Score of this answer alone, 0 to 1, before pairs or rotations are combined.
     pub score: f64,
 }
 
-/// Scores predictions on all questions of a benchmark. It is an error if no prediction fits any question, or if many are
-/// of other questions: then the file belongs to something else.
+/// Scores predictions on all questions of a benchmark. It is an error if no prediction matches any question, or if many
+/// are for other questions, because then the file belongs to another benchmark or edition.
 pub fn score_predictions(
     bench: &dyn Benchmark,
     questions: &[Question],
@@ -177,10 +179,10 @@ pub fn score_predictions(
     judge_predictions(bench, questions, predictions, rules).map(|(report, _)| report)
 }
 
-/// As [`score_predictions`], with the verdict on every question, in their order.
+/// Scores as [`score_predictions`] does, and returns the verdict on every question, in the order of the questions.
 ///
 /// # Errors
-/// As for [`score_predictions`].
+/// The errors are those of [`score_predictions`].
 pub fn judge_predictions(
     bench: &dyn Benchmark,
     questions: &[Question],
@@ -254,8 +256,9 @@ pub fn judge_predictions(
     Ok((report, verdicts))
 }
 
-/// What the predictions' file calls each question: its id; lmms-eval its row; VLMEvalKit its `index` and LLaVA its
-/// `question_id`, which are the id where it is the same table, and the row of the tables that number their rows.
+/// Returns the id that the prediction file uses for each question: our id; the row number in lmms-eval's files; in
+/// VLMEvalKit's `index` and LLaVA's `question_id` the id if at least half of the predictions match ids, else the row
+/// number.
 fn names(questions: &[Question], predictions: &Predictions) -> Vec<String> {
     let by_id = || questions.iter().map(|q| q.id.clone()).collect();
     let by_row = || questions.iter().map(|q| q.row.to_string()).collect();
@@ -270,11 +273,11 @@ fn names(questions: &[Question], predictions: &Predictions) -> Vec<String> {
     }
 }
 
-/// The names of the predictions that were made for another question, as far as their file says for which.
+/// Returns the ids of predictions that were made for another question, as far as the file repeats question or answer.
 ///
-/// Rows are a weak name: another edition of a benchmark has them in another order. So the text of the question, or else
-/// the right answer, is compared with ours. Right answers are written in many forms; if hardly any fits, the form is
-/// one that we do not know, and nothing can be said.
+/// Row numbers are unreliable ids, because another edition of a benchmark may have another order. So the text of the
+/// question, or else the right answer, is compared with ours. Right answers are written in many forms; if nearly none
+/// matches, the form is unknown and no prediction is rejected.
 fn mismatched<'a>(
     bench: &dyn Benchmark,
     questions: &[Question],
@@ -300,7 +303,7 @@ fn mismatched<'a>(
             first.get_or_insert((q, answer));
         }
     }
-    // All targets in a form that we do not know.
+    // Nearly all targets differ, so they are written in an unknown form.
     if targets == compared && 10 * wrong.len() > 9 * compared {
         return Ok(BTreeSet::new());
     }
@@ -322,14 +325,13 @@ fn mismatched<'a>(
     }
 }
 
-/// Whether a text that was asked is that of the question: it contains it, whatever stands around it and wherever pictures
-/// are named in it.
+/// Returns whether the asked text contains the question, ignoring surrounding text and image references.
 fn same_question(asked: &str, question: &str) -> bool {
     let plain = |text: &str| squeezed(&without_names(text));
     squeezed(asked).contains(&squeezed(question)) || plain(asked).contains(&plain(question))
 }
 
-/// The text without `<image>`, `<image 1>` and the like.
+/// Removes `<image>`, `<image 1>` and similar references from the text.
 fn without_names(text: &str) -> String {
     let mut parts = text.split("<image");
     let mut plain = parts.next().unwrap_or_default().to_string();
@@ -342,15 +344,15 @@ fn without_names(text: &str) -> String {
     plain
 }
 
-/// Text without what editions differ in.
+/// Keeps only alphanumeric characters, in lower case, because editions differ in the rest.
 fn squeezed(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a right answer as another harness writes it is ours: the text, one of the accepted ones or a list of them, the
-/// letter, number or text of the choice.
+/// Returns whether a right answer as written by another harness equals ours: the text, one of the accepted ones or a
+/// list of them, or the letter, number or text of the choice.
 fn same_target(q: &Question, target: &str) -> bool {
-    // A list in Python's or JSON's form: what is escaped in its texts (a line feed is `\\n`) is none of their letters.
+    // The list is parsed because its escapes (`\\n` for a line feed) must not be compared as letters.
     let listed = python_list(target).filter(|list| !list.is_empty());
     let of_list = |list: &Vec<String>| {
         let same = |text: &str| {

@@ -1,8 +1,9 @@
-//! The first sheet of a workbook (`.xlsx`), cell by cell: what is not there takes no memory, and everything has a limit.
+//! Reads the first sheet of a workbook (`.xlsx`) cell by cell, so that empty cells take no memory, with limits on every
+//! size.
 //!
-//! A workbook is a zip archive of XML. A few kilobytes of it can hold gigabytes, a sheet of four cells can span seventeen
-//! thousand million, and it can announce as many texts as it likes. So the parts are unpacked here, within [`UNPACKED`]
-//! bytes together, and the library reads what was unpacked.
+//! A workbook is a zip archive of XML. A few kilobytes can decompress to gigabytes, a sheet of four cells can span 17
+//! billion, and the file can announce any number of texts. So the parts are unpacked here, within [`UNPACKED`] bytes in
+//! total, and the library only reads the unpacked archive.
 
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files, guard};
@@ -14,26 +15,26 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-/// The largest workbook in bytes.
+/// Maximum size of a workbook, in bytes.
 const LARGEST: u64 = 512 << 20;
-/// What its parts may have together when they are unpacked.
+/// Maximum total size of its unpacked parts, in bytes.
 const UNPACKED: u64 = 256 << 20;
-/// Parts of the archive.
+/// Maximum number of parts in the archive.
 const PARTS: usize = 10_000;
-/// Rows and columns of a sheet, as the format has it.
+/// Maximum number of rows and columns of a sheet, as defined by the format.
 const MOST_ROWS: u32 = 1 << 20;
 const MOST_COLUMNS: u32 = 1 << 14;
-/// Rows × columns that a sheet may span.
+/// Maximum area (rows × columns) that a sheet may span.
 const SPAN: u64 = 20_000_000;
-/// Text of the cells together: many cells can share one text of the file.
+/// Maximum total text of the cells, in bytes; many cells can share one text of the file.
 const TEXT: u64 = 512 << 20;
 
-/// The rows of a sheet: number, and cells by column.
+/// The rows of a sheet: row number (from 0) to cells by column.
 pub(super) type Rows = BTreeMap<u32, Vec<(u32, Value)>>;
 
 const DAMAGED: &str = "the file is incomplete or no workbook";
 
-/// Reads the first sheet; cells are text, null where a cell holds an error or a date, and empty ones are left out.
+/// Reads the first sheet. Cells are text, null if the cell holds an error or a date; empty cells are omitted.
 pub(super) fn rows(path: &Path) -> Result<Rows> {
     let step = || format!("reading {}", path.display());
     let bytes = files::read(path, LARGEST).with_context(step)?;
@@ -61,6 +62,7 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
         let ((row, column), value) = (cell.get_position(), as_value(cell.get_value()));
         let Some(value) = value else { continue };
         if row >= MOST_ROWS || column >= MOST_COLUMNS {
+            let (row, column) = (u64::from(row) + 1, u64::from(column) + 1);
             let message = format!("the sheet `{}` has a cell in row {row}, column {column}", excerpt(&name, 60));
             return Err(
                 Error::failed(message).hint(format!("sheets end at {MOST_ROWS} rows and {MOST_COLUMNS} columns"))
@@ -94,7 +96,7 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
     Ok(rows)
 }
 
-/// A cell as text: an answer `3` is a number to a workbook.
+/// Converts a cell to text, because a workbook stores an answer such as `3` as a number.
 fn as_value(data: &DataRef<'_>) -> Option<Value> {
     Some(match data {
         DataRef::Empty => return None,
@@ -105,18 +107,18 @@ fn as_value(data: &DataRef<'_>) -> Option<Value> {
         DataRef::SharedString(s) => Value::String((*s).to_string()),
         DataRef::Bool(b) => Value::String(b.to_string()),
         DataRef::DateTimeIso(s) | DataRef::DurationIso(s) => Value::String(s.clone()),
-        // What it was before a program took it for a date is not known; an error has no value.
+        // The original text of a date is not known, and an error has no value.
         _ => Value::Null,
     })
 }
 
-/// A part of the archive.
+/// A part (file) of the archive.
 struct Part<'a> {
     name: &'a [u8],
     content: Vec<u8>,
 }
 
-/// The same archive, its parts not compressed.
+/// Rewrites the archive with its XML parts uncompressed.
 fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
     let short = || Error::failed("the archive's directory cannot be read");
     let end = zip.len().saturating_sub(22 + 0xffff);
@@ -136,7 +138,7 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         let (size, local) = (long_at(zip, at + 20).ok_or_else(short)?, long_at(zip, at + 42).ok_or_else(short)?);
         let name = zip.get(at + 46..at + 46 + name).ok_or_else(short)?;
         at += 46 + name.len() + extra + comment;
-        // Pictures and the like are not needed.
+        // Images and other parts are not needed.
         let needed = [&b".xml"[..], b".rels"].iter().any(|end| name.to_ascii_lowercase().ends_with(end));
         if !needed {
             continue;
@@ -168,7 +170,8 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
     Ok(packed(&parts))
 }
 
-/// The number of texts that a part announces against those that it has: a reader makes room for as many.
+/// Checks the announced number of texts against the size of the part, because a reader allocates memory for that
+/// number.
 fn announced(xml: &[u8], part: &str) -> Result<()> {
     const NAME: &[u8] = b"uniqueCount";
     let value = |at: usize| -> u64 {
@@ -178,7 +181,7 @@ fn announced(xml: &[u8], part: &str) -> Result<()> {
         if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) }
     };
     let places = xml.windows(NAME.len()).enumerate().filter(|(_, w)| *w == NAME).map(|(at, _)| at);
-    // A text takes five bytes at least, `<si/>`.
+    // A text takes at least five bytes, `<si/>`.
     match places.map(value).max() {
         Some(most) if most > xml.len() as u64 / 5 + 1 => {
             Err(Error::failed(format!("the part `{part}` of {} bytes announces {most} texts", xml.len())))
@@ -195,7 +198,7 @@ fn long_at(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes).and_then(|n| usize::try_from(n).ok())
 }
 
-/// A zip archive of these parts as they are.
+/// Writes a zip archive of these parts, uncompressed.
 fn packed(parts: &[Part<'_>]) -> Vec<u8> {
     let mut zip: Vec<u8> = Vec::with_capacity(parts.iter().map(|p| p.content.len() + 2 * p.name.len() + 76).sum());
     let mut directory = Vec::new();
@@ -203,7 +206,7 @@ fn packed(parts: &[Part<'_>]) -> Vec<u8> {
         let mut crc = Crc::new();
         crc.update(content);
         let offset = (zip.len() as u32).to_le_bytes();
-        // Version 2.0, stored, names in UTF-8; no date.
+        // Zip version 2.0, stored, names in UTF-8, no date.
         let mut head = Vec::new();
         head.extend([20, 0, 0, 8, 0, 0, 0, 0, 0x21, 0]);
         head.extend(crc.sum().to_le_bytes());

@@ -1,5 +1,5 @@
-//! CSV and TSV with a header. A picture is a path beside the file, or base64 in the cell; in VLMEvalKit's files a short
-//! base64 cell names the `index` of the row that has the picture.
+//! Reads CSV and TSV with a header. An image is a path relative to the file, or base64 in the cell; in VLMEvalKit's
+//! files a short cell is the `index` of the row that holds the image.
 
 use super::{Cells, Columns, HandOn, check_columns, python_list, required};
 use crate::picture::Cell;
@@ -17,36 +17,36 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
-/// Cells up to this length cannot be a picture: they name the row that has it (VLMEvalKit's limit).
+/// Maximum length of a cell that refers to the row with the image instead of holding it (VLMEvalKit's limit).
 const REFERENCE: usize = 64;
 
-/// Whether pictures lie in the cells of such a file.
+/// Returns whether the file's format can hold images in cells.
 pub fn is(file: &Path) -> bool {
     matches!(format_of(file), Some("tsv" | "csv"))
 }
 
-/// The records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
+/// Reader that streams the records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
 pub(crate) struct Records {
     reader: Reader<Bounded<File>>,
     allowance: Allowance,
-    /// The names of the columns.
+    /// Names of the columns.
     pub header: Vec<String>,
     record: ByteRecord,
 }
 
-/// A record and where it begins.
+/// A record and its position in the file.
 pub(crate) struct Record<'a> {
     cells: &'a ByteRecord,
     header: &'a [String],
-    /// The first byte.
+    /// Byte offset of the record in the file.
     pub at: u64,
 }
 
 impl Record<'_> {
-    /// The text of a cell; nothing beyond the last.
+    /// Returns the text of cell `i`; empty if the record has fewer cells.
     ///
     /// # Errors
-    /// It is not UTF-8.
+    /// An error is returned if the cell is not UTF-8.
     pub fn cell(&self, i: usize) -> Result<&str> {
         std::str::from_utf8(self.cells.get(i).unwrap_or_default()).map_err(|_| {
             let name = self.header.get(i).map_or("", String::as_str);
@@ -54,7 +54,7 @@ impl Record<'_> {
         })
     }
 
-    /// What is wrong with the record as a whole.
+    /// Checks that the record is not blank and has as many cells as the header.
     pub fn check(&self) -> Result<()> {
         if self.cells.iter().all(|cell| cell.iter().all(u8::is_ascii_whitespace)) {
             return Err(Error::failed("it is blank"));
@@ -70,7 +70,7 @@ impl Records {
     /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// It cannot be read, or its header is no text.
+    /// An error is returned if the file cannot be read, or if its header is not text.
     pub fn open(file: &Path, delimiter: u8) -> Result<Self> {
         let step = || format!("reading {}", file.display());
         let (bounded, allowance) = Bounded::new(files::open(file).with_context(step)?, rows::LONGEST);
@@ -82,9 +82,10 @@ impl Records {
     /// Calls `each` with every record.
     ///
     /// # Errors
-    /// The file cannot be read, a row is too long, a quotation mark is not closed (the line is named), or `each` fails.
+    /// An error is returned if the file cannot be read, if a row is too long, if a quotation mark is not closed (naming
+    /// the line), or if `each` fails.
     pub fn for_each(&mut self, file: &Path, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
-        // The last record, if it goes over several lines.
+        // Position of the last record if it spans several lines.
         let mut last = None;
         loop {
             self.allowance.renew();
@@ -108,8 +109,8 @@ impl Records {
     }
 }
 
-/// Whether the quotation marks in these bytes of a file are even in number. One that is opened and not closed takes the rows
-/// up to the next, or the rest of the file, into its cell.
+/// Checks that the number of quotation marks in these bytes is even. An unclosed one extends its cell over the rows up
+/// to the next quotation mark, or over the rest of the file.
 fn closed(file: &Path, line: u64, bytes: Range<u64>) -> Result<()> {
     let step = || format!("reading {}", file.display());
     let mut text = files::open(file).with_context(step)?;
@@ -131,7 +132,7 @@ fn closed(file: &Path, line: u64, bytes: Range<u64>) -> Result<()> {
     }
 }
 
-/// Rows are compared with the header here, so that one that does not fit is told apart from a damaged file.
+/// Builds a reader that accepts rows of any length, because a row that does not fit the header is not a damaged file.
 fn builder(delimiter: u8) -> ReaderBuilder {
     let mut builder = ReaderBuilder::new();
     builder.delimiter(delimiter).flexible(true);
@@ -163,7 +164,7 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
     let pictures: Vec<(&str, usize)> =
         columns.pictures.iter().filter_map(|n| Some((required(n).0, place(required(n).0)?))).collect();
     let index = place("index");
-    // Where the picture of a row begins that others may refer to.
+    // Byte offsets of the rows with images that later rows may refer to.
     let mut begins: HashMap<String, u64> = HashMap::new();
     let dir = file.parent().unwrap_or(Path::new(""));
     records.for_each(file, &mut |record| {
@@ -208,7 +209,7 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
     })
 }
 
-/// The pictures of these cells of one column, in their order.
+/// Reads the images of these cells of one column, in their order.
 pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
     let delimiter = if format_of(file) == Some("csv") { b',' } else { b'\t' };
     let step = || format!("reading {}", file.display());

@@ -1,4 +1,4 @@
-//! JSON lines, or one JSON array of objects. Pictures are paths beside the file.
+//! Reads JSON lines, or one JSON array of objects. Images are paths relative to the file.
 
 use super::{Cells, Columns, HandOn, check_columns, required};
 use crate::read::kind;

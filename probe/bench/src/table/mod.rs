@@ -1,8 +1,8 @@
-//! Tables as benchmarks are published: parquet with pictures inside (the hub's), JSON and JSON lines, CSV and TSV (with
-//! pictures as base64).
+//! Reads tables in the formats in which benchmarks are published: parquet with images inside (the hub's), JSON and JSON
+//! lines, CSV and TSV (with images as base64).
 //!
-//! Rows are streamed. Columns are checked on opening: an error names the one that is missing and those that are there.
-//! Cells are JSON values whatever the format; pictures are not read but named ([`Picture`]).
+//! Rows are streamed. Columns are checked first; an error names the missing column and the existing ones. Cells are
+//! JSON values in every format; images are not read but referenced ([`Picture`]).
 
 pub mod delimited;
 mod json;
@@ -21,19 +21,19 @@ pub struct Table {
     files: Vec<PathBuf>,
 }
 
-/// What is read of a table. A name that ends in `?` may be missing.
+/// The columns to read. A name that ends in `?` is optional.
 #[derive(Debug, Clone, Copy)]
 pub struct Columns<'a> {
-    /// Those with text, numbers, lists.
+    /// Columns of text, numbers or lists.
     pub values: &'a [&'a str],
-    /// Those with a picture or a list of pictures.
+    /// Columns of an image or a list of images.
     pub pictures: &'a [&'a str],
 }
 
-/// A row.
+/// A row of a table.
 #[derive(Debug)]
 pub struct Row {
-    /// File and row, for errors.
+    /// File and row number, for errors.
     pub place: String,
     /// Number of the row in the split, from 0.
     pub number: u64,
@@ -41,19 +41,19 @@ pub struct Row {
     pictures: BTreeMap<String, Vec<Picture>>,
 }
 
-/// Columns of a table that an error lists.
+/// Number of columns that an error lists.
 const COLUMNS_SHOWN: usize = 40;
 
-/// Kinds of file, those that hold most first: if a folder has several, the first is read.
+/// File formats in order of preference: if a folder has several, only the first is read.
 const FORMATS: [&str; 5] = ["parquet", "jsonl", "json", "tsv", "csv"];
 
 impl Table {
-    /// The files of a benchmark's split below `root`, which is the dataset's folder or a single file.
+    /// Finds the files of a benchmark's split in `root`, which is the dataset's folder or a single file.
     pub fn open(root: &Path, source: &Source) -> Result<Self> {
         Self::find(root, source.folder, source.split)
     }
 
-    /// The files whose names begin with `split`, in `root/folder` or `root`, there or in `data/`.
+    /// Finds the files whose names begin with `split`, in `root/folder` or `root`, or in their subfolder `data/`.
     pub fn find(root: &Path, folder: &str, split: &str) -> Result<Self> {
         let places = places(root, folder);
         if let Some(found) = Self::look(root, &places, split)? {
@@ -64,13 +64,13 @@ impl Table {
             .hint(format!("names begin with `{split}` and end in .{}", FORMATS.join(", ."))))
     }
 
-    /// The same, or nothing where no file is of the split.
+    /// Finds the files as [`Table::find`] does, but returns `None` if there is no file of the split.
     fn look(root: &Path, places: &[PathBuf], split: &str) -> Result<Option<Self>> {
         if root.is_file() {
             return Ok(Some(Self { files: vec![root.to_path_buf()] }));
         }
         if !root.is_dir() {
-            // What else is there is named: a FIFO, a device, a link that leads nowhere.
+            // Opening gives the precise error for a FIFO, a device or a broken link.
             if let (Err(e), Ok(_)) = (files::open(root), root.symlink_metadata()) {
                 return Err(Error::from(e).context(format!("reading {}", root.display())));
             }
@@ -96,8 +96,8 @@ impl Table {
         Ok(None)
     }
 
-    /// The files whose names begin with `split` in all folders of `root` that have some, folders in the order of their
-    /// names: a dataset with a folder for each subtask. Without such folders it is [`Table::find`].
+    /// Finds the files whose names begin with `split` in every folder of `root`, with the folders in the order of their
+    /// names, for datasets with one folder per subtask. If no folder has such files, it is [`Table::find`].
     pub fn folders(root: &Path, split: &str) -> Result<Self> {
         let step = || format!("listing {}", root.display());
         let mut folders = Vec::new();
@@ -117,7 +117,7 @@ impl Table {
         if files.is_empty() { Self::find(root, "", split) } else { Ok(Self { files }) }
     }
 
-    /// The first of these files that lies below `root`, or `root` itself if it is a file.
+    /// Finds the first of these files that exists in `root`, or `root` itself if it is a file.
     pub fn named(root: &Path, names: &[&str]) -> Result<Self> {
         let mut candidates = names.iter().map(|n| root.join(n));
         let file = if root.is_file() { Some(root.to_path_buf()) } else { candidates.find(|f| is_there(f)) };
@@ -128,25 +128,26 @@ impl Table {
         Ok(Self { files: vec![file] })
     }
 
-    /// The table in one file; what is no file is named when it is read.
+    /// Creates the table of one file; a missing file is reported when it is read.
     pub(crate) fn of(file: PathBuf) -> Self {
         Self { files: vec![file] }
     }
 
-    /// Its files.
+    /// Returns the files of the table.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// Calls `each` with every row. Errors of `each` gain file and row, and a row that cannot be read is one.
+    /// Calls `each` with every row. Errors of `each` are extended by file and row, and an unreadable row is an error.
     pub fn for_each(&self, columns: Columns<'_>, mut each: impl FnMut(&Row) -> Result<()>) -> Result<()> {
         self.rows(columns, |place, row| row.and_then(&mut each).map_err(|e| e.context(place.to_string())))
     }
 
-    /// Calls `each` with the place of every row and the row, or what is wrong with it.
+    /// Calls `each` with the place of every row and the row, or the error in it.
     ///
     /// # Errors
-    /// A file cannot be read or is damaged so that what follows cannot be told apart, or `each` fails.
+    /// An error is returned if a file cannot be read, if it is so damaged that later rows cannot be separated, or if
+    /// `each` fails.
     pub fn rows(
         &self,
         columns: Columns<'_>,
@@ -185,12 +186,12 @@ impl Table {
     }
 }
 
-/// Where a row stands; as text file and row.
+/// Place of a row; its text form is file and row number.
 #[derive(Debug, Clone, Copy)]
 pub struct RowPlace<'a> {
-    /// The file.
+    /// The file that contains the row.
     pub file: &'a Path,
-    /// Number of the row in it, from 1.
+    /// Number of the row in the file, from 1.
     pub row: u64,
 }
 
@@ -201,25 +202,25 @@ impl std::fmt::Display for RowPlace<'_> {
 }
 
 impl RowPlace<'_> {
-    /// The same without the file's folder.
+    /// Formats the place without the file's folder.
     pub fn short(&self) -> String {
         let name = self.file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         format!("{name} row {}", self.row)
     }
 }
 
-/// The cells of a row by column, and its pictures.
+/// The cells of a row by column, and its images by column.
 type Cells = (Map<String, Value>, BTreeMap<String, Vec<Picture>>);
 
-/// What a reader does with a row, or with what is wrong with it.
+/// Callback that takes a row, or the error in it.
 type HandOn<'a> = &'a mut dyn FnMut(Result<Cells>) -> Result<()>;
 
-/// Whether something that is no directory is called so, also a FIFO or a link that leads nowhere.
+/// Returns whether the path exists and is no directory; also true for a FIFO or a broken link.
 pub(crate) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok() && !path.is_dir()
 }
 
-/// The folders in which the files of a split may lie.
+/// Returns the folders that may hold the files of a split.
 fn places(root: &Path, folder: &str) -> Vec<PathBuf> {
     let mut places = vec![root.join(folder).join("data"), root.join(folder), root.join("data"), root.to_path_buf()];
     places.dedup();
@@ -231,7 +232,7 @@ fn format_of(path: &Path) -> Option<&'static str> {
     FORMATS.into_iter().find(|f| *f == extension)
 }
 
-/// The rank of a file's format, if its name begins with the split's.
+/// Returns the rank of a file's format, if its name begins with the split's.
 fn belongs(path: &Path, split: &str) -> Option<usize> {
     let format = format_of(path)?;
     let stem = path.file_stem()?.to_string_lossy();
@@ -240,7 +241,7 @@ fn belongs(path: &Path, split: &str) -> Option<usize> {
     (fits && !path.is_dir()).then(|| FORMATS.iter().position(|f| *f == format)).flatten()
 }
 
-/// Of `test-00000-of-00003.parquet` all three have to be there.
+/// Checks that all parts exist: of `test-00000-of-00003.parquet` all three.
 fn complete(files: &[PathBuf]) -> Result<()> {
     let count = |file: &PathBuf| {
         let stem = file.file_stem()?.to_str()?;
@@ -256,12 +257,12 @@ fn complete(files: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// The name of a column, and whether it has to be there.
+/// Splits a column's name into the name and whether the column is required.
 fn required(name: &str) -> (&str, bool) {
     name.strip_suffix('?').map_or((name, true), |name| (name, false))
 }
 
-/// Checks the wanted columns against those that a table has.
+/// Checks that a table has the required columns.
 fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     for name in columns.values.iter().chain(columns.pictures) {
         let (name, needed) = required(name);
@@ -281,24 +282,24 @@ fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Ite
 }
 
 impl Row {
-    /// The cell, if it is there and not null.
+    /// Returns the cell if it exists and is not null.
     pub fn value(&self, column: &str) -> Option<&Value> {
         self.values.get(column).filter(|v| !v.is_null())
     }
 
-    /// Whether the table has such a column; in JSON, whether the row has such a field.
+    /// Returns whether the table has the column; in JSON, whether the row has the field.
     pub fn has(&self, column: &str) -> bool {
         self.values.contains_key(column)
     }
 
-    /// What the row is called by itself, in parentheses: ` (index 105)`; nothing where no column says it.
+    /// Returns the row's own id in parentheses, such as ` (index 105)`; empty if no column holds one.
     pub fn name(&self) -> String {
         let columns = ["index", "idx", "id", "pid", "question_id", "questionId", "Index", "lndex"];
         let named = columns.iter().find_map(|column| Some((column, self.maybe(column)?)));
         named.map_or_else(String::new, |(column, name)| format!(" ({column} {})", excerpt(&name, 40)))
     }
 
-    /// Text that has to be there and not blank; numbers count as text.
+    /// Returns text that must exist and not be blank; numbers are converted to text.
     pub fn text(&self, column: &str) -> Result<String> {
         match self.maybe(column) {
             Some(text) => Ok(text),
@@ -312,7 +313,7 @@ impl Row {
         }
     }
 
-    /// Text that may be missing; numbers count as text, blank text and NaN as missing.
+    /// Returns optional text; numbers are converted to text, blank text and NaN count as missing.
     pub fn maybe(&self, column: &str) -> Option<String> {
         match self.value(column)? {
             Value::String(s) if s.trim().is_empty() => None,
@@ -322,7 +323,7 @@ impl Row {
         }
     }
 
-    /// A whole number, also written as text or as 3.0.
+    /// Returns an integer, which may also be written as text or as 3.0.
     pub fn int(&self, column: &str) -> Result<i64> {
         let found = match self.value(column) {
             Some(Value::Number(n)) => n.as_i64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i64)),
@@ -335,7 +336,7 @@ impl Row {
         })
     }
 
-    /// The letter of the choice whose number, from 0, the cell holds.
+    /// Returns the letter of the choice whose number, from 0, the cell holds.
     pub fn letter(&self, column: &str) -> Result<String> {
         let number = self.int(column)?;
         let number_of = usize::try_from(number).ok().filter(|n| *n < crate::read::MOST_CHOICES);
@@ -344,7 +345,7 @@ impl Row {
             .ok_or_else(|| Error::failed(format!("the column `{column}` holds {number}, no choice's number")))
     }
 
-    /// A list of texts (numbers count as text). A text that is itself a list in JSON's or Python's form is one too.
+    /// Returns a list of texts (numbers are converted). A text in the form of a JSON or Python list is parsed.
     pub fn list(&self, column: &str) -> Result<Vec<String>> {
         let wrong = |value: Option<&Value>| {
             let found = value.map_or_else(|| "nothing".into(), crate::read::kind);
@@ -364,10 +365,10 @@ impl Row {
         }
     }
 
-    /// The choices that a column lists, in the order of their letters. Ones at the end that are null or blank are none.
+    /// Returns the choices that a column lists, in the order of their letters, without null or blank ones at the end.
     ///
     /// # Errors
-    /// The cell holds no list of texts, or a choice stands behind one that is null or blank.
+    /// An error is returned if the cell is not a list of texts, or if a choice follows a null or blank one.
     pub fn choices(&self, column: &str) -> Result<Vec<String>> {
         match self.value(column) {
             Some(Value::Array(items)) => choices(items.iter().map(|item| match item {
@@ -383,12 +384,12 @@ impl Row {
         }
     }
 
-    /// The pictures of a column: none where the cell is empty.
+    /// Returns the images of a column; none if the cell is empty.
     pub fn pictures(&self, column: &str) -> &[Picture] {
         self.pictures.get(column).map_or(&[], Vec::as_slice)
     }
 
-    /// The one picture of a column.
+    /// Returns the only image of a column.
     pub fn picture(&self, column: &str) -> Result<Picture> {
         match self.pictures(column) {
             [picture] => Ok(picture.clone()),
@@ -397,10 +398,10 @@ impl Row {
     }
 }
 
-/// The choices up to the first that is missing or blank.
+/// Returns the choices up to the first that is missing or blank.
 ///
 /// # Errors
-/// One stands behind it: which letter an answer means is not certain then.
+/// An error is returned if another choice follows, because the letters would then be ambiguous.
 pub fn choices(all: impl Iterator<Item = Result<Option<String>>>) -> Result<Vec<String>> {
     let mut there = Vec::new();
     let mut gap = None;
@@ -416,7 +417,7 @@ pub fn choices(all: impl Iterator<Item = Result<Option<String>>>) -> Result<Vec<
     Ok(there)
 }
 
-/// The texts of a list as Python prints it, such as `['a', "it's", 'x\n']`; numbers become text.
+/// Parses a list as Python prints it, such as `['a', "it's", 'x\n']`; numbers become text.
 pub fn python_list(text: &str) -> Option<Vec<String>> {
     let mut chars = text.trim().strip_prefix('[')?.strip_suffix(']')?.chars().peekable();
     let mut items = Vec::new();
@@ -439,7 +440,7 @@ pub fn python_list(text: &str) -> Option<Vec<String>> {
         match chars.next() {
             None => return Some(items),
             Some(',') => {}
-            // Neighbouring texts without a comma, as printed arrays have them, or something else.
+            // Adjacent texts without a comma, as in printed NumPy arrays, or other text.
             Some(_) => return None,
         }
     }

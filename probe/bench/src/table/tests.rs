@@ -26,7 +26,7 @@ fn append(builder: &mut StructBuilder, bytes: Option<&[u8]>) {
     builder.append(bytes.is_some());
 }
 
-/// Five rows: a text, a number, a list of texts, a picture (none in row 3), a list of `row` pictures.
+/// Writes five rows: a text, a number, a list of texts, an image (null in row 3), a list of `row` images.
 fn write_parquet(path: &Path) -> Checked {
     let (mut image, mut choices) = (image_struct(), ListBuilder::new(StringBuilder::new()));
     let mut several = ListBuilder::new(image_struct());

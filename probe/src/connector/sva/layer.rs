@@ -1,7 +1,7 @@
-//! One layer of cross-attention from queries to the windows of several encoders, under the names of Cambrian-1's
+//! One layer of cross-attention from queries to the windows of several encoders, with the names of Cambrian-1's
 //! `VisionCrossAttentionLayer`.
 //!
-//! With q the queries, g the picture's mean and f_k the features of encoder k:
+//! With q the queries, g the image's mean feature and f_k the features of encoder k:
 //!
 //! ```text
 //! x = proj_in · [q ; proj_context · g]
@@ -9,9 +9,9 @@
 //! q ← q + linear_2 · GELU(linear_1 · LN(x + a))
 //! ```
 //!
-//! Keys and values of a window are wanted by one query only. Where a window holds m² > 1 tokens it is therefore cheaper
-//! to bring the query into the space of the features (W_kᵀ q for each head) and to project the mixed features afterwards
-//! than to project every token: 2 hidden² products for each window in place of 2 m² hidden².
+//! Each window's keys and values serve one query only. For windows of m² > 1 tokens it is therefore cheaper to map
+//! the query into the feature space (W_kᵀ q for each head) and to project the mixed features afterwards than to
+//! project every token: 2 hidden² products per window instead of 2 m² hidden².
 
 use super::windows::{EPSILON, Keys, Windows, normalised};
 use burgess_base::{Error, Result};
@@ -22,65 +22,65 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 
-/// Layers one after another, under upstream's name `layers`.
+/// Consecutive cross-attention layers, with upstream's name `layers`.
 #[derive(Module, Debug)]
 pub struct VisionSampler {
-    /// First to last.
+    /// The layers in order.
     pub layers: Vec<SamplerLayer>,
 }
 
-/// One layer. See the module's documentation.
+/// One cross-attention layer; see the module documentation.
 #[derive(Module, Debug)]
 pub struct SamplerLayer {
-    /// `[hidden, hidden]`.
+    /// Projection of the image's mean feature, `[hidden, hidden]`.
     pub proj_context: Linear,
-    /// `[query width + hidden, hidden]`.
+    /// Projection of query and context together, `[query width + hidden, hidden]`.
     pub proj_in: Linear,
-    /// Back to the queries' width.
+    /// MLP back to the queries' width.
     pub proj_out: Out,
-    /// Of query and what was seen.
+    /// Layer norm of the sum of query and attention output.
     pub norm: LayerNorm,
-    /// What is seen.
+    /// Cross-attention to the encoders' windows.
     pub cross_attn: CrossAttention,
-    /// `[tokens in a window, hidden]` for each encoder that has more than one token in a window.
+    /// Position embedding per encoder, `[tokens in a window, hidden]`; `None` for encoders with one token per window.
     pub pos_embed: Vec<Option<Param<Tensor<2>>>>,
 }
 
-/// Linear, GELU, linear, without biases.
+/// An MLP of two linear layers with a GELU between them, without biases.
 #[derive(Module, Debug)]
 pub struct Out {
-    /// `[hidden, hidden]`.
+    /// First linear layer, `[hidden, hidden]`.
     pub linear_1: Linear,
-    /// `[hidden, query width]`.
+    /// Second linear layer, `[hidden, query width]`.
     pub linear_2: Linear,
 }
 
-/// Attention with keys and values of several encoders, each behind a norm and a projection of its own.
+/// Multi-head attention with keys and values of several encoders, each with its own norm and projection.
 #[derive(Module, Debug)]
 pub struct CrossAttention {
-    /// Of the queries.
+    /// Norm and projection of the queries.
     pub q_proj: (LayerNorm, Linear),
-    /// One for each encoder.
+    /// Norm and key projection of each encoder.
     pub k_proj: Vec<(LayerNorm, Linear)>,
-    /// One for each encoder.
+    /// Norm and value projection of each encoder.
     pub v_proj: Vec<(LayerNorm, Linear)>,
-    /// Of the heads side by side.
+    /// Output projection of the concatenated heads, `[hidden, hidden]`.
     pub o_proj: Linear,
     heads: usize,
 }
 
-/// The numbers of a [`VisionSampler`].
+/// The sizes of a [`VisionSampler`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SamplerShape<'a> {
-    /// Width of the queries.
+    /// Width of the queries, in channels.
     pub query: usize,
-    /// Width of keys and values.
+    /// Width of keys and values, in channels.
     pub hidden: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Layers.
+    /// Number of layers.
     pub depth: usize,
-    /// Tokens in a window, for each encoder.
+    /// Number of tokens in a window, for each encoder.
     pub window: &'a [usize],
 }
 
@@ -109,14 +109,14 @@ impl SamplerShape<'_> {
     }
 }
 
-/// `x · weight` over the last axis, as one product of two matrices.
+/// Computes `x · weight` over the last axis as one product of two matrices.
 fn product(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
     let [a, b, width] = x.dims();
     let to = weight.dims()[1];
     linear(x.reshape([a * b, width]), weight, None).reshape([a, b, to])
 }
 
-/// Weight and bias of the projection and of the scale and shift in front of it, as one layer on normalised features:
+/// Folds the scale and shift of a layer norm into the projection after it, as weight and bias on normalised features:
 /// `(γ x + β) W = x (γ W) + β W`.
 fn folded((norm, projection): &(LayerNorm, Linear)) -> (Tensor<2>, Tensor<2>) {
     let (weight, scale) = (projection.weight.val(), norm.gamma.val());
@@ -129,11 +129,11 @@ fn folded((norm, projection): &(LayerNorm, Linear)) -> (Tensor<2>, Tensor<2>) {
 }
 
 impl VisionSampler {
-    /// `queries` `[groups or 1, queries or 1, width]` (ones stand for equal queries) after all layers,
-    /// `[groups, queries, width]`.
+    /// Applies all layers to `queries` `[groups or 1, queries or 1, width]` (1 means that all are equal); the result
+    /// is `[groups, queries, width]`.
     ///
     /// # Errors
-    /// When windows and layers are of different encoders.
+    /// When the windows have other encoders than the layers.
     pub fn forward(&self, queries: Tensor<3>, windows: &Windows) -> Result<Tensor<3>> {
         let mut queries = queries;
         for layer in &self.layers {
@@ -144,10 +144,10 @@ impl VisionSampler {
 }
 
 impl SamplerLayer {
-    /// What the layer adds to the queries, `[groups, queries, query width]`.
+    /// The residual that the layer adds to the queries, `[groups, queries, query width]`.
     pub(super) fn change(&self, queries: Tensor<3>, windows: &Windows) -> Result<Tensor<3>> {
         let [_, _, width] = queries.dims();
-        // The two parts of `proj_in`, so that what all queries of a picture share is computed once.
+        // `proj_in` is split in two, so that the context, which all queries of an image share, is projected once.
         let weight = self.proj_in.weight.val();
         let [rows, hidden] = weight.dims();
         if rows != width + hidden || windows.context.dims()[1] != hidden {
@@ -167,7 +167,7 @@ impl SamplerLayer {
 }
 
 impl CrossAttention {
-    /// What the queries `x` `[groups, queries or 1, hidden]` see: `[groups, queries, hidden]`.
+    /// Attention output for queries `x` `[groups, queries or 1, hidden]`: `[groups, queries, hidden]`.
     fn forward(&self, x: Tensor<3>, windows: &Windows, positions: &[Option<Param<Tensor<2>>>]) -> Result<Tensor<3>> {
         let encoders = [windows.towers.len(), self.k_proj.len(), self.v_proj.len(), positions.len()];
         if encoders.iter().any(|n| *n != encoders[0]) || encoders[0] == 0 {
@@ -199,9 +199,9 @@ impl CrossAttention {
     }
 }
 
-/// One encoder's normalised features with the layers that make keys and values of them.
+/// One encoder's normalised features, with its key and value projections.
 struct Projected {
-    /// `[windows, tokens, hidden]`.
+    /// Normalised features, `[windows, tokens, hidden]`.
     tokens: Tensor<3>,
     key: (Tensor<2>, Tensor<2>),
     value: (Tensor<2>, Tensor<2>),
@@ -222,14 +222,14 @@ impl Projected {
         Self { tokens, key: folded(key), value: folded(value) }
     }
 
-    /// Keys and values of every token, `[windows, tokens, hidden]` each.
+    /// Keys and values of every token, each `[windows, tokens, hidden]`.
     fn each(&self) -> [Tensor<3>; 2] {
         [&self.key, &self.value]
             .map(|(weight, bias)| product(self.tokens.clone(), weight.clone()) + bias.clone().unsqueeze::<3>())
     }
 }
 
-/// One query `[windows, heads, width]`, already scaled, for each window: `[windows, heads, width]`.
+/// Attention of one query per window: scaled queries `[windows, heads, width]` → `[windows, heads, width]`.
 fn in_windows(q: Tensor<3>, towers: &[Projected], bias: Option<Tensor<2>>) -> Tensor<3> {
     let [windows, heads, width] = q.dims();
     let hidden = heads * width;
@@ -277,11 +277,11 @@ fn in_windows(q: Tensor<3>, towers: &[Projected], bias: Option<Tensor<2>>) -> Te
             None => part,
         });
     }
-    // There is at least one encoder: the caller has checked.
+    // There is at least one encoder, which the caller has checked.
     mixed.unwrap_or(q)
 }
 
-/// Queries `[groups, heads, queries, width]` that all see every token of their group: `[groups, queries, hidden]`.
+/// Attention of queries `[groups, heads, queries, width]` to all tokens of their group: `[groups, queries, hidden]`.
 fn everywhere(q: Tensor<4>, towers: &[Projected], bias: Option<Tensor<2>>) -> Tensor<3> {
     let [groups, heads, _, width] = q.dims();
     let (mut keys, mut values) = (Vec::with_capacity(towers.len()), Vec::with_capacity(towers.len()));
@@ -295,7 +295,7 @@ fn everywhere(q: Tensor<4>, towers: &[Projected], bias: Option<Tensor<2>>) -> Te
         let tokens = all.dims()[1];
         all.reshape([groups, tokens, heads, width]).swap_dims(1, 2)
     });
-    // One bias for all heads and queries of a picture.
+    // One bias for all heads and queries of an image.
     let bias = bias.map_or(Bias::None, |bias| {
         let [_, tokens] = bias.dims();
         let queries = q.dims()[2];

@@ -1,11 +1,11 @@
-//! The Spatial Vision Aggregator of Cambrian-1 (arXiv 2406.16860, section 3), as its released models have it.
+//! Cambrian-1's Spatial Vision Aggregator (arXiv 2406.16860, section 3), as in its released models.
 //!
-//! Each encoder's features are brought to one width; G groups of learned queries on a grid look at the part of every
-//! encoder's grid that lies under them through D layers of cross-attention ([`layer`]); groups are joined along the
-//! channels, projected to the language model's width, and a newline stands after each row. Samplers of the same make look
-//! once more from inside the language model, with its hidden states as queries.
+//! Each encoder's features are projected to one width. G groups of learnable queries on a grid attend, through D
+//! layers of cross-attention ([`layer`]), to the window of every encoder's grid that lies under them. The groups are
+//! concatenated along the channels and projected to the language model's width, and a newline follows each row.
+//! Samplers of the same structure repeat this inside the language model, with its hidden states as queries.
 //!
-//! Parameters have the released names (see [`super::NAMES`]).
+//! Parameters have the names of the released checkpoints (see [`super::NAMES`]).
 
 pub mod layer;
 pub mod windows;
@@ -21,26 +21,26 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use layer::{SamplerShape, VisionSampler};
 use windows::{EPSILON, Windows, multiples};
 
-/// One encoder's features to the common width: linear, GELU, linear, layer norm.
+/// Projector of one encoder's features to the common width: linear, GELU, linear, layer norm.
 pub type TowerProjector = (Linear, Gelu, Linear, LayerNorm);
 
-/// Two linear maps with a GELU between them.
+/// An MLP: two linear layers with a GELU between them.
 pub type Projector = (Linear, Gelu, Linear);
 
-/// The aggregator. See the module's documentation.
+/// The aggregator; see the module documentation.
 #[derive(Module, Debug)]
 pub struct Sva {
-    /// `[groups, hidden]`: what every query of a group starts as.
+    /// The initial query of each group, `[groups, hidden]`; all queries of a group start equal.
     pub vision_query: Param<Tensor<2>>,
-    /// `[llm width]`.
+    /// The newline token's embedding, `[llm width]`.
     pub image_newline: Option<Param<Tensor<1>>>,
-    /// One for each encoder.
+    /// Projector of each encoder's features to the common width.
     pub mm_projector_aux: Vec<TowerProjector>,
-    /// One for each group.
+    /// The cross-attention layers of each group.
     pub vision_sampler: Vec<VisionSampler>,
-    /// Groups side by side → embeddings.
+    /// Maps the concatenated groups to image tokens of the language model's width.
     pub mm_projector: Projector,
-    /// Inside the language model.
+    /// The samplers inside the language model, in order.
     pub vision_sampler_layers: Vec<VisionSampler>,
     #[module(skip)]
     options: SvaOptions,
@@ -48,25 +48,25 @@ pub struct Sva {
     tower_grids: Vec<usize>,
 }
 
-/// What the samplers inside the language model look at: made once by the connector, used after many layers.
+/// Input of the samplers inside the language model: computed once by the connector and used after many layers.
 #[derive(Debug, Clone)]
 pub struct SvaContext {
     windows: Windows,
     arrangement: Arrangement,
 }
 
-/// Where one picture stands in a batch of sequences.
+/// The location of one image's tokens in a batch of sequences.
 #[derive(Debug, Clone)]
 pub struct VisualRow {
-    /// Which sequence.
+    /// Index of the sequence in the batch.
     pub row: usize,
-    /// Which picture.
+    /// Index of the image.
     pub picture: usize,
-    /// Position in the sequence of each of the picture's positions; none for those that were left out.
+    /// Position in the sequence of each image token; `None` for those that were left out.
     pub positions: Vec<Option<usize>>,
 }
 
-/// A [`SvaContext`] for the places that the pictures have in a batch.
+/// A [`SvaContext`] bound to the positions of the images in a batch.
 #[derive(Debug, Clone)]
 pub struct PlacedContext {
     windows: Windows,
@@ -88,7 +88,7 @@ pub(super) fn projector(from: usize, to: usize, device: &Device) -> Projector {
     (LinearConfig::new(from, to).init(device), Gelu::new(), LinearConfig::new(to, to).init(device))
 }
 
-/// `x` `[a, b, width]` through the layers, as rows of one matrix.
+/// Applies an MLP to `x` `[a, b, width]`, as rows of one matrix.
 pub(super) fn project(x: Tensor<3>, (first, gelu, second): &Projector) -> Tensor<3> {
     let [a, b, width] = x.dims();
     let y = second.forward(gelu.forward(first.forward(x.reshape([a * b, width]))));
@@ -96,10 +96,10 @@ pub(super) fn project(x: Tensor<3>, (first, gelu, second): &Projector) -> Tensor
     y.reshape([a, b, to])
 }
 
-/// Every encoder's features at the common width, and the mean of the first one's, `[pictures, hidden]`.
+/// Projects every encoder's features to the common width; also gives the first one's mean, `[images, hidden]`.
 ///
 /// # Errors
-/// When the features are not those of the encoders the connector was made for.
+/// When the features have other widths or grids than the connector's encoders.
 pub(super) fn project_towers(
     towers: &[FeatureMap],
     projectors: &[TowerProjector],
@@ -123,7 +123,7 @@ pub(super) fn project_towers(
 }
 
 impl SvaOptions {
-    /// Says what is wrong with the options for encoders on these grids.
+    /// Checks the options for encoders on these grids.
     pub(super) fn check(&self, tower_grids: &[usize]) -> Result<()> {
         check_attention("sva", self.hidden, self.heads, self.depth)?;
         if self.query_grids.is_empty() || self.grid == 0 {
@@ -169,7 +169,7 @@ impl SvaOptions {
     }
 }
 
-/// Says what is wrong with the numbers that every attention has.
+/// Checks the sizes that every attention layer has.
 pub(super) fn check_attention(name: &str, hidden: usize, heads: usize, depth: usize) -> Result<()> {
     if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) || depth == 0 {
         return Err(Error::usage(format!(
@@ -184,7 +184,7 @@ impl Sva {
         let (maps, context) = project_towers(towers, &self.mm_projector_aux, &self.tower_grids)?;
         let windows = |grid: usize| Windows::cells(&maps, &self.tower_grids, grid, context.clone(), pictures);
         let grid = self.options.grid;
-        // Groups on one grid, and the samplers of the language model, look through the same windows.
+        // Groups on one grid, and the samplers of the language model, share their windows.
         let mut made: Vec<(usize, Windows)> = Vec::new();
         let mut groups = Vec::with_capacity(self.vision_sampler.len());
         for (g, (sampler, &side)) in self.vision_sampler.iter().zip(&self.options.query_grids).enumerate() {
@@ -217,11 +217,11 @@ impl Sva {
         Seen::new(tokens, arrangement, pictures, context)
     }
 
-    /// The hidden states after a layer of the language model, `[rows, t, llm width]`, with those of the pictures' cells
-    /// replaced if a sampler stands there.
+    /// Updates the hidden states after a layer of the language model, `[rows, t, llm width]`: if a sampler follows
+    /// the layer, it replaces those of the image tokens.
     ///
     /// # Errors
-    /// When hidden states and context do not belong to one batch.
+    /// When hidden states and context belong to different batches.
     pub fn apply(&self, layer: usize, hidden: Tensor<3>, context: &PlacedContext) -> Result<Tensor<3>> {
         let sampler = self.samplers().and_then(|s| s.after(layer)).and_then(|i| self.vision_sampler_layers.get(i));
         let Some(sampler) = sampler.filter(|_| context.count > 0) else {
@@ -238,13 +238,13 @@ impl Sva {
         Ok(all.reshape([rows, t, width]))
     }
 
-    /// Where its samplers stand in the language model.
+    /// The positions of its samplers in the language model.
     pub fn samplers(&self) -> Option<&SamplerOptions> {
         self.options.samplers.as_ref()
     }
 
-    /// The parameters that Cambrian-1 draws from normal distributions of its own: queries and newline with deviation
-    /// 1/√width of the language model, positions in a window with 1.
+    /// Draws the parameters that Cambrian-1 initialises from its own normal distributions: queries and newline with
+    /// standard deviation 1/√width of the language model, position embeddings with 1.
     pub(super) fn draw(mut self, llm_width: usize, seed: u64) -> Self {
         let deviation = (llm_width as f64).powf(-0.5);
         self.vision_query = normal("vision_query", seed, self.vision_query, deviation);
@@ -259,7 +259,7 @@ impl Sva {
 }
 
 impl VisionSampler {
-    /// With positions drawn anew.
+    /// Draws the position embeddings anew.
     pub(super) fn draw(mut self, name: &str, seed: u64) -> Self {
         for (l, layer) in self.layers.iter_mut().enumerate() {
             let drawn = std::mem::take(&mut layer.pos_embed)
@@ -273,10 +273,10 @@ impl VisionSampler {
 }
 
 impl SvaContext {
-    /// For pictures that stand at these places of a batch of sequences of `t` positions.
+    /// Binds the context to images at these positions of a batch of sequences of `t` positions.
     ///
     /// # Errors
-    /// When a row names a picture that was not seen.
+    /// When a row names an image outside the context.
     pub fn place(&self, rows: &[VisualRow], t: usize) -> Result<PlacedContext> {
         let device = self.windows.context.device();
         let (mut places, mut cells) = (Vec::new(), Vec::new());
@@ -298,7 +298,7 @@ impl SvaContext {
             }
         }
         let count = places.len();
-        // Mostly every cell of every picture is there, in order, and nothing need be picked.
+        // Usually every cell of every image is present in order, so that nothing has to be selected.
         let whole =
             cells.len() == self.windows.groups * self.windows.queries && cells.iter().enumerate().all(|(i, c)| i == *c);
         let windows = if whole { self.windows.clone() } else { self.windows.select(&cells, &device) };

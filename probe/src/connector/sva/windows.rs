@@ -1,57 +1,57 @@
-//! What queries see: for each cell of their grid a window of every encoder's features, or the whole picture.
+//! Keys and values of queries: for each cell of the query grid a window of every encoder's grid, or the whole image.
 
 use super::super::arrangement::{PictureSize, Region};
 use burgess_base::{Error, Result};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// ε of every layer norm here: PyTorch's default.
+/// Epsilon of every layer norm here, PyTorch's default.
 pub(crate) const EPSILON: f64 = 1e-5;
 
-/// Stands for minus infinity in front of a softmax.
+/// Added to the scores of masked tokens before the softmax, instead of −∞.
 const HIDDEN: f32 = -1e9;
 
-/// The features of all encoders, sorted by the query that sees them.
+/// The features of all encoders, grouped by the query that attends to them.
 ///
-/// A group is a picture whose `queries` lie side by side; `windows` counts what is seen: one for each query, or one for
-/// each group that all of its queries share.
+/// A group is the `queries` of one image. There is one window per query, or one that all queries of a group share.
 #[derive(Debug, Clone)]
 pub struct Windows {
-    /// Groups of queries.
+    /// Number of groups, one per image.
     pub groups: usize,
-    /// Queries in each.
+    /// Number of queries per group.
     pub queries: usize,
-    /// Whether the queries of a group all see the same.
+    /// Whether all queries of a group share one window.
     pub shared: bool,
-    /// `[windows, tokens in a window, hidden]` for each encoder.
+    /// Features of each encoder, `[windows, tokens in a window, hidden]`.
     pub towers: Vec<Keys>,
-    /// `[windows, tokens of all encoders in a window]`: 0, or a large negative number for padding. None if there is none.
+    /// Additive mask, `[windows, tokens of all encoders in a window]`: 0, or a large negative number for padding;
+    /// `None` if nothing is masked.
     pub bias: Option<Tensor<2>>,
-    /// The mean of the first encoder's features, `[groups, hidden]`.
+    /// Mean of the first encoder's features, `[groups, hidden]`.
     pub context: Tensor<2>,
 }
 
-/// One encoder's features in windows.
+/// One encoder's features arranged in windows.
 #[derive(Debug, Clone)]
 pub enum Keys {
-    /// One token to a window: no position is added to it, so its normalisation, before scale and shift, is the same for
-    /// all layers and stands here.
+    /// One token per window. No position embedding is added, so the normalised features are the same for all layers
+    /// and are stored here.
     Single(Tensor<3>),
-    /// Several tokens, to which a layer adds its positions.
+    /// Several tokens per window, to which each layer adds its position embedding.
     Several(Tensor<3>),
 }
 
-/// Features without mean and with variance one along the last axis.
+/// Normalises features to mean 0 and variance 1 along the last axis.
 pub(crate) fn normalised(x: Tensor<3>) -> Tensor<3> {
     let width = x.dims()[2];
     let ones = Tensor::ones([width], &x.device());
     layer_norm(x, ones, None, EPSILON)
 }
 
-/// Sides of the window that one cell of a grid of side `grid` has in each encoder's grid.
+/// For each encoder, the side in tokens of the window that belongs to one cell of a query grid of side `grid`.
 ///
 /// # Errors
-/// When an encoder's grid is no multiple.
+/// When an encoder's grid is not a multiple of the query grid.
 pub(crate) fn multiples(tower_grids: &[usize], grid: usize) -> Result<Vec<usize>> {
     let each = tower_grids.iter().enumerate().map(|(i, &side)| match grid {
         1.. if side > 0 && side % grid == 0 => Ok(side / grid),
@@ -65,10 +65,10 @@ pub(crate) fn multiples(tower_grids: &[usize], grid: usize) -> Result<Vec<usize>
 }
 
 impl Windows {
-    /// Windows for a grid of queries of side `grid` over the encoders' `maps` `[pictures, side * side, hidden]`.
+    /// One window per cell of a query grid of side `grid`, over the encoders' `maps` `[images, side * side, hidden]`.
     ///
     /// # Errors
-    /// When an encoder's grid is no multiple of the queries'.
+    /// When an encoder's grid is not a multiple of the query grid.
     pub fn cells(
         maps: &[Tensor<3>],
         tower_grids: &[usize],
@@ -93,10 +93,10 @@ impl Windows {
         Ok(Self { groups, queries: grid * grid, shared: false, towers: towers.collect(), bias, context })
     }
 
-    /// One window over everything for the `queries` of each picture.
+    /// One window over the whole image, shared by its `queries`.
     ///
     /// # Errors
-    /// When a picture or a grid has no extent.
+    /// When an image or a grid has size 0.
     pub fn whole(
         maps: &[Tensor<3>],
         tower_grids: &[usize],
@@ -111,14 +111,14 @@ impl Windows {
         let bias = match pictures {
             None => None,
             Some(pictures) => {
-                // One cell whose window is the picture.
+                // One cell whose window is the whole image.
                 cell_bias(pictures, tower_grids, tower_grids, 1, &context.device())?
             }
         };
         Ok(Self { groups: context.dims()[0], queries, shared: true, towers: towers.collect(), bias, context })
     }
 
-    /// The windows of these queries only, each a group of its own; `chosen` counts queries through all groups.
+    /// Selects the windows of these queries, each as its own group; `chosen` indexes the queries of all groups.
     pub fn select(&self, chosen: &[usize], device: &Device) -> Self {
         let index = |values: Vec<i32>| {
             let count = values.len();
@@ -141,8 +141,8 @@ impl Windows {
     }
 }
 
-/// What is added to the scores of each window's tokens, encoder after encoder; nothing if no picture has padding. A
-/// window that is nothing but padding hides none of it.
+/// The additive mask on the scores of each window's tokens, encoder after encoder; `None` if no image has padding. A
+/// window that is all padding is not masked.
 fn cell_bias(
     pictures: &[PictureSize],
     tower_grids: &[usize],

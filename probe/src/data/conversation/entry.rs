@@ -1,4 +1,4 @@
-//! One entry of a file of conversations, whatever JSON it is.
+//! Parses one entry of a conversation file, whatever JSON it contains.
 
 use super::Conversation;
 use super::problems::Unusable;
@@ -8,11 +8,10 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use serde_json::Value;
 use std::fmt;
 
-/// What an entry without a picture may call it.
+/// Values of `image` that mean that there is no image.
 const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
 
-/// An entry: the fields that are read of an object, or what there is instead of one. Fields that are not read may hold
-/// anything.
+/// An entry: the fields that we read from an object, or the kind of another JSON value. Other fields are ignored.
 #[derive(Debug)]
 pub(super) enum Entry {
     Object(Box<Fields>),
@@ -44,7 +43,7 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
         let mut fields = Fields::default();
-        // Of two fields of one name the last counts, as in Python.
+        // If a field occurs twice, the last one counts, as in Python.
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "id" => fields.id = map.next_value()?,
@@ -90,7 +89,7 @@ impl<'de> Visitor<'de> for Any {
 }
 
 impl Entry {
-    /// The conversation it is, or why it is none.
+    /// Converts the entry to a conversation, or says why it is unusable.
     pub fn conversation(self) -> Result<Conversation, Unusable> {
         match self {
             Self::Object(fields) => fields.conversation(),
@@ -129,7 +128,7 @@ impl Fields {
 
 type Read<T> = Result<T, (&'static str, String)>;
 
-/// The picture under `image`, if there is one. Numbers that are none arrive as null.
+/// The image path under `image`, if there is one. NaN arrives as null.
 fn picture(value: Value) -> Read<Option<String>> {
     match value {
         Value::Null => Ok(None),
@@ -147,7 +146,7 @@ fn picture(value: Value) -> Read<Option<String>> {
     }
 }
 
-/// The turns under `conversations`.
+/// Parses the turns under `conversations`.
 fn turns(value: Option<Value>) -> Read<Vec<Turn>> {
     let list = match value {
         Some(Value::Array(list)) => list,
@@ -167,7 +166,7 @@ fn turns(value: Option<Value>) -> Read<Vec<Turn>> {
         };
         let role = match from {
             "human" | "user" => Role::User,
-            // Only the first turn: a second one that is not the human's is a mistake of the file.
+            // Only the first turn may be skipped; a later one with this role is an error of the file.
             _ if i == 0 => continue,
             "gpt" | "assistant" => Role::Assistant,
             other => return Err(("unknown speaker", format!("`{}`", text::excerpt(other, 40)))),

@@ -1,40 +1,40 @@
-//! Entries of training data that were left out, counted by reason and source.
+//! Counts skipped entries of training data by reason and source.
 
 use burgess_base::text;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many places of a problem are kept.
+/// Number of locations that are kept per problem.
 const SHOWN: usize = 3;
-/// Sources that are counted by name; the entries of all others are counted together. Hostile data could name millions.
+/// Maximum number of sources that are counted by name; all others (hostile data has millions) are counted as one.
 const SOURCES: usize = 1000;
 const OTHER_SOURCES: &str = "other sources";
 
-/// Why an entry was left out.
+/// Why an entry is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
-    /// The kind of problem.
+    /// The reason, by which entries are counted.
     pub reason: &'static str,
-    /// More about this entry, or nothing.
+    /// Details about this entry; may be empty.
     pub detail: String,
-    /// Where the entry comes from, or nothing.
+    /// The data source of the entry; may be empty.
     pub source: String,
 }
 
-/// Entries of one source that were left out for one reason.
+/// The skipped entries of one source with one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// The kind of problem.
+    /// The reason, by which entries are counted.
     pub reason: String,
-    /// Where they come from (the entries' `source`, or the first folder of their pictures); empty if they do not say.
+    /// The data source (the entries' `source`, or the first folder of their images); may be empty.
     pub source: String,
-    /// How many they are.
+    /// Number of entries.
     pub count: usize,
-    /// Where the first of them stand in the file: `entry 3`, `line 3`.
+    /// Locations of the first entries in the file: `entry 3`, `line 3`.
     pub first: Vec<String>,
 }
 
-/// What was wrong with entries that were left out, by reason and source.
+/// Counts of skipped entries by reason and source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(BTreeMap<&'static str, BTreeMap<String, LeftOut>>);
 
@@ -56,12 +56,12 @@ impl Problems {
         }
     }
 
-    /// Entries left out.
+    /// Total number of skipped entries.
     pub fn total(&self) -> usize {
         self.left_out().map(|l| l.count).sum()
     }
 
-    /// Problem, how often, and where first.
+    /// For each reason: its name, the number of entries, and the location of the first.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize, &str)> {
         self.0.iter().map(|(reason, sources)| {
             let count = sources.values().map(|l| l.count).sum();
@@ -70,12 +70,12 @@ impl Problems {
         })
     }
 
-    /// The same for each source, for records of a run.
+    /// Counts by reason and source, for run records.
     pub fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
         self.0.values().flat_map(BTreeMap::values)
     }
 
-    /// One line for each reason and source, for people: `3 conversations of gqa left out: no answer (entry 5, …)`.
+    /// One line per reason and source for the user: `3 conversations of gqa left out: no answer (entry 5, …)`.
     pub fn notes(&self) -> Vec<String> {
         let line = |l: &LeftOut| {
             let of = if l.source.is_empty() { String::new() } else { format!(" of {}", l.source) };
@@ -86,14 +86,14 @@ impl Problems {
         self.left_out().map(line).collect()
     }
 
-    /// All reasons on one line.
+    /// All reasons with their counts on one line.
     pub(super) fn summary(&self) -> String {
         let reason = |(what, count, first): (&str, usize, &str)| format!("{what} ({count}, first: {first})");
         self.iter().map(reason).collect::<Vec<_>>().join("; ")
     }
 }
 
-/// The number in `entry 12` or `line 12: …`.
+/// The number in a location such as `entry 12` or `line 12: …`, for sorting.
 fn order(place: &str) -> usize {
     let digits = place.split([' ', ':']).nth(1).and_then(|n| n.parse().ok());
     digits.unwrap_or(usize::MAX)

@@ -1,9 +1,9 @@
-//! The template that a model ships, in Jinja, as `transformers` renders it (`apply_chat_template`).
+//! The Jinja template that a model ships, rendered as `apply_chat_template` of `transformers` does.
 //!
-//! The same environment: blocks without the white space around them, `break` and `continue`, `raise_exception`,
-//! `strftime_now`, its `tojson`, methods of Python texts, `{% generation %}` around what the assistant says. The one
-//! difference: `strftime_now` gives the day that is written in the template ([`Jinja::with_date`]) and not today's,
-//! because the same study must give the same bits tomorrow.
+//! The environment is the same: `trim_blocks` and `lstrip_blocks`, `break` and `continue`, `raise_exception`,
+//! `strftime_now`, `tojson`, Python's string methods, `{% generation %}` around the assistant's text. One thing
+//! differs: `strftime_now` gives a fixed date ([`Jinja::with_date`]) instead of today's, for
+//! reproducible studies.
 
 use super::python::{self, Day};
 use super::spans::{self, Spans};
@@ -19,22 +19,22 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Around what the assistant says; characters that no text has, by Unicode's own rule.
+/// Markers around the assistant's text; Unicode noncharacters, which valid text does not contain.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
 
-/// A Jinja template with what it is told besides the conversation.
+/// A Jinja chat template with its variables other than the conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jinja {
-    /// The template.
+    /// The template's source.
     jinja: String,
-    /// `bos_token`, `eos_token`, `pad_token`, `unk_token`, as far as the model has them.
+    /// The values of `bos_token`, `eos_token`, `pad_token` and `unk_token`, where the model has them.
     #[serde(default)]
     tokens: BTreeMap<String, String>,
-    /// Another system message than its own.
+    /// A system message that replaces the template's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     system: Option<String>,
-    /// The day that `strftime_now` gives: the one that Llama 3's template falls back on, unless another is set.
+    /// The date that `strftime_now` gives; by default the one that Llama 3's template falls back on.
     #[serde(default = "day")]
     date: String,
     #[serde(skip)]
@@ -45,7 +45,7 @@ fn day() -> String {
     "2024-07-26".into()
 }
 
-/// The template ready to run; made when it is first needed, and no part of what a template is.
+/// The compiled template, built on first use; it does not take part in comparison and is not cloned.
 #[derive(Debug, Default)]
 struct Compiled(OnceLock<Environment<'static>>);
 
@@ -62,20 +62,20 @@ impl PartialEq for Compiled {
 }
 
 impl Jinja {
-    /// A template with the special tokens it may write.
+    /// Builds a template with the special tokens that it may write.
     ///
     /// # Errors
-    /// When it is no Jinja: the line is named.
+    /// When the Jinja syntax is invalid; the error names the line.
     pub fn new(template: impl Into<String>, tokens: BTreeMap<String, String>) -> Result<Self> {
         let jinja = Self { jinja: template.into(), tokens, system: None, date: day(), compiled: Compiled::default() };
         jinja.environment()?;
         Ok(jinja)
     }
 
-    /// The template that came with a tokenizer.
+    /// The template that ships with a tokenizer.
     ///
     /// # Errors
-    /// When there came none, or it is no Jinja.
+    /// When there is none, or its Jinja syntax is invalid.
     pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
         let special = tokenizer.special();
         let Some(template) = &special.chat_template else {
@@ -95,13 +95,13 @@ impl Jinja {
         Self::new(template.clone(), ids.into_iter().filter_map(token).collect())
     }
 
-    /// With another system message, unless a conversation has its own.
+    /// Sets the system message for conversations that do not bring their own.
     #[must_use]
     pub fn with_system(self, system: impl Into<String>) -> Self {
         Self { system: Some(system.into()), ..self }
     }
 
-    /// With another day for `strftime_now`.
+    /// Sets the date that `strftime_now` gives.
     ///
     /// # Errors
     /// When it is not of the form `2024-07-26`.
@@ -112,7 +112,7 @@ impl Jinja {
         Ok(Self { date: date.into(), compiled: Compiled::default(), ..self })
     }
 
-    /// Where it does not do what it says: the day is always the same.
+    /// Known deviations from `transformers`, as sentences for the user: the date is fixed.
     pub fn notes(&self) -> Vec<String> {
         let dated = self.jinja.contains("strftime_now").then(|| {
             format!(
@@ -129,7 +129,7 @@ impl Jinja {
         }
         let step = "reading the chat template";
         limits::check(&self.jinja).context(step)?;
-        // The parser goes as deep as the template's expressions.
+        // The parser recurses as deeply as the template's expressions, hence the large stack.
         let made = std::thread::scope(|scope| {
             let parse = || guard::third_party("the chat template", || self.parsed());
             let thread = std::thread::Builder::new().stack_size(limits::STACK).spawn_scoped(scope, parse);
@@ -140,21 +140,22 @@ impl Jinja {
         Ok(self.compiled.0.get_or_init(|| made))
     }
 
-    /// The template after it wrote a short conversation. Fuel counts instructions, and a single one can go through a list that
-    /// holds itself again and again: such a template is left alone with its thread.
+    /// Renders a short conversation with a time limit and returns the compiled template. Fuel counts instructions,
+    /// but one instruction can traverse a list that contains itself exponentially often; the thread of such a
+    /// template is abandoned.
     ///
     /// # Errors
-    /// It does not come to an end.
+    /// When rendering exceeds the time limit.
     fn tried(&self, made: Environment<'static>) -> Result<Environment<'static>> {
         let (send, receive) = std::sync::mpsc::channel();
         let own = self.clone();
         let attempt = move || {
             let turns = [Turn::user("0"), Turn::assistant("1")];
             if own.compiled.0.set(made).is_ok() {
-                // What it writes, or which error it raises, is another question.
+                // The output, or an error that the template raises, does not matter here.
                 let _ = (own.render(&turns, false), own.render(turns.get(..1).unwrap_or_default(), true));
             }
-            // Nobody may be waiting any more.
+            // The receiver may have timed out.
             let _ = send.send(own.compiled.0.into_inner());
         };
         let step = "trying the chat template";
@@ -183,7 +184,7 @@ impl Jinja {
         });
         env.set_formatter(|out, state, value| {
             limits::check_size(state, value)?;
-            // As Python writes them.
+            // Written as Python writes them.
             let text = match value.kind() {
                 ValueKind::Bool if value.is_true() => "True",
                 ValueKind::Bool => "False",
@@ -215,15 +216,15 @@ impl Jinja {
         Ok(env)
     }
 
-    /// The text of a conversation; `open` asks the template to end with what stands before an answer.
+    /// Renders a conversation as text; with `open` it ends with the generation prompt.
     ///
     /// # Errors
-    /// When the template raises an error: its message and its line.
+    /// When the template raises an error; its message and line are given.
     pub fn text(&self, turns: &[Turn], open: bool) -> Result<String> {
         Ok(self.render(turns, open)?.0)
     }
 
-    /// The same, and the bytes of it that a `generation` block wrote.
+    /// Renders a conversation; also returns the byte ranges that `generation` blocks wrote.
     fn render(&self, turns: &[Turn], open: bool) -> Result<(String, Vec<Range<usize>>)> {
         let system = self.system.as_deref().filter(|_| turns.first().is_none_or(|t| t.role != Role::System));
         let system = system.map(|content| message("system", content));
@@ -294,7 +295,7 @@ impl Jinja {
         self.tokens(tokenizer, &text, turns, &[], None)
     }
 
-    /// The pieces around the picture, each tokenised by itself; no token is added that the template does not write.
+    /// Tokenises the text before and after the image separately; adds no token that the template does not write.
     fn tokens(
         &self,
         tokenizer: &Tokenizer,
@@ -327,7 +328,7 @@ impl Jinja {
     }
 }
 
-/// The engine's own, for values that are not too large to write.
+/// The engine's `join` filter, after a check of the value's size.
 fn join(
     state: &mut State,
     value: &Value,
@@ -343,7 +344,7 @@ fn message(role: &str, content: &str) -> Value {
     Value::from_pairs([("role", role), ("content", content)])
 }
 
-/// Jinja's tag `generation` is an extension; a filter around the same block is not.
+/// Replaces the tag `generation`, an extension that the engine lacks, by a filter around the same block.
 fn tags_as_filters(template: &str) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
@@ -367,7 +368,7 @@ fn tags_as_filters(template: &str) -> String {
     out
 }
 
-/// A rendered text without the marks, and the bytes that were between them.
+/// Removes the markers from a rendered text and returns the byte ranges between them.
 fn unmarked(text: &str) -> (String, Vec<Range<usize>>) {
     let mut out = String::with_capacity(text.len());
     let (mut spans, mut open) = (Vec::new(), Vec::new());
@@ -383,7 +384,7 @@ fn unmarked(text: &str) -> (String, Vec<Range<usize>>) {
     (out, spans)
 }
 
-/// What went wrong in a template, and where.
+/// The message of a template error, with its line.
 fn explain(error: &minijinja::Error) -> String {
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
     let what = text::excerpt(&what, 300);
@@ -413,7 +414,7 @@ mod tests {
         Ok(())
     }
 
-    /// One instruction that goes through 2^41 values.
+    /// One instruction that traverses 2^41 values.
     #[test]
     fn a_template_without_an_end_is_left_alone() {
         let template = "{% set ns = namespace(a=['x']) %}{% for i in range(40) %}{% set b = ns.a %}\
@@ -470,7 +471,7 @@ mod tests {
             let e = refused.unwrap_err().to_string();
             assert!(e.contains("chat template") && e.len() < 500, "{template}: {e}");
         }
-        // At the limits, in an instant and without a large stack.
+        // Templates at the limits fail or succeed quickly and without a large stack.
         for unit in ["-", "not ", "x|", "x + "] {
             assert!(jinja(&format!("{{{{ {}", unit.repeat(30_000))).is_err());
         }

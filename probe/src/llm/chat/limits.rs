@@ -1,33 +1,33 @@
-//! Limits on a model's chat template, which is a program of somebody else: how long it may be, how large its expressions, how
-//! much it may compute and write. Published templates stay far below all of them.
+//! Limits on a model's chat template, which is untrusted code: its length, the size of its expressions, its
+//! computation and output. Published templates stay far below all of them.
 //!
-//! The engine's own fuel bounds instructions and most data; what is here bounds what fuel does not see: the parser's stack
-//! and constant folding, widths in `str.format`, lists that hold themselves many times over.
+//! The engine's fuel bounds instructions and most data. This module bounds what fuel does not count: the parser's
+//! stack and constant folding, widths in `str.format`, lists that contain themselves many times.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 use std::time::Duration;
 
-/// Steps that a template may take, each also worth 64 bytes of data; a conversation of a hundred turns takes some ten thousand.
+/// Fuel of one rendering, in instructions (64 bytes of data also cost one); a hundred turns take some ten thousand.
 pub const FUEL: u64 = 500_000;
-/// Bytes of a template; the longest published ones have some 30,000.
+/// Maximum length of a template in bytes; the longest published ones have about 30,000.
 const LENGTH: usize = 128 << 10;
-/// Words and signs in one tag.
+/// Maximum number of words and symbols in one tag.
 const TOKENS: usize = 4096;
-/// Stack of the thread that parses a template: enough for any within the two limits above.
+/// Stack of the thread that parses a template, in bytes: enough for every template within the two limits above.
 pub const STACK: usize = 64 << 20;
-/// Time that a template may take for two turns of one letter, which take microseconds.
+/// Time limit for rendering two turns of one letter, which normally takes microseconds.
 pub const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 10 });
-/// Widths and precisions in `str.format`, and spaces of an indentation.
+/// Maximum width or precision in `str.format`, and maximum indentation.
 pub const WIDTH: usize = 10_000;
-/// Values within values, and values in all, that are written at once.
+/// Maximum nesting depth and maximum number of values that are written at once.
 const DEPTH: usize = 200;
 const VALUES: usize = 100_000;
 
-/// Checks the text of a template before it is parsed.
+/// Checks the source of a template before it is parsed.
 ///
 /// # Errors
-/// Names the limit and the line.
+/// When a limit is exceeded; the error names the limit and the line.
 pub fn check(template: &str) -> burgess_base::Result<()> {
     use burgess_base::Error;
     if template.len() > LENGTH {
@@ -54,7 +54,7 @@ pub fn check(template: &str) -> burgess_base::Result<()> {
     Ok(())
 }
 
-/// Walks over one tag, and returns what follows it.
+/// Scans one tag and returns the text after it.
 fn tag(text: &str, close: u8) -> Result<&str, String> {
     let bytes = text.as_bytes();
     let (mut at, mut count, mut open) = (0, 0, 0_usize);
@@ -97,12 +97,12 @@ fn tag(text: &str, close: u8) -> Result<&str, String> {
     Ok("")
 }
 
-/// Part of a name or of a path of names.
+/// Whether a byte belongs to a name or a dotted path.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.') || byte >= 0x80
 }
 
-/// Bytes of the string that `bytes` begin with, its quotes included.
+/// Length in bytes of the string literal at the start of `bytes`, its quotes included.
 fn quoted(bytes: &[u8]) -> usize {
     let quote = bytes.first();
     let mut at = 1;
@@ -116,7 +116,7 @@ fn quoted(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Checks the widths and precisions in the text of a `str.format`, which the engine makes before it counts them.
+/// Checks widths and precisions in the format of a `str.format`, which the engine pads before it counts fuel.
 pub fn check_format(format: &str) -> Result<(), Error> {
     for digits in format.split(|c: char| !c.is_ascii_digit()) {
         let significant = digits.trim_start_matches('0');
@@ -127,8 +127,8 @@ pub fn check_format(format: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that a value can be written: neither too deep nor, values that are in it several times counted as often, too
-/// large. The walk is paid for.
+/// Checks that a value is neither too deep nor too large to be written; a value contained several times counts as
+/// often. The traversal consumes fuel.
 pub fn check_size(state: &State, value: &Value) -> Result<(), Error> {
     if !holds_others(value) {
         return Ok(());
@@ -158,7 +158,7 @@ fn holds_others(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
 }
 
-/// The values in a list, or those in a map.
+/// The elements of a list, or the values of a map.
 fn members(value: &Value) -> Result<Box<dyn Iterator<Item = Value>>, Error> {
     let keys = value.try_iter()?;
     if value.kind() != ValueKind::Map {

@@ -1,14 +1,14 @@
-//! How a conversation becomes one sequence of tokens, and which of them are learned.
+//! Chat templates: how a conversation becomes one token sequence with a loss mask.
 //!
-//! Three kinds of templates: strings around the turns ([`Strings`], the nano study), the paper's own formats with its
-//! rules for what is learned ([`Study`]), and the Jinja template that a model ships ([`Jinja`]).
+//! There are three kinds: strings around the turns ([`Strings`], the nano study), the paper's own formats with its
+//! rules for the loss mask ([`Study`]), and the Jinja template that a model ships ([`Jinja`]).
 //!
-//! A system message is the template's own unless the conversation begins with one (a `system` turn), which then takes
-//! its place; templates without one refuse it.
+//! The template's own system message applies unless the conversation begins with a `system` turn, which replaces it;
+//! templates without a system message reject such a turn.
 //!
-//! The picture is one id among the text's, of which [`Encoded::image_at`] knows the place. Real vocabularies have no
-//! entry for it: there it is [`PICTURE`], which no vocabulary can have. The text before and after it is tokenised by
-//! itself.
+//! The image is one placeholder id among the text's ids, at [`Encoded::image_at`]. Published vocabularies have no
+//! entry for it: there the id is [`PICTURE`], which no vocabulary contains. The text before and the text after the
+//! placeholder are tokenised separately.
 
 pub mod jinja;
 mod limits;
@@ -27,22 +27,22 @@ use burgess_base::{Error, Result, atomic};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
-/// Stands for the picture in [`Encoded::ids`] where the tokenizer has no token for it.
+/// The image placeholder in [`Encoded::ids`] where the tokenizer has no token for it.
 pub const PICTURE: u32 = i32::MAX as u32;
 
-/// How conversations are written for a language model; part of a saved model.
+/// How conversations are written as text for a language model; part of a saved model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ChatTemplate {
-    /// Strings around the turns.
+    /// Fixed strings around the turns.
     Strings(Strings),
-    /// One of the paper's.
+    /// One of the paper's formats.
     Study(Study),
-    /// The model's own.
+    /// The Jinja template that the model ships.
     Jinja(Box<Jinja>),
 }
 
-// By hand, so that an error names the field and not only that no kind of template fits.
+// Written by hand so that an error names the field, not only that no kind of template matches.
 impl<'de> Deserialize<'de> for ChatTemplate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
@@ -58,16 +58,16 @@ impl<'de> Deserialize<'de> for ChatTemplate {
     }
 }
 
-/// Who speaks.
+/// The author of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Says what the assistant is to be; only before everything else.
+    /// Instructions for the assistant; only as the first turn.
     System,
-    /// Asks.
+    /// The user, who asks.
     #[serde(alias = "human")]
     User,
-    /// Answers.
+    /// The assistant, who answers.
     #[serde(alias = "gpt")]
     Assistant,
 }
@@ -75,67 +75,66 @@ pub enum Role {
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
-    /// Who speaks.
+    /// The author of the turn.
     pub role: Role,
-    /// What is said; may contain `<image>` once in the whole conversation.
+    /// The message; `<image>` may occur once in the whole conversation.
     pub text: String,
 }
 
 impl Turn {
-    /// A system message.
+    /// A system message with this text.
     pub fn system(text: impl Into<String>) -> Self {
         Self { role: Role::System, text: text.into() }
     }
 
-    /// A question.
+    /// A user turn with this text.
     pub fn user(text: impl Into<String>) -> Self {
         Self { role: Role::User, text: text.into() }
     }
 
-    /// An answer.
+    /// An assistant turn with this text.
     pub fn assistant(text: impl Into<String>) -> Self {
         Self { role: Role::Assistant, text: text.into() }
     }
 }
 
-/// A conversation as tokens.
+/// A tokenised conversation with its loss mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// Token ids, the picture's included (once).
+    /// Token ids, with at most one image placeholder.
     pub ids: Vec<u32>,
-    /// Which ids are learned: the answers and what ends them.
+    /// Loss mask: `true` for supervised tokens, which are the answers and the tokens that end them.
     pub learned: Vec<bool>,
-    /// Index in `ids` of the picture.
+    /// Index of the image placeholder in `ids`; `None` for text without an image.
     pub image_at: Option<usize>,
-    /// Why nothing of it is learned although it has answers; to be counted by whoever reads the data.
+    /// Why no token is supervised although there are answers; the reader of the data counts these.
     pub problem: Option<Problem>,
 }
 
-/// Why the answers of a conversation could not be marked.
+/// Why the answers of a conversation could not be located.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// The paper's code adds up the lengths of the rounds; it learns nothing of a conversation in which the sum is not the
-    /// real length.
+    /// The rounds' lengths do not add up to the sequence length; the paper's code then masks the whole conversation.
     Mismatch {
-        /// The sum.
+        /// The sum of the rounds' lengths.
         rebuilt: usize,
-        /// The number of ids that are no filler.
+        /// The number of ids that are not padding.
         real: usize,
     },
-    /// What the template writes before answer `turn` depends on what comes after it.
+    /// The text that the template writes before answer `turn` depends on later turns.
     Moved {
-        /// Number of the turn, from 0.
+        /// Index of the turn, from 0.
         turn: usize,
     },
-    /// The text of answer `turn`, followed by a special token, is not in what the template writes.
+    /// The rendered text does not contain answer `turn` followed by a special token.
     Changed {
-        /// Number of the turn, from 0.
+        /// Index of the turn, from 0.
         turn: usize,
     },
 }
 
 impl Problem {
-    /// The kind of problem, to count by.
+    /// A constant description of the kind of problem, by which problems are counted.
     pub fn what(&self) -> &'static str {
         match self {
             Self::Mismatch { .. } => "lengths of the rounds do not add up",
@@ -155,31 +154,31 @@ impl fmt::Display for Problem {
 }
 
 impl ChatTemplate {
-    /// The nano study's template, kept short: `<|user|><image>\nquestion<|assistant|>answer<|eos|>`.
+    /// The nano study's template: `<|user|><image>\nquestion<|assistant|>answer<|eos|>`.
     pub fn nano() -> Self {
         Self::Strings(Strings::nano())
     }
 
-    /// One of the paper's: `vicuna_v1`, `llama_3`, `chatml_direct`, `phi3`.
+    /// One of the paper's formats by name: `vicuna_v1`, `llama_3`, `chatml_direct`, `phi3`.
     ///
     /// # Errors
-    /// There is none with this name: the known ones are listed.
+    /// When the name is unknown; the known names are listed.
     pub fn named(name: &str) -> Result<Self> {
         Study::named(name).map(Self::Study)
     }
 
-    /// The Jinja template that came with a tokenizer.
+    /// The Jinja template that ships with a tokenizer.
     ///
     /// # Errors
-    /// When there came none, or it is no Jinja.
+    /// When there is none, or its Jinja syntax is invalid.
     pub fn from_model(tokenizer: &Tokenizer) -> Result<Self> {
         Jinja::from_model(tokenizer).map(|j| Self::Jinja(Box::new(j)))
     }
 
-    /// The template of a language model: its `chat.json`, which is ours, or else the Jinja template that it ships.
+    /// The template of a language model: its `chat.json` (our own format) or else the Jinja template that it ships.
     ///
     /// # Errors
-    /// As [`ChatTemplate::from_model`]; also when its `chat.json` is damaged.
+    /// As [`ChatTemplate::from_model`]; also when `chat.json` is damaged.
     pub fn of_model(weights: &Weights, tokenizer: &Tokenizer) -> Result<Self> {
         match weights.directory().map(|dir| dir.join("chat.json")) {
             Some(own) if own.is_file() => atomic::read_json(&own),
@@ -187,7 +186,7 @@ impl ChatTemplate {
         }
     }
 
-    /// Where it does not do what it says, for people.
+    /// Known deviations of the template from its original, as sentences for the user.
     pub fn notes(&self) -> Vec<String> {
         match self {
             Self::Strings(_) | Self::Study(_) => Vec::new(),
@@ -195,10 +194,10 @@ impl ChatTemplate {
         }
     }
 
-    /// With another system message than the template's own, unless a conversation has one; an empty one is the shortest.
+    /// Replaces the template's system message, for conversations that do not bring their own; it may be empty.
     ///
     /// # Errors
-    /// When the template has no place for one.
+    /// When the template supports no system message.
     pub fn with_system(self, system: &str) -> Result<Self> {
         match self {
             Self::Strings(_) => Err(Error::usage("this chat template has no place for a system message")
@@ -208,13 +207,15 @@ impl ChatTemplate {
         }
     }
 
-    /// A whole conversation with its labels. The picture stands at the front of the first question, followed by a line
-    /// break (of the turn in which it is written, for templates other than [`Strings`]), as in LLaVA's `<image>\n…`;
-    /// `with_image` puts one there if none is written.
+    /// Tokenises a whole conversation with its loss mask.
+    ///
+    /// The image is placed at the start of a question, followed by a line break, as in LLaVA's `<image>\n…`: of the
+    /// first question for [`Strings`], of the turn that names it for other templates. With `with_image`, it is added
+    /// to the first question if no turn names it.
     ///
     /// # Errors
-    /// When the picture is named in two places, turns are in an order that the template does not know, the tokenizer
-    /// lacks a token of the template, or the template raises an error.
+    /// When the image is named twice, the template does not support the order of turns, the tokenizer lacks a token
+    /// of the template, or the template raises an error.
     pub fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool) -> Result<Encoded> {
         match self {
             Self::Strings(s) => s.build(tokenizer, turns, with_image, false),
@@ -223,7 +224,7 @@ impl ChatTemplate {
         }
     }
 
-    /// A conversation that waits for its next answer: ends with what stands before one.
+    /// Tokenises a conversation up to the next answer: it ends with the text that precedes an answer.
     ///
     /// # Errors
     /// As [`ChatTemplate::encode`].
@@ -235,7 +236,7 @@ impl ChatTemplate {
         }
     }
 
-    /// A question ready to be answered.
+    /// Token ids of a prompt that asks one question.
     ///
     /// # Errors
     /// As [`ChatTemplate::encode`].
@@ -243,10 +244,10 @@ impl ChatTemplate {
         Ok(self.open(tokenizer, &[Turn::user(question)], with_image)?.ids)
     }
 
-    /// The id that stands for the picture.
+    /// The id of the image placeholder.
     ///
     /// # Errors
-    /// When the tokenizer lacks the template's token for it.
+    /// When the tokenizer lacks the template's image token.
     pub fn image_id(&self, tokenizer: &Tokenizer) -> Result<u32> {
         match self {
             Self::Strings(s) => tokenizer.id(&s.image),
@@ -254,10 +255,10 @@ impl ChatTemplate {
         }
     }
 
-    /// The ids after which generation stops: what ends an answer in this template, and what the model's files name.
+    /// The ids after which generation stops: the template's end-of-answer token, and those that the model's files name.
     ///
     /// # Errors
-    /// When the end of an answer is no single token of the tokenizer.
+    /// When the end of an answer is not a single token of the tokenizer.
     pub fn stop(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         match self {
             Self::Strings(s) => s.stop(tokenizer),
@@ -267,7 +268,7 @@ impl ChatTemplate {
     }
 }
 
-/// The turns with the picture in front of the one in which it is written, followed by a line break, and nowhere else.
+/// Moves `<image>` to the start of the turn that names it, followed by a line break.
 fn placed(turns: &[Turn], with_image: bool) -> Result<Vec<Turn>> {
     if let Some(at) = turns.iter().skip(1).position(|t| t.role == Role::System) {
         return Err(Error::failed(format!("turn {}: a system message after the beginning", at + 1))
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(whole.ids[..prompt.len()], prompt);
         assert_eq!(whole.learned.iter().position(|l| *l), Some(prompt.len()));
         let blind = c.prompt(&t, "How many?", false)?;
-        // The picture and the line break after it are all that a blind prompt lacks.
+        // A blind prompt lacks only the image and the line break after it.
         assert!(prompt.contains(&t.id(IMAGE)?) && !blind.contains(&t.id(IMAGE)?));
         assert_eq!(t.decode(&prompt)?.trim(), t.decode(&blind)?.trim());
         Ok(())

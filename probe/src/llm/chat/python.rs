@@ -1,16 +1,16 @@
-//! What chat templates expect of Python: its white space, its JSON, its dates.
+//! The parts of Python that chat templates rely on: white space, JSON, dates.
 
 use super::limits;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind, State};
 
-/// Without white space at the ends, as `str.strip` sees it.
+/// Strips white space at both ends, as Python's `str.strip`.
 pub fn strip(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
 }
 
-/// `json.dumps` with `ensure_ascii=False` unless asked otherwise: the `tojson` of `transformers`. The value's size was
-/// checked ([`limits::check_size`]).
+/// The `tojson` filter of `transformers`: `json.dumps` with `ensure_ascii=False` by default. The caller has checked
+/// the value's size ([`limits::check_size`]).
 pub fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<Value, Error> {
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let indent = options.get::<Option<usize>>("indent")?;
@@ -38,7 +38,7 @@ pub fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<Value, E
     Ok(Value::from_safe_string(text))
 }
 
-/// Bytes that one `tojson` writes at most.
+/// The maximum output of one `tojson`, in bytes.
 const MOST: usize = 16 << 20;
 
 struct Json<'a> {
@@ -47,12 +47,12 @@ struct Json<'a> {
     sorted: bool,
     comma: &'a str,
     colon: &'a str,
-    /// Bytes after which it stops.
+    /// Writing stops when `out` exceeds this number of bytes.
     most: usize,
 }
 
 impl Json<'_> {
-    /// Nothing if there is more to write than is allowed.
+    /// Writes `value`; `None` if the output exceeds the limit.
     fn write(&self, value: &serde_json::Value, depth: usize, out: &mut String) -> Option<()> {
         match value {
             serde_json::Value::Array(all) => {
@@ -142,7 +142,7 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// A day without a time, for templates that write the date.
+/// A date without a time, for templates that write the date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day {
     year: u32,
@@ -151,7 +151,7 @@ pub struct Day {
 }
 
 impl Day {
-    /// Reads `2024-07-26`.
+    /// Parses a date of the form `2024-07-26`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-').map(str::parse::<u32>);
         let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
@@ -159,10 +159,10 @@ impl Day {
         (fits && parts.next().is_none()).then_some(Self { year, month, day })
     }
 
-    /// As `strftime` in the C locale, at midnight.
+    /// Formats the date at midnight like `strftime` in the C locale.
     ///
     /// # Errors
-    /// A letter that is not known.
+    /// When a conversion character is unknown.
     pub fn format(self, format: &str) -> Result<String, Error> {
         let Self { year, month, day } = self;
         let month_name = MONTHS.get(month as usize - 1).copied().unwrap_or_default();
@@ -209,7 +209,7 @@ impl Day {
         Ok(out)
     }
 
-    /// Days after a Sunday (Sakamoto's rule).
+    /// Days since Sunday, 0 to 6 (Sakamoto's method).
     fn weekday(self) -> usize {
         const SHIFT: [u32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
         let year = if self.month < 3 { self.year - 1 } else { self.year };

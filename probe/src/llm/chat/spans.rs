@@ -1,31 +1,31 @@
-//! Which bytes of a rendered conversation are learned, for templates that do not mark them, and which tokens those are.
+//! Finds the supervised bytes and tokens of a rendered conversation, for templates that do not mark them.
 
 use super::{Problem, Role, Turn, python};
 use crate::llm::tokenizer::Tokenizer;
 use burgess_base::Result;
 use std::ops::Range;
 
-/// An answer in a rendered conversation.
+/// The byte range of one answer in a rendered conversation.
 pub struct Found {
-    /// From the end of what is written before an answer to the end of the special token after it.
+    /// Byte range from the end of the text before the answer to the end of the special token after it.
     pub bytes: Range<usize>,
-    /// That token.
+    /// The special token that ends the answer.
     pub end_token: String,
 }
 
-/// The answers of a conversation.
+/// The result of locating the answers of a conversation.
 pub enum Spans {
-    /// One for each.
+    /// One range per answer, in order.
     Found(Vec<Found>),
-    /// They cannot be told from the rest.
+    /// The answers could not be located.
     Not(Problem),
 }
 
-/// Finds the answers in `text`, the rendered `turns`: each stands behind what the template writes for the turns before
-/// it when an answer is asked for (`open`), and ends with a special token.
+/// Locates the answers in `text`, the rendered `turns`. An answer begins where the template's rendering of the
+/// earlier turns with a generation prompt (`open`) ends, and it ends with a special token.
 ///
 /// # Errors
-/// Those of `open`.
+/// The errors of `open`.
 pub fn by_prefix(
     text: &str,
     turns: &[Turn],
@@ -38,7 +38,7 @@ pub fn by_prefix(
         let Some(rest) = text.strip_prefix(&before) else { return Ok(Spans::Not(Problem::Moved { turn: i })) };
         let answer = python::strip(&turn.text);
         let ended = rest.match_indices(answer).find_map(|(at, _)| {
-            // White space may stand between the answer and its end.
+            // White space may separate the answer from its end token.
             let after = rest.get(at + answer.len()..)?;
             let end = after.trim_start();
             let token = tokenizer.specials().filter(|t| end.starts_with(t)).max_by_key(|t| t.len())?;
@@ -50,8 +50,8 @@ pub fn by_prefix(
     Ok(Spans::Found(all))
 }
 
-/// Which tokens stand for bytes inside `spans`: all from the first that reaches into one to the last, as
-/// `return_assistant_tokens_mask` of `transformers` counts them.
+/// The loss mask of tokens with byte ranges `places`: for each span, all tokens from the first to the last that
+/// overlap it, as in `return_assistant_tokens_mask` of `transformers`.
 pub fn learned(places: &[Range<usize>], spans: &[Range<usize>]) -> Vec<bool> {
     let mut learned = vec![false; places.len()];
     for span in spans {

@@ -1,32 +1,32 @@
-//! A template of plain strings around the turns; the nano study's is one.
+//! Chat templates of fixed strings around the turns; the nano study uses one.
 
 use super::{Encoded, Role, Turn};
 use crate::llm::tokenizer::{ASSISTANT, EOS, IMAGE, Tokenizer, USER};
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The strings around the turns of a conversation.
+/// The fixed strings before and after the turns of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Strings {
-    /// Before everything.
+    /// Text at the start of the sequence.
     #[serde(default)]
     pub prefix: String,
-    /// Before a question.
+    /// Text before a question.
     pub user_prefix: String,
-    /// After a question.
+    /// Text after a question.
     #[serde(default)]
     pub user_suffix: String,
-    /// Before an answer.
+    /// Text before an answer.
     pub assistant_prefix: String,
-    /// After an answer; learned with it, so that the model knows when to stop.
+    /// Text after an answer; it is supervised, so the model learns to stop.
     pub assistant_suffix: String,
-    /// The token that stands for the picture.
+    /// The image token.
     pub image: String,
 }
 
 impl Strings {
-    /// The nano study's template, kept short: `<|user|><image>\nquestion<|assistant|>answer<|eos|>`.
+    /// The nano study's template: `<|user|><image>\nquestion<|assistant|>answer<|eos|>`.
     pub fn nano() -> Self {
         Self {
             prefix: String::new(),
@@ -64,8 +64,8 @@ impl Strings {
                     return Err(Error::failed("this chat template has no place for a system message")
                         .hint("leave the turns of `system` out of the data"));
                 }
-                // The picture stands inside the first question, where text pretraining has what a question is about;
-                // what stands before the first question is another document to the model, and is ignored.
+                // The image is inside the first question, where text pretraining has its context: text before the
+                // first question looks like another document to the model, which ignores it.
                 Role::User if std::mem::take(&mut picture) => {
                     say(&format!("{}{}\n{text}{}", self.user_prefix, self.image, self.user_suffix), false)?;
                 }

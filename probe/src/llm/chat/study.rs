@@ -1,27 +1,27 @@
-//! The paper's own formats, and its rules for what is learned, which go by the lengths of rounds tokenised one by one.
+//! The paper's chat formats and its rules for the loss mask, which add up the lengths of separately tokenised rounds.
 //!
-//! Facts from the published code (`cambrian/conversation.py`, `cambrian/train/train_fsdp.py`, `cambrian/mm_utils.py`);
-//! three of the formats differ from the vendors': Llama 3 without the line breaks after its headers, ChatML without the
-//! one after `<|im_end|>`, both with the paper's system message. A conversation whose rounds do not add up to its length
-//! is not learned at all there, and here it is returned with a [`Problem`]. What is different here: a conversation that
-//! begins with a `system` turn uses it (the published code cannot read one), and a picture that no turn names stands
-//! before the first question (there it would be masked).
+//! Source: the published code (`cambrian/conversation.py`, `cambrian/train/train_fsdp.py`, `cambrian/mm_utils.py`).
+//! Some formats differ from the vendors': Llama 3 lacks the line breaks after its headers, ChatML the one after
+//! `<|im_end|>`, and both have the paper's system message. The published code masks a conversation whose rounds do
+//! not add up to its length; here it is returned with a [`Problem`]. Two things differ: a conversation that begins
+//! with a `system` turn uses it (the published code cannot read one), and an image that no turn names is placed
+//! before the first question (there the conversation would be masked).
 
 use super::{Encoded, PICTURE, Problem, Role, Turn};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Error, Result, nearest};
 use serde::{Deserialize, Serialize};
 
-/// One of the paper's templates.
+/// One of the paper's chat formats with its options.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Study {
-    /// Which.
+    /// The format.
     named: Format,
-    /// Another system message than its own.
+    /// A system message that replaces the format's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     system: Option<String>,
-    /// From this length on the rounds need not add up (`model_max_length`).
+    /// From this sequence length on, the rounds need not add up (`model_max_length`).
     #[serde(default = "model_max_length")]
     max_length: usize,
 }
@@ -30,40 +30,40 @@ fn model_max_length() -> usize {
     2048
 }
 
-/// A format.
+/// The name of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Format {
-    /// For Vicuna 1.5.
+    /// The format for Vicuna 1.5.
     #[serde(rename = "vicuna_v1")]
     VicunaV1,
-    /// For Llama-3-Instruct.
+    /// The format for Llama-3-Instruct.
     #[serde(rename = "llama_3")]
     Llama3,
-    /// For Nous-Hermes-2-Yi.
+    /// The format for Nous-Hermes-2-Yi.
     #[serde(rename = "chatml_direct")]
     ChatmlDirect,
-    /// For Phi-3-mini.
+    /// The format for Phi-3-mini.
     #[serde(rename = "phi3")]
     Phi3,
 }
 
-/// What a format is made of.
+/// The strings and tokens of a format.
 struct Parts {
     format: Format,
     name: &'static str,
-    /// Its system message.
+    /// The default system message.
     system: &'static str,
-    /// Around it.
+    /// Text before and after the system message.
     around_system: [&'static str; 2],
-    /// Before a question, and before an answer.
+    /// Text before a question and before an answer.
     roles: [&'static str; 2],
-    /// Between the speaker and what is said.
+    /// Separator between role and message.
     colon: &'static str,
-    /// After a question, and after an answer.
+    /// Text after a question and after an answer.
     ends: [&'static str; 2],
-    /// Tokens that the tokenizer must have.
+    /// Special tokens that the tokenizer must have.
     needs: &'static [&'static str],
-    /// The token whose ids count as filler; the unknown one if there is none.
+    /// The token whose ids count as padding; the unknown token if `None`.
     pad: Option<&'static str>,
 }
 
@@ -124,15 +124,15 @@ const FORMATS: [Parts; 4] = [
 ];
 
 impl Study {
-    /// The names of all.
+    /// The names of all formats.
     pub fn names() -> Vec<&'static str> {
         FORMATS.iter().map(|p| p.name).collect()
     }
 
-    /// The one with this name.
+    /// The format with this name.
     ///
     /// # Errors
-    /// There is none: the known ones are listed.
+    /// When the name is unknown; the known names are listed.
     pub fn named(name: &str) -> Result<Self> {
         let found = FORMATS.iter().find(|p| p.name == name);
         let parts = found.ok_or_else(|| {
@@ -146,13 +146,13 @@ impl Study {
         Ok(Self { named: parts.format, system: None, max_length: model_max_length() })
     }
 
-    /// With another system message, unless a conversation has its own.
+    /// Sets the system message for conversations that do not bring their own.
     #[must_use]
     pub fn with_system(self, system: impl Into<String>) -> Self {
         Self { system: Some(system.into()), ..self }
     }
 
-    /// With another length from which on the rounds need not add up; the paper's is 2048.
+    /// Sets the sequence length from which on the rounds need not add up; the paper's is 2048.
     #[must_use]
     pub fn with_max_length(self, max_length: usize) -> Self {
         Self { max_length, ..self }
@@ -165,7 +165,7 @@ impl Study {
             .ok_or_else(|| Error::failed("a chat template without its parts"))
     }
 
-    /// What the format needs of a tokenizer.
+    /// Checks that the tokenizer has the special tokens and the BOS behaviour that the format needs.
     fn check(&self, tokenizer: &Tokenizer) -> Result<&'static Parts> {
         let parts = self.parts()?;
         let hint = "take the model that the template is for, or the model's own template";
@@ -224,8 +224,8 @@ impl Study {
         Ok(Encoded { learned: vec![false; ids.len()], ids, image_at, problem: None })
     }
 
-    /// The conversation as one text. An answer before the first question is passed over; an empty message leaves only its
-    /// speaker, as if it was still to be said.
+    /// Renders the conversation as one text. An answer before the first question is skipped; an empty message leaves
+    /// only its role, like an open turn.
     fn text(&self, parts: &Parts, turns: &[Turn], open: bool) -> Result<String> {
         let (own, turns) = match turns.split_first() {
             Some((first, rest)) if first.role == Role::System => (Some(first.text.as_str()), rest),
@@ -261,7 +261,7 @@ impl Study {
         Ok(text)
     }
 
-    /// Questions with their answers, the first with the system message before it.
+    /// Splits the text into rounds of question and answer; the first includes the system message.
     fn rounds(&self, parts: &Parts, text: &str) -> Vec<String> {
         let end = parts.ends[1];
         let pieces: Vec<&str> = text.split(end).collect();
@@ -274,26 +274,26 @@ impl Study {
         }
     }
 
-    /// How much longer each round after the first counts than it is by itself.
+    /// Correction to the token count of each round after the first, relative to the round tokenised alone.
     fn adjustment(&self, tokenizer: &Tokenizer) -> isize {
-        // A tokenizer that does not say is `legacy` for the one format, and not for the others.
+        // If the tokenizer does not set `legacy`, it is true for Vicuna and false for the others.
         let legacy = tokenizer.special().legacy;
         match self.named {
             Format::VicunaV1 => -isize::from(!legacy.unwrap_or(true)),
             Format::ChatmlDirect => isize::from(legacy.unwrap_or(false)),
-            // Its rounds begin with a line break, which the token before takes.
+            // Rounds begin with a line break, which merges into the previous token.
             Format::Phi3 => -1 - isize::from(!legacy.unwrap_or(false)),
             Format::Llama3 => 0,
         }
     }
 }
 
-/// Text to ids as the published code does it.
+/// Tokenises text as the published code does.
 struct Writer<'a> {
     tokenizer: &'a Tokenizer,
-    /// Whether BOS is left to the tokenizer; otherwise the text holds it.
+    /// Whether the tokenizer adds BOS; otherwise the text contains it.
     adds_bos: bool,
-    /// Whether the conversation has a picture.
+    /// Whether the conversation has an image.
     picture: bool,
 }
 
@@ -302,7 +302,7 @@ impl Writer<'_> {
         if self.adds_bos { self.tokenizer.encode_text(text) } else { self.tokenizer.encode(text) }
     }
 
-    /// The pieces around the picture, each by itself; BOS only before the first.
+    /// Tokenises the text before and after the image separately; only the first part gets BOS.
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
         if !self.picture {
             return self.piece(text);
@@ -324,23 +324,23 @@ impl Writer<'_> {
         Ok(self.ids(text)?.len())
     }
 
-    /// What is learned of `n` ids, and the length to which the rounds add up.
+    /// The loss mask of `n` ids, and the length to which the rounds add up.
     ///
-    /// The first position stands for BOS, or for the end of the round before, by which a round by itself is short.
+    /// The first position counts for BOS, or for the previous round's end token, which a round tokenised alone lacks.
     fn labels(&self, parts: &Parts, rounds: &[String], adjustment: isize, n: usize) -> Result<(Vec<bool>, usize)> {
         let vicuna = parts.format == Format::VicunaV1;
         let marker = match vicuna {
             true => format!("{}{}{}", parts.ends[0], parts.roles[1], parts.colon),
             false => format!("{}{}", parts.ends[0], parts.roles[1]),
         };
-        // BOS, and for Vicuna the space at the end, which the answer's first token takes.
+        // BOS, and for Vicuna the trailing space, which merges into the answer's first token.
         let outside = if vicuna { 2 } else { 1 };
         let mut learned = vec![true; n];
         let mut mask = |from: usize, to: usize| learned.iter_mut().take(to).skip(from).for_each(|l| *l = false);
         mask(0, 1);
         let mut at: usize = 1;
         for (i, round) in rounds.iter().enumerate() {
-            // Also the empty one after the last answer.
+            // Also stops at the empty round after the last answer.
             let mut sides = round.split(&marker);
             let (Some(question), Some(_), None) = (sides.next(), sides.next(), sides.next()) else { break };
             let change = if i == 0 { 0 } else { adjustment };
@@ -353,8 +353,8 @@ impl Writer<'_> {
         Ok((learned, at))
     }
 
-    /// The same for Llama 3: system message, question, answer by turns, each with its end; of an answer the header's three
-    /// tokens are not learned.
+    /// The loss mask for Llama 3, message by message: system, question, answer, each with its end token. The three
+    /// header tokens of an answer are masked.
     fn llama3_labels(&self, text: &str, parts: &Parts, n: usize) -> Result<(Vec<bool>, usize)> {
         let mut learned = vec![true; n];
         let mut mask = |from: usize, to: usize| learned.iter_mut().take(to).skip(from).for_each(|l| *l = false);
@@ -364,7 +364,7 @@ impl Writer<'_> {
                 break;
             }
             let message = format!("{message}{}", parts.ends[1]);
-            // Only in the first question a picture is looked for.
+            // Only the first question is searched for an image.
             let length = if i == 1 { self.length(&message)? } else { self.piece(&message)?.len() };
             mask(at, at + if i > 0 && i % 2 == 0 { 3 } else { length });
             at += length;

@@ -1,9 +1,7 @@
-//! The four steps of a decoder that are not matrix products: normalisation, rotated causal attention, the gated
-//! activation, and the loss.
+//! The steps of a decoder besides matrix products: norms, rotary causal attention, gated activation, and the loss.
 //!
-//! [`portable`] says in ordinary tensor operations what each of them computes, and runs on every backend; [`flex`] does
-//! each in one pass on the CPU backend. The functions here choose by the tensors they are given, so that the rest
-//! of the crate does not know of it.
+//! [`portable`] defines each of them in ordinary tensor operations and runs on every backend; [`flex`] computes each
+//! in one pass on the CPU backend. The functions here choose between the two by the tensors they are given.
 
 mod flex;
 pub mod portable;
@@ -15,29 +13,29 @@ use crate::llm::config::Gate;
 use crate::llm::rope::Rope;
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
-/// For each sequence, which of its positions nobody sees but themselves; none for ordinary text.
+/// Padding mask per sequence, `[batch][t]`: a `true` position is attended to by itself only; `None` masks nothing.
 pub type Hidden<'a> = Option<&'a [Vec<bool>]>;
 
-/// The sizes of one attention call.
+/// Sizes and options of one attention call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
-    /// Sequences in the batch.
+    /// Number of sequences in the batch.
     pub batch: usize,
-    /// Positions per sequence.
+    /// Number of positions per sequence.
     pub tokens: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub query: usize,
-    /// Key/value heads; each serves `query / kv` neighbouring query heads.
+    /// Number of key/value heads; each serves `query / kv` consecutive query heads.
     pub kv: usize,
-    /// Width of a head.
+    /// Number of channels per head.
     pub width: usize,
-    /// The factor on the scores.
+    /// The factor on attention scores, usually 1/√width.
     pub scale: f64,
-    /// How many positions a query sees, its own included; all before it if there is no window.
+    /// Sliding window: the number of positions that a query attends to, its own included; `None` for full attention.
     pub window: Option<usize>,
-    /// Scores s become cap · tanh(s / cap) if there is a cap.
+    /// Soft cap: a score s becomes cap · tanh(s / cap).
     pub softcap: Option<f64>,
-    /// Whether neighbouring channels are rotated together, instead of those of a head's two halves.
+    /// Whether the rotary layout is interleaved (neighbouring channels form a pair) instead of half-split (`rotate_half`).
     pub interleaved: bool,
 }
 
@@ -47,33 +45,33 @@ impl Heads {
         (self.query + 2 * self.kv) * self.width
     }
 
-    /// Query heads per key/value head.
+    /// Number of query heads per key/value head.
     pub fn group(&self) -> usize {
         self.query / self.kv
     }
 
-    /// The first position that the query at `position` sees.
+    /// The first position that the query at `position` attends to.
     pub fn first_seen(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
-/// See [`portable::rms_norm`].
+/// Root-mean-square norm over the last axis; see [`portable::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     flex::rms_norm(&x, &weight, eps).unwrap_or_else(|| portable::rms_norm(x, weight, eps))
 }
 
-/// See [`portable::layer_norm`].
+/// Layer norm over the last axis; see [`portable::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<2> {
     portable::layer_norm(x, weight, bias, eps)
 }
 
-/// See [`portable::activate`].
+/// Applies the activation `gate` element by element; see [`portable::activate`].
 pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
     portable::activate(x, gate)
 }
 
-/// See [`portable::gated`].
+/// Gated activation, `[n, 2f]` → `[n, f]`; see [`portable::gated`].
 pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
     match gate {
         Gate::Silu => flex::swiglu(&gate_up).unwrap_or_else(|| portable::gated(gate_up, gate)),
@@ -81,12 +79,12 @@ pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
     }
 }
 
-/// See [`portable::causal_attention`].
+/// Rotary causal self-attention of whole sequences; see [`portable::causal_attention`].
 pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
     flex::causal_attention(&qkv, rope, s, hidden).unwrap_or_else(|| portable::causal_attention(qkv, rope, s, hidden))
 }
 
-/// `x · weight + bias`, `[rows, in]` → `[rows, out]`.
+/// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`, for a weight of `[in, out]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     match flex::joined(&x, &[(weight.clone(), bias.clone())]) {
         Some(out) => out,
@@ -98,7 +96,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     }
 }
 
-/// `x · weightᵀ`, `[rows, in]` → `[rows, out]` for a weight of `[out, in]`.
+/// Computes `x · weightᵀ`, `[rows, in]` → `[rows, out]`, for a weight of `[out, in]`.
 pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     flex::transposed(&x, &weight).unwrap_or_else(|| {
         let weight = follow(weight, x.dtype());
@@ -106,8 +104,9 @@ pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     })
 }
 
-/// `tensor` in the type that what it is computed with has: weights are kept in f32, whatever is computed in. The gradient comes
-/// back in the tensor's own type.
+/// Casts `tensor` to `dtype` if it has another type; the gradient comes back in the tensor's own type.
+///
+/// Weights are kept in f32 and cast to the compute type where they are used.
 pub fn follow<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
     match dtype {
         _ if tensor.dtype() == dtype => tensor,
@@ -117,12 +116,12 @@ pub fn follow<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
     }
 }
 
-/// The outputs of several layers of equal input, side by side; `None` where they have to be made one by one.
+/// Outputs of several layers on the same input, concatenated along the columns; `None` if no fused kernel applies.
 pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
     flex::joined(x, layers)
 }
 
-/// See [`portable::cross_entropy`].
+/// Mean cross-entropy over rows; see [`portable::cross_entropy`].
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     flex::cross_entropy(&logits, &targets).unwrap_or_else(|| portable::cross_entropy(logits, targets))
 }
@@ -151,7 +150,7 @@ mod tests {
         assert!(off.sqrt() <= 2e-6 * size.sqrt(), "{what}: {} of {}", off.sqrt(), size.sqrt());
     }
 
-    /// Output and gradients of a step, both ways, with the input's parts tracked or not.
+    /// Compares output and gradients of a fused and a plain step, with either input tracked or not.
     fn compare<const D: usize, const E: usize>(
         what: &str,
         shapes: ([usize; D], [usize; E]),
@@ -163,7 +162,7 @@ mod tests {
         let out = fused(&a, &b).unwrap_or_else(|| panic!("{what}: not taken on flex"));
         close(what, out, plain(a, b.clone()));
         let tracking = device.autodiff();
-        // The second input of a step that has only one is a dummy of one number.
+        // The second input of a step that has only one is a dummy of one element.
         let cases: &[(bool, bool)] = if b.dims().iter().product::<usize>() == 1 {
             &[(true, false)]
         } else {
@@ -244,7 +243,7 @@ mod tests {
                 softcap: None,
                 interleaved: window == Some(40),
             };
-            // Every row at positions of its own.
+            // Every row has its own positions.
             let positions: Vec<Vec<usize>> = (0..batch).map(|b| (0..tokens).map(|i| i + 3 * b).collect()).collect();
             let rows: Vec<&[usize]> = positions.iter().map(Vec::as_slice).collect();
             let rotation = Rotation { width: rotated, theta: 10_000.0, scaling: None, still: false };

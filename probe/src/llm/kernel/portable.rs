@@ -1,5 +1,5 @@
-//! What each step computes, in tensor operations of any backend. Where activations are of 16 bits, means, exponentials and
-//! the loss are computed in f32, as the reference does under mixed precision.
+//! Reference implementation of each step in tensor operations of any backend. With 16-bit activations, means,
+//! exponentials and the loss are computed in f32, as under PyTorch's mixed precision.
 
 use super::{Heads, Hidden, follow};
 use crate::llm::config::Gate;
@@ -19,8 +19,8 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     follow(x * scale * weight.unsqueeze::<2>(), dtype)
 }
 
-/// `(x − mean(x)) / sqrt(var(x) + eps) · weight + bias` over the last axis (LayerNorm, arXiv 1607.06450), where
-/// given.
+/// `(x − mean(x)) / sqrt(var(x) + eps) · weight + bias` over the last axis (LayerNorm, arXiv 1607.06450); `weight`
+/// and `bias` are optional.
 ///
 /// `x`: `[n, d]`, `weight` and `bias`: `[d]`.
 pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>, eps: f64) -> Tensor<2> {
@@ -38,7 +38,7 @@ pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1
     follow(x, dtype)
 }
 
-/// The activation of each number.
+/// Applies the activation `gate` element by element.
 pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
     match gate {
         Gate::Silu => silu(x),
@@ -49,20 +49,20 @@ pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
     }
 }
 
-/// cap · tanh(x / cap).
+/// Soft cap: cap · tanh(x / cap), element by element.
 pub fn capped<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
     x.div_scalar(cap).tanh().mul_scalar(cap)
 }
 
-/// `act(gate) · up` (arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first, result `[n, f]`.
+/// Computes `act(gate) · up` (arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first; result `[n, f]`.
 pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
     let f = gate_up.dims()[1] / 2;
     let (x, up) = (gate_up.clone().narrow(1, 0, f), gate_up.narrow(1, f, f));
     activate(x, gate) * up
 }
 
-/// Cuts the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values,
-/// `[batch, heads, tokens, width]` each.
+/// Splits the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values, each
+/// `[batch, heads, tokens, width]`.
 pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
     let cut = |from: usize, heads: usize| {
         qkv.clone().narrow(1, from * s.width, heads * s.width).reshape([s.batch, s.tokens, heads, s.width])
@@ -73,11 +73,10 @@ pub fn split(qkv: Tensor<2>, rope: &Rope, s: Heads) -> (Tensor<4>, Tensor<4>, Te
     (q, k, v)
 }
 
-/// Scaled dot-product attention with an additive bias; the one place where scores meet a mask.
+/// Scaled dot-product attention with an additive bias; the only place where scores and mask are combined.
 ///
-/// The bias is a float (0 = visible, −∞ = hidden) because a boolean mask means opposite things on different
-/// backends. Query heads that share a key/value head are stacked along the query axis, so keys and values are
-/// never repeated.
+/// The bias is a float (0 = attended, −∞ = masked), as boolean masks have opposite meanings on different backends.
+/// Query heads of one key/value head are stacked along the query axis, to avoid repeating keys and values.
 ///
 /// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, s, w]`, `bias`: `[b or 1, 1, t, s]`; result `[b · t, query · w]`.
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, s: Heads) -> Tensor<2> {
@@ -102,14 +101,14 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>,
         .reshape([b * t, heads * w])
 }
 
-/// The same where each position sees itself and all before it, by the backend's own kernel; for reading, since such kernels have
-/// no gradient (under differentiation Burn takes plain operations instead).
+/// Causal attention by the backend's own kernel. For inference: such kernels have no gradient (under autodiff, Burn
+/// uses plain operations instead).
 ///
 /// `q`: `[b, query, t, w]`, `k`, `v`: `[b, kv, t, w]`; result `[b · t, query · w]`.
 pub fn attend_causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scale: f64) -> Tensor<2> {
     let [b, heads, t, w] = q.dims();
     let kv = k.dims()[1];
-    // The kernel wants keys and values for each query head: to repeat them costs less than to write scores down.
+    // The kernel needs one key/value head per query head; repeating them costs less than storing the scores.
     let each = |x: Tensor<4>| match heads / kv {
         1 => x,
         group => x.unsqueeze_dim::<5>(2).repeat_dim(2, group).reshape([b, heads, t, w]),
@@ -118,8 +117,8 @@ pub fn attend_causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, scale: f64) -> Te
     attention(q, each(k), each(v), None, None, options).swap_dims(1, 2).reshape([b * t, heads * w])
 }
 
-/// Bias that lets each position see itself and what came before, as far as the window reaches and but for hidden
-/// positions: `[batch or 1, 1, t, t]`.
+/// Additive attention bias `[batch or 1, 1, t, t]`: 0 for the position itself and for earlier unmasked positions in
+/// the window, −∞ elsewhere.
 pub fn causal_bias(s: Heads, hidden: Hidden<'_>, device: &burn::tensor::Device) -> Tensor<4> {
     let t = s.tokens;
     let rows = if hidden.is_some() { s.batch } else { 1 };
@@ -134,17 +133,17 @@ pub fn causal_bias(s: Heads, hidden: Hidden<'_>, device: &burn::tensor::Device) 
     Tensor::from_data(TensorData::new(values, [rows, 1, t, t]), device)
 }
 
-/// Rotates queries and keys and lets each position attend to itself and the positions before it that it sees.
+/// Rotates queries and keys, then applies causal attention with the window and the padding mask.
 ///
-/// `qkv`: `[batch · tokens, columns]`; result `[batch · tokens, query · width]`. Right padding needs no mask: a
-/// real token never sees a later one, and what padded positions compute is read by nobody.
+/// `qkv`: `[batch · tokens, columns]`; result `[batch · tokens, query · width]`. Right padding needs no mask: real
+/// tokens never attend to later ones, and outputs at padding are ignored.
 pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Tensor<2> {
     let bias = causal_bias(s, hidden, &qkv.device());
     let (q, k, v) = split(qkv, rope, s);
     attend(q, k, v, Some(bias), s)
 }
 
-/// Mean over the rows of `−log softmax(logits)[target]`.
+/// Mean cross-entropy over the rows: `−log softmax(logits)[target]`.
 ///
 /// `logits`: `[n, v]`, `targets`: `[n]`, each below `v`; result `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {

@@ -1,16 +1,16 @@
-//! SentencePiece's compiled rules of replacement, checked before the library that applies them walks over them: it
-//! indexes without looking.
+//! Checks SentencePiece's compiled normalisation rules (`precompiled_charsmap`), because the library that applies
+//! them indexes without bounds checks.
 
 use burgess_base::{Error, Result};
 
-/// Checks that no text can lead out of the double array, nor its values out of the replacements.
+/// Checks that no text can lead outside the double-array trie, and that no value points outside the replacements.
 ///
-/// The bytes: the array's size in bytes, the array (32-bit units), the replacements, each ended by a zero byte. A unit
-/// holds the byte that leads to it (bits 0–7 and 31), whether a value follows (bit 8), and the way to its children
-/// (bits 10–30, shifted left by 8 if bit 9 is set).
+/// Layout of the bytes: size of the array in bytes, the array (32-bit units), the replacements, each terminated by a
+/// zero byte. A unit holds the byte that leads to it (bits 0–7 and 31), whether a value follows (bit 8), and the
+/// offset of its children (bits 10–30, shifted left by 8 if bit 9 is set).
 ///
 /// # Errors
-/// When it can, or the bytes are too few.
+/// When one can, or there are too few bytes.
 pub fn check(bytes: &[u8]) -> Result<()> {
     let broken = |what: &str| Error::failed(format!("the rules of replacement are damaged: {what}"));
     let (size, rest) = bytes.split_first_chunk().ok_or_else(|| broken("their size is missing"))?;
@@ -37,7 +37,7 @@ pub fn check(bytes: &[u8]) -> Result<()> {
                     return Err(broken("a value leads to no replacement"));
                 }
             }
-            // Each unit is entered once, so that a circle ends.
+            // Each unit is entered once, so that cycles terminate.
             if let Some(entered) = seen.get_mut(place)
                 && !std::mem::replace(entered, true)
             {

@@ -1,4 +1,4 @@
-//! The tokenizer inside a GGUF file: its metadata under `tokenizer.*`.
+//! Reads the tokenizer from the metadata of a GGUF file (`tokenizer.*`).
 
 use super::proto::{Algorithm, Kind, ModelProto, Piece};
 use super::sentencepiece::{self, vocabulary};
@@ -9,59 +9,59 @@ use burgess_base::{Error, Result, text};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// What a GGUF file says about its tokenizer, each field named after its key under `tokenizer.ggml` (the template's
+/// The tokenizer metadata of a GGUF file; each field is named after its key under `tokenizer.ggml` (the chat template
 /// is `tokenizer.chat_template`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GgufTokenizer {
     /// `gpt2` (byte-level BPE) or `llama` (SentencePiece's BPE).
     pub model: String,
-    /// How text is cut before it is merged (`gpt2` only).
+    /// Name of the pre-tokeniser (`gpt2` only).
     pub pre: Option<String>,
-    /// The vocabulary.
+    /// The vocabulary, in the order of ids.
     pub tokens: Vec<String>,
-    /// A score for each entry (`llama` only).
+    /// Score of each entry (`llama` only).
     pub scores: Vec<f32>,
-    /// What each entry is: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; empty: all normal.
+    /// Type of each entry: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; empty: all normal.
     pub token_type: Vec<u64>,
-    /// Pairs with a space in between (`gpt2` only).
+    /// BPE merges, each two tokens separated by a space (`gpt2` only).
     pub merges: Vec<String>,
-    /// Begins a text.
+    /// Id of the token that begins a text.
     pub bos_token_id: Option<u32>,
-    /// Ends a text.
+    /// Id of the token that ends a text.
     pub eos_token_id: Option<u32>,
-    /// Ends a turn.
+    /// Id of the token that ends a turn.
     pub eot_token_id: Option<u32>,
-    /// Ends a message.
+    /// Id of the token that ends a message.
     pub eom_token_id: Option<u32>,
-    /// Stands for what cannot be written.
+    /// Id of the token for text outside the vocabulary.
     pub unknown_token_id: Option<u32>,
-    /// Filler.
+    /// Id of the padding token.
     pub padding_token_id: Option<u32>,
-    /// Whether a text begins with BOS.
+    /// Whether BOS is added before a text.
     pub add_bos_token: Option<bool>,
-    /// Whether a space is put before a text, and after a special token (`llama` only).
+    /// Whether a space is added before a text and after a special token (`llama` only).
     pub add_space_prefix: Option<bool>,
-    /// Whether repeated spaces are one (`llama` only).
+    /// Whether repeated spaces are collapsed (`llama` only).
     pub remove_extra_whitespaces: Option<bool>,
-    /// The Jinja template of conversations.
+    /// The Jinja chat template.
     pub chat_template: Option<String>,
-    /// The kind of network (`general.architecture`).
+    /// The model architecture (`general.architecture`).
     pub architecture: Option<String>,
 }
 
-/// Networks whose special tokens take the white space after them, which the format has no field for, and the tokens that
-/// do not; as in the family's `tokenizer.json`, and in llama.cpp.
+/// Architectures whose special tokens strip the white space after them, which the format cannot express, with the
+/// tokens that do not; as in the family's `tokenizer.json` and in llama.cpp.
 const TAKE_SPACE: [(&str, [&str; 3]); 1] = [("phi3", ["<unk>", "<s>", "<|endoftext|>"])];
 
 impl Tokenizer {
-    /// The tokenizer of a GGUF file.
+    /// Builds the tokenizer of a GGUF file.
     ///
-    /// Where the file is silent, llama.cpp's choices are made: text is cut as under `default`; `llama` begins with BOS
-    /// (id 1), ends with id 2, has its unknown piece at 0, puts a space before a text and keeps repeated ones; whether
-    /// `gpt2` begins with BOS depends on how it cuts.
+    /// Missing metadata are filled in as llama.cpp does: the pre-tokeniser is `default`; `llama` has BOS id 1, EOS id
+    /// 2, unknown id 0, adds a space before a text and keeps repeated ones; whether `gpt2` adds BOS depends on the
+    /// pre-tokeniser.
     ///
     /// # Errors
-    /// When the kind or the way of cutting is not known, lists have different lengths, entries repeat, or an id is
+    /// When the tokenizer model or the pre-tokeniser is unknown, lists differ in length, entries repeat, or an id is
     /// outside the vocabulary.
     pub fn from_gguf(gguf: &GgufTokenizer) -> Result<Self> {
         let step = "reading the tokenizer in the GGUF metadata";
@@ -92,7 +92,7 @@ impl Tokenizer {
 }
 
 impl GgufTokenizer {
-    /// The ids with a meaning, under their keys.
+    /// The special ids, each with the name in its key.
     fn ids(&self) -> [(&'static str, Option<u32>); 6] {
         [
             ("bos", self.bos_token_id),
@@ -116,12 +116,12 @@ impl GgufTokenizer {
         Ok(())
     }
 
-    /// How the text is cut, if the file says so.
+    /// The name of the pre-tokeniser, if the file has one.
     fn cut(&self) -> Option<&str> {
         self.pre.as_deref().filter(|pre| !pre.is_empty())
     }
 
-    /// What the file leaves open and is assumed, as llama.cpp does.
+    /// Which metadata are missing and what is assumed instead, as llama.cpp does.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let mut note = |missing: &str, instead: &str| {
@@ -235,7 +235,7 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
         ));
     }
     same_length("scores", gguf.scores.len(), gguf)?;
-    // Smaller vocabularies than llama.cpp's choices for what a file does not say.
+    // Default ids apply only if the vocabulary is large enough.
     let within = |id: u32| usize::try_from(id).is_ok_and(|id| id < gguf.tokens.len());
     let kinds = kinds(gguf)?;
     if let Some(bad) = gguf.scores.iter().position(|s| !s.is_finite()) {
@@ -247,7 +247,7 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
             .map(|((text, &score), &kind)| Piece {
                 text: text.clone(),
                 score,
-                // Found in the text as it is written, as special tokens are; nothing is merged into them.
+                // User-defined entries are matched as added tokens and take no part in merges.
                 kind: if kind == Kind::UserDefined { Kind::Unused } else { kind },
             })
             .collect(),
@@ -278,7 +278,7 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Special)> {
     Ok((pipeline, special))
 }
 
-/// Entries that are found in the text before it is cut, in the order of their ids.
+/// Entries that are matched before pre-tokenisation, in the order of their ids.
 fn whole(gguf: &GgufTokenizer, kinds: &[Kind]) -> Vec<Value> {
     let entries = gguf.tokens.iter().zip(kinds).enumerate();
     let takes = TAKE_SPACE.iter().find(|(network, _)| gguf.architecture.as_deref() == Some(network));
@@ -301,7 +301,7 @@ fn whole(gguf: &GgufTokenizer, kinds: &[Kind]) -> Vec<Value> {
 mod tests {
     use super::*;
 
-    /// The bytes, and the words `ab` and `abc`.
+    /// A vocabulary of the 256 bytes and the words `ab` and `abc`.
     fn byte_level() -> GgufTokenizer {
         let mut tokens: Vec<String> =
             ["a", "b", "c", "1", "2", "3", "4", "Ġ", "!", "12", "123", "1234"].map(String::from).to_vec();
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_file_that_does_not_say_how_it_cuts_is_read_as_llama_cpp_does_and_says_so() -> Result<()> {
-        // Numbers are cut into threes from the left, before anything is merged.
+        // Numbers are split into threes from the left before merging.
         for (pre, wanted, notes) in [
             (None, vec![13, 10, 6], 1),
             (Some(""), vec![13, 10, 6], 1),

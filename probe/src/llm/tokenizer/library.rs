@@ -1,9 +1,9 @@
-//! The `tokenizers` library behind a fence: its files are looked through before it reads them, and where it stops the process
-//! or asks for all memory there is an error instead.
+//! Guards the `tokenizers` library: its files are validated before it reads them, and where it would panic or exhaust
+//! memory an error is returned instead.
 //!
-//! The library believes its files: lengths, trie offsets and patterns that match nothing are used as they stand.
-//! `truncation`, `padding` and `dropout` are not for reading texts with a finished tokenizer; `transformers` switches the
-//! first two off at every call, and so do we.
+//! The library trusts its files: lengths, trie offsets and patterns that match nothing are used unchecked.
+//! `truncation`, `padding` and `dropout` are removed: they do not apply to encoding with a finished tokenizer, and
+//! `transformers` disables the first two at every call.
 
 use super::charsmap;
 use base64::Engine;
@@ -13,15 +13,15 @@ use serde_json::Value;
 use std::fmt;
 use tokenizers::Tokenizer as Inner;
 
-/// Characters that a step may put in the place of one, all steps together; SentencePiece's needs two.
+/// The maximum number of characters that one character may become over all steps; SentencePiece needs two.
 const GROWTH: u64 = 1024;
-/// Longest text that a step puts before another or in the place of one.
+/// Maximum length in bytes of a text that a step prepends or substitutes.
 const LONGEST: usize = 1024;
 
-/// Reads the contents of a `tokenizer.json`; what is left out of it goes into `notes`.
+/// Reads the contents of a `tokenizer.json`; parts that are ignored are reported in `notes`.
 ///
 /// # Errors
-/// When it is no JSON (line and column are named), or a part of it is damaged or beyond a limit (the part is named).
+/// When it is not JSON (line and column are named), or a part is damaged or beyond a limit (the part is named).
 pub(super) fn read(bytes: &[u8], notes: &mut Vec<String>) -> Result<Inner> {
     let bytes = json::strict(bytes);
     let layout: Layout = serde_json::from_slice(&bytes).map_err(|e| {
@@ -60,17 +60,17 @@ pub(super) fn read(bytes: &[u8], notes: &mut Vec<String>) -> Result<Inner> {
     Ok(inner)
 }
 
-/// A call of the library: what stops it is an error.
+/// Calls the library; a panic becomes an error.
 pub(super) fn guarded<T>(call: impl FnOnce() -> T) -> Result<T> {
     guard::third_party("the tokenizer", call)
 }
 
-/// An error of the library, on one line.
+/// Converts an error of the library to one line.
 pub(super) fn failed(e: &(dyn std::error::Error + Send + Sync)) -> Error {
     Error::failed(text::excerpt(&e.to_string(), 300))
 }
 
-/// The parts of a `tokenizer.json` that are looked at before the library reads it.
+/// The parts of a `tokenizer.json` that are validated before the library reads it.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Layout {
@@ -89,7 +89,7 @@ struct Added {
     content: String,
 }
 
-/// Of the model only whether it drops merges, so that the vocabulary is not made twice.
+/// Reads only whether the model has BPE dropout, so that the vocabulary is not parsed twice.
 #[derive(Debug, Default)]
 struct Model {
     dropout: bool,
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for Model {
 }
 
 impl Layout {
-    /// What is left out.
+    /// JSON pointers of the parts that are ignored.
     fn without(&self) -> Vec<&'static str> {
         let there = [
             ("/truncation", !self.truncation.is_null()),
@@ -144,7 +144,7 @@ impl Layout {
     }
 }
 
-/// Checks one step, or a sequence of them. `growth`: how much longer the steps before make a text.
+/// Checks one step, or a sequence of steps. `growth` is the factor by which earlier steps lengthen a text.
 fn check(part: &Value, growth: &mut u64) -> Result<()> {
     let field = |name: &str| part.get(name).and_then(Value::as_str);
     let broken = |what: String| Err(Error::failed(what));
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A tokenizer of the letters a and b.
+    /// A tokenizer with the letters a and b.
     fn small() -> Value {
         json!({
             "version": "1.0", "truncation": null, "padding": null,
@@ -304,7 +304,7 @@ mod tests {
             let e = ids(&file).unwrap_err().to_string();
             assert!(e.contains(wanted) && e.len() < 500, "{name}: {e}");
         }
-        // A pattern that matches nothing at all stops the library for some texts: an error then, and no panic.
+        // A pattern that matches the empty string makes the library panic for some texts; an error is expected.
         let mut file = small();
         file["normalizer"] = replace(json!({"Regex": "x*"}), "yy".into());
         let inner = read(file.to_string().as_bytes(), &mut Vec::new()).unwrap();

@@ -1,4 +1,4 @@
-//! The tokenizer of an opened language model; out of a GGUF file the fields that describe it.
+//! Opens the tokenizer of a language model, and reads the tokenizer metadata of a GGUF file.
 
 use super::{GgufTokenizer, Tokenizer};
 use crate::llm::weights::{TokenizerSource, Weights};
@@ -6,10 +6,10 @@ use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::Metadata;
 
 impl Tokenizer {
-    /// The tokenizer of a language model, from whatever it ships.
+    /// The tokenizer that ships with a language model, in whichever supported format.
     ///
     /// # Errors
-    /// When it ships none, or one that is damaged or of no known kind.
+    /// When there is none, or it is damaged or of an unknown kind.
     pub fn of_model(weights: &Weights) -> Result<Self> {
         match weights.tokenizer()? {
             TokenizerSource::Json(file) | TokenizerSource::SentencePiece(file) => Self::from_file(&file),
@@ -39,10 +39,10 @@ impl Tokenizer {
 }
 
 impl GgufTokenizer {
-    /// The fields under `tokenizer.*`.
+    /// Reads the fields under `tokenizer.*`.
     ///
     /// # Errors
-    /// When one that must be there is not (`model`, `tokens`), or one holds something of another kind.
+    /// When a required field (`model`, `tokens`) is missing, or a field has another type.
     pub fn of_metadata(metadata: &Metadata) -> Result<Self> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let missing = |name: &str| Error::failed(format!("the metadata has no `{}`", key(name)));
@@ -57,7 +57,7 @@ impl GgufTokenizer {
             let Some(list) = metadata.list(&key(name))? else { return Ok(None) };
             list.texts()?.map(|t| t.map(str::to_string)).collect::<Result<Vec<_>>>().map(Some)
         };
-        // As in llama.cpp: an entry without a text gets one of its own.
+        // An entry without text gets a unique one, as in llama.cpp.
         let tokens = texts("tokens")?.ok_or_else(|| missing("tokens"))?.into_iter().enumerate();
         let tokens = tokens.map(|(i, token)| if token.is_empty() { format!("[EMPTY_{i}]") } else { token });
         let scores = match metadata.list(&key("scores"))? {

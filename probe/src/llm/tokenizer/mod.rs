@@ -1,5 +1,5 @@
-//! Text to token ids and back: a `tokenizer.json` as the Hugging Face hub ships it, a SentencePiece `tokenizer.model`,
-//! the metadata of a GGUF file, or a byte-level BPE trained here. All become a pipeline of the `tokenizers` library.
+//! Converts text to token ids and back. Reads a `tokenizer.json`, a SentencePiece `tokenizer.model` or the metadata
+//! of a GGUF file, or trains a byte-level BPE. All become a pipeline of the `tokenizers` library.
 
 mod charsmap;
 pub mod gguf;
@@ -26,23 +26,23 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
-/// Begin of a text.
+/// Token that begins a text.
 pub const BOS: &str = "<|bos|>";
-/// End of a text or an answer.
+/// Token that ends a text or an answer.
 pub const EOS: &str = "<|eos|>";
-/// Begin of a question.
+/// Token that begins a question.
 pub const USER: &str = "<|user|>";
-/// Begin of an answer.
+/// Token that begins an answer.
 pub const ASSISTANT: &str = "<|assistant|>";
-/// Filler after the end of a shorter sequence.
+/// Padding token after the end of a shorter sequence.
 pub const PAD: &str = "<|pad|>";
-/// The place of the picture; never a text token, always replaced by image features.
+/// The image placeholder; never a text token, always replaced by image tokens.
 pub const IMAGE: &str = "<image>";
 
 /// The special tokens of tokenizers trained here, in the order of their ids from 0.
 pub const SPECIALS: [&str; 6] = [PAD, BOS, EOS, USER, ASSISTANT, IMAGE];
 
-/// A tokenizer: text ↔ ids.
+/// A tokenizer: converts text to token ids and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
@@ -51,14 +51,14 @@ pub struct Tokenizer {
     notes: Vec<String>,
 }
 
-/// Token ids, and for each the bytes of the text that it stands for.
+/// Token ids, and the byte range of the text that each stands for.
 pub type Placed = (Vec<u32>, Vec<Range<usize>>);
 
 impl Tokenizer {
-    /// Reads the tokenizer of a model's directory: its `tokenizer.json`, or else its `tokenizer.model`.
+    /// Opens the tokenizer of a model directory: its `tokenizer.json`, or else its `tokenizer.model`.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_file`]; also when there is neither.
+    /// As [`Tokenizer::from_file`]; also when neither file exists.
     pub fn open(dir: &Path) -> Result<Self> {
         let files = ["tokenizer.json", "tokenizer.model"].map(|name| dir.join(name));
         match files.iter().find(|f| f.is_file()) {
@@ -68,8 +68,7 @@ impl Tokenizer {
         }
     }
 
-    /// Reads a `tokenizer.json`, or a file of SentencePiece (`*.model`), with what the files beside it say about special
-    /// tokens.
+    /// Reads a `tokenizer.json` or SentencePiece model (`*.model`), and the files beside it on special tokens.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
@@ -84,10 +83,10 @@ impl Tokenizer {
         .map_err(|e| e.context(step()))
     }
 
-    /// A `tokenizer.json` from memory, without any file beside it.
+    /// Reads a `tokenizer.json` from memory, without the files beside it.
     ///
     /// # Errors
-    /// When the bytes are not a tokenizer.
+    /// When the bytes are not a `tokenizer.json`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::from_json(bytes, &Beside::default())
     }
@@ -96,7 +95,7 @@ impl Tokenizer {
         let mut notes = Vec::new();
         let mut inner = library::read(bytes, &mut notes)?;
         let mut special = guarded(|| beside.complete(&mut inner, Special::default(), &mut notes))??;
-        // Whether a text begins with BOS is a step of the pipeline, unless a file says otherwise.
+        // The pipeline decides whether BOS is added, unless a file says otherwise.
         if let (Some(bos), None) = (special.bos, beside.flag("add_bos_token")) {
             let empty = guarded(|| inner.encode_fast("", true))?.map_err(|e| library::failed(&*e))?;
             special.add_bos = empty.get_ids().first() == Some(&bos);
@@ -104,8 +103,8 @@ impl Tokenizer {
         Ok(Self { inner, special, notes })
     }
 
-    /// A SentencePiece model, with what `tokenizer_config.json` and the other files say: `legacy` (true if they do not,
-    /// as in the library with which the paper's code was run), `add_bos_token` (true if not), `add_prefix_space`.
+    /// Reads a SentencePiece model with `tokenizer_config.json` and the other files: `legacy` (default true, as in
+    /// the library version with which the paper's code ran), `add_bos_token` (default true), `add_prefix_space`.
     fn from_sentencepiece(bytes: &[u8], beside: &Beside) -> Result<Self> {
         let mut model = ModelProto::parse(bytes).map_err(|e| {
             e.context("as a SentencePiece model").hint("a tokenizer.model of another kind needs its tokenizer.json")
@@ -158,24 +157,25 @@ impl Tokenizer {
         Ok(Self { inner, special, notes })
     }
 
-    /// The tokenizer with these contents of a `tokenizer.json`.
+    /// Builds a tokenizer from the contents of a `tokenizer.json`.
     fn from_pipeline(pipeline: &Value, special: Special, mut notes: Vec<String>) -> Result<Self> {
         let inner = library::read(&serde_json::to_vec(pipeline)?, &mut notes)?;
         Ok(Self { inner, special, notes })
     }
 
-    /// What its files leave open and was assumed, or hold and was left out; for people, and for records of a run.
+    /// Assumptions made where the files are silent, and ignored parts of them; for users and for run records.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Trains a byte-level BPE (GPT-2's pre-tokeniser: words with their leading space, which the first word gets too,
-    /// numbers, punctuation) with at most `vocab_size` entries, the `specials` first; pairs seen once are not merged.
-    /// The same texts give the same tokenizer whatever their order and the number of threads: words are counted, and
-    /// ties between pairs are broken by id.
+    /// Trains a byte-level BPE with at most `vocab_size` entries, `specials` first; pairs seen once are not merged.
+    ///
+    /// The pre-tokeniser is GPT-2's (words with their leading space, numbers, punctuation); the first word gets a
+    /// leading space too. The result does not depend on the order of texts or the number of threads: words are
+    /// counted, and ties between pairs are broken by id.
     ///
     /// # Errors
-    /// When `vocab_size` has no room for the 256 bytes and the specials.
+    /// When `vocab_size` has no room for the 256 bytes and the special tokens.
     pub fn train<S: AsRef<str> + Send>(
         texts: impl Iterator<Item = S> + Send,
         vocab_size: usize,
@@ -189,8 +189,8 @@ impl Tokenizer {
         }
         let failed = |e: tokenizers::Error| Error::failed(e.to_string()).context("training the tokenizer");
         let mut inner = Inner::new(BPE::default());
-        // A space is put before the first word, as LLaMA's tokenizer does: an answer is made of the same tokens as the
-        // words of the text it was found in. Without it a small model has to learn every word's spelling twice.
+        // A space is added before the first word, as in LLaMA's tokenizer, so that an answer has the same tokens as
+        // the same words inside a text. Otherwise a small model would have to learn two spellings of every word.
         inner.with_pre_tokenizer(Some(ByteLevel::new(true, true, true)));
         inner.with_decoder(Some(ByteLevel::new(true, true, true)));
         let trainer = BpeTrainer::builder()
@@ -204,8 +204,7 @@ impl Tokenizer {
         Ok(Self { inner, special: Special::default(), notes: Vec::new() })
     }
 
-    /// Writes a `tokenizer.json`, whole or not at all, and `tokenizer_config.json` beside it if there are special tokens
-    /// with a meaning.
+    /// Writes a `tokenizer.json` atomically, and `tokenizer_config.json` beside it if special tokens have a role.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -214,12 +213,12 @@ impl Tokenizer {
         atomic::write(path, self.to_json()?.as_bytes())
     }
 
-    /// Ids with a meaning, and how a text begins.
+    /// The special token ids and how a text begins.
     pub fn special(&self) -> &Special {
         &self.special
     }
 
-    /// Whether this text is a token that is found before the text is cut, and left out when ids are decoded.
+    /// Whether this token is special: matched before pre-tokenisation, and omitted when ids are decoded.
     pub fn is_special(&self, token: &str) -> bool {
         self.inner.get_added_vocabulary().is_special_token(token)
     }
@@ -230,7 +229,7 @@ impl Tokenizer {
         all.filter(|t| t.special).map(|t| t.content.as_str())
     }
 
-    /// The contents of its `tokenizer.json`; equal tokenizers give equal text.
+    /// The contents of the `tokenizer.json`; equal tokenizers give equal text.
     ///
     /// # Errors
     /// When it cannot be serialised.
@@ -240,11 +239,10 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// Token ids of a text, without any special token added around it; special tokens written out in the text are
-    /// recognised.
+    /// Token ids of a text without special tokens added around it; special tokens within the text are recognised.
     ///
     /// # Errors
-    /// When the tokenizer cannot represent the text (never with a byte-level one).
+    /// When the tokenizer cannot represent the text (impossible for a byte-level one).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded(|| match self.spaced(text) {
             Some(text) => self.inner.encode_fast(text, false),
@@ -253,8 +251,8 @@ impl Tokenizer {
         Ok(encoding.map_err(|e| library::failed(&*e))?.get_ids().to_vec())
     }
 
-    /// The same with BOS in front if the tokenizer adds one: a text by itself, as `tokenizer(text).input_ids` of
-    /// `transformers` gives it (an EOS that a tokenizer would add is left to the chat template).
+    /// Token ids of a text, with BOS in front if the tokenizer adds it, as `tokenizer(text).input_ids` of
+    /// `transformers`. An EOS that the tokenizer would add is left to the chat template.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -264,7 +262,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// As [`Tokenizer::encode`], with the bytes of the text that each token stands for.
+    /// As [`Tokenizer::encode`], with the byte range of the text that each token stands for.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -284,7 +282,7 @@ impl Tokenizer {
         wanted.then(|| format!(" {text}"))
     }
 
-    /// The text of some ids, special tokens left out.
+    /// Decodes ids to text, without special tokens.
     ///
     /// # Errors
     /// When the decoder of the tokenizer fails.
@@ -297,7 +295,7 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// Id of a token that has to exist.
+    /// The id of a token that must exist.
     ///
     /// # Errors
     /// When the tokenizer has no such token.
@@ -308,18 +306,18 @@ impl Tokenizer {
         })
     }
 
-    /// The text of one entry, in the byte alphabet of the tokenizer.
+    /// The text of one entry, in the byte alphabet of the tokenizer; `None` if the id does not exist.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// All entries with their ids, by token.
+    /// All entries with their ids, ordered by token.
     pub fn vocabulary(&self) -> BTreeMap<String, u32> {
         self.inner.get_vocab(true).into_iter().collect()
     }
 }
 
-/// An added token of a `tokenizer.json`.
+/// The JSON of an added token in a `tokenizer.json`.
 fn added(id: usize, text: &str, special: bool) -> Value {
     json!({
         "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
@@ -327,7 +325,7 @@ fn added(id: usize, text: &str, special: bool) -> Value {
     })
 }
 
-/// The step of a `tokenizer.json` that puts a token before a text.
+/// The post-processor of a `tokenizer.json` that puts a token before a text.
 fn begins_with(id: u32, token: &str) -> Value {
     let special = |part: u32| json!({"SpecialToken": {"id": token, "type_id": part}});
     let text = |name: &str, part: u32| json!({"Sequence": {"id": name, "type_id": part}});
@@ -359,7 +357,7 @@ mod tests {
     fn training_does_not_depend_on_the_order_of_texts() -> Result<()> {
         let reversed = Tokenizer::train(TEXTS.iter().rev(), 300, &SPECIALS)?;
         assert_eq!(trained()?.to_json()?, reversed.to_json()?);
-        // Merges seen once are not made, so such a small text does not fill the vocabulary.
+        // Pairs seen once are not merged, so such a small text does not fill the vocabulary.
         assert!((270..=300).contains(&trained()?.vocab_size()));
         Ok(())
     }
@@ -407,7 +405,7 @@ mod tests {
             let t = trained().map_err(|e| TestCaseError::fail(e.to_string()))?;
             let ids = t.encode(&text).map_err(|e| TestCaseError::fail(e.to_string()))?;
             let back = t.decode(&ids).map_err(|e| TestCaseError::fail(e.to_string()))?;
-            // The space before the first word is the tokenizer's, unless there was one.
+            // The tokenizer adds a space before the first word, unless there is one.
             prop_assert!(back == text || back.strip_prefix(' ') == Some(&text), "{:?}", back);
         }
     }

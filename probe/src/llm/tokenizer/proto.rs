@@ -1,31 +1,31 @@
-//! The part of SentencePiece's `ModelProto` that a tokenizer is made of, read straight from the protobuf bytes
-//! (`sentencepiece_model.proto`; fields that are not named here are passed over).
+//! Parses the parts of SentencePiece's `ModelProto` that define a tokenizer, directly from the protobuf bytes
+//! (`sentencepiece_model.proto`; other fields are skipped).
 
 use burgess_base::protobuf::{Field, Message, Value};
 use burgess_base::{Error, Result};
 
-/// What a piece is; numbers as in the file, and as in GGUF's `tokenizer.ggml.token_type`.
+/// The type of a piece; numbers as in the file and in GGUF's `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Made by merging, or by the lattice.
+    /// An ordinary piece, produced by segmentation.
     Normal,
-    /// Stands for what cannot be written.
+    /// The piece for characters outside the vocabulary.
     Unknown,
-    /// `<s>`, `</s>`, …: never made from text by SentencePiece itself.
+    /// A control symbol such as `<s>` or `</s>`; SentencePiece never produces it from text.
     Control,
-    /// Always kept whole.
+    /// A user-defined symbol, never split.
     UserDefined,
-    /// Never made.
+    /// An unused piece, never produced.
     Unused,
-    /// `<0x00>` … `<0xFF>`.
+    /// A byte, `<0x00>` to `<0xFF>`.
     Byte,
 }
 
 impl Kind {
-    /// By its number.
+    /// The type with this number, 1 to 6.
     ///
     /// # Errors
-    /// There is no such kind.
+    /// When there is no such type.
     pub fn from_number(number: u64) -> Result<Self> {
         const KINDS: [Kind; 6] =
             [Kind::Normal, Kind::Unknown, Kind::Control, Kind::UserDefined, Kind::Unused, Kind::Byte];
@@ -34,58 +34,58 @@ impl Kind {
     }
 }
 
-/// One entry of the vocabulary; its place is its id.
+/// One entry of the vocabulary; its index is its id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
-    /// As it stands in the vocabulary, with `▁` for a space.
+    /// The text in the vocabulary, with `▁` for a space.
     pub text: String,
-    /// Log-probability (Unigram), or minus the number of its merge (BPE).
+    /// Log-probability (Unigram), or minus the rank of its merge (BPE).
     pub score: f32,
-    /// What it is.
+    /// The type of the piece.
     pub kind: Kind,
 }
 
-/// How words are made of pieces.
+/// The segmentation algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// The most likely segmentation.
+    /// The most likely segmentation under a unigram model.
     Unigram,
-    /// The best-scored pair first.
+    /// Byte-pair encoding: the best-scored pair is merged first.
     Bpe,
 }
 
-/// A SentencePiece model.
+/// The parts of a SentencePiece model that define a tokenizer.
 #[derive(Debug, Clone)]
 pub struct ModelProto {
-    /// The vocabulary.
+    /// The vocabulary, in the order of ids.
     pub pieces: Vec<Piece>,
-    /// How words are made of it.
+    /// The segmentation algorithm.
     pub algorithm: Algorithm,
-    /// Whether bytes stand for characters that have no piece.
+    /// Whether characters without a piece become byte pieces.
     pub byte_fallback: bool,
     /// Id of the unknown piece.
     pub unk: u32,
-    /// Id that begins a text, if there is one.
+    /// Id of the piece that begins a text, if there is one.
     pub bos: Option<u32>,
-    /// Id that ends a text, if there is one.
+    /// Id of the piece that ends a text, if there is one.
     pub eos: Option<u32>,
-    /// Id of the filler, if there is one.
+    /// Id of the padding piece, if there is one.
     pub pad: Option<u32>,
-    /// Rules of replacement as a compiled trie; empty without any.
+    /// Normalisation rules as a compiled trie; empty without any.
     pub charsmap: Vec<u8>,
-    /// A space is put before a text.
+    /// Whether a space is added before a text.
     pub add_dummy_prefix: bool,
-    /// Spaces at the ends are taken away, those in between are one.
+    /// Whether spaces at both ends are removed and repeated ones collapsed.
     pub remove_extra_whitespaces: bool,
-    /// A space becomes `▁`.
+    /// Whether a space becomes `▁`.
     pub escape_whitespaces: bool,
 }
 
 impl ModelProto {
-    /// Reads a `tokenizer.model`.
+    /// Parses a `tokenizer.model`.
     ///
     /// # Errors
-    /// When the bytes are no such message: the byte is named. When the model is of a kind that is not supported.
+    /// When the bytes are not such a message (the error names the byte), or the model type is not supported.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut model = Self {
             pieces: Vec::new(),
@@ -157,7 +157,7 @@ impl ModelProto {
     }
 }
 
-/// An id; negative numbers say that there is none.
+/// Converts an id field; negative numbers mean that there is none.
 fn id(number: u64) -> Option<u32> {
     u32::try_from(number.cast_signed()).ok()
 }
@@ -188,13 +188,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One unknown piece.
+    /// A model with only the unknown piece.
     const SMALL: &[u8] = b"\x0a\x0c\x0a\x05<unk>\x15\0\0\0\0\x18\x02";
 
     #[test]
     fn lengths_that_lie_are_errors() {
         let mut good = SMALL.to_vec();
-        // Two bytes short: type of piece 0 is left out, so there is no unknown one.
+        // Two bytes short: the type of piece 0 is cut off, so there is no unknown piece.
         good[1] = 12;
         let e = ModelProto::parse(&good).unwrap_err();
         assert!(e.to_string().contains("asks for") || e.to_string().contains("unknown"), "{e}");

@@ -1,11 +1,11 @@
-//! A SentencePiece model as a pipeline of the `tokenizers` library that makes the ids of SentencePiece itself.
+//! Converts a SentencePiece model to a pipeline of the `tokenizers` library that gives the same ids.
 //!
-//! As `transformers` does it (`SpmConverter.build_tokenizer_from_spm_proto`), settings come from the model, not from a
-//! family's name: rules of replacement, spaces taken away, the space before a text, merges ranked by the score of what
-//! they make, user-defined pieces kept whole, bytes for characters without a piece.
+//! As in `transformers` (`SpmConverter.build_tokenizer_from_spm_proto`), all settings come from the model, not from
+//! the family's name: normalisation rules, removal of spaces, the dummy prefix, merges ranked by the score of their
+//! product, unsplit user-defined pieces, byte fallback.
 //!
-//! Text after a special token: with `legacy` (the default of the LLaMA tokenizer with which the paper's code was run) it
-//! gets a space of its own, without it only the beginning of the whole text does.
+//! Text after a special token: with `legacy` (the default of the LLaMA tokenizer that the paper's code used) it gets
+//! its own space prefix, without it only the start of the whole text does.
 
 use super::proto::{Algorithm, Kind, ModelProto, Piece};
 use super::{added, charsmap};
@@ -14,22 +14,22 @@ use burgess_base::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 
-/// How SentencePiece writes a space.
+/// SentencePiece's symbol for a space, U+2581.
 const SPACE: char = '\u{2581}';
 
-/// A score that no path through the lattice prefers.
+/// A Unigram score so low that no segmentation uses the piece.
 const NEVER: f64 = -1e4;
 
-/// The last digit in a byte's piece: cut off where a text spells one out, which is no byte.
+/// Matches the last digit of a spelled-out byte piece such as `<0x0A>`; splitting there keeps it text.
 const SPELLED_BYTE: &str = "(?<=<0x[0-9A-F])[0-9A-F](?=>)";
 
-/// More spaces than a text begins with.
+/// More spaces than any text begins with.
 const ALL_SPACES: usize = 1 << 20;
 
 /// The tokenizer of `model` as the contents of a `tokenizer.json`.
 ///
 /// # Errors
-/// When pieces repeat, or the rules of replacement are damaged.
+/// When pieces repeat, or the normalisation rules are damaged.
 pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value> {
     let mut ids: HashMap<&str, usize> = HashMap::with_capacity(model.pieces.len());
     for (id, piece) in model.pieces.iter().enumerate() {
@@ -44,7 +44,7 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
         Algorithm::Bpe => json!({
             "type": "BPE", "dropout": null, "unk_token": unk, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": model.byte_fallback,
-            // A user-defined piece is no product of merges.
+            // User-defined pieces are not products of merges.
             "ignore_merges": user_defined().next().is_some(),
             "vocab": vocabulary(model.pieces.iter().map(|p| p.text.as_str())),
             "merges": merges(&model.pieces),
@@ -68,12 +68,12 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
     }))
 }
 
-/// Entries with their ids.
+/// The vocabulary as a JSON object from token to id.
 pub fn vocabulary<'a>(tokens: impl Iterator<Item = &'a str>) -> Value {
     Value::Object(tokens.enumerate().map(|(id, t)| (t.to_string(), json!(id))).collect::<Map<_, _>>())
 }
 
-/// Pairs of pieces that make a piece, the best-scored product first. Only normal pieces are merged.
+/// Pairs of pieces whose concatenation is a piece, the best-scored first. Only normal pieces are merged.
 pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
     let normal: HashMap<&str, (f32, usize)> = pieces
         .iter()
@@ -81,7 +81,7 @@ pub fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
         .filter(|(_, p)| p.kind == Kind::Normal)
         .map(|(id, p)| (p.text.as_str(), (p.score, id)))
         .collect();
-    // Halves of other lengths are no pieces; looking up all those of a piece of a million letters would take hours.
+    // Only splits into lengths that occur are looked up; trying all of a piece of a million letters would take hours.
     let lengths: HashSet<usize> = normal.keys().map(|text| text.len()).collect();
     let mut ranked: Vec<(f32, usize, &str, &str)> = Vec::new();
     for (&text, &(score, id)) in &normal {
@@ -103,7 +103,8 @@ fn lattice_score(piece: &Piece) -> f64 {
     match piece.kind {
         Kind::Normal | Kind::UserDefined => f64::from(piece.score),
         Kind::Unused => NEVER,
-        // Not made from text; the lowest score, which theirs must not be, decides over unknown characters.
+        // Never produced from text. The lowest score in the vocabulary determines that of unknown characters, so
+        // these must not be the lowest.
         Kind::Unknown | Kind::Control | Kind::Byte => 0.0,
     }
 }
@@ -118,7 +119,7 @@ fn normalizer(model: &ModelProto, legacy: bool) -> Result<Value> {
         steps.push(json!({"type": "Precompiled", "precompiled_charsmap": text}));
     }
     if model.remove_extra_whitespaces {
-        // Spaces only: SentencePiece leaves line breaks alone.
+        // Spaces only: SentencePiece keeps line breaks.
         steps.push(regex(r"\A +| +\z", ""));
         steps.push(regex(" {2,}", " "));
     }
@@ -126,7 +127,7 @@ fn normalizer(model: &ModelProto, legacy: bool) -> Result<Value> {
         steps.push(replace(json!({"String": " "}), &SPACE.to_string()));
     }
     if model.add_dummy_prefix && legacy {
-        // The next step leaves a text alone that begins with a space; SentencePiece puts its own before that too.
+        // The next step skips a text that begins with a space; SentencePiece adds its prefix before that too.
         steps.push(regex(&format!(r"\A{SPACE}"), &format!("{SPACE}{SPACE}")));
     }
     Ok(json!({"type": "Sequence", "normalizers": steps}))
@@ -144,7 +145,7 @@ fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterat
     }
     let mut whole: Vec<&str> = user_defined.map(|p| p.text.as_str()).collect();
     if !whole.is_empty() {
-        // Of two that fit the longer one is taken.
+        // Longer pieces first, so that the longest match wins.
         whole.sort_by_key(|text| std::cmp::Reverse(text.chars().count()));
         let pattern: Vec<String> = whole.into_iter().map(escaped).collect();
         steps.push(split(&pattern.join("|")));
@@ -152,7 +153,7 @@ fn pre_tokenizer<'a>(model: &ModelProto, legacy: bool, user_defined: impl Iterat
     if steps.is_empty() { Value::Null } else { json!({"type": "Sequence", "pretokenizers": steps}) }
 }
 
-/// A text as a regular expression that matches it.
+/// Escapes a text so that a regular expression matches it literally.
 fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {

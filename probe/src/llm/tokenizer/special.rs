@@ -1,5 +1,5 @@
-//! What the files beside a tokenizer say about it: `tokenizer_config.json`, `special_tokens_map.json`,
-//! `added_tokens.json`, `generation_config.json`, `chat_template.jinja`.
+//! Reads the files beside a tokenizer: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
+//! `generation_config.json`, `chat_template.jinja`.
 
 use burgess_base::{Context, Error, Result, atomic, json as foreign, text as shown};
 use serde_json::{Map, Value, json};
@@ -7,40 +7,40 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
-/// Ids with a meaning, and how a text begins.
+/// The special token ids and how a text begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Special {
-    /// Begins a text.
+    /// Id of the token that begins a text.
     pub bos: Option<u32>,
-    /// Ends a text.
+    /// Id of the token that ends a text.
     pub eos: Option<u32>,
-    /// Filler.
+    /// Id of the padding token.
     pub pad: Option<u32>,
-    /// Stands for what cannot be written.
+    /// Id of the token for text outside the vocabulary.
     pub unk: Option<u32>,
-    /// Whether a text begins with `bos` ([`super::Tokenizer::encode_text`]).
+    /// Whether `bos` is added before a text ([`super::Tokenizer::encode_text`]).
     pub add_bos: bool,
-    /// All ids that end an answer, sorted: `eos` and what else the model's files name.
+    /// All ids that end an answer, sorted: `eos` and others that the model's files name.
     pub ends: Vec<u32>,
-    /// `legacy` of the LLaMA tokenizer: whether text after a special token gets a space of its own.
+    /// `legacy` of the LLaMA tokenizer: whether text after a special token gets its own space prefix.
     pub legacy: Option<bool>,
-    /// The model's own Jinja template.
+    /// The model's own Jinja chat template.
     pub chat_template: Option<String>,
-    /// Whether a text that begins with a space gets another one; where SentencePiece puts one before the whole text only
-    /// (`legacy` false), the library's own step leaves such a text alone.
+    /// Whether a text that begins with a space gets another one: SentencePiece adds a prefix to the whole text
+    /// (`legacy` false), but the library's step skips texts that begin with a space.
     pub(super) space_before_space: bool,
 }
 
-/// No chat template is longer, in bytes.
+/// Maximum length of a chat template in bytes.
 const LONGEST_TEMPLATE: u64 = 1 << 20;
 
-/// Our fields in a `tokenizer_config.json`.
+/// Key of our own fields in a `tokenizer_config.json`.
 const OURS: &str = "burgess";
 
-/// Names of the four special tokens in the files.
+/// Keys of the four special tokens in the files.
 const NAMES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
 
-/// The files beside a tokenizer; those that are not there are empty.
+/// The contents of the files beside a tokenizer; missing files are empty.
 #[derive(Debug, Default)]
 pub struct Beside {
     config: Map<String, Value>,
@@ -51,10 +51,10 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Reads them.
+    /// Reads the files beside a tokenizer from `dir`.
     ///
     /// # Errors
-    /// When one of them is damaged.
+    /// When a file is damaged.
     pub fn read(dir: &Path) -> Result<Self> {
         let object = |name: &str| -> Result<Map<String, Value>> {
             let path = dir.join(name);
@@ -78,20 +78,20 @@ impl Beside {
         })
     }
 
-    /// A truth value of `tokenizer_config.json`.
+    /// A boolean of `tokenizer_config.json`; `None` if the key is absent.
     pub fn flag(&self, key: &str) -> Option<bool> {
         self.config.get(key)?.as_bool()
     }
 
-    /// The token under `key`, if one is named.
+    /// The token under `key` in `tokenizer_config.json` or `special_tokens_map.json`.
     pub fn token(&self, key: &str) -> Option<&str> {
         text(self.config.get(key)).or_else(|| text(self.map.get(key)))
     }
 
-    /// Tokens that the files give an id: `added_tokens_decoder` and `added_tokens.json`.
+    /// Added tokens with fixed ids, from `added_tokens_decoder` and `added_tokens.json`.
     ///
     /// # Errors
-    /// When an id is no number.
+    /// When an id is not a 32-bit number.
     pub fn with_ids(&self) -> Result<BTreeMap<u32, AddedToken>> {
         let mut all = BTreeMap::new();
         let id = |value: Option<u64>, token: &str| {
@@ -120,11 +120,11 @@ impl Beside {
         Ok(all)
     }
 
-    /// Completes a tokenizer with the tokens that the files name, and says what they mean. `known` holds what the
-    /// tokenizer says itself; the files win. What had to be assumed goes into `notes`.
+    /// Adds the tokens that the files name to a tokenizer and returns their roles. `known` holds the tokenizer's own
+    /// settings, which the files override. Assumptions are added to `notes`.
     ///
     /// # Errors
-    /// When an added token cannot get the id that a file gives it, or the template is of no known form.
+    /// When an added token cannot get the id that a file gives it, or the chat template has an unknown form.
     pub fn complete(&self, inner: &mut Inner, known: Special, notes: &mut Vec<String>) -> Result<Special> {
         for (id, token) in self.with_ids()? {
             let content = token.content.clone();
@@ -205,7 +205,7 @@ impl Beside {
         match self.config.get("chat_template") {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(template)) => Ok(Some(template.clone())),
-            // Several by name: the one for plain conversations.
+            // Several named templates: the one for plain conversations is called `default`.
             Some(Value::Array(all)) => {
                 let name = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
                 let template = all.iter().find(name).and_then(|t| t.get("template")).and_then(Value::as_str);
@@ -219,7 +219,7 @@ impl Beside {
 }
 
 impl Special {
-    /// Writes `tokenizer_config.json` beside a tokenizer, if there is anything to say.
+    /// Writes `tokenizer_config.json` beside a tokenizer, unless all settings are defaults.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -244,13 +244,13 @@ impl Special {
     }
 }
 
-/// A token's text, written by itself or as an object with flags.
+/// A token's text, given as a string or as an object with flags.
 fn text(value: Option<&Value>) -> Option<&str> {
     let value = value?;
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// One id or several.
+/// A list of ids from one id or several.
 fn numbers(value: Option<&Value>) -> Vec<u32> {
     let id = |v: &Value| v.as_u64().and_then(|v| u32::try_from(v).ok());
     match value {
@@ -260,7 +260,7 @@ fn numbers(value: Option<&Value>) -> Vec<u32> {
     }
 }
 
-/// The id of a special token, which is made one if it is not yet.
+/// The id of a special token; adds it, or marks it as special, if needed.
 fn special_id(inner: &mut Inner, token: &str) -> Result<u32> {
     let known = inner.get_added_vocabulary();
     if !known.get_vocab().get(token).is_some_and(|_| known.is_special_token(token)) {

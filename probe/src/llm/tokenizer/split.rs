@@ -1,42 +1,42 @@
-//! How byte-level BPE cuts a text before it merges: by the names that GGUF files give (`tokenizer.ggml.pre`). The
-//! expressions are those of the families' own `tokenizer.json`.
+//! Pre-tokenisers of byte-level BPE by their names in GGUF files (`tokenizer.ggml.pre`). The regular expressions are
+//! those of the families' own `tokenizer.json`.
 
 use burgess_base::{Error, Result, nearest};
 use serde_json::{Value, json};
 
-/// GPT-2's: contractions, words with the space before them, numbers, the rest.
+/// GPT-2: contractions, words with their leading space, numbers, everything else.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// Digits one by one.
+/// Splits numbers into single digits.
 const DIGIT: &str = r"\p{N}";
-/// Llama 3's: numbers in threes, line breaks apart.
+/// Llama 3: numbers in groups of three digits, line breaks separate.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen 2's: the same with digits one by one.
+/// Qwen 2: Llama 3's expression with single digits.
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen 3.5's: marks belong to their letters.
+/// Qwen 3.5: Qwen 2's expression with combining marks joined to their letters.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Mistral's Tekken: a capital begins a word.
+/// Mistral's Tekken: a capital letter begins a word.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// GPT-4o's: the same with contractions, and numbers in threes.
+/// GPT-4o: Tekken's expression with contractions and numbers in groups of three digits.
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// DeepSeek 3's two parts beside the numbers.
+/// DeepSeek 3: the two expressions besides the one for numbers.
 const CJK: &str = r"[一-龥぀-ゟ゠-ヿ]+";
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
-/// Falcon's, and what llama.cpp does when a file does not say.
+/// Falcon, and llama.cpp's default for files that name no pre-tokeniser.
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 const DEFAULT_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 const NUMBER: &str = r"\p{N}+";
 const TRIPLE: &str = r"[0-9][0-9][0-9]";
 
-/// How one family cuts.
+/// The pre-tokeniser of one or several families.
 #[derive(Debug)]
 pub struct Splitting {
     names: &'static [&'static str],
-    /// Applied one after another, each to what the one before left.
+    /// Regular expressions, each applied to the pieces that the previous one left.
     patterns: &'static [&'static str],
-    /// A piece of text that is an entry is taken whole.
+    /// Whether a piece that is a vocabulary entry is taken whole.
     pub ignore_merges: bool,
-    /// Whether a text begins with BOS if the file does not say.
+    /// Whether BOS is added if the file does not say.
     pub add_bos: bool,
 }
 
@@ -64,10 +64,10 @@ const TABLE: [Splitting; 11] = [
 ];
 
 impl Splitting {
-    /// The one with this name.
+    /// The pre-tokeniser with this name.
     ///
     /// # Errors
-    /// There is none: the known names are listed.
+    /// When the name is unknown; the known names are listed.
     pub fn named(name: &str) -> Result<&'static Self> {
         TABLE.iter().find(|s| s.names.contains(&name)).ok_or_else(|| {
             let known: Vec<&str> = TABLE.iter().flat_map(|s| s.names.iter().copied()).collect();
@@ -86,7 +86,7 @@ impl Splitting {
         })
     }
 
-    /// As the `pre_tokenizer` of a `tokenizer.json`.
+    /// The `pre_tokenizer` of a `tokenizer.json`.
     pub fn pre_tokenizer(&self) -> Value {
         let split =
             |p: &&str| json!({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": false});

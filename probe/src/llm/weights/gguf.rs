@@ -1,7 +1,6 @@
-//! Language models in GGUF: the `config.json` that their metadata amount to, and what llama.cpp's converter did to the
-//! weights, undone.
+//! Language models in GGUF: converts the metadata to a `config.json` and undoes llama.cpp's changes to the weights.
 //!
-//! Source: `convert_hf_to_gguf.py` (what is written) and `llama-model.cpp` (what is assumed where nothing is written).
+//! Source: `convert_hf_to_gguf.py` (what is written) and `llama-model.cpp` (what is assumed otherwise).
 
 use super::names;
 use crate::llm::config::{Family, LlmConfig};
@@ -10,25 +9,24 @@ use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::{Checkpoint, Dialect, Parameter};
 use serde_json::{Map, Value, json};
 
-/// What is different in the files of one architecture.
+/// How the files of one architecture differ from `transformers`.
 pub(super) struct Architecture {
-    /// `general.architecture`.
+    /// The value of `general.architecture`.
     name: &'static str,
     pub family: Family,
     pub dialect: &'static Dialect,
     change: Change,
-    /// The base of the angles where none is written.
+    /// Base of the rotary angles if the metadata have none.
     base: f64,
 }
 
-/// What was done to the values of some parameters.
+/// How llama.cpp's converter changes the values of some parameters.
 #[derive(Clone, Copy)]
 enum Change {
     None,
-    /// Rows of queries and keys were put in another order: the two halves of a head, which are rotated together,
-    /// alternate.
+    /// Query and key rows are permuted from the half-split to the interleaved rotary layout.
     Alternating,
-    /// One was added to the scales of norms.
+    /// One is added to the scales of norms.
     PlusOne,
 }
 
@@ -67,13 +65,13 @@ static ARCHITECTURES: [Architecture; 17] = [
     Architecture { name: "nemotron", family: Family::Nemotron, change: Change::PlusOne, ..PLAIN },
 ];
 
-/// Families that are read from safetensors only: their experts lie in one tensor here, or their tensors have other names.
+/// Families that are only read from safetensors: in GGUF their experts are one tensor, or their tensor names differ.
 const ELSEWHERE: [&str; 6] = ["qwen2moe", "qwen3moe", "olmoe", "arcee", "seed_oss", "chatglm"];
 
-/// The architecture of an opened file of GGUF; nothing for other formats.
+/// The architecture of an opened GGUF file; `None` for other formats.
 ///
 /// # Errors
-/// It is none that the decoder knows.
+/// When the decoder does not support the architecture.
 pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architecture>> {
     let Some(name) = file.metadata().text("general.architecture")? else { return Ok(None) };
     match ARCHITECTURES.iter().find(|a| a.name == name) {
@@ -99,10 +97,10 @@ pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architec
 }
 
 impl Architecture {
-    /// The configuration in the terms of `config.json`.
+    /// Converts the metadata to the keys of `config.json`.
     ///
     /// # Errors
-    /// Something is missing or of the wrong type, or asks for a network that the decoder is not.
+    /// When metadata are missing or of the wrong type, or describe a network that the decoder does not support.
     pub fn config(&self, file: &Checkpoint) -> Result<Value> {
         let keys = Keys { file, architecture: self.name };
         let experts = keys.size("expert_count")?.unwrap_or(0);
@@ -148,7 +146,7 @@ impl Architecture {
             set("partial_rotary_factor", json!(1.0));
         }
         if let Some(rotated) = rotated.filter(|n| *n != head_width) {
-            // The least share that comes to as many channels when it is multiplied and cut off.
+            // The smallest fraction whose product with the head width truncates to `rotated`.
             let share = rotated as f64 / head_width.max(1) as f64;
             let short = (share * head_width as f64) < rotated as f64;
             set("partial_rotary_factor", json!(if short { share.next_up() } else { share }));
@@ -183,7 +181,7 @@ impl Architecture {
             }
             Family::Gemma2 | Family::Gemma3 => {
                 set("sliding_window", json!(keys.needed("attention.sliding_window")?));
-                // The largest model alone divides by another number, which is written nowhere.
+                // Only the largest model divides by another number, which the metadata do not have.
                 let largest = if self.family == Family::Gemma2 { 46 } else { 62 };
                 let divisor = if layers == largest { width / heads.max(1) } else { head_width };
                 set("query_pre_attn_scalar", json!(divisor));
@@ -214,7 +212,7 @@ impl Architecture {
                     ("logits_scaling", "logit_scale"),
                 ];
                 for (name, key) in scales {
-                    // 0 is written nowhere and stands for no scale.
+                    // The value 0 means that there is no scale.
                     if let Some(scale) = keys.number(key)?.filter(|scale| *scale != 0.0) {
                         set(name, json!(single(scale)));
                     }
@@ -234,7 +232,7 @@ impl Architecture {
         Ok(Value::Object(config))
     }
 
-    /// The values of a parameter as `transformers` has them.
+    /// Converts a parameter's values to those of `transformers`.
     pub fn change(&self, config: &LlmConfig, parameter: &Parameter, values: Vec<f32>) -> Vec<f32> {
         let ends = |names: &[&str]| names.iter().any(|name| parameter.path.contains(name));
         match self.change {
@@ -250,7 +248,7 @@ impl Architecture {
     }
 }
 
-/// Rows of `row` numbers in heads of `width` rows: those of even number to the front of their head, the odd ones behind.
+/// Within each head of `width` rows of `row` numbers, moves even rows to the front and odd rows behind them.
 fn halves(values: &[f32], width: usize, row: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for head in values.chunks((width * row).max(1)) {
@@ -263,13 +261,13 @@ fn halves(values: &[f32], width: usize, row: usize) -> Vec<f32> {
     out
 }
 
-/// The shortest number that is this one in 32 bits, in which the file has it: 1e-6 and not 9.999999974752427e-7.
+/// The shortest decimal that rounds to the same f32 as the stored value: 1e-6, not 9.999999974752427e-7.
 fn single(number: f64) -> f64 {
     let single = number as f32;
     if f64::from(single) == number { format!("{single:e}").parse().unwrap_or(number) } else { number }
 }
 
-/// The metadata under an architecture's name.
+/// The metadata under an architecture's prefix.
 struct Keys<'a> {
     file: &'a Checkpoint,
     architecture: &'static str,
@@ -307,7 +305,7 @@ impl Keys<'_> {
         self.number(name)?.ok_or_else(|| self.absent(name))
     }
 
-    /// Divisors of the angles that are stored like weights.
+    /// Reads divisors of the rotary angles, which are stored like weights.
     fn factors(&self, tensor: &str) -> Result<Option<Vec<f64>>> {
         match self.file.shape(tensor) {
             Some(_) => Ok(Some(self.file.read(tensor)?.into_iter().map(|f| single(f.into())).collect())),
@@ -315,7 +313,7 @@ impl Keys<'_> {
         }
     }
 
-    /// How the angles are stretched, as the table of a `config.json`.
+    /// The `rope_scaling` table of a `config.json`.
     fn scaling(&self) -> Result<Option<Value>> {
         if let Some(factors) = self.factors("rope_freqs.weight")? {
             let base = self.number("rope.freq_base")?.unwrap_or(1e4);
@@ -332,7 +330,7 @@ impl Keys<'_> {
         }
         let factor = match self.number("rope.scaling.factor")? {
             Some(factor) => Some(factor),
-            // Before November 2023.
+            // The key before November 2023.
             None => self.number("rope.scale_linear")?,
         };
         let kind = self.file.metadata().text(&self.key("rope.scaling.type"))?;
@@ -347,7 +345,7 @@ impl Keys<'_> {
                 if let Some(original) = original {
                     scaling["original_max_position_embeddings"] = json!(original);
                 }
-                // Theirs is multiplied with the temperature that the factor comes to.
+                // llama.cpp multiplies its factor by the one that YaRN derives from `factor`.
                 if let Some(own) = self.number("rope.scaling.attn_factor")?.filter(|own| *own != 1.0) {
                     scaling["attention_factor"] = json!(own * (0.1 * factor.max(1.0).ln() + 1.0));
                 }
@@ -366,8 +364,8 @@ impl Keys<'_> {
     }
 }
 
-/// The rule of Llama 3.1 and later from which these divisors come: so that a model written by us is one that
-/// `transformers` reads. Nothing if they come from another rule.
+/// Recognises divisors of Llama 3.1's rule, so that `transformers` can read a model that we write; `None` if they
+/// follow another rule.
 fn llama_3(factors: &[f64], base: f64) -> Option<Value> {
     const LOW: f64 = 1.0;
     const HIGH: f64 = 4.0;
@@ -412,9 +410,9 @@ mod tests {
 
     #[test]
     fn the_rule_of_llama_3_is_recognised_by_its_factors() {
-        // What the converter writes for a head of 8 at base 10: waves of 6.3, 11, 20 and 35 positions are all short.
+        // What the converter writes for heads of width 8 at base 10: wavelengths of 6.3, 11, 20, 35 are all short.
         assert_eq!(llama_3(&[1.0; 4], 10.0), None);
-        // Llama 3.2 has heads of 64 at base 500,000.
+        // Llama 3.2 has heads of width 64 at base 500,000.
         let factors: Vec<f64> = (0..32)
             .map(|i| {
                 let wave = std::f64::consts::TAU * 5e5f64.powf(f64::from(i) / 32.0);

@@ -1,4 +1,4 @@
-//! Where a language model is: a directory, a file, a name in `probe/zoo`, or a repository of the hub in the local cache.
+//! Locates a language model: a directory, a file, a name in `probe/zoo`, or a hub repository in the local cache.
 
 use crate::llm::card::LlmCard;
 use burgess_base::{Error, Result, nearest};
@@ -7,11 +7,11 @@ use burgess_encoders::encoder::zoo_dirs;
 use burgess_encoders::hub::Repository;
 use std::path::{Path, PathBuf};
 
-/// The directory or the file that `name` means: a path, a name in the zoo (of a model of our own, or of a card, which
-/// means its repository), or `owner/name[@revision][:file]` of the hub.
+/// Resolves `name` to a directory or file: a path, a name in the zoo (one of our models, or a card, which stands for
+/// its repository), or `owner/name[@revision][:file]` of the hub.
 ///
 /// # Errors
-/// There is nothing of this name; the repository was not fetched, or not all of it.
+/// When nothing has this name, or the repository has not been fetched completely.
 pub fn locate(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.exists() {
@@ -42,7 +42,7 @@ pub fn locate(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// In the cache of the hub. Nothing is fetched here.
+/// Looks a repository up in the local cache of the hub; downloads nothing.
 fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
     let directory = repository.snapshot()?;
     if file.is_none() {
@@ -57,7 +57,7 @@ fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
     repository.weights(file)
 }
 
-/// The names of the models in GGUF of a directory: first files, where one has several.
+/// The GGUF models in a directory; of a split model only the first file.
 fn models(directory: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for item in std::fs::read_dir(directory)? {
@@ -70,19 +70,19 @@ fn models(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a text is the name of one folder.
+/// Whether `name` is a single path component.
 fn is_plain_name(name: &str) -> bool {
     Path::new(name).file_name() == Some(name.as_ref())
 }
 
-/// Where language models of our own lie.
+/// Directories that contain our own language models.
 fn zoo_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = zoo_dirs().into_iter().map(|dir| dir.join("llm")).collect();
     folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo"));
     folders
 }
 
-/// Their names.
+/// The names of our own language models, sorted.
 fn zoo(folders: &[PathBuf]) -> Vec<String> {
     let items = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let models = items.filter(|item| item.path().join("config.json").is_file());

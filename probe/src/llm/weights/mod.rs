@@ -1,5 +1,5 @@
-//! Pretrained language models from files: a directory in Hugging Face's layout (`config.json` beside safetensors or
-//! `pytorch_model.bin`, whole or in shards), a GGUF file, or a repository of the hub that holds either.
+//! Loads pretrained language models: a directory in Hugging Face's layout (`config.json` beside safetensors or
+//! `pytorch_model.bin`, whole or sharded), a GGUF file, or a repository of the hub that holds either.
 //!
 //! ```no_run
 //! use burgess_probe::llm::Weights;
@@ -9,7 +9,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Loading is as strict as that of encoders: every parameter is filled, every tensor used or named as ignored.
+//! Loading is as strict as for encoders: every parameter is filled, every tensor used or listed as ignored.
 
 mod gguf;
 mod locate;
@@ -28,29 +28,29 @@ use burn::tensor::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// An opened language model: its configuration and where its weights are. Nothing of them is in memory yet.
+/// An opened language model: its configuration and the location of its weights, which are not in memory yet.
 #[derive(Debug)]
 pub struct Weights {
-    /// The directory, or the file of GGUF.
+    /// The directory or GGUF file.
     path: PathBuf,
-    /// As in `config.json`; made from the metadata for GGUF.
+    /// The contents of `config.json`; for GGUF, derived from the metadata.
     json: Value,
     config: LlmConfig,
     checkpoint: Checkpoint,
 }
 
-/// From what the tokenizer of a model is made.
+/// Where the tokenizer of a model comes from.
 #[derive(Debug, Clone)]
 pub enum TokenizerSource<'a> {
-    /// A `tokenizer.json`.
+    /// A `tokenizer.json` file.
     Json(PathBuf),
-    /// A `tokenizer.model` of SentencePiece.
+    /// A SentencePiece `tokenizer.model` file.
     SentencePiece(PathBuf),
-    /// `tokenizer.ggml.*` of a GGUF file.
+    /// The `tokenizer.ggml.*` metadata of a GGUF file.
     Gguf(Metadata<'a>),
 }
 
-/// What may lie beside the weights and changes what a model is or reads, in the order in which it is digested.
+/// Files beside the weights that change the model's answers, in the order in which they are digested.
 const DESCRIPTIONS: [&str; 9] = [
     "config.json",
     "chat.json",
@@ -67,12 +67,12 @@ impl Weights {
     /// Opens the language model `name`; see [`locate`].
     ///
     /// # Errors
-    /// It is not on this machine; its configuration asks for a network that the decoder is not.
+    /// When it is not on this machine, or its configuration needs a network that the decoder does not support.
     pub fn open(name: &str) -> Result<Self> {
         Self::open_path(&locate(name)?)
     }
 
-    /// Opens a directory, or a file of GGUF.
+    /// Opens a directory or a GGUF file.
     ///
     /// # Errors
     /// As [`Weights::open`].
@@ -97,30 +97,30 @@ impl Weights {
         Ok(Self { path: path.to_path_buf(), json, config, checkpoint })
     }
 
-    /// The directory, or the file of GGUF.
+    /// The path of the directory or GGUF file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The numbers of the network.
+    /// The decoder's configuration.
     pub fn config(&self) -> &LlmConfig {
         &self.config
     }
 
-    /// The whole configuration, token ids and all, in the terms of `config.json`.
+    /// The whole configuration including token ids, with the keys of `config.json`.
     pub fn json(&self) -> &Value {
         &self.json
     }
 
-    /// The opened files.
+    /// The opened weight files.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// The model.
+    /// Loads the weights into a model.
     ///
     /// # Errors
-    /// The weights do not fit the configuration in any tensor; all of them are listed.
+    /// When a tensor does not match the configuration; all mismatches are listed.
     pub fn load(&self, device: &Device) -> Result<(Llm, LoadReport)> {
         let step = || format!("loading the language model {}", self.path.display());
         let load = || {
@@ -137,11 +137,10 @@ impl Weights {
         load().map_err(|e| e.context(step()))
     }
 
-    /// Checks without loading them that the weights have the keys and shapes of the configuration: only headers are
-    /// read.
+    /// Checks keys and shapes of the weights against the configuration; reads only the files' headers.
     ///
     /// # Errors
-    /// As [`Weights::load`], but for numbers that are not finite.
+    /// As [`Weights::load`], except for values that are not finite.
     pub fn check(&self) -> Result<()> {
         let check = || {
             let module = self.config.init(&Device::flex())?;
@@ -154,13 +153,13 @@ impl Weights {
         check().map_err(|e| e.context(format!("checking the language model {}", self.path.display())))
     }
 
-    /// Checks that there is an embedding for every entry of `tokenizer` that a text can become.
+    /// Checks that there is an embedding for every entry of `tokenizer` that a text can produce.
     ///
-    /// Special tokens beyond the table are let pass, unless a text begins or ends with them: many files name an image
-    /// or a filler that the model never had. Written out in a text, such a token is an error that names its id.
+    /// Special tokens beyond the table are allowed unless they begin or end a text: many files name an image or
+    /// padding token that the model never had. Such a token in a text is an error that names its id.
     ///
     /// # Errors
-    /// Tells both numbers.
+    /// When the vocabulary is larger than the table; the error gives both sizes.
     pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
         let rows = self.config.vocab_size;
         let special = tokenizer.special();
@@ -178,10 +177,10 @@ impl Weights {
         .hint("the tokenizer and the language model do not belong together: take both from one place"))
     }
 
-    /// From what its tokenizer is made: `tokenizer.json` before `tokenizer.model` before the metadata of GGUF.
+    /// Source of the tokenizer: `tokenizer.json`, else `tokenizer.model`, else the GGUF metadata.
     ///
     /// # Errors
-    /// There is none.
+    /// When there is no tokenizer.
     pub fn tokenizer(&self) -> Result<TokenizerSource<'_>> {
         let directory = self.directory();
         let own = directory.map(|dir| [dir.join("tokenizer.json"), dir.join("tokenizer.model")]);
@@ -198,15 +197,15 @@ impl Weights {
         }
     }
 
-    /// The directory whose other files speak of this model; nothing for a single file.
+    /// The directory with the files beside the weights; `None` for a single file.
     pub fn directory(&self) -> Option<&Path> {
         self.path.is_dir().then_some(self.path.as_path())
     }
 
-    /// Digest of the weights and of everything beside them that changes what the model answers.
+    /// Digest of the weights and of all files beside them that change the model's answers.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// When a file cannot be read.
     pub fn digest(&self) -> Result<String> {
         let mut parts = Vec::new();
         for file in DESCRIPTIONS.iter().filter_map(|name| Some(self.directory()?.join(name))) {
@@ -219,7 +218,7 @@ impl Weights {
     }
 }
 
-/// The names of a family's tensors in Hugging Face's layout.
+/// The tensor names of a family in Hugging Face's layout.
 pub fn dialect(family: Family) -> &'static Dialect {
     match family {
         Family::Phi3 => &names::FUSED,
@@ -232,7 +231,7 @@ pub fn dialect(family: Family) -> &'static Dialect {
     }
 }
 
-/// The configuration in a directory of Hugging Face's layout, and the weights that it speaks of.
+/// Reads the configuration of a directory in Hugging Face's layout, and the weights that it refers to.
 fn of_directory(dir: &Path, checkpoint: Checkpoint) -> Result<(Value, Checkpoint)> {
     let json: Value = burgess_base::json::read(&dir.join("config.json"))?;
     match json.get("text_config").and_then(Value::as_object) {
@@ -249,8 +248,7 @@ fn of_directory(dir: &Path, checkpoint: Checkpoint) -> Result<(Value, Checkpoint
     }
 }
 
-/// What the configurations of the language model within a Gemma 3 that sees leave out where it is as in
-/// `Gemma3TextConfig`.
+/// Defaults of `Gemma3TextConfig`, which the configurations of multimodal Gemma 3 models leave out.
 const GEMMA_3_DEFAULTS: [(&str, u64); 4] = [
     ("num_attention_heads", 8),
     ("num_key_value_heads", 4),

@@ -1,9 +1,9 @@
-//! What the families' files call the parameters of our decoder, whose paths are `transformers`' own names.
+//! Maps tensor names in the families' files to our decoder's parameter paths, which are `transformers`' own names.
 
 use burgess_encoders::checkpoint::{Dialect, Rule};
 
-/// Tables of angles, which older versions of the library saved with the weights; the head of a model whose head is the
-/// embedding table, which some tools save twice (the module asks for it where it is not).
+/// Tensors without a parameter: tables of rotary angles, which older versions of the library saved; the output head
+/// of a model with tied embeddings, which some tools save twice (an untied model requires it).
 const IGNORED: [&str; 6] = [
     "lm_head.weight",
     "model.rotary_emb.inv_freq",
@@ -13,7 +13,7 @@ const IGNORED: [&str; 6] = [
     "model.layers.{i}.self_attn.rotary_emb.sin_cached",
 ];
 
-/// `LlamaForCausalLM` and all whose projections stand alone.
+/// `LlamaForCausalLM` and all other models with separate projections.
 pub(super) const SPLIT: Dialect =
     Dialect { name: "transformers-llm", rules: &[Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
 
@@ -22,7 +22,7 @@ const GATE_UP: Rule = Rule::fused(
     &["model.layers.{i}.mlp.gate_up_proj.{p}"],
 );
 
-/// `Phi3ForCausalLM`: queries, keys and values in one tensor, gate and up in another.
+/// `Phi3ForCausalLM`: fused query–key–value and fused gate–up projections.
 pub(super) const FUSED: Dialect = Dialect {
     name: "transformers-phi3",
     rules: &[
@@ -40,7 +40,7 @@ pub(super) const FUSED: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-/// `Glm4ForCausalLM`: gate and up in one tensor, and other names of the norms.
+/// `Glm4ForCausalLM`: fused gate–up projection and other norm names.
 pub(super) const GLM_4: Dialect = Dialect {
     name: "transformers-glm4",
     rules: &[
@@ -56,7 +56,7 @@ pub(super) const GLM_4: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-/// `GlmForCausalLM`: gate and up in one tensor.
+/// `GlmForCausalLM`: fused gate–up projection.
 pub(super) const GLM: Dialect =
     Dialect { name: "transformers-glm", rules: &[GATE_UP, Rule::same("{rest}", &["{rest}"])], ignored: &IGNORED };
 
@@ -71,7 +71,7 @@ pub(super) const STARCODER_2: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-/// Models with experts beside ordinary layers: what is `moe` here is called `mlp` too.
+/// Mixture-of-experts models: experts are also named `mlp` in the files, and `moe` here.
 pub(super) const EXPERTS: Dialect = Dialect {
     name: "transformers-experts",
     rules: &[
@@ -81,7 +81,7 @@ pub(super) const EXPERTS: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-/// `MixtralForCausalLM`: numbers in place of the projections' names.
+/// `MixtralForCausalLM`: `w1`, `w2`, `w3` instead of the projections' names.
 pub(super) const MIXTRAL: Dialect = Dialect {
     name: "transformers-mixtral",
     rules: &[
@@ -103,7 +103,7 @@ pub(super) const MIXTRAL: Dialect = Dialect {
     ignored: &IGNORED,
 };
 
-/// What stands in GGUF beside the weights and goes into the configuration: factors on the angles.
+/// Tensors in GGUF that belong to the configuration: factors of the rotary angles.
 const FACTORS: [&str; 4] =
     ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "blk.{i}.attn_rot_embd.weight"];
 
@@ -122,14 +122,14 @@ const GATE: Rule = Rule::same("model.layers.{i}.mlp.gate_proj.{p}", &["blk.{i}.f
 const UP: Rule = Rule::same("model.layers.{i}.mlp.up_proj.{p}", &["blk.{i}.ffn_up.{p}"]);
 const DOWN: Rule = Rule::same("model.layers.{i}.mlp.down_proj.{p}", &["blk.{i}.ffn_down.{p}"]);
 
-/// GGUF of LLaMA and all with norms in the same places.
+/// GGUF of LLaMA and all families with norms at the same places.
 pub(super) const GGUF: Dialect = Dialect {
     name: "gguf",
     rules: &[EMBEDDINGS, LAST_NORM, HEAD, NORM_1, NORM_2, Q, K, V, O, Q_NORM, K_NORM, GATE, UP, DOWN],
     ignored: &FACTORS,
 };
 
-/// GGUF of Phi-3.
+/// GGUF of Phi-3, with fused projections.
 pub(super) const GGUF_PHI3: Dialect = Dialect {
     name: "gguf-phi3",
     rules: &[
@@ -162,7 +162,7 @@ const BEFORE_MLP: Rule = Rule::same("model.layers.{i}.pre_feedforward_layernorm.
 const AFTER_MLP: Rule =
     Rule::same("model.layers.{i}.post_feedforward_layernorm.weight", &["blk.{i}.post_ffw_norm.weight"]);
 
-/// GGUF of Gemma 2, Gemma 3 and OLMo 2.
+/// GGUF of Gemma 2, Gemma 3 and OLMo 2, with norms after attention and MLP.
 pub(super) const GGUF_AROUND: Dialect = Dialect {
     name: "gguf-around",
     rules: &[
@@ -186,7 +186,7 @@ pub(super) const GGUF_AROUND: Dialect = Dialect {
     ignored: &FACTORS,
 };
 
-/// GGUF of GLM-4.
+/// GGUF of GLM-4, with norms after attention and MLP.
 pub(super) const GGUF_GLM4: Dialect = Dialect {
     name: "gguf-glm4",
     rules: &[

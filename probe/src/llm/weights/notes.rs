@@ -1,14 +1,14 @@
-//! What the files of a language model leave open and is assumed.
+//! Notes on what the files of a language model leave out and what is assumed instead.
 
 use super::Weights;
 use crate::llm::{ChatTemplate, Tokenizer};
 use burgess_base::Result;
 
 impl Weights {
-    /// What its files leave open and is assumed, but for tokenizer and chat template ([`Weights::all_notes`]).
+    /// Assumptions made about the model, without those about tokenizer and chat template ([`Weights::all_notes`]).
     ///
     /// # Errors
-    /// The metadata of GGUF hold something of another kind than they should.
+    /// When GGUF metadata have the wrong type.
     pub fn notes(&self) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let metadata = self.checkpoint().metadata();
@@ -23,7 +23,7 @@ impl Weights {
                 }
             }
         }
-        // Ours say everything in `chat.json`.
+        // Our own models state everything in `chat.json`.
         let lacks = |dir: &std::path::Path, name: &str| !dir.join(name).is_file();
         if self.directory().is_some_and(|dir| lacks(dir, "tokenizer_config.json") && lacks(dir, "chat.json")) {
             notes.push(
@@ -33,7 +33,7 @@ impl Weights {
         Ok(notes)
     }
 
-    /// Everything that was assumed of the model, of the tokenizer and of the chat template that it is used with, each once.
+    /// All assumptions about the model, its tokenizer and the given chat template, without duplicates.
     ///
     /// # Errors
     /// As [`Weights::notes`].

@@ -1,24 +1,23 @@
-//! Sizes in a configuration against the tensors of its file, before anything is built of either.
+//! Checks the sizes in a configuration against the tensors of its file, before the network is built.
 //!
-//! A number in a text file costs nothing to write: a network of 10⁵ layers would be built before it is noticed that
-//! the file has two.
+//! Otherwise a network of 10⁵ layers would be built before it is noticed that the file has two.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint::Checkpoint;
 use serde_json::Value;
 
-/// What counts layers: before and after the number.
+/// Prefixes of the layer number in tensor names.
 const LAYERS: [&str; 2] = ["model.layers.", "blk."];
-/// The table of embeddings, `[vocab_size, hidden_size]`.
+/// Names of the embedding table, `[vocab_size, hidden_size]`.
 const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "token_embd.weight"];
-/// The last matrix of the first MLP, `[hidden_size, intermediate_size]`.
+/// Names of the first MLP's down projection, `[hidden_size, intermediate_size]`.
 const DOWN: [&str; 3] =
     ["model.layers.0.mlp.down_proj.weight", "model.layers.0.mlp.c_proj.weight", "blk.0.ffn_down.weight"];
 
-/// Compares what is written with what is there.
+/// Compares the configured sizes with those of the tensors.
 ///
 /// # Errors
-/// Names the key and both numbers.
+/// When they differ; the error names the key and both numbers.
 pub(super) fn check(config: &Value, checkpoint: &Checkpoint) -> Result<()> {
     let gguf = checkpoint.metadata().text("general.architecture")?;
     let layers = checkpoint
@@ -40,7 +39,7 @@ pub(super) fn check(config: &Value, checkpoint: &Checkpoint) -> Result<()> {
     ];
     for (key, in_gguf, found, what) in found {
         let (Some(found), Some(written)) = (found, config.get(key).and_then(Value::as_f64)) else { continue };
-        // A file with more layers than that is listed tensor by tensor when it is loaded.
+        // A file with more layers than that is rejected at loading, with a list of its tensors.
         let fits = if key == "num_hidden_layers" { written <= found as f64 } else { written == found as f64 };
         if fits {
             continue;

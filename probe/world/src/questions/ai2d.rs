@@ -1,4 +1,4 @@
-//! `nano-ai2d`: labelled diagrams and chains; multiple choice.
+//! `nano-ai2d`: labelled diagrams and chains; the options are named.
 
 use burgess_base::stream::Stream;
 
@@ -23,7 +23,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let layout = |s: &mut Stream| match subtask {
         "letter" | "label" => Layout::Labelled,
-        _ => Layout::Chain { reversed: dice::chance(s, 50) },
+        _ => Layout::chain(s),
     };
     let place = index % SUBTASKS.len() + index / SUBTASKS.len();
     held_out(s, |s| {
@@ -56,5 +56,5 @@ fn question(subtask: &'static str, d: &Diagram, place: usize, s: &mut Stream) ->
     };
     let wrong: Vec<String> = from.into_iter().filter(|o| *o != right).collect();
     let wrong = dice::sample(s, &wrong, 3);
-    Some(Question::choice(subtask, text, right, wrong, place))
+    Some(Question::named(subtask, text, right, wrong, place))
 }

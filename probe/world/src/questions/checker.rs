@@ -20,7 +20,7 @@ pub fn check(scene: &Scene, q: &Question) -> Check {
             _ => return wrong("neither yes nor no"),
         },
         Form::Short => q.answer.clone(),
-        Form::Choice => {
+        Form::Choice | Form::Named => {
             let mut sorted = q.options.clone();
             sorted.sort();
             sorted.dedup();
@@ -227,7 +227,7 @@ fn diagram(d: &Diagram, words: &[&str]) -> Option<String> {
     let n = d.things.len();
     let arrows: Vec<(usize, usize)> = match d.layout {
         Layout::Labelled => Vec::new(),
-        Layout::Chain { reversed } => (1..n).map(|i| if reversed { (i, i - 1) } else { (i - 1, i) }).collect(),
+        Layout::Chain { reversed, .. } => (1..n).map(|i| if reversed { (i, i - 1) } else { (i - 1, i) }).collect(),
     };
     match words {
         ["Which", "letter", "is", "at", "the", thing] => d.letters.get(at(thing)?).map(char::to_string),

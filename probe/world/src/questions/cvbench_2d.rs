@@ -1,4 +1,4 @@
-//! `nano-cvbench-2d`: how many, and where one thing lies to another; multiple choice.
+//! `nano-cvbench-2d`: how many, and where one thing lies to another; the options are named.
 
 use burgess_base::stream::Stream;
 
@@ -9,7 +9,7 @@ use crate::flat::{self, Flat, Relation, Wish};
 use crate::scene::{Content, Scene};
 
 /// Counts that are asked for.
-const COUNTS: std::ops::RangeInclusive<usize> = 1..=6;
+const COUNTS: std::ops::RangeInclusive<usize> = 1..=4;
 
 /// One training question.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
@@ -56,13 +56,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
 
 fn count(t: u16, n: usize, wrong: &[usize], place: usize) -> Question {
     let wrong = wrong.iter().map(usize::to_string).collect();
-    Question::choice(
-        "count",
-        format!("How many {} are in the picture?", thing(t).plural()),
-        n.to_string(),
-        wrong,
-        place,
-    )
+    Question::named("count", format!("How many {} are in the picture?", thing(t).plural()), n.to_string(), wrong, place)
 }
 
 fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
@@ -75,5 +69,5 @@ fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
         f.items[a].what().name,
         f.items[b].what().name
     );
-    Some(Question::choice("relation", text, r.word().to_string(), vec![r.opposite().word().to_string()], place))
+    Some(Question::named("relation", text, r.word().to_string(), vec![r.opposite().word().to_string()], place))
 }

@@ -1,4 +1,4 @@
-//! `nano-cvbench-3d`: which solid is closer to the camera, and which is closer to a third one.
+//! `nano-cvbench-3d`: which solid is closer to the camera, and which is closer to a third one; the options are named.
 
 use burgess_base::stream::Stream;
 
@@ -38,7 +38,7 @@ fn depth(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
     let clear: Vec<(usize, usize)> =
         all().flat_map(|a| all().map(move |b| (a, b))).filter(|&(a, b)| a != b && c.clearly_closer(a, b)).collect();
     let &(a, b) = dice::try_pick(s, &clear)?;
-    Some(Question::choice(
+    Some(Question::named(
         "depth",
         "Which is closer to the camera?",
         c.solids[a].phrase(),
@@ -55,5 +55,5 @@ fn distance(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
         .collect();
     let &(to, a, b) = dice::try_pick(s, &clear)?;
     let text = format!("Which is closer to the {}?", c.solids[to].phrase());
-    Some(Question::choice("distance", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place))
+    Some(Question::named("distance", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place))
 }

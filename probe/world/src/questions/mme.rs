@@ -28,7 +28,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
     held_out(s, |s| {
         let content = match subtask {
             "count" => {
-                let wishes = flat::counting(s, 2 + target % 5, None);
+                let wishes = flat::counting(s, 2 + target % 3, None);
                 Content::Flat(Flat::of(s, &wishes))
             }
             "OCR" => Content::Writing(Writing::draw(s)),
@@ -80,11 +80,11 @@ fn both(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<[Que
                 .items
                 .iter()
                 .map(|i| i.thing)
-                .filter(|t| thing(*t).countable && (2..=6).contains(&f.count(*t)))
+                .filter(|t| thing(*t).countable && (2..=4).contains(&f.count(*t)))
                 .collect();
             let t = *dice::try_pick(s, &several)?;
             let n = f.count(t);
-            let others: Vec<usize> = (2..=6).filter(|k| *k != n).collect();
+            let others: Vec<usize> = (2..=4).filter(|k| *k != n).collect();
             let text = |n: usize| format!("Are there {n} {} in the picture?", thing(t).plural());
             (text(n), text(*dice::pick(s, &others)))
         }

@@ -9,7 +9,7 @@ use crate::flat::{self, DIRECTIONS, Flat, Wish};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
-const SUBTASKS: [&str; 7] = ["facing", "direction", "color", "count", "position", "upright", "pattern"];
+const SUBTASKS: [&str; 5] = ["facing", "direction", "color", "upright", "pattern"];
 
 /// One training question.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
@@ -40,20 +40,6 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
             let other = colours.into_iter().find(|c| *c != own)?;
             Some(one(s, subtask, super::gqa::color_text(&f.items[i]), palette::name(own), palette::name(other)))
         }
-        "count" => {
-            let several: Vec<u16> =
-                f.items.iter().map(|i| i.thing).filter(|t| thing(*t).countable && f.count(*t) > 1).collect();
-            let t = *dice::try_pick(s, &several)?;
-            let n = f.count(t);
-            let other = if n == 2 || dice::chance(s, 50) { n + 1 } else { n - 1 };
-            Some(one(s, subtask, count_text(t), &n.to_string(), &other.to_string()))
-        }
-        "position" => {
-            let pair = dice::sample(s, &unique, 2);
-            let &[a, b] = pair.as_slice() else { return None };
-            let r = f.relation(a, b)?;
-            Some(one(s, subtask, position_text(f, a, b), r.word(), r.opposite().word()))
-        }
         "upright" => {
             let [item] = f.items.as_slice() else { return None };
             let (right, wrong) = if item.upside_down() { (WAYS[1], WAYS[0]) } else { (WAYS[0], WAYS[1]) };
@@ -76,14 +62,6 @@ const WAYS: [&str; 2] = ["upright", "upside down"];
 
 fn facing_text(f: &Flat, i: usize) -> String {
     format!("Which way does the {} look?", f.items[i].what().name)
-}
-
-fn count_text(t: u16) -> String {
-    format!("How many {} are there?", thing(t).plural())
-}
-
-fn position_text(f: &Flat, a: usize, b: usize) -> String {
-    format!("Where {} the {} seen from the {}?", f.items[a].what().is(), f.items[a].what().name, f.items[b].what().name)
 }
 
 fn upright_text(f: &Flat, i: usize) -> String {
@@ -137,17 +115,13 @@ fn pair(subtask: &str, s: &mut Stream) -> Option<(Flat, Flat, String, [String; 2
         "upright" => (0..pictograms() as u16).filter(|t| thing(*t).upright).collect(),
         "direction" => vec![facts::arrow()],
         "pattern" => (0..facts::SHAPES.len() - 1).map(facts::shape).collect(),
-        "count" => (0..THINGS.len() as u16).filter(|t| thing(*t).countable).collect(),
         _ => (0..THINGS.len() as u16).collect(),
     };
     dice::shuffle(s, &mut things);
     let main = *things.first()?;
     let mut wishes = vec![Wish::of(s, main)];
     wishes[0].texture = if subtask == "pattern" { *dice::pick(s, &Texture::PATTERNS) } else { Texture::Plain };
-    if subtask == "count" {
-        let n = dice::within(s, 3, 6) as usize;
-        wishes = flat::counting(s, n, Some(main));
-    } else if subtask == "position" || (subtask != "upright" && dice::chance(s, 50)) {
+    if subtask != "upright" && dice::chance(s, 50) {
         let other = flat::any_thing(s);
         if other == main {
             return None;
@@ -173,19 +147,6 @@ fn pair(subtask: &str, s: &mut Stream) -> Option<(Flat, Flat, String, [String; 2
             let names = [first.items[0].colour, item.colour].map(|c| palette::name(c).to_string());
             let [a, b] = names;
             (super::gqa::color_text(&first.items[0]), a, b)
-        }
-        "count" => {
-            let n = first.count(main);
-            let last = second.items.iter().rposition(|i| i.thing == main)?;
-            second.items.remove(last);
-            (count_text(main), n.to_string(), (n - 1).to_string())
-        }
-        "position" => {
-            let r = first.relation(0, 1)?;
-            let (p, q) = (first.items[0].clone(), first.items[1].clone());
-            (second.items[0].x, second.items[0].y) = (q.x, q.y);
-            (second.items[1].x, second.items[1].y) = (p.x, p.y);
-            (position_text(&first, 0, 1), r.word().to_string(), r.opposite().word().to_string())
         }
         "upright" => {
             item.turn = if first.items[0].upside_down() { item.turn - 180 } else { item.turn + 180 };

@@ -35,6 +35,9 @@ pub enum Form {
     YesNo,
     /// The letter of an option.
     Choice,
+    /// The text of an option. What has to be found is then learned by itself; a letter adds a step that a small language
+    /// model does not learn on top of looking something up.
+    Named,
     /// A word, a number or a short phrase.
     Short,
     /// "(a)" or "(b)", as in MMVP.
@@ -49,9 +52,9 @@ pub struct Question {
     pub subtask: &'static str,
     /// Without options and without the line that says how to answer.
     pub text: String,
-    /// Two for [`Form::Pair`], two to four for [`Form::Choice`], otherwise none.
+    /// Two for [`Form::Pair`], two to four for [`Form::Choice`] and [`Form::Named`], otherwise none.
     pub options: Vec<String>,
-    /// As a model should give it: "Yes", "B", "red", "(a)".
+    /// As a model should give it, "Yes", "B", "red", "(a)"; of [`Form::Named`] the letter of the option.
     pub answer: String,
 }
 
@@ -85,6 +88,17 @@ impl Question {
             options,
             answer: char::from(b'A' + place as u8).to_string(),
         }
+    }
+
+    /// As [`Question::choice`], to be answered with the text of an option.
+    pub fn named(
+        subtask: &'static str,
+        text: impl Into<String>,
+        right: String,
+        wrong: Vec<String>,
+        place: usize,
+    ) -> Self {
+        Self { form: Form::Named, ..Self::choice(subtask, text, right, wrong, place) }
     }
 
     /// A choice of two in MMVP's form.
@@ -125,16 +139,21 @@ impl Question {
                     self.options.iter().zip(["(a)", "(b)"]).map(|(o, l)| format!("{l} {o}")).collect();
                 question.push_str(&format!("\n{}", list.join(" ")));
             }
+            Form::Named => question.push_str(&format!("\n{}", self.options.join(", "))),
             Form::YesNo | Form::Short => {}
         }
         if explained {
             question.push_str(match self.form {
                 Form::YesNo => " Please answer yes or no.",
                 Form::Choice | Form::Pair => "\nAnswer with the option's letter from the given choices directly.",
+                Form::Named => "\nAnswer with one of the options.",
                 Form::Short => "\nAnswer the question using a single word or phrase.",
             });
         }
-        Turn { question, answer: self.answer.clone() }
+        let option =
+            self.answer.bytes().next().and_then(|letter| self.options.get(usize::from(letter.wrapping_sub(b'A'))));
+        let answer = option.filter(|_| self.form == Form::Named).unwrap_or(&self.answer).clone();
+        Turn { question, answer }
     }
 }
 
@@ -180,7 +199,7 @@ pub fn turns(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
         if let Some(q) = asked
             && questions.iter().all(|old| old.text != q.text)
         {
-            let open = matches!(q.form, Form::Choice | Form::Pair) && dice::chance(s, 40);
+            let open = matches!(q.form, Form::Choice | Form::Pair | Form::Named) && dice::chance(s, 40);
             questions.push(if open { q.opened() } else { q });
         }
     }

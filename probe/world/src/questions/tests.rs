@@ -22,7 +22,7 @@ fn right_option(q: &Question) -> Option<&str> {
 
 fn check(scene: &Scene, q: &Question) {
     if let Content::Solids(c) = &scene.content
-        && q.form == Form::Choice
+        && q.form == Form::Named
     {
         assert_eq!(checker::closer(c, &q.text, &q.options).as_deref(), right_option(q), "{q:?} {scene:?}");
         return;
@@ -72,7 +72,7 @@ fn no_constant_answer_beats_chance() {
         for unit in units(b, 6) {
             let answers: Vec<&Question> = unit.pictures.iter().flat_map(|(_, q)| q).collect();
             match answers.as_slice() {
-                [one] if one.form == Form::Choice => {
+                [one] if matches!(one.form, Form::Choice | Form::Named) => {
                     *letters
                         .entry((one.subtask, one.options.len()))
                         .or_default()
@@ -103,7 +103,7 @@ fn no_constant_answer_beats_chance() {
             "nano-gqa" => 0.06,
             "nano-chartqa" => 0.10,
             // A quarter of the questions have a digit of a table for an answer.
-            "nano-ocrbench" => 0.05,
+            "nano-ocrbench" => 0.055,
             _ => 0.04,
         };
         assert!(most <= allowed, "{} {most} {open:?}", b.name);

@@ -1,4 +1,4 @@
-//! Annotations of images: COCO, ADE20K, Omni3D.
+//! Fuzz targets for image annotations: COCO, ADE20K, Omni3D.
 
 use crate::Target;
 use crate::mutate::Form;
@@ -64,7 +64,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// Reads annotations and words everything that can be asked of them.
+/// Reads annotations and formats everything that can be asked about them.
 fn read(format: Format, path: &Path, place: &Place) -> Result<()> {
     let set = Set { format, annotations: path.to_path_buf(), pictures: place.dir().to_path_buf() };
     let found = annotations::read(&set)?;

@@ -1,4 +1,4 @@
-//! Benchmarks: parquet, TSV, CSV and JSON as they are published, questions made here, rules of judging.
+//! Fuzz targets for benchmarks: published tables (parquet, TSV, CSV, JSON), questions made here, and scoring rules.
 
 use crate::corpus::root;
 use crate::mutate::Form;
@@ -96,7 +96,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// The rows of any table, and the questions of the benchmark to which the file belongs.
+/// Reads the rows of any table, and the questions of the benchmark to which the file belongs.
 fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
     let path = place.file(&input.name(), input.bytes)?;
     let columns = Columns {
@@ -132,7 +132,7 @@ fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
     read
 }
 
-/// The benchmark of a golden: the folder's name, or of one for another edition the longest id that it begins with.
+/// Returns the benchmark of a golden: that with the longest id with which the folder's name begins.
 fn benchmark_of(origin: &Path) -> Result<&'static dyn Benchmark> {
     let folder = origin.iter().skip_while(|part| *part != "benchmarks").nth(1).unwrap_or_default();
     let folder = folder.to_string_lossy();
@@ -140,7 +140,7 @@ fn benchmark_of(origin: &Path) -> Result<&'static dyn Benchmark> {
     fitting.max_by_key(|b| b.id().len()).map_or_else(|| find("gqa"), Ok)
 }
 
-/// A few questions of each golden.
+/// Returns a few questions of each golden.
 fn asked() -> &'static [(&'static dyn Benchmark, Vec<Question>)] {
     static ASKED: LazyLock<Vec<(&'static dyn Benchmark, Vec<Question>)>> = LazyLock::new(|| {
         let read = |b: &&'static dyn Benchmark| {
@@ -156,7 +156,7 @@ fn answers(input: &Input<'_>, _: &Place) -> Result<()> {
     let text = std::str::from_utf8(input.bytes).map_err(Error::from)?;
     let all = asked();
     assert!(all.len() > 15, "only {} benchmarks have goldens", all.len());
-    // Which benchmark follows from the input, so that a file runs as it ran.
+    // The input determines the benchmark, so that a saved file reproduces its failure.
     let sum: usize = input.bytes.iter().map(|b| usize::from(*b)).sum();
     let Some((benchmark, questions)) = all.get(sum % all.len()) else { return Ok(()) };
     for rules in [Rules::Official, Rules::Strict, Rules::Cambrian1, Rules::LmmsEval] {

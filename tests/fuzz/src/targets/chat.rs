@@ -1,4 +1,4 @@
-//! Chat templates: Jinja, and descriptions of our own form.
+//! Fuzz targets for chat templates: Jinja, and Burgess's own descriptions.
 
 use super::tokenizers::TEXT;
 use crate::Target;
@@ -122,7 +122,7 @@ fn turns() -> Vec<Turn> {
     ]
 }
 
-/// The nano study's.
+/// Loads the tokenizer of the nano study.
 fn tokenizer() -> Result<&'static Tokenizer> {
     static NANO: LazyLock<std::result::Result<Tokenizer, String>> = LazyLock::new(|| {
         Tokenizer::from_file(&root().join("probe/zoo/nano-lm/tokenizer.json")).map_err(|e| e.to_string())

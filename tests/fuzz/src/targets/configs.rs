@@ -1,5 +1,5 @@
-//! Configurations: encoders of transformers, timm, open_clip and diffusers with their processors, language models, released
-//! models.
+//! Fuzz targets for configurations: encoders of transformers, timm, open_clip and diffusers with their processors,
+//! language models, released models.
 
 use crate::mutate::Form;
 use crate::place::{Place, link};
@@ -10,7 +10,7 @@ use burgess_encoders::{card::EncoderCard, directory};
 use burgess_probe::llm::LlmConfig;
 use burgess_probe::released::Released;
 
-/// Keys of configurations, and values of other models.
+/// Keys of configurations, and values from other models.
 pub const KEYS: &[&str] = &[
     "\"hidden_size\"",
     "\"num_hidden_layers\"",

@@ -1,4 +1,4 @@
-//! Training data: conversations, plain and compressed, as training and as the search for leaks read them.
+//! Fuzz targets for training conversations, plain and compressed, as training and the search for leaks read them.
 
 use crate::Target;
 use crate::corpus::root;

@@ -1,4 +1,4 @@
-//! Targets that fail, to test that failures are seen. They run only when named.
+//! Targets that fail on purpose, to test that failures are detected. They run only when named.
 
 use crate::mutate::Form;
 use crate::place::Place;
@@ -10,7 +10,7 @@ const fn fault(name: &'static str, run: fn(&Input<'_>, &Place) -> Result<()>) ->
     Target { name, about: "a fault", corpus, words: &[], form: Form::Json, share: 1, run }
 }
 
-/// Only input 0, the file itself, fails.
+/// Whether the input is the unchanged seed file; only such inputs fail.
 fn is_first(input: &Input<'_>) -> bool {
     input.bytes == include_bytes!("../../../../probe/zoo/nano-lm/chat.json")
 }

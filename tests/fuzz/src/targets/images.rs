@@ -1,4 +1,4 @@
-//! Images in every format that is read.
+//! Fuzz targets for images in every supported format.
 
 use crate::mutate::Form;
 use crate::place::Place;

@@ -1,4 +1,4 @@
-//! The targets, a table for each family of formats.
+//! All fuzz targets, in one table per family of formats.
 
 mod annotations;
 mod benchmarks;
@@ -17,7 +17,7 @@ mod zip;
 
 use crate::Target;
 
-/// All targets by family.
+/// All targets, by family.
 pub const TABLES: [&[Target]; 12] = [
     weights::TARGETS,
     configs::TARGETS,

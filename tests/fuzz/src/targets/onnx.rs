@@ -1,4 +1,4 @@
-//! Models in ONNX, and protocol buffers.
+//! Fuzz targets for ONNX models and protocol buffers.
 
 use crate::Target;
 use crate::mutate::Form;

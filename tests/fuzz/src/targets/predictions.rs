@@ -1,4 +1,4 @@
-//! Files of answers: JSON, JSON lines, CSV, TSV, spreadsheets.
+//! Fuzz targets for files of answers: JSON, JSON lines, CSV, TSV, spreadsheets.
 
 use super::zip;
 use crate::Target;
@@ -80,7 +80,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// A workbook of this sheet; what stands behind `<!--texts-->` are its shared texts.
+/// Makes a workbook with this sheet; the text after `<!--texts-->` becomes its shared strings.
 fn workbook(bytes: &[u8]) -> Vec<u8> {
     const MARK: &[u8] = b"<!--texts-->";
     const KIND: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";

@@ -1,4 +1,4 @@
-//! Results of studies, as `report` reads them.
+//! Fuzz targets for results of studies, as `burgess report` reads them.
 
 use crate::Target;
 use crate::mutate::Form;
@@ -83,7 +83,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// Everything that `report` does but writing files.
+/// Does what `burgess report` does, without writing files.
 fn reported(place: &Place) -> Result<()> {
     let mut study = StudyData::load(&place.dir().join("study"))?;
     study.count_constant_answers()?;

@@ -1,4 +1,4 @@
-//! What users write: studies, recipes; and the cards of saved models.
+//! Fuzz targets for files that users write (studies, recipes) and for the cards of saved models.
 
 use crate::Target;
 use crate::mutate::Form;

@@ -1,4 +1,4 @@
-//! Tokenizers: tokenizer.json, SentencePiece, and what lies beside them.
+//! Fuzz targets for tokenizers: tokenizer.json, SentencePiece, and their companion files.
 
 use crate::Target;
 use crate::mutate::Form;
@@ -6,7 +6,7 @@ use crate::place::Place;
 use burgess_base::Result;
 use burgess_probe::llm::tokenizer::Tokenizer;
 
-/// What is encoded.
+/// Text that is encoded with each tokenizer.
 pub const TEXT: &str = "Hello <image> w\u{f6}rld,  it's 12345!\n\t\u{4f60}\u{597d} \u{1f642}</s><|im_end|>";
 
 const WORDS: &[&str] = &[

@@ -1,4 +1,4 @@
-//! Weights: safetensors, what `torch.save` writes, GGUF, indexes of shards.
+//! Fuzz targets for weights: safetensors, files of `torch.save`, GGUF, indexes of shards.
 
 use super::zip;
 use crate::Target;
@@ -132,7 +132,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// Opens weights and reads all of them.
+/// Opens a file of weights and reads all tensors.
 fn opened(path: &Path) -> Result<()> {
     let file = Checkpoint::open(path)?;
     let mut failed = None;
@@ -156,7 +156,7 @@ fn opened(path: &Path) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Everything about a language model but the network itself.
+/// Reads everything of a language model except the network itself.
 fn model(path: &Path, place: &Place) -> Result<()> {
     let weights = Weights::open_path(path)?;
     weights.notes()?.into_iter().for_each(|note| place.tell(note));

@@ -1,6 +1,6 @@
-//! Zip archives of stored members with right checksums, so that damage lies in what is inside.
+//! Zip archives of stored members with correct checksums, so that only the contents are damaged.
 
-/// An archive of these members.
+/// Makes an archive of these members.
 pub fn stored(members: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (name, content) in members {

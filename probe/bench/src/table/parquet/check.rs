@@ -1,8 +1,9 @@
-//! What a parquet file says of itself is compared with the file before a reader is called.
+//! Validates the metadata of a parquet file against the file before a reader is called.
 //!
-//! A reader trusts offsets, lengths and counts: a negative one stops it, a large one makes it ask for memory that there is
-//! not, and a few kilobytes of compressed pages can hold gigabytes. So the footer is read here first (every column chunk lies
-//! within the file, none overlaps another, counts fit the file's size), then the headers of the pages that are needed.
+//! A reader trusts offsets, lengths and counts: a negative one makes it panic, a large one makes it allocate too much
+//! memory, and a few kilobytes of compressed pages can hold gigabytes. So the footer is checked first (every column
+//! chunk lies within the file, none overlaps another, counts fit the file's size), then the headers of the pages that
+//! are needed.
 
 use super::thrift::{Compact, Fault, LIST, STRUCT};
 use burgess_base::text::excerpt;
@@ -12,25 +13,24 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
-/// The longest footer in bytes.
+/// Maximum length of the footer, in bytes.
 const FOOTER: u64 = 32 << 20;
-/// Rows, and values of a column of lists, for each byte of the file.
+/// Maximum number of rows, and of values in a column of lists, per byte of the file.
 const PER_BYTE: u64 = 16;
-/// Values of a page, and of a column of lists in a row group.
+/// Maximum number of values in a page, and in a column of lists within a row group.
 const VALUES: i64 = 1 << 24;
-/// What every page may hold when it is decompressed, whatever it takes in the file; and how often its size in the file
-/// beyond that.
+/// Size in bytes that any page may have when decompressed, and the maximum compression ratio beyond that size.
 const PAGE: u64 = 16 << 20;
 const RATIO: u64 = 64;
-/// The largest page of all, decompressed.
+/// Maximum size of a decompressed page, in bytes.
 const LARGEST_PAGE: u64 = 1 << 30;
-/// What all pages of a column of lists in a row group may hold: a row can have all of them.
+/// Maximum size of all pages of a column of lists in a row group, in bytes, because one row can have all of them.
 const LISTS: u64 = 256 << 20;
-/// Columns, with those within others.
+/// Maximum number of columns, nested ones included.
 const COLUMNS: usize = 10_000;
-/// Structures within structures.
+/// Maximum nesting depth of columns.
 const DEPTH: usize = 32;
-/// The longest header of a page: it holds the least and the greatest value.
+/// Maximum length of a page header, in bytes; it holds the minimum and maximum value.
 const HEADER: u64 = 16 << 20;
 
 /// A column chunk: the values of one column in one row group.
@@ -43,7 +43,7 @@ struct Chunk {
     dictionary: Option<i64>,
 }
 
-/// A column without others inside.
+/// A leaf column of the schema.
 #[derive(Debug, Clone)]
 struct Leaf {
     name: String,
@@ -57,17 +57,18 @@ struct Group {
     chunks: Vec<Chunk>,
 }
 
-/// What the footer says, checked against the file.
+/// The footer's metadata, validated against the file.
 #[derive(Debug)]
 pub(super) struct Footer {
     leaves: Vec<Leaf>,
     groups: Vec<Group>,
 }
 
-/// Reads and checks the footer.
+/// Reads and validates the footer.
 ///
 /// # Errors
-/// The file is no parquet file, or what the footer says cannot be: file, column and row group are named.
+/// An error is returned if the file is not a parquet file, or if its metadata are inconsistent; it names file, column
+/// and row group.
 pub(super) fn footer(file: &mut File, path: &Path) -> Result<Footer> {
     let step = || format!("reading {}", path.display());
     let wrong = |what: String| Error::failed(what).context(step()).hint(DAMAGED);
@@ -121,14 +122,14 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Leaf>, Vec<Group>), Fault> {
     Ok((leaves.ok_or(Fault::Malformed)?, groups))
 }
 
-/// The columns without others inside, of the tree that is written in the order in which it is walked.
+/// Returns the leaf columns of the schema tree, which is stored in depth-first order.
 fn schema(it: &mut Compact<'_>) -> Result<Vec<Leaf>, Fault> {
     let (kind, size) = it.list()?;
     if kind != STRUCT || !(1..=COLUMNS).contains(&size) {
         return Err(Fault::Malformed);
     }
     let mut leaves = Vec::new();
-    // Those above: how many of their own are still to come, whether they repeat, the name of the outermost.
+    // The open parents: number of children left, whether it or a parent is repeated, and the name of the root column.
     let mut above: Vec<(i64, bool, String)> = Vec::new();
     for number in 0..size {
         let (mut name, mut repetition, mut children) = (String::new(), 0, 0);
@@ -211,7 +212,7 @@ fn chunk(it: &mut Compact<'_>) -> Result<Chunk, Fault> {
 }
 
 impl Chunk {
-    /// Its bytes in the file, if they lie before `end`.
+    /// Returns the byte range of the chunk in the file, if it lies before `end`.
     fn bytes(&self, end: u64) -> Option<Range<u64>> {
         let first = self.dictionary.unwrap_or(self.data);
         let first = u64::try_from(first).ok().filter(|first| *first >= 4)?;
@@ -222,12 +223,12 @@ impl Chunk {
 }
 
 impl Footer {
-    /// Rows of the file.
+    /// Returns the number of rows in the file.
     fn rows(&self) -> u64 {
         self.groups.iter().map(|g| u64::try_from(g.rows).unwrap_or(0)).fold(0, u64::saturating_add)
     }
 
-    /// The bounds of a file of `length` bytes whose footer begins at `end`.
+    /// Checks the bounds in a file of `length` bytes whose footer begins at `end`.
     fn check(&self, length: u64, end: u64) -> Result<()> {
         let mut all: Vec<(Range<u64>, usize, usize)> = Vec::new();
         for (g, group) in self.groups.iter().enumerate() {
@@ -274,7 +275,7 @@ impl Footer {
         Ok(())
     }
 
-    /// The row groups in which these rows lie, in order.
+    /// Returns the row groups that contain these rows (which are sorted), in order.
     pub fn groups_of(&self, rows: &[u64]) -> Vec<usize> {
         let mut begin = 0_u64;
         let mut groups = Vec::new();
@@ -289,15 +290,17 @@ impl Footer {
         groups
     }
 
-    /// All row groups.
+    /// Returns all row groups.
     pub fn all(&self) -> Vec<usize> {
         (0..self.groups.len()).collect()
     }
 
-    /// Checks the headers of all pages of these columns in these row groups. Returns what one row may take in memory.
+    /// Checks the headers of all pages of these columns in these row groups, and returns the most memory, in bytes,
+    /// that a row may need.
     ///
     /// # Errors
-    /// A page does not lie within its column chunk, or holds more than it may: file, column and row group are named.
+    /// An error is returned if a page does not lie within its column chunk or exceeds a limit; it names file, column
+    /// and row group.
     pub fn pages(&self, file: &mut File, path: &Path, groups: &[usize], leaves: &[usize]) -> Result<u64> {
         let step = || format!("reading {}", path.display());
         let end = file.metadata().with_context(step)?.len();
@@ -317,7 +320,7 @@ impl Footer {
     }
 }
 
-/// The error with its place behind it, and its own hint.
+/// Appends the place to an error and keeps its hint.
 fn in_place(e: Error, place: &str) -> Error {
     let placed = Error::failed(format!("{e} ({place})"));
     match e.hint_text() {
@@ -330,7 +333,7 @@ fn place(leaf: &Leaf, group: usize) -> String {
     format!("column `{}`, row group {group}", excerpt(&leaf.name, 60))
 }
 
-/// What the header of a page says.
+/// The contents of a page header.
 #[derive(Debug, Default)]
 struct Page {
     kind: i64,
@@ -338,7 +341,7 @@ struct Page {
     compressed: i64,
     values: i64,
     encoding: i64,
-    /// Of the second version: bytes of levels, which are not compressed; whether the rest is.
+    /// For data page v2: the size of the levels, which are not compressed, and whether the values are uncompressed.
     levels: i64,
     plain: bool,
 }
@@ -351,7 +354,7 @@ fn page(bytes: &[u8]) -> Result<(Page, usize), Fault> {
             (1, _) => page.kind = it.int()?,
             (2, _) => page.uncompressed = it.int()?,
             (3, _) => page.compressed = it.int()?,
-            // The headers of data pages, dictionaries and data pages of the second version.
+            // The headers of data pages, dictionary pages and data pages v2.
             (5 | 7 | 8, STRUCT) => {
                 let second = id == 8;
                 it.structure(&mut |it, id, kind| {
@@ -375,7 +378,7 @@ fn page(bytes: &[u8]) -> Result<(Page, usize), Fault> {
     Ok((page, it.at()))
 }
 
-/// Walks over the pages of a chunk of so many rows. Returns what one of them may take in memory.
+/// Checks the pages of a chunk with `rows` rows, and returns the most memory, in bytes, that one row may need.
 fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk) -> Result<u64> {
     let bytes = chunk.bytes(end).ok_or_else(|| Error::failed("it does not lie within the file"))?;
     let (mut at, mut values, mut row, mut sum) = (bytes.start, 0_i64, 0_u64, 0_u64);
@@ -412,14 +415,14 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
             }
         }
         match page.kind {
-            // A dictionary: every entry takes a byte at least.
+            // A dictionary page: every entry takes at least one byte.
             2 if page.values as u64 > uncompressed => {
                 let (n, held) = (page.values, files::bytes(uncompressed));
                 return Err(Error::failed(format!("the dictionary at byte {at} has {n} values in {held}")));
             }
             1 | 2 => {}
             0 | 3 => {
-                // Lengths in these encodings are taken on trust by readers, and a value may repeat all of the last one.
+                // Readers trust the lengths in these encodings, and a value may repeat the whole previous value.
                 if matches!(page.encoding, 6 | 7) {
                     let name = if page.encoding == 6 { "DELTA_LENGTH_BYTE_ARRAY" } else { "DELTA_BYTE_ARRAY" };
                     return Err(Error::failed(format!("the encoding {name} is not read"))
@@ -429,7 +432,7 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
             }
             other => return Err(Error::failed(format!("the page at byte {at} is of the unknown kind {other}"))),
         }
-        // Rows among which the page is shared: those of its values, or of the whole group.
+        // Number of rows that share the page's memory: the rows of its values, or the whole group for a dictionary.
         let shared = match (page.kind, leaf.listed) {
             (2, _) => rows,
             (_, true) => 1,
@@ -466,7 +469,8 @@ fn next_page(file: &mut File, bytes: Range<u64>, buffer: &mut Vec<u8>) -> Result
     }
 }
 
-/// At most so many bytes are in compressed data: where a codec's reader takes its word for it. Snappy's does not.
+/// Returns an upper bound of the decompressed size where the codec's reader does not check it; 0 for other codecs
+/// (Snappy checks).
 fn decompressed(file: &mut File, codec: i64, bytes: Range<u64>) -> Result<u64> {
     match codec {
         2 => gzip(file, bytes),
@@ -475,7 +479,8 @@ fn decompressed(file: &mut File, codec: i64, bytes: Range<u64>) -> Result<u64> {
     }
 }
 
-/// What gzip can hold without looking at it: its ratio is 1032 at most.
+/// Returns the decompressed size of gzip data; 0 without decompressing if the maximum ratio of 1032 stays within
+/// [`PAGE`].
 fn gzip(file: &mut File, bytes: Range<u64>) -> Result<u64> {
     let length = bytes.end - bytes.start;
     if length.saturating_mul(1032) <= PAGE {
@@ -487,7 +492,8 @@ fn gzip(file: &mut File, bytes: Range<u64>) -> Result<u64> {
     Ok(std::io::copy(&mut inside, &mut std::io::sink()).unwrap_or(0))
 }
 
-/// The sum of what the blocks of zstd frames can hold: as many bytes as they say, or 128 KiB.
+/// Returns an upper bound of the decompressed size of zstd frames: the sum of the block sizes, with 128 KiB per
+/// compressed block.
 fn zstd(file: &mut File, bytes: Range<u64>) -> Result<u64> {
     let broken = || Error::failed(format!("the zstd frame at byte {} is damaged", bytes.start));
     let (mut place, mut sum) = (bytes.start, 0_u64);

@@ -1,9 +1,10 @@
-//! Parquet files as the hub publishes them: pictures are structs `{bytes, path}`, lists of such, or plain binary columns.
+//! Reads parquet files as the hub publishes them: images are structs `{bytes, path}`, lists of these, or binary
+//! columns.
 //!
-//! Reading rows leaves the pictures' bytes in the file; they are fetched by row when they are needed.
+//! Reading rows skips the image bytes; they are fetched by row when they are needed.
 //!
-//! The file is checked before the reader is called ([`check`]), which runs behind a guard; text and bytes are read as views
-//! into their pages, so that a value that many rows share is held once.
+//! The file is validated ([`check`]) before the reader is called, and the reader runs behind a panic guard. Text and
+//! bytes are read as views into their pages, so that a value that many rows share is stored once.
 
 mod check;
 mod thrift;
@@ -30,27 +31,27 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Rows that are held at a time at most.
+/// Maximum number of rows that are held at a time.
 const ROWS: usize = 256;
 
-/// Bytes of pages that these may take; less rows are held where a row takes more.
+/// Maximum size of their pages, in bytes; fewer rows are held if rows are larger.
 const HELD: u64 = 256 << 20;
 
-/// Bytes of text that the cells of one row may have, and those of all rows whatever the file's size.
+/// Maximum text of the cells of one row, and of all rows for small files, in bytes.
 const ROW_TEXT: u64 = 64 << 20;
 const ALL_TEXT: u64 = 256 << 20;
 
-/// How often the file's size its cells may have as text beyond that: many rows can share one text of the file.
+/// Maximum ratio of the cells' total text to the file's size, because many rows can share one text of the file.
 const TEXT_RATIO: u64 = 64;
 
 type Builder = ParquetRecordBatchReaderBuilder<File>;
 
-/// Whether this is the name of a parquet file.
+/// Returns whether the name is that of a parquet file.
 pub fn is(file: &Path) -> bool {
     format_of(file) == Some("parquet")
 }
 
-/// The builder of a reader, and what the footer says; `file` again for the checks of pages.
+/// Opens the file: the reader's builder, the validated footer, and a second handle for the checks of pages.
 fn open(file: &Path) -> Result<(Builder, Footer, File)> {
     let step = || format!("reading {}", file.display());
     let mut handle = files::open(file).with_context(step)?;
@@ -67,7 +68,7 @@ fn open(file: &Path) -> Result<(Builder, Footer, File)> {
     Ok((builder, footer, second))
 }
 
-/// The same field with text and bytes as views.
+/// Returns the same field with text and bytes as view types.
 fn view(field: &FieldRef) -> FieldRef {
     let of = |fields: &Fields| fields.iter().map(view).collect::<Fields>();
     let kind = match field.data_type() {
@@ -81,7 +82,7 @@ fn view(field: &FieldRef) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(kind))
 }
 
-/// Calls the library; its panics and errors are ours.
+/// Calls the library and converts its panics and errors.
 fn guarded<T>(file: &Path, call: impl FnOnce() -> Result<T, parquet::errors::ParquetError>) -> Result<T> {
     let name = file.display().to_string();
     guard::third_party(&name, call)
@@ -89,7 +90,7 @@ fn guarded<T>(file: &Path, call: impl FnOnce() -> Result<T, parquet::errors::Par
         .map_err(|e| damaged(&e).context(format!("reading {name}")))
 }
 
-/// The batches of a reader, each behind the guard.
+/// Returns the next batch of a reader, called behind the panic guard.
 fn next(file: &Path, batches: &mut ParquetRecordBatchReader, row: u64) -> Result<Option<RecordBatch>> {
     let name = format!("{} after row {row}", file.display());
     match guard::third_party(&name, || batches.next()).map_err(|e| e.hint(DAMAGED))? {
@@ -104,7 +105,7 @@ fn damaged(e: &dyn std::fmt::Display) -> Error {
     Error::failed(e.to_string()).hint(DAMAGED)
 }
 
-/// The leaves of a picture column that say which pictures there are: all but the bytes, where something else is there.
+/// Returns the leaf columns of an image column to read: its bytes, or else those that tell which images exist.
 fn leaves_of(builder: &Builder, column: &str, bytes: bool) -> Vec<usize> {
     let columns = builder.parquet_schema().columns().iter().enumerate();
     let of_column = columns.filter(|(_, leaf)| leaf.path().parts().first().is_some_and(|p| p == column));
@@ -167,7 +168,7 @@ pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Resul
     Ok(())
 }
 
-/// A picture is a struct with bytes, bytes alone, or a list of one of them.
+/// Checks that a column holds images: a struct with bytes, bytes alone, or a list of one of them.
 fn check_picture_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
     fn fits(kind: &DataType) -> bool {
         match kind {
@@ -188,7 +189,7 @@ fn check_picture_column(file: &Path, name: &str, schema: &Schema) -> Result<()> 
     }
 }
 
-/// What a column holds.
+/// Describes the type of a column in words.
 fn in_words(kind: &DataType) -> &'static str {
     match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
@@ -205,7 +206,7 @@ fn in_words(kind: &DataType) -> &'static str {
     }
 }
 
-/// The pictures that a row has, by name.
+/// Returns the references to the images of row `i`.
 fn named(batch: &RecordBatch, column: &str, i: usize, file: &Path, at: u64) -> Vec<Picture> {
     let Some(array) = batch.column_by_name(column).filter(|a| !a.is_null(i)) else { return Vec::new() };
     let one = |item| Picture::Cell(Cell { file: file.into(), column: column.into(), at, item });
@@ -215,7 +216,7 @@ fn named(batch: &RecordBatch, column: &str, i: usize, file: &Path, at: u64) -> V
     }
 }
 
-/// The list in a cell, if it is one.
+/// Returns the list in a cell, if it is one.
 fn items(array: &ArrayRef, i: usize) -> Option<ArrayRef> {
     match array.data_type() {
         DataType::List(_) => Some(array.as_list::<i32>().value(i)),
@@ -224,7 +225,7 @@ fn items(array: &ArrayRef, i: usize) -> Option<ArrayRef> {
     }
 }
 
-/// A cell as JSON, of at most `left` bytes of text.
+/// Converts a cell to JSON, with at most `left` bytes of text.
 fn cell(array: &ArrayRef, i: usize, left: &mut u64) -> Result<Value> {
     if array.is_null(i) {
         return Ok(Value::Null);
@@ -271,7 +272,7 @@ fn cell(array: &ArrayRef, i: usize, left: &mut u64) -> Result<Value> {
     })
 }
 
-/// The pictures of these cells of one column, in their order.
+/// Reads the images of these cells of one column, in their order.
 pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
     let (builder, footer, mut handle) = open(file)?;
     let schema = builder.schema().clone();

@@ -1,4 +1,4 @@
-//! Files that say of themselves what cannot be.
+//! Tests of forged and damaged parquet files.
 
 use crate::Picture;
 use crate::table::{Columns, Table};
@@ -41,7 +41,7 @@ fn texts(texts: &[&str]) -> ArrayRef {
     Arc::new(StringArray::from(texts.to_vec()))
 }
 
-/// A small table of every kind of column that is read.
+/// Writes a small table with every kind of column that is read.
 fn small(file: &Path, compression: Compression) -> Checked {
     let (mut choices, mut image) = (ListBuilder::new(StringBuilder::new()), BinaryBuilder::new());
     for row in 0..6_u8 {
@@ -57,7 +57,7 @@ fn small(file: &Path, compression: Compression) -> Checked {
     write(file, columns, WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(4)))
 }
 
-// Thrift's compact protocol, as far as a footer needs it.
+// The part of Thrift's compact protocol that a footer needs.
 
 fn varint(mut n: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -73,7 +73,7 @@ fn zigzag(n: i64) -> Vec<u8> {
     varint(((n << 1) ^ (n >> 63)) as u64)
 }
 
-/// Fields in the order of their numbers: number, kind, bytes.
+/// Encodes fields, given in the order of their ids: id, type, bytes.
 fn structure(fields: &[(u8, u8, Vec<u8>)]) -> Vec<u8> {
     let mut last = 0;
     let mut bytes = Vec::new();
@@ -94,7 +94,7 @@ fn text(text: &str) -> Vec<u8> {
     [varint(text.len() as u64), text.as_bytes().to_vec()].concat()
 }
 
-/// What a footer says of a column chunk of `question`.
+/// The metadata of a column chunk of `question`.
 #[derive(Clone)]
 struct Said {
     values: i64,
@@ -105,7 +105,7 @@ struct Said {
 
 const HONEST: Said = Said { values: 2, compressed: 40, data: 4, dictionary: None };
 
-/// A file of 100 bytes and a footer with these chunks, each of a row group with so many rows.
+/// Builds a file of 100 bytes and a footer with these row groups: number of rows, chunks.
 fn forged(groups: &[(i64, Vec<Said>)]) -> Vec<u8> {
     let chunk = |said: &Said| {
         let mut fields = vec![
@@ -170,7 +170,7 @@ fn offsets_and_counts_are_compared_with_the_file() -> Checked {
     }
     fs::write(&file, forged(&said(Said { data: -4, ..HONEST })))?;
     assert!(error(&file).ends_with("(column `question`, row group 0)"));
-    // The pages of an honest footer are no pages.
+    // The footer is valid, but the bytes are not pages.
     fs::write(&file, forged(&[(2, vec![HONEST]), (2, vec![second])]))?;
     assert!(error(&file).contains("(column `question`, row group 0)"), "{}", error(&file));
     for footer in [u32::MAX, 1 << 20, 0, 200] {
@@ -200,7 +200,7 @@ fn damaged_files_never_panic() -> Checked {
         let bytes = fs::read(&file)?;
         let footer = bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into()?) as usize;
         for at in 0..bytes.len() {
-            // The footer says the same in all of them.
+            // The footer is the same for every codec.
             if at >= footer && compression != Compression::UNCOMPRESSED {
                 break;
             }
@@ -226,7 +226,7 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     let file = dir.path().join("x.parquet");
     let zstd = || WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
     let small = |file: &Path| fs::metadata(file).map(|m| m.len() < 1 << 20);
-    // One text of a mebibyte that a thousand rows share.
+    // One text of 1 MiB that 1000 rows share.
     let shared = "x".repeat(1 << 20);
     write(
         &file,
@@ -235,7 +235,7 @@ fn small_files_do_not_become_gigabytes() -> Checked {
     )?;
     assert!(small(&file)?);
     assert_eq!(error(&file), "reading F: the text of its first 257 rows is more than 256 MiB");
-    // A list of them in one row.
+    // A list of such texts in one row.
     let mut choices = ListBuilder::new(StringBuilder::new());
     choices.append_value(vec![Some(shared.as_str()); 300]);
     write(&file, vec![("choices", Arc::new(choices.finish()))], zstd().set_dictionary_page_size_limit(4 << 20))?;
@@ -249,7 +249,7 @@ fn small_files_do_not_become_gigabytes() -> Checked {
         let properties = WriterProperties::builder().set_compression(compression).set_dictionary_enabled(false);
         write(&file, vec![("question", texts(&[&zeros]))], properties)?;
         if compression == Compression::SNAPPY {
-            // It makes no more than a twentieth of them.
+            // Snappy's compression ratio is at most about 20.
             assert_eq!(read(&file)?, 1);
             continue;
         }
@@ -257,13 +257,13 @@ fn small_files_do_not_become_gigabytes() -> Checked {
         assert!(error.contains("holds 40 MiB in"), "{error}");
         assert!(error.ends_with("(column `question`, row group 0)"), "{error}");
     }
-    // Values that repeat the last one whole.
+    // Values that repeat the whole previous value.
     let properties = WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
     write(&file, vec![("question", texts(&[&shared, &shared]))], properties)?;
     let refused = read(&file).expect_err("an encoding");
     assert!(refused.to_string().contains("the encoding DELTA_BYTE_ARRAY is not read (column `question`, row group 0)"));
     assert!(refused.hint_text().is_some_and(|h| h.contains("pq.write_table")));
-    // Pictures that share their bytes.
+    // Images that share their bytes.
     let mut image = BinaryBuilder::new();
     (0..400).for_each(|_| image.append_value(shared.as_bytes()));
     write(&file, vec![("image", Arc::new(image.finish()))], zstd().set_dictionary_page_size_limit(4 << 20))?;

@@ -1,28 +1,28 @@
-//! Thrift's compact protocol, as far as the footers and page headers of parquet files need it: read from a slice, every
-//! length compared with what is left of it.
+//! Reads the part of Thrift's compact protocol that footers and page headers of parquet files need, from a slice, with
+//! every length checked against the remaining bytes.
 
-/// Structures within structures that are followed.
+/// Maximum nesting depth of structures.
 const DEPTH: usize = 24;
 
-/// Why something could not be read.
+/// Reason why a value could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The bytes end before.
+    /// The bytes end within the value.
     Cut,
-    /// They mean nothing.
+    /// The bytes are not valid.
     Malformed,
 }
 
 type Read<T> = Result<T, Fault>;
 
-/// Kinds of value.
+/// Type codes of values.
 pub(super) const TRUE: u8 = 1;
 pub(super) const FALSE: u8 = 2;
 pub(super) const BINARY: u8 = 8;
 pub(super) const LIST: u8 = 9;
 pub(super) const STRUCT: u8 = 12;
 
-/// What is left of the bytes.
+/// A cursor over the bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Compact<'a> {
     bytes: &'a [u8],
@@ -35,7 +35,7 @@ impl<'a> Compact<'a> {
         Self { bytes, at: 0, depth: 0 }
     }
 
-    /// Bytes that were read.
+    /// Returns the number of bytes that were read.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -58,13 +58,13 @@ impl<'a> Compact<'a> {
         Err(Fault::Malformed)
     }
 
-    /// A whole number of 16, 32 or 64 bits.
+    /// Reads an integer of 16, 32 or 64 bits.
     pub fn int(&mut self) -> Read<i64> {
         let value = self.varint()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// Text or bytes.
+    /// Reads text or bytes.
     pub fn binary(&mut self) -> Read<&'a [u8]> {
         let length = usize::try_from(self.varint()?).map_err(|_| Fault::Malformed)?;
         let end = self.at.checked_add(length).ok_or(Fault::Malformed)?;
@@ -73,7 +73,7 @@ impl<'a> Compact<'a> {
         Ok(bytes)
     }
 
-    /// The kind and number of a list's items; every item takes a byte at least.
+    /// Reads the type and number of a list's items; every item takes at least one byte.
     pub fn list(&mut self) -> Read<(u8, usize)> {
         let head = self.byte()?;
         let size = match head >> 4 {
@@ -87,7 +87,7 @@ impl<'a> Compact<'a> {
         Ok((head & 0x0f, size))
     }
 
-    /// Calls `each` with number and kind of every field of a structure; it returns whether it has read the value.
+    /// Calls `each` with id and type of every field of a structure; `each` returns whether it has read the value.
     pub fn structure(&mut self, each: &mut dyn FnMut(&mut Self, i64, u8) -> Read<bool>) -> Read<()> {
         if self.depth >= DEPTH {
             return Err(Fault::Malformed);
@@ -111,7 +111,7 @@ impl<'a> Compact<'a> {
         }
     }
 
-    /// Passes over a value; truth values within lists take a byte, as fields none.
+    /// Skips a value; a boolean takes one byte within a list and none as a field.
     fn skip(&mut self, kind: u8, listed: bool) -> Read<()> {
         match kind {
             TRUE | FALSE if !listed => Ok(()),

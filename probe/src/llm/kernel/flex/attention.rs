@@ -1,8 +1,8 @@
-//! Rotated causal attention of whole sequences in one step, reading the joint projection as it lies.
+//! Fused rotary causal attention of whole sequences; reads the joint projection in place.
 //!
-//! Per head: queries and keys are rotated while they are copied into small buffers, then blocks of [`BLOCK`] queries
-//! meet only the keys that they may see, so the half of the square that the mask would discard is never computed.
-//! The backward pass computes the probabilities again instead of keeping them.
+//! Per head, queries and keys are rotated while they are copied into small buffers. Blocks of [`BLOCK`] queries then
+//! meet only the keys that they may attend to, so the masked half of the score matrix is never computed. The backward
+//! pass recomputes the probabilities instead of storing them.
 
 use super::{Input, record, slice, tensor};
 use crate::llm::kernel::{Heads, Hidden};
@@ -13,13 +13,13 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Queries per block.
+/// Number of queries per block.
 const BLOCK: usize = 32;
 
-/// See [`crate::llm::kernel::portable::causal_attention`].
+/// Fused form of [`crate::llm::kernel::portable::causal_attention`]; `None` if the inputs do not fit.
 pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'_>) -> Option<Tensor<2>> {
     let input = Input::of(qkv)?;
-    // The way back below knows no cap.
+    // The backward pass below does not support a soft cap.
     if s.softcap.is_some() && matches!(input, Input::Tracked(_)) {
         return None;
     }
@@ -35,7 +35,7 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'
     if hidden.as_ref().is_some_and(|h| h.len() != s.batch || h.iter().any(|row| row.len() != s.tokens)) {
         return None;
     }
-    // What one sequence needs besides its numbers.
+    // The range of a sequence's cosines and sines, and its index for the padding mask.
     let around = move |row: usize| {
         let at = if rows == 1 { 0 } else { row * tokens * half };
         (at..at + tokens * half, row)
@@ -84,7 +84,7 @@ pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: Heads, hidden: Hidden<'
     }))
 }
 
-/// Buffers of one sequence, used again for the next.
+/// Buffers for one sequence, reused for the next.
 struct Scratch {
     q: Vec<f32>,
     k: Vec<f32>,
@@ -114,7 +114,7 @@ impl Scratch {
     }
 }
 
-/// One sequence: `x` `[t, columns]` → `out` `[t, query · width]`.
+/// Forward pass of one sequence: `x` `[t, columns]` → `out` `[t, query · width]`.
 #[inline(always)]
 fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, hidden: Option<&[bool]>, b: &mut Scratch, out: &mut [f32]) {
     let (t, w) = (s.tokens, s.width);
@@ -138,7 +138,7 @@ fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: Heads, hidden: Option<&[bool]
     }
 }
 
-/// One sequence: gradient `grad` of `out` (both `[t, query · width]`) → `d` `[t, columns]`.
+/// Backward pass of one sequence: gradient `grad` of `out` (both `[t, query · width]`) → `d` `[t, columns]`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn backward(
@@ -179,7 +179,7 @@ fn backward(
                 product(dp, go, &b.v[span.clone()], [rows, keys, w], [w, 1], [1, w], false);
                 // dv += pᵀ · go
                 product(&mut b.dv[span.clone()], p, go, [keys, w, rows], [1, keys], [w, 1], true);
-                // ds = p · (dp − go·out), in the place of dp.
+                // ds = p · (dp − go·out), stored in place of dp.
                 for (i, ((dp, p), go)) in
                     dp.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).zip(go.chunks_exact(w)).enumerate()
                 {
@@ -191,7 +191,7 @@ fn backward(
                 }
                 let dq = &mut b.dq[from * w..to * w];
                 product(dq, dp, &b.k[span.clone()], [rows, w, keys], [keys, 1], [w, 1], false);
-                // dk += dsᵀ · q; q carries the scale.
+                // dk += dsᵀ · q; q already includes the scale.
                 product(&mut b.dk[span], dp, q, [keys, w, rows], [1, keys], [w, 1], true);
             }
             store_rotated(&b.dq, d, h * w, cos, sin, s, scale);
@@ -201,7 +201,7 @@ fn backward(
     }
 }
 
-/// Copies one head's columns out of `x`.
+/// Copies one head's columns out of `x` into `to`, `[t, width]`.
 #[inline(always)]
 fn load(x: &[f32], column: usize, s: Heads, to: &mut [f32]) {
     for (x, to) in x.chunks_exact(s.columns()).zip(to.chunks_exact_mut(s.width)) {
@@ -209,7 +209,7 @@ fn load(x: &[f32], column: usize, s: Heads, to: &mut [f32]) {
     }
 }
 
-/// The same, rotated by each row's angles and scaled.
+/// As [`load`], with each row rotated by its angles and scaled.
 #[inline(always)]
 fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32, to: &mut [f32]) {
     let half = cos.len() / s.tokens;
@@ -219,7 +219,7 @@ fn load_rotated(x: &[f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, sc
     }
 }
 
-/// One head at one position, rotated and scaled; what lies behind the rotated channels is only scaled.
+/// Rotates and scales one head at one position; channels beyond the rotated ones are only scaled.
 #[inline(always)]
 pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], scale: f32, interleaved: bool, to: &mut [f32]) {
     let half = cos.len();
@@ -247,7 +247,7 @@ pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], scale: f32, interleave
     }
 }
 
-/// Copies rows of width `w` into columns of a wider matrix, from row `first`.
+/// Copies rows of width `w` into a column range of a wider matrix, from row `first` on.
 #[inline(always)]
 fn store(from: &[f32], to: &mut [f32], column: usize, columns: usize, w: usize, first: usize) {
     for (from, to) in from.chunks_exact(w).zip(to.chunks_exact_mut(columns).skip(first)) {
@@ -255,7 +255,7 @@ fn store(from: &[f32], to: &mut [f32], column: usize, columns: usize, w: usize, 
     }
 }
 
-/// The way back of [`load_rotated`]: rotated by the opposite angles.
+/// The gradient of [`load_rotated`]: rotates by the opposite angles, scales and stores.
 #[inline(always)]
 fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: &[f32], s: Heads, scale: f32) {
     let half = cos.len() / s.tokens;
@@ -280,7 +280,7 @@ fn store_rotated(from: &[f32], to: &mut [f32], column: usize, cos: &[f32], sin: 
     }
 }
 
-/// A block of scores: queries `from..to`, keys `first..to`.
+/// A block of scores: queries `from..to` against keys `first..to`.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
     pub first: usize,
@@ -288,7 +288,7 @@ pub(super) struct Seen {
     pub to: usize,
 }
 
-/// Softmax of each row of a block over the keys that its query sees; the rest becomes 0.
+/// Softmax of each row of a block over the keys that its query attends to; masked entries become 0.
 #[inline(always)]
 pub(super) fn probabilities(p: &mut [f32], block: Seen, s: Heads, hidden: Option<&[bool]>) {
     for (i, row) in p.chunks_exact_mut(block.to - block.first).enumerate() {
@@ -319,7 +319,7 @@ pub(super) fn probabilities(p: &mut [f32], block: Seen, s: Heads, hidden: Option
     }
 }
 
-/// `c (+)= a · b` for `[m, n, k]`; `a` and `b` are read with the given `[row, column]` strides, `c` is row-major.
+/// Computes `c (+)= a · b` for `[m, n, k]`; `a` and `b` have the given `[row, column]` strides, `c` is row-major.
 pub(super) fn product(
     c: &mut [f32],
     a: &[f32],

@@ -1,7 +1,7 @@
-//! Attention of new tokens to themselves and to what a cache holds, every row for itself.
+//! Attention of new tokens to themselves and to cached tokens, separately for each row.
 //!
-//! Each row keeps keys and values of its own real tokens only, side by side, so that padding costs no slot and a row's
-//! numbers do not depend on the rows it is batched with.
+//! Each row stores keys and values of its own real tokens only, contiguously, so padding takes no cache slot and a
+//! row's results do not depend on the other rows of the batch.
 
 use super::attention::{Seen, probabilities, product, rotate};
 use super::{Input, slice, tensor};
@@ -12,7 +12,7 @@ use burn::backend::Flex;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// Queries per block.
+/// Number of queries per block.
 const BLOCK: usize = 32;
 
 /// Keys (already rotated) and values of one layer: for each row and each key/value head, `[tokens, width]`.
@@ -23,7 +23,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// A cache for a layer, if its attention can be done here.
+    /// An empty cache for one layer; `None` if the tensor is tracked by autodiff or belongs to another backend.
     pub(crate) fn of(qkv: &Tensor<2>, s: Heads) -> Option<Self> {
         match Input::of(qkv)? {
             Input::Plain(_) => {
@@ -34,8 +34,8 @@ impl Rows {
         }
     }
 
-    /// Appends the first `real[r]` tokens of each row and returns what they see, `[batch · tokens, query · width]`;
-    /// padded tokens get zeros.
+    /// Appends the first `real[r]` tokens of each row and returns their attention output, `[batch · tokens, query ·
+    /// width]`; padding gets zeros.
     pub(crate) fn attend(&mut self, qkv: &Tensor<2>, rope: &Rope, s: Heads, real: &[usize]) -> Option<Tensor<2>> {
         let input = Input::of(qkv)?.values();
         let [cos, sin] = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
@@ -64,7 +64,7 @@ impl Rows {
                 values.extend_from_slice(place(row, i, s.query + s.kv + kv));
             }
         });
-        // One task for each row and query head.
+        // One task per row and query head.
         let mut heads = vec![0f32; s.batch * s.query * t * w];
         heads.par_chunks_mut(t * w).enumerate().for_each(|(at, out)| {
             let (row, head) = (at / s.query, at % s.query);
@@ -94,7 +94,7 @@ impl Rows {
                 },
             );
         });
-        // From a head after the other to the heads of a token side by side.
+        // Transpose from one head after another to all heads of a token side by side.
         let mut out = vec![0f32; heads.len()];
         out.par_chunks_mut(s.query * w).enumerate().for_each(|(at, out)| {
             let (row, i) = (at / t, at % t);
@@ -106,7 +106,7 @@ impl Rows {
         Some(Tensor::from_primitive::<Flex>(tensor(out, [s.batch * t, s.query * w])))
     }
 
-    /// A copy of these rows, in this order.
+    /// A cache with copies of the given rows, in this order; `kv` is the number of key/value heads.
     pub(crate) fn select(&self, rows: &[usize], kv: usize) -> Self {
         let pick = |all: &[Vec<f32>]| {
             let heads = rows.iter().flat_map(|r| r * kv..(r + 1) * kv);

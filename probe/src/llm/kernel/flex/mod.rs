@@ -1,9 +1,9 @@
-//! The same four steps for the `flex` backend, each as one pass over memory with a gradient of its own.
+//! Fused implementations of [`super::portable`] for the `flex` backend: one pass over memory, with own gradients.
 //!
-//! Composed of tensor operations, a norm or a softmax reads and writes its whole input once per operation and
-//! once more for each in the backward pass; on one core that is most of a training step of a small decoder. Here
-//! each step is one node of the graph. Every function returns `None` where a tensor is not an f32 tensor of this
-//! backend, and the caller takes the portable way.
+//! Composed of tensor operations, a norm or a softmax reads and writes its whole input once per operation, and again
+//! for each in the backward pass; on one core that is most of a training step of a small decoder. Here each step is
+//! one node of the autodiff graph. Every function returns `None` if a tensor is not an f32 tensor of this backend;
+//! the caller then uses the portable implementation.
 
 mod attention;
 mod cached;
@@ -25,18 +25,18 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 use std::fmt;
 use std::sync::Arc;
 
-/// The differentiating backend these kernels serve (without gradient checkpointing).
+/// The autodiff backend that these kernels support (without gradient checkpointing).
 type Tracking = Autodiff<Flex, NoCheckpointing>;
 type Tracked = <Tracking as burn::backend::BackendTypes>::FloatTensorPrimitive;
 
-/// An input on the plain or on the differentiating device.
+/// An input tensor, with or without autodiff.
 enum Input {
     Plain(FlexTensor),
     Tracked(Tracked),
 }
 
 impl Input {
-    /// The tensor as this backend holds it, contiguous; nothing if it belongs to another backend or type.
+    /// Unwraps the backend's tensor; `None` if it belongs to another backend or is not f32.
     fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if tensor.dtype() != DType::F32 {
             return None;
@@ -47,7 +47,7 @@ impl Input {
         tensor.clone().try_into_primitive::<Tracking>().ok().map(Self::Tracked)
     }
 
-    /// The values, copied only if they do not lie side by side.
+    /// The values as a contiguous tensor, copied only if needed.
     fn values(&self) -> FlexTensor {
         match self {
             Self::Plain(t) => t.to_contiguous(),
@@ -63,17 +63,17 @@ impl Input {
     }
 }
 
-/// The numbers of a contiguous f32 tensor.
+/// The elements of a contiguous f32 tensor.
 fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().unwrap_or_default()
 }
 
-/// A tensor of these numbers.
+/// Builds a tensor from its elements in row-major order.
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
 }
 
-/// From the gradient of the output to those of the inputs that want one.
+/// The gradient function of a step: output gradient and which inputs are tracked → input gradients.
 type Pull<const N: usize> = dyn Fn(&[f32], [bool; N]) -> [Option<FlexTensor>; N] + Send + Sync;
 
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl<const N: usize> fmt::Debug for Pulled<N> {
     }
 }
 
-/// A step of which only the way back is known to the graph.
+/// A graph node that holds only the gradient function of a fused step.
 #[derive(Debug)]
 struct Fused<const N: usize>;
 
@@ -104,7 +104,7 @@ impl<const N: usize> Backward<Flex, N> for Fused<N> {
     }
 }
 
-/// Puts an output into the graph; `pull` is made only if a gradient will be asked for.
+/// Registers an output in the autodiff graph; `pull` is called only if an input is tracked.
 fn record<const N: usize, const D: usize>(
     inputs: [Input; N],
     output: FlexTensor,

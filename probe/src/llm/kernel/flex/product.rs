@@ -1,8 +1,8 @@
-//! Linear layers outside any graph: several side by side in one output, and few rows without a packed copy of the weight.
+//! Linear layers without autodiff: several with one output, and products of few rows without packing the weight.
 //!
-//! A matrix product packs its operands first. With the one or few rows of a decoding step that copies the whole weight to
-//! use it once; here such rows are carried along while the weight streams through, each column's sum in the order of the
-//! inputs, so that a row's numbers do not depend on how many others there are.
+//! A general matrix product first packs its operands. With the few rows of a decoding step this copies the whole
+//! weight to use it once. Here the weight is streamed once for all such rows, and every column sums in the order of
+//! the inputs, so a row's result does not depend on the number of other rows.
 
 use super::{Input, slice, tensor};
 use burgess_encoders::kernel::product::{product_of, product_shared};
@@ -13,9 +13,9 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// The most rows that stream.
+/// The largest number of rows for which the weight is streamed.
 const FEW: usize = 24;
-/// Columns per task.
+/// Number of columns per task.
 const COLUMNS: usize = 256;
 
 fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
@@ -25,7 +25,7 @@ fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     }
 }
 
-/// See [`crate::llm::kernel::joined`].
+/// Fused form of [`crate::llm::kernel::joined`]; `None` if a tensor is tracked, not f32 or of an unexpected shape.
 pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Option<Tensor<2>> {
     let [rows, inputs] = x.dims();
     let x = plain(x)?;
@@ -69,7 +69,7 @@ pub fn joined(x: &Tensor<2>, layers: &[(Tensor<2>, Option<Tensor<1>>)]) -> Optio
     Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, total])))
 }
 
-/// `x` `[rows, inputs]` · `weight` `[inputs, columns]` into columns `first..` of `out` `[rows, total]`.
+/// Streamed product: writes `x` `[rows, inputs]` · `weight` `[inputs, columns]` to columns `first..` of `out`.
 fn streamed(
     x: &[f32],
     weight: &[f32],
@@ -121,7 +121,7 @@ fn streamed(
     }
 }
 
-/// See [`crate::llm::kernel::linear_transposed`].
+/// Fused form of [`crate::llm::kernel::linear_transposed`]; `None` if a tensor is tracked or not f32.
 pub fn transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
     let ([rows, inputs], [columns, k]) = (x.dims(), weight.dims());
     let (x, weight) = (plain(x)?, plain(weight)?);
@@ -134,7 +134,7 @@ pub fn transposed(x: &Tensor<2>, weight: &Tensor<2>) -> Option<Tensor<2>> {
         let out = product_of([rows, columns, inputs], a, b);
         return Some(Tensor::from_primitive::<Flex>(tensor(out, [rows, columns])));
     }
-    // Made a column after the other, so that each row of the weight is read once.
+    // Computed column by column, so that each row of the weight is read once.
     let mut turned = vec![0f32; columns * rows];
     turned.par_chunks_mut(COLUMNS * rows).zip(weight.par_chunks(COLUMNS * inputs)).for_each(|(out, weight)| {
         wide(

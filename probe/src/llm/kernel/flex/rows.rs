@@ -1,4 +1,4 @@
-//! Steps that work row by row: the norm, the gated activation, the loss.
+//! Fused steps that work row by row: norm, gated activation, loss.
 
 use super::{Input, record, slice, tensor};
 use burgess_encoders::kernel::wide::{exp, max, sigmoid, sum2, wide};
@@ -6,10 +6,10 @@ use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Rows per task when several threads share the work.
+/// Number of rows per parallel task.
 const ROWS: usize = 64;
 
-/// See [`crate::llm::kernel::portable::rms_norm`].
+/// Fused form of [`crate::llm::kernel::portable::rms_norm`]; `None` if a tensor does not fit or is empty.
 pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>> {
     let [n, d] = x.dims();
     let inputs = [Input::of(x)?, Input::of(weight)?];
@@ -38,7 +38,7 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     Some(record(inputs, tensor(y, [n, d]), move || {
         Arc::new(move |grad, [x_wanted, weight_wanted]| {
             let mut dx = vec![0f32; if x_wanted { n * d } else { 0 }];
-            // One row of partial sums a task: added in order, so threads do not change the result.
+            // One row of partial sums per task, added in order, so that threads do not change the result.
             let tasks = n.div_ceil(ROWS);
             let mut dw = vec![0f32; if weight_wanted { tasks * d } else { 0 }];
             let (x, w) = (slice(&x), slice(&weight));
@@ -98,7 +98,7 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<1>, eps: f64) -> Option<Tensor<2>
     }))
 }
 
-/// See [`crate::llm::kernel::portable::swiglu`].
+/// SwiGLU: the fused form of [`crate::llm::kernel::portable::gated`] for SiLU; `None` if the tensor does not fit.
 pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
     let [n, two_f] = gate_up.dims();
     let f = two_f / 2;
@@ -149,7 +149,8 @@ pub fn swiglu(gate_up: &Tensor<2>) -> Option<Tensor<2>> {
     }))
 }
 
-/// See [`crate::llm::kernel::portable::cross_entropy`].
+/// Fused form of [`crate::llm::kernel::portable::cross_entropy`]; `None` if a tensor does not fit or a target is
+/// outside the vocabulary.
 pub fn cross_entropy(logits: &Tensor<2>, targets: &Tensor<1, Int>) -> Option<Tensor<1>> {
     let [n, v] = logits.dims();
     let input = Input::of(logits)?;
@@ -158,7 +159,7 @@ pub fn cross_entropy(logits: &Tensor<2>, targets: &Tensor<1, Int>) -> Option<Ten
     if n * v == 0 || targets.len() != n || targets.iter().any(|t| *t >= v) {
         return None;
     }
-    // What is pulled back is known already: (softmax − one at the target) / n.
+    // The gradient is known in the forward pass already: (softmax − one-hot target) / n.
     let mut pull = vec![0f32; n * v];
     let mut losses = vec![0f64; n];
     pull.par_chunks_mut(v).zip(slice(&values).par_chunks(v)).zip(losses.par_iter_mut().zip(&targets)).for_each(
@@ -175,7 +176,7 @@ pub fn cross_entropy(logits: &Tensor<2>, targets: &Tensor<1, Int>) -> Option<Ten
                     for p in p.iter_mut() {
                         *p *= scale;
                     }
-                    // `n` and the target were checked above; a missing place would only lose its own row.
+                    // `n` and the target were checked above, so both look-ups succeed.
                     if let (Some(p), Some(x)) = (p.get_mut(*target), x.get(*target)) {
                         *p -= 1.0 / n as f32;
                         *loss = f64::from(sum.ln()) - f64::from(x - most);

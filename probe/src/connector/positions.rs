@@ -1,0 +1,80 @@
+//! Fixed two-dimensional position embeddings for image tokens.
+//!
+//! Patch features of trained encoders say little about where a patch lies, and a language model with one-dimensional
+//! positions has to infer rows and columns from the order of tokens. A fixed sine and cosine of row and column (as in
+//! ViT and MAE, arXiv:2111.06377; Qwen-VL's adapter has a two-dimensional one too, arXiv:2308.12966), added to each
+//! image token, states them.
+//!
+//! Image tokens are brought to the length of word embeddings first: a connector may make them ten times as long, and the
+//! norm of the first layer would then leave nothing of the position.
+
+use crate::llm::Llm;
+use burgess_base::{Error, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Root mean square of a position embedding, as a fraction of that of the language model's token embeddings.
+const STRENGTH: f64 = 0.5;
+
+/// The position embedding of each cell of a `grid` of rows and columns for this language model, row by row,
+/// `[rows * columns, width]`.
+pub(crate) fn table(grid: [usize; 2], llm: &Llm, device: &Device) -> Tensor<2> {
+    let width = llm.config().hidden_size;
+    // The root mean square of sines and cosines is √½.
+    sines(grid, width, device) * word_size(llm).mul_scalar(STRENGTH * 2f64.sqrt()).reshape([1, 1])
+}
+
+/// The root mean square of the token embeddings, a single number without gradient.
+fn word_size(llm: &Llm) -> Tensor<1> {
+    llm.model.embed_tokens.weight.val().detach().square().mean().sqrt()
+}
+
+/// `tokens` `[images, rows * columns, width]` of a `grid`, brought to the length of word embeddings, with the position
+/// embedding of each.
+///
+/// # Errors
+/// When there are other tokens than those of the grid.
+pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tensor<3>> {
+    let count = tokens.dims()[1];
+    if count != grid[0] * grid[1] {
+        return Err(Error::failed(format!(
+            "a connector with positions was given {count} tokens for a grid of {}x{}",
+            grid[0], grid[1]
+        ))
+        .hint("leave the class token out of the features"));
+    }
+    let table = table(grid, llm, &tokens.device());
+    let length = tokens.clone().square().mean_dim(2).add_scalar(1e-12).sqrt();
+    Ok(tokens / length * word_size(llm).reshape([1, 1, 1]) + table.unsqueeze::<3>())
+}
+
+/// Sines and cosines of the row in the first half of the channels and of the column in the second,
+/// `[rows * columns, width]`. Channels beyond a multiple of four are zero.
+fn sines([rows, columns]: [usize; 2], width: usize, device: &Device) -> Tensor<2> {
+    let quarter = width / 4;
+    let mut values = Vec::with_capacity(rows * columns * width);
+    for row in 0..rows {
+        for column in 0..columns {
+            for place in [row, column] {
+                let angle = |i: usize| place as f64 / 10_000f64.powf(i as f64 / quarter as f64);
+                values.extend((0..quarter).map(|i| angle(i).sin() as f32));
+                values.extend((0..quarter).map(|i| angle(i).cos() as f32));
+            }
+            values.extend(std::iter::repeat_n(0.0, width - 4 * quarter));
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [rows * columns, width]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_columns_have_halves_of_their_own() {
+        let table: Vec<f32> = sines([2, 3], 8, &Device::flex()).into_data().iter().collect();
+        let at = |row: usize, column: usize| &table[(row * 3 + column) * 8..][..8];
+        assert_eq!((&at(0, 0)[..4], &at(0, 2)[..4]), (&[0.0, 0.0, 1.0, 1.0][..], &at(0, 0)[..4]));
+        assert_eq!(at(0, 2)[4..], at(1, 2)[4..]);
+        assert!((at(1, 0)[0] - 1f32.sin()).abs() < 1e-6 && (at(0, 2)[6] - 2f32.cos()).abs() < 1e-6);
+    }
+}
