@@ -3,7 +3,7 @@
 
 use super::late::{interaction, patch_tokens};
 use super::text::{TextConfig, TextTower};
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, cosines, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -74,7 +74,7 @@ impl Learner for Clip {
         } else {
             let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
-            normalise(images).matmul(normalise(texts).transpose())
+            cosines(images, texts)
         };
         let scale = self.logit_scale.val();
         Ok(Loss {

@@ -3,7 +3,7 @@
 //! word says, so patches learn what they show; a mean over patches only teaches them what is somewhere in the image.
 
 use super::text::TextTower;
-use super::{Texts, normalise};
+use super::{Texts, cosines};
 use crate::arch::{Architecture, Drops, Tap};
 use burgess_base::Result;
 use burn::nn::Linear;
@@ -43,9 +43,8 @@ pub fn similarities(patches: Tensor<3>, tokens: Tensor<3>, lengths: Tensor<1, In
     let [images, count, embed] = patches.dims();
     let [captions, length, _] = tokens.dims();
     let device = patches.device();
-    let patches = normalise(patches.reshape([images * count, embed]));
-    let tokens = normalise(tokens.reshape([captions * length, embed]));
-    let best = patches.matmul(tokens.transpose()).reshape([images, count, captions * length]).max_dim(1);
+    let (patches, tokens) = (patches.reshape([images * count, embed]), tokens.reshape([captions * length, embed]));
+    let best = cosines(patches, tokens).reshape([images, count, captions * length]).max_dim(1);
     let lengths = lengths.clamp(1, length as i64).reshape([captions, 1]);
     let places = Tensor::<1, Int>::arange(0..length as i64, &device).reshape([1, length]);
     let real = places.expand([captions, length]).lower(lengths.clone().expand([captions, length])).float();

@@ -9,7 +9,7 @@
 
 use super::average::{follow, rising};
 use super::jitter::colour_jitter;
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, cosines, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig, Drops};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
@@ -194,6 +194,6 @@ pub fn standardise(x: Tensor<2>) -> Tensor<2> {
 pub fn contrastive_loss(queries: Tensor<2>, keys: Tensor<2>, temperature: f64) -> Tensor<1> {
     let [batch, _] = queries.dims();
     let own = Tensor::<2>::eye(batch, &queries.device());
-    let logits = normalise(queries).matmul(normalise(keys).transpose()).div_scalar(temperature);
+    let logits = cosines(queries, keys).div_scalar(temperature);
     (log_softmax(logits, 1) * own).sum().mul_scalar(-2.0 * temperature / batch as f64)
 }

@@ -290,5 +290,10 @@ fn normalise(x: Tensor<2>) -> Tensor<2> {
     x / norm
 }
 
+/// The cosine of each row of `a` with each row of `b`: `[n, width]` and `[m, width]` to `[n, m]`.
+fn cosines(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    normalise(a).matmul(normalise(b).transpose())
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 
 use super::late::{interaction, patch_tokens};
 use super::text::{TextConfig, TextTower};
-use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops};
+use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, cosines, random_crops};
 use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
@@ -93,7 +93,7 @@ impl Learner for SigLip {
             };
             let images = self.image_projection.forward(images);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
-            normalise(images).matmul(normalise(texts).transpose())
+            cosines(images, texts)
         };
         let (scale, bias) = (self.logit_scale.val().exp(), self.logit_bias.val());
         Ok(Loss {

@@ -18,9 +18,13 @@ const STRENGTH: f64 = 0.5;
 /// The position embedding of each cell of a `grid` of rows and columns for this language model, row by row,
 /// `[rows * columns, width]`.
 pub(crate) fn table(grid: [usize; 2], llm: &Llm, device: &Device) -> Tensor<2> {
-    let width = llm.config().hidden_size;
+    scaled(grid, llm.config().hidden_size, word_size(llm), device)
+}
+
+/// The position embeddings for token embeddings of the root mean square `size`.
+fn scaled(grid: [usize; 2], width: usize, size: Tensor<1>, device: &Device) -> Tensor<2> {
     // The root mean square of sines and cosines is √½.
-    sines(grid, width, device) * word_size(llm).mul_scalar(STRENGTH * 2f64.sqrt()).reshape([1, 1])
+    sines(grid, width, device) * size.mul_scalar(STRENGTH * 2f64.sqrt()).reshape([1, 1])
 }
 
 /// The root mean square of the token embeddings, a single number without gradient.
@@ -34,7 +38,7 @@ fn word_size(llm: &Llm) -> Tensor<1> {
 /// # Errors
 /// When there are other tokens than those of the grid.
 pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tensor<3>> {
-    let count = tokens.dims()[1];
+    let [_, count, width] = tokens.dims();
     if count != grid[0] * grid[1] {
         return Err(Error::failed(format!(
             "a connector with positions was given {count} tokens for a grid of {}x{}",
@@ -42,9 +46,11 @@ pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tens
         ))
         .hint("leave the class token out of the features"));
     }
-    let table = table(grid, llm, &tokens.device());
+    // The mean goes over the whole vocabulary: once is enough.
+    let size = word_size(llm);
+    let table = scaled(grid, width, size.clone(), &tokens.device());
     let length = tokens.clone().square().mean_dim(2).add_scalar(1e-12).sqrt();
-    Ok(tokens / length * word_size(llm).reshape([1, 1, 1]) + table.unsqueeze::<3>())
+    Ok(tokens / length * size.reshape([1, 1, 1]) + table.unsqueeze::<3>())
 }
 
 /// Sines and cosines of the row in the first half of the channels and of the column in the second,

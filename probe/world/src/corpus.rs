@@ -10,7 +10,7 @@ use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
 use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
 use crate::scene::Scene;
-use crate::truth::Kind;
+use crate::truth::{self, Kind};
 use crate::{dice, lessons, map, palette};
 
 /// One piece of text.
@@ -103,10 +103,11 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
 /// The cells of a scene as an imperfect eye might report them: in half of all scenes some words are missing, and in a third
 /// some cells of things also have the name of another thing, so that what the cells of one thing say is weighed together.
 fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
-    let mut cells = scene.cells();
+    let truth = scene.truth();
+    let mut cells = truth::words(&truth);
     if dice::chance(s, 33) {
         let mistaken = dice::within(s, 5, 40) as u32;
-        for (cell, truth) in cells.iter_mut().zip(scene.truth()) {
+        for (cell, truth) in cells.iter_mut().zip(&truth) {
             if truth.iter().any(|(kind, _)| *kind == Kind::Thing) && dice::chance(s, mistaken) {
                 cell.push(any(s).name.clone());
             }

@@ -173,7 +173,7 @@ impl Flat {
             }
             _ => {
                 let n = dice::within(s, 1, 4) as usize;
-                counting(s, n, None)
+                counting(s, n)
             }
         };
         Self::of(s, &wishes)
@@ -317,14 +317,10 @@ impl Relation {
     }
 }
 
-/// `n` of one thing (any, if none is named) and a few others of other sorts.
-pub fn counting(s: &mut Stream, n: usize, what: Option<u16>) -> Vec<Wish> {
+/// `n` of one thing and a few others of other sorts.
+pub fn counting(s: &mut Stream, n: usize) -> Vec<Wish> {
     let mut kinds = different_things(s, 8);
     kinds.retain(|t| thing(*t).countable);
-    if let Some(t) = what {
-        kinds.retain(|k| *k != t);
-        kinds.insert(0, t);
-    }
     if kinds.is_empty() {
         kinds.push(facts::shape(0));
     }

@@ -46,8 +46,10 @@ fn choice(asked: Turn, all: &[String], s: &mut Stream) -> Turn {
     if wrong.is_empty() {
         return asked;
     }
-    let make = if dice::chance(s, 50) { Question::choice } else { Question::named };
-    make("lesson", asked.question, asked.answer, wrong, dice::below(s, 12)).turn(dice::chance(s, 30))
+    let lettered = dice::chance(s, 50);
+    let question = Question::choice("lesson", asked.question, asked.answer, wrong, dice::below(s, 12));
+    let question = if lettered { question } else { question.named() };
+    question.turn(dice::chance(s, 30))
 }
 
 /// Names and what each is, then questions both ways; of numbers also which is larger, largest and smallest.

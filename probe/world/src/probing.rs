@@ -266,7 +266,7 @@ fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
 fn counting(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let n = 1 + index % 4;
     let draw = |s: &mut Stream| {
-        let mut wishes = flat::counting(s, n, None);
+        let mut wishes = flat::counting(s, n);
         wishes.truncate(n);
         Flat::of(s, &wishes)
     };

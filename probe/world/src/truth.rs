@@ -82,8 +82,13 @@ impl Scene {
 
     /// As [`Scene::truth`], the words alone.
     pub fn cells(&self) -> Vec<Vec<String>> {
-        self.truth().into_iter().map(|cell| cell.into_iter().map(|(_, word)| word).collect()).collect()
+        words(&self.truth())
     }
+}
+
+/// The words of cells without their kinds.
+pub(crate) fn words(cells: &[Cell]) -> Vec<Vec<String>> {
+    cells.iter().map(|cell| cell.iter().map(|(_, word)| word.clone()).collect()).collect()
 }
 
 /// The cell that holds a point of the picture.

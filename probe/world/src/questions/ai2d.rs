@@ -56,5 +56,5 @@ fn question(subtask: &'static str, d: &Diagram, place: usize, s: &mut Stream) ->
     };
     let wrong: Vec<String> = from.into_iter().filter(|o| *o != right).collect();
     let wrong = dice::sample(s, &wrong, 3);
-    Some(Question::named(subtask, text, right, wrong, place))
+    Some(Question::choice(subtask, text, right, wrong, place).named())
 }

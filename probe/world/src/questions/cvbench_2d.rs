@@ -36,7 +36,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
     if index.is_multiple_of(2) {
         let options = dice::sample(s, &COUNTS.collect::<Vec<_>>(), 4);
         held_out(s, |s| {
-            let wishes = flat::counting(s, options[0], None);
+            let wishes = flat::counting(s, options[0]);
             let t = wishes.first()?.thing;
             let f = Flat::of(s, &wishes);
             Some((Content::Flat(f), vec![count(t, options[0], &options[1..], place)]))
@@ -56,7 +56,14 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
 
 fn count(t: u16, n: usize, wrong: &[usize], place: usize) -> Question {
     let wrong = wrong.iter().map(usize::to_string).collect();
-    Question::named("count", format!("How many {} are in the picture?", thing(t).plural()), n.to_string(), wrong, place)
+    Question::choice(
+        "count",
+        format!("How many {} are in the picture?", thing(t).plural()),
+        n.to_string(),
+        wrong,
+        place,
+    )
+    .named()
 }
 
 fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
@@ -69,5 +76,5 @@ fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
         f.items[a].what().name,
         f.items[b].what().name
     );
-    Some(Question::named("relation", text, r.word().to_string(), vec![r.opposite().word().to_string()], place))
+    Some(Question::choice("relation", text, r.word().to_string(), vec![r.opposite().word().to_string()], place).named())
 }

@@ -38,13 +38,8 @@ fn depth(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
     let clear: Vec<(usize, usize)> =
         all().flat_map(|a| all().map(move |b| (a, b))).filter(|&(a, b)| a != b && c.clearly_closer(a, b)).collect();
     let &(a, b) = dice::try_pick(s, &clear)?;
-    Some(Question::named(
-        "depth",
-        "Which is closer to the camera?",
-        c.solids[a].phrase(),
-        vec![c.solids[b].phrase()],
-        place,
-    ))
+    let text = "Which is closer to the camera?";
+    Some(Question::choice("depth", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place).named())
 }
 
 fn distance(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
@@ -55,5 +50,5 @@ fn distance(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
         .collect();
     let &(to, a, b) = dice::try_pick(s, &clear)?;
     let text = format!("Which is closer to the {}?", c.solids[to].phrase());
-    Some(Question::named("distance", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place))
+    Some(Question::choice("distance", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place).named())
 }

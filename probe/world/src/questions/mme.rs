@@ -28,7 +28,7 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
     held_out(s, |s| {
         let content = match subtask {
             "count" => {
-                let wishes = flat::counting(s, 2 + target % 3, None);
+                let wishes = flat::counting(s, 2 + target % 3);
                 Content::Flat(Flat::of(s, &wishes))
             }
             "OCR" => Content::Writing(Writing::draw(s)),

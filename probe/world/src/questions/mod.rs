@@ -90,15 +90,20 @@ impl Question {
         }
     }
 
-    /// As [`Question::choice`], to be answered with the text of an option.
-    pub fn named(
-        subtask: &'static str,
-        text: impl Into<String>,
-        right: String,
-        wrong: Vec<String>,
-        place: usize,
-    ) -> Self {
-        Self { form: Form::Named, ..Self::choice(subtask, text, right, wrong, place) }
+    /// The same multiple choice, to be answered with the text of an option.
+    #[must_use]
+    pub fn named(self) -> Self {
+        Self { form: Form::Named, ..self }
+    }
+
+    /// The option that the letter of the answer stands for, if it is the letter of one.
+    fn right_option(&self) -> Option<&String> {
+        let right = match self.answer.as_bytes() {
+            [b'(', letter, ..] => letter.checked_sub(b'a')?,
+            [letter @ b'A'..=b'D'] => letter - b'A',
+            _ => return None,
+        };
+        self.options.get(usize::from(right))
     }
 
     /// A choice of two in MMVP's form.
@@ -111,12 +116,7 @@ impl Question {
     /// which letter stands for it. Where the options say what is compared, the question names them.
     #[must_use]
     pub fn opened(mut self) -> Self {
-        let right = match self.answer.as_bytes() {
-            [b'(', letter, ..] => usize::from(letter - b'a'),
-            [letter @ b'A'..=b'D'] => usize::from(letter - b'A'),
-            _ => return self,
-        };
-        let Some(answer) = self.options.get(right).cloned() else { return self };
+        let Some(answer) = self.right_option().cloned() else { return self };
         if let ([a, b], Some(text)) = (self.options.as_slice(), self.text.strip_suffix('?'))
             && text.starts_with("Which is")
         {
@@ -150,10 +150,11 @@ impl Question {
                 Form::Short => "\nAnswer the question using a single word or phrase.",
             });
         }
-        let option =
-            self.answer.bytes().next().and_then(|letter| self.options.get(usize::from(letter.wrapping_sub(b'A'))));
-        let answer = option.filter(|_| self.form == Form::Named).unwrap_or(&self.answer).clone();
-        Turn { question, answer }
+        let answer = match self.form {
+            Form::Named => self.right_option().unwrap_or(&self.answer),
+            _ => &self.answer,
+        };
+        Turn { question, answer: answer.clone() }
     }
 }
 
