@@ -115,7 +115,15 @@ mod tests {
         assert!(nano.len() == 9 && nano.iter().all(|r| r.read >= 0.9), "{nano:?}");
         let random = things("nano-random");
         assert!(random > 0.0 && random < 0.2, "{random}");
-        for (encoder, least) in [("nano-sup", 0.9), ("nano-clip", 0.7), ("nano-dinov2", 1.5 * random)] {
+        for (encoder, least) in [
+            ("nano-sup", 0.9),
+            ("nano-siglip", 0.8),
+            ("nano-clip", 0.7),
+            ("nano-sam", 3.0 * random),
+            ("nano-midas", 3.0 * random),
+            ("nano-dinov2", 1.5 * random),
+            ("nano-mae", random),
+        ] {
             assert!(things(encoder) >= least, "{encoder}: {} of {least}, random {random}", things(encoder));
         }
     }

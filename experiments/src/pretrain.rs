@@ -156,10 +156,9 @@ fn command(id: &str, device: &str) -> String {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LlmRecipe {
-    /// Entries of the tokenizer and of the model.
-    vocabulary: usize,
-    /// Documents the tokenizer is trained on.
-    tokenizer_documents: usize,
+    /// The tokenizer to train; without it, the tokenizer is that of `base`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<TokenizerRecipe>,
     hidden_size: usize,
     layers: usize,
     seed: u64,
@@ -172,6 +171,16 @@ struct LlmRecipe {
     training: lm::PretrainConfig,
 }
 
+/// How a tokenizer is trained.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenizerRecipe {
+    /// Number of entries.
+    vocabulary: usize,
+    /// Number of documents that it is trained on.
+    documents: usize,
+}
+
 /// Pretrains the language model of `dir` by its `recipe.toml` on text alone, and writes tokenizer, chat template,
 /// configuration, weights (f16) and the record of how into `dir`.
 pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) -> Result<Record> {
@@ -181,13 +190,23 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let text = std::fs::read_to_string(&path).with_context(step)?;
     let recipe: LlmRecipe = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()).context(step()))?;
     let chat = ChatTemplate::nano();
-    // From the corpus as it stays: the first lessons repeat a few words.
-    let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
-        .take(recipe.tokenizer_documents)
-        .flat_map(lm::texts)
-        .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
-        .collect();
-    let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocabulary, &SPECIALS)?;
+    let base = recipe.base.as_ref().map(|base| load_llm(&dir.join(base), &device.clone().autodiff())).transpose()?;
+    let tokenizer = match (&recipe.tokenizer, &base) {
+        (Some(own), _) => {
+            // From the corpus as it stays: the first lessons repeat a few words.
+            let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
+                .take(own.documents)
+                .flat_map(lm::texts)
+                .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
+                .collect();
+            Tokenizer::train(texts.into_iter(), own.vocabulary, &SPECIALS)?
+        }
+        (None, Some((_, tokenizer))) => tokenizer.clone(),
+        (None, None) => {
+            return Err(Error::usage(format!("{} has neither [tokenizer] nor `base`", path.display()))
+                .hint("a model that begins from nothing needs a tokenizer of its own"));
+        }
+    };
     // The encoders' captions need only the tokenizer: it is there before the long part.
     tokenizer.save(&dir.join("tokenizer.json"))?;
     let config = LlmConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
@@ -219,7 +238,6 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         }
         Ok(())
     };
-    let base = recipe.base.as_ref().map(|base| load_llm(&dir.join(base), &device.clone().autodiff())).transpose()?;
     let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
     let outcome = lm::pretrain(
         &recipe.training,

@@ -44,6 +44,11 @@ impl Job<'_> {
     }
 }
 
+/// Number of images over which the channels of features are standardised, the first of the training, and how many of them
+/// are read at a time.
+const STATISTICS: usize = 1024;
+const BATCH: usize = 64;
+
 /// File name of the aligned connector in its directory.
 const ALIGNED: &str = "connector.safetensors";
 
@@ -79,6 +84,8 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     };
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
     let frozen = source(place, arm, parts, Freeze::Frozen);
+    let first = pictured(place.align.as_ref().map_or(&place.tune.examples, |set| &set.examples), STATISTICS)?;
+    model.standardise(first.chunks(BATCH).map(|images| frozen.batch(images, device)))?;
 
     let aligned = store.aligned().join(ALIGNED);
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
@@ -212,6 +219,13 @@ fn train_stage(
         (Outcome::Done(model), None) => Ok(model),
         (Outcome::Interrupted, None) => Err(Error::interrupted()),
     }
+}
+
+/// The images of the first `count` examples that have one.
+fn pictured(examples: &Packed, count: usize) -> Result<Vec<usize>> {
+    let with_image = (0..examples.len()).filter(|i| examples.pictured(*i)).take(count);
+    let images: Vec<Option<usize>> = with_image.map(|i| Ok(examples.get(i)?.image)).collect::<Result<_>>()?;
+    Ok(images.into_iter().flatten().collect())
 }
 
 /// Describes how many examples `max_length` cuts; `None` if it cuts none.

@@ -1,6 +1,8 @@
 //! The multimodal model: (unfrozen encoders +) connector + language model.
 
-use crate::connector::{Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow, positions};
+use crate::connector::{
+    ChannelStatistics, Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow, positions,
+};
 use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
 use burgess_base::stream::Stream;
@@ -181,7 +183,18 @@ impl Mllm {
     /// # Errors
     /// As [`Mllm::see`].
     pub fn look(&self, visual: Visual, sizes: Option<&[PictureSize]>, draws: Option<&mut Stream>) -> Result<Seen> {
-        let towers = match visual {
+        let towers = self.features(visual, draws)?;
+        let grid = towers.first().map_or([0, 0], |tower| tower.grid);
+        let mut seen = self.connector.forward(&towers, sizes)?;
+        if self.config.connector.kind.adds_positions() {
+            seen.tokens = positions::add(seen.tokens, grid, &self.llm)?;
+        }
+        Ok(seen)
+    }
+
+    /// The features of all encoders as the connector reads them.
+    fn features(&self, visual: Visual, draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {
+        Ok(match visual {
             Visual::Pixels(pixels) => self.encode(pixels, draws)?,
             _ if !self.encoders.is_empty() => {
                 return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
@@ -197,13 +210,24 @@ impl Mllm {
                 vec![FeatureMap { tokens, grid }]
             }
             Visual::Towers(maps) => self.config.connector.gather(maps)?,
-        };
-        let grid = towers.first().map_or([0, 0], |tower| tower.grid);
-        let mut seen = self.connector.forward(&towers, sizes)?;
-        if self.config.connector.kind.adds_positions() {
-            seen.tokens = positions::add(seen.tokens, grid, &self.llm)?;
+        })
+    }
+
+    /// Gives a connector that standardises features their statistics over some images; changes no other connector.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or the features do not fit the connector.
+    pub fn standardise(&mut self, batches: impl Iterator<Item = Result<Visual>>) -> Result<()> {
+        if !self.config.connector.kind.standardises() {
+            return Ok(());
         }
-        Ok(seen)
+        let mut statistics = ChannelStatistics::default();
+        for visual in batches {
+            for map in self.features(visual?, None)? {
+                statistics.add(map.tokens)?;
+            }
+        }
+        self.connector.set_statistics(statistics)
     }
 
     fn encode(&self, pixels: Vec<Tensor<4>>, mut draws: Option<&mut Stream>) -> Result<Vec<FeatureMap>> {

@@ -5,7 +5,9 @@ mod common;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
-use burgess_probe::connector::{Connector, ConnectorConfig, ConnectorKind, NAMES, PictureSize, Seen, VisualRow};
+use burgess_probe::connector::{
+    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, NAMES, PictureSize, Seen, VisualRow,
+};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use common::{difference, values};
@@ -286,5 +288,43 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
         let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, &NAMES)?;
         assert_eq!(see(&one)?, see(&again)?, "{name}");
     }
+    Ok(())
+}
+
+#[test]
+fn standardised_features_read_alike_in_any_scale_and_the_statistics_survive_saving() -> Result<()> {
+    let device = Device::flex();
+    for name in ["linear", "mlp2x_gelu", "se_mlp"] {
+        let kind = kind(&format!(r#"{{"{name}": {{"standardise": true}}}}"#));
+        let config = ConnectorConfig::new(kind, &[(6, [4, 4])], 8)?;
+        let draws: Vec<f32> = (0..3 * 16 * 6).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+        let map = |scale: f32, shift: f32| {
+            let values: Vec<f32> = draws.iter().map(|v| v * scale + shift).collect();
+            FeatureMap { tokens: Tensor::from_data(TensorData::new(values, [3, 16, 6]), &device), grid: [4, 4] }
+        };
+        let of = |map: &FeatureMap| -> Result<Connector> {
+            let mut statistics = ChannelStatistics::default();
+            statistics.add(map.tokens.clone())?;
+            let mut connector = config.draw(1, &device)?;
+            connector.set_statistics(statistics)?;
+            Ok(connector)
+        };
+        let see = |connector: &Connector, map: &FeatureMap| {
+            values(connector.forward(std::slice::from_ref(map), None)?.tokens)
+        };
+        let (small, large) = (map(0.01, -3.0), map(100.0, 40.0));
+        let connector = of(&small)?;
+        let seen = see(&connector, &small)?;
+        for (a, b) in seen.iter().zip(see(&of(&large)?, &large)?) {
+            assert!((a - b).abs() < 1e-3, "{name}: {a} {b}");
+        }
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("connector.safetensors");
+        checkpoint::save(&connector, &NAMES, "", checkpoint::Precision::F32, &file)?;
+        let (again, _) = checkpoint::load(config.init(&device)?, &Checkpoint::open(&file)?, &NAMES)?;
+        assert_eq!(see(&again, &small)?, seen, "{name}");
+    }
+    let mut plain = ConnectorConfig::new(ConnectorKind::default(), &[(6, [4, 4])], 8)?.draw(1, &device)?;
+    assert!(plain.set_statistics(ChannelStatistics::default()).is_err());
     Ok(())
 }

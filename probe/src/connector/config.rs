@@ -1,8 +1,8 @@
 //! The configuration of a connector: everything except its weights.
 
 use super::arrangement::PictureSize;
-use super::kind::{ConnectorKind, SvaOptions};
-use super::{Connector, LinearConnector, Mlp2xGelu, SeMlp, normal};
+use super::kind::{ConnectorKind, RowOptions, SvaOptions};
+use super::{Connector, LinearConnector, Mlp2xGelu, SeMlp, Standardise, normal};
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
@@ -143,10 +143,20 @@ impl ConnectorConfig {
         self.check()?;
         let (from, to) = (self.feature_width, self.llm_width);
         let newline = |newline: bool| newline.then(|| Initializer::Zeros.init([to], device));
+        let standardise = |o: &RowOptions| o.standardise.then(|| Standardise::new(from, device));
         Ok(match &self.kind {
-            ConnectorKind::Linear(o) => Connector::Linear(LinearConnector::new(from, to, newline(o.newline), device)),
-            ConnectorKind::Mlp2xGelu(o) => Connector::Mlp2xGelu(Mlp2xGelu::new(from, to, newline(o.newline), device)),
-            ConnectorKind::SeMlp(o) => Connector::SeMlp(SeMlp::new(from, to, newline(o.newline), device)),
+            ConnectorKind::Linear(o) => Connector::Linear(LinearConnector {
+                standardise: standardise(o),
+                ..LinearConnector::new(from, to, newline(o.newline), device)
+            }),
+            ConnectorKind::Mlp2xGelu(o) => Connector::Mlp2xGelu(Mlp2xGelu {
+                standardise: standardise(o),
+                ..Mlp2xGelu::new(from, to, newline(o.newline), device)
+            }),
+            ConnectorKind::SeMlp(o) => Connector::SeMlp(SeMlp {
+                standardise: standardise(o),
+                ..SeMlp::new(from, to, newline(o.newline), device)
+            }),
             ConnectorKind::CAbstractor(o) => Connector::CAbstractor(o.init(&self.towers, to, device)?),
             ConnectorKind::Resampler(o) => Connector::Resampler(o.init(&self.towers, to, device)?),
             ConnectorKind::Sva(o) => Connector::Sva(o.init(&self.towers, to, device)?),

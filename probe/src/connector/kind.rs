@@ -36,6 +36,9 @@ pub struct RowOptions {
     /// Whether each image token is brought to the length of word embeddings and gets a fixed two-dimensional position
     /// embedding. Default false, as in LLaVA-1.5.
     pub positions: bool,
+    /// Whether features are standardised per channel, by the statistics of the first training images. Default false, as
+    /// in LLaVA-1.5.
+    pub standardise: bool,
 }
 
 /// Options of the C-Abstractor. The defaults are those of Honeybee-7B.
@@ -213,6 +216,14 @@ impl ConnectorKind {
     pub fn adds_positions(&self) -> bool {
         match self {
             Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) => o.positions,
+            Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_) => false,
+        }
+    }
+
+    /// Whether the connector standardises features, and so needs their statistics before it is trained.
+    pub fn standardises(&self) -> bool {
+        match self {
+            Self::Linear(o) | Self::Mlp2xGelu(o) | Self::SeMlp(o) => o.standardise,
             Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_) => false,
         }
     }

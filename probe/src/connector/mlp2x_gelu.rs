@@ -1,5 +1,6 @@
 //! The connector of LLaVA-1.5 (arXiv 2310.03744) and of Cambrian-1's encoder study: linear, GELU, linear.
 
+use super::standardise::Standardise;
 use burgess_base::{Error, Result};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -13,12 +14,14 @@ pub struct Mlp2xGelu {
     pub mm_projector: Vec<Option<Linear>>,
     /// The newline token's embedding, `[llm width]`.
     pub image_newline: Option<Param<Tensor<1>>>,
+    /// Standardises the features first, if the configuration says so.
+    pub standardise: Option<Standardise>,
 }
 
 impl Mlp2xGelu {
     pub(super) fn new(from: usize, to: usize, image_newline: Option<Param<Tensor<1>>>, device: &Device) -> Self {
         let linear = |i| Some(LinearConfig::new(i, to).init(device));
-        Self { mm_projector: vec![linear(from), None, linear(to)], image_newline }
+        Self { mm_projector: vec![linear(from), None, linear(to)], image_newline, standardise: None }
     }
 
     pub(super) fn forward(&self, x: Tensor<2>) -> Result<Tensor<2>> {

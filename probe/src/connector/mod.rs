@@ -10,6 +10,7 @@ mod mlp2x_gelu;
 pub(crate) mod positions;
 mod resampler;
 mod se_mlp;
+mod standardise;
 mod sva;
 
 pub use arrangement::{Arrangement, PictureSize, Region};
@@ -20,6 +21,7 @@ pub use linear::LinearConnector;
 pub use mlp2x_gelu::Mlp2xGelu;
 pub use resampler::Resampler;
 pub use se_mlp::SeMlp;
+pub use standardise::{ChannelStatistics, Standardise};
 pub use sva::{PlacedContext, Sva, SvaContext, VisualRow};
 
 use burgess_base::{Error, Result};
@@ -175,7 +177,11 @@ impl Connector {
             return Err(Error::failed("a connector with newlines was given features with a class token")
                 .hint("leave the class token out of the features"));
         }
-        let tokens = map(joined.tokens)?;
+        let tokens = match self.standardise() {
+            Some(standardise) => standardise.forward(joined.tokens),
+            None => joined.tokens,
+        };
+        let tokens = map(tokens)?;
         let arrangement = match newline {
             Some(_) => Arrangement { rows, columns, newline: true },
             // Without newlines there are no rows, and padding is kept as in LLaVA.
@@ -200,6 +206,41 @@ impl Connector {
             .hint("the model was trained with another encoder"));
         }
         Ok(joined)
+    }
+
+    /// Sets the statistics by which a connector with `standardise` standardises its features.
+    ///
+    /// # Errors
+    /// When it does not standardise, or they are of another width.
+    pub fn set_statistics(&mut self, statistics: ChannelStatistics) -> Result<()> {
+        let width = self.feature_width();
+        let slot = match self {
+            Self::Linear(c) => &mut c.standardise,
+            Self::Mlp2xGelu(c) => &mut c.standardise,
+            Self::SeMlp(c) => &mut c.standardise,
+            _ => &mut None,
+        };
+        let Some(own) = slot.take() else {
+            return Err(Error::failed("this connector does not standardise features"));
+        };
+        let (mean, deviation) = statistics.finish();
+        if mean.len() != width {
+            return Err(Error::failed(format!("statistics of {} channels for features of width {width}", mean.len())));
+        }
+        *slot = Some(Standardise {
+            mean: standardise::with(own.mean, mean),
+            deviation: standardise::with(own.deviation, deviation),
+        });
+        Ok(())
+    }
+
+    fn standardise(&self) -> Option<&Standardise> {
+        match self {
+            Self::Linear(c) => c.standardise.as_ref(),
+            Self::Mlp2xGelu(c) => c.standardise.as_ref(),
+            Self::SeMlp(c) => c.standardise.as_ref(),
+            Self::CAbstractor(_) | Self::Resampler(_) | Self::Sva(_) => None,
+        }
     }
 
     /// Width of the input features, summed over all encoders.

@@ -49,8 +49,18 @@ pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tens
     // The mean goes over the whole vocabulary: once is enough.
     let size = word_size(llm);
     let table = scaled(grid, width, size.clone(), &tokens.device());
-    let length = tokens.clone().square().mean_dim(2).add_scalar(1e-12).sqrt();
-    Ok(tokens / length * size.reshape([1, 1, 1]) + table.unsqueeze::<3>())
+    Ok(brought_to(size, tokens) + table.unsqueeze::<3>())
+}
+
+/// Vectors along the last dimension, each brought to the length of word embeddings.
+pub(crate) fn as_words<const D: usize>(vectors: Tensor<D>, llm: &Llm) -> Tensor<D> {
+    brought_to(word_size(llm), vectors)
+}
+
+/// Vectors along the last dimension, each brought to the root mean square `size`.
+fn brought_to<const D: usize>(size: Tensor<1>, vectors: Tensor<D>) -> Tensor<D> {
+    let length = vectors.clone().square().mean_dim(D - 1).add_scalar(1e-12).sqrt();
+    vectors / length * size.reshape([1; D])
 }
 
 /// Sines and cosines of the row in the first half of the channels and of the column in the second,

@@ -1,5 +1,6 @@
 //! Cambrian-1's `se_mlp`: a gate over the channels from the image's mean, then linear, GELU, linear.
 
+use super::standardise::Standardise;
 use super::sva::{Projector, project, projector};
 use burn::module::{Module, Param};
 use burn::nn::{Gelu, Linear, LinearConfig};
@@ -13,6 +14,8 @@ pub struct SeMlp {
     pub mm_projector: Gated,
     /// The newline token's embedding, `[llm width]`.
     pub image_newline: Option<Param<Tensor<1>>>,
+    /// Standardises the features first, if the configuration says so.
+    pub standardise: Option<Standardise>,
 }
 
 /// Squeeze-and-excitation followed by an MLP.
@@ -28,7 +31,7 @@ impl SeMlp {
     pub(super) fn new(from: usize, to: usize, image_newline: Option<Param<Tensor<1>>>, device: &Device) -> Self {
         let plain = || LinearConfig::new(from, from).with_bias(false).init(device);
         let mm_projector = Gated { se: (plain(), Gelu::new(), plain()), proj: projector(from, to, device) };
-        Self { mm_projector, image_newline }
+        Self { mm_projector, image_newline, standardise: None }
     }
 
     /// Maps features `[images, tokens, width]` to image tokens `[images, tokens, llm width]`.

@@ -394,16 +394,15 @@ fn answers(model: &Llm, rows: &[Row], noise: Option<&mut Stream>, device: &Devic
     Ok(Answers { logits: model.logits(hidden.reshape([b * t, d]).select(0, places)), targets, rows: of })
 }
 
-/// Largest noise on a cell, as a share of the length of the mean embedding of a word.
-const NOISE: f64 = 0.5;
+/// Largest noise on a cell, as a multiple of the length of what the cell says.
+const NOISE: f64 = 1.0;
 
-/// `embeddings` `[b, t, d]` with those of the cells in their places: the sum of the embeddings of a cell's words over the
-/// square root of their number, so that all cells are about as long as one word.
-///
-/// Each cell has its position embedding, as image tokens have behind a connector with positions.
+/// `embeddings` `[b, t, d]` with those of the cells in their places: the sum of the embeddings of a cell's words, brought to
+/// the length of a word, with the cell's position embedding, as image tokens behind a connector with positions.
 ///
 /// What a connector will say of a patch is never exactly that: in training, cells get Gaussian noise, of another strength
-/// in each row.
+/// in each row, mostly weak. A model that has never met it is sure of whatever lies nearest, and an uncertain connector learns
+/// little from it.
 fn with_cells(
     model: &Llm,
     embeddings: Tensor<3>,
@@ -437,12 +436,13 @@ fn with_cells(
         let (mut row, mut strength) = (usize::MAX, 0.0);
         for (place, _, _) in &cells {
             if place / t != row {
-                (row, strength) = (place / t, NOISE * uniform(stream));
+                (row, strength) = (place / t, NOISE * uniform(stream).powi(2));
             }
             values.extend((0..d).map(|_| (strength * normal_pair(stream)[0]) as f32));
         }
         bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
     }
+    bags = positions::as_words(bags, model);
     let table = positions::table([CELLS; 2], model, device);
     let within: Vec<i32> = cells.iter().map(|(_, i, _)| (i % (CELLS * CELLS)) as i32).collect();
     bags = bags + table.select(0, Tensor::<1, Int>::from_data(TensorData::new(within, [n]), device));

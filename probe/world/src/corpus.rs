@@ -66,27 +66,29 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         }
         2..=3 => options(s, false),
         4..=5 => one_word(s),
-        6..=9 => fact_chat(s),
-        10..=23 => lessons::recall(s),
-        24..=33 => lessons::grid(s),
-        34..=46 => lessons::places(s),
+        6..=8 => fact_chat(s),
+        9..=12 => lessons::recall(s),
+        13..=18 => lessons::grid(s),
+        19..=38 => lessons::places(s),
+        39..=43 => lessons::chain(s),
+        44..=47 => lessons::table(s),
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
-        47..=48 => {
+        48 => {
             let scene = Scene::draw_from(s, false);
             let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
             Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
         }
-        49..=61 => {
+        49..=57 => {
             let scene = Scene::draw_from(s, false);
             let n = dice::within(s, 3, 7) as usize;
             let told = scene.description(s);
             chat(&told, scene.turns(n, s))
         }
-        62..=67 => {
-            let scene = Scene::draw_from(s, false);
-            Document::Cells(seen(&scene, s), map::some(&scene, 2, s))
+        58..=65 => {
+            let scene = if dice::chance(s, 60) { Scene::draw_full(s) } else { Scene::draw_from(s, false) };
+            Document::Cells(seen(&scene, s), map::unlike(&scene, 2, s))
         }
-        68 => {
+        66 => {
             let scene = Scene::draw_from(s, false);
             let question = crate::dataset::caption_request(s).to_string();
             Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])

@@ -179,6 +179,24 @@ impl Flat {
         Self::of(s, &wishes)
     }
 
+    /// Eight to twelve different things, each in a cell of its own.
+    pub fn crowd(s: &mut Stream) -> Self {
+        let k = dice::within(s, 8, 12) as usize;
+        let things = different_things(s, k);
+        let cells = dice::sample(s, &(0..(CELLS * CELLS) as i32).collect::<Vec<_>>(), k);
+        let items = things
+            .into_iter()
+            .zip(cells)
+            .map(|(t, cell)| {
+                let wish = Wish::of(s, t);
+                let (mut item, reach) = item(s, &wish, CROWDED, 1);
+                put(s, &mut item, cell, reach, OFF / 2);
+                item
+            })
+            .collect();
+        Self { background: Background::draw(s), items, bar: None }
+    }
+
     /// A single thing.
     pub fn draw_one(s: &mut Stream) -> Self {
         let t = any_thing(s);
@@ -353,6 +371,9 @@ fn sizes(k: usize) -> (i32, i32) {
     }
 }
 
+/// Sizes of the things of a crowd, which hardly overlap.
+const CROWDED: (i32, i32) = (20, 24);
+
 /// Most pixels by which a thing's middle lies off the middle of its cell, each way.
 const OFF: i32 = 4;
 
@@ -365,27 +386,10 @@ fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Ve
     let mut cells: Vec<i32> = (0..(CELLS * CELLS) as i32).collect();
     dice::shuffle(s, &mut cells);
     for wish in wishes {
-        let what = thing(wish.thing);
-        let mut item = Item {
-            thing: wish.thing,
-            colour: wish.colour,
-            texture: wish.texture,
-            size: dice::within(s, low, high) as u8,
-            x: 0,
-            y: 0,
-            turn: turn(s, wish.thing, what, wishes.len()),
-            mirrored: what.faces.is_some() && dice::chance(s, 50),
-        };
-        let reach = item.reach().ceil() as i32 + 1;
+        let (mut item, reach) = item(s, wish, (low, high), wishes.len());
         let mut found = false;
         while let Some(cell) = cells.pop() {
-            let (side, count) = (SIZE as i32 / CELLS as i32, CELLS as i32);
-            // What lies at the edge is moved inside whole.
-            let mut near = |at: i32| {
-                let middle = at * side + side / 2 + dice::within(s, -OFF, OFF);
-                middle.clamp(reach, SIZE as i32 - 1 - reach) as u8
-            };
-            (item.x, item.y) = (near(cell % count), near(cell / count));
+            put(s, &mut item, cell, reach, OFF);
             found = items.iter().all(|o| {
                 let (dx, dy) = (f32::from(o.x) - f32::from(item.x), f32::from(o.y) - f32::from(item.y));
                 let need = (o.reach() + item.reach()) * gap;
@@ -401,6 +405,33 @@ fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Ve
         items.push(item);
     }
     Some(items)
+}
+
+/// A thing wished for that is not yet placed, `among` so many, and how far it reaches from its middle.
+fn item(s: &mut Stream, wish: &Wish, (low, high): (i32, i32), among: usize) -> (Item, i32) {
+    let what = thing(wish.thing);
+    let item = Item {
+        thing: wish.thing,
+        colour: wish.colour,
+        texture: wish.texture,
+        size: dice::within(s, low, high) as u8,
+        x: 0,
+        y: 0,
+        turn: turn(s, wish.thing, what, among),
+        mirrored: what.faces.is_some() && dice::chance(s, 50),
+    };
+    let reach = item.reach().ceil() as i32 + 1;
+    (item, reach)
+}
+
+/// Puts an item at most `off` pixels from the middle of a cell, each way; at the edge it is moved inside whole.
+fn put(s: &mut Stream, item: &mut Item, cell: i32, reach: i32, off: i32) {
+    let (side, count) = (SIZE as i32 / CELLS as i32, CELLS as i32);
+    let mut near = |at: i32| {
+        let middle = at * side + side / 2 + dice::within(s, -off, off);
+        middle.clamp(reach, SIZE as i32 - 1 - reach) as u8
+    };
+    (item.x, item.y) = (near(cell % count), near(cell / count));
 }
 
 fn turn(s: &mut Stream, id: u16, what: &Thing, among: usize) -> i16 {

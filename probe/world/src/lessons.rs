@@ -1,5 +1,5 @@
 //! Exercises in single skills, for the language model's corpus: to find what belongs to a name, to compare numbers, to
-//! find what lies beside what in a grid of cells, and to count.
+//! find what lies beside what in a grid of cells, to count, to follow arrows, and to look up rows and columns.
 //!
 //! A description of a picture asks for several of them at once, and a small model that can do none of them learns none
 //! from it: after 2.7 million tokens of questions about charts it answered with the values of the chart, but not with the
@@ -10,12 +10,13 @@ use std::sync::LazyLock;
 use burgess_base::stream::Stream;
 
 use crate::corpus::Document;
+use crate::diagram::{Diagram, Layout};
 use crate::dice;
 use crate::facts::THINGS;
 use crate::flat::Relation;
 use crate::palette;
 use crate::questions::{Question, Turn};
-use crate::truth::CELLS;
+use crate::truth::{self, CELLS};
 
 /// Names that something can have: letters and things.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -209,15 +210,26 @@ pub fn places(s: &mut Stream) -> Document {
         let asked = match dice::below(s, 10) {
             0 => Some(turn(format!("In which row is the {key}?"), &numbers[cell / CELLS])),
             1 => Some(turn(format!("In which column is the {key}?"), &numbers[cell % CELLS])),
-            2..=5 => lies(cell, at[j][0]).map(|relation| {
+            2..=3 => lies(cell, at[j][0]).map(|relation| {
                 let asked = turn(format!("Where is the {key} relative to the {}?", keys[j]), relation.word());
                 let all = [relation, relation.opposite()].map(|r| r.word().to_string());
                 if dice::chance(s, 50) { choice(asked, &all, s) } else { asked }
             }),
-            _ => {
+            4..=5 => lies(cell, at[j][0]).map(|relation| {
+                let so = dice::chance(s, 50);
+                let claimed = if so { relation } else { relation.opposite() };
+                yes_no(format!("Is the {key} {} the {}?", claimed.words(), keys[j]), so, s)
+            }),
+            6..=7 => {
                 let k = dice::below(s, n);
                 let asked = turn(how_many(&keys[k]), &numbers[at[k].len() - 1]);
                 Some(if dice::chance(s, 50) { choice(asked, &numbers, s) } else { asked })
+            }
+            _ => {
+                let k = dice::below(s, n);
+                let (count, so) = (at[k].len(), dice::chance(s, 50));
+                let claimed = if so { count } else { 1 + (count + dice::below(s, CELLS - 1)) % CELLS };
+                Some(yes_no(are_there(claimed, &keys[k]), so, s))
             }
         };
         if let Some(asked) = asked
@@ -227,6 +239,118 @@ pub fn places(s: &mut Stream) -> Document {
         }
     }
     Document::Cells(cells, turns)
+}
+
+/// Names with arrows between them, chains round a corner as in diagrams, then questions about what comes after and before
+/// what, by name and by option, what an arrow says between them, and what lies beside an arrow.
+pub fn chain(s: &mut Stream) -> Document {
+    let layout = Layout::chain(s);
+    let diagram = Diagram::of(s, layout);
+    let mut cells = vec![Vec::new(); CELLS * CELLS];
+    // A thing called arrow would not be told from the arrows.
+    let keys = loop {
+        let keys = names(s, diagram.things.len());
+        if keys.iter().all(|k| k != "arrow") {
+            break keys;
+        }
+    };
+    let coloured = dice::chance(s, 70);
+    for (i, key) in keys.iter().enumerate() {
+        let (x, y, _) = diagram.spot(i);
+        let cell = &mut cells[truth::cell_at(x, y)];
+        if coloured {
+            cell.push(palette::name(palette::draw(s)).to_string());
+        }
+        cell.push(key.clone());
+        if coloured {
+            cell.push("center".to_string());
+        }
+    }
+    for (x, y, points) in diagram.arrows() {
+        cells[truth::cell_at(x, y)].extend(["arrow".to_string(), points.to_string()]);
+    }
+    let mut turns: Vec<Turn> = Vec::new();
+    for _ in 0..60 {
+        if turns.len() >= 8 {
+            break;
+        }
+        let i = dice::below(s, keys.len());
+        let (word, to) = if dice::chance(s, 50) { ("after", diagram.next(i)) } else { ("before", diagram.before(i)) };
+        let others: Vec<String> = keys.iter().filter(|k| **k != keys[i]).cloned().collect();
+        let asked = match (to, dice::below(s, 10)) {
+            (Some(to), 0..=2) => turn(format!("What comes {word} the {}?", keys[i]), &keys[to]),
+            (Some(to), 3..=7) => choice(turn(format!("What comes {word} the {}?", keys[i]), &keys[to]), &others, s),
+            (None, 0..=4) => turn(format!("What comes {word} the {}?", keys[i]), "nothing"),
+            (_, 8) => {
+                let first = (0..keys.len()).find(|&k| diagram.before(k).is_none()).unwrap_or(0);
+                turn("What comes first?".to_string(), &keys[first])
+            }
+            (_, 9) => {
+                let last = (0..keys.len()).find(|&k| diagram.next(k).is_none()).unwrap_or(0);
+                turn("What comes last?".to_string(), &keys[last])
+            }
+            _ => continue,
+        };
+        if turns.iter().all(|t| t.question != asked.question) {
+            turns.push(asked);
+        }
+    }
+    Document::Cells(cells, turns)
+}
+
+/// A small table, letters above and beside numbers, then questions about what is in a row and a column.
+pub fn table(s: &mut Stream) -> Document {
+    let (rows, columns) = (dice::within(s, 2, 3) as usize, dice::within(s, 2, 3) as usize);
+    let (top, left) = (dice::below(s, CELLS - rows), dice::below(s, CELLS - columns));
+    let heads = dice::sample(s, &('E'..='Z').map(|c| c.to_string()).collect::<Vec<_>>(), rows + columns);
+    let (down, across) = heads.split_at(rows);
+    let mut cells = vec![Vec::new(); CELLS * CELLS];
+    for (c, head) in across.iter().enumerate() {
+        cells[top * CELLS + left + c + 1].push(head.clone());
+    }
+    let mut values = vec![vec![String::new(); columns]; rows];
+    for (r, head) in down.iter().enumerate() {
+        cells[(top + r + 1) * CELLS + left].push(head.clone());
+        for (c, value) in values[r].iter_mut().enumerate() {
+            *value = dice::within(s, 1, 9).to_string();
+            cells[(top + r + 1) * CELLS + left + c + 1].push(value.clone());
+        }
+    }
+    let mut turns: Vec<Turn> = Vec::new();
+    for _ in 0..40 {
+        if turns.len() >= 9 {
+            break;
+        }
+        let (r, c) = (dice::below(s, rows), dice::below(s, columns));
+        let (row, column) = (&down[r], &across[c]);
+        let asked = match dice::below(s, 10) {
+            0 => turn(format!("In which row is {row}?"), &(top + r + 2).to_string()),
+            1 => turn(format!("In which column is {column}?"), &(left + c + 2).to_string()),
+            2 => turn(format!("What is in row {row}?"), &values[r].join(" ")),
+            3 => {
+                let all: Vec<&str> = values.iter().map(|row| row[c].as_str()).collect();
+                turn(format!("What is in column {column}?"), &all.join(" "))
+            }
+            _ => turn(format!("What is in row {row} and column {column}?"), &values[r][c]),
+        };
+        if turns.iter().all(|t| t.question != asked.question) {
+            turns.push(asked);
+        }
+    }
+    Document::Cells(cells, turns)
+}
+
+/// A question whose answer is yes or no, half of the time with the line that says so.
+fn yes_no(text: String, so: bool, s: &mut Stream) -> Turn {
+    Question::yes_no("lesson", text, so).turn(dice::chance(s, 50))
+}
+
+/// Whether there are `n` of a name; of a thing as questions about pictures ask.
+fn are_there(n: usize, name: &str) -> String {
+    match THINGS.iter().find(|t| t.name == name && t.countable) {
+        Some(thing) => format!("Are there {n} {} in the picture?", thing.plural()),
+        None => format!("Are there {n} {name}?"),
+    }
 }
 
 /// How many there are of a name; of a thing as questions about pictures ask.
@@ -313,6 +437,40 @@ mod tests {
                 let cell = cells.iter().position(|c| c.first().is_some_and(|w| w == name)).unwrap_or(99);
                 let expected = if t.question.contains("which row") { cell / CELLS } else { cell % CELLS } + 1;
                 assert_eq!(t.answer, expected.to_string(), "{cells:?} {t:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_after_comes_before_what_it_follows() {
+        for i in 0..300 {
+            let Document::Cells(cells, turns) = chain(&mut stream("chain", i)) else { panic!("cells") };
+            assert_eq!(cells.iter().filter(|c| c.iter().any(|w| w == "arrow")).count(), 2, "{cells:?}");
+            assert!(turns.len() >= 4, "{turns:?}");
+            let open = |word: &str| -> Vec<(String, String)> {
+                let start = format!("What comes {word} the ");
+                let asked = |t: &Turn| {
+                    Some((t.question.strip_prefix(&start)?.strip_suffix('?')?.to_string(), t.answer.clone()))
+                };
+                turns.iter().filter_map(asked).filter(|(_, answer)| answer != "nothing").collect()
+            };
+            let before = open("before");
+            for (name, next) in open("after") {
+                assert!(before.iter().all(|(n, b)| (*n == next) == (*b == name)), "{turns:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_hold_what_they_are_said_to_hold() {
+        for i in 0..300 {
+            let Document::Cells(cells, turns) = table(&mut stream("table", i)) else { panic!("cells") };
+            assert!(turns.len() >= 5, "{turns:?}");
+            let at = |name: &str| cells.iter().position(|c| c.first().is_some_and(|w| w == name)).unwrap_or(99);
+            for t in turns.iter().filter(|t| t.question.contains("and column")) {
+                let names: Vec<&str> = t.question.trim_end_matches('?').split(' ').collect();
+                let cell = at(names[4]) / CELLS * CELLS + at(names[7]) % CELLS;
+                assert_eq!(cells[cell].join(" "), t.answer, "{cells:?} {t:?}");
             }
         }
     }

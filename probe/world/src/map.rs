@@ -32,7 +32,7 @@ pub fn maps(scene: &Scene) -> Vec<Turn> {
                     word.map_or(".", |word| word.strip_prefix("depth").unwrap_or(word))
                 })
                 .collect();
-            Turn { question: format!("Map of {}.", kind.name()), answer: words.join(" ") }
+            Turn { question: question(kind), answer: words.join(" ") }
         })
         .collect()
 }
@@ -41,6 +41,23 @@ pub fn maps(scene: &Scene) -> Vec<Turn> {
 pub fn some(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
     let all = maps(scene);
     dice::sample(s, &all, n)
+}
+
+/// As [`some`], but not both the map of things and that of their middles, which are nearly the same.
+pub fn unlike(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
+    let mut all = maps(scene);
+    dice::shuffle(s, &mut all);
+    let mut named = false;
+    all.retain(|map| {
+        let names = [Kind::Thing, Kind::Center].iter().any(|kind| map.question == question(*kind));
+        !(names && std::mem::replace(&mut named, true))
+    });
+    all.truncate(n);
+    all
+}
+
+fn question(kind: Kind) -> String {
+    format!("Map of {}.", kind.name())
 }
 
 #[cfg(test)]

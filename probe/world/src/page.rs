@@ -29,6 +29,19 @@ pub struct Line {
 }
 
 impl Line {
+    /// A line anywhere in one of these rows of cells, the first and the last.
+    fn draw(s: &mut Stream, text: String, rows: (i32, i32), colour: impl FnOnce(&mut Stream) -> u8) -> Self {
+        let height = dice::within(s, 13, 17) as u8;
+        let column = dice::within(s, 0, CELLS as i32 - text.len() as i32);
+        let row = dice::within(s, rows.0, rows.1);
+        let pitch = i32::from(PITCH);
+        let middle = |at: i32, s: &mut Stream| at * pitch + pitch / 2 + dice::within(s, -4, 4);
+        let (x, y) = (middle(column, s), middle(row, s));
+        // A row at the edge must not lose the foot or the head of its letters.
+        let y = y.clamp(i32::from(height) / 2 + 1, SIZE as i32 - i32::from(height) / 2 - 1);
+        Self { text, colour: colour(s), height, x: x as u8, base: (y + i32::from(height) / 2) as u8 }
+    }
+
     /// Whether it is a number.
     pub fn is_number(&self) -> bool {
         self.text.bytes().all(|b| b.is_ascii_digit())
@@ -91,6 +104,17 @@ impl Writing {
         Self::of(s, texts)
     }
 
+    /// A line in every row.
+    pub fn full(s: &mut Stream) -> Self {
+        let lines = (0..CELLS as i32)
+            .map(|row| {
+                let text = if dice::chance(s, 50) { word(s) } else { number(s) };
+                Line::draw(s, text, (row, row), ink)
+            })
+            .collect();
+        Self { background: Background::draw(s), lines, sign: None }
+    }
+
     /// These lines, in any order they are given.
     pub fn of(s: &mut Stream, texts: Vec<String>) -> Self {
         let two = texts.len() > 1;
@@ -98,20 +122,12 @@ impl Writing {
         let mut lines = Vec::new();
         let cells = CELLS as i32;
         for (i, text) in texts.into_iter().enumerate() {
-            let height = dice::within(s, 13, 17) as u8;
-            let column = dice::within(s, 0, cells - text.len() as i32);
-            let row = match (two, i) {
-                (false, _) => dice::within(s, 0, cells - 1),
-                (true, 0) => dice::within(s, 0, cells / 2 - 1),
-                (true, _) => dice::within(s, cells / 2 + 1, cells - 1),
+            let rows = match (two, i) {
+                (false, _) => (0, cells - 1),
+                (true, 0) => (0, cells / 2 - 1),
+                (true, _) => (cells / 2 + 1, cells - 1),
             };
-            let pitch = i32::from(PITCH);
-            let middle = |at: i32, s: &mut Stream| at * pitch + pitch / 2 + dice::within(s, -4, 4);
-            let (x, y) = (middle(column, s), middle(row, s));
-            // A row at the edge must not lose the foot or the head of its letters.
-            let y = y.clamp(i32::from(height) / 2 + 1, SIZE as i32 - i32::from(height) / 2 - 1);
-            let colour = if sign.is_some() { 8 } else { ink(s) };
-            lines.push(Line { text, colour, height, x: x as u8, base: (y + i32::from(height) / 2) as u8 });
+            lines.push(Line::draw(s, text, rows, |s| if sign.is_some() { 8 } else { ink(s) }));
         }
         Self { background: Background::draw(s), lines, sign }
     }

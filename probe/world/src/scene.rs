@@ -73,6 +73,14 @@ impl Scene {
         Self::draw_from(&mut s, split == Split::Test)
     }
 
+    /// A training scene that is full of things or lines, with a word for nearly every cell.
+    pub(crate) fn draw_full(s: &mut Stream) -> Self {
+        Self::draw_until(s, false, |s| match dice::below(s, 3) {
+            0 => Content::Writing(Writing::full(s)),
+            _ => Content::Flat(Flat::crowd(s)),
+        })
+    }
+
     /// The next picture of a stream, from the test scenes or from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
         Self::draw_until(s, test, |s| match dice::below(s, 100) {

@@ -92,7 +92,7 @@ pub(crate) fn words(cells: &[Cell]) -> Vec<Vec<String>> {
 }
 
 /// The cell that holds a point of the picture.
-fn cell_at(x: f32, y: f32) -> usize {
+pub(crate) fn cell_at(x: f32, y: f32) -> usize {
     let at = |v: f32| ((v / SIZE as f32 * CELLS as f32) as usize).min(CELLS - 1);
     at(y) * CELLS + at(x)
 }
