@@ -394,7 +394,7 @@ fn a_study_is_fetched_by_its_arms() {
     let (place, hub) = (Place::new(), with_card(&contents(100)));
     let nano = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../experiments/studies/nano.toml");
     let nano = std::fs::read_to_string(nano).expect("the study");
-    place.file("mine.toml", &nano.replacen("\"nano-clip\"", &format!("\"{CARD}\""), 1));
+    place.file("mine.toml", &nano.replacen("\"nano-siglip\"", &format!("\"{CARD}\""), 1));
     let text = done(&run(&place, &hub, &["fetch", "--study", "mine.toml"]));
     assert!(text.contains("fetched, SHA-256") && text.contains("nano-sup.safetensors"), "{text}");
 }
