@@ -84,8 +84,14 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     };
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
     let frozen = source(place, arm, parts, Freeze::Frozen);
-    let first = pictured(place.align.as_ref().map_or(&place.tune.examples, |set| &set.examples), STATISTICS)?;
-    model.standardise(first.chunks(BATCH).map(|images| frozen.batch(images, device)))?;
+    if config.connector.kind.standardises() {
+        let first = pictured(place.align.as_ref().map_or(&place.tune.examples, |set| &set.examples), STATISTICS)?;
+        if first.is_empty() {
+            return Err(Error::usage("`standardise` of the connector needs images, and the training data have none")
+                .hint("leave `standardise` out, or give the first stage conversations with images"));
+        }
+        model.standardise(first.chunks(BATCH).map(|images| frozen.batch(images, device)))?;
+    }
 
     let aligned = store.aligned().join(ALIGNED);
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {

@@ -213,14 +213,11 @@ impl Mllm {
         })
     }
 
-    /// Gives a connector that standardises features their statistics over some images; changes no other connector.
+    /// Gives a connector that standardises features their statistics over some images.
     ///
     /// # Errors
-    /// When an image cannot be read, or the features do not fit the connector.
+    /// When it does not standardise, an image cannot be read, or the features do not fit the connector.
     pub fn standardise(&mut self, batches: impl Iterator<Item = Result<Visual>>) -> Result<()> {
-        if !self.config.connector.kind.standardises() {
-            return Ok(());
-        }
         let mut statistics = ChannelStatistics::default();
         for visual in batches {
             for map in self.features(visual?, None)? {

@@ -20,7 +20,7 @@ all models that were asked the same questions beside each other.
 Examples:
   burgess eval --model trained/model --benchmarks mmvp,cv-bench-2d        questions from the Hugging Face cache
   burgess eval --model cambrian-8b/ --benchmarks mme --prompts cambrian-1 --scoring cambrian-1 --limit 200
-  burgess eval --model runs/nano/nano-clip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*")]
+  burgess eval --model runs/nano/nano-siglip/seed-0/model --benchmarks nano-mme --data ~/.cache/burgess/worlds/*")]
 pub struct Args {
     /// Directory of the model
     #[arg(long, value_name = "DIR")]
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
     print(&text)
 }
 
-/// `runs/nano/nano-clip/seed-0/model` is called `nano-nano-clip-seed-0`, `cambrian-8b/` by its own name.
+/// `runs/nano/nano-siglip/seed-0/model` is called `nano-nano-siglip-seed-0`, `cambrian-8b/` by its own name.
 fn name_of(model: &std::path::Path) -> String {
     // `.` and `..` have names of their own only in full.
     let whole = match model.file_name() {
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn models_are_called_by_their_place() {
         for (path, name) in [
-            ("runs/nano/nano-clip/seed-0/model", "nano-nano-clip-seed-0"),
+            ("runs/nano/nano-siglip/seed-0/model", "nano-nano-siglip-seed-0"),
             ("cambrian-8b/", "cambrian-8b"),
             ("größe", "gr__e"),
             (".", "experiments"),

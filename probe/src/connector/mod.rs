@@ -220,17 +220,15 @@ impl Connector {
             Self::SeMlp(c) => &mut c.standardise,
             _ => &mut None,
         };
-        let Some(own) = slot.take() else {
+        let Some(own) = slot else {
             return Err(Error::failed("this connector does not standardise features"));
         };
         let (mean, deviation) = statistics.finish();
         if mean.len() != width {
             return Err(Error::failed(format!("statistics of {} channels for features of width {width}", mean.len())));
         }
-        *slot = Some(Standardise {
-            mean: standardise::with(own.mean, mean),
-            deviation: standardise::with(own.deviation, deviation),
-        });
+        own.mean = standardise::with(own.mean.clone(), mean);
+        own.deviation = standardise::with(own.deviation.clone(), deviation);
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Encoders end in different scales: among the nano encoders, deviations of channels range from 0.03 to 2.6. A connector
 //! that is trained with one learning rate for all encoders learns at a different pace from each, which is not what a
-//! comparison should measure. A linear probe standardises for the same reason (He et al., arXiv:2111.06377, appendix A: a batch norm without
-//! affine parameters before the classifier).
+//! comparison should measure. A linear probe standardises for the same reason (He et al., arXiv:2111.06377, appendix A: a
+//! batch norm without affine parameters before the classifier).
 
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
