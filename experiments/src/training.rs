@@ -84,26 +84,21 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     };
     let mut model = Mllm::assemble(config.clone(), Vec::new(), llm, seed, device)?;
     let frozen = source(place, arm, parts, Freeze::Frozen);
-    if config.connector.kind.standardises() {
-        let first = pictured(place.align.as_ref().map_or(&place.tune.examples, |set| &set.examples), STATISTICS)?;
-        if first.is_empty() {
-            return Err(Error::usage("`standardise` of the connector needs images, and the training data have none")
-                .hint("leave `standardise` out, or give the first stage conversations with images"));
-        }
-        model.standardise(first.chunks(BATCH).map(|images| frozen.batch(images, device)))?;
-    }
 
     let aligned = store.aligned().join(ALIGNED);
     if let (Some(stage), Some(set)) = (&recipe.align, &place.align) {
         if store.has_aligned(&|text| bar.line(text))? && aligned.exists() {
             model.connector = checkpoint::load(model.connector, &Checkpoint::open(&aligned)?, &IDENTITY)?.0;
         } else {
+            standardise(&mut model, &set.examples, &frozen, device)?;
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
             atomic::create_dir_with(&store.aligned(), |dir| {
                 checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
                 checksums::seal(dir)
             })?;
         }
+    } else {
+        standardise(&mut model, &place.tune.examples, &frozen, device)?;
     }
     let tune = tune_stage(&recipe.tune, arm.freeze);
     let examples = &place.tune.examples;
@@ -225,6 +220,20 @@ fn train_stage(
         (Outcome::Done(model), None) => Ok(model),
         (Outcome::Interrupted, None) => Err(Error::interrupted()),
     }
+}
+
+/// Gives a connector that standardises features their statistics, over the first images of the first stage. An aligned
+/// connector is saved with them.
+fn standardise(model: &mut Mllm, examples: &Packed, source: &Source, device: &Device) -> Result<()> {
+    if !model.config().connector.kind.standardises() {
+        return Ok(());
+    }
+    let first = pictured(examples, STATISTICS)?;
+    if first.is_empty() {
+        return Err(Error::usage("`standardise` of the connector needs images, and the training data have none")
+            .hint("leave `standardise` out, or give the first stage conversations with images"));
+    }
+    model.standardise(first.chunks(BATCH).map(|images| source.batch(images, device)))
 }
 
 /// The images of the first `count` examples that have one.
