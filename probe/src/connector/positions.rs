@@ -10,18 +10,13 @@
 
 use crate::llm::Llm;
 use burgess_base::{Error, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Root mean square of a position embedding, as a fraction of that of the language model's token embeddings.
 const STRENGTH: f64 = 0.5;
 
-/// The position embedding of each cell of a `grid` of rows and columns for this language model, row by row,
+/// The position embedding of each cell of a `grid`, row by row, for token embeddings of the root mean square `size`,
 /// `[rows * columns, width]`.
-pub(crate) fn table(grid: [usize; 2], llm: &Llm, device: &Device) -> Tensor<2> {
-    scaled(grid, llm.config().hidden_size, word_size(llm), device)
-}
-
-/// The position embeddings for token embeddings of the root mean square `size`.
 fn scaled(grid: [usize; 2], width: usize, size: Tensor<1>, device: &Device) -> Tensor<2> {
     // The root mean square of sines and cosines is √½.
     sines(grid, width, device) * size.mul_scalar(STRENGTH * 2f64.sqrt()).reshape([1, 1])
@@ -52,9 +47,11 @@ pub(crate) fn add(tokens: Tensor<3>, grid: [usize; 2], llm: &Llm) -> Result<Tens
     Ok(brought_to(size, tokens) + table.unsqueeze::<3>())
 }
 
-/// Vectors along the last dimension, each brought to the length of word embeddings.
-pub(crate) fn as_words<const D: usize>(vectors: Tensor<D>, llm: &Llm) -> Tensor<D> {
-    brought_to(word_size(llm), vectors)
+/// As [`add`] for single tokens `[n, width]` that lie in these cells of the grid, counted row by row.
+pub(crate) fn add_at(tokens: Tensor<2>, cells: Tensor<1, Int>, grid: [usize; 2], llm: &Llm) -> Tensor<2> {
+    let size = word_size(llm);
+    let table = scaled(grid, tokens.dims()[1], size.clone(), &tokens.device());
+    brought_to(size, tokens) + table.select(0, cells)
 }
 
 /// Vectors along the last dimension, each brought to the root mean square `size`.

@@ -442,10 +442,9 @@ fn with_cells(
         }
         bags = bags + Tensor::<2>::from_data(TensorData::new(values, [n, d]), device) * length.unsqueeze::<2>();
     }
-    bags = positions::as_words(bags, model);
-    let table = positions::table([CELLS; 2], model, device);
     let within: Vec<i32> = cells.iter().map(|(_, i, _)| (i % (CELLS * CELLS)) as i32).collect();
-    bags = bags + table.select(0, Tensor::<1, Int>::from_data(TensorData::new(within, [n]), device));
+    let within = Tensor::from_data(TensorData::new(within, [n]), device);
+    let bags = positions::add_at(bags, within, [CELLS; 2], model);
     let places: Vec<i32> = cells.iter().map(|(place, _, _)| *place as i32).collect();
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), device);
     let flat = embeddings.reshape([b * t, d]);

@@ -200,14 +200,10 @@ pub fn places(s: &mut Stream) -> Document {
         at.push(own);
     }
     let numbers: Vec<String> = (1..=CELLS).map(|n| n.to_string()).collect();
-    let mut turns: Vec<Turn> = Vec::new();
-    for _ in 0..60 {
-        if turns.len() >= 12 {
-            break;
-        }
+    let turns = different(s, 12, 60, |s| {
         let (i, j) = (dice::below(s, alone), dice::below(s, alone));
         let (key, cell) = (&keys[i], at[i][0]);
-        let asked = match dice::below(s, 10) {
+        match dice::below(s, 10) {
             0 => Some(turn(format!("In which row is the {key}?"), &numbers[cell / CELLS])),
             1 => Some(turn(format!("In which column is the {key}?"), &numbers[cell % CELLS])),
             2..=3 => lies(cell, at[j][0]).map(|relation| {
@@ -231,13 +227,8 @@ pub fn places(s: &mut Stream) -> Document {
                 let claimed = if so { count } else { 1 + (count + dice::below(s, CELLS - 1)) % CELLS };
                 Some(yes_no(are_there(claimed, &keys[k]), so, s))
             }
-        };
-        if let Some(asked) = asked
-            && turns.iter().all(|t| t.question != asked.question)
-        {
-            turns.push(asked);
         }
-    }
+    });
     Document::Cells(cells, turns)
 }
 
@@ -269,15 +260,11 @@ pub fn chain(s: &mut Stream) -> Document {
     for (x, y, points) in diagram.arrows() {
         cells[truth::cell_at(x, y)].extend(["arrow".to_string(), points.to_string()]);
     }
-    let mut turns: Vec<Turn> = Vec::new();
-    for _ in 0..60 {
-        if turns.len() >= 8 {
-            break;
-        }
+    let turns = different(s, 8, 60, |s| {
         let i = dice::below(s, keys.len());
         let (word, to) = if dice::chance(s, 50) { ("after", diagram.next(i)) } else { ("before", diagram.before(i)) };
         let others: Vec<String> = keys.iter().filter(|k| **k != keys[i]).cloned().collect();
-        let asked = match (to, dice::below(s, 10)) {
+        Some(match (to, dice::below(s, 10)) {
             (Some(to), 0..=2) => turn(format!("What comes {word} the {}?", keys[i]), &keys[to]),
             (Some(to), 3..=7) => choice(turn(format!("What comes {word} the {}?", keys[i]), &keys[to]), &others, s),
             (None, 0..=4) => turn(format!("What comes {word} the {}?", keys[i]), "nothing"),
@@ -289,12 +276,9 @@ pub fn chain(s: &mut Stream) -> Document {
                 let last = (0..keys.len()).find(|&k| diagram.next(k).is_none()).unwrap_or(0);
                 turn("What comes last?".to_string(), &keys[last])
             }
-            _ => continue,
-        };
-        if turns.iter().all(|t| t.question != asked.question) {
-            turns.push(asked);
-        }
-    }
+            _ => return None,
+        })
+    });
     Document::Cells(cells, turns)
 }
 
@@ -316,14 +300,10 @@ pub fn table(s: &mut Stream) -> Document {
             cells[(top + r + 1) * CELLS + left + c + 1].push(value.clone());
         }
     }
-    let mut turns: Vec<Turn> = Vec::new();
-    for _ in 0..40 {
-        if turns.len() >= 9 {
-            break;
-        }
+    let turns = different(s, 9, 40, |s| {
         let (r, c) = (dice::below(s, rows), dice::below(s, columns));
         let (row, column) = (&down[r], &across[c]);
-        let asked = match dice::below(s, 10) {
+        Some(match dice::below(s, 10) {
             0 => turn(format!("In which row is {row}?"), &(top + r + 2).to_string()),
             1 => turn(format!("In which column is {column}?"), &(left + c + 2).to_string()),
             2 => turn(format!("What is in row {row}?"), &values[r].join(" ")),
@@ -332,12 +312,30 @@ pub fn table(s: &mut Stream) -> Document {
                 turn(format!("What is in column {column}?"), &all.join(" "))
             }
             _ => turn(format!("What is in row {row} and column {column}?"), &values[r][c]),
-        };
-        if turns.iter().all(|t| t.question != asked.question) {
+        })
+    });
+    Document::Cells(cells, turns)
+}
+
+/// At most `most` different questions of those that `ask` gives in so many attempts.
+fn different(
+    s: &mut Stream,
+    most: usize,
+    attempts: usize,
+    mut ask: impl FnMut(&mut Stream) -> Option<Turn>,
+) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::new();
+    for _ in 0..attempts {
+        if turns.len() >= most {
+            break;
+        }
+        if let Some(asked) = ask(s)
+            && turns.iter().all(|t| t.question != asked.question)
+        {
             turns.push(asked);
         }
     }
-    Document::Cells(cells, turns)
+    turns
 }
 
 /// A question whose answer is yes or no, half of the time with the line that says so.
@@ -347,18 +345,23 @@ fn yes_no(text: String, so: bool, s: &mut Stream) -> Turn {
 
 /// Whether there are `n` of a name; of a thing as questions about pictures ask.
 fn are_there(n: usize, name: &str) -> String {
-    match THINGS.iter().find(|t| t.name == name && t.countable) {
-        Some(thing) => format!("Are there {n} {} in the picture?", thing.plural()),
+    match plural(name) {
+        Some(things) => format!("Are there {n} {things} in the picture?"),
         None => format!("Are there {n} {name}?"),
     }
 }
 
 /// How many there are of a name; of a thing as questions about pictures ask.
 fn how_many(name: &str) -> String {
-    match THINGS.iter().find(|t| t.name == name && t.countable) {
-        Some(thing) => format!("How many {} are in the picture?", thing.plural()),
+    match plural(name) {
+        Some(things) => format!("How many {things} are in the picture?"),
         None => format!("How many {name} are there?"),
     }
+}
+
+/// Several of a thing, if the name is that of one that can be counted.
+fn plural(name: &str) -> Option<String> {
+    THINGS.iter().find(|t| t.name == name && t.countable).map(|t| t.plural())
 }
 
 /// Marks every cell that has words as a middle, and lets some of them reach into an empty cell beside them, as things in
