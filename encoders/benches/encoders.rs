@@ -1,4 +1,4 @@
-//! Pictures per second of the nano encoders: `cargo bench -p burgess-encoders`. Features at batch 1, 8 and 32, and
+//! Images per second of the nano encoders: `cargo bench -p burgess-encoders`. Features at batch 1, 8 and 32, and
 //! one pretraining step of each objective at batch 64.
 
 use burgess_encoders::arch::{ArchitectureConfig, Tap};

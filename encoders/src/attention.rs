@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_alone_gives_the_bits_it_gives_among_others() {
+    fn an_image_alone_gives_the_bits_it_gives_among_others() {
         let device = Device::flex();
         let all = [11, 13, 17].map(|period| ramp([3, 2, 70, 8], period, &device));
         let run = |from: usize, count: usize| {

@@ -242,9 +242,9 @@ impl EncoderCard {
             (Pipeline::Cambrian1, Some(cambrian)) => self.preprocess = cambrian,
             (Pipeline::Library, _) => {
                 self.preprocess.fit = self.preprocess.library.ok_or_else(|| {
-                    let message = format!("how the library of {} prepares pictures is not known here", self.id);
+                    let message = format!("how the library of {} prepares images is not known here", self.id);
                     Error::usage(message).hint(
-                        "leave out --preprocess library (or set preprocess = \"correct\"): pictures are padded to a square then",
+                        "leave out --preprocess library (or set preprocess = \"correct\"): images are padded to a square then",
                     )
                 })?;
             }
@@ -317,7 +317,7 @@ impl EncoderCard {
         }
         if self.preprocess.size != self.architecture.image_size() {
             return Err(Error::usage(format!(
-                "[preprocess] size = {} makes pictures of another size than [architecture] image_size = {}",
+                "[preprocess] size = {} makes images of another size than [architecture] image_size = {}",
                 self.preprocess.size,
                 self.architecture.image_size()
             )));
@@ -451,11 +451,11 @@ mod tests {
         let mut budgets = Vec::new();
         for card in zoo()?.into_iter().filter(|c| c.id.starts_with("nano-") && c.supervision != Supervision::None) {
             let mut table = card.pretrain.ok_or_else(|| Error::failed(format!("{} has no [pretrain]", card.id)))?;
-            let pictures = table.remove("pictures").and_then(|n| n.as_integer());
+            let images = table.remove("images").and_then(|n| n.as_integer());
             let recipe: crate::pretrain::PretrainConfig =
                 table.try_into().map_err(|e: toml::de::Error| Error::failed(format!("{}: {e}", card.id)))?;
             recipe.validate()?;
-            budgets.push((pictures, recipe.steps, recipe.batch));
+            budgets.push((images, recipe.steps, recipe.batch));
         }
         assert!(budgets.iter().all(|b| b.0.is_some() && b == &budgets[0]), "{budgets:?}");
         Ok(())

@@ -5,7 +5,7 @@
 //! # fn f() -> burgess_base::Result<()> {
 //! let encoder = Encoder::load(EncoderCard::find("nano-clip")?, None, &burn::tensor::Device::flex())?;
 //! let features = encoder.encode(&[preprocess::decode("cat.jpg".as_ref())?], 16)?;
-//! assert_eq!(features.values.len(), features.pictures * features.tokens * features.width);
+//! assert_eq!(features.values.len(), features.images * features.tokens * features.width);
 //! # Ok(()) }
 //! ```
 
@@ -29,13 +29,13 @@ pub struct Encoder {
     device: Device,
 }
 
-/// Features in host memory, `[pictures, tokens, width]`, row-major.
+/// Features in host memory, `[images, tokens, width]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
     /// All values, row-major.
     pub values: Vec<f32>,
     /// Number of images.
-    pub pictures: usize,
+    pub images: usize,
     /// Tokens per image: the class token if the tap keeps it, then the grid in row-major order.
     pub tokens: usize,
     /// Number of channels.
@@ -97,7 +97,7 @@ impl Encoder {
     /// The images have another size, or a feature is not finite.
     pub fn forward(&self, pixels: Tensor<4>) -> Result<FeatureMap> {
         let several = pixels.dims()[0] > 1;
-        self.forward_of(pixels, &|n| if several { format!("picture {n} of the batch") } else { "the picture".into() })
+        self.forward_of(pixels, &|n| if several { format!("image {n} of the batch") } else { "the image".into() })
     }
 
     /// Features as from [`Encoder::forward`]; `name` maps an index in the batch to the image's name for error messages.
@@ -121,25 +121,25 @@ impl Encoder {
         Err(Error::failed(format!(
             "{} makes features that are not finite of {}: {} at {place}, channel {}",
             self.card.id,
-            name(bad.picture),
+            name(bad.image),
             bad.value,
             bad.channel
         ))
         .hint("the weights are damaged or diverged in training, or the card's numbers are not theirs"))
     }
 
-    /// Preprocesses `pictures` and returns their features in host memory; computes `batch` images at a time.
+    /// Preprocesses `images` and returns their features in host memory; computes `batch` images at a time.
     /// The features of an image do not depend on the other images.
-    pub fn encode(&self, pictures: &[RgbImage], batch: usize) -> Result<Features> {
+    pub fn encode(&self, images: &[RgbImage], batch: usize) -> Result<Features> {
         let grid = self.card.used_grid()?;
-        let mut all = Features { values: Vec::new(), pictures: pictures.len(), tokens: 0, width: 0, grid };
-        for chunk in pictures.chunks(batch.max(1)) {
+        let mut all = Features { values: Vec::new(), images: images.len(), tokens: 0, width: 0, grid };
+        for chunk in images.chunks(batch.max(1)) {
             let map = self.forward(self.card.preprocess.pixels(chunk, &self.device))?;
             [_, all.tokens, all.width] = map.tokens.dims();
             all.grid = map.grid;
             let data = map.tokens.try_into_data().map_err(|e| Error::failed(e.to_string()));
             let values = data.and_then(|d| d.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string())));
-            all.values.extend(values.with_context(|| format!("encoding pictures with {}", self.card.id))?);
+            all.values.extend(values.with_context(|| format!("encoding images with {}", self.card.id))?);
         }
         Ok(all)
     }

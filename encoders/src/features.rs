@@ -42,12 +42,12 @@ impl FeatureMap {
         // The sum of 0 · x is 0 if all x are finite, otherwise NaN.
         let zeros = self.tokens.clone().detach().mul_scalar(0.0).reshape([batch, tokens * width]);
         let sums = host(zeros.sum_dim(1).reshape([batch]))?;
-        let Some(picture) = sums.iter().position(|sum| *sum != 0.0) else { return Ok(None) };
-        let one = self.tokens.clone().detach().slice([picture..picture + 1, 0..tokens, 0..width]);
+        let Some(image) = sums.iter().position(|sum| *sum != 0.0) else { return Ok(None) };
+        let one = self.tokens.clone().detach().slice([image..image + 1, 0..tokens, 0..width]);
         let values = host(one.reshape([tokens * width]))?;
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
         let value = values.get(at).copied().unwrap_or(f32::NAN);
-        Ok(Some(NotFinite { picture, token: at / width, channel: at % width, value }))
+        Ok(Some(NotFinite { image, token: at / width, channel: at % width, value }))
     }
 
     /// Resamples the patch tokens to another grid: bilinear, with half-pixel centres, without antialiasing, as
@@ -79,7 +79,7 @@ impl FeatureMap {
             let [b, t, _] = map.tokens.dims();
             if map.grid != first.grid || b != batch || t != tokens {
                 return Err(Error::failed(format!(
-                    "cannot concatenate features of {b} pictures on a {}x{} grid ({t} tokens) with {batch} pictures on {}x{} ({tokens} tokens)",
+                    "cannot concatenate features of {b} images on a {}x{} grid ({t} tokens) with {batch} images on {}x{} ({tokens} tokens)",
                     map.grid[0], map.grid[1], first.grid[0], first.grid[1],
                 ))
                 .hint("resample all features to one grid first, and keep the class token for all or none"));
@@ -93,7 +93,7 @@ impl FeatureMap {
 #[derive(Debug, Clone, Copy)]
 pub struct NotFinite {
     /// Index of the image in its batch.
-    pub picture: usize,
+    pub image: usize,
     /// Index of the token, counted with the class token.
     pub token: usize,
     /// Index of the channel.
@@ -118,7 +118,7 @@ pub fn check_grid(grid: [usize; 2]) -> Result<()> {
     if grid.iter().any(|side| *side > LARGEST_GRID) {
         let tokens = rows.saturating_mul(columns);
         return Err(Error::usage(format!(
-            "a feature grid of {rows}x{columns} has {tokens} tokens for each picture, which is too much"
+            "a feature grid of {rows}x{columns} has {tokens} tokens for each image, which is too much"
         ))
         .hint(format!("both sides must be between 1 and {LARGEST_GRID}")));
     }

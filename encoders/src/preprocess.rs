@@ -1,5 +1,5 @@
 //! Image preprocessing as in an encoder's training: decode, pad to a square, resize, crop and normalise, with Pillow's
-//! arithmetic (`burgess_pixels`).
+//! arithmetic (`burgess_images`).
 //!
 //! There are three [`Pipeline`]s. `correct` pads to a square with the encoder's mean colour and then applies the
 //! evaluation transform of the encoder's authors. `cambrian-1` is that of the paper: it pads with other colours for
@@ -9,13 +9,13 @@
 
 mod fit;
 
-pub use burgess_pixels::{
+pub use burgess_images::{
     Interpolation, Orientation, decode, decode_bytes, decode_bytes_turned, decode_turned, dimensions, dimensions_turned,
 };
 pub use fit::Fit;
 
 use burgess_base::{Error, Result};
-use burgess_pixels::Canvas;
+use burgess_images::Canvas;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -123,7 +123,7 @@ impl Preprocess {
     /// # Errors
     /// As [`decode`].
     pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
-        Ok(self.apply(&burgess_pixels::decode_turned(path, self.orientation())?))
+        Ok(self.apply(&burgess_images::decode_turned(path, self.orientation())?))
     }
 
     /// How decoders treat the EXIF orientation for this preprocessing.
@@ -145,8 +145,8 @@ impl Preprocess {
     }
 
     /// Preprocesses one image; returns `[3, size, size]`, row-major.
-    pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
-        let bytes = self.resized(picture);
+    pub fn apply(&self, image: &RgbImage) -> Vec<f32> {
+        let bytes = self.resized(image);
         let mut out = Vec::with_capacity(bytes.len());
         for channel in 0..3 {
             // A byte has only 256 values: look-up replaces arithmetic per pixel.
@@ -155,17 +155,17 @@ impl Preprocess {
             out.extend(bytes.as_chunks::<3>().0.iter().map(|pixel| table[usize::from(pixel[channel])]));
         }
         if self.fit == Fit::Corner {
-            fit::blank_margin(&mut out, picture, self.size);
+            fit::blank_margin(&mut out, image, self.size);
         }
         out
     }
 
     /// Resizes and crops one image without normalisation; returns `size` × `size` RGB bytes.
-    pub fn resized(&self, picture: &RgbImage) -> Vec<u8> {
+    pub fn resized(&self, image: &RgbImage) -> Vec<u8> {
         if self.fit != Fit::Pad {
-            return fit::resized(self, picture);
+            return fit::resized(self, image);
         }
-        let square = Canvas::around(picture, self.pad);
+        let square = Canvas::around(image, self.pad);
         let enlarged = self.enlarged();
         if enlarged <= self.size {
             return square.resize(self.size, self.interpolation);
@@ -184,15 +184,15 @@ impl Preprocess {
         rows.flat_map(|row| row[3 * offset..3 * (offset + self.size)].iter().copied()).collect()
     }
 
-    /// Preprocesses a batch of images; returns `[pictures, 3, size, size]`. Images are distributed over threads, unless
+    /// Preprocesses a batch of images; returns `[images, 3, size, size]`. Images are distributed over threads, unless
     /// the caller is a worker of a thread pool, whose size is then respected.
-    pub fn pixels(&self, pictures: &[RgbImage], device: &Device) -> Tensor<4> {
+    pub fn pixels(&self, images: &[RgbImage], device: &Device) -> Tensor<4> {
         let each: Vec<Vec<f32>> = if rayon::current_thread_index().is_some() {
-            pictures.iter().map(|p| self.apply(p)).collect()
+            images.iter().map(|p| self.apply(p)).collect()
         } else {
-            pictures.par_iter().map(|p| self.apply(p)).collect()
+            images.par_iter().map(|p| self.apply(p)).collect()
         };
-        Tensor::from_data(TensorData::new(each.concat(), [pictures.len(), 3, self.size, self.size]), device)
+        Tensor::from_data(TensorData::new(each.concat(), [images.len(), 3, self.size, self.size]), device)
     }
 }
 
@@ -219,17 +219,17 @@ mod tests {
 
     #[test]
     fn channels_come_first_and_are_normalised() {
-        let picture = RgbImage::from_fn(2, 2, |x, y| Rgb([255 * x as u8, 255 * y as u8, 255]));
-        let out = plain(2).apply(&picture);
+        let image = RgbImage::from_fn(2, 2, |x, y| Rgb([255 * x as u8, 255 * y as u8, 255]));
+        let out = plain(2).apply(&image);
         assert_eq!(out, [-2., 2., -2., 2., -1., -1., 1., 1., 0.5, 0.5, 0.5, 0.5]);
     }
 
     #[test]
-    fn a_batch_is_its_pictures_in_order() {
-        let pictures: Vec<RgbImage> = (0..5).map(|i| RgbImage::from_pixel(3, 4, Rgb([i * 50; 3]))).collect();
-        let batch = plain(6).pixels(&pictures, &Device::flex());
+    fn a_batch_is_its_images_in_order() {
+        let images: Vec<RgbImage> = (0..5).map(|i| RgbImage::from_pixel(3, 4, Rgb([i * 50; 3]))).collect();
+        let batch = plain(6).pixels(&images, &Device::flex());
         assert_eq!(batch.dims(), [5, 3, 6, 6]);
-        let expected: Vec<f32> = pictures.iter().flat_map(|p| plain(6).apply(p)).collect();
+        let expected: Vec<f32> = images.iter().flat_map(|p| plain(6).apply(p)).collect();
         assert_eq!(batch.into_data().try_into_vec_as::<f32>().unwrap(), expected);
     }
 

@@ -188,7 +188,7 @@ where
 
 fn diverged(what: &str, value: f64, step: usize) -> Error {
     Error::failed(format!("the {what} became {value} at step {step}"))
-        .hint("lower learning_rate or lengthen warmup, and check that the pictures are normalised")
+        .hint("lower learning_rate or lengthen warmup, and check that the images are normalised")
 }
 
 /// The value of a tensor with one element.

@@ -110,8 +110,8 @@ fn a_tower_saved_by_itself_is_read() {
     };
     let dir = tempfile::tempdir().unwrap();
     let values = |encoder: &Encoder| {
-        let picture = burgess_encoders::preprocess::decode(&golden("picture.png")).unwrap();
-        encoder.encode(&[picture], 1).unwrap().values
+        let image = burgess_encoders::preprocess::decode(&golden("picture.png")).unwrap();
+        encoder.encode(&[image], 1).unwrap().values
     };
     let whole = load("clip", &golden("clip").join("model.safetensors")).unwrap();
     let tower = bare(dir.path(), &[("classifier.weight", 4), ("classifier.bias", 4)]).unwrap();

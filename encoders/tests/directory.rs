@@ -35,7 +35,7 @@ fn configurations_of_transformers_and_timm_amount_to_the_card() -> Result<()> {
         assert_eq!((&found.tap.layer, found.tap.norm), (&expected.tap.layer, expected.tap.norm), "{name}");
         Encoder::load(found.clone(), None, &Device::flex())?;
         // transformers resamples positions without the offset of DINOv2's authors, which the golden card has; timm smooths
-        // them, which no picture of the golden card's size asks for.
+        // them, which no image of the golden card's size asks for.
         let found = vit(found);
         let position_antialias = found.position_antialias;
         assert_eq!(position_antialias, name == "mae");
@@ -45,10 +45,10 @@ fn configurations_of_transformers_and_timm_amount_to_the_card() -> Result<()> {
     Ok(())
 }
 
-/// Every directory of `tests/reference/directories.py`: the library's pixels and features from the picture.
+/// Every directory of `tests/reference/directories.py`: the library's pixels and features from the image.
 #[test]
 fn features_of_directories_equal_the_reference() -> Result<()> {
-    let picture = decode(&golden("picture.png"))?;
+    let image = decode(&golden("picture.png"))?;
     let (mut wrong, mut count) = (Vec::new(), 0);
     let mut directories: Vec<PathBuf> =
         std::fs::read_dir(golden("../directories")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -60,8 +60,8 @@ fn features_of_directories_equal_the_reference() -> Result<()> {
             let card = open(&directory)?;
             assert!(card.notes.is_empty(), "{name}: {:?}", card.notes);
             let encoder = Encoder::load(card, None, &Device::flex())?;
-            let pixels = encoder.card.preprocess.apply(&picture);
-            let found = encoder.encode(std::slice::from_ref(&picture), 1)?;
+            let pixels = encoder.card.preprocess.apply(&image);
+            let found = encoder.encode(std::slice::from_ref(&image), 1)?;
             assert_eq!(expected.shape("features"), Some(&[found.tokens, found.width][..]), "{name}");
             Ok((difference(&pixels, &expected.read("pixels")?), difference(&found.values, &expected.read("features")?)))
         };
@@ -128,7 +128,7 @@ fn changed(name: &str, file: &str, change: impl Fn(String) -> Option<String>) ->
 }
 
 #[test]
-fn nothing_about_pictures_is_assumed_silently() -> Result<()> {
+fn nothing_about_images_is_assumed_silently() -> Result<()> {
     const FILE: &str = "preprocessor_config.json";
     let dir = changed("transformers-vit", FILE, |_| None);
     let card = open(dir.path())?;
@@ -243,12 +243,12 @@ fn settings_within_a_whole_processor_are_read() -> Result<()> {
 /// Every case of `tests/reference/processors.py`: the pixels that the class makes in its version of transformers.
 #[test]
 fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
-    let picture = decode(&golden("picture.png"))?;
+    let image = decode(&golden("picture.png"))?;
     // What lies beyond the borders is black, as in the script; halves are rounded down there.
     let offset = |side: u32| (i64::from(side) - 60).div_euclid(2);
     let mut square = image::RgbImage::new(60, 60);
-    image::imageops::replace(&mut square, &picture, -offset(picture.width()), -offset(picture.height()));
-    let picture = square;
+    image::imageops::replace(&mut square, &image, -offset(image.width()), -offset(image.height()));
+    let image = square;
     let (mut wrong, mut count, mut refused) = (Vec::new(), 0, 0);
     for file in ["v4.json", "v5.json"] {
         let cases: serde_json::Value =
@@ -264,7 +264,7 @@ fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
             let card = match open(dir.path()) {
                 Ok(card) => card,
                 // The library pads such images with black up to the crop: refused here.
-                Err(e) if e.to_string().contains("pictures of 40 pixels are cropped to 224") => {
+                Err(e) if e.to_string().contains("images of 40 pixels are cropped to 224") => {
                     refused += 1;
                     continue;
                 }
@@ -273,7 +273,7 @@ fn pixels_equal_those_of_the_classes_of_transformers() -> Result<()> {
                     continue;
                 }
             };
-            let pixels = card.preprocess.apply(&picture);
+            let pixels = card.preprocess.apply(&image);
             let values = case["values"].as_array().unwrap().iter().enumerate();
             let far = values.map(|(k, v)| (pixels[k * 7919 % pixels.len()] - v.as_f64().unwrap() as f32).abs());
             let far = far.fold(0f32, f32::max);

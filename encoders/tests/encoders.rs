@@ -1,5 +1,5 @@
 //! Encoders against the libraries their weights come from (made by `tests/reference/encoders.py`):
-//! the same file, the same picture, the same features.
+//! the same file, the same image, the same features.
 
 use burgess_base::Result;
 use burgess_encoders::arch::{Architecture, Tap, Tokens};
@@ -59,8 +59,8 @@ fn features_equal_the_reference() -> Result<()> {
         assert_eq!(report.ignored.is_empty(), BARE.contains(&name), "{name}: {:?}", report.ignored);
 
         // From the file to the features, through everything.
-        let picture = decode(&golden("picture.png"))?;
-        let whole = encoder.encode(&[picture.clone(), picture], 1)?;
+        let image = decode(&golden("picture.png"))?;
+        let whole = encoder.encode(&[image.clone(), image], 1)?;
         let reference = expected.read("features")?;
         assert_eq!(expected.shape("features"), Some(&[whole.tokens, whole.width][..]), "{name}");
         assert_eq!(whole.grid, encoder.card.used_grid()?);

@@ -1,4 +1,4 @@
-//! Preprocessing against Pillow (golden pictures made by `tests/reference/preprocess.py`).
+//! Preprocessing against Pillow (golden images made by `tests/reference/preprocess.py`).
 
 use burgess_encoders::preprocess::{Preprocess, decode};
 use safetensors::SafeTensors;
@@ -9,7 +9,7 @@ fn golden() -> PathBuf {
 }
 
 #[test]
-fn every_picture_equals_pillows() {
+fn every_image_equals_pillows() {
     let bytes = std::fs::read(golden().join("expected.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     let cases: Vec<serde_json::Value> =
@@ -23,14 +23,14 @@ fn every_picture_equals_pillows() {
         table.insert("std".into(), serde_json::json!([0.26862954, 0.26130258, 0.27577711]));
         let preprocess: Preprocess = serde_json::from_value(settings).unwrap();
 
-        let picture = match decode(&golden().join(file.as_str().unwrap())) {
-            Ok(picture) => picture,
+        let image = match decode(&golden().join(file.as_str().unwrap())) {
+            Ok(image) => image,
             Err(error) => {
                 unequal.push(format!("{file}: {error}"));
                 continue;
             }
         };
-        let ours = preprocess.resized(&picture);
+        let ours = preprocess.resized(&image);
         let theirs = expected.tensor(&i.to_string()).unwrap().data().to_vec();
         assert_eq!(ours.len(), theirs.len(), "{case}");
         let differences: Vec<u8> = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
@@ -46,14 +46,14 @@ fn every_picture_equals_pillows() {
         if i == 0 {
             let pixels = expected.tensor("pixels").unwrap();
             let theirs = pixels.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-            let worst = preprocess.apply(&picture).iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
+            let worst = preprocess.apply(&image).iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
             assert!(worst < 1e-6, "normalised pixels differ by {worst}");
         }
     }
     assert!(unequal.is_empty(), "{unequal:#?}");
 }
 
-/// Pictures that are not square, as timm, open_clip, transformers and segment-anything prepare them
+/// Images that are not square, as timm, open_clip, transformers and segment-anything prepare them
 /// (`tests/reference/fit.py`).
 #[test]
 fn every_fit_equals_the_librarys() {
@@ -64,11 +64,11 @@ fn every_fit_equals_the_librarys() {
     let mut wrong = Vec::new();
     for case in &cases {
         let preprocess: Preprocess = serde_json::from_value(case["preprocess"].clone()).unwrap();
-        let picture = decode(&golden().join(case["file"].as_str().unwrap())).unwrap();
+        let image = decode(&golden().join(case["file"].as_str().unwrap())).unwrap();
         let name = case["name"].as_str().unwrap();
         let theirs = expected.tensor(name).unwrap();
         let theirs = theirs.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-        let ours = preprocess.apply(&picture);
+        let ours = preprocess.apply(&image);
         assert_eq!(ours.len(), theirs.len(), "{name}");
         let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0., f32::max);
         if worst > 2e-6 {
@@ -78,7 +78,7 @@ fn every_fit_equals_the_librarys() {
     assert!(cases.len() > 40 && wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), cases.len());
 }
 
-/// The picture of 1 × 100,000 pixels of a bug report: each way to make it square costs what it holds.
+/// The image of 1 × 100,000 pixels of a bug report: each way to make it square costs what it holds.
 #[test]
 fn a_line_of_pixels_costs_what_it_holds() {
     use burgess_encoders::preprocess::Fit;
@@ -89,8 +89,8 @@ fn a_line_of_pixels_costs_what_it_holds() {
     for fit in [Fit::Pad, Fit::Shortest, Fit::Squash, Fit::Longest, Fit::Corner] {
         let preprocess = Preprocess { fit, ..plain.clone() };
         for (width, height) in [(1, 100_000), (100_000, 1), (1, 1)] {
-            let picture = image::RgbImage::from_pixel(width, height, image::Rgb([7; 3]));
-            assert_eq!(preprocess.apply(&picture).len(), 3 * 96 * 96, "{fit:?}");
+            let image = image::RgbImage::from_pixel(width, height, image::Rgb([7; 3]));
+            assert_eq!(preprocess.apply(&image).len(), 3 * 96 * 96, "{fit:?}");
         }
     }
 }

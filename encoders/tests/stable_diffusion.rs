@@ -107,9 +107,9 @@ fn taps_that_it_does_not_have_are_refused() {
     assert!(say(Tap { tokens: Tokens::PatchAndClass, ..Tap::default() }).to_string().contains("class token"));
 }
 
-/// The same noise for every picture: features depend neither on the batch nor on what was encoded before.
+/// The same noise for every image: features depend neither on the batch nor on what was encoded before.
 #[test]
-fn a_picture_has_the_same_features_in_every_batch() -> Result<()> {
+fn an_image_has_the_same_features_in_every_batch() -> Result<()> {
     let encoder = Encoder::load(card(MODELS[0]), Some(&golden(MODELS[0])), &Device::flex())?;
     let one = features(&encoder, pixels(MODELS[0], 1), &Tap::default());
     let other = pixels(MODELS[0], 1).flip([3]);
@@ -146,7 +146,7 @@ fn the_prompt_follows_its_weights() -> Result<()> {
 
 #[test]
 fn a_directory_needs_no_card() -> Result<()> {
-    let picture = decode(&golden("picture.png"))?;
+    let image = decode(&golden("picture.png"))?;
     for name in MODELS {
         let mut found = EncoderCard::open(&golden(name).display().to_string())?;
         assert_eq!(found.architecture, card(name).architecture, "{name}");
@@ -155,7 +155,7 @@ fn a_directory_needs_no_card() -> Result<()> {
         found.preprocess.pad = card(name).preprocess.pad;
         let encoder = Encoder::load(found, None, &Device::flex())?;
         let error =
-            difference(&encoder.encode(std::slice::from_ref(&picture), 1)?.values, &expected(name).read("features")?);
+            difference(&encoder.encode(std::slice::from_ref(&image), 1)?.values, &expected(name).read("features")?);
         assert!(error < 1e-4, "{name}: {error:e}");
     }
     Ok(())

@@ -183,7 +183,7 @@ fn several_choices_are_listed() -> Result<()> {
 }
 
 #[test]
-fn features_that_are_not_finite_name_their_picture() -> Result<()> {
+fn features_that_are_not_finite_name_their_image() -> Result<()> {
     let dir = golden("v5-clip-tower");
     let encoder = Encoder::load(open(&dir)?, None, &Device::flex())?;
     let good = Tensor::<4>::ones([1, 3, 32, 32], &Device::flex());

@@ -101,8 +101,8 @@ fn stochastic_depth_follows_its_seed() -> Result<()> {
         let (one, again, other) = (run(0)?, run(0)?, run(1)?);
         assert_eq!(one, again, "{name}");
         assert_ne!(one, other, "{name}");
-        // Equal pictures fare differently.
-        assert!(one.chunks(one.len() / 8).any(|picture| *picture != one[..one.len() / 8]), "{name}");
+        // Equal images fare differently.
+        assert!(one.chunks(one.len() / 8).any(|image| *image != one[..one.len() / 8]), "{name}");
     }
     Ok(())
 }

@@ -492,8 +492,8 @@ mod tests {
         let features = |text: &str| -> Result<Vec<f32>> {
             let encoder: ArmEncoder = text.parse()?;
             let card = encoder.card(Preparation::default())?;
-            let picture = image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 90]));
-            Ok(encoder.load(card, &device)?.encode(&[picture], 1)?.values)
+            let image = image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x as u8, y as u8, 90]));
+            Ok(encoder.load(card, &device)?.encode(&[image], 1)?.values)
         };
         let own = features("nano-sup")?;
         let (zero, again, one) =

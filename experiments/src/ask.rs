@@ -4,7 +4,7 @@
 use crate::{cards, field};
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;
-use burgess_probe::connector::PictureSize;
+use burgess_probe::connector::ImageSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
@@ -199,15 +199,15 @@ impl Answerer {
     ///
     /// # Errors
     /// The image cannot be read, an encoder's weights are missing, or the question is too long.
-    pub fn answer(&self, picture: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
+    pub fn answer(&self, image: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
         let chat = &self.model.config().chat;
-        let seen = match picture {
+        let seen = match image {
             Some(file) => {
                 let orientation = cards::orientation(self.encoders.iter().map(|e| &e.card));
-                let picture = preprocess::decode_turned(file, orientation)?;
-                let (width, height) = picture.dimensions();
-                let size = PictureSize { width: width as usize, height: height as usize };
-                let visual = cards::visual(&picture, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
+                let image = preprocess::decode_turned(file, orientation)?;
+                let (width, height) = image.dimensions();
+                let size = ImageSize { width: width as usize, height: height as usize };
+                let visual = cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
                 Some(self.model.look(visual, Some(&[size]), None)?)
             }
             None => None,

@@ -2,8 +2,8 @@
 
 use crate::benchmarks;
 use crate::cards::{self, Tower};
-use crate::examples::Pictures;
-use crate::pictures;
+use crate::examples::Images;
+use crate::image_files;
 use crate::progress::Bar;
 use crate::stop;
 use crate::store::{Answered, RunStore};
@@ -58,9 +58,9 @@ pub struct Asking<'a> {
     /// The encoders of the model.
     pub towers: &'a [Tower],
     pub terms: Terms,
-    /// Directory to which image names are relative; `pictures` holds the names by index.
+    /// Directory to which image names are relative; `images` holds the names by index.
     pub dir: &'a Path,
-    pub pictures: &'a [String],
+    pub images: &'a [String],
 }
 
 /// Asks the benchmarks that have no samples in `store` yet, stores the samples, and scores all benchmarks.
@@ -121,8 +121,8 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 
 /// Encodes the grey image as image tokens.
 fn grey(asking: &Asking<'_>) -> Result<Seen> {
-    let picture = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    asking.model.see(cards::blank(&picture, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
+    let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
+    asking.model.see(cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
 }
 
 /// A benchmark with its questions and tokenised prompts.
@@ -136,7 +136,7 @@ pub struct Asked {
     /// Number of questions of the whole benchmark, if `questions` is a sample.
     sample_of: Option<usize>,
     /// Image index of each question.
-    pictures: Vec<usize>,
+    images: Vec<usize>,
     prompts: Vec<String>,
     /// Rules that are applied, with `official` resolved: `scoring` for answers and `asking` for prompts.
     scoring: Rules,
@@ -158,7 +158,7 @@ impl Asked {
         terms: &Terms,
         chat: &ChatTemplate,
         tokenizer: &Tokenizer,
-        pictures: &mut Pictures,
+        images: &mut Images,
     ) -> Result<Self> {
         let (scoring, asking) = (benchmark.rules(terms.scoring)?, benchmark.rules(terms.prompts)?);
         let bench::Questions { mut questions, left_out } =
@@ -168,7 +168,7 @@ impl Asked {
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            numbers.push(pictures.number(&pictures::name(dir, benchmark.shown(q, asking))));
+            numbers.push(images.number(&image_files::name(dir, benchmark.shown(q, asking))));
         }
         let all = questions.len();
         if let Some(limit) = terms.limit {
@@ -187,7 +187,7 @@ impl Asked {
             digest,
             left_out,
             sample_of,
-            pictures: numbers,
+            images: numbers,
             seeing: encode(true)?,
             blind: encode(false)?,
             questions,
@@ -204,7 +204,7 @@ impl Asked {
 
     /// Id of a question about the image with this index, if one is asked.
     pub fn question_about(&self, image: usize) -> Option<&str> {
-        let at = self.pictures.iter().position(|p| *p == image)?;
+        let at = self.images.iter().position(|p| *p == image)?;
         self.questions.get(at).map(|q| q.id.as_str())
     }
 
@@ -243,7 +243,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
         done.keep_or_stop()?;
         let range = first..(first + BATCH).min(asked.questions.len());
         // An image with several consecutive questions is encoded once.
-        let mut images: Vec<usize> = asked.pictures[range.clone()].to_vec();
+        let mut images: Vec<usize> = asked.images[range.clone()].to_vec();
         images.dedup();
         let sizes = source.sizes(&images)?;
         let step = || format!("asking {}, {}", asked.benchmark.id(), named(asked, range.clone()));
@@ -253,7 +253,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
             .clone()
             .map(|i| {
                 let at = asked.seeing[i].iter().position(|id| *id == image_id);
-                let image = images.iter().position(|p| *p == asked.pictures[i]).zip(at);
+                let image = images.iter().position(|p| *p == asked.images[i]).zip(at);
                 Prompt { ids: &asked.seeing[i], image }
             })
             .collect();
@@ -309,7 +309,7 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
             question: question.question.clone(),
             options: question.options.clone(),
             prompt: asked.prompts[i].clone(),
-            image: shown(asking, asked.pictures[i]),
+            image: shown(asking, asked.images[i]),
             target: question.answer.clone(),
             answer,
             parsed: judged.parsed,
@@ -358,8 +358,8 @@ impl<'a> Kept<'a> {
 }
 
 /// Full paths of an image, for samples.
-fn shown(asking: &Asking<'_>, picture: usize) -> String {
-    pictures::places(asking.dir, asking.pictures.get(picture).map_or("", String::as_str))
+fn shown(asking: &Asking<'_>, image: usize) -> String {
+    image_files::places(asking.dir, asking.images.get(image).map_or("", String::as_str))
 }
 
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.

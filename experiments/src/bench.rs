@@ -20,7 +20,7 @@ pub struct Measurement {
     /// Number of images per forward pass.
     pub batch: usize,
     /// Median throughput, in images per second.
-    pub pictures_per_second: f64,
+    pub images_per_second: f64,
     /// Median duration of a forward pass in seconds, including the transfer of features to the host.
     pub seconds: f64,
     /// Duration of the fastest forward pass in seconds.
@@ -105,7 +105,7 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
         rows.push(Measurement {
             encoder: card.id.clone(),
             batch,
-            pictures_per_second: batch as f64 / median,
+            images_per_second: batch as f64 / median,
             seconds: median,
             fastest: seconds.first().copied().unwrap_or(f64::NAN),
             runs: seconds.len(),

@@ -75,10 +75,10 @@ pub fn evaluator(folder: Option<&Path>, evaluator: &mut Evaluator) -> Result<()>
                 *align = locate(folder, align, "the file of conversations `align` =")?;
             }
             files.tune = locate(folder, &files.tune, "the file of conversations `tune` =")?;
-            files.pictures = locate(folder, &files.pictures, "the directory of images `pictures` =")?;
+            files.images = locate(folder, &files.images, "the directory of images `images` =")?;
         }
         Data::Published(published) => {
-            if let Some(dir) = &mut published.pictures {
+            if let Some(dir) = &mut published.images {
                 // Missing published data are reported with everything else that must be fetched.
                 *dir = locate(folder, dir, "").unwrap_or_else(|_| dir.clone());
             }

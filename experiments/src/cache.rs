@@ -82,28 +82,28 @@ impl Cached {
     }
 
     /// Index of an image, by its path relative to the data directory.
-    pub fn number(&self, picture: &str) -> Result<usize> {
-        self.index.get(picture).copied().ok_or_else(|| {
-            Error::failed(format!("there are no features of the picture {picture}"))
+    pub fn number(&self, image: &str) -> Result<usize> {
+        self.index.get(image).copied().ok_or_else(|| {
+            Error::failed(format!("there are no features of the image {image}"))
                 .hint("the data directory changed while the study ran: run the command again")
         })
     }
 
     /// Features of some images: [images, tokens, width] f32 on `device`.
-    pub fn batch(&self, pictures: &[usize], device: &Device) -> Result<Tensor<3>> {
+    pub fn batch(&self, images: &[usize], device: &Device) -> Result<Tensor<3>> {
         let size = self.tokens * self.width;
-        let mut values = Vec::with_capacity(pictures.len() * size);
-        for &picture in pictures {
-            let (chunk, row) = (picture / CHUNK, picture % CHUNK);
+        let mut values = Vec::with_capacity(images.len() * size);
+        for &image in images {
+            let (chunk, row) = (image / CHUNK, image % CHUNK);
             let bytes = self
                 .chunks
                 .get(chunk)
                 .filter(|c| row < c.shape[0])
                 .and_then(|c| c.map.get(c.offset + row * size * 4..c.offset + (row + 1) * size * 4))
-                .ok_or_else(|| Error::failed(format!("there is no picture number {picture} in the feature cache")))?;
+                .ok_or_else(|| Error::failed(format!("there is no image number {image} in the feature cache")))?;
             values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
         }
-        Ok(Tensor::from_data(TensorData::new(values, [pictures.len(), self.tokens, self.width]), device))
+        Ok(Tensor::from_data(TensorData::new(values, [images.len(), self.tokens, self.width]), device))
     }
 }
 
@@ -132,16 +132,15 @@ impl FeatureCache {
         share: Share,
         progress: &Progress,
     ) -> Result<Vec<Result<Cached>>> {
-        let Instrument { data, pictures, device_name, .. } = place;
-        let mut entries: Vec<Result<Entry>> =
-            wanted.iter().map(|w| self.entry(w, data, pictures, device_name)).collect();
+        let Instrument { data, images, device_name, .. } = place;
+        let mut entries: Vec<Result<Entry>> = wanted.iter().map(|w| self.entry(w, data, images, device_name)).collect();
         let mut encoded: BTreeMap<usize, usize> = BTreeMap::new();
         let (_section, clock) = (stop::section()?, Instant::now());
         for round in 0..=ROUNDS {
             let mut tasks = Vec::new();
             for (number, entry) in entries.iter_mut().enumerate() {
                 let Ok(entry) = entry else { continue };
-                let left = entry.open_chunks(pictures.len());
+                let left = entry.open_chunks(images.len());
                 if let (true, Some(note)) = (round == 0, damaged(&left)) {
                     progress.line(&format!("note: features of {}: {note}", wanted[number].encoder.name()));
                 }
@@ -151,26 +150,26 @@ impl FeatureCache {
                 break;
             }
             for (number, chunk) in &tasks {
-                *encoded.entry(*number).or_default() += rows_of(*chunk, pictures.len());
+                *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
             let failures = encode(wanted, &entries, &tasks, place, share, progress)?;
             for (number, e) in failures {
-                entries[number] = Err(e.context(format!("encoding pictures with {}", wanted[number].encoder.name())));
+                entries[number] = Err(e.context(format!("encoding images with {}", wanted[number].encoder.name())));
             }
         }
         if !encoded.is_empty() {
             let images: usize = encoded.values().sum();
             let (encoders, seconds) = (encoded.len(), clock.elapsed().as_secs_f64());
-            progress.line(&format!("encoded {images} pictures with {encoders} encoders in {seconds:.1} s"));
+            progress.line(&format!("encoded {images} images with {encoders} encoders in {seconds:.1} s"));
         }
-        let found = entries.into_iter().map(|entry| entry?.open(pictures)).collect();
+        let found = entries.into_iter().map(|entry| entry?.open(images)).collect();
         self.evict(progress);
         Ok(found)
     }
 
-    fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, pictures: &[String], device_name: &str) -> Result<Entry> {
+    fn entry(&self, wanted: &Wanted<'_>, data: &DataDir, images: &[String], device_name: &str) -> Result<Entry> {
         // Features are addressed by image index, so other benchmarks, or another order, need another entry.
-        let (data, pictures_digest) = (&data.digest, digest::of_value(&pictures)?);
+        let (data, images_digest) = (&data.digest, digest::of_value(&images)?);
         let what = match wanted.card {
             ArmCard::Encoder(card) => json!({
                 "version": VERSION,
@@ -181,7 +180,7 @@ impl FeatureCache {
                 "tap": card.tap,
                 "grid": card.grid,
                 "data": data,
-                "pictures": pictures_digest,
+                "pictures": images_digest,
                 "device": device_name,
             }),
             // The oracle's card holds the digest of the ground truth.
@@ -190,7 +189,7 @@ impl FeatureCache {
                 "encoder": oracle::NAME,
                 "oracle": card,
                 "data": data,
-                "pictures": pictures_digest,
+                "pictures": images_digest,
                 "device": device_name,
             }),
         };
@@ -199,7 +198,7 @@ impl FeatureCache {
         let lock = lock_entry(&dir).with_context(|| format!("opening the cached features {}", dir.display()))?;
         // The modification time of this file is the time of last use, by which entries are evicted.
         atomic::write_json(&dir.join("what.json"), &what)?;
-        let chunks = (0..pictures.len().div_ceil(CHUNK)).map(|_| None).collect();
+        let chunks = (0..images.len().div_ceil(CHUNK)).map(|_| None).collect();
         Ok(Entry { key, dir, lock, chunks })
     }
 
@@ -305,9 +304,9 @@ fn encode(
     share: Share,
     progress: &Progress,
 ) -> Result<BTreeMap<usize, Error>> {
-    let Instrument { data, pictures, device, .. } = place;
-    let images: usize = tasks.iter().map(|(_, c)| rows_of(*c, pictures.len())).sum();
-    let bar = progress.bar("encoding pictures", images as u64);
+    let Instrument { data, images, device, .. } = place;
+    let left: usize = tasks.iter().map(|(_, c)| rows_of(*c, images.len())).sum();
+    let bar = progress.bar("encoding images", left as u64);
     let loaded: Vec<Mutex<Loaded>> = (0..wanted.len())
         .map(|n| Mutex::new(Loaded { left: tasks.iter().filter(|(m, _)| *m == n).count(), extractor: None }))
         .collect();
@@ -316,9 +315,9 @@ fn encode(
         let (w, Ok(entry)) = (&wanted[number], &entries[number]) else {
             return Err(Error::failed("no cache entry"));
         };
-        bar.message(&format!("encoding pictures with {}", w.encoder.name()));
+        bar.message(&format!("encoding images with {}", w.encoder.name()));
         let extractor = Loaded::take(&loaded[number], w, &data.dir, device)?;
-        entry.compute(&extractor, chunk, data, pictures, &|n| bar.add(n))
+        entry.compute(&extractor, chunk, data, images, &|n| bar.add(n))
     })?;
     // Encoded chunks are kept; the next start of the command encodes the rest.
     stop::check()?;
@@ -332,8 +331,8 @@ fn encode(
     Ok(failures)
 }
 
-fn rows_of(chunk: usize, pictures: usize) -> usize {
-    (pictures - chunk * CHUNK).min(CHUNK)
+fn rows_of(chunk: usize, images: usize) -> usize {
+    (images - chunk * CHUNK).min(CHUNK)
 }
 
 /// An encoder that is loaded only between its first and its last chunk, to save memory.
@@ -379,9 +378,9 @@ impl Entry {
     }
 
     /// Opens the chunks that are not open yet. Returns those that fail to open; without an error if there is no file.
-    fn open_chunks(&mut self, pictures: usize) -> Vec<(usize, Option<Error>)> {
+    fn open_chunks(&mut self, images: usize) -> Vec<(usize, Option<Error>)> {
         let missing: Vec<usize> = (0..self.chunks.len()).filter(|c| self.chunks[*c].is_none()).collect();
-        let opened: Vec<_> = missing.into_par_iter().map(|c| (c, self.open_chunk(c, pictures))).collect();
+        let opened: Vec<_> = missing.into_par_iter().map(|c| (c, self.open_chunk(c, images))).collect();
         let mut left = Vec::new();
         for (chunk, outcome) in opened {
             match outcome {
@@ -392,7 +391,7 @@ impl Entry {
         left
     }
 
-    fn open_chunk(&self, chunk: usize, pictures: usize) -> Result<Chunk> {
+    fn open_chunk(&self, chunk: usize, images: usize) -> Result<Chunk> {
         let path = self.path(chunk);
         let step = || format!("reading {}", path.display());
         let file = File::open(&path).with_context(step)?;
@@ -412,8 +411,8 @@ impl Entry {
         else {
             return Err(invalid("this is not a chunk of features".into()));
         };
-        if rows != rows_of(chunk, pictures) {
-            return Err(invalid(format!("{rows} pictures instead of {}", rows_of(chunk, pictures))));
+        if rows != rows_of(chunk, images) {
+            return Err(invalid(format!("{rows} images instead of {}", rows_of(chunk, images))));
         }
         let info = metadata.info("features").map(|i| i.data_offsets.0).unwrap_or(0);
         let seconds = metadata
@@ -438,11 +437,11 @@ impl Entry {
         extractor: &Extractor,
         chunk: usize,
         data: &DataDir,
-        pictures: &[String],
+        images: &[String],
         advance: &dyn Fn(u64),
     ) -> Result<()> {
         let first = chunk * CHUNK;
-        let names = &pictures[first..first + rows_of(chunk, pictures.len())];
+        let names = &images[first..first + rows_of(chunk, images.len())];
         let encoded = extractor.encode(&data.dir, names, BATCH, advance)?;
         let bytes = encoded.pack(HashMap::from([
             ("blake3".to_string(), encoded.digest(&self.of(chunk))),
@@ -452,7 +451,7 @@ impl Entry {
         atomic::write(&self.path(chunk), &bytes)
     }
 
-    fn open(self, pictures: &[String]) -> Result<Cached> {
+    fn open(self, images: &[String]) -> Result<Cached> {
         let mut chunks: Vec<Chunk> = Vec::with_capacity(self.chunks.len());
         for (number, chunk) in self.chunks.into_iter().enumerate() {
             let chunk = chunk.ok_or_else(|| {
@@ -471,8 +470,8 @@ impl Entry {
         let seconds: f64 = chunks.iter().map(|c| c.seconds).sum();
         let ([_, tokens, width], grid) = chunks.first().map_or(([0; 3], [0; 2]), |c| (c.shape, c.grid));
         Ok(Cached {
-            index: pictures.iter().enumerate().map(|(i, p)| (p.clone(), i)).collect(),
-            images_per_second: pictures.len() as f64 / seconds,
+            index: images.iter().enumerate().map(|(i, p)| (p.clone(), i)).collect(),
+            images_per_second: images.len() as f64 / seconds,
             chunks,
             grid,
             tokens,

@@ -68,14 +68,14 @@ impl Tower {
     }
 
     /// Features of one image. The encoder is loaded for this call only.
-    fn features(&self, picture: &RgbImage, device: &Device) -> Result<FeatureMap> {
+    fn features(&self, image: &RgbImage, device: &Device) -> Result<FeatureMap> {
         let card = self.card.encoder()?;
-        self.encoder.load(card.clone(), device)?.forward(pixels(card, picture, device))
+        self.encoder.load(card.clone(), device)?.forward(pixels(card, image, device))
     }
 }
 
-fn pixels(card: &EncoderCard, picture: &RgbImage, device: &Device) -> Tensor<4> {
-    card.preprocess.pixels(std::slice::from_ref(picture), device)
+fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
+    card.preprocess.pixels(std::slice::from_ref(image), device)
 }
 
 /// Prepares an image for a model with these encoders: pixels if the model holds `trained` encoders itself, else
@@ -83,13 +83,13 @@ fn pixels(card: &EncoderCard, picture: &RgbImage, device: &Device) -> Tensor<4> 
 ///
 /// # Errors
 /// The weights of an encoder are not on this machine, or the model has the oracle, which reads no images.
-pub fn visual(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+pub fn visual(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
     match trained {
         true => {
-            let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, picture, device)));
+            let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, image, device)));
             pixels.collect::<Result<_>>().map(Visual::Pixels)
         }
-        false => towers.iter().map(|t| t.features(picture, device)).collect::<Result<_>>().map(Visual::Towers),
+        false => towers.iter().map(|t| t.features(image, device)).collect::<Result<_>>().map(Visual::Towers),
     }
 }
 
@@ -97,14 +97,14 @@ pub fn visual(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Devi
 ///
 /// # Errors
 /// As [`visual`].
-pub fn blank(picture: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+pub fn blank(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
     match towers {
         [Tower { card: ArmCard::Oracle(card), .. }] => {
             let shape = [1, card.grid[0] * card.grid[1], card.width];
             let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
             Ok(Visual::Towers(vec![FeatureMap { tokens, grid: card.grid }]))
         }
-        _ => visual(picture, towers, trained, device),
+        _ => visual(image, towers, trained, device),
     }
 }
 
@@ -142,11 +142,8 @@ pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
 /// Reads and validates the encoders of the model in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<Tower>> {
     if !dir.join(FILE).is_file() {
-        return Err(Error::failed(format!(
-            "{} has no {FILE}: what its pictures go through is not known",
-            dir.display()
-        ))
-        .hint("run the study again: what is done stays done, and the file is written"));
+        return Err(Error::failed(format!("{} has no {FILE}: what its images go through is not known", dir.display()))
+            .hint("run the study again: what is done stays done, and the file is written"));
     }
     let towers: Vec<Tower> = atomic::read_json(&dir.join(FILE))?;
     for tower in &towers {
@@ -162,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oracle_is_written_without_a_card_and_reads_no_pictures() -> Result<()> {
+    fn the_oracle_is_written_without_a_card_and_reads_no_images() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let card = ArmCard::Oracle(OracleCard::new([2, 3], "0305"));
         let tower = Tower { encoder: ArmEncoder::plain(oracle::NAME), card: card.clone() };
@@ -179,10 +176,10 @@ mod tests {
             assert!(read(dir.path()).is_err_and(|e| e.to_string().contains("needs a")), "{key}");
         }
         let device = Device::flex();
-        let picture = RgbImage::new(8, 8);
+        let image = RgbImage::new(8, 8);
         let towers = [tower];
-        assert!(visual(&picture, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
-        match blank(&picture, &towers, false, &device)? {
+        assert!(visual(&image, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
+        match blank(&image, &towers, false, &device)? {
             Visual::Towers(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
             _ => return Err(Error::failed("the oracle gives features")),
         }

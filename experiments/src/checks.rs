@@ -89,7 +89,7 @@ impl Instrument {
     /// An image has no ground truth; the error names it.
     pub fn check_truth(&self, cards: &[&ArmCard]) -> Result<()> {
         match cards.iter().any(|card| matches!(card, ArmCard::Oracle(_))) {
-            true => Truth::read(&self.data.dir)?.check(&self.pictures),
+            true => Truth::read(&self.data.dir)?.check(&self.images),
             false => Ok(()),
         }
     }
@@ -99,7 +99,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
     let (examples, file) = (&set.examples, set.file().display());
     let mut learnable = false;
     for i in 0..examples.len() {
-        let all = examples.length(i) + if examples.pictured(i) { image.saturating_sub(1) } else { 0 };
+        let all = examples.length(i) + if examples.has_image(i) { image.saturating_sub(1) } else { 0 };
         let read = match stage.max_length.filter(|longest| all > *longest) {
             Some(longest) => {
                 let step = |e: Error| e.context(format!("conversation {} of {file}", i + 1));

@@ -47,7 +47,7 @@ pub fn directory(data: &Data) -> Result<Option<PathBuf>> {
         Data::World(spec) => Some(paths::cache()?.join("worlds").join(world_digest(spec)?)).filter(|dir| dir.is_dir()),
         Data::Field(spec) => field::data(spec).ok().map(|(dir, _)| dir),
         Data::Directory(dir) => Some(dir.clone()),
-        Data::Files(files) => Some(files.pictures.clone()),
+        Data::Files(files) => Some(files.images.clone()),
         Data::Published(published) => published::open(published).ok().map(|data| data.dir),
     })
 }
@@ -91,7 +91,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
         }
         Data::Published(published) => published::open(published),
         Data::Files(files) => {
-            let dir = files.pictures.clone();
+            let dir = files.images.clone();
             check_directory(&dir, "the directory of images", "the conversations' images are looked for below it")?;
             for file in files.align.iter().chain([&files.tune]) {
                 check_file(file)?;

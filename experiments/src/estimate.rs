@@ -104,7 +104,7 @@ impl Parts<'_> {
             (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
             (false, false) => self.seen(stage, corpus),
         };
-        let pictures = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
+        let images = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
         Ok(Cost {
             encoder_parameters: self.cards.iter().map(ArmCard::parameters).sum(),
             connector_parameters: self.connector_parameters as u64,
@@ -112,8 +112,8 @@ impl Parts<'_> {
             tokens: self.tokens,
             align: align.map(|(stage, corpus)| self.stage(stage, corpus, image_flops)).transpose()?,
             tune: self.stage(tune.0, tune.1, image_flops)?,
-            encoding_flops: image_flops * pictures,
-            feature_bytes: if self.cached { image_bytes * pictures } else { 0.0 },
+            encoding_flops: image_flops * images,
+            feature_bytes: if self.cached { image_bytes * images } else { 0.0 },
         })
     }
 

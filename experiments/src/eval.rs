@@ -10,7 +10,7 @@ use crate::asking::{self, Asked, Asking, Terms};
 use crate::benchmarks;
 use crate::cards::{self, Tower};
 use crate::data;
-use crate::examples::Pictures;
+use crate::examples::Images;
 use crate::features::Extractor;
 use crate::frozen::{Computed, Features};
 use crate::inputs::{self, Contents};
@@ -20,7 +20,7 @@ use crate::results::Measured;
 use crate::source::{Source, Towers};
 use crate::store::{RunStore, StudyStore};
 use crate::study::check_benchmarks;
-use crate::{checks, names, notes, paths, pictures};
+use crate::{checks, image_files, names, notes, paths};
 use burgess_base::{Context, Error, Result, digest};
 use burgess_probe::bench;
 use burgess_reports::schema::{RunId, RunResults};
@@ -107,18 +107,18 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     let chat = &model.config().chat;
     let mut notes = notes::of_cards(answerer.encoders.iter().map(|t| &t.card));
 
-    let mut pictures = Pictures::default();
+    let mut images = Images::default();
     let mut asked = Vec::with_capacity(found.len());
     let bar = progress.bar("reading questions", found.len() as u64);
     for benchmark in found {
         bar.message(&format!("reading the questions of {}", benchmark.id()));
-        asked.push(Asked::read(benchmark, &dir, &terms, chat, tokenizer, &mut pictures)?);
+        asked.push(Asked::read(benchmark, &dir, &terms, chat, tokenizer, &mut images)?);
         bar.add(1);
     }
     drop(bar);
     notes.extend(asked.iter().flat_map(Asked::notes));
     notes::announce(&notes, progress);
-    check_asked(&answerer, &asked, &dir, &pictures.names)?;
+    check_asked(&answerer, &asked, &dir, &images.names)?;
     let cache = paths::cache()?;
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
     let model_digest = inputs::keep(&cache, &manifest)?;
@@ -139,7 +139,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
 
     let trained = !model.encoders.is_empty();
     let features =
-        if trained { Vec::new() } else { computed(&answerer.encoders, &dir, &pictures.names, &options.device)? };
+        if trained { Vec::new() } else { computed(&answerer.encoders, &dir, &images.names, &options.device)? };
     let towers = match trained {
         true => {
             let cards = answerer.encoders.iter().map(|t| Ok(&t.card.encoder()?.preprocess));
@@ -150,7 +150,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     // Read sizes only if needed, because every image would be opened twice.
     let sizes = model.config().connector.kind.reads_sizes();
     let orientation = cards::orientation(answerer.encoders.iter().map(|t| &t.card));
-    let source = Source { dir: &dir, pictures: &pictures.names, sizes, orientation, towers };
+    let source = Source { dir: &dir, images: &images.names, sizes, orientation, towers };
     let asking = Asking {
         model,
         chat,
@@ -160,7 +160,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         towers: &answerer.encoders,
         terms,
         dir: &dir,
-        pictures: &pictures.names,
+        images: &images.names,
     };
     let bar = progress.bar(&options.name, 0);
     let results = asking::results(&asking, &asked, &store, &options.name, &bar)?;
@@ -207,15 +207,15 @@ fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String
     let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
     let positions = config.connector.positions(&grids);
     asked.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
-    for (i, name) in names.iter().enumerate().filter(|(_, name)| pictures::is_file(name)) {
-        let path = dir.join(pictures::path(name));
+    for (i, name) in names.iter().enumerate().filter(|(_, name)| image_files::is_file(name)) {
+        let path = dir.join(image_files::path(name));
         if std::fs::metadata(&path).is_ok_and(|m| m.is_file()) {
             continue;
         }
         if let Some((id, question)) = asked.iter().find_map(|a| Some((a.benchmark.id(), a.question_about(i)?))) {
             return Err(Error::failed(format!(
                 "the image of question {question} of {id} is not there: {}",
-                pictures::shown(&pictures::name_of(&path))
+                image_files::shown(&image_files::name_of(&path))
             ))
             .hint("--data names the directory below which the images lie"));
         }
@@ -237,7 +237,7 @@ fn files(model: &Path) -> Result<Vec<(String, PathBuf)>> {
             } else if ["json", "safetensors", "bin", "pt", "pth", "gguf", "model", "jinja", "txt"].contains(&kind)
                 && !is_prose(&path)
             {
-                files.push((pictures::name_of(path.strip_prefix(model).unwrap_or(&path)), path));
+                files.push((image_files::name_of(path.strip_prefix(model).unwrap_or(&path)), path));
             }
         }
     }
@@ -265,10 +265,10 @@ fn earlier(model: &Path) -> Result<String> {
     digest::of_value(&files)
 }
 
-fn computed(towers: &[Tower], dir: &Path, pictures: &[String], device: &Device) -> Result<Vec<Features>> {
+fn computed(towers: &[Tower], dir: &Path, images: &[String], device: &Device) -> Result<Vec<Features>> {
     let load = |t: &Tower| {
         let extractor = Extractor::open(&t.encoder, &t.card, dir, device)?;
-        Computed::new(extractor, &t.card, dir.to_path_buf(), pictures.to_vec(), device)
+        Computed::new(extractor, &t.card, dir.to_path_buf(), images.to_vec(), device)
             .map(Box::new)
             .map(Features::Computed)
     };

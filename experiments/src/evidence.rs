@@ -77,7 +77,7 @@ fn probe(record: ProbeRecord) -> Probe {
     Probe {
         attribute: record.attribute,
         level: match record.level {
-            ProbeLevel::Picture => "picture",
+            ProbeLevel::Image => "picture",
             ProbeLevel::Patch => "patch",
         }
         .to_string(),

@@ -1,7 +1,7 @@
 //! The tokenised training conversations, and the images that training and benchmarks name.
 
 use crate::data::{DataDir, check_file};
-use crate::pictures;
+use crate::image_files;
 use crate::progress::Progress;
 use crate::published::{self, Thinned};
 use crate::workers;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// Assigns indices to images in the order in which they are first named.
 #[derive(Default)]
-pub struct Pictures {
+pub struct Images {
     pub names: Vec<String>,
     numbers: HashMap<String, usize>,
     /// For images that conversations name, the index in `named` of the source that the conversation states.
@@ -24,7 +24,7 @@ pub struct Pictures {
     named: Vec<String>,
 }
 
-impl Pictures {
+impl Images {
     /// Index of an image, which is assigned when the name is new.
     pub fn number(&mut self, name: &str) -> usize {
         *self.numbers.entry(name.to_string()).or_insert_with(|| {
@@ -105,7 +105,7 @@ pub fn read(
     per_source: Option<usize>,
     share: Option<f64>,
     llm: &Llm,
-    pictures: &mut Pictures,
+    images: &mut Images,
     progress: &Progress,
 ) -> Result<Set> {
     check_file(file)?;
@@ -135,7 +135,7 @@ pub fn read(
         if let Some(problem) = &encoded.problem {
             unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
         }
-        let image = c.image.as_ref().map(|i| pictures.number_from(&pictures::name_of(Path::new(i)), &c.source));
+        let image = c.image.as_ref().map(|i| images.number_from(&image_files::name_of(Path::new(i)), &c.source));
         // Images get their indices before any is left out, so that every fraction of the data uses the same features.
         if share.is_some_and(|share| !published::is_within(place - 1, share)) {
             return Ok(());
@@ -169,47 +169,47 @@ pub fn read(
 /// `contents` is a digest that changes with the image files.
 pub fn drop_unreadable(
     sets: &mut [&mut Set],
-    pictures: &mut Pictures,
+    images: &mut Images,
     data: &DataDir,
     contents: &str,
     progress: &Progress,
 ) -> Result<()> {
-    let bad = unreadable(&pictures.names, data, contents, progress)?;
+    let bad = unreadable(&images.names, data, contents, progress)?;
     if bad.is_empty() {
         return Ok(());
     }
-    let mut new = Vec::with_capacity(pictures.names.len());
-    let mut kept = Pictures::default();
-    for name in &pictures.names {
+    let mut new = Vec::with_capacity(images.names.len());
+    let mut kept = Images::default();
+    for name in &images.names {
         new.push((!bad.contains_key(name)).then(|| kept.number(name)));
     }
     for set in sets {
         let before = set.examples.len();
         let lost = set.examples.renumber(|i| new.get(i).copied().flatten());
         let mut by_source: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-        for picture in &lost {
-            let name = pictures.names.get(*picture).map_or("", String::as_str);
-            by_source.entry(pictures.source(*picture)).or_insert((0, name)).0 += 1;
+        for image in &lost {
+            let name = images.names.get(*image).map_or("", String::as_str);
+            by_source.entry(images.source(*image)).or_insert((0, name)).0 += 1;
         }
         for (source, (count, first)) in by_source {
             let of = if source.is_empty() { String::new() } else { format!(" of {source}") };
             let cause = bad.get(first).map_or("", String::as_str);
             progress.line(&format!(
-                "note: {}: {count} conversations{of} left out: their picture cannot be read (first: {cause})",
+                "note: {}: {count} conversations{of} left out: their image cannot be read (first: {cause})",
                 set.file.display()
             ));
         }
         if set.examples.is_empty() && before > 0 {
-            let first = lost.first().and_then(|i| pictures.names.get(*i)).map_or("", String::as_str);
+            let first = lost.first().and_then(|i| images.names.get(*i)).map_or("", String::as_str);
             return Err(Error::failed(format!(
-                "no picture of the {before} conversations in {} can be read: {}",
+                "no image of the {before} conversations in {} can be read: {}",
                 set.file.display(),
                 bad.get(first).map_or("", String::as_str)
             ))
-            .hint(format!("pictures are looked for under {}", data.dir.display())));
+            .hint(format!("images are looked for under {}", data.dir.display())));
         }
     }
-    *pictures = kept;
+    *images = kept;
     Ok(())
 }
 
@@ -230,16 +230,16 @@ pub fn unreadable(
     if known.exists() {
         return atomic::read_json(&known);
     }
-    let bar = progress.bar("reading pictures", names.len() as u64);
+    let bar = progress.bar("reading images", names.len() as u64);
     let bad: BTreeMap<String, String> = names
         .par_iter()
         .filter_map(|name| {
-            let outcome = workers::guarded(|| pictures::open(&data.dir, name, Orientation::AsStored));
+            let outcome = workers::guarded(|| image_files::open(&data.dir, name, Orientation::AsStored));
             bar.add(1);
             outcome.err().map(|e| (name.clone(), e.to_string()))
         })
         .collect();
-    bar.done(&format!("read {} pictures", names.len()));
+    bar.done(&format!("read {} images", names.len()));
     atomic::write_json(&known, &bad)?;
     Ok(bad)
 }
@@ -249,8 +249,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_numbered_once_and_know_where_they_come_from() {
-        let mut p = Pictures::default();
+    fn images_are_numbered_once_and_know_where_they_come_from() {
+        let mut p = Images::default();
         assert_eq!([("a", "x"), ("b", "y"), ("a", "z")].map(|(n, s)| p.number_from(n, s)), [0, 1, 0]);
         assert_eq!((p.source(0), p.source(1), p.source(2)), ("x", "y", ""));
     }

@@ -3,7 +3,7 @@
 use crate::arm::ArmEncoder;
 use crate::arm_card::ArmCard;
 use crate::oracle::{self, Truth};
-use crate::{pictures, stop};
+use crate::{image_files, stop};
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;
@@ -48,19 +48,19 @@ impl Extractor {
     pub fn encode<S: AsRef<str>>(
         &self,
         dir: &Path,
-        pictures: &[S],
+        images: &[S],
         batch: usize,
         advance: &dyn Fn(u64),
     ) -> Result<Encoded> {
         match self {
-            Self::Encoder(encoder) => encode(encoder, dir, pictures, batch, advance),
+            Self::Encoder(encoder) => encode(encoder, dir, images, batch, advance),
             Self::Oracle(truth) => {
                 stop::check()?;
-                let values = truth.features(pictures)?;
-                advance(pictures.len() as u64);
+                let values = truth.features(images)?;
+                advance(images.len() as u64);
                 Ok(Encoded {
                     bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-                    shape: [pictures.len(), truth.cells(), oracle::WIDTH],
+                    shape: [images.len(), truth.cells(), oracle::WIDTH],
                     grid: truth.grid(),
                     not_square: 0,
                     seconds: 0.0,
@@ -91,24 +91,23 @@ pub struct Encoded {
 pub fn encode<S: AsRef<str>>(
     encoder: &Encoder,
     dir: &Path,
-    pictures: &[S],
+    images: &[S],
     batch: usize,
     advance: &dyn Fn(u64),
 ) -> Result<Encoded> {
     let size = encoder.card.preprocess.size;
-    let mut all =
-        Encoded { bytes: Vec::new(), shape: [pictures.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
-    for names in pictures.chunks(batch.max(1)) {
+    let mut all = Encoded { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
+    for names in images.chunks(batch.max(1)) {
         stop::check()?;
         let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
-        for picture in pictures::open_all(dir, names, encoder.card.preprocess.orientation()) {
-            let picture = picture?;
-            all.not_square += usize::from(picture.width() != picture.height());
-            pixels.extend(encoder.card.preprocess.apply(&picture));
+        for image in image_files::open_all(dir, names, encoder.card.preprocess.orientation()) {
+            let image = image?;
+            all.not_square += usize::from(image.width() != image.height());
+            pixels.extend(encoder.card.preprocess.apply(&image));
         }
         let start = Instant::now();
         let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
-        let name = |n: usize| names.get(n).map_or_else(String::new, |name| pictures::shown(name.as_ref()));
+        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name.as_ref()));
         let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
         let [_, tokens, width] = map.tokens.dims();
         let host: Vec<f32> = map

@@ -104,10 +104,10 @@ pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Pre
         ));
     }
     leftovers::sweep(&directory()?, 1);
-    let bar = progress.bar("composing pictures", 0);
+    let bar = progress.bar("composing images", 0);
     let prepared = prepare::prepare(from, &directory()?, spec, &|done, total| bar.set(done, total))?;
     if !prepared.was_there {
-        bar.done("composed the pictures of the field study");
+        bar.done("composed the images of the field study");
     }
     Ok(prepared)
 }

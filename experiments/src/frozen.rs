@@ -8,7 +8,7 @@
 use crate::arm_card::ArmCard;
 use crate::cache::Cached;
 use crate::features::Extractor;
-use crate::pictures;
+use crate::image_files;
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;
@@ -45,7 +45,7 @@ pub struct Computed {
     extractor: Extractor,
     device: Device,
     dir: PathBuf,
-    pictures: Vec<String>,
+    images: Vec<String>,
     grid: [usize; 2],
     width: usize,
     /// Number of images encoded so far, and the seconds spent.
@@ -61,15 +61,15 @@ impl Computed {
         extractor: Extractor,
         card: &ArmCard,
         dir: PathBuf,
-        pictures: Vec<String>,
+        images: Vec<String>,
         device: &Device,
     ) -> Result<Self> {
         let (grid, width, device) = (card.used_grid()?, card.width()?, device.clone());
-        Ok(Self { extractor, device, dir, pictures, grid, width, spent: Mutex::default() })
+        Ok(Self { extractor, device, dir, images, grid, width, spent: Mutex::default() })
     }
 
     fn batch(&self, numbers: &[usize]) -> Result<FeatureMap> {
-        let name = |n: &usize| self.pictures.get(*n).ok_or_else(|| Error::failed(format!("no picture {n}")));
+        let name = |n: &usize| self.images.get(*n).ok_or_else(|| Error::failed(format!("no image {n}")));
         let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
         match &self.extractor {
             Extractor::Encoder(encoder) => self.encoded(encoder, &names),
@@ -85,10 +85,11 @@ impl Computed {
         let mut maps = Vec::new();
         for names in names.chunks(BATCH) {
             let orientation = encoder.card.preprocess.orientation();
-            let opened = pictures::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
+            let opened =
+                image_files::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
             let pixels = encoder.card.preprocess.pixels(&opened, encoder.device());
             let start = Instant::now();
-            let name = |n: usize| names.get(n).map_or_else(String::new, |name| pictures::shown(name));
+            let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name));
             let map = encoder.forward_of(pixels, &name)?;
             encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +99,7 @@ impl Computed {
             maps.push(map.tokens);
         }
         if maps.is_empty() {
-            return Err(Error::failed("features of no picture"));
+            return Err(Error::failed("features of no image"));
         }
         Ok(FeatureMap { tokens: Tensor::cat(maps, 0), grid: self.grid })
     }
@@ -136,11 +137,11 @@ impl Features {
     ///
     /// # Errors
     /// An image cannot be read, or there is no image with that index.
-    pub fn batch(&self, pictures: &[usize], device: &Device) -> Result<FeatureMap> {
+    pub fn batch(&self, images: &[usize], device: &Device) -> Result<FeatureMap> {
         match self {
-            Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(pictures, device)?, grid: c.grid }),
+            Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(images, device)?, grid: c.grid }),
             Self::Computed(c) => {
-                let map = c.batch(pictures)?;
+                let map = c.batch(images)?;
                 Ok(FeatureMap { tokens: map.tokens.to_device(device), grid: map.grid })
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! Each file is read once: its digest is cached by path, size and modification time.
 
-use crate::pictures;
+use crate::image_files;
 use crate::progress::Progress;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use rayon::prelude::*;
@@ -42,11 +42,11 @@ impl Contents {
         Ok(Self { dir: dir.to_path_buf(), kept, known })
     }
 
-    /// Returns the digests of the files that contain these images (for names, see [`pictures::name`]).
+    /// Returns the digests of the files that contain these images (for names, see [`image_files::name`]).
     pub fn images(&mut self, names: &[String], progress: &Progress) -> Result<Manifest> {
-        let files: BTreeSet<String> = names.iter().flat_map(|name| pictures::files(name)).collect();
+        let files: BTreeSet<String> = names.iter().flat_map(|name| image_files::files(name)).collect();
         let paths = files.into_iter().map(|file| {
-            let path = self.dir.join(pictures::path(&file));
+            let path = self.dir.join(image_files::path(&file));
             (file, path)
         });
         self.files(&paths.collect::<Vec<_>>(), progress)

@@ -16,7 +16,7 @@
 //! each channel has variance 1 over the draw of the signs, however many words the cell has.
 
 use crate::arm::{Arm, Freeze};
-use crate::pictures;
+use crate::image_files;
 use burgess_base::digest::Digest;
 use burgess_base::stream::{stream, uniform};
 use burgess_base::text::excerpt;
@@ -222,7 +222,7 @@ impl Truth {
     }
 
     fn unknown(&self, image: &str, count: &str) -> Error {
-        Error::failed(format!("{} has no line for the image {}{count}", self.file.display(), pictures::shown(image)))
+        Error::failed(format!("{} has no line for the image {}{count}", self.file.display(), image_files::shown(image)))
             .hint(format!("the oracle needs the ground truth of every image that the study names: {FORM}"))
     }
 
@@ -290,7 +290,7 @@ impl Reader {
             return Err(Error::failed(format!("a word of cell {} is empty", cell + 1)));
         }
         let cells = cells.into_iter().map(|words| self.cell(words)).collect::<Result<_>>()?;
-        let name = pictures::name_of(Path::new(&image));
+        let name = image_files::name_of(Path::new(&image));
         match self.images.insert(name, cells) {
             None => Ok(()),
             Some(_) => Err(Error::failed(format!("the image {} has a line before", excerpt(&image, 200)))),

@@ -213,9 +213,9 @@ fn missing(study: &Study) -> Vec<String> {
         }
     }
     let beside = match &evaluator.data {
-        Data::Published(data) => data.pictures.clone().or_else(|| Some(paths::cache().ok()?.join("published"))),
+        Data::Published(data) => data.images.clone().or_else(|| Some(paths::cache().ok()?.join("published"))),
         Data::Directory(dir) => Some(dir.clone()),
-        Data::Files(files) => Some(files.pictures.clone()),
+        Data::Files(files) => Some(files.images.clone()),
         Data::World(_) | Data::Field(_) => None,
     };
     let published =

@@ -1,6 +1,6 @@
 //! How the shipped nano weights were made: `burgess pretrain nano/<id>`.
 //!
-//! All encoders see the same pictures of the nano world, in the same order, the same number of times; only the
+//! All encoders see the same images of the nano world, in the same order, the same number of times; only the
 //! objective on the card differs. The language model reads text only.
 
 use crate::probes::{self, ProbeRecord};
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Seed of the pretraining pictures and captions.
+/// Seed of the pretraining images and captions.
 const WORLD_SEED: u64 = 0;
 /// The language model of the nano studies; its tokenizer reads the captions.
 pub const LLM: &str = "nano-lm";
@@ -45,7 +45,7 @@ pub struct Record {
     pub world_version: u32,
     pub device: String,
     pub threads: usize,
-    /// Distinct pictures and how many were seen in all (for the language model: tokens).
+    /// Distinct images and how many were seen in all (for the language model: tokens).
     pub distinct: usize,
     pub seen: usize,
     pub seconds: f64,
@@ -100,7 +100,7 @@ pub fn encoder(
         }
         Some(table) => {
             let (config, distinct) = recipe(card, table)?;
-            let pictures = Pictures::draw(card, &config, distinct, progress)?;
+            let images = Images::draw(card, &config, distinct, progress)?;
             let bar = progress.bar(&format!("pretraining {}", card.id), config.steps as u64);
             let mut curve = Curve::default();
             let report = |step: &StepReport| {
@@ -118,8 +118,8 @@ pub fn encoder(
                 }
                 Ok(())
             };
-            let shape = pictures.shape;
-            let arch = pretrain(&card.architecture, &config, &shape, device, |s, d| pictures.batch(s, d), report)?;
+            let shape = images.shape;
+            let arch = pretrain(&card.architecture, &config, &shape, device, |s, d| images.batch(s, d), report)?;
             bar.done(&format!("pretrained {}", card.id));
             let seen = config.steps * config.batch;
             (arch, serde_json::to_value(&config)?, distinct, seen, curve.losses)
@@ -277,19 +277,19 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
 }
 
 /// Whether a word is read letter by letter: several capitals or several digits. The tokenizer does not see such words, so
-/// that it has no tokens for parts of them: what is written in a picture is then spelled with one token a letter.
+/// that it has no tokens for parts of them: what is written in an image is then spelled with one token a letter.
 fn is_spelled(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
-/// The objective's recipe and the number of distinct pictures, from the card's `[pretrain]` table.
+/// The objective's recipe and the number of distinct images, from the card's `[pretrain]` table.
 fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, usize)> {
     let mut table = table.clone();
-    let distinct = match table.remove("pictures") {
+    let distinct = match table.remove("images") {
         Some(toml::Value::Integer(n)) if n > 0 => n as usize,
         other => {
-            return Err(Error::usage(format!("[pretrain] of {} needs pictures = N, not {other:?}", card.id)));
+            return Err(Error::usage(format!("[pretrain] of {} needs images = N, not {other:?}", card.id)));
         }
     };
     let config: PretrainConfig = table
@@ -300,8 +300,8 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
     Ok((config, distinct))
 }
 
-/// The pretraining pictures with the targets that the objective reads, drawn once and kept in memory as bytes.
-struct Pictures<'a> {
+/// The pretraining images with the targets that the objective reads, drawn once and kept in memory as bytes.
+struct Images<'a> {
     card: &'a EncoderCard,
     config: &'a PretrainConfig,
     shape: DataShape,
@@ -310,9 +310,9 @@ struct Pictures<'a> {
     captions: Option<Vec<(Vec<i32>, i32)>>,
 }
 
-/// One drawn picture and its targets.
+/// One drawn image and its targets.
 struct Drawn {
-    picture: RgbImage,
+    image: RgbImage,
     caption: String,
     labels: Vec<usize>,
     /// The instance of each pixel; empty unless the objective reads it.
@@ -327,10 +327,10 @@ fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
     inverse_depth.iter().map(|d| (d / nearest * 255.0).round() as u8).collect()
 }
 
-impl<'a> Pictures<'a> {
+impl<'a> Images<'a> {
     fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
         let targets = config.objective.targets();
-        let bar = progress.bar("drawing pictures", count as u64);
+        let bar = progress.bar("drawing images", count as u64);
         let drawn: Vec<Drawn> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
@@ -338,7 +338,7 @@ impl<'a> Pictures<'a> {
                 let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
                 Drawn {
-                    picture: scene.render(),
+                    image: scene.render(),
                     caption,
                     labels: scene.classes(),
                     instances: if targets.instances { scene.instances() } else { Vec::new() },
@@ -346,7 +346,7 @@ impl<'a> Pictures<'a> {
                 }
             })
             .collect();
-        bar.done(&format!("drew {count} pictures"));
+        bar.done(&format!("drew {count} images"));
         let (mut vocab, mut captions) = (0, None);
         if targets.texts {
             let tokenizer = Tokenizer::from_file(&weights::locate(LLM)?.join("tokenizer.json"))?;
@@ -369,7 +369,7 @@ impl<'a> Pictures<'a> {
         Ok(Self { card, config, shape, drawn, captions })
     }
 
-    /// The pictures of a step: every epoch visits each picture once, in an order of its own.
+    /// The images of a step: every epoch visits each image once, in an order of its own.
     fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
         let size = self.config.batch;
         let per_epoch = (self.drawn.len() / size).max(1);
@@ -377,7 +377,7 @@ impl<'a> Pictures<'a> {
         collate::shuffle(&mut order, &mut stream(&format!("pretrain/epoch-{}", step / per_epoch), WORLD_SEED));
         let first = step % per_epoch * size;
         let chosen: Vec<usize> = order.into_iter().cycle().skip(first).take(size).collect();
-        let images: Vec<RgbImage> = chosen.iter().map(|&i| self.drawn[i].picture.clone()).collect();
+        let images: Vec<RgbImage> = chosen.iter().map(|&i| self.drawn[i].image.clone()).collect();
         let pixels = self.card.preprocess.pixels(&images, device);
         let texts = self.captions.as_ref().map(|captions| {
             let lengths: Vec<i32> = chosen.iter().map(|&i| captions[i].1).collect();
@@ -399,7 +399,7 @@ impl<'a> Pictures<'a> {
             }
             Tensor::<2>::from_data(TensorData::new(hot, [size, self.shape.classes]), device)
         });
-        // The maps are of the picture as drawn, which the card's preprocessing does not resize.
+        // The maps are of the image as drawn, which the card's preprocessing does not resize.
         let side = burgess_world::SIZE as usize;
         let instances = targets.instances.then(|| {
             let values: Vec<i32> =

@@ -300,7 +300,7 @@ impl ComparedProbe {
     /// Name with its level: "colour" for an image, "colour of patches" for a patch.
     fn name(&self) -> String {
         match self.record.level {
-            ProbeLevel::Picture => self.record.attribute.clone(),
+            ProbeLevel::Image => self.record.attribute.clone(),
             ProbeLevel::Patch => format!("{} of patches", self.record.attribute),
         }
     }
@@ -320,7 +320,7 @@ pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
         let mut row = vec![
             r.attribute.clone(),
             match r.level {
-                ProbeLevel::Picture => "image".into(),
+                ProbeLevel::Image => "image".into(),
                 ProbeLevel::Patch => "patch".into(),
             },
             r.classes.to_string(),
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_an_encoder_did_not_learn_is_said() {
-        let level = ProbeLevel::Picture;
+        let level = ProbeLevel::Image;
         let random = [("thing", 18), ("colour", 190), ("count", 60), ("depth", 150)].map(|(a, c)| record(a, level, c));
         let mut probes =
             [("thing", 24), ("colour", 192), ("count", 160), ("depth", 100)].map(|(a, c)| record(a, level, c));

@@ -21,8 +21,8 @@ pub struct Published {
     pub tune: Corpus,
     /// Directory of the images, unpacked as the dataset cards say, and of `bench/` with the benchmarks. Default:
     /// `published/` in the cache of Burgess.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pictures: Option<PathBuf>,
+    #[serde(default, alias = "pictures", skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
 }
 
 /// One file of conversations in a dataset repository.
@@ -72,15 +72,15 @@ impl Corpus {
 
 /// Opens the data; conversations and images must be on this machine.
 pub fn open(published: &Published) -> Result<DataDir> {
-    let dir = match &published.pictures {
+    let dir = match &published.images {
         Some(dir) => dir.clone(),
         None => crate::paths::cache()?.join("published"),
     };
     let align = published.align.as_ref().map(Corpus::locate).transpose()?;
     let tune = published.tune.locate()?;
     if !dir.is_dir() {
-        return Err(Error::failed(format!("the pictures should lie below {}, which is no directory", dir.display()))
-            .hint("unpack the archives that the cards of the datasets name, or set `pictures` in [evaluator.data.published]"));
+        return Err(Error::failed(format!("the images should lie below {}, which is no directory", dir.display()))
+            .hint("unpack the archives that the cards of the datasets name, or set `images` in [evaluator.data.published]"));
     }
     // The links of a snapshot resolve to files named by their digest, so the path identifies the contents.
     let name = |file: &PathBuf| std::fs::canonicalize(file).map(|f| f.display().to_string());
@@ -119,8 +119,8 @@ impl Thinned {
     }
 
     /// Whether the conversation at this position of the file is used.
-    pub fn keeps(&self, place: u64, source: &str, has_picture: bool) -> bool {
-        !has_picture || self.largest.get(source).is_some_and(|largest| rank(place) <= *largest)
+    pub fn keeps(&self, place: u64, source: &str, has_image: bool) -> bool {
+        !has_image || self.largest.get(source).is_some_and(|largest| rank(place) <= *largest)
     }
 }
 

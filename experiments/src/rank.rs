@@ -229,7 +229,7 @@ pub(crate) fn features(
             let load = |p: &&Prepared| {
                 let dir = place.data.dir.clone();
                 let extractor = Extractor::open(&p.encoder, &p.card, &dir, &place.device)?;
-                Computed::new(extractor, &p.card, dir, place.pictures.clone(), &place.device)
+                Computed::new(extractor, &p.card, dir, place.images.clone(), &place.device)
                     .map(Box::new)
                     .map(Features::Computed)
             };
@@ -327,7 +327,7 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     };
     let text = |key: &str| study.get(key).and_then(Value::as_str).map(String::from);
     let made = Made::read(dir)?;
-    let named = ["directory", "files/pictures", "published/pictures"].map(|key| format!("/evaluator/data/{key}"));
+    let named = ["directory", "files/images", "published/images"].map(|key| format!("/evaluator/data/{key}"));
     let named = named.iter().filter_map(|key| study.pointer(key).and_then(Value::as_str)).map(PathBuf::from);
     data.image_dirs = made.iter().flat_map(|m| m.images.clone()).chain(named).collect();
     data.image_dirs.extend([paths::cache(), burgess_encoders::hub::cache()].into_iter().flatten());

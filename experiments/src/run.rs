@@ -5,7 +5,7 @@ use crate::arm_card::{self, ArmCard};
 use crate::asking::{self, Asked, Asking};
 use crate::cards;
 use crate::data::DataDir;
-use crate::examples::{self, Pictures, Set};
+use crate::examples::{self, Images, Set};
 use crate::frozen::Kept;
 use crate::inputs::{Contents, Manifest};
 use crate::progress::Progress;
@@ -14,7 +14,7 @@ use crate::store::RunStore;
 use crate::study::{Arm, Evaluator};
 use crate::training::{Job, KEEP, Part, source, trained};
 use crate::workers::Share;
-use crate::{field, inputs, notes, paths, pictures};
+use crate::{field, image_files, inputs, notes, paths};
 use burgess_base::{Error, Result, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
@@ -33,7 +33,7 @@ pub struct Instrument {
     pub evaluator: Evaluator,
     pub data: DataDir,
     /// Names of all images, relative to the data directory; features use the same indices.
-    pub pictures: Vec<String>,
+    pub images: Vec<String>,
     pub device: Device,
     pub device_name: String,
     /// Number of threads of a run, which can affect the numerical results.
@@ -48,7 +48,7 @@ pub struct Instrument {
 
 /// Manifest entry of a file: its name relative to the data directory, and its path.
 fn named(data: &DataDir, file: &Path) -> (String, PathBuf) {
-    (pictures::name_of(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
+    (image_files::name_of(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
 }
 
 /// Digest that changes with the images of the conversations.
@@ -65,7 +65,7 @@ fn check_asked(
     data: &DataDir,
     progress: &Progress,
 ) -> Result<()> {
-    let files: Vec<String> = names.iter().filter(|name| pictures::is_file(name)).cloned().collect();
+    let files: Vec<String> = names.iter().filter(|name| image_files::is_file(name)).cloned().collect();
     let bad = examples::unreadable(&files, data, &data.digest, progress)?;
     for (i, name) in names.iter().enumerate() {
         let Some(cause) = bad.get(name) else { continue };
@@ -115,43 +115,43 @@ impl Instrument {
         // used.
         let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
         let mut manifest = Manifest::new();
-        let mut pictures = Pictures::default();
+        let mut images = Images::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
                 let file = data.align.as_ref().ok_or_else(|| {
                     Error::usage("the recipe has an align stage, but the data name no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, None, evaluator.share, &llm, &mut pictures, progress)?)
+                Some(examples::read(file, None, evaluator.share, &llm, &mut images, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(&data.tune, data.per_source, evaluator.share, &llm, &mut pictures, progress)?;
+        let mut tune = examples::read(&data.tune, data.per_source, evaluator.share, &llm, &mut images, progress)?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
                 align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();
             manifest.extend(used.files(&files, progress)?);
-            manifest.extend(used.images(&pictures.names, progress)?);
+            manifest.extend(used.images(&images.names, progress)?);
         }
         let contents = contents(&data, &manifest)?;
         let mut sets: Vec<&mut Set> = align.iter_mut().chain([&mut tune]).collect();
-        examples::drop_unreadable(&mut sets, &mut pictures, &data, &contents, progress)?;
+        examples::drop_unreadable(&mut sets, &mut images, &data, &contents, progress)?;
         for (stage, set) in align.iter().map(|set| ("align", set)).chain([("tune", &tune)]) {
             set.check(stage)?;
         }
-        let trained = pictures.names.len();
+        let trained = images.names.len();
         let mut benchmarks = Vec::new();
         let bar = progress.bar("reading questions", evaluator.benchmarks.len() as u64);
         for id in &evaluator.benchmarks {
             bar.message(&format!("reading the questions of {id}"));
             // Images get their indices before the limit is applied, so that a smaller sample reuses the same features.
             let asked =
-                Asked::read(bench::find(id)?, &data.dir, &evaluator.terms(), &llm.chat, &llm.tokenizer, &mut pictures)?;
+                Asked::read(bench::find(id)?, &data.dir, &evaluator.terms(), &llm.chat, &llm.tokenizer, &mut images)?;
             benchmarks.push(asked);
             bar.add(1);
         }
         drop(bar);
-        let asked = pictures.names.get(trained..).unwrap_or_default();
+        let asked = images.names.get(trained..).unwrap_or_default();
         if let Some(used) = &mut used {
             manifest.extend(used.images(asked, progress)?);
             for asked in &benchmarks {
@@ -171,7 +171,7 @@ impl Instrument {
             study: study.to_string(),
             evaluator,
             data,
-            pictures: pictures.names,
+            images: images.names,
             device,
             device_name: device_name.to_string(),
             threads: Share::of_this_machine(None).threads,
@@ -294,7 +294,7 @@ pub fn run(
         towers: &towers,
         terms: place.evaluator.terms(),
         dir: &place.data.dir,
-        pictures: &place.pictures,
+        images: &place.images,
     };
     let results = asking::results(&asking, &place.benchmarks, store, &name, &bar)?;
     let notes = place.notes(parts.iter().map(|p| &p.card));

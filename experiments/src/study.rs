@@ -181,7 +181,8 @@ pub struct Files {
     /// File of the tune stage's conversations.
     pub tune: PathBuf,
     /// Directory to which the image names in the conversations are relative.
-    pub pictures: PathBuf,
+    #[serde(alias = "pictures")]
+    pub images: PathBuf,
 }
 
 impl Evaluator {

@@ -228,7 +228,7 @@ fn standardise(model: &mut Mllm, examples: &Packed, source: &Source, device: &De
     if !model.config().connector.kind.standardises() {
         return Ok(());
     }
-    let first = pictured(examples, STATISTICS)?;
+    let first = has_image(examples, STATISTICS)?;
     if first.is_empty() {
         return Err(Error::usage("`standardise` of the connector needs images, and the training data have none")
             .hint("leave `standardise` out, or give the first stage conversations with images"));
@@ -237,8 +237,8 @@ fn standardise(model: &mut Mllm, examples: &Packed, source: &Source, device: &De
 }
 
 /// The images of the first `count` examples that have one.
-fn pictured(examples: &Packed, count: usize) -> Result<Vec<usize>> {
-    let with_image = (0..examples.len()).filter(|i| examples.pictured(*i)).take(count);
+fn has_image(examples: &Packed, count: usize) -> Result<Vec<usize>> {
+    let with_image = (0..examples.len()).filter(|i| examples.has_image(*i)).take(count);
     let images: Vec<Option<usize>> = with_image.map(|i| Ok(examples.get(i)?.image)).collect::<Result<_>>()?;
     Ok(images.into_iter().flatten().collect())
 }
@@ -253,17 +253,17 @@ fn too_long(
 ) -> Result<Option<String>> {
     let Some(most) = stage.max_length else { return Ok(None) };
     // The connector determines the number of positions of an image: measure it on one image.
-    let tokens = match (0..examples.len()).find(|i| examples.pictured(*i)) {
+    let tokens = match (0..examples.len()).find(|i| examples.has_image(*i)) {
         Some(i) => {
-            let picture: Vec<usize> = examples.get(i)?.image.into_iter().collect();
-            let sizes = source.sizes(&picture)?;
-            model.look(source.batch(&picture, device)?, sizes.as_deref(), None)?.positions()
+            let image: Vec<usize> = examples.get(i)?.image.into_iter().collect();
+            let sizes = source.sizes(&image)?;
+            model.look(source.batch(&image, device)?, sizes.as_deref(), None)?.positions()
         }
         None => 0,
     };
     let (mut cut, mut longest, mut lost) = (0, 0, 0);
     for i in 0..examples.len() {
-        let positions = examples.length(i) + if examples.pictured(i) { tokens.saturating_sub(1) } else { 0 };
+        let positions = examples.length(i) + if examples.has_image(i) { tokens.saturating_sub(1) } else { 0 };
         if positions > most {
             cut += 1;
             longest = positions.max(longest);
@@ -316,5 +316,5 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
     };
     let sizes = place.connector(arm).reads_sizes();
     let orientation = cards::orientation(parts.iter().map(|p| &p.card));
-    Source { dir: &place.data.dir, pictures: &place.pictures, sizes, orientation, towers }
+    Source { dir: &place.data.dir, images: &place.images, sizes, orientation, towers }
 }

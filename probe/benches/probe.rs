@@ -26,7 +26,7 @@ const BATCH: usize = 16;
 const IMAGE_TOKENS: usize = 36;
 const FEATURES: usize = 128;
 const VOCABULARY: usize = 1024;
-/// Positions of a training sequence, the picture's included.
+/// Positions of a training sequence, the image's included.
 const TOKENS: usize = 128;
 const STEPS: usize = 4;
 
@@ -82,7 +82,7 @@ impl FeatureSource for Features {
 
 /// Sequences of `TOKENS` positions with a tenth of the text learned.
 fn examples() -> Vec<Example> {
-    // The last token is only predicted, the picture's becomes 36.
+    // The last token is only predicted, the image's becomes 36.
     let length = TOKENS + 2 - IMAGE_TOKENS;
     (0..BATCH)
         .map(|i| {
@@ -197,17 +197,17 @@ fn decode(bencher: Bencher, (width, layers): (usize, usize)) {
         .bench_local(|| answer(&model, None, &prompts, &greedy(NEW), &Device::flex()).expect("answers"));
 }
 
-/// Questions per second: eight pictures with eight questions of forty tokens each, answers of three tokens.
+/// Questions per second: eight images with eight questions of forty tokens each, answers of three tokens.
 #[divan::bench(args = SIZES, sample_count = 8, sample_size = 1)]
 fn evaluate(bencher: Bencher, (width, layers): (usize, usize)) {
-    const PICTURES: usize = 8;
+    const IMAGES: usize = 8;
     let model = model(width, layers).expect("a model");
     let device = Device::flex();
     let ids: Vec<u32> = (5..46).collect();
-    let prompts: Vec<Prompt> = (0..PICTURES * 8).map(|i| Prompt { ids: &ids, image: Some((i / 8, 0)) }).collect();
-    let pictures: Vec<usize> = (0..PICTURES).collect();
+    let prompts: Vec<Prompt> = (0..IMAGES * 8).map(|i| Prompt { ids: &ids, image: Some((i / 8, 0)) }).collect();
+    let images: Vec<usize> = (0..IMAGES).collect();
     bencher.counter(ItemsCount::new(prompts.len())).bench_local(|| {
-        let images = model.see(Features.batch(&pictures, &device).expect("features")).expect("embeddings");
+        let images = model.see(Features.batch(&images, &device).expect("features")).expect("embeddings");
         answer(&model, Some(&images), &prompts, &greedy(3), &device).expect("answers")
     });
 }

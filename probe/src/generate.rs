@@ -235,7 +235,7 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
     for (i, p) in prompts.iter().enumerate() {
         let key = match p.image {
             Some((_, at)) => {
-                Some(p.ids.get(..at).ok_or_else(|| Error::failed("a picture's place is outside its prompt"))?)
+                Some(p.ids.get(..at).ok_or_else(|| Error::failed("an image's place is outside its prompt"))?)
             }
             None => None,
         };
@@ -259,7 +259,7 @@ fn read(
     let texts: Vec<&[u32]> =
         members.iter().map(|p| p.ids.get(p.image.map_or(0, |(_, at)| at + 1)..).unwrap_or_default()).collect();
     if texts.iter().any(|t| t.is_empty()) {
-        return Err(Error::failed("a prompt has no text after its picture"));
+        return Err(Error::failed("a prompt has no text after its image"));
     }
     let mut state = State { cache: KvCache::new() };
     if let Some(first) = members.first()
@@ -275,14 +275,14 @@ fn read(
                 used.len() - 1
             }));
         }
-        let given = images.map_or(0, Seen::pictures);
+        let given = images.map_or(0, Seen::images);
         if let Some(bad) = used.iter().find(|u| **u >= given) {
-            return Err(Error::failed(format!("a prompt names picture {bad}, but only {given} were given")));
+            return Err(Error::failed(format!("a prompt names image {bad}, but only {given} were given")));
         }
         let Some(images) = images else {
-            return Err(Error::failed("a prompt names a picture, but none were given"));
+            return Err(Error::failed("a prompt names an image, but none were given"));
         };
-        read_pictures(model, images, &used, first.ids.get(..at).unwrap_or_default(), &mut state.cache, device)?;
+        read_images(model, images, &used, first.ids.get(..at).unwrap_or_default(), &mut state.cache, device)?;
         state = state.select(&rows, &model.llm);
     }
     let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
@@ -303,7 +303,7 @@ fn read(
 }
 
 /// For each image of `used`, processes the tokens `before` and then the image without its padding.
-fn read_pictures(
+fn read_images(
     model: &Mllm,
     images: &Seen,
     used: &[usize],
@@ -312,25 +312,25 @@ fn read_pictures(
     device: &Device,
 ) -> Result<()> {
     let (at, count) = (before.len(), used.len());
-    let shown: Vec<Vec<usize>> = used.iter().map(|&picture| images.shown(picture)).collect();
+    let shown: Vec<Vec<usize>> = used.iter().map(|&image| images.shown(image)).collect();
     let longest = shown.iter().map(Vec::len).max().unwrap_or(0);
     let real: Vec<usize> = shown.iter().map(|s| at + s.len()).collect();
     let mut parts = Vec::with_capacity(2);
     if at > 0 {
         parts.push(model.llm.embed_rows(&vec![before; count], device)?);
     }
-    let [pictures, n, d] = images.tokens.dims();
+    let [count, n, d] = images.tokens.dims();
     parts.push(match &images.visible {
         None => images.tokens.clone().select(0, indices(used, device)),
         Some(_) => {
-            let filled = |(picture, shown): (&usize, &Vec<usize>)| {
-                let places: Vec<usize> = shown.iter().map(|p| picture * n + p).collect();
+            let filled = |(image, shown): (&usize, &Vec<usize>)| {
+                let places: Vec<usize> = shown.iter().map(|p| image * n + p).collect();
                 // Padding repeats the image's first position; its output is not used.
-                let rest = vec![picture * n; longest - places.len()];
+                let rest = vec![image * n; longest - places.len()];
                 [places, rest].concat()
             };
             let places: Vec<usize> = used.iter().zip(&shown).flat_map(filled).collect();
-            let all = images.tokens.clone().reshape([pictures * n, d]);
+            let all = images.tokens.clone().reshape([count * n, d]);
             all.select(0, indices(&places, device)).reshape([count, longest, d])
         }
     });
@@ -339,14 +339,14 @@ fn read_pictures(
     let context = match &images.context {
         None => None,
         Some(context) => {
-            let row = |(row, (&picture, shown)): (usize, (&usize, &Vec<usize>))| {
+            let row = |(row, (&image, shown)): (usize, (&usize, &Vec<usize>))| {
                 let mut positions = vec![None; n];
                 for (i, p) in shown.iter().enumerate() {
                     if let Some(place) = positions.get_mut(*p) {
                         *place = Some(at + i);
                     }
                 }
-                VisualRow { row, picture, positions }
+                VisualRow { row, image, positions }
             };
             let rows: Vec<VisualRow> = used.iter().zip(&shown).enumerate().map(row).collect();
             Some(context.place(&rows, t)?)

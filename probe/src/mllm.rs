@@ -1,7 +1,7 @@
 //! The multimodal model: (unfrozen encoders +) connector + language model.
 
 use crate::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, NAMES, PictureSize, PlacedContext, Seen, VisualRow, positions,
+    ChannelStatistics, Connector, ConnectorConfig, ImageSize, NAMES, PlacedContext, Seen, VisualRow, positions,
 };
 use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
@@ -182,7 +182,7 @@ impl Mllm {
     ///
     /// # Errors
     /// As [`Mllm::see`].
-    pub fn look(&self, visual: Visual, sizes: Option<&[PictureSize]>, draws: Option<&mut Stream>) -> Result<Seen> {
+    pub fn look(&self, visual: Visual, sizes: Option<&[ImageSize]>, draws: Option<&mut Stream>) -> Result<Seen> {
         let towers = self.features(visual, draws)?;
         let grid = towers.first().map_or([0, 0], |tower| tower.grid);
         let mut seen = self.connector.forward(&towers, sizes)?;
@@ -267,9 +267,9 @@ impl Mllm {
         let mut spliced = Spliced::plain(embeddings);
         if let Some(visible) = &visible {
             let (mut positions, mut hidden) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-            let mut pictures = visible.iter();
+            let mut images = visible.iter();
             for row in rows {
-                let shown = row.image_at.zip(row.image_at.and_then(|_| pictures.next()));
+                let shown = row.image_at.zip(row.image_at.and_then(|_| images.next()));
                 let hides = |i: usize| match shown {
                     Some((at, shown)) => i.checked_sub(at).and_then(|p| shown.get(p)).is_some_and(|v| !v),
                     None => false,
@@ -291,13 +291,13 @@ impl Mllm {
             (spliced.positions, spliced.hidden) = (Some(positions), Some(hidden));
         }
         if let Some(context) = context {
-            let pictures = rows.iter().enumerate().filter_map(|(r, row)| Some((r, row.image_at?)));
-            let places: Vec<VisualRow> = pictures
+            let images = rows.iter().enumerate().filter_map(|(r, row)| Some((r, row.image_at?)));
+            let places: Vec<VisualRow> = images
                 .enumerate()
-                .map(|(picture, (row, at))| {
-                    let shown = |p: usize| visible.as_ref().and_then(|v| v.get(picture)?.get(p)).is_none_or(|v| *v);
+                .map(|(image, (row, at))| {
+                    let shown = |p: usize| visible.as_ref().and_then(|v| v.get(image)?.get(p)).is_none_or(|v| *v);
                     let positions = (0..n).map(|p| shown(p).then_some(at + p)).collect();
-                    VisualRow { row, picture, positions }
+                    VisualRow { row, image, positions }
                 })
                 .collect();
             spliced.context = Some(context.place(&places, t)?);
@@ -319,10 +319,10 @@ impl Mllm {
 
     /// The embeddings of [`Mllm::splice`], `[rows, t, llm width]`.
     fn embed(&self, rows: &[Sequence], image: Option<Tensor<3>>, device: &Device) -> Result<Tensor<3>> {
-        let [pictures, n, _] = image.as_ref().map_or([0; 3], Tensor::dims);
+        let [images, n, _] = image.as_ref().map_or([0; 3], Tensor::dims);
         let wanted = rows.iter().filter(|r| r.image_at.is_some()).count();
-        if wanted != pictures {
-            return Err(Error::failed(format!("{wanted} sequences name a picture, {pictures} pictures were given")));
+        if wanted != images {
+            return Err(Error::failed(format!("{wanted} sequences name an image, {images} images were given")));
         }
         let t = rows.iter().map(|r| r.length(n)).max().unwrap_or(0);
         let place = rows.first().and_then(|r| r.image_at);
@@ -364,13 +364,13 @@ impl Mllm {
         };
         let [_, n, _] = image.dims();
         let mut index: Vec<i32> = Vec::with_capacity(b * t);
-        let mut picture = 0;
+        let mut next = 0;
         for (r, row) in rows.iter().enumerate() {
             let start = index.len();
             for i in 0..row.ids.len() {
                 if row.image_at == Some(i) {
-                    index.extend((0..n).map(|k| (b * longest + picture * n + k) as i32));
-                    picture += 1;
+                    index.extend((0..n).map(|k| (b * longest + next * n + k) as i32));
+                    next += 1;
                 } else {
                     index.push((r * longest + i) as i32);
                 }

@@ -214,7 +214,7 @@ impl Written {
             )));
         }
         if self.unfreeze_mm_vision_tower || self.mm_use_im_start_end {
-            return Err(Error::failed("trained vision towers and tokens around the picture are not supported")
+            return Err(Error::failed("trained vision towers and tokens around the image are not supported")
                 .hint("none of the released models has them"));
         }
         let grids = self.mm_vision_tower_aux_token_len_list.iter();

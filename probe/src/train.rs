@@ -9,7 +9,7 @@ pub(crate) use finite::{diverged, finite_weights};
 pub use keep::{Keep, Saved};
 pub use loss::{Batch, read_batch};
 
-use crate::connector::PictureSize;
+use crate::connector::ImageSize;
 use crate::data::{Example, Examples, collate};
 use crate::llm::Compute;
 use crate::mllm::{Mllm, Visual};
@@ -36,7 +36,7 @@ pub trait FeatureSource: Sync {
     ///
     /// # Errors
     /// When a size cannot be read.
-    fn sizes(&self, _images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
+    fn sizes(&self, _images: &[usize]) -> Result<Option<Vec<ImageSize>>> {
         Ok(None)
     }
 }

@@ -1,7 +1,7 @@
 //! Chat templates against `transformers` and against the paper's rules (`tests/reference/chat.py`).
 
 use burgess_base::Result;
-use burgess_probe::llm::chat::{ChatTemplate, Jinja, PICTURE, Problem, Study, Turn};
+use burgess_probe::llm::chat::{ChatTemplate, IMAGE_ID, Jinja, Problem, Study, Turn};
 use burgess_probe::llm::tokenizer::Tokenizer;
 use serde::Deserialize;
 use serde_json::Value;
@@ -140,14 +140,14 @@ fn answers_and_their_ends_are_learned_without_generation_blocks() -> Result<()> 
         assert_eq!((&e.problem, e.ids.len()), (&None, e.learned.len()), "{name}");
         assert_eq!(learned(&t, &e.ids, &e.learned)?, answers, "{name}");
         let at = e.image_at.unwrap_or(0);
-        assert_eq!(e.ids.iter().filter(|id| **id == PICTURE).count(), 1);
-        assert_eq!(e.ids.get(at), Some(&PICTURE), "{name}");
+        assert_eq!(e.ids.iter().filter(|id| **id == IMAGE_ID).count(), 1);
+        assert_eq!(e.ids.get(at), Some(&IMAGE_ID), "{name}");
         // What is asked is how the conversation begins, and what is learned begins where asking ends.
         let asked = template.open(&t, &conversation[..1], true)?;
         let same = e.ids.iter().zip(&asked.ids).take_while(|(a, b)| a == b).count();
         assert_eq!(same, asked.ids.len(), "{name}");
         assert_eq!(e.learned.iter().position(|l| *l), Some(same), "{name}");
-        // Asked blind, the picture and the line break after it are missing.
+        // Asked blind, the image and the line break after it are missing.
         let blind = template.open(&t, &[Turn::user("What is this?")], false)?;
         assert!(blind.image_at.is_none() && blind.ids.len() < asked.ids.len());
         let last = t.specials().find(|token| answers[1].ends_with(token)).unwrap_or_default();
@@ -173,7 +173,7 @@ fn a_template_that_rewrites_is_counted_and_one_that_raises_says_why() -> Result<
     let e = upper.encode(&t, &conversation[1..3], false)?;
     assert_eq!(e.problem, Some(Problem::Changed { turn: 1 }));
     let e = upper.encode(&t, &conversation[1..3], true).unwrap_err();
-    assert!(e.to_string().contains("writes 0 places for 1 pictures"), "{e}");
+    assert!(e.to_string().contains("writes 0 places for 1 images"), "{e}");
     let e = jinja("zephyr")?.encode(&t, &[Turn::user("a"), Turn::assistant(" ")], false).unwrap_err();
     assert!(e.to_string().contains("turn 1 is an empty answer"), "{e}");
     let e = ChatTemplate::from_model(&t).unwrap_err();
@@ -210,7 +210,7 @@ fn the_papers_formats_are_learned_as_in_its_code() -> Result<()> {
             let turns = turns(&case.turns);
             let what = format!("{} {} {turns:?}", golden_case.template, golden_case.tokenizer);
             let e = template.encode(&t, &turns, false)?;
-            let ids: Vec<i64> = e.ids.iter().map(|id| if *id == PICTURE { -200 } else { i64::from(*id) }).collect();
+            let ids: Vec<i64> = e.ids.iter().map(|id| if *id == IMAGE_ID { -200 } else { i64::from(*id) }).collect();
             assert_eq!(ids, case.ids, "{what}");
             let learned: String = e.learned.iter().map(|l| if *l { '1' } else { '0' }).collect();
             assert_eq!(learned, case.learned, "{what}");
@@ -244,7 +244,7 @@ fn the_papers_formats_need_their_tokens() -> Result<()> {
     let t = Tokenizer::open(&golden("tokenizers/llama"))?;
     let named = ChatTemplate::named("vicuna_v1")?;
     let twice = [Turn::user("<image> a"), Turn::assistant("b"), Turn::user("<image>"), Turn::assistant("c")];
-    assert!(named.encode(&t, &twice, true).unwrap_err().to_string().contains("names the picture in 2 turns"));
+    assert!(named.encode(&t, &twice, true).unwrap_err().to_string().contains("names the image in 2 turns"));
     let e = named.encode(&t, &[Turn::user("a"), Turn::user("b")], false).unwrap_err();
     assert!(e.hint_text().is_some_and(|h| h.contains("alternate")), "{e}");
     let late = [Turn::user("a"), Turn::system("b")];

@@ -6,7 +6,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, NAMES, PictureSize, Seen, VisualRow,
+    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImageSize, NAMES, Seen, VisualRow,
 };
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 struct Golden {
     config: ConnectorConfig,
     grids: Vec<usize>,
-    pictures: Option<Vec<(usize, usize)>>,
+    images: Option<Vec<(usize, usize)>>,
     at: usize,
 }
 
@@ -73,20 +73,20 @@ impl Case {
         each.collect()
     }
 
-    fn sizes(&self) -> Option<Vec<PictureSize>> {
-        let sizes = self.golden.pictures.as_ref()?;
-        Some(sizes.iter().map(|&(width, height)| PictureSize { width, height }).collect())
+    fn sizes(&self) -> Option<Vec<ImageSize>> {
+        let sizes = self.golden.images.as_ref()?;
+        Some(sizes.iter().map(|&(width, height)| ImageSize { width, height }).collect())
     }
 
     fn see(&self, towers: &[FeatureMap]) -> Result<Seen> {
         self.connector.forward(towers, self.sizes().as_deref())
     }
 
-    /// Where the pictures stand, with all of their positions.
+    /// Where the images stand, with all of their positions.
     fn rows(&self, seen: &Seen) -> Vec<VisualRow> {
-        let [pictures, n, _] = seen.tokens.dims();
-        let row = |i| VisualRow { row: i, picture: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
-        (0..pictures).map(row).collect()
+        let [images, n, _] = seen.tokens.dims();
+        let row = |i| VisualRow { row: i, image: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
+        (0..images).map(row).collect()
     }
 
     fn check(&self, what: &str, found: Tensor<3>, name: &str, limit: f64) -> Result<()> {
@@ -217,7 +217,7 @@ fn what_is_padding_may_be_left_out() -> Result<()> {
         let before = row.clone().narrow(1, 0, case.golden.at);
         let row = Tensor::cat([vec![before], parts, vec![Tensor::zeros([1, left, width], &case.device)]].concat(), 1);
         kept.push(row);
-        places.push(VisualRow { row: i, picture: i, positions });
+        places.push(VisualRow { row: i, image: i, positions });
     }
     let kept = Tensor::cat(kept, 0);
     let apply = |hidden: Tensor<3>, rows: &[VisualRow]| -> Result<Tensor<3>> {
@@ -231,7 +231,7 @@ fn what_is_padding_may_be_left_out() -> Result<()> {
             if let Some(place) = place {
                 let one = |x: &Tensor<3>, at: usize| values(x.clone().slice([row..row + 1, at..at + 1]));
                 let off = difference(&one(&some, *place)?, &one(&all, case.golden.at + p)?);
-                assert!(off < 1e-5, "picture {row} position {p}: {off:e}");
+                assert!(off < 1e-5, "image {row} position {p}: {off:e}");
             }
         }
     }
@@ -252,8 +252,8 @@ fn encoders_that_do_not_fit_are_refused() -> Result<()> {
     swapped.swap(0, 1);
     let e = case.see(&swapped).unwrap_err();
     assert!(e.to_string().contains("width 9 from encoder 1, got 6"), "{e}");
-    let two = [PictureSize { width: 1, height: 1 }; 2];
-    assert!(case.connector.forward(&towers, Some(&two)).unwrap_err().to_string().contains("2 picture sizes"));
+    let two = [ImageSize { width: 1, height: 1 }; 2];
+    assert!(case.connector.forward(&towers, Some(&two)).unwrap_err().to_string().contains("2 image sizes"));
 
     let sva =
         |more: &str| kind(&format!(r#"{{"sva": {{"hidden": 32, "depth": 1, "query_grids": [4], "grid": 4{more}}}}}"#));

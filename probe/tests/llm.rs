@@ -72,7 +72,7 @@ fn mllm(name: &str) -> Result<Mllm> {
     Mllm::assemble(config, Vec::new(), llm, 5, &Device::flex())
 }
 
-fn pictures(n: usize) -> Tensor<3> {
+fn images(n: usize) -> Tensor<3> {
     let values: Vec<f32> = (0..n * 4 * 6).map(|i| ((i * 37 % 23) as f32 - 11.0) / 4.0).collect();
     Tensor::from_data(TensorData::new(values, [n, 4, 6]), &Device::flex())
 }
@@ -167,17 +167,17 @@ fn batching_changes_no_answer() -> Result<()> {
     let device = Device::flex();
     let model = mllm("tied")?;
     let golden = expected("tied")?;
-    let image = 5;
-    let images = model.see(Visual::Features(pictures(3)))?;
-    // Different lengths, pictures shared, one with text before the picture, one blind.
+    let token = 5;
+    let images = model.see(Visual::Features(images(3)))?;
+    // Different lengths, images shared, one with text before the image, one blind.
     type Asked = (Vec<u32>, Option<(usize, usize)>);
     let mut ids: Vec<Asked> = Vec::new();
-    for (k, (length, picture)) in [(3, 0), (9, 1), (5, 0), (1, 2), (10, 1)].into_iter().enumerate() {
-        let mut row = vec![image];
+    for (k, (length, image)) in [(3, 0), (9, 1), (5, 0), (1, 2), (10, 1)].into_iter().enumerate() {
+        let mut row = vec![token];
         row.extend(golden.ids[k % 3].iter().take(length));
-        ids.push((row, Some((picture, 0))));
+        ids.push((row, Some((image, 0))));
     }
-    ids.push((vec![7, 8, image, 9, 10], Some((1, 2))));
+    ids.push((vec![7, 8, token, 9, 10], Some((1, 2))));
     ids.push((golden.ids[2][..7].to_vec(), None));
     let prompts: Vec<Prompt> = ids.iter().map(|(row, at)| Prompt { ids: row, image: *at }).collect();
     let stop = [28, 44];
@@ -199,13 +199,13 @@ fn batching_changes_no_answer() -> Result<()> {
             let alone = answer(&model, Some(&images), std::slice::from_ref(prompt), how, &device)?;
             assert_eq!(alone[0], made[i], "prompt {i}");
         }
-        // The picture spliced in and read as a whole, token by token without any cache.
+        // The image spliced in and read as a whole, token by token without any cache.
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {
-            let picture = prompt.image.map(|(p, _)| Seen::plain(images.tokens.clone().narrow(0, p, 1)));
+            let image = prompt.image.map(|(p, _)| Seen::plain(images.tokens.clone().narrow(0, p, 1)));
             let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
-            let hidden = model.hidden(model.splice(&[sequence], picture, &device)?)?;
+            let hidden = model.hidden(model.splice(&[sequence], image, &device)?)?;
             let [_, t, d] = hidden.dims();
             Ok(log_softmax(model.llm.logits(hidden.reshape([t, d])), 1))
         };
@@ -248,11 +248,11 @@ fn errors_name_what_is_wrong() -> Result<()> {
     assert!(model.llm.hidden(model.llm.embed_rows(&[&long], &device)?).unwrap_err().hint_text().is_some());
     let ids = [5, 1, 2];
     let missing = Prompt { ids: &ids, image: Some((3, 0)) };
-    let images = model.see(Visual::Features(pictures(2)))?;
+    let images = model.see(Visual::Features(images(2)))?;
     let e =
         answer(&model, Some(&images), &[missing], &Decoding { max_new_tokens: 4, stop: &[], sampling: None }, &device)
             .unwrap_err();
-    assert!(e.to_string().contains("picture 3"), "{e}");
+    assert!(e.to_string().contains("image 3"), "{e}");
     let narrow = Tensor::<3>::zeros([1, 4, 5], &device);
     assert!(model.see(Visual::Features(narrow)).unwrap_err().to_string().contains("width 6"));
     Ok(())
@@ -270,7 +270,7 @@ fn a_model_directory_comes_back() -> Result<()> {
     model.save(&tokenizer, &path, Precision::F32)?;
     let (again, _) = Mllm::load(&path, &Device::flex())?;
     assert_eq!(again.config(), model.config());
-    let see = |m: &Mllm| values(m.see(Visual::Features(pictures(2)))?.tokens);
+    let see = |m: &Mllm| values(m.see(Visual::Features(images(2)))?.tokens);
     assert_eq!(see(&model)?, see(&again)?);
     let golden = expected("untied")?;
     let rows: Vec<&[u32]> = golden.ids.iter().map(Vec::as_slice).collect();

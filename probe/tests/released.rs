@@ -6,7 +6,7 @@ mod common;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
-use burgess_probe::connector::PictureSize;
+use burgess_probe::connector::ImageSize;
 use burgess_probe::llm::ChatTemplate;
 use burgess_probe::mllm::{Mllm, Sequence, Visual};
 use burgess_probe::released::Released;
@@ -28,7 +28,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/released").join(name)
 }
 
-/// The reference's features of both pictures.
+/// The reference's features of both images.
 fn towers(released: &Released) -> Vec<FeatureMap> {
     let each = released.connector.towers.iter().enumerate().map(|(k, tower)| {
         let count = tower.grid * tower.grid * tower.width;
@@ -55,8 +55,7 @@ fn logits_are_the_reference_ones() -> Result<()> {
         let (released, model) = open(name)?;
         let golden: Golden = atomic::read_json(&folder(name).join("golden.json"))?;
         let expected = Checkpoint::open(&folder(name).join("golden.safetensors"))?;
-        let sizes: Vec<PictureSize> =
-            golden.sizes.iter().map(|&(width, height)| PictureSize { width, height }).collect();
+        let sizes: Vec<ImageSize> = golden.sizes.iter().map(|&(width, height)| ImageSize { width, height }).collect();
         let seen = model.look(Visual::Towers(towers(&released)), Some(&sizes), None)?;
         let rows: Vec<(Vec<u32>, usize)> = golden
             .ids
@@ -80,8 +79,8 @@ fn logits_are_the_reference_ones() -> Result<()> {
             let logits = model.llm.logits(row.reshape([t, d]));
             let logits = logits.try_into_vec_as::<f32>().map_err(|e| Error::failed(e.to_string()))?;
             let off = difference(&logits, &expected.read(&format!("logits.{b}"))?);
-            println!("{name} picture {b}: logits {off:.1e}");
-            assert!(off < 1e-4, "{name} picture {b}: logits differ by {off:e}");
+            println!("{name} image {b}: logits {off:.1e}");
+            assert!(off < 1e-4, "{name} image {b}: logits differ by {off:e}");
         }
     }
     Ok(())

@@ -55,13 +55,13 @@ fn start(part: &str) -> Result<Checkpoint> {
 
 const SIZE: usize = 21;
 
-/// The pictures, as the encoder inside the model reads them, or as what it makes of them.
-struct Pictures {
+/// The images, as the encoder inside the model reads them, or as what it makes of them.
+struct Images {
     pixels: Vec<f32>,
     frozen: Option<Architecture>,
 }
 
-impl FeatureSource for Pictures {
+impl FeatureSource for Images {
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
         let size = 3 * SIZE * SIZE;
         let chosen: Vec<f32> =
@@ -85,8 +85,8 @@ fn dinov2() -> Result<&'static Dialect> {
     Dialect::find("transformers-dinov2")
 }
 
-/// The model before training, its pictures and its examples.
-fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Pictures, Vec<Example>, Golden)> {
+/// The model before training, its images and its examples.
+fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Images, Vec<Example>, Golden)> {
     let golden: Golden = atomic::read_json(&file("golden.json"))?;
     let device = Device::flex();
     let architecture: ArchitectureConfig = toml::from_str(
@@ -129,7 +129,7 @@ fn setting(unfrozen: bool, adapted: bool) -> Result<(Mllm, Pictures, Vec<Example
         .iter()
         .map(|e| Example { image: e.image, ids: e.ids.clone(), learned: e.learned.clone(), image_at: e.image_at })
         .collect();
-    Ok((model, Pictures { pixels, frozen }, examples, golden))
+    Ok((model, Images { pixels, frozen }, examples, golden))
 }
 
 /// The stage of the goldens, for these parts of the model.
@@ -149,7 +149,7 @@ fn stage(parts: &[Part], lora: bool, most: usize) -> Stage {
 
 fn run(
     model: Mllm,
-    pictures: &Pictures,
+    images: &Images,
     examples: &Vec<Example>,
     stage: &Stage,
     keep: Option<&Keep>,
@@ -160,7 +160,7 @@ fn run(
     let device = Device::flex();
     let saved = keep.map(Keep::saved).transpose()?.flatten();
     let mut run = Run { name: "tune", stage, seed: 3, device: &device, on_step: &mut on_step, stop, keep, saved };
-    match train_stage(model, examples, pictures, &mut run)? {
+    match train_stage(model, examples, images, &mut run)? {
         Outcome::Done(model) => Ok((Some(model), log)),
         Outcome::Interrupted => Ok((None, log)),
     }
@@ -205,10 +205,10 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
         ("frozen-lora", false, true),
         ("unfrozen-lora", true, true),
     ] {
-        let (model, pictures, examples, golden) = setting(unfrozen, adapted)?;
+        let (model, images, examples, golden) = setting(unfrozen, adapted)?;
         let align = stage(&[Part::Connector], false, golden.most);
         // Adapters of the next stage have no part in this one: B is zero, and nothing moves it.
-        let (model, log) = run(model, &pictures, &examples, &align, None, &never)?;
+        let (model, log) = run(model, &images, &examples, &align, None, &never)?;
         let mut model = model.ok_or_else(|| Error::failed("interrupted"))?;
         compare(&format!("{case}, align"), &log, &golden.cases["align"]);
         let off = worst(&model.connector, &file("align.safetensors"), "connector.", &IDENTITY)?;
@@ -219,7 +219,7 @@ fn both_stages_end_with_the_weights_of_pytorch() -> Result<()> {
         let mut parts = vec![Part::Connector, Part::Llm];
         parts.extend(unfrozen.then_some(Part::Encoder));
         let tune = stage(&parts, adapted, golden.most);
-        let (model, log) = run(model, &pictures, &examples, &tune, None, &never)?;
+        let (model, log) = run(model, &images, &examples, &tune, None, &never)?;
         let model = model.ok_or_else(|| Error::failed("interrupted"))?;
         compare(case, &log, &golden.cases[case]);
         let end = file(&format!("{case}.safetensors"));
@@ -241,7 +241,7 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
     for (case, adapted, checkpointing) in
         [("frozen-bf16", false, false), ("frozen-bf16", false, true), ("frozen-lora-bf16", true, false)]
     {
-        let (mut model, pictures, examples, golden) = setting(false, adapted)?;
+        let (mut model, images, examples, golden) = setting(false, adapted)?;
         model.connector = checkpoint::load(
             model.connector,
             &Checkpoint::open(&file("align.safetensors"))?.inside("connector.")?,
@@ -250,7 +250,7 @@ fn in_bfloat16_losses_follow_those_of_autocast() -> Result<()> {
         .0;
         let parts = [Part::Connector, Part::Llm];
         let stage = Stage { precision: Compute::Bf16, checkpointing, ..stage(&parts, adapted, golden.most) };
-        let (model, log) = run(model, &pictures, &examples, &stage, None, &|| false)?;
+        let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
         let model = model.ok_or_else(|| Error::failed("interrupted"))?;
         let (mut off, mut apart) = (0f64, 0f64);
         let full = &golden.cases[case.trim_end_matches("-bf16")];
@@ -300,9 +300,9 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
             batch: 3,
             ..stage(&all[..if unfrozen { 3 } else { 2 }], lora, 26)
         };
-        let (model, pictures, examples, _) = setting(unfrozen, false)?;
+        let (model, images, examples, _) = setting(unfrozen, false)?;
         let never = || false;
-        let (whole, log) = run(model, &pictures, &examples, &stage, None, &never)?;
+        let (whole, log) = run(model, &images, &examples, &stage, None, &never)?;
         let whole = weights(&whole.ok_or_else(|| Error::failed("interrupted"))?)?;
         let dir = tempfile::tempdir()?;
         let keep = Keep {
@@ -318,7 +318,7 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
             let keep = Keep { every_steps: Some(1 + (random.next_u64() % 2) as usize), ..keep.clone() };
             let stop = || left.replace(left.get().saturating_sub(1)) == 0;
             let (model, _, _, _) = setting(unfrozen, false)?;
-            let (outcome, log) = run(model, &pictures, &examples, &stage, Some(&keep), &stop)?;
+            let (outcome, log) = run(model, &images, &examples, &stage, Some(&keep), &stop)?;
             lines.extend(log.iter().map(|s| (s.step, s.clone())));
             kills += usize::from(outcome.is_none());
             end = outcome;
@@ -333,14 +333,14 @@ fn a_stage_interrupted_ten_times_ends_with_the_same_bits() -> Result<()> {
 
 #[test]
 fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
-    let (model, pictures, examples, golden) = setting(false, false)?;
+    let (model, images, examples, golden) = setting(false, false)?;
     let stage = stage(&[Part::Connector], false, golden.most);
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("state/align.safetensors");
     let keep = Keep { every_steps: Some(2), ..Keep::new(&path, json!({"stage": stage, "data": "one"})) };
     let left = Cell::new(3);
     let stop = || left.replace(left.get() - 1) == 0;
-    assert!(run(model.clone(), &pictures, &examples, &stage, Some(&keep), &stop)?.0.is_none());
+    assert!(run(model.clone(), &images, &examples, &stage, Some(&keep), &stop)?.0.is_none());
     assert_eq!(keep.saved()?.map(|s| (s.step(), s.checked())), Some((3, true)), "kept when it was asked to stop");
     let other = Keep::new(&path, json!({"stage": Stage { clip: 2.0, ..stage.clone() }, "data": "two"}));
     let e = other.saved().unwrap_err();
@@ -349,7 +349,7 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
 
     // A model of other parameters.
     let more = Stage { trainable: vec![Part::Connector, Part::Llm], ..stage.clone() };
-    let e = run(model.clone(), &pictures, &examples, &more, Some(&keep), &|| false).unwrap_err();
+    let e = run(model.clone(), &images, &examples, &more, Some(&keep), &|| false).unwrap_err();
     assert!(e.to_string().contains("has the shape"), "{e}");
 
     let bytes = std::fs::read(&path)?;
@@ -381,9 +381,9 @@ fn a_state_of_other_inputs_or_a_damaged_one_is_refused() -> Result<()> {
 #[test]
 fn a_step_in_parts_is_the_same_step() -> Result<()> {
     let ends = |accumulate| -> Result<(Weights, Vec<StepLog>)> {
-        let (model, pictures, examples, golden) = setting(false, false)?;
+        let (model, images, examples, golden) = setting(false, false)?;
         let stage = Stage { accumulate, ..stage(&[Part::Connector, Part::Llm], false, golden.most) };
-        let (model, log) = run(model, &pictures, &examples, &stage, None, &|| false)?;
+        let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
         Ok((weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?, log))
     };
     let (whole, log) = ends(1)?;
@@ -407,9 +407,9 @@ fn blocks_computed_again_give_the_same_gradients() -> Result<()> {
         [(false, false, &all[..1]), (false, false, &all[..2]), (true, true, &all[..]), (false, true, &all[1..2])]
     {
         let ends = |checkpointing| -> Result<(Weights, Vec<StepLog>)> {
-            let (model, pictures, examples, golden) = setting(unfrozen, false)?;
+            let (model, images, examples, golden) = setting(unfrozen, false)?;
             let stage = Stage { checkpointing, ..stage(parts, lora, golden.most) };
-            let (model, log) = run(model, &pictures, &examples, &stage, None, &|| false)?;
+            let (model, log) = run(model, &images, &examples, &stage, None, &|| false)?;
             Ok((weights(&model.ok_or_else(|| Error::failed("interrupted"))?)?, log))
         };
         let ((kept, log), (again, log_again)) = (ends(false)?, ends(true)?);

@@ -1,10 +1,10 @@
-//! Pictures with padding in sequences: hidden where a whole batch is read, left out where answers are made, and in both
+//! Images with padding in sequences: hidden where a whole batch is read, left out where answers are made, and in both
 //! the same to everything that follows.
 
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, PictureSize, Seen};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, Seen};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{Decoding, Prompt, answer, likelihoods};
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
@@ -40,7 +40,7 @@ fn model(kind: ConnectorKind) -> Result<Mllm> {
         encoders: Vec::new(),
         grid: None,
     };
-    // Larger than it would be drawn, so that answers differ from one picture to the next.
+    // Larger than it would be drawn, so that answers differ from one image to the next.
     let llm = initialise(llm.init(&device)?, "llm", 3);
     Mllm::assemble(config, Vec::new(), llm, 3, &device)
 }
@@ -61,8 +61,8 @@ impl FeatureSource for Held {
         Ok(Visual::Towers(vec![map(4, 6), map(8, 5)]))
     }
 
-    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<PictureSize>>> {
-        Ok(Some(images.iter().map(|&i| PictureSize { width: SIZES[i].0, height: SIZES[i].1 }).collect()))
+    fn sizes(&self, images: &[usize]) -> Result<Option<Vec<ImageSize>>> {
+        Ok(Some(images.iter().map(|&i| ImageSize { width: SIZES[i].0, height: SIZES[i].1 }).collect()))
     }
 }
 
@@ -133,7 +133,7 @@ fn hidden_positions_count_for_none() -> Result<()> {
     ];
     let spliced = model.splice(&rows, Some(see(&model, &[1, 2])?), &Device::flex())?;
     let (positions, hidden) = (spliced.positions.unwrap(), spliced.hidden.unwrap());
-    // A wide picture: one row of cells and its newline is padding above, and one below.
+    // A wide image: one row of cells and its newline is padding above, and one below.
     assert_eq!(positions[0], [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10, 10, 10, 11, 12]);
     assert_eq!(hidden[0].iter().filter(|h| **h).count(), 10);
     assert_eq!(positions[1], (0..23).collect::<Vec<_>>());
@@ -144,7 +144,7 @@ fn hidden_positions_count_for_none() -> Result<()> {
 }
 
 #[test]
-fn every_connector_learns_what_the_pictures_say() -> Result<()> {
+fn every_connector_learns_what_the_images_say() -> Result<()> {
     let device = Device::flex();
     let stage: Stage = toml::from_str("steps = 150\nbatch = 4\nlr = 5e-3\ntrainable = [\"connector\", \"llm\"]")
         .map_err(|e| Error::failed(e.to_string()))?;
@@ -174,7 +174,7 @@ fn every_connector_learns_what_the_pictures_say() -> Result<()> {
         assert!(matches!(outcome, Outcome::Done(_)));
         let (first, last) = (losses[0], losses[losses.len() - 1]);
         println!("{name:14} {first:.2} {last:.3}");
-        // Half of ln 4 is what is left without knowing which of the four pictures it is.
+        // Half of ln 4 is what is left without knowing which of the four images it is.
         assert!(last < 0.3, "{name}: {first} to {last}");
     }
     Ok(())

@@ -28,7 +28,7 @@ const FEW: f64 = 5.0;
 pub struct ProbePair {
     /// Attribute of the probe.
     pub attribute: String,
-    /// Level of the probe, such as `picture` or `patch`. Default: the first that the encoder has of this attribute.
+    /// Level of the probe, such as `image` or `patch`. Default: the first that the encoder has of this attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
     pub benchmark: String,

@@ -119,7 +119,7 @@ fn malformed_tables_are_told_by_their_place() {
 }
 
 #[test]
-fn four_benchmarks_hardly_need_the_picture() {
+fn four_benchmarks_hardly_need_the_image() {
     // "less than 5 %" of the paper's text; also MMVP below chance when blind, and the digitised bars against the table.
     let published = Published::load().unwrap();
     let sights = published.sights().unwrap();

@@ -29,7 +29,7 @@ fn run_file(place: &Place, name: &str, changes: &[(&str, &str)]) -> String {
     let stage = "steps = 2\nbatch = 4\nlr = 1e-3\n";
     let mut text = format!(
         "name = \"{name}\"\nencoders = [\"nano-sup\"]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n\
-         [evaluator.data.files]\nalign = \"align.json\"\ntune = \"tune.json\"\npictures = \"images\"\n\
+         [evaluator.data.files]\nalign = \"align.json\"\ntune = \"tune.json\"\nimages = \"images\"\n\
          [evaluator.recipe.align]\n{stage}trainable = [\"connector\"]\n\
          [evaluator.recipe.tune]\n{stage}trainable = [\"connector\", \"llm\"]\n"
     );
@@ -87,7 +87,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
             "answerless.jsonl: no conversation to train on: of 1 none is usable: empty answer",
         ),
         ("absent", vec![(tune, "tune = \"away.json\"")], "away.json does not exist"),
-        ("folder", vec![("\"images\"", "\"pictures\"")], "pictures does not exist"),
+        ("folder", vec![("\"images\"", "\"images\"")], "images does not exist"),
         ("nollm", vec![("nano-lm", "./models/x")], "the language model ./models/x does not exist"),
         ("noencoder", vec![("nano-sup", "./vit-tiny")], "the encoder ./vit-tiny does not exist"),
         ("tokens", vec![("nano-lm", "llm")], "the model embeddings for"),

@@ -77,7 +77,7 @@ fn with_model() -> (Hub, Vec<u8>) {
 #[test]
 fn a_model_of_the_hub_is_fetched_and_encodes() {
     let (place, (hub, weights)) = (Place::new(), with_model());
-    image::RgbImage::new(40, 30).save(place.path().join("a.png")).expect("a picture");
+    image::RgbImage::new(40, 30).save(place.path().join("a.png")).expect("an image");
     let encode = ["encode", "a.png", "--encoder", "maker/small", "-o", "f.safetensors"];
     let before = failed(&place.run(&encode));
     assert!(before.contains("burgess fetch maker/small"), "{before}");

@@ -374,7 +374,7 @@ fn indexes_of_shards() {
 
 /// Small files that claim 60,000 × 60,000 pixels are rejected before memory is allocated for them.
 #[test]
-fn pictures_that_claim_much() {
+fn images_that_claim_much() {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in claims(60_000) {
         let path = dir.path().join(name);

@@ -41,7 +41,7 @@ fn what_happens_to_an_image_that_is_not_square_is_said_and_chosen() {
         place.run(&["encode", &tall, "--encoder", "nano-clip", "--preprocess", "library", "-o", "x.safetensors"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr(&output).contains("how the library of nano-clip prepares pictures is not known"),
+        stderr(&output).contains("how the library of nano-clip prepares images is not known"),
         "{}",
         stderr(&output)
     );

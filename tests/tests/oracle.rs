@@ -166,7 +166,7 @@ fn the_oracle_trains_answers_and_is_kept_like_any_arm() {
     assert!(told.contains("oracle (seed 0) failed") && told.contains("other inputs: encoders.oracle"), "{told}");
     assert!(!told.contains("nano-random (seed 0) failed"), "{told}");
     let fresh = place.run(&["rank", &file, "--encoders", "oracle", "--out", "fresh"]);
-    assert!(fresh.status.success() && stderr(&fresh).contains("encoded 16 pictures"), "{}", stderr(&fresh));
+    assert!(fresh.status.success() && stderr(&fresh).contains("encoded 16 images"), "{}", stderr(&fresh));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn what_the_oracle_cannot_use_is_named_before_work_starts() {
     place.file("data/truth.jsonl", &whole);
     let text = format!(
         "name = \"files\"\nencoders = [\"oracle\"]\n[evaluator]\nllm = \"nano-lm\"\nconnector = \"mlp2x_gelu\"\n\
-         [evaluator.data.files]\nalign = \"data/align.jsonl\"\ntune = \"data/tune.jsonl\"\npictures = \"data\"\n{RECIPE}"
+         [evaluator.data.files]\nalign = \"data/align.jsonl\"\ntune = \"data/tune.jsonl\"\nimages = \"data\"\n{RECIPE}"
     );
     place.file("files.toml", &text);
     let trained = place.run(&["train", "files.toml"]);

@@ -201,7 +201,7 @@ fn stderr_and_stdout_may_be_full_or_gone() {
 fn outputs_keep_links_and_refuse_what_is_no_file() {
     let place = Place::new();
     let at = |name: &str| place.path().join(name);
-    image::RgbImage::from_pixel(40, 40, image::Rgb([90; 3])).save(at("a.png")).expect("a picture");
+    image::RgbImage::from_pixel(40, 40, image::Rgb([90; 3])).save(at("a.png")).expect("an image");
     let encode = |out: &str| place.run(&["encode", "a.png", "--encoder", "nano-sup", "-o", out]);
     done(&encode("plain.safetensors"));
     let plain = std::fs::read(at("plain.safetensors")).expect("features");
@@ -215,7 +215,7 @@ fn outputs_keep_links_and_refuse_what_is_no_file() {
     assert_eq!(std::fs::read(at("through")).expect("features"), plain);
     for name in ["-", "/dev/stdout"] {
         let output = encode(name);
-        assert!(output.stdout == plain && stderr(&output).contains("1 pictures"), "{name}: {}", stderr(&output));
+        assert!(output.stdout == plain && stderr(&output).contains("1 images"), "{name}: {}", stderr(&output));
     }
     std::os::unix::fs::symlink("nowhere/target", at("dangling")).expect("a link");
     for (name, why) in
@@ -382,10 +382,10 @@ fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
 fn nothing_that_is_shown_steers_the_terminal() {
     let place = Place::new();
     let evil = "\x1b[2J\x1b]0;title\x07.png";
-    place.file(evil, "no picture");
+    place.file(evil, "no image");
     place.file("long.jsonl", &format!("{{\"id\": {}\n", "x".repeat(1 << 20)));
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
-    image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("a picture");
+    image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("an image");
     place.file(
         "data/bench/nano-ocrbench.jsonl",
         "{\"id\":\"a\",\"image\":\"p.png\",\"image_id\":\"a\",\"question\":\"?\",\"answer\":\"b\",\"subtask\":\"w\",\"unit\":\"a\"}\n",

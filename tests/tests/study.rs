@@ -185,7 +185,7 @@ fn a_study_runs_resumes_after_a_kill_and_gives_the_same_bits() {
         assert!(root.join(file).is_file(), "{file}");
     }
     let page = std::fs::read_to_string(root.join("report/index.html")).expect("the report");
-    assert!(page.contains("data:image/png;base64,") && !page.contains("src=\"http"), "self-contained, with pictures");
+    assert!(page.contains("data:image/png;base64,") && !page.contains("src=\"http"), "self-contained, with images");
     assert!(files(&root).iter().all(|p| p.extension().is_none_or(|e| e != "tmp")), "no temporary file is left");
 
     // The page shows the command as it was typed. Every field of the results is measured by some run, except those that
@@ -396,7 +396,7 @@ fn a_disk_that_fills_up_is_reported_and_loses_nothing() {
 }
 
 #[test]
-fn answers_can_be_weighed_drawn_and_compared_with_a_grey_picture() {
+fn answers_can_be_weighed_drawn_and_compared_with_a_grey_image() {
     let place = Place::new();
     let study = study(&place);
     let plain = std::fs::read_to_string(place.path().join(&study)).expect("the study");

@@ -106,8 +106,8 @@ fn entries_of_all_kinds_are_used_or_counted() {
     let place = Place::new();
     let first = run_file(&place, "world", WORLD, "");
     assert!(place.run(&["train", &first]).status.success());
-    let pictures = world(&place);
-    let tune = std::fs::read_to_string(pictures.join("tune.jsonl")).expect("conversations");
+    let images = world(&place);
+    let tune = std::fs::read_to_string(images.join("tune.jsonl")).expect("conversations");
     let one: Value = serde_json::from_str(tune.lines().next().expect("a line")).expect("JSON");
     let with = |image: Value, source: &str| {
         let mut entry = one.clone();
@@ -120,8 +120,8 @@ fn entries_of_all_kinds_are_used_or_counted() {
         }
         entry.to_string() + "\n"
     };
-    place.file("broken.png", "no picture");
-    std::fs::copy(place.path().join("broken.png"), pictures.join("broken.png")).expect("copied");
+    place.file("broken.png", "no image");
+    std::fs::copy(place.path().join("broken.png"), images.join("broken.png")).expect("copied");
     let mut lines = tune;
     lines += &with("None".into(), "");
     lines += &with(Value::Null, "");
@@ -130,16 +130,16 @@ fn entries_of_all_kinds_are_used_or_counted() {
     lines += &with("broken.png".into(), "bad");
     place.file("tune.jsonl", &lines);
     let data = format!(
-        "[evaluator.data.files]\nalign = {:?}\ntune = \"tune.jsonl\"\npictures = {:?}\n",
-        pictures.join("align.jsonl"),
-        pictures
+        "[evaluator.data.files]\nalign = {:?}\ntune = \"tune.jsonl\"\nimages = {:?}\n",
+        images.join("align.jsonl"),
+        images
     );
     let options = "max_length = 60\norder = \"grouped_by_modality\"\nlora = { rank = 2, alpha = 4 }\n";
     let run = run_file(&place, "files", &data, options);
     let output = place.run(&["train", &run]);
     let told = stderr(&output);
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("2 conversations of away left out: their picture cannot be read"), "{told}");
+    assert!(told.contains("2 conversations of away left out: their image cannot be read"), "{told}");
     assert!(told.contains("1 conversations of bad left out") && told.contains("broken.png"), "{told}");
     assert!(told.contains("are longer than max_length = 60, by"), "{told}");
     assert!(place.path().join("runs/files/model/llm/model.safetensors").is_file());
@@ -150,13 +150,13 @@ fn entries_of_all_kinds_are_used_or_counted() {
     assert!(stderr(&output).contains("tune.jsonl:22:"), "{}", stderr(&output));
     std::fs::create_dir(place.path().join("empty")).expect("a directory");
     let data = format!(
-        "[evaluator.data.files]\nalign = {0:?}\ntune = {0:?}\npictures = \"empty\"\n",
-        pictures.join("align.jsonl")
+        "[evaluator.data.files]\nalign = {0:?}\ntune = {0:?}\nimages = \"empty\"\n",
+        images.join("align.jsonl")
     );
     let run = run_file(&place, "nowhere", &data, "");
     let output = place.run(&["train", &run]);
     let told = stderr(&output);
-    assert!(told.contains("no picture of the 16 conversations") && told.contains("under empty"), "{told}");
+    assert!(told.contains("no image of the 16 conversations") && told.contains("under empty"), "{told}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn the_zoo() {
 fn wrong_usage_is_answered_with_a_hint() {
     let place = Place::new();
     place.file("broken.toml", "name = \"x\"\ntitle = \"x\"\nquestion = \"x\"\nseeds = [0]\nsede = 1\n");
-    place.file("noise.png", "this is no picture");
+    place.file("noise.png", "this is no image");
     insta::assert_snapshot!("unknown-encoder", complaint(&place, &["rank", "nano", "--encoders", "nano-clp"]));
     insta::assert_snapshot!("unknown-study", complaint(&place, &["rank", "nanno"]));
     insta::assert_snapshot!("no-full-study", complaint(&place, &["rank", "cambrian-1/sva", "--full"]));
@@ -44,7 +44,7 @@ fn wrong_usage_is_answered_with_a_hint() {
     insta::assert_snapshot!("no-packages", complaint(&place, &["data", "field", "--from", "nowhere"]));
     insta::assert_snapshot!("no-study-directory", complaint(&place, &["report", "nowhere"]));
     insta::assert_snapshot!(
-        "not-a-picture",
+        "not-a-image",
         complaint(&place, &["encode", "noise.png", "--encoder", "nano-sup", "-o", "f.safetensors"])
     );
     assert!(!place.path().join("f.safetensors").exists());
@@ -69,12 +69,12 @@ fn doctor_tells_what_is_there() {
 }
 
 #[test]
-fn encoding_writes_features_that_name_their_pictures() {
+fn encoding_writes_features_that_name_their_images() {
     let place = Place::new();
     for (name, shade) in [("a.png", 40), ("b.png", 200)] {
         image::RgbImage::from_pixel(120, 80, image::Rgb([shade, 90, 30]))
             .save(place.path().join(name))
-            .expect("a picture");
+            .expect("an image");
     }
     let output = place.run(&["encode", "a.png", "b.png", "--encoder", "nano-sup", "-o", "f.safetensors"]);
     assert!(output.status.success(), "{}", stderr(&output));
@@ -90,7 +90,7 @@ fn encoding_writes_features_that_name_their_pictures() {
 fn scoring_reads_anyones_answers() {
     let place = Place::new();
     std::fs::create_dir_all(place.path().join("data/bench")).expect("a directory");
-    image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("a picture");
+    image::RgbImage::new(8, 8).save(place.path().join("data/p.png")).expect("an image");
     let line = |id: &str, answer: &str| {
         format!(
             "{{\"id\":\"{id}\",\"image\":\"p.png\",\"image_id\":\"{id}\",\"question\":\"What is written?\",\"answer\":\"{answer}\",\"subtask\":\"word\",\"unit\":\"{id}\"}}\n"

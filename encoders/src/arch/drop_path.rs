@@ -57,8 +57,8 @@ impl Drops {
         let factors = rates.zip(kept).map(|(rate, kept)| {
             let factor = (1.0 / (1.0 - rate)) as f32;
             let values: Vec<f32> = kept.iter().map(|kept| if *kept { factor } else { 0.0 }).collect();
-            let pictures = values.len();
-            (rate > 0.0 && pictures > 0).then(|| Tensor::from_data(TensorData::new(values, [pictures]), device))
+            let images = values.len();
+            (rate > 0.0 && images > 0).then(|| Tensor::from_data(TensorData::new(values, [images]), device))
         });
         Self { factors: factors.collect(), branches }
     }
@@ -89,8 +89,8 @@ pub(super) fn branch(rows: Tensor<2>, factors: Option<&Tensor<1>>) -> Tensor<2> 
         return rows;
     };
     let ([count, width], [batch]) = (rows.dims(), factors.dims());
-    let pictures: Tensor<2> = rows.reshape([batch, count / batch.max(1) * width]);
-    (pictures * factors.clone().unsqueeze_dim(1)).reshape([count, width])
+    let images: Tensor<2> = rows.reshape([batch, count / batch.max(1) * width]);
+    (images * factors.clone().unsqueeze_dim(1)).reshape([count, width])
 }
 
 #[cfg(test)]

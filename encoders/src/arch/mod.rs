@@ -86,7 +86,7 @@ impl ArchitectureConfig {
         match patches {
             Some(side) if side > LARGEST_SIDE && self.image_size() <= vit::LARGEST => {
                 return Err(Error::usage(format!(
-                    "pictures of {} pixels have {side} patches of {what} pixels on a side, which no attention can hold",
+                    "images of {} pixels have {side} patches of {what} pixels on a side, which no attention can hold",
                     self.image_size()
                 ))
                 .hint(format!("at most {LARGEST_SIDE} patches on a side can be read")));
@@ -292,9 +292,9 @@ fn check_pixels(pixels: &Tensor<4>, stride: usize) -> Result<()> {
     let [_, channels, height, width] = pixels.dims();
     if channels != 3 || height == 0 || width == 0 || height % stride != 0 || width % stride != 0 {
         return Err(Error::failed(format!(
-            "pictures of {channels} channels and {height}x{width} pixels do not divide into {stride}x{stride} patches of 3 channels"
+            "images of {channels} channels and {height}x{width} pixels do not divide into {stride}x{stride} patches of 3 channels"
         ))
-        .hint("resize the pictures to the size on the encoder's card"));
+        .hint("resize the images to the size on the encoder's card"));
     }
     Ok(())
 }

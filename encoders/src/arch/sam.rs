@@ -246,10 +246,10 @@ impl Sam {
         let side = self.config.side();
         if [height, width] != [self.config.image_size; 2] {
             return Err(Error::failed(format!(
-                "a SAM encoder for {0}x{0} pixels cannot take pictures of {height}x{width}",
+                "a SAM encoder for {0}x{0} pixels cannot take images of {height}x{width}",
                 self.config.image_size
             ))
-            .hint("resize the pictures to the size on the encoder's card"));
+            .hint("resize the images to the size on the encoder's card"));
         }
         check_pixels(&pixels, self.config.patch)?;
         let x = self.patch_embed.forward(pixels).reshape([batch, side, side, self.config.width]);

@@ -127,7 +127,7 @@ fn denoiser(unet: &Part, prompt: usize, latent: usize) -> Result<UnetConfig> {
         return Err(Error::failed(format!(
             "unet/ takes prompts of width {width} and {input} channels, but text_encoder/ gives {prompt} and vae/ {latent}"
         ))
-        .hint("models that are given more than a picture and a text (inpainting, depth) cannot be read"));
+        .hint("models that are given more than an image and a text (inpainting, depth) cannot be read"));
     }
     // diffusers' misnomer: it is the number of heads (diffusers issue 2011).
     let heads = unet.numbers("attention_head_dim", &[8])?;

@@ -87,9 +87,9 @@ pub(super) fn preprocess(
             .map_err(|e| e.context(format!("reading {file}")))?;
         return Ok((preprocess, notes));
     }
-    let (interpolation, (mean, std)) = kind.pictures;
+    let (interpolation, (mean, std)) = kind.images;
     notes.push(format!(
-        "there is no {FILE}: pictures are brought to {own_size} pixels ({}) and normalised with mean {mean:?} and std {std:?}, as those of the published {model_type} models",
+        "there is no {FILE}: images are brought to {own_size} pixels ({}) and normalised with mean {mean:?} and std {std:?}, as those of the published {model_type} models",
         match interpolation {
             Interpolation::Bilinear => "bilinear",
             Interpolation::Bicubic => "bicubic",
@@ -217,7 +217,7 @@ impl<'a> Settings<'a> {
         let unknown = self.table.as_object().into_iter().flatten().find(|(key, value)| !known(key) && !off(value));
         match unknown {
             Some((key, _)) => Err(self.refused(key).hint(
-                "such a preparation of pictures cannot be obeyed: remove the key if it says nothing about pixels, or write a card",
+                "such a preparation of images cannot be obeyed: remove the key if it says nothing about pixels, or write a card",
             )),
             None => Ok(()),
         }
@@ -239,7 +239,7 @@ impl<'a> Settings<'a> {
             ));
         }
         if size > resize {
-            return Err(Error::failed(format!("pictures of {resize} pixels are cropped to {size}"))
+            return Err(Error::failed(format!("images of {resize} pixels are cropped to {size}"))
                 .hint("crop_size must not exceed size"));
         }
         let plain = plain(size, interpolation, mean, std);
@@ -266,9 +266,7 @@ impl<'a> Settings<'a> {
     fn sizes(&mut self, own_size: usize) -> Result<(usize, usize, Option<Fit>)> {
         let class = self.class;
         if !self.flag("do_resize", true)? {
-            return Err(self
-                .refused("do_resize")
-                .hint("such a preparation of pictures cannot be obeyed; write a card"));
+            return Err(self.refused("do_resize").hint("such a preparation of images cannot be obeyed; write a card"));
         }
         let default = class.size(self.version_4);
         const SIDES: &str =
@@ -322,7 +320,7 @@ impl<'a> Settings<'a> {
             let fits = padded.transpose()?.unwrap_or(if class.way == Way::Pads { default } else { side }) == side;
             let divisor = self.said("size_divisor").map_or(Some(1), whole).filter(|n| *n > 0);
             if !fits || divisor.is_none_or(|n| !side.is_multiple_of(n)) {
-                return Err(Error::failed(format!("pictures of {side} pixels are padded to another size"))
+                return Err(Error::failed(format!("images of {side} pixels are padded to another size"))
                     .hint("pad_size and size_divisor must leave a square as it is; for anything else write a card"));
             }
         }

@@ -135,6 +135,5 @@ fn square(n: usize) -> Option<usize> {
 }
 
 fn not_square() -> Error {
-    Error::failed("the positions are of a grid that is not square")
-        .hint("only positions of square pictures can be read")
+    Error::failed("the positions are of a grid that is not square").hint("only positions of square images can be read")
 }

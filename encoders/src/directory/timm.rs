@@ -28,7 +28,7 @@ pub(super) fn found(name: &str, config: &Value, weights: &Checkpoint) -> Result<
     let model = model(name, own, pretrained, input)?;
     let size = model.architecture.image_size();
     if size != input {
-        notes.push(format!("the model takes pictures of {size} pixels, though pretrained_cfg.input_size is {input}"));
+        notes.push(format!("the model takes images of {size} pixels, though pretrained_cfg.input_size is {input}"));
     }
     let preprocess = preprocess(pretrained, size, &mut notes)?;
     notes.extend(model.note.clone());

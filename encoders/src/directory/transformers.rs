@@ -31,7 +31,7 @@ pub(super) struct Kind {
     /// Keys for which only one value is supported.
     fixed: &'static Fixed,
     /// Resize kernel, mean and standard deviation of the published models of this kind.
-    pub pictures: (Interpolation, Colours),
+    pub images: (Interpolation, Colours),
     /// Class of the image processor if no file names one.
     pub processor: &'static str,
 }
@@ -57,22 +57,22 @@ const PLAIN: Kind = Kind {
     antialias: false,
     drop_path: 0.0,
     fixed: &[("num_channels", "3")],
-    pictures: (Bilinear, HALF),
+    images: (Bilinear, HALF),
     processor: "ViTImageProcessor",
 };
 
 const KINDS: [Kind; 12] = [
     PLAIN,
-    Kind { types: &["deit"], pictures: (Bicubic, IMAGENET), processor: "DeiTImageProcessor", ..PLAIN },
-    Kind { types: &["vit_mae", "ijepa"], pictures: (Bicubic, IMAGENET), ..PLAIN },
-    Kind { types: &["vit_msn"], eps: 1e-6, pictures: (Bicubic, IMAGENET), ..PLAIN },
+    Kind { types: &["deit"], images: (Bicubic, IMAGENET), processor: "DeiTImageProcessor", ..PLAIN },
+    Kind { types: &["vit_mae", "ijepa"], images: (Bicubic, IMAGENET), ..PLAIN },
+    Kind { types: &["vit_msn"], eps: 1e-6, images: (Bicubic, IMAGENET), ..PLAIN },
     Kind {
         types: &["clip", "clip_vision_model"],
         dialect: "transformers-clip",
         act: "quick_gelu",
         eps: 1e-5,
         tap: Last::Before,
-        pictures: (Bicubic, OPENAI),
+        images: (Bicubic, OPENAI),
         processor: "CLIPImageProcessor",
         ..PLAIN
     },
@@ -81,7 +81,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-siglip",
         act: "gelu_pytorch_tanh",
         eps: 1e-6,
-        pictures: (Bicubic, HALF),
+        images: (Bicubic, HALF),
         processor: "SiglipImageProcessor",
         ..PLAIN
     },
@@ -89,7 +89,7 @@ const KINDS: [Kind; 12] = [
         types: &["dinov2"],
         dialect: "transformers-dinov2",
         eps: 1e-6,
-        pictures: (Bicubic, IMAGENET),
+        images: (Bicubic, IMAGENET),
         processor: "BitImageProcessor",
         ..PLAIN
     },
@@ -98,7 +98,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-dinov2",
         eps: 1e-6,
         antialias: true,
-        pictures: (Bicubic, IMAGENET),
+        images: (Bicubic, IMAGENET),
         processor: "BitImageProcessor",
         ..PLAIN
     },
@@ -107,7 +107,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-beit",
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
-        pictures: (Bicubic, HALF),
+        images: (Bicubic, HALF),
         processor: "BeitImageProcessor",
         ..PLAIN
     },
@@ -116,7 +116,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-beit",
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
-        pictures: (Bicubic, IMAGENET),
+        images: (Bicubic, IMAGENET),
         processor: "BeitImageProcessor",
         ..PLAIN
     },
@@ -125,7 +125,7 @@ const KINDS: [Kind; 12] = [
         image_size: 384,
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("is_hybrid", "false")],
-        pictures: (Bicubic, HALF),
+        images: (Bicubic, HALF),
         processor: "DPTImageProcessor",
         ..PLAIN
     },
@@ -136,7 +136,7 @@ const KINDS: [Kind; 12] = [
         image_size: 1024,
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("qkv_bias", "true"), ("use_rel_pos", "true")],
-        pictures: (Bilinear, IMAGENET),
+        images: (Bilinear, IMAGENET),
         processor: "SamImageProcessor",
         ..PLAIN
     },

@@ -150,8 +150,8 @@ pub fn attention(
     let rows = queries.div_ceil(blocks);
     let columns = heads * width;
     let mut out = vec![0f32; batch * queries * columns];
-    let tasks = out.par_chunks_mut(queries * columns).enumerate().flat_map(|(b, picture)| {
-        picture.par_chunks_mut(rows * columns).enumerate().map(move |(block, out)| (b, block * rows, out))
+    let tasks = out.par_chunks_mut(queries * columns).enumerate().flat_map(|(b, image)| {
+        image.par_chunks_mut(rows * columns).enumerate().map(move |(block, out)| (b, block * rows, out))
     });
     tasks.for_each_init(
         || (vec![0f32; rows * keys], vec![0f32; rows * width]),

@@ -1,4 +1,4 @@
-//! CLIP (Radford et al. 2021, arXiv:2103.00020): a picture and its caption find each other among all others of the
+//! CLIP (Radford et al. 2021, arXiv:2103.00020): an image and its caption find each other among all others of the
 //! batch, by softmax over cosine similarities in both directions.
 
 use super::late::{interaction, patch_tokens};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipConfig {
-    /// Width of the space in which pictures and captions meet. Default 128.
+    /// Width of the space in which images and captions meet. Default 128.
     pub embed: usize,
     /// The text tower.
     pub text: TextConfig,

@@ -1,5 +1,5 @@
 //! Random resized crops (Szegedy et al. 2015, arXiv:1409.4842), the one augmentation that the objectives share.
-//! No flips and no colour changes: the pictures hold text, and captions and questions speak of left, right and
+//! No flips and no colour changes: the images hold text, and captions and questions speak of left, right and
 //! colours.
 
 use burgess_base::stream::{Stream, uniform};
@@ -76,7 +76,7 @@ impl Crops {
     }
 }
 
-/// For every picture, how much each old row (or column) counts for each new one.
+/// For every image, how much each old row (or column) counts for each new one.
 struct Axis {
     old: usize,
     new: usize,
@@ -89,12 +89,12 @@ impl Axis {
     }
 
     /// Puts a window of `extent` (fraction of the axis) at `position` (0 leftmost, 1 rightmost).
-    fn place(&mut self, picture: usize, extent: f64, position: f64) {
+    fn place(&mut self, image: usize, extent: f64, position: f64) {
         let length = extent * self.old as f64;
         let start = position * (self.old as f64 - length);
         let step = length / self.new as f64;
         let support = step.max(1.0);
-        let rows = self.weights.chunks_exact_mut(self.old).skip(picture * self.new).take(self.new);
+        let rows = self.weights.chunks_exact_mut(self.old).skip(image * self.new).take(self.new);
         for (i, row) in rows.enumerate() {
             let centre = start + (i as f64 + 0.5) * step;
             let first = (centre - support).floor().max(0.0) as usize;
@@ -122,21 +122,21 @@ mod tests {
     use burgess_base::stream::stream;
     use burn::tensor::Tolerance;
 
-    /// A picture whose value is its column.
+    /// An image whose value is its column.
     fn ramp(batch: usize, side: usize) -> Tensor<4> {
         let values: Vec<f32> = (0..batch * 3 * side * side).map(|i| (i % side) as f32).collect();
         Tensor::from_data(TensorData::new(values, [batch, 3, side, side]), &Device::flex())
     }
 
     #[test]
-    fn the_whole_picture_is_left_alone() {
+    fn the_whole_image_is_left_alone() {
         let x = ramp(2, 8);
         let y = random_crops(x.clone(), 8, [1.0, 1.0], &mut stream("crop", 0));
         assert_eq!(x.into_data(), y.into_data());
     }
 
     #[test]
-    fn halving_averages_and_constant_pictures_stay_constant() {
+    fn halving_averages_and_constant_images_stay_constant() {
         let mut axis = Axis::new(1, 8, 4);
         axis.place(0, 1.0, 0.0);
         // Row 1 is centred between columns 2 and 3: distances 0.5 and 1.5 of a support of 2.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_is_a_window_and_each_picture_has_its_own() {
+    fn a_crop_is_a_window_and_each_image_has_its_own() {
         let out = random_crops(ramp(4, 32), 32, [0.25, 0.25], &mut stream("crop", 2));
         let widths: Vec<f32> = (0..4)
             .map(|i| {

@@ -1,5 +1,5 @@
 //! DINOv2 (Oquab et al. 2024, arXiv:2304.07193): a student agrees with a slowly following teacher about the whole
-//! picture across crops (DINO), and about hidden patches (iBOT); KoLeo spreads the pictures out.
+//! image across crops (DINO), and about hidden patches (iBOT); KoLeo spreads the images out.
 //!
 //! Sized for the nano encoders, from the paper's section 4: separate heads for the two losses, teacher outputs balanced
 //! by Sinkhorn–Knopp (three rounds), teacher temperature warmed up, teacher momentum raised by a cosine. Unlike the
@@ -23,7 +23,7 @@ use burn::tensor::activation::{gelu, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// Large crops per picture: the student's two views, and what the teacher sees.
+/// Large crops per image: the student's two views, and what the teacher sees.
 const GLOBALS: usize = 2;
 
 /// The numbers of DINOv2.
@@ -36,7 +36,7 @@ pub struct DinoV2Config {
     pub hidden: usize,
     /// Channels before the prototypes. Default 64.
     pub bottleneck: usize,
-    /// Small crops per picture. Default 2.
+    /// Small crops per image. Default 2.
     pub locals: usize,
     /// Side of a small crop in pixels, a multiple of the patch. Default 48.
     pub local_size: usize,

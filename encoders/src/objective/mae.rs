@@ -131,7 +131,7 @@ impl Mae {
     }
 }
 
-/// Which patches of each picture are kept.
+/// Which patches of each image are kept.
 struct Mask {
     /// One row per kept patch with a one at its place, `[batch, kept, patches]`. As a matrix product the selection
     /// is differentiable and exact on every backend.
@@ -232,7 +232,7 @@ mod tests {
         assert!(twice.iter::<f32>().all(|v| v == 1.0));
         let rows: Vec<Vec<f32>> =
             (0..5).map(|i| mask.hidden.clone().slice([i..i + 1, 0..36]).into_data().iter().collect()).collect();
-        assert_ne!(rows[0], rows[1], "every picture has its own mask");
+        assert_ne!(rows[0], rows[1], "every image has its own mask");
     }
 
     #[test]

@@ -33,11 +33,11 @@ use serde::{Deserialize, Serialize};
 /// What a pretraining step reads. Objectives take what they need; asking for something absent is an error.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Normalised pictures, `[batch, 3, height, width]`.
+    /// Normalised images, `[batch, 3, height, width]`.
     pub pixels: Tensor<4>,
-    /// A caption per picture.
+    /// A caption per image.
     pub texts: Option<Texts>,
-    /// Which classes a picture shows, `[batch, classes]`, 0 or 1.
+    /// Which classes an image shows, `[batch, classes]`, 0 or 1.
     pub labels: Option<Tensor<2>>,
     /// The instance that each pixel shows, `[batch, height, width]`: 0 for the background, otherwise counted from 1.
     pub instances: Option<Tensor<3, Int>>,
@@ -241,19 +241,19 @@ macro_rules! objectives {
 }
 
 objectives! {
-    /// Softmax contrastive, pictures and captions.
+    /// Softmax contrastive, images and captions.
     "clip" => Clip(clip::ClipConfig),
-    /// Sigmoid contrastive, pictures and captions.
+    /// Sigmoid contrastive, images and captions.
     "siglip" => SigLip(siglip::SigLipConfig),
-    /// Self-distillation with masked patch prediction, pictures only.
+    /// Self-distillation with masked patch prediction, images only.
     "dinov2" => DinoV2(dinov2::DinoV2Config),
-    /// Momentum contrast between two crops, pictures only.
+    /// Momentum contrast between two crops, images only.
     "mocov3" => MoCoV3(mocov3::MoCoV3Config),
-    /// Masked autoencoding, pictures only.
+    /// Masked autoencoding, images only.
     "mae" => Mae(mae::MaeConfig),
-    /// Prediction of the features of hidden blocks, pictures only.
+    /// Prediction of the features of hidden blocks, images only.
     "ijepa" => IJepa(ijepa::IJepaConfig),
-    /// Denoising diffusion, pictures only.
+    /// Denoising diffusion, images only.
     "denoise" => Denoise(denoise::DenoiseConfig),
     /// Class labels.
     "supervised" => Supervised(supervised::SupervisedConfig),

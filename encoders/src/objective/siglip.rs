@@ -1,5 +1,5 @@
-//! SigLIP (Zhai et al. 2023, arXiv:2303.15343): every pair of a picture and a caption is a yes/no question of its
-//! own, so no softmax over the batch. Pictures are pooled by attention, as in big_vision's `MAPHead`.
+//! SigLIP (Zhai et al. 2023, arXiv:2303.15343): every pair of an image and a caption is a yes/no question of its
+//! own, so no softmax over the batch. Images are pooled by attention, as in big_vision's `MAPHead`.
 
 use super::late::{interaction, patch_tokens};
 use super::text::{TextConfig, TextTower};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SigLipConfig {
-    /// Width of the space in which pictures and captions meet. Default 128.
+    /// Width of the space in which images and captions meet. Default 128.
     pub embed: usize,
     /// The text tower.
     pub text: TextConfig,

@@ -1,5 +1,5 @@
-//! Supervised class labels: a linear classifier on the picture's summary, a yes/no question per class, since a
-//! picture of the nano world shows several things (binary cross entropy, as DeiT III, arXiv:2204.07118).
+//! Supervised class labels: a linear classifier on the image's summary, a yes/no question per class, since a
+//! image of the nano world shows several things (binary cross entropy, as DeiT III, arXiv:2204.07118).
 
 use super::late::patch_tokens;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops};
@@ -39,7 +39,7 @@ impl Default for SupervisedConfig {
     }
 }
 
-/// An encoder learning to name what a picture shows.
+/// An encoder learning to name what an image shows.
 #[derive(Module, Debug)]
 pub struct Supervised {
     encoder: Architecture,
@@ -77,7 +77,7 @@ impl Learner for Supervised {
         };
         if labels.dims() != logits.dims() {
             return Err(Error::failed(format!(
-                "labels of shape {:?} do not fit {:?} pictures and classes",
+                "labels of shape {:?} do not fit {:?} images and classes",
                 labels.dims(),
                 logits.dims()
             )));

@@ -154,7 +154,7 @@ fn dense_losses_equal_pytorch() {
 
 const DATA: DataShape = DataShape { vocab: 20, context: 6, classes: 3 };
 
-/// A fixed batch of six tiny pictures: a bright bar whose place is said by caption and label.
+/// A fixed batch of six tiny images: a bright bar whose place is said by caption and label.
 fn batch(device: &Device) -> Batch {
     let (count, side) = (6usize, 16usize);
     let mut draws = stream("test/pixels", 0);
@@ -180,7 +180,7 @@ fn batch(device: &Device) -> Batch {
     }
 }
 
-/// One where the bar of a test picture is, `[count, side, side]`.
+/// One where the bar of a test image is, `[count, side, side]`.
 fn bars(count: usize, side: usize, device: &Device) -> Tensor<3> {
     let bar = |at: usize| if (at % side) / 3 == at / (side * side) { 1.0f32 } else { 0.0 };
     Tensor::from_data(TensorData::new((0..count * side * side).map(bar).collect(), [count, side, side]), device)

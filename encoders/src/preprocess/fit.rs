@@ -1,7 +1,7 @@
 //! How the encoders' libraries make an image square.
 
 use super::Preprocess;
-use burgess_pixels::resize_part;
+use burgess_images::resize_part;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -43,9 +43,9 @@ impl Fit {
 }
 
 /// Resizes an image by [`Preprocess::fit`]; returns `size` × `size` RGB bytes.
-pub(super) fn resized(preprocess: &Preprocess, picture: &RgbImage) -> Vec<u8> {
+pub(super) fn resized(preprocess: &Preprocess, image: &RgbImage) -> Vec<u8> {
     let (size, side) = (preprocess.size, preprocess.enlarged());
-    let from = (picture.width() as usize, picture.height() as usize);
+    let from = (image.width() as usize, image.height() as usize);
     let mut out: Vec<u8> = preprocess.pad.repeat(size * size);
     if from.0 == 0 || from.1 == 0 {
         return out;
@@ -66,7 +66,7 @@ pub(super) fn resized(preprocess: &Preprocess, picture: &RgbImage) -> Vec<u8> {
     };
     let ((x, width, left), (y, height, top)) = (along(to.0), along(to.1));
     let part = (x..x + width, y..y + height);
-    let inner = resize_part::<3>(picture.as_raw(), from, to, part, preprocess.interpolation);
+    let inner = resize_part::<3>(image.as_raw(), from, to, part, preprocess.interpolation);
     for (row, pixels) in out.chunks_exact_mut(3 * size).skip(top).zip(inner.chunks_exact((3 * width).max(1))) {
         row[3 * left..3 * (left + width)].copy_from_slice(pixels);
     }
@@ -90,8 +90,8 @@ fn corner((width, height): (usize, usize), side: usize) -> (usize, usize) {
 }
 
 /// Sets to zero the padding of [`Fit::Corner`] in `pixels`, `[3, size, size]`, normalised.
-pub(super) fn blank_margin(pixels: &mut [f32], picture: &RgbImage, size: usize) {
-    let (width, height) = corner((picture.width().max(1) as usize, picture.height().max(1) as usize), size);
+pub(super) fn blank_margin(pixels: &mut [f32], image: &RgbImage, size: usize) {
+    let (width, height) = corner((image.width().max(1) as usize, image.height().max(1) as usize), size);
     for (number, row) in pixels.chunks_exact_mut(size.max(1)).enumerate() {
         let from = if number % size < height { width.min(size) } else { 0 };
         row[from..].fill(0.0);

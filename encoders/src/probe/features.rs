@@ -68,7 +68,7 @@ mod tests {
     fn ramp(grid: [usize; 2], prefix: usize) -> Features {
         let tokens = prefix + grid[0] * grid[1];
         let values = (0..2 * tokens).flat_map(|t| [t as f32, -(t as f32)]).collect();
-        Features { values, pictures: 2, tokens, width: 2, grid }
+        Features { values, images: 2, tokens, width: 2, grid }
     }
 
     #[test]

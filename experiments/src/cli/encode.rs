@@ -1,9 +1,9 @@
-//! `burgess encode`: patch features of pictures.
+//! `burgess encode`: patch features of images.
 
 use super::{print, terminal};
 use crate::arm::ArmEncoder;
 use crate::progress::Progress;
-use crate::{device, features, notes, pictures};
+use crate::{device, features, image_files, notes};
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;
@@ -12,11 +12,11 @@ use burgess_encoders::preprocess::{Fit, Pipeline, Preparation};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Patch features of pictures, as safetensors
+/// Patch features of images, as safetensors
 #[derive(clap::Args)]
 #[command(
-    after_help = "Writes `features` [pictures, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
-the pictures and the card.
+    after_help = "Writes `features` [images, tokens, width] f32 and `grid` [2] (rows, columns); the metadata names \
+the images and the card.
 
 Examples:
   burgess encode cat.png dog.jpg --encoder nano-clip -o features.safetensors
@@ -26,7 +26,7 @@ Examples:
   burgess encode *.png --encoder openclip-convnext-l-512 --layer 0,1,2,3 --grid 24 -o f.safetensors"
 )]
 pub struct Args {
-    /// Pictures: PNG, JPEG, WebP, GIF, BMP, TIFF
+    /// Images: PNG, JPEG, WebP, GIF, BMP, TIFF
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// Card id, as `burgess encoders` lists them, owner/name[@revision] of the hub once it was fetched, or a directory
@@ -36,11 +36,11 @@ pub struct Args {
     /// Weights instead of the card's
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
-    /// How pictures that are not square are prepared: correct (padded to a square), library (as the encoder's own library
+    /// How images that are not square are prepared: correct (padded to a square), library (as the encoder's own library
     /// does: mostly cropped), or cambrian-1 (padded, with the study's quirks)
     #[arg(long, value_name = "PIPELINE", default_value = "correct")]
     preprocess: Pipeline,
-    /// Turn pictures upright as the orientation in their EXIF data says; without it they are taken as they are stored
+    /// Turn images upright as the orientation in their EXIF data says; without it they are taken as they are stored
     #[arg(long)]
     exif_orientation: bool,
     /// The layer to tap instead of the card's: -1 is the last, 0 the first; several, as 0,1,2,3, are concatenated
@@ -58,7 +58,7 @@ pub struct Args {
     /// flex, wgpu, vulkan, tch, tch:cuda:0, cuda:0
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: String,
-    /// Pictures a forward pass takes
+    /// Images a forward pass takes
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
     /// The file to write; - is standard output
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::usage(format!("the weights do not fit under the prefix `{asked}`"))
             .hint(format!("they do under `{}`", found.as_deref().unwrap_or_default())));
     }
-    let names: Vec<String> = args.images.iter().map(|p| pictures::name_of(p)).collect();
+    let names: Vec<String> = args.images.iter().map(|p| image_files::name_of(p)).collect();
     let bar = Progress::new().bar("encoding images", names.len() as u64);
     let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
@@ -130,8 +130,8 @@ pub fn run(args: Args) -> Result<()> {
         ("card".to_string(), serde_json::to_string(&encoder.card)?),
     ]))?;
     output::write(&args.out, &bytes)?;
-    let ([pictures, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
-    let line = format!("{}: {pictures} pictures × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
+    let ([images, tokens, width], [rows, columns]) = (encoded.shape, encoded.grid);
+    let line = format!("{}: {images} images × {tokens} tokens ({rows}×{columns}) × {width}", args.out.display());
     if output::is_stdout(&args.out) {
         terminal::say(&line);
         return Ok(());

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Ask a model the questions of benchmarks; the same command goes on after an interruption
 #[derive(clap::Args)]
 #[command(after_help = "The model is the `model` directory that a run or `burgess train` left, or a directory of a \
-released Cambrian model. Every question is asked with its picture and blind. Answers go to \
+released Cambrian model. Every question is asked with its image and blind. Answers go to \
 OUT/eval/<name>/seed-0/samples/, scores to results.json beside it; `burgess report OUT/eval` lays \
 all models that were asked the same questions beside each other.
 
@@ -41,10 +41,10 @@ pub struct Args {
     /// Whose prompts ask: likewise
     #[arg(long, value_name = "RULES", default_value = "official")]
     prompts: Rules,
-    /// Ask only a fixed random sample of this many units (pictures, or pairs scored together) of each benchmark
+    /// Ask only a fixed random sample of this many units (images, or pairs scored together) of each benchmark
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Show the blind model a grey picture instead of none
+    /// Show the blind model a grey image instead of none
     #[arg(long)]
     grey: bool,
     /// Weigh the possible answers too, beside generating one

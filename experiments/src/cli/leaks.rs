@@ -1,4 +1,4 @@
-//! `burgess data leaks`: benchmarks' pictures in training data.
+//! `burgess data leaks`: benchmarks' images in training data.
 
 use super::{print, print_json};
 use crate::benchmarks;
@@ -8,20 +8,20 @@ use burgess_leaks::{Named, Options, find};
 use burgess_probe::bench;
 use std::path::PathBuf;
 
-/// Benchmarks' pictures in training data, by difference hashes
+/// Benchmarks' images in training data, by difference hashes
 #[derive(clap::Args)]
 #[command(after_help = "A benchmark that is called by its id is read as it is published; any other name stands for a \
-directory of pictures. Training data are conversations in LLaVA's format (JSON or JSON lines, \
-plain, gzip or zstd), parquet files with pictures inside, or directories with pictures and parquet \
+directory of images. Training data are conversations in LLaVA's format (JSON or JSON lines, \
+plain, gzip or zstd), parquet files with images inside, or directories with images and parquet \
 files. OUT gets leaks.json (counts by benchmark, set and source), matches.jsonl (a line for each \
-match) and unreadable.jsonl (pictures that could not be read, with the cause).
+match) and unreadable.jsonl (images that could not be read, with the cause).
 
-Hashes are those of Python's imagehash.dhash. An equal hash is a hint, no proof: blank pictures \
+Hashes are those of Python's imagehash.dhash. An equal hash is a hint, no proof: blank images \
 share theirs.
 
 Examples:
-  burgess data leaks --benchmark mmvp --train llava_v1_5_mix665k.json --pictures llava/ --out leaks/
-  burgess data leaks --benchmark mine=test-pictures/ --benchmark ai2d=lmms-lab_ai2d/ --train web=shards/ --distance 4 --out leaks/")]
+  burgess data leaks --benchmark mmvp --train llava_v1_5_mix665k.json --images llava/ --out leaks/
+  burgess data leaks --benchmark mine=test-images/ --benchmark ai2d=lmms-lab_ai2d/ --train web=shards/ --distance 4 --out leaks/")]
 pub struct LeaksArgs {
     /// A benchmark: its id if it is in the Hugging Face cache, or where it lies; again for more
     #[arg(long = "benchmark", value_name = "NAME[=PATH]", required = true)]
@@ -29,19 +29,19 @@ pub struct LeaksArgs {
     /// Training data, and what to call them; again for more
     #[arg(long = "train", value_name = "[NAME=]PATH", required = true)]
     training: Vec<String>,
-    /// Where the paths of pictures in conversations begin
-    #[arg(long, value_name = "DIR")]
-    pictures: Option<PathBuf>,
+    /// Where the paths of images in conversations begin
+    #[arg(long, alias = "pictures", value_name = "DIR")]
+    images: Option<PathBuf>,
     /// Bits in which hashes may differ
     #[arg(long, value_name = "N", default_value_t = Options::default().distance)]
     distance: u32,
     /// Points along a side of the hash
     #[arg(long, value_name = "N", default_value_t = Options::default().side)]
     hash_size: usize,
-    /// A column with pictures in parquet files, instead of image and images; again for more
+    /// A column with images in parquet files, instead of image and images; again for more
     #[arg(long = "column", value_name = "NAME")]
     columns: Vec<String>,
-    /// Matches that are written of one training picture; more are counted
+    /// Matches that are written of one training image; more are counted
     #[arg(long, value_name = "N", default_value_t = Options::default().matches)]
     matches: usize,
     /// Directory for the results
@@ -58,7 +58,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
     let mut options = Options {
         side: args.hash_size,
         distance: args.distance,
-        pictures: args.pictures,
+        images: args.images,
         matches: args.matches,
         ..Options::default()
     };
@@ -71,7 +71,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
     let report = find(&benchmarks, &training, &options, &args.out, &mut |hashed, matched| {
         bar.set(hashed, hashed);
         bar.note(&format!("{matched} match "));
-        bar.report(|| format!("{hashed} pictures hashed, {matched} match"));
+        bar.report(|| format!("{hashed} images hashed, {matched} match"));
     })?;
     drop(bar);
     if args.json { print_json(&report) } else { print(&report.text()) }

@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<()> {
         Err(e) if args.questions.is_some() => return Err(e),
         Err(e) => (bench::Questions::default(), Some(e)),
     };
-    // One of each form: with and without choices, with and without a hint, with one and several pictures.
+    // One of each form: with and without choices, with and without a hint, with one and several images.
     let mut forms = BTreeSet::new();
     let mut fresh = |q: &Question| forms.insert((q.options.is_empty(), q.context.is_none(), q.images.len() > 1));
     let shown: Vec<&Question> = match args.questions {
@@ -173,8 +173,8 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         text += &absent.hint_text().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
     for q in shown {
-        let pictures: Vec<String> = q.images.iter().map(ToString::to_string).collect();
-        text += &format!("\nquestion {} about {}\nright answer: {}\n", q.id, pictures.join(", "), q.answer);
+        let images: Vec<String> = q.images.iter().map(ToString::to_string).collect();
+        text += &format!("\nquestion {} about {}\nright answer: {}\n", q.id, images.join(", "), q.answer);
         for r in rules {
             text += &format!("--- {}\n{}\n", r.as_str(), benchmark.prompt(q, *r));
         }

@@ -38,7 +38,7 @@ pub struct Args {
     /// study's code) or lmms-eval (that harness, 0.7.3); `burgess prompts BENCHMARK` tells them in words
     #[arg(long, value_name = "RULES", default_value = "official")]
     scoring: Rules,
-    /// Score only a fixed random sample of this many units (pictures, or pairs scored together)
+    /// Score only a fixed random sample of this many units (images, or pairs scored together)
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Write the verdict on every question, a JSON object a line: id, row, unit, subtask, state, answer, parsed, target, score

@@ -8,7 +8,7 @@ use burgess_base::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Train one model on conversations about pictures; the same command goes on after an interruption
+/// Train one model on conversations about images; the same command goes on after an interruption
 #[derive(clap::Args)]
 #[command(after_help = "A run is written like a study with one arm:
 
@@ -22,7 +22,7 @@ use std::time::Duration;
   [evaluator.data.files]                    # LLaVA's JSON or JSON lines, also .gz and .zst
   align = \"blip_laion_cc_sbu_558k.json\"
   tune = \"llava_v1_5_mix665k.json\"
-  pictures = \"images\"
+  images = \"images\"
   [evaluator.recipe.align]                  # may be left out
   epochs = 1.0
   batch = 256

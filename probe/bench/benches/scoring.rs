@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// Answers that are scored.
 const ANSWERS: usize = 100_000;
 
-/// Rows and bytes per picture of the table that is read.
+/// Rows and bytes per image of the table that is read.
 const ROWS: usize = 4096;
-const PICTURE: usize = 64 * 1024;
+const IMAGE: usize = 64 * 1024;
 
 fn main() {
     divan::main();
@@ -65,7 +65,7 @@ fn anls(bencher: divan::Bencher<'_, '_>) {
     score(bencher, "docvqa", 3);
 }
 
-/// A table in OCRBench's schema, with pictures of noise.
+/// A table in OCRBench's schema, with images of noise.
 fn write(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let texts = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; ROWS])) };
     let mut answers = ListBuilder::new(StringBuilder::new());
@@ -74,8 +74,8 @@ fn write(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut noise = 1_u32;
     for row in 0..ROWS {
         answers.append_value([Some(format!("text {row}"))]);
-        let mut bytes = Vec::with_capacity(PICTURE);
-        bytes.resize_with(PICTURE, || {
+        let mut bytes = Vec::with_capacity(IMAGE);
+        bytes.resize_with(IMAGE, || {
             noise ^= noise << 13;
             noise ^= noise >> 17;
             noise ^= noise << 5;
@@ -106,7 +106,7 @@ fn write(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Rows without their pictures' bytes.
+/// Rows without their images' bytes.
 #[divan::bench(sample_count = 10)]
 fn read_rows(bencher: divan::Bencher<'_, '_>) {
     with_table(|path| {
@@ -115,14 +115,14 @@ fn read_rows(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
-/// The bytes of all pictures, 64 at a time as they are when they are asked about.
+/// The bytes of all images, 64 at a time as they are when they are asked about.
 #[divan::bench(sample_count = 5)]
-fn read_pictures(bencher: divan::Bencher<'_, '_>) {
+fn read_images(bencher: divan::Bencher<'_, '_>) {
     with_table(|path| {
         let Ok(Ok(qs)) = bench::find("ocrbench").map(|b| b.read(path)) else { return };
-        let pictures: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
-        bencher.counter(ItemsCount::new(ROWS)).counter(BytesCount::new(ROWS * PICTURE)).bench_local(|| {
-            let read = pictures.chunks(64).flat_map(bench::picture::bytes_of);
+        let images: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
+        bencher.counter(ItemsCount::new(ROWS)).counter(BytesCount::new(ROWS * IMAGE)).bench_local(|| {
+            let read = images.chunks(64).flat_map(bench::image_source::bytes_of);
             read.filter_map(|bytes| bytes.ok()).map(|bytes| bytes.len()).sum::<usize>()
         });
     });

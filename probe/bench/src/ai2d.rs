@@ -63,7 +63,7 @@ pub static NANO: Ai2d = Ai2d {
 
 /// Reads one row; the column `answer` holds the number of the right choice, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
-    let image = row.picture("image")?;
+    let image = row.image("image")?;
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
@@ -88,7 +88,7 @@ impl Benchmark for Ai2d {
         if let Some(table) = vlmevalkit::table(data, "AI2D_TEST.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
         }
-        let columns = Columns { values: &["question", "options", "answer"], pictures: &["image"] };
+        let columns = Columns { values: &["question", "options", "answer"], images: &["image"] };
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 

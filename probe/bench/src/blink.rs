@@ -68,7 +68,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     let id = row.text("idx")?;
     Ok(Some(Question {
         row: row.number,
-        images: IMAGES.iter().flat_map(|column| row.pictures(column)).cloned().collect(),
+        images: IMAGES.iter().flat_map(|column| row.images(column)).cloned().collect(),
         image_id: id.clone(),
         unit: id.clone(),
         id,
@@ -178,7 +178,7 @@ impl Benchmark for Blink {
         }
         let columns = Columns {
             values: &["idx", "question", "choices", "answer", "sub_task", "prompt"],
-            pictures: &["image_1", "image_2?", "image_3?", "image_4?"],
+            images: &["image_1", "image_2?", "image_3?", "image_4?"],
         };
         read::published(self, &Table::folders(data, source.split)?, columns, question)
     }
@@ -186,19 +186,19 @@ impl Benchmark for Blink {
     fn explain(&self, rules: Rules) -> Explained {
         match rules {
             Rules::Official | Rules::Strict => Explained {
-                asked: "The authors' `prompt` as published (question, \"Select from the following choices.\", a line \"(A) …\" for each choice), with all pictures; Forensic_Detection, Jigsaw and Art_Style begin with their disclaimer.",
+                asked: "The authors' `prompt` as published (question, \"Select from the following choices.\", a line \"(A) …\" for each choice), with all images; Forensic_Detection, Jigsaw and Art_Style begin with their disclaimer.",
                 judged: "The letter alone, \"B\" or \"(B)\"; else the one choice that occurs as a word \"(B)\" in the last paragraph or in the answer. The score is the mean of the tasks' accuracies.",
                 source: "the authors' script: zeyofu/BLINK_Benchmark, eval/test_benchmark.py and eval/evaluate.py",
                 unlike: "What that leaves open the script asks a language model; here it is unparsed.",
             },
             Rules::Cambrian1 => Explained {
-                asked: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct option and nothing else.\"; the first picture only.",
+                asked: "The authors' `prompt`, then \"Please answer directly with only the letter of the correct option and nothing else.\"; the first image only.",
                 judged: "The first word in front of a full stop, without parentheses, has to be the letter. Accuracy over the questions of six of the tasks.",
                 source: "cambrian-mllm/cambrian, eval/eval/blink/blink_test.py",
                 unlike: "",
             },
             Rules::LmmsEval => Explained {
-                asked: "\"Note: You only need to respond with A, B, … without providing any additional information.\", then the authors' `prompt`; all pictures.",
+                asked: "\"Note: You only need to respond with A, B, … without providing any additional information.\", then the authors' `prompt`; all images.",
                 judged: "The letter alone in a first line of at most four characters; else the last letter behind \"answer\" or \"answer is\"; else the last capital in parentheses; else the first character, if it is a letter of a choice in either case. The mean of the tasks' accuracies.",
                 source: "lmms-eval 0.7.3, tasks/blink/_default_template_yaml and utils.py, group `blink`",
                 unlike: "",

@@ -91,9 +91,9 @@ impl Benchmark for ChartQa {
         let (table, kit) = edition::open(data, source, "ChartQA_TEST.tsv")?;
         let values: &[&str] =
             if kit { &["index", "question", "answer", "split?"] } else { &["type", "question", "answer"] };
-        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
-            let image = row.picture("image")?;
-            let name = edition::picture_name(&image);
+        read::published(self, &table, Columns { values, images: &["image"] }, |row| {
+            let image = row.image("image")?;
+            let name = edition::image_name(&image);
             let id = if kit { row.text("index")? } else { row.number.to_string() };
             // VLMEvalKit writes an answer either as plain text or as a list with one element.
             let answer = match kit.then(|| row.list("answer").ok()).flatten().as_deref() {

@@ -113,7 +113,7 @@ const KIT: [&str; 12] =
 
 impl CvBench {
     fn question(&self, row: &Row, kit: bool) -> Result<Question> {
-        let image = row.picture("image")?;
+        let image = row.image("image")?;
         let options = if kit { vlmevalkit::choices(row)? } else { row.choices("choices")? };
         let answer = row.text("answer")?;
         if !score::label(&answer).is_some_and(|l| ('A'..='Z').take(options.len()).any(|offered| offered == l)) {
@@ -135,7 +135,7 @@ impl CvBench {
         let source = row.text("source")?;
         // Rows with different drawn boxes have different files, although they show the same source image.
         let image_id = match kit {
-            true => edition::picture_name(&image),
+            true => edition::image_name(&image),
             false => row.maybe("source_filename").map_or_else(|| row.text("filename"), Ok)?,
         };
         Ok(Question {
@@ -163,9 +163,7 @@ impl Benchmark for CvBench {
         let (Some(source), Some(part)) = (&self.card.source, &self.part) else { return read::drawn(self, data) };
         let (table, kit) = edition::open(data, source, part.kit)?;
         let values: &[&str] = if kit { &KIT } else { &COLUMNS };
-        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
-            Ok(Some(self.question(row, kit)?))
-        })
+        read::published(self, &table, Columns { values, images: &["image"] }, |row| Ok(Some(self.question(row, kit)?)))
     }
 
     fn metric(&self, rules: Rules) -> &str {

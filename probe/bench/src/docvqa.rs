@@ -34,7 +34,7 @@ struct Schema {
     /// Column of the question's number, which the server uses too.
     id: &'static str,
     /// Columns that together identify the image.
-    picture: &'static [&'static str],
+    image: &'static [&'static str],
     /// Column with the list of question kinds, if there is one.
     kinds: Option<&'static str>,
 }
@@ -43,7 +43,7 @@ struct Schema {
 pub const ALL: &[&dyn Benchmark] = &[&DOCVQA, &TEST, &INFOVQA, &ST_VQA];
 
 const DOCUMENTS: Schema =
-    Schema { id: "questionId", picture: &["ucsf_document_id", "ucsf_document_page_no"], kinds: Some("question_types") };
+    Schema { id: "questionId", image: &["ucsf_document_id", "ucsf_document_page_no"], kinds: Some("question_types") };
 
 const DOCVQA_CITATION: &str = "Mathew et al. 2020, DocVQA: A Dataset for VQA on Document Images, arXiv:2007.00398";
 
@@ -78,7 +78,7 @@ pub static INFOVQA: Documents = Documents {
         "Mathew et al. 2021, InfographicVQA, arXiv:2104.12756",
         Source { folder: "InfographicVQA", questions: 2801, ..DOCVQA_SOURCE },
     ),
-    schema: Schema { id: "questionId", picture: &["image_url"], kinds: Some("answer_type") },
+    schema: Schema { id: "questionId", image: &["image_url"], kinds: Some("answer_type") },
     studied: score::SHORT_LINE,
     server: None,
     kit: "InfoVQA_VAL.tsv",
@@ -98,7 +98,7 @@ pub static ST_VQA: Documents = Documents {
             licence: "terms of the Robust Reading Competition",
         },
     ),
-    schema: Schema { id: "question_id", picture: &[], kinds: None },
+    schema: Schema { id: "question_id", image: &[], kinds: None },
     studied: score::SHORT_LINE,
     server: Some("https://rrc.cvc.uab.es/?ch=11"),
     kit: "",
@@ -136,7 +136,7 @@ const fn card(
 
 impl Documents {
     fn question(&self, row: &Row, kit: bool) -> Result<Question> {
-        let image = row.picture("image")?;
+        let image = row.image("image")?;
         let accepted = match (self.server, kit) {
             (Some(_), _) => Vec::new(),
             (None, true) => row.list("answer")?,
@@ -149,9 +149,9 @@ impl Documents {
         }
         let parts: Vec<String> = match kit {
             true => Vec::new(),
-            false => self.schema.picture.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
+            false => self.schema.image.iter().map(|column| row.text(column)).collect::<Result<_>>()?,
         };
-        let image_id = if parts.is_empty() { edition::picture_name(&image) } else { parts.join("_") };
+        let image_id = if parts.is_empty() { edition::image_name(&image) } else { parts.join("_") };
         // A question can have several kinds; their combination is the subtask.
         let kinds = match self.schema.kinds.filter(|_| !kit) {
             Some(column) if row.value(column).is_some() => row.list(column)?.join(" + "),
@@ -187,13 +187,13 @@ impl Benchmark for Documents {
         let kinds = self.schema.kinds.map(|column| format!("{column}?"));
         let mut values = match kit {
             true => vec!["index", "question"],
-            false => [&[self.schema.id, "question"], self.schema.picture].concat(),
+            false => [&[self.schema.id, "question"], self.schema.image].concat(),
         };
         values.extend(kinds.as_deref().filter(|_| !kit));
         if self.server.is_none() {
             values.push(if kit { "answer" } else { "answers" });
         }
-        read::rows(self, &table, Columns { values: &values, pictures: &["image"] }, |row| {
+        read::rows(self, &table, Columns { values: &values, images: &["image"] }, |row| {
             self.question(row, kit).map(Some)
         })
     }

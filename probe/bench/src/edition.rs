@@ -2,7 +2,7 @@
 //! images.
 
 use crate::table::{self, Table};
-use crate::{Picture, Source, vlmevalkit};
+use crate::{Image, Source, vlmevalkit};
 use burgess_base::Result;
 use std::path::Path;
 
@@ -16,10 +16,10 @@ pub fn open(root: &Path, source: &Source, kit: &str) -> Result<(Table, bool)> {
 }
 
 /// Returns a name for an image that is unique within its table and the same for all rows that share the image.
-pub fn picture_name(picture: &Picture) -> String {
-    match picture {
-        Picture::File(path) => path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        Picture::Cell(cell) => cell.at.to_string(),
+pub fn image_name(image: &Image) -> String {
+    match image {
+        Image::File(path) => path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        Image::Cell(cell) => cell.at.to_string(),
     }
 }
 

@@ -6,7 +6,7 @@
 use super::score;
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Picture, Question, Questions, Rules, Source, lmms, read,
+    Benchmark, Card, Category, Explained, Form, Image, Judged, Question, Questions, Rules, Source, lmms, read,
     vlmevalkit,
 };
 use burgess_base::{Error, Result};
@@ -46,7 +46,7 @@ pub static GQA: Gqa = Gqa {
 };
 
 /// The dataset folder with the images, next to that of the questions.
-const PICTURES: &str = "testdev_balanced_images";
+const IMAGES: &str = "testdev_balanced_images";
 
 /// The nano variant: questions about images of the nano world.
 pub static NANO: Gqa = Gqa {
@@ -65,23 +65,23 @@ pub static NANO: Gqa = Gqa {
 };
 
 /// Reads the images, keyed by their ids.
-fn pictures(data: &Path, split: &str) -> Result<HashMap<String, Picture>> {
-    let mut pictures = HashMap::new();
-    let columns = Columns { values: &["id"], pictures: &["image"] };
+fn images(data: &Path, split: &str) -> Result<HashMap<String, Image>> {
+    let mut images = HashMap::new();
+    let columns = Columns { values: &["id"], images: &["image"] };
     // Rows without an image are skipped; questions that refer to one are left out and counted later.
-    Table::find(data, PICTURES, split)?.rows(columns, |_, row| {
-        if let Some((id, picture)) = row.ok().and_then(|row| row.text("id").ok().zip(row.picture("image").ok())) {
-            pictures.insert(id, picture);
+    Table::find(data, IMAGES, split)?.rows(columns, |_, row| {
+        if let Some((id, image)) = row.ok().and_then(|row| row.text("id").ok().zip(row.image("image").ok())) {
+            images.insert(id, image);
         }
         Ok(())
     })?;
-    Ok(pictures)
+    Ok(images)
 }
 
-fn question(row: &Row, pictures: &HashMap<String, Picture>) -> Result<Option<Question>> {
+fn question(row: &Row, images: &HashMap<String, Image>) -> Result<Option<Question>> {
     let image_id = row.text("imageId")?;
-    let image = pictures.get(&image_id).cloned();
-    let image = image.ok_or_else(|| Error::failed(format!("the picture `{image_id}` is not in {PICTURES}")))?;
+    let image = images.get(&image_id).cloned();
+    let image = image.ok_or_else(|| Error::failed(format!("the image `{image_id}` is not in {IMAGES}")))?;
     // The operation that the question needs: compare, choose, logical, query or verify.
     let kind = row.value("types").and_then(|types| types.get("structural")).and_then(|kind| kind.as_str());
     Ok(Some(Question {
@@ -107,9 +107,9 @@ impl Benchmark for Gqa {
         if let Some(table) = vlmevalkit::table(data, "GQA_TestDev_Balanced.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
         }
-        let pictures = pictures(data, source.split)?;
-        let columns = Columns { values: &["id", "imageId", "question", "answer", "types?"], pictures: &[] };
-        read::published(self, &Table::open(data, source)?, columns, |row| question(row, &pictures))
+        let images = images(data, source.split)?;
+        let columns = Columns { values: &["id", "imageId", "question", "answer", "types?"], images: &[] };
+        read::published(self, &Table::open(data, source)?, columns, |row| question(row, &images))
     }
 
     fn explain(&self, rules: Rules) -> Explained {

@@ -28,6 +28,7 @@ mod edition;
 mod explain;
 pub mod field;
 pub mod gqa;
+pub mod image_source;
 mod left_out;
 mod letter;
 mod lmms;
@@ -38,7 +39,6 @@ pub mod mmmu;
 pub mod mmstar;
 pub mod mmvp;
 pub mod ocrbench;
-pub mod picture;
 pub mod pope;
 pub mod predictions;
 pub mod qbench;
@@ -67,8 +67,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 pub use explain::{Explained, REASONING};
+pub use image_source::Image;
 pub use left_out::{LeftOut, Questions, Tally};
-pub use picture::Picture;
 pub use predictions::{Predictions, ScoreReport, Verdict, judge_predictions, read_predictions, score_predictions};
 pub use rules::Rules;
 pub use score::Item;
@@ -240,7 +240,7 @@ pub struct Question {
     /// Row number in the published split, from 0; other harnesses identify answers by it.
     pub row: u64,
     /// The images, in the order in which the text refers to them; most questions have one.
-    pub images: Vec<Picture>,
+    pub images: Vec<Image>,
     /// Id of the image; questions with the same value are about the same image.
     pub image_id: String,
     /// The text of the question alone: no options, no format line, no image token.
@@ -389,7 +389,7 @@ pub trait Benchmark: Sync {
     fn prompt(&self, q: &Question, rules: Rules) -> String;
 
     /// Returns the images that accompany the prompt: all of them, or only the first under `cambrian-1` rules.
-    fn shown<'a>(&self, q: &'a Question, rules: Rules) -> &'a [Picture] {
+    fn shown<'a>(&self, q: &'a Question, rules: Rules) -> &'a [Image] {
         match rules {
             Rules::Cambrian1 => q.images.get(..1).unwrap_or_default(),
             Rules::Official | Rules::Strict | Rules::LmmsEval => &q.images,

@@ -51,7 +51,7 @@ pub static MATHVISTA: MathVista = MathVista {
             folder: "",
             split: "testmini",
             questions: 1000,
-            licence: "CC BY-SA 4.0 (the pictures belong to the makers of their datasets); as a test set only",
+            licence: "CC BY-SA 4.0 (the images belong to the makers of their datasets); as a test set only",
         }),
     },
 };
@@ -83,7 +83,7 @@ const VALUES: [&str; 10] = [
 ];
 
 fn question(row: &Row) -> Result<Option<Question>> {
-    let image = row.picture("decoded_image")?;
+    let image = row.image("decoded_image")?;
     let subtask = row.value("metadata").and_then(|m| m.get("task")).and_then(|task| task.as_str());
     let q = Question {
         id: row.text("pid")?,
@@ -100,7 +100,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
 
 /// Reads a row of VLMEvalKit's edition, whose column `question` holds the whole prompt.
 fn of_vlmevalkit(row: &Row) -> Result<Option<Question>> {
-    let image = row.picture("image")?;
+    let image = row.image("image")?;
     let query = row.text("question")?;
     let q = Question {
         id: row.text("index")?,
@@ -317,11 +317,11 @@ impl Benchmark for MathVista {
                     "precision?",
                     "task?",
                 ],
-                pictures: &["image"],
+                images: &["image"],
             };
             return read::published(self, &table, columns, of_vlmevalkit);
         }
-        let columns = Columns { values: &[&VALUES[..], &["image?"]].concat(), pictures: &["decoded_image"] };
+        let columns = Columns { values: &[&VALUES[..], &["image?"]].concat(), images: &["decoded_image"] };
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 

@@ -16,8 +16,8 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, lmms,
-    picture, read, study, vlmevalkit,
+    Benchmark, Card, Category, Explained, Form, Image, Judged, Outcome, Question, Questions, Rules, Source,
+    image_source, lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub static ENGLISH: MmBench = MmBench {
             folder: "",
             split: "dev",
             questions: 4377,
-            licence: "Apache 2.0 (annotations; the pictures belong to their makers)",
+            licence: "Apache 2.0 (annotations; the images belong to their makers)",
         }),
     },
     tsv: "MMBench_DEV_EN.tsv",
@@ -75,7 +75,7 @@ pub static CHINESE: MmBench = MmBench {
             folder: "",
             split: "dev",
             questions: 4329,
-            licence: "Apache 2.0 (annotations; the pictures belong to their makers)",
+            licence: "Apache 2.0 (annotations; the images belong to their makers)",
         }),
     },
     tsv: "MMBench_DEV_CN.tsv",
@@ -99,7 +99,7 @@ const NAN: &str = "nan";
 const LMMS_CHINESE_LINE: &str = "请直接使用所提供的选项字母作为答案回答。";
 
 /// Number of images that are held in memory while groups are compared for `cambrian-1` rules.
-const PICTURES: usize = 256;
+const IMAGES: usize = 256;
 
 fn question(row: &Row) -> Result<Option<Question>> {
     let index = row.int("index")?;
@@ -123,12 +123,12 @@ fn question(row: &Row) -> Result<Option<Question>> {
 /// question, source and image. Images are compared by a hash of their bytes, and only where the other values are equal.
 fn add_study_groups(questions: &mut [Question]) {
     let key = |q: &Question| (q.subtask.clone(), q.question.clone(), q.fact("source").to_string());
-    let mut alike: BTreeMap<_, BTreeMap<String, Option<&Picture>>> = BTreeMap::new();
+    let mut alike: BTreeMap<_, BTreeMap<String, Option<&Image>>> = BTreeMap::new();
     for q in questions.iter() {
         alike.entry(key(q)).or_default().entry(q.fact(GROUP).to_string()).or_insert(q.images.first());
     }
     let mut first_of: BTreeMap<String, String> = BTreeMap::new();
-    let mut compared: Vec<(usize, &String, &Picture)> = Vec::new();
+    let mut compared: Vec<(usize, &String, &Image)> = Vec::new();
     for (number, groups) in alike.values().enumerate() {
         match groups.len() {
             1 => first_of.extend(groups.keys().map(|group| (group.clone(), group.clone()))),
@@ -136,9 +136,9 @@ fn add_study_groups(questions: &mut [Question]) {
         }
     }
     let mut seen: BTreeMap<(usize, u64), String> = BTreeMap::new();
-    for part in compared.chunks(PICTURES) {
-        let pictures: Vec<&Picture> = part.iter().map(|(_, _, picture)| *picture).collect();
-        for ((number, group, _), bytes) in part.iter().zip(picture::bytes_of(&pictures)) {
+    for part in compared.chunks(IMAGES) {
+        let images: Vec<&Image> = part.iter().map(|(_, _, image)| *image).collect();
+        for ((number, group, _), bytes) in part.iter().zip(image_source::bytes_of(&images)) {
             // If an image cannot be read, its group stays unset, and scoring by `cambrian-1` rules reports it.
             if let Ok(bytes) = bytes {
                 let first = seen.entry((*number, hash(&bytes))).or_insert_with(|| (*group).clone());
@@ -285,7 +285,7 @@ impl Benchmark for MmBench {
             None => {
                 let columns = Columns {
                     values: &["index", "question", "hint?", "A", "B", "C", "D", "answer", "category", "source"],
-                    pictures: &["image"],
+                    images: &["image"],
                 };
                 read::published(self, &Table::open(data, source)?, columns, question)?
             }
@@ -323,10 +323,10 @@ impl Benchmark for MmBench {
                 },
                 judged: match self.chinese() {
                     true => {
-                        "The first word has to be the letter. Rotations are what has the same category, question, picture and source; all have to be right."
+                        "The first word has to be the letter. Rotations are what has the same category, question, image and source; all have to be right."
                     }
                     false => {
-                        "The first character behind the last \"answer is\" or \"answer:\" is the letter. Rotations are what has the same category, question, picture and source; all have to be right."
+                        "The first character behind the last \"answer is\" or \"answer:\" is the letter. Rotations are what has the same category, question, image and source; all have to be right."
                     }
                 },
                 source: match self.chinese() {
@@ -421,7 +421,7 @@ impl Benchmark for MmBench {
             };
             if group.is_empty() {
                 return Err(Error::failed(format!("which rotations question `{}` belongs to is not known", q.id))
-                    .hint("the study tells them apart by their pictures: get the edition with the pictures inside"));
+                    .hint("the study tells them apart by their images: get the edition with the images inside"));
             }
             let (_, all, complete) = groups.entry(group).or_insert((q, 1.0, false));
             *all *= p;

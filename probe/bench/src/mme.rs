@@ -103,7 +103,7 @@ fn question(row: &Row, pair: &str) -> Result<Option<Question>> {
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
-        images: row.pictures("image").to_vec(),
+        images: row.images("image").to_vec(),
         unit: format!("{subtask}/{image_id}"),
         image_id,
         question: text.strip_suffix(REQUEST).unwrap_or(&text).to_string(),
@@ -141,7 +141,7 @@ impl Benchmark for Mme {
         if let Some(table) = vlmevalkit::table(data, "MME.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| question(row, "image_path"));
         }
-        let columns = Columns { values: &["question_id", "question", "answer", "category"], pictures: &["image"] };
+        let columns = Columns { values: &["question_id", "question", "answer", "category"], images: &["image"] };
         read::published(self, &Table::open(data, source)?, columns, |row| question(row, "question_id"))
     }
 
@@ -159,7 +159,7 @@ impl Benchmark for Mme {
     }
 
     fn explain(&self, rules: Rules) -> Explained {
-        const SCORE: &str = "\"yes\" or else \"no\" among the first four characters of the answer, in lower case. A subtask's score is the mean of acc (questions) and acc+ (pictures with both questions right), each in percent; the score is the mean over the subtasks of perception: the published total divided by 20.";
+        const SCORE: &str = "\"yes\" or else \"no\" among the first four characters of the answer, in lower case. A subtask's score is the mean of acc (questions) and acc+ (images with both questions right), each in percent; the score is the mean over the subtasks of perception: the published total divided by 20.";
         match rules {
             Rules::Official | Rules::Strict if self.card.source.is_none() => Explained {
                 asked: "Question with \"Please answer yes or no.\"",

@@ -55,7 +55,7 @@ const INSIDE: &str = "choices-in-question";
 const KIND: &str = "l2_category";
 
 fn question(row: &Row) -> Result<Option<Question>> {
-    let image = row.picture("image")?;
+    let image = row.image("image")?;
     let apart = vlmevalkit::choices(row)?;
     // If the table has columns for the choices, a row without any is damaged.
     if apart.is_empty() && row.has("A") {
@@ -96,7 +96,7 @@ impl Benchmark for MmStar {
         let table = Table::named(data, &["mmstar.parquet", "MMStar.tsv"]).or_else(|_| Table::open(data, source))?;
         let columns = Columns {
             values: &["index", "question", "answer", "category", "l2_category?", "A?", "B?", "C?", "D?"],
-            pictures: &["image"],
+            images: &["image"],
         };
         read::published(self, &table, columns, question)
     }

@@ -11,7 +11,7 @@
 use super::score::{self, Item};
 use super::table::{Columns, Row};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, edition,
+    Benchmark, Card, Category, Explained, Form, Image, Judged, Outcome, Question, Questions, Rules, Source, edition,
     explain, lmms, read, study, vlmevalkit,
 };
 use burgess_base::{Error, Result};
@@ -81,10 +81,10 @@ impl Mmvp {
             (false, None) => positive(row.int("lndex")?)?,
         };
         let image = match kit {
-            true => row.picture("image")?,
+            true => row.image("image")?,
             false => {
                 let dir = file.parent().unwrap_or(Path::new(""));
-                Picture::File(dir.join("MMVP Images").join(format!("{index}.jpg")))
+                Image::File(dir.join("MMVP Images").join(format!("{index}.jpg")))
             }
         };
         let (line, options) = match kit {
@@ -172,8 +172,8 @@ impl Benchmark for Mmvp {
         let (table, kit) = edition::open_named(data, source, "MMVP.tsv", "Questions.csv")?;
         let file = table.files().first().cloned().unwrap_or_default();
         let columns = match kit {
-            true => Columns { values: &["index", "question", "A", "B", "answer"], pictures: &["image"] },
-            false => Columns { values: &["Index?", "lndex?", "Question", "Options", "Correct Answer"], pictures: &[] },
+            true => Columns { values: &["index", "question", "A", "B", "answer"], images: &["image"] },
+            false => Columns { values: &["Index?", "lndex?", "Question", "Options", "Correct Answer"], images: &[] },
         };
         let questions = read::published(self, &table, columns, |row| Ok(Some(self.published(row, &file, kit)?)))?;
         read::check_images(&file, &questions)?;

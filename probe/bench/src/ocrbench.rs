@@ -45,7 +45,7 @@ const SOURCE: Source = Source {
     folder: "",
     split: "test",
     questions: 1000,
-    licence: "MIT (authors' repository); pictures under the terms of the 29 datasets that they come from",
+    licence: "MIT (authors' repository); images under the terms of the 29 datasets that they come from",
 };
 
 const fn card(
@@ -93,9 +93,9 @@ impl Benchmark for OcrBench {
             true => &["index", "question", "answer", "category"],
             false => &["dataset", "question", "question_type", "answer"],
         };
-        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
-            let image = row.picture("image")?;
-            let name = edition::picture_name(&image);
+        read::published(self, &table, Columns { values, images: &["image"] }, |row| {
+            let image = row.image("image")?;
+            let name = edition::image_name(&image);
             let id = if kit { row.text("index")? } else { row.number.to_string() };
             let accepted = row.list("answer")?;
             let Some(answer) = accepted.first().filter(|_| !accepted.iter().any(|a| a.trim().is_empty())) else {

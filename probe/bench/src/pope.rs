@@ -40,7 +40,7 @@ pub static POPE: Pope = Pope {
             folder: "",
             split: "test",
             questions: 9000,
-            licence: "MIT (questions; the pictures are those of COCO val2014)",
+            licence: "MIT (questions; the images are those of COCO val2014)",
         }),
     },
 };
@@ -50,7 +50,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     Ok(Some(Question {
         id: format!("{subtask}/{}", row.text("question_id")?),
         row: row.number,
-        images: row.pictures("image").to_vec(),
+        images: row.images("image").to_vec(),
         unit: image_id.clone(),
         image_id,
         question: row.text("question")?,
@@ -124,10 +124,8 @@ impl Benchmark for Pope {
         if let Some(table) = vlmevalkit::table(data, "POPE.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
         }
-        let columns = Columns {
-            values: &["question_id", "question", "answer", "image_source", "category"],
-            pictures: &["image"],
-        };
+        let columns =
+            Columns { values: &["question_id", "question", "answer", "image_source", "category"], images: &["image"] };
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 

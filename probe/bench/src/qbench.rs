@@ -8,7 +8,7 @@
 use super::score;
 use super::table::{self, Columns, Row, Table};
 use super::{
-    Benchmark, Card, Category, Explained, Form, Judged, Outcome, Picture, Question, Questions, Rules, Source, explain,
+    Benchmark, Card, Category, Explained, Form, Image, Judged, Outcome, Question, Questions, Rules, Source, explain,
     lmms, read, study, vlmevalkit,
 };
 use burgess_base::text::excerpt;
@@ -58,7 +58,7 @@ fn kind(number: i64) -> Result<String> {
 }
 
 fn question(row: &Row) -> Result<Option<Question>> {
-    let image = row.picture("image")?;
+    let image = row.image("image")?;
     let columns = ["option0", "option1", "option2", "option3"];
     let options = table::choices(columns.iter().map(|column| Ok(row.maybe(column).filter(|o| o != NONE))))?;
     Ok(Some(Question {
@@ -76,7 +76,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
 }
 
 /// Reads a row of the authors' own file, whose images are in a folder beside it; the right choice is given by its text.
-fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
+fn of_json(row: &Row, images: &Path) -> Result<Option<Question>> {
     let (name, right, options) = (row.text("img_path")?, row.text("correct_ans")?, row.choices("candidates")?);
     let letter = ('A'..='Z').zip(&options).filter(|(_, option)| **option == right).map(|(l, _)| l).last();
     let letter = letter
@@ -84,7 +84,7 @@ fn of_json(row: &Row, pictures: &Path) -> Result<Option<Question>> {
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
-        images: vec![Picture::File(pictures.join(&name))],
+        images: vec![Image::File(images.join(&name))],
         unit: name.clone(),
         image_id: name,
         question: row.text("question")?,
@@ -108,14 +108,14 @@ impl Benchmark for QBench {
         }
         let json = if data.is_file() { data.to_path_buf() } else { data.join("llvisionqa_dev.json") };
         if json.is_file() && json.extension().is_some_and(|e| e == "json") {
-            let pictures = json.parent().unwrap_or(data).join("images");
+            let images = json.parent().unwrap_or(data).join("images");
             let columns =
-                Columns { values: &["img_path", "question", "correct_ans", "candidates", "type"], pictures: &[] };
-            return read::published(self, &Table::find(&json, "", "")?, columns, |row| of_json(row, &pictures));
+                Columns { values: &["img_path", "question", "correct_ans", "candidates", "type"], images: &[] };
+            return read::published(self, &Table::find(&json, "", "")?, columns, |row| of_json(row, &images));
         }
         let columns = Columns {
             values: &["id", "question", "option0", "option1", "option2", "option3", "question_type", "correct_choice"],
-            pictures: &["image"],
+            images: &["image"],
         };
         read::published(self, &Table::open(data, source)?, columns, question)
     }

@@ -10,7 +10,7 @@
 
 use super::score::number_of;
 use super::table::{Columns, Row, Table};
-use super::{Benchmark, Form, Picture, Question, Questions, Rules, Tally, rows};
+use super::{Benchmark, Form, Image, Question, Questions, Rules, Tally, rows};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use serde_json::{Map, Value};
@@ -180,7 +180,7 @@ fn check_one(q: &Question) -> Result<()> {
     match (q.options.len(), q.images.is_empty()) {
         (1, _) => Err(Error::failed("it has a single choice")),
         (n, _) if n > MOST_CHOICES => Err(Error::failed(format!("it has {n} choices; {MOST_CHOICES} can be lettered"))),
-        (_, true) => Err(Error::failed("it has no picture")),
+        (_, true) => Err(Error::failed("it has no image")),
         _ => Ok(()),
     }
 }
@@ -226,7 +226,7 @@ fn question(object: &Map<String, Value>, data: &Path, form: Form) -> Result<Ques
     let owned = |field: &str| text(object, field).map(String::from);
     let images = match object.get("image") {
         Some(Value::Null) => Vec::new(),
-        _ => vec![Picture::File(data.join(text(object, "image")?))],
+        _ => vec![Image::File(data.join(text(object, "image")?))],
     };
     let question = Question {
         id: owned("id")?,
@@ -291,17 +291,17 @@ fn check_answer(q: &Question, form: Form) -> Result<()> {
 
 /// Checks that all image files exist.
 pub(super) fn check_images(path: &Path, questions: &[Question]) -> Result<()> {
-    let wanted: BTreeSet<&Path> = questions.iter().flat_map(|q| q.images.iter().map(Picture::file)).collect();
+    let wanted: BTreeSet<&Path> = questions.iter().flat_map(|q| q.images.iter().map(Image::file)).collect();
     let missing: Vec<&Path> = wanted.iter().copied().filter(|p| !p.is_file()).collect();
     match missing.first() {
         None => Ok(()),
         Some(first) => Err(Error::failed(format!(
-            "{}: field `image`: {} of {} picture files are missing, the first is {}",
+            "{}: field `image`: {} of {} image files are missing, the first is {}",
             path.display(),
             missing.len(),
             wanted.len(),
             first.display()
         ))
-        .hint("make or copy the data again; picture paths are relative to the data directory")),
+        .hint("make or copy the data again; image paths are relative to the data directory")),
     }
 }

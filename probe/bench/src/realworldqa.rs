@@ -49,8 +49,8 @@ const INSTRUCTION: &str = "Please answer directly with";
 
 impl RealWorldQa {
     fn question(row: &Row, kit: bool) -> Result<Question> {
-        let image = row.picture("image")?;
-        let image_id = edition::picture_name(&image);
+        let image = row.image("image")?;
+        let image_id = edition::image_name(&image);
         let text = row.text("question")?;
         let answer = row.text("answer")?.trim().to_string();
         let (stem, options) = match kit {
@@ -109,9 +109,7 @@ impl Benchmark for RealWorldQa {
             true => &["index", "question", "answer", "A?", "B?", "C?", "D?", "E?", "F?"],
             false => &["question", "answer"],
         };
-        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
-            Ok(Some(Self::question(row, kit)?))
-        })
+        read::published(self, &table, Columns { values, images: &["image"] }, |row| Ok(Some(Self::question(row, kit)?)))
     }
 
     fn explain(&self, rules: Rules) -> Explained {

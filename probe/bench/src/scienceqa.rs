@@ -65,7 +65,7 @@ pub static NANO: ScienceQa = ScienceQa {
 
 /// Reads a row that has an image; the right choice is given by its number, from 0.
 fn question(row: &Row) -> Result<Option<Question>> {
-    let Some(image) = row.pictures("image").first().cloned() else { return Ok(None) };
+    let Some(image) = row.images("image").first().cloned() else { return Ok(None) };
     Ok(Some(Question {
         id: row.number.to_string(),
         row: row.number,
@@ -123,7 +123,7 @@ impl Benchmark for ScienceQa {
         if let Some(table) = vlmevalkit::table(data, "ScienceQA_TEST.tsv") {
             return read::published(self, &table, vlmevalkit::COLUMNS, |row| vlmevalkit::question(row).map(Some));
         }
-        let columns = Columns { values: &["question", "choices", "answer", "hint?", "subject?"], pictures: &["image"] };
+        let columns = Columns { values: &["question", "choices", "answer", "hint?", "subject?"], images: &["image"] };
         read::published(self, &Table::open(data, source)?, columns, question)
     }
 

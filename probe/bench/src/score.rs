@@ -237,7 +237,7 @@ pub fn pairs<'a, K: Ord>(
     let pair = |group: Vec<(&'a Question, f64)>| match group.as_slice() {
         [(q, a), (_, b)] => Ok((*q, [*a, *b])),
         [(q, _), ..] => Err(Error::failed(format!(
-            "the pair of question `{}` (picture `{}`, unit `{}`, subtask `{}`) has {} question(s) instead of 2",
+            "the pair of question `{}` (image `{}`, unit `{}`, subtask `{}`) has {} question(s) instead of 2",
             q.id,
             q.image_id,
             q.unit,

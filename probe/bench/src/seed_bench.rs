@@ -65,8 +65,8 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }
     let number = row.int("question_type_id")?;
     let kind = usize::try_from(number - 1).ok().and_then(|i| KINDS.get(i));
-    let kind = kind
-        .ok_or_else(|| Error::failed(format!("`question_type_id` is {number}, no kind of question about pictures")))?;
+    let kind =
+        kind.ok_or_else(|| Error::failed(format!("`question_type_id` is {number}, no kind of question about images")))?;
     let image_id = match row.list("data_id") {
         Ok(ids) => ids.join(","),
         Err(_) => row.text("data_id")?,
@@ -75,7 +75,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     Ok(Some(Question {
         id: row.text("question_id")?,
         row: row.number,
-        images: row.pictures("image").to_vec(),
+        images: row.images("image").to_vec(),
         unit: image_id.clone(),
         image_id,
         question: row.text("question")?,
@@ -109,7 +109,7 @@ impl Benchmark for SeedBench {
                 "data_type",
                 "question_type_id",
             ],
-            pictures: &["image"],
+            images: &["image"],
         };
         read::published(self, &Table::open(data, source)?, columns, question)
     }

@@ -71,9 +71,9 @@ impl Benchmark for TextVqa {
             (true, false) => &["index", "question", "answer"],
             (false, _) => &["image_id", "question_id", "question", "answers", "ocr_tokens"],
         };
-        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
-            let image = row.picture("image")?;
-            let image_id = if kit { edition::picture_name(&image) } else { row.text("image_id")? };
+        read::published(self, &table, Columns { values, images: &["image"] }, |row| {
+            let image = row.image("image")?;
+            let image_id = if kit { edition::image_name(&image) } else { row.text("image_id")? };
             let accepted = people(row.list(if kit { "answer" } else { "answers" })?)?;
             let tokens = if kit { Vec::new() } else { row.list("ocr_tokens")? };
             Ok(Some(Question {

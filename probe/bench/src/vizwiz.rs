@@ -55,8 +55,8 @@ impl Benchmark for VizWiz {
             true => &["index", "question", "answers"],
             false => &["question_id", "question", "answers", "category"],
         };
-        read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
-            let image = row.picture("image")?;
+        read::published(self, &table, Columns { values, images: &["image"] }, |row| {
+            let image = row.image("image")?;
             let accepted = textvqa::people(row.list("answers")?)?;
             // Every question has its own image, by whose number it is named.
             let id = row.text(if kit { "index" } else { "question_id" })?;

@@ -32,7 +32,7 @@ pub(crate) const COLUMNS: Columns<'static> = Columns {
         "id?",
         "question_type?",
     ],
-    pictures: &["image"],
+    images: &["image"],
 };
 
 /// Returns the TSV called `name` in `root`, or `root` if it is a TSV itself.
@@ -54,11 +54,11 @@ pub(crate) fn choices(row: &Row) -> Result<Vec<String>> {
 
 /// Reads a row, with or without lettered choices.
 pub(crate) fn question(row: &Row) -> Result<Question> {
-    let image_id = row.pictures("image").first().map(ToString::to_string).unwrap_or_default();
+    let image_id = row.images("image").first().map(ToString::to_string).unwrap_or_default();
     Ok(Question {
         id: row.text("index")?,
         row: row.number,
-        images: row.pictures("image").to_vec(),
+        images: row.images("image").to_vec(),
         question: row.text("question")?,
         context: present(row, "hint"),
         options: choices(row)?,

@@ -38,14 +38,14 @@ pub static V_STAR: VStar = VStar {
             folder: "",
             split: "test",
             questions: 191,
-            licence: "MIT (authors' repository); pictures of SA-1B under its own terms",
+            licence: "MIT (authors' repository); images of SA-1B under its own terms",
         }),
     },
 };
 
 impl VStar {
     fn question(row: &Row, kit: bool) -> Result<Question> {
-        let image = row.picture("image")?;
+        let image = row.image("image")?;
         let text = row.text(if kit { "question" } else { "text" })?;
         let (stem, options) = match kit {
             true => (text.trim().to_string(), vlmevalkit::choices(row)?),
@@ -63,7 +63,7 @@ impl VStar {
             }
             false => text,
         };
-        let image_id = edition::picture_name(&image);
+        let image_id = edition::image_name(&image);
         Ok(Question {
             id: row.text(if kit { "index" } else { "question_id" })?,
             row: row.number,
@@ -163,7 +163,7 @@ impl Benchmark for VStar {
             true => &["index", "question", "A", "B", "C?", "D?", "answer", "category"],
             false => &["question_id", "text", "label", "category"],
         };
-        let questions = read::published(self, &table, Columns { values, pictures: &["image"] }, |row| {
+        let questions = read::published(self, &table, Columns { values, images: &["image"] }, |row| {
             Ok(Some(Self::question(row, kit)?))
         })?;
         read::check_images(table.files().first().map_or(data, |f| f.as_path()), &questions)?;

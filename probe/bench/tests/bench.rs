@@ -2,7 +2,7 @@
 //! what happens to broken files.
 
 use burgess_bench::{
-    self as bench, Benchmark, Category, Form, Judged, Outcome, Picture, Predictions, Question, Rules, score,
+    self as bench, Benchmark, Category, Form, Image, Judged, Outcome, Predictions, Question, Rules, score,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -443,7 +443,7 @@ fn open_line(n: usize, answer: &str) -> Value {
     line
 }
 
-/// Writes lines as data of `id` beside one picture; the data directory.
+/// Writes lines as data of `id` beside one image; the data directory.
 fn data(id: &str, lines: &[String]) -> Result<tempfile::TempDir, std::io::Error> {
     let dir = tempfile::tempdir()?;
     fs::create_dir_all(dir.path().join("bench"))?;
@@ -467,7 +467,7 @@ fn good_files_are_read() -> Checked {
     let qs = bench("nano-ai2d").read(dir.path())?;
     assert_eq!(qs.len(), 2);
     assert_eq!(qs[1].id, "q1");
-    assert_eq!(qs[0].images, [Picture::File(dir.path().join("images/a.png"))]);
+    assert_eq!(qs[0].images, [Image::File(dir.path().join("images/a.png"))]);
     assert_eq!(qs[0].options, ["dog", "cup"]);
     let dir = data("nano-mme", &[open_line(0, "yes").to_string(), open_line(1, "no").to_string()])?;
     assert_eq!(bench("nano-mme").read(dir.path())?.len(), 2);
@@ -515,7 +515,7 @@ fn broken_files_say_where_and_what() -> Checked {
     let missing = read_error(id, &with("image", "images/b.png".into()))?;
     assert_eq!(
         missing,
-        "DATA/bench/nano-ai2d.jsonl: field `image`: 1 of 2 picture files are missing, the first is DATA/images/b.png"
+        "DATA/bench/nano-ai2d.jsonl: field `image`: 1 of 2 image files are missing, the first is DATA/images/b.png"
     );
     let error = read_error("nano-mme", &[open_line(0, "maybe").to_string()])?;
     assert_eq!(error, "DATA/bench/nano-mme.jsonl:1: field `answer`: \"maybe\" is neither yes nor no");

@@ -15,8 +15,8 @@ fn of(id: &str) -> &'static dyn Benchmark {
     bench::find(id).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A cell with a picture: more than 64 characters of base64.
-fn picture(n: u8) -> String {
+/// A cell with an image: more than 64 characters of base64.
+fn tiny_image(n: u8) -> String {
     format!("{}{}", char::from(b'A' + n).to_string().repeat(79), "A")
 }
 
@@ -45,7 +45,7 @@ const KITS: [(&str, &str); 11] = [
 
 #[test]
 fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
-    let [p0, p1, p2] = [0, 1, 2].map(picture);
+    let [p0, p1, p2] = [0, 1, 2].map(tiny_image);
     let rows = [
         row("7", &p0, ["left", "right", "both"], "B"),
         row("8", &p1, ["left", "", "both"], "C"),
@@ -95,7 +95,7 @@ fn a_table_of_nothing_but_bad_rows_is_an_error() -> Checked {
     let text = format!(
         "{}\n{}\n{}\n",
         HEADER.join("\t"),
-        row("1", &picture(0), ["a", "", "c"], "A").join("\t"),
+        row("1", &tiny_image(0), ["a", "", "c"], "A").join("\t"),
         "\t".repeat(10)
     );
     fs::write(dir.path().join("AI2D_TEST.tsv"), text)?;
@@ -110,7 +110,10 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     let dir = tempfile::tempdir()?;
     // Pairs of MME; of the second, one has no answer.
     let line = |path: &str, image: u8, answer: &str| {
-        format!("{path}{image}{answer}\t{}\tIs it? Please answer yes or no.\tcount\t{path}\t{answer}\n", picture(image))
+        format!(
+            "{path}{image}{answer}\t{}\tIs it? Please answer yes or no.\tcount\t{path}\t{answer}\n",
+            tiny_image(image)
+        )
     };
     let text = [
         "index\timage\tquestion\tcategory\timage_path\tanswer\n".to_string(),
@@ -125,7 +128,7 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     assert_eq!(read.left_out[1].why, "a question that is scored together with it was left out");
     // Rotations of MMBench: without one of them a question would be easier.
     let rotation =
-        |index: &str, answer: &str| row(index, &picture(0), ["left", "right", "both"], answer).join("\t") + "\n";
+        |index: &str, answer: &str| row(index, &tiny_image(0), ["left", "right", "both"], answer).join("\t") + "\n";
     let text = [
         HEADER.join("\t") + "\n",
         rotation("1", "A"),
@@ -185,7 +188,7 @@ fn csv_damage_is_named_with_its_line() -> Checked {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("AI2D_TEST.tsv");
     let rows = |lines: &[String]| format!("{}\n{}\n", HEADER.join("\t"), lines.join("\n"));
-    let line = |n: u8| row(&n.to_string(), &picture(n), ["a", "b", "c"], "A").join("\t");
+    let line = |n: u8| row(&n.to_string(), &tiny_image(n), ["a", "b", "c"], "A").join("\t");
     let read = |text: &[u8]| -> Result<Questions, String> {
         fs::write(&file, text).map_err(|e| e.to_string())?;
         of("ai2d").read(dir.path()).map_err(|e| e.to_string())
@@ -578,7 +581,7 @@ fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
     let error = of("ai2d").read(dir.path()).expect_err("a link").to_string();
     assert!(error.contains("it is a link to nowhere.parquet, which does not exist"), "{error}");
     let pipe = fifo("0.png")?;
-    let error = bench::Picture::File(pipe).bytes().expect_err("a picture").to_string();
+    let error = bench::Image::File(pipe).bytes().expect_err("an image").to_string();
     assert!(error.contains("it is a FIFO, not a file"), "{error}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The benchmarks of perception and knowledge against the scorers of their authors, lmms-eval and the study's code
 //! (goldens from `tests/reference/scorers_knowledge.py`), and in the editions in which they are published.
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, picture};
+use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, image_source};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fs;
@@ -187,7 +187,7 @@ proptest! {
     }
 }
 
-/// What makes a question, apart from names and pictures.
+/// What makes a question, apart from names and images.
 fn asked(b: &dyn Benchmark, q: &Question) -> (Vec<String>, String, Vec<String>, usize, String) {
     let choices = if b.id() == "mmstar" { Vec::new() } else { q.options.clone() };
     (
@@ -215,8 +215,8 @@ fn editions_have_the_same_questions() {
             });
             assert!(same, "{id}: {q:?}");
         }
-        let pictures: Vec<_> = tsv.iter().flat_map(|q| &q.images).collect();
-        for bytes in picture::bytes_of(&pictures) {
+        let images: Vec<_> = tsv.iter().flat_map(|q| &q.images).collect();
+        for bytes in image_source::bytes_of(&images) {
             assert!(bytes.unwrap_or_else(|e| panic!("{id}: {e}")).starts_with(b"\x89PNG"), "{id}");
         }
     }
@@ -237,13 +237,13 @@ fn authors_own_editions_are_read() {
 #[test]
 fn questions_are_filtered_grouped_and_shown_as_published() {
     let rows = |id: &str| read(find(id), &fixture(id)).iter().map(|q| q.row).collect::<Vec<_>>();
-    assert_eq!(rows("scienceqa"), [0, 2, 3], "without a picture it is not part of the benchmark");
+    assert_eq!(rows("scienceqa"), [0, 2, 3], "without an image it is not part of the benchmark");
     assert_eq!(rows("seed-bench"), [0, 1, 2], "videos are not part of it");
 
     let mmbench = read(find("mmbench-en"), &fixture("mmbench-en"));
     let group = |index: &str| mmbench.iter().find(|q| q.id == index).map(|q| q.fact("study-group").to_string());
     assert_eq!(group("241"), Some("241".into()));
-    assert_eq!(group("1000252"), Some("252".into()), "the same question about another picture");
+    assert_eq!(group("1000252"), Some("252".into()), "the same question about another image");
 
     let blink = read(find("blink"), &fixture("blink"));
     let jigsaw = blink.iter().find(|q| q.subtask == "Jigsaw").expect("a jigsaw");

@@ -1,7 +1,7 @@
 //! What holds of every published benchmark, tried on a small fixture in its published schema
 //! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, picture};
+use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, image_source};
 use std::path::PathBuf;
 
 const RULES: [Rules; 3] = [Rules::Official, Rules::Cambrian1, Rules::LmmsEval];
@@ -87,13 +87,13 @@ fn order_does_not_matter() {
 }
 
 #[test]
-fn every_picture_opens() {
+fn every_image_opens() {
     for (b, qs) in fixtures() {
-        let pictures: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
-        assert!(pictures.len() >= qs.len(), "{}", b.id());
-        for (picture, bytes) in pictures.iter().zip(picture::bytes_of(&pictures)) {
-            let bytes = bytes.unwrap_or_else(|e| panic!("{}: {picture}: {e}", b.id()));
-            assert!(bytes.starts_with(b"\x89PNG") || bytes.starts_with(b"\xff\xd8"), "{}: {picture}", b.id());
+        let images: Vec<_> = qs.iter().flat_map(|q| &q.images).collect();
+        assert!(images.len() >= qs.len(), "{}", b.id());
+        for (image, bytes) in images.iter().zip(image_source::bytes_of(&images)) {
+            let bytes = bytes.unwrap_or_else(|e| panic!("{}: {image}: {e}", b.id()));
+            assert!(bytes.starts_with(b"\x89PNG") || bytes.starts_with(b"\xff\xd8"), "{}: {image}", b.id());
         }
     }
 }

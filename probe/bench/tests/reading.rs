@@ -117,10 +117,10 @@ fn vlmevalkits_edition_asks_the_same() -> Checked {
             );
             assert_eq!(b.prompt(own, Rules::Official), b.prompt(kit, Rules::Official), "{id}");
         }
-        let bytes = bench::picture::bytes_of(&kit.iter().flat_map(|q| &q.images).collect::<Vec<_>>());
+        let bytes = bench::image_source::bytes_of(&kit.iter().flat_map(|q| &q.images).collect::<Vec<_>>());
         assert!(bytes.iter().all(|b| b.as_ref().is_ok_and(|b| b.starts_with(b"\x89PNG"))), "{id}");
     }
-    // Questions that share a picture there are one unit.
+    // Questions that share an image there are one unit.
     let charts = of("chartqa").read(&golden("benchmarks/chartqa/vlmevalkit/ChartQA_TEST.tsv"))?;
     assert_eq!(charts[0].unit, charts[1].unit);
     assert_ne!(charts[0].unit, charts[2].unit);
@@ -144,7 +144,7 @@ fn v_star_is_read_from_lines_and_from_the_table() -> Checked {
         assert_eq!((&a.id, &a.question, &a.options, &a.answer), (&b.id, &b.question, &b.options, &b.answer));
     }
     assert_eq!(lines.len(), table.len());
-    // Two questions are about one picture.
+    // Two questions are about one image.
     assert_eq!(lines[0].unit, lines[2].unit);
     Ok(())
 }
@@ -211,7 +211,7 @@ fn sources_of_cv_bench_count_the_same() -> Checked {
 }
 
 #[test]
-fn missing_columns_answers_and_pictures_are_named() -> Checked {
+fn missing_columns_answers_and_images_are_named() -> Checked {
     let error =
         of("textvqa").read(&golden("benchmarks/chartqa/data/test-00000-of-00001.parquet")).expect_err("columns");
     assert!(error.to_string().contains("`image_id` is missing"), "{error}");
@@ -220,8 +220,8 @@ fn missing_columns_answers_and_pictures_are_named() -> Checked {
     assert!(error.to_string().contains("`answers`"), "{error}");
     let dir = tempfile::tempdir()?;
     fs::copy(golden("benchmarks/mmvp/Questions.csv"), dir.path().join("Questions.csv"))?;
-    let error = of("mmvp").read(dir.path()).expect_err("pictures");
-    assert!(error.to_string().contains("6 of 6 picture files are missing"), "{error}");
+    let error = of("mmvp").read(dir.path()).expect_err("images");
+    assert!(error.to_string().contains("6 of 6 image files are missing"), "{error}");
     let header = "Index,Question,Options,Correct Answer\n";
     for (rows, what) in [
         ("1,Open?,(a) Open (b) Closed,(a)\n", "instead of 2"),

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// Width and height of an image before it was padded to a square, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PictureSize {
+pub struct ImageSize {
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
@@ -31,10 +31,10 @@ impl Region {
     ///
     /// # Errors
     /// When a dimension of the image or of the grid is 0.
-    pub fn of(size: PictureSize, [rows, columns]: [usize; 2]) -> Result<Self> {
+    pub fn of(size: ImageSize, [rows, columns]: [usize; 2]) -> Result<Self> {
         if [size.width, size.height, rows, columns].contains(&0) {
             return Err(Error::failed(format!(
-                "a picture of {}x{} pixels on a grid of {rows}x{columns} shows nothing",
+                "an image of {}x{} pixels on a grid of {rows}x{columns} shows nothing",
                 size.width, size.height
             )));
         }
@@ -89,7 +89,7 @@ impl Arrangement {
     ///
     /// # Errors
     /// As [`Region::of`].
-    pub fn visible(&self, size: PictureSize) -> Result<Vec<bool>> {
+    pub fn visible(&self, size: ImageSize) -> Result<Vec<bool>> {
         let region = Region::of(size, [self.rows, self.columns])?;
         let positions = (0..self.positions()).map(|p| {
             let (row, column) = (p / self.stride(), p % self.stride());
@@ -103,10 +103,10 @@ impl Arrangement {
         let Some(newline) = newline else {
             return cells;
         };
-        let [pictures, _, width] = cells.dims();
-        let cells = cells.reshape([pictures, self.rows, self.columns, width]);
-        let newline = newline.reshape([1, 1, 1, width]).expand([pictures, self.rows, 1, width]);
-        Tensor::cat(vec![cells, newline], 2).reshape([pictures, self.positions(), width])
+        let [images, _, width] = cells.dims();
+        let cells = cells.reshape([images, self.rows, self.columns, width]);
+        let newline = newline.reshape([1, 1, 1, width]).expand([images, self.rows, 1, width]);
+        Tensor::cat(vec![cells, newline], 2).reshape([images, self.positions(), width])
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn region(width: usize, height: usize, side: usize) -> Result<(Range<usize>, Range<usize>)> {
-        Region::of(PictureSize { width, height }, [side, side]).map(|r| (r.rows, r.columns))
+        Region::of(ImageSize { width, height }, [side, side]).map(|r| (r.rows, r.columns))
     }
 
     #[test]
@@ -135,10 +135,10 @@ mod tests {
         let arrangement = Arrangement { rows: 4, columns: 4, newline: true };
         assert_eq!(arrangement.positions(), 20);
         assert_eq!((arrangement.cell(3), arrangement.cell(4), arrangement.cell(5)), (Some(3), None, Some(4)));
-        let wide = arrangement.visible(PictureSize { width: 8, height: 4 })?;
+        let wide = arrangement.visible(ImageSize { width: 8, height: 4 })?;
         assert_eq!(wide.iter().filter(|v| **v).count(), 10);
         assert!(!wide[4] && wide[9] && wide[14] && !wide[19]);
-        let tall = arrangement.visible(PictureSize { width: 4, height: 8 })?;
+        let tall = arrangement.visible(ImageSize { width: 4, height: 8 })?;
         assert_eq!(tall.iter().filter(|v| **v).count(), 12);
         assert_eq!(&tall[..5], [false, true, true, false, true]);
         Ok(())

@@ -5,7 +5,7 @@
 //! `readout.0.weight`; `pos_emb` is the position embedding. Norms are layer norms over the channels. (The class of
 //! this name in Cambrian-1's repository keeps only a convolution with stride 2.)
 
-use super::arrangement::{Arrangement, PictureSize};
+use super::arrangement::{Arrangement, ImageSize};
 use super::kind::CAbstractorOptions;
 use super::{Seen, TowerShape};
 use burgess_base::{Error, Result};
@@ -113,9 +113,9 @@ impl CAbstractorOptions {
 
 impl CAbstractor {
     /// Image tokens from `joined`, the features of all encoders concatenated along the channels.
-    pub(super) fn forward(&self, joined: FeatureMap, _pictures: Option<&[PictureSize]>) -> Result<Seen> {
+    pub(super) fn forward(&self, joined: FeatureMap, _images: Option<&[ImageSize]>) -> Result<Seen> {
         let FeatureMap { tokens: x, grid } = joined.resample([self.side, self.side])?;
-        let [pictures, tokens, width] = x.dims();
+        let [images, tokens, width] = x.dims();
         if tokens != self.side * self.side {
             return Err(Error::failed(format!(
                 "the c_abstractor connector reads {0}x{0} patches, got {tokens} tokens of a {1}x{2} grid",
@@ -127,7 +127,7 @@ impl CAbstractor {
             Some(positions) => x + positions.val(),
             None => x,
         };
-        let mut x = x.reshape([pictures, self.side, self.side, width]);
+        let mut x = x.reshape([images, self.side, self.side, width]);
         for stage in &self.net {
             x = match stage {
                 Some(blocks) => blocks.iter().flatten().fold(x, |x, block| block.forward(x)),
@@ -138,7 +138,7 @@ impl CAbstractor {
             };
         }
         let hidden = x.dims()[3];
-        let mut y = x.reshape([pictures * self.grid * self.grid, hidden]);
+        let mut y = x.reshape([images * self.grid * self.grid, hidden]);
         for layer in &self.readout {
             y = match layer {
                 Some(linear) => linear.forward(y),
@@ -148,7 +148,7 @@ impl CAbstractor {
         let to = y.dims()[1];
         let arrangement = Arrangement { rows: self.grid, columns: self.grid, newline: false };
         // Convolutions mix padding and image, so no token is masked.
-        Seen::new(y.reshape([pictures, self.grid * self.grid, to]), arrangement, None, None)
+        Seen::new(y.reshape([images, self.grid * self.grid, to]), arrangement, None, None)
     }
 }
 
@@ -192,18 +192,18 @@ impl RegBlock {
 
 impl Pointwise {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [pictures, rows, columns, channels] = x.dims();
-        let y = self.bn.forward(self.conv.forward(x.reshape([pictures * rows * columns, channels])));
+        let [images, rows, columns, channels] = x.dims();
+        let y = self.bn.forward(self.conv.forward(x.reshape([images * rows * columns, channels])));
         let to = y.dims()[1];
-        y.reshape([pictures, rows, columns, to])
+        y.reshape([images, rows, columns, to])
     }
 }
 
 impl Squeeze {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [pictures, _, _, channels] = x.dims();
-        let means = x.clone().mean_dim(2).mean_dim(1).reshape([pictures, channels]);
+        let [images, _, _, channels] = x.dims();
+        let means = x.clone().mean_dim(2).mean_dim(1).reshape([images, channels]);
         let gate = sigmoid(self.fc2.forward(silu(self.fc1.forward(means))));
-        x * gate.reshape([pictures, 1, 1, channels])
+        x * gate.reshape([images, 1, 1, channels])
     }
 }

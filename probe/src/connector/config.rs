@@ -1,6 +1,6 @@
 //! The configuration of a connector: everything except its weights.
 
-use super::arrangement::PictureSize;
+use super::arrangement::ImageSize;
 use super::kind::{ConnectorKind, RowOptions, SvaOptions};
 use super::{Connector, LinearConnector, Mlp2xGelu, SeMlp, Standardise, normal};
 use burgess_base::{Error, Result};
@@ -209,10 +209,10 @@ fn lcm(a: usize, b: usize) -> usize {
 }
 
 /// Checks that there is one size per image of the batch.
-pub(super) fn check_sizes(pictures: Option<&[PictureSize]>, count: usize) -> Result<()> {
-    match pictures {
+pub(super) fn check_sizes(images: Option<&[ImageSize]>, count: usize) -> Result<()> {
+    match images {
         Some(sizes) if sizes.len() != count => {
-            Err(Error::failed(format!("{} picture sizes for the features of {count} pictures", sizes.len())))
+            Err(Error::failed(format!("{} image sizes for the features of {count} images", sizes.len())))
         }
         _ => Ok(()),
     }

@@ -13,7 +13,7 @@ mod se_mlp;
 mod standardise;
 mod sva;
 
-pub use arrangement::{Arrangement, PictureSize, Region};
+pub use arrangement::{Arrangement, ImageSize, Region};
 pub use c_abstractor::CAbstractor;
 pub use config::{ConnectorConfig, TowerShape};
 pub use kind::{CAbstractorOptions, ConnectorKind, ResamplerOptions, RowOptions, SamplerOptions, SvaOptions};
@@ -109,7 +109,7 @@ impl Seen {
     }
 
     /// Number of images.
-    pub fn pictures(&self) -> usize {
+    pub fn images(&self) -> usize {
         self.tokens.dims()[0]
     }
 
@@ -119,19 +119,19 @@ impl Seen {
     }
 
     /// The positions of one image that are not padding.
-    pub fn shown(&self, picture: usize) -> Vec<usize> {
-        let visible = self.visible.as_ref().and_then(|v| v.get(picture));
+    pub fn shown(&self, image: usize) -> Vec<usize> {
+        let visible = self.visible.as_ref().and_then(|v| v.get(image));
         (0..self.positions()).filter(|p| visible.is_none_or(|v| v.get(*p) == Some(&true))).collect()
     }
 
     fn new(
         tokens: Tensor<3>,
         arrangement: Arrangement,
-        pictures: Option<&[PictureSize]>,
+        images: Option<&[ImageSize]>,
         context: Option<SvaContext>,
     ) -> Result<Self> {
         let visible: Vec<Vec<bool>> =
-            pictures.unwrap_or_default().iter().map(|size| arrangement.visible(*size)).collect::<Result<_>>()?;
+            images.unwrap_or_default().iter().map(|size| arrangement.visible(*size)).collect::<Result<_>>()?;
         let all = visible.iter().flatten().all(|v| *v);
         Ok(Self { tokens, arrangement, visible: (!all).then_some(visible), context })
     }
@@ -140,25 +140,25 @@ impl Seen {
 impl Connector {
     /// Maps the features of each encoder, `[images, tokens, width]`, to image tokens.
     ///
-    /// Connectors that read concatenated features concatenate them here if they share a grid. `pictures` holds the
+    /// Connectors that read concatenated features concatenate them here if they share a grid. `images` holds the
     /// image sizes before padding to squares; without it nothing counts as padding.
     ///
     /// # Errors
     /// When the features do not have the widths and grids that the connector expects.
-    pub fn forward(&self, towers: &[FeatureMap], pictures: Option<&[PictureSize]>) -> Result<Seen> {
+    pub fn forward(&self, towers: &[FeatureMap], images: Option<&[ImageSize]>) -> Result<Seen> {
         let count = towers.first().map_or(0, |t| t.tokens.dims()[0]);
-        config::check_sizes(pictures, count)?;
+        config::check_sizes(images, count)?;
         match self {
             Self::Linear(c) => {
-                self.by_token(towers, pictures, c.image_newline.as_ref(), |x| rows(x, |x| Ok(c.forward(x))))
+                self.by_token(towers, images, c.image_newline.as_ref(), |x| rows(x, |x| Ok(c.forward(x))))
             }
             Self::Mlp2xGelu(c) => {
-                self.by_token(towers, pictures, c.image_newline.as_ref(), |x| rows(x, |x| c.forward(x)))
+                self.by_token(towers, images, c.image_newline.as_ref(), |x| rows(x, |x| c.forward(x)))
             }
-            Self::SeMlp(c) => self.by_token(towers, pictures, c.image_newline.as_ref(), |x| Ok(c.forward(x))),
-            Self::CAbstractor(c) => c.forward(self.joined(towers)?, pictures),
-            Self::Resampler(c) => c.forward(towers, pictures),
-            Self::Sva(c) => c.forward(towers, pictures),
+            Self::SeMlp(c) => self.by_token(towers, images, c.image_newline.as_ref(), |x| Ok(c.forward(x))),
+            Self::CAbstractor(c) => c.forward(self.joined(towers)?, images),
+            Self::Resampler(c) => c.forward(towers, images),
+            Self::Sva(c) => c.forward(towers, images),
         }
     }
 
@@ -166,7 +166,7 @@ impl Connector {
     fn by_token(
         &self,
         towers: &[FeatureMap],
-        pictures: Option<&[PictureSize]>,
+        images: Option<&[ImageSize]>,
         newline: Option<&Param<Tensor<1>>>,
         map: impl FnOnce(Tensor<3>) -> Result<Tensor<3>>,
     ) -> Result<Seen> {
@@ -187,9 +187,9 @@ impl Connector {
             // Without newlines there are no rows, and padding is kept as in LLaVA.
             None => Arrangement { rows: 1, columns: prefix + rows * columns, newline: false },
         };
-        let pictures = pictures.filter(|_| newline.is_some());
+        let images = images.filter(|_| newline.is_some());
         let tokens = arrangement.arrange(tokens, newline.map(Param::val));
-        Seen::new(tokens, arrangement, pictures, None)
+        Seen::new(tokens, arrangement, images, None)
     }
 
     /// Concatenates the features of all encoders to the width that the connector reads.
@@ -293,7 +293,7 @@ fn towers_of(
             towers.len()
         )));
     }
-    let pictures = towers.first().map_or(0, |t| t.tokens.dims()[0]);
+    let images = towers.first().map_or(0, |t| t.tokens.dims()[0]);
     let each = towers.iter().zip(widths.zip(grids)).enumerate().map(|(i, (tower, (width, &side)))| {
         let [count, _, given] = tower.tokens.dims();
         if given != width {
@@ -303,9 +303,9 @@ fn towers_of(
             ))
             .hint("the model was trained with another encoder"));
         }
-        if tower.prefix() > 0 || count != pictures {
+        if tower.prefix() > 0 || count != images {
             return Err(Error::failed(format!(
-                "encoder {} gave {count} pictures with {} tokens before the patches; expected {pictures} and none",
+                "encoder {} gave {count} images with {} tokens before the patches; expected {images} and none",
                 i + 1,
                 tower.prefix()
             ))

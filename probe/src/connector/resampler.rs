@@ -5,7 +5,7 @@
 //! the image's mean, and the projector. The image is one window, to whose tokens each layer adds position embeddings;
 //! each query starts from its own embedding, because no window tells the queries apart.
 
-use super::arrangement::{Arrangement, PictureSize};
+use super::arrangement::{Arrangement, ImageSize};
 use super::kind::ResamplerOptions;
 use super::sva::layer::{SamplerShape, VisionSampler};
 use super::sva::windows::Windows;
@@ -62,10 +62,10 @@ impl ResamplerOptions {
 }
 
 impl Resampler {
-    pub(super) fn forward(&self, towers: &[FeatureMap], pictures: Option<&[PictureSize]>) -> Result<Seen> {
+    pub(super) fn forward(&self, towers: &[FeatureMap], images: Option<&[ImageSize]>) -> Result<Seen> {
         let (maps, context) = project_towers(towers, &self.mm_projector_aux, &self.tower_grids)?;
         let [queries, _] = self.vision_query.val().dims();
-        let windows = Windows::whole(&maps, &self.tower_grids, queries, context, pictures)?;
+        let windows = Windows::whole(&maps, &self.tower_grids, queries, context, images)?;
         let mut x = self.vision_query.val().unsqueeze::<3>();
         for sampler in &self.vision_sampler {
             x = sampler.forward(x, &windows)?;

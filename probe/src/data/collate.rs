@@ -41,8 +41,8 @@ pub fn epoch(
         Order::Shuffled => return all.chunks(batch).map(<[usize]>::to_vec).collect(),
         Order::GroupedByLength => vec![all],
         Order::GroupedByModality => {
-            let (pictured, text) = all.into_iter().partition(|&i| examples.pictured(i));
-            vec![pictured, text]
+            let (has_image, text) = all.into_iter().partition(|&i| examples.has_image(i));
+            vec![has_image, text]
         }
     };
     let (mut batches, mut rest): (Vec<Vec<usize>>, Vec<usize>) = Default::default();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_pictures_or_none() {
+    fn a_batch_has_images_or_none() {
         let examples = examples((0..100).map(|i| i * 7 % 31));
         let batches = epoch(&examples, 8, Order::GroupedByModality, "tune", 0, 0);
         let mixed = |b: &Vec<usize>| b.iter().any(|i| i % 3 == 0) && b.iter().any(|i| i % 3 > 0);

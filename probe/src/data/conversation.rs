@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_without_a_picture_and_first_turns_are_read_as_llava_does() -> Result<()> {
+    fn entries_without_an_image_and_first_turns_are_read_as_llava_does() -> Result<()> {
         let turns = r#"[{"from": "system", "value": "Be brief."}, {"from": "human", "value": "What?"}, {"from": "gpt", "value": "a cup"}]"#;
         let images = ["", "\"image\": null, ", "\"image\": \"\", ", "\"image\": \"None\", ", "\"image\": \"nan\", "];
         let text: String = images.iter().map(|i| format!("{{{i}\"conversations\": {turns}}}\n")).collect();
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(good.len(), 1);
         let found: Vec<_> = problems.iter().collect();
         let speaker = ("unknown speaker", 2, "line 3: `robot`");
-        assert_eq!(found, [("picture named but not given", 1, "line 2"), speaker]);
+        assert_eq!(found, [("image named but not given", 1, "line 2"), speaker]);
         Ok(())
     }
 
@@ -248,17 +248,14 @@ mod tests {
         (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": 3}]}"#, NO_TEXT),
         (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": ["a"]}]}"#, NO_TEXT),
         (r#"{"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": " "}]}"#, "empty answer"),
-        (r#"{"image": 5, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
-        (r#"{"image": false, "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
-        (
-            r#"{"image": {"path": "a.png"}, "conversations": [{"from": "human", "value": "?"}]}"#,
-            "the picture is no path",
-        ),
-        (r#"{"image": [["a.png"]], "conversations": [{"from": "human", "value": "?"}]}"#, "the picture is no path"),
-        (r#"{"image": ["a", "b"], "conversations": [{"from": "human", "value": "?"}]}"#, "several pictures"),
+        (r#"{"image": 5, "conversations": [{"from": "human", "value": "?"}]}"#, "the image is no path"),
+        (r#"{"image": false, "conversations": [{"from": "human", "value": "?"}]}"#, "the image is no path"),
+        (r#"{"image": {"path": "a.png"}, "conversations": [{"from": "human", "value": "?"}]}"#, "the image is no path"),
+        (r#"{"image": [["a.png"]], "conversations": [{"from": "human", "value": "?"}]}"#, "the image is no path"),
+        (r#"{"image": ["a", "b"], "conversations": [{"from": "human", "value": "?"}]}"#, "several images"),
         (
             r#"{"image": [], "conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "a"}]}"#,
-            "picture named but not given",
+            "image named but not given",
         ),
         (r#"{"image": NaN, "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),
         (r#"{"image": [], "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a"}]}"#, ""),

@@ -44,7 +44,7 @@ impl Example {
             ids = (most + 1).saturating_sub(image);
             if at + image > most {
                 return Err(Error::usage(format!(
-                    "a picture at position {at} takes {image} positions, max_length = {most} has {} left for it",
+                    "an image at position {at} takes {image} positions, max_length = {most} has {} left for it",
                     most.saturating_sub(at)
                 ))
                 .hint(format!("raise `max_length` to {} at the least", at + image)));
@@ -70,7 +70,7 @@ pub trait Examples: Sync {
     fn length(&self, index: usize) -> usize;
 
     /// Whether the example has an image.
-    fn pictured(&self, index: usize) -> bool;
+    fn has_image(&self, index: usize) -> bool;
 
     /// Whether any example has a supervised token.
     fn learnable(&self) -> bool;
@@ -95,7 +95,7 @@ impl Examples for Vec<Example> {
         self.as_slice().get(index).map_or(0, |e| e.ids.len())
     }
 
-    fn pictured(&self, index: usize) -> bool {
+    fn has_image(&self, index: usize) -> bool {
         self.as_slice().get(index).is_some_and(|e| e.image.is_some())
     }
 

@@ -89,7 +89,7 @@ impl Packing {
         let small = |n: Option<usize>| match n.map(u32::try_from) {
             None => Ok(NONE),
             Some(Ok(n)) if n != NONE => Ok(n),
-            Some(_) => Err(Error::failed("more pictures or tokens than can be counted")),
+            Some(_) => Err(Error::failed("more images or tokens than can be counted")),
         };
         let length = example.ids.len().min(example.learned.len());
         for (id, learned) in example.ids.iter().zip(&example.learned) {
@@ -158,7 +158,7 @@ impl Examples for Packed {
         self.places.get(index).map_or(0, |p| p.length as usize)
     }
 
-    fn pictured(&self, index: usize) -> bool {
+    fn has_image(&self, index: usize) -> bool {
         self.places.get(index).is_some_and(|p| p.image != NONE)
     }
 
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(packed.len(), 4);
         for (i, e) in all.iter().enumerate() {
             assert_eq!((&packed.get(i)?, packed.length(i)), (e, e.ids.len()));
-            assert_eq!(packed.pictured(i), e.image.is_some());
+            assert_eq!(packed.has_image(i), e.image.is_some());
         }
         assert!(packed.learnable() && packed.get(4).is_err());
         // Image 7 gets no number, so the first example is removed.

@@ -464,7 +464,7 @@ pub struct Reading {
     pub read: f64,
     /// The same without it.
     pub blind: f64,
-    /// Share answered right from the cells of the picture, instead of the description; 0 for the closed forms, which have
+    /// Share answered right from the cells of the image, instead of the description; 0 for the closed forms, which have
     /// none.
     pub cells: f64,
 }

@@ -83,8 +83,8 @@ pub fn read_batch(
         })
         .collect();
     // The token after an image is predicted from the image's last position that is not padding.
-    let last = |seen: &Seen, picture| seen.shown(picture).last().copied().unwrap_or(0);
-    let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.pictures()).map(|p| last(s, p))).collect();
+    let last = |seen: &Seen, image| seen.shown(image).last().copied().unwrap_or(0);
+    let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.images()).map(|p| last(s, p))).collect();
     let mut last = last.into_iter();
     let last: Vec<usize> = rows.iter().map(|r| r.image_at.and_then(|_| last.next()).unwrap_or(0)).collect();
     let spliced = model.splice(&rows, seen, device)?;

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// Maximum size in bytes of an embedded image; larger ones are only named, to keep the page small.
-const LARGEST_PICTURE: u64 = 1_000_000;
+const LARGEST_IMAGE: u64 = 1_000_000;
 
 /// Maximum length of answers and choices, and of questions, in characters.
 const LONGEST_ANSWER: usize = 160;
@@ -238,12 +238,12 @@ impl Places {
         }
         match std::fs::metadata(&real) {
             Ok(found) if !found.is_file() => return Err(format!("image {name} is no file")),
-            Ok(found) if found.len() > LARGEST_PICTURE => return Err(format!("image {name} is too large to embed")),
+            Ok(found) if found.len() > LARGEST_IMAGE => return Err(format!("image {name} is too large to embed")),
             Err(e) => return Err(format!("image {name} cannot be read: {e}")),
             Ok(_) => {}
         }
         let mut bytes = Vec::new();
-        let read = std::fs::File::open(&real).and_then(|f| f.take(LARGEST_PICTURE).read_to_end(&mut bytes));
+        let read = std::fs::File::open(&real).and_then(|f| f.take(LARGEST_IMAGE).read_to_end(&mut bytes));
         read.map_err(|e| format!("image {name} cannot be read: {e}"))?;
         let Some(kind) = kind(&bytes) else {
             return Err(format!("image {name} is of a kind that browsers do not show"));

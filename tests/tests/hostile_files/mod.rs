@@ -1,9 +1,9 @@
 //! Small files of weights, and functions that damage them.
 
-mod pictures;
+mod images;
 pub mod zip;
 
-pub use pictures::claims;
+pub use images::claims;
 
 use burgess_base::stream;
 use rand::Rng;

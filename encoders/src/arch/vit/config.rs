@@ -266,7 +266,7 @@ impl VitConfig {
                 "the table of relative positions is for {:?} patches, not for {grid:?}",
                 self.grid()
             ))
-            .hint("prepare the pictures at the size on the encoder's card"));
+            .hint("prepare the images at the size on the encoder's card"));
         }
         let head_dim = self.width / self.heads;
         Ok(Places {

@@ -48,7 +48,7 @@ pub static MMMU: Mmmu = Mmmu {
             folder: "",
             split: "validation",
             questions: 900,
-            licence: "Apache 2.0 (questions; pictures and texts belong to their makers)",
+            licence: "Apache 2.0 (questions; images and texts belong to their makers)",
         }),
     },
 };
@@ -91,7 +91,7 @@ fn question(row: &Row) -> Result<Option<Question>> {
     }
     let mut q = Question {
         row: row.number,
-        images: IMAGES.iter().flat_map(|column| row.pictures(column)).cloned().collect(),
+        images: IMAGES.iter().flat_map(|column| row.images(column)).cloned().collect(),
         image_id: id.clone(),
         unit: id.clone(),
         question: row.text("question")?,
@@ -190,7 +190,7 @@ impl Benchmark for Mmmu {
         }
         let columns = Columns {
             values: &["id", "question", "options", "answer", "question_type"],
-            pictures: &["image_1", "image_2?", "image_3?", "image_4?", "image_5?", "image_6?", "image_7?"],
+            images: &["image_1", "image_2?", "image_3?", "image_4?", "image_5?", "image_6?", "image_7?"],
         };
         read::published(self, &Table::folders(data, source.split)?, columns, question)
     }
@@ -203,13 +203,13 @@ impl Benchmark for Mmmu {
     fn explain(&self, rules: Rules) -> Explained {
         match rules {
             Rules::Official | Rules::Strict => Explained {
-                asked: "Question, a line \"(A) …\" for each choice, an empty line, \"Answer with the option's letter from the given choices directly.\"; open questions with \"Answer the question using a single word or phrase.\" All pictures, named in the text as <image 1>.",
+                asked: "Question, a line \"(A) …\" for each choice, an empty line, \"Answer with the option's letter from the given choices directly.\"; open questions with \"Answer the question using a single word or phrase.\" All images, named in the text as <image 1>.",
                 judged: "Letters: the last one as (B); if there is none, the last one between spaces; if there is none and the answer has more than five words, the choice whose text comes last. Open: the ends of lines behind \"is\", \"so\", \"answer\" and the like, and the numbers in them; right if any of them is the expected number (two decimals) or contains the expected text.",
                 source: "the authors' script: MMMU-Benchmark/MMMU, mmmu/utils/eval_utils.py",
                 unlike: "The script draws a letter at random where it finds none; here the answer is unparsed.",
             },
             Rules::Cambrian1 => Explained {
-                asked: "Question, \" Options:\" with a line \"A. …\" for each, the line for a letter; open questions with the line for short answers. The first picture only, and no <image 1> in the text.",
+                asked: "Question, \" Options:\" with a line \"A. …\" for each, the line for a letter; open questions with the line for short answers. The first image only, and no <image 1> in the text.",
                 judged: "Letters: the first character behind the last \"answer is\" or \"answer:\". Open: the same text up to case, or a number within 5 % of the predicted one.",
                 source: "cambrian-mllm/cambrian, eval/eval/mmmu/mmmu_test.py",
                 unlike: "",

@@ -2,8 +2,8 @@
 //! files a short cell is the `index` of the row that holds the image.
 
 use super::{Cells, Columns, HandOn, check_columns, python_list, required};
-use crate::picture::Cell;
-use crate::{Picture, rows, table::format_of};
+use crate::image_source::Cell;
+use crate::{Image, rows, table::format_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use burgess_base::files::{self, Allowance, Bounded};
@@ -161,8 +161,8 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
     let place = |name: &str| header.iter().position(|h| h == name);
     let values: Vec<(&str, usize)> =
         columns.values.iter().filter_map(|n| Some((required(n).0, place(required(n).0)?))).collect();
-    let pictures: Vec<(&str, usize)> =
-        columns.pictures.iter().filter_map(|n| Some((required(n).0, place(required(n).0)?))).collect();
+    let images: Vec<(&str, usize)> =
+        columns.images.iter().filter_map(|n| Some((required(n).0, place(required(n).0)?))).collect();
     let index = place("index");
     // Byte offsets of the rows with images that later rows may refer to.
     let mut begins: HashMap<String, u64> = HashMap::new();
@@ -175,13 +175,13 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
                 row.insert((*name).to_string(), Value::String(record.cell(*i)?.to_string()));
             }
             let mut seen = BTreeMap::new();
-            for (name, i) in &pictures {
+            for (name, i) in &images {
                 let text = record.cell(*i)?.trim();
                 let is_path = text.len() <= 1024 && Path::new(text).extension().is_some() && dir.join(text).is_file();
-                let found = |at, item| Picture::Cell(Cell { file: file.into(), column: (*name).to_string(), at, item });
+                let found = |at, item| Image::Cell(Cell { file: file.into(), column: (*name).to_string(), at, item });
                 let of_row = match text {
                     "" => Vec::new(),
-                    _ if is_path => vec![Picture::File(dir.join(text))],
+                    _ if is_path => vec![Image::File(dir.join(text))],
                     _ if text.starts_with('[') => {
                         let count = python_list(text).map_or(0, |list| list.len());
                         (0..count as u32).map(|item| found(record.at, Some(item))).collect()
@@ -196,7 +196,7 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
                         Some(at) => vec![found(*at, None)],
                         None => {
                             return Err(Error::failed(format!(
-                                "the column `{name}` holds {text:?}, which is no picture file, no base64 and no index of an earlier row"
+                                "the column `{name}` holds {text:?}, which is no image file, no base64 and no index of an earlier row"
                             )));
                         }
                     },
@@ -210,7 +210,7 @@ pub(super) fn read(file: &Path, delimiter: u8, columns: Columns<'_>, each: HandO
 }
 
 /// Reads the images of these cells of one column, in their order.
-pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
+pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
     let delimiter = if format_of(file) == Some("csv") { b',' } else { b'\t' };
     let step = || format!("reading {}", file.display());
     let mut reader = builder(delimiter).from_reader(files::open(file).with_context(step)?);
@@ -231,7 +231,7 @@ pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result
             None => text.to_string(),
             Some(item) => python_list(text)
                 .and_then(|list| list.into_iter().nth(item as usize))
-                .ok_or_else(|| Error::failed(format!("there is no picture {item}")).context(step()))?,
+                .ok_or_else(|| Error::failed(format!("there is no image {item}")).context(step()))?,
         };
         STANDARD.decode(text.trim()).map_err(|e| Error::failed(format!("no base64: {e}")).context(step()))
     };

@@ -2,7 +2,7 @@
 
 use super::{Cells, Columns, HandOn, check_columns, required};
 use crate::read::kind;
-use crate::{Picture, rows};
+use crate::{Image, rows};
 use burgess_base::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -27,8 +27,8 @@ fn cells(file: &Path, object: &Map<String, Value>, columns: Columns<'_>) -> Resu
             values.insert(name.to_string(), value.clone());
         }
     }
-    let mut pictures = BTreeMap::new();
-    for name in columns.pictures {
+    let mut images = BTreeMap::new();
+    for name in columns.images {
         let (name, _) = required(name);
         let paths: Vec<&Value> = match object.get(name) {
             None | Some(Value::Null) => Vec::new(),
@@ -36,12 +36,12 @@ fn cells(file: &Path, object: &Map<String, Value>, columns: Columns<'_>) -> Resu
             Some(one) => vec![one],
         };
         let of = |value: &Value| match value {
-            Value::String(path) if !path.is_empty() => Ok(Picture::File(dir.join(path))),
+            Value::String(path) if !path.is_empty() => Ok(Image::File(dir.join(path))),
             other => {
-                Err(Error::failed(format!("the column `{name}` must hold paths of pictures, found {}", kind(other))))
+                Err(Error::failed(format!("the column `{name}` must hold paths of images, found {}", kind(other))))
             }
         };
-        pictures.insert(name.to_string(), paths.into_iter().map(of).collect::<Result<Vec<_>>>()?);
+        images.insert(name.to_string(), paths.into_iter().map(of).collect::<Result<Vec<_>>>()?);
     }
-    Ok((values, pictures))
+    Ok((values, images))
 }

@@ -2,13 +2,13 @@
 //! lines, CSV and TSV (with images as base64).
 //!
 //! Rows are streamed. Columns are checked first; an error names the missing column and the existing ones. Cells are
-//! JSON values in every format; images are not read but referenced ([`Picture`]).
+//! JSON values in every format; images are not read but referenced ([`Image`]).
 
 pub mod delimited;
 mod json;
 pub mod parquet;
 
-use crate::{Picture, Source};
+use crate::{Image, Source};
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files, nearest};
 use serde_json::{Map, Value};
@@ -27,7 +27,7 @@ pub struct Columns<'a> {
     /// Columns of text, numbers or lists.
     pub values: &'a [&'a str],
     /// Columns of an image or a list of images.
-    pub pictures: &'a [&'a str],
+    pub images: &'a [&'a str],
 }
 
 /// A row of a table.
@@ -38,7 +38,7 @@ pub struct Row {
     /// Number of the row in the split, from 0.
     pub number: u64,
     values: Map<String, Value>,
-    pictures: BTreeMap<String, Vec<Picture>>,
+    images: BTreeMap<String, Vec<Image>>,
 }
 
 /// Number of columns that an error lists.
@@ -160,8 +160,8 @@ impl Table {
                 place.row += 1;
                 number += 1;
                 match cells {
-                    Ok((values, pictures)) => {
-                        let row = Row { place: place.to_string(), number: number - 1, values, pictures };
+                    Ok((values, images)) => {
+                        let row = Row { place: place.to_string(), number: number - 1, values, images };
                         each(&place, Ok(&row))
                     }
                     Err(e) => each(&place, Err(e)),
@@ -210,7 +210,7 @@ impl RowPlace<'_> {
 }
 
 /// The cells of a row by column, and its images by column.
-type Cells = (Map<String, Value>, BTreeMap<String, Vec<Picture>>);
+type Cells = (Map<String, Value>, BTreeMap<String, Vec<Image>>);
 
 /// Callback that takes a row, or the error in it.
 type HandOn<'a> = &'a mut dyn FnMut(Result<Cells>) -> Result<()>;
@@ -264,7 +264,7 @@ fn required(name: &str) -> (&str, bool) {
 
 /// Checks that a table has the required columns.
 fn check_columns<'a>(file: &Path, columns: Columns<'_>, there: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
-    for name in columns.values.iter().chain(columns.pictures) {
+    for name in columns.values.iter().chain(columns.images) {
         let (name, needed) = required(name);
         if needed && !there.clone().any(|t| t == name) {
             let all: Vec<String> = there.clone().take(COLUMNS_SHOWN).map(|t| excerpt(t, 40)).collect();
@@ -385,15 +385,15 @@ impl Row {
     }
 
     /// Returns the images of a column; none if the cell is empty.
-    pub fn pictures(&self, column: &str) -> &[Picture] {
-        self.pictures.get(column).map_or(&[], Vec::as_slice)
+    pub fn images(&self, column: &str) -> &[Image] {
+        self.images.get(column).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the only image of a column.
-    pub fn picture(&self, column: &str) -> Result<Picture> {
-        match self.pictures(column) {
-            [picture] => Ok(picture.clone()),
-            found => Err(Error::failed(format!("the column `{column}` holds {} pictures instead of one", found.len()))),
+    pub fn image(&self, column: &str) -> Result<Image> {
+        match self.images(column) {
+            [image] => Ok(image.clone()),
+            found => Err(Error::failed(format!("the column `{column}` holds {} images instead of one", found.len()))),
         }
     }
 }

@@ -50,11 +50,10 @@ fn write_parquet(path: &Path) -> Checked {
     Ok(())
 }
 
-const ALL: Columns<'_> =
-    Columns { values: &["question", "answer", "choices", "hint?"], pictures: &["image", "images"] };
+const ALL: Columns<'_> = Columns { values: &["question", "answer", "choices", "hint?"], images: &["image", "images"] };
 
 #[test]
-fn parquet_rows_name_their_pictures() -> Checked {
+fn parquet_rows_name_their_images() -> Checked {
     let dir = tempfile::tempdir()?;
     fs::create_dir(dir.path().join("data"))?;
     let file = dir.path().join("data/test-00000-of-00001.parquet");
@@ -64,16 +63,16 @@ fn parquet_rows_name_their_pictures() -> Checked {
     table.for_each(ALL, |row| {
         assert_eq!((row.int("answer")?, row.list("choices")?.len()), (row.number as i64, 2));
         assert!(row.value("hint").is_none());
-        single.extend(row.pictures("image").to_vec());
-        several.extend(row.pictures("images").to_vec());
+        single.extend(row.images("image").to_vec());
+        several.extend(row.images("images").to_vec());
         Ok(())
     })?;
     assert_eq!((single.len(), several.len()), (4, 10));
     assert_eq!(several[9].to_string(), format!("{}#images/4/3", file.display()));
-    let wanted: Vec<&Picture> = [&single[3], &several[5], &single[0], &several[9]].into();
-    let bytes: Vec<Vec<u8>> = crate::picture::bytes_of(&wanted).into_iter().collect::<Result<_>>()?;
+    let wanted: Vec<&Image> = [&single[3], &several[5], &single[0], &several[9]].into();
+    let bytes: Vec<Vec<u8>> = crate::image_source::bytes_of(&wanted).into_iter().collect::<Result<_>>()?;
     assert_eq!(bytes, [vec![4, 4, 4], vec![3, 2], vec![0, 0, 0], vec![4, 3]]);
-    let beyond = Picture::named(&format!("{}#image/9", file.display()));
+    let beyond = Image::named(&format!("{}#image/9", file.display()));
     assert!(beyond.bytes().unwrap_err().to_string().contains("holds no bytes"));
     Ok(())
 }
@@ -87,16 +86,16 @@ fn errors_name_file_row_and_column() -> Checked {
     let error = |e: Error| e.to_string().replace(&dir.path().display().to_string(), "DIR");
     let blank = table.for_each(ALL, |row| row.text("question").map(drop)).unwrap_err();
     assert_eq!(error(blank), "DIR/test.parquet row 3: the column `question` is blank");
-    let missing = Columns { values: &["anser"], pictures: &[] };
+    let missing = Columns { values: &["anser"], images: &[] };
     let missing = table.for_each(missing, |_| Ok(())).unwrap_err();
     assert!(
         missing.hint_text().is_some_and(|h| h.starts_with("did you mean `answer`? There are question")),
         "{missing:?}"
     );
     assert_eq!(error(missing), "DIR/test.parquet: the column `anser` is missing");
-    let text = Columns { values: &[], pictures: &["question"] };
+    let text = Columns { values: &[], images: &["question"] };
     let text = table.for_each(text, |_| Ok(())).unwrap_err();
-    assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no pictures but text");
+    assert_eq!(error(text), "DIR/test.parquet: the column `question` holds no images but text");
     let whole = fs::read(&file)?;
     fs::write(&file, &whole[..whole.len() / 2])?;
     let cut = table.for_each(ALL, |_| Ok(())).unwrap_err();
@@ -113,7 +112,7 @@ fn errors_name_file_row_and_column() -> Checked {
 }
 
 #[test]
-fn pictures_in_tsv_are_base64_paths_or_another_rows() -> Checked {
+fn images_in_tsv_are_base64_paths_or_another_rows() -> Checked {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let dir = tempfile::tempdir()?;
     fs::write(dir.path().join("7.png"), b"file")?;
@@ -122,19 +121,19 @@ fn pictures_in_tsv_are_base64_paths_or_another_rows() -> Checked {
         "index\tquestion\timage\n1\t\"two\nlines\"\t{a}\n2\tq\t{b}\n3\tq\t1\n4\tq\t7.png\n5\tq\t['{b}', '{a}']\n"
     );
     fs::write(dir.path().join("dev.tsv"), rows)?;
-    let mut pictures = Vec::new();
-    let columns = Columns { values: &["index", "question"], pictures: &["image"] };
+    let mut images = Vec::new();
+    let columns = Columns { values: &["index", "question"], images: &["image"] };
     let table = Table::find(dir.path(), "", "dev")?;
     table.for_each(columns, |row| {
-        pictures.extend(row.pictures("image").to_vec());
+        images.extend(row.images("image").to_vec());
         Ok(())
     })?;
-    let bytes: Vec<Vec<u8>> = pictures.iter().map(Picture::bytes).collect::<Result<_>>()?;
+    let bytes: Vec<Vec<u8>> = images.iter().map(Image::bytes).collect::<Result<_>>()?;
     let (a, b) = (vec![1; 60], vec![2; 60]);
     assert_eq!(bytes, [a.clone(), b.clone(), a.clone(), b"file".to_vec(), b, a]);
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\t9\n")?;
     let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
-    assert!(error.contains("holds \"9\", which is no picture file"), "{error}");
+    assert!(error.contains("holds \"9\", which is no image file"), "{error}");
     fs::write(dir.path().join("dev.tsv"), "index\tquestion\timage\n1\tq\n")?;
     let error = table.for_each(columns, |_| Ok(())).unwrap_err().to_string();
     assert!(error.contains("it has 2 cells, the header 3"), "{error}");
@@ -144,7 +143,7 @@ fn pictures_in_tsv_are_base64_paths_or_another_rows() -> Checked {
 #[test]
 fn json_is_read_by_line_or_as_one_list() -> Checked {
     let dir = tempfile::tempdir()?;
-    let columns = Columns { values: &["n"], pictures: &["image"] };
+    let columns = Columns { values: &["n"], images: &["image"] };
     for text in [
         "{\"n\": 1, \"image\": \"a.png\"}\n{\"n\": 2, \"image\": null}\n",
         " [{\"n\": 1, \"image\": \"a.png\"}, {\"n\": 2, \"image\": []}]",
@@ -152,10 +151,10 @@ fn json_is_read_by_line_or_as_one_list() -> Checked {
         fs::write(dir.path().join("test.json"), text)?;
         let mut rows = Vec::new();
         Table::find(dir.path(), "", "test")?.for_each(columns, |row| {
-            rows.push((row.int("n")?, row.pictures("image").to_vec()));
+            rows.push((row.int("n")?, row.images("image").to_vec()));
             Ok(())
         })?;
-        assert_eq!(rows, [(1, vec![Picture::File(dir.path().join("a.png"))]), (2, vec![])]);
+        assert_eq!(rows, [(1, vec![Image::File(dir.path().join("a.png"))]), (2, vec![])]);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 pub mod layer;
 pub mod windows;
 
-use super::arrangement::{Arrangement, PictureSize};
+use super::arrangement::{Arrangement, ImageSize};
 use super::kind::{SamplerOptions, SvaOptions};
 use super::{Seen, TowerShape, normal, towers_of};
 use burgess_base::{Error, Result};
@@ -61,7 +61,7 @@ pub struct VisualRow {
     /// Index of the sequence in the batch.
     pub row: usize,
     /// Index of the image.
-    pub picture: usize,
+    pub image: usize,
     /// Position in the sequence of each image token; `None` for those that were left out.
     pub positions: Vec<Option<usize>>,
 }
@@ -110,11 +110,11 @@ pub(super) fn project_towers(
         .into_iter()
         .zip(projectors)
         .map(|(tower, (first, gelu, second, norm))| {
-            let [pictures, tokens, width] = tower.tokens.dims();
-            let x = tower.tokens.reshape([pictures * tokens, width]);
+            let [images, tokens, width] = tower.tokens.dims();
+            let x = tower.tokens.reshape([images * tokens, width]);
             let y = norm.forward(second.forward(gelu.forward(first.forward(x))));
             let hidden = y.dims()[1];
-            y.reshape([pictures, tokens, hidden])
+            y.reshape([images, tokens, hidden])
         })
         .collect();
     let first = maps.first().ok_or_else(|| Error::failed("a connector without encoders"))?;
@@ -180,9 +180,9 @@ pub(super) fn check_attention(name: &str, hidden: usize, heads: usize, depth: us
 }
 
 impl Sva {
-    pub(super) fn forward(&self, towers: &[FeatureMap], pictures: Option<&[PictureSize]>) -> Result<Seen> {
+    pub(super) fn forward(&self, towers: &[FeatureMap], images: Option<&[ImageSize]>) -> Result<Seen> {
         let (maps, context) = project_towers(towers, &self.mm_projector_aux, &self.tower_grids)?;
-        let windows = |grid: usize| Windows::cells(&maps, &self.tower_grids, grid, context.clone(), pictures);
+        let windows = |grid: usize| Windows::cells(&maps, &self.tower_grids, grid, context.clone(), images);
         let grid = self.options.grid;
         // Groups on one grid, and the samplers of the language model, share their windows.
         let mut made: Vec<(usize, Windows)> = Vec::new();
@@ -214,7 +214,7 @@ impl Sva {
                 Some(SvaContext { windows, arrangement })
             }
         };
-        Seen::new(tokens, arrangement, pictures, context)
+        Seen::new(tokens, arrangement, images, context)
     }
 
     /// Updates the hidden states after a layer of the language model, `[rows, t, llm width]`: if a sampler follows
@@ -281,10 +281,10 @@ impl SvaContext {
         let device = self.windows.context.device();
         let (mut places, mut cells) = (Vec::new(), Vec::new());
         for row in rows {
-            if row.picture >= self.windows.groups || row.positions.len() != self.arrangement.positions() {
+            if row.image >= self.windows.groups || row.positions.len() != self.arrangement.positions() {
                 return Err(Error::failed(format!(
-                    "picture {} with {} positions, but {} pictures of {} positions were seen",
-                    row.picture,
+                    "image {} with {} positions, but {} images of {} positions were seen",
+                    row.image,
                     row.positions.len(),
                     self.windows.groups,
                     self.arrangement.positions()
@@ -293,7 +293,7 @@ impl SvaContext {
             for (p, place) in row.positions.iter().enumerate() {
                 if let (Some(cell), Some(place)) = (self.arrangement.cell(p), place.filter(|p| *p < t)) {
                     places.push((row.row * t + place) as i32);
-                    cells.push(row.picture * self.windows.queries + cell);
+                    cells.push(row.image * self.windows.queries + cell);
                 }
             }
         }

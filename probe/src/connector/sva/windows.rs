@@ -1,6 +1,6 @@
 //! Keys and values of queries: for each cell of the query grid a window of every encoder's grid, or the whole image.
 
-use super::super::arrangement::{PictureSize, Region};
+use super::super::arrangement::{ImageSize, Region};
 use burgess_base::{Error, Result};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -74,21 +74,21 @@ impl Windows {
         tower_grids: &[usize],
         grid: usize,
         context: Tensor<2>,
-        pictures: Option<&[PictureSize]>,
+        images: Option<&[ImageSize]>,
     ) -> Result<Self> {
         let sides = multiples(tower_grids, grid)?;
         let groups = context.dims()[0];
         let towers = maps.iter().zip(&sides).map(|(map, &m)| {
-            let [pictures, _, width] = map.dims();
+            let [images, _, width] = map.dims();
             if m == 1 {
-                return Keys::Single(normalised(map.clone()).reshape([pictures * grid * grid, 1, width]));
+                return Keys::Single(normalised(map.clone()).reshape([images * grid * grid, 1, width]));
             }
-            let rows = map.clone().reshape([pictures * grid, m, grid, m * width]);
-            Keys::Several(rows.swap_dims(1, 2).reshape([pictures * grid * grid, m * m, width]))
+            let rows = map.clone().reshape([images * grid, m, grid, m * width]);
+            Keys::Several(rows.swap_dims(1, 2).reshape([images * grid * grid, m * m, width]))
         });
-        let bias = match pictures {
+        let bias = match images {
             None => None,
-            Some(pictures) => cell_bias(pictures, tower_grids, &sides, grid, &context.device())?,
+            Some(images) => cell_bias(images, tower_grids, &sides, grid, &context.device())?,
         };
         Ok(Self { groups, queries: grid * grid, shared: false, towers: towers.collect(), bias, context })
     }
@@ -102,17 +102,17 @@ impl Windows {
         tower_grids: &[usize],
         queries: usize,
         context: Tensor<2>,
-        pictures: Option<&[PictureSize]>,
+        images: Option<&[ImageSize]>,
     ) -> Result<Self> {
         let towers = maps.iter().map(|map| match map.dims()[1] {
             1 => Keys::Single(normalised(map.clone())),
             _ => Keys::Several(map.clone()),
         });
-        let bias = match pictures {
+        let bias = match images {
             None => None,
-            Some(pictures) => {
+            Some(images) => {
                 // One cell whose window is the whole image.
-                cell_bias(pictures, tower_grids, tower_grids, 1, &context.device())?
+                cell_bias(images, tower_grids, tower_grids, 1, &context.device())?
             }
         };
         Ok(Self { groups: context.dims()[0], queries, shared: true, towers: towers.collect(), bias, context })
@@ -144,15 +144,15 @@ impl Windows {
 /// The additive mask on the scores of each window's tokens, encoder after encoder; `None` if no image has padding. A
 /// window that is all padding is not masked.
 fn cell_bias(
-    pictures: &[PictureSize],
+    images: &[ImageSize],
     tower_grids: &[usize],
     sides: &[usize],
     grid: usize,
     device: &Device,
 ) -> Result<Option<Tensor<2>>> {
     let keys: usize = sides.iter().map(|m| m * m).sum();
-    let mut values = Vec::with_capacity(pictures.len() * grid * grid * keys);
-    for &size in pictures {
+    let mut values = Vec::with_capacity(images.len() * grid * grid * keys);
+    for &size in images {
         let regions: Vec<Region> =
             tower_grids.iter().map(|&side| Region::of(size, [side, side])).collect::<Result<_>>()?;
         for cell in 0..grid * grid {
@@ -167,6 +167,6 @@ fn cell_bias(
     if values.iter().all(|v| *v == 0.0) {
         return Ok(None);
     }
-    let shape = [pictures.len() * grid * grid, keys];
+    let shape = [images.len() * grid * grid, keys];
     Ok(Some(Tensor::from_data(TensorData::new(values, shape), device)))
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// Values of `image` that mean that there is no image.
-const NO_PICTURE: [&str; 4] = ["", "None", "none", "nan"];
+const NO_IMAGE: [&str; 4] = ["", "None", "none", "nan"];
 
 /// An entry: the fields that we read from an object, or the kind of another JSON value. Other fields are ignored.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Entry {
 impl Fields {
     fn conversation(self) -> Result<Conversation, Unusable> {
         let Self { id, image, source, conversations } = self;
-        let image = picture(image);
+        let image = path(image);
         let source = match (as_text(source), &image) {
             (source, _) if !source.is_empty() => source,
             (_, Ok(Some(image))) => image.split_once('/').map_or(String::new(), |(folder, _)| folder.to_string()),
@@ -114,8 +114,8 @@ impl Fields {
             let turns = turns(conversations)?;
             let named: usize = turns.iter().map(|t| t.text.matches("<image>").count()).sum();
             match (named, &image) {
-                (2.., _) => Err(("several pictures", String::new())),
-                (1, None) => Err(("picture named but not given", String::new())),
+                (2.., _) => Err(("several images", String::new())),
+                (1, None) => Err(("image named but not given", String::new())),
                 _ => Ok((image, turns)),
             }
         };
@@ -129,20 +129,20 @@ impl Fields {
 type Read<T> = Result<T, (&'static str, String)>;
 
 /// The image path under `image`, if there is one. NaN arrives as null.
-fn picture(value: Value) -> Read<Option<String>> {
+fn path(value: Value) -> Read<Option<String>> {
     match value {
         Value::Null => Ok(None),
-        Value::String(name) if NO_PICTURE.contains(&name.as_str()) => Ok(None),
+        Value::String(name) if NO_IMAGE.contains(&name.as_str()) => Ok(None),
         Value::String(name) => Ok(Some(name)),
         Value::Array(mut list) => match list.len() {
             0 => Ok(None),
             1 => match list.pop() {
-                Some(Value::Array(_)) | None => Err(("the picture is no path", "a list in a list".into())),
-                Some(one) => picture(one),
+                Some(Value::Array(_)) | None => Err(("the image is no path", "a list in a list".into())),
+                Some(one) => path(one),
             },
-            several => Err(("several pictures", format!("{several} in a list"))),
+            several => Err(("several images", format!("{several} in a list"))),
         },
-        other => Err(("the picture is no path", kind(&other).into())),
+        other => Err(("the image is no path", kind(&other).into())),
     }
 }
 

@@ -8,7 +8,7 @@
 use super::python::{self, Day};
 use super::spans::{self, Spans};
 use super::study::Study;
-use super::{Encoded, PICTURE, Problem, Role, Turn, limits};
+use super::{Encoded, IMAGE_ID, Problem, Role, Turn, limits};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Context, Error, Result, guard, text};
 use minijinja::syntax::SyntaxConfig;
@@ -307,7 +307,7 @@ impl Jinja {
         let wanted = usize::from(turns.iter().any(|t| t.text.contains(IMAGE)));
         let found = text.matches(IMAGE).count();
         if found != wanted {
-            return Err(Error::failed(format!("the chat template writes {found} places for {wanted} pictures"))
+            return Err(Error::failed(format!("the chat template writes {found} places for {wanted} images"))
                 .hint(format!("it must write a message's text, with {IMAGE} in it, once")));
         }
         let (mut ids, mut places, mut image_at) = (Vec::new(), Vec::new(), None);
@@ -315,7 +315,7 @@ impl Jinja {
         for (i, part) in text.split(IMAGE).enumerate() {
             if i > 0 {
                 image_at = Some(ids.len());
-                ids.push(PICTURE);
+                ids.push(IMAGE_ID);
                 places.push(from..from);
                 from += IMAGE.len();
             }

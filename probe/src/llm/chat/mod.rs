@@ -7,7 +7,7 @@
 //! templates without a system message reject such a turn.
 //!
 //! The image is one placeholder id among the text's ids, at [`Encoded::image_at`]. Published vocabularies have no
-//! entry for it: there the id is [`PICTURE`], which no vocabulary contains. The text before and the text after the
+//! entry for it: there the id is [`IMAGE_ID`], which no vocabulary contains. The text before and the text after the
 //! placeholder are tokenised separately.
 
 pub mod jinja;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// The image placeholder in [`Encoded::ids`] where the tokenizer has no token for it.
-pub const PICTURE: u32 = i32::MAX as u32;
+pub const IMAGE_ID: u32 = i32::MAX as u32;
 
 /// How conversations are written as text for a language model; part of a saved model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -251,7 +251,7 @@ impl ChatTemplate {
     pub fn image_id(&self, tokenizer: &Tokenizer) -> Result<u32> {
         match self {
             Self::Strings(s) => tokenizer.id(&s.image),
-            Self::Study(_) | Self::Jinja(_) => Ok(PICTURE),
+            Self::Study(_) | Self::Jinja(_) => Ok(IMAGE_ID),
         }
     }
 
@@ -278,12 +278,12 @@ fn placed(turns: &[Turn], with_image: bool) -> Result<Vec<Turn>> {
     let place = match (written.next(), written.count()) {
         (None, _) if !with_image => None,
         (None, _) => Some(turns.iter().position(|t| t.role == Role::User).ok_or_else(|| {
-            Error::failed("the conversation has a picture, but no question").hint("every conversation needs a question")
+            Error::failed("the conversation has an image, but no question").hint("every conversation needs a question")
         })?),
         (Some(first), 0) => Some(first),
         (Some(_), more) => {
-            return Err(Error::failed(format!("the conversation names the picture in {} turns", more + 1))
-                .hint(format!("one picture per conversation: keep a single {IMAGE}")));
+            return Err(Error::failed(format!("the conversation names the image in {} turns", more + 1))
+                .hint(format!("one image per conversation: keep a single {IMAGE}")));
         }
     };
     let mut turns = turns.to_vec();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pictures_are_refused() -> Result<()> {
+    fn two_images_are_refused() -> Result<()> {
         let t = tokenizer()?;
         let turns = [Turn::user("<image> or <image>?")];
         assert!(ChatTemplate::nano().encode(&t, &turns, true).unwrap_err().hint_text().is_some());

@@ -45,8 +45,8 @@ impl Strings {
     pub(super) fn build(&self, tokenizer: &Tokenizer, turns: &[Turn], with_image: bool, open: bool) -> Result<Encoded> {
         let written = turns.iter().map(|t| t.text.matches(&self.image).count()).sum::<usize>();
         if written > 1 {
-            return Err(Error::failed(format!("the conversation names the picture {written} times"))
-                .hint(format!("one picture per conversation: keep a single {}", self.image)));
+            return Err(Error::failed(format!("the conversation names the image {written} times"))
+                .hint(format!("one image per conversation: keep a single {}", self.image)));
         }
         let mut sequence = Encoded { ids: Vec::new(), learned: Vec::new(), image_at: None, problem: None };
         let mut say = |text: &str, learn: bool| -> Result<()> {
@@ -55,7 +55,7 @@ impl Strings {
             Ok(())
         };
         say(&self.prefix, false)?;
-        let mut picture = with_image || written == 1;
+        let mut image = with_image || written == 1;
         for turn in turns {
             let text = turn.text.replace(&self.image, "");
             let text = text.trim();
@@ -66,7 +66,7 @@ impl Strings {
                 }
                 // The image is inside the first question, where text pretraining has its context: text before the
                 // first question looks like another document to the model, which ignores it.
-                Role::User if std::mem::take(&mut picture) => {
+                Role::User if std::mem::take(&mut image) => {
                     say(&format!("{}{}\n{text}{}", self.user_prefix, self.image, self.user_suffix), false)?;
                 }
                 Role::User => say(&format!("{}{text}{}", self.user_prefix, self.user_suffix), false)?,

@@ -7,7 +7,7 @@
 //! with a `system` turn uses it (the published code cannot read one), and an image that no turn names is placed
 //! before the first question (there the conversation would be masked).
 
-use super::{Encoded, PICTURE, Problem, Role, Turn};
+use super::{Encoded, IMAGE_ID, Problem, Role, Turn};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Error, Result, nearest};
 use serde::{Deserialize, Serialize};
@@ -199,7 +199,7 @@ impl Study {
     pub(super) fn encode(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Encoded> {
         let parts = self.check(tokenizer)?;
         let text = self.text(parts, turns, false)?;
-        let writer = Writer { tokenizer, adds_bos: self.named != Format::Llama3, picture: text.contains(IMAGE) };
+        let writer = Writer { tokenizer, adds_bos: self.named != Format::Llama3, image: text.contains(IMAGE) };
         let ids = writer.ids(&text)?;
         let (mut learned, rebuilt) = match self.named {
             Format::Llama3 => writer.llama3_labels(&text, parts, ids.len())?,
@@ -211,16 +211,16 @@ impl Study {
         if problem.is_some() {
             learned.fill(false);
         }
-        let image_at = ids.iter().position(|id| *id == PICTURE);
+        let image_at = ids.iter().position(|id| *id == IMAGE_ID);
         Ok(Encoded { ids, learned, image_at, problem })
     }
 
     pub(super) fn open(&self, tokenizer: &Tokenizer, turns: &[Turn]) -> Result<Encoded> {
         let parts = self.check(tokenizer)?;
         let text = self.text(parts, turns, true)?;
-        let writer = Writer { tokenizer, adds_bos: self.named != Format::Llama3, picture: text.contains(IMAGE) };
+        let writer = Writer { tokenizer, adds_bos: self.named != Format::Llama3, image: text.contains(IMAGE) };
         let ids = writer.ids(&text)?;
-        let image_at = ids.iter().position(|id| *id == PICTURE);
+        let image_at = ids.iter().position(|id| *id == IMAGE_ID);
         Ok(Encoded { learned: vec![false; ids.len()], ids, image_at, problem: None })
     }
 
@@ -294,7 +294,7 @@ struct Writer<'a> {
     /// Whether the tokenizer adds BOS; otherwise the text contains it.
     adds_bos: bool,
     /// Whether the conversation has an image.
-    picture: bool,
+    image: bool,
 }
 
 impl Writer<'_> {
@@ -304,7 +304,7 @@ impl Writer<'_> {
 
     /// Tokenises the text before and after the image separately; only the first part gets BOS.
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        if !self.picture {
+        if !self.image {
             return self.piece(text);
         }
         let mut all = Vec::new();
@@ -313,7 +313,7 @@ impl Writer<'_> {
             let bos = self.tokenizer.special().bos.filter(|_| self.adds_bos);
             let repeated = i > 0 && bos.is_some() && ids.first() == bos.as_ref();
             if i > 0 {
-                all.push(PICTURE);
+                all.push(IMAGE_ID);
             }
             all.extend_from_slice(ids.get(usize::from(repeated)..).unwrap_or_default());
         }

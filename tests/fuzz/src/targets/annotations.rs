@@ -66,7 +66,7 @@ pub const TARGETS: &[Target] = &[
 
 /// Reads annotations and formats everything that can be asked about them.
 fn read(format: Format, path: &Path, place: &Place) -> Result<()> {
-    let set = Set { format, annotations: path.to_path_buf(), pictures: place.dir().to_path_buf() };
+    let set = Set { format, annotations: path.to_path_buf(), images: place.dir().to_path_buf() };
     let found = annotations::read(&set)?;
     let (options, mut refused) = (Options { min_side: 1.0, ..Options::default() }, Refused::new());
     for candidate in candidates(&found.scenes, &options, &mut refused) {

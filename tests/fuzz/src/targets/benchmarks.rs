@@ -112,15 +112,15 @@ fn rows(input: &Input<'_>, place: &Place) -> Result<()> {
             "A?",
             "metadata?",
         ],
-        pictures: &["image?", "images?", "image_1?", "decoded_image?"],
+        images: &["image?", "images?", "image_1?", "decoded_image?"],
     };
-    let mut pictures = 0;
+    let mut images = 0;
     let read = Table::find(&path, "", "")?.rows(columns, |row_place, row| {
         let row = row.inspect_err(|e| place.tell(format!("{row_place}: {e}")));
-        for picture in row.into_iter().flat_map(|row| row.pictures("image").iter().chain(row.pictures("images"))) {
-            pictures += 1;
-            if pictures < 4
-                && let Err(e) = picture.bytes()
+        for image in row.into_iter().flat_map(|row| row.images("image").iter().chain(row.images("images"))) {
+            images += 1;
+            if images < 4
+                && let Err(e) = image.bytes()
             {
                 place.tell(e.to_string());
             }

@@ -45,7 +45,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "leaks",
-        about: "training data in the search for pictures of benchmarks",
+        about: "training data in the search for images of benchmarks",
         corpus: &[],
         words: WORDS,
         form: Form::Json,
@@ -54,7 +54,7 @@ pub const TARGETS: &[Target] = &[
             let training = place.file("leaks/set.json", input.bytes)?;
             let named = |name: &str, path: &Path| Named { name: name.into(), path: path.to_path_buf() };
             let golden = root().join("tests/golden/benchmarks/realworldqa");
-            let options = Options { pictures: Some(root().join("tests/golden/preprocess")), ..Options::default() };
+            let options = Options { images: Some(root().join("tests/golden/preprocess")), ..Options::default() };
             let (benchmark, training) = ([named("realworldqa", &golden)], [named("set", &training)]);
             burgess_leaks::find(&benchmark, &training, &options, &place.dir().join("leaks"), &mut |_, _| {})?;
             Ok(())

@@ -4,7 +4,7 @@ use crate::mutate::Form;
 use crate::place::Place;
 use crate::{Input, Target};
 use burgess_base::Result;
-use burgess_pixels::{Orientation, decode_bytes_turned, dhash, dimensions_turned};
+use burgess_images::{Orientation, decode_bytes_turned, dhash, dimensions_turned};
 
 const fn image(name: &'static str, corpus: &'static [&'static str], form: Form, share: u32) -> Target {
     Target {

@@ -10,8 +10,8 @@ mod check;
 mod thrift;
 
 use super::{Cells, Columns, HandOn, check_columns, format_of, required};
-use crate::Picture;
-use crate::picture::Cell;
+use crate::Image;
+use crate::image_source::Cell;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -123,11 +123,11 @@ pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Resul
         let known = names.iter().map(|name| required(name).0).filter(|name| schema.index_of(name).is_ok());
         known.map(String::from).collect()
     };
-    let (values, pictures) = (there(columns.values), there(columns.pictures));
-    for name in &pictures {
-        check_picture_column(file, name, &schema)?;
+    let (values, images) = (there(columns.values), there(columns.images));
+    for name in &images {
+        check_image_column(file, name, &schema)?;
     }
-    let mut leaves: BTreeSet<usize> = pictures.iter().flat_map(|name| leaves_of(&builder, name, false)).collect();
+    let mut leaves: BTreeSet<usize> = images.iter().flat_map(|name| leaves_of(&builder, name, false)).collect();
     for (leaf, column) in builder.parquet_schema().columns().iter().enumerate() {
         if column.path().parts().first().is_some_and(|root| values.contains(root)) {
             leaves.insert(leaf);
@@ -151,7 +151,7 @@ pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Resul
                         row.insert(name.clone(), cell);
                     }
                 }
-                let seen = pictures.iter().map(|name| (name.clone(), named(&batch, name, i, file, at))).collect();
+                let seen = images.iter().map(|name| (name.clone(), named(&batch, name, i, file, at))).collect();
                 Ok((row, seen))
             };
             let cells = cells();
@@ -169,7 +169,7 @@ pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Resul
 }
 
 /// Checks that a column holds images: a struct with bytes, bytes alone, or a list of one of them.
-fn check_picture_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
+fn check_image_column(file: &Path, name: &str, schema: &Schema) -> Result<()> {
     fn fits(kind: &DataType) -> bool {
         match kind {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
@@ -183,8 +183,8 @@ fn check_picture_column(file: &Path, name: &str, schema: &Schema) -> Result<()> 
         true => Ok(()),
         false => {
             let found = in_words(kind);
-            Err(Error::failed(format!("{}: the column `{name}` holds no pictures but {found}", file.display()))
-                .hint("a picture is a struct with `bytes`, or binary"))
+            Err(Error::failed(format!("{}: the column `{name}` holds no images but {found}", file.display()))
+                .hint("an image is a struct with `bytes`, or binary"))
         }
     }
 }
@@ -207,9 +207,9 @@ fn in_words(kind: &DataType) -> &'static str {
 }
 
 /// Returns the references to the images of row `i`.
-fn named(batch: &RecordBatch, column: &str, i: usize, file: &Path, at: u64) -> Vec<Picture> {
+fn named(batch: &RecordBatch, column: &str, i: usize, file: &Path, at: u64) -> Vec<Image> {
     let Some(array) = batch.column_by_name(column).filter(|a| !a.is_null(i)) else { return Vec::new() };
-    let one = |item| Picture::Cell(Cell { file: file.into(), column: column.into(), at, item });
+    let one = |item| Image::Cell(Cell { file: file.into(), column: column.into(), at, item });
     match items(array, i) {
         None => vec![one(None)],
         Some(list) => (0..list.len()).map(|item| one(Some(item as u32))).collect(),
@@ -273,14 +273,10 @@ fn cell(array: &ArrayRef, i: usize, left: &mut u64) -> Result<Value> {
 }
 
 /// Reads the images of these cells of one column, in their order.
-pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
+pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<Vec<u8>>>> {
     let (builder, footer, mut handle) = open(file)?;
     let schema = builder.schema().clone();
-    check_columns(
-        file,
-        Columns { values: &[], pictures: &[column] },
-        schema.fields().iter().map(|f| f.name().as_str()),
-    )?;
+    check_columns(file, Columns { values: &[], images: &[column] }, schema.fields().iter().map(|f| f.name().as_str()))?;
     let rows: BTreeSet<u64> = cells.iter().map(|cell| cell.at).collect();
     let wanted: BTreeSet<(u64, Option<u32>)> = cells.iter().map(|cell| (cell.at, cell.item)).collect();
     let total: u64 = builder.metadata().row_groups().iter().map(|g| g.num_rows().max(0) as u64).sum();
@@ -316,7 +312,7 @@ pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result
                 fetched += bytes.len() as u64;
                 if fetched > most {
                     let most = files::bytes(most);
-                    return Err(Error::failed(format!("its pictures together are more than {most}")).context(step()));
+                    return Err(Error::failed(format!("its images together are more than {most}")).context(step()));
                 }
                 of_row.insert((*row, item), bytes);
             }
@@ -324,8 +320,8 @@ pub fn pictures(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result
     }
     let of = |cell: &&Cell| {
         of_row.get(&(cell.at, cell.item)).cloned().ok_or_else(|| {
-            Error::failed(format!("{} holds no bytes", Picture::Cell((*cell).clone())))
-                .hint("only a path is written there: get the edition of the dataset with the pictures inside")
+            Error::failed(format!("{} holds no bytes", Image::Cell((*cell).clone())))
+                .hint("only a path is written there: get the edition of the dataset with the images inside")
         })
     };
     Ok(cells.iter().map(of).collect())

@@ -1,0 +1,450 @@
+//! Reads annotated images: COCO's instances, ADE20K (in COCO's format, or its full edition with a JSON file per image),
+//! and Omni3D (COCO's format with 3D boxes).
+
+use crate::Input;
+use crate::fields::{self, Entry, OfFields};
+use burgess_base::json::Lenient;
+use burgess_base::text::excerpt;
+use burgess_base::{Context, Error, Result, files};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// The format of an annotation file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// COCO: `images`, `annotations`, `categories`; every object of every category has a box.
+    Coco,
+    /// ADE20K: COCO's format, or a directory of ADE20K's own JSON files.
+    Ade20k,
+    /// Omni3D: COCO's format with `bbox3D_cam` and `bbox2D_*`.
+    Omni3d,
+}
+
+impl Format {
+    /// Returns the name as in the published column `source`.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Coco => "COCO",
+            Self::Ade20k => "ADE20K",
+            Self::Omni3d => "Omni3D",
+        }
+    }
+}
+
+/// An image with its annotated objects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scene {
+    /// The format of the annotations.
+    pub format: Format,
+    /// The dataset's own name, such as `nuScenes` in Omni3D.
+    pub dataset: String,
+    /// Path of the image.
+    pub file: PathBuf,
+    /// Name of the image in the annotations.
+    pub name: String,
+    /// Width and height in pixels.
+    pub size: [f64; 2],
+    /// The annotated objects.
+    pub objects: Vec<Object>,
+    /// Classes with a crowd annotation, whose members have no boxes of their own.
+    pub crowds: BTreeSet<String>,
+    /// Classes with an object in the image that has no usable box.
+    pub unclear: BTreeSet<String>,
+}
+
+/// An object in an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Class of the object, in lower case.
+    pub class: String,
+    /// Bounding box: left, top, width, height in pixels.
+    pub bbox: [f64; 4],
+    /// The eight corners of the 3D box, `[x, y, z]` in camera coordinates.
+    pub corners: Option<[[f64; 3]; 8]>,
+    /// The visible fraction of the object, 0 to 1; 1 if unknown.
+    pub visible: f64,
+}
+
+/// Scenes, and the annotations that cannot be used, per reason.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The scenes, in the order of the file.
+    pub scenes: Vec<Scene>,
+    /// Number of unusable annotations per reason.
+    pub refused: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object with images, annotations and categories")]
+struct Dataset {
+    images: Vec<Entry<Image>>,
+    annotations: Vec<Entry<Annotation>>,
+    categories: Vec<Entry<Category>>,
+    #[serde(default)]
+    info: Value,
+}
+
+/// An id, or the reason why it is invalid.
+type Id = std::result::Result<Box<str>, String>;
+
+struct Image {
+    id: Id,
+    file_name: Option<String>,
+    /// Width and height in pixels, if both are given.
+    size: Option<[f64; 2]>,
+}
+
+impl OfFields for Image {
+    const KEYS: &'static [&'static str] = &["id", "file_name", "file_path", "coco_url", "width", "height"];
+
+    fn of(fields: Map<String, Value>) -> Self {
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|s| !s.is_empty());
+        let side = |name: &str| fields.get(name).and_then(fields::number).filter(|side| *side > 0.0);
+        // LVIS gives only the URL of the image.
+        let of_url = || text("coco_url")?.rsplit('/').next().filter(|s| !s.is_empty());
+        Self {
+            id: fields::id(fields.get("id")),
+            file_name: text("file_name").or_else(|| text("file_path")).or_else(of_url).map(String::from),
+            size: side("width").zip(side("height")).map(|(w, h)| [w, h]),
+        }
+    }
+}
+
+struct Category {
+    id: Id,
+    name: Option<String>,
+}
+
+impl OfFields for Category {
+    const KEYS: &'static [&'static str] = &["id", "name"];
+
+    fn of(fields: Map<String, Value>) -> Self {
+        let name = match fields.get("name") {
+            Some(Value::String(s)) if !s.trim().is_empty() => Some(s.clone()),
+            Some(Value::Number(n)) => Some(n.to_string()),
+            _ => None,
+        };
+        Self { id: fields::id(fields.get("id")), name }
+    }
+}
+
+/// The written value of a box: four numbers, nothing, or something else.
+#[derive(Clone, Copy)]
+enum Written {
+    Nothing,
+    Four([f64; 4]),
+    Other,
+}
+
+impl Written {
+    fn of(value: Option<&Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Nothing,
+            Some(value) => match fields::numbers(value).and_then(|list| list.try_into().ok()) {
+                Some(four) => Self::Four(four),
+                None => Self::Other,
+            },
+        }
+    }
+}
+
+struct Annotation {
+    /// Id of the annotation, for errors.
+    id: Option<Box<str>>,
+    image: Id,
+    category: Id,
+    bbox: Written,
+    crowd: std::result::Result<bool, String>,
+    space: Option<Box<Space>>,
+}
+
+/// The additional fields of Omni3D, where -1 means unknown.
+struct Space {
+    /// The values of `bbox2D_tight`, `bbox2D_trunc` and `bbox2D_proj`.
+    boxes: [Written; 3],
+    corners: Option<Vec<Option<[f64; 3]>>>,
+    valid: bool,
+    visibility: Option<f64>,
+    truncation: Option<f64>,
+    lidar_pts: Option<f64>,
+    segmentation_pts: Option<f64>,
+    depth_error: Option<f64>,
+}
+
+const SPACE: [&str; 11] = [
+    "bbox2D_tight",
+    "bbox2D_trunc",
+    "bbox2D_proj",
+    "bbox3D_cam",
+    "valid3D",
+    "behind_camera",
+    "visibility",
+    "truncation",
+    "lidar_pts",
+    "segmentation_pts",
+    "depth_error",
+];
+
+impl OfFields for Annotation {
+    const KEYS: &'static [&'static str] = &[
+        "id",
+        "image_id",
+        "category_id",
+        "bbox",
+        "iscrowd",
+        SPACE[0],
+        SPACE[1],
+        SPACE[2],
+        SPACE[3],
+        SPACE[4],
+        SPACE[5],
+        SPACE[6],
+        SPACE[7],
+        SPACE[8],
+        SPACE[9],
+        SPACE[10],
+    ];
+
+    fn of(fields: Map<String, Value>) -> Self {
+        let get = |name: &str| fields.get(name);
+        let number = |name: &str| get(name).and_then(fields::number);
+        let corner = |value: &Value| fields::numbers(value).and_then(|c| <[f64; 3]>::try_from(c).ok());
+        let space = SPACE.iter().any(|name| get(name).is_some()).then(|| {
+            Box::new(Space {
+                boxes: [0, 1, 2].map(|i| Written::of(get(SPACE[i]))),
+                corners: get("bbox3D_cam").and_then(Value::as_array).map(|list| list.iter().map(corner).collect()),
+                // A value that is not a boolean does not confirm that the box is valid.
+                valid: fields::flag(get("valid3D"), true).unwrap_or(false)
+                    && !fields::flag(get("behind_camera"), false).unwrap_or(true),
+                visibility: number("visibility"),
+                truncation: number("truncation"),
+                lidar_pts: number("lidar_pts"),
+                segmentation_pts: number("segmentation_pts"),
+                depth_error: number("depth_error"),
+            })
+        });
+        Self {
+            id: fields::id(get("id")).ok(),
+            image: fields::id(get("image_id")),
+            category: fields::id(get("category_id")),
+            bbox: Written::of(get("bbox")),
+            crowd: fields::flag(get("iscrowd"), false),
+            space,
+        }
+    }
+}
+
+/// Maximum depth error: above it Omni3D's own evaluation ignores an object (`cubercnn/data/datasets.py`, `is_ignore`),
+/// as it does an object without any measured point.
+const DEPTH_ERROR: f64 = 0.5;
+
+/// Minimum fraction of a box that must lie within the image.
+const INSIDE: f64 = 0.5;
+
+/// Maximum size in bytes of an annotation file, and of the annotations of one image.
+const LARGEST: u64 = 8 << 30;
+pub(crate) const LARGEST_IMAGE: u64 = 1 << 30;
+
+/// Reads one set of annotations.
+///
+/// Boxes are clipped to the image. A box that lies outside the image, completely or mostly, or has no extent is
+/// refused, and objects of its class are not counted in that image.
+///
+/// # Errors
+/// An error is returned if the file does not exist or has another format, or if an annotation lacks its image or
+/// category; it names line or index, and field.
+pub fn read(input: &Input) -> Result<Found> {
+    match input.format {
+        Format::Ade20k if input.annotations.is_dir() => crate::ade20k::read(input),
+        _ => coco(input),
+    }
+}
+
+fn coco(input: &Input) -> Result<Found> {
+    let step = || format!("reading {}", input.annotations.display());
+    let file = files::open(&input.annotations).with_context(step)?.take(LARGEST);
+    let text = BufReader::with_capacity(1 << 16, Lenient::new(file));
+    let data: Dataset = serde_json::from_reader(text).map_err(|e| {
+        // Only the beginning of the parser's message is kept, because it can quote a long value.
+        Error::failed(excerpt(&e.to_string(), 300)).context(step()).hint(
+            "annotations are an object with `images` (id, file_name, width, height), `annotations` and `categories`",
+        )
+    })?;
+    let wrong = |what: String| Error::failed(what).context(step());
+    let mut classes: HashMap<Box<str>, String> = HashMap::new();
+    for (index, entry) in data.categories.into_iter().enumerate() {
+        let (id, name) = match entry {
+            Entry::Object(Category { id, name }) => (id, name),
+            Entry::Other(kind) => return Err(wrong(format!("category {index}: expected an object, found {kind}"))),
+        };
+        let id = id.map_err(|why| wrong(format!("category {index}: `id` {why}")))?;
+        let name = name.ok_or_else(|| wrong(format!("category {index} (id {id}): `name` is missing")))?;
+        classes.insert(id, plain(&name));
+    }
+    let named = data.info.get("name").or_else(|| data.info.get("source")).and_then(|v| v.as_str());
+    let dataset = named.unwrap_or(input.format.source()).to_string();
+    let mut found = Found::default();
+    let mut number: HashMap<Box<str>, usize> = HashMap::new();
+    for (index, entry) in data.images.into_iter().enumerate() {
+        let Entry::Object(image) = entry else {
+            *found.refused.entry("an image entry that is no object").or_default() += 1;
+            continue;
+        };
+        let id = image.id.map_err(|why| wrong(format!("image {index}: `id` {why}")))?;
+        let Some(name) = image.file_name else {
+            *found.refused.entry("an image without a file name").or_default() += 1;
+            continue;
+        };
+        let file = input.images.join(&name);
+        let Some(size) = image.size.or_else(|| size_of(&file)) else {
+            *found.refused.entry("an image without a size").or_default() += 1;
+            continue;
+        };
+        match number.get(&id).and_then(|n| found.scenes.get(*n)) {
+            Some(scene) if scene.name == name => {
+                *found.refused.entry("an image that is listed again").or_default() += 1;
+                continue;
+            }
+            Some(_) => return Err(wrong(format!("the image {id} is listed twice"))),
+            None => {}
+        }
+        number.insert(id, found.scenes.len());
+        found.scenes.push(Scene {
+            format: input.format,
+            dataset: dataset.clone(),
+            file,
+            name,
+            size,
+            objects: Vec::new(),
+            crowds: BTreeSet::new(),
+            unclear: BTreeSet::new(),
+        });
+    }
+    for (index, entry) in data.annotations.into_iter().enumerate() {
+        let mut refuse = |why| *found.refused.entry(why).or_default() += 1;
+        let Entry::Object(a) = entry else {
+            refuse("an annotation that is no object");
+            continue;
+        };
+        let named = a.id.as_ref().map_or_else(String::new, |id| format!(" (id {})", excerpt(id, 40)));
+        let wrong = |field: &str, why: &str| wrong(format!("annotation {index}{named}: `{field}` {why}"));
+        let category = a.category.as_ref().map_err(|why| wrong("category_id", why))?;
+        let image = a.image.as_ref().map_err(|why| wrong("image_id", why))?;
+        let crowd = a.crowd.as_ref().map_err(|why| wrong("iscrowd", why))?;
+        let Some(class) = classes.get(category) else {
+            let category = excerpt(category, 40);
+            let message = format!("annotation {index}{named} is of the category {category}, which is not listed");
+            return Err(Error::failed(message).context(step()));
+        };
+        let Some(scene) = number.get(image).and_then(|n| found.scenes.get_mut(*n)) else {
+            refuse("an object of an image that is not listed");
+            continue;
+        };
+        if *crowd {
+            scene.crowds.insert(class.clone());
+            continue;
+        }
+        match object(class, &a, input.format, scene.size) {
+            Ok(object) => scene.objects.push(object),
+            Err(why) => {
+                // The object exists but has no position, so its class cannot be counted in this image.
+                scene.unclear.insert(class.clone());
+                refuse(why);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns width and height of an image file in pixels, if it can be read.
+pub(crate) fn size_of(file: &Path) -> Option<[f64; 2]> {
+    if !files::is_regular(file) {
+        return None;
+    }
+    // Some formats must be decoded to find their size.
+    let decoded = || burgess_images::decode(file).map(|image| image.dimensions());
+    let (width, height) = burgess_images::dimensions(file).or_else(|_| decoded()).ok()?;
+    Some([f64::from(width), f64::from(height)])
+}
+
+pub(crate) const NO_EXTENT: &str = "a box without extent";
+
+fn object(class: &str, a: &Annotation, format: Format, size: [f64; 2]) -> std::result::Result<Object, &'static str> {
+    // Converts corners to position and size; Omni3D writes -1 for missing boxes.
+    let from_corners = |b: &Written| match *b {
+        Written::Four([x0, y0, x1, y1]) if x1 > x0 && y1 > y0 => Some([x0, y0, x1 - x0, y1 - y0]),
+        _ => None,
+    };
+    let space = a.space.as_deref();
+    let bbox = match (format, a.bbox) {
+        (Format::Omni3d, _) => space.and_then(|s| s.boxes.iter().find_map(from_corners)).ok_or(NO_EXTENT)?,
+        (_, Written::Four([x, y, w, h])) if w > 0.0 && h > 0.0 => [x, y, w, h],
+        (_, Written::Other) => return Err("a box that is not four numbers"),
+        _ => return Err(NO_EXTENT),
+    };
+    let bbox = clipped(bbox, size)?;
+    let corners = match (format, space) {
+        (Format::Omni3d, Some(Space { corners: Some(list), valid: true, .. })) => {
+            let corners: Vec<[f64; 3]> = list.iter().filter_map(|corner| *corner).collect();
+            Some(<[[f64; 3]; 8]>::try_from(corners).map_err(|_| "a box in space without eight corners")?)
+        }
+        (Format::Omni3d, _) => return Err("no valid box in space"),
+        _ => None,
+    };
+    let Some(space) = space else { return Ok(Object { class: class.into(), bbox, corners, visible: 1.0 }) };
+    if space.lidar_pts == Some(0.0) || space.segmentation_pts == Some(0.0) {
+        return Err("nothing of it was measured");
+    }
+    if space.depth_error.is_some_and(|e| e > DEPTH_ERROR) {
+        return Err("its box in space is not where the depth map has it");
+    }
+    let share = |value: Option<f64>| value.filter(|v| (0.0..=1.0).contains(v));
+    let visible = share(space.visibility).unwrap_or(1.0).min(1.0 - share(space.truncation).unwrap_or(0.0));
+    Ok(Object { class: class.into(), bbox, corners, visible })
+}
+
+/// Returns the part of a box that lies within an image of this size.
+pub(crate) fn clipped(
+    [x, y, w, h]: [f64; 4],
+    [width, height]: [f64; 2],
+) -> std::result::Result<[f64; 4], &'static str> {
+    let (left, top, right, bottom) = (x.max(0.0), y.max(0.0), (x + w).min(width), (y + h).min(height));
+    if right <= left || bottom <= top {
+        return Err("a box outside of the image");
+    }
+    // Fractions of the sides are used because the areas of absurd boxes are infinite.
+    if (right - left) / w * ((bottom - top) / h) < INSIDE {
+        return Err("a box mostly outside of the image");
+    }
+    let whole = x >= 0.0 && y >= 0.0 && x + w <= width && y + h <= height;
+    Ok(if whole { [x, y, w, h] } else { [left, top, right - left, bottom - top] })
+}
+
+/// Returns a class as plain words: `traffic_light` becomes "traffic light", and ADE20K's synonyms are reduced to the
+/// first.
+pub(crate) fn plain(name: &str) -> String {
+    name.split(',').next().unwrap_or(name).trim().replace('_', " ").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clipped;
+
+    #[test]
+    fn boxes_are_clipped_to_the_image() {
+        let size = [400.0, 300.0];
+        assert_eq!(clipped([0.1, 0.2, 90.3, 90.7], size), Ok([0.1, 0.2, 90.3, 90.7]), "as it is, to the bit");
+        assert_eq!(clipped([-10.0, 0.0, 50.0, 20.0], size), Ok([0.0, 0.0, 40.0, 20.0]));
+        assert_eq!(clipped([380.0, 290.0, 22.0, 12.0], size), Ok([380.0, 290.0, 20.0, 10.0]));
+        for outside in [[500.0, 400.0, 50.0, 50.0], [-50.0, 0.0, 50.0, 50.0], [0.0, 300.0, 5.0, 5.0]] {
+            assert_eq!(clipped(outside, size), Err("a box outside of the image"), "{outside:?}");
+        }
+        for mostly in [[390.0, 0.0, 50.0, 50.0], [-30.0, -30.0, 80.0, 80.0], [-1e300, -1e300, 1e305, 1e305]] {
+            assert_eq!(clipped(mostly, size), Err("a box mostly outside of the image"), "{mostly:?}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Bar, line and pie charts with small whole values on grid lines.
+
+use std::f32::consts::PI;
+
+use burgess_base::stream::Stream;
+use image::RgbImage;
+use resvg::tiny_skia::PathBuilder;
+use serde::{Deserialize, Serialize};
+
+use crate::canvas::{Background, Canvas};
+use crate::page::short_labels;
+use crate::truth::CELLS;
+use crate::{SIZE, dice, palette};
+
+/// The kinds of charts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    Bar,
+    Line,
+    Pie,
+}
+
+impl Kind {
+    /// "bar chart", "line chart", "pie chart".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bar => "bar chart",
+            Self::Line => "line chart",
+            Self::Pie => "pie chart",
+        }
+    }
+
+    /// What one value is drawn as: "bar", "point", "slice".
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Bar => "bar",
+            Self::Line => "point",
+            Self::Pie => "slice",
+        }
+    }
+}
+
+/// The highest value of bar and line charts, and of the axis.
+pub const TOP: u8 = 8;
+
+/// A whole chart. In pies label and value are written into the slices; bars and points have their labels under the axis
+/// and their values in their heights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chart {
+    pub kind: Kind,
+    pub background: Background,
+    /// Different labels.
+    pub labels: Vec<String>,
+    /// Different values, 1 to 8.
+    pub values: Vec<u8>,
+    /// A colour a bar or slice; lines use the first alone.
+    pub colours: Vec<u8>,
+}
+
+impl Chart {
+    /// Three or four values.
+    pub fn draw(s: &mut Stream) -> Self {
+        let kind = match dice::below(s, 10) {
+            0..=4 => Kind::Bar,
+            5..=6 => Kind::Line,
+            _ => Kind::Pie,
+        };
+        Self::of(s, kind)
+    }
+
+    /// A chart of one kind.
+    pub fn of(s: &mut Stream, kind: Kind) -> Self {
+        let n = dice::within(s, 3, 4) as usize;
+        let mut colours = palette::draw_different(s, n);
+        if kind == Kind::Line {
+            colours.truncate(1);
+        } else if kind == Kind::Bar && dice::chance(s, 40) {
+            colours = vec![colours[0]; n];
+        }
+        let background = Background::Plain(palette::pale(s));
+        let labels = short_labels(s, n);
+        let values = loop {
+            let values = dice::sample(s, &(1..=TOP).collect::<Vec<_>>(), n);
+            let total: u32 = values.iter().map(|v| u32::from(*v)).sum();
+            // A thinner slice has no room for its label.
+            if kind != Kind::Pie || values.iter().all(|v| u32::from(*v) * 8 >= total) {
+                break values;
+            }
+        };
+        Self { kind, background, labels, values, colours }
+    }
+
+    /// The middle of each mark: of a bar's upper end, of a point, or of the writing in a slice; pixels from the left and
+    /// from the top.
+    pub fn marks(&self) -> Vec<(f32, f32)> {
+        let n = self.values.len();
+        if self.kind == Kind::Pie {
+            let total = self.values.iter().map(|v| f32::from(*v)).sum::<f32>().max(1.0);
+            let mut from = -PI / 2.0;
+            return self
+                .values
+                .iter()
+                .enumerate()
+                .map(|(i, v)| {
+                    let angle = from + PI * f32::from(*v) / total;
+                    from += 2.0 * PI * f32::from(*v) / total;
+                    let ideal = (PIE.0 + PIE.2 * 0.64 * angle.cos(), PIE.1 + PIE.2 * 0.64 * angle.sin());
+                    self.middle_near(i, ideal)
+                })
+                .collect();
+        }
+        self.values.iter().enumerate().map(|(i, v)| (column(i, n), height(f32::from(*v)))).collect()
+    }
+
+    /// The middle of the cell, of those whose middles lie in slice `i`, that is nearest to a point; the point itself should
+    /// there be none. So what is written in a slice never lies across a border of cells.
+    fn middle_near(&self, i: usize, (x, y): (f32, f32)) -> (f32, f32) {
+        let side = SIZE as f32 / CELLS as f32;
+        (0..CELLS * CELLS)
+            .map(|cell| (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side))
+            .filter(|&(x, y)| self.slice_at(x, y) == Some(i))
+            .min_by(|a, b| (a.0 - x).hypot(a.1 - y).total_cmp(&(b.0 - x).hypot(b.1 - y)))
+            .unwrap_or((x, y))
+    }
+
+    /// The middle of each label under the axis; nothing in pies.
+    pub fn labels_at(&self) -> Vec<(f32, f32)> {
+        let n = if self.kind == Kind::Pie { 0 } else { self.values.len() };
+        (0..n).map(|i| (column(i, n), 84.0)).collect()
+    }
+
+    /// Width of a bar in pixels.
+    pub fn bar_width(&self) -> f32 {
+        SIZE as f32 / CELLS as f32 * 0.64
+    }
+
+    /// The slice at a point of the image, in pies.
+    pub fn slice_at(&self, x: f32, y: f32) -> Option<usize> {
+        let (dx, dy) = (x - PIE.0, y - PIE.1);
+        if self.kind != Kind::Pie || dx.hypot(dy) > PIE.2 {
+            return None;
+        }
+        let total: f32 = self.values.iter().map(|v| f32::from(*v)).sum();
+        let share = (dy.atan2(dx) + PI / 2.0).rem_euclid(2.0 * PI) / (2.0 * PI) * total;
+        let mut end = 0.0;
+        self.values.iter().position(|v| {
+            end += f32::from(*v);
+            share < end
+        })
+    }
+
+    /// Place of the largest value.
+    pub fn largest(&self) -> usize {
+        (0..self.values.len()).max_by_key(|&i| self.values[i]).unwrap_or(0)
+    }
+
+    /// Place of the smallest value.
+    pub fn smallest(&self) -> usize {
+        (0..self.values.len()).min_by_key(|&i| self.values[i]).unwrap_or(0)
+    }
+
+    /// Whether each mark has a colour of its own.
+    pub fn coloured(&self) -> bool {
+        self.colours.len() == self.values.len() && self.colours.windows(2).all(|w| w[0] != w[1])
+    }
+
+    /// The image.
+    pub fn render(&self) -> RgbImage {
+        let mut canvas = Canvas::new(&self.background);
+        if self.kind == Kind::Pie {
+            self.pie(&mut canvas)
+        } else {
+            self.axes(&mut canvas)
+        }
+        canvas.finish()
+    }
+
+    fn pie(&self, canvas: &mut Canvas) {
+        let (cx, cy, r) = PIE;
+        let total = self.values.iter().map(|v| f32::from(*v)).sum::<f32>().max(1.0);
+        let mut from = -PI / 2.0;
+        for (i, value) in self.values.iter().enumerate() {
+            let to = from + 2.0 * PI * f32::from(*value) / total;
+            let mut b = PathBuilder::new();
+            b.move_to(cx, cy);
+            let steps = 48;
+            for k in 0..=steps {
+                let a = from + (to - from) * k as f32 / steps as f32;
+                b.line_to(cx + r * a.cos(), cy + r * a.sin());
+            }
+            b.close();
+            if let Some(path) = b.finish() {
+                canvas.shape(&path, palette::rgb(self.colours[i]));
+                canvas.stroke(&path, 1.2, [255; 3]);
+            }
+            from = to;
+        }
+        for (i, (x, y)) in self.marks().into_iter().enumerate() {
+            let ink = if matches!(self.colours[i], 1 | 2) { [0; 3] } else { [255; 3] };
+            canvas.text(&format!("{}{}", self.labels[i], self.values[i]), x, y + 5.5, 11.0, ink);
+        }
+    }
+
+    fn axes(&self, canvas: &mut Canvas) {
+        let ink = [30, 30, 35];
+        let left = column(0, self.values.len()) - SIZE as f32 / CELLS as f32 / 2.0 + 0.6;
+        for tick in 1..=TOP {
+            let y = height(f32::from(tick));
+            canvas.line((left, y), (RIGHT, y), 0.7, if tick % 2 == 0 { [150; 3] } else { [200; 3] });
+        }
+        let marks = self.marks();
+        for (i, &at) in marks.iter().enumerate() {
+            match self.kind {
+                Kind::Line => {
+                    let colour = palette::rgb(self.colours[0]);
+                    if let Some(&next) = marks.get(i + 1) {
+                        canvas.line(at, next, 2.0, colour);
+                    }
+                    canvas.disc(at.0, at.1, 4.0, colour);
+                }
+                _ => {
+                    let wide = self.bar_width();
+                    canvas.rect(at.0 - wide / 2.0, at.1, wide, FLOOR - at.1, palette::rgb(self.colours[i]));
+                }
+            }
+        }
+        for (label, (x, y)) in self.labels.iter().zip(self.labels_at()) {
+            canvas.text(label, x, y + 7.5, 15.0, ink);
+        }
+        canvas.line((left, height(f32::from(TOP))), (left, FLOOR), 1.2, ink);
+        canvas.line((left, FLOOR), (RIGHT, FLOOR), 1.2, ink);
+    }
+}
+
+/// Right end of the horizontal axis, and its place, in pixels: the lower border of the third row of cells.
+const RIGHT: f32 = 96.0;
+pub const FLOOR: f32 = 72.0;
+/// Middle and radius of a pie.
+const PIE: (f32, f32, f32) = (48.0, 48.0, 44.0);
+
+/// The middle of the `i`-th of `n` columns, each as wide as a cell, the last at the right edge.
+fn column(i: usize, n: usize) -> f32 {
+    SIZE as f32 / CELLS as f32 * ((i + CELLS.saturating_sub(n)) as f32 + 0.5)
+}
+
+/// Where a value stands: 8.5 pixels to one, so that no value lies on a border between two rows of cells.
+fn height(value: f32) -> f32 {
+    FLOOR - 8.5 * value
+}

@@ -1,0 +1,292 @@
+//! The world on disk: captions, conversations and benchmarks, in the formats that the big study's data have.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burgess_base::stream::{Stream, stream};
+use burgess_base::{Context, Result, atomic};
+use image::ImageFormat;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::questions::{BENCHMARKS, Benchmark, Form, Turn};
+use crate::scene::{Scene, Split};
+use crate::truth::CELLS;
+use crate::{VERSION, dice};
+
+/// How much of everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetSpec {
+    /// Seed of all of it.
+    pub seed: u64,
+    /// Images with captions.
+    pub align: usize,
+    /// Images with conversations.
+    pub tune: usize,
+    /// Questions in a conversation, at most.
+    pub turns: usize,
+    /// Units (images, or pairs of images) in each benchmark.
+    pub per_benchmark: usize,
+}
+
+/// The file that says what each cell of each image shows, a line an image: `image`, `grid` (rows and columns) and
+/// `cells`, row by row lists of words.
+pub const TRUTH: &str = "truth.jsonl";
+
+const REQUESTS: [&str; 4] = [
+    "Describe the image.",
+    "What is in the picture?",
+    "Describe the picture in a few words.",
+    "What does the image show?",
+];
+
+/// One of the ways to ask for a caption.
+pub(crate) fn caption_request(s: &mut Stream) -> &'static str {
+    REQUESTS[dice::below(s, REQUESTS.len())]
+}
+
+/// Fills the existing directory `dir`:
+///
+/// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
+/// - `truth.jsonl`: what each cell of each image shows ([`TRUTH`]);
+/// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
+/// - `manifest.json`: version, specification, counts of lines, and for each benchmark the share of questions that the
+///   best constant answer gets right.
+///
+/// The same specification gives the same bytes, whatever the number of threads. `progress` hears of images done and
+/// of all images. Errors are those of the disk.
+pub fn write(dir: &Path, spec: &DatasetSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
+    let images = spec.align + spec.tune + spec.per_benchmark * (BENCHMARKS.len() + 1);
+    let done = AtomicU64::new(0);
+    let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, images as u64);
+    for name in ["align", "tune"].into_iter().chain(BENCHMARKS.iter().map(|b| b.name)) {
+        let folder = dir.join("images").join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let (align, mut truths) = conversations(dir, spec, Split::Align, spec.align, &tick)?;
+    let (tune, more) = conversations(dir, spec, Split::Tune, spec.tune, &tick)?;
+    truths.extend(more);
+    let mut counts = json!({ "align": align, "tune": tune });
+    let mut constant = json!({});
+    for bench in &BENCHMARKS {
+        let (rows, share, more) = benchmark(dir, spec, bench, &tick)?;
+        counts[bench.name] = json!(rows);
+        constant[bench.name] = json!(share);
+        truths.extend(more);
+    }
+    save_lines(&dir.join(TRUTH), &truths)?;
+    let manifest = json!({ "version": VERSION, "spec": spec, "counts": counts, "best_constant_answer": constant });
+    atomic::write_json(&dir.join("manifest.json"), &manifest)
+}
+
+/// Writes an image under `dir`.
+fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
+    let path = dir.join(name);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    scene
+        .render()
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|e| burgess_base::Error::failed(e.to_string()))
+        .with_context(|| format!("encoding {}", path.display()))?;
+    fs::write(&path, bytes.into_inner()).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes values as lines.
+fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&serde_json::to_string(row)?);
+        text.push('\n');
+    }
+    atomic::write(path, text.as_bytes())
+}
+
+fn conversations(
+    dir: &Path,
+    spec: &DatasetSpec,
+    split: Split,
+    n: usize,
+    tick: &(dyn Fn() + Sync),
+) -> Result<(usize, Vec<Value>)> {
+    let name = split.as_str();
+    let rows: Vec<(Value, Value)> = (0..n)
+        .into_par_iter()
+        .map(|i| {
+            let mut s = stream(&format!("world/{name}/turns/{i}"), spec.seed);
+            // A few images (a sign with one word) hold fewer questions than most; one at least is there in all.
+            let scene = Scene::draw(split, spec.seed, i as u64);
+            let turns = match split {
+                // Dense captions, and for some images one in sentences.
+                Split::Align => {
+                    let mut turns = crate::map::some(&scene, 2, &mut s);
+                    if dice::chance(&mut s, 25) {
+                        let question = caption_request(&mut s).to_string();
+                        turns.push(Turn { question, answer: scene.caption(&mut s) });
+                    }
+                    turns
+                }
+                // Half of the conversations begin with a description, whose every word is learned.
+                _ if dice::chance(&mut s, 50) => {
+                    let question = caption_request(&mut s).to_string();
+                    let mut turns = vec![Turn { question, answer: scene.caption(&mut s) }];
+                    turns.extend(scene.turns(spec.turns.saturating_sub(1), &mut s));
+                    turns
+                }
+                _ => scene.turns(spec.turns, &mut s),
+            };
+            let image = format!("images/{name}/{i:06}.png");
+            save(dir, &image, &scene)?;
+            tick();
+            Ok((row(&format!("{name}-{i:06}"), &image, &turns), truth(&image, &scene)))
+        })
+        .collect::<Result<_>>()?;
+    let (rows, truths): (Vec<Value>, Vec<Value>) = rows.into_iter().unzip();
+    save_lines(&dir.join(format!("{name}.jsonl")), &rows)?;
+    Ok((rows.len(), truths))
+}
+
+/// What an oracle is told of an image.
+fn truth(image: &str, scene: &Scene) -> Value {
+    json!({ "image": image, "grid": [CELLS, CELLS], "cells": scene.cells() })
+}
+
+fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
+    let mut conversations = Vec::new();
+    for (k, turn) in turns.iter().enumerate() {
+        let start = if k == 0 { "<image>\n" } else { "" };
+        conversations.push(json!({ "from": "human", "value": format!("{start}{}", turn.question) }));
+        conversations.push(json!({ "from": "gpt", "value": turn.answer }));
+    }
+    json!({ "id": id, "image": image, "conversations": conversations })
+}
+
+fn benchmark(
+    dir: &Path,
+    spec: &DatasetSpec,
+    bench: &Benchmark,
+    tick: &(dyn Fn() + Sync),
+) -> Result<(usize, f64, Vec<Value>)> {
+    let name = bench.name;
+    let units: Vec<(Vec<Value>, Vec<Value>)> = (0..spec.per_benchmark)
+        .into_par_iter()
+        .map(|i| {
+            let mut s = stream(&format!("world/{}/{name}/{i}", Split::Test.as_str()), spec.seed);
+            let unit = (bench.unit)(&mut s, i);
+            let several = unit.images.len() > 1;
+            let (mut rows, mut truths) = (Vec::new(), Vec::new());
+            for (p, (scene, questions)) in unit.images.iter().enumerate() {
+                let image_id = if several { format!("{i:05}-{}", p + 1) } else { format!("{i:05}") };
+                let image = format!("images/{name}/{image_id}.png");
+                save(dir, &image, scene)?;
+                truths.push(truth(&image, scene));
+                for (k, q) in questions.iter().enumerate() {
+                    let id = if questions.len() > 1 {
+                        format!("{name}-{image_id}-q{}", k + 1)
+                    } else {
+                        format!("{name}-{image_id}")
+                    };
+                    let mut row = json!({ "id": id, "image": image, "image_id": image_id, "question": q.text });
+                    if matches!(q.form, Form::Choice | Form::Pair | Form::Named) {
+                        row["options"] = json!(q.options);
+                    }
+                    row["answer"] = json!(q.answer);
+                    row["subtask"] = json!(q.subtask);
+                    row["unit"] = json!(format!("{i:05}"));
+                    rows.push(row);
+                }
+                tick();
+            }
+            Ok((rows, truths))
+        })
+        .collect::<Result<_>>()?;
+    let (rows, truths): (Vec<_>, Vec<_>) = units.into_iter().unzip();
+    let (rows, truths) = (rows.concat(), truths.concat());
+    save_lines(&dir.join("bench").join(format!("{name}.jsonl")), &rows)?;
+    let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+    for row in &rows {
+        *answers.entry(row["answer"].to_string()).or_default() += 1;
+    }
+    let most = answers.values().max().copied().unwrap_or(0);
+    Ok((rows.len(), most as f64 / rows.len().max(1) as f64, truths))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(dir: &Path) -> Result<BTreeMap<String, String>> {
+        let mut out = BTreeMap::new();
+        let mut open = vec![dir.to_path_buf()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
+                    out.insert(name, burgess_base::digest::of_file(&path)?);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn lines(path: &Path) -> Result<Vec<Value>> {
+        fs::read_to_string(path)?.lines().map(|l| Ok(serde_json::from_str(l)?)).collect()
+    }
+
+    #[test]
+    fn the_dataset_is_whole_and_the_same_on_any_number_of_threads() -> Result<()> {
+        let spec = DatasetSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14 };
+        let mut all = Vec::new();
+        for threads in [1, 3] {
+            let dir = tempfile::tempdir()?;
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .map_err(|e| burgess_base::Error::failed(e.to_string()))?;
+            let last = AtomicU64::new(0);
+            pool.install(|| {
+                write(dir.path(), &spec, &|done, of| {
+                    assert!(done <= of && of == 12 + 12 + 14 * 10);
+                    last.fetch_max(done, Ordering::Relaxed);
+                })
+            })?;
+            assert_eq!(last.into_inner(), 164);
+            all.push((files(dir.path())?, dir));
+        }
+        assert_eq!(all[0].0, all[1].0);
+        let dir = all[0].1.path();
+        for name in ["align", "tune"] {
+            let rows = lines(&dir.join(format!("{name}.jsonl")))?;
+            assert_eq!(rows.len(), 12);
+            for row in &rows {
+                assert!(dir.join(row["image"].as_str().unwrap_or("none")).is_file());
+                let talk = row["conversations"].as_array().cloned().unwrap_or_default();
+                assert!(talk.len() >= 2 && talk.len() % 2 == 0 && talk.len() <= 10);
+                assert!(talk[0]["value"].as_str().is_some_and(|v| v.starts_with("<image>\n")));
+                assert!(
+                    talk.iter()
+                        .skip(1)
+                        .all(|t| t["value"].as_str().is_some_and(|v| !v.contains("<image>") && !v.is_empty()))
+                );
+            }
+        }
+        for bench in &BENCHMARKS {
+            let rows = lines(&dir.join("bench").join(format!("{}.jsonl", bench.name)))?;
+            let two = matches!(bench.name, "nano-mme" | "nano-mmvp");
+            assert_eq!(rows.len(), if two { 28 } else { 14 });
+            let mut ids: Vec<_> = rows.iter().map(|r| r["id"].to_string()).collect();
+            ids.dedup();
+            assert_eq!(ids.len(), rows.len());
+            for row in &rows {
+                assert!(dir.join(row["image"].as_str().unwrap_or("none")).is_file());
+                assert!(row["question"].as_str().is_some_and(|q| !q.contains('\n')));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! Dense captions: a map of an image, one word a cell, row by row.
+//!
+//! Four rows of four words, each of one [`Kind`]: the colours, the names of things, the letters and so on, or a dot where
+//! there is none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
+//! learns from every patch of every image, as from the detailed captions of ShareGPT4V (arXiv 2311.12793). The language
+//! model learns from text what a map is.
+
+use burgess_base::stream::Stream;
+
+use crate::dice;
+use crate::questions::Turn;
+use crate::scene::Scene;
+use crate::truth::Kind;
+
+/// The maps that an image has, and the exchange that asks for each.
+pub fn maps(scene: &Scene) -> Vec<Turn> {
+    let truth = scene.truth();
+    Kind::ALL
+        .into_iter()
+        .filter(|kind| truth.iter().flatten().any(|(k, _)| k == kind))
+        .map(|kind| {
+            let words: Vec<&str> = truth
+                .iter()
+                .map(|cell| {
+                    let of = |kind: Kind| cell.iter().find(|(k, _)| *k == kind).map(|(_, word)| word.as_str());
+                    let word = match kind {
+                        // The name of the thing where its middle lies.
+                        Kind::Center => of(Kind::Center).and(of(Kind::Thing)),
+                        _ => of(kind),
+                    };
+                    // The level alone: one token.
+                    word.map_or(".", |word| word.strip_prefix("depth").unwrap_or(word))
+                })
+                .collect();
+            Turn { question: question(kind), answer: words.join(" ") }
+        })
+        .collect()
+}
+
+/// `n` different maps of an image in random order, fewer if it has fewer; at least one.
+pub fn some(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
+    let all = maps(scene);
+    dice::sample(s, &all, n)
+}
+
+/// As [`some`], but not both the map of things and that of their middles, which are nearly the same.
+pub fn unlike(scene: &Scene, n: usize, s: &mut Stream) -> Vec<Turn> {
+    let mut all = maps(scene);
+    dice::shuffle(s, &mut all);
+    let mut named = false;
+    all.retain(|map| {
+        let names = [Kind::Thing, Kind::Center].iter().any(|kind| map.question == question(*kind));
+        !(names && std::mem::replace(&mut named, true))
+    });
+    all.truncate(n);
+    all
+}
+
+fn question(kind: Kind) -> String {
+    format!("Map of {}.", kind.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scene::{Content, Split};
+    use crate::truth::CELLS;
+
+    #[test]
+    fn every_image_has_maps_of_one_word_a_cell_and_all_of_its_things_are_on_them() {
+        for i in 0..400 {
+            let scene = Scene::draw(Split::Tune, 5, i);
+            let all = maps(&scene);
+            assert!(!all.is_empty(), "{scene:?}");
+            assert!(all.iter().all(|t| t.answer.split(' ').count() == CELLS * CELLS), "{all:?}");
+            let has = |question: &str, word: &str| {
+                all.iter().any(|t| t.question == question && t.answer.split(' ').any(|w| w == word))
+            };
+            match &scene.content {
+                Content::Flat(f) => {
+                    for item in &f.items {
+                        assert!(has("Map of center.", &item.what().name), "{all:?}: {item:?}");
+                    }
+                }
+                Content::Solids(c) => assert!(c.solids.iter().all(|x| has("Map of thing.", x.form.name())), "{all:?}"),
+                Content::Writing(w) => {
+                    let letters = w.lines.iter().flat_map(|l| l.text.chars());
+                    assert!(letters.into_iter().all(|c| has("Map of letter.", &c.to_string())), "{all:?}");
+                }
+                Content::Table(t) => assert!(t.rows.iter().all(|r| has("Map of letter.", r)), "{all:?}"),
+                Content::Chart(c) => {
+                    assert!(c.values.iter().all(|v| has("Map of value.", &v.to_string())), "{all:?} {c:?}");
+                    assert!(c.labels.iter().all(|l| has("Map of letter.", l)), "{all:?} {c:?}");
+                }
+                Content::Diagram(d) => {
+                    assert!(d.letters.iter().all(|c| has("Map of letter.", &c.to_string())), "{all:?}");
+                    assert!(d.things.iter().all(|t| has("Map of center.", &crate::facts::thing(*t).name)), "{all:?}");
+                }
+            }
+        }
+    }
+}

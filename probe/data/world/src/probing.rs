@@ -1,0 +1,429 @@
+//! What direct probes of an encoder are trained and tested on: scenes with one exact target each, or one for some
+//! cells.
+//!
+//! | set | scenes | image-level tasks | patch-level tasks |
+//! |---|---|---|---|
+//! | single | one thing | thing, colour | |
+//! | counting | one to four of one thing | count | |
+//! | pair | a red thing and one of another colour | position: quadrant of the red one | |
+//! | solids | a red and a blue solid in perspective | depth: which one is closer | depth: level of the solid |
+//! | word | one word of [`WORD_CLASSES`] | word | |
+//! | writing | words and numbers | | glyph |
+//! | things | two or three things | | segmentation: thing or background; colour; position: the cell itself |
+//!
+//! Training scenes are none of the test scenes, test scenes are all of them, so no image is in both. A patch-level
+//! target belongs to a cell of [`Scene::truth`]; cells with several words of its kind are left out. A training image
+//! gives one cell of each class in it, [`MOST_CELLS`] at most, a test image one cell in all, so that test targets are
+//! independent draws.
+
+use std::collections::BTreeSet;
+
+use burgess_base::stream::{Stream, stream};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::THINGS;
+use crate::flat::{self, Flat, Wish};
+use crate::page::Writing;
+use crate::scene::{Content, Scene};
+use crate::solids::Solids;
+use crate::text::WORDS;
+use crate::truth::{CELLS, Cell, Kind};
+use crate::{SIZE, dice, palette};
+
+/// Number of words that the word probe tells apart.
+pub const WORD_CLASSES: usize = 32;
+/// Most cells of one training image in a patch-level task.
+pub const MOST_CELLS: usize = 6;
+/// The target of cells without any word.
+const BACKGROUND: &str = "background";
+/// Number of the colour of one solid, and of the thing whose position is asked.
+const RED: u8 = 0;
+/// Number of the colour of the other solid.
+const BLUE: u8 = 4;
+/// Least distance of a middle from the border between two quadrants, in pixels.
+const MARGIN: u8 = 6;
+
+/// Which vector a target is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeLevel {
+    /// One vector for the whole image.
+    Image,
+    /// The vector of one cell.
+    Patch,
+}
+
+/// One target of one scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    /// Index of the scene in its set's `train` or `test`.
+    pub scene: usize,
+    /// Index of the cell, row by row, for patch-level tasks.
+    pub cell: Option<usize>,
+    /// Index of the right class.
+    pub class: usize,
+}
+
+/// One attribute that is probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeTask {
+    /// "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
+    pub attribute: &'static str,
+    /// Which vector it is read from.
+    pub level: ProbeLevel,
+    /// Names of the classes, all of which occur in training.
+    pub classes: Vec<String>,
+    /// Targets of the training scenes.
+    pub train: Vec<ProbeTarget>,
+    /// Targets of the test scenes; those of a class that does not occur in training are left out.
+    pub test: Vec<ProbeTarget>,
+}
+
+/// Scenes of one sort, and what is read from them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeSet {
+    /// Name of the set, as in the module's table.
+    pub name: &'static str,
+    /// Training scenes.
+    pub train: Vec<Scene>,
+    /// Test scenes.
+    pub test: Vec<Scene>,
+    /// What is read from them.
+    pub tasks: Vec<ProbeTask>,
+}
+
+/// A scene and the word that each image-level task of its set asks for, in the order of the tasks.
+type Drawn = (Scene, Vec<String>);
+
+/// The recipe of a set.
+struct Recipe {
+    name: &'static str,
+    /// Number of training and of test scenes.
+    scenes: [usize; 2],
+    /// Draws scene `index` from the test scenes, or from the others.
+    draw: fn(&mut Stream, index: usize, test: bool) -> Drawn,
+    /// Attributes of the words that `draw` returns.
+    image: &'static [&'static str],
+    /// Attributes of cells, with the word that a cell has of it.
+    patch: &'static [(&'static str, CellWord)],
+}
+
+/// The word of an attribute that the cell of an index with these words has; nothing where it has none or several.
+type CellWord = fn(usize, &[(Kind, String)]) -> Option<String>;
+
+const RECIPES: [Recipe; 7] = [
+    Recipe { name: "single", scenes: [2400, 800], draw: single, image: &["thing", "colour"], patch: &[] },
+    Recipe { name: "counting", scenes: [1000, 500], draw: counting, image: &["count"], patch: &[] },
+    Recipe { name: "pair", scenes: [1000, 500], draw: pair, image: &["position"], patch: &[] },
+    Recipe { name: "solids", scenes: [1000, 500], draw: solids, image: &["depth"], patch: &[("depth", level)] },
+    Recipe { name: "word", scenes: [1600, 500], draw: word, image: &["word"], patch: &[] },
+    Recipe { name: "writing", scenes: [1000, 500], draw: writing, image: &[], patch: &[("glyph", glyph)] },
+    Recipe {
+        name: "things",
+        scenes: [1600, 600],
+        draw: things,
+        image: &[],
+        patch: &[("segmentation", segment), ("colour", colour), ("position", place)],
+    },
+];
+
+/// The sets of probes under `seed`; `limit` bounds the training scenes and the test scenes of each.
+///
+/// The same arguments give the same sets, on any number of threads.
+pub fn probe_sets(seed: u64, limit: Option<usize>) -> Vec<ProbeSet> {
+    RECIPES.iter().map(|recipe| recipe.set(seed, limit.unwrap_or(usize::MAX))).collect()
+}
+
+impl Recipe {
+    fn set(&self, seed: u64, limit: usize) -> ProbeSet {
+        let [train, test] = [false, true].map(|test| self.draw_all(seed, limit, test));
+        let asked = self.image.iter().enumerate().map(|(i, attribute)| {
+            let targets = |drawn: &[Drawn]| -> Vec<Target> {
+                drawn.iter().enumerate().map(|(n, (_, words))| (n, None, words[i].clone())).collect()
+            };
+            task(attribute, ProbeLevel::Image, targets(&train), targets(&test))
+        });
+        let [train_cells, test_cells] = [&train, &test].map(|drawn| self.cells(drawn));
+        let covered = self.patch.iter().map(|&(attribute, word)| {
+            let targets = |cells: &[Cells], most: usize| -> Vec<Target> {
+                let one = |(n, cells): (usize, &Cells)| {
+                    let mut s = stream(&format!("probing/{}/{attribute}/{most}/{n}", self.name), seed);
+                    chosen(cells, word, most, &mut s).into_iter().map(move |(cell, word)| (n, Some(cell), word))
+                };
+                cells.iter().enumerate().flat_map(one).collect()
+            };
+            task(attribute, ProbeLevel::Patch, targets(&train_cells, MOST_CELLS), targets(&test_cells, 1))
+        });
+        let tasks = asked.chain(covered).collect();
+        let scenes = |drawn: Vec<Drawn>| drawn.into_iter().map(|(scene, _)| scene).collect();
+        ProbeSet { name: self.name, tasks, train: scenes(train), test: scenes(test) }
+    }
+
+    /// The words of the cells of each scene, if any task asks for them.
+    fn cells(&self, drawn: &[Drawn]) -> Vec<Cells> {
+        if self.patch.is_empty() { Vec::new() } else { drawn.par_iter().map(|(scene, _)| scene.truth()).collect() }
+    }
+
+    fn draw_all(&self, seed: u64, limit: usize, test: bool) -> Vec<Drawn> {
+        let part = if test { "test" } else { "train" };
+        let one = |i| (self.draw)(&mut stream(&format!("probing/{}/{part}/{i}", self.name), seed), i, test);
+        (0..self.scenes[usize::from(test)].min(limit)).into_par_iter().map(one).collect()
+    }
+}
+
+/// The words of each cell of a scene.
+type Cells = Vec<Cell>;
+
+/// Scene, cell and word of a target.
+type Target = (usize, Option<usize>, String);
+
+/// The task with these targets; its classes are the words of the training targets.
+fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Vec<Target>) -> ProbeTask {
+    let classes: BTreeSet<&String> = train.iter().map(|(_, _, word)| word).collect();
+    let classes: Vec<String> = classes.into_iter().cloned().collect();
+    let known = |targets: &[Target]| -> Vec<ProbeTarget> {
+        let class = |word: &String| classes.binary_search(word).ok();
+        let one = |(scene, cell, word): &Target| Some(ProbeTarget { scene: *scene, cell: *cell, class: class(word)? });
+        targets.iter().filter_map(one).collect()
+    };
+    ProbeTask { attribute, level, train: known(&train), test: known(&test), classes }
+}
+
+/// One cell for each word that `word` finds in the cells of a scene, drawn among those that have it; of `most` words
+/// at most.
+fn chosen(cells: &[Cell], word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
+    let words: Vec<Option<String>> = cells.iter().enumerate().map(|(i, cell)| word(i, cell)).collect();
+    let different: BTreeSet<&String> = words.iter().flatten().collect();
+    let mut all = Vec::new();
+    for asked in different {
+        let having: Vec<usize> = (0..words.len()).filter(|&i| words[i].as_ref() == Some(asked)).collect();
+        all.push((*dice::pick(s, &having), asked.clone()));
+    }
+    dice::sample(s, &all, most)
+}
+
+/// The only word of a kind in a cell.
+fn only(cell: &[(Kind, String)], kind: Kind) -> Option<String> {
+    let mut found = cell.iter().filter(|(k, _)| *k == kind);
+    found.next().filter(|_| found.next().is_none()).map(|(_, word)| word.clone())
+}
+
+fn segment(_: usize, cell: &[(Kind, String)]) -> Option<String> {
+    if cell.is_empty() { Some(BACKGROUND.into()) } else { only(cell, Kind::Thing) }
+}
+
+fn colour(_: usize, cell: &[(Kind, String)]) -> Option<String> {
+    only(cell, Kind::Color)
+}
+
+fn level(_: usize, cell: &[(Kind, String)]) -> Option<String> {
+    only(cell, Kind::Depth)
+}
+
+fn glyph(_: usize, cell: &[(Kind, String)]) -> Option<String> {
+    only(cell, Kind::Letter)
+}
+
+fn place(index: usize, _: &[(Kind, String)]) -> Option<String> {
+    Some(format!("row {}, column {}", index / CELLS + 1, index % CELLS + 1))
+}
+
+/// A flat scene for which there are `words`, and these.
+fn flat_scene(
+    s: &mut Stream,
+    test: bool,
+    mut draw: impl FnMut(&mut Stream) -> Flat,
+    words: impl Fn(&Flat) -> Option<Vec<String>>,
+) -> Drawn {
+    let mut found = Vec::new();
+    let scene = Scene::draw_until(s, test, |s| {
+        loop {
+            let flat = draw(s);
+            if let Some(words) = words(&flat) {
+                found = words;
+                return Content::Flat(flat);
+            }
+        }
+    });
+    (scene, found)
+}
+
+/// One thing: every thing in turn, in any colour.
+fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
+    let thing = (index % THINGS.len()) as u16;
+    let draw = |s: &mut Stream| {
+        let wish = Wish::of(s, thing);
+        Flat::of(s, &[wish])
+    };
+    flat_scene(s, test, draw, |flat| {
+        let item = flat.items.first()?;
+        Some(vec![item.what().name.clone(), palette::name(item.colour).to_string()])
+    })
+}
+
+/// One to four of one thing, and nothing else.
+fn counting(s: &mut Stream, index: usize, test: bool) -> Drawn {
+    let n = 1 + index % 4;
+    let draw = |s: &mut Stream| {
+        let mut wishes = flat::counting(s, n);
+        wishes.truncate(n);
+        Flat::of(s, &wishes)
+    };
+    flat_scene(s, test, draw, |flat| Some(vec![flat.items.len().to_string()]))
+}
+
+/// A red thing and a thing of another colour; the word is the quadrant of the red one's middle.
+fn pair(s: &mut Stream, _: usize, test: bool) -> Drawn {
+    let draw = |s: &mut Stream| {
+        let mut wishes: Vec<Wish> = flat::different_things(s, 2).into_iter().map(|t| Wish::of(s, t)).collect();
+        let others: Vec<u8> = (0..palette::COLOURS.len() as u8).filter(|c| *c != RED).collect();
+        wishes[0].colour = RED;
+        wishes[1].colour = *dice::pick(s, &others);
+        Flat::of(s, &wishes)
+    };
+    flat_scene(s, test, draw, |flat| {
+        let red = flat.items.iter().find(|i| i.colour == RED)?;
+        let middle = SIZE as u8 / 2;
+        if red.x.abs_diff(middle) < MARGIN || red.y.abs_diff(middle) < MARGIN {
+            return None;
+        }
+        let (row, column) =
+            (if red.y < middle { "upper" } else { "lower" }, if red.x < middle { "left" } else { "right" });
+        Some(vec![format!("{row} {column}")])
+    })
+}
+
+/// A red and a blue solid, one clearly closer than the other; the word is the colour of the closer one.
+fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
+    let mut closer = palette::name(RED);
+    let scene = Scene::draw_until(s, test, |s| {
+        loop {
+            let mut scene = Solids::of(s, 2);
+            scene.solids.iter_mut().zip([RED, BLUE]).for_each(|(solid, colour)| solid.colour = colour);
+            if scene.clearly_closer(0, 1) || scene.clearly_closer(1, 0) {
+                closer = palette::name(if scene.clearly_closer(0, 1) { RED } else { BLUE });
+                return Content::Solids(scene);
+            }
+        }
+    });
+    (scene, vec![closer.to_string()])
+}
+
+/// One of [`WORD_CLASSES`] words, in turn.
+fn word(s: &mut Stream, index: usize, test: bool) -> Drawn {
+    let word = WORDS[index % WORD_CLASSES * WORDS.len() / WORD_CLASSES];
+    let scene = Scene::draw_until(s, test, |s| Content::Writing(Writing::of(s, vec![word.to_uppercase()])));
+    (scene, vec![word.to_string()])
+}
+
+/// Any writing.
+fn writing(s: &mut Stream, _: usize, test: bool) -> Drawn {
+    (Scene::draw_until(s, test, |s| Content::Writing(Writing::draw(s))), Vec::new())
+}
+
+/// Two or three different things.
+fn things(s: &mut Stream, _: usize, test: bool) -> Drawn {
+    let draw = |s: &mut Stream| {
+        let k = dice::within(s, 2, 3) as usize;
+        let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
+        Flat::of(s, &wishes)
+    };
+    flat_scene(s, test, draw, |_| Some(Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use burgess_base::digest;
+
+    use super::*;
+    use crate::class_names;
+
+    fn task<'a>(sets: &'a [ProbeSet], level: ProbeLevel, attribute: &str) -> (&'a ProbeSet, &'a ProbeTask) {
+        let mut all = sets.iter().flat_map(|set| set.tasks.iter().map(move |task| (set, task)));
+        all.find(|(_, t)| t.level == level && t.attribute == attribute).unwrap_or_else(|| panic!("{attribute}"))
+    }
+
+    #[test]
+    fn training_scenes_are_no_test_scenes_and_seeds_decide() {
+        let sets = probe_sets(0, Some(40));
+        assert_eq!(sets, probe_sets(0, Some(40)));
+        assert_ne!(sets, probe_sets(1, Some(40)));
+        for set in &sets {
+            assert_eq!((set.train.len(), set.test.len()), (40, 40), "{}", set.name);
+            assert!(set.train.iter().all(|s| !s.is_test()) && set.test.iter().all(Scene::is_test), "{}", set.name);
+            for task in &set.tasks {
+                let cells = |targets: &[ProbeTarget]| {
+                    targets.iter().all(|t| {
+                        let inside = t.cell.is_none_or(|c| c < CELLS * CELLS);
+                        inside && t.cell.is_some() == (task.level == ProbeLevel::Patch) && t.class < task.classes.len()
+                    })
+                };
+                assert!(cells(&task.train) && cells(&task.test), "{}", task.attribute);
+                assert!(!task.test.is_empty() && task.classes.is_sorted(), "{}", task.attribute);
+                // One target for each test image.
+                assert!(task.test.windows(2).all(|w| w[0].scene < w[1].scene), "{}", task.attribute);
+            }
+        }
+        let all: Vec<_> = sets.iter().flat_map(|s| s.tasks.iter().map(|t| (t.level, t.attribute))).collect();
+        assert_eq!(all.len(), 11);
+    }
+
+    #[test]
+    fn targets_are_what_the_scenes_show() {
+        let sets = probe_sets(3, Some(200));
+        let name = |t: &ProbeTask, target: &ProbeTarget| t.classes[target.class].clone();
+        let (set, things) = task(&sets, ProbeLevel::Image, "thing");
+        for target in &things.test {
+            let classes = set.test[target.scene].classes();
+            assert_eq!(class_names()[classes[0]], name(things, target));
+        }
+        let (set, counts) = task(&sets, ProbeLevel::Image, "count");
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for target in &counts.train {
+            let Content::Flat(flat) = &set.train[target.scene].content else { panic!("flat") };
+            assert_eq!(flat.count(flat.items[0].thing).to_string(), name(counts, target));
+            *seen.entry(name(counts, target)).or_default() += 1;
+        }
+        assert!(seen.len() == 4 && seen.values().all(|n| *n == 50), "{seen:?}");
+        let (set, closer) = task(&sets, ProbeLevel::Image, "depth");
+        assert_eq!(closer.classes, ["blue", "red"]);
+        for target in &closer.train {
+            let Content::Solids(solids) = &set.train[target.scene].content else { panic!("solids") };
+            assert_eq!(solids.depth(0) < solids.depth(1), name(closer, target) == "red");
+        }
+        let (_, position) = task(&sets, ProbeLevel::Image, "position");
+        assert_eq!(position.classes, ["lower left", "lower right", "upper left", "upper right"]);
+        let (_, words) = task(&sets, ProbeLevel::Image, "word");
+        assert_eq!(words.classes.len(), WORD_CLASSES);
+        let (set, colours) = task(&sets, ProbeLevel::Patch, "colour");
+        for target in &colours.train {
+            let cell = &set.train[target.scene].cells()[target.cell.unwrap_or(usize::MAX)];
+            assert!(cell.contains(&name(colours, target)), "{cell:?}");
+        }
+        let (_, segments) = task(&sets, ProbeLevel::Patch, "segmentation");
+        assert!(segments.classes.contains(&BACKGROUND.to_string()) && segments.classes.len() > 40);
+        let (_, places) = task(&sets, ProbeLevel::Patch, "position");
+        assert!(places.classes.len() == CELLS * CELLS && places.train.len() == 200 * MOST_CELLS);
+        let (_, glyphs) = task(&sets, ProbeLevel::Patch, "glyph");
+        assert!(glyphs.classes.len() >= 20 && glyphs.classes.iter().all(|c| c.len() == 1), "{:?}", glyphs.classes);
+    }
+
+    #[test]
+    fn no_class_dominates_where_classes_are_drawn_evenly() {
+        let sets = probe_sets(0, Some(300));
+        for (attribute, most) in [("colour", 0.25), ("count", 0.3), ("position", 0.4), ("depth", 0.65), ("word", 0.05)]
+        {
+            let (_, task) = task(&sets, ProbeLevel::Image, attribute);
+            let mut counts = vec![0_usize; task.classes.len()];
+            task.test.iter().for_each(|t| counts[t.class] += 1);
+            let share = counts.iter().max().copied().unwrap_or(0) as f64 / task.test.len() as f64;
+            assert!(share <= most, "{attribute}: {share}");
+        }
+        let pixels: BTreeSet<String> =
+            sets.iter().flat_map(|s| &s.train).map(|s| digest::of_bytes(s.render().as_raw())).collect();
+        assert!(pixels.len() > 2000, "{}", pixels.len());
+    }
+}

@@ -1,0 +1,80 @@
+//! `nano-cvbench-2d`: how many, and where one thing lies to another; the options are named.
+
+use burgess_base::stream::Stream;
+
+use super::{Question, Unit, held_out};
+use crate::dice;
+use crate::facts::thing;
+use crate::flat::{self, Flat, Relation, Wish};
+use crate::scene::{Content, Scene};
+
+/// Counts that are asked for.
+const COUNTS: std::ops::RangeInclusive<usize> = 1..=4;
+
+/// One training question.
+pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let Content::Flat(f) = &scene.content else { return None };
+    let place = dice::below(s, 4);
+    if dice::chance(s, 50) {
+        let t = dice::try_pick(s, &f.items)?.thing;
+        let n = f.count(t);
+        // Most things occur once; without this, "1" would be the answer to most questions.
+        if !thing(t).countable || !COUNTS.contains(&n) || (n == 1 && dice::chance(s, 85)) {
+            return None;
+        }
+        let others: Vec<usize> = COUNTS.filter(|k| *k != n).collect();
+        let wrong = dice::sample(s, &others, 3);
+        Some(count(t, n, &wrong, place))
+    } else {
+        relation(f, place, s)
+    }
+}
+
+/// One image, one question: counts and relations take turns. Options come first, then the right one, then an image.
+pub fn unit(s: &mut Stream, index: usize) -> Unit {
+    let place = index / 2 + index % 2;
+    if index.is_multiple_of(2) {
+        let options = dice::sample(s, &COUNTS.collect::<Vec<_>>(), 4);
+        held_out(s, |s| {
+            let wishes = flat::counting(s, options[0]);
+            let t = wishes.first()?.thing;
+            let f = Flat::of(s, &wishes);
+            Some((Content::Flat(f), vec![count(t, options[0], &options[1..], place)]))
+        })
+    } else {
+        let wanted = Relation::ALL[(index / 4) % 4];
+        held_out(s, |s| {
+            let k = dice::within(s, 2, 4) as usize;
+            let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
+            let f = Flat::of(s, &wishes);
+            let q = relation(&f, place, s)?;
+            let right = q.options.get(place % 2)?;
+            (right == wanted.word()).then(|| (Content::Flat(f), vec![q]))
+        })
+    }
+}
+
+fn count(t: u16, n: usize, wrong: &[usize], place: usize) -> Question {
+    let wrong = wrong.iter().map(usize::to_string).collect();
+    Question::choice(
+        "count",
+        format!("How many {} are in the picture?", thing(t).plural()),
+        n.to_string(),
+        wrong,
+        place,
+    )
+    .named()
+}
+
+fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
+    let pair = dice::sample(s, &f.unique(), 2);
+    let &[a, b] = pair.as_slice() else { return None };
+    let r = f.relation(a, b)?;
+    let text = format!(
+        "Where {} the {} relative to the {}?",
+        f.items[a].what().is(),
+        f.items[a].what().name,
+        f.items[b].what().name
+    );
+    Some(Question::choice("relation", text, r.word().to_string(), vec![r.opposite().word().to_string()], place).named())
+}

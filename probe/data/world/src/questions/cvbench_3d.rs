@@ -1,0 +1,54 @@
+//! `nano-cvbench-3d`: which solid is closer to the camera, and which is closer to a third one; the options are named.
+
+use burgess_base::stream::Stream;
+
+use super::{Question, Unit, held_out};
+use crate::dice;
+use crate::scene::{Content, Scene};
+use crate::solids::Solids;
+
+/// One training question.
+pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let Content::Solids(c) = &scene.content else { return None };
+    let place = dice::below(s, 2);
+    if dice::chance(s, 50) { depth(c, place, s) } else { distance(c, place, s) }
+}
+
+/// How far away one solid is, on the scale of [`Solids::depth_level`]: a step on the way to the comparison, for training.
+pub fn ask_level(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let Content::Solids(c) = &scene.content else { return None };
+    let i = dice::below(s, c.solids.len());
+    let text = format!("At what depth is the {}?", c.solids.get(i)?.phrase());
+    Some(Question::short("level", text, c.depth_level(i).to_string()))
+}
+
+/// One image, one question: depth and distance take turns.
+pub fn unit(s: &mut Stream, index: usize) -> Unit {
+    let place = index / 2 + index % 2;
+    held_out(s, |s| {
+        let n = if index.is_multiple_of(2) { dice::within(s, 2, 3) as usize } else { 3 };
+        let c = Solids::of(s, n);
+        let q = if index.is_multiple_of(2) { depth(&c, place, s) } else { distance(&c, place, s) }?;
+        Some((Content::Solids(c), vec![q]))
+    })
+}
+
+fn depth(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
+    let all = || 0..c.solids.len();
+    let clear: Vec<(usize, usize)> =
+        all().flat_map(|a| all().map(move |b| (a, b))).filter(|&(a, b)| a != b && c.clearly_closer(a, b)).collect();
+    let &(a, b) = dice::try_pick(s, &clear)?;
+    let text = "Which is closer to the camera?";
+    Some(Question::choice("depth", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place).named())
+}
+
+fn distance(c: &Solids, place: usize, s: &mut Stream) -> Option<Question> {
+    let n = c.solids.len();
+    let clear: Vec<(usize, usize, usize)> = (0..n * n * n)
+        .map(|k| (k / (n * n), k / n % n, k % n))
+        .filter(|&(to, a, b)| to != a && to != b && a != b && c.clearly_nearer(to, a, b))
+        .collect();
+    let &(to, a, b) = dice::try_pick(s, &clear)?;
+    let text = format!("Which is closer to the {}?", c.solids[to].phrase());
+    Some(Question::choice("distance", text, c.solids[a].phrase(), vec![c.solids[b].phrase()], place).named())
+}

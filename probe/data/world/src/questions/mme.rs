@@ -1,0 +1,167 @@
+//! `nano-mme`: two yes/no questions an image, one right answer each way, as MME asks them.
+
+use burgess_base::stream::Stream;
+
+use super::{Question, Unit, held_out};
+use crate::chart::{Chart, Kind};
+use crate::diagram::Diagram;
+use crate::facts::{article, thing};
+use crate::flat::{self, Flat, Wish};
+use crate::page::{self, Table, Writing};
+use crate::scene::{Content, Scene};
+use crate::{dice, palette};
+
+const SUBTASKS: [&str; 6] = ["existence", "count", "color", "position", "OCR", "scene"];
+const SCENES: [&str; 5] = ["bar chart", "line chart", "pie chart", "table", "diagram"];
+
+/// One training question of any subtask.
+pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
+    let subtask = *dice::pick(s, &SUBTASKS);
+    let [yes, no] = both(subtask, &scene.content, s)?;
+    Some(if dice::chance(s, 50) { yes } else { no })
+}
+
+/// One image, two questions.
+pub fn unit(s: &mut Stream, index: usize) -> Unit {
+    let subtask = SUBTASKS[index % SUBTASKS.len()];
+    let target = index / SUBTASKS.len();
+    held_out(s, |s| {
+        let content = match subtask {
+            "count" => {
+                let wishes = flat::counting(s, 2 + target % 3);
+                Content::Flat(Flat::of(s, &wishes))
+            }
+            "OCR" => Content::Writing(Writing::draw(s)),
+            "scene" => match target % SCENES.len() {
+                0 => Content::Chart(Chart::of(s, Kind::Bar)),
+                1 => Content::Chart(Chart::of(s, Kind::Line)),
+                2 => Content::Chart(Chart::of(s, Kind::Pie)),
+                3 => Content::Table(Table::draw(s)),
+                _ => Content::Diagram(Diagram::draw(s)),
+            },
+            _ => {
+                let k = dice::within(s, 2, 4) as usize;
+                let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
+                Content::Flat(Flat::of(s, &wishes))
+            }
+        };
+        let [yes, no] = both(subtask, &content, s)?;
+        let questions = if dice::chance(s, 50) { vec![yes, no] } else { vec![no, yes] };
+        Some((content, questions))
+    })
+}
+
+/// The question with answer yes and the one with answer no.
+fn both(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<[Question; 2]> {
+    let (right, wrong) = match (subtask, content) {
+        ("existence", Content::Flat(f)) => {
+            let there = dice::try_pick(s, &f.items)?.thing;
+            let absent = loop {
+                let t = flat::any_thing(s);
+                if f.count(t) == 0 {
+                    break t;
+                }
+            };
+            let text = |t: u16| format!("Is there {} in the picture?", thing(t).with_article(""));
+            (text(there), text(absent))
+        }
+        ("existence", Content::Solids(c)) => {
+            let there = dice::try_pick(s, &c.solids)?;
+            let mut absent = there.clone();
+            while c.solids.iter().any(|o| o.form == absent.form && o.colour == absent.colour) {
+                absent.colour = palette::draw(s);
+                absent.form = *dice::pick(s, &crate::solids::Form::ALL);
+            }
+            let text = |x: &crate::solids::Solid| format!("Is there {} in the picture?", article(&x.phrase()));
+            (text(there), text(&absent))
+        }
+        ("count", Content::Flat(f)) => {
+            let several: Vec<u16> = f
+                .items
+                .iter()
+                .map(|i| i.thing)
+                .filter(|t| thing(*t).countable && (2..=4).contains(&f.count(*t)))
+                .collect();
+            let t = *dice::try_pick(s, &several)?;
+            let n = f.count(t);
+            let others: Vec<usize> = (2..=4).filter(|k| *k != n).collect();
+            let text = |n: usize| format!("Are there {n} {} in the picture?", thing(t).plural());
+            (text(n), text(*dice::pick(s, &others)))
+        }
+        ("color", Content::Flat(f)) => {
+            let item = &f.items[*dice::try_pick(s, &f.unique())?];
+            let verb = if item.what().is_plural() { "Are" } else { "Is" };
+            let text = |c: u8| format!("{verb} the {} {}?", item.what().name, palette::name(c));
+            (text(item.colour), text(other_colour(s, item.colour)))
+        }
+        ("color", Content::Solids(c)) => {
+            let single: Vec<_> =
+                c.solids.iter().filter(|x| c.solids.iter().filter(|o| o.form == x.form).count() == 1).collect();
+            let solid = *dice::try_pick(s, &single)?;
+            let text = |c: u8| format!("Is the {} {}?", solid.form.name(), palette::name(c));
+            (text(solid.colour), text(other_colour(s, solid.colour)))
+        }
+        ("position", Content::Flat(f)) => {
+            let pair = dice::sample(s, &f.unique(), 2);
+            let &[a, b] = pair.as_slice() else { return None };
+            let r = f.relation(a, b)?;
+            let (a, b) = (f.items[a].what(), f.items[b].what());
+            let verb = if a.is_plural() { "Are" } else { "Is" };
+            let text = |r: flat::Relation| format!("{verb} the {} {} the {}?", a.name, r.words(), b.name);
+            (text(r), text(r.opposite()))
+        }
+        ("OCR", Content::Writing(w)) => {
+            let line = dice::try_pick(s, &w.lines)?;
+            let wrong = loop {
+                let other = other_text(s, &line.text);
+                if w.lines.iter().all(|l| l.text != other) {
+                    break other;
+                }
+            };
+            let what = if line.is_number() { "number" } else { "word" };
+            let text = |t: &str| format!("Is the {what} {t} in the picture?");
+            (text(&line.text), text(&wrong))
+        }
+        ("scene", _) => {
+            let kind = scene_kind(content)?;
+            let others: Vec<&str> = SCENES.into_iter().filter(|k| *k != kind).collect();
+            let other = *dice::pick(s, &others);
+            let text = |k: &str| format!("Is this a {k}?");
+            (text(kind), text(other))
+        }
+        _ => return None,
+    };
+    Some([Question::yes_no(subtask, right, true), Question::yes_no(subtask, wrong, false)])
+}
+
+fn scene_kind(content: &Content) -> Option<&'static str> {
+    match content {
+        Content::Chart(c) => Some(c.kind.name()),
+        Content::Table(_) => Some("table"),
+        Content::Diagram(_) => Some("diagram"),
+        _ => None,
+    }
+}
+
+fn other_colour(s: &mut Stream, not: u8) -> u8 {
+    let others: Vec<u8> = (0..palette::COLOURS.len() as u8).filter(|c| *c != not).collect();
+    *dice::pick(s, &others)
+}
+
+/// A different word in the same case, or a different number with as many digits.
+fn other_text(s: &mut Stream, not: &str) -> String {
+    loop {
+        let number = not.bytes().all(|b| b.is_ascii_digit());
+        let text = if number { page::number(s) } else { page::word(s) };
+        let text = if number {
+            text
+        } else if not.bytes().any(|b| b.is_ascii_uppercase()) {
+            text.to_uppercase()
+        } else {
+            text.to_lowercase()
+        };
+        if text != not && (!number || text.len() == not.len()) {
+            return text;
+        }
+    }
+}

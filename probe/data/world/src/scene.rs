@@ -1,0 +1,255 @@
+//! An image's exact contents, and the rule that keeps test images out of training.
+
+use burgess_base::digest;
+use burgess_base::stream::{Stream, stream};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use crate::chart::Chart;
+use crate::diagram::Diagram;
+use crate::flat::Flat;
+use crate::page::{Table, Writing};
+use crate::questions::{self, Turn};
+use crate::solids::Solids;
+use crate::{caption, dice};
+
+/// What images are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Pretraining of encoders.
+    Pretrain,
+    /// Captions for the connector.
+    Align,
+    /// Questions for connector and language model.
+    Tune,
+    /// Benchmarks.
+    Test,
+}
+
+impl Split {
+    /// "pretrain", "align", "tune", "test".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Align => "align",
+            Self::Tune => "tune",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// What an image shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Content {
+    Flat(Flat),
+    Solids(Solids),
+    Writing(Writing),
+    Table(Table),
+    Chart(Chart),
+    Diagram(Diagram),
+}
+
+/// The exact ground truth of one image.
+///
+/// All fields are whole numbers and all can be seen, so two images are the same exactly if their scenes are. One in
+/// eight scenes, by a digest of these fields, is a test scene; [`Scene::draw`] gives no other to [`Split::Test`] and
+/// none of them to the training splits. So no image can be in both, whatever the seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scene {
+    /// What is to be seen.
+    pub(crate) content: Content,
+}
+
+impl Scene {
+    /// Image `index` of a split under `seed`, of any kind.
+    pub fn draw(split: Split, seed: u64, index: u64) -> Self {
+        let mut s = stream(&format!("world/{}/{index}", split.as_str()), seed);
+        // Encoders learn from collections in which most images show one thing; so does every second of these.
+        if split == Split::Pretrain && dice::chance(&mut s, 50) {
+            return Self::draw_until(&mut s, false, |s| Content::Flat(Flat::draw_one(s)));
+        }
+        Self::draw_from(&mut s, split == Split::Test)
+    }
+
+    /// A training scene that is full of things or lines, with a word for nearly every cell.
+    pub(crate) fn draw_full(s: &mut Stream) -> Self {
+        Self::draw_until(s, false, |s| match dice::below(s, 3) {
+            0 => Content::Writing(Writing::full(s)),
+            _ => Content::Flat(Flat::crowd(s)),
+        })
+    }
+
+    /// The next image of a stream, from the test scenes or from the others.
+    pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
+        Self::draw_until(s, test, |s| match dice::below(s, 100) {
+            0..=33 => Content::Flat(Flat::draw(s)),
+            34..=50 => Content::Solids(Solids::draw(s)),
+            51..=62 => Content::Writing(Writing::draw(s)),
+            63..=72 => Content::Table(Table::draw(s)),
+            73..=86 => Content::Chart(Chart::draw(s)),
+            _ => Content::Diagram(Diagram::draw(s)),
+        })
+    }
+
+    /// The first of the drawn contents that is a test scene, or that is none.
+    pub(crate) fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
+        loop {
+            let scene = Self { content: draw(s) };
+            if scene.is_test() == test {
+                return scene;
+            }
+        }
+    }
+
+    /// Whether this scene belongs to the test splits: one in eight does.
+    pub(crate) fn is_test(&self) -> bool {
+        // Whole numbers and strings always have a JSON form, so the digest cannot fail.
+        let digest = digest::of_value(self).unwrap_or_default();
+        digest.bytes().next().is_some_and(|b| b == b'0' || b == b'1')
+    }
+
+    /// The image, `SIZE`×`SIZE`.
+    pub fn render(&self) -> RgbImage {
+        match &self.content {
+            Content::Flat(c) => c.render(),
+            Content::Solids(c) => c.render(),
+            Content::Writing(c) => c.render(),
+            Content::Table(c) => c.render(),
+            Content::Chart(c) => c.render(),
+            Content::Diagram(c) => c.render(),
+        }
+    }
+
+    /// Which kind of image: "flat", "solids", "writing", "table", "chart" or "diagram".
+    pub fn kind(&self) -> &'static str {
+        match self.content {
+            Content::Flat(_) => "flat",
+            Content::Solids(_) => "solids",
+            Content::Writing(_) => "writing",
+            Content::Table(_) => "table",
+            Content::Chart(_) => "chart",
+            Content::Diagram(_) => "diagram",
+        }
+    }
+
+    /// One or two short sentences that say what is to be seen.
+    pub fn caption(&self, stream: &mut Stream) -> String {
+        caption::short(self, stream)
+    }
+
+    /// A caption for the pretraining of encoders: as [`Scene::caption`], of half of the flat images without colours.
+    pub fn pretraining_caption(&self, stream: &mut Stream) -> String {
+        caption::names_or_short(self, stream)
+    }
+
+    /// Everything that questions are asked about, in sentences.
+    pub fn description(&self, stream: &mut Stream) -> String {
+        caption::full(self, stream)
+    }
+
+    /// Places in [`crate::class_names`] of what is to be seen, in ascending order.
+    pub fn classes(&self) -> Vec<usize> {
+        crate::classes::of(self)
+    }
+
+    /// `n` training questions (fewer if the image does not give so many different ones) of the benchmarks' forms.
+    /// The first of each form carries the line that says how to answer.
+    pub fn turns(&self, n: usize, stream: &mut Stream) -> Vec<Turn> {
+        questions::turns(self, n, stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+    use proptest::prelude::*;
+    use rayon::prelude::*;
+
+    use super::*;
+
+    fn pixels(scene: &Scene) -> String {
+        digest::of_bytes(scene.render().as_raw())
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+        let one = |i: u64| {
+            let scene = Scene::draw(Split::Pretrain, 4, i);
+            let text = scene.caption(&mut stream("t", i));
+            (digest::of_value(&scene).unwrap_or_default(), pixels(&scene), text, scene.turns(3, &mut stream("q", i)))
+        };
+        let alone: Vec<_> = (0..200).map(one).collect();
+        let together: Vec<_> = (0..200u64).into_par_iter().map(one).collect();
+        assert_eq!(alone, together);
+    }
+
+    #[test]
+    fn no_image_is_both_in_test_and_in_training() {
+        let draw = |split: Split, n: u64| -> Vec<(String, String)> {
+            let scenes: Vec<Scene> = (0..n).into_par_iter().map(|i| Scene::draw(split, 0, i)).collect();
+            assert!(scenes.iter().all(|s| s.is_test() == (split == Split::Test)));
+            scenes.par_iter().map(|s| (pixels(s), digest::of_value(s).unwrap_or_default())).collect()
+        };
+        let test = draw(Split::Test, 700);
+        let training: Vec<_> =
+            [Split::Pretrain, Split::Align, Split::Tune].into_iter().flat_map(|s| draw(s, 800)).collect();
+        let seen: BTreeSet<&String> = test.iter().map(|(p, _)| p).collect();
+        assert!(training.iter().all(|(p, _)| !seen.contains(p)));
+        // What looks the same has the same contents, so the rule on contents is a rule on images.
+        let mut contents: HashMap<&String, &String> = HashMap::new();
+        for (p, c) in test.iter().chain(&training) {
+            assert_eq!(*contents.entry(p).or_insert(c), c);
+        }
+    }
+
+    #[test]
+    fn one_scene_in_eight_is_for_tests_and_all_kinds_occur() {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for i in 0..600 {
+            *kinds.entry(Scene::draw(Split::Test, 8, i).kind()).or_default() += 1;
+        }
+        assert_eq!(kinds.len(), 6);
+        assert!(kinds.values().all(|n| *n > 15), "{kinds:?}");
+        let mut s = stream("share", 0);
+        let flat = (0..4000).filter(|_| Scene { content: Content::Table(Table::draw(&mut s)) }.is_test()).count();
+        assert!((400..600).contains(&flat), "{flat} of 4000");
+    }
+
+    /// The first scenes and their texts. If this fails, the world has changed: raise `VERSION` and note the new value here.
+    #[test]
+    fn the_world_is_the_one_of_this_version() {
+        let mut all = Vec::new();
+        for i in 0..300 {
+            let scene = Scene::draw(Split::Pretrain, 0, i);
+            let mut s = stream("golden", i);
+            all.push((scene.caption(&mut s), scene.description(&mut s), scene.turns(4, &mut s), scene));
+        }
+        assert_eq!(
+            (crate::VERSION, digest::of_value(&all).unwrap_or_default().as_str()),
+            (4, "bf048893bc31da5ec8df5ce1926a14d2")
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn any_seed_gives_a_whole_scene(seed: u64, index: u64) {
+            let scene = Scene::draw(Split::Align, seed, index);
+            prop_assert_eq!(scene.render().dimensions(), (crate::SIZE, crate::SIZE));
+            let classes = scene.classes();
+            prop_assert!(!classes.is_empty() && classes.windows(2).all(|w| w[0] < w[1]));
+            prop_assert!(classes.iter().all(|c| *c < crate::class_names().len()));
+            let mut s = stream("p", seed);
+            let caption = scene.caption(&mut s);
+            prop_assert!(caption.ends_with('.') && caption.split(' ').count() < 60, "{}", caption);
+            if let Content::Flat(f) = &scene.content {
+                prop_assert!(!f.items.is_empty() && (0..f.items.len()).all(|i| f.visible(i) >= 0.6));
+            }
+            let again: Scene = serde_json::from_str(&serde_json::to_string(&scene).unwrap_or_default()).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            prop_assert_eq!(again, scene);
+        }
+    }
+}

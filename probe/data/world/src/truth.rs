@@ -1,0 +1,348 @@
+//! What each cell of an image shows: the ground truth that an oracle sees, that dense captions say, and that probes
+//! are measured against.
+//!
+//! An image is cut into [`CELLS`]×[`CELLS`] cells, the patches of the nano encoders. What a cell shows are words, each of
+//! one [`Kind`]: the colour and the name of the thing that covers most of it, the letter whose middle lies in it, and so
+//! on. The cell that holds a thing's middle is marked, so that things of one sort can be counted.
+
+use crate::canvas::Texture;
+use crate::chart::{self, Chart};
+use crate::diagram::Diagram;
+use crate::flat::Flat;
+use crate::page::{Table, Writing};
+use crate::scene::{Content, Scene};
+use crate::solids::Solids;
+use crate::{SIZE, palette, raycast};
+
+/// Cells along each side of an image: 4, so that a cell is 24×24 pixels.
+pub const CELLS: usize = 4;
+
+/// Points looked at in a cell, along each side.
+const POINTS: usize = 5;
+/// Points of a cell that a thing must cover to be named there.
+const ENOUGH: usize = 5;
+
+/// What a word of a cell is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The colour of what covers the cell: "red".
+    Color,
+    /// What covers the cell: "cup", "sphere", "bar", "point", "slice", "arrow".
+    Thing,
+    /// That a thing's middle lies here: "center".
+    Center,
+    /// How the thing looks: "striped", "left", "upside down", and where an arrow points.
+    Look,
+    /// The letter or digit whose middle lies here.
+    Letter,
+    /// The value of the mark whose middle lies here: "5".
+    Value,
+    /// How far away the thing is: "depth1" (near) to "depth8".
+    Depth,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Color, Self::Thing, Self::Center, Self::Look, Self::Letter, Self::Value, Self::Depth];
+
+    /// The word by which a map of this kind is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Color => "color",
+            Self::Thing => "thing",
+            Self::Center => "center",
+            Self::Look => "look",
+            Self::Letter => "letter",
+            Self::Value => "value",
+            Self::Depth => "depth",
+        }
+    }
+}
+
+/// The words of one cell, in the order of their kinds.
+pub type Cell = Vec<(Kind, String)>;
+
+impl Scene {
+    /// The words of each cell, row by row, `CELLS * CELLS` lists; empty where only background is.
+    pub fn truth(&self) -> Vec<Cell> {
+        let mut cells = match &self.content {
+            Content::Flat(f) => flat(f),
+            Content::Solids(c) => solids(c),
+            Content::Writing(w) => writing(w),
+            Content::Table(t) => table(t),
+            Content::Chart(c) => chart(c),
+            Content::Diagram(d) => diagram(d),
+        };
+        for cell in &mut cells {
+            cell.sort_by_key(|(kind, _)| *kind);
+        }
+        cells
+    }
+
+    /// As [`Scene::truth`], the words alone.
+    pub fn cells(&self) -> Vec<Vec<String>> {
+        words(&self.truth())
+    }
+}
+
+/// The words of cells without their kinds.
+pub(crate) fn words(cells: &[Cell]) -> Vec<Vec<String>> {
+    cells.iter().map(|cell| cell.iter().map(|(_, word)| word.clone()).collect()).collect()
+}
+
+/// The cell that holds a point of the image.
+pub(crate) fn cell_at(x: f32, y: f32) -> usize {
+    let at = |v: f32| ((v / SIZE as f32 * CELLS as f32) as usize).min(CELLS - 1);
+    at(y) * CELLS + at(x)
+}
+
+/// Which of `count` things covers each cell: the one that covers most of it, if it covers a fifth; whatever is small still
+/// has the cell that it covers most. `at` tells which thing covers a point of the image.
+fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<usize>> {
+    let side = SIZE as f32 / CELLS as f32;
+    let mut covered = vec![vec![0usize; count]; CELLS * CELLS];
+    for (cell, counts) in covered.iter_mut().enumerate() {
+        for p in 0..POINTS * POINTS {
+            let within = |i: usize| (i as f32 + 0.5) / POINTS as f32;
+            let x = ((cell % CELLS) as f32 + within(p % POINTS)) * side;
+            let y = ((cell / CELLS) as f32 + within(p / POINTS)) * side;
+            if let Some(count) = at(x, y).and_then(|i| counts.get_mut(i)) {
+                *count += 1;
+            }
+        }
+    }
+    let mut owner: Vec<Option<usize>> = covered
+        .iter()
+        .map(|counts| {
+            let (thing, most) = counts.iter().enumerate().max_by_key(|(_, n)| **n)?;
+            (*most >= ENOUGH).then_some(thing)
+        })
+        .collect();
+    for thing in 0..count {
+        if owner.contains(&Some(thing)) {
+            continue;
+        }
+        // Not the one cell that another has.
+        let free = |cell: &usize| {
+            let of = owner[*cell];
+            of.is_none() || owner.iter().filter(|o| **o == of).count() > 1
+        };
+        if let Some(best) = (0..covered.len()).filter(free).max_by_key(|&c| covered[c][thing]) {
+            owner[best] = Some(thing);
+        }
+    }
+    owner
+}
+
+/// Cells with the words of their owners.
+fn worded(owner: &[Option<usize>], words: &[Cell]) -> Vec<Cell> {
+    owner.iter().map(|o| o.map(|o| words[o].clone()).unwrap_or_default()).collect()
+}
+
+/// Cells with the words of their owners, and "center" where one's middle lies. A middle that something else covers marks
+/// the nearest cell that its own thing owns.
+fn cover(words: &[Cell], middles: &[(f32, f32)], at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Cell> {
+    let owner = owners(words.len(), at);
+    let mut cells = worded(&owner, words);
+    let side = SIZE as f32 / CELLS as f32;
+    for (thing, &(x, y)) in middles.iter().enumerate() {
+        let far = |cell: usize| {
+            let (cx, cy) = (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side);
+            (cx - x).powi(2) + (cy - y).powi(2)
+        };
+        let own = (0..owner.len()).filter(|&c| owner[c] == Some(thing));
+        if let Some(best) = own.min_by(|&a, &b| far(a).total_cmp(&far(b))) {
+            cells[best].push((Kind::Center, "center".into()));
+        }
+    }
+    cells
+}
+
+fn color(number: u8) -> (Kind, String) {
+    (Kind::Color, palette::name(number).into())
+}
+
+fn flat(f: &Flat) -> Vec<Cell> {
+    let words: Vec<Cell> = f
+        .items
+        .iter()
+        .map(|item| {
+            let mut words = vec![color(item.colour), (Kind::Thing, item.what().name.clone())];
+            let mut look = |word: &str| words.push((Kind::Look, word.to_string()));
+            if item.texture != Texture::Plain {
+                look(item.texture.name());
+            }
+            if let Some(side) = item.faces() {
+                look(side.name());
+            }
+            if let Some(way) = item.points() {
+                look(way);
+            }
+            if item.upside_down() && item.what().upright {
+                look("upside");
+            }
+            words
+        })
+        .collect();
+    let middles: Vec<_> = f.items.iter().map(|i| (f32::from(i.x), f32::from(i.y))).collect();
+    cover(&words, &middles, |x, y| f.at(x, y))
+}
+
+fn solids(c: &Solids) -> Vec<Cell> {
+    let words: Vec<Cell> = c
+        .solids
+        .iter()
+        .enumerate()
+        .map(|(i, x)| {
+            let depth = format!("depth{}", c.depth_level(i));
+            vec![color(x.colour), (Kind::Thing, x.form.name().into()), (Kind::Depth, depth)]
+        })
+        .collect();
+    let seen = raycast::first_met(c);
+    let at = |x: f32, y: f32| seen(x / SIZE as f32, y / SIZE as f32);
+    // The middle of what is seen of each: its body's middle may lie behind another.
+    let mut sums = vec![(0.0, 0.0, 0.0_f32); c.solids.len()];
+    for p in 0..48 * 48 {
+        let (x, y) = ((p % 48) as f32 * 2.0 + 1.0, (p / 48) as f32 * 2.0 + 1.0);
+        if let Some(sum) = at(x, y).and_then(|i| sums.get_mut(i)) {
+            *sum = (sum.0 + x, sum.1 + y, sum.2 + 1.0);
+        }
+    }
+    let middles: Vec<_> = sums.into_iter().map(|(x, y, n)| (x / n.max(1.0), y / n.max(1.0))).collect();
+    cover(&words, &middles, at)
+}
+
+fn empty() -> Vec<Cell> {
+    vec![Vec::new(); CELLS * CELLS]
+}
+
+fn writing(w: &Writing) -> Vec<Cell> {
+    let mut cells = empty();
+    for line in &w.lines {
+        for (letter, x, y) in line.letters() {
+            let ink = w.sign.unwrap_or(line.colour);
+            cells[cell_at(x, y)] = vec![color(ink), (Kind::Letter, letter.to_string())];
+        }
+    }
+    cells
+}
+
+fn table(t: &Table) -> Vec<Cell> {
+    let mut cells = empty();
+    for (glyph, x, y) in t.glyphs() {
+        cells[cell_at(x, y)].push((Kind::Letter, glyph));
+    }
+    cells
+}
+
+fn chart(c: &Chart) -> Vec<Cell> {
+    let mark = |i: usize, word: &str| {
+        let colour = c.colours.get(i).or(c.colours.first()).copied().unwrap_or_default();
+        vec![color(colour), (Kind::Thing, word.to_string())]
+    };
+    let marks = c.marks();
+    let (n, word) = (marks.len(), c.kind.mark());
+    let words: Vec<Cell> = (0..n).map(|i| mark(i, word)).collect();
+    let owner = match c.kind {
+        chart::Kind::Pie => owners(n, |x, y| c.slice_at(x, y)),
+        chart::Kind::Bar => {
+            let half = c.bar_width() / 2.0;
+            owners(n, |x, y| (0..n).find(|&i| (x - marks[i].0).abs() < half && (marks[i].1..chart::FLOOR).contains(&y)))
+        }
+        // A point covers no more than the cell of its middle.
+        chart::Kind::Line => vec![None; CELLS * CELLS],
+    };
+    let mut cells = worded(&owner, &words);
+    for (i, &(x, y)) in marks.iter().enumerate() {
+        let cell = &mut cells[cell_at(x, y)];
+        // The top of a low bar may share its cell with nothing that covers enough of it.
+        *cell = words[i].clone();
+        cell.push((Kind::Value, c.values[i].to_string()));
+        if c.kind == chart::Kind::Pie {
+            cell.push((Kind::Letter, c.labels[i].clone()));
+        }
+    }
+    for (label, (x, y)) in c.labels.iter().zip(c.labels_at()) {
+        cells[cell_at(x, y)] = vec![(Kind::Letter, label.clone())];
+    }
+    cells
+}
+
+fn diagram(d: &Diagram) -> Vec<Cell> {
+    let words: Vec<Cell> = d
+        .things
+        .iter()
+        .zip(&d.colours)
+        .map(|(&t, &c)| vec![color(c), (Kind::Thing, crate::facts::thing(t).name.clone())])
+        .collect();
+    let middles: Vec<_> = (0..d.things.len()).map(|i| d.spot(i)).map(|(x, y, _)| (x, y)).collect();
+    let mut cells = cover(&words, &middles, |x, y| d.at(x, y));
+    for (letter, x, y) in d.letters_at() {
+        cells[cell_at(x, y)] = vec![(Kind::Letter, letter.to_string())];
+    }
+    for (x, y, way) in d.arrows() {
+        cells[cell_at(x, y)] = vec![(Kind::Thing, "arrow".into()), (Kind::Look, way.into())];
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::scene::Split;
+
+    #[test]
+    fn every_thing_has_its_words_and_one_middle() {
+        for i in 0..600 {
+            let scene = Scene::draw(Split::Tune, 6, i);
+            let cells = scene.truth();
+            assert_eq!(cells.len(), CELLS * CELLS);
+            let middles = cells.iter().flatten().filter(|(kind, _)| *kind == Kind::Center).count();
+            let letters = || cells.iter().flatten().filter(|(kind, _)| *kind == Kind::Letter).count();
+            match &scene.content {
+                Content::Flat(f) => {
+                    assert_eq!(middles, f.items.len(), "{scene:?}");
+                    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+                    for cell in cells.iter().filter(|c| c.iter().any(|(k, _)| *k == Kind::Center)) {
+                        let thing = cell.iter().find(|(k, _)| *k == Kind::Thing).map(|(_, w)| w.as_str());
+                        *named.entry(thing.unwrap_or("nothing")).or_default() += 1;
+                    }
+                    for item in &f.items {
+                        assert_eq!(named.get(item.what().name.as_str()), Some(&f.count(item.thing)), "{scene:?}");
+                    }
+                }
+                Content::Solids(c) => {
+                    assert_eq!(middles, c.solids.len(), "{scene:?}");
+                    for (a, b) in [(0, 1), (1, 0)] {
+                        assert!(!c.clearly_closer(a, b) || c.depth_level(a) < c.depth_level(b), "{scene:?}");
+                    }
+                }
+                // No two letters share a cell.
+                Content::Writing(w) => assert_eq!(letters(), w.lines.iter().map(|l| l.text.len()).sum::<usize>()),
+                Content::Table(t) => assert_eq!(letters(), t.glyphs().len(), "{scene:?}"),
+                Content::Chart(c) => {
+                    assert_eq!(letters(), c.labels.len(), "{scene:?}");
+                    let values = cells.iter().flatten().filter(|(kind, _)| *kind == Kind::Value).count();
+                    assert_eq!(values, c.values.len(), "{scene:?}");
+                }
+                Content::Diagram(d) => {
+                    assert_eq!((middles, letters()), (d.things.len(), d.letters.len()), "{scene:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_read_in_the_order_of_their_cells() {
+        for i in 0..400 {
+            let scene = Scene::draw(Split::Align, 7, i);
+            let Content::Writing(w) = &scene.content else { continue };
+            let letters = scene.truth().into_iter().flatten().filter(|(kind, _)| *kind == Kind::Letter);
+            let read: String = letters.map(|(_, word)| word).collect();
+            assert_eq!(read, w.lines.iter().map(|l| l.text.as_str()).collect::<String>(), "{scene:?}");
+        }
+    }
+}
