@@ -34,7 +34,7 @@ use svg::Svg;
 pub(crate) const PANEL: f64 = 360.0;
 
 /// The style sheet shared by all figures.
-pub(crate) const STYLE: &str = include_str!("../templates/figure.css");
+pub(crate) const STYLE: &str = include_str!("../../templates/figure.css");
 
 /// Returns the colour class of a category; the four Cambrian-1 categories have their own, others share two.
 pub(crate) fn category_class(category: &str) -> String {

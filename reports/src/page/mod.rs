@@ -330,15 +330,15 @@ fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> Learning {
 
 /// Returns the style sheet of all pages.
 fn style() -> String {
-    format!("{}{}", figure::STYLE, include_str!("../templates/page.css"))
+    format!("{}{}", figure::STYLE, include_str!("../../templates/page.css"))
 }
 
 /// The templates, by the names with which they include each other. Text is escaped because the names end in .html.
 const TEMPLATES: [(&str, &str); 4] = [
-    ("page.html", include_str!("../templates/page.html")),
-    ("published.html", include_str!("../templates/published.html")),
-    ("analysis.html", include_str!("../templates/analysis.html")),
-    ("validity.html", include_str!("../templates/validity.html")),
+    ("page.html", include_str!("../../templates/page.html")),
+    ("published.html", include_str!("../../templates/published.html")),
+    ("analysis.html", include_str!("../../templates/analysis.html")),
+    ("validity.html", include_str!("../../templates/validity.html")),
 ];
 
 fn render<T: Serialize>(template: &str, filled: &T) -> Result<String> {

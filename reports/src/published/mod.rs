@@ -73,7 +73,7 @@ pub struct Source {
 
 macro_rules! text {
     ($file:literal) => {
-        include_str!(concat!("../published/", $file))
+        include_str!(concat!("../../published/", $file))
     };
 }
 
