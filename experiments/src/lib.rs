@@ -44,9 +44,9 @@ pub use data::{benchmarks, digests as inputs, examples, field, image_files, publ
 pub use features::{cache, card as arm_card, frozen, model_cards as cards, oracle, visual_source as source};
 pub use machine::{device, memory, paths, progress, stop, terminal, text_table as columns, workers};
 pub use run::{
-    ask, checks, cost as estimate, eval_model as eval, evaluation as asking, evidence, learning_curve as learning, notes,
-    plan, pretraining as pretrain, probes, provenance as made, ranking as rank, results, store, train_model as train,
-    training,
+    ask, checks, cost as estimate, eval_model as eval, evaluation as asking, evidence, learning_curve as learning,
+    notes, plan, pretraining as pretrain, probes, provenance as made, ranking as rank, results, store,
+    train_model as train, training,
 };
 pub use study::{arm, names, paths as beside};
 pub use throughput as bench;
