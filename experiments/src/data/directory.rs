@@ -1,8 +1,9 @@
 //! The images and questions of a study on this machine.
 
-use crate::progress::Progress;
+use crate::machine::progress::Progress;
 use crate::study::Data;
-use crate::{field, inputs, paths, published};
+use crate::data::{field, digests, published};
+use crate::machine::paths;
 use burgess_base::checksums::{self, Known};
 use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
 use burgess_world::dataset::DatasetSpec;
@@ -78,7 +79,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
             check_directory(dir, "the data directory", hint)?;
             check_sealed(dir)?;
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
-            let earlier = inputs::by_names(dir);
+            let earlier = digests::by_names(dir);
             Ok(DataDir {
                 dir: dir.clone(),
                 align,
@@ -97,7 +98,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 check_file(file)?;
             }
             let of = |file: &PathBuf| digest::of_file(file).ok();
-            let parts = (files.align.as_ref().and_then(of), of(&files.tune), inputs::by_names(&dir));
+            let parts = (files.align.as_ref().and_then(of), of(&files.tune), digests::by_names(&dir));
             let earlier = parts.2.is_some().then(|| digest::of_value(&parts)).transpose()?;
             Ok(DataDir {
                 dir,

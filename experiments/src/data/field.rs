@@ -1,7 +1,7 @@
 //! The directory of the field study on this machine, `CACHE/field`, for which studies write `{field}`.
 
-use crate::paths;
-use crate::progress::Progress;
+use crate::machine::paths;
+use crate::machine::progress::Progress;
 use burgess_base::checksums::{self, Known};
 use burgess_base::{Error, Result, leftovers};
 use burgess_field::FieldSpec;
@@ -78,7 +78,7 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
 /// A file is missing or damaged.
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (known, bad) = checksums::damaged(dir, &crate::data::remembered(&format!("field-{name}"))?)?;
+    let (known, bad) = checksums::damaged(dir, &crate::data::directory::remembered(&format!("field-{name}"))?)?;
     if known == Known::Nothing {
         note(&format!(
             "note: {} was prepared by an earlier version, without checksums: it is used unchecked",

@@ -7,15 +7,17 @@
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
 //! damaged, or removed before it is opened, is encoded again.
 
-use crate::arm::ArmEncoder;
-use crate::arm_card::ArmCard;
-use crate::data::DataDir;
-use crate::features::{self, Extractor};
-use crate::oracle;
-use crate::progress::Progress;
-use crate::run::Instrument;
-use crate::stop;
-use crate::workers::{self, Share};
+use crate::study::arm::ArmEncoder;
+use crate::features::card::ArmCard;
+use crate::data::directory::DataDir;
+
+use crate::features::encode::{self, Extractor};
+use crate::features::oracle;
+use crate::machine::progress::Progress;
+use crate::run::instrument::Instrument;
+use crate::machine::stop;
+use crate::machine::workers;
+use crate::machine::workers::Share;
 use burgess_base::leftovers::{self, Temporary};
 use burgess_base::{Context, Error, Kind, Result, atomic, digest};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -152,7 +154,7 @@ impl FeatureCache {
             for (number, chunk) in &tasks {
                 *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
-            let failures = encode(wanted, &entries, &tasks, place, share, progress)?;
+            let failures = encode_chunks(wanted, &entries, &tasks, place, share, progress)?;
             for (number, e) in failures {
                 entries[number] = Err(e.context(format!("encoding images with {}", wanted[number].encoder.name())));
             }
@@ -296,7 +298,7 @@ fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
 }
 
 /// Computes chunks, several at once; returns the errors by encoder index.
-fn encode(
+fn encode_chunks(
     wanted: &[Wanted<'_>],
     entries: &[Result<Entry>],
     tasks: &[(usize, usize)],
@@ -425,7 +427,7 @@ impl Entry {
         let shape = [rows, tokens, width];
         let written = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
         let written = written.ok_or_else(|| invalid("it has no digest: an earlier version wrote it".into()))?;
-        if features::digest(&self.of(chunk), shape, grid, features.data()) != *written {
+        if encode::digest(&self.of(chunk), shape, grid, features.data()) != *written {
             return Err(invalid("its digest is not the one that was written: the file is damaged".into()));
         }
         let offset = 8 + header + info;

@@ -1,8 +1,9 @@
 //! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
 
-use crate::arm::{ArmEncoder, Freeze, Weights};
-use crate::data;
-use crate::oracle::{self, OracleCard, Truth};
+use crate::study::arm::{ArmEncoder, Freeze, Weights};
+use crate::data::directory;
+use crate::features::oracle;
+use crate::features::oracle::{OracleCard, Truth};
 use crate::study::{Data, Evaluator};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
@@ -39,7 +40,7 @@ impl ArmCard {
     /// As [`ArmCard::of`].
     pub fn planned(encoder: &ArmEncoder, evaluator: &Evaluator) -> Result<Self> {
         let how = evaluator.preparation();
-        match (data::directory(&evaluator.data)?, &evaluator.data) {
+        match (directory::directory(&evaluator.data)?, &evaluator.data) {
             _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(how)?)),
             (Some(dir), _) => Self::of(encoder, how, &dir),
             (None, Data::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
@@ -187,7 +188,7 @@ pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arm::Arm;
+    use crate::study::arm::Arm;
 
     #[test]
     fn arms_have_roles() -> Result<()> {

@@ -4,7 +4,7 @@
 //! returns [`Error::interrupted`]. Outside sections a signal ends the process at once; a second signal always does. The
 //! exit code is 128 plus the signal's number, and a message says how to resume.
 
-use crate::terminal;
+use crate::machine::terminal;
 use burgess_base::{Error, Result};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};

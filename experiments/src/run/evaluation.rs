@@ -1,14 +1,15 @@
 //! Asking a model the questions of benchmarks, with and without the image, in batches, and scoring its answers.
 
-use crate::benchmarks;
-use crate::cards::{self, Tower};
-use crate::examples::Images;
-use crate::image_files;
-use crate::progress::Bar;
-use crate::stop;
-use crate::store::{Answered, RunStore};
+use crate::data::benchmarks;
+use crate::features::model_cards;
+use crate::features::model_cards::Tower;
+use crate::data::examples::Images;
+use crate::data::image_files;
+use crate::machine::progress::Bar;
+use crate::machine::stop;
+use crate::run::store::{Answered, RunStore};
 use crate::study::Blind;
-use crate::training::KEEP;
+use crate::run::training::KEEP;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
@@ -122,7 +123,7 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 /// Encodes the grey image as image tokens.
 fn grey(asking: &Asking<'_>) -> Result<Seen> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    asking.model.see(cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
+    asking.model.see(model_cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
 }
 
 /// A benchmark with its questions and tokenised prompts.

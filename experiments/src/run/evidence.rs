@@ -1,8 +1,9 @@
 //! Records of a study's parts for the report: direct probes of its encoders, and the scores of its language model on
 //! text. Also checks that a study's claims refer to what it measures.
 
-use crate::field;
-use crate::probes::{self, ProbeRecord, ProbeShare};
+use crate::data::field;
+use crate::run::probes;
+use crate::run::probes::{ProbeRecord, ProbeShare};
 use crate::study::Study;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;

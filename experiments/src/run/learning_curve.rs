@@ -1,8 +1,9 @@
 //! Learning curve of a study: its arms trained on fractions of the training data. Each fraction has a directory below
 //! the study's and is resumed like any study; all use the cached features of the whole study.
 
-use crate::progress::Progress;
-use crate::rank::{self, Options, Outcome};
+use crate::machine::progress::Progress;
+use crate::run::ranking;
+use crate::run::ranking::{Options, Outcome};
 use crate::study::Study;
 use burgess_base::{Error, Result};
 use burgess_reports::learning::Share;
@@ -39,12 +40,12 @@ pub fn run(study: &Study, given: &[f64], options: &Options, progress: &Progress)
     for share in shares(given)? {
         let place = if share < 1.0 { Share::dir(&dir, share) } else { dir.clone() };
         progress.line(&format!("learning curve: {share} of the training data, in {}", place.display()));
-        let ran = rank::run_in(&place, &part(study, share), options, progress)?;
+        let ran = ranking::run_in(&place, &part(study, share), options, progress)?;
         (runs, failed) = (runs + ran.runs, failed + ran.failed);
         let (align, tune) = ran.samples;
         Share { share, align, tune }.write(&dir)?;
     }
-    let mut outcome = rank::report(&dir, None, None)?;
+    let mut outcome = ranking::report(&dir, None, None)?;
     (outcome.runs, outcome.failed) = (runs, failed);
     Ok(outcome)
 }

@@ -1,17 +1,21 @@
 //! Ranking a study: all its runs, then `ranking.json` and the report.
 
-use crate::arm_card::ArmCard;
-use crate::cache::{FeatureCache, Wanted};
-use crate::data;
-use crate::features::Extractor;
-use crate::frozen::{Computed, Features, Kept};
-use crate::made::{self, Made};
-use crate::progress::Progress;
-use crate::run::{self, Instrument};
-use crate::store::{RunStore, StudyStore};
+use crate::features::card::ArmCard;
+use crate::features::cache::{FeatureCache, Wanted};
+use crate::data::directory;
+use crate::features::encode::Extractor;
+use crate::features::frozen::{Computed, Features, Kept};
+use crate::run::provenance;
+use crate::run::provenance::Made;
+use crate::machine::progress::Progress;
+use crate::run::instrument;
+use crate::run::instrument::Instrument;
+use crate::run::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Evaluator, Study};
-use crate::workers::{self, Share};
-use crate::{checks, device, evidence, notes, paths, stop, training};
+use crate::machine::workers;
+use crate::machine::workers::Share;
+use crate::run::{checks, evidence, notes, training};
+use crate::machine::{device, paths, stop};
 use burgess_base::{Error, Kind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
@@ -85,7 +89,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
     // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
-    let data = data::open(&study.evaluator.data, progress)?;
+    let data = directory::open(&study.evaluator.data, progress)?;
     let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
     let encoders = prepared(study, &instrument.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
@@ -154,7 +158,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome = run::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            let outcome = instrument::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
             bar.add(1);
             outcome
         })?;
@@ -338,7 +342,7 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
     let command =
-        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", provenance::quoted(dir.as_os_str())));
     Ok(About {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),

@@ -1,10 +1,10 @@
 //! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
 
-use crate::asking::Asked;
-use crate::cards::Tower;
-use crate::frozen::Features;
-use crate::memory;
-use crate::store::RunStore;
+use crate::run::evaluation::Asked;
+use crate::features::model_cards::Tower;
+use crate::features::frozen::Features;
+use crate::machine::memory;
+use crate::run::store::RunStore;
 use burgess_base::Result;
 use burgess_probe::connector::ConnectorConfig;
 use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults};

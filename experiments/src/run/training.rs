@@ -1,13 +1,13 @@
 //! The training of a run (align, then tune), which resumes after an interruption.
 
-use crate::arm_card::ArmCard;
-use crate::cards;
-use crate::frozen::Features;
-use crate::progress::Bar;
-use crate::run::Instrument;
-use crate::source::{Source, Towers};
-use crate::stop;
-use crate::store::RunStore;
+use crate::features::card::ArmCard;
+use crate::features::model_cards;
+use crate::features::frozen::Features;
+use crate::machine::progress::Bar;
+use crate::run::instrument::Instrument;
+use crate::features::visual_source::{Source, Towers};
+use crate::machine::stop;
+use crate::run::store::RunStore;
 use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
@@ -125,7 +125,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     };
     // Saved in f32, so that a resumed run answers with exactly the same weights.
     model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
-    cards::write(&store.model(), parts)?;
+    model_cards::write(&store.model(), parts)?;
     Ok(model)
 }
 
@@ -315,6 +315,6 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
         }
     };
     let sizes = place.connector(arm).reads_sizes();
-    let orientation = cards::orientation(parts.iter().map(|p| &p.card));
+    let orientation = model_cards::orientation(parts.iter().map(|p| &p.card));
     Source { dir: &place.data.dir, images: &place.images, sizes, orientation, towers }
 }

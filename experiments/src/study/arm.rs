@@ -1,7 +1,9 @@
 //! The arms of a study: encoders, each with its tap and weights, and whether they are frozen.
 
 use crate::study::Evaluator;
-use crate::{beside, field, names, oracle};
+use crate::study::{paths, names};
+use crate::data::field;
+use crate::features::oracle;
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
@@ -221,7 +223,7 @@ impl ArmEncoder {
         if self.grid == Some(0) {
             return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")).hint(OPTIONS));
         }
-        beside::encoder(None, &mut self.clone())?;
+        paths::encoder(None, &mut self.clone())?;
         if let Some(side) = self.grid {
             check_grid([side; 2]).map_err(|e| e.context(self.to_string()))?;
         }
