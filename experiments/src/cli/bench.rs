@@ -1,11 +1,11 @@
 //! `burgess bench`: throughput and memory on this machine.
 
 use super::print;
-use crate::throughput::evaluator::Work;
-use crate::machine::progress::Progress;
-use crate::throughput;
 use crate::machine::device;
+use crate::machine::progress::Progress;
 use crate::run::notes;
+use crate::throughput;
+use crate::throughput::evaluator::Work;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::card::LlmCard;

@@ -1,9 +1,9 @@
 //! `burgess doctor`: what is there, what is missing, and the fix.
 
 use super::{print, print_json};
+use crate::features::cache;
 use crate::machine::text_table;
 use crate::machine::text_table::Side;
-use crate::features::cache;
 use crate::machine::{device, paths};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};

@@ -1,12 +1,12 @@
 //! `burgess encode`: patch features of images.
 
 use super::{print, terminal};
-use crate::study::arm::ArmEncoder;
-use crate::machine::progress::Progress;
-use crate::machine::device;
-use crate::features::encode;
 use crate::data::image_files;
+use crate::features::encode;
+use crate::machine::device;
+use crate::machine::progress::Progress;
 use crate::run::notes;
+use crate::study::arm::ArmEncoder;
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;

@@ -1,12 +1,12 @@
 //! `burgess encoders`: the zoo, and direct probes of its encoders.
 
 use super::{print, print_json, terminal};
-use crate::study::arm::ArmEncoder;
+use crate::machine::device;
+use crate::machine::progress::Progress;
 use crate::machine::text_table;
 use crate::machine::text_table::Side;
-use crate::machine::progress::Progress;
-use crate::machine::device;
 use crate::run::{notes, probes};
+use crate::study::arm::ArmEncoder;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard};
 use burgess_encoders::encoder;

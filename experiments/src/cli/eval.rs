@@ -1,11 +1,11 @@
 //! `burgess eval`: benchmarks put to a model from a directory.
 
 use super::{print, print_json};
-use crate::run::evaluation::Terms;
 use crate::machine::device;
+use crate::machine::progress::Progress;
 use crate::run::eval_model;
 use crate::run::eval_model::Options;
-use crate::machine::progress::Progress;
+use crate::run::evaluation::Terms;
 use crate::study::Blind;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;

@@ -1,11 +1,11 @@
 //! `burgess pretrain`: makes the nano weights again.
 
 use super::print;
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::run::pretraining;
 use crate::run::probes;
 use crate::run::probes::ProbeRecord;
-use crate::machine::progress::Progress;
-use crate::machine::device;
-use crate::run::pretraining;
 use burgess_base::{Error, Result, output};
 use burgess_encoders::card::{EncoderCard, is_path};
 use burgess_encoders::encoder;

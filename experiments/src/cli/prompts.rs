@@ -1,10 +1,10 @@
 //! `burgess prompts`: what a benchmark asks, and how an answer is read and judged.
 
 use super::{print, print_json};
-use crate::machine::text_table;
-use crate::machine::text_table::Side;
 use crate::data::benchmarks;
 use crate::machine::paths;
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Category, Question, Rules};

@@ -1,13 +1,13 @@
 //! `burgess rank`: the main job.
 
 use super::{print, print_json};
+use crate::machine::progress::Progress;
+use crate::machine::workers::Share;
 use crate::run::learning_curve;
 use crate::run::plan;
-use crate::machine::progress::Progress;
 use crate::run::ranking;
 use crate::run::ranking::Options;
 use crate::study::{Arm, BUILT_IN, Study};
-use crate::machine::workers::Share;
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
 

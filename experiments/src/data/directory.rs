@@ -1,9 +1,9 @@
 //! The images and questions of a study on this machine.
 
+use crate::data::{digests, field, published};
+use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::study::Data;
-use crate::data::{field, digests, published};
-use crate::machine::paths;
 use burgess_base::checksums::{self, Known};
 use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
 use burgess_world::dataset::DatasetSpec;

@@ -2,11 +2,11 @@
 
 use crate::data::directory::{DataDir, check_file};
 use crate::data::image_files;
-use crate::machine::progress::Progress;
 use crate::data::published;
 use crate::data::published::Thinned;
-use crate::machine::workers;
 use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::machine::workers;
 use crate::run::instrument::Llm;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};

@@ -7,17 +7,17 @@
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
 //! damaged, or removed before it is opened, is encoded again.
 
-use crate::study::arm::ArmEncoder;
-use crate::features::card::ArmCard;
 use crate::data::directory::DataDir;
+use crate::features::card::ArmCard;
+use crate::study::arm::ArmEncoder;
 
 use crate::features::encode::{self, Extractor};
 use crate::features::oracle;
 use crate::machine::progress::Progress;
-use crate::run::instrument::Instrument;
 use crate::machine::stop;
 use crate::machine::workers;
 use crate::machine::workers::Share;
+use crate::run::instrument::Instrument;
 use burgess_base::leftovers::{self, Temporary};
 use burgess_base::{Context, Error, Kind, Result, atomic, digest};
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,9 +1,9 @@
 //! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
 
-use crate::study::arm::{ArmEncoder, Freeze, Weights};
 use crate::data::directory;
 use crate::features::oracle;
 use crate::features::oracle::{OracleCard, Truth};
+use crate::study::arm::{ArmEncoder, Freeze, Weights};
 use crate::study::{Data, Evaluator};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};

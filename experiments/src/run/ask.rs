@@ -1,8 +1,8 @@
 //! Answering one question about one image with a model from a directory (that of a run, or a released Cambrian model),
 //! or continuing a text with a language model alone.
 
-use crate::features::model_cards;
 use crate::data::field;
+use crate::features::model_cards;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;
 use burgess_probe::connector::ImageSize;
@@ -208,7 +208,8 @@ impl Answerer {
                 let image = preprocess::decode_turned(file, orientation)?;
                 let (width, height) = image.dimensions();
                 let size = ImageSize { width: width as usize, height: height as usize };
-                let visual = model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
+                let visual =
+                    model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
                 Some(self.model.look(visual, Some(&[size]), None)?)
             }
             None => None,

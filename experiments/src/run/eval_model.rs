@@ -3,31 +3,31 @@
 //! The result is stored as a run of the study `eval`, so that `burgess report OUT/eval` compares all models that were
 //! asked the same questions.
 
-use crate::study::arm::Freeze;
+use crate::data::benchmarks;
+use crate::data::digests;
+use crate::data::digests::Contents;
+use crate::data::directory;
+use crate::data::examples::Images;
+use crate::data::image_files;
 use crate::features::card;
 use crate::features::card::ArmCard;
+use crate::features::encode::Extractor;
+use crate::features::frozen::{Computed, Features};
+use crate::features::model_cards;
+use crate::features::model_cards::Tower;
+use crate::features::visual_source::{Source, Towers};
+use crate::machine::paths;
+use crate::machine::progress::Progress;
 use crate::run::ask::Answerer;
 use crate::run::evaluation;
 use crate::run::evaluation::{Asked, Asking, Terms};
-use crate::data::benchmarks;
-use crate::features::model_cards;
-use crate::features::model_cards::Tower;
-use crate::data::directory;
-use crate::data::examples::Images;
-use crate::features::encode::Extractor;
-use crate::features::frozen::{Computed, Features};
-use crate::data::digests;
-use crate::data::digests::Contents;
 use crate::run::provenance::Made;
-use crate::machine::progress::Progress;
 use crate::run::results::Measured;
-use crate::features::visual_source::{Source, Towers};
 use crate::run::store::{RunStore, StudyStore};
-use crate::study::check_benchmarks;
 use crate::run::{checks, notes};
-use crate::data::image_files;
+use crate::study::arm::Freeze;
+use crate::study::check_benchmarks;
 use crate::study::names;
-use crate::machine::paths;
 use burgess_base::{Context, Error, Result, digest};
 use burgess_probe::bench;
 use burgess_reports::schema::{RunId, RunResults};

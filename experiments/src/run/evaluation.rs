@@ -1,15 +1,15 @@
 //! Asking a model the questions of benchmarks, with and without the image, in batches, and scoring its answers.
 
 use crate::data::benchmarks;
-use crate::features::model_cards;
-use crate::features::model_cards::Tower;
 use crate::data::examples::Images;
 use crate::data::image_files;
+use crate::features::model_cards;
+use crate::features::model_cards::Tower;
 use crate::machine::progress::Bar;
 use crate::machine::stop;
 use crate::run::store::{Answered, RunStore};
-use crate::study::Blind;
 use crate::run::training::KEEP;
+use crate::study::Blind;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};

@@ -1,25 +1,25 @@
 //! One run (one arm × one seed): align, tune, answer, score. The result of each step is stored in the run's directory,
 //! and a step with a stored result is not repeated.
 
-use crate::features::card;
-use crate::features::card::ArmCard;
-use crate::run::evaluation;
-use crate::run::evaluation::{Asked, Asking};
-use crate::features::model_cards;
+use crate::data::digests::{Contents, Manifest};
 use crate::data::directory::DataDir;
 use crate::data::examples;
 use crate::data::examples::{Images, Set};
+use crate::data::{digests, field, image_files};
+use crate::features::card;
+use crate::features::card::ArmCard;
 use crate::features::frozen::Kept;
-use crate::data::digests::{Contents, Manifest};
+use crate::features::model_cards;
+use crate::machine::paths;
 use crate::machine::progress::Progress;
+use crate::machine::workers::Share;
+use crate::run::evaluation;
+use crate::run::evaluation::{Asked, Asking};
+use crate::run::notes;
 use crate::run::results::Measured;
 use crate::run::store::RunStore;
-use crate::study::{Arm, Evaluator};
 use crate::run::training::{Job, KEEP, Part, source, trained};
-use crate::machine::workers::Share;
-use crate::data::{field, image_files, digests};
-use crate::run::notes;
-use crate::machine::paths;
+use crate::study::{Arm, Evaluator};
 use burgess_base::{Error, Result, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;

@@ -1,17 +1,17 @@
 //! The plan of `burgess rank --dry-run`: all ids resolved, the state and cost of every run, and what is missing.
 
+use crate::data::{benchmarks, directory, field, published};
 use crate::features::card::ArmCard;
-use crate::machine::text_table;
-use crate::machine::text_table::Side;
-use crate::run::cost::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
 use crate::features::frozen::Kept;
 use crate::machine::progress::Progress;
-use crate::run::ranking::{Options, expand};
-use crate::run::instrument::{Instrument, Llm};
-use crate::study::{Arm, Data, Study};
-use crate::data::{benchmarks, directory, field, published};
-use crate::run::{checks, notes, training};
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
 use crate::machine::{device, paths};
+use crate::run::cost::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
+use crate::run::instrument::{Instrument, Llm};
+use crate::run::ranking::{Options, expand};
+use crate::run::{checks, notes, training};
+use crate::study::{Arm, Data, Study};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
@@ -296,8 +296,8 @@ fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::BUILT_IN;
     use crate::machine::workers::Share;
+    use crate::study::BUILT_IN;
 
     /// Checks the memory figures in the comments of the paper's studies against the estimates.
     #[test]

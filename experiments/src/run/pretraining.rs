@@ -3,9 +3,9 @@
 //! All encoders see the same images of the nano world, in the same order, the same number of times; only the
 //! objective on the card differs. The language model reads text only.
 
+use crate::machine::progress::Progress;
 use crate::run::probes;
 use crate::run::probes::ProbeRecord;
-use crate::machine::progress::Progress;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;

@@ -1,9 +1,9 @@
 //! Direct probes of an encoder on held-out images of the nano world: how accurately a linear classifier and k-NN read
 //! attributes from its frozen features, compared with the features of an untrained encoder.
 
+use crate::machine::progress::{Bar, Progress};
 use crate::machine::text_table;
 use crate::machine::text_table::Side;
-use crate::machine::progress::{Bar, Progress};
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::{EncoderCard, Location};
 use burgess_encoders::encoder::{Encoder, Features, weights_path};

@@ -1,21 +1,21 @@
 //! Ranking a study: all its runs, then `ranking.json` and the report.
 
-use crate::features::card::ArmCard;
-use crate::features::cache::{FeatureCache, Wanted};
 use crate::data::directory;
+use crate::features::cache::{FeatureCache, Wanted};
+use crate::features::card::ArmCard;
 use crate::features::encode::Extractor;
 use crate::features::frozen::{Computed, Features, Kept};
-use crate::run::provenance;
-use crate::run::provenance::Made;
 use crate::machine::progress::Progress;
-use crate::run::instrument;
-use crate::run::instrument::Instrument;
-use crate::run::store::{RunStore, StudyStore};
-use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use crate::machine::workers;
 use crate::machine::workers::Share;
-use crate::run::{checks, evidence, notes, training};
 use crate::machine::{device, paths, stop};
+use crate::run::instrument;
+use crate::run::instrument::Instrument;
+use crate::run::provenance;
+use crate::run::provenance::Made;
+use crate::run::store::{RunStore, StudyStore};
+use crate::run::{checks, evidence, notes, training};
+use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use burgess_base::{Error, Kind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
@@ -158,7 +158,8 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome = instrument::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            let outcome =
+                instrument::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
             bar.add(1);
             outcome
         })?;

@@ -1,9 +1,9 @@
 //! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
 
-use crate::run::evaluation::Asked;
-use crate::features::model_cards::Tower;
 use crate::features::frozen::Features;
+use crate::features::model_cards::Tower;
 use crate::machine::memory;
+use crate::run::evaluation::Asked;
 use crate::run::store::RunStore;
 use burgess_base::Result;
 use burgess_probe::connector::ConnectorConfig;

@@ -1,19 +1,19 @@
 //! Training of one model outside a study (`burgess train`), with the same stages as a run of a study.
 
-use crate::machine::progress::Progress;
-use crate::run::ranking;
-use crate::run::ranking::{Prepared, prepare};
-use crate::run::instrument::Instrument;
-use crate::run::store;
-use crate::run::store::RunStore;
-use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, read_toml};
-use crate::run::training::{Job, Part, trained};
-use crate::machine::workers;
-use crate::machine::workers::Share;
-use crate::study::{paths, names};
-use crate::run::{checks, notes};
 use crate::data::directory;
 use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::machine::workers;
+use crate::machine::workers::Share;
+use crate::run::instrument::Instrument;
+use crate::run::ranking;
+use crate::run::ranking::{Prepared, prepare};
+use crate::run::store;
+use crate::run::store::RunStore;
+use crate::run::training::{Job, Part, trained};
+use crate::run::{checks, notes};
+use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, read_toml};
+use crate::study::{names, paths};
 use burgess_base::{Context, Error, Result};
 use burgess_probe::data::Examples;
 use serde::{Deserialize, Serialize};

@@ -1,12 +1,12 @@
 //! The training of a run (align, then tune), which resumes after an interruption.
 
 use crate::features::card::ArmCard;
-use crate::features::model_cards;
 use crate::features::frozen::Features;
-use crate::machine::progress::Bar;
-use crate::run::instrument::Instrument;
+use crate::features::model_cards;
 use crate::features::visual_source::{Source, Towers};
+use crate::machine::progress::Bar;
 use crate::machine::stop;
+use crate::run::instrument::Instrument;
 use crate::run::store::RunStore;
 use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result, atomic, checksums};

@@ -1,9 +1,9 @@
 //! The arms of a study: encoders, each with its tap and weights, and whether they are frozen.
 
-use crate::study::Evaluator;
-use crate::study::{paths, names};
 use crate::data::field;
 use crate::features::oracle;
+use crate::study::Evaluator;
+use crate::study::{names, paths};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;

@@ -2,12 +2,12 @@
 //!
 //! The built-in studies are the files in `experiments/studies/`.
 
-pub use crate::study::arm::{Arm, ArmEncoder, Freeze, Weights};
-use crate::run::evaluation::Terms;
-use crate::features::frozen::Kept;
 use crate::data::published::Published;
-use crate::study::{paths, names};
+use crate::features::frozen::Kept;
+use crate::run::evaluation::Terms;
 use crate::run::evidence;
+pub use crate::study::arm::{Arm, ArmEncoder, Freeze, Weights};
+use crate::study::{names, paths};
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::preprocess::{Pipeline, Preparation};
 use burgess_field::FieldSpec;

@@ -3,8 +3,8 @@
 use crate::Target;
 use crate::mutate::Form;
 use burgess::features::oracle::Truth;
-use burgess::study::Study;
 use burgess::run::train_model::RunFile;
+use burgess::study::Study;
 use burgess_base::Error;
 use burgess_probe::recipe::Recipe;
 
