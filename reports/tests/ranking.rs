@@ -118,7 +118,10 @@ fn seeds_agree_by_category_and_without_the_baselines() {
     let r = ranked(&fixture::runs_with_oracle(3, 60));
     let stability = r.stability.as_ref().unwrap();
     assert_eq!(stability.pairs.len(), 3);
-    assert_eq!(stability.categories.keys().collect::<Vec<_>>(), r.categories.iter().map(|c| c.as_str()).collect::<Vec<_>>());
+    assert_eq!(
+        stability.categories.keys().collect::<Vec<_>>(),
+        r.categories.iter().map(|c| c.as_str()).collect::<Vec<_>>()
+    );
     let scores = |seed: u64| -> Vec<f64> { r.trained().map(|a| a.categories_per_seed["OCR & Chart"][&seed]).collect() };
     let taus = [(0, 1), (0, 2), (1, 2)].map(|(s, t)| stats::kendall_tau(&scores(s), &scores(t)).unwrap());
     assert!((stability.categories["OCR & Chart"] - taus.iter().sum::<f64>() / 3.0).abs() < 1e-12);

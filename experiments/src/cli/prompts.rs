@@ -252,10 +252,7 @@ mod tests {
             let first = |line: &&str| line.split_whitespace().next().filter(|w| ids.contains(w)).map(String::from);
             let listed: Vec<String> = text.lines().filter_map(|line| first(&line)).collect();
             assert_eq!(listed, ids, "{width}:\n{text}");
-            assert!(
-                Category::CAMBRIAN.iter().all(|c| text.contains(c.as_str())),
-                "{text}"
-            );
+            assert!(Category::CAMBRIAN.iter().all(|c| text.contains(c.as_str())), "{text}");
         }
         for part in sorted().windows(2) {
             let place = |b: &dyn Benchmark| (b.category().rank(), b.id().to_string());

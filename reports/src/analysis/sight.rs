@@ -101,7 +101,13 @@ struct Means {
 impl Sight {
     /// Creates the result from means over models without standard errors, such as published ones. Here a mean is above
     /// chance if it exceeds it by more than one point.
-    pub fn of_means(benchmark: &str, category: &Category, enabled: f64, blind: Option<f64>, chance: Option<f64>) -> Self {
+    pub fn of_means(
+        benchmark: &str,
+        category: &Category,
+        enabled: f64,
+        blind: Option<f64>,
+        chance: Option<f64>,
+    ) -> Self {
         let (share, measures) = match (blind, chance) {
             (Some(_), Some(chance)) if enabled - chance <= POINTS || !enabled.is_finite() => (None, Measures::Nothing),
             (Some(blind), Some(chance)) => {
@@ -278,7 +284,9 @@ mod tests {
 
     #[test]
     fn the_share_decides() {
-        let of = |enabled, blind, chance| Sight::of_means("b", &Category::GENERAL, enabled, Some(blind), Some(chance)).measures;
+        let of = |enabled, blind, chance| {
+            Sight::of_means("b", &Category::GENERAL, enabled, Some(blind), Some(chance)).measures
+        };
         assert_eq!(of(67.2, 67.0, 35.5), Measures::Language);
         assert_eq!(of(58.5, 37.5, 25.0), Measures::Both);
         assert_eq!(of(63.0, 34.0, 50.0), Measures::Sight);

@@ -251,7 +251,9 @@ fn change_row(change: &Unfrozen) -> ChangeRow {
     let scope = SCOPE_COLUMNS.iter().position(|s| *s == column);
     let benchmark = COLUMNS.iter().find(|c| c.name == column);
     let (name, category) = match (scope, benchmark) {
-        (Some(scope), _) => (SCOPES.get(scope).copied().unwrap_or(column), scope.checked_sub(1).and_then(|c| Category::CAMBRIAN.get(c))),
+        (Some(scope), _) => {
+            (SCOPES.get(scope).copied().unwrap_or(column), scope.checked_sub(1).and_then(|c| Category::CAMBRIAN.get(c)))
+        }
         (None, Some(benchmark)) => (benchmark.benchmark, Some(benchmark.category)),
         // CV-Bench as a whole, and V*, which no table has.
         (None, None) => (if column == "CV" { "CV-Bench" } else { "V*" }, Some(&Category::VISION_CENTRIC)),

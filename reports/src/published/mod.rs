@@ -57,7 +57,13 @@ pub const COLUMNS: [Column; 16] = [
 ];
 
 /// The scopes of a ranking: the average, then the categories.
-pub const SCOPES: [&str; 5] = ["Average", Category::GENERAL.as_str(), Category::KNOWLEDGE.as_str(), Category::OCR_CHART.as_str(), Category::VISION_CENTRIC.as_str()];
+pub const SCOPES: [&str; 5] = [
+    "Average",
+    Category::GENERAL.as_str(),
+    Category::KNOWLEDGE.as_str(),
+    Category::OCR_CHART.as_str(),
+    Category::VISION_CENTRIC.as_str(),
+];
 
 /// Names of the scopes' columns in the CSVs.
 pub const SCOPE_COLUMNS: [&str; 5] = ["Avg", "G", "K", "O", "V"];
@@ -265,8 +271,7 @@ pub fn matrix(tables: &[&Table]) -> Result<Matrix> {
         1 => short(&r.model).to_string(),
         _ => format!("{} ({})", short(&r.model), t.number),
     };
-    let benchmarks =
-        COLUMNS.iter().map(|c| Benchmark { name: c.benchmark.into(), category: c.category.clone() });
+    let benchmarks = COLUMNS.iter().map(|c| Benchmark { name: c.benchmark.into(), category: c.category.clone() });
     Matrix::new(
         rows().map(|(t, r)| name(t, r)).collect(),
         benchmarks.collect(),

@@ -515,7 +515,8 @@ mod tests {
 
     #[test]
     fn the_average_weighs_categories_equally() {
-        let means = category_means([(&Category::GENERAL, 10.0), (&Category::GENERAL, 30.0), (&Category::KNOWLEDGE, 50.0)]);
+        let means =
+            category_means([(&Category::GENERAL, 10.0), (&Category::GENERAL, 30.0), (&Category::KNOWLEDGE, 50.0)]);
         assert_eq!(means.values().copied().collect::<Vec<_>>(), [20.0, 50.0]);
     }
 
