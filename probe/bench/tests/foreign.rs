@@ -1,7 +1,7 @@
 //! Files that other people's programs write, with the gaps and oddities that they have: rows of published tables that
 //! cannot be asked, answers in every format and form, and files that are damaged or made to do harm.
 
-use burgess_bench::{self as bench, Benchmark, Predictions, Question, Questions, Rules, judge_predictions};
+use burgess_bench::{self as bench, Benchmark, Predictions, Question, QuestionSet, Rules, judge_predictions};
 use flate2::Crc;
 use flate2::write::DeflateEncoder;
 use serde_json::{Value, json};
@@ -189,7 +189,7 @@ fn csv_damage_is_named_with_its_line() -> Checked {
     let file = dir.path().join("AI2D_TEST.tsv");
     let rows = |lines: &[String]| format!("{}\n{}\n", HEADER.join("\t"), lines.join("\n"));
     let line = |n: u8| row(&n.to_string(), &tiny_image(n), ["a", "b", "c"], "A").join("\t");
-    let read = |text: &[u8]| -> Result<Questions, String> {
+    let read = |text: &[u8]| -> Result<QuestionSet, String> {
         fs::write(&file, text).map_err(|e| e.to_string())?;
         of("ai2d").read(dir.path()).map_err(|e| e.to_string())
     };
@@ -581,7 +581,7 @@ fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
     let error = of("ai2d").read(dir.path()).expect_err("a link").to_string();
     assert!(error.contains("it is a link to nowhere.parquet, which does not exist"), "{error}");
     let pipe = fifo("0.png")?;
-    let error = bench::Image::File(pipe).bytes().expect_err("an image").to_string();
+    let error = bench::ImageLocation::File(pipe).bytes().expect_err("an image").to_string();
     assert!(error.contains("it is a FIFO, not a file"), "{error}");
     Ok(())
 }

@@ -216,7 +216,7 @@ fn editions_have_the_same_questions() {
             assert!(same, "{id}: {q:?}");
         }
         let images: Vec<_> = tsv.iter().flat_map(|q| &q.images).collect();
-        for bytes in image_source::bytes_of(&images) {
+        for bytes in read_images(&images) {
             assert!(bytes.unwrap_or_else(|e| panic!("{id}: {e}")).starts_with(b"\x89PNG"), "{id}");
         }
     }
