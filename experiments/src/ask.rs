@@ -215,7 +215,7 @@ impl Answerer {
         let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
         let id = chat.image_id(&self.tokenizer)?;
         let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
-        let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
+        let positions = seen.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
         let prompt_tokens = ids.len() + positions;
         let score = |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
         if let Some(continuation) = &how.continuation {

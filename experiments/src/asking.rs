@@ -12,7 +12,7 @@ use crate::training::KEEP;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
-use burgess_probe::connector::Seen;
+use burgess_probe::connector::ImageTokens;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
@@ -120,7 +120,7 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 }
 
 /// Encodes the grey image as image tokens.
-fn grey(asking: &Asking<'_>) -> Result<Seen> {
+fn grey(asking: &Asking<'_>) -> Result<ImageTokens> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
     asking.model.see(cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
 }
@@ -231,7 +231,7 @@ impl Asked {
 ///
 /// # Errors
 /// An image cannot be read, a question is too long for the model, or a signal asked to stop; answers so far are kept.
-fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
+fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&ImageTokens>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
     let _section = stop::section()?;
     let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
     let stop = chat.stop(tokenizer)?;
@@ -365,7 +365,7 @@ fn shown(asking: &Asking<'_>, image: usize) -> String {
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.
 fn weigh(
     asking: &Asking<'_>,
-    seen: &Seen,
+    seen: &ImageTokens,
     prompts: &[Prompt<'_>],
     asked: &Asked,
     first: usize,

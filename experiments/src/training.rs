@@ -70,7 +70,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
     let connector = place.connector(arm);
-    let joined = !connector.reads_each_tower();
+    let joined = !connector.properties().reads_each_encoder;
     let config = MllmConfig {
         connector: ConnectorConfig::new(
             connector.clone(),
@@ -225,7 +225,7 @@ fn train_stage(
 /// Gives a connector that standardises features their statistics, over the first images of the first stage. An aligned
 /// connector is saved with them.
 fn standardise(model: &mut Mllm, examples: &Packed, source: &Source, device: &Device) -> Result<()> {
-    if !model.config().connector.kind.standardises() {
+    if !model.config().connector.kind.properties().needs_statistics {
         return Ok(());
     }
     let first = has_image(examples, STATISTICS)?;
@@ -257,7 +257,7 @@ fn too_long(
         Some(i) => {
             let image: Vec<usize> = examples.get(i)?.image.into_iter().collect();
             let sizes = source.sizes(&image)?;
-            model.look(source.batch(&image, device)?, sizes.as_deref(), None)?.positions()
+            model.look(source.batch(&image, device)?, sizes.as_deref(), None)?.tokens_per_image()
         }
         None => 0,
     };
@@ -314,7 +314,7 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
             Towers::Trained(parts.iter().filter_map(|p| p.card.encoder().ok()).map(|card| &card.preprocess).collect())
         }
     };
-    let sizes = place.connector(arm).reads_sizes();
+    let sizes = place.connector(arm).properties().needs_image_sizes;
     let orientation = cards::orientation(parts.iter().map(|p| &p.card));
     Source { dir: &place.data.dir, images: &place.images, sizes, orientation, towers }
 }

@@ -4,7 +4,7 @@
 //! Questions are right-padded; padding is masked for all later tokens and each row has its own positions, so a
 //! question's result does not depend on the rest of its batch.
 
-use crate::connector::{Seen, VisualRow};
+use crate::connector::{ImageTokens, VisualRow};
 use crate::llm::decoder::After;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
@@ -105,7 +105,7 @@ impl Sampling {
 /// options are invalid; when a logit is not finite.
 pub fn answer(
     model: &Mllm,
-    images: Option<&Seen>,
+    images: Option<&ImageTokens>,
     prompts: &[Prompt],
     how: &Decoding<'_>,
     device: &Device,
@@ -165,7 +165,7 @@ pub fn answer(
 /// As [`answer`]; also when an option is empty.
 pub fn likelihoods(
     model: &Mllm,
-    images: Option<&Seen>,
+    images: Option<&ImageTokens>,
     prompts: &[Prompt],
     options: &[Vec<Vec<u32>>],
     device: &Device,
@@ -250,7 +250,7 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
 /// Processes the prompts of one group; returns the logits of the first answer token, `[rows, vocab]`.
 fn read(
     model: &Mllm,
-    images: Option<&Seen>,
+    images: Option<&ImageTokens>,
     prompts: &[Prompt],
     group: &[usize],
     device: &Device,
@@ -275,7 +275,7 @@ fn read(
                 used.len() - 1
             }));
         }
-        let given = images.map_or(0, Seen::images);
+        let given = images.map_or(0, ImageTokens::images);
         if let Some(bad) = used.iter().find(|u| **u >= given) {
             return Err(Error::failed(format!("a prompt names image {bad}, but only {given} were given")));
         }
@@ -305,14 +305,14 @@ fn read(
 /// For each image of `used`, processes the tokens `before` and then the image without its padding.
 fn read_images(
     model: &Mllm,
-    images: &Seen,
+    images: &ImageTokens,
     used: &[usize],
     before: &[u32],
     cache: &mut KvCache,
     device: &Device,
 ) -> Result<()> {
     let (at, count) = (before.len(), used.len());
-    let shown: Vec<Vec<usize>> = used.iter().map(|&image| images.shown(image)).collect();
+    let shown: Vec<Vec<usize>> = used.iter().map(|&image| images.visible_tokens(image)).collect();
     let longest = shown.iter().map(Vec::len).max().unwrap_or(0);
     let real: Vec<usize> = shown.iter().map(|s| at + s.len()).collect();
     let mut parts = Vec::with_capacity(2);

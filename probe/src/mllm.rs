@@ -1,7 +1,7 @@
 //! The multimodal model: (unfrozen encoders +) connector + language model.
 
 use crate::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, ImageSize, NAMES, PlacedContext, Seen, VisualRow, positions,
+    ChannelStatistics, Connector, ConnectorConfig, ImageSize, ImageTokens, PlacedContext, VisualRow, positions,
 };
 use crate::llm::decoder::{After, Reading};
 use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
@@ -172,21 +172,21 @@ impl Mllm {
     ///
     /// # Errors
     /// When the model does not read this form of input, or its width differs.
-    pub fn see(&self, visual: Visual) -> Result<Seen> {
+    pub fn see(&self, visual: Visual) -> Result<ImageTokens> {
         self.look(visual, None, None)
     }
 
     /// As [`Mllm::see`], with the image sizes before padding to squares (see
-    /// [`ConnectorKind::reads_sizes`](crate::connector::ConnectorKind::reads_sizes)). In a step that trains the
+    /// [`ConnectorProperties::needs_image_sizes`](crate::connector::ConnectorProperties::needs_image_sizes)). In a step that trains the
     /// encoders, `draws` is the random stream for their drop-path masks (`drop_path` of their configurations).
     ///
     /// # Errors
     /// As [`Mllm::see`].
-    pub fn look(&self, visual: Visual, sizes: Option<&[ImageSize]>, draws: Option<&mut Stream>) -> Result<Seen> {
+    pub fn look(&self, visual: Visual, sizes: Option<&[ImageSize]>, draws: Option<&mut Stream>) -> Result<ImageTokens> {
         let towers = self.features(visual, draws)?;
         let grid = towers.first().map_or([0, 0], |tower| tower.grid);
         let mut seen = self.connector.forward(&towers, sizes)?;
-        if self.config.connector.kind.adds_positions() {
+        if self.config.connector.kind.properties().adds_positions {
             seen.tokens = positions::add(seen.tokens, grid, &self.llm)?;
         }
         Ok(seen)
@@ -199,7 +199,7 @@ impl Mllm {
             _ if !self.encoders.is_empty() => {
                 return Err(Error::failed("this model has encoders of its own and reads pixels, not features"));
             }
-            Visual::Features(_) if self.config.connector.kind.reads_grid() => {
+            Visual::Features(_) if self.config.connector.kind.properties().needs_grid() => {
                 return Err(Error::failed(format!(
                     "the {} connector reads features on their grid, not joined ones without",
                     self.config.connector.kind
@@ -257,8 +257,8 @@ impl Mllm {
     ///
     /// # Errors
     /// When the number of images differs from the number of placeholders, or an id is outside the vocabulary.
-    pub fn splice(&self, rows: &[Sequence], seen: Option<Seen>, device: &Device) -> Result<Spliced> {
-        let Some(Seen { tokens, visible, context, .. }) = seen else {
+    pub fn splice(&self, rows: &[Sequence], seen: Option<ImageTokens>, device: &Device) -> Result<Spliced> {
+        let Some(ImageTokens { tokens, visible, context, .. }) = seen else {
             return Ok(Spliced::plain(self.embed(rows, None, device)?));
         };
         let n = tokens.dims()[1];
@@ -394,7 +394,13 @@ impl Mllm {
         atomic::create_dir_with(dir, |dir| {
             atomic::write_json(&dir.join("config.json"), &self.config)?;
             tokenizer.save(&dir.join("tokenizer.json"))?;
-            checkpoint::save(&self.connector, &NAMES, "", precision, &dir.join("connector.safetensors"))?;
+            checkpoint::save(
+                &self.connector,
+                self.connector.dialect(),
+                "",
+                precision,
+                &dir.join("connector.safetensors"),
+            )?;
             save_llm(&self.llm, tokenizer, &dir.join("llm"), precision)?;
             for (i, encoder) in self.encoders.iter().enumerate() {
                 checkpoint::save(encoder, &IDENTITY, "", precision, &dir.join(format!("encoder-{i}.safetensors")))?;
@@ -418,7 +424,9 @@ impl Mllm {
         let config: MllmConfig = atomic::read_json(&dir.join("config.json"))?;
         config.check().with_context(|| format!("reading {}", dir.display()))?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let connector = load_into(config.connector.init(device)?, &dir.join("connector.safetensors"), &NAMES)?;
+        let connector = config.connector.init(device)?;
+        let dialect = connector.dialect();
+        let connector = load_into(connector, &dir.join("connector.safetensors"), dialect)?;
         let llm = Weights::open_path(&dir.join("llm"))?.load(device)?.0;
         let mut encoders = Vec::with_capacity(config.encoders.len());
         for (i, e) in config.encoders.iter().enumerate() {
@@ -438,7 +446,7 @@ impl MllmConfig {
         self.llm.check()?;
         self.connector.check()?;
         let layers = self.llm.num_hidden_layers;
-        if let Some(samplers) = self.connector.kind.samplers().filter(|s| s.last() >= layers) {
+        if let Some(samplers) = self.connector.kind.properties().samplers.filter(|s| s.last() >= layers) {
             return Err(Error::usage(format!(
                 "the last of {} samplers would stand after layer {} of the language model, which has {layers}",
                 samplers.number,
@@ -463,7 +471,7 @@ impl MllmConfig {
                 self.connector.feature_width
             )));
         }
-        if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.reads_each_tower() {
+        if self.encoders.len() > 1 && self.grid.is_none() && !self.connector.kind.properties().reads_each_encoder {
             return Err(Error::usage("several encoders need a common `grid`"));
         }
         Ok(())

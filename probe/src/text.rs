@@ -127,7 +127,7 @@ pub fn scored(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Device) 
 /// As [`scored`]; also when the placeholder has no image.
 pub fn scored_with(
     model: &Mllm,
-    seen: Option<crate::connector::Seen>,
+    seen: Option<crate::connector::ImageTokens>,
     prompt: &[u32],
     image_at: Option<usize>,
     continuation: &[u32],

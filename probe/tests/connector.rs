@@ -6,7 +6,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImageSize, NAMES, Seen, VisualRow,
+    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImageSize, ImageTokens, VisualRow,
 };
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -54,7 +54,9 @@ impl Case {
         let golden: Golden = atomic::read_json(&folder().join(format!("{name}.json")))?;
         let path = folder().join(format!("{name}.safetensors"));
         let weights = Checkpoint::open(&path)?.inside("param.")?;
-        let (connector, _) = checkpoint::load(golden.config.init(&device)?, &weights, &NAMES)?;
+        let connector = golden.config.init(&device)?;
+        let dialect = connector.dialect();
+        let (connector, _) = checkpoint::load(connector, &weights, dialect)?;
         Ok(Self { golden, file: Checkpoint::open(&path)?, device, connector })
     }
 
@@ -78,12 +80,12 @@ impl Case {
         Some(sizes.iter().map(|&(width, height)| ImageSize { width, height }).collect())
     }
 
-    fn see(&self, towers: &[FeatureMap]) -> Result<Seen> {
+    fn see(&self, towers: &[FeatureMap]) -> Result<ImageTokens> {
         self.connector.forward(towers, self.sizes().as_deref())
     }
 
     /// Where the images stand, with all of their positions.
-    fn rows(&self, seen: &Seen) -> Vec<VisualRow> {
+    fn rows(&self, seen: &ImageTokens) -> Vec<VisualRow> {
         let [images, n, _] = seen.tokens.dims();
         let row = |i| VisualRow { row: i, image: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
         (0..images).map(row).collect()
@@ -176,7 +178,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
         let in_place = case.connector.clone().map(&mut InPlace(&gradients));
         let (found, dir) = (in_place, tempfile::tempdir()?);
         let file = dir.path().join("gradients.safetensors");
-        checkpoint::save(&found, &NAMES, "", checkpoint::Precision::F32, &file)?;
+        checkpoint::save(&found, found.dialect(), "", checkpoint::Precision::F32, &file)?;
         let found = Checkpoint::open(&file)?;
         for key in expected.keys() {
             let off = difference(&found.read(key)?, &expected.read(key)?);
@@ -284,8 +286,8 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
         assert!(see(&one)?.iter().all(|v| v.is_finite()), "{name}");
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("connector.safetensors");
-        checkpoint::save(&one, &NAMES, "", checkpoint::Precision::F32, &file)?;
-        let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, &NAMES)?;
+        checkpoint::save(&one, one.dialect(), "", checkpoint::Precision::F32, &file)?;
+        let (again, _) = checkpoint::load(draw(2)?, &Checkpoint::open(&file)?, one.dialect())?;
         assert_eq!(see(&one)?, see(&again)?, "{name}");
     }
     Ok(())
@@ -320,8 +322,8 @@ fn standardised_features_read_alike_in_any_scale_and_the_statistics_survive_savi
         }
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("connector.safetensors");
-        checkpoint::save(&connector, &NAMES, "", checkpoint::Precision::F32, &file)?;
-        let (again, _) = checkpoint::load(config.init(&device)?, &Checkpoint::open(&file)?, &NAMES)?;
+        checkpoint::save(&connector, connector.dialect(), "", checkpoint::Precision::F32, &file)?;
+        let (again, _) = checkpoint::load(config.init(&device)?, &Checkpoint::open(&file)?, connector.dialect())?;
         assert_eq!(see(&again, &small)?, seen, "{name}");
     }
     let mut plain = ConnectorConfig::new(ConnectorKind::default(), &[(6, [4, 4])], 8)?.draw(1, &device)?;

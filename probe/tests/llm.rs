@@ -7,7 +7,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::arch::{ArchitectureConfig, Tap};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, Seen};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageTokens};
 use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, Sequence, Visual};
@@ -203,7 +203,7 @@ fn batching_changes_no_answer() -> Result<()> {
         let mut row = prompt.ids.to_vec();
         let start = row.len();
         let full = |row: &[u32]| -> Result<Tensor<2>> {
-            let image = prompt.image.map(|(p, _)| Seen::plain(images.tokens.clone().narrow(0, p, 1)));
+            let image = prompt.image.map(|(p, _)| ImageTokens::plain(images.tokens.clone().narrow(0, p, 1)));
             let sequence = Sequence { ids: row, image_at: prompt.image.map(|(_, at)| at) };
             let hidden = model.hidden(model.splice(&[sequence], image, &device)?)?;
             let [_, t, d] = hidden.dims();

@@ -69,8 +69,8 @@ fn logits_are_the_reference_ones() -> Result<()> {
         // All positions at once, padding hidden: the reference left it out.
         let hidden = model.hidden(model.splice(&sequences, Some(seen.clone()), &Device::flex())?)?;
         for (b, (ids, at)) in rows.iter().enumerate() {
-            let shown = seen.shown(b);
-            let n = seen.positions();
+            let shown = seen.visible_tokens(b);
+            let n = seen.tokens_per_image();
             let kept: Vec<usize> =
                 (0..*at).chain(shown.iter().map(|p| at + p)).chain(at + n..ids.len() - 1 + n).collect();
             let row = hidden.clone().narrow(0, b, 1);

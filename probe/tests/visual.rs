@@ -4,7 +4,7 @@
 use burgess_base::{Error, Result};
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::init::initialise;
-use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, Seen};
+use burgess_probe::connector::{ConnectorConfig, ConnectorKind, ImageSize, ImageTokens};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{Decoding, Prompt, answer, likelihoods};
 use burgess_probe::llm::{ChatTemplate, LlmConfig};
@@ -66,7 +66,7 @@ impl FeatureSource for Held {
     }
 }
 
-fn see(model: &Mllm, images: &[usize]) -> Result<Seen> {
+fn see(model: &Mllm, images: &[usize]) -> Result<ImageTokens> {
     model.look(Held.batch(images, &Device::flex())?, Held.sizes(images)?.as_deref(), None)
 }
 

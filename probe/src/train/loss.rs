@@ -1,7 +1,7 @@
 //! The loss of a batch: images and text through the model, cross-entropy over the supervised tokens.
 
 use super::FeatureSource;
-use crate::connector::Seen;
+use crate::connector::ImageTokens;
 use crate::data::Example;
 use crate::llm::kernel;
 use crate::mllm::{Mllm, Sequence, Spliced};
@@ -67,7 +67,7 @@ pub fn read_batch(
             Some(model.look(features.batch(&images, device)?, sizes.as_deref(), draws)?)
         }
     };
-    let n = seen.as_ref().map_or(0, Seen::positions);
+    let n = seen.as_ref().map_or(0, ImageTokens::tokens_per_image);
     let cut: Vec<Example> = match max_length {
         Some(most) => examples.iter().map(|e| e.truncated(most, n)).collect::<Result<_>>()?,
         None => Vec::new(),
@@ -83,7 +83,7 @@ pub fn read_batch(
         })
         .collect();
     // The token after an image is predicted from the image's last position that is not padding.
-    let last = |seen: &Seen, image| seen.shown(image).last().copied().unwrap_or(0);
+    let last = |seen: &ImageTokens, image| seen.visible_tokens(image).last().copied().unwrap_or(0);
     let last: Vec<usize> = seen.iter().flat_map(|s| (0..s.images()).map(|p| last(s, p))).collect();
     let mut last = last.into_iter();
     let last: Vec<usize> = rows.iter().map(|r| r.image_at.and_then(|_| last.next()).unwrap_or(0)).collect();

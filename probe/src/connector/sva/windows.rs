@@ -1,6 +1,6 @@
 //! Keys and values of queries: for each cell of the query grid a window of every encoder's grid, or the whole image.
 
-use super::super::arrangement::{ImageSize, Region};
+use super::super::token_layout::{ImageSize, Region};
 use burgess_base::{Error, Result};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -60,7 +60,7 @@ impl Region {
 
 /// A grid of image tokens in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrangement {
+pub struct TokenLayout {
     /// Number of rows of the grid.
     pub rows: usize,
     /// Number of columns of the grid.
@@ -69,7 +69,7 @@ pub struct Arrangement {
     pub newline: bool,
 }
 
-impl Arrangement {
+impl TokenLayout {
     /// Number of tokens of a whole image, newlines included.
     pub fn positions(&self) -> usize {
         self.rows * self.stride()
@@ -132,13 +132,13 @@ mod tests {
 
     #[test]
     fn newlines_end_the_rows_that_show_something() -> Result<()> {
-        let arrangement = Arrangement { rows: 4, columns: 4, newline: true };
-        assert_eq!(arrangement.positions(), 20);
-        assert_eq!((arrangement.cell(3), arrangement.cell(4), arrangement.cell(5)), (Some(3), None, Some(4)));
-        let wide = arrangement.visible(ImageSize { width: 8, height: 4 })?;
+        let layout = TokenLayout { rows: 4, columns: 4, newline: true };
+        assert_eq!(layout.positions(), 20);
+        assert_eq!((layout.cell(3), layout.cell(4), layout.cell(5)), (Some(3), None, Some(4)));
+        let wide = layout.visible(ImageSize { width: 8, height: 4 })?;
         assert_eq!(wide.iter().filter(|v| **v).count(), 10);
         assert!(!wide[4] && wide[9] && wide[14] && !wide[19]);
-        let tall = arrangement.visible(ImageSize { width: 4, height: 8 })?;
+        let tall = layout.visible(ImageSize { width: 4, height: 8 })?;
         assert_eq!(tall.iter().filter(|v| **v).count(), 12);
         assert_eq!(&tall[..5], [false, true, true, false, true]);
         Ok(())
