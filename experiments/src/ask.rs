@@ -204,7 +204,7 @@ impl Answerer {
         let seen = match image {
             Some(file) => {
                 let orientation = cards::orientation(self.encoders.iter().map(|e| &e.card));
-                let image = preprocess::decode_turned(file, orientation)?;
+                let image = preprocess::decode_oriented(file, orientation)?;
                 let (width, height) = image.dimensions();
                 let size = ImageSize { width: width as usize, height: height as usize };
                 let visual = cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;

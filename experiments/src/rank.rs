@@ -12,7 +12,7 @@ use crate::store::{RunStore, StudyStore};
 use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use crate::workers::{self, Share};
 use crate::{checks, device, evidence, notes, paths, stop, training};
-use burgess_base::{Error, Kind, Result, atomic, digest};
+use burgess_base::{Error, ErrorKind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Evidence, Files, Written};
@@ -161,7 +161,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
             match outcome {
-                Err(e) if e.kind() != Kind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                Err(e) if e.kind() != ErrorKind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
                 _ => {}
             }
         }
