@@ -1,7 +1,7 @@
 //! Atomic writes of files and directories: written under a temporary name, flushed to disk, then renamed.
 
-use crate::temporary::TemporaryPath;
 use crate::output::{self, OutputTarget};
+use crate::temporary::TemporaryPath;
 use crate::{Context, Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -38,7 +38,11 @@ impl Checksum {
     fn of_file(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
         if !meta.is_file() {
-            return Err(Error::failed(format!("{} is {}, not a file", path.display(), crate::output::file_kind(&meta))));
+            return Err(Error::failed(format!(
+                "{} is {}, not a file",
+                path.display(),
+                crate::output::file_kind(&meta)
+            )));
         }
         Ok(Self { size: meta.len(), blake3: digest::of_file(path)? })
     }
@@ -47,9 +51,9 @@ impl Checksum {
 /// The result of comparing a file with its checksum, if the two do not differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-/// The contents match the checksum.
+    /// The contents match the checksum.
     Matches,
-/// There is no checksum: an earlier version wrote the contents.
+    /// There is no checksum: an earlier version wrote the contents.
     NoChecksum,
 }
 
@@ -290,7 +294,10 @@ mod tests {
         record_all(dir.path())?;
         assert_eq!((check_all(dir.path())?, check(dir.path(), "b")?), (Verification::Matches, Verification::Matches));
         fs::write(at("other"), "is no matter of the list")?;
-        assert_eq!((check_all(dir.path())?, check(dir.path(), "other")?), (Verification::Matches, Verification::NoChecksum));
+        assert_eq!(
+            (check_all(dir.path())?, check(dir.path(), "other")?),
+            (Verification::Matches, Verification::NoChecksum)
+        );
         flip(&at("below/a"));
         let told = check_all(dir.path()).unwrap_err().to_string();
         assert!(told.contains("below/a is not what was written: found 8 bytes"), "{told}");

@@ -48,7 +48,7 @@ fn invalid(message: impl Into<String>) -> io::Error {
 struct Members {
     /// The current member; `None` at the end of the file.
     member: Option<GzDecoder<BufReader<File>>>,
-/// Number of the current member, starting at 1.
+    /// Number of the current member, starting at 1.
     number: usize,
 }
 

@@ -23,7 +23,7 @@ impl Digest {
         self.0.update(bytes);
     }
 
-/// Returns the digest of all bytes so far, equal to [`of_bytes`] of their concatenation.
+    /// Returns the digest of all bytes so far, equal to [`of_bytes`] of their concatenation.
     pub fn finish(&self) -> String {
         self.0.finalize().to_hex().as_str()[..32].to_string()
     }

@@ -30,7 +30,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The kind of an error, which determines the exit code of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-/// The command line, a study or a card requests something that does not exist or makes no sense: exit code 2.
+    /// The command line, a study or a card requests something that does not exist or makes no sense: exit code 2.
     Usage,
     /// The work could not be done (files, weights, devices, memory): exit code 1.
     Failed,
@@ -56,51 +56,51 @@ pub struct Error {
 }
 
 impl Error {
-/// Builds an error of usage: the request names something that does not exist or makes no sense (exit code 2).
+    /// Builds an error of usage: the request names something that does not exist or makes no sense (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Usage, chain: vec![message.into()], hint: None }
     }
 
-/// Builds a failure: the work could not be done (exit code 1).
+    /// Builds a failure: the work could not be done (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Failed, chain: vec![message.into()], hint: None }
     }
 
-/// Builds an interruption by a signal, which is not a failure.
+    /// Builds an interruption by a signal, which is not a failure.
     pub fn interrupted() -> Self {
         Self { kind: ErrorKind::Interrupted, chain: vec!["interrupted".into()], hint: None }
     }
 
-/// Adds the enclosing step in which the error happened, such as "reading weights.safetensors".
+    /// Adds the enclosing step in which the error happened, such as "reading weights.safetensors".
     #[must_use]
     pub fn context(mut self, step: impl Into<String>) -> Self {
         self.chain.insert(0, step.into());
         self
     }
 
-/// Adds what to do next, in the imperative. If there is a hint already, it is kept: it is nearer to the cause.
+    /// Adds what to do next, in the imperative. If there is a hint already, it is kept: it is nearer to the cause.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-/// Returns the kind of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-/// Returns the hint: what to do next.
+    /// Returns the hint: what to do next.
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-/// Returns the steps and the cause, outermost first.
+    /// Returns the steps and the cause, outermost first.
     pub fn chain(&self) -> &[String] {
         &self.chain
     }
 
-/// Returns the exit code: 2 for usage, 1 for a failure, 130 (that of Ctrl-C) for an interruption.
+    /// Returns the exit code: 2 for usage, 1 for a failure, 130 (that of Ctrl-C) for an interruption.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             ErrorKind::Usage => 2,
@@ -129,10 +129,10 @@ const KEPT_TAIL: usize = 300;
 fn write_shortened(f: &mut fmt::Formatter<'_>, line: &str) -> fmt::Result {
     // A character has at least one byte.
     let count = if line.len() > MAX_LINE { line.chars().count() } else { 0 };
-if count <= MAX_LINE {
+    if count <= MAX_LINE {
         return f.write_str(line);
     }
-let offset = |nth: usize| line.char_indices().nth(nth).map_or(line.len(), |(at, _)| at);
+    let offset = |nth: usize| line.char_indices().nth(nth).map_or(line.len(), |(at, _)| at);
     let (head, tail) = (offset(MAX_LINE - KEPT_TAIL - 3), offset(count - KEPT_TAIL));
     write!(f, "{} … {}", &line[..head], &line[tail..])
 }
@@ -141,9 +141,9 @@ impl std::error::Error for Error {}
 
 /// Adds the step in which an error happened; an error of another library is converted to [`Error`].
 pub trait Context<T> {
-/// Adds a step, written as a present participle and its object: "reading a.json".
+    /// Adds a step, written as a present participle and its object: "reading a.json".
     fn context(self, step: impl Into<String>) -> Result<T>;
-/// Adds a step whose text is built only if there is an error.
+    /// Adds a step whose text is built only if there is an error.
     fn with_context<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
 }
 

@@ -112,14 +112,14 @@ pub struct RowBudget {
 }
 
 impl RowBudget {
-/// Begins the next row, which may have the full number of bytes again.
+    /// Begins the next row, which may have the full number of bytes again.
     pub fn renew(&self) {
         self.left.set(self.most);
     }
 }
 
 impl<R: Read> RowLimitedReader<R> {
-/// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. Rows may be a little longer
+    /// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. Rows may be a little longer
     /// if the parser reads ahead.
     pub fn new(inner: R, most: u64) -> (Self, RowBudget) {
         let budget = RowBudget { left: Rc::new(Cell::new(most)), most };

@@ -19,10 +19,10 @@ mod error;
 pub mod files;
 pub mod guard;
 pub mod json;
-pub mod temporary;
 pub mod output;
 pub mod protobuf;
 pub mod stream;
+pub mod temporary;
 pub mod text;
 
 pub use category::Category;

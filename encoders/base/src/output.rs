@@ -15,9 +15,9 @@ const MAX_LINKS: usize = 40;
 /// The destination of an output path.
 #[derive(Debug)]
 pub(crate) enum OutputTarget {
-/// A file that may not exist yet: the path with links resolved, and the permissions of the existing file.
+    /// A file that may not exist yet: the path with links resolved, and the permissions of the existing file.
     File(PathBuf, Option<Permissions>),
-/// A FIFO, which is written to directly instead of being replaced.
+    /// A FIFO, which is written to directly instead of being replaced.
     Fifo,
 }
 

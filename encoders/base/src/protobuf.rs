@@ -25,13 +25,13 @@ pub struct ProtobufField<'a> {
 /// The value of a field, by its wire type.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ProtobufValue<'a> {
-/// An integer, Boolean or enumeration value.
+    /// An integer, Boolean or enumeration value.
     Varint(u64),
-/// A value of type `fixed64` or `double`, little-endian.
+    /// A value of type `fixed64` or `double`, little-endian.
     Fixed64([u8; 8]),
-/// A string, byte string, message or packed list.
+    /// A string, byte string, message or packed list.
     Bytes(&'a [u8]),
-/// A value of type `fixed32` or `float`, little-endian.
+    /// A value of type `fixed32` or `float`, little-endian.
     Fixed32([u8; 4]),
 }
 
@@ -47,7 +47,7 @@ impl ProtobufValue<'_> {
 }
 
 impl<'a> ProtobufMessage<'a> {
-/// Reads all of `bytes` as one message.
+    /// Reads all of `bytes` as one message.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
@@ -55,7 +55,9 @@ impl<'a> ProtobufMessage<'a> {
     fn field(&mut self) -> Result<ProtobufField<'a>> {
         let key = varint(self.bytes, &mut self.at)?;
         let number = u32::try_from(key >> 3).ok().filter(|n| (1..1 << 29).contains(n));
-        let number = number.ok_or_else(|| Error::failed(format!("field number {} is invalid, must be from 1 to 536870911", key >> 3)))?;
+        let number = number.ok_or_else(|| {
+            Error::failed(format!("field number {} is invalid, must be from 1 to 536870911", key >> 3))
+        })?;
         let value = match key & 7 {
             0 => ProtobufValue::Varint(varint(self.bytes, &mut self.at)?),
             1 => ProtobufValue::Fixed64(self.fixed()?),
@@ -72,7 +74,11 @@ impl<'a> ProtobufMessage<'a> {
     fn take(&mut self, length: u64) -> Result<&'a [u8]> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
-            Error::failed(format!("the length before byte {} is {length}, but only {} bytes are left", self.at, rest.len()))
+            Error::failed(format!(
+                "the length before byte {} is {length}, but only {} bytes are left",
+                self.at,
+                rest.len()
+            ))
         })?;
         self.at += taken.len();
         Ok(taken)
@@ -101,7 +107,7 @@ impl<'a> Iterator for ProtobufMessage<'a> {
 }
 
 impl<'a> ProtobufField<'a> {
-/// Returns the value as the bytes of a string, message or packed list.
+    /// Returns the value as the bytes of a string, message or packed list.
     pub fn bytes(&self) -> Result<&'a [u8]> {
         match self.value {
             ProtobufValue::Bytes(bytes) => Ok(bytes),
@@ -109,17 +115,17 @@ impl<'a> ProtobufField<'a> {
         }
     }
 
-/// Returns the value as a message.
+    /// Returns the value as a message.
     pub fn message(&self) -> Result<ProtobufMessage<'a>> {
         self.bytes().map(ProtobufMessage::new)
     }
 
-/// Returns the value as UTF-8 text.
+    /// Returns the value as UTF-8 text.
     pub fn text(&self) -> Result<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Error::failed(format!("field {} is not UTF-8", self.number)))
     }
 
-/// Returns the value as a signed integer of 64 bits.
+    /// Returns the value as a signed integer of 64 bits.
     pub fn int(&self) -> Result<i64> {
         match self.value {
             ProtobufValue::Varint(value) => Ok(value as i64),
@@ -127,7 +133,7 @@ impl<'a> ProtobufField<'a> {
         }
     }
 
-/// Returns the value as a `float`.
+    /// Returns the value as a `float`.
     pub fn float(&self) -> Result<f32> {
         match self.value {
             ProtobufValue::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
@@ -135,7 +141,7 @@ impl<'a> ProtobufField<'a> {
         }
     }
 
-/// Appends the integers of a repeated field, packed or not, to `list`.
+    /// Appends the integers of a repeated field, packed or not, to `list`.
     pub fn ints_into(&self, list: &mut Vec<i64>) -> Result<()> {
         match self.value {
             ProtobufValue::Varint(value) => list.push(value as i64),
@@ -208,9 +214,13 @@ mod tests {
             assert!(fields < whole, "{cut}");
             assert!(read.iter().rev().skip(1).all(Result::is_ok), "an error is the last item");
         }
-        let say = |bytes: &[u8]| ProtobufMessage::new(bytes).last().map(|f| f.unwrap_err().to_string()).unwrap_or_default();
+        let say =
+            |bytes: &[u8]| ProtobufMessage::new(bytes).last().map(|f| f.unwrap_err().to_string()).unwrap_or_default();
         // 2^63 bytes announced; a group; field number 0; a number that never ends.
-        assert!(say(&[0x12, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 1]).contains("only 1 bytes are left"));
+        assert!(
+            say(&[0x12, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 1])
+                .contains("only 1 bytes are left")
+        );
         assert!(say(&[0x0b]).contains("wire type 3"));
         assert!(say(&[0x00, 0x01]).contains("field number 0 is invalid"));
         assert!(say(&[0xff; 20]).contains("more than 64 bits"));

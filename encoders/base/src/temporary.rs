@@ -30,7 +30,7 @@ static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 pub struct TemporaryPath(PathBuf);
 
 impl TemporaryPath {
-/// Chooses a name in the directory of `path`; does not create the file.
+    /// Chooses a name in the directory of `path`; does not create the file.
     pub fn beside(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_NAME).last();
@@ -41,7 +41,7 @@ impl TemporaryPath {
         Self(path)
     }
 
-/// Returns the temporary path.
+    /// Returns the temporary path.
     pub fn path(&self) -> &Path {
         &self.0
     }

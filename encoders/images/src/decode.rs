@@ -12,7 +12,7 @@ use std::path::Path;
 /// Whether the EXIF orientation is applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Orientation {
-/// Images are used as stored, as by Pillow's `Image.open` and the loaders of timm, open_clip and Cambrian-1. TIFF
+    /// Images are used as stored, as by Pillow's `Image.open` and the loaders of timm, open_clip and Cambrian-1. TIFF
     /// files are an exception: they are rotated, as by Pillow.
     #[default]
     AsStored,
@@ -66,7 +66,8 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> Result<RgbImage> {
-    const HINT: &str = "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
+    const HINT: &str =
+        "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
     let limits = DecodeLimits::current()?;
     let deadline = limits.deadline();
     // The RIFF header states the length of the rest; the decoder would fill a few missing bytes with zeros.
@@ -142,7 +143,12 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
     dimensions_oriented(path, Orientation::AsStored)
 }
 
-fn jpeg<R: BufRead + Seek>(mut file: R, wanted: Orientation, limits: &DecodeLimits, deadline: Deadline) -> Result<RgbImage> {
+fn jpeg<R: BufRead + Seek>(
+    mut file: R,
+    wanted: Orientation,
+    limits: &DecodeLimits,
+    deadline: Deadline,
+) -> Result<RgbImage> {
     let markers = Markers::read(&mut file)?;
     file.rewind()?;
     if let Some((width, height)) = markers.size {
@@ -161,7 +167,11 @@ fn jpeg<R: BufRead + Seek>(mut file: R, wanted: Orientation, limits: &DecodeLimi
 }
 
 /// Decodes all formats except JPEG. The size is checked before memory is allocated for the pixels.
-fn decode_other<R: BufRead + Seek>(reader: ImageReader<R>, wanted: Orientation, limits: &DecodeLimits) -> Result<RgbImage> {
+fn decode_other<R: BufRead + Seek>(
+    reader: ImageReader<R>,
+    wanted: Orientation,
+    limits: &DecodeLimits,
+) -> Result<RgbImage> {
     let failed = |e: image::ImageError| Error::failed(e.to_string());
     // Some decoders allocate the whole image when they are created.
     let mut bounds = image::Limits::default();

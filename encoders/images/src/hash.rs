@@ -25,7 +25,7 @@ pub struct DifferenceHash {
 }
 
 impl DifferenceHash {
-/// Returns the number of bits that differ; `u32::MAX` for hashes of different sizes.
+    /// Returns the number of bits that differ; `u32::MAX` for hashes of different sizes.
     pub fn distance(&self, other: &Self) -> u32 {
         match self.side == other.side {
             true => self.words.iter().zip(&other.words).map(|(a, b)| (a ^ b).count_ones()).sum(),
@@ -38,12 +38,12 @@ impl DifferenceHash {
         self.words.iter().all(|word| *word == 0)
     }
 
-/// Returns the side of the hash in pixels; the hash has `side * side` bits.
+    /// Returns the side of the hash in pixels; the hash has `side * side` bits.
     pub fn side(&self) -> usize {
         self.side
     }
 
-/// Returns the bits in groups of 16, the lowest group first; the last group may be partial.
+    /// Returns the bits in groups of 16, the lowest group first; the last group may be partial.
     pub fn groups(&self) -> impl Iterator<Item = u16> {
         let bits = self.side * self.side;
         let all = self.words.iter().rev().flat_map(|word| {

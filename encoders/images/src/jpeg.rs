@@ -23,7 +23,8 @@ pub(crate) fn decode(file: impl BufRead, limits: &DecodeLimits, deadline: Deadli
         _ => bytes,
     };
     let side = |n: usize| u32::try_from(n).unwrap_or_default();
-    RgbImage::from_raw(side(width), side(height), rgb).ok_or_else(|| Error::failed("the JPEG has fewer rows than its header states"))
+    RgbImage::from_raw(side(width), side(height), rgb)
+        .ok_or_else(|| Error::failed("the JPEG has fewer rows than its header states"))
 }
 
 /// A decoded JPEG: samples per pixel (1 grey, 3 RGB, 4 CMYK), all samples in row-major order, and width and height.

@@ -20,4 +20,4 @@ pub use decode::{
     Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions, dimensions_oriented,
 };
 pub use hash::{DifferenceHash, HASH_SIDES, dhash};
-pub use resample::{PaddedSquare, Interpolation, resize, resize_part};
+pub use resample::{Interpolation, PaddedSquare, resize, resize_part};

@@ -27,7 +27,7 @@ pub(crate) struct DecodeLimits {
 }
 
 impl DecodeLimits {
-/// Returns the limits from the environment variables, or the defaults.
+    /// Returns the limits from the environment variables, or the defaults.
     ///
     /// # Errors
     /// A variable is not a positive integer.
@@ -42,9 +42,14 @@ impl DecodeLimits {
             Err(_) => Err(format!("{name} is not valid UTF-8, must be an integer of at least 1")),
         };
         let limits = LIMITS.get_or_init(|| {
-            Ok(Self { pixels: read(MAX_PIXELS_VARIABLE, DEFAULT_MAX_PIXELS)?, time: Duration::from_secs(read(MAX_SECONDS_VARIABLE, DEFAULT_MAX_SECONDS)?) })
+            Ok(Self {
+                pixels: read(MAX_PIXELS_VARIABLE, DEFAULT_MAX_PIXELS)?,
+                time: Duration::from_secs(read(MAX_SECONDS_VARIABLE, DEFAULT_MAX_SECONDS)?),
+            })
         });
-        limits.clone().map_err(|why| Error::usage(why).hint("correct the environment variable, or unset it to use the default"))
+        limits
+            .clone()
+            .map_err(|why| Error::usage(why).hint("correct the environment variable, or unset it to use the default"))
     }
 
     /// Rejects an image that is too large, before memory is allocated for it.
@@ -55,7 +60,8 @@ impl DecodeLimits {
         let pixels = width.saturating_mul(height);
         if pixels > self.pixels {
             let message = format!("the image has {width}×{height} pixels, the limit is {}", self.pixels);
-            return Err(Error::failed(message).hint(format!("set {MAX_PIXELS_VARIABLE}={pixels} in the environment to accept the image")));
+            return Err(Error::failed(message)
+                .hint(format!("set {MAX_PIXELS_VARIABLE}={pixels} in the environment to accept the image")));
         }
         Ok(())
     }
@@ -69,13 +75,16 @@ impl DecodeLimits {
         if work > self.pixels.saturating_mul(MAX_SCANS) {
             let message = format!("the JPEG has {scans} scans of {width}×{height} pixels");
             let needed = work.div_ceil(MAX_SCANS);
-            return Err(Error::failed(format!("{message}, the limit is {} pixels over all scans", self.pixels * MAX_SCANS))
-                .hint(format!("set {MAX_PIXELS_VARIABLE}={needed} in the environment to accept the image")));
+            return Err(Error::failed(format!(
+                "{message}, the limit is {} pixels over all scans",
+                self.pixels * MAX_SCANS
+            ))
+            .hint(format!("set {MAX_PIXELS_VARIABLE}={needed} in the environment to accept the image")));
         }
         Ok(())
     }
 
-/// Returns the deadline of an image whose decoding starts now.
+    /// Returns the deadline of an image whose decoding starts now.
     pub fn deadline(&self) -> Deadline {
         Deadline { end: Instant::now().checked_add(self.time), seconds: self.time.as_secs() }
     }

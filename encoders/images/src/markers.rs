@@ -16,7 +16,7 @@ pub(crate) struct Markers {
 const EXIF: &[u8] = b"Exif\0\0";
 
 impl Markers {
-/// Reads the segments from the start of the file to its end. Reading stops without an error where the file is
+    /// Reads the segments from the start of the file to its end. Reading stops without an error where the file is
     /// damaged; the decoder reports the damage.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ impl Interpolation {
         }
     }
 
-/// Returns the weights of input points for an output point at `centre` (in input coordinates): the index of the first
+    /// Returns the weights of input points for an output point at `centre` (in input coordinates): the index of the first
     /// input point and the weights from it on, which sum to one. `from` is the number of input points, `scale` the ratio
     /// of input to output points; the kernel is widened if it exceeds one. Points beyond the borders are ignored.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -187,7 +187,7 @@ pub struct PaddedSquare<'a> {
 }
 
 impl<'a> PaddedSquare<'a> {
-/// Pads to the smallest square around `image`; an odd margin is one pixel narrower on the left and at the top.
+    /// Pads to the smallest square around `image`; an odd margin is one pixel narrower on the left and at the top.
     pub fn around(image: &'a RgbImage, colour: [u8; 3]) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let side = width.max(height);
@@ -274,16 +274,16 @@ impl Band<'_> {
 struct Columns<'a> {
     axis: &'a Axis,
     length: usize,
-/// Sums of the output rows, `[output rows, length]`.
+    /// Sums of the output rows, `[output rows, length]`.
     sums: Vec<i32>,
-/// Index of the next input row.
+    /// Index of the next input row.
     row: usize,
-/// Index of the first output row that is not complete.
+    /// Index of the first output row that is not complete.
     open: usize,
 }
 
 impl<'a> Columns<'a> {
-/// Builds the sums for rows of `length` bytes; the first row to be added is input row `row`.
+    /// Builds the sums for rows of `length` bytes; the first row to be added is input row `row`.
     fn new(axis: &'a Axis, length: usize, row: usize) -> Self {
         Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row, open: 0 }
     }
@@ -296,7 +296,7 @@ impl<'a> Columns<'a> {
         self.finish()
     }
 
-/// Adds the next `count` input rows, all of which equal `row`.
+    /// Adds the next `count` input rows, all of which equal `row`.
     fn add(&mut self, row: &[u8], count: usize) {
         let (begin, end) = (self.row, self.row + count);
         self.row = end;
@@ -326,10 +326,10 @@ impl<'a> Columns<'a> {
 
 /// The input points and weights of each output point along one axis.
 struct Axis {
-/// Per output point: the first input point, and the end of its weights (they begin where the previous ones end).
+    /// Per output point: the first input point, and the end of its weights (they begin where the previous ones end).
     points: Vec<(usize, usize)>,
     weights: Vec<i32>,
-/// Per output point: the sums of its first 0, 1, 2, … weights.
+    /// Per output point: the sums of its first 0, 1, 2, … weights.
     totals: Vec<i32>,
 }
 
@@ -338,7 +338,7 @@ impl Axis {
         Self::part(from, to, 0..to, kernel)
     }
 
-/// Computes the weights of the output points in `part` only.
+    /// Computes the weights of the output points in `part` only.
     #[allow(clippy::cast_possible_truncation)]
     fn part(from: usize, to: usize, part: Range<usize>, kernel: Interpolation) -> Self {
         let scale = from as f64 / to as f64;
@@ -358,20 +358,20 @@ impl Axis {
         axis
     }
 
-/// Returns the range of input points that the output points need.
+    /// Returns the range of input points that the output points need.
     fn needed(&self) -> Range<usize> {
         let begin = self.points.first().map_or(0, |(first, _)| *first);
         begin..self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(begin)
     }
 
-/// Returns the first input point of an output point, its weights, and the sums of its first 0, 1, 2, … weights.
+    /// Returns the first input point of an output point, its weights, and the sums of its first 0, 1, 2, … weights.
     fn point(&self, new: usize) -> (usize, &[i32], &[i32]) {
         let (first, end) = self.points[new];
         let begin = new.checked_sub(1).map_or(0, |before| self.points[before].1);
         (first, &self.weights[begin..end], &self.totals[begin + new..=end + new])
     }
 
-/// Iterates over the first input point and the weights of every output point.
+    /// Iterates over the first input point and the weights of every output point.
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         (0..self.points.len()).map(|new| {
             let (first, weights, _) = self.point(new);
@@ -379,7 +379,7 @@ impl Axis {
         })
     }
 
-/// Returns the output points to which any of the `count` input points from `first` on contributes.
+    /// Returns the output points to which any of the `count` input points from `first` on contributes.
     fn reached(&self, first: usize, count: usize) -> Range<usize> {
         let begin = self.iter().take_while(|(from, weights)| from + weights.len() <= first).count();
         let end = begin + self.iter().skip(begin).take_while(|(from, _)| *from < first + count).count();
@@ -394,7 +394,7 @@ impl Axis {
         })
     }
 
-/// Resizes one row of pixels, which begins with input point `begin`.
+    /// Resizes one row of pixels, which begins with input point `begin`.
     fn along<const CHANNELS: usize>(&self, row: &[u8], begin: usize) -> Vec<u8> {
         let pixels = row.as_chunks::<CHANNELS>().0;
         let mut out = Vec::with_capacity(CHANNELS * self.points.len());

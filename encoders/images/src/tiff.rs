@@ -75,7 +75,10 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
     let rows = number(Tag::RowsPerStrip)?.map_or(height, |rows| rows as usize);
     let size = tiled.map_or((width, rows.min(height)), |(w, h)| (w as usize, h as usize));
     if size.0 == 0 || size.1 == 0 {
-        return Err(Error::failed(format!("the strips or tiles have {}×{} pixels, must have at least 1×1", size.0, size.1)));
+        return Err(Error::failed(format!(
+            "the strips or tiles have {}×{} pixels, must have at least 1×1",
+            size.0, size.1
+        )));
     }
     let (offsets, lengths) = match tiled {
         Some(_) => (Tag::TileOffsets, Tag::TileByteCounts),
@@ -137,9 +140,12 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
         Photometric::BlackIsZero => pixels.into_iter().flat_map(|grey| [grey; 3]).collect(),
         Photometric::WhiteIsZero => pixels.into_iter().flat_map(|grey| [255 - grey; 3]).collect(),
         // Unlike in JPEG files, the inks are not inverted.
-        Photometric::Cmyk => {
-            pixels.as_chunks().0.iter().flat_map(|inks: &[u8; 4]| jpeg::cmyk_to_rgb(inks.map(|ink| 255 - ink))).collect()
-        }
+        Photometric::Cmyk => pixels
+            .as_chunks()
+            .0
+            .iter()
+            .flat_map(|inks: &[u8; 4]| jpeg::cmyk_to_rgb(inks.map(|ink| 255 - ink)))
+            .collect(),
     };
     let side = |n: usize| u32::try_from(n).unwrap_or_default();
     Ok(RgbImage::from_raw(side(width), side(height), rgb).map(|image| {

@@ -1,6 +1,8 @@
 //! Pixels that Pillow gives (made by `tests/reference/pixels.py`), and images that cost more than they should.
 
-use burgess_images::{PaddedSquare, Interpolation, Orientation, decode, decode_bytes, decode_oriented, dimensions_oriented};
+use burgess_images::{
+    Interpolation, Orientation, PaddedSquare, decode, decode_bytes, decode_oriented, dimensions_oriented,
+};
 use image::{Rgb, RgbImage};
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,8 @@
 mod fit;
 
 pub use burgess_images::{
-    Interpolation, Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions, dimensions_oriented,
+    Interpolation, Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions,
+    dimensions_oriented,
 };
 pub use fit::Fit;
 

@@ -3,7 +3,7 @@
 use super::{print, print_json};
 use crate::data::benchmarks;
 use crate::machine::progress::Progress;
-use burgess_base::{Result, temporary, output};
+use burgess_base::{Result, output, temporary};
 use burgess_leaks::{Named, Options, find};
 use burgess_probe::bench;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `burgess report`: tables, figures and the page from results.
 
 use super::{colours, print, print_json, terminal};
-use burgess_base::{Error, Result, temporary, output};
+use burgess_base::{Error, Result, output, temporary};
 use burgess_reports::page::Written;
 use serde_json::json;
 use std::path::{Path, PathBuf};

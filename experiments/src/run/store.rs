@@ -1,7 +1,7 @@
 //! The run store, `OUT/<study>/<arm>/seed-<n>/`, which holds the finished and resumable work of runs.
 
 use burgess_base::checksums::{self, Verification};
-use burgess_base::{Context, Error, Result, atomic, differences, temporary, output};
+use burgess_base::{Context, Error, Result, atomic, differences, output, temporary};
 use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -180,7 +180,9 @@ impl RunStore {
 
     /// Reports through `note` that the run was made by an earlier version, which wrote no checksums.
     pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
-        if self.dir.join(CONFIG).is_file() && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum) {
+        if self.dir.join(CONFIG).is_file()
+            && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum)
+        {
             note(&format!(
                 "note: {} was made by an earlier version, which kept no checksums: what is there is used unchecked",
                 self.dir.display()

@@ -58,7 +58,9 @@ fn lines(path: &Path, mut text: impl BufRead, each: &mut dyn FnMut(JsonRow) -> R
             break;
         }
         if bytes.len() as u64 > LONGEST {
-            return Err(Error::failed(format!("the line is longer than {}", files::format_bytes(LONGEST))).context(place()));
+            return Err(
+                Error::failed(format!("the line is longer than {}", files::format_bytes(LONGEST))).context(place())
+            );
         }
         let content = std::str::from_utf8(&bytes).map_err(|e| {
             Error::failed(format!("the line is not UTF-8 (byte {} of it)", e.valid_up_to() + 1)).context(place())

@@ -160,7 +160,10 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         let part = excerpt(&String::from_utf8_lossy(name), 60);
         read.map_err(|e| Error::failed(format!("the part `{part}` is damaged: {e}")))?;
         left = left.checked_sub(content.len() as u64).ok_or_else(|| {
-            Error::failed(format!("unpacked it is larger than {} (at the part `{part}`)", files::format_bytes(UNPACKED)))
+            Error::failed(format!(
+                "unpacked it is larger than {} (at the part `{part}`)",
+                files::format_bytes(UNPACKED)
+            ))
         })?;
         if name.to_ascii_lowercase().ends_with(b"sharedstrings.xml") {
             announced(&content, &part)?;

@@ -202,7 +202,8 @@ impl<'de> Visitor<'de> for RawVisitor {
 fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
     let step = || format!("reading {}", path.display());
     // NaN, a byte order mark and similar deviations are corrected to JSON before the length of an entry is limited.
-    let (limited, row_budget) = RowLimitedReader::new(LenientReader::new(compressed::open(path).with_context(step)?), LONGEST);
+    let (limited, row_budget) =
+        RowLimitedReader::new(LenientReader::new(compressed::open(path).with_context(step)?), LONGEST);
     let mut reader = BufReader::with_capacity(1 << 16, limited);
     let array = loop {
         let buffer = reader.fill_buf().with_context(step)?;

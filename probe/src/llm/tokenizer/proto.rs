@@ -128,7 +128,9 @@ impl ModelProto {
                 (3, ProtobufValue::Varint(other)) => {
                     return Err(Error::failed(format!("model type {other} is neither Unigram (1) nor BPE (2)")));
                 }
-                (24, ProtobufValue::Varint(1)) => return Err(Error::failed("spaces at the ends of words are not supported")),
+                (24, ProtobufValue::Varint(1)) => {
+                    return Err(Error::failed("spaces at the ends of words are not supported"));
+                }
                 (35, ProtobufValue::Varint(flag)) => self.byte_fallback = flag != 0,
                 (40, ProtobufValue::Varint(id)) => {
                     self.unk = self::id(id).ok_or_else(|| Error::failed("there is no unknown piece"))?;
