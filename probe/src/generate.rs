@@ -4,7 +4,7 @@
 //! Questions are right-padded; padding is masked for all later tokens and each row has its own positions, so a
 //! question's result does not depend on the rest of its batch.
 
-use crate::connector::{ImageTokens, VisualRow};
+use crate::connector::{ImagePositions, ImageTokens};
 use crate::llm::decoder::After;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::Mllm;
@@ -99,7 +99,7 @@ impl Sampling {
 
 /// Generates answers of at most `max_new_tokens` tokens, in the order of the prompts.
 ///
-/// `images` comes from [`Mllm::see`]; its padding is left out. `model` and `images` are on a device without autodiff.
+/// `images` comes from [`Mllm::encode_images`]; its padding is left out. `model` and `images` are on a device without autodiff.
 ///
 /// When a prompt is empty, names an image that was not given, or exceeds the maximum length; when the sampling
 /// options are invalid; when a logit is not finite.
@@ -163,7 +163,7 @@ pub fn answer(
 ///
 /// # Errors
 /// As [`answer`]; also when an option is empty.
-pub fn likelihoods(
+pub fn score_options(
     model: &Mllm,
     images: Option<&ImageTokens>,
     prompts: &[Prompt],
@@ -346,10 +346,10 @@ fn read_images(
                         *place = Some(at + i);
                     }
                 }
-                VisualRow { row, image, positions }
+                ImagePositions { row, image, positions }
             };
-            let rows: Vec<VisualRow> = used.iter().zip(&shown).enumerate().map(row).collect();
-            Some(context.place(&rows, t)?)
+            let rows: Vec<ImagePositions> = used.iter().zip(&shown).enumerate().map(row).collect();
+            Some(context.bind(&rows, t)?)
         }
     };
     let mut after = |layer: usize, x: Tensor<3>| model.connector.after_layer(layer, x, context.as_ref());

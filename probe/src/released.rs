@@ -3,9 +3,9 @@
 //!
 //! ```no_run
 //! use burgess_probe::llm::ChatTemplate;
-//! use burgess_probe::released::Released;
+//! use burgess_probe::released::ReleasedModel;
 //! # fn f() -> burgess_base::Result<()> {
-//! let released = Released::open("cambrian-8b".as_ref())?;
+//! let released = ReleasedModel::open("cambrian-8b".as_ref())?;
 //! let model = released.load(ChatTemplate::named("llama_3")?, &burn::tensor::Device::flex())?;
 //! # Ok(()) }
 //! ```
@@ -65,7 +65,7 @@ const OF_CONNECTOR: [&str; 8] = [
 
 /// A released model whose configuration was read; its weights are not in memory yet.
 #[derive(Debug)]
-pub struct Released {
+pub struct ReleasedModel {
     dir: PathBuf,
     /// The encoders in order, with upstream's preprocessing.
     pub encoders: Vec<EncoderCard>,
@@ -101,9 +101,9 @@ pub(crate) struct CambrianConfig {
     mm_use_im_start_end: bool,
 }
 
-impl Released {
+impl ReleasedModel {
     /// Whether a directory is a released Cambrian model.
-    pub fn is(dir: &Path) -> bool {
+    pub fn is_model_dir(dir: &Path) -> bool {
         let config = std::fs::read(dir.join("config.json")).ok();
         let json = config.and_then(|bytes| foreign::from_slice::<Value>(&bytes).ok());
         json.is_some_and(|json| json.get("mm_vision_tower_aux_list").is_some())
@@ -165,7 +165,7 @@ impl Released {
                 encoders: Vec::new(),
                 grid: None,
             };
-            Mllm::of(config, connector, llm)
+            Mllm::from_parts(config, connector, llm)
         };
         load().map_err(|e: Error| e.context(step()))
     }

@@ -6,7 +6,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::checkpoint::{self, Checkpoint};
 use burgess_encoders::features::FeatureMap;
 use burgess_probe::connector::{
-    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImageSize, ImageTokens, VisualRow,
+    ChannelStatistics, Connector, ConnectorConfig, ConnectorKind, ImagePositions, ImageSize, ImageTokens,
 };
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -85,9 +85,10 @@ impl Case {
     }
 
     /// Where the images stand, with all of their positions.
-    fn rows(&self, seen: &ImageTokens) -> Vec<VisualRow> {
+    fn rows(&self, seen: &ImageTokens) -> Vec<ImagePositions> {
         let [images, n, _] = seen.tokens.dims();
-        let row = |i| VisualRow { row: i, image: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
+        let row =
+            |i| ImagePositions { row: i, image: i, positions: (0..n).map(|p| Some(self.golden.at + p)).collect() };
         (0..images).map(row).collect()
     }
 
@@ -110,7 +111,7 @@ fn embeddings_and_hidden_states_are_the_reference_ones() -> Result<()> {
             case.check(&format!("{name} embeddings"), seen.tokens.clone(), "tokens", 1e-4)?;
             let Some(context) = &seen.context else { continue };
             let mut hidden = case.tensor("hidden")?;
-            let placed = context.place(&case.rows(&seen), hidden.dims()[1])?;
+            let placed = context.bind(&case.rows(&seen), hidden.dims()[1])?;
             let mut sampler = 0;
             for layer in 0..LAYERS {
                 let before = values(hidden.clone())?;
@@ -155,7 +156,7 @@ fn gradients_are_the_reference_ones() -> Result<()> {
             None => None,
             Some(context) => {
                 let start = case.tensor("hidden")?.require_grad();
-                let placed = context.place(&case.rows(&seen), start.dims()[1])?;
+                let placed = context.bind(&case.rows(&seen), start.dims()[1])?;
                 let mut hidden = start.clone();
                 for layer in 0..LAYERS {
                     hidden = case.connector.after_layer(layer, hidden, Some(&placed))?;
@@ -219,16 +220,16 @@ fn what_is_padding_may_be_left_out() -> Result<()> {
         let before = row.clone().narrow(1, 0, case.golden.at);
         let row = Tensor::cat([vec![before], parts, vec![Tensor::zeros([1, left, width], &case.device)]].concat(), 1);
         kept.push(row);
-        places.push(VisualRow { row: i, image: i, positions });
+        places.push(ImagePositions { row: i, image: i, positions });
     }
     let kept = Tensor::cat(kept, 0);
-    let apply = |hidden: Tensor<3>, rows: &[VisualRow]| -> Result<Tensor<3>> {
-        let placed = context.place(rows, hidden.dims()[1])?;
+    let apply = |hidden: Tensor<3>, rows: &[ImagePositions]| -> Result<Tensor<3>> {
+        let placed = context.bind(rows, hidden.dims()[1])?;
         case.connector.after_layer(1, hidden, Some(&placed))
     };
     let (all, some) = (apply(whole, &case.rows(&seen))?, apply(kept, &places)?);
     assert_eq!(places.len(), rows);
-    for VisualRow { row, positions, .. } in places {
+    for ImagePositions { row, positions, .. } in places {
         for (p, place) in positions.iter().enumerate() {
             if let Some(place) = place {
                 let one = |x: &Tensor<3>, at: usize| values(x.clone().slice([row..row + 1, at..at + 1]));

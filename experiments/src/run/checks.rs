@@ -103,7 +103,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
         let read = match stage.max_length.filter(|longest| all > *longest) {
             Some(longest) => {
                 let step = |e: Error| e.context(format!("conversation {} of {file}", i + 1));
-                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.learnable();
+                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.has_supervised_tokens();
                 longest
             }
             None => {

@@ -3,7 +3,7 @@
 use super::EncoderShape;
 use super::image_tokens::ImageTokens;
 use super::standardise::Standardise;
-use super::sva::{PlacedContext, SamplerOptions};
+use super::sva::{BoundSvaContext, SamplerOptions};
 use super::token_layout::ImageSize;
 use crate::released::CambrianConfig;
 use burgess_base::{Error, Result};
@@ -130,7 +130,7 @@ pub(crate) trait ConnectorModule: Module {
     ///
     /// # Errors
     /// When the connector has no samplers, or the context belongs to another batch.
-    fn after_layer(&self, layer: usize, _hidden: Tensor<3>, _context: &PlacedContext) -> Result<Tensor<3>> {
+    fn after_layer(&self, layer: usize, _hidden: Tensor<3>, _context: &BoundSvaContext) -> Result<Tensor<3>> {
         Err(Error::failed(format!("this connector has no sampler for layer {layer} of the language model")))
     }
 }

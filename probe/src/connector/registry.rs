@@ -12,7 +12,7 @@ use super::mlp2x_gelu::Mlp2xGelu;
 use super::resampler::{Resampler, ResamplerOptions};
 use super::se_mlp::SeMlp;
 use super::standardise::Standardise;
-use super::sva::{PlacedContext, Sva, SvaOptions};
+use super::sva::{BoundSvaContext, Sva, SvaOptions};
 use super::token_layout::ImageSize;
 use super::{EncoderShape, config};
 use crate::released::CambrianConfig;
@@ -143,7 +143,7 @@ macro_rules! connectors {
                 &self,
                 layer: usize,
                 hidden: Tensor<3>,
-                context: Option<&PlacedContext>,
+                context: Option<&BoundSvaContext>,
             ) -> Result<Tensor<3>> {
                 let Some(context) = context else { return Ok(hidden) };
                 match self { $(Self::$variant(module) => module.after_layer(layer, hidden, context),)+ }

@@ -155,7 +155,7 @@ pub struct SvaContext {
 
 /// The location of one image's tokens in a batch of sequences.
 #[derive(Debug, Clone)]
-pub struct VisualRow {
+pub struct ImagePositions {
     /// Index of the sequence in the batch.
     pub row: usize,
     /// Index of the image.
@@ -166,10 +166,10 @@ pub struct VisualRow {
 
 /// A [`SvaContext`] bound to the positions of the images in a batch.
 #[derive(Debug, Clone)]
-pub struct PlacedContext {
+pub struct BoundSvaContext {
     windows: Windows,
     /// Index into rows × positions of each query.
-    places: Tensor<1, Int>,
+    flat_positions: Tensor<1, Int>,
     count: usize,
 }
 
@@ -372,7 +372,7 @@ impl ConnectorModule for Sva {
         ImageTokens::new(tokens, layout, images, context)
     }
 
-    fn after_layer(&self, layer: usize, hidden: Tensor<3>, context: &PlacedContext) -> Result<Tensor<3>> {
+    fn after_layer(&self, layer: usize, hidden: Tensor<3>, context: &BoundSvaContext) -> Result<Tensor<3>> {
         self.apply(layer, hidden, context)
     }
 }
@@ -474,7 +474,7 @@ impl Sva {
     ///
     /// # Errors
     /// When hidden states and context belong to different batches.
-    pub fn apply(&self, layer: usize, hidden: Tensor<3>, context: &PlacedContext) -> Result<Tensor<3>> {
+    pub fn apply(&self, layer: usize, hidden: Tensor<3>, context: &BoundSvaContext) -> Result<Tensor<3>> {
         let sampler = self.samplers().and_then(|s| s.after(layer)).and_then(|i| self.vision_sampler_layers.get(i));
         let Some(sampler) = sampler.filter(|_| context.count > 0) else {
             return Ok(hidden);
@@ -483,9 +483,9 @@ impl Sva {
         let mut all = hidden.reshape([rows * t, width]);
         let (groups, each) = (context.windows.groups, context.windows.queries);
         for layer in &sampler.layers {
-            let queries = all.clone().select(0, context.places.clone()).reshape([groups, each, width]);
+            let queries = all.clone().select(0, context.flat_positions.clone()).reshape([groups, each, width]);
             let change = layer.change(queries, &context.windows)?.reshape([context.count, width]);
-            all = all.select_assign(0, context.places.clone(), change, IndexingUpdateOp::Add);
+            all = all.select_assign(0, context.flat_positions.clone(), change, IndexingUpdateOp::Add);
         }
         Ok(all.reshape([rows, t, width]))
     }
@@ -515,32 +515,32 @@ impl SvaContext {
     ///
     /// # Errors
     /// When a row names an image outside the context.
-    pub fn place(&self, rows: &[VisualRow], t: usize) -> Result<PlacedContext> {
+    pub fn bind(&self, rows: &[ImagePositions], t: usize) -> Result<BoundSvaContext> {
         let device = self.windows.context.device();
-        let (mut places, mut cells) = (Vec::new(), Vec::new());
+        let (mut flat_positions, mut cells) = (Vec::new(), Vec::new());
         for row in rows {
-            if row.image >= self.windows.groups || row.positions.len() != self.layout.positions() {
+            if row.image >= self.windows.groups || row.positions.len() != self.layout.token_count() {
                 return Err(Error::failed(format!(
                     "image {} with {} positions, but {} images of {} positions were seen",
                     row.image,
                     row.positions.len(),
                     self.windows.groups,
-                    self.layout.positions()
+                    self.layout.token_count()
                 )));
             }
             for (p, place) in row.positions.iter().enumerate() {
                 if let (Some(cell), Some(place)) = (self.layout.cell(p), place.filter(|p| *p < t)) {
-                    places.push((row.row * t + place) as i32);
+                    flat_positions.push((row.row * t + place) as i32);
                     cells.push(row.image * self.windows.queries + cell);
                 }
             }
         }
-        let count = places.len();
+        let count = flat_positions.len();
         // Usually every cell of every image is present in order, so that nothing has to be selected.
         let whole =
             cells.len() == self.windows.groups * self.windows.queries && cells.iter().enumerate().all(|(i, c)| i == *c);
         let windows = if whole { self.windows.clone() } else { self.windows.select(&cells, &device) };
-        let places = Tensor::from_data(TensorData::new(places, [count]), &device);
-        Ok(PlacedContext { windows, places, count })
+        let flat_positions = Tensor::from_data(TensorData::new(flat_positions, [count]), &device);
+        Ok(BoundSvaContext { windows, flat_positions, count })
     }
 }
