@@ -5,11 +5,12 @@ use crate::{beside, field, names, oracle};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Preparation;
+use burgess_encoders::resolve;
 use burgess_probe::connector::ConnectorKind;
 use burn::tensor::Device;
 use serde::de::value::MapAccessDeserializer;
@@ -254,7 +255,7 @@ impl ArmEncoder {
     /// Digest of the weights that [`ArmEncoder::load`] loads.
     pub fn weights_digest(&self, card: &EncoderCard) -> Result<String> {
         match self.weights {
-            Weights::Own => encoder::weights_digest(card, None),
+            Weights::Own => resolve::weights_digest(card, None),
             Weights::Random(seed) => digest::of_value(&("random", seed, &card.architecture)),
         }
     }
@@ -265,7 +266,7 @@ impl ArmEncoder {
     /// They do not exist; the error says where they are expected and how to get them.
     pub fn find(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
-            Weights::Own => encoder::weights_path(card).map(|_| ()),
+            Weights::Own => resolve::weights_path(card).map(|_| ()),
             Weights::Random(_) => Ok(()),
         }
     }
@@ -391,7 +392,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<ArmEncoder, E> {
                 text.parse().map_err(|e: Error| {
-                    let hint = e.hint_text().map_or_else(String::new, |hint| format!("; {hint}"));
+                    let hint = crate::terminal::hint(&e).map_or_else(String::new, |hint| format!("; {hint}"));
                     E::custom(format!("{e}{hint}"))
                 })
             }

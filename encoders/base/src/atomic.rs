@@ -1,7 +1,7 @@
 //! Atomic writes of files and directories: written under a temporary name, flushed to disk, then renamed.
 
+use crate::destination::{self, Destination};
 use crate::leftovers::Temporary;
-use crate::output::{self, Place};
 use crate::{Context, Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -11,7 +11,7 @@ use std::path::Path;
 /// created. A symbolic link is kept and its target replaced; a FIFO is written to directly.
 ///
 /// # Errors
-/// The path is not a file (see [`output`]), or an error of the file system.
+/// The path is not a file (see [`output`](crate::output)), or an error of the file system.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
@@ -22,9 +22,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`write`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
-    let (target, permissions) = match output::place(path).map_err(|e| e.context(step()))? {
-        Place::File(target, permissions) => (target, permissions),
-        Place::Fifo => {
+    let (target, permissions) = match destination::of(path).map_err(|e| e.context(step()))? {
+        Destination::File(target, permissions) => (target, permissions),
+        Destination::Fifo => {
             let mut writer = BufWriter::new(File::options().write(true).open(path).with_context(step)?);
             return produce(&mut writer).and_then(|()| Ok(writer.flush()?)).map_err(|e| e.context(step()));
         }
@@ -74,11 +74,11 @@ pub fn create_dir_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> R
     let step = || format!("writing {}", path.display());
     let target = match fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => {
-            return Err(Error::failed(format!("{} is {}, not a directory", path.display(), output::kind(&meta)))
+            return Err(Error::failed(format!("{} is {}, not a directory", path.display(), destination::kind(&meta)))
                 .hint("choose another directory, or move it away"));
         }
         Ok(_) => path.to_path_buf(),
-        Err(_) => output::end_of_links(path).map_err(|e| e.context(step()))?,
+        Err(_) => destination::end_of_links(path).map_err(|e| e.context(step()))?,
     };
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(step)?;

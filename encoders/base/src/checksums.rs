@@ -38,7 +38,11 @@ impl Checksum {
     fn of_file(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
         if !meta.is_file() {
-            return Err(Error::failed(format!("{} is {}, not a file", path.display(), crate::output::kind(&meta))));
+            return Err(Error::failed(format!(
+                "{} is {}, not a file",
+                path.display(),
+                crate::destination::kind(&meta)
+            )));
         }
         Ok(Self { size: meta.len(), blake3: digest::of_file(path)? })
     }

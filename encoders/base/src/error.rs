@@ -31,22 +31,23 @@ pub struct Error {
     kind: Kind,
     chain: Vec<String>,
     hint: Option<String>,
+    download: Option<String>,
 }
 
 impl Error {
     /// An error of usage: a request that does not exist or makes no sense (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, chain: vec![message.into()], hint: None }
+        Self { kind: Kind::Usage, chain: vec![message.into()], hint: None, download: None }
     }
 
     /// A failure: the work could not be done (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, chain: vec![message.into()], hint: None }
+        Self { kind: Kind::Failed, chain: vec![message.into()], hint: None, download: None }
     }
 
     /// An interruption by a signal, which is not a failure.
     pub fn interrupted() -> Self {
-        Self { kind: Kind::Interrupted, chain: vec!["interrupted".into()], hint: None }
+        Self { kind: Kind::Interrupted, chain: vec!["interrupted".into()], hint: None, download: None }
     }
 
     /// Adds the larger step in which the error happened.
@@ -61,6 +62,20 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
+    }
+
+    /// Adds the name under which what is missing can be downloaded: the id of a card, `owner/name[@revision]` of the
+    /// Hugging Face hub, or an address. The hint then ends with advice to download it, so that a program can append the
+    /// command that does so. Of several names, the outermost one is kept: it is what the user asked for.
+    #[must_use]
+    pub fn downloadable(mut self, name: impl Into<String>) -> Self {
+        self.download = Some(name.into());
+        self
+    }
+
+    /// The name under which what is missing can be downloaded; see [`Error::downloadable`].
+    pub fn download_name(&self) -> Option<&str> {
+        self.download.as_deref()
     }
 
     /// The kind of the error.
@@ -168,7 +183,7 @@ impl From<std::io::Error> for Error {
             StorageFull | QuotaExceeded | FileTooLarge => {
                 Some("free some disk space and run the same command again: finished work is kept")
             }
-            PermissionDenied | ReadOnlyFilesystem => Some("choose a directory you may write to with --out"),
+            PermissionDenied | ReadOnlyFilesystem => Some("choose a directory you may write to"),
             _ => None,
         };
         let error = Error::failed(e.to_string());

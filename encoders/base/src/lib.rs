@@ -12,6 +12,7 @@
 pub mod atomic;
 pub mod checksums;
 pub mod compressed;
+mod destination;
 mod difference;
 pub mod digest;
 mod error;

@@ -3,95 +3,14 @@
 //! A file is written atomically. A symbolic link is kept and its target replaced. Devices, sockets, directories and
 //! write-protected files are rejected.
 
+use crate::destination::{self, Destination};
 use crate::leftovers::{self, Temporary};
-use crate::{Context, Error, Result, atomic};
-use std::fs::{self, File, Permissions};
+use crate::{Error, Result, atomic};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Maximum number of nested links, as in Linux.
-const LINKS: usize = 40;
-
-/// The destination at an output path.
-#[derive(Debug)]
-pub(crate) enum Place {
-    /// A file that may not exist yet: the path with links resolved, and the permissions of the existing file.
-    File(PathBuf, Option<Permissions>),
-    /// A FIFO, which is written to directly.
-    Fifo,
-}
-
-/// Determines the destination at `path`.
-pub(crate) fn place(path: &Path) -> Result<Place> {
-    let shown = path.display();
-    if path.as_os_str().is_empty() {
-        return Err(Error::usage("an empty path names no file"));
-    }
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => {
-            if meta.permissions().readonly() {
-                return Err(Error::failed(format!("{shown} is write-protected"))
-                    .hint("choose another name, or make it writable (chmod u+w)"));
-            }
-            let target = fs::canonicalize(path).with_context(|| format!("following {shown}"))?;
-            Ok(Place::File(target, Some(meta.permissions())))
-        }
-        Ok(meta) => match kind(&meta) {
-            "a FIFO" => Ok(Place::Fifo),
-            kind => Err(Error::failed(format!("{shown} is {kind}, not a file"))
-                .hint("give the name of a file, which may not exist yet; - stands for standard output")),
-        },
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Place::File(end_of_links(path)?, None)),
-        Err(e) => Err(Error::from(e).context(format!("opening {shown}"))),
-    }
-}
-
-/// Resolves the links of a path that does not exist yet: a dangling link leads to its target.
-pub(crate) fn end_of_links(path: &Path) -> Result<PathBuf> {
-    let mut at = path.to_path_buf();
-    for _ in 0..LINKS {
-        if at.file_name().is_none() {
-            return Err(Error::usage(format!("{} names a directory, not a file", path.display())));
-        }
-        let Ok(next) = fs::read_link(&at) else {
-            let dangling = at != path && at.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir());
-            return match dangling {
-                true => Err(Error::failed(format!(
-                    "{} is a symbolic link to {}, whose directory does not exist",
-                    path.display(),
-                    at.display()
-                ))
-                .hint("make the directory, or remove the link")),
-                false => Ok(at),
-            };
-        };
-        at = at.parent().unwrap_or(Path::new("")).join(next);
-    }
-    Err(Error::failed(format!("{} is a symbolic link that leads in a circle", path.display())))
-}
-
-/// The name of a kind of file in messages.
-pub fn kind(meta: &fs::Metadata) -> &'static str {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = meta.file_type();
-        if kind.is_fifo() {
-            return "a FIFO";
-        }
-        if kind.is_socket() {
-            return "a socket";
-        }
-        if kind.is_char_device() || kind.is_block_device() {
-            return "a device";
-        }
-    }
-    match meta.file_type() {
-        kind if kind.is_dir() => "a directory",
-        kind if kind.is_symlink() => "a symbolic link",
-        _ => "a file",
-    }
-}
+pub use crate::destination::kind;
 
 /// Whether a path means standard output, so that nothing else may be printed there.
 pub fn is_stdout(path: &Path) -> bool {
@@ -106,9 +25,9 @@ pub fn check(path: &Path) -> Result<()> {
     if is_stdout(path) {
         return Ok(());
     }
-    match place(path)? {
-        Place::Fifo => Ok(()),
-        Place::File(target, _) => {
+    match destination::of(path)? {
+        Destination::Fifo => Ok(()),
+        Destination::File(target, _) => {
             let parent = target.parent().unwrap_or(Path::new(""));
             writable(parent).map_err(|e| e.context(format!("checking the output {}", path.display())))
         }
@@ -188,6 +107,7 @@ pub fn write_with(path: &Path, produce: impl FnOnce(&mut dyn Write) -> Result<()
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 
