@@ -5,13 +5,12 @@ use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY};
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::generate::{Decoding, Prompt, Sampling, answer, likelihoods};
-use burgess_probe::llm::pretrain::{PretrainConfig, pretrain};
+use burgess_probe::llm::pretrain::{PretrainConfig, PretrainDocument, Pretraining};
 use burgess_probe::llm::tokenizer::{SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig};
 use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
 use burgess_probe::recipe::Stage;
 use burgess_probe::train::{FeatureSource, Keep, Outcome, Run, StepLog, train_stage};
-use burgess_world::Document;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -320,8 +319,8 @@ fn a_model_that_diverged_answers_with_an_error() -> Result<()> {
 
 #[test]
 fn a_language_model_learns_text() -> Result<()> {
-    let documents =
-        || (0..).map(|i: usize| Document::Text(format!("the {} cup is red", ["big", "small", "old"][i % 3])));
+    let text = |i: usize| format!("the {} cup is red", ["big", "small", "old"][i % 3]);
+    let documents = (0..).map(|i: usize| PretrainDocument::Text(text(i)));
     let tokenizer = Tokenizer::train(["the big small old cup is red"; 4].iter(), 270, &SPECIALS)?;
     let llm = LlmConfig::nano(32, 1, 270);
     let config: PretrainConfig =
@@ -332,9 +331,10 @@ fn a_language_model_learns_text() -> Result<()> {
         Ok(())
     };
     let chat = ChatTemplate::nano();
-    let outcome =
-        pretrain(&config, &llm, None, &tokenizer, &chat, documents(), &Device::flex(), 0, &mut on_step, &|| false)?;
-    done(outcome)?;
+    let device = Device::flex();
+    let pretraining =
+        Pretraining { config: &config, llm: &llm, tokenizer: &tokenizer, chat: &chat, device: &device, seed: 0 };
+    done(pretraining.run(None, documents, &mut on_step, &|| false)?)?;
     assert!((losses[0] - 270f64.ln()).abs() < 0.5, "starts near chance: {}", losses[0]);
     assert!(losses[79] < 1.0, "ends at {}", losses[79]);
     Ok(())

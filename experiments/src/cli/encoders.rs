@@ -1,10 +1,12 @@
 //! `burgess encoders`: the zoo, and direct probes of its encoders.
 
 use super::{print, print_json, terminal};
-use crate::arm::ArmEncoder;
-use crate::columns::{self, Side};
-use crate::progress::Progress;
-use crate::{device, notes, probes};
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
+use crate::run::{notes, probes};
+use crate::study::arm::ArmEncoder;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard};
 use burgess_encoders::preprocess::Preparation;
@@ -73,7 +75,7 @@ fn list(as_json: bool) -> Result<()> {
             if resolve::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }
-    print(&columns::table(&rows, &[Side::Left; 7], "", super::list_width()))
+    print(&text_table::table(&rows, &[Side::Left; 7], "", super::list_width()))
 }
 
 fn one(card: &EncoderCard, as_json: bool) -> Result<()> {

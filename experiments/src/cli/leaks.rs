@@ -1,8 +1,8 @@
 //! `burgess data leaks`: benchmarks' images in training data.
 
 use super::{print, print_json};
-use crate::benchmarks;
-use crate::progress::Progress;
+use crate::data::benchmarks;
+use crate::machine::progress::Progress;
 use burgess_base::{Result, leftovers, output};
 use burgess_leaks::{Named, Options, find};
 use burgess_probe::bench;

@@ -18,8 +18,9 @@ mod report;
 mod score;
 mod train;
 
-use crate::stop;
-use crate::terminal::{self, colours, print, print_foreign, print_json};
+use crate::machine::stop;
+use crate::machine::terminal;
+use crate::machine::terminal::{colours, print, print_foreign, print_json};
 use burgess_base::{Error, Kind};
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};

@@ -1,8 +1,10 @@
 //! `burgess prompts`: what a benchmark asks, and how an answer is read and judged.
 
 use super::{print, print_json};
-use crate::columns::{self, Side};
-use crate::{benchmarks, paths};
+use crate::data::benchmarks;
+use crate::machine::paths;
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::{self, Benchmark, Category, Question, Rules};
@@ -148,7 +150,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         rows.push(["reasoning".to_string(), bench::REASONING.to_string()].to_vec());
     }
     let mut text = format!("{} (version {})\n", benchmark.id(), benchmark.version());
-    text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
+    text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
     for r in rules {
         let told = benchmark.explain(*r);
         let metric = benchmark.metric(*r);
@@ -165,10 +167,10 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
             .map(|(what, line)| [format!("{what:<9}"), line.to_string()].to_vec())
             .collect();
         text += &format!("\nrules {}\n", r.as_str());
-        text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
+        text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
     }
     if let Some(absent) = absent {
-        text += &format!("\n{}\n", columns::fold(&format!("no questions to show: {absent}"), width).join("\n"));
+        text += &format!("\n{}\n", text_table::fold(&format!("no questions to show: {absent}"), width).join("\n"));
         // A command stays on its line.
         text += &crate::terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
@@ -233,7 +235,7 @@ fn table(data: Option<&Path>, width: usize) -> String {
     if let Some(side) = sides.get_mut(2) {
         *side = Side::Right;
     }
-    columns::table(&rows, &sides, "", width)
+    text_table::table(&rows, &sides, "", width)
 }
 
 #[cfg(test)]

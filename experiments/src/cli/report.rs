@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<()> {
         leftovers::sweep(out, 1);
     }
     for dir in &args.dirs {
-        show(&crate::rank::report(dir, args.out.as_deref(), None)?.written, args.json)?;
+        show(&crate::run::ranking::report(dir, args.out.as_deref(), None)?.written, args.json)?;
     }
     Ok(())
 }

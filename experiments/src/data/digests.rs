@@ -1,0 +1,263 @@
+//! Digests of what a run reads of a data directory: the files of conversations and the images that the data name. Other
+//! files there do not affect them.
+//!
+//! Each file is read once: its digest is cached by path, size and modification time.
+
+use crate::data::image_files;
+use crate::machine::progress::Progress;
+use burgess_base::{Context, Error, Result, atomic, digest};
+use rayon::prelude::*;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Digests by file name, relative to the data; [`ABSENT`] for files that do not exist.
+pub type Manifest = BTreeMap<String, String>;
+
+/// Stands for the digest of a file that does not exist or cannot be read.
+pub const ABSENT: &str = "absent";
+
+/// Age from which a modification time is trusted: a file may change twice within the resolution of its timestamp.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Size in bytes, modification time in nanoseconds since 1970, and digest of a file.
+type Known = (u64, u64, String);
+
+/// Digests of files below one directory, with those cached by earlier runs.
+pub struct Contents {
+    dir: PathBuf,
+    kept: PathBuf,
+    known: BTreeMap<String, Known>,
+}
+
+impl Contents {
+    /// Opens the digests of files below `dir`; `cache` is the cache directory of Burgess.
+    pub fn open(cache: &Path, dir: &Path) -> Result<Self> {
+        let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        let name = digest::of_value(&whole.display().to_string())?;
+        let kept = cache.join("digests").join(format!("{name}.json"));
+        // If the cached digests cannot be read, they are computed again.
+        let known = atomic::read_json(&kept).unwrap_or_default();
+        Ok(Self { dir: dir.to_path_buf(), kept, known })
+    }
+
+    /// Returns the digests of the files that contain these images (for names, see [`image_files::name`]).
+    pub fn images(&mut self, names: &[String], progress: &Progress) -> Result<Manifest> {
+        let files: BTreeSet<String> = names.iter().flat_map(|name| image_files::files(name)).collect();
+        let paths = files.into_iter().map(|file| {
+            let path = self.dir.join(image_files::path(&file));
+            (file, path)
+        });
+        self.files(&paths.collect::<Vec<_>>(), progress)
+    }
+
+    /// Returns the digests of some files, each with its name in the manifest.
+    pub fn files(&mut self, files: &[(String, PathBuf)], progress: &Progress) -> Result<Manifest> {
+        let settled = SystemTime::now().checked_sub(SETTLED).and_then(nanoseconds).unwrap_or(0);
+        let bar = progress.bar("taking digests of files", files.len() as u64);
+        let found: Vec<(String, Option<Known>)> = files
+            .par_iter()
+            .map(|(name, path)| {
+                let known = read(path, self.known.get(&path.display().to_string()));
+                bar.add(1);
+                (name.clone(), known)
+            })
+            .collect();
+        drop(bar);
+        let mut manifest = Manifest::new();
+        let mut changed = false;
+        for ((name, known), (_, path)) in found.into_iter().zip(files) {
+            manifest.insert(name, known.as_ref().map_or_else(|| ABSENT.into(), |k| format!("{}-{}", k.0, k.2)));
+            let key = path.display().to_string();
+            if let Some(known) = known.filter(|k| k.1 < settled && self.known.get(&key) != Some(k)) {
+                self.known.insert(key, known);
+                changed = true;
+            }
+        }
+        if changed {
+            atomic::write_json(&self.kept, &self.known)?;
+        }
+        Ok(manifest)
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|t| u64::try_from(t.as_nanos()).ok())
+}
+
+/// Returns size, time and digest of a file; `None` if it does not exist or cannot be read.
+fn read(path: &Path, known: Option<&Known>) -> Option<Known> {
+    // A pipe or a device may never end.
+    let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let (size, time) = (meta.len(), meta.modified().ok().and_then(nanoseconds)?);
+    match known {
+        Some(known) if (known.0, known.1) == (size, time) => Some(known.clone()),
+        _ => Some((size, time, digest::of_file(path).ok()?)),
+    }
+}
+
+/// Returns the digest of a manifest and stores the manifest in the cache, so that a later run can tell what changed.
+pub fn keep(cache: &Path, manifest: &Manifest) -> Result<String> {
+    let digest = digest::of_value(manifest)?;
+    let path = place(cache, &digest);
+    if !path.exists() {
+        atomic::write_json(&path, manifest)?;
+    }
+    Ok(digest)
+}
+
+fn place(cache: &Path, digest: &str) -> PathBuf {
+    cache.join("digests").join("of-runs").join(format!("{digest}.json"))
+}
+
+/// Describes what changed between the data of an earlier run and now, with at most five names; `None` if unknown.
+pub fn changes(cache: &Path, there: &str, here: &str) -> Option<String> {
+    let read = |digest: &str| {
+        let plain = !digest.is_empty() && digest.chars().all(|c| c.is_ascii_hexdigit());
+        plain.then(|| atomic::read_json::<Manifest>(&place(cache, digest)).ok()).flatten()
+    };
+    let (there, here) = (read(there)?, read(here)?);
+    let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let what = |name: &&String| {
+        let gone = |digest: Option<&String>| digest.is_none_or(|d| d == ABSENT);
+        let shown = burgess_base::text::excerpt(name, 120);
+        match (there.get(*name), here.get(*name)) {
+            (a, b) if a == b => None,
+            (a, b) if gone(a) && gone(b) => None,
+            (a, _) if gone(a) => Some(format!("{shown} is new")),
+            (_, b) if gone(b) => Some(format!("{shown} is gone")),
+            _ => Some(format!("{shown} has other contents")),
+        }
+    };
+    let all: Vec<String> = names.iter().filter_map(what).collect();
+    let more = if all.len() > 5 { format!(", and {} more", all.len() - 5) } else { String::new() };
+    (!all.is_empty()).then(|| format!("{}{more}", all.iter().take(5).cloned().collect::<Vec<_>>().join(", ")))
+}
+
+/// Compares the digest under `key` in the configuration of the run in `dir` with the present digest `here`. If the run
+/// was begun by an earlier version with the same files, whose digest was `earlier`, its configuration is updated.
+///
+/// # Errors
+/// The data differ; the error names the files.
+pub fn compare(cache: &Path, dir: &Path, key: &[&str], here: &str, earlier: Option<&str>) -> Result<()> {
+    let file = dir.join("config.json");
+    if !file.is_file() {
+        return Ok(());
+    }
+    let mut config: Value = atomic::read_json(&file)?;
+    let found = key.iter().try_fold(&mut config, |value, key| value.get_mut(key));
+    let Some(found) = found else { return Ok(()) };
+    let there = found.as_str().unwrap_or_default().to_string();
+    if there == here {
+        return Ok(());
+    }
+    if Some(there.as_str()) == earlier {
+        *found = here.into();
+        return atomic::write_json(&file, &config);
+    }
+    match changes(cache, &there, here) {
+        Some(changes) => {
+            let what = key.last().unwrap_or(&"inputs");
+            Err(Error::failed(format!("{} was made from other inputs: of the {what}, {changes}", dir.display()))
+                .hint(format!("put them back as they were, or remove {} to make it anew", dir.display())))
+        }
+        // Unknown changes are reported by `RunStore::claim`.
+        None => Ok(()),
+    }
+}
+
+/// Digest of a directory by names, sizes and times of all files, as versions before 0.2 computed it; `None` if it
+/// cannot be listed.
+pub fn by_names(dir: &Path) -> Option<String> {
+    fn walk(dir: &Path, root: &Path, out: &mut Vec<(String, u64, u128)>) -> Result<()> {
+        let step = || format!("listing {}", dir.display());
+        for entry in std::fs::read_dir(dir).with_context(step)? {
+            let path = entry.with_context(step)?.path();
+            let meta = std::fs::metadata(&path).with_context(step)?;
+            if meta.is_dir() {
+                walk(&path, root, out)?;
+            } else {
+                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                let time = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+                out.push((name, meta.len(), time.map_or(0, |t| t.as_nanos())));
+            }
+        }
+        Ok(())
+    }
+    let mut files = Vec::new();
+    walk(dir, dir, &mut files).ok()?;
+    files.sort();
+    digest::of_value(&files).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn old(path: &Path, seconds: u64) -> Result<()> {
+        let file = std::fs::File::options().write(true).open(path)?;
+        Ok(file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000 + seconds))?)
+    }
+
+    #[test]
+    fn contents_count_and_what_is_not_named_does_not() -> Result<()> {
+        let (cache, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let names: Vec<String> = ["a.png", "b.png", "c.png"].map(String::from).to_vec();
+        for name in ["a.png", "b.png"] {
+            std::fs::write(dir.path().join(name), name)?;
+        }
+        let progress = Progress::silent();
+        let look = || -> Result<Manifest> { Contents::open(cache.path(), dir.path())?.images(&names, &progress) };
+        let first = look()?;
+        assert_eq!((first.len(), first["c.png"].as_str()), (3, ABSENT));
+        std::fs::write(dir.path().join("a note.txt"), "hello")?;
+        old(&dir.path().join("a.png"), 0)?;
+        assert_eq!(look()?, first, "another file, another time");
+        // A file with known path, size and time is not read again.
+        std::fs::write(dir.path().join("a.png"), "A.png")?;
+        old(&dir.path().join("a.png"), 0)?;
+        assert_eq!(look()?, first);
+        old(&dir.path().join("a.png"), 1)?;
+        let second = look()?;
+        assert_ne!(second["a.png"], first["a.png"]);
+        std::fs::remove_file(dir.path().join("b.png"))?;
+        std::fs::write(dir.path().join("c.png"), "c")?;
+        let (there, here) = (keep(cache.path(), &first)?, keep(cache.path(), &look()?)?);
+        let said = changes(cache.path(), &there, &here).unwrap_or_default();
+        assert_eq!(said, "a.png has other contents, b.png is gone, c.png is new");
+        assert_eq!(changes(cache.path(), "../x", &here), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_version_goes_on_and_another_is_told_what_changed() -> Result<()> {
+        let (cache, run) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let config = run.path().join("config.json");
+        atomic::write_json(&config, &json!({"data": "0305", "seed": 1}))?;
+        compare(cache.path(), run.path(), &["data"], "abcd", Some("0305"))?;
+        assert_eq!(atomic::read_json::<Value>(&config)?, json!({"data": "abcd", "seed": 1}));
+        let manifest = |digest: &str| Manifest::from([("a.png".to_string(), digest.to_string())]);
+        let (there, here) = (keep(cache.path(), &manifest("1"))?, keep(cache.path(), &manifest("2"))?);
+        atomic::write_json(&config, &json!({"data": there}))?;
+        let e = compare(cache.path(), run.path(), &["data"], &here, None).unwrap_err();
+        assert!(e.to_string().contains("other inputs: of the data, a.png has other contents"), "{e}");
+        assert!(compare(cache.path(), run.path(), &["data"], &there, None).is_ok());
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() -> Result<()> {
+        let (cache, dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        std::os::unix::fs::symlink("nowhere", dir.path().join("a.png"))?;
+        std::fs::create_dir(dir.path().join("b.png"))?;
+        let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("c.png")).status();
+        assert!(fifo.is_ok_and(|s| s.success()));
+        let names = ["a.png", "b.png", "c.png"].map(String::from);
+        let found = Contents::open(cache.path(), dir.path())?.images(&names, &Progress::silent())?;
+        assert!(found.values().all(|digest| digest == ABSENT) && found.len() == 3);
+        Ok(())
+    }
+}

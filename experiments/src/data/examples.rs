@@ -1,0 +1,259 @@
+//! The tokenised training conversations, and the images that training and benchmarks name.
+
+use crate::data::directory::{DataDir, check_file};
+use crate::data::image_files;
+use crate::data::published;
+use crate::data::published::Thinned;
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::machine::workers;
+use crate::run::instrument::Llm;
+use burgess_base::text::excerpt;
+use burgess_base::{Error, Result, atomic, digest};
+use burgess_encoders::preprocess::Orientation;
+use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// Assigns indices to images in the order in which they are first named.
+#[derive(Default)]
+pub struct Images {
+    pub names: Vec<String>,
+    numbers: HashMap<String, usize>,
+    /// For images that conversations name, the index in `named` of the source that the conversation states.
+    sources: Vec<usize>,
+    named: Vec<String>,
+}
+
+impl Images {
+    /// Index of an image, which is assigned when the name is new.
+    pub fn number(&mut self, name: &str) -> usize {
+        *self.numbers.entry(name.to_string()).or_insert_with(|| {
+            self.names.push(name.to_string());
+            self.names.len() - 1
+        })
+    }
+
+    fn number_from(&mut self, name: &str, source: &str) -> usize {
+        let number = self.number(name);
+        if number == self.sources.len() {
+            let known = self.named.iter().position(|s| s == source);
+            self.sources.push(known.unwrap_or(self.named.len()));
+            if known.is_none() {
+                self.named.push(source.to_string());
+            }
+        }
+        number
+    }
+
+    fn source(&self, number: usize) -> &str {
+        self.sources.get(number).and_then(|s| self.named.get(*s)).map_or("", String::as_str)
+    }
+}
+
+/// The examples of one training stage.
+pub struct Set {
+    pub examples: Packed,
+    file: PathBuf,
+    /// Number of conversations in the file; `left_out` says why some are not among the examples.
+    all: usize,
+    left_out: Vec<String>,
+}
+
+impl Set {
+    /// Notes on the conversations that are not used, by reason.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let file = self.file.display();
+        self.left_out.iter().map(move |reason| format!("{file}: {reason}"))
+    }
+
+    /// Path of the file of conversations.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Checks that a stage has examples with supervised tokens.
+    ///
+    /// # Errors
+    /// There are none; the error counts the reasons.
+    pub fn check(&self, stage: &str) -> Result<()> {
+        let reasons = if self.left_out.is_empty() { String::new() } else { format!(": {}", self.left_out.join("; ")) };
+        let (file, hint) = (
+            self.file.display(),
+            "expected LLaVA conversations: {\"id\", \"image\", \"conversations\": \
+             [{\"from\": \"human\", \"value\"}, {\"from\": \"gpt\", \"value\"}]}",
+        );
+        if self.examples.is_empty() {
+            let of = if self.all == 0 { "it is empty".into() } else { format!("of {} none is usable", self.all) };
+            return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}"))
+                .hint(hint));
+        }
+        if !self.examples.learnable() {
+            return Err(Error::failed(format!(
+                "stage {stage}: no conversation of {file} has an answer to learn{reasons}"
+            ))
+            .hint(hint));
+        }
+        Ok(())
+    }
+}
+
+/// Reads and tokenises a file of conversations.
+///
+/// `per_source` limits the conversations with an image per source; `share` selects a fraction of the conversations.
+pub fn read(
+    file: &Path,
+    per_source: Option<usize>,
+    share: Option<f64>,
+    llm: &Llm,
+    images: &mut Images,
+    progress: &Progress,
+) -> Result<Set> {
+    check_file(file)?;
+    let bar = progress.bar(&format!("reading {}", file.display()), 0);
+    let thinned = per_source.map(|n| Thinned::of(file, n)).transpose()?;
+    let mut place = 0;
+    let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
+    let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+    // Conversations that the template refuses, by reason, with their number and the first id; and the first error.
+    let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();
+    let problems = conversation::read(file, |c| {
+        place += 1;
+        bar.add(1);
+        if thinned.as_ref().is_some_and(|t| !t.keeps(place - 1, &c.source, c.image.is_some())) {
+            return Ok(());
+        }
+        let encoded = match llm.chat.encode(&llm.tokenizer, &c.turns, c.image.is_some()) {
+            Ok(encoded) => encoded,
+            Err(e) => {
+                let place = excerpt(&c.id, 80);
+                let reason = excerpt(e.chain().last().map_or("", String::as_str), 200);
+                refused.entry(reason).or_insert_with(|| (0, place)).0 += 1;
+                first.get_or_insert(e);
+                return Ok(());
+            }
+        };
+        if let Some(problem) = &encoded.problem {
+            unlearned.entry(problem.what()).or_insert_with(|| (0, format!("{}: {problem}", c.id))).0 += 1;
+        }
+        let image = c.image.as_ref().map(|i| images.number_from(&image_files::name_of(Path::new(i)), &c.source));
+        // Images get their indices before any is left out, so that every fraction of the data uses the same features.
+        if share.is_some_and(|share| !published::is_within(place - 1, share)) {
+            return Ok(());
+        }
+        match Example::new(encoded, image) {
+            Some(example) => packing.push(&example),
+            None => Ok(()),
+        }
+    })?;
+    drop(bar);
+    let refusals: usize = refused.values().map(|(count, _)| count).sum();
+    if let Some(e) = first.filter(|_| refusals == place as usize) {
+        return Err(e.context(format!("{}: the chat template takes none of {refusals} conversations", file.display())));
+    }
+    let mut left_out = Vec::new();
+    for (why, (count, first)) in refused {
+        left_out
+            .push(format!("{count} conversations left out: the chat template refuses them: {why} (first: {first})"));
+    }
+    for (what, count, first) in problems.iter() {
+        left_out.push(format!("{count} conversations left out: {what} (first: {first})"));
+    }
+    for (what, (count, first)) in unlearned {
+        left_out.push(format!("nothing is learned of {count} conversations: {what} (first: {})", excerpt(&first, 200)));
+    }
+    let all = place as usize + problems.total();
+    Ok(Set { examples: packing.finish()?, file: file.to_path_buf(), all, left_out })
+}
+
+/// Removes the conversations whose image is missing or cannot be decoded, and reports their number by source.
+/// `contents` is a digest that changes with the image files.
+pub fn drop_unreadable(
+    sets: &mut [&mut Set],
+    images: &mut Images,
+    data: &DataDir,
+    contents: &str,
+    progress: &Progress,
+) -> Result<()> {
+    let bad = unreadable(&images.names, data, contents, progress)?;
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let mut new = Vec::with_capacity(images.names.len());
+    let mut kept = Images::default();
+    for name in &images.names {
+        new.push((!bad.contains_key(name)).then(|| kept.number(name)));
+    }
+    for set in sets {
+        let before = set.examples.len();
+        let lost = set.examples.renumber(|i| new.get(i).copied().flatten());
+        let mut by_source: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+        for image in &lost {
+            let name = images.names.get(*image).map_or("", String::as_str);
+            by_source.entry(images.source(*image)).or_insert((0, name)).0 += 1;
+        }
+        for (source, (count, first)) in by_source {
+            let of = if source.is_empty() { String::new() } else { format!(" of {source}") };
+            let cause = bad.get(first).map_or("", String::as_str);
+            progress.line(&format!(
+                "note: {}: {count} conversations{of} left out: their image cannot be read (first: {cause})",
+                set.file.display()
+            ));
+        }
+        if set.examples.is_empty() && before > 0 {
+            let first = lost.first().and_then(|i| images.names.get(*i)).map_or("", String::as_str);
+            return Err(Error::failed(format!(
+                "no image of the {before} conversations in {} can be read: {}",
+                set.file.display(),
+                bad.get(first).map_or("", String::as_str)
+            ))
+            .hint(format!("images are looked for under {}", data.dir.display())));
+        }
+    }
+    *images = kept;
+    Ok(())
+}
+
+/// Returns the images that cannot be decoded, with the cause. All images are decoded once and the result is cached for
+/// the same data; encoding takes about a hundred times as long.
+pub fn unreadable(
+    names: &[String],
+    data: &DataDir,
+    contents: &str,
+    progress: &Progress,
+) -> Result<BTreeMap<String, String>> {
+    // Rendered images can always be decoded.
+    if data.drawn || names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let key = digest::of_value(&(contents, names))?;
+    let known = paths::cache()?.join("pictures").join(format!("{key}.json"));
+    if known.exists() {
+        return atomic::read_json(&known);
+    }
+    let bar = progress.bar("reading images", names.len() as u64);
+    let bad: BTreeMap<String, String> = names
+        .par_iter()
+        .filter_map(|name| {
+            let outcome = workers::guarded(|| image_files::open(&data.dir, name, Orientation::AsStored));
+            bar.add(1);
+            outcome.err().map(|e| (name.clone(), e.to_string()))
+        })
+        .collect();
+    bar.done(&format!("read {} images", names.len()));
+    atomic::write_json(&known, &bad)?;
+    Ok(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_numbered_once_and_know_where_they_come_from() {
+        let mut p = Images::default();
+        assert_eq!([("a", "x"), ("b", "y"), ("a", "z")].map(|(n, s)| p.number_from(n, s)), [0, 1, 0]);
+        assert_eq!((p.source(0), p.source(1), p.source(2)), ("x", "y", ""));
+    }
+}

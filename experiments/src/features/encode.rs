@@ -1,0 +1,170 @@
+//! Encoding of image files into patch features in a safetensors file, for the feature cache and `burgess encode`.
+
+use crate::data::image_files;
+use crate::features::card::ArmCard;
+use crate::features::oracle;
+use crate::features::oracle::Truth;
+use crate::machine::stop;
+use crate::study::arm::ArmEncoder;
+use burgess_base::digest::Digest;
+use burgess_base::{Context, Error, Result};
+use burgess_encoders::encoder::Encoder;
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::{Dtype, tensor::TensorView};
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// Computes the features of images by name.
+pub enum Extractor {
+    /// An encoder, which reads the image files.
+    Encoder(Box<Encoder>),
+    /// The oracle, which looks the images up in the ground truth of their directory.
+    Oracle(Truth),
+}
+
+impl Extractor {
+    /// Loads the encoder of an arm, or the ground truth in the directory `data`; `card` must be the encoder's own.
+    ///
+    /// # Errors
+    /// The weights do not fit, or the ground truth changed since the card was made.
+    pub fn open(encoder: &ArmEncoder, card: &ArmCard, data: &Path, device: &Device) -> Result<Self> {
+        match card {
+            ArmCard::Encoder(card) => Ok(Self::Encoder(Box::new(encoder.load(card.clone(), device)?))),
+            ArmCard::Oracle(card) => Ok(Self::Oracle(Truth::read_as(card, data)?)),
+        }
+    }
+
+    /// Id of the encoder, or the oracle's name.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Encoder(encoder) => &encoder.card.id,
+            Self::Oracle(_) => oracle::NAME,
+        }
+    }
+
+    /// As [`encode`]. The oracle's encoding time is 0 seconds.
+    ///
+    /// # Errors
+    /// As [`encode`]; or an image has no ground truth.
+    pub fn encode<S: AsRef<str>>(
+        &self,
+        dir: &Path,
+        images: &[S],
+        batch: usize,
+        advance: &dyn Fn(u64),
+    ) -> Result<Encoded> {
+        match self {
+            Self::Encoder(encoder) => encode(encoder, dir, images, batch, advance),
+            Self::Oracle(truth) => {
+                stop::check()?;
+                let values = truth.features(images)?;
+                advance(images.len() as u64);
+                Ok(Encoded {
+                    bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                    shape: [images.len(), truth.cells(), oracle::WIDTH],
+                    grid: truth.grid(),
+                    not_square: 0,
+                    seconds: 0.0,
+                })
+            }
+        }
+    }
+}
+
+/// Features of some images in host memory.
+pub struct Encoded {
+    /// Features as f32, little endian, [images, tokens, width].
+    bytes: Vec<u8>,
+    /// Shape of the features, [images, tokens, width].
+    pub shape: [usize; 3],
+    /// Token grid, `[rows, columns]`.
+    pub grid: [usize; 2],
+    /// Number of images that are not square.
+    pub not_square: usize,
+    /// Time spent in the encoder in seconds, without reading and preprocessing images.
+    pub seconds: f64,
+}
+
+/// Encodes images by their names relative to `dir`, `batch` at a time; calls `advance` with the size of each batch.
+///
+/// # Errors
+/// An image cannot be read, a feature is not finite, or a signal asked to stop.
+pub fn encode<S: AsRef<str>>(
+    encoder: &Encoder,
+    dir: &Path,
+    images: &[S],
+    batch: usize,
+    advance: &dyn Fn(u64),
+) -> Result<Encoded> {
+    let size = encoder.card.preprocess.size;
+    let mut all = Encoded { bytes: Vec::new(), shape: [images.len(), 0, 0], grid: [0, 0], not_square: 0, seconds: 0.0 };
+    for names in images.chunks(batch.max(1)) {
+        stop::check()?;
+        let mut pixels = Vec::with_capacity(names.len() * 3 * size * size);
+        for image in image_files::open_all(dir, names, encoder.card.preprocess.orientation()) {
+            let image = image?;
+            all.not_square += usize::from(image.width() != image.height());
+            pixels.extend(encoder.card.preprocess.apply(&image));
+        }
+        let start = Instant::now();
+        let pixels = TensorData::new(pixels, [names.len(), 3, size, size]);
+        let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name.as_ref()));
+        let map = encoder.forward_of(Tensor::<4>::from_data(pixels, encoder.device()), &name)?;
+        let [_, tokens, width] = map.tokens.dims();
+        let host: Vec<f32> = map
+            .tokens
+            .into_data()
+            .try_into_vec_as()
+            .map_err(|e| Error::failed(format!("features are not f32: {e}")))?;
+        all.seconds += start.elapsed().as_secs_f64();
+        (all.shape[1], all.shape[2], all.grid) = (tokens, width, map.grid);
+        all.bytes.extend(host.iter().flat_map(|v| v.to_le_bytes()));
+        advance(names.len() as u64);
+    }
+    Ok(all)
+}
+
+/// Digest of features with their shape and grid; `of` identifies what they belong to.
+pub fn digest(of: &str, shape: [usize; 3], grid: [usize; 2], bytes: &[u8]) -> String {
+    let mut digest = Digest::default();
+    digest.update(format!("{of} {shape:?} {grid:?}").as_bytes());
+    digest.update(bytes);
+    digest.finish()
+}
+
+impl Encoded {
+    /// Digest of these features, see [`digest`].
+    pub fn digest(&self, of: &str) -> String {
+        digest(of, self.shape, self.grid, &self.bytes)
+    }
+
+    /// Packs the features into a safetensors file with `features` f32 and `grid` [2] u64.
+    pub fn pack(&self, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+        let grid: Vec<u8> = self.grid.iter().flat_map(|v| (*v as u64).to_le_bytes()).collect();
+        let invalid = |e: safetensors::SafeTensorError| Error::failed(e.to_string());
+        let tensors = [
+            ("features", TensorView::new(Dtype::F32, self.shape.to_vec(), &self.bytes).map_err(invalid)?),
+            ("grid", TensorView::new(Dtype::U64, vec![2], &grid).map_err(invalid)?),
+        ];
+        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(invalid).context("packing the features")?;
+        sorted(bytes).context("packing the features")
+    }
+}
+
+/// Sorts the metadata of a safetensors file by key: the order of a hash map differs between processes.
+fn sorted(mut file: Vec<u8>) -> Result<Vec<u8>> {
+    let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) as usize;
+    let header = file.get_mut(8..8 + length).ok_or_else(|| Error::failed("the header is cut off"))?;
+    let mut fields: serde_json::Value = serde_json::from_slice(header)?;
+    if let Some(metadata) = fields.get_mut("__metadata__").and_then(serde_json::Value::as_object_mut) {
+        metadata.sort_keys();
+    }
+    let mut text = serde_json::to_vec(&fields)?;
+    if text.len() <= length {
+        // The sorted header may be shorter; pad it with spaces to the old length.
+        text.resize(length, b' ');
+        header.copy_from_slice(&text);
+    }
+    Ok(file)
+}

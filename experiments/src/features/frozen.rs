@@ -1,0 +1,149 @@
+//! Features of a frozen encoder for the images of a study: read from the cache, or computed each time they are
+//! requested.
+//!
+//! The cache saves time if an image is used again: in other epochs, seeds, stages and arms with the same encoder. It
+//! takes 4 · tokens · width bytes per image: terabytes for the millions of images of a published study, whose recipe
+//! uses each image once. For such studies, set `features = "computed"` in `[evaluator]`.
+
+use crate::data::image_files;
+use crate::features::cache::Cached;
+use crate::features::card::ArmCard;
+use crate::features::encode::Extractor;
+use burgess_base::{Error, Result};
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::features::FeatureMap;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Number of images in a forward pass.
+const BATCH: usize = 16;
+
+/// Feature source of frozen encoders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// Each image is encoded once, and its features are stored on disk.
+    #[default]
+    Cached,
+    /// Each image is encoded whenever it is used, and no features are stored.
+    Computed,
+}
+
+/// The features of one encoder for the images of a study.
+pub enum Features {
+    /// Features mapped from the cache on disk.
+    Cached(Cached),
+    /// Features computed on demand.
+    Computed(Box<Computed>),
+}
+
+/// An encoder that computes the features of images on demand.
+pub struct Computed {
+    extractor: Extractor,
+    device: Device,
+    dir: PathBuf,
+    images: Vec<String>,
+    grid: [usize; 2],
+    width: usize,
+    /// Number of images encoded so far, and the seconds spent.
+    spent: Mutex<(f64, f64)>,
+}
+
+impl Computed {
+    /// Makes the source for images named relative to `dir`; `card` is the encoder's, which was loaded on `device`.
+    ///
+    /// # Errors
+    /// The card's tap does not fit its architecture.
+    pub fn new(
+        extractor: Extractor,
+        card: &ArmCard,
+        dir: PathBuf,
+        images: Vec<String>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (grid, width, device) = (card.used_grid()?, card.width()?, device.clone());
+        Ok(Self { extractor, device, dir, images, grid, width, spent: Mutex::default() })
+    }
+
+    fn batch(&self, numbers: &[usize]) -> Result<FeatureMap> {
+        let name = |n: &usize| self.images.get(*n).ok_or_else(|| Error::failed(format!("no image {n}")));
+        let names: Vec<&String> = numbers.iter().map(name).collect::<Result<_>>()?;
+        match &self.extractor {
+            Extractor::Encoder(encoder) => self.encoded(encoder, &names),
+            Extractor::Oracle(truth) => {
+                let shape = [names.len(), truth.cells(), self.width];
+                let tokens = Tensor::from_data(TensorData::new(truth.features(&names)?, shape), &self.device);
+                Ok(FeatureMap { tokens, grid: self.grid })
+            }
+        }
+    }
+
+    fn encoded(&self, encoder: &Encoder, names: &[&String]) -> Result<FeatureMap> {
+        let mut maps = Vec::new();
+        for names in names.chunks(BATCH) {
+            let orientation = encoder.card.preprocess.orientation();
+            let opened =
+                image_files::open_all(&self.dir, names, orientation).into_iter().collect::<Result<Vec<_>>>()?;
+            let pixels = encoder.card.preprocess.pixels(&opened, encoder.device());
+            let start = Instant::now();
+            let name = |n: usize| names.get(n).map_or_else(String::new, |name| image_files::shown(name));
+            let map = encoder.forward_of(pixels, &name)?;
+            encoder.device().sync().map_err(|e| Error::failed(e.to_string()))?;
+            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            spent.0 += names.len() as f64;
+            spent.1 += start.elapsed().as_secs_f64();
+            drop(spent);
+            maps.push(map.tokens);
+        }
+        if maps.is_empty() {
+            return Err(Error::failed("features of no image"));
+        }
+        Ok(FeatureMap { tokens: Tensor::cat(maps, 0), grid: self.grid })
+    }
+}
+
+impl Features {
+    /// Token grid, `[rows, columns]`.
+    pub fn grid(&self) -> [usize; 2] {
+        match self {
+            Self::Cached(c) => c.grid,
+            Self::Computed(c) => c.grid,
+        }
+    }
+
+    /// Number of channels of a token.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Cached(c) => c.width,
+            Self::Computed(c) => c.width,
+        }
+    }
+
+    /// Encoding throughput in images per second: when the cache was filled, or so far.
+    pub fn images_per_second(&self) -> f64 {
+        match self {
+            Self::Cached(c) => c.images_per_second,
+            Self::Computed(c) => {
+                let (images, seconds) = *c.spent.lock().unwrap_or_else(PoisonError::into_inner);
+                images / seconds
+            }
+        }
+    }
+
+    /// Features of some images by index: [images, tokens, width] on `device`.
+    ///
+    /// # Errors
+    /// An image cannot be read, or there is no image with that index.
+    pub fn batch(&self, images: &[usize], device: &Device) -> Result<FeatureMap> {
+        match self {
+            Self::Cached(c) => Ok(FeatureMap { tokens: c.batch(images, device)?, grid: c.grid }),
+            Self::Computed(c) => {
+                let map = c.batch(images)?;
+                Ok(FeatureMap { tokens: map.tokens.to_device(device), grid: map.grid })
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! `cards.json` in a saved model's directory: one card per encoder, in the order in which the connector reads them. The
+//! cards say how images are preprocessed and encoded.
+
+use crate::features::card::ArmCard;
+use crate::features::oracle;
+use crate::features::oracle::OracleCard;
+use crate::run::training::Part;
+use crate::study::arm::ArmEncoder;
+use burgess_base::{Error, Result, atomic, checksums};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::features::FeatureMap;
+use burgess_encoders::preprocess::Orientation;
+use burgess_probe::mllm::Visual;
+use burn::tensor::{Device, Tensor, TensorData};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const FILE: &str = "cards.json";
+
+/// One encoder of a model, with its card.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "TowerTable", into = "TowerTable")]
+pub struct Tower {
+    /// The encoder, as the arm names it.
+    pub encoder: ArmEncoder,
+    /// Card: everything about the encoder except its weights.
+    pub card: ArmCard,
+}
+
+/// The serialised form of [`Tower`], with exactly one of `card` and `oracle`.
+#[derive(Serialize, Deserialize)]
+struct TowerTable {
+    encoder: ArmEncoder,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<EncoderCard>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oracle: Option<OracleCard>,
+}
+
+impl TryFrom<TowerTable> for Tower {
+    type Error = String;
+
+    fn try_from(TowerTable { encoder, card, oracle }: TowerTable) -> std::result::Result<Self, String> {
+        let card = match (card, oracle, encoder.is_oracle()) {
+            (Some(card), None, false) => ArmCard::Encoder(card),
+            (None, Some(card), true) => ArmCard::Oracle(card),
+            (_, _, true) => return Err(format!("the encoder `{encoder}` needs a table `oracle` and no `card`")),
+            (_, _, false) => return Err(format!("the encoder `{encoder}` needs a `card` and no table `oracle`")),
+        };
+        Ok(Self { encoder, card })
+    }
+}
+
+impl From<Tower> for TowerTable {
+    fn from(Tower { encoder, card }: Tower) -> Self {
+        let (card, oracle) = match card {
+            ArmCard::Encoder(card) => (Some(card), None),
+            ArmCard::Oracle(card) => (None, Some(card)),
+        };
+        Self { encoder, card, oracle }
+    }
+}
+
+impl Tower {
+    /// Makes the entry of an encoder with its own weights.
+    pub fn own(card: EncoderCard) -> Self {
+        Self { encoder: ArmEncoder::plain(card.id.clone()), card: ArmCard::Encoder(card) }
+    }
+
+    /// Features of one image. The encoder is loaded for this call only.
+    fn features(&self, image: &RgbImage, device: &Device) -> Result<FeatureMap> {
+        let card = self.card.encoder()?;
+        self.encoder.load(card.clone(), device)?.forward(pixels(card, image, device))
+    }
+}
+
+fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
+    card.preprocess.pixels(std::slice::from_ref(image), device)
+}
+
+/// Prepares an image for a model with these encoders: pixels if the model holds `trained` encoders itself, else
+/// features. Encoders are loaded one at a time, and dropped.
+///
+/// # Errors
+/// The weights of an encoder are not on this machine, or the model has the oracle, which reads no images.
+pub fn visual(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+    match trained {
+        true => {
+            let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, image, device)));
+            pixels.collect::<Result<_>>().map(Visual::Pixels)
+        }
+        false => towers.iter().map(|t| t.features(image, device)).collect::<Result<_>>().map(Visual::Towers),
+    }
+}
+
+/// As [`visual`], for an image without content: for the oracle, every cell shows background.
+///
+/// # Errors
+/// As [`visual`].
+pub fn blank(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+    match towers {
+        [Tower { card: ArmCard::Oracle(card), .. }] => {
+            let shape = [1, card.grid[0] * card.grid[1], card.width];
+            let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
+            Ok(Visual::Towers(vec![FeatureMap { tokens, grid: card.grid }]))
+        }
+        _ => visual(image, towers, trained, device),
+    }
+}
+
+/// How the orientation in images' EXIF data is applied; all encoders of a model read the same images.
+pub fn orientation<'a>(mut cards: impl Iterator<Item = &'a ArmCard>) -> Orientation {
+    cards.next().map(ArmCard::orientation).unwrap_or_default()
+}
+
+/// Makes the list of a run's encoders for `cards.json`.
+pub fn towers(parts: &[Part]) -> Vec<Tower> {
+    let tower = |part: &Part| {
+        let mut card = part.card.clone();
+        if let ArmCard::Encoder(card) = &mut card {
+            // The pretraining recipe does not affect what the encoder computes.
+            card.pretrain = None;
+        }
+        Tower { encoder: part.encoder.clone(), card }
+    };
+    parts.iter().map(tower).collect()
+}
+
+/// Writes `cards.json` beside the model of a run, unless it exists.
+pub fn write(dir: &Path, parts: &[Part]) -> Result<()> {
+    let file = dir.join(FILE);
+    if file.is_file() {
+        return Ok(());
+    }
+    // Models of earlier versions have no checksums; a checksum of one file would claim that all were checked.
+    match dir.join(checksums::FILE).is_file() {
+        true => checksums::write_json(dir, FILE, &towers(parts)),
+        false => atomic::write_json(&file, &towers(parts)),
+    }
+}
+
+/// Reads and validates the encoders of the model in `dir`.
+pub fn read(dir: &Path) -> Result<Vec<Tower>> {
+    if !dir.join(FILE).is_file() {
+        return Err(Error::failed(format!("{} has no {FILE}: what its images go through is not known", dir.display()))
+            .hint("run the study again: what is done stays done, and the file is written"));
+    }
+    let towers: Vec<Tower> = atomic::read_json(&dir.join(FILE))?;
+    for tower in &towers {
+        // Apply the same validation as to cards of the zoo and of directories.
+        let step = || format!("{}: the card of {}", dir.join(FILE).display(), tower.encoder);
+        tower.card.validate().map_err(|e| e.context(step()))?;
+    }
+    Ok(towers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oracle_is_written_without_a_card_and_reads_no_images() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let card = ArmCard::Oracle(OracleCard::new([2, 3], "0305"));
+        let tower = Tower { encoder: ArmEncoder::plain(oracle::NAME), card: card.clone() };
+        atomic::write_json(&dir.path().join(FILE), &[&tower])?;
+        let mut read_back = read(dir.path())?;
+        assert_eq!(read_back.pop().map(|t| t.card), Some(card));
+        let written = serde_json::to_value(&tower)?;
+        assert_eq!(written["oracle"]["truth"], "0305");
+        assert!(written.get("card").is_none(), "{written}");
+        for (key, value) in [("encoder", "nano-clip".into()), ("oracle", serde_json::Value::Null)] {
+            let mut wrong = written.clone();
+            wrong[key] = value;
+            atomic::write_json(&dir.path().join(FILE), &[wrong])?;
+            assert!(read(dir.path()).is_err_and(|e| e.to_string().contains("needs a")), "{key}");
+        }
+        let device = Device::flex();
+        let image = RgbImage::new(8, 8);
+        let towers = [tower];
+        assert!(visual(&image, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
+        match blank(&image, &towers, false, &device)? {
+            Visual::Towers(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
+            _ => return Err(Error::failed("the oracle gives features")),
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn absurd_cards_of_a_saved_model_are_refused() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let good = serde_json::to_value([Tower::own(EncoderCard::find("nano-clip")?)])?;
+        let say = |at: &str, value: serde_json::Value| {
+            let mut changed = good.clone();
+            let (table, key) = at.rsplit_once('/').unwrap_or_default();
+            if let Some(table) = changed.pointer_mut(table).and_then(serde_json::Value::as_object_mut) {
+                table.insert(key.to_string(), value);
+            }
+            atomic::write_json(&dir.path().join(FILE), &changed)?;
+            read(dir.path()).map(|_| ())
+        };
+        say("/nowhere", serde_json::Value::Null)?;
+        for (at, value) in [
+            ("/0/card/preprocess/size", serde_json::json!(1_000_000_000_000_u64)),
+            ("/0/card/preprocess/crop_pct", serde_json::json!(0.0)),
+            ("/0/card/preprocess/crop_pct", serde_json::json!(-1.0)),
+            ("/0/card/architecture/patch", serde_json::json!(0)),
+            ("/0/card/architecture/depth", serde_json::json!(10_000_000)),
+            ("/0/card/architecture/width", serde_json::json!(1_000_000_000)),
+            ("/0/card/grid", serde_json::json!([100_000, 100_000])),
+        ] {
+            let error = say(at, value).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(FILE), "{at}: {error}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Answering one question about one image with a model from a directory (that of a run, or a released Cambrian model),
+//! or continuing a text with a language model alone.
+
+use crate::data::field;
+use crate::features::model_cards;
+use burgess_base::{Error, Result};
+use burgess_encoders::preprocess;
+use burgess_probe::connector::ImageSize;
+use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
+use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
+use burgess_probe::mllm::Mllm;
+use burgess_probe::released::Released;
+use burgess_probe::text::{self, Likely, Scored};
+use burn::tensor::Device;
+use serde::Serialize;
+use std::path::Path;
+
+/// A multimodal model with the preprocessing of its images.
+pub struct Answerer {
+    pub(crate) model: Mllm,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) encoders: Vec<model_cards::Tower>,
+    device: Device,
+}
+
+/// Options for an answer.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// Largest number of tokens of an answer.
+    pub max_new_tokens: usize,
+    /// Sampling; greedy decoding if absent.
+    pub sampling: Option<Sampling>,
+    /// Whether the answer lists its tokens with their log-probabilities.
+    pub logprobs: bool,
+    /// A given answer to score, instead of generating one.
+    pub continuation: Option<String>,
+}
+
+/// An answer with its token counts and log-probabilities.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answer {
+    /// Text of the answer.
+    pub answer: String,
+    /// Number of positions that the model read: text and image tokens.
+    pub prompt_tokens: usize,
+    /// Number of tokens of the answer.
+    pub answer_tokens: usize,
+    /// Tokens of the answer and the token that ended it; empty unless requested.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Told>,
+    /// Sum of the log-probabilities of `tokens`, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f64>,
+}
+
+/// A token with its text.
+#[derive(Debug, Clone, Serialize)]
+pub struct Named {
+    /// Text of the token in the tokenizer's vocabulary.
+    pub text: String,
+    /// Id and log-probability of the token.
+    #[serde(flatten)]
+    pub token: Likely,
+}
+
+/// A token of an answer, with the most probable alternatives.
+#[derive(Debug, Clone, Serialize)]
+pub struct Told {
+    /// The token of the answer.
+    #[serde(flatten)]
+    pub token: Named,
+    /// The most probable tokens at this position, most probable first.
+    pub top: Vec<Named>,
+}
+
+fn told(tokenizer: &Tokenizer, scored: &[Scored]) -> Vec<Told> {
+    let named = |token: &Likely| Named { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
+    scored.iter().map(|s| Told { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
+}
+
+/// Makes an [`Answer`] of these tokens.
+fn answer(tokenizer: &Tokenizer, ids: &[u32], prompt_tokens: usize, scored: &[Scored], how: &How) -> Result<Answer> {
+    let tells = how.logprobs || how.continuation.is_some();
+    Ok(Answer {
+        answer: tokenizer.decode(ids)?,
+        prompt_tokens,
+        answer_tokens: ids.len(),
+        tokens: if tells { told(tokenizer, scored) } else { Vec::new() },
+        logprob: tells.then(|| scored.iter().map(|s| s.token.logprob).sum()),
+    })
+}
+
+/// Tokenises a given answer, which must not be empty.
+fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode(continuation)?;
+    match ids.is_empty() {
+        true => Err(Error::usage("--continuation has no tokens").hint("give a text that is not empty")),
+        false => Ok(ids),
+    }
+}
+
+/// A language model without images.
+pub struct Speaker {
+    llm: Llm,
+    tokenizer: Tokenizer,
+    /// Chat template for questions; `None` to continue the text as it is.
+    chat: Option<ChatTemplate>,
+    device: Device,
+}
+
+impl Speaker {
+    /// Opens a language model by a name as in studies. `chat` replaces its chat template; `raw` uses none.
+    ///
+    /// # Errors
+    /// It is not on this machine, its model family is not supported, or it has no chat template.
+    pub fn open(name: &str, chat: Option<&str>, raw: bool, device: &Device) -> Result<Self> {
+        let weights = Weights::open(&field::resolve(name)?)?;
+        let tokenizer = Tokenizer::of_model(&weights)?;
+        weights.check_tokenizer(&tokenizer)?;
+        let chat = match (raw, chat) {
+            (true, _) => None,
+            (false, Some(name)) => Some(ChatTemplate::named(name)?),
+            (false, None) => {
+                let own = ChatTemplate::of_model(&weights, &tokenizer);
+                Some(own.map_err(|e| e.hint("name a template with --chat, or continue the text as it is with --raw"))?)
+            }
+        };
+        let llm = weights.load(device)?.0;
+        Ok(Self { llm, tokenizer, chat, device: device.clone() })
+    }
+
+    /// Answers a question, or continues a text.
+    ///
+    /// # Errors
+    /// The text is too long, or a value in the model is not finite.
+    pub fn answer(&self, question: &str, how: &How) -> Result<Answer> {
+        let (ids, stop) = match &self.chat {
+            Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
+            None => {
+                let special = self.tokenizer.special();
+                let stop = special.ends.iter().chain(&special.eos).copied().collect();
+                (self.tokenizer.encode_text(question)?, stop)
+            }
+        };
+        if let Some(continuation) = &how.continuation {
+            let given = given(&self.tokenizer, continuation)?;
+            let scored = text::scored(&self.llm, &ids, &given, &self.device)?;
+            return answer(&self.tokenizer, &given, ids.len(), &scored, how);
+        }
+        let made = text::continued(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
+        let spoken: Vec<u32> = made.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
+        let mut answer = answer(&self.tokenizer, &spoken, ids.len(), &made, how)?;
+        if self.chat.is_some() {
+            answer.answer = answer.answer.trim().to_string();
+        }
+        Ok(answer)
+    }
+}
+
+/// Chat template of each released model, by the `image_position` of its configuration.
+const TEMPLATES: [(usize, &str); 4] = [(91, "llama_3"), (35, "vicuna_v1"), (87, "chatml_direct"), (13, "phi3")];
+
+impl Answerer {
+    /// Opens a model's directory. `chat` names the chat template where the directory does not determine it.
+    ///
+    /// # Errors
+    /// The directory holds no multimodal model, or weights of the model or of its encoders are missing.
+    pub fn open(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
+        if Released::is(dir) {
+            return Self::released(dir, chat, device);
+        }
+        if chat.is_some() {
+            return Err(Error::usage("this model was trained with a template of its own, which --chat cannot change")
+                .hint("leave --chat out"));
+        }
+        if !dir.join("connector.safetensors").is_file() {
+            return Err(Error::usage(format!("{} is not the directory of a model that sees", dir.display())).hint(
+                "give the `model` directory of a run, RUNS/<study>/<arm>/seed-<n>/model, or a released Cambrian model",
+            ));
+        }
+        let (model, tokenizer) = Mllm::load(dir, device)?;
+        Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
+    }
+
+    fn released(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
+        let released = Released::open(dir)?;
+        let known = TEMPLATES.iter().find(|(at, _)| Some(*at) == released.image_position).map(|(_, name)| *name);
+        let name = chat.or(known).ok_or_else(|| {
+            let names = TEMPLATES.map(|(_, name)| name).join(", ");
+            Error::usage("the configuration does not tell which chat template the model was trained with")
+                .hint(format!("name it with --chat: {names}"))
+        })?;
+        let tokenizer = Tokenizer::open(dir)?;
+        let model = released.load(ChatTemplate::named(name)?, device)?;
+        let encoders = released.encoders.iter().cloned().map(model_cards::Tower::own).collect();
+        Ok(Self { model, tokenizer, encoders, device: device.clone() })
+    }
+
+    /// Answers a question, with or without an image.
+    ///
+    /// # Errors
+    /// The image cannot be read, an encoder's weights are missing, or the question is too long.
+    pub fn answer(&self, image: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
+        let chat = &self.model.config().chat;
+        let seen = match image {
+            Some(file) => {
+                let orientation = model_cards::orientation(self.encoders.iter().map(|e| &e.card));
+                let image = preprocess::decode_turned(file, orientation)?;
+                let (width, height) = image.dimensions();
+                let size = ImageSize { width: width as usize, height: height as usize };
+                let visual =
+                    model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
+                Some(self.model.look(visual, Some(&[size]), None)?)
+            }
+            None => None,
+        };
+        let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
+        let id = chat.image_id(&self.tokenizer)?;
+        let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
+        let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
+        let prompt_tokens = ids.len() + positions;
+        let score = |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
+        if let Some(continuation) = &how.continuation {
+            let given = given(&self.tokenizer, continuation)?;
+            let scored = score(seen, &given)?;
+            return answer(&self.tokenizer, &given, prompt_tokens, &scored, how);
+        }
+        let prompt = Prompt { ids: &ids, image: at.map(|at| (0, at)) };
+        let stop = chat.stop(&self.tokenizer)?;
+        let decoding = Decoding { max_new_tokens: how.max_new_tokens, stop: &stop, sampling: how.sampling };
+        let made = generate::answer(&self.model, seen.as_ref(), &[prompt], &decoding, &self.device)?;
+        let made = made.into_iter().next().unwrap_or_default();
+        let scored = if how.logprobs { score(seen, &made)? } else { Vec::new() };
+        let mut answer = answer(&self.tokenizer, &made, prompt_tokens, &scored, how)?;
+        answer.answer = answer.answer.trim().to_string();
+        Ok(answer)
+    }
+}

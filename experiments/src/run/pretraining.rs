@@ -1,0 +1,457 @@
+//! How the shipped nano weights were made: `burgess pretrain nano/<id>`.
+//!
+//! All encoders see the same images of the nano world, in the same order, the same number of times; only the
+//! objective on the card differs. The language model reads text only.
+
+use crate::machine::progress::Progress;
+use crate::run::probes;
+use crate::run::probes::ProbeRecord;
+use burgess_base::stream::stream;
+use burgess_base::{Context, Error, Result, atomic, digest};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint::Precision;
+use burgess_encoders::encoder::Encoder;
+use burgess_encoders::init::initialise;
+use burgess_encoders::objective::{Batch, DataShape, Texts};
+use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
+use burgess_probe::data::collate;
+use burgess_probe::llm::chat::Turn;
+use burgess_probe::llm::pretrain as lm;
+use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
+use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
+use burgess_probe::mllm::{load_llm, save_llm};
+use burgess_probe::train::{Outcome, StepLog};
+use burgess_world::{CELLS, Document, Exercise, Lessons, Scene, Split};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Seed of the pretraining images and captions.
+const WORLD_SEED: u64 = 0;
+/// The language model of the nano studies; its tokenizer reads the captions.
+pub const LLM: &str = "nano-lm";
+/// Longest caption in tokens, its end token included.
+const CONTEXT: usize = 32;
+/// Questions of the reading test at the end of the language model's pretraining; a tenth of them on the way.
+const EXERCISES: usize = 3600;
+
+/// What is written beside the weights.
+#[derive(Serialize)]
+pub struct Record {
+    pub id: String,
+    pub command: String,
+    pub world_version: u32,
+    pub device: String,
+    pub threads: usize,
+    /// Distinct images and how many were seen in all (for the language model: tokens).
+    pub distinct: usize,
+    pub seen: usize,
+    pub seconds: f64,
+    pub recipe: serde_json::Value,
+    /// Step, loss, parts: every fiftieth of the training.
+    pub losses: Vec<Point>,
+    /// For the language model: how well it answers from text, with the description and (blind) without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reading: Vec<lm::ReadingScore>,
+    /// For encoders: what direct probes read from the features of these weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeRecord>,
+    pub digest: String,
+}
+
+/// Step, mean loss since the last point, and the loss's parts at this step.
+pub type Point = (usize, f64, Vec<(String, f64)>);
+
+/// Every fiftieth step of a training, smoothed by a moving average, for the record.
+#[derive(Default)]
+struct Curve {
+    sum: f64,
+    count: usize,
+    losses: Vec<Point>,
+}
+
+impl Curve {
+    fn add(&mut self, step: usize, steps: usize, loss: f64, parts: &[(String, f64)]) {
+        self.sum += loss;
+        self.count += 1;
+        let every = (steps / 50).max(1);
+        if (step + 1).is_multiple_of(every) || step + 1 == steps {
+            self.losses.push((step + 1, self.sum / self.count as f64, parts.to_vec()));
+            (self.sum, self.count) = (0.0, 0);
+        }
+    }
+}
+
+/// Pretrains the encoder of a card and writes its weights (f16, upstream names) and the record of how.
+pub fn encoder(
+    card: &EncoderCard,
+    weights: &Path,
+    device: &Device,
+    device_name: &str,
+    progress: &Progress,
+) -> Result<Record> {
+    let started = Instant::now();
+    let (arch, recipe, distinct, seen, losses) = match &card.pretrain {
+        None => {
+            let arch = initialise(card.architecture.init(device)?, &card.id, WORLD_SEED);
+            (arch, serde_json::Value::Null, 0, 0, Vec::new())
+        }
+        Some(table) => {
+            let (config, distinct) = recipe(card, table)?;
+            let images = Images::draw(card, &config, distinct, progress)?;
+            let bar = progress.bar(&format!("pretraining {}", card.id), config.steps as u64);
+            let mut curve = Curve::default();
+            let report = |step: &StepReport| {
+                curve.add(step.step, step.steps, step.loss, &step.parts);
+                bar.set(step.step as u64 + 1, step.steps as u64);
+                bar.message(&format!("pretraining {}, loss {:.4}", card.id, step.loss));
+                if (step.step + 1).is_multiple_of((step.steps / 10).max(1)) {
+                    progress.line(&format!(
+                        "{} step {}: loss {:.4} {:?}",
+                        card.id,
+                        step.step + 1,
+                        step.loss,
+                        step.parts
+                    ));
+                }
+                Ok(())
+            };
+            let shape = images.shape;
+            let arch = pretrain(&card.architecture, &config, &shape, device, |s, d| images.batch(s, d), report)?;
+            bar.done(&format!("pretrained {}", card.id));
+            let seen = config.steps * config.batch;
+            (arch, serde_json::to_value(&config)?, distinct, seen, curve.losses)
+        }
+    };
+    Encoder::new(card.clone(), arch, device).save(Precision::F16, weights)?;
+    let mut record = Record {
+        reading: Vec::new(),
+        probes: Vec::new(),
+        id: card.id.clone(),
+        command: command(&card.id, device_name),
+        world_version: burgess_world::VERSION,
+        device: device_name.to_string(),
+        threads: rayon::current_num_threads(),
+        distinct,
+        seen,
+        seconds: started.elapsed().as_secs_f64(),
+        recipe,
+        losses,
+        digest: digest::of_file(weights)?,
+    };
+    // The training is recorded before the probes, which could fail.
+    atomic::write_json(&weights.with_extension("json"), &record)?;
+    record.probes = probes::keep(card, weights, None, device, progress)?;
+    Ok(record)
+}
+
+/// The command that makes these weights again.
+fn command(id: &str, device: &str) -> String {
+    format!("burgess pretrain {} --device {device}", id.replacen('-', "/", 1))
+}
+
+/// How a language model is made: `recipe.toml` in its directory.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LlmRecipe {
+    /// The tokenizer to train; without it, the tokenizer is that of `base`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<TokenizerRecipe>,
+    hidden_size: usize,
+    layers: usize,
+    seed: u64,
+    /// Documents of the lessons with which the text begins.
+    #[serde(default)]
+    lessons: Lessons,
+    /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<PathBuf>,
+    training: lm::PretrainConfig,
+}
+
+/// How a tokenizer is trained.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenizerRecipe {
+    /// Number of entries.
+    vocabulary: usize,
+    /// Number of documents that it is trained on.
+    documents: usize,
+}
+
+/// Pretrains the language model of `dir` by its `recipe.toml` on text alone, and writes tokenizer, chat template,
+/// configuration, weights (f16) and the record of how into `dir`.
+pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) -> Result<Record> {
+    let started = Instant::now();
+    let path = dir.join("recipe.toml");
+    let step = || format!("reading {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(step)?;
+    let recipe: LlmRecipe = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()).context(step()))?;
+    let chat = ChatTemplate::nano();
+    let base = recipe.base.as_ref().map(|base| load_llm(&dir.join(base), &device.clone().autodiff())).transpose()?;
+    let tokenizer = match (&recipe.tokenizer, &base) {
+        (Some(own), _) => {
+            // From the corpus as it stays: the first lessons repeat a few words.
+            let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
+                .take(own.documents)
+                .flat_map(|document| pretrain_document(document).texts())
+                .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
+                .collect();
+            Tokenizer::train(texts.into_iter(), own.vocabulary, &SPECIALS)?
+        }
+        (None, Some((_, tokenizer))) => tokenizer.clone(),
+        (None, None) => {
+            return Err(Error::usage(format!("{} has neither [tokenizer] nor `base`", path.display()))
+                .hint("a model that begins from nothing needs a tokenizer of its own"));
+        }
+    };
+    // The encoders' captions need only the tokenizer: it is there before the long part.
+    tokenizer.save(&dir.join("tokenizer.json"))?;
+    let config = LlmConfig::nano(recipe.hidden_size, recipe.layers, tokenizer.vocab_size());
+    let bar = progress.bar("pretraining nano-lm", recipe.training.steps as u64);
+    let mut curve = Curve::default();
+    let mut tokens = 0;
+    let mut readings = Vec::new();
+    let mut on_step = |s: &StepLog, model: &Llm| {
+        curve.add(s.step - 1, s.steps, s.loss, &[]);
+        tokens += s.tokens;
+        bar.set(s.step as u64, s.steps as u64);
+        bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
+        if s.step.is_multiple_of((s.steps / 40).max(1)) || s.step == s.steps {
+            let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
+            let questions: Vec<_> = burgess_world::reading(recipe.seed).take(asked).map(reading_question).collect();
+            let table = lm::reading(&model.valid(), &tokenizer, &chat, &questions, device)?;
+            let shown: Vec<String> = table
+                .iter()
+                .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.cells, r.blind))
+                .collect();
+            progress.line(&format!(
+                "{LLM} step {}: loss {:.4}; description, cells (blind): {}",
+                s.step,
+                s.loss,
+                shown.join(", ")
+            ));
+            readings = table;
+            // Whoever interrupts a training of an hour keeps what it has come to.
+            save_llm(&model.valid(), &tokenizer, dir, Precision::F16)?;
+        }
+        Ok(())
+    };
+    let documents = burgess_world::corpus(recipe.seed, recipe.lessons).map(pretrain_document);
+    let pretraining = lm::Pretraining {
+        config: &recipe.training,
+        llm: &config,
+        tokenizer: &tokenizer,
+        chat: &chat,
+        device,
+        seed: recipe.seed,
+    };
+    let outcome = pretraining.run(base, documents, &mut on_step, &|| false)?;
+    let Outcome::Done(model) = outcome else {
+        return Err(Error::failed("pretraining was interrupted"));
+    };
+    bar.done("pretrained nano-lm");
+    save_llm(&model, &tokenizer, dir, Precision::F16)?;
+    atomic::write_json(&dir.join("chat.json"), &chat)?;
+    let record = Record {
+        reading: readings,
+        probes: Vec::new(),
+        id: LLM.into(),
+        command: command(LLM, device_name),
+        world_version: burgess_world::VERSION,
+        device: device_name.to_string(),
+        threads: rayon::current_num_threads(),
+        distinct: tokens,
+        seen: tokens,
+        seconds: started.elapsed().as_secs_f64(),
+        recipe: serde_json::to_value(&recipe)?,
+        losses: curve.losses,
+        digest: digest::of_file(&dir.join("model.safetensors"))?,
+    };
+    atomic::write_json(&dir.join("record.json"), &record)?;
+    Ok(record)
+}
+
+/// A document of the nano world in the form that language model pretraining takes.
+fn pretrain_document(document: Document) -> lm::PretrainDocument {
+    let turns = |turns: Vec<burgess_world::Turn>| -> Vec<Turn> {
+        turns.into_iter().flat_map(|turn| [Turn::user(turn.question), Turn::assistant(turn.answer)]).collect()
+    };
+    match document {
+        Document::Text(text) => lm::PretrainDocument::Text(text),
+        Document::Chat(list) => lm::PretrainDocument::Chat(turns(list)),
+        Document::Cells(words, list) => lm::PretrainDocument::Cells(cell_grid(words), turns(list)),
+    }
+}
+
+/// A question of the nano world's reading test in the form that language model pretraining takes.
+fn reading_question(exercise: Exercise) -> lm::ReadingQuestion {
+    lm::ReadingQuestion {
+        benchmark: exercise.benchmark.into(),
+        description: exercise.description,
+        cells: exercise.cells.map(cell_grid),
+        question: exercise.turn.question,
+        answer: exercise.turn.answer,
+    }
+}
+
+/// The cells of a nano image with their grid.
+fn cell_grid(words: Vec<Vec<String>>) -> lm::CellGrid {
+    lm::CellGrid { grid: [CELLS; 2], words }
+}
+
+/// Whether a word is read letter by letter: several capitals or several digits. The tokenizer does not see such words, so
+/// that it has no tokens for parts of them: what is written in an image is then spelled with one token a letter.
+fn is_spelled(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+}
+
+/// The objective's recipe and the number of distinct images, from the card's `[pretrain]` table.
+fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, usize)> {
+    let mut table = table.clone();
+    let distinct = match table.remove("images") {
+        Some(toml::Value::Integer(n)) if n > 0 => n as usize,
+        other => {
+            return Err(Error::usage(format!("[pretrain] of {} needs images = N, not {other:?}", card.id)));
+        }
+    };
+    let config: PretrainConfig = table
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::usage(e.message().to_string()))
+        .context(format!("[pretrain] of {}", card.id))?;
+    config.validate()?;
+    Ok((config, distinct))
+}
+
+/// The pretraining images with the targets that the objective reads, drawn once and kept in memory as bytes.
+struct Images<'a> {
+    card: &'a EncoderCard,
+    config: &'a PretrainConfig,
+    shape: DataShape,
+    drawn: Vec<Drawn>,
+    /// Token ids of each caption, ended and padded to the context, and their number.
+    captions: Option<Vec<(Vec<i32>, i32)>>,
+}
+
+/// One drawn image and its targets.
+struct Drawn {
+    image: RgbImage,
+    caption: String,
+    labels: Vec<usize>,
+    /// The instance of each pixel; empty unless the objective reads it.
+    instances: Vec<u8>,
+    /// Inverse depth of each pixel, the nearest as 255; empty unless the objective reads it.
+    inverse_depth: Vec<u8>,
+}
+
+/// Inverse depths with the nearest brought to 255, to keep many of them in memory.
+fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
+    let nearest = inverse_depth.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    inverse_depth.iter().map(|d| (d / nearest * 255.0).round() as u8).collect()
+}
+
+impl<'a> Images<'a> {
+    fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+        let targets = config.objective.targets();
+        let bar = progress.bar("drawing images", count as u64);
+        let drawn: Vec<Drawn> = (0..count as u64)
+            .into_par_iter()
+            .map(|i| {
+                let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
+                let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
+                bar.add(1);
+                Drawn {
+                    image: scene.render(),
+                    caption,
+                    labels: scene.classes(),
+                    instances: if targets.instances { scene.instances() } else { Vec::new() },
+                    inverse_depth: if targets.inverse_depth { bytes(&scene.inverse_depth()) } else { Vec::new() },
+                }
+            })
+            .collect();
+        bar.done(&format!("drew {count} images"));
+        let (mut vocab, mut captions) = (0, None);
+        if targets.texts {
+            let tokenizer = Tokenizer::from_file(&weights::locate(LLM)?.join("tokenizer.json"))?;
+            vocab = tokenizer.vocab_size();
+            let (end, pad) = (tokenizer.id(EOS)?, tokenizer.id(PAD)?);
+            let encoded: Result<Vec<_>> = drawn
+                .iter()
+                .map(|drawn| {
+                    let mut ids: Vec<i32> =
+                        tokenizer.encode(&drawn.caption)?.into_iter().take(CONTEXT - 1).map(|i| i as i32).collect();
+                    ids.push(end as i32);
+                    let length = ids.len() as i32;
+                    ids.resize(CONTEXT, pad as i32);
+                    Ok((ids, length))
+                })
+                .collect();
+            captions = Some(encoded?);
+        }
+        let shape = DataShape { vocab, context: CONTEXT, classes: burgess_world::class_names().len() };
+        Ok(Self { card, config, shape, drawn, captions })
+    }
+
+    /// The images of a step: every epoch visits each image once, in an order of its own.
+    fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
+        let size = self.config.batch;
+        let per_epoch = (self.drawn.len() / size).max(1);
+        let mut order: Vec<usize> = (0..self.drawn.len()).collect();
+        collate::shuffle(&mut order, &mut stream(&format!("pretrain/epoch-{}", step / per_epoch), WORLD_SEED));
+        let first = step % per_epoch * size;
+        let chosen: Vec<usize> = order.into_iter().cycle().skip(first).take(size).collect();
+        let images: Vec<RgbImage> = chosen.iter().map(|&i| self.drawn[i].image.clone()).collect();
+        let pixels = self.card.preprocess.pixels(&images, device);
+        let texts = self.captions.as_ref().map(|captions| {
+            let lengths: Vec<i32> = chosen.iter().map(|&i| captions[i].1).collect();
+            // As long as the longest: most captions fill half of the context.
+            let longest = lengths.iter().copied().max().map_or(1, |n| n.max(1) as usize);
+            let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied().take(longest)).collect();
+            Texts {
+                ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, longest]), device),
+                lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
+            }
+        });
+        let targets = self.config.objective.targets();
+        let labels = targets.labels.then(|| {
+            let mut hot = vec![0.0_f32; size * self.shape.classes];
+            for (row, &i) in chosen.iter().enumerate() {
+                for &class in &self.drawn[i].labels {
+                    hot[row * self.shape.classes + class] = 1.0;
+                }
+            }
+            Tensor::<2>::from_data(TensorData::new(hot, [size, self.shape.classes]), device)
+        });
+        // The maps are of the image as drawn, which the card's preprocessing does not resize.
+        let side = burgess_world::SIZE as usize;
+        let instances = targets.instances.then(|| {
+            let values: Vec<i32> =
+                chosen.iter().flat_map(|&i| self.drawn[i].instances.iter().map(|v| i32::from(*v))).collect();
+            Tensor::<3, Int>::from_data(TensorData::new(values, [size, side, side]), device)
+        });
+        let inverse_depth = targets.inverse_depth.then(|| {
+            let maps = chosen.iter().flat_map(|&i| self.drawn[i].inverse_depth.iter().map(|v| f32::from(*v) / 255.0));
+            Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
+        });
+        Ok(Batch { pixels, texts, labels, instances, inverse_depth })
+    }
+}
+
+/// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
+pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
+    use burgess_encoders::card::Location;
+    use burgess_encoders::resolve::zoo_dirs;
+    let Location::Shipped { file } = &card.source.location else {
+        return Err(Error::usage(format!("{} is not made here but published by others", card.id))
+            .hint("`burgess pretrain` makes the nano encoders"));
+    };
+    let dirs = zoo_dirs();
+    let dir =
+        dirs.iter().find(|d| d.is_dir()).or(dirs.last()).ok_or_else(|| Error::failed("no zoo directory is known"))?;
+    Ok(dir.join("weights").join(file))
+}

@@ -1,0 +1,116 @@
+//! Assembly of `results.json` of a run or an evaluation: scores, cost, versions, digests.
+
+use crate::features::frozen::Features;
+use crate::features::model_cards::Tower;
+use crate::machine::memory;
+use crate::run::evaluation::Asked;
+use crate::run::store::RunStore;
+use burgess_base::Result;
+use burgess_probe::connector::ConnectorConfig;
+use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Name and version of the compute libraries, from `Cargo.lock`, and of the compiler.
+const LIBRARIES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/versions.rs"));
+
+/// The measurements of a run, from which `results.json` is made.
+pub struct Measured<'a> {
+    pub run: RunId,
+    /// Results by benchmark id.
+    pub results: BTreeMap<String, BenchmarkResult>,
+    pub asked: &'a [Asked],
+    /// Encoders of the model; `features` holds the features of frozen ones.
+    pub towers: &'a [Tower],
+    pub features: Vec<&'a Features>,
+    pub connector: &'a ConnectorConfig,
+    /// Store of the run that trained the model, if known.
+    pub training: Option<&'a RunStore>,
+    /// Configuration, as in `config.json`.
+    pub config: Value,
+    /// Digests of weights and data, and of the questions of published benchmarks.
+    pub digests: BTreeMap<String, String>,
+    pub device: &'a str,
+    pub notes: Vec<String>,
+}
+
+impl Measured<'_> {
+    /// Makes the results, with category and average scores.
+    ///
+    /// # Errors
+    /// A card's tap does not fit its architecture, or the training log cannot be read.
+    pub fn results(self) -> Result<RunResults> {
+        let cost = self.cost()?;
+        let mut results = RunResults {
+            schema: schema::SCHEMA,
+            run: self.run,
+            results: self.results,
+            categories: BTreeMap::new(),
+            average: 0.0,
+            cost,
+            config: self.config,
+            versions: versions(self.asked),
+            digests: self.digests,
+            date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            device: self.device.into(),
+            notes: self.notes,
+        };
+        results.summarise();
+        Ok(results)
+    }
+
+    fn cost(&self) -> Result<Cost> {
+        let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.towers.len()));
+        for tower in self.towers {
+            flops += tower.card.flops()? as f64;
+            grids.push(tower.card.used_grid()?);
+        }
+        // The encoders run one after the other; the sum is infinite or NaN if one of them was not measured.
+        let seconds: f64 = self.features.iter().map(|f| 1.0 / f.images_per_second()).sum();
+        Ok(Cost {
+            encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
+            gflops_per_image: flops / 1e9,
+            tokens: self.connector.positions(&grids),
+            train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
+            images_per_second: measured(1.0 / seconds),
+            peak_memory_bytes: memory::peak(),
+        })
+    }
+}
+
+/// Replaces values that JSON cannot hold by 0, which stands for "not measured".
+fn measured(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+/// Versions of Burgess, the libraries and the benchmarks, by name.
+fn versions(asked: &[Asked]) -> BTreeMap<String, String> {
+    let world = burgess_world::VERSION.to_string();
+    let own = [("burgess", env!("CARGO_PKG_VERSION").to_string()), ("burgess-world", world)];
+    let libraries = LIBRARIES.iter().map(|(name, version)| (*name, (*version).to_string()));
+    let benchmarks = asked.iter().map(|a| (a.benchmark.id(), a.benchmark.version().to_string()));
+    own.into_iter().chain(libraries).chain(benchmarks).map(|(name, version)| (name.to_string(), version)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock");
+        let versions = versions(&[]);
+        for name in ["burn", "tokenizers", "image"] {
+            let entry = format!("name = \"{name}\"\nversion = \"{}\"\n", versions[name]);
+            assert!(lock.contains(&entry), "{entry}");
+        }
+        assert_eq!(versions["burgess"], env!("CARGO_PKG_VERSION"));
+        assert!(versions["rustc"].starts_with("rustc "), "{versions:?}");
+        assert!(LIBRARIES.iter().all(|(_, version)| !version.is_empty()));
+    }
+
+    #[test]
+    fn what_was_not_measured_can_be_written_and_read() {
+        assert_eq!((measured(1.0 / 0.0), measured(f64::NAN), measured(3.5)), (0.0, 0.0, 3.5));
+    }
+}

@@ -1,0 +1,132 @@
+//! Throughput and peak memory of encoders at full size without their weights: random numbers in their place take the
+//! same time.
+
+use crate::machine::memory;
+use burgess_base::{Error, Result};
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::checkpoint;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Measurement of one encoder at one batch size.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// Id of the encoder's card.
+    pub encoder: String,
+    /// Number of images per forward pass.
+    pub batch: usize,
+    /// Median throughput, in images per second.
+    pub images_per_second: f64,
+    /// Median duration of a forward pass in seconds, including the transfer of features to the host.
+    pub seconds: f64,
+    /// Duration of the fastest forward pass in seconds.
+    pub fastest: f64,
+    /// Number of measured forward passes, after one warm-up pass.
+    pub runs: usize,
+    /// TFLOP/s of matrix products and convolutions, at the median duration.
+    pub tflops: f64,
+    /// Size of the weights in f32, in bytes.
+    pub weight_bytes: u64,
+    /// Peak memory of the process in bytes; 0 if the system does not report it.
+    pub peak_bytes: u64,
+}
+
+/// Minimum effort of a measurement.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Least number of forward passes.
+    pub runs: usize,
+    /// Least total duration of the forward passes.
+    pub time: Duration,
+}
+
+impl Effort {
+    /// Sorted durations of the runs in seconds, after one warm-up run.
+    pub(super) fn measure(&self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+        run()?;
+        let (begin, mut seconds) = (Instant::now(), Vec::new());
+        while seconds.len() < self.runs.max(1) || begin.elapsed() < self.time {
+            seconds.push(run()?);
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds)
+    }
+}
+
+/// Median of sorted durations, in seconds; the upper one of an even number.
+pub(super) fn median(seconds: &[f64]) -> f64 {
+    seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Returns the published encoder with the fewest parameters for each checkpoint dialect.
+///
+/// # Errors
+/// A card of the zoo is invalid.
+pub fn representatives() -> Result<Vec<EncoderCard>> {
+    let mut chosen: Vec<(String, EncoderCard)> = Vec::new();
+    let mut cards = burgess_encoders::card::zoo()?;
+    cards.retain(|c| c.pretrain.is_none() && !c.id.starts_with("nano-"));
+    cards.sort_by_key(|c| c.source.parameters);
+    for card in cards {
+        // Dialects of one architecture differ in work (rotary position embeddings, relative position bias ...).
+        let kind = card.source.dialect.clone();
+        if !chosen.iter().any(|(k, _)| *k == kind) {
+            chosen.push((kind, card));
+        }
+    }
+    Ok(chosen.into_iter().map(|(_, card)| card).collect())
+}
+
+/// Measures `card` at each batch size.
+///
+/// # Errors
+/// The network cannot be built, or a forward pass fails.
+pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: Effort) -> Result<Vec<Measurement>> {
+    let network = made_up(card.architecture.init(device)?)?.no_grad();
+    let size = card.preprocess.size;
+    let flops = card.architecture.flops(&card.tap)? as f64;
+    let mut rows = Vec::with_capacity(batches.len());
+    for &batch in batches {
+        memory::reset_peak();
+        let values: Vec<f32> = (0..batch * 3 * size * size).map(|i| noise(i as u64)).collect();
+        let pixels = Tensor::<4>::from_data(TensorData::new(values, [batch, 3, size, size]), device);
+        let pass = || -> Result<f64> {
+            let start = Instant::now();
+            let features = network.forward(pixels.clone(), &card.tap)?.tokens;
+            features.try_into_data().map_err(|e| Error::failed(e.to_string()))?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let seconds = effort.measure(pass)?;
+        let median = median(&seconds);
+        rows.push(Measurement {
+            encoder: card.id.clone(),
+            batch,
+            images_per_second: batch as f64 / median,
+            seconds: median,
+            fastest: seconds.first().copied().unwrap_or(f64::NAN),
+            runs: seconds.len(),
+            tflops: flops * batch as f64 / median / 1e12,
+            weight_bytes: 4 * card.source.parameters,
+            peak_bytes: memory::peak(),
+        });
+    }
+    Ok(rows)
+}
+
+/// Fills a module with random numbers of about the size of trained weights.
+pub(super) fn made_up<M: Module>(module: M) -> Result<M> {
+    checkpoint::fill(module, |parameter| {
+        let count = parameter.shape.iter().product::<usize>();
+        let inputs = parameter.shape.iter().skip(1).product::<usize>().max(1);
+        let scale = if parameter.shape.len() > 1 { (inputs as f32).powf(-0.5) } else { 1.0 };
+        Ok((0..count as u64).map(|i| scale * noise(i)).collect())
+    })
+}
+
+/// Deterministic noise in about −1 to 1, by position.
+pub(super) fn noise(at: u64) -> f32 {
+    let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
