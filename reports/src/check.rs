@@ -187,7 +187,7 @@ fn reads_of_probe(m: &Measured<'_>, attribute: &str, least: f64) -> Verdict {
 
 fn separates(m: &Measured<'_>) -> Verdict {
     let r = m.ranking;
-    let counts = || r.categories.iter().filter_map(|c| Some((c, r.pairs.get(c)?)));
+    let counts = || r.categories.iter().filter_map(|c| Some((c, r.pairs.get(c.as_str())?)));
     let said = counts().map(|(c, p)| format!("{c} {} of {}", p.separable, p.pairs)).collect::<Vec<_>>().join(", ");
     Verdict {
         claim: "pairs of trained arms that are separably different, every category".to_string(),
@@ -202,7 +202,7 @@ fn seeds_agree(m: &Measured<'_>, least: f64) -> Verdict {
     let found = match &r.stability {
         None => Err("it takes two seeds of two trained arms".to_string()),
         Some(stability) => {
-            let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+            let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
             // If all arms have the same score, their order is undefined (NaN).
             Ok(scopes.map(|s| (s.to_string(), stability.tau_in(s).unwrap_or(f64::NAN))).collect())
         }

@@ -143,7 +143,7 @@ fn asked(r: &Ranking) -> Vec<(&str, usize)> {
 }
 
 fn point(share: Share, r: &Ranking, arm: &RankedArm) -> CurvePoint {
-    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
     let score = |scope: &str| {
         let s = arm.score(scope)?;
         Some((scope.to_string(), Estimate { value: s.score, low: s.low, high: s.high }))

@@ -142,7 +142,7 @@ impl Column {
 fn columns(r: &Ranking) -> Vec<Column> {
     let mut columns = vec![Column::Rank, Column::Arm, Column::Average];
     columns.extend(r.has_published().then_some(Column::Published));
-    columns.extend(r.categories.iter().cloned().map(Column::Category));
+    columns.extend(r.categories.iter().map(|c| Column::Category(c.to_string())));
     columns.extend([Column::Unparsed, Column::Blind, Column::PBest, Column::Params, Column::Train]);
     columns
 }
@@ -196,7 +196,7 @@ fn normalised_table(r: &Ranking, width: usize, color: bool) -> Option<String> {
     if !r.has_range() || r.trained().next().is_none() {
         return None;
     }
-    let scopes: Vec<&str> = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str)).collect();
+    let scopes: Vec<&str> = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str())).collect();
     let mut table = ruled(Some(width), color);
     let heads = scopes.iter().map(|s| in_two_lines(&words::shown(s, false)));
     table.set_header(std::iter::once("arm".to_string()).chain(heads));

@@ -12,7 +12,7 @@ use crate::ranking::Ranking;
 use crate::schema::{Role, Sample};
 use crate::stats::{self, Estimate};
 use crate::words;
-use burgess_base::Result;
+use burgess_base::{Category, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ pub struct ProbedAttribute {
     pub attribute: String,
     /// Source of the questions that ask for it, such as `nano-gqa/color`.
     pub questions: String,
-    pub category: String,
+    pub category: Category,
     /// Number of questions.
     pub n: usize,
     /// Expected accuracy of guessing the probe's classes, in percent.

@@ -2,10 +2,10 @@
 
 mod fixture;
 
+use burgess_base::Category;
 use burgess_reports::analysis::sight::{self, of_runs};
 use burgess_reports::analysis::{Analysis, Benchmark, Matrix, analyse};
 use burgess_reports::ranking::{RankOptions, rank};
-use burgess_reports::schema::CATEGORIES;
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -39,7 +39,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn benchmarks(names: &[String], categories: &[usize]) -> Vec<Benchmark> {
-    let of = |(name, c): (&String, &usize)| Benchmark { name: name.clone(), category: CATEGORIES[*c].into() };
+    let of = |(name, c): (&String, &usize)| Benchmark { name: name.clone(), category: Category::CAMBRIAN[*c].clone() };
     names.iter().zip(categories).map(of).collect()
 }
 

@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use burgess_base::atomic;
+use burgess_base::{Category, atomic};
 use burgess_reports::check::{Claims, Measured, Verdict};
 use burgess_reports::learning::{LearningCurve, Share};
 use burgess_reports::load::StudyData;
@@ -140,14 +140,14 @@ fn a_claim_about_probes_is_checked_and_probes_excuse_what_features_lack() {
     claims.probes_may_excuse = true;
     assert!(!check(&claims, Some(&v)).holds, "no probe belongs to Knowledge");
     // Now one does, and reads no more from any encoder than from random weights.
-    v.attributes[2].category = "Knowledge".into();
+    v.attributes[2].category = Category::KNOWLEDGE;
     let excused = check(&claims, Some(&v)).measured;
     let said = "; direct probes read no more than from random weights: ";
     let (failing, excused) = excused.split_once(said).unwrap_or_else(|| panic!("{excused}"));
     assert!(excused.contains("nano-mae on Knowledge") && !failing.contains("nano-mae"), "{failing}, {excused}");
     assert!(failing.contains("nano-clip+nano-dinov2"), "a combination has no probes: {failing}");
     // Things are read from all of them.
-    v.attributes[0].category = "Knowledge".into();
+    v.attributes[0].category = Category::KNOWLEDGE;
     assert!(!check(&claims, Some(&v)).measured.contains(said));
 }
 

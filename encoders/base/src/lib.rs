@@ -1,6 +1,6 @@
 //! Foundations of all crates of Burgess, independent of images and tensors:
 //!
-//! - [`Error`]: errors with context and a hint;
+//! - [`Error`]: errors with context and a hint; [`Category`]: categories of benchmarks;
 //! - [`stream`]: named, seeded random streams;
 //! - [`digest`]: digests of files and configurations; [`differences`]: differences between two configurations;
 //! - [`atomic`]: atomic writes; [`output`]: outputs that the user names; [`leftovers`]: files of killed processes;
@@ -10,6 +10,7 @@
 //! - [`guard`]: third-party parsers that may panic; [`text`]: untrusted text in messages.
 
 pub mod atomic;
+mod category;
 pub mod checksums;
 pub mod compressed;
 mod destination;
@@ -25,5 +26,6 @@ pub mod protobuf;
 pub mod stream;
 pub mod text;
 
+pub use category::Category;
 pub use difference::differences;
 pub use error::{Context, Error, Kind, Result, nearest};

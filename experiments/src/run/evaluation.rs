@@ -436,7 +436,7 @@ fn score(asked: &Asked, samples: &[Sample], seconds: f64) -> Result<BenchmarkRes
         .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
         .collect();
     Ok(BenchmarkResult {
-        category: b.category().to_string(),
+        category: b.category().clone(),
         metric: b.metric(rules).to_string(),
         scoring: rules.as_str().into(),
         prompts: asked.asking.as_str().into(),

@@ -67,7 +67,7 @@ pub(super) fn groups(matrix: &Matrix, r: &Correlations, left_out: &mut Vec<Strin
     }
     let names: Vec<&str> = benchmarks.iter().map(|b| b.name.as_str()).collect();
     let merges = average_linkage(&distances, &names);
-    let categories = schema::in_display_order(benchmarks.iter().map(|b| b.category.as_str()));
+    let categories = schema::in_display_order(benchmarks.iter().map(|b| &b.category));
     let (order, group) = cut(&merges, &names, categories.len().min(n));
     let place = |b: &Benchmark| categories.iter().position(|c| *c == b.category).unwrap_or(0);
     let agreement = adjusted_rand(&group, &benchmarks.iter().map(place).collect::<Vec<_>>());

@@ -27,7 +27,7 @@ pub use study::StudyAnalysis;
 use crate::ranking::{Compared, RankedArm, Ranking};
 use crate::schema::Role;
 use crate::words;
-use burgess_base::{Error, Result};
+use burgess_base::{Category, Error, Result};
 use serde::Serialize;
 
 /// Minimum number of models over which a correlation is computed.
@@ -40,7 +40,7 @@ pub const BENCHMARKS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Benchmark {
     pub name: String,
-    pub category: String,
+    pub category: Category,
 }
 
 /// Scores of models (rows) on benchmarks (columns); `None` where a score is missing.

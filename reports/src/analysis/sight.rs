@@ -14,7 +14,7 @@ use crate::ranking::Ranking;
 use crate::schema::RunResults;
 use crate::stats;
 use crate::words;
-use burgess_base::{Error, Result};
+use burgess_base::{Category, Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +67,7 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sight {
     pub benchmark: String,
-    pub category: String,
+    pub category: Category,
     pub enabled: f64,
     /// Mean blind score; `None` if it was not measured.
     pub blind: Option<f64>,
@@ -101,7 +101,13 @@ struct Means {
 impl Sight {
     /// Creates the result from means over models without standard errors, such as published ones. Here a mean is above
     /// chance if it exceeds it by more than one point.
-    pub fn of_means(benchmark: &str, category: &str, enabled: f64, blind: Option<f64>, chance: Option<f64>) -> Self {
+    pub fn of_means(
+        benchmark: &str,
+        category: &Category,
+        enabled: f64,
+        blind: Option<f64>,
+        chance: Option<f64>,
+    ) -> Self {
         let (share, measures) = match (blind, chance) {
             (Some(_), Some(chance)) if enabled - chance <= POINTS || !enabled.is_finite() => (None, Measures::Nothing),
             (Some(blind), Some(chance)) => {
@@ -112,7 +118,7 @@ impl Sight {
         };
         Self {
             benchmark: benchmark.to_string(),
-            category: category.to_string(),
+            category: category.clone(),
             enabled,
             blind,
             chance,
@@ -130,7 +136,7 @@ impl Sight {
     /// means `them`.
     fn of_units(
         benchmark: &str,
-        category: &str,
+        category: &Category,
         chance: f64,
         (all, units): (Means, f64),
         above: usize,
@@ -198,7 +204,7 @@ pub fn of_runs(runs: &[RunResults], ranking: &Ranking) -> Result<Vec<Sight>> {
     ranking.benchmarks.iter().map(|b| of_benchmark(runs, ranking, &b.name, &b.category, b.chance)).collect()
 }
 
-fn of_benchmark(runs: &[RunResults], ranking: &Ranking, name: &str, category: &str, chance: f64) -> Result<Sight> {
+fn of_benchmark(runs: &[RunResults], ranking: &Ranking, name: &str, category: &Category, chance: f64) -> Result<Sight> {
     let beats = |a: &&crate::ranking::RankedArm| a.score(name).is_some_and(crate::ranking::Score::beats_chance);
     let compared = || ranking.compared().into_iter();
     let all: BTreeSet<&str> = compared().map(|a| a.arm.as_str()).collect();
@@ -278,7 +284,9 @@ mod tests {
 
     #[test]
     fn the_share_decides() {
-        let of = |enabled, blind, chance| Sight::of_means("b", "c", enabled, Some(blind), Some(chance)).measures;
+        let of = |enabled, blind, chance| {
+            Sight::of_means("b", &Category::GENERAL, enabled, Some(blind), Some(chance)).measures
+        };
         assert_eq!(of(67.2, 67.0, 35.5), Measures::Language);
         assert_eq!(of(58.5, 37.5, 25.0), Measures::Both);
         assert_eq!(of(63.0, 34.0, 50.0), Measures::Sight);
@@ -287,8 +295,8 @@ mod tests {
         assert_eq!(of(22.5, 0.0, 25.0), Measures::Nothing);
         assert_eq!(of(25.5, 26.0, 25.0), Measures::Nothing);
         assert_eq!(of(f64::NAN, 26.0, 25.0), Measures::Nothing);
-        assert_eq!(Sight::of_means("b", "c", 50.0, None, Some(25.0)).measures, Measures::Unknown);
-        assert_eq!(Sight::of_means("b", "c", 50.0, Some(20.0), None).measures, Measures::Unknown);
+        assert_eq!(Sight::of_means("b", &Category::GENERAL, 50.0, None, Some(25.0)).measures, Measures::Unknown);
+        assert_eq!(Sight::of_means("b", &Category::GENERAL, 50.0, Some(20.0), None).measures, Measures::Unknown);
     }
 
     #[test]
@@ -310,7 +318,7 @@ mod tests {
 
     #[test]
     fn every_benchmark_is_said_once() {
-        let of = |name: &str, enabled, blind, chance| Sight::of_means(name, "c", enabled, blind, chance);
+        let of = |name: &str, enabled, blind, chance| Sight::of_means(name, &Category::GENERAL, enabled, blind, chance);
         let sights = [
             of("a", 22.5, Some(0.0), Some(25.0)),
             of("b", 67.2, Some(67.0), Some(35.5)),

@@ -26,8 +26,9 @@ pub(crate) use validity::{attribute_classes, attribute_panel, validity_figure, v
 
 use crate::learning::LearningCurve;
 use crate::ranking::{AVERAGE, RankedArm, Ranking};
-use crate::schema::{CATEGORIES, Role};
+use crate::schema::Role;
 use crate::validity::Validity;
+use burgess_base::Category;
 use svg::Svg;
 
 /// Width of a panel in SVG units, about the width of a phone in CSS pixels.
@@ -37,9 +38,9 @@ pub(crate) const PANEL: f64 = 360.0;
 pub(crate) const STYLE: &str = include_str!("../../templates/figure.css");
 
 /// Returns the colour class of a category; the four Cambrian-1 categories have their own, others share two.
-pub(crate) fn category_class(category: &str) -> String {
-    let place = CATEGORIES.iter().position(|c| *c == category);
-    format!("c{}", place.unwrap_or(CATEGORIES.len() + category.len() % 2))
+pub(crate) fn category_class(category: &Category) -> String {
+    let own = !Category::CAMBRIAN.contains(category);
+    format!("c{}", category.rank() + if own { category.as_str().len() % 2 } else { 0 })
 }
 
 /// Returns the kind of an arm, which determines its colour, as CSS class and legend text.

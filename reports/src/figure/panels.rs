@@ -69,7 +69,7 @@ pub(crate) fn benchmark_panel(r: &Ranking, benchmark: &str) -> Svg {
 
 /// Draws the change by unfreezing one arm's encoder, on average and per category.
 pub(crate) fn unfreezing_panel(r: &Ranking, unfrozen: &str, frozen: &str) -> Svg {
-    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
     let tests: Vec<(&str, &PairTest)> = scopes
         .filter_map(|s| Some((s, r.tests(Family::Unfreezing, s).find(|t| t.a == unfrozen && t.b == frozen)?)))
         .collect();

@@ -5,6 +5,7 @@ use super::svg::{Svg, cut, reach};
 use super::{PANEL, category_class};
 use crate::published::Family;
 use crate::words;
+use burgess_base::Category;
 
 /// Returns the colour class of a family of encoders.
 pub(crate) fn family_class(family: Option<Family>) -> &'static str {
@@ -74,7 +75,7 @@ pub(crate) fn means_panel(title: &str, rows: &[(String, Option<Family>, f64)], w
 /// One row of [`unfreezing_group`].
 pub(crate) struct ChangeRow {
     pub name: String,
-    pub category: Option<&'static str>,
+    pub category: Option<&'static Category>,
     /// Whether the row is a category (or the average) and not one of its benchmarks.
     pub heading: bool,
     pub computed: Option<f64>,

@@ -5,6 +5,7 @@ use super::svg::{Svg, cut, reach};
 use super::{PANEL, category_class};
 use crate::analysis::Sight;
 use crate::words;
+use burgess_base::Category;
 
 /// Returns the axis range that holds every mark of these benchmarks.
 pub(crate) fn sight_reach(sights: &[Sight]) -> (f64, f64) {
@@ -17,7 +18,7 @@ pub(crate) fn sight_reach(sights: &[Sight]) -> (f64, f64) {
 
 /// Draws the benchmarks of one category: a dot for the score with the image, a ring without, a dashed mark for chance,
 /// and the gain in points. `range` is the axis range, the same for all panels.
-pub(crate) fn sight_panel(category: &str, sights: &[&Sight], range: (f64, f64)) -> Svg {
+pub(crate) fn sight_panel(category: &Category, sights: &[&Sight], range: (f64, f64)) -> Svg {
     let mut svg = Svg::new(PANEL, TOP + ROW * sights.len() as f64 + 24.0);
     svg.text(0.0, 13.0, "head", category);
     svg.text(PANEL, 13.0, "soft small end", "gain");

@@ -5,6 +5,7 @@ use crate::figure::{self, Point, category_class};
 use crate::ranking::Ranking;
 use crate::schema::in_display_order;
 use crate::words;
+use burgess_base::Category;
 use serde::Serialize;
 
 /// The values that fill `templates/analysis.html`.
@@ -19,7 +20,7 @@ pub(super) struct Analysed {
     explained: String,
     groups: Option<Groups>,
     /// Categories as (CSS class, name).
-    categories: Vec<(String, String)>,
+    categories: Vec<(String, Category)>,
     /// Kinds of models as (CSS class, name).
     kinds: Vec<(String, String)>,
     left_out: Vec<String>,
@@ -42,7 +43,7 @@ pub(super) fn analysed(a: &Analysis, thing: &str, kinds: &[(&str, &str)], class:
         let title = format!("Correlations of the benchmarks over {over}{where_}");
         figure::correlation_map(a, width).inline(&title, &extremes(a))
     };
-    let categories = in_display_order(a.benchmarks.iter().map(|b| b.category.as_str()));
+    let categories = in_display_order(a.benchmarks.iter().map(|b| &b.category));
     Analysed {
         map_broad: map(860.0, ""),
         map_narrow: map(figure::PANEL, ", narrow"),
@@ -141,7 +142,7 @@ pub(super) struct Measured {
 /// Creates the sentences and panels.
 pub(super) fn measured(sights: &[Sight]) -> Measured {
     let range = figure::sight_reach(sights);
-    let panel = |category: String| {
+    let panel = |category: Category| {
         let of: Vec<&Sight> = sights.iter().filter(|s| s.category == category).collect();
         let number = |n: Option<f64>| n.map_or("unknown".to_string(), |n| format!("{n:.1}"));
         let said: Vec<String> = of
@@ -159,6 +160,6 @@ pub(super) fn measured(sights: &[Sight]) -> Measured {
         let title = format!("{category} with and without the image");
         figure::sight_panel(&category, &of, range).inline(&title, &said.join("; "))
     };
-    let categories = in_display_order(sights.iter().map(|s| s.category.as_str()));
+    let categories = in_display_order(sights.iter().map(|s| &s.category));
     Measured { said: sight::conclusions(sights), panels: categories.into_iter().map(panel).collect() }
 }

@@ -4,7 +4,7 @@ use crate::load::{Problem, RunData, StudyData};
 use crate::ranking::Ranking;
 use crate::schema::Sample;
 use base64::Engine;
-use burgess_base::Result;
+use burgess_base::{Category, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -20,7 +20,7 @@ const LONGEST_QUESTION: usize = 2000;
 #[derive(Serialize)]
 pub(super) struct Examples {
     benchmark: String,
-    category: String,
+    category: Category,
     metric: String,
     questions: Vec<Question>,
 }

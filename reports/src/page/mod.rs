@@ -319,7 +319,7 @@ struct Learning {
 }
 
 fn learning_shown(curve: &LearningCurve, ranking: &Ranking) -> Learning {
-    let scopes = std::iter::once(AVERAGE).chain(ranking.categories.iter().map(String::as_str));
+    let scopes = std::iter::once(AVERAGE).chain(ranking.categories.iter().map(|c| c.as_str()));
     let panel = |scope: &str| {
         let title = format!("Score by number of training samples: {scope}");
         figure::learning_panel(curve, scope, figure::chance(ranking, scope), figure::PANEL)

@@ -9,9 +9,8 @@ use crate::published::{
     ADAPTER, Agreement, Beside, COLUMNS, FROZEN, Family, Outcome, Published, SCOPE_COLUMNS, SCOPES, Standing,
     Standings, Tally, UNFROZEN, number, short,
 };
-use crate::schema::CATEGORIES;
 use crate::words;
-use burgess_base::{Result, atomic};
+use burgess_base::{Category, Result, atomic};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -252,14 +251,16 @@ fn change_row(change: &Unfrozen) -> ChangeRow {
     let scope = SCOPE_COLUMNS.iter().position(|s| *s == column);
     let benchmark = COLUMNS.iter().find(|c| c.name == column);
     let (name, category) = match (scope, benchmark) {
-        (Some(scope), _) => (SCOPES.get(scope).copied().unwrap_or(column), scope.checked_sub(1)),
+        (Some(scope), _) => {
+            (SCOPES.get(scope).copied().unwrap_or(column), scope.checked_sub(1).and_then(|c| Category::CAMBRIAN.get(c)))
+        }
         (None, Some(benchmark)) => (benchmark.benchmark, Some(benchmark.category)),
         // CV-Bench as a whole, and V*, which no table has.
-        (None, None) => (if column == "CV" { "CV-Bench" } else { "V*" }, Some(CATEGORIES.len() - 1)),
+        (None, None) => (if column == "CV" { "CV-Bench" } else { "V*" }, Some(&Category::VISION_CENTRIC)),
     };
     ChangeRow {
         name: name.to_string(),
-        category: category.and_then(|c| CATEGORIES.get(c)).copied(),
+        category,
         heading: scope.is_some(),
         computed: change.computed,
         printed: change.printed,

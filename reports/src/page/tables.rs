@@ -3,8 +3,8 @@
 use crate::figure::{Curves, kind};
 use crate::load::StudyData;
 use crate::ranking::{AVERAGE, Compared, Family, Normalised, Place, RankedArm, Ranking, Score};
-use crate::schema::CATEGORIES;
 use crate::{stats, words};
+use burgess_base::Category;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,7 +93,7 @@ pub(super) fn normalised(r: &Ranking) -> Vec<NormalisedRow> {
         return Vec::new();
     }
     let scopes = || {
-        let categories = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+        let categories = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
         categories.chain(r.benchmarks.iter().map(|b| b.name.as_str()))
     };
     let shown = |n: Normalised| {
@@ -136,7 +136,7 @@ pub(super) struct Foot {
 /// Returns the rows of chance, mean blind score and, with several seeds, their agreement, for the average and each
 /// category.
 pub(super) fn foot(r: &Ranking) -> Vec<Foot> {
-    let scopes = || std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let scopes = || std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
     let row = |name, of: fn(&Score) -> f64| Foot { name, values: scopes().map(|s| mean_over_arms(r, s, of)).collect() };
     let mut rows = vec![row("chance", |s| s.chance), row("blind (mean of arms)", |s| s.blind)];
     rows.extend(r.stability.as_ref().map(|stability| Foot {
@@ -248,9 +248,9 @@ pub(super) fn heat(r: &Ranking) -> Heat {
         let scores = r.benchmarks.iter().filter_map(|b| a.score(&b.name)).map(|s| words::score(s.score));
         (a.row_name(), scores.collect())
     };
-    let size = |c: &String| r.benchmarks.iter().filter(|b| b.category == *c).count();
+    let size = |c: &Category| r.benchmarks.iter().filter(|b| b.category == *c).count();
     Heat {
-        groups: r.categories.iter().map(|c| Group { name: c.clone(), span: size(c) }).collect(),
+        groups: r.categories.iter().map(|c| Group { name: c.to_string(), span: size(c) }).collect(),
         rows: rows.collect(),
         baselines: r.baselines().filter(|_| arms.len() < r.arms.len()).map(scores).collect(),
         chance: r.benchmarks.iter().map(|b| words::score(b.chance)).collect(),
@@ -369,7 +369,7 @@ pub(super) fn notes(r: &Ranking) -> Vec<String> {
                 .to_string(),
         );
     }
-    if r.categories.iter().any(|c| !CATEGORIES.contains(&c.as_str())) {
+    if r.categories.iter().any(|c| !Category::CAMBRIAN.contains(c)) {
         notes.push("Some categories are not those of the Cambrian-1 study.".to_string());
     }
     notes.extend(r.left_out.iter().map(|why| format!("{why}.")));

@@ -2,7 +2,6 @@
 
 use super::{COLUMNS, FROZEN, Published, Table, matrix};
 use crate::analysis::{Correlations, Sight};
-use crate::schema::CATEGORIES;
 use crate::stats;
 use burgess_base::Result;
 use serde::Serialize;
@@ -41,7 +40,7 @@ impl Published {
             let bars = self.disabled.iter().find(|d| d.column == i);
             Sight::of_means(
                 column.benchmark,
-                CATEGORIES[column.category],
+                column.category,
                 stats::mean(&scores).unwrap_or(f64::NAN),
                 bars.map(|b| b.disabled),
                 bars.map(|b| b.random),

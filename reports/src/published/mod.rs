@@ -16,8 +16,7 @@ pub use outcome::{Outcome, Standing, Standings, Tally};
 pub use sheet::{Agreement, Printed, Sheet};
 
 use crate::analysis::{Benchmark, Matrix};
-use crate::schema::CATEGORIES;
-use burgess_base::{Error, Result};
+use burgess_base::{Category, Error, Result};
 use serde::Serialize;
 
 /// One of the sixteen benchmark columns that the paper averages.
@@ -27,38 +26,44 @@ pub struct Column {
     pub name: &'static str,
     /// Name of the benchmark in text.
     pub benchmark: &'static str,
-    /// Category, as index into [`CATEGORIES`].
-    pub category: usize,
+    /// Category of the benchmark.
+    pub category: &'static Category,
     /// Maximum of its own scale; averages are over percentages.
     pub highest: f64,
 }
 
-const fn column(name: &'static str, benchmark: &'static str, category: usize) -> Column {
+const fn column(name: &'static str, benchmark: &'static str, category: &'static Category) -> Column {
     Column { name, benchmark, category, highest: 100.0 }
 }
 
 /// The sixteen columns, four of each category in the order of the categories.
 pub const COLUMNS: [Column; 16] = [
-    Column { highest: 2000.0, ..column("MME", "MME", 0) },
-    column("MMB", "MMBench", 0),
-    column("SEED", "SEED-I", 0),
-    column("GQA", "GQA", 0),
-    column("SQA", "ScienceQA", 1),
-    column("MMMU", "MMMU", 1),
-    column("MV", "MathVista", 1),
-    column("AI2D", "AI2D", 1),
-    column("Chart", "ChartQA", 2),
-    column("OCRB", "OCRBench", 2),
-    column("TextV", "TextVQA", 2),
-    column("DocV", "DocVQA", 2),
-    column("MMVP", "MMVP", 3),
-    column("RWQA", "RealWorldQA", 3),
-    column("2D", "CV-Bench 2D", 3),
-    column("3D", "CV-Bench 3D", 3),
+    Column { highest: 2000.0, ..column("MME", "MME", &Category::GENERAL) },
+    column("MMB", "MMBench", &Category::GENERAL),
+    column("SEED", "SEED-I", &Category::GENERAL),
+    column("GQA", "GQA", &Category::GENERAL),
+    column("SQA", "ScienceQA", &Category::KNOWLEDGE),
+    column("MMMU", "MMMU", &Category::KNOWLEDGE),
+    column("MV", "MathVista", &Category::KNOWLEDGE),
+    column("AI2D", "AI2D", &Category::KNOWLEDGE),
+    column("Chart", "ChartQA", &Category::OCR_CHART),
+    column("OCRB", "OCRBench", &Category::OCR_CHART),
+    column("TextV", "TextVQA", &Category::OCR_CHART),
+    column("DocV", "DocVQA", &Category::OCR_CHART),
+    column("MMVP", "MMVP", &Category::VISION_CENTRIC),
+    column("RWQA", "RealWorldQA", &Category::VISION_CENTRIC),
+    column("2D", "CV-Bench 2D", &Category::VISION_CENTRIC),
+    column("3D", "CV-Bench 3D", &Category::VISION_CENTRIC),
 ];
 
 /// The scopes of a ranking: the average, then the categories.
-pub const SCOPES: [&str; 5] = ["Average", CATEGORIES[0], CATEGORIES[1], CATEGORIES[2], CATEGORIES[3]];
+pub const SCOPES: [&str; 5] = [
+    "Average",
+    Category::GENERAL.as_str(),
+    Category::KNOWLEDGE.as_str(),
+    Category::OCR_CHART.as_str(),
+    Category::VISION_CENTRIC.as_str(),
+];
 
 /// Names of the scopes' columns in the CSVs.
 pub const SCOPE_COLUMNS: [&str; 5] = ["Avg", "G", "K", "O", "V"];
@@ -168,7 +173,7 @@ pub struct Row {
 impl Row {
     /// Returns the columns of a scope.
     fn within(scope: usize) -> impl Iterator<Item = (usize, &'static Column)> {
-        COLUMNS.iter().enumerate().filter(move |(_, c)| scope == 0 || c.category + 1 == scope)
+        COLUMNS.iter().enumerate().filter(move |(_, c)| scope == 0 || c.category.rank() + 1 == scope)
     }
 
     /// Returns the score of a column in percent.
@@ -266,8 +271,7 @@ pub fn matrix(tables: &[&Table]) -> Result<Matrix> {
         1 => short(&r.model).to_string(),
         _ => format!("{} ({})", short(&r.model), t.number),
     };
-    let benchmarks =
-        COLUMNS.iter().map(|c| Benchmark { name: c.benchmark.into(), category: CATEGORIES[c.category].into() });
+    let benchmarks = COLUMNS.iter().map(|c| Benchmark { name: c.benchmark.into(), category: c.category.clone() });
     Matrix::new(
         rows().map(|(t, r)| name(t, r)).collect(),
         benchmarks.collect(),

@@ -120,7 +120,7 @@ fn random(r: &Ranking) -> Option<String> {
         let others = short_list(&not_beating(AVERAGE), MOST_NAMES);
         format!("On average {others} cannot be shown to beat the random baseline {random}")
     };
-    let all: Vec<String> = r.categories.iter().filter(|c| beaten_by_all(c)).cloned().collect();
+    let all: Vec<String> = r.categories.iter().filter(|c| beaten_by_all(c)).map(|c| c.to_string()).collect();
     if all.len() == r.categories.len() {
         said.push_str(" and in every category");
     } else if !all.is_empty() {
@@ -131,7 +131,7 @@ fn random(r: &Ranking) -> Option<String> {
 
 /// Formulates where normalised scores are missing, and why.
 fn no_range(r: &Ranking) -> Option<String> {
-    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(String::as_str));
+    let scopes = std::iter::once(AVERAGE).chain(r.categories.iter().map(|c| c.as_str()));
     let scopes = scopes.chain(r.benchmarks.iter().map(|b| b.name.as_str()));
     let failing = scopes.filter_map(|s| r.range(s)).filter(|t| !t.above());
     let said: Vec<String> = failing

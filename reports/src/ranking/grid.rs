@@ -3,14 +3,14 @@
 use super::{Answers, RankOptions};
 use crate::schema::{self, BenchmarkResult, Cost, Role, RunResults, SCHEMA, Unit};
 use crate::words;
-use burgess_base::{Error, Result};
+use burgess_base::{Category, Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Arms × seeds × benchmarks × units, where everything that arms share was checked to be equal.
 pub(super) struct Grid {
     pub benchmarks: Vec<Bench>,
     /// Categories in display order.
-    pub categories: Vec<String>,
+    pub categories: Vec<Category>,
     /// Arms by name.
     pub arms: Vec<Arm>,
     /// The scopes: the average, then the categories, then the benchmarks.
@@ -21,7 +21,7 @@ pub(super) struct Grid {
 
 pub(super) struct Bench {
     pub name: String,
-    pub category: String,
+    pub category: Category,
     pub metric: String,
     pub chance: f64,
     pub n: usize,
@@ -87,7 +87,7 @@ impl Grid {
                 benchmarks.push(bench(name, result));
             }
         }
-        let categories = schema::in_display_order(benchmarks.iter().map(|b| b.category.as_str()));
+        let categories = schema::in_display_order(benchmarks.iter().map(|b| &b.category));
         // Benchmarks are sorted in display order: by category, then by name.
         benchmarks.sort_by_key(|b| (categories.iter().position(|c| *c == b.category), b.name.clone()));
 
@@ -272,15 +272,15 @@ fn same_questions(bench: &Bench, result: &BenchmarkResult, units: &[&Unit], who:
     Ok(())
 }
 
-fn scopes(benchmarks: &[Bench], categories: &[String]) -> Vec<Scope> {
-    let size = |c: &str| benchmarks.iter().filter(|b| b.category == c).count() as f64;
+fn scopes(benchmarks: &[Bench], categories: &[Category]) -> Vec<Scope> {
+    let size = |c: &Category| benchmarks.iter().filter(|b| b.category == *c).count() as f64;
     let mut scopes = vec![Scope {
         name: super::AVERAGE.to_string(),
         weights: benchmarks.iter().map(|b| 1.0 / (size(&b.category) * categories.len() as f64)).collect(),
     }];
     for c in categories {
         let weights = benchmarks.iter().map(|b| if b.category == *c { 1.0 / size(c) } else { 0.0 }).collect();
-        scopes.push(Scope { name: c.clone(), weights });
+        scopes.push(Scope { name: c.to_string(), weights });
     }
     for b in benchmarks {
         let weights = benchmarks.iter().map(|o| if o.name == b.name { 1.0 } else { 0.0 }).collect();

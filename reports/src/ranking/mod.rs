@@ -32,7 +32,7 @@ use crate::schema::{self, Missing, Role, RunResults};
 use crate::words;
 pub use arm::{Answers, Normalised, Place, RankedArm, Score};
 use baselines::Baselines;
-use burgess_base::{Error, Result};
+use burgess_base::{Category, Error, Result};
 use grid::Grid;
 use ndarray::Array2;
 use pairs::Draws;
@@ -78,7 +78,7 @@ pub struct Ranking {
     /// The benchmarks that were compared, by category.
     pub benchmarks: Vec<Compared>,
     /// The categories in display order.
-    pub categories: Vec<String>,
+    pub categories: Vec<Category>,
     /// The trained arms by average, best first, then the random and the oracle baseline.
     pub arms: Vec<RankedArm>,
     /// Tests between neighbours, with the leader, with the random baseline and of unfreezing, for the average and each
@@ -119,7 +119,7 @@ pub struct PairCount {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
     pub name: String,
-    pub category: String,
+    pub category: Category,
     pub metric: String,
     /// Chance in percent; NaN (`null` in the file) if unknown.
     #[serde(with = "schema::unknown_as_null")]

@@ -34,7 +34,7 @@ pub(super) fn stability(ranking: &Ranking) -> Option<Stability> {
         ranking.trained().flat_map(|a| &a.seeds).copied().collect::<BTreeSet<_>>().into_iter().collect();
     let pairs = taus(ranking, &seeds, AVERAGE);
     let mean = |pairs: &[(u64, u64, f64)]| stats::mean(&pairs.iter().map(|(_, _, tau)| *tau).collect::<Vec<_>>());
-    let categories = ranking.categories.iter().filter_map(|c| Some((c.clone(), mean(&taus(ranking, &seeds, c))?)));
+    let categories = ranking.categories.iter().filter_map(|c| Some((c.to_string(), mean(&taus(ranking, &seeds, c))?)));
     let best = |seed: &u64| {
         let scored = ranking.trained().filter_map(|a| Some((a.arm.as_str(), *a.per_seed.get(seed)?)));
         scored.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(arm, _)| arm)

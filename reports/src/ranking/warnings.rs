@@ -3,6 +3,7 @@
 use super::conclusions::{MOST_NAMES, label, span};
 use super::{Answers, Family, RankedArm, Ranking};
 use crate::words::{count, list, percent, short_list};
+use burgess_base::Category;
 
 /// Minimum of the oracle's (score − chance) / (100 − chance) for an evaluator to be able to measure a scope.
 const REACH: f64 = 0.7;
@@ -52,8 +53,8 @@ fn benchmarks_out_of_reach(r: &Ranking) -> Option<String> {
 
 /// Formulates in which categories no pair of trained arms is separable.
 fn nothing_told_apart(r: &Ranking) -> Option<String> {
-    let flat = |c: &&String| r.pairs.get(*c).is_some_and(|p| p.pairs > 0 && p.separable == 0);
-    let flat: Vec<String> = r.categories.iter().filter(flat).cloned().collect();
+    let flat = |c: &&Category| r.pairs.get(c.as_str()).is_some_and(|p| p.pairs > 0 && p.separable == 0);
+    let flat: Vec<String> = r.categories.iter().filter(flat).map(|c| c.to_string()).collect();
     (!flat.is_empty()).then(|| format!("no pair of trained arms is separably different on {}.", list(&flat)))
 }
 

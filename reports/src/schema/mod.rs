@@ -6,6 +6,7 @@
 mod ranges;
 
 use crate::stats;
+use burgess_base::Category;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,6 @@ pub(crate) use ranges::{out_of_range, sample_problem, step_problem};
 
 /// Version of the file formats; files of another version are rejected.
 pub const SCHEMA: u32 = 1;
-
-/// The four categories of the Cambrian-1 paper, in display order.
-pub const CATEGORIES: [&str; 4] = ["General", "Knowledge", "OCR & Chart", "Vision-centric"];
 
 /// The content of `results.json`: all measurements of one run (one arm, one seed).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,7 +25,7 @@ pub struct RunResults {
     /// Results by benchmark name.
     pub results: BTreeMap<String, BenchmarkResult>,
     /// Mean score of each category's benchmarks, in percent.
-    pub categories: BTreeMap<String, f64>,
+    pub categories: BTreeMap<Category, f64>,
     /// Mean of the category means, in percent; equals the mean of all benchmarks if all categories have the same
     /// number.
     pub average: f64,
@@ -90,7 +88,7 @@ fn omitted() -> String {
 /// The result of one benchmark. Scores are percentages, 0 to 100.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkResult {
-    pub category: String,
+    pub category: Category,
     /// Name of the metric, such as `relaxed accuracy (5 %)`.
     pub metric: String,
     /// Rules that judged the answers: `official` (the benchmark's authors'), `strict` (ours, where the authors have
@@ -335,7 +333,7 @@ impl RunResults {
     /// `average`.
     pub fn summarise(&mut self) {
         self.results.values_mut().for_each(BenchmarkResult::summarise);
-        self.categories = category_means(self.results.values().map(|r| (r.category.as_str(), r.score)));
+        self.categories = category_means(self.results.values().map(|r| (&r.category, r.score)));
         self.average = stats::mean(&self.categories.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
     }
 }
@@ -390,23 +388,22 @@ fn note_fields(value: &Value, path: &str, known: &mut BTreeSet<String>, set: &mu
 }
 
 /// Returns the mean score per category of (category, score) pairs.
-pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a str, f64)>) -> BTreeMap<String, f64> {
-    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+pub fn category_means<'a>(scores: impl IntoIterator<Item = (&'a Category, f64)>) -> BTreeMap<Category, f64> {
+    let mut sums: BTreeMap<&Category, (f64, f64)> = BTreeMap::new();
     for (category, score) in scores {
-        let entry = sums.entry(category.to_string()).or_default();
+        let entry = sums.entry(category).or_default();
         entry.0 += score;
         entry.1 += 1.0;
     }
-    sums.into_iter().map(|(category, (sum, n))| (category, sum / n)).collect()
+    sums.into_iter().map(|(category, (sum, n))| (category.clone(), sum / n)).collect()
 }
 
 /// Returns categories in display order: the four of the Cambrian-1 paper first, then others by name.
-pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut names: Vec<String> = categories.into_iter().map(str::to_string).collect();
-    let place = |c: &str| CATEGORIES.iter().position(|k| *k == c).unwrap_or(CATEGORIES.len());
-    names.sort_by(|a, b| place(a).cmp(&place(b)).then(a.cmp(b)));
-    names.dedup();
-    names
+pub fn in_display_order<'a>(categories: impl IntoIterator<Item = &'a Category>) -> Vec<Category> {
+    let mut categories: Vec<Category> = categories.into_iter().cloned().collect();
+    categories.sort_by(|a, b| a.rank().cmp(&b.rank()).then_with(|| a.cmp(b)));
+    categories.dedup();
+    categories
 }
 
 /// Returns the name of an arm in text: `nano-clip-unfrozen` becomes `nano-clip (unfrozen)`; other names stay unchanged.
@@ -423,10 +420,10 @@ pub fn label(arm: &str, encoders: &[String], freeze: &str) -> String {
 mod tests {
     use super::*;
 
-    fn result(category: &str, units: &[(f64, f64, f64)]) -> BenchmarkResult {
+    fn result(category: &'static str, units: &[(f64, f64, f64)]) -> BenchmarkResult {
         let units = units.iter().enumerate();
         BenchmarkResult {
-            category: category.into(),
+            category: Category::new(category),
             metric: "accuracy".into(),
             scoring: official(),
             prompts: official(),
@@ -518,13 +515,15 @@ mod tests {
 
     #[test]
     fn the_average_weighs_categories_equally() {
-        let means = category_means([("General", 10.0), ("General", 30.0), ("Knowledge", 50.0)]);
+        let means =
+            category_means([(&Category::GENERAL, 10.0), (&Category::GENERAL, 30.0), (&Category::KNOWLEDGE, 50.0)]);
         assert_eq!(means.values().copied().collect::<Vec<_>>(), [20.0, 50.0]);
     }
 
     #[test]
     fn categories_are_shown_in_the_order_of_the_study() {
-        let shown = in_display_order(["Vision-centric", "General", "Audio", "OCR & Chart", "General"]);
+        let named = ["Vision-centric", "General", "Audio", "OCR & Chart", "General"].map(Category::new);
+        let shown = in_display_order(&named);
         assert_eq!(shown, ["General", "OCR & Chart", "Vision-centric", "Audio"]);
     }
 
