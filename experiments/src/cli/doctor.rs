@@ -225,7 +225,7 @@ fn hub() -> Vec<Line> {
 }
 
 fn broken(what: String, error: &Error) -> Line {
-    Line { what, state: State::Broken, detail: error.to_string(), fix: crate::terminal::hint(error) }
+    Line { what, state: State::Broken, detail: error.to_string(), fix: crate::machine::terminal::hint(error) }
 }
 
 #[cfg(test)]

@@ -288,7 +288,7 @@ fn fail(
     progress: &Progress,
 ) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: crate::terminal::hint(&e) };
+    let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: crate::machine::terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.fail(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));

@@ -394,7 +394,7 @@ impl<'de> Deserialize<'de> for ArmEncoder {
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<ArmEncoder, E> {
                 text.parse().map_err(|e: Error| {
-                    let hint = crate::terminal::hint(&e).map_or_else(String::new, |hint| format!("; {hint}"));
+                    let hint = e.hint_text().map_or_else(String::new, |hint| format!("; {hint}"));
                     E::custom(format!("{e}{hint}"))
                 })
             }
