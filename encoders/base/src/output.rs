@@ -3,16 +3,16 @@
 //! A file is written atomically. A symbolic link is kept and its target replaced. Devices, sockets, directories and
 //! write-protected files are rejected.
 
-use crate::destination::{self, Destination};
-use crate::leftovers::{self, Temporary};
+use crate::destination::{OutputTarget, resolve};
+use crate::temporary::{self, TemporaryPath};
 use crate::{Error, Result, atomic};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-pub use crate::destination::kind;
+pub use crate::destination::file_kind;
 
-/// Whether a path means standard output, so that nothing else may be printed there.
+/// Whether a path means standard output; then nothing else may be printed there.
 pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
@@ -25,9 +25,9 @@ pub fn check(path: &Path) -> Result<()> {
     if is_stdout(path) {
         return Ok(());
     }
-    match destination::of(path)? {
-        Destination::Fifo => Ok(()),
-        Destination::File(target, _) => {
+    match resolve(path)? {
+        OutputTarget::Fifo => Ok(()),
+        OutputTarget::File(target, _) => {
             let parent = target.parent().unwrap_or(Path::new(""));
             writable(parent).map_err(|e| e.context(format!("checking the output {}", path.display())))
         }
@@ -49,18 +49,18 @@ fn writable(dir: &Path) -> Result<()> {
         let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
         match fs::metadata(at) {
             Ok(meta) if meta.is_dir() => {
-                let probe = Temporary::beside(&at.join("probe"));
+                let probe = TemporaryPath::beside(&at.join("probe"));
                 return File::create(probe.path()).map(drop).map_err(|e| match e.kind() {
                     ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                         Error::failed(format!("{} cannot be written to: {e}", at.display()))
-                            .hint("choose a directory you may write to")
+                            .hint("choose a directory with write permission")
                     }
                     _ => Error::from(e).context(format!("writing to {}", at.display())),
                 });
             }
             Ok(meta) => {
-                return Err(Error::failed(format!("{} is {}, not a directory", at.display(), kind(&meta)))
-                    .hint("choose another directory, or move it away"));
+                return Err(Error::failed(format!("{} is {}, not a directory", at.display(), file_kind(&meta)))
+                    .hint("choose another directory, or move the file away"));
             }
             Err(_) if fs::symlink_metadata(at).is_ok_and(|m| m.is_symlink()) => {
                 let to = fs::read_link(at).unwrap_or_default();
@@ -69,7 +69,7 @@ fn writable(dir: &Path) -> Result<()> {
                     at.display(),
                     to.display()
                 ))
-                .hint("make the directory that it leads to, or remove the link"));
+                .hint("create the directory that it leads to, or remove the link"));
             }
             Err(_) => {}
         }
@@ -77,7 +77,7 @@ fn writable(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes an output, after removing leftovers of killed processes that wrote the same file.
+/// Writes an output, after removing temporary files of ended processes that wrote the same file.
 ///
 /// # Errors
 /// As [`check`], or an error of the file system.
@@ -100,7 +100,7 @@ pub fn write_with(path: &Path, produce: impl FnOnce(&mut dyn Write) -> Result<()
             })
             .map_err(|e| e.context("writing to standard output"));
     }
-    leftovers::sweep_beside(path);
+    temporary::remove_stale_copies(path);
     atomic::write_with(path, |w| produce(w))
 }
 
@@ -181,7 +181,7 @@ mod tests {
         });
         write(&path, b"through")?;
         assert_eq!(reader.join().expect("a reader")?, b"through");
-        assert_eq!(kind(&fs::metadata(&path)?), "a FIFO");
+        assert_eq!(file_kind(&fs::metadata(&path)?), "a FIFO");
         Ok(())
     }
 

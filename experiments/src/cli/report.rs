@@ -1,7 +1,7 @@
 //! `burgess report`: tables, figures and the page from results.
 
 use super::{colours, print, print_json, terminal};
-use burgess_base::{Error, Result, leftovers, output};
+use burgess_base::{Error, Result, output, temporary};
 use burgess_reports::page::Written;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     if let Some(out) = &args.out {
         output::check_directory(out)?;
-        leftovers::sweep(out, 1);
+        temporary::remove_stale(out, 1);
     }
     for dir in &args.dirs {
         show(&crate::run::ranking::report(dir, args.out.as_deref(), None)?.written, args.json)?;

@@ -3,7 +3,7 @@
 use super::client::NO_HUB;
 use super::download::{Identity, Places, Remote, disk};
 use super::{Fetched, Session, here};
-use burgess_base::leftovers::{self, Temporary};
+use burgess_base::temporary::{self, TemporaryPath};
 use burgess_base::{Error, Result, atomic, nearest};
 use burgess_encoders::checkpoint::{self, PIPELINE};
 use burgess_encoders::hub::{self, Repository};
@@ -235,8 +235,8 @@ fn link(blob: &Path, place: &Path, name: &str) -> Result<()> {
     std::fs::create_dir_all(parent).map_err(|e| disk(&e, parent))?;
     // Up from the folders of the name, the commit's folder and `snapshots`.
     let target = PathBuf::from("../".repeat(name.matches('/').count() + 2)).join("blobs").join(etag);
-    leftovers::sweep_beside(place);
-    let fresh = Temporary::beside(place);
+    temporary::remove_stale_copies(place);
+    let fresh = TemporaryPath::beside(place);
     put(&target, blob, fresh.path()).and_then(|()| std::fs::rename(fresh.path(), place)).map_err(|e| disk(&e, place))
 }
 

@@ -205,7 +205,7 @@ impl Answerer {
         let seen = match image {
             Some(file) => {
                 let orientation = model_cards::orientation(self.encoders.iter().map(|e| &e.card));
-                let image = preprocess::decode_turned(file, orientation)?;
+                let image = preprocess::decode_oriented(file, orientation)?;
                 let (width, height) = image.dimensions();
                 let size = ImageSize { width: width as usize, height: height as usize };
                 let visual =

@@ -16,7 +16,7 @@ use crate::run::provenance::Made;
 use crate::run::store::{RunStore, StudyStore};
 use crate::run::{checks, evidence, notes, training};
 use crate::study::{Arm, ArmEncoder, Evaluator, Study};
-use burgess_base::{Error, Kind, Result, atomic, digest};
+use burgess_base::{Error, ErrorKind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
 use burgess_reports::page::{self, About, Evidence, Files, Written};
@@ -166,7 +166,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
             match outcome {
-                Err(e) if e.kind() != Kind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                Err(e) if e.kind() != ErrorKind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The run store, `OUT/<study>/<arm>/seed-<n>/`, which holds the finished and resumable work of runs.
 
-use burgess_base::checksums::{self, Known};
-use burgess_base::{Context, Error, Result, atomic, differences, leftovers, output};
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Context, Error, Result, atomic, differences, output, temporary};
 use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -70,7 +70,7 @@ pub fn lock(dir: &Path) -> Result<File> {
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
     match lock.try_lock() {
         Ok(()) => {
-            leftovers::sweep(dir, DEPTH);
+            temporary::remove_stale(dir, DEPTH);
             Ok(lock)
         }
         Err(TryLockError::WouldBlock) => Err(Error::failed(format!("another burgess is working in {}", dir.display()))
@@ -180,7 +180,9 @@ impl RunStore {
 
     /// Reports through `note` that the run was made by an earlier version, which wrote no checksums.
     pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
-        if self.dir.join(CONFIG).is_file() && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Known::Nothing) {
+        if self.dir.join(CONFIG).is_file()
+            && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum)
+        {
             note(&format!(
                 "note: {} was made by an earlier version, which kept no checksums: what is there is used unchecked",
                 self.dir.display()
@@ -508,7 +510,7 @@ mod tests {
         fs::write(&file, fs::read_to_string(&file)?.replace("[1,2]", "[1,3]"))?;
         assert!(run.answered("b", "x").answers.is_empty());
         run.forget_answered("b")?;
-        assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Known::Nothing);
+        assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Verification::NoChecksum);
         Ok(())
     }
 

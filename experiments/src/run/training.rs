@@ -94,7 +94,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
             atomic::create_dir_with(&store.aligned(), |dir| {
                 checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
-                checksums::seal(dir)
+                checksums::record_all(dir)
             })?;
         }
     } else {

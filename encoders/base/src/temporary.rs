@@ -1,4 +1,5 @@
-//! Temporary files: named after the process that creates them, and removed by a later process if that one has ended.
+//! Temporary files: their names identify the process that creates them, so that a later process can remove those of an
+//! ended process.
 //!
 //! A temporary file or directory is named `NAME.<machine>-<process>-<number>.tmp`. `<machine>` identifies the host, its
 //! boot and its PID namespace, because process IDs of another host or container have no meaning here.
@@ -10,28 +11,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Age at which a temporary file is a leftover, whoever created it: no write takes that long.
-const OLD: Duration = Duration::from_hours(24);
-/// Age for names of earlier versions, which did not include the machine, if no such process runs here.
-const OLD_WITHOUT_MACHINE: Duration = Duration::from_hours(1);
+/// Age at which a temporary file is stale, whichever process created it: no write takes that long.
+const STALE_AGE: Duration = Duration::from_hours(24);
+/// Age at which a temporary file without a machine in its name (as earlier versions wrote) is stale, if no process with
+/// its number runs here.
+const STALE_AGE_WITHOUT_MACHINE: Duration = Duration::from_hours(1);
 /// Tolerance between the clocks of file systems and the process table.
-const SLACK: Duration = Duration::from_secs(2);
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// Maximum length in bytes of the file name that is repeated in a temporary name; file systems allow 255.
-const LONGEST: usize = 180;
+const MAX_NAME: usize = 180;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
-/// The temporary files that this process is writing.
+/// Temporary files that this process is writing.
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A temporary path beside `path`, unique to this process and thread, which is removed when this value is dropped.
 #[derive(Debug)]
-pub struct Temporary(PathBuf);
+pub struct TemporaryPath(PathBuf);
 
-impl Temporary {
-    /// Chooses a name; does not create the file.
+impl TemporaryPath {
+    /// Chooses a name in the directory of `path`; does not create the file.
     pub fn beside(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST).last();
+        let end = name.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_NAME).last();
         let name = name.get(..end.unwrap_or(0)).unwrap_or_default();
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = path.with_file_name(format!("{name}.{}-{}-{number}.tmp", machine(), std::process::id()));
@@ -39,13 +41,13 @@ impl Temporary {
         Self(path)
     }
 
-    /// The temporary path.
+    /// Returns the temporary path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryPath {
     fn drop(&mut self) {
         // After a successful rename the path no longer exists.
         remove(&self.0);
@@ -53,8 +55,8 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes all temporary files of this process, which is about to end.
-pub fn abandon() {
+/// Removes all temporary files of this process. Call it before the process exits without unwinding.
+pub fn remove_all() {
     // If another thread holds the lock, the next process removes the files.
     if let Ok(live) = LIVE.try_lock() {
         live.iter().for_each(|path| remove(path));
@@ -66,42 +68,43 @@ fn remove(path: &Path) {
     let _ = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
-/// Removes leftovers of ended processes from `dir` and its subdirectories, `depth` levels deep; returns their number.
-/// Files with other names, and those of running processes, are kept.
-pub fn sweep(dir: &Path, depth: usize) -> usize {
-    let mut swept = 0;
+/// Removes temporary files of ended processes from `dir` and its subdirectories, `depth` levels deep; returns their
+/// number. Files with other names, and those of running processes, are kept.
+pub fn remove_stale(dir: &Path, depth: usize) -> usize {
+    let mut removed = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         let path = entry.path();
         match Owner::of(&entry.file_name().to_string_lossy()) {
             Some(owner) if owner.is_gone(&path) => {
                 remove(&path);
-                swept += usize::from(fs::symlink_metadata(&path).is_err());
+                removed += usize::from(fs::symlink_metadata(&path).is_err());
             }
             Some(_) => {}
             // Links are not followed: they may lead anywhere.
-            None if depth > 0 && kind.is_dir() => swept += sweep(&path, depth - 1),
+            None if depth > 0 && kind.is_dir() => removed += remove_stale(&path, depth - 1),
             None => {}
         }
     }
-    swept
+    removed
 }
 
-/// Removes the leftovers of one file only, for directories that may hold anything; see [`sweep`].
-pub fn sweep_beside(path: &Path) -> usize {
+/// Removes temporary files of ended processes for one file only, in directories that hold files of other programs;
+/// returns their number. See [`remove_stale`].
+pub fn remove_stale_copies(path: &Path) -> usize {
     let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else { return 0 };
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let prefix = format!("{}.", name.to_string_lossy());
-    let mut swept = 0;
+    let mut removed = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let found = entry.file_name().to_string_lossy().into_owned();
         let rest = found.strip_prefix(&prefix).filter(|rest| rest.matches('.').count() == 1);
         if rest.is_some() && Owner::of(&found).is_some_and(|owner| owner.is_gone(&entry.path())) {
             remove(&entry.path());
-            swept += 1;
+            removed += 1;
         }
     }
-    swept
+    removed
 }
 
 /// The process that created a temporary file, according to its name.
@@ -141,14 +144,14 @@ impl Owner {
         let age = SystemTime::now().duration_since(written).unwrap_or_default();
         let runs = runs(self.process, written, &meta);
         match &self.machine {
-            Some(there) if there == machine() => runs.map_or(age > OLD, |runs| !runs),
-            Some(_) => age > OLD,
-            None => age > OLD || (age > OLD_WITHOUT_MACHINE && runs == Some(false)),
+            Some(there) if there == machine() => runs.map_or(age > STALE_AGE, |runs| !runs),
+            Some(_) => age > STALE_AGE,
+            None => age > STALE_AGE || (age > STALE_AGE_WITHOUT_MACHINE && runs == Some(false)),
         }
     }
 }
 
-/// An identifier of this host, its boot and its PID namespace: eight hexadecimal digits.
+/// Returns an identifier of this host, its boot and its PID namespace: eight hexadecimal digits.
 fn machine() -> &'static str {
     static MACHINE: OnceLock<String> = OnceLock::new();
     MACHINE.get_or_init(|| {
@@ -181,7 +184,7 @@ fn runs(process: u32, written: SystemTime, file: &fs::Metadata) -> Option<bool> 
     // The kernel reports hundredths of a second to programs, whatever its own clock rate is.
     let started = SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + Duration::from_millis(ticks * 10);
     // A process that started later only reuses the ID.
-    Some(started <= written + SLACK)
+    Some(started <= written + CLOCK_TOLERANCE)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_dead_are_swept_and_nothing_else() -> Result<()> {
+    fn stale_temporary_files_are_removed_and_nothing_else() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let (dead, below) = (dead(), dir.path().join("below"));
         fs::create_dir(&below)?;
@@ -241,8 +244,8 @@ mod tests {
             make(&format!("h.{dead}-0.tmp"), days(0))?,
             make("results.json", days(9))?,
         ];
-        assert_eq!(sweep_beside(&dir.path().join("a.json")), 1);
-        assert_eq!(sweep(dir.path(), 3), 4);
+        assert_eq!(remove_stale_copies(&dir.path().join("a.json")), 1);
+        assert_eq!(remove_stale(dir.path(), 3), 4);
         assert!(gone.iter().all(|p| !p.exists()) && stay.iter().all(|p| p.exists()));
         Ok(())
     }
@@ -251,7 +254,7 @@ mod tests {
     fn a_dropped_temporary_is_gone_and_long_names_fit() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let kept = dir.path().join("ä".repeat(120));
-        let temporary = Temporary::beside(&kept);
+        let temporary = TemporaryPath::beside(&kept);
         fs::write(temporary.path(), "x")?;
         drop(temporary);
         assert_eq!(fs::read_dir(dir.path())?.count(), 0);
