@@ -74,8 +74,12 @@ pub fn create_dir_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> R
     let step = || format!("writing {}", path.display());
     let target = match fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => {
-            return Err(Error::failed(format!("{} is {}, not a directory", path.display(), destination::file_kind(&meta)))
-                .hint("choose another directory, or move the file away"));
+            return Err(Error::failed(format!(
+                "{} is {}, not a directory",
+                path.display(),
+                destination::file_kind(&meta)
+            ))
+            .hint("choose another directory, or move the file away"));
         }
         Ok(_) => path.to_path_buf(),
         Err(_) => destination::follow_links(path).map_err(|e| e.context(step()))?,

@@ -149,8 +149,11 @@ fn render(error: &Error, verb: &str) -> String {
         text += &if i == 0 { format!("error: {part}\n") } else { format!("  cause: {part}\n") };
     }
     if let Some(hint) = terminal::hint(error) {
-        text += &format!("hint: {}
-", terminal::message(&hint));
+        text += &format!(
+            "hint: {}
+",
+            terminal::message(&hint)
+        );
     } else if error.kind() == ErrorKind::Usage {
         text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
     }
