@@ -269,8 +269,12 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<B
 /// Copies an error, for every arm that needs the same encoder.
 fn repeat(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
-    match e.hint_text() {
+    let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
+        None => again,
+    };
+    match e.download_name() {
+        Some(name) => again.downloadable(name),
         None => again,
     }
 }
@@ -284,7 +288,7 @@ fn fail(
     progress: &Progress,
 ) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: e.hint_text().map(String::from) };
+    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: crate::machine::terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.fail(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));

@@ -5,99 +5,13 @@
 //! `{dtype, shape, data_offsets}`, plus free text under `__metadata__`), then the data without gaps.
 
 use super::budget::Budget;
-use super::gguf::Block;
+use super::entry::{Entry, MAX_DIMENSIONS, MAX_NAME, Stored};
 use burgess_base::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-
-/// The maximum length of a tensor's name in bytes, so that an error can show it whole.
-pub(super) const MAX_NAME: usize = 1024;
-/// The maximum number of dimensions of a tensor (PyTorch's own limit).
-pub(super) const MAX_DIMENSIONS: usize = 64;
-
-/// The number format of a tensor. Only floating-point formats can become weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// 64-bit float.
-    F64,
-    /// 16-bit float of IEEE 754, half precision.
-    F32,
-    /// 16-bit float with the exponent range of f32 (bfloat16).
-    F16,
-    /// Values in quantised blocks (GGUF only).
-    Bf16,
-    /// Any other format (integers, booleans, 8-bit floats), which a file may hold but no weight may have.
-    Block(Block),
-    /// Anything else (integers, booleans, 8-bit floats): may lie in the file, cannot be a weight.
-    Other {
-        /// Bytes per element.
-        size: usize,
-    },
-}
-
-impl Stored {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "F64" => Self::F64,
-            "F32" => Self::F32,
-            "F16" => Self::F16,
-            "BF16" => Self::Bf16,
-            "I64" | "U64" | "C64" => Self::Other { size: 8 },
-            "I32" | "U32" => Self::Other { size: 4 },
-            "I16" | "U16" => Self::Other { size: 2 },
-            "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => {
-                Self::Other { size: 1 }
-            }
-            _ => return None,
-        })
-    }
-
-    /// The number of elements that are stored together (1 except for blocks), and their size in bytes.
-    pub const fn unit(self) -> (usize, usize) {
-        match self {
-            Self::F64 => (1, 8),
-            Self::F32 => (1, 4),
-            Self::F16 | Self::Bf16 => (1, 2),
-            Self::Block(block) => block.unit(),
-            Self::Other { size } => (1, size),
-        }
-    }
-
-    /// Size in bytes of an element, or of a block of elements.
-    pub const fn size(self) -> usize {
-        self.unit().1
-    }
-
-    /// Whether tensors of this format can be weights.
-    pub const fn is_float(self) -> bool {
-        !matches!(self, Self::Other { .. })
-    }
-}
-
-/// The shape, number format and position of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Number format of the elements.
-    pub stored: Stored,
-    /// Dimensions, outermost first; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Distance in elements between neighbours in each dimension; `None` if row-major without gaps.
-    pub strides: Option<Vec<usize>>,
-    /// Byte range in the file, not in the data section.
-    pub bytes: Range<usize>,
-}
-
-impl Entry {
-    /// Bytes of memory that an entry with this name and number of dimensions takes in all tables.
-    pub fn cost(name: &str, dimensions: usize) -> usize {
-        // Names are in two tables and once beside the entry.
-        const TABLES: usize = 6 * size_of::<(String, String, Entry)>();
-        TABLES + 4 * name.len() + 4 * dimensions * size_of::<usize>()
-    }
-}
 
 /// An entry of the JSON header before it is checked.
 #[derive(Deserialize)]
@@ -171,6 +85,23 @@ impl<'de> Visitor<'de> for Lines<'_> {
     }
 }
 
+/// The number format with this name in a safetensors header; `None` if it is unknown.
+fn format_of(name: &str) -> Option<Stored> {
+    Some(match name {
+        "F64" => Stored::F64,
+        "F32" => Stored::F32,
+        "F16" => Stored::F16,
+        "BF16" => Stored::Bf16,
+        "I64" | "U64" | "C64" => Stored::Other { size: 8 },
+        "I32" | "U32" => Stored::Other { size: 4 },
+        "I16" | "U16" => Stored::Other { size: 2 },
+        "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => {
+            Stored::Other { size: 1 }
+        }
+        _ => return None,
+    })
+}
+
 /// Parses the header of a whole safetensors file in memory.
 ///
 /// # Errors
@@ -210,7 +141,7 @@ pub fn parse(file: &[u8], budget: &mut Budget) -> Result<BTreeMap<String, Entry>
 
 /// Checks an entry against the `available` bytes of data that begin at byte `start`.
 fn check(raw: &Raw, start: usize, available: usize) -> Result<Entry> {
-    let stored = Stored::parse(&raw.dtype).ok_or_else(|| Error::failed(format!("unknown dtype `{}`", raw.dtype)))?;
+    let stored = format_of(&raw.dtype).ok_or_else(|| Error::failed(format!("unknown dtype `{}`", raw.dtype)))?;
     let [from, to] = raw.data_offsets;
     let range = (usize::try_from(from).ok()).zip(usize::try_from(to).ok()).filter(|(f, t)| f <= t && *t <= available);
     let Some((from, to)) = range else {
