@@ -445,7 +445,7 @@ impl<'a> Images<'a> {
 /// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
-    use burgess_encoders::encoder::zoo_dirs;
+    use burgess_encoders::resolve::zoo_dirs;
     let Location::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is not made here but published by others", card.id))
             .hint("`burgess pretrain` makes the nano encoders"));

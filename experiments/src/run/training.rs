@@ -16,7 +16,7 @@ use burgess_probe::data::{Examples, PackedExamples};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
 use burgess_probe::recipe::{ParameterGroup, Stage};
 use burgess_probe::train::{self, FeatureSource, SavedState, StageOutcome, StateSaver, StepLog};
-use burgess_reports::schema::Step;
+use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -188,7 +188,7 @@ fn train_stage(
                 s.loss
             )
         });
-        let step = Step {
+        let step = TrainStep {
             stage: s.stage.clone(),
             step: s.step,
             loss: s.loss,
