@@ -138,7 +138,7 @@ pub struct Asked {
     /// Digest of the text of the questions.
     pub digest: String,
     /// Rows of the data that cannot be asked, grouped by reason.
-    pub left_out: Vec<bench::LeftOut>,
+    pub skipped: Vec<bench::SkippedRows>,
     /// Number of questions of the whole benchmark, if `questions` is a sample.
     sample_of: Option<usize>,
     /// Image index of each question.
@@ -167,14 +167,14 @@ impl Asked {
         images: &mut Images,
     ) -> Result<Self> {
         let (scoring, asking) = (benchmark.rules(terms.scoring)?, benchmark.rules(terms.prompts)?);
-        let bench::Questions { mut questions, left_out } =
+        let bench::QuestionSet { mut questions, skipped } =
             benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            numbers.push(images.number(&image_files::name(dir, benchmark.shown(q, asking))));
+            numbers.push(images.number(&image_files::name(dir, benchmark.prompt_images(q, asking))));
         }
         let all = questions.len();
         if let Some(limit) = terms.limit {
@@ -191,7 +191,7 @@ impl Asked {
         Ok(Self {
             benchmark,
             digest,
-            left_out,
+            skipped,
             sample_of,
             images: numbers,
             seeing: encode(true)?,
@@ -205,7 +205,7 @@ impl Asked {
 
     /// Notes on the rows that are not asked, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.left_out.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
+        self.skipped.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
     }
 
     /// Id of a question about the image with this index, if one is asked.
@@ -387,7 +387,7 @@ fn weigh(
     let mut names = Vec::with_capacity(prompts.len());
     let mut ids = Vec::with_capacity(prompts.len());
     for (question, prompt) in asked.questions.iter().zip(&asked.prompts).skip(first).take(prompts.len()) {
-        let options = asked.benchmark.answers(question);
+        let options = asked.benchmark.possible_answers(question);
         let whole = |answer: &String| -> Result<Vec<u32>> {
             // Supervised tokens as in training: the answer and the end-of-turn token.
             let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];

@@ -3,7 +3,7 @@
 
 use burgess_bench::{
     self as bench, AnswerForm, Benchmark, BenchmarkOutcome, Category, ImageLocation, Judged, Predictions, Question,
-    Rules, score,
+    Rules, labels, score,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -552,7 +552,7 @@ fn predictions_are_scored_and_their_faults_counted() -> Checked {
     assert_eq!((report.outcome.n, report.outcome.n_unparsed), (24, 22));
     assert!((report.outcome.score - 200.0 / 24.0).abs() < 1e-9, "q0 and q1; q2 was answered in two ways");
     assert_eq!(
-        (report.chance, report.majority),
+        (report.chance, report.constant_baseline),
         (b.chance(&qs, Rules::Official), b.constant_baseline(&qs, Rules::Official))
     );
     let back: bench::ScoreReport = serde_json::from_str(&serde_json::to_string(&report)?)?;

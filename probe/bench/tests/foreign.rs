@@ -71,19 +71,19 @@ fn rows_that_cannot_be_asked_are_left_out_and_counted() -> Checked {
         // RealWorldQA has questions without choices.
         let open = id == "realworldqa";
         let right = if open { vec!["7", "13", "17"] } else { vec!["7", "17"] };
-        assert_eq!(asked, right, "{id}: {:?}", read.left_out);
-        assert_eq!(read.left_out(), rows.len() - right.len(), "{id}: {:?}", read.left_out);
+        assert_eq!(asked, right, "{id}: {:?}", read.skipped);
+        assert_eq!(read.skipped_count(), rows.len() - right.len(), "{id}: {:?}", read.skipped);
         assert_eq!(read.last().map(|q| q.options.clone()), Some(vec!["left".into(), "right".into()]), "{id}");
         let why = |index: &str| {
             let named = format!("(index {index})");
-            let found = read.left_out.iter().find(|l| l.examples.iter().any(|e| e.contains(&named)));
+            let found = read.skipped.iter().find(|l| l.examples.iter().any(|e| e.contains(&named)));
             found.map_or_else(String::new, |l| l.why.clone())
         };
         assert_eq!(why("8"), "the choice B is empty, but C is not", "{id}");
         assert_eq!(why("9"), "the column `answer` is blank", "{id}");
         let rest = ["its id came before", "it is blank", "it has 2 cells, the header 11"];
         for reason in rest {
-            assert!(read.left_out.iter().any(|l| l.why == reason), "{id}: {reason}: {:?}", read.left_out);
+            assert!(read.skipped.iter().any(|l| l.why == reason), "{id}: {reason}: {:?}", read.skipped);
         }
     }
     Ok(())
@@ -124,8 +124,8 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     ];
     fs::write(dir.path().join("MME.tsv"), text.concat())?;
     let read = of("mme").read(dir.path())?;
-    assert_eq!((read.len(), read.left_out()), (2, 2), "{:?}", read.left_out);
-    assert_eq!(read.left_out[1].why, "a question that is scored together with it was left out");
+    assert_eq!((read.len(), read.skipped_count()), (2, 2), "{:?}", read.skipped);
+    assert_eq!(read.skipped[1].why, "a question that is scored together with it was left out");
     // Rotations of MMBench: without one of them a question would be easier.
     let rotation =
         |index: &str, answer: &str| row(index, &tiny_image(0), ["left", "right", "both"], answer).join("\t") + "\n";
@@ -139,7 +139,7 @@ fn what_is_scored_together_is_left_out_together() -> Checked {
     fs::write(dir.path().join("MMBench_DEV_EN.tsv"), text.concat())?;
     let read = of("mmbench-en").read(dir.path())?;
     let asked: Vec<&str> = read.iter().map(|q| q.id.as_str()).collect();
-    assert_eq!((asked, read.left_out()), (vec!["1", "1000001"], 2));
+    assert_eq!((asked, read.skipped_count()), (vec!["1", "1000001"], 2));
     Ok(())
 }
 
@@ -172,14 +172,14 @@ fn json_rows_have_gaps_too() -> Checked {
     lines.push(good.to_string().replace('}', ", \"score\": NaN}"));
     fs::write(dir.path().join("test.jsonl"), lines.join("\n"))?;
     let by_line = of("ai2d").read(dir.path())?;
-    assert_eq!((by_line.len(), by_line.left_out()), (2, 18), "{:?}", by_line.left_out);
+    assert_eq!((by_line.len(), by_line.skipped_count()), (2, 18), "{:?}", by_line.skipped);
     assert_eq!(by_line[0].options, ["a", "b"]);
     // As one list the same.
     let items: Vec<&str> = lines.iter().map(|l| l.trim()).filter(|l| !l.is_empty()).collect();
     fs::remove_file(dir.path().join("test.jsonl"))?;
     fs::write(dir.path().join("test.json"), format!("[{}]", items.join(",")))?;
     let by_item = of("ai2d").read(dir.path())?;
-    assert_eq!((by_item.len(), by_item.left_out()), (2, 18));
+    assert_eq!((by_item.len(), by_item.skipped_count()), (2, 18));
     Ok(())
 }
 
@@ -207,13 +207,13 @@ fn csv_damage_is_named_with_its_line() -> Checked {
     // Quoted lines, a mark within a cell, and NUL are text.
     let good = rows(&[line(0).replace("Which?\ta", "\"Wh\nich\"\"?\"\ta"), line(1).replace("\tb\t", "\t5\" \0\t")]);
     let questions = read(good.as_bytes())?;
-    assert_eq!((questions.len(), questions.left_out()), (2, 0));
+    assert_eq!((questions.len(), questions.skipped_count()), (2, 0));
     assert_eq!((questions[0].question.as_str(), questions[1].options[1].as_str()), ("Wh\nich\"?", "5\" \0"));
     let mut latin: Vec<u8> = rows(&[line(0), line(1), line(2)]).into_bytes();
     let places: Vec<usize> = (0..latin.len()).filter(|at| latin[*at..].starts_with(b"Which?")).collect();
     latin[places[places.len() - 2] + 2] = 0xe4;
     let questions = read(&latin)?;
-    assert_eq!((questions.len(), questions.left_out[0].why.as_str()), (2, "the column `question` is not UTF-8"));
+    assert_eq!((questions.len(), questions.skipped[0].why.as_str()), (2, "the column `question` is not UTF-8"));
     let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(good.bytes().flat_map(|b| [b, 0])).collect();
     assert!(read(&wide).expect_err("UTF-16").contains("UTF-16"));
     Ok(())
@@ -235,7 +235,7 @@ fn questions() -> Vec<Question> {
     (0..).zip(&["a", "b", "7"]).map(of).collect()
 }
 
-fn score(predictions: Predictions) -> Result<(bench::ScoreReport, Vec<bench::Verdict>), burgess_base::Error> {
+fn score(predictions: Predictions) -> Result<(bench::ScoreReport, Vec<bench::PredictionVerdict>), burgess_base::Error> {
     judge_predictions(of("nano-gqa"), &questions(), predictions, Rules::Official)
 }
 

@@ -1,7 +1,7 @@
 //! What holds of every published benchmark, tried on a small fixture in its published schema
 //! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
 
-use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, image_source};
+use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, read_images};
 use std::path::PathBuf;
 
 const RULES: [Rules; 3] = [Rules::Official, Rules::Cambrian1, Rules::LmmsEval];
@@ -17,7 +17,7 @@ fn fixtures() -> Vec<(&'static dyn Benchmark, Vec<Question>)> {
     let read = |b: &'static dyn Benchmark| {
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/benchmarks").join(b.id());
         let read = b.read(&dir).unwrap_or_else(|e| panic!("{}: {e}\nhint: {:?}", b.id(), e.hint_text()));
-        assert!(read.left_out.is_empty(), "{}: {:?}", b.id(), read.left_out);
+        assert!(read.skipped.is_empty(), "{}: {:?}", b.id(), read.skipped);
         (b, read.questions)
     };
     published.map(read).collect()
