@@ -14,7 +14,7 @@
 //! configuration names.
 
 use crate::connector::{ConnectorConfig, ConnectorKind, NAMES, RowOptions, SamplerOptions, SvaOptions};
-use crate::llm::{ChatTemplate, LlmConfig, weights};
+use crate::llm::{ChatTemplate, LlmConfig};
 use crate::mllm::{Mllm, MllmConfig};
 use burgess_base::{Error, Result, json as foreign, nearest, text};
 use burgess_encoders::card::EncoderCard;
@@ -156,7 +156,7 @@ impl Released {
             let (connector, _) = checkpoint::load(self.connector.init(device)?, &half, &names)?;
             let names = Dialect {
                 name: "cambrian-llm",
-                rules: weights::dialect(self.llm.model_type).rules,
+                rules: self.llm.model_type.dialect.rules,
                 ignored: &OF_CONNECTOR,
             };
             let (llm, _) = checkpoint::load(self.llm.init(device)?, &Checkpoint::open(&self.dir)?, &names)?;
