@@ -319,7 +319,7 @@ fn read_images(
     if at > 0 {
         parts.push(model.llm.embed_rows(&vec![before; count], device)?);
     }
-    let [count, n, d] = images.tokens.dims();
+    let [total, n, d] = images.tokens.dims();
     parts.push(match &images.visible {
         None => images.tokens.clone().select(0, indices(used, device)),
         Some(_) => {
@@ -330,7 +330,7 @@ fn read_images(
                 [places, rest].concat()
             };
             let places: Vec<usize> = used.iter().zip(&shown).flat_map(filled).collect();
-            let all = images.tokens.clone().reshape([count * n, d]);
+            let all = images.tokens.clone().reshape([total * n, d]);
             all.select(0, indices(&places, device)).reshape([count, longest, d])
         }
     });

@@ -399,7 +399,7 @@ impl Mllm {
             for (i, encoder) in self.encoders.iter().enumerate() {
                 checkpoint::save(encoder, &IDENTITY, "", precision, &dir.join(format!("encoder-{i}.safetensors")))?;
             }
-            checksums::seal(dir)
+            checksums::record_all(dir)
         })
     }
 

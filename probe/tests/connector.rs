@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 struct Golden {
     config: ConnectorConfig,
     grids: Vec<usize>,
+    #[serde(rename = "pictures")]
     images: Option<Vec<(usize, usize)>>,
     at: usize,
 }

@@ -1,11 +1,13 @@
 //! The tokenised training conversations, and the images that training and benchmarks name.
 
-use crate::data::{DataDir, check_file};
-use crate::image_files;
-use crate::progress::Progress;
-use crate::published::{self, Thinned};
-use crate::workers;
-use crate::{paths, run::Llm};
+use crate::data::directory::{DataDir, check_file};
+use crate::data::image_files;
+use crate::data::published;
+use crate::data::published::Thinned;
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::machine::workers;
+use crate::run::instrument::Llm;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::preprocess::Orientation;

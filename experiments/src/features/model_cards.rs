@@ -1,10 +1,11 @@
 //! `cards.json` in a saved model's directory: one card per encoder, in the order in which the connector reads them. The
 //! cards say how images are preprocessed and encoded.
 
-use crate::arm::ArmEncoder;
-use crate::arm_card::ArmCard;
-use crate::oracle::{self, OracleCard};
-use crate::training::Part;
+use crate::features::card::ArmCard;
+use crate::features::oracle;
+use crate::features::oracle::OracleCard;
+use crate::run::training::Part;
+use crate::study::arm::ArmEncoder;
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::FeatureMap;

@@ -1,7 +1,7 @@
 //! The images of a study as input of a model, by index: features of frozen encoders, or pixels for trained ones.
 
-use crate::frozen::Features;
-use crate::image_files;
+use crate::data::image_files;
+use crate::features::frozen::Features;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{Orientation, Preprocess};
 use burgess_probe::connector::ImageSize;

@@ -1,7 +1,8 @@
 //! Answering one question about one image with a model from a directory (that of a run, or a released Cambrian model),
 //! or continuing a text with a language model alone.
 
-use crate::{cards, field};
+use crate::data::field;
+use crate::features::model_cards;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess;
 use burgess_probe::connector::ImageSize;
@@ -18,7 +19,7 @@ use std::path::Path;
 pub struct Answerer {
     pub(crate) model: Mllm,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) encoders: Vec<cards::Tower>,
+    pub(crate) encoders: Vec<model_cards::Tower>,
     device: Device,
 }
 
@@ -178,7 +179,7 @@ impl Answerer {
             ));
         }
         let (model, tokenizer) = Mllm::load(dir, device)?;
-        Ok(Self { model, tokenizer, encoders: cards::read(dir)?, device: device.clone() })
+        Ok(Self { model, tokenizer, encoders: model_cards::read(dir)?, device: device.clone() })
     }
 
     fn released(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
@@ -191,7 +192,7 @@ impl Answerer {
         })?;
         let tokenizer = Tokenizer::open(dir)?;
         let model = released.load(ChatTemplate::named(name)?, device)?;
-        let encoders = released.encoders.iter().cloned().map(cards::Tower::own).collect();
+        let encoders = released.encoders.iter().cloned().map(model_cards::Tower::own).collect();
         Ok(Self { model, tokenizer, encoders, device: device.clone() })
     }
 
@@ -203,11 +204,12 @@ impl Answerer {
         let chat = &self.model.config().chat;
         let seen = match image {
             Some(file) => {
-                let orientation = cards::orientation(self.encoders.iter().map(|e| &e.card));
-                let image = preprocess::decode_turned(file, orientation)?;
+                let orientation = model_cards::orientation(self.encoders.iter().map(|e| &e.card));
+                let image = preprocess::decode_oriented(file, orientation)?;
                 let (width, height) = image.dimensions();
                 let size = ImageSize { width: width as usize, height: height as usize };
-                let visual = cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
+                let visual =
+                    model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
                 Some(self.model.look(visual, Some(&[size]), None)?)
             }
             None => None,

@@ -1,11 +1,11 @@
 //! Checks before work starts: whether encoders, recipe and data fit together, and whether results can be written.
 
-use crate::arm_card::ArmCard;
-use crate::examples::Set;
-use crate::oracle::Truth;
-use crate::run::{Instrument, Llm};
+use crate::data::examples::Set;
+use crate::features::card::ArmCard;
+use crate::features::oracle::Truth;
+use crate::run::instrument::{Instrument, Llm};
+use crate::run::training;
 use crate::study::{Arm, Evaluator};
-use crate::training;
 use burgess_base::{Error, Result, output};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;

@@ -6,7 +6,7 @@
 //! gradients and AdamW moments of trained parameters, and the activations that the backward pass needs. Allocator
 //! overhead and library workspaces are not included.
 
-use crate::arm_card::ArmCard;
+use crate::features::card::ArmCard;
 use burgess_base::Result;
 use burgess_probe::llm::LlmConfig;
 use burgess_probe::recipe::{Part, Stage};

@@ -1,14 +1,15 @@
 //! Asking a model the questions of benchmarks, with and without the image, in batches, and scoring its answers.
 
-use crate::benchmarks;
-use crate::cards::{self, Tower};
-use crate::examples::Images;
-use crate::image_files;
-use crate::progress::Bar;
-use crate::stop;
-use crate::store::{Answered, RunStore};
+use crate::data::benchmarks;
+use crate::data::examples::Images;
+use crate::data::image_files;
+use crate::features::model_cards;
+use crate::features::model_cards::Tower;
+use crate::machine::progress::Bar;
+use crate::machine::stop;
+use crate::run::store::{Answered, RunStore};
+use crate::run::training::KEEP;
 use crate::study::Blind;
-use crate::training::KEEP;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
@@ -122,7 +123,7 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 /// Encodes the grey image as image tokens.
 fn grey(asking: &Asking<'_>) -> Result<Seen> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    asking.model.see(cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
+    asking.model.see(model_cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
 }
 
 /// A benchmark with its questions and tokenised prompts.
@@ -435,7 +436,7 @@ fn score(asked: &Asked, samples: &[Sample], seconds: f64) -> Result<BenchmarkRes
         .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
         .collect();
     Ok(BenchmarkResult {
-        category: b.category().to_string(),
+        category: b.category().clone(),
         metric: b.metric(rules).to_string(),
         scoring: rules.as_str().into(),
         prompts: asked.asking.as_str().into(),

@@ -3,8 +3,9 @@
 //! All encoders see the same images of the nano world, in the same order, the same number of times; only the
 //! objective on the card differs. The language model reads text only.
 
-use crate::probes::{self, ProbeRecord};
-use crate::progress::Progress;
+use crate::machine::progress::Progress;
+use crate::run::probes;
+use crate::run::probes::ProbeRecord;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;
@@ -444,7 +445,7 @@ impl<'a> Images<'a> {
 /// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
-    use burgess_encoders::encoder::zoo_dirs;
+    use burgess_encoders::resolve::zoo_dirs;
     let Location::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is not made here but published by others", card.id))
             .hint("`burgess pretrain` makes the nano encoders"));

@@ -1,13 +1,13 @@
 //! The training of a run (align, then tune), which resumes after an interruption.
 
-use crate::arm_card::ArmCard;
-use crate::cards;
-use crate::frozen::Features;
-use crate::progress::Bar;
-use crate::run::Instrument;
-use crate::source::{Source, Towers};
-use crate::stop;
-use crate::store::RunStore;
+use crate::features::card::ArmCard;
+use crate::features::frozen::Features;
+use crate::features::model_cards;
+use crate::features::visual_source::{Source, Towers};
+use crate::machine::progress::Bar;
+use crate::machine::stop;
+use crate::run::instrument::Instrument;
+use crate::run::store::RunStore;
 use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
@@ -16,7 +16,7 @@ use burgess_probe::data::{Examples, Packed};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
 use burgess_probe::recipe::{Part as Trained, Stage};
 use burgess_probe::train::{self, FeatureSource, Keep, Outcome, Saved, StepLog};
-use burgess_reports::schema::Step;
+use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -94,7 +94,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
             atomic::create_dir_with(&store.aligned(), |dir| {
                 checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
-                checksums::seal(dir)
+                checksums::record_all(dir)
             })?;
         }
     } else {
@@ -125,7 +125,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     };
     // Saved in f32, so that a resumed run answers with exactly the same weights.
     model.save(&place.llm.tokenizer, &store.model(), Precision::F32)?;
-    cards::write(&store.model(), parts)?;
+    model_cards::write(&store.model(), parts)?;
     Ok(model)
 }
 
@@ -188,7 +188,7 @@ fn train_stage(
                 s.loss
             )
         });
-        let step = Step {
+        let step = TrainStep {
             stage: s.stage.clone(),
             step: s.step,
             loss: s.loss,
@@ -315,6 +315,6 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
         }
     };
     let sizes = place.connector(arm).reads_sizes();
-    let orientation = cards::orientation(parts.iter().map(|p| &p.card));
+    let orientation = model_cards::orientation(parts.iter().map(|p| &p.card));
     Source { dir: &place.data.dir, images: &place.images, sizes, orientation, towers }
 }

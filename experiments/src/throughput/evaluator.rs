@@ -1,7 +1,7 @@
 //! Throughput of an evaluator at full size with random weights, in tokens and training samples per second.
 
 use super::encoder::{Effort, made_up, median, noise};
-use crate::memory;
+use crate::machine::memory;
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::Architecture;
 use burgess_encoders::card::EncoderCard;

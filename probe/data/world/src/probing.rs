@@ -48,7 +48,8 @@ const MARGIN: u8 = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeLevel {
-    /// One vector for the whole image.
+    /// One vector for the whole image; `picture` in records.
+    #[serde(rename = "picture")]
     Image,
     /// The vector of one cell.
     Patch,

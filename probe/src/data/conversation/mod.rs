@@ -15,7 +15,7 @@ mod problems;
 pub use problems::{LeftOut, Problems};
 
 use crate::llm::chat::Turn;
-use burgess_base::json::Lenient;
+use burgess_base::json::LenientReader;
 use burgess_base::{Context, Error, Result, compressed, text};
 use entry::Entry;
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -44,7 +44,7 @@ pub struct Conversation {
 /// when it has entries and all were skipped (the error gives the reasons); and any error of `each`.
 pub fn read(path: &Path, mut each: impl FnMut(Conversation) -> Result<()>) -> Result<Problems> {
     let step = || format!("reading {}", path.display());
-    let mut reader = BufReader::new(Lenient::new(compressed::open(path).with_context(step)?));
+    let mut reader = BufReader::new(LenientReader::new(compressed::open(path).with_context(step)?));
     let mut problems = Problems::default();
     let mut given = 0;
     let mut take = |entry: Entry, problems: &mut Problems, place: String| match entry.conversation() {
