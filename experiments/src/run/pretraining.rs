@@ -20,7 +20,7 @@ use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
-use burgess_probe::train::{Outcome, StepLog};
+use burgess_probe::train::{StageOutcome, StepLog};
 use burgess_world::{CELLS, Document, Exercise, Lessons, Scene, Split};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -251,7 +251,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         seed: recipe.seed,
     };
     let outcome = pretraining.run(base, documents, &mut on_step, &|| false)?;
-    let Outcome::Done(model) = outcome else {
+    let StageOutcome::Done(model) = outcome else {
         return Err(Error::failed("pretraining was interrupted"));
     };
     bar.done("pretrained nano-lm");

@@ -70,7 +70,7 @@ impl Measured<'_> {
         Ok(RunCost {
             encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
             gflops_per_image: flops / 1e9,
-            tokens: self.connector.positions(&grids),
+            tokens: self.connector.image_tokens(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
             images_per_second: measured(1.0 / seconds),
             peak_memory_bytes: memory::peak(),

@@ -19,14 +19,14 @@ pub struct ImageSize {
 
 /// The part of a grid that the image covers; the rest is padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Region {
+pub struct ImageRegion {
     /// Rows of the grid that the image covers.
     pub rows: Range<usize>,
     /// Columns of the grid that the image covers.
     pub columns: Range<usize>,
 }
 
-impl Region {
+impl ImageRegion {
     /// The part of a grid `[rows, columns]` that an image of this size covers.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Region {
 
 /// A grid of image tokens in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrangement {
+pub struct TokenLayout {
     /// Number of rows of the grid.
     pub rows: usize,
     /// Number of columns of the grid.
@@ -69,9 +69,9 @@ pub struct Arrangement {
     pub newline: bool,
 }
 
-impl Arrangement {
+impl TokenLayout {
     /// Number of tokens of a whole image, newlines included.
-    pub fn positions(&self) -> usize {
+    pub fn token_count(&self) -> usize {
         self.rows * self.stride()
     }
 
@@ -88,10 +88,10 @@ impl Arrangement {
     /// For each position, whether it covers a part of the image or is the newline of such a row.
     ///
     /// # Errors
-    /// As [`Region::of`].
+    /// As [`ImageRegion::of`].
     pub fn visible(&self, size: ImageSize) -> Result<Vec<bool>> {
-        let region = Region::of(size, [self.rows, self.columns])?;
-        let positions = (0..self.positions()).map(|p| {
+        let region = ImageRegion::of(size, [self.rows, self.columns])?;
+        let positions = (0..self.token_count()).map(|p| {
             let (row, column) = (p / self.stride(), p % self.stride());
             region.contains(row, column) || (column == self.columns && region.rows.contains(&row))
         });
@@ -106,7 +106,7 @@ impl Arrangement {
         let [images, _, width] = cells.dims();
         let cells = cells.reshape([images, self.rows, self.columns, width]);
         let newline = newline.reshape([1, 1, 1, width]).expand([images, self.rows, 1, width]);
-        Tensor::cat(vec![cells, newline], 2).reshape([images, self.positions(), width])
+        Tensor::cat(vec![cells, newline], 2).reshape([images, self.token_count(), width])
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn region(width: usize, height: usize, side: usize) -> Result<(Range<usize>, Range<usize>)> {
-        Region::of(ImageSize { width, height }, [side, side]).map(|r| (r.rows, r.columns))
+        ImageRegion::of(ImageSize { width, height }, [side, side]).map(|r| (r.rows, r.columns))
     }
 
     #[test]
@@ -132,13 +132,13 @@ mod tests {
 
     #[test]
     fn newlines_end_the_rows_that_show_something() -> Result<()> {
-        let arrangement = Arrangement { rows: 4, columns: 4, newline: true };
-        assert_eq!(arrangement.positions(), 20);
-        assert_eq!((arrangement.cell(3), arrangement.cell(4), arrangement.cell(5)), (Some(3), None, Some(4)));
-        let wide = arrangement.visible(ImageSize { width: 8, height: 4 })?;
+        let layout = TokenLayout { rows: 4, columns: 4, newline: true };
+        assert_eq!(layout.token_count(), 20);
+        assert_eq!((layout.cell(3), layout.cell(4), layout.cell(5)), (Some(3), None, Some(4)));
+        let wide = layout.visible(ImageSize { width: 8, height: 4 })?;
         assert_eq!(wide.iter().filter(|v| **v).count(), 10);
         assert!(!wide[4] && wide[9] && wide[14] && !wide[19]);
-        let tall = arrangement.visible(ImageSize { width: 4, height: 8 })?;
+        let tall = layout.visible(ImageSize { width: 4, height: 8 })?;
         assert_eq!(tall.iter().filter(|v| **v).count(), 12);
         assert_eq!(&tall[..5], [false, true, true, false, true]);
         Ok(())

@@ -12,7 +12,7 @@ const OTHER_SOURCES: &str = "other sources";
 
 /// Why an entry is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unusable {
+pub struct SkippedEntry {
     /// The reason, by which entries are counted.
     pub reason: &'static str,
     /// Details about this entry; may be empty.
@@ -23,7 +23,7 @@ pub struct Unusable {
 
 /// The skipped entries of one source with one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
+pub struct SkippedEntries {
     /// The reason, by which entries are counted.
     pub reason: String,
     /// The data source (the entries' `source`, or the first folder of their images); may be empty.
@@ -36,15 +36,15 @@ pub struct LeftOut {
 
 /// Counts of skipped entries by reason and source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(BTreeMap<&'static str, BTreeMap<String, LeftOut>>);
+pub struct SkippedReport(BTreeMap<&'static str, BTreeMap<String, SkippedEntries>>);
 
-impl Problems {
-    pub(super) fn count(&mut self, unusable: Unusable, place: String) {
-        let Unusable { reason, detail, source } = unusable;
+impl SkippedReport {
+    pub(super) fn count(&mut self, unusable: SkippedEntry, place: String) {
+        let SkippedEntry { reason, detail, source } = unusable;
         let sources = self.0.entry(reason).or_default();
         let known = sources.contains_key(&source) || sources.len() < SOURCES;
         let source = if known { text::excerpt(&source, 80) } else { OTHER_SOURCES.to_string() };
-        let left_out = sources.entry(source.clone()).or_insert_with(|| LeftOut {
+        let left_out = sources.entry(source.clone()).or_insert_with(|| SkippedEntries {
             reason: reason.to_string(),
             source,
             count: 0,
@@ -58,7 +58,7 @@ impl Problems {
 
     /// Total number of skipped entries.
     pub fn total(&self) -> usize {
-        self.left_out().map(|l| l.count).sum()
+        self.by_source().map(|l| l.count).sum()
     }
 
     /// For each reason: its name, the number of entries, and the location of the first.
@@ -71,19 +71,19 @@ impl Problems {
     }
 
     /// Counts by reason and source, for run records.
-    pub fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
+    pub fn by_source(&self) -> impl Iterator<Item = &SkippedEntries> {
         self.0.values().flat_map(BTreeMap::values)
     }
 
     /// One line per reason and source for the user: `3 conversations of gqa left out: no answer (entry 5, …)`.
     pub fn notes(&self) -> Vec<String> {
-        let line = |l: &LeftOut| {
+        let line = |l: &SkippedEntries| {
             let of = if l.source.is_empty() { String::new() } else { format!(" of {}", l.source) };
             let plural = if l.count == 1 { "conversation" } else { "conversations" };
             let more = if l.count > l.first.len() { ", …" } else { "" };
             format!("{} {plural}{of} left out: {} ({}{more})", l.count, l.reason, l.first.join(", "))
         };
-        self.left_out().map(line).collect()
+        self.by_source().map(line).collect()
     }
 
     /// All reasons with their counts on one line.
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn entries_are_counted_by_reason_and_source() {
-        let mut problems = Problems::default();
+        let mut problems = SkippedReport::default();
         for (i, source) in ["gqa", "coco", "gqa", "gqa", "gqa"].iter().enumerate() {
-            let unusable = Unusable { reason: "no answer", detail: String::new(), source: (*source).to_string() };
+            let unusable = SkippedEntry { reason: "no answer", detail: String::new(), source: (*source).to_string() };
             problems.count(unusable, format!("entry {}", 11 - i));
         }
         assert_eq!(problems.total(), 5);
@@ -115,8 +115,8 @@ mod tests {
         let notes = problems.notes();
         assert_eq!(notes[0], "1 conversation of coco left out: no answer (entry 10)");
         assert_eq!(notes[1], "4 conversations of gqa left out: no answer (entry 11, entry 9, entry 8, …)");
-        let many = (0..5000).map(|i| Unusable { reason: "odd", detail: String::new(), source: i.to_string() });
+        let many = (0..5000).map(|i| SkippedEntry { reason: "odd", detail: String::new(), source: i.to_string() });
         many.for_each(|u| problems.count(u, "line 1".into()));
-        assert_eq!((problems.total(), problems.left_out().count()), (5005, 2 + SOURCES + 1));
+        assert_eq!((problems.total(), problems.by_source().count()), (5005, 2 + SOURCES + 1));
     }
 }

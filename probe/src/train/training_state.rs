@@ -33,7 +33,7 @@ const DIGEST_KEY: &[u8] = b"\"blake3\":\"";
 
 /// Where and how often the training state of a stage is saved.
 #[derive(Debug, Clone)]
-pub struct Keep {
+pub struct StateSaver {
     /// The path of the state file.
     pub path: PathBuf,
     /// Settings, data and weights that must be equal for a state to be reused.
@@ -57,13 +57,13 @@ struct State {
 
 /// A saved training state of an interrupted stage.
 #[derive(Debug)]
-pub struct Saved {
+pub struct SavedState {
     state: State,
     tensors: Checkpoint,
     checked: bool,
 }
 
-impl Keep {
+impl StateSaver {
     /// Saves to the file `path` once a minute.
     pub fn new(path: &Path, identity: Value) -> Self {
         Self { path: path.to_path_buf(), identity, every: Duration::from_mins(1), every_steps: None }
@@ -73,7 +73,7 @@ impl Keep {
     ///
     /// # Errors
     /// When it belongs to other settings, data or weights (the error lists the differences), or is damaged.
-    pub fn saved(&self) -> Result<Option<Saved>> {
+    pub fn open(&self) -> Result<Option<SavedState>> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -85,7 +85,7 @@ impl Keep {
         let here = json!({"format": FORMAT, "run": self.identity});
         let differences = differences(&there, &here);
         if differences.is_empty() {
-            return Ok(Some(Saved { state, tensors, checked }));
+            return Ok(Some(SavedState { state, tensors, checked }));
         }
         let shown: Vec<String> = differences.iter().take(8).map(|d| format!("\n  {d}")).collect();
         let more = differences.len().saturating_sub(8);
@@ -102,7 +102,7 @@ impl Keep {
     ///
     /// # Errors
     /// When the file cannot be removed.
-    pub fn forget(&self) -> Result<()> {
+    pub fn remove(&self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(e).with_context(|| format!("removing {}", self.path.display()))
@@ -111,20 +111,20 @@ impl Keep {
         }
     }
 
-    pub(super) fn begin(&self) -> Keeping<'_> {
-        Keeping { keep: self, last: Instant::now(), cost: Duration::ZERO }
+    pub(super) fn begin(&self) -> SaveTimer<'_> {
+        SaveTimer { saver: self, last: Instant::now(), cost: Duration::ZERO }
     }
 }
 
-/// A [`Keep`] during training, with its timers.
-pub(super) struct Keeping<'a> {
-    keep: &'a Keep,
+/// A [`StateSaver`] during training, with its timers.
+pub(super) struct SaveTimer<'a> {
+    saver: &'a StateSaver,
     last: Instant,
     /// Time that the last state took to write.
     cost: Duration,
 }
 
-impl Keeping<'_> {
+impl SaveTimer<'_> {
     /// Saves the state after `step` steps, if one is due.
     pub(super) fn step<M: Module>(
         &mut self,
@@ -133,8 +133,8 @@ impl Keeping<'_> {
         stage: &Stage,
         optimiser: &Optimiser,
     ) -> Result<()> {
-        let counted = self.keep.every_steps.is_some_and(|n| step.is_multiple_of(n.max(1)));
-        let wait = self.keep.every.max(self.cost.div_f64(SHARE));
+        let counted = self.saver.every_steps.is_some_and(|n| step.is_multiple_of(n.max(1)));
+        let wait = self.saver.every.max(self.cost.div_f64(SHARE));
         if !counted && self.last.elapsed() < wait {
             return Ok(());
         }
@@ -150,14 +150,14 @@ impl Keeping<'_> {
         optimiser: &Optimiser,
     ) -> Result<()> {
         let clock = Instant::now();
-        let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.keep.identity.clone() };
-        write(&self.keep.path, model, stage, optimiser, &state).context("keeping the state of the training")?;
+        let state = State { format: FORMAT, step, updates: optimiser.steps(), identity: self.saver.identity.clone() };
+        write(&self.saver.path, model, stage, optimiser, &state).context("keeping the state of the training")?;
         (self.last, self.cost) = (Instant::now(), clock.elapsed());
         Ok(())
     }
 }
 
-impl Saved {
+impl SavedState {
     /// Number of completed steps.
     pub fn step(&self) -> usize {
         self.state.step
@@ -258,7 +258,7 @@ struct Trail<'a> {
 
 impl Trail<'_> {
     fn trained(&self) -> Option<String> {
-        self.stage.peak(&self.path).map(|_| self.path.join("."))
+        self.stage.peak_lr(&self.path).map(|_| self.path.join("."))
     }
 }
 
