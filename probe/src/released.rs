@@ -152,11 +152,8 @@ impl ReleasedModel {
             let names = Dialect { name: "cambrian", rules: connector.dialect().rules, ignored: &OF_LLM };
             let half = Checkpoint::open(&self.dir)?.inside("model.")?;
             let (connector, _) = checkpoint::load(connector, &half, &names)?;
-            let names = Dialect {
-                name: "cambrian-llm",
-                rules: self.llm.model_type.dialect.rules,
-                ignored: &OF_CONNECTOR,
-            };
+            let names =
+                Dialect { name: "cambrian-llm", rules: self.llm.model_type.dialect.rules, ignored: &OF_CONNECTOR };
             let (llm, _) = checkpoint::load(self.llm.init(device)?, &Checkpoint::open(&self.dir)?, &names)?;
             let config = MllmConfig {
                 connector: self.connector.clone(),

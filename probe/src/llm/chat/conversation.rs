@@ -260,9 +260,7 @@ impl ConversationTemplate {
             match turn.text.is_empty() {
                 true if spec.empty_message == EmptyMessage::Skipped => {}
                 true => text.push_str(&format!("{}{}", spec.roles[side], spec.colon.trim_end())),
-                false => {
-                    text.push_str(&format!("{}{}{}{}", spec.roles[side], spec.colon, turn.text, spec.ends[side]))
-                }
+                false => text.push_str(&format!("{}{}{}{}", spec.roles[side], spec.colon, turn.text, spec.ends[side])),
             }
         }
         if turns.is_empty() {
@@ -387,7 +385,9 @@ impl Writer<'_> {
     ) -> Result<(Vec<bool>, usize)> {
         let marker = format!("{}{}{}", spec.ends[0], spec.roles[1], spec.colon);
         let mut loss_mask = vec![true; n];
-        let mut mask = |from: usize, to: usize| loss_mask.iter_mut().take(to).skip(from).for_each(|supervised| *supervised = false);
+        let mut mask = |from: usize, to: usize| {
+            loss_mask.iter_mut().take(to).skip(from).for_each(|supervised| *supervised = false)
+        };
         mask(0, 1);
         let mut at: usize = 1;
         for (i, round) in rounds.iter().enumerate() {
@@ -406,15 +406,11 @@ impl Writer<'_> {
 
     /// The loss mask of `n` ids, and the length to which the messages add up: system, question, answer, each with its
     /// end token. The first `header` tokens of an answer are masked.
-    fn message_mask(
-        &self,
-        text: &str,
-        spec: &ConversationSpec,
-        header: usize,
-        n: usize,
-    ) -> Result<(Vec<bool>, usize)> {
+    fn message_mask(&self, text: &str, spec: &ConversationSpec, header: usize, n: usize) -> Result<(Vec<bool>, usize)> {
         let mut loss_mask = vec![true; n];
-        let mut mask = |from: usize, to: usize| loss_mask.iter_mut().take(to).skip(from).for_each(|supervised| *supervised = false);
+        let mut mask = |from: usize, to: usize| {
+            loss_mask.iter_mut().take(to).skip(from).for_each(|supervised| *supervised = false)
+        };
         let mut at = 0;
         for (i, message) in text.split(spec.ends[1]).enumerate() {
             if message.is_empty() {

@@ -5,9 +5,9 @@
 //! differs: `strftime_now` gives a fixed date ([`JinjaTemplate::with_date`]) instead of today's, for
 //! reproducible studies.
 
+use super::conversation::ConversationTemplate;
 use super::python::{self, Day};
 use super::spans::{self, AnswerSpans};
-use super::conversation::ConversationTemplate;
 use super::{ChatFormat, EncodedChat, IMAGE_ID, MaskProblem, Role, Turn, limits, with_placed_image};
 use crate::llm::tokenizer::{IMAGE, Tokenizer};
 use burgess_base::{Context, Error, Result, guard, text};
@@ -152,7 +152,8 @@ impl JinjaTemplate {
     }
 
     fn parsed(&self) -> Result<Environment<'static>> {
-        let day = Day::parse(&self.date).ok_or_else(|| Error::failed(format!("`{}` is not a date, expected the form 2024-07-26", self.date)))?;
+        let day = Day::parse(&self.date)
+            .ok_or_else(|| Error::failed(format!("`{}` is not a date, expected the form 2024-07-26", self.date)))?;
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|e| Error::failed(e.to_string()))?);
@@ -250,8 +251,10 @@ impl JinjaTemplate {
         let wanted = usize::from(turns.iter().any(|t| t.text.contains(IMAGE)));
         let found = text.matches(IMAGE).count();
         if found != wanted {
-            return Err(Error::failed(format!("the chat template writes {found} image placeholders for {wanted} images"))
-                .hint(format!("it must write a message's text, which contains {IMAGE}, exactly once")));
+            return Err(Error::failed(format!(
+                "the chat template writes {found} image placeholders for {wanted} images"
+            ))
+            .hint(format!("it must write a message's text, which contains {IMAGE}, exactly once")));
         }
         let (mut ids, mut ranges, mut image_at) = (Vec::new(), Vec::new(), None);
         let mut from = 0;
@@ -316,10 +319,7 @@ impl ChatFormat for JinjaTemplate {
 
     fn notes(&self) -> Vec<String> {
         let dated = self.jinja.contains("strftime_now").then(|| {
-            format!(
-                "the chat template asks for today's date: {} is used instead, for reproducible results",
-                self.date
-            )
+            format!("the chat template asks for today's date: {} is used instead, for reproducible results", self.date)
         });
         dated.into_iter().collect()
     }

@@ -293,17 +293,18 @@ fn with_placed_image(turns: &[Turn], with_image: bool) -> Result<Vec<Turn>> {
             .hint("only the first turn may be a system message"));
     }
     let mut written = turns.iter().enumerate().filter(|(_, t)| t.text.contains(IMAGE)).map(|(i, _)| i);
-    let place = match (written.next(), written.count()) {
-        (None, _) if !with_image => None,
-        (None, _) => Some(turns.iter().position(|t| t.role == Role::User).ok_or_else(|| {
-            Error::failed("the conversation has an image but no question").hint("add a user turn")
-        })?),
-        (Some(first), 0) => Some(first),
-        (Some(_), more) => {
-            return Err(Error::failed(format!("the conversation names the image in {} turns", more + 1))
-                .hint(format!("one image per conversation: keep a single {IMAGE}")));
-        }
-    };
+    let place =
+        match (written.next(), written.count()) {
+            (None, _) if !with_image => None,
+            (None, _) => Some(turns.iter().position(|t| t.role == Role::User).ok_or_else(|| {
+                Error::failed("the conversation has an image but no question").hint("add a user turn")
+            })?),
+            (Some(first), 0) => Some(first),
+            (Some(_), more) => {
+                return Err(Error::failed(format!("the conversation names the image in {} turns", more + 1))
+                    .hint(format!("one image per conversation: keep a single {IMAGE}")));
+            }
+        };
     let mut turns = turns.to_vec();
     if let Some(turn) = place.and_then(|i| turns.get_mut(i)) {
         let text = turn.text.replace(IMAGE, "");

@@ -35,7 +35,9 @@ pub fn by_prefix(
     let mut all = Vec::new();
     for (i, turn) in turns.iter().enumerate().filter(|(_, t)| t.role == Role::Assistant) {
         let before = open(turns.get(..i).unwrap_or_default())?;
-        let Some(rest) = text.strip_prefix(&before) else { return Ok(AnswerSpans::NotFound(MaskProblem::PrefixChanged { turn: i })) };
+        let Some(rest) = text.strip_prefix(&before) else {
+            return Ok(AnswerSpans::NotFound(MaskProblem::PrefixChanged { turn: i }));
+        };
         let answer = python::strip(&turn.text);
         let ended = rest.match_indices(answer).find_map(|(at, _)| {
             // White space may separate the answer from its end token.
@@ -44,7 +46,9 @@ pub fn by_prefix(
             let token = tokenizer.specials().filter(|t| end.starts_with(t)).max_by_key(|t| t.len())?;
             Some((rest.len() - end.len() + token.len(), token.to_string()))
         });
-        let Some((length, token)) = ended else { return Ok(AnswerSpans::NotFound(MaskProblem::AnswerChanged { turn: i })) };
+        let Some((length, token)) = ended else {
+            return Ok(AnswerSpans::NotFound(MaskProblem::AnswerChanged { turn: i }));
+        };
         all.push(AnswerSpan { bytes: before.len()..before.len() + length, end_token: token });
     }
     Ok(AnswerSpans::Found(all))

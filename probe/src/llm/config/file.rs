@@ -64,7 +64,8 @@ impl Keys<'_> {
                 let list = value.as_array().and_then(|list| {
                     list.iter().map(|n| n.as_u64().or(n.as_bool().map(u64::from))).collect::<Option<Vec<u64>>>()
                 });
-                let list = list.ok_or_else(|| format!("`{key}` is {}, expected a list of whole numbers", shown(value)))?;
+                let list =
+                    list.ok_or_else(|| format!("`{key}` is {}, expected a list of whole numbers", shown(value)))?;
                 Ok(Some(list.into_iter().map(|n| n as usize).collect()))
             }
         }

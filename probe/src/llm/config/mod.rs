@@ -514,7 +514,10 @@ mod tests {
         let of = |extra: &str| read(&format!(r#","model_type":{extra}"#));
         let gemma = of(r#""gemma2""#)?;
         assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
-        assert_eq!((gemma.head_width(), gemma.activation, gemma.tie_word_embeddings), (256, Activation::GeluTanh, true));
+        assert_eq!(
+            (gemma.head_width(), gemma.activation, gemma.tie_word_embeddings),
+            (256, Activation::GeluTanh, true)
+        );
         assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
         let uncapped =
             of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
@@ -537,7 +540,10 @@ mod tests {
         let coder = of(r#""starcoder2","use_bias":false"#)?;
         assert!(!coder.qkv_bias() && !coder.output_bias() && !coder.mlp_bias && of(r#""starcoder2""#)?.mlp_bias);
         // Both keys of the activation, as in Gemma 2's files on the hub.
-        assert_eq!(of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.activation, Activation::Gelu);
+        assert_eq!(
+            of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.activation,
+            Activation::Gelu
+        );
         let dynamic = read(r#","max_position_embeddings":64,"rope_scaling":{"type":"dynamic","factor":2.0}"#)?;
         assert_eq!((dynamic.longest(), dynamic.max_position_embeddings), (None, 64));
         Ok(())

@@ -192,13 +192,7 @@ pub static FAMILIES: [DecoderFamily; 27] = [
         ..OLMO_2
     },
     // Granite 3: multipliers on embeddings, scores, residual branches and logits.
-    DecoderFamily {
-        name: "granite",
-        class: "GraniteForCausalLM",
-        mlp_bias: MlpBias::Key,
-        multipliers: true,
-        ..BASE
-    },
+    DecoderFamily { name: "granite", class: "GraniteForCausalLM", mlp_bias: MlpBias::Key, multipliers: true, ..BASE },
     // StarCoder 2: layer norms with biases, an MLP without a gate, biases in all projections (arXiv 2402.19173).
     DecoderFamily {
         name: "starcoder2",

@@ -57,7 +57,9 @@ impl Architecture {
         let (width, heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
         let layers = keys.needed("block_count")?;
         let Some(&[vocabulary, _]) = file.shape("token_embd.weight") else {
-            return Err(Error::failed("the tensor `token_embd.weight` (token embeddings) is missing or is not a matrix"));
+            return Err(Error::failed(
+                "the tensor `token_embd.weight` (token embeddings) is missing or is not a matrix",
+            ));
         };
         let own_head_width = keys.size("attention.key_length")?;
         let head_width = own_head_width.unwrap_or(width / heads.max(1));
