@@ -392,7 +392,7 @@ fn weigh(
             // Supervised tokens as in training: the answer and the end-of-turn token.
             let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
             let encoded = chat.encode(tokenizer, &turns, true)?;
-            let learned = encoded.ids.iter().zip(&encoded.learned).filter(|(_, learned)| **learned);
+            let learned = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, learned)| **learned);
             Ok(learned.map(|(id, _)| *id).collect())
         };
         ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);

@@ -1,10 +1,10 @@
-//! Option types of a [`super::LlmConfig`]: attention windows, activations, experts.
+//! Option types of an [`LlmConfig`](super::LlmConfig): attention ranges, activations, experts.
 
 use serde::{Deserialize, Serialize};
 
-/// The attention range of a layer.
+/// The attention range of a layer, as in `layer_types` of a `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Layer {
+pub enum LayerType {
     /// Full causal attention.
     #[serde(rename = "full_attention")]
     Full,
@@ -14,60 +14,56 @@ pub enum Layer {
 }
 
 /// The activation function of the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Gate {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
     /// SiLU: x · sigmoid(x).
-    #[default]
-    #[serde(rename = "silu")]
     Silu,
     /// GELU in its tanh approximation.
-    #[serde(rename = "gelu_pytorch_tanh")]
     GeluTanh,
     /// Exact GELU, by the error function.
-    #[serde(rename = "gelu")]
     Gelu,
     /// ReLU: max(x, 0).
-    #[serde(rename = "relu")]
     Relu,
     /// Squared ReLU: max(x, 0)².
-    #[serde(rename = "relu2")]
     ReluSquared,
 }
 
-impl Gate {
+/// The names of each activation in `transformers` (`ACT2FN`); the first is the one that is written.
+const ACTIVATIONS: [(Activation, &[&str]); 5] = [
+    (Activation::Silu, &["silu", "swish"]),
+    (Activation::GeluTanh, &["gelu_pytorch_tanh", "gelu_new", "gelu_fast"]),
+    (Activation::Gelu, &["gelu", "gelu_python"]),
+    (Activation::Relu, &["relu"]),
+    (Activation::ReluSquared, &["relu2"]),
+];
+
+impl Activation {
     /// The activation with this name in `transformers`.
     ///
     /// # Errors
     /// When the activation is not supported; the supported ones are listed.
     pub fn named(name: &str) -> std::result::Result<Self, String> {
-        match name {
-            "silu" | "swish" => Ok(Self::Silu),
-            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Self::GeluTanh),
-            "gelu" | "gelu_python" => Ok(Self::Gelu),
-            "relu" => Ok(Self::Relu),
-            "relu2" => Ok(Self::ReluSquared),
-            _ => Err(format!(
-                "the activation `{}` is not read; read are silu, gelu, gelu_pytorch_tanh, gelu_new, relu, relu2",
-                burgess_base::text::excerpt(name, 40)
-            )),
-        }
+        let found = ACTIVATIONS.iter().find(|(_, names)| names.contains(&name));
+        found.map(|(activation, _)| *activation).ok_or_else(|| {
+            let known: Vec<&str> = ACTIVATIONS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+            format!(
+                "the activation `{}` is not supported; supported are {}",
+                burgess_base::text::excerpt(name, 40),
+                known.join(", ")
+            )
+        })
     }
 
     /// The activation's name in `transformers`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Silu => "silu",
-            Self::GeluTanh => "gelu_pytorch_tanh",
-            Self::Gelu => "gelu",
-            Self::Relu => "relu",
-            Self::ReluSquared => "relu2",
-        }
+        let found = ACTIVATIONS.iter().find(|(activation, _)| *activation == self);
+        found.and_then(|(_, names)| names.first()).copied().unwrap_or_default()
     }
 }
 
 /// Configuration of a mixture of experts (arXiv 1701.06538).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Experts {
+pub struct MoeConfig {
     /// Number of routed experts per layer.
     pub count: usize,
     /// Number of experts per token (top-k).
@@ -79,14 +75,14 @@ pub struct Experts {
     /// Whether the top-k weights are renormalised to sum to one.
     pub normalised: bool,
     /// Indices of layers that have a dense MLP instead.
-    pub dense: Vec<usize>,
+    pub dense_layers: Vec<usize>,
     /// Every `step`-th layer has experts (`decoder_sparse_step`).
     pub step: usize,
 }
 
-impl Experts {
+impl MoeConfig {
     /// Whether layer `i` has experts instead of a dense MLP.
-    pub fn at(&self, i: usize) -> bool {
-        !self.dense.contains(&i) && (i + 1).is_multiple_of(self.step.max(1))
+    pub fn has_experts(&self, i: usize) -> bool {
+        !self.dense_layers.contains(&i) && (i + 1).is_multiple_of(self.step.max(1))
     }
 }

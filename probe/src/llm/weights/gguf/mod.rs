@@ -2,71 +2,14 @@
 //!
 //! Source: `convert_hf_to_gguf.py` (what is written) and `llama-model.cpp` (what is assumed otherwise).
 
-use super::names;
-use crate::llm::config::{Family, LlmConfig};
-use crate::llm::family::{NormKind, missing};
+mod architectures;
+
+use crate::llm::config::{DecoderFamily, LlmConfig};
+use crate::llm::family::{MlpBias, missing_feature};
+use architectures::{ARCHITECTURES, Architecture, ONLY_SAFETENSORS, Sizes, WeightTransform};
 use burgess_base::{Error, Result};
-use burgess_encoders::checkpoint::{Checkpoint, Dialect, Parameter};
+use burgess_encoders::checkpoint::{Checkpoint, Parameter};
 use serde_json::{Map, Value, json};
-
-/// How the files of one architecture differ from `transformers`.
-pub(super) struct Architecture {
-    /// The value of `general.architecture`.
-    name: &'static str,
-    pub family: Family,
-    pub dialect: &'static Dialect,
-    change: Change,
-    /// Base of the rotary angles if the metadata have none.
-    base: f64,
-}
-
-/// How llama.cpp's converter changes the values of some parameters.
-#[derive(Clone, Copy)]
-enum Change {
-    None,
-    /// Query and key rows are permuted from the half-split to the interleaved rotary layout.
-    Alternating,
-    /// One is added to the scales of norms.
-    PlusOne,
-}
-
-const PLAIN: Architecture =
-    Architecture { name: "llama", family: Family::Llama, dialect: &names::GGUF, change: Change::None, base: 1e4 };
-
-static ARCHITECTURES: [Architecture; 17] = [
-    Architecture { change: Change::Alternating, ..PLAIN },
-    Architecture { name: "qwen2", family: Family::Qwen2, ..PLAIN },
-    Architecture { name: "qwen3", family: Family::Qwen3, ..PLAIN },
-    Architecture { name: "phi3", family: Family::Phi3, dialect: &names::GGUF_PHI3, ..PLAIN },
-    Architecture { name: "gemma", family: Family::Gemma, change: Change::PlusOne, ..PLAIN },
-    Architecture {
-        name: "gemma2",
-        family: Family::Gemma2,
-        dialect: &names::GGUF_AROUND,
-        change: Change::PlusOne,
-        ..PLAIN
-    },
-    Architecture {
-        name: "gemma3",
-        family: Family::Gemma3,
-        dialect: &names::GGUF_AROUND,
-        change: Change::PlusOne,
-        base: 1e6,
-    },
-    Architecture { name: "smollm3", family: Family::SmolLm3, change: Change::Alternating, ..PLAIN },
-    Architecture { name: "olmo", family: Family::Olmo, change: Change::Alternating, ..PLAIN },
-    Architecture { name: "olmo2", family: Family::Olmo2, dialect: &names::GGUF_AROUND, ..PLAIN },
-    Architecture { name: "granite", family: Family::Granite, change: Change::Alternating, ..PLAIN },
-    Architecture { name: "starcoder2", family: Family::Starcoder2, ..PLAIN },
-    Architecture { name: "glm4", family: Family::Glm4, dialect: &names::GGUF_GLM4, ..PLAIN },
-    Architecture { name: "command-r", family: Family::Cohere, ..PLAIN },
-    Architecture { name: "cohere2", family: Family::Cohere2, ..PLAIN },
-    Architecture { name: "stablelm", family: Family::StableLm, ..PLAIN },
-    Architecture { name: "nemotron", family: Family::Nemotron, change: Change::PlusOne, ..PLAIN },
-];
-
-/// Families that are only read from safetensors: in GGUF their experts are one tensor, or their tensor names differ.
-const ELSEWHERE: [&str; 6] = ["qwen2moe", "qwen3moe", "olmoe", "arcee", "seed_oss", "chatglm"];
 
 /// The architecture of an opened GGUF file; `None` for other formats.
 ///
@@ -78,20 +21,20 @@ pub(super) fn architecture(file: &Checkpoint) -> Result<Option<&'static Architec
         Some(found) => Ok(Some(found)),
         None => {
             let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-            if ELSEWHERE.contains(&name) {
+            if ONLY_SAFETENSORS.contains(&name) {
                 return Err(Error::failed(format!(
-                    "{} is of the architecture `{name}`, which is not read from GGUF",
+                    "{}: the architecture `{name}` is not supported in GGUF",
                     file.path().display()
                 ))
-                .hint("take the model's safetensors"));
+                .hint("use the model's safetensors"));
             }
             let name = burgess_base::text::excerpt(name, 60);
             Err(Error::failed(format!(
-                "{} is of the architecture `{name}`, which is not read: {}",
+                "{}: the architecture `{name}` is not supported: {}",
                 file.path().display(),
-                missing(&name)
+                missing_feature(&name)
             ))
-            .hint(format!("read are {}", known.join(", "))))
+            .hint(format!("supported are {}", known.join(", "))))
         }
     }
 }
@@ -102,27 +45,34 @@ impl Architecture {
     /// # Errors
     /// When metadata are missing or of the wrong type, or describe a network that the decoder does not support.
     pub fn config(&self, file: &Checkpoint) -> Result<Value> {
-        let keys = Keys { file, architecture: self.name };
+        let keys = MetadataKeys { file, architecture: self.name };
         let experts = keys.size("expert_count")?.unwrap_or(0);
         if experts > 0 {
             return Err(Error::failed(format!(
-                "the model chooses between {experts} experts, which are not read from GGUF"
+                "`{}` is {experts}: mixtures of experts are not supported in GGUF",
+                keys.key("expert_count")
             ))
-            .hint("take the model's safetensors, or a model of the family without experts"));
+            .hint("use the model's safetensors, or a model of the family without experts"));
         }
         let (width, heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
         let layers = keys.needed("block_count")?;
         let Some(&[vocabulary, _]) = file.shape("token_embd.weight") else {
-            return Err(Error::failed("there is no table `token_embd.weight` of token embeddings"));
+            return Err(Error::failed(
+                "the tensor `token_embd.weight` (token embeddings) is missing or is not a matrix",
+            ));
         };
         let own_head_width = keys.size("attention.key_length")?;
         let head_width = own_head_width.unwrap_or(width / heads.max(1));
         if let Some(values) = keys.size("attention.value_length")?.filter(|n| *n != head_width) {
-            return Err(Error::failed(format!("values are {values} wide, keys {head_width}, which is not supported")));
+            return Err(Error::failed(format!(
+                "`{}` is {values}, must equal the width of keys ({head_width})",
+                keys.key("attention.value_length")
+            )));
         }
+        let family = DecoderFamily::named(self.model_type).map_err(Error::failed)?;
         let mut config = Map::new();
         let mut set = |key: &str, value: Value| config.insert(key.into(), value);
-        set("model_type", json!(self.family));
+        set("model_type", json!(family.name));
         set("hidden_size", json!(width));
         set("intermediate_size", json!(keys.needed("feed_forward_length")?));
         set("num_hidden_layers", json!(layers));
@@ -130,36 +80,34 @@ impl Architecture {
         set("num_key_value_heads", json!(keys.size("attention.head_count_kv")?.unwrap_or(heads)));
         set("vocab_size", json!(vocabulary));
         set("max_position_embeddings", json!(keys.needed("context_length")?));
-        let design = self.family.design();
-        let eps = match design.norm {
-            NormKind::Rms | NormKind::RmsPlusOne => "attention.layer_norm_rms_epsilon",
-            _ => "attention.layer_norm_epsilon",
+        let eps = match family.norm.centred {
+            false => "attention.layer_norm_rms_epsilon",
+            true => "attention.layer_norm_epsilon",
         };
-        set(design.eps_key.unwrap_or("rms_norm_eps"), json!(single(keys.needed_number(eps)?)));
-        set("rope_theta", json!(single(keys.number("rope.freq_base")?.unwrap_or(self.base))));
+        set(family.eps_key.unwrap_or("rms_norm_eps"), json!(shortest_decimal(keys.needed_number(eps)?)));
+        set("rope_theta", json!(shortest_decimal(keys.number("rope.freq_base")?.unwrap_or(self.theta))));
         set("tie_word_embeddings", json!(file.shape("output.weight").is_none()));
-        if own_head_width.is_some() || design.head_dim.is_some() {
+        if own_head_width.is_some() || family.head_dim.is_some() {
             set("head_dim", json!(head_width));
         }
         let rotated = keys.size("rope.dimension_count")?;
-        if design.share != 1.0 && rotated.is_none_or(|n| n == head_width) {
+        if family.rotary_fraction != 1.0 && rotated.is_none_or(|n| n == head_width) {
             set("partial_rotary_factor", json!(1.0));
         }
         if let Some(rotated) = rotated.filter(|n| *n != head_width) {
             // The smallest fraction whose product with the head width truncates to `rotated`.
-            let share = rotated as f64 / head_width.max(1) as f64;
-            let short = (share * head_width as f64) < rotated as f64;
-            set("partial_rotary_factor", json!(if short { share.next_up() } else { share }));
+            let fraction = rotated as f64 / head_width.max(1) as f64;
+            let short = (fraction * head_width as f64) < rotated as f64;
+            set("partial_rotary_factor", json!(if short { fraction.next_up() } else { fraction }));
         }
         let biased = |part: &str| file.shape(&format!("blk.0.{part}.bias")).is_some();
-        match self.family {
-            Family::Starcoder2 => set("use_bias", json!(biased("attn_output"))),
-            Family::StableLm => set("use_qkv_bias", json!(biased("attn_q"))),
-            Family::Glm4 => set("attention_bias", json!(biased("attn_q"))),
-            _ if biased("attn_output") => set("attention_bias", json!(true)),
-            _ => None,
-        };
-        if biased("ffn_down") && self.family != Family::Starcoder2 {
+        let bias = biased(self.bias_tensor);
+        if let Some(key) = family.attention_bias_key
+            && (bias || family.attention_bias || key != "attention_bias")
+        {
+            set(key, json!(bias));
+        }
+        if biased("ffn_down") && family.mlp_bias != MlpBias::WithAttention {
             set("mlp_bias", json!(true));
         }
         if let Some(scaling) = keys.scaling()? {
@@ -170,86 +118,31 @@ impl Architecture {
                 set(name, json!(id));
             }
         }
-        match self.family {
-            Family::Phi3 => {
-                if let Some(window) = keys.size("attention.sliding_window")?.filter(|n| *n > 0) {
-                    set("sliding_window", json!(window));
-                }
-                if let Some(original) = keys.size("rope.scaling.original_context_length")? {
-                    set("original_max_position_embeddings", json!(original));
-                }
-            }
-            Family::Gemma2 | Family::Gemma3 => {
-                set("sliding_window", json!(keys.needed("attention.sliding_window")?));
-                // Only the largest model divides by another number, which the metadata do not have.
-                let largest = if self.family == Family::Gemma2 { 46 } else { 62 };
-                let divisor = if layers == largest { width / heads.max(1) } else { head_width };
-                set("query_pre_attn_scalar", json!(divisor));
-                for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
-                    if let Some(cap) = keys.number(key)? {
-                        set(key, json!(single(cap)));
-                    }
-                }
-                if self.family == Family::Gemma3 {
-                    set("sliding_window_pattern", json!(keys.size("attention.sliding_window_pattern")?.unwrap_or(6)));
-                    set("rope_local_base_freq", json!(single(keys.number("rope.freq_base_swa")?.unwrap_or(1e4))));
-                }
-            }
-            Family::Olmo => {
-                if let Some(most) = keys.number("attention.clamp_kqv")?.filter(|most| *most > 0.0) {
-                    set("clip_qkv", json!(single(most)));
-                }
-            }
-            Family::Olmo2 if keys.size("attention.sliding_window")?.is_some_and(|n| n > 0) => {
-                return Err(Error::failed("OLMo 3 is not read from GGUF: which of its layers slide is not known here")
-                    .hint("take its safetensors"));
-            }
-            Family::Granite => {
-                let scales = [
-                    ("attention_multiplier", "attention.scale"),
-                    ("embedding_multiplier", "embedding_scale"),
-                    ("residual_multiplier", "residual_scale"),
-                    ("logits_scaling", "logit_scale"),
-                ];
-                for (name, key) in scales {
-                    // The value 0 means that there is no scale.
-                    if let Some(scale) = keys.number(key)?.filter(|scale| *scale != 0.0) {
-                        set(name, json!(single(scale)));
-                    }
-                }
-            }
-            Family::Cohere | Family::Cohere2 => {
-                set("logit_scale", json!(single(keys.needed_number("logit_scale")?)));
-                if self.family == Family::Cohere2 {
-                    set("sliding_window", json!(keys.needed("attention.sliding_window")?));
-                }
-            }
-            Family::StableLm => {
-                set("use_parallel_residual", json!(file.shape("blk.0.ffn_norm.weight").is_none()));
-            }
-            _ => {}
+        for (key, value) in (self.own_keys)(&keys, &Sizes { layers, width, heads, head_width })? {
+            set(key, value);
         }
         Ok(Value::Object(config))
     }
 
-    /// Converts a parameter's values to those of `transformers`.
-    pub fn change(&self, config: &LlmConfig, parameter: &Parameter, values: Vec<f32>) -> Vec<f32> {
-        let ends = |names: &[&str]| names.iter().any(|name| parameter.path.contains(name));
-        match self.change {
-            Change::Alternating if ends(&[".q_proj.", ".k_proj."]) => {
+    /// Undoes the converter's changes to a parameter's values.
+    pub fn restore(&self, config: &LlmConfig, parameter: &Parameter, values: Vec<f32>) -> Vec<f32> {
+        let is_rotated = || [".q_proj.", ".k_proj."].iter().any(|name| parameter.path.contains(name));
+        match self.transform {
+            WeightTransform::InterleavedRope if is_rotated() => {
                 let row = parameter.shape.get(1).copied().unwrap_or(1);
-                halves(&values, config.head_width(), row)
+                to_rotate_half(&values, config.head_width(), row)
             }
-            Change::PlusOne if parameter.path.ends_with("norm.weight") => {
+            WeightTransform::NormPlusOne if parameter.path.ends_with("norm.weight") => {
                 values.into_iter().map(|scale| scale - 1.0).collect()
             }
-            _ => values,
+            WeightTransform::None | WeightTransform::InterleavedRope | WeightTransform::NormPlusOne => values,
         }
     }
 }
 
-/// Within each head of `width` rows of `row` numbers, moves even rows to the front and odd rows behind them.
-fn halves(values: &[f32], width: usize, row: usize) -> Vec<f32> {
+/// Permutes rows from the interleaved rotary layout to the `rotate_half` layout: within each head of `width` rows of
+/// `row` numbers, even rows move to the front and odd rows behind them. Inverse of `permute` in `convert_hf_to_gguf.py`.
+fn to_rotate_half(values: &[f32], width: usize, row: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for head in values.chunks((width * row).max(1)) {
         for first in 0..2 {
@@ -262,18 +155,18 @@ fn halves(values: &[f32], width: usize, row: usize) -> Vec<f32> {
 }
 
 /// The shortest decimal that rounds to the same f32 as the stored value: 1e-6, not 9.999999974752427e-7.
-fn single(number: f64) -> f64 {
+fn shortest_decimal(number: f64) -> f64 {
     let single = number as f32;
     if f64::from(single) == number { format!("{single:e}").parse().unwrap_or(number) } else { number }
 }
 
 /// The metadata under an architecture's prefix.
-struct Keys<'a> {
+pub(super) struct MetadataKeys<'a> {
     file: &'a Checkpoint,
     architecture: &'static str,
 }
 
-impl Keys<'_> {
+impl MetadataKeys<'_> {
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
@@ -294,7 +187,7 @@ impl Keys<'_> {
 
     fn absent(&self, name: &str) -> Error {
         Error::failed(format!("the metadata lack `{}`", self.key(name)))
-            .hint("the file is no whole language model, or was made by another program than llama.cpp's converter")
+            .hint("use a file made by llama.cpp's converter: this one is incomplete or was made by another program")
     }
 
     fn needed(&self, name: &str) -> Result<usize> {
@@ -308,7 +201,7 @@ impl Keys<'_> {
     /// Reads divisors of the rotary angles, which are stored like weights.
     fn factors(&self, tensor: &str) -> Result<Option<Vec<f64>>> {
         match self.file.shape(tensor) {
-            Some(_) => Ok(Some(self.file.read(tensor)?.into_iter().map(|f| single(f.into())).collect())),
+            Some(_) => Ok(Some(self.file.read(tensor)?.into_iter().map(|f| shortest_decimal(f.into())).collect())),
             None => Ok(None),
         }
     }
@@ -324,7 +217,7 @@ impl Keys<'_> {
         {
             let mut scaling = json!({"rope_type": "longrope", "long_factor": long, "short_factor": short});
             if let Some(factor) = self.number("rope.scaling.attn_factor")? {
-                scaling["attention_factor"] = json!(single(factor));
+                scaling["attention_factor"] = json!(shortest_decimal(factor));
             }
             return Ok(Some(scaling));
         }
@@ -351,14 +244,14 @@ impl Keys<'_> {
                 }
                 for (name, key) in [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")] {
                     if let Some(beta) = self.number(&format!("rope.scaling.{key}"))? {
-                        scaling[name] = json!(single(beta));
+                        scaling[name] = json!(shortest_decimal(beta));
                     }
                 }
                 Ok(Some(scaling))
             }
             (Some(kind), _) => {
-                Err(Error::failed(format!("`{}` = {kind}, which is not known here", self.key("rope.scaling.type")))
-                    .hint("known are none, linear, yarn, and factors stored as tensors"))
+                Err(Error::failed(format!("`{}` = `{kind}` is not supported", self.key("rope.scaling.type")))
+                    .hint("supported are none, linear, yarn, and factors stored as tensors"))
             }
         }
     }
@@ -393,19 +286,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alternating_rows_become_halves() {
+    fn interleaved_rows_become_rotate_half() {
         // Two heads of four rows of two numbers.
         let rows: Vec<f32> = [0, 2, 1, 3, 10, 12, 11, 13].iter().flat_map(|n| [*n as f32; 2]).collect();
         let wanted: Vec<f32> = [0, 1, 2, 3, 10, 11, 12, 13].iter().flat_map(|n| [*n as f32; 2]).collect();
-        assert_eq!(halves(&rows, 4, 2), wanted);
+        assert_eq!(to_rotate_half(&rows, 4, 2), wanted);
     }
 
     #[test]
     fn numbers_of_32_bits_are_written_as_they_were() {
-        assert_eq!(single(f64::from(1e-6f32)), 1e-6);
-        assert_eq!(single(f64::from(1e-5f32)), 1e-5);
-        assert_eq!(single(500_000.0), 500_000.0);
-        assert_eq!(single(0.1), 0.1);
+        assert_eq!(shortest_decimal(f64::from(1e-6f32)), 1e-6);
+        assert_eq!(shortest_decimal(f64::from(1e-5f32)), 1e-5);
+        assert_eq!(shortest_decimal(500_000.0), 500_000.0);
+        assert_eq!(shortest_decimal(0.1), 0.1);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Hyper-parameters of a decoder, with the names of Hugging Face's `config.json`.
 
-pub use super::family::Family;
-pub use super::options::{Experts, Gate, Layer};
+mod file;
+mod options;
 
-use super::family::{BlockKind, Design, NormKind, QkNorm};
+pub use super::family::DecoderFamily;
+pub use options::{Activation, LayerType, MoeConfig};
+
+use super::family::RopeLayers;
 use super::rope::{Rotation, Scaling};
 use burgess_base::{Error, Result};
 use serde::Deserialize;
@@ -17,7 +20,7 @@ use serde::Deserialize;
 #[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
 pub struct LlmConfig {
     /// The decoder family.
-    pub model_type: Family,
+    pub model_type: &'static DecoderFamily,
     /// Width of the residual stream, in channels.
     pub hidden_size: usize,
     /// Inner width of the MLP, in channels.
@@ -51,7 +54,7 @@ pub struct LlmConfig {
     /// Standard deviation of randomly initialised weights.
     pub initializer_range: f64,
     /// The activation of the MLP.
-    pub gate: Gate,
+    pub activation: Activation,
     /// Whether queries, keys and values have biases (always in Qwen 2); in most families the output projection too.
     pub attention_bias: bool,
     /// Whether the output projection has a bias, where `attention_bias` does not include it (Seed-OSS).
@@ -63,7 +66,7 @@ pub struct LlmConfig {
     /// Whether the window is in use (Qwen writes one either way).
     pub use_sliding_window: bool,
     /// Attention range of each layer; absent = all layers slide if there is a window.
-    pub layer_types: Option<Vec<Layer>>,
+    pub layer_types: Option<Vec<LayerType>>,
     /// Scores are divided by the square root of this; absent = `head_dim`.
     pub query_pre_attn_scalar: Option<f64>,
     /// Factor on scores, used instead of that root (Granite).
@@ -83,7 +86,7 @@ pub struct LlmConfig {
     /// Queries, keys and values are clamped to ± this value (OLMo).
     pub clip_qkv: Option<f64>,
     /// The mixture of experts, if there is one.
-    pub experts: Option<Experts>,
+    pub experts: Option<MoeConfig>,
 }
 
 impl LlmConfig {
@@ -91,7 +94,7 @@ impl LlmConfig {
     /// heads, tied head.
     pub fn nano(hidden_size: usize, num_hidden_layers: usize, vocab_size: usize) -> Self {
         Self {
-            model_type: Family::Llama,
+            model_type: DecoderFamily::llama(),
             hidden_size,
             intermediate_size: (hidden_size * 8 / 3).div_ceil(32) * 32,
             num_hidden_layers,
@@ -108,7 +111,7 @@ impl LlmConfig {
             max_position_embeddings: 512,
             head_dim: None,
             initializer_range: 0.02,
-            gate: Gate::Silu,
+            activation: Activation::Silu,
             attention_bias: false,
             attention_out_bias: false,
             mlp_bias: false,
@@ -128,19 +131,14 @@ impl LlmConfig {
         }
     }
 
-    /// The properties of the model's family.
-    pub fn design(&self) -> &'static Design {
-        self.model_type.design()
-    }
-
     /// Whether queries, keys and values have biases.
     pub fn qkv_bias(&self) -> bool {
-        self.attention_bias || self.design().qkv_bias
+        self.attention_bias || self.model_type.qkv_bias
     }
 
     /// Whether the output projection has a bias.
     pub fn output_bias(&self) -> bool {
-        self.attention_out_bias || self.attention_bias && self.design().output_bias
+        self.attention_out_bias || self.attention_bias && self.model_type.output_bias
     }
 
     /// Number of key/value heads.
@@ -160,22 +158,22 @@ impl LlmConfig {
 
     /// Sliding window of layer `i`: the number of positions it attends to, its own included; `None` for all.
     pub fn window(&self, i: usize) -> Option<usize> {
-        let slides = self.layer_types.as_ref().is_none_or(|types| types.get(i) == Some(&Layer::Sliding));
+        let slides = self.layer_types.as_ref().is_none_or(|types| types.get(i) == Some(&LayerType::Sliding));
         self.sliding_window.filter(|_| slides)
     }
 
     /// Whether layer `i` has a rotary embedding.
     pub fn rotates(&self, i: usize) -> bool {
-        match (&self.no_rope_layers, self.model_type) {
+        match (&self.no_rope_layers, self.model_type.rope_layers) {
             (Some(layers), _) => layers.get(i).is_none_or(|rotates| *rotates != 0),
-            (None, Family::Cohere2) => self.window(i).is_some(),
-            (None, _) => true,
+            (None, RopeLayers::Sliding) => self.window(i).is_some(),
+            (None, RopeLayers::All | RopeLayers::Listed) => true,
         }
     }
 
     /// The rotary embedding of layer `i`.
     pub fn rotation(&self, i: usize) -> Rotation<'_> {
-        let slides = self.layer_types.as_ref().is_some_and(|types| types.get(i) == Some(&Layer::Sliding));
+        let slides = self.layer_types.as_ref().is_some_and(|types| types.get(i) == Some(&LayerType::Sliding));
         let (width, still) = (self.rotated_width(), !self.rotates(i));
         match self.rope_local_base_freq.filter(|_| slides) {
             Some(theta) => Rotation { width, theta, scaling: None, still },
@@ -193,7 +191,7 @@ impl LlmConfig {
 
     /// The factor on embeddings; `None` if it is one.
     pub fn embedding_scale(&self) -> Option<f64> {
-        match self.design().scaled_embeddings {
+        match self.model_type.scaled_embeddings {
             true => Some((self.hidden_size as f64).sqrt()),
             false => self.embedding_multiplier.filter(|factor| *factor != 1.0),
         }
@@ -288,7 +286,7 @@ impl LlmConfig {
 
     /// Checks that every floating-point value is finite and has the right sign.
     fn check_numbers(&self) -> Result<()> {
-        let eps_key = self.design().eps_key.unwrap_or("rms_norm_eps");
+        let eps_key = self.model_type.eps_key.unwrap_or("rms_norm_eps");
         let above = [
             ("rope_theta", Some(self.rope_theta)),
             ("rope_local_base_freq", self.rope_local_base_freq),
@@ -324,27 +322,15 @@ impl LlmConfig {
     pub fn parameters(&self) -> usize {
         let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
-        let design = self.design();
-        let norm = match design.norm {
-            NormKind::Rms | NormKind::RmsPlusOne | NormKind::LayerScale => d,
-            NormKind::Layer | NormKind::LayerPlusOne => 2 * d,
-            NormKind::LayerPlain => 0,
-        };
-        let norms = match design.block {
-            BlockKind::Before | BlockKind::After => 2 * norm,
-            BlockKind::Around => 4 * norm,
-            BlockKind::Parallel => norm,
-        };
-        let qk_norms = match design.qk_norm {
-            QkNorm::None => 0,
-            QkNorm::Head => 2 * w,
-            QkNorm::Whole => q + kv,
-        };
+        let family = self.model_type;
+        let norm = family.norm.parameters(d);
+        let norms = family.block.norms().count() * norm;
+        let qk_norms = family.qk_norm.widths(w, q, kv).map_or(0, |[query, key]| query + key);
         let biases = if self.qkv_bias() { q + 2 * kv } else { 0 } + if self.output_bias() { d } else { 0 };
         let attention = d * (q + 2 * kv) + q * d + biases + norms + qk_norms;
-        let matrices = if design.gated { 3 } else { 2 };
+        let matrices = if family.gated { 3 } else { 2 };
         let mlp = |f: usize| matrices * d * f + if self.mlp_bias { (matrices - 1) * f + d } else { 0 };
-        let of = |i: usize| match self.experts.as_ref().filter(|experts| experts.at(i)) {
+        let of = |i: usize| match self.experts.as_ref().filter(|experts| experts.has_experts(i)) {
             Some(e) => e.count * (d + mlp(e.width)) + e.shared.map_or(0, |shared| mlp(shared) + d),
             None => mlp(f),
         };
@@ -361,7 +347,7 @@ impl LlmConfig {
             ((self.num_attention_heads * self.head_width()) as f64, (self.kv_heads() * self.head_width()) as f64);
         let t = tokens as f64;
         let layers = self.num_hidden_layers as f64;
-        let matrices = if self.design().gated { 3.0 } else { 2.0 };
+        let matrices = if self.model_type.gated { 3.0 } else { 2.0 };
         // Queries attend to half of the square on average; scores and values are one product each.
         let attention = q * t;
         let of = |inner: f64| 2.0 * t * (d * (q + 2.0 * kv) + q * d + matrices * d * inner + attention);
@@ -369,7 +355,7 @@ impl LlmConfig {
             let projections = d * (q + 2.0 * kv) + q * d + matrices * d * self.intermediate_size as f64;
             return layers * 2.0 * t * (projections + attention);
         };
-        let sparse = (0..self.num_hidden_layers).filter(|i| experts.at(*i)).count() as f64;
+        let sparse = (0..self.num_hidden_layers).filter(|i| experts.has_experts(*i)).count() as f64;
         let inner = (experts.active * experts.width + experts.shared.unwrap_or(0)) as f64;
         sparse * of(inner) + (layers - sparse) * of(self.intermediate_size as f64)
     }
@@ -528,7 +514,10 @@ mod tests {
         let of = |extra: &str| read(&format!(r#","model_type":{extra}"#));
         let gemma = of(r#""gemma2""#)?;
         assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
-        assert_eq!((gemma.head_width(), gemma.gate, gemma.tie_word_embeddings), (256, Gate::GeluTanh, true));
+        assert_eq!(
+            (gemma.head_width(), gemma.activation, gemma.tie_word_embeddings),
+            (256, Activation::GeluTanh, true)
+        );
         assert_eq!((gemma.window(0), gemma.window(1)), (Some(4096), None));
         let uncapped =
             of(r#""gemma2","attn_logit_softcapping":null,"final_logit_softcapping":null,"sliding_window":null"#)?;
@@ -551,7 +540,10 @@ mod tests {
         let coder = of(r#""starcoder2","use_bias":false"#)?;
         assert!(!coder.qkv_bias() && !coder.output_bias() && !coder.mlp_bias && of(r#""starcoder2""#)?.mlp_bias);
         // Both keys of the activation, as in Gemma 2's files on the hub.
-        assert_eq!(of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.gate, Gate::Gelu);
+        assert_eq!(
+            of(r#""gemma2","hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu""#)?.activation,
+            Activation::Gelu
+        );
         let dynamic = read(r#","max_position_embeddings":64,"rope_scaling":{"type":"dynamic","factor":2.0}"#)?;
         assert_eq!((dynamic.longest(), dynamic.max_position_embeddings), (None, 64));
         Ok(())
