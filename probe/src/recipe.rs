@@ -133,7 +133,20 @@ pub enum ParameterGroup {
     Encoder,
 }
 
-/// LrSchedule of the learning rate after the warm-up.
+impl ParameterGroup {
+    /// Returns the group of the parameter at a module path of [`Mllm`](crate::mllm::Mllm), whose fields the first
+    /// element names; `None` if no group has that name.
+    pub fn of_path(path: &[String]) -> Option<Self> {
+        match path.first()?.as_str() {
+            "connector" => Some(Self::Connector),
+            "llm" => Some(Self::Llm),
+            "encoders" => Some(Self::Encoder),
+            _ => None,
+        }
+    }
+}
+
+/// Schedule of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
@@ -373,37 +386,35 @@ impl Stage {
     }
 
     /// Whether this stage trains a part.
-    pub fn trains(&self, part: ParameterGroup) -> bool {
-        self.trainable.contains(&part)
+    pub fn trains(&self, group: ParameterGroup) -> bool {
+        self.trainable.contains(&group)
     }
 
     /// Peak learning rate of the parameter at a module path; `None` if this stage does not train it.
     pub fn peak_lr(&self, path: &[String]) -> Option<f64> {
-        let part = match path.first().map(String::as_str) {
-            Some("connector") => ParameterGroup::Connector,
-            Some("llm") => ParameterGroup::Llm,
-            Some("encoders") => ParameterGroup::Encoder,
-            _ => return None,
-        };
-        let sampler = || path.iter().any(|n| n == "vision_query" || n.starts_with("vision_sampler"));
-        let own = match part {
-            ParameterGroup::Connector if sampler() => self.sampler_lr.or(self.connector_lr),
-            ParameterGroup::Connector => self.connector_lr,
-            ParameterGroup::Llm => self.llm_lr,
-            ParameterGroup::Encoder => self.encoder_lr,
-        };
-        let adapted = part != ParameterGroup::Llm || self.lora.is_none() || path.iter().any(|n| n == "lora");
-        (self.trains(part) && adapted).then_some(own.unwrap_or(self.lr))
+        let group = ParameterGroup::of_path(path).filter(|group| self.trains(*group))?;
+        if group == ParameterGroup::Llm && self.lora.is_some() && !path.iter().any(|n| n == "lora") {
+            return None;
+        }
+        let sampler = path.iter().any(|n| n == "vision_query" || n.starts_with("vision_sampler"));
+        let sampler_lr = self.sampler_lr.filter(|_| group == ParameterGroup::Connector && sampler);
+        Some(sampler_lr.or(self.own_lr(group)).unwrap_or(self.lr))
     }
 
     /// The highest peak learning rate of the trained parts.
     pub fn highest_lr(&self) -> f64 {
-        let of = |part| match part {
-            ParameterGroup::Connector => self.connector_lr.unwrap_or(self.lr).max(self.sampler_lr.unwrap_or(0.0)),
-            ParameterGroup::Llm => self.llm_lr.unwrap_or(self.lr),
-            ParameterGroup::Encoder => self.encoder_lr.unwrap_or(self.lr),
-        };
-        self.trainable.iter().map(|part| of(*part)).fold(0.0, f64::max)
+        let groups = self.trainable.iter().map(|group| self.own_lr(*group).unwrap_or(self.lr));
+        let samplers = self.sampler_lr.filter(|_| self.trains(ParameterGroup::Connector));
+        groups.chain(samplers).fold(0.0, f64::max)
+    }
+
+    /// Learning rate that a group has instead of `lr`.
+    fn own_lr(&self, group: ParameterGroup) -> Option<f64> {
+        match group {
+            ParameterGroup::Connector => self.connector_lr,
+            ParameterGroup::Llm => self.llm_lr,
+            ParameterGroup::Encoder => self.encoder_lr,
+        }
     }
 
     /// Factor on every peak learning rate at `step` (from 0) of `total`, from 0 to 1, as in `transformers`' schedulers:

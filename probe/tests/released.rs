@@ -1,4 +1,4 @@
-//! ReleasedModel Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
+//! Released Cambrian models in the small (goldens of `tests/reference/released.py`), and the configurations of the real
 //! ones.
 
 mod common;

@@ -222,12 +222,7 @@ pub fn train_stage(
     // Freezing, LoRA and precision apply to this stage only.
     let mut model = model.unfreeze().valid();
     model.llm = model.llm.merged().computing(Compute::F32);
-    let trained = |path: &[String]| match path.first().map(String::as_str) {
-        Some("connector") => stage.trains(ParameterGroup::Connector),
-        Some("llm") => stage.trains(ParameterGroup::Llm),
-        Some("encoders") => stage.trains(ParameterGroup::Encoder),
-        _ => false,
-    };
+    let trained = |path: &[String]| ParameterGroup::of_path(path).is_some_and(|group| stage.trains(group));
     finite::finite_weights(&model, &trained)
         .map_err(finite::diverged)
         .and_then(|()| finite::last_loss(&model, &last, features, stage.max_length, run.device))
