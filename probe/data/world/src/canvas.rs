@@ -8,8 +8,9 @@ use resvg::tiny_skia::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::grid::SIZE;
 use crate::palette::{self, Rgb};
-use crate::{SIZE, dice, text};
+use crate::{dice, text};
 
 /// What lies behind the things of an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

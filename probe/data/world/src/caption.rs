@@ -12,52 +12,67 @@ use crate::scene::{Content, Scene};
 use crate::solids::Solids;
 use crate::{chart::Chart, diagram::Diagram, dice, palette};
 
-/// One or two short sentences.
-pub fn short(scene: &Scene, s: &mut Stream) -> String {
-    match &scene.content {
-        Content::Flat(f) => flat(f, s, false),
-        Content::Solids(c) => solids(c, s, false),
-        Content::Writing(w) => writing(w),
-        Content::Table(t) => table(t, s, false),
-        Content::Chart(c) => chart(c, s, false),
-        Content::Diagram(d) => diagram(d, s),
-    }
-}
-
-/// A caption for pretraining encoders: of half of the flat images the names alone, without colours and patterns.
-///
-/// If every caption named colours, a contrastive objective would tell the images of a batch apart by them and learn little
-/// of things.
-pub fn names_or_short(scene: &Scene, s: &mut Stream) -> String {
-    let Content::Flat(f) = &scene.content else { return short(scene, s) };
-    if dice::chance(s, 50) {
-        return short(scene, s);
-    }
-    let mut order: Vec<u16> = f.items.iter().map(|item| item.thing).collect();
-    dice::shuffle(s, &mut order);
-    let mut named: Vec<u16> = Vec::new();
-    for thing in order {
-        if !named.contains(&thing) {
-            named.push(thing);
+impl Scene {
+    /// Returns a caption of one or two short sentences.
+    pub fn caption(&self, s: &mut Stream) -> String {
+        match &self.content {
+            Content::Flat(f) => flat(f, s, false),
+            Content::Solids(c) => solids(c, s, false),
+            Content::Writing(w) => writing(w),
+            Content::Table(t) => table(t, s, false),
+            Content::Chart(c) => chart(c, s, false),
+            Content::Diagram(d) => diagram(d, s),
         }
     }
-    let part = |&t: &u16| match f.count(t) {
-        1 => thing(t).with_article(""),
-        n => format!("{n} {}", thing(t).plural()),
-    };
-    format!("{}.", sentence(&list(&named.iter().map(part).collect::<Vec<_>>())))
+
+    /// Returns a caption for the pretraining of encoders: for half of the flat images the names alone, without colours and
+    /// patterns; otherwise as [`Scene::caption`].
+    ///
+    /// If every caption named colours, a contrastive objective would separate the images of a batch by colour and learn
+    /// little about things.
+    pub fn pretraining_caption(&self, s: &mut Stream) -> String {
+        let Content::Flat(f) = &self.content else { return self.caption(s) };
+        if dice::chance(s, 50) {
+            return self.caption(s);
+        }
+        let mut order: Vec<u16> = f.items.iter().map(|item| item.thing).collect();
+        dice::shuffle(s, &mut order);
+        let mut named: Vec<u16> = Vec::new();
+        for thing in order {
+            if !named.contains(&thing) {
+                named.push(thing);
+            }
+        }
+        let part = |&t: &u16| match f.count(t) {
+            1 => thing(t).with_article(""),
+            n => format!("{n} {}", thing(t).plural()),
+        };
+        format!("{}.", sentence(&list(&named.iter().map(part).collect::<Vec<_>>())))
+    }
+
+    /// Returns a description in sentences that answers every question about the image.
+    pub fn description(&self, s: &mut Stream) -> String {
+        match &self.content {
+            Content::Flat(f) => flat(f, s, true),
+            Content::Solids(c) => solids(c, s, true),
+            Content::Writing(w) => writing(w),
+            Content::Table(t) => table(t, s, true),
+            Content::Chart(c) => chart(c, s, true),
+            Content::Diagram(d) => diagram(d, s),
+        }
+    }
 }
 
-/// Everything that can be asked.
-pub fn full(scene: &Scene, s: &mut Stream) -> String {
-    match &scene.content {
-        Content::Flat(f) => flat(f, s, true),
-        Content::Solids(c) => solids(c, s, true),
-        Content::Writing(w) => writing(w),
-        Content::Table(t) => table(t, s, true),
-        Content::Chart(c) => chart(c, s, true),
-        Content::Diagram(d) => diagram(d, s),
-    }
+const REQUESTS: [&str; 4] = [
+    "Describe the image.",
+    "What is in the picture?",
+    "Describe the picture in a few words.",
+    "What does the image show?",
+];
+
+/// Draws one of the wordings that ask for a caption.
+pub fn request(s: &mut Stream) -> &'static str {
+    REQUESTS[dice::below(s, REQUESTS.len())]
 }
 
 /// The first letter large.

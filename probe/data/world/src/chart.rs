@@ -8,9 +8,9 @@ use resvg::tiny_skia::PathBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas};
+use crate::grid::{CELL_SIDE, CELLS, cell_middle};
 use crate::page::short_labels;
-use crate::truth::CELLS;
-use crate::{SIZE, dice, palette};
+use crate::{dice, palette};
 
 /// The kinds of charts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,9 +115,8 @@ impl Chart {
     /// The middle of the cell, of those whose middles lie in slice `i`, that is nearest to a point; the point itself should
     /// there be none. So what is written in a slice never lies across a border of cells.
     fn middle_near(&self, i: usize, (x, y): (f32, f32)) -> (f32, f32) {
-        let side = SIZE as f32 / CELLS as f32;
         (0..CELLS * CELLS)
-            .map(|cell| (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side))
+            .map(cell_middle)
             .filter(|&(x, y)| self.slice_at(x, y) == Some(i))
             .min_by(|a, b| (a.0 - x).hypot(a.1 - y).total_cmp(&(b.0 - x).hypot(b.1 - y)))
             .unwrap_or((x, y))
@@ -131,7 +130,7 @@ impl Chart {
 
     /// Width of a bar in pixels.
     pub fn bar_width(&self) -> f32 {
-        SIZE as f32 / CELLS as f32 * 0.64
+        f32::from(CELL_SIDE) * 0.64
     }
 
     /// The slice at a point of the image, in pies.
@@ -203,7 +202,7 @@ impl Chart {
 
     fn axes(&self, canvas: &mut Canvas) {
         let ink = [30, 30, 35];
-        let left = column(0, self.values.len()) - SIZE as f32 / CELLS as f32 / 2.0 + 0.6;
+        let left = column(0, self.values.len()) - f32::from(CELL_SIDE) / 2.0 + 0.6;
         for tick in 1..=TOP {
             let y = height(f32::from(tick));
             canvas.line((left, y), (RIGHT, y), 0.7, if tick % 2 == 0 { [150; 3] } else { [200; 3] });
@@ -240,7 +239,7 @@ const PIE: (f32, f32, f32) = (48.0, 48.0, 44.0);
 
 /// The middle of the `i`-th of `n` columns, each as wide as a cell, the last at the right edge.
 fn column(i: usize, n: usize) -> f32 {
-    SIZE as f32 / CELLS as f32 * ((i + CELLS.saturating_sub(n)) as f32 + 0.5)
+    f32::from(CELL_SIDE) * ((i + CELLS.saturating_sub(n)) as f32 + 0.5)
 }
 
 /// Where a value stands: 8.5 pixels to one, so that no value lies on a border between two rows of cells.

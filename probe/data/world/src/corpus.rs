@@ -6,24 +6,13 @@ use std::sync::LazyLock;
 use burgess_base::stream::{Stream, stream};
 use serde::{Deserialize, Serialize};
 
+use crate::document::Document;
 use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
 use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
 use crate::scene::Scene;
 use crate::truth::{self, Kind};
-use crate::{dice, lessons, map, palette};
-
-/// One piece of text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Document {
-    /// Sentences.
-    Text(String),
-    /// A conversation.
-    Chat(Vec<Turn>),
-    /// A conversation about words that lie in cells, as those of [`Scene::cells`]: row by row, as many words in a cell as
-    /// there are, in no order.
-    Cells(Vec<Vec<String>>, Vec<Turn>),
-}
+use crate::{caption, dice, lessons, map, palette};
 
 /// Documents of the two lessons with which [`corpus`] begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +64,7 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         // To tell again, in another order, what was told: every word of the answer has to be found in the question.
         48 => {
             let scene = Scene::draw_from(s, false);
-            let question = format!("{}\n{}", scene.description(s), crate::dataset::caption_request(s));
+            let question = format!("{}\n{}", scene.description(s), caption::request(s));
             Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
         }
         49..=57 => {
@@ -90,7 +79,7 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         }
         66 => {
             let scene = Scene::draw_from(s, false);
-            let question = crate::dataset::caption_request(s).to_string();
+            let question = caption::request(s).to_string();
             Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])
         }
         _ => {
@@ -208,7 +197,7 @@ fn fact_chat(s: &mut Stream) -> Document {
         if questions.is_empty() {
             continue;
         }
-        let mut told = format!("{}.", crate::caption::sentence(&t.with_article("")));
+        let mut told = format!("{}.", caption::sentence(&t.with_article("")));
         if dice::chance(s, 50) {
             let mut about: Vec<String> = ATTRIBUTES.iter().filter_map(|a| a.sentence(t)).collect();
             dice::shuffle(s, &mut about);

@@ -12,10 +12,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::grid::CELLS;
 use crate::questions::{BENCHMARKS, Benchmark, Form, Turn};
 use crate::scene::{Scene, Split};
-use crate::truth::CELLS;
-use crate::{VERSION, dice};
+use crate::{VERSION, caption, dice};
 
 /// How much of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,18 +35,6 @@ pub struct DatasetSpec {
 /// The file that says what each cell of each image shows, a line an image: `image`, `grid` (rows and columns) and
 /// `cells`, row by row lists of words.
 pub const TRUTH: &str = "truth.jsonl";
-
-const REQUESTS: [&str; 4] = [
-    "Describe the image.",
-    "What is in the picture?",
-    "Describe the picture in a few words.",
-    "What does the image show?",
-];
-
-/// One of the ways to ask for a caption.
-pub(crate) fn caption_request(s: &mut Stream) -> &'static str {
-    REQUESTS[dice::below(s, REQUESTS.len())]
-}
 
 /// Fills the existing directory `dir`:
 ///
@@ -123,14 +111,14 @@ fn conversations(
                 Split::Align => {
                     let mut turns = crate::map::some(&scene, 2, &mut s);
                     if dice::chance(&mut s, 25) {
-                        let question = caption_request(&mut s).to_string();
+                        let question = caption::request(&mut s).to_string();
                         turns.push(Turn { question, answer: scene.caption(&mut s) });
                     }
                     turns
                 }
                 // Half of the conversations begin with a description, whose every word is learned.
                 _ if dice::chance(&mut s, 50) => {
-                    let question = caption_request(&mut s).to_string();
+                    let question = caption::request(&mut s).to_string();
                     let mut turns = vec![Turn { question, answer: scene.caption(&mut s) }];
                     turns.extend(scene.turns(spec.turns.saturating_sub(1), &mut s));
                     turns

@@ -9,9 +9,9 @@ use crate::canvas::{Background, Canvas, Texture};
 use crate::chart::Chart;
 use crate::diagram::Diagram;
 use crate::flat::Flat;
+use crate::grid::SIZE;
 use crate::page::{Table, Writing};
 use crate::scene::{Content, Scene};
-use crate::{SIZE, raycast};
 
 const SIDE: usize = SIZE as usize;
 const PIXELS: usize = SIDE * SIDE;
@@ -33,8 +33,8 @@ impl Scene {
     pub fn instances(&self) -> Vec<u8> {
         let labels = match &self.content {
             Content::Solids(solids) => {
-                let first = raycast::first_met(solids);
-                (0..PIXELS).map(|p| first(centre(p % SIDE), centre(p / SIDE)).map_or(0, |i| i + 1)).collect()
+                let rays = solids.ray_scene();
+                (0..PIXELS).map(|p| rays.body_at(centre(p % SIDE), centre(p / SIDE)).map_or(0, |i| i + 1)).collect()
             }
             _ => overlay(&self.masks()),
         };
@@ -52,9 +52,9 @@ impl Scene {
     /// counts as nearer.
     pub fn inverse_depth(&self) -> Vec<f32> {
         if let Content::Solids(solids) = &self.content {
-            let distance = raycast::distances(solids);
+            let rays = solids.ray_scene();
             let inverse = |centimetres: f32| 100.0 / centimetres;
-            return (0..PIXELS).map(|p| distance(centre(p % SIDE), centre(p / SIDE)).map_or(0.0, inverse)).collect();
+            return (0..PIXELS).map(|p| rays.distance_at(centre(p % SIDE), centre(p / SIDE)).map_or(0.0, inverse)).collect();
         }
         let masks = self.masks();
         let mut layers: Vec<f32> = Vec::with_capacity(masks.len());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::pictograms;
+use crate::grid::CELL_SIDE;
 use crate::icons::outline;
 use crate::{dice, palette};
 
@@ -34,9 +35,6 @@ impl Layout {
         Self::Chain { reversed: dice::chance(s, 50), way: dice::below(s, 8) as u8, at }
     }
 }
-
-/// Side of a cell of the ground truth in pixels.
-const PITCH: i8 = (crate::SIZE as usize / crate::truth::CELLS) as i8;
 
 /// Pixels from the middle of a thing down to the middle of its letter.
 const LETTER: f32 = 24.0;
@@ -79,7 +77,7 @@ impl Diagram {
         let shift = things
             .iter()
             .map(|_| {
-                let column = if labelled && dice::chance(s, 50) { PITCH } else { 0 };
+                let column = if labelled && dice::chance(s, 50) { CELL_SIDE as i8 } else { 0 };
                 (column + dice::within(s, -3, 3) as i8, dice::within(s, -3, 3) as i8)
             })
             .collect();
@@ -141,7 +139,7 @@ impl Diagram {
                 if way & 2 != 0 {
                     row = 2 - row;
                 }
-                let middle = |cell: u8| (f32::from(cell) + 0.5) * f32::from(PITCH);
+                let middle = |cell: u8| (f32::from(cell) + 0.5) * f32::from(CELL_SIDE);
                 (middle(column + at.0) + dx * 0.5, middle(row + at.1) + dy * 0.5, 23.0)
             }
         }

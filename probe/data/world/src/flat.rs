@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::{self, Side, Thing, pictograms, thing};
+use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::icons::{GRID, outline};
-use crate::truth::CELLS;
-use crate::{SIZE, dice, palette};
+use crate::{dice, palette};
 
 /// One thing in the image. Every field can be seen, so images that look the same have the same fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -426,7 +426,7 @@ fn item(s: &mut Stream, wish: &Wish, (low, high): (i32, i32), among: usize) -> (
 
 /// Puts an item at most `off` pixels from the middle of a cell, each way; at the edge it is moved inside whole.
 fn put(s: &mut Stream, item: &mut Item, cell: i32, reach: i32, off: i32) {
-    let (side, count) = (SIZE as i32 / CELLS as i32, CELLS as i32);
+    let (side, count) = (i32::from(CELL_SIDE), CELLS as i32);
     let mut near = |at: i32| {
         let middle = at * side + side / 2 + dice::within(s, -off, off);
         middle.clamp(reach, SIZE as i32 - 1 - reach) as u8

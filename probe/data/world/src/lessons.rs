@@ -9,14 +9,14 @@ use std::sync::LazyLock;
 
 use burgess_base::stream::Stream;
 
-use crate::corpus::Document;
 use crate::diagram::{Diagram, Layout};
 use crate::dice;
+use crate::document::Document;
 use crate::facts::THINGS;
 use crate::flat::Relation;
+use crate::grid::{CELLS, cell_at};
 use crate::palette;
 use crate::questions::{Question, Turn};
-use crate::truth::{self, CELLS};
 
 /// Names that something can have: letters and things.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -248,7 +248,7 @@ pub fn chain(s: &mut Stream) -> Document {
     let coloured = dice::chance(s, 70);
     for (i, key) in keys.iter().enumerate() {
         let (x, y, _) = diagram.spot(i);
-        let cell = &mut cells[truth::cell_at(x, y)];
+        let cell = &mut cells[cell_at(x, y)];
         if coloured {
             cell.push(palette::name(palette::draw(s)).to_string());
         }
@@ -258,7 +258,7 @@ pub fn chain(s: &mut Stream) -> Document {
         }
     }
     for (x, y, points) in diagram.arrows() {
-        cells[truth::cell_at(x, y)].extend(["arrow".to_string(), points.to_string()]);
+        cells[cell_at(x, y)].extend(["arrow".to_string(), points.to_string()]);
     }
     let turns = different(s, 8, 60, |s| {
         let i = dice::below(s, keys.len());

@@ -23,8 +23,10 @@ pub mod dataset;
 mod dense;
 mod diagram;
 pub mod dice;
+mod document;
 mod facts;
 mod flat;
+mod grid;
 mod icons;
 mod lessons;
 mod map;
@@ -35,20 +37,18 @@ mod questions;
 mod raycast;
 mod scene;
 #[cfg(test)]
-mod sheets;
+mod contact_sheets;
 mod solids;
 pub mod text;
 pub mod truth;
 
 pub use classes::class_names;
-pub use corpus::{Document, Exercise, Lessons, corpus, reading};
+pub use corpus::{Exercise, Lessons, corpus, reading};
+pub use document::Document;
 pub use flat::Relation;
+pub use grid::{CELLS, SIZE};
 pub use questions::Turn;
 pub use scene::{Scene, Split};
-pub use truth::CELLS;
 
 /// Changes whenever any pixel or any text of the world changes; part of every cache key.
 pub const VERSION: u32 = 4;
-
-/// Width and height of every image in pixels.
-pub const SIZE: u32 = 96;

@@ -63,8 +63,8 @@ fn question(kind: Kind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grid::CELLS;
     use crate::scene::{Content, Split};
-    use crate::truth::CELLS;
 
     #[test]
     fn every_image_has_maps_of_one_word_a_cell_and_all_of_its_things_are_on_them() {

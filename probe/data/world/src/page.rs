@@ -5,15 +5,12 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas};
+use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::text::WORDS;
-use crate::truth::CELLS;
-use crate::{SIZE, dice, palette};
+use crate::{dice, palette};
 
-/// Pixels from the middle of a letter to the middle of the next: one cell of the ground truth, so that no two letters
-/// have their middles in the same cell.
-pub const PITCH: u8 = (SIZE / CELLS as u32) as u8;
-
-/// One line of writing, its letters [`PITCH`] pixels apart.
+/// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the same
+/// cell of the ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Capitals or digits, at most four.
@@ -34,7 +31,7 @@ impl Line {
         let height = dice::within(s, 13, 17) as u8;
         let column = dice::within(s, 0, CELLS as i32 - text.len() as i32);
         let row = dice::within(s, rows.0, rows.1);
-        let pitch = i32::from(PITCH);
+        let pitch = i32::from(CELL_SIDE);
         let middle = |at: i32, s: &mut Stream| at * pitch + pitch / 2 + dice::within(s, -4, 4);
         let (x, y) = (middle(column, s), middle(row, s));
         // A row at the edge must not lose the foot or the head of its letters.
@@ -50,7 +47,7 @@ impl Line {
     /// Each letter with its middle: pixels from the left and from the top.
     pub fn letters(&self) -> impl Iterator<Item = (char, f32, f32)> + '_ {
         let y = f32::from(self.base) - f32::from(self.height) / 2.0;
-        self.text.chars().enumerate().map(move |(i, c)| (c, f32::from(self.x) + f32::from(PITCH) * i as f32, y))
+        self.text.chars().enumerate().map(move |(i, c)| (c, f32::from(self.x) + f32::from(CELL_SIDE) * i as f32, y))
     }
 }
 
@@ -140,7 +137,7 @@ impl Writing {
             let (x, base) = (f32::from(line.x), f32::from(line.base));
             let mut colour = palette::rgb(line.colour);
             if let Some(board) = self.sign {
-                let (half, width) = (f32::from(PITCH) / 2.0, f32::from(PITCH) * line.text.len() as f32);
+                let (half, width) = (f32::from(CELL_SIDE) / 2.0, f32::from(CELL_SIDE) * line.text.len() as f32);
                 canvas.rect(x - half - 1.0, base - height - 4.0, width + 2.0, height + 8.0, palette::rgb(board));
                 colour = [255; 3];
             }
@@ -181,8 +178,8 @@ impl Table {
     /// Every letter and digit with its middle: pixels from the left and from the top.
     pub fn glyphs(&self) -> Vec<(String, f32, f32)> {
         let (left, top) = self.corner();
-        let x = |column: usize| left + f32::from(PITCH) * (column as f32 + 0.5);
-        let y = |row: usize| top + f32::from(PITCH) * (row as f32 + 0.5);
+        let x = |column: usize| left + f32::from(CELL_SIDE) * (column as f32 + 0.5);
+        let y = |row: usize| top + f32::from(CELL_SIDE) * (row as f32 + 0.5);
         let mut out: Vec<_> = self.columns.iter().enumerate().map(|(c, l)| (l.clone(), x(c + 1), y(0))).collect();
         for (r, (label, cells)) in self.rows.iter().zip(&self.cells).enumerate() {
             out.push((label.clone(), x(0), y(r + 1)));
@@ -193,14 +190,14 @@ impl Table {
 
     /// The upper left corner in pixels from the left and from the top.
     fn corner(&self) -> (f32, f32) {
-        (f32::from(self.at.0 * PITCH), f32::from(self.at.1 * PITCH))
+        (f32::from(self.at.0 * CELL_SIDE), f32::from(self.at.1 * CELL_SIDE))
     }
 
     /// The image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
         let (left, top) = self.corner();
-        let (pitch, rows) = (f32::from(PITCH), self.rows.len() + 1);
+        let (pitch, rows) = (f32::from(CELL_SIDE), self.rows.len() + 1);
         let (wide, high) = (pitch * 3.0, pitch * rows as f32);
         let tint = palette::mix(palette::rgb(self.head), [255; 3], 0.7);
         canvas.rect(left, top, wide, pitch, tint);

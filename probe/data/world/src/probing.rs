@@ -24,12 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::THINGS;
 use crate::flat::{self, Flat, Wish};
+use crate::grid::{CELLS, SIZE};
 use crate::page::Writing;
 use crate::scene::{Content, Scene};
 use crate::solids::Solids;
 use crate::text::WORDS;
-use crate::truth::{CELLS, Cell, Kind};
-use crate::{SIZE, dice, palette};
+use crate::truth::{Cell, Kind};
+use crate::{dice, palette};
 
 /// Number of words that the word probe tells apart.
 pub const WORD_CLASSES: usize = 32;

@@ -9,9 +9,8 @@ use crate::chart::Chart;
 use crate::diagram::Diagram;
 use crate::flat::Flat;
 use crate::page::{Table, Writing};
-use crate::questions::{self, Turn};
 use crate::solids::Solids;
-use crate::{caption, dice};
+use crate::dice;
 
 /// What images are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,32 +131,6 @@ impl Scene {
             Content::Chart(_) => "chart",
             Content::Diagram(_) => "diagram",
         }
-    }
-
-    /// One or two short sentences that say what is to be seen.
-    pub fn caption(&self, stream: &mut Stream) -> String {
-        caption::short(self, stream)
-    }
-
-    /// A caption for the pretraining of encoders: as [`Scene::caption`], of half of the flat images without colours.
-    pub fn pretraining_caption(&self, stream: &mut Stream) -> String {
-        caption::names_or_short(self, stream)
-    }
-
-    /// Everything that questions are asked about, in sentences.
-    pub fn description(&self, stream: &mut Stream) -> String {
-        caption::full(self, stream)
-    }
-
-    /// Places in [`crate::class_names`] of what is to be seen, in ascending order.
-    pub fn classes(&self) -> Vec<usize> {
-        crate::classes::of(self)
-    }
-
-    /// `n` training questions (fewer if the image does not give so many different ones) of the benchmarks' forms.
-    /// The first of each form carries the line that says how to answer.
-    pub fn turns(&self, n: usize, stream: &mut Stream) -> Vec<Turn> {
-        questions::turns(self, n, stream)
     }
 }
 

@@ -4,35 +4,17 @@ use burgess_base::stream::Stream;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use crate::grid::SIZE;
 use crate::palette::{self, Rgb};
-use crate::{SIZE, dice, raycast};
+use crate::raycast::{Body, RayScene};
+use crate::dice;
 
-/// The kinds of solids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Form {
-    Sphere,
-    Box,
-    Cylinder,
-}
-
-impl Form {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sphere, Self::Box, Self::Cylinder];
-
-    /// "sphere", "box", "cylinder".
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sphere => "sphere",
-            Self::Box => "box",
-            Self::Cylinder => "cylinder",
-        }
-    }
-}
+pub use crate::raycast::SolidForm;
 
 /// One solid standing on the ground. Lengths in centimetres.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Solid {
-    pub form: Form,
+    pub form: SolidForm,
     /// Number of its colour.
     pub colour: u8,
     /// Half its width.
@@ -81,8 +63,8 @@ impl Solids {
     /// `n` solids.
     pub fn of(s: &mut Stream, n: usize) -> Self {
         loop {
-            let mut all: Vec<(Form, u8)> =
-                Form::ALL.iter().flat_map(|f| (0..palette::COLOURS.len() as u8).map(move |c| (*f, c))).collect();
+            let mut all: Vec<(SolidForm, u8)> =
+                SolidForm::ALL.iter().flat_map(|f| (0..palette::COLOURS.len() as u8).map(move |c| (*f, c))).collect();
             dice::shuffle(s, &mut all);
             all.truncate(n);
             let mut scene = Self {
@@ -95,7 +77,7 @@ impl Solids {
             };
             for (form, colour) in all {
                 let radius = dice::within(s, 26, 48) as u16;
-                let rise = if form == Form::Sphere { radius } else { dice::within(s, 24, 52) as u16 };
+                let rise = if form == SolidForm::Sphere { radius } else { dice::within(s, 24, 52) as u16 };
                 for _ in 0..30 {
                     let z = dice::within(s, 190, 640) as i16;
                     let half = i32::from(z) * 42 / 100;
@@ -106,7 +88,7 @@ impl Solids {
                         rise,
                         x: dice::within(s, -half, half) as i16,
                         z,
-                        turn: if form == Form::Box { dice::within(s, 0, 89) as u8 } else { 0 },
+                        turn: if form == SolidForm::Box { dice::within(s, 0, 89) as u8 } else { 0 },
                     };
                     let free = scene.solids.iter().all(|o| {
                         let (dx, dz) = (f32::from(o.x - solid.x), f32::from(o.z - solid.z));
@@ -119,16 +101,26 @@ impl Solids {
                 }
             }
             if scene.solids.len() == n
-                && raycast::visibility(&scene).iter().all(|v| v.share >= 0.6 && v.pixels >= 60 && v.inside)
+                && scene.ray_scene().visibility().iter().all(|v| v.share >= 0.6 && v.pixels >= 60 && v.inside)
             {
                 return scene;
             }
         }
     }
 
-    /// The image.
+    /// Returns the description that the ray caster renders and measures.
+    pub fn ray_scene(&self) -> RayScene {
+        let body = |x: &Solid| {
+            Body::new(x.form, x.centre(), f32::from(x.radius), f32::from(x.rise), f32::from(x.turn), x.colour)
+        };
+        let bodies = self.solids.iter().map(body).collect();
+        let (height, pitch, sun) = (f32::from(self.height), f32::from(self.pitch), f32::from(self.sun));
+        RayScene::new(bodies, height, pitch, sun, self.ground, self.sky)
+    }
+
+    /// Renders the image.
     pub fn render(&self) -> RgbImage {
-        raycast::render(self, SIZE)
+        self.ray_scene().render(SIZE)
     }
 
     /// Distance from the camera to the middle of a solid.
@@ -159,5 +151,79 @@ impl Solids {
     /// Whether `a` is clearly nearer to `to` than `b` is: by 40 %.
     pub fn clearly_nearer(&self, to: usize, a: usize, b: usize) -> bool {
         self.distance(to, a) * 1.4 < self.distance(to, b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burgess_base::stream::stream;
+
+    use super::*;
+    use crate::raycast::{SPREAD, V};
+
+    /// Where the stated middle of a solid appears, the ray caster meets that solid, at the stated distance, or
+    /// something nearer.
+    #[test]
+    fn the_image_agrees_with_the_stated_depths() {
+        let mut met = 0;
+        for i in 0..200 {
+            let scene = Solids::draw(&mut stream("rays", i));
+            let world = scene.ray_scene();
+            for (k, solid) in scene.solids.iter().enumerate() {
+                let (sin, cos) = f32::from(scene.pitch).to_radians().sin_cos();
+                let p: V = std::array::from_fn(|q| solid.centre()[q] - world.eye[q]);
+                // Camera axes: x right, along, up.
+                let along = p[2] * cos - p[1] * sin;
+                let up = p[1] * cos + p[2] * sin;
+                let (u, v) = (0.5 + p[0] / along / SPREAD / 2.0, 0.5 - up / along / SPREAD / 2.0);
+                assert!((0.0..1.0).contains(&u) && (0.0..1.0).contains(&v), "{scene:?}");
+                let Some((first, hit)) = world.first(world.eye, world.ray(u, v)) else {
+                    panic!("nothing met: {scene:?}")
+                };
+                let reach = world.bodies[k].bound.sqrt();
+                if first == k {
+                    met += 1;
+                    assert!(
+                        (scene.depth(k) - hit.at) <= reach && hit.at <= scene.depth(k),
+                        "{hit:?} {}",
+                        scene.depth(k)
+                    );
+                } else {
+                    assert!(hit.at < scene.depth(k));
+                }
+            }
+        }
+        assert!(met > 450, "{met}");
+    }
+
+    #[test]
+    fn what_hides_is_counted() {
+        let ball = |colour: u8, z: i16, radius: u16| Solid {
+            form: SolidForm::Sphere,
+            colour,
+            radius,
+            rise: radius,
+            x: 0,
+            z,
+            turn: 0,
+        };
+        let mut scene = Solids {
+            solids: vec![ball(0, 300, 40), ball(4, 500, 30)],
+            height: 60,
+            pitch: 0,
+            sun: 0,
+            ground: [200; 3],
+            sky: [230; 3],
+        };
+        let seen = scene.ray_scene().visibility();
+        assert!(seen[0].share == 1.0 && seen[1].share < 0.3, "{seen:?}");
+        scene.solids[0].x = -90;
+        assert!(scene.ray_scene().visibility()[1].share == 1.0);
+        // The left of the image is the left of the world.
+        let image = scene.render();
+        let red = |x: u32| image.get_pixel(x, 48).0;
+        assert!(
+            (0..48).any(|x| red(x)[0] > 150 && red(x)[1] < 90) && !(48..96).any(|x| red(x)[0] > 150 && red(x)[1] < 90)
+        );
     }
 }

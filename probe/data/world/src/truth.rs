@@ -9,13 +9,11 @@ use crate::canvas::Texture;
 use crate::chart::{self, Chart};
 use crate::diagram::Diagram;
 use crate::flat::Flat;
+use crate::grid::{CELL_SIDE, CELLS, SIZE, cell_at, cell_middle};
 use crate::page::{Table, Writing};
 use crate::scene::{Content, Scene};
 use crate::solids::Solids;
-use crate::{SIZE, palette, raycast};
-
-/// Cells along each side of an image: 4, so that a cell is 24×24 pixels.
-pub const CELLS: usize = 4;
+use crate::palette;
 
 /// Points looked at in a cell, along each side.
 const POINTS: usize = 5;
@@ -91,16 +89,10 @@ pub(crate) fn words(cells: &[Cell]) -> Vec<Vec<String>> {
     cells.iter().map(|cell| cell.iter().map(|(_, word)| word.clone()).collect()).collect()
 }
 
-/// The cell that holds a point of the image.
-pub(crate) fn cell_at(x: f32, y: f32) -> usize {
-    let at = |v: f32| ((v / SIZE as f32 * CELLS as f32) as usize).min(CELLS - 1);
-    at(y) * CELLS + at(x)
-}
-
 /// Which of `count` things covers each cell: the one that covers most of it, if it covers a fifth; whatever is small still
 /// has the cell that it covers most. `at` tells which thing covers a point of the image.
 fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<usize>> {
-    let side = SIZE as f32 / CELLS as f32;
+    let side = f32::from(CELL_SIDE);
     let mut covered = vec![vec![0usize; count]; CELLS * CELLS];
     for (cell, counts) in covered.iter_mut().enumerate() {
         for p in 0..POINTS * POINTS {
@@ -145,10 +137,9 @@ fn worded(owner: &[Option<usize>], words: &[Cell]) -> Vec<Cell> {
 fn cover(words: &[Cell], middles: &[(f32, f32)], at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Cell> {
     let owner = owners(words.len(), at);
     let mut cells = worded(&owner, words);
-    let side = SIZE as f32 / CELLS as f32;
     for (thing, &(x, y)) in middles.iter().enumerate() {
         let far = |cell: usize| {
-            let (cx, cy) = (((cell % CELLS) as f32 + 0.5) * side, ((cell / CELLS) as f32 + 0.5) * side);
+            let (cx, cy) = cell_middle(cell);
             (cx - x).powi(2) + (cy - y).powi(2)
         };
         let own = (0..owner.len()).filter(|&c| owner[c] == Some(thing));
@@ -199,8 +190,8 @@ fn solids(c: &Solids) -> Vec<Cell> {
             vec![color(x.colour), (Kind::Thing, x.form.name().into()), (Kind::Depth, depth)]
         })
         .collect();
-    let seen = raycast::first_met(c);
-    let at = |x: f32, y: f32| seen(x / SIZE as f32, y / SIZE as f32);
+    let rays = c.ray_scene();
+    let at = |x: f32, y: f32| rays.body_at(x / SIZE as f32, y / SIZE as f32);
     // The middle of what is seen of each: its body's middle may lie behind another.
     let mut sums = vec![(0.0, 0.0, 0.0_f32); c.solids.len()];
     for p in 0..48 * 48 {

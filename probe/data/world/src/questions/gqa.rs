@@ -2,7 +2,8 @@
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
+use super::question::Question;
+use super::unit::{Unit, held_out};
 use crate::flat::{self, Flat, Relation, Wish};
 use crate::scene::{Content, Scene};
 use crate::solids::Solids;

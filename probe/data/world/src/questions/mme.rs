@@ -2,7 +2,8 @@
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
+use super::question::Question;
+use super::unit::{Unit, held_out};
 use crate::chart::{Chart, Kind};
 use crate::diagram::Diagram;
 use crate::facts::{article, thing};
@@ -70,7 +71,7 @@ fn both(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<[Que
             let mut absent = there.clone();
             while c.solids.iter().any(|o| o.form == absent.form && o.colour == absent.colour) {
                 absent.colour = palette::draw(s);
-                absent.form = *dice::pick(s, &crate::solids::Form::ALL);
+                absent.form = *dice::pick(s, &crate::solids::SolidForm::ALL);
             }
             let text = |x: &crate::solids::Solid| format!("Is there {} in the picture?", article(&x.phrase()));
             (text(there), text(&absent))

@@ -2,7 +2,8 @@
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit};
+use super::question::Question;
+use super::unit::Unit;
 use crate::canvas::Texture;
 use crate::facts::{self, THINGS, pictograms, thing};
 use crate::flat::{self, DIRECTIONS, Flat, Wish};

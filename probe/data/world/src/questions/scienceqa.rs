@@ -2,7 +2,8 @@
 
 use burgess_base::stream::Stream;
 
-use super::{Question, Unit, held_out};
+use super::question::Question;
+use super::unit::{Unit, held_out};
 use crate::dice;
 use crate::facts::{self, ATTRIBUTES, Attribute, THINGS, Thing, pictograms};
 use crate::flat::{Flat, Wish};

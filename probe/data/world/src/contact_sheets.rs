@@ -6,9 +6,9 @@ use burgess_base::Result;
 use burgess_base::stream::stream;
 use image::{RgbImage, imageops};
 
-use crate::SIZE;
 use crate::canvas::{Background, Canvas, Texture};
 use crate::facts::THINGS;
+use crate::grid::SIZE;
 use crate::flat::{Flat, Item};
 use crate::questions::BENCHMARKS;
 use crate::scene::{Scene, Split};
