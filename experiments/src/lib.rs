@@ -31,50 +31,22 @@
 //! - [`device`], [`paths`], [`progress`], [`stop`], [`terminal`], [`workers`], [`columns`]: devices, directories,
 //!   progress, signals, terminal output, thread pools and text tables.
 
-pub mod arm;
-pub mod arm_card;
-pub mod ask;
-pub mod asking;
-pub mod bench;
-pub mod benchmarks;
-pub mod beside;
-pub mod cache;
-pub mod cards;
-pub mod checks;
 pub mod cli;
-pub mod columns;
 pub mod data;
-pub mod device;
-pub mod estimate;
-pub mod eval;
-pub mod evidence;
-pub mod examples;
 pub mod features;
 pub mod fetch;
-pub mod field;
-pub mod frozen;
-pub mod image_files;
-pub mod inputs;
-pub mod learning;
-pub mod made;
-pub mod memory;
-pub mod names;
-pub mod notes;
-pub mod oracle;
-pub mod paths;
-pub mod plan;
-pub mod pretrain;
-pub mod probes;
-pub mod progress;
-pub mod published;
-pub mod rank;
-pub mod results;
+pub mod machine;
 pub mod run;
-pub mod source;
-pub mod stop;
-pub mod store;
 pub mod study;
-pub mod terminal;
-pub mod train;
-pub mod training;
-pub mod workers;
+pub mod throughput;
+
+pub use data::{benchmarks, digests as inputs, examples, field, image_files, published};
+pub use features::{cache, card as arm_card, frozen, model_cards as cards, oracle, visual_source as source};
+pub use machine::{device, memory, paths, progress, stop, terminal, text_table as columns, workers};
+pub use run::{
+    ask, checks, cost as estimate, eval_model as eval, evaluation as asking, evidence, learning_curve as learning,
+    notes, plan, pretraining as pretrain, probes, provenance as made, ranking as rank, results, store,
+    train_model as train, training,
+};
+pub use study::{arm, names, paths as beside};
+pub use throughput as bench;

@@ -1,6 +1,6 @@
 //! Throughput of an evaluator at full size with random weights, in tokens and training samples per second.
 
-use super::{Effort, made_up, median, noise};
+use super::encoder::{Effort, made_up, median, noise};
 use crate::memory;
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::Architecture;

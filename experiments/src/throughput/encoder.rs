@@ -1,8 +1,6 @@
 //! Throughput and peak memory of encoders at full size without their weights: random numbers in their place take the
 //! same time.
 
-pub mod evaluator;
-
 use crate::memory;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
@@ -46,7 +44,7 @@ pub struct Effort {
 
 impl Effort {
     /// Sorted durations of the runs in seconds, after one warm-up run.
-    fn measure(&self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+    pub(super) fn measure(&self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
         run()?;
         let (begin, mut seconds) = (Instant::now(), Vec::new());
         while seconds.len() < self.runs.max(1) || begin.elapsed() < self.time {
@@ -58,7 +56,7 @@ impl Effort {
 }
 
 /// Median of sorted durations, in seconds; the upper one of an even number.
-fn median(seconds: &[f64]) -> f64 {
+pub(super) fn median(seconds: &[f64]) -> f64 {
     seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
@@ -118,7 +116,7 @@ pub fn encoder(card: &EncoderCard, batches: &[usize], device: &Device, effort: E
 }
 
 /// Fills a module with random numbers of about the size of trained weights.
-fn made_up<M: Module>(module: M) -> Result<M> {
+pub(super) fn made_up<M: Module>(module: M) -> Result<M> {
     checkpoint::fill(module, |parameter| {
         let count = parameter.shape.iter().product::<usize>();
         let inputs = parameter.shape.iter().skip(1).product::<usize>().max(1);
@@ -128,7 +126,7 @@ fn made_up<M: Module>(module: M) -> Result<M> {
 }
 
 /// Deterministic noise in about −1 to 1, by position.
-fn noise(at: u64) -> f32 {
+pub(super) fn noise(at: u64) -> f32 {
     let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }

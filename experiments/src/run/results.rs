@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn versions_are_those_of_the_lock_file() {
-        let lock = include_str!("../../Cargo.lock");
+        let lock = include_str!("../../../Cargo.lock");
         let versions = versions(&[]);
         for name in ["burn", "tokenizers", "image"] {
             let entry = format!("name = \"{name}\"\nversion = \"{}\"\n", versions[name]);

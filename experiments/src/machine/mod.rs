@@ -1,0 +1,10 @@
+//! This machine: devices, memory, worker threads, directories, progress, signals and terminal output.
+
+pub mod device;
+pub mod memory;
+pub mod paths;
+pub mod progress;
+pub mod stop;
+pub mod terminal;
+pub mod text_table;
+pub mod workers;
