@@ -5,7 +5,7 @@ use crate::study::Data;
 use crate::{field, inputs, paths, published};
 use burgess_base::checksums::{self, Known};
 use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
-use burgess_world::dataset::DatasetSpec;
+use burgess_world::dataset::WorldSpec;
 use std::path::{Path, PathBuf};
 
 /// A data directory: `align.jsonl`, `tune.jsonl`, `bench/<benchmark>.jsonl` and the images they name.
@@ -29,12 +29,12 @@ pub struct DataDir {
 }
 
 /// Digest of a world's version and specification, which determine every byte.
-pub fn world_digest(spec: &DatasetSpec) -> Result<String> {
+pub fn world_digest(spec: &WorldSpec) -> Result<String> {
     digest::of_value(&("burgess-world", burgess_world::VERSION, spec))
 }
 
 /// Whether a world is rendered on this machine.
-pub fn is_rendered(spec: &DatasetSpec) -> Result<bool> {
+pub fn is_rendered(spec: &WorldSpec) -> Result<bool> {
     Ok(paths::cache()?.join("worlds").join(world_digest(spec)?).is_dir())
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn check_file(file: &Path) -> Result<()> {
     }
 }
 
-fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
+fn render(dir: &Path, spec: &WorldSpec, progress: &Progress) -> Result<()> {
     let bar = progress.bar("rendering the nano world", 0);
     atomic::create_dir_with(dir, |tmp| {
         burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
@@ -153,7 +153,7 @@ pub(crate) fn remembered(name: &str) -> Result<PathBuf> {
 }
 
 /// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
-fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
+fn mend(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
     let bad = match checksums::damaged(dir, &remembered(digest)?) {
         Ok((Known::Nothing, _)) => {
             progress.line(&format!(

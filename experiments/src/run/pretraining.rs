@@ -19,7 +19,7 @@ use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
 use burgess_probe::train::{Outcome, StepLog};
-use burgess_world::{Lessons, Scene, Split};
+use burgess_world::{LessonCounts, Scene, SceneSplit};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -164,7 +164,7 @@ struct LlmRecipe {
     seed: u64,
     /// Documents of the lessons with which the text begins.
     #[serde(default)]
-    lessons: Lessons,
+    lessons: LessonCounts,
     /// A model to begin with, a directory beside the recipe; without it, weights are drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PathBuf>,
@@ -194,7 +194,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     let tokenizer = match (&recipe.tokenizer, &base) {
         (Some(own), _) => {
             // From the corpus as it stays: the first lessons repeat a few words.
-            let texts: Vec<String> = burgess_world::corpus(recipe.seed, Lessons::default())
+            let texts: Vec<String> = burgess_world::corpus(recipe.seed, LessonCounts::default())
                 .take(own.documents)
                 .flat_map(lm::texts)
                 .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
@@ -334,7 +334,7 @@ impl<'a> Images<'a> {
         let drawn: Vec<Drawn> = (0..count as u64)
             .into_par_iter()
             .map(|i| {
-                let scene = Scene::draw(Split::Pretrain, WORLD_SEED, i);
+                let scene = Scene::draw(SceneSplit::Pretrain, WORLD_SEED, i);
                 let caption = scene.pretraining_caption(&mut stream(&format!("pretrain/caption-{i}"), WORLD_SEED));
                 bar.add(1);
                 Drawn {

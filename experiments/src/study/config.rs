@@ -16,7 +16,7 @@ use burgess_probe::generate::Sampling;
 use burgess_probe::recipe::Recipe;
 use burgess_reports::check::Claims;
 use burgess_reports::validity::ProbePair;
-use burgess_world::dataset::DatasetSpec;
+use burgess_world::dataset::WorldSpec;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -160,7 +160,7 @@ fn is_omitted(blind: &Blind) -> bool {
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Data {
     /// The nano world, rendered on this machine from a seed.
-    World(DatasetSpec),
+    World(WorldSpec),
     /// Images composed from real stamps and photographs, as `burgess data field` prepares them.
     Field(FieldSpec),
     /// A directory with `align.jsonl`, `tune.jsonl` (or `.json`, also with `.gz` or `.zst`) and `bench/`.
@@ -218,7 +218,7 @@ impl Evaluator {
                 .hint("leave `share` out to use all conversations"));
         }
         let sizes = match &self.data {
-            Data::World(DatasetSpec { align, tune, turns, per_benchmark, .. })
+            Data::World(WorldSpec { align, tune, turns, per_benchmark, .. })
             | Data::Field(FieldSpec { align, tune, turns, per_benchmark, .. }) => {
                 // `burgess train` also accepts a world without an align stage or without questions.
                 let align = self.recipe.align.as_ref().map_or(1, |_| *align);

@@ -15,7 +15,7 @@ use crate::train::{Outcome, StepLog, diverged, finite_weights};
 use burgess_base::stream::{Stream, normal_pair, stream, uniform};
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::init::initialise;
-use burgess_world::{CELLS, Document, Exercise};
+use burgess_world::{CELLS, Document, ReadingQuestion};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -84,7 +84,7 @@ pub struct Row {
 /// # Errors
 /// When the tokenizer lacks a token of the template.
 pub fn encode(document: &Document, tokenizer: &Tokenizer, chat: &ChatTemplate) -> Result<Row> {
-    let turns = |turns: &[burgess_world::Turn]| -> Vec<Turn> {
+    let turns = |turns: &[burgess_world::QaPair]| -> Vec<Turn> {
         turns.iter().flat_map(|t| [Turn::user(t.question.as_str()), Turn::assistant(t.answer.as_str())]).collect()
     };
     match document {
@@ -483,8 +483,8 @@ pub fn reading(
     seed: u64,
     device: &Device,
 ) -> Result<Vec<Reading>> {
-    let exercises: Vec<Exercise> = burgess_world::reading(seed).take(questions).collect();
-    let ask = |document: &dyn Fn(&Exercise) -> Document| -> Result<Vec<bool>> {
+    let exercises: Vec<ReadingQuestion> = burgess_world::reading(seed).take(questions).collect();
+    let ask = |document: &dyn Fn(&ReadingQuestion) -> Document| -> Result<Vec<bool>> {
         let mut right = Vec::with_capacity(exercises.len());
         for part in exercises.chunks(32) {
             let rows: Vec<Row> = part.iter().map(|e| encode(&document(e), tokenizer, chat)).collect::<Result<_>>()?;
@@ -492,12 +492,12 @@ pub fn reading(
         }
         Ok(right)
     };
-    let bare = |e: &Exercise| Document::Chat(vec![e.turn.clone()]);
-    let told = |e: &Exercise| {
+    let bare = |e: &ReadingQuestion| Document::Chat(vec![e.turn.clone()]);
+    let told = |e: &ReadingQuestion| {
         let question = format!("{}\n{}", e.description, e.turn.question);
-        Document::Chat(vec![burgess_world::Turn { question, answer: e.turn.answer.clone() }])
+        Document::Chat(vec![burgess_world::QaPair { question, answer: e.turn.answer.clone() }])
     };
-    let shown = |e: &Exercise| match &e.cells {
+    let shown = |e: &ReadingQuestion| match &e.cells {
         Some(cells) => Document::Cells(cells.clone(), vec![e.turn.clone()]),
         None => bare(e),
     };

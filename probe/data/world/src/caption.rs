@@ -3,14 +3,14 @@
 use burgess_base::stream::Stream;
 
 use crate::canvas::Texture;
-use crate::chart::Kind;
-use crate::diagram::Layout;
+use crate::chart::ChartKind;
+use crate::diagram::DiagramLayout;
 use crate::facts::{article, thing};
-use crate::flat::{Flat, Item};
-use crate::page::{Table, Writing};
+use crate::flat::{FlatItem, FlatScene};
+use crate::page::{TableScene, WritingScene};
 use crate::scene::{Content, Scene};
-use crate::solids::Solids;
-use crate::{chart::Chart, diagram::Diagram, dice, palette};
+use crate::solids::SolidScene;
+use crate::{chart::ChartScene, diagram::DiagramScene, dice, palette};
 
 impl Scene {
     /// Returns a caption of one or two short sentences.
@@ -91,12 +91,12 @@ fn list(parts: &[String]) -> String {
 }
 
 /// "red striped circle".
-fn adjectives(item: &Item) -> String {
+fn adjectives(item: &FlatItem) -> String {
     let pattern = if item.texture == Texture::Plain { String::new() } else { format!(" {}", item.texture.name()) };
     format!("{}{pattern}", palette::name(item.colour))
 }
 
-fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
+fn flat(f: &FlatScene, s: &mut Stream, all: bool) -> String {
     let mut order: Vec<usize> = (0..f.items.len()).collect();
     dice::shuffle(s, &mut order);
     let mut groups: Vec<(String, u16, usize)> = Vec::new();
@@ -170,7 +170,7 @@ fn flat(f: &Flat, s: &mut Stream, all: bool) -> String {
     out.join(" ")
 }
 
-fn solids(c: &Solids, s: &mut Stream, all: bool) -> String {
+fn solids(c: &SolidScene, s: &mut Stream, all: bool) -> String {
     let mut order: Vec<usize> = (0..c.solids.len()).collect();
     dice::shuffle(s, &mut order);
     let parts: Vec<String> =
@@ -190,7 +190,7 @@ fn solids(c: &Solids, s: &mut Stream, all: bool) -> String {
     out.join(" ")
 }
 
-fn writing(w: &Writing) -> String {
+fn writing(w: &WritingScene) -> String {
     let what = |i: usize| if w.lines[i].is_number() { "number" } else { "word" };
     match w.lines.len() {
         0 => String::new(),
@@ -204,7 +204,7 @@ fn writing(w: &Writing) -> String {
     }
 }
 
-fn table(t: &Table, s: &mut Stream, all: bool) -> String {
+fn table(t: &TableScene, s: &mut Stream, all: bool) -> String {
     let mut cells = Vec::new();
     for (r, row) in t.rows.iter().enumerate() {
         for (c, column) in t.columns.iter().enumerate() {
@@ -218,7 +218,7 @@ fn table(t: &Table, s: &mut Stream, all: bool) -> String {
     format!("{first} {}", cells.join(" "))
 }
 
-fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
+fn chart(c: &ChartScene, s: &mut Stream, all: bool) -> String {
     let mut parts: Vec<String> = c.labels.iter().zip(&c.values).map(|(l, v)| format!("{l} is {v}")).collect();
     let mut text = format!("{} with {} {}s", sentence(&article(c.kind.name())), c.values.len(), c.kind.mark());
     if !all && dice::chance(s, 25) {
@@ -233,23 +233,23 @@ fn chart(c: &Chart, s: &mut Stream, all: bool) -> String {
         let colours: Vec<String> =
             c.labels.iter().zip(&c.colours).map(|(l, k)| format!("{l} is {}", palette::name(*k))).collect();
         text = format!("{text} {}.", sentence(&list(&colours)));
-    } else if all && c.kind == Kind::Line {
+    } else if all && c.kind == ChartKind::Line {
         text = format!("{text} The line is {}.", palette::name(c.colours[0]));
     }
     text
 }
 
-fn diagram(d: &Diagram, s: &mut Stream) -> String {
+fn diagram(d: &DiagramScene, s: &mut Stream) -> String {
     let name = |i: usize| thing(d.things[i]).name.as_str();
     match d.layout {
-        Layout::Labelled => {
+        DiagramLayout::Labelled => {
             let mut order: Vec<usize> = (0..d.things.len()).collect();
             dice::shuffle(s, &mut order);
             let parts: Vec<String> =
                 order.iter().map(|&i| format!("{} is {}", d.letters[i], thing(d.things[i]).with_article(""))).collect();
             format!("A diagram with labels: {}.", list(&parts))
         }
-        Layout::Chain { .. } => {
+        DiagramLayout::Chain { .. } => {
             let mut at = (0..d.things.len()).find(|&i| d.before(i).is_none()).unwrap_or(0);
             let mut links = Vec::new();
             while let Some(next) = d.next(at) {

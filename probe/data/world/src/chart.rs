@@ -14,13 +14,13 @@ use crate::{dice, palette};
 
 /// The kinds of charts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum ChartKind {
     Bar,
     Line,
     Pie,
 }
 
-impl Kind {
+impl ChartKind {
     /// "bar chart", "line chart", "pie chart".
     pub fn name(self) -> &'static str {
         match self {
@@ -46,8 +46,8 @@ pub const TOP: u8 = 8;
 /// A whole chart. In pies label and value are written into the slices; bars and points have their labels under the axis
 /// and their values in their heights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Chart {
-    pub kind: Kind,
+pub struct ChartScene {
+    pub kind: ChartKind,
     pub background: Background,
     /// Different labels.
     pub labels: Vec<String>,
@@ -57,24 +57,24 @@ pub struct Chart {
     pub colours: Vec<u8>,
 }
 
-impl Chart {
+impl ChartScene {
     /// Three or four values.
     pub fn draw(s: &mut Stream) -> Self {
         let kind = match dice::below(s, 10) {
-            0..=4 => Kind::Bar,
-            5..=6 => Kind::Line,
-            _ => Kind::Pie,
+            0..=4 => ChartKind::Bar,
+            5..=6 => ChartKind::Line,
+            _ => ChartKind::Pie,
         };
         Self::of(s, kind)
     }
 
     /// A chart of one kind.
-    pub fn of(s: &mut Stream, kind: Kind) -> Self {
+    pub fn of(s: &mut Stream, kind: ChartKind) -> Self {
         let n = dice::within(s, 3, 4) as usize;
         let mut colours = palette::draw_different(s, n);
-        if kind == Kind::Line {
+        if kind == ChartKind::Line {
             colours.truncate(1);
-        } else if kind == Kind::Bar && dice::chance(s, 40) {
+        } else if kind == ChartKind::Bar && dice::chance(s, 40) {
             colours = vec![colours[0]; n];
         }
         let background = Background::Plain(palette::pale(s));
@@ -83,7 +83,7 @@ impl Chart {
             let values = dice::sample(s, &(1..=TOP).collect::<Vec<_>>(), n);
             let total: u32 = values.iter().map(|v| u32::from(*v)).sum();
             // A thinner slice has no room for its label.
-            if kind != Kind::Pie || values.iter().all(|v| u32::from(*v) * 8 >= total) {
+            if kind != ChartKind::Pie || values.iter().all(|v| u32::from(*v) * 8 >= total) {
                 break values;
             }
         };
@@ -94,7 +94,7 @@ impl Chart {
     /// from the top.
     pub fn marks(&self) -> Vec<(f32, f32)> {
         let n = self.values.len();
-        if self.kind == Kind::Pie {
+        if self.kind == ChartKind::Pie {
             let total = self.values.iter().map(|v| f32::from(*v)).sum::<f32>().max(1.0);
             let mut from = -PI / 2.0;
             return self
@@ -124,7 +124,7 @@ impl Chart {
 
     /// The middle of each label under the axis; nothing in pies.
     pub fn labels_at(&self) -> Vec<(f32, f32)> {
-        let n = if self.kind == Kind::Pie { 0 } else { self.values.len() };
+        let n = if self.kind == ChartKind::Pie { 0 } else { self.values.len() };
         (0..n).map(|i| (column(i, n), 84.0)).collect()
     }
 
@@ -136,7 +136,7 @@ impl Chart {
     /// The slice at a point of the image, in pies.
     pub fn slice_at(&self, x: f32, y: f32) -> Option<usize> {
         let (dx, dy) = (x - PIE.0, y - PIE.1);
-        if self.kind != Kind::Pie || dx.hypot(dy) > PIE.2 {
+        if self.kind != ChartKind::Pie || dx.hypot(dy) > PIE.2 {
             return None;
         }
         let total: f32 = self.values.iter().map(|v| f32::from(*v)).sum();
@@ -166,7 +166,7 @@ impl Chart {
     /// The image.
     pub fn render(&self) -> RgbImage {
         let mut canvas = Canvas::new(&self.background);
-        if self.kind == Kind::Pie {
+        if self.kind == ChartKind::Pie {
             self.pie(&mut canvas)
         } else {
             self.axes(&mut canvas)
@@ -210,7 +210,7 @@ impl Chart {
         let marks = self.marks();
         for (i, &at) in marks.iter().enumerate() {
             match self.kind {
-                Kind::Line => {
+                ChartKind::Line => {
                     let colour = palette::rgb(self.colours[0]);
                     if let Some(&next) = marks.get(i + 1) {
                         canvas.line(at, next, 2.0, colour);

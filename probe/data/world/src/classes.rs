@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use crate::chart::Kind;
+use crate::chart::ChartKind;
 use crate::facts::THINGS;
 use crate::scene::{Content, Scene};
 use crate::solids::SolidForm;
 
-const KINDS: [Kind; 3] = [Kind::Bar, Kind::Line, Kind::Pie];
+const KINDS: [ChartKind; 3] = [ChartKind::Bar, ChartKind::Line, ChartKind::Pie];
 const OTHERS: [&str; 4] = ["text", "number", "table", "diagram"];
 
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -30,9 +30,12 @@ impl Scene {
         let others = charts + KINDS.len();
         let mut out: Vec<usize> = match &self.content {
             Content::Flat(f) => f.items.iter().map(|i| i.thing as usize).collect(),
-            Content::Solids(c) => {
-                c.solids.iter().filter_map(|x| SolidForm::ALL.iter().position(|f| *f == x.form)).map(|p| solids + p).collect()
-            }
+            Content::Solids(c) => c
+                .solids
+                .iter()
+                .filter_map(|x| SolidForm::ALL.iter().position(|f| *f == x.form))
+                .map(|p| solids + p)
+                .collect(),
             Content::Writing(w) => w.lines.iter().map(|l| others + usize::from(l.is_number())).collect(),
             Content::Table(_) => vec![others + 2],
             Content::Chart(c) => KINDS.iter().position(|k| *k == c.kind).map(|p| charts + p).into_iter().collect(),

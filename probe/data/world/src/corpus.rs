@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::document::Document;
 use crate::facts::{ATTRIBUTES, Attribute, THINGS, Thing, pictograms, thing};
 use crate::flat::Relation;
-use crate::questions::{self, BENCHMARKS, Form, Question, Turn};
+use crate::questions::{self, AnswerForm, BENCHMARKS, QaPair, Question};
 use crate::scene::Scene;
-use crate::truth::{self, Kind};
+use crate::truth::{self, WordKind};
 use crate::{caption, dice, lessons, map, palette};
 
 /// Documents of the two lessons with which [`corpus`] begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lessons {
+pub struct LessonCounts {
     /// Lists of options with bare questions.
     pub options: u64,
     /// Options, single words, and everything else between them.
@@ -31,11 +31,11 @@ pub struct Lessons {
 /// there at once; until then a model stays at chance, and among long documents a small one stays there for as long as
 /// was tried (14 million tokens). From lists with bare questions it is learned within two million, and then
 /// serves everywhere.
-pub fn corpus(seed: u64, lessons: Lessons) -> impl Iterator<Item = Document> {
+pub fn corpus(seed: u64, lessons: LessonCounts) -> impl Iterator<Item = Document> {
     (0u64..).map(move |index| document(index, lessons, &mut stream(&format!("world/corpus/{index}"), seed)))
 }
 
-fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
+fn document(index: u64, lessons: LessonCounts, s: &mut Stream) -> Document {
     if index < lessons.options {
         return options(s, true);
     }
@@ -65,7 +65,7 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         48 => {
             let scene = Scene::draw_from(s, false);
             let question = format!("{}\n{}", scene.description(s), caption::request(s));
-            Document::Chat(vec![Turn { question, answer: scene.caption(s) }])
+            Document::Chat(vec![QaPair { question, answer: scene.caption(s) }])
         }
         49..=57 => {
             let scene = Scene::draw_from(s, false);
@@ -80,7 +80,7 @@ fn document(index: u64, lessons: Lessons, s: &mut Stream) -> Document {
         66 => {
             let scene = Scene::draw_from(s, false);
             let question = caption::request(s).to_string();
-            Document::Cells(seen(&scene, s), vec![Turn { question, answer: scene.caption(s) }])
+            Document::Cells(seen(&scene, s), vec![QaPair { question, answer: scene.caption(s) }])
         }
         _ => {
             let scene = Scene::draw_from(s, false);
@@ -99,7 +99,7 @@ fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
     if dice::chance(s, 33) {
         let mistaken = dice::within(s, 5, 40) as u32;
         for (cell, truth) in cells.iter_mut().zip(&truth) {
-            if truth.iter().any(|(kind, _)| *kind == Kind::Thing) && dice::chance(s, mistaken) {
+            if truth.iter().any(|(kind, _)| *kind == WordKind::Thing) && dice::chance(s, mistaken) {
                 cell.push(any(s).name.clone());
             }
         }
@@ -117,7 +117,7 @@ fn seen(scene: &Scene, s: &mut Stream) -> Vec<Vec<String>> {
 }
 
 /// A conversation about what is told before its first question.
-fn chat(told: &str, mut turns: Vec<Turn>) -> Document {
+fn chat(told: &str, mut turns: Vec<QaPair>) -> Document {
     if let Some(first) = turns.first_mut() {
         first.question = format!("{told}\n{}", first.question);
     }
@@ -126,7 +126,7 @@ fn chat(told: &str, mut turns: Vec<Turn>) -> Document {
 
 /// A question about a description, for [`reading`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exercise {
+pub struct ReadingQuestion {
     /// The benchmark whose form the question has, or the name of a closed form.
     pub benchmark: &'static str,
     /// Everything that is to be seen, in sentences.
@@ -134,13 +134,13 @@ pub struct Exercise {
     /// The same in cells; nothing for the closed forms.
     pub cells: Option<Vec<Vec<String>>>,
     /// The question, with the line that says how to answer, and the right answer.
-    pub turn: Turn,
+    pub turn: QaPair,
 }
 
 /// Endless questions about descriptions of **test** scenes, which [`corpus`] never describes, the benchmarks in turn:
 /// what a language model must be able to read before it can be shown images. Between them the closed forms, asked of a
 /// single word: who fails there has not learned what a choice is, and nothing can be said about seeing.
-pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
+pub fn reading(seed: u64) -> impl Iterator<Item = ReadingQuestion> {
     (0usize..).map(move |index| {
         let s = &mut stream(&format!("world/reading/{index}"), seed);
         let turn = index % (BENCHMARKS.len() + WORD_FORMS.len());
@@ -149,12 +149,12 @@ pub fn reading(seed: u64) -> impl Iterator<Item = Exercise> {
             let words = words(s, 4);
             let turn = about_word(&words, form, s).turn(true);
             let description = format!("It is {}.", words[0]);
-            return Exercise { benchmark: name, description, cells: None, turn };
+            return ReadingQuestion { benchmark: name, description, cells: None, turn };
         };
         loop {
             let scene = Scene::draw_from(s, true);
             if let Some(question) = (benchmark.ask)(&scene, s) {
-                return Exercise {
+                return ReadingQuestion {
                     benchmark: benchmark.name,
                     description: scene.description(s),
                     cells: Some(scene.cells()),
@@ -220,7 +220,7 @@ fn options(s: &mut Stream, bare: bool) -> Document {
             } else {
                 (letter(i), words[i].clone(), "What is")
             };
-            Turn { question: if bare { asked } else { format!("{form} {asked}?") }, answer }
+            QaPair { question: if bare { asked } else { format!("{form} {asked}?") }, answer }
         })
         .collect();
     chat(&list.join("\n"), turns)
@@ -260,23 +260,24 @@ fn words(s: &mut Stream, n: usize) -> Vec<String> {
 }
 
 /// The closed forms, and what the test of reading calls them.
-const WORD_FORMS: [(&str, Form); 3] = [("yes-no", Form::YesNo), ("choice", Form::Choice), ("pair", Form::Pair)];
+const WORD_FORMS: [(&str, AnswerForm); 3] =
+    [("yes-no", AnswerForm::YesNo), ("choice", AnswerForm::Choice), ("pair", AnswerForm::Pair)];
 
 /// About the first of some words, which the others are not.
-fn about_word(words: &[String], form: Form, s: &mut Stream) -> Question {
+fn about_word(words: &[String], form: AnswerForm, s: &mut Stream) -> Question {
     let (word, others) = (words[0].as_str(), &words[1..]);
     let wrong = dice::sample(s, others, 3);
     let place = dice::below(s, 12);
     let other = wrong[0].as_str();
     match form {
-        Form::YesNo if place.is_multiple_of(2) => Question::yes_no("word", format!("Is it {word}?"), true),
-        Form::YesNo => Question::yes_no("word", format!("Is it {other}?"), false),
-        Form::Pair => {
+        AnswerForm::YesNo if place.is_multiple_of(2) => Question::yes_no("word", format!("Is it {word}?"), true),
+        AnswerForm::YesNo => Question::yes_no("word", format!("Is it {other}?"), false),
+        AnswerForm::Pair => {
             let mut options = [word.to_string(), other.to_string()];
             options.rotate_left(place % 2);
             Question::pair("word", "What is it?", options, place % 2)
         }
-        Form::Choice | Form::Named | Form::Short => {
+        AnswerForm::Choice | AnswerForm::Named | AnswerForm::Short => {
             Question::choice("word", "What is it?", word.to_string(), wrong, place)
         }
     }
@@ -290,10 +291,10 @@ mod tests {
 
     #[test]
     fn the_corpus_is_endless_the_same_each_time_and_has_every_form() {
-        let texts: Vec<Document> = corpus(1, Lessons::default()).take(1500).collect();
-        assert_eq!(texts[..200], corpus(1, Lessons::default()).take(200).collect::<Vec<_>>());
-        assert_ne!(texts[..200], corpus(2, Lessons::default()).take(200).collect::<Vec<_>>());
-        let chats: Vec<&Turn> = texts
+        let texts: Vec<Document> = corpus(1, LessonCounts::default()).take(1500).collect();
+        assert_eq!(texts[..200], corpus(1, LessonCounts::default()).take(200).collect::<Vec<_>>());
+        assert_ne!(texts[..200], corpus(2, LessonCounts::default()).take(200).collect::<Vec<_>>());
+        let chats: Vec<&QaPair> = texts
             .iter()
             .filter_map(|d| if let Document::Chat(t) | Document::Cells(_, t) = d { Some(t) } else { None })
             .flatten()
@@ -311,9 +312,9 @@ mod tests {
 
     #[test]
     fn reading_asks_in_every_form_about_scenes_the_corpus_does_not_describe() {
-        let exercises: Vec<Exercise> = reading(1).take(12 * 20).collect();
+        let exercises: Vec<ReadingQuestion> = reading(1).take(12 * 20).collect();
         assert_eq!(exercises[..50], reading(1).take(50).collect::<Vec<_>>());
-        let told: BTreeSet<String> = corpus(1, Lessons::default())
+        let told: BTreeSet<String> = corpus(1, LessonCounts::default())
             .take(3000)
             .filter_map(|d| if let Document::Chat(t) = d { t.first().map(|t| t.question.clone()) } else { None })
             .collect();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burgess_base::stream::{Stream, stream};
+use burgess_base::stream::stream;
 use burgess_base::{Context, Result, atomic};
 use image::ImageFormat;
 use rayon::prelude::*;
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::grid::CELLS;
-use crate::questions::{BENCHMARKS, Benchmark, Form, Turn};
-use crate::scene::{Scene, Split};
+use crate::questions::{AnswerForm, BENCHMARKS, NanoBenchmark, QaPair};
+use crate::scene::{Scene, SceneSplit};
 use crate::{VERSION, caption, dice};
 
 /// How much of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatasetSpec {
+pub struct WorldSpec {
     /// Seed of all of it.
     pub seed: u64,
     /// Images with captions.
@@ -46,7 +46,7 @@ pub const TRUTH: &str = "truth.jsonl";
 ///
 /// The same specification gives the same bytes, whatever the number of threads. `progress` hears of images done and
 /// of all images. Errors are those of the disk.
-pub fn write(dir: &Path, spec: &DatasetSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
+pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
     let images = spec.align + spec.tune + spec.per_benchmark * (BENCHMARKS.len() + 1);
     let done = AtomicU64::new(0);
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, images as u64);
@@ -54,8 +54,8 @@ pub fn write(dir: &Path, spec: &DatasetSpec, progress: &(dyn Fn(u64, u64) + Sync
         let folder = dir.join("images").join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     }
-    let (align, mut truths) = conversations(dir, spec, Split::Align, spec.align, &tick)?;
-    let (tune, more) = conversations(dir, spec, Split::Tune, spec.tune, &tick)?;
+    let (align, mut truths) = conversations(dir, spec, SceneSplit::Align, spec.align, &tick)?;
+    let (tune, more) = conversations(dir, spec, SceneSplit::Tune, spec.tune, &tick)?;
     truths.extend(more);
     let mut counts = json!({ "align": align, "tune": tune });
     let mut constant = json!({});
@@ -94,8 +94,8 @@ fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
 
 fn conversations(
     dir: &Path,
-    spec: &DatasetSpec,
-    split: Split,
+    spec: &WorldSpec,
+    split: SceneSplit,
     n: usize,
     tick: &(dyn Fn() + Sync),
 ) -> Result<(usize, Vec<Value>)> {
@@ -108,18 +108,18 @@ fn conversations(
             let scene = Scene::draw(split, spec.seed, i as u64);
             let turns = match split {
                 // Dense captions, and for some images one in sentences.
-                Split::Align => {
+                SceneSplit::Align => {
                     let mut turns = crate::map::some(&scene, 2, &mut s);
                     if dice::chance(&mut s, 25) {
                         let question = caption::request(&mut s).to_string();
-                        turns.push(Turn { question, answer: scene.caption(&mut s) });
+                        turns.push(QaPair { question, answer: scene.caption(&mut s) });
                     }
                     turns
                 }
                 // Half of the conversations begin with a description, whose every word is learned.
                 _ if dice::chance(&mut s, 50) => {
                     let question = caption::request(&mut s).to_string();
-                    let mut turns = vec![Turn { question, answer: scene.caption(&mut s) }];
+                    let mut turns = vec![QaPair { question, answer: scene.caption(&mut s) }];
                     turns.extend(scene.turns(spec.turns.saturating_sub(1), &mut s));
                     turns
                 }
@@ -141,7 +141,7 @@ fn truth(image: &str, scene: &Scene) -> Value {
     json!({ "image": image, "grid": [CELLS, CELLS], "cells": scene.cells() })
 }
 
-fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
+fn row(id: &str, image: &str, turns: &[QaPair]) -> Value {
     let mut conversations = Vec::new();
     for (k, turn) in turns.iter().enumerate() {
         let start = if k == 0 { "<image>\n" } else { "" };
@@ -153,15 +153,15 @@ fn row(id: &str, image: &str, turns: &[Turn]) -> Value {
 
 fn benchmark(
     dir: &Path,
-    spec: &DatasetSpec,
-    bench: &Benchmark,
+    spec: &WorldSpec,
+    bench: &NanoBenchmark,
     tick: &(dyn Fn() + Sync),
 ) -> Result<(usize, f64, Vec<Value>)> {
     let name = bench.name;
     let units: Vec<(Vec<Value>, Vec<Value>)> = (0..spec.per_benchmark)
         .into_par_iter()
         .map(|i| {
-            let mut s = stream(&format!("world/{}/{name}/{i}", Split::Test.as_str()), spec.seed);
+            let mut s = stream(&format!("world/{}/{name}/{i}", SceneSplit::Test.as_str()), spec.seed);
             let unit = (bench.unit)(&mut s, i);
             let several = unit.images.len() > 1;
             let (mut rows, mut truths) = (Vec::new(), Vec::new());
@@ -177,7 +177,7 @@ fn benchmark(
                         format!("{name}-{image_id}")
                     };
                     let mut row = json!({ "id": id, "image": image, "image_id": image_id, "question": q.text });
-                    if matches!(q.form, Form::Choice | Form::Pair | Form::Named) {
+                    if matches!(q.form, AnswerForm::Choice | AnswerForm::Pair | AnswerForm::Named) {
                         row["options"] = json!(q.options);
                     }
                     row["answer"] = json!(q.answer);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_dataset_is_whole_and_the_same_on_any_number_of_threads() -> Result<()> {
-        let spec = DatasetSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14 };
+        let spec = WorldSpec { seed: 3, align: 12, tune: 12, turns: 4, per_benchmark: 14 };
         let mut all = Vec::new();
         for threads in [1, 3] {
             let dir = tempfile::tempdir()?;

@@ -6,11 +6,11 @@
 use image::RgbImage;
 
 use crate::canvas::{Background, Canvas, Texture};
-use crate::chart::Chart;
-use crate::diagram::Diagram;
-use crate::flat::Flat;
+use crate::chart::ChartScene;
+use crate::diagram::DiagramScene;
+use crate::flat::FlatScene;
 use crate::grid::SIZE;
-use crate::page::{Table, Writing};
+use crate::page::{TableScene, WritingScene};
 use crate::scene::{Content, Scene};
 
 const SIDE: usize = SIZE as usize;
@@ -54,7 +54,9 @@ impl Scene {
         if let Content::Solids(solids) = &self.content {
             let rays = solids.ray_scene();
             let inverse = |centimetres: f32| 100.0 / centimetres;
-            return (0..PIXELS).map(|p| rays.distance_at(centre(p % SIDE), centre(p / SIDE)).map_or(0.0, inverse)).collect();
+            return (0..PIXELS)
+                .map(|p| rays.distance_at(centre(p % SIDE), centre(p / SIDE)).map_or(0.0, inverse))
+                .collect();
         }
         let masks = self.masks();
         let mut layers: Vec<f32> = Vec::with_capacity(masks.len());
@@ -147,25 +149,25 @@ fn largest_part(mask: &Mask) -> Mask {
     mask
 }
 
-fn of_flat(flat: &Flat) -> Vec<Mask> {
-    let empty = Flat { background: NIGHT, items: Vec::new(), bar: None };
+fn of_flat(flat: &FlatScene) -> Vec<Mask> {
+    let empty = FlatScene { background: NIGHT, items: Vec::new(), bar: None };
     let night = empty.render();
     let mut masks: Vec<Mask> = Vec::new();
     for item in &flat.items {
         let mut item = item.clone();
         (item.colour, item.texture) = (LIGHT, Texture::Plain);
-        masks.push(changed(&night, &Flat { items: vec![item], ..empty.clone() }.render()));
+        masks.push(changed(&night, &FlatScene { items: vec![item], ..empty.clone() }.render()));
     }
     if flat.bar.is_some() {
-        masks.push(changed(&night, &Flat { bar: flat.bar.clone(), ..empty }.render()));
+        masks.push(changed(&night, &FlatScene { bar: flat.bar.clone(), ..empty }.render()));
     }
     masks
 }
 
-fn of_writing(writing: &Writing) -> Vec<Mask> {
+fn of_writing(writing: &WritingScene) -> Vec<Mask> {
     let mut masks = Vec::new();
     if writing.sign.is_some() {
-        let board = |colour| Writing { sign: Some(colour), background: NIGHT, ..writing.clone() }.render();
+        let board = |colour| WritingScene { sign: Some(colour), background: NIGHT, ..writing.clone() }.render();
         // The letters on it do not change.
         masks.push(boxed(&changed(&board(LIGHT), &board(DARK))));
     }
@@ -180,18 +182,21 @@ fn of_writing(writing: &Writing) -> Vec<Mask> {
     masks
 }
 
-fn of_table(table: &Table) -> Vec<Mask> {
+fn of_table(table: &TableScene) -> Vec<Mask> {
     let image = table.render();
-    let ink = changed(&Table { ink: LIGHT, ..table.clone() }.render(), &Table { ink: DARK, ..table.clone() }.render());
+    let ink = changed(
+        &TableScene { ink: LIGHT, ..table.clone() }.render(),
+        &TableScene { ink: DARK, ..table.clone() }.render(),
+    );
     // The box around the ink in the box where images with other contents of this cell differ.
-    let cell = |others: Vec<Table>| -> Mask {
+    let cell = |others: Vec<TableScene>| -> Mask {
         let mut differs = vec![false; PIXELS];
         for other in others {
             differs.iter_mut().zip(changed(&image, &other.render())).for_each(|(a, b)| *a |= b);
         }
         boxed(&boxed(&differs).iter().zip(&ink).map(|(a, b)| *a && *b).collect())
     };
-    let with = |change: &dyn Fn(&mut Table)| {
+    let with = |change: &dyn Fn(&mut TableScene)| {
         let mut other = table.clone();
         change(&mut other);
         other
@@ -210,19 +215,19 @@ fn of_table(table: &Table) -> Vec<Mask> {
     masks
 }
 
-fn of_chart(chart: &Chart) -> Vec<Mask> {
+fn of_chart(chart: &ChartScene) -> Vec<Mask> {
     let with = |i: usize, colour: u8| {
         let mut colours = vec![DARK; chart.colours.len()];
         if let Some(own) = colours.get_mut(i) {
             *own = colour;
         }
-        Chart { colours, ..chart.clone() }.render()
+        ChartScene { colours, ..chart.clone() }.render()
     };
     // The smaller part is the square in the legend.
     (0..chart.colours.len()).map(|i| largest_part(&changed(&with(i, LIGHT), &with(i, DARK)))).collect()
 }
 
-fn of_diagram(diagram: &Diagram) -> Vec<Mask> {
+fn of_diagram(diagram: &DiagramScene) -> Vec<Mask> {
     let with = |i: usize, colour: u8| {
         let mut other = diagram.clone();
         if let Some(own) = other.colours.get_mut(i) {
@@ -245,10 +250,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::scene::Split;
+    use crate::scene::SceneSplit;
 
     fn scenes(n: u64) -> impl Iterator<Item = Scene> {
-        (0..n).map(|i| Scene::draw(Split::Tune, 11, i))
+        (0..n).map(|i| Scene::draw(SceneSplit::Tune, 11, i))
     }
 
     #[test]
@@ -298,7 +303,7 @@ mod tests {
                     let ink = |colour: u8| {
                         let mut other = changed_ink.clone();
                         other.lines.iter_mut().for_each(|line| line.colour = colour);
-                        Writing { background: NIGHT, ..other }.render()
+                        WritingScene { background: NIGHT, ..other }.render()
                     };
                     let ink = changed(&ink(LIGHT), &ink(DARK));
                     let first = 1 + u8::from(writing.sign.is_some());
@@ -308,7 +313,7 @@ mod tests {
                     assert!(wrong * 5 < all * 2, "{wrong} of {all} {writing:?}");
                 }
                 Content::Table(table) => {
-                    let other = Table { ink: 0, ..table.clone() }.render();
+                    let other = TableScene { ink: 0, ..table.clone() }.render();
                     let ink = changed(&table.render(), &other);
                     let outside = (0..PIXELS).filter(|p| ink[*p] && map[*p] == 0).count();
                     assert!(outside < 10, "{outside} {table:?}");

@@ -13,7 +13,7 @@ use crate::{dice, palette};
 
 /// How the things are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Layout {
+pub enum DiagramLayout {
     /// Letters beside things, no arrows.
     Labelled,
     /// Three round a corner, joined by arrows.
@@ -28,7 +28,7 @@ pub enum Layout {
     },
 }
 
-impl Layout {
+impl DiagramLayout {
     /// A chain laid any way.
     pub fn chain(s: &mut Stream) -> Self {
         let at = (dice::below(s, 2) as u8, dice::below(s, 2) as u8);
@@ -44,9 +44,9 @@ pub const LETTERS: [char; 10] = ['F', 'H', 'K', 'L', 'M', 'P', 'R', 'T', 'W', 'X
 
 /// A whole diagram. `things` are different pictograms in the order of their places.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Diagram {
+pub struct DiagramScene {
     pub background: Background,
-    pub layout: Layout,
+    pub layout: DiagramLayout,
     pub things: Vec<u16>,
     pub colours: Vec<u8>,
     /// One a thing, all different; empty unless labelled.
@@ -55,25 +55,25 @@ pub struct Diagram {
     pub shift: Vec<(i8, i8)>,
 }
 
-impl Diagram {
+impl DiagramScene {
     /// Any diagram.
     pub fn draw(s: &mut Stream) -> Self {
         let chain = dice::chance(s, 50);
-        let layout = if chain { Layout::chain(s) } else { Layout::Labelled };
+        let layout = if chain { DiagramLayout::chain(s) } else { DiagramLayout::Labelled };
         Self::of(s, layout)
     }
 
     /// A diagram of one layout.
-    pub fn of(s: &mut Stream, layout: Layout) -> Self {
+    pub fn of(s: &mut Stream, layout: DiagramLayout) -> Self {
         let n = match layout {
-            Layout::Chain { .. } => 3,
+            DiagramLayout::Chain { .. } => 3,
             _ => 4,
         };
         let all: Vec<u16> = (0..pictograms() as u16).collect();
         let things = dice::sample(s, &all, n);
         let colours = things.iter().map(|_| palette::draw(s)).collect();
-        let letters = if layout == Layout::Labelled { dice::sample(s, &LETTERS, n) } else { Vec::new() };
-        let labelled = layout == Layout::Labelled;
+        let letters = if layout == DiagramLayout::Labelled { dice::sample(s, &LETTERS, n) } else { Vec::new() };
+        let labelled = layout == DiagramLayout::Labelled;
         let shift = things
             .iter()
             .map(|_| {
@@ -88,9 +88,9 @@ impl Diagram {
     pub fn next(&self, index: usize) -> Option<usize> {
         let n = self.things.len();
         match self.layout {
-            Layout::Labelled => None,
-            Layout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
-            Layout::Chain { reversed: true, .. } => index.checked_sub(1),
+            DiagramLayout::Labelled => None,
+            DiagramLayout::Chain { reversed: false, .. } => (index + 1 < n).then_some(index + 1),
+            DiagramLayout::Chain { reversed: true, .. } => index.checked_sub(1),
         }
     }
 
@@ -124,11 +124,11 @@ impl Diagram {
     pub fn spot(&self, index: usize) -> (f32, f32, f32) {
         let (dx, dy) = self.shift.get(index).map_or((0.0, 0.0), |&(x, y)| (f32::from(x), f32::from(y)));
         match self.layout {
-            Layout::Labelled => {
+            DiagramLayout::Labelled => {
                 let (x, y) = [(12.0, 13.0), (60.0, 13.0), (12.0, 61.0), (60.0, 61.0)][index % 4];
                 (x + dx, y + dy * 0.5, 23.0)
             }
-            Layout::Chain { way, at, .. } => {
+            DiagramLayout::Chain { way, at, .. } => {
                 let (mut column, mut row) = [(0, 0), (2, 0), (2, 2)][index % 3];
                 if way & 4 != 0 {
                     (column, row) = (row, column);

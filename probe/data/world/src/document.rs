@@ -1,6 +1,6 @@
 //! The documents that the corpus of the language model consists of.
 
-use crate::questions::Turn;
+use crate::questions::QaPair;
 
 /// A piece of text for pretraining the language model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,8 +8,8 @@ pub enum Document {
     /// Plain sentences.
     Text(String),
     /// A conversation.
-    Chat(Vec<Turn>),
+    Chat(Vec<QaPair>),
     /// A conversation about words in cells, in the form of [`Scene::cells`](crate::Scene::cells): one list per cell, row by
     /// row, with any number of words in no particular order.
-    Cells(Vec<Vec<String>>, Vec<Turn>),
+    Cells(Vec<Vec<String>>, Vec<QaPair>),
 }

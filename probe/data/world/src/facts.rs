@@ -24,7 +24,7 @@ pub struct Thing {
     pub facts: BTreeMap<String, String>,
     /// The side an unmirrored image of it looks to; absent where that is unclear.
     #[serde(default)]
-    pub faces: Option<Side>,
+    pub faces: Option<Facing>,
     /// Whether upright and upside down are plain to see.
     #[serde(default)]
     pub upright: bool,
@@ -37,12 +37,12 @@ fn yes() -> bool {
 /// Left or right in the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Side {
+pub enum Facing {
     Left,
     Right,
 }
 
-impl Side {
+impl Facing {
     /// "left" or "right".
     pub fn name(self) -> &'static str {
         match self {

@@ -6,14 +6,14 @@ use resvg::tiny_skia::Transform;
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{Background, Canvas, Texture};
-use crate::facts::{self, Side, Thing, pictograms, thing};
+use crate::facts::{self, Facing, Thing, pictograms, thing};
 use crate::grid::{CELL_SIDE, CELLS, SIZE};
 use crate::icons::{GRID, outline};
 use crate::{dice, palette};
 
 /// One thing in the image. Every field can be seen, so images that look the same have the same fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Item {
+pub struct FlatItem {
     /// Number of the thing.
     pub thing: u16,
     /// Number of its colour.
@@ -32,14 +32,14 @@ pub struct Item {
     pub mirrored: bool,
 }
 
-impl Item {
+impl FlatItem {
     /// Its entry in the fact table.
     pub fn what(&self) -> &'static Thing {
         thing(self.thing)
     }
 
     /// The side it looks to in this image.
-    pub fn faces(&self) -> Option<Side> {
+    pub fn faces(&self) -> Option<Facing> {
         let side = self.what().faces?;
         (!self.upside_down()).then_some(if self.mirrored { side.other() } else { side })
     }
@@ -118,21 +118,21 @@ impl Bar {
 
 /// A whole flat image; later items lie in front of earlier ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Flat {
+pub struct FlatScene {
     pub background: Background,
-    pub items: Vec<Item>,
+    pub items: Vec<FlatItem>,
     pub bar: Option<Bar>,
 }
 
 /// A thing to be placed.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct ItemSpec {
     pub thing: u16,
     pub colour: u8,
     pub texture: Texture,
 }
 
-impl Wish {
+impl ItemSpec {
     /// A thing in any colour; shapes are sometimes patterned.
     pub fn of(s: &mut Stream, thing: u16) -> Self {
         let textured = usize::from(thing) >= pictograms() && dice::chance(s, 45);
@@ -162,14 +162,14 @@ pub fn different_things(s: &mut Stream, k: usize) -> Vec<u16> {
     out
 }
 
-impl Flat {
+impl FlatScene {
     /// Any flat image: a single thing, a few different ones, or some of the same.
     pub fn draw(s: &mut Stream) -> Self {
         let wishes = match dice::below(s, 100) {
             0..=34 => return Self::draw_one(s),
             35..=69 => {
                 let k = dice::within(s, 2, 4) as usize;
-                different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect()
+                different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect()
             }
             _ => {
                 let n = dice::within(s, 1, 4) as usize;
@@ -188,7 +188,7 @@ impl Flat {
             .into_iter()
             .zip(cells)
             .map(|(t, cell)| {
-                let wish = Wish::of(s, t);
+                let wish = ItemSpec::of(s, t);
                 let (mut item, reach) = item(s, &wish, CROWDED, 1);
                 put(s, &mut item, cell, reach, OFF / 2);
                 item
@@ -200,12 +200,12 @@ impl Flat {
     /// A single thing.
     pub fn draw_one(s: &mut Stream) -> Self {
         let t = any_thing(s);
-        let wish = Wish::of(s, t);
+        let wish = ItemSpec::of(s, t);
         Self::of(s, &[wish])
     }
 
     /// An image of the things wished for.
-    pub fn of(s: &mut Stream, wishes: &[Wish]) -> Self {
+    pub fn of(s: &mut Stream, wishes: &[ItemSpec]) -> Self {
         let background = Background::draw(s);
         for attempt in 0.. {
             let apart = attempt > 4 || dice::chance(s, 75);
@@ -336,7 +336,7 @@ impl Relation {
 }
 
 /// `n` of one thing and a few others of other sorts.
-pub fn counting(s: &mut Stream, n: usize) -> Vec<Wish> {
+pub fn counting(s: &mut Stream, n: usize) -> Vec<ItemSpec> {
     let mut kinds = different_things(s, 8);
     kinds.retain(|t| thing(*t).countable);
     if kinds.is_empty() {
@@ -346,7 +346,7 @@ pub fn counting(s: &mut Stream, n: usize) -> Vec<Wish> {
     let same = dice::chance(s, 50);
     let mut wishes = Vec::new();
     for _ in 0..n {
-        let mut wish = Wish { thing: kinds[0], colour, texture: Texture::Plain };
+        let mut wish = ItemSpec { thing: kinds[0], colour, texture: Texture::Plain };
         if !same {
             wish.colour = palette::draw(s);
         }
@@ -355,7 +355,7 @@ pub fn counting(s: &mut Stream, n: usize) -> Vec<Wish> {
     for &other in kinds.iter().skip(1).take(dice::below(s, 3)) {
         for _ in 0..dice::within(s, 1, 2) {
             if wishes.len() < 5 {
-                wishes.push(Wish { thing: other, colour: palette::draw(s), texture: Texture::Plain });
+                wishes.push(ItemSpec { thing: other, colour: palette::draw(s), texture: Texture::Plain });
             }
         }
     }
@@ -379,10 +379,10 @@ const OFF: i32 = 4;
 
 /// A cell of its own for every wish, and a place near the cell's middle; `gap` below 1 lets things overlap. Nothing if no
 /// room was found.
-fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Vec<Item>> {
+fn place(s: &mut Stream, wishes: &[ItemSpec], gap: f32, attempt: usize) -> Option<Vec<FlatItem>> {
     let (low, high) = sizes(wishes.len());
     let high = (high - attempt as i32).max(low);
-    let mut items: Vec<Item> = Vec::new();
+    let mut items: Vec<FlatItem> = Vec::new();
     let mut cells: Vec<i32> = (0..(CELLS * CELLS) as i32).collect();
     dice::shuffle(s, &mut cells);
     for wish in wishes {
@@ -408,9 +408,9 @@ fn place(s: &mut Stream, wishes: &[Wish], gap: f32, attempt: usize) -> Option<Ve
 }
 
 /// A thing wished for that is not yet placed, `among` so many, and how far it reaches from its middle.
-fn item(s: &mut Stream, wish: &Wish, (low, high): (i32, i32), among: usize) -> (Item, i32) {
+fn item(s: &mut Stream, wish: &ItemSpec, (low, high): (i32, i32), among: usize) -> (FlatItem, i32) {
     let what = thing(wish.thing);
-    let item = Item {
+    let item = FlatItem {
         thing: wish.thing,
         colour: wish.colour,
         texture: wish.texture,
@@ -425,7 +425,7 @@ fn item(s: &mut Stream, wish: &Wish, (low, high): (i32, i32), among: usize) -> (
 }
 
 /// Puts an item at most `off` pixels from the middle of a cell, each way; at the edge it is moved inside whole.
-fn put(s: &mut Stream, item: &mut Item, cell: i32, reach: i32, off: i32) {
+fn put(s: &mut Stream, item: &mut FlatItem, cell: i32, reach: i32, off: i32) {
     let (side, count) = (i32::from(CELL_SIDE), CELLS as i32);
     let mut near = |at: i32| {
         let middle = at * side + side / 2 + dice::within(s, -off, off);

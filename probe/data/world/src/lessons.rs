@@ -9,14 +9,14 @@ use std::sync::LazyLock;
 
 use burgess_base::stream::Stream;
 
-use crate::diagram::{Diagram, Layout};
+use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::dice;
 use crate::document::Document;
 use crate::facts::THINGS;
 use crate::flat::Relation;
 use crate::grid::{CELLS, cell_at};
 use crate::palette;
-use crate::questions::{Question, Turn};
+use crate::questions::{QaPair, Question};
 
 /// Names that something can have: letters and things.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -36,12 +36,12 @@ fn names(s: &mut Stream, n: usize) -> Vec<String> {
     out
 }
 
-fn turn(question: String, answer: &str) -> Turn {
-    Turn { question, answer: answer.to_string() }
+fn turn(question: String, answer: &str) -> QaPair {
+    QaPair { question, answer: answer.to_string() }
 }
 
 /// The same question with the answer and up to three others of `all` as options, by letter or by name.
-fn choice(asked: Turn, all: &[String], s: &mut Stream) -> Turn {
+fn choice(asked: QaPair, all: &[String], s: &mut Stream) -> QaPair {
     let others: Vec<String> = all.iter().filter(|o| **o != asked.answer).cloned().collect();
     let wrong = dice::sample(s, &others, 3);
     if wrong.is_empty() {
@@ -165,7 +165,7 @@ pub fn grid(s: &mut Stream) -> Document {
             _ => Some(turn(format!("Is there {absent}?"), "No")),
         };
         if let Some(asked) = asked
-            && turns.iter().all(|t: &Turn| t.question != asked.question)
+            && turns.iter().all(|t: &QaPair| t.question != asked.question)
         {
             turns.push(asked);
         }
@@ -235,8 +235,8 @@ pub fn places(s: &mut Stream) -> Document {
 /// Names with arrows between them, chains round a corner as in diagrams, then questions about what comes after and before
 /// what, by name and by option, what an arrow says between them, and what lies beside an arrow.
 pub fn chain(s: &mut Stream) -> Document {
-    let layout = Layout::chain(s);
-    let diagram = Diagram::of(s, layout);
+    let layout = DiagramLayout::chain(s);
+    let diagram = DiagramScene::of(s, layout);
     let mut cells = vec![Vec::new(); CELLS * CELLS];
     // A thing called arrow would not be told from the arrows.
     let keys = loop {
@@ -322,9 +322,9 @@ fn different(
     s: &mut Stream,
     most: usize,
     attempts: usize,
-    mut ask: impl FnMut(&mut Stream) -> Option<Turn>,
-) -> Vec<Turn> {
-    let mut turns: Vec<Turn> = Vec::new();
+    mut ask: impl FnMut(&mut Stream) -> Option<QaPair>,
+) -> Vec<QaPair> {
+    let mut turns: Vec<QaPair> = Vec::new();
     for _ in 0..attempts {
         if turns.len() >= most {
             break;
@@ -339,7 +339,7 @@ fn different(
 }
 
 /// A question whose answer is yes or no, half of the time with the line that says so.
-fn yes_no(text: String, so: bool, s: &mut Stream) -> Turn {
+fn yes_no(text: String, so: bool, s: &mut Stream) -> QaPair {
     Question::yes_no("lesson", text, so).turn(dice::chance(s, 50))
 }
 
@@ -425,7 +425,7 @@ mod tests {
             let Document::Chat(turns) = recall(&mut stream("recall", i)) else { panic!("a conversation") };
             let (told, _) = turns[0].question.split_once(".\n").unwrap_or_default();
             assert!(turns.len() >= 5 && told.contains(" is "), "{turns:?}");
-            let lettered = |t: &Turn| t.question.contains("\nA. ");
+            let lettered = |t: &QaPair| t.question.contains("\nA. ");
             assert!(turns.iter().all(|t| lettered(t) || told.split([' ', ',']).any(|w| w == t.answer)), "{turns:?}");
         }
     }
@@ -452,7 +452,7 @@ mod tests {
             assert!(turns.len() >= 4, "{turns:?}");
             let open = |word: &str| -> Vec<(String, String)> {
                 let start = format!("What comes {word} the ");
-                let asked = |t: &Turn| {
+                let asked = |t: &QaPair| {
                     Some((t.question.strip_prefix(&start)?.strip_suffix('?')?.to_string(), t.answer.clone()))
                 };
                 turns.iter().filter_map(asked).filter(|(_, answer)| answer != "nothing").collect()

@@ -18,6 +18,8 @@ mod canvas;
 mod caption;
 mod chart;
 mod classes;
+#[cfg(test)]
+mod contact_sheets;
 mod corpus;
 pub mod dataset;
 mod dense;
@@ -36,19 +38,17 @@ pub mod probing;
 mod questions;
 mod raycast;
 mod scene;
-#[cfg(test)]
-mod contact_sheets;
 mod solids;
 pub mod text;
-pub mod truth;
+mod truth;
 
 pub use classes::class_names;
-pub use corpus::{Exercise, Lessons, corpus, reading};
+pub use corpus::{LessonCounts, ReadingQuestion, corpus, reading};
 pub use document::Document;
 pub use flat::Relation;
 pub use grid::{CELLS, SIZE};
-pub use questions::Turn;
-pub use scene::{Scene, Split};
+pub use questions::QaPair;
+pub use scene::{Scene, SceneSplit};
 
 /// Changes whenever any pixel or any text of the world changes; part of every cache key.
 pub const VERSION: u32 = 4;

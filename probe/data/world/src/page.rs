@@ -12,7 +12,7 @@ use crate::{dice, palette};
 /// One line of writing. The middles of its letters are [`CELL_SIDE`] pixels apart, so that no two of them lie in the same
 /// cell of the ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct TextLine {
     /// Capitals or digits, at most four.
     pub text: String,
     /// Number of the colour of the letters.
@@ -25,7 +25,7 @@ pub struct Line {
     pub base: u8,
 }
 
-impl Line {
+impl TextLine {
     /// A line anywhere in one of these rows of cells, the first and the last.
     fn draw(s: &mut Stream, text: String, rows: (i32, i32), colour: impl FnOnce(&mut Stream) -> u8) -> Self {
         let height = dice::within(s, 13, 17) as u8;
@@ -53,15 +53,15 @@ impl Line {
 
 /// One line or two, the upper first; `sign` is the colour of a board behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Writing {
+pub struct WritingScene {
     pub background: Background,
-    pub lines: Vec<Line>,
+    pub lines: Vec<TextLine>,
     pub sign: Option<u8>,
 }
 
 /// A small table; the first row and column hold labels of one letter, the cells single digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
+pub struct TableScene {
     pub background: Background,
     pub ink: u8,
     pub columns: Vec<String>,
@@ -89,7 +89,7 @@ pub fn number(s: &mut Stream) -> String {
     .to_string()
 }
 
-impl Writing {
+impl WritingScene {
     /// A word, a number, two lines or a sign.
     pub fn draw(s: &mut Stream) -> Self {
         let texts = match dice::below(s, 4) {
@@ -106,7 +106,7 @@ impl Writing {
         let lines = (0..CELLS as i32)
             .map(|row| {
                 let text = if dice::chance(s, 50) { word(s) } else { number(s) };
-                Line::draw(s, text, (row, row), ink)
+                TextLine::draw(s, text, (row, row), ink)
             })
             .collect();
         Self { background: Background::draw(s), lines, sign: None }
@@ -124,7 +124,7 @@ impl Writing {
                 (true, 0) => (0, cells / 2 - 1),
                 (true, _) => (cells / 2 + 1, cells - 1),
             };
-            lines.push(Line::draw(s, text, rows, |s| if sign.is_some() { 8 } else { ink(s) }));
+            lines.push(TextLine::draw(s, text, rows, |s| if sign.is_some() { 8 } else { ink(s) }));
         }
         Self { background: Background::draw(s), lines, sign }
     }
@@ -155,7 +155,7 @@ pub fn ink(s: &mut Stream) -> u8 {
     if c == 2 { 7 } else { c }
 }
 
-impl Table {
+impl TableScene {
     /// Two or three rows, two columns of digits, under and beside single letters.
     pub fn draw(s: &mut Stream) -> Self {
         let n = dice::within(s, 2, 3) as usize;

@@ -23,13 +23,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::THINGS;
-use crate::flat::{self, Flat, Wish};
+use crate::flat::{self, FlatScene, ItemSpec};
 use crate::grid::{CELLS, SIZE};
-use crate::page::Writing;
+use crate::page::WritingScene;
 use crate::scene::{Content, Scene};
-use crate::solids::Solids;
+use crate::solids::SolidScene;
 use crate::text::WORDS;
-use crate::truth::{Cell, Kind};
+use crate::truth::{CellWords, WordKind};
 use crate::{dice, palette};
 
 /// Number of words that the word probe tells apart.
@@ -111,7 +111,7 @@ struct Recipe {
 }
 
 /// The word of an attribute that the cell of an index with these words has; nothing where it has none or several.
-type CellWord = fn(usize, &[(Kind, String)]) -> Option<String>;
+type CellWord = fn(usize, &[(WordKind, String)]) -> Option<String>;
 
 const RECIPES: [Recipe; 7] = [
     Recipe { name: "single", scenes: [2400, 800], draw: single, image: &["thing", "colour"], patch: &[] },
@@ -174,7 +174,7 @@ impl Recipe {
 }
 
 /// The words of each cell of a scene.
-type Cells = Vec<Cell>;
+type Cells = Vec<CellWords>;
 
 /// Scene, cell and word of a target.
 type Target = (usize, Option<usize>, String);
@@ -193,7 +193,7 @@ fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Ve
 
 /// One cell for each word that `word` finds in the cells of a scene, drawn among those that have it; of `most` words
 /// at most.
-fn chosen(cells: &[Cell], word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
+fn chosen(cells: &[CellWords], word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
     let words: Vec<Option<String>> = cells.iter().enumerate().map(|(i, cell)| word(i, cell)).collect();
     let different: BTreeSet<&String> = words.iter().flatten().collect();
     let mut all = Vec::new();
@@ -205,28 +205,28 @@ fn chosen(cells: &[Cell], word: CellWord, most: usize, s: &mut Stream) -> Vec<(u
 }
 
 /// The only word of a kind in a cell.
-fn only(cell: &[(Kind, String)], kind: Kind) -> Option<String> {
+fn only(cell: &[(WordKind, String)], kind: WordKind) -> Option<String> {
     let mut found = cell.iter().filter(|(k, _)| *k == kind);
     found.next().filter(|_| found.next().is_none()).map(|(_, word)| word.clone())
 }
 
-fn segment(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    if cell.is_empty() { Some(BACKGROUND.into()) } else { only(cell, Kind::Thing) }
+fn segment(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    if cell.is_empty() { Some(BACKGROUND.into()) } else { only(cell, WordKind::Thing) }
 }
 
-fn colour(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    only(cell, Kind::Color)
+fn colour(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    only(cell, WordKind::Color)
 }
 
-fn level(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    only(cell, Kind::Depth)
+fn level(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    only(cell, WordKind::Depth)
 }
 
-fn glyph(_: usize, cell: &[(Kind, String)]) -> Option<String> {
-    only(cell, Kind::Letter)
+fn glyph(_: usize, cell: &[(WordKind, String)]) -> Option<String> {
+    only(cell, WordKind::Letter)
 }
 
-fn place(index: usize, _: &[(Kind, String)]) -> Option<String> {
+fn place(index: usize, _: &[(WordKind, String)]) -> Option<String> {
     Some(format!("row {}, column {}", index / CELLS + 1, index % CELLS + 1))
 }
 
@@ -234,8 +234,8 @@ fn place(index: usize, _: &[(Kind, String)]) -> Option<String> {
 fn flat_scene(
     s: &mut Stream,
     test: bool,
-    mut draw: impl FnMut(&mut Stream) -> Flat,
-    words: impl Fn(&Flat) -> Option<Vec<String>>,
+    mut draw: impl FnMut(&mut Stream) -> FlatScene,
+    words: impl Fn(&FlatScene) -> Option<Vec<String>>,
 ) -> Drawn {
     let mut found = Vec::new();
     let scene = Scene::draw_until(s, test, |s| {
@@ -254,8 +254,8 @@ fn flat_scene(
 fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let thing = (index % THINGS.len()) as u16;
     let draw = |s: &mut Stream| {
-        let wish = Wish::of(s, thing);
-        Flat::of(s, &[wish])
+        let wish = ItemSpec::of(s, thing);
+        FlatScene::of(s, &[wish])
     };
     flat_scene(s, test, draw, |flat| {
         let item = flat.items.first()?;
@@ -269,7 +269,7 @@ fn counting(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
         let mut wishes = flat::counting(s, n);
         wishes.truncate(n);
-        Flat::of(s, &wishes)
+        FlatScene::of(s, &wishes)
     };
     flat_scene(s, test, draw, |flat| Some(vec![flat.items.len().to_string()]))
 }
@@ -277,11 +277,11 @@ fn counting(s: &mut Stream, index: usize, test: bool) -> Drawn {
 /// A red thing and a thing of another colour; the word is the quadrant of the red one's middle.
 fn pair(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
-        let mut wishes: Vec<Wish> = flat::different_things(s, 2).into_iter().map(|t| Wish::of(s, t)).collect();
+        let mut wishes: Vec<ItemSpec> = flat::different_things(s, 2).into_iter().map(|t| ItemSpec::of(s, t)).collect();
         let others: Vec<u8> = (0..palette::COLOURS.len() as u8).filter(|c| *c != RED).collect();
         wishes[0].colour = RED;
         wishes[1].colour = *dice::pick(s, &others);
-        Flat::of(s, &wishes)
+        FlatScene::of(s, &wishes)
     };
     flat_scene(s, test, draw, |flat| {
         let red = flat.items.iter().find(|i| i.colour == RED)?;
@@ -300,7 +300,7 @@ fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let mut closer = palette::name(RED);
     let scene = Scene::draw_until(s, test, |s| {
         loop {
-            let mut scene = Solids::of(s, 2);
+            let mut scene = SolidScene::of(s, 2);
             scene.solids.iter_mut().zip([RED, BLUE]).for_each(|(solid, colour)| solid.colour = colour);
             if scene.clearly_closer(0, 1) || scene.clearly_closer(1, 0) {
                 closer = palette::name(if scene.clearly_closer(0, 1) { RED } else { BLUE });
@@ -314,21 +314,21 @@ fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
 /// One of [`WORD_CLASSES`] words, in turn.
 fn word(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let word = WORDS[index % WORD_CLASSES * WORDS.len() / WORD_CLASSES];
-    let scene = Scene::draw_until(s, test, |s| Content::Writing(Writing::of(s, vec![word.to_uppercase()])));
+    let scene = Scene::draw_until(s, test, |s| Content::Writing(WritingScene::of(s, vec![word.to_uppercase()])));
     (scene, vec![word.to_string()])
 }
 
 /// Any writing.
 fn writing(s: &mut Stream, _: usize, test: bool) -> Drawn {
-    (Scene::draw_until(s, test, |s| Content::Writing(Writing::draw(s))), Vec::new())
+    (Scene::draw_until(s, test, |s| Content::Writing(WritingScene::draw(s))), Vec::new())
 }
 
 /// Two or three different things.
 fn things(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
         let k = dice::within(s, 2, 3) as usize;
-        let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-        Flat::of(s, &wishes)
+        let wishes: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+        FlatScene::of(s, &wishes)
     };
     flat_scene(s, test, draw, |_| Some(Vec::new()))
 }

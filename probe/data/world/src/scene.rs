@@ -5,17 +5,17 @@ use burgess_base::stream::{Stream, stream};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::chart::Chart;
-use crate::diagram::Diagram;
-use crate::flat::Flat;
-use crate::page::{Table, Writing};
-use crate::solids::Solids;
+use crate::chart::ChartScene;
+use crate::diagram::DiagramScene;
 use crate::dice;
+use crate::flat::FlatScene;
+use crate::page::{TableScene, WritingScene};
+use crate::solids::SolidScene;
 
 /// What images are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Split {
+pub enum SceneSplit {
     /// Pretraining of encoders.
     Pretrain,
     /// Captions for the connector.
@@ -26,7 +26,7 @@ pub enum Split {
     Test,
 }
 
-impl Split {
+impl SceneSplit {
     /// "pretrain", "align", "tune", "test".
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,18 +42,18 @@ impl Split {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Content {
-    Flat(Flat),
-    Solids(Solids),
-    Writing(Writing),
-    Table(Table),
-    Chart(Chart),
-    Diagram(Diagram),
+    Flat(FlatScene),
+    Solids(SolidScene),
+    Writing(WritingScene),
+    Table(TableScene),
+    Chart(ChartScene),
+    Diagram(DiagramScene),
 }
 
 /// The exact ground truth of one image.
 ///
 /// All fields are whole numbers and all can be seen, so two images are the same exactly if their scenes are. One in
-/// eight scenes, by a digest of these fields, is a test scene; [`Scene::draw`] gives no other to [`Split::Test`] and
+/// eight scenes, by a digest of these fields, is a test scene; [`Scene::draw`] gives no other to [`SceneSplit::Test`] and
 /// none of them to the training splits. So no image can be in both, whatever the seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
@@ -63,32 +63,32 @@ pub struct Scene {
 
 impl Scene {
     /// Image `index` of a split under `seed`, of any kind.
-    pub fn draw(split: Split, seed: u64, index: u64) -> Self {
+    pub fn draw(split: SceneSplit, seed: u64, index: u64) -> Self {
         let mut s = stream(&format!("world/{}/{index}", split.as_str()), seed);
         // Encoders learn from collections in which most images show one thing; so does every second of these.
-        if split == Split::Pretrain && dice::chance(&mut s, 50) {
-            return Self::draw_until(&mut s, false, |s| Content::Flat(Flat::draw_one(s)));
+        if split == SceneSplit::Pretrain && dice::chance(&mut s, 50) {
+            return Self::draw_until(&mut s, false, |s| Content::Flat(FlatScene::draw_one(s)));
         }
-        Self::draw_from(&mut s, split == Split::Test)
+        Self::draw_from(&mut s, split == SceneSplit::Test)
     }
 
     /// A training scene that is full of things or lines, with a word for nearly every cell.
     pub(crate) fn draw_full(s: &mut Stream) -> Self {
         Self::draw_until(s, false, |s| match dice::below(s, 3) {
-            0 => Content::Writing(Writing::full(s)),
-            _ => Content::Flat(Flat::crowd(s)),
+            0 => Content::Writing(WritingScene::full(s)),
+            _ => Content::Flat(FlatScene::crowd(s)),
         })
     }
 
     /// The next image of a stream, from the test scenes or from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
         Self::draw_until(s, test, |s| match dice::below(s, 100) {
-            0..=33 => Content::Flat(Flat::draw(s)),
-            34..=50 => Content::Solids(Solids::draw(s)),
-            51..=62 => Content::Writing(Writing::draw(s)),
-            63..=72 => Content::Table(Table::draw(s)),
-            73..=86 => Content::Chart(Chart::draw(s)),
-            _ => Content::Diagram(Diagram::draw(s)),
+            0..=33 => Content::Flat(FlatScene::draw(s)),
+            34..=50 => Content::Solids(SolidScene::draw(s)),
+            51..=62 => Content::Writing(WritingScene::draw(s)),
+            63..=72 => Content::Table(TableScene::draw(s)),
+            73..=86 => Content::Chart(ChartScene::draw(s)),
+            _ => Content::Diagram(DiagramScene::draw(s)),
         })
     }
 
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
         let one = |i: u64| {
-            let scene = Scene::draw(Split::Pretrain, 4, i);
+            let scene = Scene::draw(SceneSplit::Pretrain, 4, i);
             let text = scene.caption(&mut stream("t", i));
             (digest::of_value(&scene).unwrap_or_default(), pixels(&scene), text, scene.turns(3, &mut stream("q", i)))
         };
@@ -161,14 +161,16 @@ mod tests {
 
     #[test]
     fn no_image_is_both_in_test_and_in_training() {
-        let draw = |split: Split, n: u64| -> Vec<(String, String)> {
+        let draw = |split: SceneSplit, n: u64| -> Vec<(String, String)> {
             let scenes: Vec<Scene> = (0..n).into_par_iter().map(|i| Scene::draw(split, 0, i)).collect();
-            assert!(scenes.iter().all(|s| s.is_test() == (split == Split::Test)));
+            assert!(scenes.iter().all(|s| s.is_test() == (split == SceneSplit::Test)));
             scenes.par_iter().map(|s| (pixels(s), digest::of_value(s).unwrap_or_default())).collect()
         };
-        let test = draw(Split::Test, 700);
-        let training: Vec<_> =
-            [Split::Pretrain, Split::Align, Split::Tune].into_iter().flat_map(|s| draw(s, 800)).collect();
+        let test = draw(SceneSplit::Test, 700);
+        let training: Vec<_> = [SceneSplit::Pretrain, SceneSplit::Align, SceneSplit::Tune]
+            .into_iter()
+            .flat_map(|s| draw(s, 800))
+            .collect();
         let seen: BTreeSet<&String> = test.iter().map(|(p, _)| p).collect();
         assert!(training.iter().all(|(p, _)| !seen.contains(p)));
         // What looks the same has the same contents, so the rule on contents is a rule on images.
@@ -182,12 +184,12 @@ mod tests {
     fn one_scene_in_eight_is_for_tests_and_all_kinds_occur() {
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for i in 0..600 {
-            *kinds.entry(Scene::draw(Split::Test, 8, i).kind()).or_default() += 1;
+            *kinds.entry(Scene::draw(SceneSplit::Test, 8, i).kind()).or_default() += 1;
         }
         assert_eq!(kinds.len(), 6);
         assert!(kinds.values().all(|n| *n > 15), "{kinds:?}");
         let mut s = stream("share", 0);
-        let flat = (0..4000).filter(|_| Scene { content: Content::Table(Table::draw(&mut s)) }.is_test()).count();
+        let flat = (0..4000).filter(|_| Scene { content: Content::Table(TableScene::draw(&mut s)) }.is_test()).count();
         assert!((400..600).contains(&flat), "{flat} of 4000");
     }
 
@@ -196,7 +198,7 @@ mod tests {
     fn the_world_is_the_one_of_this_version() {
         let mut all = Vec::new();
         for i in 0..300 {
-            let scene = Scene::draw(Split::Pretrain, 0, i);
+            let scene = Scene::draw(SceneSplit::Pretrain, 0, i);
             let mut s = stream("golden", i);
             all.push((scene.caption(&mut s), scene.description(&mut s), scene.turns(4, &mut s), scene));
         }
@@ -210,7 +212,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
         fn any_seed_gives_a_whole_scene(seed: u64, index: u64) {
-            let scene = Scene::draw(Split::Align, seed, index);
+            let scene = Scene::draw(SceneSplit::Align, seed, index);
             prop_assert_eq!(scene.render().dimensions(), (crate::SIZE, crate::SIZE));
             let classes = scene.classes();
             prop_assert!(!classes.is_empty() && classes.windows(2).all(|w| w[0] < w[1]));

@@ -4,10 +4,10 @@ use burgess_base::stream::Stream;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use crate::dice;
 use crate::grid::SIZE;
 use crate::palette::{self, Rgb};
 use crate::raycast::{Body, RayScene};
-use crate::dice;
 
 pub use crate::raycast::SolidForm;
 
@@ -43,7 +43,7 @@ impl Solid {
 
 /// A whole perspective image. The camera stands at the origin, `height` above the ground, and looks down by `pitch` degrees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Solids {
+pub struct SolidScene {
     pub solids: Vec<Solid>,
     pub height: u16,
     pub pitch: u8,
@@ -53,7 +53,7 @@ pub struct Solids {
     pub sky: Rgb,
 }
 
-impl Solids {
+impl SolidScene {
     /// Two or three solids, each of its own description, each in full view and at least 60 % visible.
     pub fn draw(s: &mut Stream) -> Self {
         let n = dice::within(s, 2, 3) as usize;
@@ -167,7 +167,7 @@ mod tests {
     fn the_image_agrees_with_the_stated_depths() {
         let mut met = 0;
         for i in 0..200 {
-            let scene = Solids::draw(&mut stream("rays", i));
+            let scene = SolidScene::draw(&mut stream("rays", i));
             let world = scene.ray_scene();
             for (k, solid) in scene.solids.iter().enumerate() {
                 let (sin, cos) = f32::from(scene.pitch).to_radians().sin_cos();
@@ -207,7 +207,7 @@ mod tests {
             z,
             turn: 0,
         };
-        let mut scene = Solids {
+        let mut scene = SolidScene {
             solids: vec![ball(0, 300, 40), ball(4, 500, 30)],
             height: 60,
             pitch: 0,

@@ -3,8 +3,8 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{Unit, held_out};
-use crate::diagram::{Diagram, Layout};
+use super::unit::{BenchmarkUnit, held_out};
+use crate::diagram::{DiagramLayout, DiagramScene};
 use crate::dice;
 use crate::facts::thing;
 use crate::scene::{Content, Scene};
@@ -20,22 +20,22 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 }
 
 /// One diagram, one question.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let layout = |s: &mut Stream| match subtask {
-        "letter" | "label" => Layout::Labelled,
-        _ => Layout::chain(s),
+        "letter" | "label" => DiagramLayout::Labelled,
+        _ => DiagramLayout::chain(s),
     };
     let place = index % SUBTASKS.len() + index / SUBTASKS.len();
     held_out(s, |s| {
         let layout = layout(s);
-        let d = Diagram::of(s, layout);
+        let d = DiagramScene::of(s, layout);
         let q = question(subtask, &d, place, s)?;
         Some((Content::Diagram(d), vec![q]))
     })
 }
 
-fn question(subtask: &'static str, d: &Diagram, place: usize, s: &mut Stream) -> Option<Question> {
+fn question(subtask: &'static str, d: &DiagramScene, place: usize, s: &mut Stream) -> Option<Question> {
     let i = dice::below(s, d.things.len());
     let name = |i: usize| thing(d.things[i]).name.clone();
     let (text, right, from): (String, String, Vec<String>) = match subtask {

@@ -3,8 +3,8 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{Unit, held_out};
-use crate::chart::{Chart, Kind, TOP};
+use super::unit::{BenchmarkUnit, held_out};
+use crate::chart::{ChartKind, ChartScene, TOP};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
@@ -18,12 +18,12 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 }
 
 /// One chart, one question; values and colours take turns as answers.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let turn = index / SUBTASKS.len();
     let kind = match subtask {
-        "color" => [Kind::Pie, Kind::Bar][turn % 2],
-        _ => [Kind::Bar, Kind::Line, Kind::Bar, Kind::Pie][turn % 4],
+        "color" => [ChartKind::Pie, ChartKind::Bar][turn % 2],
+        _ => [ChartKind::Bar, ChartKind::Line, ChartKind::Bar, ChartKind::Pie][turn % 4],
     };
     let target = match subtask {
         "value" => Some((1 + turn % usize::from(TOP)).to_string()),
@@ -31,13 +31,13 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
         _ => None,
     };
     held_out(s, |s| {
-        let c = Chart::of(s, kind);
+        let c = ChartScene::of(s, kind);
         let q = question(subtask, &c, s)?;
         target.as_ref().is_none_or(|t| *t == q.answer).then(|| (Content::Chart(c), vec![q]))
     })
 }
 
-fn question(subtask: &'static str, c: &Chart, s: &mut Stream) -> Option<Question> {
+fn question(subtask: &'static str, c: &ChartScene, s: &mut Stream) -> Option<Question> {
     let i = dice::below(s, c.values.len());
     let (text, answer) = match subtask {
         "value" => (format!("What is the value of {}?", c.labels[i]), c.values[i].to_string()),

@@ -3,10 +3,10 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{Unit, held_out};
+use super::unit::{BenchmarkUnit, held_out};
 use crate::dice;
 use crate::facts::thing;
-use crate::flat::{self, Flat, Relation, Wish};
+use crate::flat::{self, FlatScene, ItemSpec, Relation};
 use crate::scene::{Content, Scene};
 
 /// Counts that are asked for.
@@ -32,22 +32,22 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 }
 
 /// One image, one question: counts and relations take turns. Options come first, then the right one, then an image.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let place = index / 2 + index % 2;
     if index.is_multiple_of(2) {
         let options = dice::sample(s, &COUNTS.collect::<Vec<_>>(), 4);
         held_out(s, |s| {
             let wishes = flat::counting(s, options[0]);
             let t = wishes.first()?.thing;
-            let f = Flat::of(s, &wishes);
+            let f = FlatScene::of(s, &wishes);
             Some((Content::Flat(f), vec![count(t, options[0], &options[1..], place)]))
         })
     } else {
         let wanted = Relation::ALL[(index / 4) % 4];
         held_out(s, |s| {
             let k = dice::within(s, 2, 4) as usize;
-            let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-            let f = Flat::of(s, &wishes);
+            let wishes: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+            let f = FlatScene::of(s, &wishes);
             let q = relation(&f, place, s)?;
             let right = q.options.get(place % 2)?;
             (right == wanted.word()).then(|| (Content::Flat(f), vec![q]))
@@ -67,7 +67,7 @@ fn count(t: u16, n: usize, wrong: &[usize], place: usize) -> Question {
     .named()
 }
 
-fn relation(f: &Flat, place: usize, s: &mut Stream) -> Option<Question> {
+fn relation(f: &FlatScene, place: usize, s: &mut Stream) -> Option<Question> {
     let pair = dice::sample(s, &f.unique(), 2);
     let &[a, b] = pair.as_slice() else { return None };
     let r = f.relation(a, b)?;

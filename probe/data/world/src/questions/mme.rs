@@ -3,12 +3,12 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{Unit, held_out};
-use crate::chart::{Chart, Kind};
-use crate::diagram::Diagram;
+use super::unit::{BenchmarkUnit, held_out};
+use crate::chart::{ChartKind, ChartScene};
+use crate::diagram::DiagramScene;
 use crate::facts::{article, thing};
-use crate::flat::{self, Flat, Wish};
-use crate::page::{self, Table, Writing};
+use crate::flat::{self, FlatScene, ItemSpec};
+use crate::page::{self, TableScene, WritingScene};
 use crate::scene::{Content, Scene};
 use crate::{dice, palette};
 
@@ -23,27 +23,28 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
 }
 
 /// One image, two questions.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
     held_out(s, |s| {
         let content = match subtask {
             "count" => {
                 let wishes = flat::counting(s, 2 + target % 3);
-                Content::Flat(Flat::of(s, &wishes))
+                Content::Flat(FlatScene::of(s, &wishes))
             }
-            "OCR" => Content::Writing(Writing::draw(s)),
+            "OCR" => Content::Writing(WritingScene::draw(s)),
             "scene" => match target % SCENES.len() {
-                0 => Content::Chart(Chart::of(s, Kind::Bar)),
-                1 => Content::Chart(Chart::of(s, Kind::Line)),
-                2 => Content::Chart(Chart::of(s, Kind::Pie)),
-                3 => Content::Table(Table::draw(s)),
-                _ => Content::Diagram(Diagram::draw(s)),
+                0 => Content::Chart(ChartScene::of(s, ChartKind::Bar)),
+                1 => Content::Chart(ChartScene::of(s, ChartKind::Line)),
+                2 => Content::Chart(ChartScene::of(s, ChartKind::Pie)),
+                3 => Content::Table(TableScene::draw(s)),
+                _ => Content::Diagram(DiagramScene::draw(s)),
             },
             _ => {
                 let k = dice::within(s, 2, 4) as usize;
-                let wishes: Vec<Wish> = flat::different_things(s, k).into_iter().map(|t| Wish::of(s, t)).collect();
-                Content::Flat(Flat::of(s, &wishes))
+                let wishes: Vec<ItemSpec> =
+                    flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+                Content::Flat(FlatScene::of(s, &wishes))
             }
         };
         let [yes, no] = both(subtask, &content, s)?;

@@ -18,36 +18,36 @@ mod question;
 mod scienceqa;
 mod unit;
 
-pub use question::{Form, Question, Turn, explained};
+pub use question::{AnswerForm, QaPair, Question, explained};
 pub use scienceqa::about;
-pub use unit::Unit;
+pub use unit::BenchmarkUnit;
 
 /// A benchmark of the nano world.
-pub struct Benchmark {
+pub struct NanoBenchmark {
     pub name: &'static str,
     /// Unit `index`, all of its images test scenes. The index alone fixes subtask and place of the right option.
-    pub unit: fn(&mut Stream, usize) -> Unit,
+    pub unit: fn(&mut Stream, usize) -> BenchmarkUnit,
     /// A question of this kind about a given image, if there is one.
     pub ask: fn(&Scene, &mut Stream) -> Option<Question>,
 }
 
 /// All nine.
-pub const BENCHMARKS: [Benchmark; 9] = [
-    Benchmark { name: "nano-mme", unit: mme::unit, ask: mme::ask },
-    Benchmark { name: "nano-gqa", unit: gqa::unit, ask: gqa::ask },
-    Benchmark { name: "nano-scienceqa", unit: scienceqa::unit, ask: scienceqa::ask },
-    Benchmark { name: "nano-ai2d", unit: ai2d::unit, ask: ai2d::ask },
-    Benchmark { name: "nano-ocrbench", unit: ocrbench::unit, ask: ocrbench::ask },
-    Benchmark { name: "nano-chartqa", unit: chartqa::unit, ask: chartqa::ask },
-    Benchmark { name: "nano-cvbench-2d", unit: cvbench_2d::unit, ask: cvbench_2d::ask },
-    Benchmark { name: "nano-cvbench-3d", unit: cvbench_3d::unit, ask: cvbench_3d::ask },
-    Benchmark { name: "nano-mmvp", unit: mmvp::unit, ask: mmvp::ask },
+pub const BENCHMARKS: [NanoBenchmark; 9] = [
+    NanoBenchmark { name: "nano-mme", unit: mme::unit, ask: mme::ask },
+    NanoBenchmark { name: "nano-gqa", unit: gqa::unit, ask: gqa::ask },
+    NanoBenchmark { name: "nano-scienceqa", unit: scienceqa::unit, ask: scienceqa::ask },
+    NanoBenchmark { name: "nano-ai2d", unit: ai2d::unit, ask: ai2d::ask },
+    NanoBenchmark { name: "nano-ocrbench", unit: ocrbench::unit, ask: ocrbench::ask },
+    NanoBenchmark { name: "nano-chartqa", unit: chartqa::unit, ask: chartqa::ask },
+    NanoBenchmark { name: "nano-cvbench-2d", unit: cvbench_2d::unit, ask: cvbench_2d::ask },
+    NanoBenchmark { name: "nano-cvbench-3d", unit: cvbench_3d::unit, ask: cvbench_3d::ask },
+    NanoBenchmark { name: "nano-mmvp", unit: mmvp::unit, ask: mmvp::ask },
 ];
 
 impl Scene {
     /// Returns up to `n` different training questions in the forms of the benchmarks; fewer if the image has fewer.
     /// The first question of each form ends with the line that says how to answer.
-    pub fn turns(&self, n: usize, s: &mut Stream) -> Vec<Turn> {
+    pub fn turns(&self, n: usize, s: &mut Stream) -> Vec<QaPair> {
         let mut questions: Vec<Question> = Vec::new();
         // Every kind of image has at least one question (whether something is there), so this ends.
         for attempt in 0.. {
@@ -61,7 +61,8 @@ impl Scene {
             if let Some(q) = asked
                 && questions.iter().all(|old| old.text != q.text)
             {
-                let open = matches!(q.form, Form::Choice | Form::Pair | Form::Named) && dice::chance(s, 40);
+                let open =
+                    matches!(q.form, AnswerForm::Choice | AnswerForm::Pair | AnswerForm::Named) && dice::chance(s, 40);
                 questions.push(if open { q.opened() } else { q });
             }
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One exchange of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
+pub struct QaPair {
     /// With its options and, the first time, the line that says how to answer.
     pub question: String,
     /// As a model should give it.
@@ -13,7 +13,7 @@ pub struct Turn {
 
 /// How an answer is to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum AnswerForm {
     /// "Yes" or "No", as in MME.
     YesNo,
     /// The letter of an option.
@@ -30,14 +30,14 @@ pub enum Form {
 /// A question with its right answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    pub form: Form,
+    pub form: AnswerForm,
     /// Part of the benchmark it belongs to.
     pub subtask: &'static str,
     /// Without options and without the line that says how to answer.
     pub text: String,
-    /// Two for [`Form::Pair`], two to four for [`Form::Choice`] and [`Form::Named`], otherwise none.
+    /// Two for [`AnswerForm::Pair`], two to four for [`AnswerForm::Choice`] and [`AnswerForm::Named`], otherwise none.
     pub options: Vec<String>,
-    /// As a model should give it, "Yes", "B", "red", "(a)"; of [`Form::Named`] the letter of the option.
+    /// As a model should give it, "Yes", "B", "red", "(a)"; of [`AnswerForm::Named`] the letter of the option.
     pub answer: String,
 }
 
@@ -45,12 +45,12 @@ impl Question {
     /// A question with answer yes or no.
     pub fn yes_no(subtask: &'static str, text: String, yes: bool) -> Self {
         let answer = if yes { "Yes" } else { "No" }.to_string();
-        Self { form: Form::YesNo, subtask, text, options: Vec::new(), answer }
+        Self { form: AnswerForm::YesNo, subtask, text, options: Vec::new(), answer }
     }
 
     /// An open question.
     pub fn short(subtask: &'static str, text: impl Into<String>, answer: impl Into<String>) -> Self {
-        Self { form: Form::Short, subtask, text: text.into(), options: Vec::new(), answer: answer.into() }
+        Self { form: AnswerForm::Short, subtask, text: text.into(), options: Vec::new(), answer: answer.into() }
     }
 
     /// A multiple choice with the right option at a given place (cut to the number of options).
@@ -65,7 +65,7 @@ impl Question {
         let place = place % (options.len() + 1);
         options.insert(place, right);
         Self {
-            form: Form::Choice,
+            form: AnswerForm::Choice,
             subtask,
             text: text.into(),
             options,
@@ -76,7 +76,7 @@ impl Question {
     /// The same multiple choice, to be answered with the text of an option.
     #[must_use]
     pub fn named(self) -> Self {
-        Self { form: Form::Named, ..self }
+        Self { form: AnswerForm::Named, ..self }
     }
 
     /// The option that the letter of the answer stands for, if it is the letter of one.
@@ -92,7 +92,7 @@ impl Question {
     /// A choice of two in MMVP's form.
     pub fn pair(subtask: &'static str, text: impl Into<String>, options: [String; 2], right: usize) -> Self {
         let answer = if right == 0 { "(a)" } else { "(b)" }.to_string();
-        Self { form: Form::Pair, subtask, text: text.into(), options: options.into(), answer }
+        Self { form: AnswerForm::Pair, subtask, text: text.into(), options: options.into(), answer }
     }
 
     /// The same question without options, to be answered in words: what has to be found is then learned by itself, before
@@ -105,45 +105,47 @@ impl Question {
         {
             self.text = format!("{text}, the {a} or the {b}?");
         }
-        Self { form: Form::Short, options: Vec::new(), answer, ..self }
+        Self { form: AnswerForm::Short, options: Vec::new(), answer, ..self }
     }
 
     /// The exchange it makes; `explained` adds the line that says how to answer.
-    pub fn turn(&self, explained: bool) -> Turn {
+    pub fn turn(&self, explained: bool) -> QaPair {
         let mut question = self.text.clone();
         match self.form {
-            Form::Choice => {
+            AnswerForm::Choice => {
                 for (i, option) in self.options.iter().enumerate() {
                     question.push_str(&format!("\n{}. {option}", char::from(b'A' + i as u8)));
                 }
             }
-            Form::Pair => {
+            AnswerForm::Pair => {
                 let list: Vec<String> =
                     self.options.iter().zip(["(a)", "(b)"]).map(|(o, l)| format!("{l} {o}")).collect();
                 question.push_str(&format!("\n{}", list.join(" ")));
             }
-            Form::Named => question.push_str(&format!("\n{}", self.options.join(", "))),
-            Form::YesNo | Form::Short => {}
+            AnswerForm::Named => question.push_str(&format!("\n{}", self.options.join(", "))),
+            AnswerForm::YesNo | AnswerForm::Short => {}
         }
         if explained {
             question.push_str(match self.form {
-                Form::YesNo => " Please answer yes or no.",
-                Form::Choice | Form::Pair => "\nAnswer with the option's letter from the given choices directly.",
-                Form::Named => "\nAnswer with one of the options.",
-                Form::Short => "\nAnswer the question using a single word or phrase.",
+                AnswerForm::YesNo => " Please answer yes or no.",
+                AnswerForm::Choice | AnswerForm::Pair => {
+                    "\nAnswer with the option's letter from the given choices directly."
+                }
+                AnswerForm::Named => "\nAnswer with one of the options.",
+                AnswerForm::Short => "\nAnswer the question using a single word or phrase.",
             });
         }
         let answer = match self.form {
-            Form::Named => self.right_option().unwrap_or(&self.answer),
+            AnswerForm::Named => self.right_option().unwrap_or(&self.answer),
             _ => &self.answer,
         };
-        Turn { question, answer: answer.clone() }
+        QaPair { question, answer: answer.clone() }
     }
 }
 
 /// The exchanges of a conversation; the first of each form carries the line that says how to answer.
-pub fn explained(questions: &[Question]) -> Vec<Turn> {
-    let mut seen: Vec<Form> = Vec::new();
+pub fn explained(questions: &[Question]) -> Vec<QaPair> {
+    let mut seen: Vec<AnswerForm> = Vec::new();
     questions
         .iter()
         .map(|q| {

@@ -3,10 +3,10 @@
 use burgess_base::stream::Stream;
 
 use super::question::Question;
-use super::unit::{Unit, held_out};
+use super::unit::{BenchmarkUnit, held_out};
 use crate::dice;
 use crate::facts::{self, ATTRIBUTES, Attribute, THINGS, Thing, pictograms};
-use crate::flat::{Flat, Wish};
+use crate::flat::{FlatScene, ItemSpec};
 use crate::scene::{Content, Scene};
 
 /// One training question, if exactly one pictogram is to be seen.
@@ -38,7 +38,7 @@ pub fn about(thing: &'static Thing, open: bool, s: &mut Stream) -> Option<Questi
 
 /// One image of one pictogram, alone or among plain shapes. The options are drawn first, then the right one among
 /// them, then a thing for which it is right: so the options say nothing about the answer.
-pub fn unit(s: &mut Stream, index: usize) -> Unit {
+pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let attribute = &ATTRIBUTES[index % ATTRIBUTES.len()];
     // Attributes begin at different places, so that any first few units are balanced too.
     let place = index / ATTRIBUTES.len() + index % ATTRIBUTES.len();
@@ -57,12 +57,12 @@ pub fn unit(s: &mut Stream, index: usize) -> Unit {
         (0..pictograms() as u16).filter(|t| attribute.of(facts::thing(*t)) == Some(right.as_str())).collect();
     held_out(s, |s| {
         let thing = *dice::try_pick(s, &things)?;
-        let mut wishes = vec![Wish::of(s, thing)];
+        let mut wishes = vec![ItemSpec::of(s, thing)];
         if dice::chance(s, 30) {
             let shape = facts::shape(dice::below(s, facts::SHAPES.len()));
-            wishes.push(Wish::of(s, shape));
+            wishes.push(ItemSpec::of(s, shape));
         }
-        let content = Content::Flat(Flat::of(s, &wishes));
+        let content = Content::Flat(FlatScene::of(s, &wishes));
         Some((content, vec![question(attribute, &right, wrong.clone(), place)]))
     })
 }

@@ -2,13 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burgess_base::stream::stream;
 
-use super::{BENCHMARKS, Benchmark, Form, Question, Unit, checker};
-use crate::scene::{Content, Scene, Split};
+use super::{AnswerForm, BENCHMARKS, BenchmarkUnit, NanoBenchmark, Question, checker};
+use crate::scene::{Content, Scene, SceneSplit};
 
 /// A multiple of every cycle of subtasks and places of at least one round.
 const UNITS: usize = 238;
 
-fn units(b: &Benchmark, seed: u64) -> Vec<Unit> {
+fn units(b: &NanoBenchmark, seed: u64) -> Vec<BenchmarkUnit> {
     (0..UNITS).map(|i| (b.unit)(&mut stream(&format!("test/{}/{i}", b.name), seed), i)).collect()
 }
 
@@ -22,7 +22,7 @@ fn right_option(q: &Question) -> Option<&str> {
 
 fn check(scene: &Scene, q: &Question) {
     if let Content::Solids(c) = &scene.content
-        && q.form == Form::Named
+        && q.form == AnswerForm::Named
     {
         assert_eq!(checker::closer(c, &q.text, &q.options).as_deref(), right_option(q), "{q:?} {scene:?}");
         return;
@@ -48,7 +48,7 @@ fn every_benchmark_answer_agrees_with_an_independent_reading() {
 fn every_training_answer_agrees_with_an_independent_reading() {
     let mut asked: BTreeMap<&str, usize> = BTreeMap::new();
     for i in 0..1000 {
-        let scene = Scene::draw(Split::Tune, 11, i);
+        let scene = Scene::draw(SceneSplit::Tune, 11, i);
         let mut s = stream("test/ask", i);
         for b in &BENCHMARKS {
             for _ in 0..3 {
@@ -72,7 +72,7 @@ fn no_constant_answer_beats_chance() {
         for unit in units(b, 6) {
             let answers: Vec<&Question> = unit.images.iter().flat_map(|(_, q)| q).collect();
             match answers.as_slice() {
-                [one] if matches!(one.form, Form::Choice | Form::Named) => {
+                [one] if matches!(one.form, AnswerForm::Choice | AnswerForm::Named) => {
                     *letters
                         .entry((one.subtask, one.options.len()))
                         .or_default()
@@ -83,7 +83,7 @@ fn no_constant_answer_beats_chance() {
                 // Pairs: each answer once.
                 [x, y] => {
                     assert_ne!(x.answer, y.answer);
-                    assert!(x.form == Form::YesNo || (x.text == y.text && x.options == y.options));
+                    assert!(x.form == AnswerForm::YesNo || (x.text == y.text && x.options == y.options));
                 }
                 _ => panic!("{} questions", answers.len()),
             }
@@ -155,12 +155,12 @@ fn training_answers_are_balanced() {
     let mut yes = [0usize; 2];
     let mut places: BTreeMap<usize, BTreeMap<String, usize>> = BTreeMap::new();
     for i in 0..1800 {
-        let scene = Scene::draw(Split::Tune, 3, i);
+        let scene = Scene::draw(SceneSplit::Tune, 3, i);
         let mut s = stream("test/balance", i);
         for b in &BENCHMARKS {
             match (b.ask)(&scene, &mut s) {
-                Some(q) if q.form == Form::YesNo => yes[usize::from(q.answer == "Yes")] += 1,
-                Some(q) if q.form != Form::Short => {
+                Some(q) if q.form == AnswerForm::YesNo => yes[usize::from(q.answer == "Yes")] += 1,
+                Some(q) if q.form != AnswerForm::Short => {
                     *places.entry(q.options.len()).or_default().entry(q.answer).or_default() += 1
                 }
                 _ => {}
@@ -188,7 +188,7 @@ fn training_answers_are_balanced() {
 fn questions_are_short_and_simple() {
     let mut words: BTreeSet<String> = BTreeSet::new();
     for i in 0..1800 {
-        let scene = Scene::draw(Split::Tune, 9, i);
+        let scene = Scene::draw(SceneSplit::Tune, 9, i);
         let mut s = stream("test/words", i);
         let mut texts = vec![scene.description(&mut s)];
         for b in &BENCHMARKS {
@@ -209,7 +209,7 @@ fn questions_are_short_and_simple() {
 #[test]
 fn the_format_line_comes_once_for_each_form() {
     for i in 0..300 {
-        let scene = Scene::draw(Split::Tune, 2, i);
+        let scene = Scene::draw(SceneSplit::Tune, 2, i);
         let turns = scene.turns(8, &mut stream("test/turns", i));
         for line in ["Please answer yes or no.", "single word or phrase."] {
             assert!(turns.iter().filter(|t| t.question.contains(line)).count() <= 1);
