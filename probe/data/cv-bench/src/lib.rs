@@ -10,6 +10,7 @@
 //! and no letter is right more often than another, [`draw`] marks objects, and the questions are written in the
 //! published schema.
 
+#![warn(missing_docs)]
 mod ade20k;
 pub mod annotations;
 pub mod balance;

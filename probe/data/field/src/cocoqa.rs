@@ -46,7 +46,7 @@ pub fn rows(mock_data: &Path, to: &Path) -> Result<Vec<Value>> {
         }
     }
     let images = to.join("images/field-cocoqa");
-    fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
+    fs::create_dir_all(&images).with_context(|| format!("creating {}", images.display()))?;
     questions.into_iter().map(|(number, entry)| row(number, &entry, &photographs, &images)).collect()
 }
 

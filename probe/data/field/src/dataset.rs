@@ -98,7 +98,7 @@ fn rows<T: Send>(
     /// Far more draws than any image needs; the limit ends the loop if the material is insufficient.
     const DRAWS: usize = 2000;
     let folder = dir.join("images").join(name);
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     (0..n)
         .into_par_iter()
         .map(|i| {

@@ -12,6 +12,7 @@
 //! positions, and which occludes which. Everything follows from the raw files and a seed, independently of the number
 //! of threads.
 
+#![warn(missing_docs)]
 mod ask;
 pub mod backbone;
 mod backdrop;

@@ -9,6 +9,7 @@
 //! hash. The report gives the number of images of a benchmark whose hash has no bit set, and the number of distinct
 //! hashes.
 
+#![warn(missing_docs)]
 mod files;
 mod hashing;
 mod index;

@@ -1,4 +1,4 @@
-//! Images a second: `cargo bench -p burgess-world`.
+//! Throughput of drawing and rendering, in images per second: `cargo bench -p burgess-world`.
 
 use burgess_base::stream::stream;
 use burgess_world::{LessonCounts, Scene, SceneSplit, corpus};

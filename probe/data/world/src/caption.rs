@@ -1,4 +1,4 @@
-//! Images in words: short captions, and full descriptions that answer every question.
+//! Short captions of images, and full descriptions that answer every question.
 
 use burgess_base::stream::Stream;
 
@@ -75,13 +75,13 @@ pub fn request(s: &mut Stream) -> &'static str {
     REQUESTS[dice::below(s, REQUESTS.len())]
 }
 
-/// The first letter large.
+/// Capitalises the first letter.
 pub fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// "a", "a and b", "a, b and c".
+/// Joins the parts of an enumeration: "a", "a and b", "a, b and c".
 fn list(parts: &[String]) -> String {
     match parts {
         [] => String::new(),
@@ -90,7 +90,7 @@ fn list(parts: &[String]) -> String {
     }
 }
 
-/// "red striped circle".
+/// Returns the adjectives of an item, such as "red" or "red striped".
 fn adjectives(item: &FlatItem) -> String {
     let pattern = if item.texture == Texture::Plain { String::new() } else { format!(" {}", item.texture.name()) };
     format!("{}{pattern}", palette::name(item.colour))
@@ -116,7 +116,7 @@ fn flat(f: &FlatScene, s: &mut Stream, all: bool) -> String {
         })
         .collect();
     let mut out = vec![format!("{}.", sentence(&list(&parts)))];
-    // Counts over all colours.
+    // Total counts, where the things of one name have several colours.
     let mut counted: Vec<u16> = Vec::new();
     for &i in &order {
         let t = f.items[i].thing;

@@ -1,4 +1,4 @@
-//! Names for what an image shows, for pretraining with labels.
+//! Class labels of images, for supervised pretraining.
 
 use std::sync::LazyLock;
 
@@ -17,7 +17,8 @@ static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     things.chain(solids).chain(charts).chain(OTHERS.map(str::to_string)).collect()
 });
 
-/// Every class: pictograms, plain shapes, solids, chart kinds, "text", "number", "table", "diagram".
+/// Returns the name of every class: pictograms, plain shapes, solids, chart types, "text", "number", "table",
+/// "diagram".
 pub fn class_names() -> &'static [String] {
     &NAMES
 }

@@ -1,4 +1,5 @@
-//! Contact sheets to look at; run by hand: `WORLD_SHEETS=DIR cargo test -p burgess-world --release sheets -- --ignored`.
+//! Contact sheets for visual inspection, run by hand: `WORLD_SHEETS=DIR cargo test -p burgess-world --release
+//! contact_sheets -- --ignored`.
 
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ fn sheet(name: &str, images: &[RgbImage], columns: u32) -> Result<()> {
 
 #[test]
 #[ignore = "makes images to look at"]
-fn sheets() -> Result<()> {
+fn contact_sheets() -> Result<()> {
     let things: Vec<RgbImage> = (0..THINGS.len() as u16)
         .map(|t| {
             let item = FlatItem {

@@ -1,4 +1,4 @@
-//! The world on disk: captions, conversations and benchmarks, in the formats that the big study's data have.
+//! Writes captions, conversations and benchmarks to disk, in the formats of the full-size training data.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,42 +17,45 @@ use crate::questions::{AnswerForm, BENCHMARKS, NanoBenchmark, QaPair};
 use crate::scene::{Scene, SceneSplit};
 use crate::{VERSION, caption, dice};
 
-/// How much of everything.
+/// Seed and sizes of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorldSpec {
-    /// Seed of all of it.
+    /// Seed of every image and text.
     pub seed: u64,
-    /// Images with captions.
+    /// Number of images with captions, for the align stage.
     pub align: usize,
-    /// Images with conversations.
+    /// Number of images with conversations, for the tune stage.
     pub tune: usize,
-    /// Questions in a conversation, at most.
+    /// Maximum number of questions in a conversation.
     pub turns: usize,
-    /// Units (images, or pairs of images) in each benchmark.
+    /// Number of units (images, or pairs of images) in each benchmark.
     pub per_benchmark: usize,
 }
 
-/// The file that says what each cell of each image shows, a line an image: `image`, `grid` (rows and columns) and
-/// `cells`, row by row lists of words.
+/// Name of the file with the ground truth, one line per image: `image`, `grid` (number of rows and columns) and
+/// `cells`, one list of words per cell, row by row.
 pub const TRUTH: &str = "truth.jsonl";
 
-/// Fills the existing directory `dir`:
+/// Writes a dataset to the existing directory `dir`:
 ///
 /// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
-/// - `truth.jsonl`: what each cell of each image shows ([`TRUTH`]);
+/// - `truth.jsonl`: the words of each cell of each image ([`TRUTH`]);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
-/// - `manifest.json`: version, specification, counts of lines, and for each benchmark the share of questions that the
-///   best constant answer gets right.
+/// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose answer
+///   is the most frequent one.
 ///
-/// The same specification gives the same bytes, whatever the number of threads. `progress` hears of images done and
-/// of all images. Errors are those of the disk.
+/// The same specification gives the same bytes, whatever the number of threads. `progress` receives the number of
+/// finished images and of all images.
+///
+/// # Errors
+/// An error is returned if a directory or file cannot be written; it names the path.
 pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
     let images = spec.align + spec.tune + spec.per_benchmark * (BENCHMARKS.len() + 1);
     let done = AtomicU64::new(0);
     let tick = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, images as u64);
     for name in ["align", "tune"].into_iter().chain(BENCHMARKS.iter().map(|b| b.name)) {
         let folder = dir.join("images").join(name);
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     }
     let (align, mut truths) = conversations(dir, spec, SceneSplit::Align, spec.align, &tick)?;
     let (tune, more) = conversations(dir, spec, SceneSplit::Tune, spec.tune, &tick)?;
@@ -70,7 +73,7 @@ pub fn write(dir: &Path, spec: &WorldSpec, progress: &(dyn Fn(u64, u64) + Sync))
     atomic::write_json(&dir.join("manifest.json"), &manifest)
 }
 
-/// Writes an image under `dir`.
+/// Renders an image and writes it to `name` below `dir`.
 fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
     let path = dir.join(name);
     let mut bytes = std::io::Cursor::new(Vec::new());
@@ -82,7 +85,7 @@ fn save(dir: &Path, name: &str, scene: &Scene) -> Result<()> {
     fs::write(&path, bytes.into_inner()).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Writes values as lines.
+/// Writes values as JSON lines.
 fn save_lines(path: &Path, rows: &[Value]) -> Result<()> {
     let mut text = String::new();
     for row in rows {
@@ -104,10 +107,10 @@ fn conversations(
         .into_par_iter()
         .map(|i| {
             let mut s = stream(&format!("world/{name}/turns/{i}"), spec.seed);
-            // A few images (a sign with one word) hold fewer questions than most; one at least is there in all.
+            // Every image has at least one question; a few, such as a sign with one word, have fewer than `turns`.
             let scene = Scene::draw(split, spec.seed, i as u64);
             let turns = match split {
-                // Dense captions, and for some images one in sentences.
+                // Maps of words, and for a quarter of the images a caption in sentences.
                 SceneSplit::Align => {
                     let mut turns = crate::map::some(&scene, 2, &mut s);
                     if dice::chance(&mut s, 25) {
@@ -116,7 +119,7 @@ fn conversations(
                     }
                     turns
                 }
-                // Half of the conversations begin with a description, whose every word is learned.
+                // Half of the conversations begin with a caption, because every word of it is a supervised token.
                 _ if dice::chance(&mut s, 50) => {
                     let question = caption::request(&mut s).to_string();
                     let mut turns = vec![QaPair { question, answer: scene.caption(&mut s) }];
@@ -136,7 +139,7 @@ fn conversations(
     Ok((rows.len(), truths))
 }
 
-/// What an oracle is told of an image.
+/// Returns the line of an image in [`TRUTH`], which the oracle baseline reads.
 fn truth(image: &str, scene: &Scene) -> Value {
     json!({ "image": image, "grid": [CELLS, CELLS], "cells": scene.cells() })
 }

@@ -1,9 +1,9 @@
-//! Dense captions: a map of an image, one word a cell, row by row.
+//! Dense captions: maps of an image with one word per cell, row by row.
 //!
-//! Four rows of four words, each of one [`WordKind`]: the colours, the names of things, the letters and so on, or a dot where
-//! there is none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
-//! learns from every patch of every image, as from the detailed captions of ShareGPT4V (arXiv 2311.12793). The language
-//! model learns from text what a map is.
+//! A map has four rows of four words, all of one [`WordKind`] (colours, names of things, letters, …), or a dot where a
+//! cell has none. A caption says a dozen words about an image; a map says one about each patch, so that a connector
+//! learns from every patch of every image, as from the detailed captions of ShareGPT4V (arXiv:2311.12793). The language
+//! model learns the format from text.
 
 use burgess_base::stream::Stream;
 
@@ -12,7 +12,7 @@ use crate::questions::QaPair;
 use crate::scene::Scene;
 use crate::truth::WordKind;
 
-/// The maps that an image has, and the exchange that asks for each.
+/// Returns every map of an image with the question that asks for it.
 pub fn maps(scene: &Scene) -> Vec<QaPair> {
     let truth = scene.truth();
     WordKind::ALL
@@ -24,11 +24,11 @@ pub fn maps(scene: &Scene) -> Vec<QaPair> {
                 .map(|cell| {
                     let of = |kind: WordKind| cell.iter().find(|(k, _)| *k == kind).map(|(_, word)| word.as_str());
                     let word = match kind {
-                        // The name of the thing where its middle lies.
+                        // The map of centres has the name of each thing in the cell of its middle.
                         WordKind::Center => of(WordKind::Center).and(of(WordKind::Thing)),
                         _ => of(kind),
                     };
-                    // The level alone: one token.
+                    // Only the digit of a depth level, which is a single token.
                     word.map_or(".", |word| word.strip_prefix("depth").unwrap_or(word))
                 })
                 .collect();
@@ -37,13 +37,13 @@ pub fn maps(scene: &Scene) -> Vec<QaPair> {
         .collect()
 }
 
-/// `n` different maps of an image in random order, fewer if it has fewer; at least one.
+/// Draws up to `n` different maps of an image in random order. Every image has at least one map.
 pub fn some(scene: &Scene, n: usize, s: &mut Stream) -> Vec<QaPair> {
     let all = maps(scene);
     dice::sample(s, &all, n)
 }
 
-/// As [`some`], but not both the map of things and that of their middles, which are nearly the same.
+/// As [`some`], but without drawing both the map of things and that of centres, which are nearly the same.
 pub fn unlike(scene: &Scene, n: usize, s: &mut Stream) -> Vec<QaPair> {
     let mut all = maps(scene);
     dice::shuffle(s, &mut all);

@@ -1,4 +1,4 @@
-//! What direct probes of an encoder are trained and tested on: scenes with one exact target each, or one for some
+//! Training and test data for direct probes of an encoder: scenes with one exact target each, or one for some of their
 //! cells.
 //!
 //! | set | scenes | image-level tasks | patch-level tasks |
@@ -11,10 +11,10 @@
 //! | writing | words and numbers | | glyph |
 //! | things | two or three things | | segmentation: thing or background; colour; position: the cell itself |
 //!
-//! Training scenes are none of the test scenes, test scenes are all of them, so no image is in both. A patch-level
-//! target belongs to a cell of [`Scene::truth`]; cells with several words of its kind are left out. A training image
-//! gives one cell of each class in it, [`MOST_CELLS`] at most, a test image one cell in all, so that test targets are
-//! independent draws.
+//! Test scenes are drawn from the held-out eighth of all scenes, training scenes from the others, so no image is in
+//! both. A patch-level target belongs to a cell of [`Scene::cells`]; cells with several words of its kind are left out.
+//! A training image gives one cell per class in it, at most [`MOST_CELLS`]; a test image gives a single cell, so that
+//! test targets are independent.
 
 use std::collections::BTreeSet;
 
@@ -32,30 +32,30 @@ use crate::text::WORDS;
 use crate::truth::{CellWords, WordKind};
 use crate::{dice, palette};
 
-/// Number of words that the word probe tells apart.
+/// Number of classes of the word probe.
 pub const WORD_CLASSES: usize = 32;
-/// Most cells of one training image in a patch-level task.
+/// Maximum number of cells of one training image in a patch-level task.
 pub const MOST_CELLS: usize = 6;
-/// The target of cells without any word.
+/// Class of cells without any word.
 const BACKGROUND: &str = "background";
-/// Number of the colour of one solid, and of the thing whose position is asked.
+/// Number of the colour of one solid, and of the thing whose position is the target.
 const RED: u8 = 0;
 /// Number of the colour of the other solid.
 const BLUE: u8 = 4;
-/// Least distance of a middle from the border between two quadrants, in pixels.
+/// Minimum distance of a middle from the border between two quadrants, in pixels.
 const MARGIN: u8 = 6;
 
-/// Which vector a target is read from.
+/// The feature vector that a target is predicted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeLevel {
-    /// One vector for the whole image.
+    /// One vector per image.
     Image,
-    /// The vector of one cell.
+    /// One vector per cell.
     Patch,
 }
 
-/// One target of one scene.
+/// A target of one scene or one of its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeTarget {
     /// Index of the scene in its set's `train` or `test`.
@@ -66,12 +66,12 @@ pub struct ProbeTarget {
     pub class: usize,
 }
 
-/// One attribute that is probed.
+/// A classification task: one attribute, predicted at one level.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeTask {
-    /// "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
+    /// Name of the attribute: "thing", "colour", "count", "position", "depth", "word", "glyph" or "segmentation".
     pub attribute: &'static str,
-    /// Which vector it is read from.
+    /// The feature vector that it is predicted from.
     pub level: ProbeLevel,
     /// Names of the classes, all of which occur in training.
     pub classes: Vec<String>,
@@ -81,7 +81,7 @@ pub struct ProbeTask {
     pub test: Vec<ProbeTarget>,
 }
 
-/// Scenes of one sort, and what is read from them.
+/// Scenes of one kind, with the tasks that use them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeSet {
     /// Name of the set, as in the module's table.
@@ -90,27 +90,27 @@ pub struct ProbeSet {
     pub train: Vec<Scene>,
     /// Test scenes.
     pub test: Vec<Scene>,
-    /// What is read from them.
+    /// The tasks on these scenes.
     pub tasks: Vec<ProbeTask>,
 }
 
-/// A scene and the word that each image-level task of its set asks for, in the order of the tasks.
+/// A scene with the target of each image-level task of its set, in the order of the tasks.
 type Drawn = (Scene, Vec<String>);
 
-/// The recipe of a set.
+/// The definition of a set.
 struct Recipe {
     name: &'static str,
     /// Number of training and of test scenes.
     scenes: [usize; 2],
-    /// Draws scene `index` from the test scenes, or from the others.
+    /// Draws scene `index`, from the test scenes if `test`.
     draw: fn(&mut Stream, index: usize, test: bool) -> Drawn,
-    /// Attributes of the words that `draw` returns.
+    /// Attributes of the image-level targets that `draw` returns.
     image: &'static [&'static str],
-    /// Attributes of cells, with the word that a cell has of it.
+    /// Attributes of the patch-level tasks, with the function that finds a cell's target.
     patch: &'static [(&'static str, CellWord)],
 }
 
-/// The word of an attribute that the cell of an index with these words has; nothing where it has none or several.
+/// Returns the target of a cell, given its index and words; `None` if it has none or several.
 type CellWord = fn(usize, &[(WordKind, String)]) -> Option<String>;
 
 const RECIPES: [Recipe; 7] = [
@@ -129,7 +129,7 @@ const RECIPES: [Recipe; 7] = [
     },
 ];
 
-/// The sets of probes under `seed`; `limit` bounds the training scenes and the test scenes of each.
+/// Returns the probe sets for `seed`; `limit` bounds the number of training scenes and of test scenes of each set.
 ///
 /// The same arguments give the same sets, on any number of threads.
 pub fn probe_sets(seed: u64, limit: Option<usize>) -> Vec<ProbeSet> {
@@ -161,7 +161,7 @@ impl Recipe {
         ProbeSet { name: self.name, tasks, train: scenes(train), test: scenes(test) }
     }
 
-    /// The words of the cells of each scene, if any task asks for them.
+    /// Returns the words of the cells of each scene; empty if the set has no patch-level task.
     fn cells(&self, drawn: &[Drawn]) -> Vec<Cells> {
         if self.patch.is_empty() { Vec::new() } else { drawn.par_iter().map(|(scene, _)| scene.truth()).collect() }
     }
@@ -176,10 +176,10 @@ impl Recipe {
 /// The words of each cell of a scene.
 type Cells = Vec<CellWords>;
 
-/// Scene, cell and word of a target.
+/// Scene, cell and class name of a target.
 type Target = (usize, Option<usize>, String);
 
-/// The task with these targets; its classes are the words of the training targets.
+/// Creates a task whose classes are those of the training targets.
 fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Vec<Target>) -> ProbeTask {
     let classes: BTreeSet<&String> = train.iter().map(|(_, _, word)| word).collect();
     let classes: Vec<String> = classes.into_iter().cloned().collect();
@@ -191,8 +191,7 @@ fn task(attribute: &'static str, level: ProbeLevel, train: Vec<Target>, test: Ve
     ProbeTask { attribute, level, train: known(&train), test: known(&test), classes }
 }
 
-/// One cell for each word that `word` finds in the cells of a scene, drawn among those that have it; of `most` words
-/// at most.
+/// Draws one cell for each target that `word` finds in the cells of a scene, for at most `most` targets.
 fn chosen(cells: &[CellWords], word: CellWord, most: usize, s: &mut Stream) -> Vec<(usize, String)> {
     let words: Vec<Option<String>> = cells.iter().enumerate().map(|(i, cell)| word(i, cell)).collect();
     let different: BTreeSet<&String> = words.iter().flatten().collect();
@@ -204,7 +203,7 @@ fn chosen(cells: &[CellWords], word: CellWord, most: usize, s: &mut Stream) -> V
     dice::sample(s, &all, most)
 }
 
-/// The only word of a kind in a cell.
+/// Returns the word of a kind in a cell, if there is exactly one.
 fn only(cell: &[(WordKind, String)], kind: WordKind) -> Option<String> {
     let mut found = cell.iter().filter(|(k, _)| *k == kind);
     found.next().filter(|_| found.next().is_none()).map(|(_, word)| word.clone())
@@ -230,7 +229,7 @@ fn place(index: usize, _: &[(WordKind, String)]) -> Option<String> {
     Some(format!("row {}, column {}", index / CELLS + 1, index % CELLS + 1))
 }
 
-/// A flat scene for which there are `words`, and these.
+/// Draws a flat scene for which `words` returns targets, with these targets.
 fn flat_scene(
     s: &mut Stream,
     test: bool,
@@ -250,12 +249,12 @@ fn flat_scene(
     (scene, found)
 }
 
-/// One thing: every thing in turn, in any colour.
+/// Draws a scene of one thing in a random colour; all things take turns.
 fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let thing = (index % THINGS.len()) as u16;
     let draw = |s: &mut Stream| {
-        let wish = ItemSpec::of(s, thing);
-        FlatScene::of(s, &[wish])
+        let spec = ItemSpec::of(s, thing);
+        FlatScene::of(s, &[spec])
     };
     flat_scene(s, test, draw, |flat| {
         let item = flat.items.first()?;
@@ -263,25 +262,25 @@ fn single(s: &mut Stream, index: usize, test: bool) -> Drawn {
     })
 }
 
-/// One to four of one thing, and nothing else.
+/// Draws a scene of one to four items of one thing, and nothing else.
 fn counting(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let n = 1 + index % 4;
     let draw = |s: &mut Stream| {
-        let mut wishes = flat::counting(s, n);
-        wishes.truncate(n);
-        FlatScene::of(s, &wishes)
+        let mut specs = flat::counting(s, n);
+        specs.truncate(n);
+        FlatScene::of(s, &specs)
     };
     flat_scene(s, test, draw, |flat| Some(vec![flat.items.len().to_string()]))
 }
 
-/// A red thing and a thing of another colour; the word is the quadrant of the red one's middle.
+/// Draws a scene of a red thing and a thing of another colour; the target is the quadrant of the red one's middle.
 fn pair(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
-        let mut wishes: Vec<ItemSpec> = flat::different_things(s, 2).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+        let mut specs: Vec<ItemSpec> = flat::different_things(s, 2).into_iter().map(|t| ItemSpec::of(s, t)).collect();
         let others: Vec<u8> = (0..palette::COLOURS.len() as u8).filter(|c| *c != RED).collect();
-        wishes[0].colour = RED;
-        wishes[1].colour = *dice::pick(s, &others);
-        FlatScene::of(s, &wishes)
+        specs[0].colour = RED;
+        specs[1].colour = *dice::pick(s, &others);
+        FlatScene::of(s, &specs)
     };
     flat_scene(s, test, draw, |flat| {
         let red = flat.items.iter().find(|i| i.colour == RED)?;
@@ -295,7 +294,7 @@ fn pair(s: &mut Stream, _: usize, test: bool) -> Drawn {
     })
 }
 
-/// A red and a blue solid, one clearly closer than the other; the word is the colour of the closer one.
+/// Draws a scene of a red and a blue solid, one clearly closer; the target is the colour of the closer one.
 fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let mut closer = palette::name(RED);
     let scene = Scene::draw_until(s, test, |s| {
@@ -311,24 +310,24 @@ fn solids(s: &mut Stream, _: usize, test: bool) -> Drawn {
     (scene, vec![closer.to_string()])
 }
 
-/// One of [`WORD_CLASSES`] words, in turn.
+/// Draws a scene of one of [`WORD_CLASSES`] words, which take turns.
 fn word(s: &mut Stream, index: usize, test: bool) -> Drawn {
     let word = WORDS[index % WORD_CLASSES * WORDS.len() / WORD_CLASSES];
     let scene = Scene::draw_until(s, test, |s| Content::Writing(WritingScene::of(s, vec![word.to_uppercase()])));
     (scene, vec![word.to_string()])
 }
 
-/// Any writing.
+/// Draws a scene of writing, without an image-level target.
 fn writing(s: &mut Stream, _: usize, test: bool) -> Drawn {
     (Scene::draw_until(s, test, |s| Content::Writing(WritingScene::draw(s))), Vec::new())
 }
 
-/// Two or three different things.
+/// Draws a scene of two or three different things, without an image-level target.
 fn things(s: &mut Stream, _: usize, test: bool) -> Drawn {
     let draw = |s: &mut Stream| {
         let k = dice::within(s, 2, 3) as usize;
-        let wishes: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
-        FlatScene::of(s, &wishes)
+        let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+        FlatScene::of(s, &specs)
     };
     flat_scene(s, test, draw, |_| Some(Vec::new()))
 }
@@ -364,7 +363,7 @@ mod tests {
                 };
                 assert!(cells(&task.train) && cells(&task.test), "{}", task.attribute);
                 assert!(!task.test.is_empty() && task.classes.is_sorted(), "{}", task.attribute);
-                // One target for each test image.
+                // One target per test image.
                 assert!(task.test.windows(2).all(|w| w[0].scene < w[1].scene), "{}", task.attribute);
             }
         }

@@ -1,4 +1,4 @@
-//! An image's exact contents, and the rule that keeps test images out of training.
+//! The exact contents of an image, and the rule that keeps test images out of training.
 
 use burgess_base::digest;
 use burgess_base::stream::{Stream, stream};
@@ -12,22 +12,22 @@ use crate::flat::FlatScene;
 use crate::page::{TableScene, WritingScene};
 use crate::solids::SolidScene;
 
-/// What images are for.
+/// The use of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SceneSplit {
     /// Pretraining of encoders.
     Pretrain,
-    /// Captions for the connector.
+    /// Captions for training the connector.
     Align,
-    /// Questions for connector and language model.
+    /// Conversations for training connector and language model.
     Tune,
     /// Benchmarks.
     Test,
 }
 
 impl SceneSplit {
-    /// "pretrain", "align", "tune", "test".
+    /// Returns "pretrain", "align", "tune" or "test".
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
@@ -38,41 +38,47 @@ impl SceneSplit {
     }
 }
 
-/// What an image shows.
+/// The contents of an image, by its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Content {
+    /// Pictograms and plain shapes.
     Flat(FlatScene),
+    /// Solids in perspective.
     Solids(SolidScene),
+    /// Text.
     Writing(WritingScene),
+    /// A table of digits.
     Table(TableScene),
+    /// A chart.
     Chart(ChartScene),
+    /// A diagram of things.
     Diagram(DiagramScene),
 }
 
 /// The exact ground truth of one image.
 ///
-/// All fields are whole numbers and all can be seen, so two images are the same exactly if their scenes are. One in
-/// eight scenes, by a digest of these fields, is a test scene; [`Scene::draw`] gives no other to [`SceneSplit::Test`] and
-/// none of them to the training splits. So no image can be in both, whatever the seeds.
+/// All fields are integers and all are visible, so two images are equal exactly if their scenes are. One in eight
+/// scenes, by a digest of these fields, is a test scene. [`Scene::draw`] returns only test scenes for
+/// [`SceneSplit::Test`] and only others for the training splits, so no image can be in both, whatever the seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scene {
-    /// What is to be seen.
+    /// The contents of the image.
     pub(crate) content: Content,
 }
 
 impl Scene {
-    /// Image `index` of a split under `seed`, of any kind.
+    /// Draws image `index` of a split for `seed`, of a random kind.
     pub fn draw(split: SceneSplit, seed: u64, index: u64) -> Self {
         let mut s = stream(&format!("world/{}/{index}", split.as_str()), seed);
-        // Encoders learn from collections in which most images show one thing; so does every second of these.
+        // Encoders are usually pretrained on images of mostly single objects, so half of these show one thing.
         if split == SceneSplit::Pretrain && dice::chance(&mut s, 50) {
             return Self::draw_until(&mut s, false, |s| Content::Flat(FlatScene::draw_one(s)));
         }
         Self::draw_from(&mut s, split == SceneSplit::Test)
     }
 
-    /// A training scene that is full of things or lines, with a word for nearly every cell.
+    /// Draws a training scene with many things or lines, so that nearly every cell has a word.
     pub(crate) fn draw_full(s: &mut Stream) -> Self {
         Self::draw_until(s, false, |s| match dice::below(s, 3) {
             0 => Content::Writing(WritingScene::full(s)),
@@ -80,7 +86,7 @@ impl Scene {
         })
     }
 
-    /// The next image of a stream, from the test scenes or from the others.
+    /// Draws a scene of a random kind, from the test scenes if `test`, else from the others.
     pub(crate) fn draw_from(s: &mut Stream, test: bool) -> Self {
         Self::draw_until(s, test, |s| match dice::below(s, 100) {
             0..=33 => Content::Flat(FlatScene::draw(s)),
@@ -92,7 +98,7 @@ impl Scene {
         })
     }
 
-    /// The first of the drawn contents that is a test scene, or that is none.
+    /// Repeats `draw` until the scene is a test scene (`test`) or none.
     pub(crate) fn draw_until(s: &mut Stream, test: bool, mut draw: impl FnMut(&mut Stream) -> Content) -> Self {
         loop {
             let scene = Self { content: draw(s) };
@@ -102,14 +108,14 @@ impl Scene {
         }
     }
 
-    /// Whether this scene belongs to the test splits: one in eight does.
+    /// Returns whether this scene is a test scene, which one in eight is.
     pub(crate) fn is_test(&self) -> bool {
-        // Whole numbers and strings always have a JSON form, so the digest cannot fail.
+        // Integers and strings always have a JSON form, so the digest cannot fail.
         let digest = digest::of_value(self).unwrap_or_default();
         digest.bytes().next().is_some_and(|b| b == b'0' || b == b'1')
     }
 
-    /// The image, `SIZE`×`SIZE`.
+    /// Renders the image, [`SIZE`](crate::SIZE)×[`SIZE`](crate::SIZE) pixels.
     pub fn render(&self) -> RgbImage {
         match &self.content {
             Content::Flat(c) => c.render(),
@@ -121,7 +127,7 @@ impl Scene {
         }
     }
 
-    /// Which kind of image: "flat", "solids", "writing", "table", "chart" or "diagram".
+    /// Returns the kind of image: "flat", "solids", "writing", "table", "chart" or "diagram".
     pub fn kind(&self) -> &'static str {
         match self.content {
             Content::Flat(_) => "flat",
@@ -173,7 +179,7 @@ mod tests {
             .collect();
         let seen: BTreeSet<&String> = test.iter().map(|(p, _)| p).collect();
         assert!(training.iter().all(|(p, _)| !seen.contains(p)));
-        // What looks the same has the same contents, so the rule on contents is a rule on images.
+        // Equal pixels imply equal contents, so the split by contents is a split by images.
         let mut contents: HashMap<&String, &String> = HashMap::new();
         for (p, c) in test.iter().chain(&training) {
             assert_eq!(*contents.entry(p).or_insert(c), c);
@@ -193,7 +199,8 @@ mod tests {
         assert!((400..600).contains(&flat), "{flat} of 4000");
     }
 
-    /// The first scenes and their texts. If this fails, the world has changed: raise `VERSION` and note the new value here.
+    /// Digest of the first scenes and their texts. If this test fails, the world has changed: increment `VERSION` and
+    /// write the new digest here.
     #[test]
     fn the_world_is_the_one_of_this_version() {
         let mut all = Vec::new();

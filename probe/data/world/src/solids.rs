@@ -1,4 +1,4 @@
-//! Perspective images: lit spheres, boxes and cylinders on a ground plane, with true depths and distances.
+//! Perspective images: lit spheres, boxes and cylinders on a ground plane, with exact depths and distances.
 
 use burgess_base::stream::Stream;
 use image::RgbImage;
@@ -11,56 +11,63 @@ use crate::raycast::{Body, RayScene};
 
 pub use crate::raycast::SolidForm;
 
-/// One solid standing on the ground. Lengths in centimetres.
+/// A solid that stands on the ground. Lengths are in centimetres.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Solid {
+    /// Form of the solid.
     pub form: SolidForm,
-    /// Number of its colour.
+    /// Number of its colour, as in [`palette::COLOURS`].
     pub colour: u8,
     /// Half its width.
     pub radius: u16,
     /// Half its height; the radius for a sphere.
     pub rise: u16,
-    /// Middle, to the right of the camera's axis.
+    /// Middle, to the right of the camera.
     pub x: i16,
-    /// Middle, away from the camera along the ground.
+    /// Middle, distance from the camera along the ground.
     pub z: i16,
-    /// Turn about the vertical in degrees; 0 unless a box.
+    /// Rotation about the vertical axis in degrees, 0 to 89; 0 unless it is a box.
     pub turn: u8,
 }
 
 impl Solid {
-    /// "red sphere".
+    /// Returns colour and form, such as "red sphere".
     pub fn phrase(&self) -> String {
         format!("{} {}", palette::name(self.colour), self.form.name())
     }
 
-    /// Its middle: right, up, away.
+    /// Returns its middle: right, up, away, in centimetres.
     pub fn centre(&self) -> [f32; 3] {
         [f32::from(self.x), f32::from(self.rise), f32::from(self.z)]
     }
 }
 
-/// A whole perspective image. The camera stands at the origin, `height` above the ground, and looks down by `pitch` degrees.
+/// The contents of a perspective image. The camera stands above the origin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SolidScene {
+    /// The solids.
     pub solids: Vec<Solid>,
+    /// Height of the camera above the ground, in centimetres.
     pub height: u16,
+    /// Angle by which the camera looks down, in degrees.
     pub pitch: u8,
-    /// Where the light comes from, degrees about the vertical.
+    /// Direction of the light about the vertical axis, in degrees, −60 to 60.
     pub sun: i16,
+    /// Colour of the ground.
     pub ground: Rgb,
+    /// Colour of the sky.
     pub sky: Rgb,
 }
 
 impl SolidScene {
-    /// Two or three solids, each of its own description, each in full view and at least 60 % visible.
+    /// Draws two or three solids that differ in colour or form, each completely inside the image and at least 60 %
+    /// visible.
     pub fn draw(s: &mut Stream) -> Self {
         let n = dice::within(s, 2, 3) as usize;
         Self::of(s, n)
     }
 
-    /// `n` solids.
+    /// Draws `n` solids under the same conditions.
     pub fn of(s: &mut Stream, n: usize) -> Self {
         loop {
             let mut all: Vec<(SolidForm, u8)> =
@@ -123,32 +130,33 @@ impl SolidScene {
         self.ray_scene().render(SIZE)
     }
 
-    /// Distance from the camera to the middle of a solid.
+    /// Returns the distance from the camera to the middle of a solid, in centimetres.
     pub fn depth(&self, index: usize) -> f32 {
         let c = self.solids[index].centre();
         let dy = c[1] - f32::from(self.height);
         (c[0] * c[0] + dy * dy + c[2] * c[2]).sqrt()
     }
 
-    /// The depth of a solid on a scale of 1 (near) to 8 (far), whose steps are 16 %: two solids of which one is clearly
-    /// closer never have the same.
+    /// Returns the depth of a solid on a logarithmic scale of 1 (near) to 8 (far) with steps of 16 %, so that two
+    /// solids of which one is clearly closer never have the same level.
     pub fn depth_level(&self, index: usize) -> u8 {
         (1.0 + (self.depth(index) / 230.0).ln() / 1.16_f32.ln()).round().clamp(1.0, 8.0) as u8
     }
 
-    /// Distance between the middles of two solids.
+    /// Returns the distance between the middles of two solids, in centimetres.
     pub fn distance(&self, a: usize, b: usize) -> f32 {
         let (a, b) = (self.solids[a].centre(), self.solids[b].centre());
         a.iter().zip(b).map(|(p, q)| (p - q) * (p - q)).sum::<f32>().sqrt()
     }
 
-    /// Whether `a` is clearly closer to the camera than `b`: by a fifth, for the middles and for the nearest points.
+    /// Returns whether `a` is clearly closer to the camera than `b`: by 20 % at the middles and by 15 % at the nearest
+    /// points.
     pub fn clearly_closer(&self, a: usize, b: usize) -> bool {
         let near = |i: usize| self.depth(i) - f32::from(self.solids[i].radius);
         self.depth(a) * 1.2 < self.depth(b) && near(a) * 1.15 < near(b)
     }
 
-    /// Whether `a` is clearly nearer to `to` than `b` is: by 40 %.
+    /// Returns whether `a` is clearly closer to `to` than `b` is: by 40 %.
     pub fn clearly_nearer(&self, to: usize, a: usize, b: usize) -> bool {
         self.distance(to, a) * 1.4 < self.distance(to, b)
     }
@@ -161,8 +169,7 @@ mod tests {
     use super::*;
     use crate::raycast::{SPREAD, V};
 
-    /// Where the stated middle of a solid appears, the ray caster meets that solid, at the stated distance, or
-    /// something nearer.
+    /// At the projection of a solid's middle, the ray caster hits that solid at the stated distance, or a nearer one.
     #[test]
     fn the_image_agrees_with_the_stated_depths() {
         let mut met = 0;
@@ -172,7 +179,7 @@ mod tests {
             for (k, solid) in scene.solids.iter().enumerate() {
                 let (sin, cos) = f32::from(scene.pitch).to_radians().sin_cos();
                 let p: V = std::array::from_fn(|q| solid.centre()[q] - world.eye[q]);
-                // Camera axes: x right, along, up.
+                // Camera axes: x to the right, `along` forward, `up` upward.
                 let along = p[2] * cos - p[1] * sin;
                 let up = p[1] * cos + p[2] * sin;
                 let (u, v) = (0.5 + p[0] / along / SPREAD / 2.0, 0.5 - up / along / SPREAD / 2.0);
@@ -219,7 +226,7 @@ mod tests {
         assert!(seen[0].share == 1.0 && seen[1].share < 0.3, "{seen:?}");
         scene.solids[0].x = -90;
         assert!(scene.ray_scene().visibility()[1].share == 1.0);
-        // The left of the image is the left of the world.
+        // The left of the image is the left of the scene.
         let image = scene.render();
         let red = |x: u32| image.get_pixel(x, 48).0;
         assert!(

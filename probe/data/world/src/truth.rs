@@ -1,9 +1,9 @@
-//! What each cell of an image shows: the ground truth that an oracle sees, that dense captions say, and that probes
-//! are measured against.
+//! The ground truth of each cell of an image. The oracle baseline reads it, dense captions state it, and probes are
+//! tested against it.
 //!
-//! An image is cut into [`CELLS`]×[`CELLS`] cells, the patches of the nano encoders. What a cell shows are words, each of
-//! one [`WordKind`]: the colour and the name of the thing that covers most of it, the letter whose middle lies in it, and so
-//! on. The cell that holds a thing's middle is marked, so that things of one sort can be counted.
+//! An image is divided into [`CELLS`]×[`CELLS`] cells, the patches of the nano encoders. A cell has words, each of one
+//! [`WordKind`]: the colour and the name of the thing that covers most of it, the letter whose middle lies in it, and
+//! so on. The cell of a thing's middle is marked, so that things can be counted.
 
 use crate::canvas::Texture;
 use crate::chart::{ChartKind, ChartScene, FLOOR};
@@ -15,36 +15,36 @@ use crate::palette;
 use crate::scene::{Content, Scene};
 use crate::solids::SolidScene;
 
-/// Points looked at in a cell, along each side.
+/// Number of sample points along each side of a cell.
 const POINTS: usize = 5;
-/// Points of a cell that a thing must cover to be named there.
+/// Minimum number of sample points, of 25, that a thing must cover to be named in a cell.
 const ENOUGH: usize = 5;
 
-/// What a word of a cell is about.
+/// The property that a word of a cell states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WordKind {
-    /// The colour of what covers the cell: "red".
+    /// Colour of the thing that covers the cell, such as "red".
     Color,
-    /// What covers the cell: "cup", "sphere", "bar", "point", "slice", "arrow".
+    /// Name of the thing that covers the cell: "cup", "sphere", "bar", "point", "slice", "arrow", …
     Thing,
-    /// That a thing's middle lies here: "center".
+    /// Mark of the cell that contains a thing's middle: "center".
     Center,
-    /// How the thing looks: "striped", "left", "upside down", and where an arrow points.
+    /// Appearance of the thing: "striped", "left", "upside"; for an arrow its direction.
     Look,
-    /// The letter or digit whose middle lies here.
+    /// Letter or digit whose middle lies in the cell.
     Letter,
-    /// The value of the mark whose middle lies here: "5".
+    /// Value of the chart mark whose middle lies in the cell, such as "5".
     Value,
-    /// How far away the thing is: "depth1" (near) to "depth8".
+    /// Distance of the thing, from "depth1" (near) to "depth8".
     Depth,
 }
 
 impl WordKind {
-    /// All of them.
+    /// All kinds, in the order of the words in a cell.
     pub const ALL: [Self; 7] =
         [Self::Color, Self::Thing, Self::Center, Self::Look, Self::Letter, Self::Value, Self::Depth];
 
-    /// The word by which a map of this kind is asked for.
+    /// Returns the name of the kind in the question for its map.
     pub fn name(self) -> &'static str {
         match self {
             Self::Color => "color",
@@ -62,7 +62,7 @@ impl WordKind {
 pub type CellWords = Vec<(WordKind, String)>;
 
 impl Scene {
-    /// The words of each cell, row by row, `CELLS * CELLS` lists; empty where only background is.
+    /// Returns the words of each cell, row by row; empty for cells that show only background.
     pub(crate) fn truth(&self) -> Vec<CellWords> {
         let mut cells = match &self.content {
             Content::Flat(f) => flat(f),
@@ -78,19 +78,19 @@ impl Scene {
         cells
     }
 
-    /// As [`Scene::truth`], the words alone.
+    /// Returns the words of each cell, row by row, `CELLS * CELLS` lists; empty for cells that show only background.
     pub fn cells(&self) -> Vec<Vec<String>> {
         words(&self.truth())
     }
 }
 
-/// The words of cells without their kinds.
+/// Returns the words of cells without their kinds.
 pub(crate) fn words(cells: &[CellWords]) -> Vec<Vec<String>> {
     cells.iter().map(|cell| cell.iter().map(|(_, word)| word.clone()).collect()).collect()
 }
 
-/// Which of `count` things covers each cell: the one that covers most of it, if it covers a fifth; whatever is small still
-/// has the cell that it covers most. `at` tells which thing covers a point of the image.
+/// Returns for each cell which of `count` things covers most of it, if that covers at least a fifth; a thing that would
+/// have no cell gets the one that it covers most. `at` returns the thing at a point of the image.
 fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<usize>> {
     let side = f32::from(CELL_SIDE);
     let mut covered = vec![vec![0usize; count]; CELLS * CELLS];
@@ -115,7 +115,7 @@ fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<us
         if owner.contains(&Some(thing)) {
             continue;
         }
-        // Not the one cell that another has.
+        // A thing does not take the only cell of another one.
         let free = |cell: &usize| {
             let of = owner[*cell];
             of.is_none() || owner.iter().filter(|o| **o == of).count() > 1
@@ -127,13 +127,13 @@ fn owners(count: usize, at: impl Fn(f32, f32) -> Option<usize>) -> Vec<Option<us
     owner
 }
 
-/// Cells with the words of their owners.
+/// Returns the words of the owner of each cell.
 fn worded(owner: &[Option<usize>], words: &[CellWords]) -> Vec<CellWords> {
     owner.iter().map(|o| o.map(|o| words[o].clone()).unwrap_or_default()).collect()
 }
 
-/// Cells with the words of their owners, and "center" where one's middle lies. A middle that something else covers marks
-/// the nearest cell that its own thing owns.
+/// Returns the words of the owner of each cell, with "center" in the cell of each thing's middle. If another thing owns
+/// that cell, the mark is in the nearest cell that the thing owns.
 fn cover(words: &[CellWords], middles: &[(f32, f32)], at: impl Fn(f32, f32) -> Option<usize>) -> Vec<CellWords> {
     let owner = owners(words.len(), at);
     let mut cells = worded(&owner, words);
@@ -192,7 +192,7 @@ fn solids(c: &SolidScene) -> Vec<CellWords> {
         .collect();
     let rays = c.ray_scene();
     let at = |x: f32, y: f32| rays.body_at(x / SIZE as f32, y / SIZE as f32);
-    // The middle of what is seen of each: its body's middle may lie behind another.
+    // Middles of the visible parts, because the middle of a body may be occluded.
     let mut sums = vec![(0.0, 0.0, 0.0_f32); c.solids.len()];
     for p in 0..48 * 48 {
         let (x, y) = ((p % 48) as f32 * 2.0 + 1.0, (p / 48) as f32 * 2.0 + 1.0);
@@ -241,13 +241,13 @@ fn chart(c: &ChartScene) -> Vec<CellWords> {
             let half = c.bar_width() / 2.0;
             owners(n, |x, y| (0..n).find(|&i| (x - marks[i].0).abs() < half && (marks[i].1..FLOOR).contains(&y)))
         }
-        // A point covers no more than the cell of its middle.
+        // A point of a line chart covers only the cell of its middle.
         ChartKind::Line => vec![None; CELLS * CELLS],
     };
     let mut cells = worded(&owner, &words);
     for (i, &(x, y)) in marks.iter().enumerate() {
         let cell = &mut cells[cell_at(x, y)];
-        // The top of a low bar may share its cell with nothing that covers enough of it.
+        // The top of a low bar may lie in a cell that no mark covers enough.
         *cell = words[i].clone();
         cell.push((WordKind::Value, c.values[i].to_string()));
         if c.kind == ChartKind::Pie {
@@ -311,7 +311,7 @@ mod tests {
                         assert!(!c.clearly_closer(a, b) || c.depth_level(a) < c.depth_level(b), "{scene:?}");
                     }
                 }
-                // No two letters share a cell.
+                // No two letters are in the same cell.
                 Content::Writing(w) => assert_eq!(letters(), w.lines.iter().map(|l| l.text.len()).sum::<usize>()),
                 Content::Table(t) => assert_eq!(letters(), t.glyphs().len(), "{scene:?}"),
                 Content::Chart(c) => {

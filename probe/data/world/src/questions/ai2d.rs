@@ -1,4 +1,4 @@
-//! `nano-ai2d`: labelled diagrams and chains; the options are named.
+//! `nano-ai2d`: questions about labelled diagrams and chains, answered with the text of an option.
 
 use burgess_base::stream::Stream;
 
@@ -11,7 +11,7 @@ use crate::scene::{Content, Scene};
 
 const SUBTASKS: [&str; 4] = ["letter", "label", "after", "before"];
 
-/// One training question.
+/// Draws a training question about a diagram.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Diagram(d) = &scene.content else { return None };
     let place = dice::below(s, 12);
@@ -19,7 +19,7 @@ pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     question(subtask, d, place, s)
 }
 
-/// One diagram, one question.
+/// Draws a unit of one diagram and one question.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let layout = |s: &mut Stream| match subtask {

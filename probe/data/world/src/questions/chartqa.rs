@@ -1,4 +1,4 @@
-//! `nano-chartqa`: read and compare the values of charts.
+//! `nano-chartqa`: questions that require reading and comparing the values of charts.
 
 use burgess_base::stream::Stream;
 
@@ -10,14 +10,14 @@ use crate::{dice, palette};
 
 const SUBTASKS: [&str; 5] = ["value", "largest", "smallest", "label", "color"];
 
-/// One training question.
+/// Draws a training question about a chart.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Chart(c) = &scene.content else { return None };
     let subtask = *dice::pick(s, &SUBTASKS);
     question(subtask, c, s)
 }
 
-/// One chart, one question; values and colours take turns as answers.
+/// Draws a unit of one chart and one question; values and colours take turns as answers.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let turn = index / SUBTASKS.len();

@@ -1,5 +1,5 @@
-//! An independent reading of the questions: parses the English of each and looks the answer up in the ground truth,
-//! sharing no code with the makers. For tests.
+//! An independent answerer for tests: parses the English of a question and looks the answer up in the ground truth,
+//! without using the code that made the question.
 
 use super::{AnswerForm, Question};
 use crate::diagram::{DiagramLayout, DiagramScene};
@@ -11,7 +11,7 @@ use crate::solids::{Solid, SolidScene};
 
 type Check = Result<(), String>;
 
-/// Whether the answer of `q` is right for `scene`, and the only right one among the options.
+/// Checks that the answer of `q` is right for `scene`, and the only right one among the options.
 pub fn check(scene: &Scene, q: &Question) -> Check {
     let wrong = |why: &str| Err(format!("{why}: {q:?}"));
     let answer = match q.form {
@@ -149,7 +149,7 @@ fn flat(f: &FlatScene, words: &[&str], subtask: &str) -> Option<String> {
             Some(if at_left { "left" } else { "right" }.to_string())
         }
         ["Where", "does", "the", "arrow", "point"] => {
-            // The tip of the unmoved arrow is above its middle.
+            // The tip of the unrotated arrow is above its middle.
             let (sin, cos) = f32::from(only("arrow")?.turn).to_radians().sin_cos();
             let (x, y) = (sin, -cos);
             Some(
@@ -169,7 +169,7 @@ fn flat(f: &FlatScene, words: &[&str], subtask: &str) -> Option<String> {
         }
         ["What", "pattern", "has", "the", name] => Some(only(name)?.texture.name().to_string()),
         _ => {
-            // A fact: exactly one pictogram may be meant by "it".
+            // A question about a fact: "it" must refer to exactly one pictogram.
             let mut pictograms = f.items.iter().filter(|i| i.what().kind != "shape");
             let it = pictograms.next()?;
             if pictograms.next().is_some() {
@@ -203,7 +203,8 @@ fn solids(c: &SolidScene, words: &[&str]) -> Option<String> {
     }
 }
 
-/// Which of two named solids is closer to the camera or to a third, by plain geometry; nothing unless by a good margin.
+/// Returns the option that is clearly closer to the camera or to a third solid, from the coordinates; `None` without a
+/// clear margin.
 pub fn closer(c: &SolidScene, text: &str, options: &[String]) -> Option<String> {
     let find =
         |phrase: &str| c.solids.iter().find(|x| format!("{} {}", palette::name(x.colour), x.form.name()) == phrase);
@@ -223,7 +224,7 @@ pub fn closer(c: &SolidScene, text: &str, options: &[String]) -> Option<String> 
 fn diagram(d: &DiagramScene, words: &[&str]) -> Option<String> {
     let name = |i: usize| THINGS[d.things[i] as usize].name.clone();
     let at = |n: &str| (0..d.things.len()).find(|&i| name(i) == n);
-    // The arrows, as pairs of places.
+    // The arrows, as pairs of indices.
     let n = d.things.len();
     let arrows: Vec<(usize, usize)> = match d.layout {
         DiagramLayout::Labelled => Vec::new(),

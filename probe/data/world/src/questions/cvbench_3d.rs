@@ -1,4 +1,4 @@
-//! `nano-cvbench-3d`: which solid is closer to the camera, and which is closer to a third one; the options are named.
+//! `nano-cvbench-3d`: which solid is closer to the camera, or to a third one; answered with the text of an option.
 
 use burgess_base::stream::Stream;
 
@@ -8,14 +8,15 @@ use crate::dice;
 use crate::scene::{Content, Scene};
 use crate::solids::SolidScene;
 
-/// One training question.
+/// Draws a training question about the distances of solids.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Solids(c) = &scene.content else { return None };
     let place = dice::below(s, 2);
     if dice::chance(s, 50) { depth(c, place, s) } else { distance(c, place, s) }
 }
 
-/// How far away one solid is, on the scale of [`SolidScene::depth_level`]: a step on the way to the comparison, for training.
+/// Draws a training question about the depth of one solid, on the scale of [`SolidScene::depth_level`]. It is an
+/// intermediate step of the comparison, and no benchmark asks it.
 pub fn ask_level(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let Content::Solids(c) = &scene.content else { return None };
     let i = dice::below(s, c.solids.len());
@@ -23,7 +24,7 @@ pub fn ask_level(scene: &Scene, s: &mut Stream) -> Option<Question> {
     Some(Question::short("level", text, c.depth_level(i).to_string()))
 }
 
-/// One image, one question: depth and distance take turns.
+/// Draws a unit of one image and one question; depth and distance take turns.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let place = index / 2 + index % 2;
     held_out(s, |s| {

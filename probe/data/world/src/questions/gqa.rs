@@ -11,13 +11,13 @@ use crate::{dice, palette};
 
 const SUBTASKS: [&str; 4] = ["object", "color", "relation", "which"];
 
-/// One training question.
+/// Draws a training question.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let subtask = *dice::pick(s, &SUBTASKS);
     question(subtask, &scene.content, s)
 }
 
-/// One image, one question; colours take turns as answers.
+/// Draws a unit of one image and one question; colours take turns as answers.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     let target = index / SUBTASKS.len();
@@ -27,8 +27,8 @@ pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
             Content::Solids(SolidScene::draw(s))
         } else {
             let k = if subtask == "object" { 1 } else { dice::within(s, 2, 4) as usize };
-            let wishes: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
-            Content::Flat(FlatScene::of(s, &wishes))
+            let specs: Vec<ItemSpec> = flat::different_things(s, k).into_iter().map(|t| ItemSpec::of(s, t)).collect();
+            Content::Flat(FlatScene::of(s, &specs))
         };
         let q = question(subtask, &content, s)?;
         (subtask != "color" || q.answer == colour).then(|| (content, vec![q]))
@@ -89,13 +89,13 @@ fn question(subtask: &'static str, content: &Content, s: &mut Stream) -> Option<
     }
 }
 
-/// "What color is the dog?", "What color are the grapes?"
+/// Returns the question for the colour of an item: "What color is the dog?", "What color are the grapes?"
 pub fn color_text(item: &flat::FlatItem) -> String {
     let name = &item.what().name;
     format!("What color {} the {name}?", item.what().is())
 }
 
-/// The one thing that lies on that side at all, if it lies there clearly.
+/// Returns the item in that direction of `reference`, if it is the only one there and the relation is clear.
 fn only_one(f: &FlatScene, reference: usize, relation: Relation) -> Option<usize> {
     let r = &f.items[reference];
     let beyond = |i: usize| {

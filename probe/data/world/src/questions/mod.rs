@@ -1,5 +1,5 @@
-//! Questions and right answers: one file per benchmark, each with the questions it asks of a given image (`ask`, for
-//! training) and the units it is made of (`unit`, for the benchmark itself).
+//! Questions with right answers, one file per benchmark: `ask` draws a training question about a given image, and
+//! `unit` draws a unit of the benchmark itself.
 
 use burgess_base::stream::Stream;
 
@@ -24,14 +24,16 @@ pub use unit::BenchmarkUnit;
 
 /// A benchmark of the nano world.
 pub struct NanoBenchmark {
+    /// Id of the benchmark.
     pub name: &'static str,
-    /// Unit `index`, all of its images test scenes. The index alone fixes subtask and place of the right option.
+    /// Draws unit `index`, whose images are all test scenes. The index alone determines subtask and position of the
+    /// right option.
     pub unit: fn(&mut Stream, usize) -> BenchmarkUnit,
-    /// A question of this kind about a given image, if there is one.
+    /// Draws a question in the form of this benchmark about a given image, if there is one.
     pub ask: fn(&Scene, &mut Stream) -> Option<Question>,
 }
 
-/// All nine.
+/// The nine benchmarks of the nano world.
 pub const BENCHMARKS: [NanoBenchmark; 9] = [
     NanoBenchmark { name: "nano-mme", unit: mme::unit, ask: mme::ask },
     NanoBenchmark { name: "nano-gqa", unit: gqa::unit, ask: gqa::ask },
@@ -49,7 +51,7 @@ impl Scene {
     /// The first question of each form ends with the line that says how to answer.
     pub fn turns(&self, n: usize, s: &mut Stream) -> Vec<QaPair> {
         let mut questions: Vec<Question> = Vec::new();
-        // Every kind of image has at least one question (whether something is there), so this ends.
+        // The loop ends because every kind of image has at least one question (whether something is present).
         for attempt in 0.. {
             if questions.len() == n || (attempt >= n * 12 && !questions.is_empty()) {
                 break;

@@ -1,4 +1,4 @@
-//! `nano-ocrbench`: read words, numbers, signs, lines and table cells; the answer is the text.
+//! `nano-ocrbench`: words, numbers, signs, lines and table cells to be read; the answer is the text.
 
 use burgess_base::stream::Stream;
 
@@ -10,13 +10,13 @@ use crate::scene::{Content, Scene};
 
 const SUBTASKS: [&str; 4] = ["word", "number", "line", "table"];
 
-/// One training question.
+/// Draws a training question about an image of text.
 pub fn ask(scene: &Scene, s: &mut Stream) -> Option<Question> {
     let subtask = *dice::pick(s, &SUBTASKS);
     question(subtask, &scene.content, s)
 }
 
-/// One image, one question.
+/// Draws a unit of one image and one question.
 pub fn unit(s: &mut Stream, index: usize) -> BenchmarkUnit {
     let subtask = SUBTASKS[index % SUBTASKS.len()];
     held_out(s, |s| {

@@ -1,25 +1,25 @@
-//! Questions in the forms of the benchmarks, and the conversation turns that they become.
+//! Questions in the forms of the benchmarks, and their conversion to question-answer pairs of a conversation.
 
 use serde::{Deserialize, Serialize};
 
-/// One exchange of a conversation.
+/// A question and its answer, as one exchange of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QaPair {
-    /// With its options and, the first time, the line that says how to answer.
+    /// The question with its options; the first one of each form ends with the line that says how to answer.
     pub question: String,
-    /// As a model should give it.
+    /// The answer that a model should give.
     pub answer: String,
 }
 
-/// How an answer is to be given.
+/// The form in which a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerForm {
     /// "Yes" or "No", as in MME.
     YesNo,
     /// The letter of an option.
     Choice,
-    /// The text of an option. What has to be found is then learned by itself; a letter adds a step that a small language
-    /// model does not learn on top of looking something up.
+    /// The text of an option. A letter would add a step that a small language model does not learn in addition to
+    /// looking something up.
     Named,
     /// A word, a number or a short phrase.
     Short,
@@ -30,30 +30,32 @@ pub enum AnswerForm {
 /// A question with its right answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    /// Form of the answer.
     pub form: AnswerForm,
-    /// Part of the benchmark it belongs to.
+    /// Subtask of the benchmark.
     pub subtask: &'static str,
-    /// Without options and without the line that says how to answer.
+    /// Text without options and without the line that says how to answer.
     pub text: String,
-    /// Two for [`AnswerForm::Pair`], two to four for [`AnswerForm::Choice`] and [`AnswerForm::Named`], otherwise none.
+    /// The options: two for [`AnswerForm::Pair`], two to four for [`AnswerForm::Choice`] and [`AnswerForm::Named`],
+    /// else none.
     pub options: Vec<String>,
-    /// As a model should give it, "Yes", "B", "red", "(a)"; of [`AnswerForm::Named`] the letter of the option.
+    /// The right answer, such as "Yes", "B", "red" or "(a)"; for [`AnswerForm::Named`] the letter of the option.
     pub answer: String,
 }
 
 impl Question {
-    /// A question with answer yes or no.
+    /// Creates a yes/no question.
     pub fn yes_no(subtask: &'static str, text: String, yes: bool) -> Self {
         let answer = if yes { "Yes" } else { "No" }.to_string();
         Self { form: AnswerForm::YesNo, subtask, text, options: Vec::new(), answer }
     }
 
-    /// An open question.
+    /// Creates a question that is answered with a word or short phrase.
     pub fn short(subtask: &'static str, text: impl Into<String>, answer: impl Into<String>) -> Self {
         Self { form: AnswerForm::Short, subtask, text: text.into(), options: Vec::new(), answer: answer.into() }
     }
 
-    /// A multiple choice with the right option at a given place (cut to the number of options).
+    /// Creates a multiple-choice question with the right option at index `place` (modulo the number of options).
     pub fn choice(
         subtask: &'static str,
         text: impl Into<String>,
@@ -73,13 +75,13 @@ impl Question {
         }
     }
 
-    /// The same multiple choice, to be answered with the text of an option.
+    /// Returns the multiple-choice question with an answer by the text of the option instead of its letter.
     #[must_use]
     pub fn named(self) -> Self {
         Self { form: AnswerForm::Named, ..self }
     }
 
-    /// The option that the letter of the answer stands for, if it is the letter of one.
+    /// Returns the right option, if the answer is the letter of one.
     fn right_option(&self) -> Option<&String> {
         let right = match self.answer.as_bytes() {
             [b'(', letter, ..] => letter.checked_sub(b'a')?,
@@ -89,14 +91,15 @@ impl Question {
         self.options.get(usize::from(right))
     }
 
-    /// A choice of two in MMVP's form.
+    /// Creates a question with two options in MMVP's form; `right` is the index of the right one.
     pub fn pair(subtask: &'static str, text: impl Into<String>, options: [String; 2], right: usize) -> Self {
         let answer = if right == 0 { "(a)" } else { "(b)" }.to_string();
         Self { form: AnswerForm::Pair, subtask, text: text.into(), options: options.into(), answer }
     }
 
-    /// The same question without options, to be answered in words: what has to be found is then learned by itself, before
-    /// which letter stands for it. Where the options say what is compared, the question names them.
+    /// Returns the question without options, answered with a word or short phrase. Training on both forms separates
+    /// finding the answer from mapping it to a letter. Where the options are the things to compare, the text names
+    /// them.
     #[must_use]
     pub fn opened(mut self) -> Self {
         let Some(answer) = self.right_option().cloned() else { return self };
@@ -108,7 +111,7 @@ impl Question {
         Self { form: AnswerForm::Short, options: Vec::new(), answer, ..self }
     }
 
-    /// The exchange it makes; `explained` adds the line that says how to answer.
+    /// Returns the question-answer pair; `explained` appends the line that says how to answer.
     pub fn turn(&self, explained: bool) -> QaPair {
         let mut question = self.text.clone();
         match self.form {
@@ -143,7 +146,8 @@ impl Question {
     }
 }
 
-/// The exchanges of a conversation; the first of each form carries the line that says how to answer.
+/// Returns the question-answer pairs of a conversation, where the first question of each form has the line that says
+/// how to answer.
 pub fn explained(questions: &[Question]) -> Vec<QaPair> {
     let mut seen: Vec<AnswerForm> = Vec::new();
     questions

@@ -5,7 +5,7 @@ use burgess_base::stream::stream;
 use super::{AnswerForm, BENCHMARKS, BenchmarkUnit, NanoBenchmark, Question, checker};
 use crate::scene::{Content, Scene, SceneSplit};
 
-/// A multiple of every cycle of subtasks and places of at least one round.
+/// Number of units per benchmark: a multiple of the length of every cycle of subtasks.
 const UNITS: usize = 238;
 
 fn units(b: &NanoBenchmark, seed: u64) -> Vec<BenchmarkUnit> {
@@ -80,7 +80,7 @@ fn no_constant_answer_beats_chance() {
                         .or_default() += 1;
                 }
                 [one] => *open.entry(one.answer.to_lowercase()).or_default() += 1,
-                // Pairs: each answer once.
+                // In a pair each answer occurs once.
                 [x, y] => {
                     assert_ne!(x.answer, y.answer);
                     assert!(x.form == AnswerForm::YesNo || (x.text == y.text && x.options == y.options));
@@ -88,8 +88,8 @@ fn no_constant_answer_beats_chance() {
                 _ => panic!("{} questions", answers.len()),
             }
         }
-        // Letters take turns within each subtask. Facts have two to four options according to what is clearly false, so
-        // there the turns are taken across numbers of options too.
+        // Letters take turns within each subtask. Questions about facts have two to four options, so there the turns
+        // are balanced across numbers of options only.
         let slack = if b.name == "nano-scienceqa" { 5 } else { 1 };
         for ((subtask, k), counts) in &letters {
             let (low, high) =
@@ -97,12 +97,13 @@ fn no_constant_answer_beats_chance() {
             assert!(counts.len() == *k || high <= 2, "{} {subtask} {counts:?}", b.name);
             assert!(high - low <= slack, "{} {subtask} {k} {counts:?}", b.name);
         }
-        // The largest share of one open answer: colours in gqa (a quarter of the questions in eight colours), values in chartqa.
+        // Limits for the most frequent open answer. gqa has a quarter of its questions about eight colours; chartqa has
+        // values.
         let most = open.values().max().copied().unwrap_or(0) as f64 / UNITS as f64;
         let allowed = match b.name {
             "nano-gqa" => 0.06,
             "nano-chartqa" => 0.10,
-            // A quarter of the questions have a digit of a table for an answer.
+            // A quarter of the answers are digits of a table.
             "nano-ocrbench" => 0.055,
             _ => 0.04,
         };
@@ -110,7 +111,7 @@ fn no_constant_answer_beats_chance() {
     }
 }
 
-/// Learns from one set of questions which option text was right most often, and answers another set by that alone.
+/// Answers questions by the option that was right most often in another set; this must not beat chance.
 #[test]
 fn options_do_not_give_the_answer_away() {
     for b in &BENCHMARKS {
@@ -169,9 +170,9 @@ fn training_answers_are_balanced() {
     }
     assert!(yes[0].abs_diff(yes[1]) < (yes[0] + yes[1]) / 12, "{yes:?}");
     for (k, counts) in places {
-        // Pairs and choices of two are counted together: four answers.
+        // Pairs and choices of two options are counted together: four answers.
         let (low, high) = (counts.values().min().copied().unwrap_or(0), counts.values().max().copied().unwrap_or(0));
-        // Of three options there are too few questions to be strict.
+        // There are only few questions with three options, so their limit is wider.
         let most = if k == 3 { 2.0 } else { 1.6 };
         assert!(k == 2 || (counts.len() == k && high as f64 <= low as f64 * most), "{k} {counts:?}");
         if k == 2 {

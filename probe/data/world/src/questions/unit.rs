@@ -5,13 +5,14 @@ use burgess_base::stream::Stream;
 use super::question::Question;
 use crate::scene::{Content, Scene};
 
-/// Images and questions that are scored together: one image, or the two of a pair.
+/// Images with questions that are scored together: one image, or the two of a pair.
 pub struct BenchmarkUnit {
+    /// Images with their questions.
     pub images: Vec<(Scene, Vec<Question>)>,
 }
 
-/// Draws until there is a test scene with its questions. What must be balanced is fixed before, outside of `draw`,
-/// so that draws that do not fit cannot tilt it.
+/// Repeats `draw` until it returns a test scene with questions. Properties that must be balanced are fixed by the
+/// caller before, so that rejected draws cannot bias them.
 pub fn held_out(
     s: &mut Stream,
     mut draw: impl FnMut(&mut Stream) -> Option<(Content, Vec<Question>)>,
