@@ -53,7 +53,7 @@ pub fn rows(mock_data: &Path, to: &Path) -> Result<Vec<Value>> {
 fn row(number: u64, entry: &Entry, photographs: &BTreeMap<u64, PathBuf>, images: &Path) -> Result<Value> {
     let photograph = entry.img_id.parse().ok().and_then(|id: u64| photographs.get(&id));
     let photograph = photograph.ok_or_else(|| {
-        Error::failed(format!("question {number} is about photograph {}, which is absent", entry.img_id))
+        Error::failed(format!("question {number} is about photograph {}, which is missing", entry.img_id))
     })?;
     // Each image is decoded once, so that a damaged one is found now and not in the middle of a study.
     burgess_encoders::preprocess::decode(photograph)?;
