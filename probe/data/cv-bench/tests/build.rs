@@ -1,4 +1,4 @@
-//! The builder on scenes whose truth is known, judged by an oracle that shares no code with it.
+//! Builds benchmarks from random scenes with known truth; an independent oracle checks every question and answer.
 
 use burgess_bench::{self as bench, Rules};
 use burgess_cv_bench::annotations::AnnotationFormat;
@@ -15,7 +15,7 @@ type Checked = Result<(), Box<dyn std::error::Error>>;
 
 const CLASSES: [&str; 6] = ["chair", "bus", "traffic_light", "person", "knife", "box"];
 
-/// Numbers that look drawn, the same everywhere.
+/// A linear congruential generator, whose numbers are the same on every machine.
 struct Draws(u64);
 
 impl Draws {
@@ -25,7 +25,7 @@ impl Draws {
     }
 }
 
-/// Annotations of `count` random scenes, in COCO's form or Omni3D's.
+/// Returns annotations of `count` random scenes in COCO's format, or in Omni3D's if `space`.
 fn scenes(count: u64, space: bool) -> Value {
     let mut draws = Draws(7);
     let (mut images, mut annotations) = (Vec::new(), Vec::new());
@@ -62,7 +62,7 @@ fn name(class: u64) -> String {
     CLASSES[class as usize].replace('_', " ")
 }
 
-/// What the raw annotations say about a question, from its words alone.
+/// Answers questions from the raw annotations and the question's text alone.
 struct Oracle<'a> {
     of_image: BTreeMap<u64, Vec<&'a Value>>,
 }
@@ -190,7 +190,7 @@ fn ten_thousand_questions_are_right_and_balanced() -> Checked {
             let spread = |counts: Vec<usize>| counts.iter().max().zip(counts.iter().min()).map_or(0, |(a, b)| a - b);
             assert!(spread(letters.values().copied().collect()) <= 1, "{task:?}: {letters:?}");
             if task != CvBenchTask::Count {
-                // Each of two exchangeable answers as often as the other, on each axis.
+                // Two exchangeable answers must be equally frequent, on each axis.
                 let pairs: Vec<Vec<usize>> = match task {
                     CvBenchTask::Relation => [["left", "right"], ["above", "below"]]
                         .map(|p| p.map(|a| answers.get(a).copied().unwrap_or(0)).to_vec())
@@ -264,16 +264,16 @@ fn ambiguous_scenes_are_not_asked() -> Checked {
         Ok(tasks::candidates(&scenes, &options, &mut BTreeMap::new()).into_iter().map(|c| c.question).collect())
     };
     let object = |class: u8, bbox: [i32; 4]| json!({"image_id": 1, "category_id": class, "bbox": bbox});
-    // One covers the other: no relation. Both can be counted.
+    // Overlapping boxes have no relation, but both objects can be counted.
     let asks = found(json!([object(0, [10, 10, 30, 30]), object(1, [20, 20, 30, 30])]), false)?;
     assert_eq!(asks.len(), 2, "{asks:?}");
-    // Too small to be counted or to be asked for.
+    // An object below the minimum size is neither counted nor asked about.
     let asks = found(json!([object(0, [10, 10, 5, 5]), object(1, [60, 10, 20, 20])]), false)?;
     assert!(matches!(asks.as_slice(), [CvBenchQuestion::Count { class, number: 1 }] if class == "bus"), "{asks:?}");
-    // A degenerate box: its class is not counted either.
+    // The class of a degenerate box is not counted either.
     let asks = found(json!([object(0, [10, 10, 0, 5]), object(0, [30, 10, 20, 20])]), false)?;
     assert!(asks.is_empty(), "{asks:?}");
-    // In space: boxes that overlap in depth, corners that are no numbers, an object behind the camera.
+    // 3D: boxes that overlap in depth, corners that are not numbers, an object behind the camera.
     let solid = |class: u8, x: i32, near: f64, far: f64| {
         let corner = |k: usize| [f64::from(k as u8 & 1), f64::from(k as u8 >> 1 & 1), if k > 3 { far } else { near }];
         json!({"image_id": 1, "category_id": class, "bbox2D_tight": [x, 5, x + 20, 30], "bbox3D_cam": (0..8).map(corner).collect::<Vec<_>>()})
@@ -327,7 +327,7 @@ fn broken_annotations_say_what_and_where() -> Checked {
     Ok(())
 }
 
-/// The layout of ADE20K_2021_17_01: a JSON file beside each image, with parts among the objects.
+/// Reads the layout of ADE20K_2021_17_01: a JSON file beside each image, with parts among the objects.
 #[test]
 fn ade20k_is_read_in_its_own_layout() -> Checked {
     let dir = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Annotations as other programs write them: boxes that are not within the image, fields of other types, what is missing.
+//! Reads annotations as other programs write them: boxes outside of the image, fields of other types, missing fields.
 
 use burgess_cv_bench::annotations::{self, AnnotationFormat, ReadAnnotations};
 use burgess_cv_bench::tasks::{self, CvBenchQuestion, CvBenchTask, MAX_PAIR_OBJECTS};
@@ -13,7 +13,7 @@ type Checked = Result<(), Box<dyn std::error::Error>>;
 
 const SIZE: [u32; 2] = [400, 300];
 
-/// One image of 400 × 300, classes dog and cat.
+/// Returns annotations of one image of 400 × 300 pixels, with the classes dog and cat.
 fn coco(annotations: Value) -> Value {
     json!({
         "images": [{"id": 0, "file_name": "0.png", "width": SIZE[0], "height": SIZE[1]}],
@@ -38,7 +38,7 @@ fn input(dir: &Path, format: AnnotationFormat, text: &str) -> std::io::Result<An
 
 fn read(data: &Value) -> Result<ReadAnnotations, Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
-    // As Python writes it.
+    // Python's `json` module writes these values without quotes.
     let text = data.to_string().replace("\"@NaN\"", "NaN").replace("\"@Infinity\"", "-Infinity");
     Ok(annotations::read(&input(dir.path(), AnnotationFormat::Coco, &text)?)?)
 }
@@ -52,7 +52,7 @@ fn error(data: &Value) -> Result<String, Box<dyn std::error::Error>> {
 
 type RefusedCounts = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// The numbers of dogs that can be asked, and what was refused.
+/// Returns the counts of dogs that can be asked for, and the refused candidates.
 fn counts(found: &ReadAnnotations) -> (Vec<usize>, RefusedCounts) {
     let mut refused = RefusedCounts::new();
     let candidates = tasks::candidates(&found.scenes, &CvBenchOptions::default(), &mut refused);
@@ -88,11 +88,11 @@ fn boxes_not_within_the_image_make_their_class_unaskable() -> Checked {
         let (numbers, refused) = counts(&found);
         assert!(numbers.is_empty(), "{bbox}: neither 1 nor 2 dogs");
         assert_eq!(refused["Count"]["one of them has no usable box in the image"], 1, "{bbox}");
-        // Alone it is not none either.
+        // If it is the only object, it does not count as absent.
         let (numbers, refused) = counts(&read(&coco(json!([dog(bbox.clone())])))?);
         assert!(numbers.is_empty() && refused["Count"].len() == 1, "{bbox}");
     }
-    // Partly outside: what is left counts, and its side is compared with the threshold.
+    // A box that is partly outside is clipped, and the clipped side is compared with the threshold.
     for (bbox, left) in [
         (json!([-20, 0, 100, 50]), [0.0, 0.0, 80.0, 50.0]),
         (json!(["390", 290.0, "12", 12]), [390.0, 290.0, 10.0, 10.0]),
@@ -119,9 +119,9 @@ fn what_lies_outside_is_asked_for_in_no_task() -> Checked {
     };
     assert_eq!(relation(json!([cat, dog(json!([250, 150, 90, 90]))]))?, 2);
     assert_eq!(relation(json!([cat, dog(json!([500, 150, 90, 90]))]))?, 0);
-    // A dog that is seen beside one that is not: which one a question means is not certain.
+    // With one dog inside and one outside of the image, a question about "the dog" would be ambiguous.
     assert_eq!(relation(json!([cat, dog(json!([250, 150, 90, 90])), dog(json!([500, 150, 90, 90]))]))?, 0);
-    // In space.
+    // 3D boxes.
     let solid = |class: u8, x: f64, z: f64| {
         let corner = |k: usize| [0, 1, 2].map(|d| [0.0, 0.0, z][d] + if k >> d & 1 == 1 { 0.4 } else { -0.4 });
         json!({"id": class, "image_id": 0, "category_id": class, "bbox2D_tight": [x, 10.0, x + 60.0, 80.0], "bbox2D_trunc": [-1, -1, -1, -1],
@@ -184,7 +184,7 @@ fn fields_are_read_in_any_type() -> Checked {
         error(&with("iscrowd", json!("perhaps")))?,
         "annotation 0 (id 17): `iscrowd` must be 0 or 1, found the text \"perhaps\""
     );
-    // Outlines in every form are passed over.
+    // Segmentations of every form are ignored.
     for outline in [
         json!([[1, 2, 3, 4]]),
         json!([]),
@@ -195,7 +195,7 @@ fn fields_are_read_in_any_type() -> Checked {
     ] {
         assert_eq!(read(&with("segmentation", outline))?.scenes[0].objects.len(), 1);
     }
-    // Ids: 7, 7.0 and "7" are the same; text is an id, too.
+    // The ids 7, 7.0 and "7" are equal; text is also a valid id.
     for (image, of) in [
         (json!(7), json!("7")),
         (json!("7"), json!(7.0)),
@@ -220,7 +220,7 @@ fn fields_are_read_in_any_type() -> Checked {
     let large =
         annotations::read(&input(dir.path(), AnnotationFormat::Coco, &text)?).map(drop).expect_err("large").to_string();
     assert!(large.contains("too large to be exact"), "{large}");
-    // No error speaks of the types of this program.
+    // No message contains the name of a Rust type.
     for data in [
         json!([]),
         json!({"images": 1}),
@@ -314,13 +314,13 @@ fn what_is_no_file_is_named_and_not_waited_for() -> Checked {
         |name: &str, format| AnnotationSet { format, annotations: dir.path().join(name), images: dir.path().into() };
     let error = annotations::read(&of("fifo.json", AnnotationFormat::Coco)).map(drop).expect_err("a FIFO").to_string();
     assert!(error.ends_with("fifo.json: it is a FIFO, not a file"), "{error}");
-    // As one of ADE20K's files, with a folder that contains itself.
+    // The directory of ADE20K files contains a link to itself.
     symlink(dir.path(), dir.path().join("again"))?;
     symlink(dir.path(), dir.path().join("and-again"))?;
     let error = annotations::read(&of("", AnnotationFormat::Ade20k)).map(drop).expect_err("a FIFO").to_string();
     assert!(error.ends_with("fifo.json: it is a FIFO, not a file"), "{error}");
     fs::remove_file(dir.path().join("fifo.json"))?;
-    // As an image: the question is taken from another one.
+    // If an image is unreadable, another image is used.
     let images = json!([{"id": 0, "file_name": "0.png", "width": 400, "height": 300}, {"id": 1, "file_name": "1.png", "width": 400, "height": 300}]);
     let mut data =
         coco(json!([dog(json!([250, 150, 90, 90])), {"image_id": 1, "category_id": 1, "bbox": [1, 1, 50, 50]}]));

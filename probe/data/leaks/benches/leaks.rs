@@ -3,7 +3,7 @@
 
 use burgess_base::stream::stream;
 use burgess_images::{Hash, decode_bytes, dhash};
-use burgess_leaks::{Index, Named, Options, find};
+use burgess_leaks::{HashIndex, LeakOptions, NamedDataset, find};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use image::{Rgb, RgbImage};
@@ -54,9 +54,9 @@ fn directory(bencher: Bencher) {
     for i in 0..512 {
         std::fs::write(dir.path().join(format!("train/{i}.jpg")), photograph(i % 32).unwrap()).unwrap();
     }
-    let named = |name: &str| [Named { name: name.into(), path: dir.path().join(name) }];
+    let named = |name: &str| [NamedDataset { name: name.into(), path: dir.path().join(name) }];
     bencher.counter(ItemsCount::new(512usize)).bench(|| {
-        find(&named("test"), &named("train"), &Options::default(), &dir.path().join("out"), &mut |_, _| {}).unwrap()
+        find(&named("test"), &named("train"), &LeakOptions::default(), &dir.path().join("out"), &mut |_, _| {}).unwrap()
     });
 }
 
@@ -71,7 +71,7 @@ fn lookup(bencher: Bencher, distance: u32) {
     };
     let tests: Vec<(Hash, u32)> = (0..50_000).map(|i| (draw(), i)).collect();
     let wanted: Vec<Hash> = (0..1000).map(|_| draw()).collect();
-    let index = Index::new(tests, distance);
+    let index = HashIndex::new(tests, distance);
     bencher
         .counter(ItemsCount::new(1000usize))
         .bench(|| wanted.iter().map(|hash| index.near(hash).len()).sum::<usize>());

@@ -1,14 +1,14 @@
 //! The result of a search: counts by benchmark, by training set and by source.
 
-use crate::sources::Cause;
-use crate::{Reading, Search};
+use crate::search::{Search, SetTally};
+use crate::sources::FailureCause;
 use burgess_bench::LeftOut;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The result of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct LeakReport {
     /// Width and height of the hash; it has `hash_size²` bits.
     pub hash_size: usize,
     /// Maximum number of bits in which hashes may differ.
@@ -18,7 +18,7 @@ pub struct Report {
     /// Counts by training set, in the given order.
     pub training: Vec<SetCount>,
     /// Causes why images of benchmarks or training data could not be read: number of failures, and the first one.
-    pub unreadable: BTreeMap<String, Cause>,
+    pub unreadable: BTreeMap<String, FailureCause>,
 }
 
 /// The counts of a benchmark.
@@ -87,7 +87,7 @@ pub struct SourceCount {
     pub found_of: BTreeMap<String, usize>,
 }
 
-pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
+pub(crate) fn report<W>(search: &Search<'_, W>) -> LeakReport {
     let (tested, sources) = (search.tested, &search.sources.all);
     // Counts, per benchmark, the images found in any source that `fits` accepts.
     let found = |fits: &dyn Fn(usize) -> bool| -> Vec<usize> {
@@ -134,7 +134,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
             .collect();
         of_sources.sort_by(|a, b| b.found.cmp(&a.found).then_with(|| a.name.cmp(&b.name)));
         let sum = |count: fn(&SourceCount) -> u64| of_sources.iter().map(count).sum();
-        let Reading { images, text, repeated, malformed, other_files } = *reading;
+        let SetTally { images, text, repeated, malformed, other_files } = *reading;
         SetCount {
             name: named.name.clone(),
             images,
@@ -149,7 +149,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
             sources: of_sources,
         }
     });
-    Report {
+    LeakReport {
         hash_size: search.options.side,
         distance: search.options.distance,
         benchmarks: benchmarks.collect(),
@@ -161,7 +161,7 @@ pub(crate) fn report<W>(search: &Search<'_, W>) -> Report {
 /// Maximum number of sources per set that the text lists; the JSON file has all.
 const SHOWN: usize = 12;
 
-impl Report {
+impl LeakReport {
     /// Formats the report as text: benchmarks by training set, then the counts of each set and its sources.
     pub fn text(&self) -> String {
         let wide = self.benchmarks.iter().map(|b| b.name.chars().count()).max().unwrap_or(0).max("benchmark".len());
@@ -211,7 +211,7 @@ impl Report {
                 text += &format!("  and {} sources more\n", with.len() - SHOWN);
             }
         }
-        for (cause, Cause { count, first }) in &self.unreadable {
+        for (cause, FailureCause { count, first }) in &self.unreadable {
             text += &format!("\nnot read: {count} × {cause}\n  the first: {first}");
         }
         if !self.unreadable.is_empty() {
