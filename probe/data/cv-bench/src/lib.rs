@@ -7,7 +7,7 @@
 //! question, is left to the user, with `manifest.json` and the images in `img/`.
 //!
 //! [`annotations`] reads annotated images, [`tasks`] finds candidate questions, [`balance`] chooses among them so that no answer
-//! and no letter is right more often than another, [`draw`] marks objects, and the questions are written in the
+//! and no letter is right more often than another, `draw` marks objects, and the questions are written in the
 //! published schema.
 
 #![warn(missing_docs)]
@@ -16,7 +16,7 @@ mod annotated;
 pub mod annotations;
 pub mod balance;
 mod coco;
-pub mod draw;
+mod draw;
 mod fields;
 mod manifest;
 mod options;

@@ -84,7 +84,7 @@ pub const MAX_PAIR_OBJECTS: usize = 500;
 const MANY: &str = "more objects in the image than are compared in pairs (500)";
 
 /// Maximum number of objects in an image that are compared in triples.
-pub const MAX_TRIPLE_OBJECTS: usize = 128;
+const MAX_TRIPLE_OBJECTS: usize = 128;
 
 /// Number of refused candidates by task and reason.
 pub type RefusedCounts = BTreeMap<String, BTreeMap<String, usize>>;
@@ -309,7 +309,7 @@ pub struct QuestionText {
     pub question: String,
     /// The choices before they are ordered; the first is right.
     pub choices: Vec<String>,
-    /// Indices of the objects to draw boxes around, in the order of [`crate::draw::COLOURS`].
+    /// Indices of the objects to draw boxes around, in the order of the box colours red, blue, green.
     pub boxes: Vec<usize>,
 }
 

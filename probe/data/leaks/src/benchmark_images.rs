@@ -118,7 +118,7 @@ fn images_of(named: &NamedDataset) -> Result<Images> {
         let known: Vec<&str> = all().iter().map(|b| b.id()).collect();
         let near = burgess_base::nearest(&named.name, known);
         let guess = near.first().map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-        return Err(Error::usage(format!("{} is no directory of images", named.path.display()))
+        return Err(Error::usage(format!("{} is not a directory of images", named.path.display()))
             .hint(format!("a benchmark's published data are read if it is called by its id{guess}")));
     }
     match images.len() {

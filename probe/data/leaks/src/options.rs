@@ -27,7 +27,7 @@ impl NamedDataset {
             }
         };
         match name.trim().is_empty() || path.is_empty() {
-            true => Err(Error::usage(format!("`{text}` has no name or no path")).hint("NAME=PATH")),
+            true => Err(Error::usage(format!("`{text}` has no name or no path")).hint("write NAME=PATH")),
             false => Ok(Self { name, path: path.into() }),
         }
     }
@@ -59,15 +59,19 @@ impl Default for LeakOptions {
 pub(crate) fn check(benchmarks: &[NamedDataset], training: &[NamedDataset], options: &LeakOptions) -> Result<()> {
     let bits = options.side.saturating_mul(options.side);
     if !SIDES.contains(&options.side) {
-        return Err(Error::usage(format!("a hash of {0} × {0} bits cannot be made", options.side)).hint(format!(
-            "sides from {} to {}",
+        return Err(Error::usage(format!(
+            "`side` must be from {} to {}, found {}",
             SIDES.start(),
-            SIDES.end()
+            SIDES.end(),
+            options.side
         )));
     }
     if options.distance as usize >= bits {
-        return Err(Error::usage(format!("every image is within {} of {bits} bits of every other", options.distance))
-            .hint("copies are within a few bits"));
+        return Err(Error::usage(format!(
+            "`distance` must be less than the {bits} bits of a hash, found {}",
+            options.distance
+        ))
+        .hint("the hashes of copies differ in a few bits"));
     }
     for (what, all) in [("benchmark", benchmarks), ("set of training data", training)] {
         if all.is_empty() {

@@ -183,10 +183,10 @@ impl LeakReport {
         text += &line("all", &sum(|b| b.images).to_string(), &sum(|b| b.found).to_string(), sets);
         let blank = sum(|b| b.blank);
         if blank > 0 {
-            text += &format!("{blank} of these images have the hash of a blank one: look at their matches\n");
+            text += &format!("{blank} of these images have the hash of a blank image: check their matches by eye\n");
         }
         for (b, left) in self.benchmarks.iter().flat_map(|b| b.left_out.iter().map(move |left| (b, left))) {
-            text += &format!("{}: not looked for: {}\n", b.name, left.text("rows"));
+            text += &format!("{}: not searched: {}\n", b.name, left.text("rows"));
         }
         for set in &self.training {
             text += &format!(
@@ -195,8 +195,8 @@ impl LeakReport {
             );
             for (count, what) in [
                 (set.unreadable, "images could not be read"),
-                (set.malformed, "entries have an image that is no path, or cannot be read"),
-                (set.other_files, "files are no images"),
+                (set.malformed, "entries cannot be read, or their image is not a path"),
+                (set.other_files, "files are not images"),
             ] {
                 if count > 0 {
                     text += &format!("  {count} {what}\n");
@@ -208,7 +208,7 @@ impl LeakReport {
                 text += &format!("  {:<24} {:>9} hashed  found {}\n", source.name, source.hashed, of.join(", "));
             }
             if with.len() > SHOWN {
-                text += &format!("  and {} sources more\n", with.len() - SHOWN);
+                text += &format!("  and {} more sources\n", with.len() - SHOWN);
             }
         }
         for (cause, FailureCause { count, first }) in &self.unreadable {

@@ -1,4 +1,4 @@
-//! Images whose hashes are known by construction, in all kinds of training data.
+//! Searches images whose hashes are known by construction, in every kind of training data.
 
 use burgess_leaks::{FILES, LeakOptions, LeakReport, NamedDataset, find};
 use image::{Rgb, RgbImage};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
-/// An image of 9 × 8 points with this hash: what is resized to its own size is not changed.
+/// Returns an image of 9 × 8 pixels with this hash; resizing it to 9 × 8 pixels does not change it.
 fn image(hash: u64) -> RgbImage {
     let mut image = RgbImage::new(9, 8);
     for y in 0..8 {
@@ -67,7 +67,7 @@ fn write_parquet(path: &Path, rows: &[(&str, Option<u64>)]) -> Checked {
     Ok(())
 }
 
-/// A benchmark of four images, 10 to 13, and one that is no image.
+/// Creates a benchmark of four images, 10 to 13, and one file that is not an image.
 fn benchmark(root: &Path) -> NamedDataset {
     for hash in 10..14 {
         save(root, &format!("test/{hash}.png"), hash);
@@ -133,7 +133,7 @@ fn conversations_are_counted_by_source() -> Checked {
     assert_eq!((&first["id"], &first["source"], &first["distance"]), (&json!("10.png"), &json!("coco"), &json!(0)));
     assert_eq!((&first["hash"], &first["set"]), (&json!("000000000000000a"), &json!("lines")));
     assert!(first["training"].as_str().is_some_and(|t| t.ends_with("images/coco/a.png")));
-    // Of the benchmark one, of each set three.
+    // One unreadable image in the benchmark, three in each set.
     let failures = lines(&out, FILES[1]);
     assert_eq!(failures.len(), 7);
     assert_eq!((&failures[0]["benchmark"], &failures[1]["set"]), (&json!("mine"), &json!("lines")));
@@ -162,7 +162,7 @@ fn tables_and_directories_are_read() -> Checked {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden/benchmarks");
     let published = named("mmstar", golden.join("mmstar"));
     fs::create_dir_all(root.join("web/deep/er"))?;
-    // More rows than are taken out of a table at a time.
+    // More rows than one batch of table images.
     let mut rows: Vec<(&str, Option<u64>)> = (1000..1200).map(|hash| ("a", Some(hash))).collect();
     rows.extend([("b", Some(11)), ("b", None), ("", Some(12))]);
     write_parquet(&root.join("web/deep/part.parquet"), &rows)?;
@@ -192,7 +192,7 @@ fn tables_and_directories_are_read() -> Checked {
     Ok(())
 }
 
-/// Against counting bits by hand.
+/// Compares lookups with a bit count over all pairs.
 #[test]
 fn near_images_are_found() -> Checked {
     let dir = tempfile::tempdir()?;
@@ -289,9 +289,13 @@ fn what_is_wrong_is_said() -> Checked {
     );
     assert!(error(&named("mmstr", root.join("empty.json")), "test", &options).contains("did you mean `mmstar`?"));
     assert!(error(&named("mmstar", root.join("test")), "test", &options).contains("mmstar"));
-    assert!(error(&mine, "test", &LeakOptions { side: 1, ..LeakOptions::default() }).contains("sides from 2 to 32"));
     assert!(
-        error(&mine, "test", &LeakOptions { distance: 64, ..LeakOptions::default() }).contains("within 64 of 64 bits")
+        error(&mine, "test", &LeakOptions { side: 1, ..LeakOptions::default() })
+            .contains("`side` must be from 2 to 32, found 1")
+    );
+    assert!(
+        error(&mine, "test", &LeakOptions { distance: 64, ..LeakOptions::default() })
+            .contains("less than the 64 bits of a hash, found 64")
     );
     fs::create_dir(root.join("bad"))?;
     fs::write(root.join("bad/x.jpg"), "no")?;
@@ -315,7 +319,7 @@ fn what_cannot_be_read_is_listed_within_bounds() -> Checked {
     let root = dir.path();
     let benchmark = benchmark(root);
     fs::create_dir(root.join("images"))?;
-    // Long values, long names, long sources; entries that are no objects.
+    // Long values, long names, long sources; entries that are not objects.
     let long = "x".repeat(100_000);
     let mut entries = vec![json!(null), json!(7), json!("text"), json!([1]), json!({"image": {"a": long}})];
     entries.push(json!({"image": [[long], long, {"b": 1}], "source": long}));
@@ -341,7 +345,7 @@ fn a_list_of_failures_ends() -> Checked {
     let root = dir.path();
     let benchmark = benchmark(root);
     fs::create_dir(root.join("images"))?;
-    // Few bytes, many entries: each is counted, not all are listed.
+    // A small file with many entries: each is counted, but not all are listed.
     let entry = format!("{{\"image\": [{}]}}\n", vec!["7"; 1000].join(","));
     let mut file = fs::File::create(root.join("t.jsonl"))?;
     for _ in 0..300 {

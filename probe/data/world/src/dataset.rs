@@ -34,12 +34,13 @@ pub struct WorldSpec {
 
 /// Name of the file with the ground truth, one line per image: `image`, `grid` (number of rows and columns) and
 /// `cells`, one list of words per cell, row by row.
-pub const TRUTH: &str = "truth.jsonl";
+const TRUTH: &str = "truth.jsonl";
 
 /// Writes a dataset to the existing directory `dir`:
 ///
 /// - `align.jsonl`, `tune.jsonl`: conversations in LLaVA's format, with `images/align/*.png` and `images/tune/*.png`;
-/// - `truth.jsonl`: the words of each cell of each image ([`TRUTH`]);
+/// - `truth.jsonl`: the words of each cell of each image; a line has `image`, `grid` (number of rows and columns) and `cells`
+///   (one list of words per cell, row by row);
 /// - `bench/<name>.jsonl` for the nine benchmarks, with `images/<name>/*.png`;
 /// - `manifest.json`: version, specification, numbers of lines, and for each benchmark the fraction of questions whose answer
 ///   is the most frequent one.
