@@ -40,13 +40,5 @@ pub mod run;
 pub mod study;
 pub mod throughput;
 
-pub use data::{benchmarks, digests as inputs, examples, field, image_files, published};
-pub use features::{cache, card as arm_card, frozen, model_cards as cards, oracle, visual_source as source};
-pub use machine::{device, memory, paths, progress, stop, terminal, text_table as columns, workers};
-pub use run::{
-    ask, checks, cost as estimate, eval_model as eval, evaluation as asking, evidence, learning_curve as learning,
-    notes, plan, pretraining as pretrain, probes, provenance as made, ranking as rank, results, store,
-    train_model as train, training,
-};
-pub use study::{arm, names, paths as beside};
-pub use throughput as bench;
+// The crate's fetching of weights still names it so.
+use machine::progress;

@@ -1,9 +1,10 @@
 //! `burgess ask`: one question about one image, or a text for a language model alone.
 
 use super::{print, print_foreign, print_json};
-use crate::ask::{Answer, Answerer, How, Speaker};
-use crate::progress::Progress;
-use crate::{device, notes};
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::run::ask::{Answer, Answerer, How, Speaker};
+use crate::run::notes;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
 use burgess_probe::generate::Sampling;

@@ -1,9 +1,11 @@
 //! `burgess bench`: throughput and memory on this machine.
 
 use super::print;
-use crate::bench::evaluator::Work;
-use crate::progress::Progress;
-use crate::{bench, device, notes};
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::run::notes;
+use crate::throughput;
+use crate::throughput::evaluator::Work;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::card::LlmCard;
@@ -89,8 +91,8 @@ struct How {
 }
 
 impl How {
-    fn effort(&self) -> bench::Effort {
-        bench::Effort { runs: self.runs, time: Duration::from_secs(self.seconds) }
+    fn effort(&self) -> throughput::Effort {
+        throughput::Effort { runs: self.runs, time: Duration::from_secs(self.seconds) }
     }
 }
 
@@ -126,7 +128,7 @@ fn evaluator(args: Evaluator) -> Result<()> {
         print(&format!("device {}, {} threads\n", args.how.device, rayon::current_num_threads()))?;
         print("work             batch  per second           peak GB\n")?;
     }
-    bench::evaluator::evaluator(&work, &device, effort, |m| {
+    throughput::evaluator::evaluator(&work, &device, effort, |m| {
         if args.how.json {
             return print(&(serde_json::to_string(&m)? + "\n"));
         }
@@ -147,7 +149,7 @@ fn encoders(args: Encoders) -> Result<()> {
     }
     let device = device::parse(&args.how.device)?;
     let cards = match args.ids.as_slice() {
-        [] => bench::representatives()?,
+        [] => throughput::representatives()?,
         ids => ids.iter().map(|id| EncoderCard::open(id)).collect::<Result<_>>()?,
     };
     let effort = args.how.effort();
@@ -166,7 +168,7 @@ fn encoders(args: Encoders) -> Result<()> {
     }
     for card in &cards {
         let bar = progress.bar(&format!("measuring {}", card.id), 0);
-        let rows = bench::encoder(card, &args.batch, &device, effort)?;
+        let rows = throughput::encoder(card, &args.batch, &device, effort)?;
         drop(bar);
         for m in rows {
             if args.how.json {

@@ -1,7 +1,7 @@
 //! `burgess data cv-bench`: a vision-centric benchmark from annotated images.
 
 use super::{print, print_json};
-use crate::progress::Progress;
+use crate::machine::progress::Progress;
 use burgess_base::{Error, Result, output};
 use burgess_cv_bench::annotations::AnnotationFormat;
 use burgess_cv_bench::tasks::CvBenchTask;

@@ -4,8 +4,8 @@
 use super::cv_bench::{self, CvBenchArgs};
 use super::leaks::{self, LeaksArgs};
 use super::{print, print_json, terminal};
-use crate::field;
-use crate::progress::Progress;
+use crate::data::field;
+use crate::machine::progress::Progress;
 use crate::study::{Data, Study};
 use burgess_base::{Error, Result};
 use burgess_field::prepare::PreparedField;

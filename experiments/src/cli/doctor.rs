@@ -1,11 +1,14 @@
 //! `burgess doctor`: what is there, what is missing, and the fix.
 
 use super::{print, print_json};
-use crate::columns::{self, Side};
-use crate::{cache, device, paths};
+use crate::features::cache;
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
+use crate::machine::{device, paths};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};
-use burgess_encoders::{encoder, hub};
+use burgess_encoders::hub;
+use burgess_encoders::resolve;
 use serde::Serialize;
 use std::path::Path;
 
@@ -67,12 +70,12 @@ fn table(lines: &[Line], width: usize) -> String {
             rows.push(vec![String::new(), String::new(), format!("{way}: {fix}")]);
         }
     }
-    columns::table(&rows, &[Side::Left; 3], "", width)
+    text_table::table(&rows, &[Side::Left; 3], "", width)
 }
 
 fn machine() -> Line {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory = crate::memory::available()
+    let memory = crate::machine::memory::available()
         .map_or("unknown memory".into(), |b| format!("{:.1} GiB memory free", b as f64 / (1u64 << 30) as f64));
     Line {
         what: "machine".into(),
@@ -93,7 +96,7 @@ fn backend(backend: &device::Backend) -> Line {
             fix: Some(backend.fix.into()),
         };
     }
-    let tried = crate::workers::guarded(|| {
+    let tried = crate::machine::workers::guarded(|| {
         let device = device::parse(backend.name)?;
         let x = burn::tensor::Tensor::<2>::ones([8, 8], &device);
         let sum = x.clone().matmul(x).sum().into_data().try_into_vec_as::<f32>();
@@ -167,7 +170,7 @@ fn weights() -> Vec<Line> {
         Ok(cards) => {
             let (shipped, published): (Vec<&EncoderCard>, Vec<&EncoderCard>) =
                 cards.iter().partition(|c| matches!(c.source.location, Location::Shipped { .. }));
-            let here = |cards: &[&EncoderCard]| cards.iter().filter(|c| encoder::is_available(c)).count();
+            let here = |cards: &[&EncoderCard]| cards.iter().filter(|c| resolve::is_available(c)).count();
             let mut lines = vec![
                 Line {
                     what: "encoders of this project".into(),
@@ -184,7 +187,7 @@ fn weights() -> Vec<Line> {
                 },
             ];
             let missing: Vec<&str> =
-                shipped.iter().filter(|c| !encoder::is_available(c)).map(|c| c.id.as_str()).collect();
+                shipped.iter().filter(|c| !resolve::is_available(c)).map(|c| c.id.as_str()).collect();
             if !missing.is_empty() {
                 lines.push(Line {
                     what: "encoder weights missing".into(),
@@ -222,7 +225,7 @@ fn hub() -> Vec<Line> {
 }
 
 fn broken(what: String, error: &Error) -> Line {
-    Line { what, state: State::Broken, detail: error.to_string(), fix: error.hint_text().map(String::from) }
+    Line { what, state: State::Broken, detail: error.to_string(), fix: crate::machine::terminal::hint(error) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! `burgess encode`: patch features of images.
 
 use super::{print, terminal};
-use crate::arm::ArmEncoder;
-use crate::progress::Progress;
-use crate::{device, features, image_files, notes};
+use crate::data::image_files;
+use crate::features::encode;
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::run::notes;
+use crate::study::arm::ArmEncoder;
 use burgess_base::{Error, Result, output};
 use burgess_encoders::arch::{Tap, Tokens};
 use burgess_encoders::encoder::Encoder;
@@ -111,7 +114,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let names: Vec<String> = args.images.iter().map(|p| image_files::name_of(p)).collect();
     let bar = Progress::new().bar("encoding images", names.len() as u64);
-    let encoded = features::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
+    let encoded = encode::encode(&encoder, Path::new(""), &names, args.batch, &|n| bar.add(n))?;
     drop(bar);
     if encoded.not_square > 0 {
         let preprocess = &card.preprocess;

@@ -1,10 +1,11 @@
 //! `burgess eval`: benchmarks put to a model from a directory.
 
 use super::{print, print_json};
-use crate::asking::Terms;
-use crate::device;
-use crate::eval::{self, Options};
-use crate::progress::Progress;
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::run::eval_model;
+use crate::run::eval_model::Options;
+use crate::run::evaluation::Terms;
 use crate::study::Blind;
 use burgess_base::{Error, Result};
 use burgess_probe::bench::Rules;
@@ -86,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
         device: device::parse(&args.device)?,
         device_name: args.device,
     };
-    let (results, dir) = eval::eval(&options, &Progress::new())?;
+    let (results, dir) = eval_model::eval(&options, &Progress::new())?;
     if args.json {
         return print_json(&results);
     }

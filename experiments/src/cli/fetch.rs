@@ -3,10 +3,10 @@
 use super::{print, print_json};
 use crate::fetch::client::Client;
 use crate::fetch::download::Checked;
-use crate::fetch::settings::{Limits, Settings};
-use crate::fetch::{Fetched, Session, State, Wanted, bytes};
-use crate::progress::Progress;
+use crate::machine::progress::Progress;
 use crate::study::Study;
+use crate::{fetch::Fetched, fetch::Session, fetch::State, fetch::Wanted, fetch::bytes};
+use crate::{fetch::settings::Limits, fetch::settings::Settings};
 use burgess_base::Result;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::preprocess::Preparation;

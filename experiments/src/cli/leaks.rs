@@ -1,9 +1,9 @@
 //! `burgess data leaks`: benchmarks' images in training data.
 
 use super::{print, print_json};
-use crate::benchmarks;
-use crate::progress::Progress;
-use burgess_base::{Error, Result, leftovers, output};
+use crate::data::benchmarks;
+use crate::machine::progress::Progress;
+use burgess_base::{Error, Result, output, temporary};
 use burgess_leaks::{LeakOptions, NamedDataset, find};
 use burgess_probe::bench;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
         options.columns = args.columns;
     }
     output::check_directory(&args.out)?;
-    leftovers::sweep(&args.out, 0);
+    temporary::remove_stale(&args.out, 0);
     let bar = Progress::new().bar("hashing", 0);
     let report = find(&benchmarks, &training, &options, &args.out, &mut |hashed, matched| {
         bar.set(hashed, hashed);

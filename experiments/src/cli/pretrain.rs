@@ -1,12 +1,15 @@
 //! `burgess pretrain`: makes the nano weights again.
 
 use super::print;
-use crate::probes::{self, ProbeRecord};
-use crate::progress::Progress;
-use crate::{device, pretrain};
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::run::pretraining;
+use crate::run::probes;
+use crate::run::probes::ProbeRecord;
 use burgess_base::{Error, Result, output};
-use burgess_encoders::card::{EncoderCard, is_path};
-use burgess_encoders::encoder;
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::resolve;
+use burgess_encoders::resolve::is_path;
 use burgess_probe::llm::weights;
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
@@ -46,13 +49,13 @@ pub fn run(args: Args) -> Result<()> {
     if args.probes_only {
         return probe(&id, args.out, &device, &progress);
     }
-    let (record, path) = if id == pretrain::LLM {
+    let (record, path) = if id == pretraining::LLM {
         let dir = match args.out {
             Some(dir) => dir,
-            None => weights::locate(pretrain::LLM)?,
+            None => weights::locate(pretraining::LLM)?,
         };
         output::check_directory(&dir)?;
-        (pretrain::llm(&dir, &device, &args.device, &progress)?, dir)
+        (pretraining::llm(&dir, &device, &args.device, &progress)?, dir)
     } else {
         let card = card(&id)?;
         let path = match args.out {
@@ -61,11 +64,11 @@ pub fn run(args: Args) -> Result<()> {
                 return Err(Error::usage(format!("{id} is a card of your own: it has no place in the zoo"))
                     .hint("say where the weights go: --out FILE.safetensors"));
             }
-            None => pretrain::default_weights(&card)?,
+            None => pretraining::default_weights(&card)?,
         };
         output::check(&path)?;
         output::check(&path.with_extension("json"))?;
-        (pretrain::encoder(&card, &path, &device, &args.device, &progress)?, path)
+        (pretraining::encoder(&card, &path, &device, &args.device, &progress)?, path)
     };
     let last = record.losses.last().map_or(String::new(), |(_, loss, _)| format!(", final loss {loss:.4}"));
     print(&format!("{}: {} in {:.0} s{last}\n", record.id, path.display(), record.seconds))?;
@@ -83,12 +86,12 @@ fn card(id: &str) -> Result<EncoderCard> {
 }
 
 fn probe(id: &str, weights: Option<PathBuf>, device: &Device, progress: &Progress) -> Result<()> {
-    if id == pretrain::LLM {
+    if id == pretraining::LLM {
         return Err(Error::usage("--probes-only is for encoders: a language model has no features of images")
             .hint("leave it out, or name an encoder such as nano/clip"));
     }
     let card = card(id)?;
-    let path = weights.map_or_else(|| encoder::weights_path(&card), Ok)?;
+    let path = weights.map_or_else(|| resolve::weights_path(&card), Ok)?;
     show(id, &probes::keep(&card, &path, None, device, progress)?)
 }
 

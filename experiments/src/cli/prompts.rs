@@ -1,11 +1,13 @@
 //! `burgess prompts`: what a benchmark asks, and how an answer is read and judged.
 
 use super::{print, print_json};
-use crate::columns::{self, Side};
-use crate::{benchmarks, paths};
+use crate::data::benchmarks;
+use crate::machine::paths;
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
-use burgess_probe::bench::{self, Benchmark, Category, Question, Rules};
+use burgess_probe::bench::{self, Benchmark, Question, Rules};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -148,7 +150,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
         rows.push(["reasoning".to_string(), bench::REASONING.to_string()].to_vec());
     }
     let mut text = format!("{} (version {})\n", benchmark.id(), benchmark.version());
-    text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
+    text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
     for r in rules {
         let told = benchmark.explain(*r);
         let metric = benchmark.metric(*r);
@@ -165,12 +167,12 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
             .map(|(what, line)| [format!("{what:<9}"), line.to_string()].to_vec())
             .collect();
         text += &format!("\nrules {}\n", r.as_str());
-        text += &columns::table(&rows, &[Side::Left; 2], "  ", width);
+        text += &text_table::table(&rows, &[Side::Left; 2], "  ", width);
     }
     if let Some(absent) = absent {
-        text += &format!("\n{}\n", columns::fold(&format!("no questions to show: {absent}"), width).join("\n"));
+        text += &format!("\n{}\n", text_table::fold(&format!("no questions to show: {absent}"), width).join("\n"));
         // A command stays on its line.
-        text += &absent.hint_text().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        text += &crate::machine::terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
     for q in shown {
         let images: Vec<String> = q.images.iter().map(ToString::to_string).collect();
@@ -185,8 +187,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
 /// All benchmarks, by category and name.
 fn sorted() -> Vec<&'static dyn Benchmark> {
     let mut all = bench::all().to_vec();
-    let place = |category: Category| Category::ALL.iter().position(|c| *c == category);
-    all.sort_by(|a, b| place(a.category()).cmp(&place(b.category())).then(a.id().cmp(b.id())));
+    all.sort_by_key(|b| (b.category().rank(), b.category().as_str(), b.id()));
     all
 }
 
@@ -233,12 +234,13 @@ fn table(data: Option<&Path>, width: usize) -> String {
     if let Some(side) = sides.get_mut(2) {
         *side = Side::Right;
     }
-    columns::table(&rows, &sides, "", width)
+    text_table::table(&rows, &sides, "", width)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burgess_base::Category;
 
     #[test]
     fn the_list_keeps_within_its_width_and_its_order() {
@@ -250,13 +252,10 @@ mod tests {
             let first = |line: &&str| line.split_whitespace().next().filter(|w| ids.contains(w)).map(String::from);
             let listed: Vec<String> = text.lines().filter_map(|line| first(&line)).collect();
             assert_eq!(listed, ids, "{width}:\n{text}");
-            assert!(
-                ["General", "Knowledge", "OCR & Chart", "Vision-centric"].iter().all(|c| text.contains(c)),
-                "{text}"
-            );
+            assert!(Category::CAMBRIAN.iter().all(|c| text.contains(c.as_str())), "{text}");
         }
         for part in sorted().windows(2) {
-            let place = |b: &dyn Benchmark| (Category::ALL.iter().position(|c| *c == b.category()), b.id().to_string());
+            let place = |b: &dyn Benchmark| (b.category().rank(), b.id().to_string());
             assert!(place(part[0]) < place(part[1]));
         }
     }

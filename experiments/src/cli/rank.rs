@@ -1,12 +1,13 @@
 //! `burgess rank`: the main job.
 
 use super::{print, print_json};
-use crate::learning;
-use crate::plan;
-use crate::progress::Progress;
-use crate::rank::{self, Options};
+use crate::machine::progress::Progress;
+use crate::machine::workers::Share;
+use crate::run::learning_curve;
+use crate::run::plan;
+use crate::run::ranking;
+use crate::run::ranking::Options;
 use crate::study::{Arm, BUILT_IN, Study};
-use crate::workers::Share;
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
 
@@ -93,8 +94,8 @@ pub fn run(args: Args) -> Result<()> {
         return if args.json { print_json(&plan) } else { print(&plan.text(super::list_width())?) };
     }
     let outcome = match args.learning_curve.is_empty() {
-        true => rank::rank(&study, &options, &Progress::new())?,
-        false => learning::run(&study, &args.learning_curve, &options, &Progress::new())?,
+        true => ranking::rank(&study, &options, &Progress::new())?,
+        false => learning_curve::run(&study, &args.learning_curve, &options, &Progress::new())?,
     };
     super::report::show_with(&outcome.written, args.check, args.json)?;
     let failing = outcome.written.verdicts.iter().filter(|v| !v.holds).count();

@@ -1,7 +1,7 @@
 //! `burgess score`: a benchmark's metric on anyone's predictions.
 
 use super::{print, print_json, terminal};
-use crate::benchmarks;
+use crate::data::benchmarks;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result, output};
 use burgess_probe::bench::{self, Benchmark, Predictions, Question, Rules, ScoreReport, predictions::Harness};

@@ -1,9 +1,10 @@
 //! `burgess train`: one model, outside of a study.
 
 use super::{print, print_json};
-use crate::progress::Progress;
-use crate::train::{self, Options, RunFile};
-use crate::training::KEEP;
+use crate::machine::progress::Progress;
+use crate::run::train_model;
+use crate::run::train_model::{Options, RunFile};
+use crate::run::training::KEEP;
 use burgess_base::{Error, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,7 +82,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let run = RunFile::open(&args.run)?;
     if args.dry_run {
-        let rehearsal = train::rehearse(&run, &options, &Progress::new())?;
+        let rehearsal = train_model::rehearse(&run, &options, &Progress::new())?;
         if args.json {
             return print_json(&rehearsal);
         }
@@ -92,7 +93,7 @@ pub fn run(args: Args) -> Result<()> {
         let (directory, tokens) = (rehearsal.directory.display(), rehearsal.tokens);
         return print(&format!("{stages}an image takes {tokens} positions\nthe run would be {directory}\n"));
     }
-    let outcome = train::train(&run, &options, &Progress::new())?;
+    let outcome = train_model::train(&run, &options, &Progress::new())?;
     if args.json {
         return print_json(&outcome);
     }

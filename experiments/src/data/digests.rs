@@ -3,8 +3,8 @@
 //!
 //! Each file is read once: its digest is cached by path, size and modification time.
 
-use crate::image_files;
-use crate::progress::Progress;
+use crate::data::image_files;
+use crate::machine::progress::Progress;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use rayon::prelude::*;
 use serde_json::Value;

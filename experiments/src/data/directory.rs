@@ -1,10 +1,11 @@
 //! The images and questions of a study on this machine.
 
-use crate::progress::Progress;
+use crate::data::{digests, field, published};
+use crate::machine::paths;
+use crate::machine::progress::Progress;
 use crate::study::Data;
-use crate::{field, inputs, paths, published};
-use burgess_base::checksums::{self, Known};
-use burgess_base::{Context, Error, Result, atomic, digest, leftovers};
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Context, Error, Result, atomic, digest, temporary};
 use burgess_world::dataset::WorldSpec;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,7 @@ pub fn directory(data: &Data) -> Result<Option<PathBuf>> {
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
     // Sweeps the cache and its folders for worlds, examples and others.
-    leftovers::sweep(&paths::cache()?, 1);
+    temporary::remove_stale(&paths::cache()?, 1);
     match data {
         Data::World(spec) => {
             let digest = world_digest(spec)?;
@@ -78,7 +79,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
             check_directory(dir, "the data directory", hint)?;
             check_sealed(dir)?;
             let (align, tune) = (Some(conversations(dir, "align")), conversations(dir, "tune"));
-            let earlier = inputs::by_names(dir);
+            let earlier = digests::by_names(dir);
             Ok(DataDir {
                 dir: dir.clone(),
                 align,
@@ -97,7 +98,7 @@ pub fn open(data: &Data, progress: &Progress) -> Result<DataDir> {
                 check_file(file)?;
             }
             let of = |file: &PathBuf| digest::of_file(file).ok();
-            let parts = (files.align.as_ref().and_then(of), of(&files.tune), inputs::by_names(&dir));
+            let parts = (files.align.as_ref().and_then(of), of(&files.tune), digests::by_names(&dir));
             let earlier = parts.2.is_some().then(|| digest::of_value(&parts)).transpose()?;
             Ok(DataDir {
                 dir,
@@ -140,7 +141,7 @@ fn render(dir: &Path, spec: &WorldSpec, progress: &Progress) -> Result<()> {
     let bar = progress.bar("rendering the nano world", 0);
     atomic::create_dir_with(dir, |tmp| {
         burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
-        checksums::seal(tmp)
+        checksums::record_all(tmp)
     })
     .context("rendering the nano world")?;
     bar.done("rendered the nano world");
@@ -155,14 +156,14 @@ pub(crate) fn remembered(name: &str) -> Result<PathBuf> {
 /// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
 fn mend(dir: &Path, spec: &WorldSpec, digest: &str, progress: &Progress) -> Result<()> {
     let bad = match checksums::damaged(dir, &remembered(digest)?) {
-        Ok((Known::Nothing, _)) => {
+        Ok((Verification::NoChecksum, _)) => {
             progress.line(&format!(
                 "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
                 dir.display()
             ));
             return Ok(());
         }
-        Ok((Known::Same, bad)) => bad,
+        Ok((Verification::Matches, bad)) => bad,
         Err(e) => {
             progress.line(&format!("note: {e}"));
             vec![checksums::FILE.to_string()]

@@ -1,9 +1,9 @@
 //! The directory of the field study on this machine, `CACHE/field`, for which studies write `{field}`.
 
-use crate::paths;
-use crate::progress::Progress;
-use burgess_base::checksums::{self, Known};
-use burgess_base::{Error, Result, leftovers};
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Error, Result, temporary};
 use burgess_field::FieldSpec;
 use burgess_field::prepare::{self, PreparedField};
 use std::path::{Path, PathBuf};
@@ -78,8 +78,8 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
 /// A file is missing or damaged.
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (known, bad) = checksums::damaged(dir, &crate::data::remembered(&format!("field-{name}"))?)?;
-    if known == Known::Nothing {
+    let (known, bad) = checksums::damaged(dir, &crate::data::directory::remembered(&format!("field-{name}"))?)?;
+    if known == Verification::NoChecksum {
         note(&format!(
             "note: {} was prepared by an earlier version, without checksums: it is used unchecked",
             dir.display()
@@ -103,7 +103,7 @@ pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Pre
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",
         ));
     }
-    leftovers::sweep(&directory()?, 1);
+    temporary::remove_stale(&directory()?, 1);
     let bar = progress.bar("composing images", 0);
     let prepared = prepare::prepare(from, &directory()?, spec, &|done, total| bar.set(done, total))?;
     if !prepared.was_there {

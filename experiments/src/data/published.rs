@@ -1,8 +1,8 @@
 //! Training data of published studies, named by their repositories on the hub: where the files lie on this machine, and
 //! the paper's limit on the number of conversations per source.
 
-use crate::benchmarks;
-use crate::data::DataDir;
+use crate::data::benchmarks;
+use crate::data::directory::DataDir;
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::hub;
 use burgess_probe::data::conversation;
@@ -74,7 +74,7 @@ impl Corpus {
 pub fn open(published: &Published) -> Result<DataDir> {
     let dir = match &published.images {
         Some(dir) => dir.clone(),
-        None => crate::paths::cache()?.join("published"),
+        None => crate::machine::paths::cache()?.join("published"),
     };
     let align = published.align.as_ref().map(Corpus::locate).transpose()?;
     let tune = published.tune.locate()?;

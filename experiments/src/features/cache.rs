@@ -7,17 +7,19 @@
 //! pass resumes with the next chunk. Each chunk has a digest that is compared when it is opened; a chunk that is
 //! damaged, or removed before it is opened, is encoded again.
 
-use crate::arm::ArmEncoder;
-use crate::arm_card::ArmCard;
-use crate::data::DataDir;
-use crate::features::{self, Extractor};
-use crate::oracle;
-use crate::progress::Progress;
-use crate::run::Instrument;
-use crate::stop;
-use crate::workers::{self, Share};
-use burgess_base::leftovers::{self, Temporary};
-use burgess_base::{Context, Error, Kind, Result, atomic, digest};
+use crate::data::directory::DataDir;
+use crate::features::card::ArmCard;
+use crate::study::arm::ArmEncoder;
+
+use crate::features::encode::{self, Extractor};
+use crate::features::oracle;
+use crate::machine::progress::Progress;
+use crate::machine::stop;
+use crate::machine::workers;
+use crate::machine::workers::Share;
+use crate::run::instrument::Instrument;
+use burgess_base::temporary::{self, TemporaryPath};
+use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest};
 use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -119,7 +121,7 @@ impl FeatureCache {
     pub fn open(root: &Path, limit: u64) -> Result<Self> {
         let root = root.join("features");
         fs::create_dir_all(&root).with_context(|| format!("making the feature cache {}", root.display()))?;
-        leftovers::sweep(&root, 1);
+        temporary::remove_stale(&root, 1);
         Ok(Self { root, limit })
     }
 
@@ -152,7 +154,7 @@ impl FeatureCache {
             for (number, chunk) in &tasks {
                 *encoded.entry(*number).or_default() += rows_of(*chunk, images.len());
             }
-            let failures = encode(wanted, &entries, &tasks, place, share, progress)?;
+            let failures = encode_chunks(wanted, &entries, &tasks, place, share, progress)?;
             for (number, e) in failures {
                 entries[number] = Err(e.context(format!("encoding images with {}", wanted[number].encoder.name())));
             }
@@ -284,7 +286,7 @@ fn same_file(_file: &File, path: &Path) -> bool {
 fn remove_unused(dir: &Path) -> bool {
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock"));
     let Ok(lock) = lock else { return false };
-    let gone = Temporary::beside(dir);
+    let gone = TemporaryPath::beside(dir);
     lock.try_lock().is_ok() && fs::rename(dir, gone.path()).is_ok()
 }
 
@@ -296,7 +298,7 @@ fn damaged(left: &[(usize, Option<Error>)]) -> Option<String> {
 }
 
 /// Computes chunks, several at once; returns the errors by encoder index.
-fn encode(
+fn encode_chunks(
     wanted: &[Wanted<'_>],
     entries: &[Result<Entry>],
     tasks: &[(usize, usize)],
@@ -324,7 +326,7 @@ fn encode(
     let mut failures = BTreeMap::new();
     for ((number, _), outcome) in tasks.iter().zip(outcomes) {
         match outcome {
-            Err(e) if e.kind() != Kind::Interrupted => drop(failures.entry(*number).or_insert(e)),
+            Err(e) if e.kind() != ErrorKind::Interrupted => drop(failures.entry(*number).or_insert(e)),
             _ => {}
         }
     }
@@ -425,7 +427,7 @@ impl Entry {
         let shape = [rows, tokens, width];
         let written = metadata.metadata().as_ref().and_then(|m| m.get("blake3"));
         let written = written.ok_or_else(|| invalid("it has no digest: an earlier version wrote it".into()))?;
-        if features::digest(&self.of(chunk), shape, grid, features.data()) != *written {
+        if encode::digest(&self.of(chunk), shape, grid, features.data()) != *written {
             return Err(invalid("its digest is not the one that was written: the file is damaged".into()));
         }
         let offset = 8 + header + info;

@@ -1,13 +1,14 @@
 //! What is known of an arm's encoder without its weights: the card of a network, or the card of the oracle.
 
-use crate::arm::{ArmEncoder, Freeze, Weights};
-use crate::data;
-use crate::oracle::{self, OracleCard, Truth};
+use crate::data::directory;
+use crate::features::oracle;
+use crate::features::oracle::{OracleCard, Truth};
+use crate::study::arm::{ArmEncoder, Freeze, Weights};
 use crate::study::{Data, Evaluator};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::preprocess::{Orientation, Preparation};
-use burgess_reports::schema::Role;
+use burgess_reports::schema::ArmRole;
 use burgess_world::CELLS;
 use std::path::Path;
 
@@ -39,7 +40,7 @@ impl ArmCard {
     /// As [`ArmCard::of`].
     pub fn planned(encoder: &ArmEncoder, evaluator: &Evaluator) -> Result<Self> {
         let how = evaluator.preparation();
-        match (data::directory(&evaluator.data)?, &evaluator.data) {
+        match (directory::directory(&evaluator.data)?, &evaluator.data) {
             _ if !encoder.is_oracle() => Ok(Self::Encoder(encoder.card(how)?)),
             (Some(dir), _) => Self::of(encoder, how, &dir),
             (None, Data::World(_)) => Ok(Self::Oracle(OracleCard::new([CELLS; 2], ""))),
@@ -170,28 +171,28 @@ impl ArmCard {
 
 /// Returns the role of an arm with these encoders. Untrained encoders are the random baseline only while they are
 /// frozen: unfrozen ones are trained in the tune stage.
-pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> Role {
+pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> ArmRole {
     let mut untrained = freeze == Freeze::Frozen;
     for (encoder, card) in encoders {
         match card {
-            ArmCard::Oracle(_) => return Role::Oracle,
+            ArmCard::Oracle(_) => return ArmRole::Oracle,
             ArmCard::Encoder(card) => {
                 let drawn = matches!(encoder.weights, Weights::Random(_));
                 untrained &= drawn || card.supervision == Supervision::None;
             }
         }
     }
-    if untrained { Role::Random } else { Role::Trained }
+    if untrained { ArmRole::Random } else { ArmRole::Trained }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arm::Arm;
+    use crate::study::arm::Arm;
 
     #[test]
     fn arms_have_roles() -> Result<()> {
-        let role_of = |text: &str| -> Result<Role> {
+        let role_of = |text: &str| -> Result<ArmRole> {
             let arm = Arm::parse(text)?;
             let cards = arm.encoders.iter().map(|e| match e.is_oracle() {
                 true => Ok(ArmCard::Oracle(OracleCard::new([6, 6], ""))),
@@ -201,13 +202,13 @@ mod tests {
             Ok(role(arm.encoders.iter().zip(&cards), arm.freeze))
         };
         for (text, expected) in [
-            ("nano-clip", Role::Trained),
-            ("nano-random", Role::Random),
-            ("nano-clip@random=1", Role::Random),
-            ("nano-random+nano-clip@random", Role::Random),
-            ("nano-random+nano-clip", Role::Trained),
-            ("nano-random:unfrozen", Role::Trained),
-            ("oracle", Role::Oracle),
+            ("nano-clip", ArmRole::Trained),
+            ("nano-random", ArmRole::Random),
+            ("nano-clip@random=1", ArmRole::Random),
+            ("nano-random+nano-clip@random", ArmRole::Random),
+            ("nano-random+nano-clip", ArmRole::Trained),
+            ("nano-random:unfrozen", ArmRole::Trained),
+            ("oracle", ArmRole::Oracle),
         ] {
             assert_eq!(role_of(text)?, expected, "{text}");
         }

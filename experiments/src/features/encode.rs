@@ -1,9 +1,11 @@
 //! Encoding of image files into patch features in a safetensors file, for the feature cache and `burgess encode`.
 
-use crate::arm::ArmEncoder;
-use crate::arm_card::ArmCard;
-use crate::oracle::{self, Truth};
-use crate::{image_files, stop};
+use crate::data::image_files;
+use crate::features::card::ArmCard;
+use crate::features::oracle;
+use crate::features::oracle::Truth;
+use crate::machine::stop;
+use crate::study::arm::ArmEncoder;
 use burgess_base::digest::Digest;
 use burgess_base::{Context, Error, Result};
 use burgess_encoders::encoder::Encoder;

@@ -5,10 +5,10 @@
 //! takes 4 · tokens · width bytes per image: terabytes for the millions of images of a published study, whose recipe
 //! uses each image once. For such studies, set `features = "computed"` in `[evaluator]`.
 
-use crate::arm_card::ArmCard;
-use crate::cache::Cached;
-use crate::features::Extractor;
-use crate::image_files;
+use crate::data::image_files;
+use crate::features::cache::Cached;
+use crate::features::card::ArmCard;
+use crate::features::encode::Extractor;
 use burgess_base::{Error, Result};
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::FeatureMap;

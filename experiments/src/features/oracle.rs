@@ -15,8 +15,8 @@
 //! sum of their vectors divided by √n. A cell without words has its own vector of signs, from the stream `oracle`. So
 //! each channel has variance 1 over the draw of the signs, however many words the cell has.
 
-use crate::arm::{Arm, Freeze};
-use crate::image_files;
+use crate::data::image_files;
+use crate::study::arm::{Arm, Freeze};
 use burgess_base::digest::Digest;
 use burgess_base::stream::{stream, uniform};
 use burgess_base::text::excerpt;
@@ -440,7 +440,10 @@ mod tests {
         }
         let how = burgess_encoders::preprocess::Preparation::default();
         assert!(
-            "oracle".parse::<crate::arm::ArmEncoder>()?.card(how).is_err_and(|e| e.to_string().contains("no encoder"))
+            "oracle"
+                .parse::<crate::study::arm::ArmEncoder>()?
+                .card(how)
+                .is_err_and(|e| e.to_string().contains("no encoder"))
         );
         Ok(())
     }

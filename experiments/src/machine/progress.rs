@@ -3,7 +3,7 @@
 //! Without a terminal, each long step prints a line at least every [`EVERY`], even while it works on a single item; a
 //! background thread checks the steps once a second.
 
-use crate::terminal;
+use crate::machine::terminal;
 use burgess_base::text::{escaped, escaped_lines};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;

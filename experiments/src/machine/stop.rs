@@ -4,7 +4,7 @@
 //! returns [`Error::interrupted`]. Outside sections a signal ends the process at once; a second signal always does. The
 //! exit code is 128 plus the signal's number, and a message says how to resume.
 
-use crate::terminal;
+use crate::machine::terminal;
 use burgess_base::{Error, Result};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -92,7 +92,7 @@ pub fn listen(goes_on: bool) {
 #[cfg(unix)]
 mod unix {
     use super::{Ordering, SECTIONS, SIGNAL, farewell, terminal};
-    use burgess_base::leftovers;
+    use burgess_base::temporary;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::{flag, iterator::Signals};
     use std::sync::Arc;
@@ -113,7 +113,7 @@ mod unix {
                 second.store(true, Ordering::SeqCst);
                 SIGNAL.store(signal, Ordering::SeqCst);
                 if SECTIONS.load(Ordering::SeqCst) == 0 {
-                    leftovers::abandon();
+                    temporary::remove_all();
                     terminal::say(&farewell());
                     std::process::exit(128 + signal);
                 }

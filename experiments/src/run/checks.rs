@@ -1,11 +1,11 @@
 //! Checks before work starts: whether encoders, recipe and data fit together, and whether results can be written.
 
-use crate::arm_card::ArmCard;
-use crate::examples::Set;
-use crate::oracle::Truth;
-use crate::run::{Instrument, Llm};
+use crate::data::examples::Set;
+use crate::features::card::ArmCard;
+use crate::features::oracle::Truth;
+use crate::run::instrument::{Instrument, Llm};
+use crate::run::training;
 use crate::study::{Arm, Evaluator};
-use crate::training;
 use burgess_base::{Error, Result, output};
 use burgess_probe::connector::ConnectorConfig;
 use burgess_probe::data::Examples;
@@ -37,7 +37,7 @@ pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], de
         let kind = arm.connector_of(evaluator).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
         let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
-        let positions = connector.positions(&grids);
+        let positions = connector.image_tokens(&grids);
         let (chat, encoders, llm) = (llm.chat.clone(), Vec::new(), llm.config.clone());
         MllmConfig { connector, llm, chat, encoders, grid: None }.check()?;
         Ok(positions)
@@ -103,7 +103,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
         let read = match stage.max_length.filter(|longest| all > *longest) {
             Some(longest) => {
                 let step = |e: Error| e.context(format!("conversation {} of {file}", i + 1));
-                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.learnable();
+                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.has_supervised_tokens();
                 longest
             }
             None => {

@@ -3,24 +3,31 @@
 //! The result is stored as a run of the study `eval`, so that `burgess report OUT/eval` compares all models that were
 //! asked the same questions.
 
-use crate::arm::Freeze;
-use crate::arm_card::{self, ArmCard};
-use crate::ask::Answerer;
-use crate::asking::{self, Asked, Asking, Terms};
-use crate::benchmarks;
-use crate::cards::{self, Tower};
-use crate::data;
-use crate::examples::Images;
-use crate::features::Extractor;
-use crate::frozen::{Computed, Features};
-use crate::inputs::{self, Contents};
-use crate::made::Made;
-use crate::progress::Progress;
-use crate::results::Measured;
-use crate::source::{Source, Towers};
-use crate::store::{RunStore, StudyStore};
+use crate::data::benchmarks;
+use crate::data::digests;
+use crate::data::digests::Contents;
+use crate::data::directory;
+use crate::data::examples::Images;
+use crate::data::image_files;
+use crate::features::card;
+use crate::features::card::ArmCard;
+use crate::features::encode::Extractor;
+use crate::features::frozen::{Computed, Features};
+use crate::features::model_cards;
+use crate::features::model_cards::Tower;
+use crate::features::visual_source::{Source, Towers};
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::run::ask::Answerer;
+use crate::run::evaluation;
+use crate::run::evaluation::{Asked, Asking, Terms};
+use crate::run::provenance::Made;
+use crate::run::results::Measured;
+use crate::run::store::{RunStore, StudyStore};
+use crate::run::{checks, notes};
+use crate::study::arm::Freeze;
 use crate::study::check_benchmarks;
-use crate::{checks, image_files, names, notes, paths};
+use crate::study::names;
 use burgess_base::{Context, Error, Result, digest};
 use burgess_probe::bench;
 use burgess_reports::schema::{RunId, RunResults};
@@ -77,7 +84,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
             .hint("it has bench/<id>/ or bench/<id>.jsonl for each benchmark"));
     }
     if options.data.is_some() {
-        data::check_sealed(&dir)?;
+        directory::check_sealed(&dir)?;
     }
     for benchmark in &found {
         benchmarks::locate(*benchmark, options.data.as_deref())?;
@@ -121,7 +128,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     check_asked(&answerer, &asked, &dir, &images.names)?;
     let cache = paths::cache()?;
     let manifest = Contents::open(&cache, &options.model)?.files(&files(&options.model)?, progress)?;
-    let model_digest = inputs::keep(&cache, &manifest)?;
+    let model_digest = digests::keep(&cache, &manifest)?;
     let mut digests = BTreeMap::from([("model".to_string(), model_digest.clone())]);
     for tower in &answerer.encoders {
         if let ArmCard::Oracle(card) = &tower.card {
@@ -134,7 +141,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
     Made::remember(study.dir(), &dir, None)?;
     let store = study.run(&options.name, 0);
     let earlier = earlier(&options.model).ok();
-    inputs::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;
+    digests::compare(&cache, store.dir(), &["digests", "model"], &model_digest, earlier.as_deref())?;
     store.claim(&notes::with_notes(&json!({"config": config, "digests": digests}), &notes))?;
 
     let trained = !model.encoders.is_empty();
@@ -148,8 +155,8 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         false => Towers::Frozen(features.iter().collect()),
     };
     // Read sizes only if needed, because every image would be opened twice.
-    let sizes = model.config().connector.kind.reads_sizes();
-    let orientation = cards::orientation(answerer.encoders.iter().map(|t| &t.card));
+    let sizes = model.config().connector.kind.properties().needs_image_sizes;
+    let orientation = model_cards::orientation(answerer.encoders.iter().map(|t| &t.card));
     let source = Source { dir: &dir, images: &images.names, sizes, orientation, towers };
     let asking = Asking {
         model,
@@ -163,14 +170,14 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         images: &images.names,
     };
     let bar = progress.bar(&options.name, 0);
-    let results = asking::results(&asking, &asked, &store, &options.name, &bar)?;
+    let results = evaluation::results(&asking, &asked, &store, &options.name, &bar)?;
     drop(bar);
     // For a model that was trained here, the training log lies beside its directory.
     let training = options.model.canonicalize().ok();
     let training = training.as_deref().and_then(Path::parent).filter(|dir| dir.join("train.jsonl").is_file());
     let training = training.map(RunStore::at);
     let freeze = if trained { Freeze::Unfrozen } else { Freeze::Frozen };
-    let role = arm_card::role(answerer.encoders.iter().map(|t| (&t.encoder, &t.card)), freeze);
+    let role = card::role(answerer.encoders.iter().map(|t| (&t.encoder, &t.card)), freeze);
     let results = Measured {
         run: RunId {
             id: format!("{STUDY}/{}/seed-0", options.name),
@@ -205,7 +212,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
 fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String]) -> Result<()> {
     let config = answerer.model.config();
     let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
-    let positions = config.connector.positions(&grids);
+    let positions = config.connector.image_tokens(&grids);
     asked.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
     for (i, name) in names.iter().enumerate().filter(|(_, name)| image_files::is_file(name)) {
         let path = dir.join(image_files::path(name));

@@ -1,14 +1,15 @@
 //! Records of a study's parts for the report: direct probes of its encoders, and the scores of its language model on
 //! text. Also checks that a study's claims refer to what it measures.
 
-use crate::field;
-use crate::probes::{self, ProbeRecord, ProbeShare};
+use crate::data::field;
+use crate::run::probes;
+use crate::run::probes::{ProbeRecord, ProbeShare};
 use crate::study::Study;
 use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::bench;
 use burgess_probe::llm::weights;
-use burgess_reports::check::Reading;
+use burgess_reports::check::TextAccuracy;
 use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
 use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
@@ -51,11 +52,11 @@ pub fn check(study: &Study) -> Result<()> {
 }
 
 /// Scores of a language model on text alone, from its `record.json`; empty if it has none.
-pub fn reading(llm: &str) -> Vec<Reading> {
+pub fn reading(llm: &str) -> Vec<TextAccuracy> {
     #[derive(Deserialize)]
     struct Record {
         #[serde(default)]
-        reading: Vec<Reading>,
+        reading: Vec<TextAccuracy>,
     }
     let record = field::resolve(llm).and_then(|name| weights::locate(&name)).map(|dir| dir.join("record.json"));
     let record = record.ok().filter(|record| record.is_file());

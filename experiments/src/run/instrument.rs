@@ -1,20 +1,25 @@
 //! One run (one arm × one seed): align, tune, answer, score. The result of each step is stored in the run's directory,
 //! and a step with a stored result is not repeated.
 
-use crate::arm_card::{self, ArmCard};
-use crate::asking::{self, Asked, Asking};
-use crate::cards;
-use crate::data::DataDir;
-use crate::examples::{self, Images, Set};
-use crate::frozen::Kept;
-use crate::inputs::{Contents, Manifest};
-use crate::progress::Progress;
-use crate::results::Measured;
-use crate::store::RunStore;
+use crate::data::digests::{Contents, Manifest};
+use crate::data::directory::DataDir;
+use crate::data::examples;
+use crate::data::examples::{Images, Set};
+use crate::data::{digests, field, image_files};
+use crate::features::card;
+use crate::features::card::ArmCard;
+use crate::features::frozen::Kept;
+use crate::features::model_cards;
+use crate::machine::paths;
+use crate::machine::progress::Progress;
+use crate::machine::workers::Share;
+use crate::run::evaluation;
+use crate::run::evaluation::{Asked, Asking};
+use crate::run::notes;
+use crate::run::results::Measured;
+use crate::run::store::RunStore;
+use crate::run::training::{Job, KEEP, Part, source, trained};
 use crate::study::{Arm, Evaluator};
-use crate::training::{Job, KEEP, Part, source, trained};
-use crate::workers::Share;
-use crate::{field, image_files, inputs, notes, paths};
 use burgess_base::{Error, Result, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
@@ -161,7 +166,7 @@ impl Instrument {
                     false => Manifest::from([(format!("questions of {}", asked.benchmark.id()), asked.digest.clone())]),
                 });
             }
-            data.digest = inputs::keep(&cache, &manifest)?;
+            data.digest = digests::keep(&cache, &manifest)?;
         }
         check_asked(&benchmarks, asked, trained, &evaluator, &data, progress)?;
         let mut notes = notes::notes_of(&llm, &evaluator.recipe);
@@ -193,7 +198,7 @@ impl Instrument {
     /// # Errors
     /// The inputs differ; the error names the first difference, and for data the files that changed.
     pub fn claim(&self, store: &RunStore, config: &Value, notes: &[String]) -> Result<()> {
-        inputs::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
+        digests::compare(&paths::cache()?, store.dir(), &["data"], &self.data.digest, self.data.earlier.as_deref())?;
         store.claim(&notes::with_notes(config, notes))
     }
 
@@ -277,14 +282,14 @@ pub fn run(
     let model = match store.has_model(&|text| bar.line(text))? {
         true => {
             bar.message(&format!("{name}: loading the model"));
-            cards::write(&store.model(), parts)?;
+            model_cards::write(&store.model(), parts)?;
             Mllm::load(&store.model(), &place.device)?.0
         }
         false => trained(&job, parts, store, &bar)?,
     };
     store.forget_states()?;
     let source = source(place, arm, parts, arm.freeze);
-    let towers = cards::towers(parts);
+    let towers = model_cards::towers(parts);
     let asking = Asking {
         model: &model,
         chat: &place.llm.chat,
@@ -296,7 +301,7 @@ pub fn run(
         dir: &place.data.dir,
         images: &place.images,
     };
-    let results = asking::results(&asking, &place.benchmarks, store, &name, &bar)?;
+    let results = evaluation::results(&asking, &place.benchmarks, store, &name, &bar)?;
     let notes = place.notes(parts.iter().map(|p| &p.card));
     let results = Measured {
         run: RunId {
@@ -310,7 +315,7 @@ pub fn run(
             seed,
             blind: place.evaluator.blind.as_str().into(),
             published: arm.published.map(f64::from),
-            role: Some(arm_card::role(parts.iter().map(|p| (&p.encoder, &p.card)), arm.freeze)),
+            role: Some(card::role(parts.iter().map(|p| (&p.encoder, &p.card)), arm.freeze)),
         },
         results,
         asked: &place.benchmarks,

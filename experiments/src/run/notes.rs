@@ -1,9 +1,9 @@
 //! Notes: assumptions that Burgess makes where the files of a model are incomplete. They are printed once on stderr and
 //! stored with the results.
 
-use crate::arm_card::ArmCard;
-use crate::progress::Progress;
-use crate::run::Llm;
+use crate::features::card::ArmCard;
+use crate::machine::progress::Progress;
+use crate::run::instrument::Llm;
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::recipe::Recipe;
 use serde_json::Value;
@@ -58,7 +58,7 @@ pub fn with_notes(config: &Value, notes: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::RunStore;
+    use crate::run::store::RunStore;
     use burgess_base::Result;
     use serde_json::json;
 

@@ -1,14 +1,17 @@
 //! The plan of `burgess rank --dry-run`: all ids resolved, the state and cost of every run, and what is missing.
 
-use crate::arm_card::ArmCard;
-use crate::columns::{self, Side};
-use crate::estimate::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
-use crate::frozen::Kept;
-use crate::progress::Progress;
-use crate::rank::{Options, expand};
-use crate::run::{Instrument, Llm};
+use crate::data::{benchmarks, directory, field, published};
+use crate::features::card::ArmCard;
+use crate::features::frozen::Kept;
+use crate::machine::progress::Progress;
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
+use crate::machine::{device, paths};
+use crate::run::cost::{Corpus, Cost, Parts, gigabytes, millions, petaflops};
+use crate::run::instrument::{Instrument, Llm};
+use crate::run::ranking::{Options, expand};
+use crate::run::{checks, notes, training};
 use crate::study::{Arm, Data, Study};
-use crate::{benchmarks, checks, data, device, field, notes, paths, published, training};
 use burgess_base::{Error, Result};
 use burgess_encoders::checkpoint;
 use burgess_probe::bench;
@@ -89,10 +92,10 @@ fn fits(study: &Study, options: &Options, device: Device, progress: &Progress) -
         return Ok(Vec::new());
     }
     let data = match &evaluator.data {
-        Data::World(spec) if !data::is_rendered(spec)? => None,
+        Data::World(spec) if !directory::is_rendered(spec)? => None,
         Data::Field(spec) if field::data(spec).is_err() => None,
         Data::Published(_) if !missing(study).is_empty() => None,
-        data => Some(data::open(data, progress)?),
+        data => Some(directory::open(data, progress)?),
     };
     let instrument = match data {
         Some(data) => Some(Instrument::open(&study.name, evaluator, data, &options.device, device.clone(), progress)?),
@@ -177,7 +180,7 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
             cards: &cards,
             llm: &llm,
             connector_parameters: parameters,
-            tokens: connector.positions(&grids),
+            tokens: connector.image_tokens(&grids),
             cached: evaluator.features == Kept::Cached,
         };
         let Some((align, tune)) = corpora(study) else { continue };
@@ -245,13 +248,13 @@ impl Plan {
             self.workers
         );
         let said = |text: &str| {
-            let lines = columns::fold(text, width.saturating_sub(2));
+            let lines = text_table::fold(text, width.saturating_sub(2));
             lines.iter().map(|line| format!("# {line}\n")).collect::<String>()
         };
         let mut text = said(&head);
         let runs = self.runs.iter();
         let runs = runs.map(|run| vec![run.arm.name(), format!("seed {}", run.seed), run.state.to_string()]);
-        text += &columns::table(&runs.collect::<Vec<_>>(), &[Side::Left; 3], "#   ", width);
+        text += &text_table::table(&runs.collect::<Vec<_>>(), &[Side::Left; 3], "#   ", width);
         if let Some(first) = self.costs.first() {
             let devices = first.cost.tune.memory.iter().map(|(device, _)| *device).collect::<Vec<_>>().join(" | ");
             text += "#\n";
@@ -261,7 +264,7 @@ impl Plan {
             rows.extend(self.costs.iter().map(row));
             let mut sides = [Side::Right; 8];
             (sides[0], sides[7]) = (Side::Left, Side::Left);
-            text += &columns::table(&rows, &sides, "#   ", width);
+            text += &text_table::table(&rows, &sides, "#   ", width);
         }
         text += &self.missing.iter().map(|m| said(&format!("not on this machine: {m}"))).collect::<String>();
         text += &self.notes.iter().map(|n| said(&format!("note: {n}"))).collect::<String>();
@@ -293,8 +296,8 @@ fn row(PlannedCost { arm, cost }: &PlannedCost) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::workers::Share;
     use crate::study::BUILT_IN;
-    use crate::workers::Share;
 
     /// Checks the memory figures in the comments of the paper's studies against the estimates.
     #[test]

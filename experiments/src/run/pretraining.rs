@@ -3,8 +3,9 @@
 //! All encoders see the same images of the nano world, in the same order, the same number of times; only the
 //! objective on the card differs. The language model reads text only.
 
-use crate::probes::{self, ProbeRecord};
-use crate::progress::Progress;
+use crate::machine::progress::Progress;
+use crate::run::probes;
+use crate::run::probes::ProbeRecord;
 use burgess_base::stream::stream;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_encoders::card::EncoderCard;
@@ -14,12 +15,13 @@ use burgess_encoders::init::initialise;
 use burgess_encoders::objective::{Batch, DataShape, Texts};
 use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
 use burgess_probe::data::collate;
+use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
-use burgess_probe::train::{Outcome, StepLog};
-use burgess_world::{LessonCounts, Scene, SceneSplit};
+use burgess_probe::train::{StageOutcome, StepLog};
+use burgess_world::{CELLS, Document, LessonCounts, QaPair, ReadingExercise, Scene, SceneSplit};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use image::RgbImage;
@@ -54,7 +56,7 @@ pub struct Record {
     pub losses: Vec<Point>,
     /// For the language model: how well it answers from text, with the description and (blind) without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub reading: Vec<lm::Reading>,
+    pub reading: Vec<lm::ReadingScore>,
     /// For encoders: what direct probes read from the features of these weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeRecord>,
@@ -196,7 +198,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
             // From the corpus as it stays: the first lessons repeat a few words.
             let texts: Vec<String> = burgess_world::corpus(recipe.seed, LessonCounts::default())
                 .take(own.documents)
-                .flat_map(lm::texts)
+                .flat_map(|document| pretrain_document(document).texts())
                 .map(|text| text.split(' ').filter(|word| !is_spelled(word)).collect::<Vec<_>>().join(" "))
                 .collect();
             Tokenizer::train(texts.into_iter(), own.vocabulary, &SPECIALS)?
@@ -221,7 +223,8 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         bar.message(&format!("pretraining nano-lm, loss {:.4}", s.loss));
         if s.step.is_multiple_of((s.steps / 40).max(1)) || s.step == s.steps {
             let asked = if s.step == s.steps { EXERCISES } else { EXERCISES / 10 };
-            let table = lm::reading(&model.valid(), &tokenizer, &chat, asked, recipe.seed, device)?;
+            let questions: Vec<_> = burgess_world::reading(recipe.seed).take(asked).map(reading_question).collect();
+            let table = lm::reading(&model.valid(), &tokenizer, &chat, &questions, device)?;
             let shown: Vec<String> = table
                 .iter()
                 .map(|r| format!("{} {:.2} {:.2} ({:.2})", r.benchmark, r.read, r.cells, r.blind))
@@ -238,20 +241,17 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         }
         Ok(())
     };
-    let documents = burgess_world::corpus(recipe.seed, recipe.lessons);
-    let outcome = lm::pretrain(
-        &recipe.training,
-        &config,
-        base,
-        &tokenizer,
-        &chat,
-        documents,
+    let documents = burgess_world::corpus(recipe.seed, recipe.lessons).map(pretrain_document);
+    let pretraining = lm::Pretraining {
+        config: &recipe.training,
+        llm: &config,
+        tokenizer: &tokenizer,
+        chat: &chat,
         device,
-        recipe.seed,
-        &mut on_step,
-        &|| false,
-    )?;
-    let Outcome::Done(model) = outcome else {
+        seed: recipe.seed,
+    };
+    let outcome = pretraining.run(base, documents, &mut on_step, &|| false)?;
+    let StageOutcome::Done(model) = outcome else {
         return Err(Error::failed("pretraining was interrupted"));
     };
     bar.done("pretrained nano-lm");
@@ -274,6 +274,34 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
     };
     atomic::write_json(&dir.join("record.json"), &record)?;
     Ok(record)
+}
+
+/// A document of the nano world in the form that language model pretraining takes.
+fn pretrain_document(document: Document) -> lm::PretrainDocument {
+    let turns = |turns: Vec<QaPair>| -> Vec<Turn> {
+        turns.into_iter().flat_map(|turn| [Turn::user(turn.question), Turn::assistant(turn.answer)]).collect()
+    };
+    match document {
+        Document::Text(text) => lm::PretrainDocument::Text(text),
+        Document::Chat(list) => lm::PretrainDocument::Chat(turns(list)),
+        Document::Cells(words, list) => lm::PretrainDocument::Cells(cell_grid(words), turns(list)),
+    }
+}
+
+/// A question of the nano world's reading test in the form that language model pretraining takes.
+fn reading_question(exercise: ReadingExercise) -> lm::ReadingQuestion {
+    lm::ReadingQuestion {
+        benchmark: exercise.benchmark.into(),
+        description: exercise.description,
+        cells: exercise.cells.map(cell_grid),
+        question: exercise.turn.question,
+        answer: exercise.turn.answer,
+    }
+}
+
+/// The cells of a nano image with their grid.
+fn cell_grid(words: Vec<Vec<String>>) -> lm::CellGrid {
+    lm::CellGrid { grid: [CELLS; 2], words }
 }
 
 /// Whether a word is read letter by letter: several capitals or several digits. The tokenizer does not see such words, so
@@ -417,7 +445,7 @@ impl<'a> Images<'a> {
 /// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
-    use burgess_encoders::encoder::zoo_dirs;
+    use burgess_encoders::resolve::zoo_dirs;
     let Location::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is not made here but published by others", card.id))
             .hint("`burgess pretrain` makes the nano encoders"));

@@ -1,12 +1,14 @@
 //! Direct probes of an encoder on held-out images of the nano world: how accurately a linear classifier and k-NN read
 //! attributes from its frozen features, compared with the features of an untrained encoder.
 
-use crate::columns::{self, Side};
-use crate::progress::{Bar, Progress};
+use crate::machine::progress::{Bar, Progress};
+use crate::machine::text_table;
+use crate::machine::text_table::Side;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::card::{EncoderCard, Location};
-use burgess_encoders::encoder::{Encoder, Features, weights_path};
+use burgess_encoders::encoder::{Encoder, Features};
 use burgess_encoders::probe::{self, ProbeConfig, ProbeOutcome, Samples, features};
+use burgess_encoders::resolve::weights_path;
 use burgess_reports::stats;
 use burgess_world::probing::{ProbeLevel, ProbeTarget, ProbeTask, probe_sets};
 use burgess_world::{CELLS, Scene};
@@ -341,11 +343,11 @@ pub fn table(probes: &[ComparedProbe], margin: &str, width: usize) -> String {
     let mut out = String::new();
     let words = probes.iter().filter_map(ComparedProbe::words);
     let room = width.saturating_sub(margin.chars().count());
-    for line in columns::fold(&title, room) {
+    for line in text_table::fold(&title, room) {
         out += &format!("{margin}{line}\n");
     }
-    out += &columns::table(&rows, &sides, margin, width);
-    for line in words.flat_map(|said| columns::fold(&said, room)) {
+    out += &text_table::table(&rows, &sides, margin, width);
+    for line in words.flat_map(|said| text_table::fold(&said, room)) {
         out += &format!("{margin}{line}\n");
     }
     out

@@ -1,23 +1,27 @@
 //! Ranking a study: all its runs, then `ranking.json` and the report.
 
-use crate::arm_card::ArmCard;
-use crate::cache::{FeatureCache, Wanted};
-use crate::data;
-use crate::features::Extractor;
-use crate::frozen::{Computed, Features, Kept};
-use crate::made::{self, Made};
-use crate::progress::Progress;
-use crate::run::{self, Instrument};
-use crate::store::{RunStore, StudyStore};
+use crate::data::directory;
+use crate::features::cache::{FeatureCache, Wanted};
+use crate::features::card::ArmCard;
+use crate::features::encode::Extractor;
+use crate::features::frozen::{Computed, Features, Kept};
+use crate::machine::progress::Progress;
+use crate::machine::workers;
+use crate::machine::workers::Share;
+use crate::machine::{device, paths, stop};
+use crate::run::instrument;
+use crate::run::instrument::Instrument;
+use crate::run::provenance;
+use crate::run::provenance::Made;
+use crate::run::store::{RunStore, StudyStore};
+use crate::run::{checks, evidence, notes, training};
 use crate::study::{Arm, ArmEncoder, Evaluator, Study};
-use crate::workers::{self, Share};
-use crate::{checks, device, evidence, notes, paths, stop, training};
-use burgess_base::{Error, Kind, Result, atomic, digest};
+use burgess_base::{Error, ErrorKind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{self, About, Evidence, Files, Written};
+use burgess_reports::page::{self, Evidence, ReportFiles, StudyInfo, WrittenReport};
 use burgess_reports::ranking::RankOptions;
-use burgess_reports::schema::Missing;
+use burgess_reports::schema::MissingRun;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,7 +41,7 @@ pub struct Options {
 /// Result of `burgess rank`.
 pub struct Outcome {
     /// Paths of the ranking and the report.
-    pub written: Written,
+    pub written: WrittenReport,
     /// Number of runs of the study.
     pub runs: usize,
     /// Number of failed runs.
@@ -85,7 +89,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
     let open = || StudyStore::open(dir, &evaluator_json(study, &options.device)?);
     // An existing study is locked before the checks; the directory of a new one is created only after they pass.
     let begun = dir.join("study.json").exists().then(open).transpose()?;
-    let data = data::open(&study.evaluator.data, progress)?;
+    let data = directory::open(&study.evaluator.data, progress)?;
     let instrument = Instrument::open(&study.name, &study.evaluator, data, &options.device, device, progress)?;
     let encoders = prepared(study, &instrument.data.dir, progress);
     let cards = encoders.values().flatten().map(|p| &p.card);
@@ -104,7 +108,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
 
     // Finished runs with the same inputs are kept.
     let mut left = Vec::new();
-    let mut failures: Vec<Missing> = Vec::new();
+    let mut failures: Vec<MissingRun> = Vec::new();
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
             let notes = match fits.get(&arm.name()) {
@@ -154,14 +158,15 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
                     _ => Err(Error::failed(format!("{encoder} has no features"))),
                 })
                 .collect::<Result<_>>()?;
-            let outcome = run::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
+            let outcome =
+                instrument::run(&instrument, &arm, seed, &parts, &digests(&arm, &encoders)?, &store, progress);
             bar.add(1);
             outcome
         })?;
         drop(bar);
         for ((arm, seed, run), outcome) in left.iter().zip(outcomes) {
             match outcome {
-                Err(e) if e.kind() != Kind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
+                Err(e) if e.kind() != ErrorKind::Interrupted => fail(&mut failures, arm, *seed, run, e, progress)?,
                 _ => {}
             }
         }
@@ -264,14 +269,18 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<B
 /// Copies an error, for every arm that needs the same encoder.
 fn repeat(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
-    match e.hint_text() {
+    let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
+        None => again,
+    };
+    match e.download_name() {
+        Some(name) => again.downloadable(name),
         None => again,
     }
 }
 
 fn fail(
-    failures: &mut Vec<Missing>,
+    failures: &mut Vec<MissingRun>,
     arm: &Arm,
     seed: u64,
     run: &RunStore,
@@ -279,7 +288,7 @@ fn fail(
     progress: &Progress,
 ) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: e.hint_text().map(String::from) };
+    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: crate::machine::terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.fail(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));
@@ -312,7 +321,7 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
             data.missing.iter().find_map(|m| m.hint.clone()).unwrap_or("run `burgess rank` on this study first".into()),
         ));
     }
-    let files = out.map_or_else(|| Files::of_study(dir), Files::together);
+    let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
     let runs = data.runs.len() + data.missing.len();
     let about = about(dir, &mut data)?;
     let written = page::write_study(data, &about, &RankOptions::default(), files)?;
@@ -320,7 +329,7 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
 }
 
 /// Collects what the report says about the study, and the directories and caches in which its images may lie.
-fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
+fn about(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let study: Value = match dir.join("study.json") {
         path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,
@@ -338,8 +347,8 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let probes = if pairs.is_empty() { Vec::new() } else { evidence::encoder_probes(encoders) };
     let evidence = Evidence { claims, reading, pairs, probes };
     let command =
-        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", made::quoted(dir.as_os_str())));
-    Ok(About {
+        made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", provenance::quoted(dir.as_os_str())));
+    Ok(StudyInfo {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
         command,

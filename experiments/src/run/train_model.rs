@@ -1,13 +1,19 @@
 //! Training of one model outside a study (`burgess train`), with the same stages as a run of a study.
 
-use crate::progress::Progress;
-use crate::rank::{self, Prepared, prepare};
-use crate::run::Instrument;
-use crate::store::{self, RunStore};
+use crate::data::directory;
+use crate::machine::device;
+use crate::machine::progress::Progress;
+use crate::machine::workers;
+use crate::machine::workers::Share;
+use crate::run::instrument::Instrument;
+use crate::run::ranking;
+use crate::run::ranking::{Prepared, prepare};
+use crate::run::store;
+use crate::run::store::RunStore;
+use crate::run::training::{Job, Part, trained};
+use crate::run::{checks, notes};
 use crate::study::{Arm, ArmEncoder, Evaluator, Freeze, read_toml};
-use crate::training::{Job, Part, trained};
-use crate::workers::{self, Share};
-use crate::{beside, checks, data, device, names, notes};
+use crate::study::{names, paths};
 use burgess_base::{Context, Error, Result};
 use burgess_probe::data::Examples;
 use serde::{Deserialize, Serialize};
@@ -65,9 +71,9 @@ impl RunFile {
     pub fn open(path: &Path) -> Result<Self> {
         let step = || format!("reading the run {}", path.display());
         let mut run: Self = read_toml(path, "`burgess train --help` shows a complete file").with_context(step)?;
-        let folder = beside::folder(path);
-        beside::evaluator(folder.as_deref(), &mut run.evaluator).with_context(step)?;
-        run.encoders.iter_mut().try_for_each(|e| beside::encoder(folder.as_deref(), e)).with_context(step)?;
+        let folder = paths::folder(path);
+        paths::evaluator(folder.as_deref(), &mut run.evaluator).with_context(step)?;
+        run.encoders.iter_mut().try_for_each(|e| paths::encoder(folder.as_deref(), e)).with_context(step)?;
         run.check().with_context(step)?;
         Ok(run)
     }
@@ -101,7 +107,7 @@ struct Ready {
 /// Opens the parts of a run and makes all checks that are possible before the first step.
 fn ready(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ready> {
     let device = device::parse(&options.device)?;
-    let data = data::open(&run.evaluator.data, progress)?;
+    let data = directory::open(&run.evaluator.data, progress)?;
     let encoders: Vec<Prepared> =
         run.encoders.iter().map(|e| prepare(e, &run.evaluator, &data.dir)).collect::<Result<_>>()?;
     let mut place = Instrument::open(&run.name, &run.evaluator, data, &options.device, device, progress)?;
@@ -171,7 +177,7 @@ pub fn train(run: &RunFile, options: &Options, progress: &Progress) -> Result<Ou
     } else {
         let share = Share { workers: 1, threads: options.threads };
         let needed: Vec<&Prepared> = encoders.iter().collect();
-        let features = rank::features(&needed, &place, Share::of_this_machine(None), progress)?;
+        let features = ranking::features(&needed, &place, Share::of_this_machine(None), progress)?;
         let parts: Vec<Part> = encoders
             .iter()
             .zip(features)

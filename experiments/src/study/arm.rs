@@ -1,15 +1,18 @@
 //! The arms of a study: encoders, each with its tap and weights, and whether they are frozen.
 
+use crate::data::field;
+use crate::features::oracle;
 use crate::study::Evaluator;
-use crate::{beside, field, names, oracle};
+use crate::study::{names, paths};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Preparation;
+use burgess_encoders::resolve;
 use burgess_probe::connector::ConnectorKind;
 use burn::tensor::Device;
 use serde::de::value::MapAccessDeserializer;
@@ -221,7 +224,7 @@ impl ArmEncoder {
         if self.grid == Some(0) {
             return Err(Error::usage(format!("{self}: a grid of 0 leaves no features")).hint(OPTIONS));
         }
-        beside::encoder(None, &mut self.clone())?;
+        paths::encoder(None, &mut self.clone())?;
         if let Some(side) = self.grid {
             check_grid([side; 2]).map_err(|e| e.context(self.to_string()))?;
         }
@@ -254,7 +257,7 @@ impl ArmEncoder {
     /// Digest of the weights that [`ArmEncoder::load`] loads.
     pub fn weights_digest(&self, card: &EncoderCard) -> Result<String> {
         match self.weights {
-            Weights::Own => encoder::weights_digest(card, None),
+            Weights::Own => resolve::weights_digest(card, None),
             Weights::Random(seed) => digest::of_value(&("random", seed, &card.architecture)),
         }
     }
@@ -265,7 +268,7 @@ impl ArmEncoder {
     /// They do not exist; the error says where they are expected and how to get them.
     pub fn find(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
-            Weights::Own => encoder::weights_path(card).map(|_| ()),
+            Weights::Own => resolve::weights_path(card).map(|_| ()),
             Weights::Random(_) => Ok(()),
         }
     }

@@ -2,11 +2,12 @@
 //!
 //! The built-in studies are the files in `experiments/studies/`.
 
-pub use crate::arm::{Arm, ArmEncoder, Freeze, Weights};
-use crate::asking::Terms;
-use crate::frozen::Kept;
-use crate::published::Published;
-use crate::{beside, evidence, names};
+use crate::data::published::Published;
+use crate::features::frozen::Kept;
+use crate::run::evaluation::Terms;
+use crate::run::evidence;
+pub use crate::study::arm::{Arm, ArmEncoder, Freeze, Weights};
+use crate::study::{names, paths};
 use burgess_base::{Context, Error, Result, nearest};
 use burgess_encoders::preprocess::{Pipeline, Preparation};
 use burgess_field::FieldSpec;
@@ -226,7 +227,7 @@ impl Evaluator {
                 [("align", align), ("tune", *tune), ("turns", *turns), ("per_benchmark", asked)]
             }
             Data::Published(data) => {
-                let least = |c: &crate::published::Corpus| c.per_source.unwrap_or(1);
+                let least = |c: &crate::data::published::Corpus| c.per_source.unwrap_or(1);
                 [("align", data.align.as_ref().map_or(1, least)), ("per_source", least(&data.tune)), ("", 1), ("", 1)]
             }
             Data::Directory(_) | Data::Files(_) => [("", 1); 4],
@@ -272,12 +273,12 @@ impl Study {
         }
         let step = || format!("reading study {}", path.display());
         let mut study: Self = read_toml(path, STUDY_HINT).with_context(step)?;
-        let folder = beside::folder(path);
+        let folder = paths::folder(path);
         if data {
-            beside::evaluator(folder.as_deref(), &mut study.evaluator).with_context(step)?;
+            paths::evaluator(folder.as_deref(), &mut study.evaluator).with_context(step)?;
         }
         let mut encoders = study.arms.iter_mut().flat_map(|arm| &mut arm.encoders);
-        encoders.try_for_each(|encoder| beside::encoder(folder.as_deref(), encoder)).with_context(step)?;
+        encoders.try_for_each(|encoder| paths::encoder(folder.as_deref(), encoder)).with_context(step)?;
         study.check().with_context(step)?;
         Ok(study)
     }

@@ -1,8 +1,8 @@
 //! Paths in a TOML file: they are relative to the file or, if nothing exists there, to the working directory, like
 //! paths on the command line.
 
-use crate::arm::ArmEncoder;
-use crate::field;
+use crate::data::field;
+use crate::study::arm::ArmEncoder;
 use crate::study::{Data, Evaluator};
 use burgess_base::{Error, Result};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Throughput and peak memory of encoders at full size without their weights: random numbers in their place take the
 //! same time.
 
-use crate::memory;
+use crate::machine::memory;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint;

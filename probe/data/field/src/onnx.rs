@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use burgess_base::protobuf::Message;
+use burgess_base::protobuf::ProtobufMessage;
 use burgess_base::{Context, Error, Result};
 use memmap2::Mmap;
 
@@ -79,7 +79,7 @@ impl OnnxModel {
 /// Parses the graph of the model in `bytes`.
 pub fn read(bytes: &[u8]) -> Result<OnnxGraph<'_>> {
     let mut graph = None;
-    for field in Message::new(bytes) {
+    for field in ProtobufMessage::new(bytes) {
         let field = field.context("reading the ONNX model")?;
         if field.number == 7 {
             graph = Some(field.message()?);
@@ -98,7 +98,7 @@ pub fn read(bytes: &[u8]) -> Result<OnnxGraph<'_>> {
     Ok(graph)
 }
 
-fn node(message: Message<'_>) -> Result<OnnxNode<'_>> {
+fn node(message: ProtobufMessage<'_>) -> Result<OnnxNode<'_>> {
     let mut node = OnnxNode::default();
     for field in message {
         let field = field?;
@@ -112,7 +112,7 @@ fn node(message: Message<'_>) -> Result<OnnxNode<'_>> {
     Ok(node)
 }
 
-fn tensor(message: Message<'_>) -> Result<OnnxTensor<'_>> {
+fn tensor(message: ProtobufMessage<'_>) -> Result<OnnxTensor<'_>> {
     let mut tensor = OnnxTensor::default();
     let mut dims = Vec::new();
     for field in message {

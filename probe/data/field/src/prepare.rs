@@ -118,7 +118,7 @@ pub fn prepare(
         });
         counts = written.counts;
         atomic::write_json(&dir.join("manifest.json"), &manifest)?;
-        checksums::seal(dir)
+        checksums::record_all(dir)
     })
     .context("composing the images of the field study")?;
     Ok(PreparedField { data, was_there: false, encoder, llm, counts, left_out })

@@ -1,7 +1,7 @@
 //! The datasets that are compared, and the options of a search.
 
 use burgess_base::{Error, Result};
-use burgess_images::SIDES;
+use burgess_images::HASH_SIDES;
 use std::path::{Path, PathBuf};
 
 /// A benchmark or a set of training data.
@@ -58,11 +58,11 @@ impl Default for LeakOptions {
 /// Checks options and datasets before a search.
 pub(crate) fn check(benchmarks: &[NamedDataset], training: &[NamedDataset], options: &LeakOptions) -> Result<()> {
     let bits = options.side.saturating_mul(options.side);
-    if !SIDES.contains(&options.side) {
+    if !HASH_SIDES.contains(&options.side) {
         return Err(Error::usage(format!(
             "`side` must be from {} to {}, found {}",
-            SIDES.start(),
-            SIDES.end(),
+            HASH_SIDES.start(),
+            HASH_SIDES.end(),
             options.side
         )));
     }

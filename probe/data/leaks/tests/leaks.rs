@@ -146,7 +146,7 @@ fn conversations_are_counted_by_source() -> Checked {
     let text = report.text();
     assert!(
         text.starts_with(
-            "benchmark  images    found    lines    array\nmine              4        3        3        3\n"
+            "benchmark    images    found    lines    array\nmine              4        3        3        3\n"
         ),
         "{text}"
     );
@@ -181,11 +181,11 @@ fn tables_and_directories_are_read() -> Checked {
     let sources: Vec<(&str, u64, usize)> = web.sources.iter().map(|s| (s.name.as_str(), s.hashed, s.found)).collect();
     assert_eq!(sources, [("deep", 2, 2), ("b", 1, 1), ("a", 200, 0), ("web", 1, 0)]);
 
-    let none = LeakOptions { columns: vec!["image".into()], ..LeakOptions::default() };
+    let none = LeakOptions { columns: vec!["photo".into()], ..LeakOptions::default() };
     let table = [named("t", root.join("web/deep/part.parquet"))];
     let error = search(&[named("mine", root.join("test"))], &table, &none, &root.join("out2")).unwrap_err();
     assert!(
-        error.to_string().contains("contains neither images nor parquet files with an image column named image"),
+        error.to_string().contains("contains neither images nor parquet files with an image column named photo"),
         "{error}"
     );
     assert!(!root.join("out2").join(FILES[0]).exists());

@@ -124,7 +124,7 @@ fn chat(told: &str, mut turns: Vec<QaPair>) -> Document {
 
 /// A question about a description, as returned by [`reading`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadingQuestion {
+pub struct ReadingExercise {
     /// Name of the benchmark whose form the question has, or of a closed form ("yes-no", "choice", "pair").
     pub benchmark: &'static str,
     /// Description of everything in the image, in sentences.
@@ -139,7 +139,7 @@ pub struct ReadingQuestion {
 /// the benchmarks take turns. They measure what a language model must be able to read before it is given images. The
 /// closed forms in between ask about a single word. A model that fails there has not learned the answer format, so its
 /// score on images would not measure vision.
-pub fn reading(seed: u64) -> impl Iterator<Item = ReadingQuestion> {
+pub fn reading(seed: u64) -> impl Iterator<Item = ReadingExercise> {
     (0usize..).map(move |index| {
         let s = &mut stream(&format!("world/reading/{index}"), seed);
         let turn = index % (BENCHMARKS.len() + WORD_FORMS.len());
@@ -148,12 +148,12 @@ pub fn reading(seed: u64) -> impl Iterator<Item = ReadingQuestion> {
             let words = words(s, 4);
             let turn = about_word(&words, form, s).turn(true);
             let description = format!("It is {}.", words[0]);
-            return ReadingQuestion { benchmark: name, description, cells: None, turn };
+            return ReadingExercise { benchmark: name, description, cells: None, turn };
         };
         loop {
             let scene = Scene::draw_from(s, true);
             if let Some(question) = (benchmark.ask)(&scene, s) {
-                return ReadingQuestion {
+                return ReadingExercise {
                     benchmark: benchmark.name,
                     description: scene.description(s),
                     cells: Some(scene.cells()),
@@ -260,7 +260,7 @@ fn words(s: &mut Stream, n: usize) -> Vec<String> {
     dice::sample(s, &WORDS, n)
 }
 
-/// The closed forms with their names in [`ReadingQuestion::benchmark`].
+/// The closed forms with their names in [`ReadingExercise::benchmark`].
 const WORD_FORMS: [(&str, AnswerForm); 3] =
     [("yes-no", AnswerForm::YesNo), ("choice", AnswerForm::Choice), ("pair", AnswerForm::Pair)];
 
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn reading_asks_in_every_form_about_scenes_the_corpus_does_not_describe() {
-        let exercises: Vec<ReadingQuestion> = reading(1).take(12 * 20).collect();
+        let exercises: Vec<ReadingExercise> = reading(1).take(12 * 20).collect();
         assert_eq!(exercises[..50], reading(1).take(50).collect::<Vec<_>>());
         let told: BTreeSet<String> = corpus(1, LessonCounts::default())
             .take(3000)

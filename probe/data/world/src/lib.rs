@@ -55,7 +55,7 @@ pub mod text;
 mod truth;
 
 pub use classes::class_names;
-pub use corpus::{LessonCounts, ReadingQuestion, corpus, reading};
+pub use corpus::{LessonCounts, ReadingExercise, corpus, reading};
 pub use document::Document;
 pub use flat::Relation;
 pub use grid::{CELLS, SIZE};

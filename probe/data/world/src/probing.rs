@@ -49,7 +49,8 @@ const MARGIN: u8 = 6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeLevel {
-    /// One vector per image.
+    /// One vector per image; its name in records is `picture`.
+    #[serde(rename = "picture")]
     Image,
     /// One vector per cell.
     Patch,

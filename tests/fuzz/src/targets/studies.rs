@@ -2,9 +2,9 @@
 
 use crate::Target;
 use crate::mutate::Form;
-use burgess::oracle::Truth;
+use burgess::features::oracle::Truth;
+use burgess::run::train_model::RunFile;
 use burgess::study::Study;
-use burgess::train::RunFile;
 use burgess_base::Error;
 use burgess_probe::recipe::Recipe;
 
@@ -92,7 +92,7 @@ pub const TARGETS: &[Target] = &[
         share: 60,
         run: |input, place| {
             let file = place.file("model/cards.json", input.bytes)?;
-            burgess::cards::read(file.parent().unwrap_or(&file)).map(drop)
+            burgess::features::model_cards::read(file.parent().unwrap_or(&file)).map(drop)
         },
     },
 ];
