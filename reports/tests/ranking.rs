@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use burgess_reports::ranking::{AVERAGE, Family, RankOptions, Ranking, rank};
+use burgess_reports::ranking::{AVERAGE, RankOptions, Ranking, TestFamily, rank};
 use burgess_reports::schema::RunResults;
 use burgess_reports::stats;
 use burgess_reports::table::ranking_table;
@@ -66,7 +66,7 @@ fn the_scores_are_those_of_the_runs() {
         let arm = ranking.arm(&run.run.arm).unwrap();
         assert!((arm.average.score - run.average).abs() < 1e-9);
         for (category, score) in &run.categories {
-            assert!((arm.categories[category].score - score).abs() < 1e-9);
+            assert!((arm.categories[category.as_str()].score - score).abs() < 1e-9);
         }
         for (benchmark, result) in &run.results {
             assert!((arm.benchmarks[benchmark].score - result.score).abs() < 1e-9);
@@ -106,9 +106,9 @@ fn an_arm_is_not_separable_from_its_twin() {
 fn the_random_baseline_is_found_and_tested() {
     let ranking = ranked(&fixture::runs(1, 150));
     assert_eq!(ranking.random.as_deref(), Some("nano-random"));
-    assert_eq!(ranking.tests(Family::Random, AVERAGE).count(), 7, "every other frozen arm");
-    assert!(ranking.tests(Family::Random, AVERAGE).all(|t| t.separable));
-    assert_eq!(ranking.tests(Family::Unfreezing, AVERAGE).count(), 1);
+    assert_eq!(ranking.tests(TestFamily::Random, AVERAGE).count(), 7, "every other frozen arm");
+    assert!(ranking.tests(TestFamily::Random, AVERAGE).all(|t| t.separable));
+    assert_eq!(ranking.tests(TestFamily::Unfreezing, AVERAGE).count(), 1);
     let wrong = RankOptions { random: Some("nano-rnd".into()), ..options() };
     assert_eq!(rank(&fixture::runs(1, 5), &[], &wrong).unwrap_err().exit_code(), 2);
 }
@@ -118,14 +118,17 @@ fn seeds_agree_by_category_and_without_the_baselines() {
     let r = ranked(&fixture::runs_with_oracle(3, 60));
     let stability = r.stability.as_ref().unwrap();
     assert_eq!(stability.pairs.len(), 3);
-    assert_eq!(stability.categories.keys().collect::<Vec<_>>(), r.categories.iter().collect::<Vec<_>>());
+    assert_eq!(
+        stability.categories.keys().collect::<Vec<_>>(),
+        r.categories.iter().map(|c| c.as_str()).collect::<Vec<_>>()
+    );
     let scores = |seed: u64| -> Vec<f64> { r.trained().map(|a| a.categories_per_seed["OCR & Chart"][&seed]).collect() };
     let taus = [(0, 1), (0, 2), (1, 2)].map(|(s, t)| stats::kendall_tau(&scores(s), &scores(t)).unwrap());
     assert!((stability.categories["OCR & Chart"] - taus.iter().sum::<f64>() / 3.0).abs() < 1e-12);
     let arm = r.trained().next().unwrap();
     for category in &r.categories {
-        let mean = arm.categories_per_seed[category].values().sum::<f64>() / 3.0;
-        assert!((mean - arm.categories[category].score).abs() < 1e-9);
+        let mean = arm.categories_per_seed[category.as_str()].values().sum::<f64>() / 3.0;
+        assert!((mean - arm.categories[category.as_str()].score).abs() < 1e-9);
     }
     assert!(ranking_table(&r, 100, false).contains("Kendall τ of seeds"));
     assert!(ranked(&fixture::runs(1, 20)).stability.is_none());

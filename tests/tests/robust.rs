@@ -2,7 +2,7 @@
 //! leftovers of killed processes, a cache that is too small, and control characters in texts.
 #![cfg(unix)]
 
-use burgess_base::leftovers::Temporary;
+use burgess_base::temporary::TemporaryPath;
 use burgess_tests::{Place, stderr, stdout};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -337,7 +337,7 @@ fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
     let dead = child.id();
     child.wait().expect("its end");
     let leftover = |path: PathBuf| {
-        let name = Temporary::beside(&path).path().to_string_lossy().into_owned();
+        let name = TemporaryPath::beside(&path).path().to_string_lossy().into_owned();
         PathBuf::from(name.replace(&format!("-{}-", std::process::id()), &format!("-{dead}-")))
     };
     let features = find(&place.path().join("cache/features"), "00000.safetensors");
@@ -347,7 +347,7 @@ fn leftovers_are_swept_and_a_small_cache_is_no_failure() {
         leftover(features),
         leftover(place.path().join("cache/worlds/0123")),
     ];
-    let stay = [run.join("notes.tmp"), Temporary::beside(&run.join("other")).path().to_path_buf()];
+    let stay = [run.join("notes.tmp"), TemporaryPath::beside(&run.join("other")).path().to_path_buf()];
     for path in swept.iter().chain(&stay) {
         std::fs::write(path, "left").expect("written");
     }

@@ -1,7 +1,7 @@
 //! Atomic writes of files and directories: written under a temporary name, flushed to disk, then renamed.
 
-use crate::leftovers::Temporary;
-use crate::output::{self, Place};
+use crate::destination::{self, OutputTarget};
+use crate::temporary::TemporaryPath;
 use crate::{Context, Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -11,20 +11,20 @@ use std::path::Path;
 /// created. A symbolic link is kept and its target replaced; a FIFO is written to directly.
 ///
 /// # Errors
-/// The path is not a file (see [`output`]), or an error of the file system.
+/// The path is not a file (see [`output`](crate::output)), or an error of the file system.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
 
-/// Writes contents atomically, as [`write`] does, that `produce` generates piece by piece.
+/// Writes contents that `produce` generates piece by piece, atomically as [`write`] does.
 ///
 /// # Errors
 /// As [`write`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
-    let (target, permissions) = match output::place(path).map_err(|e| e.context(step()))? {
-        Place::File(target, permissions) => (target, permissions),
-        Place::Fifo => {
+    let (target, permissions) = match destination::resolve(path).map_err(|e| e.context(step()))? {
+        OutputTarget::File(target, permissions) => (target, permissions),
+        OutputTarget::Fifo => {
             let mut writer = BufWriter::new(File::options().write(true).open(path).with_context(step)?);
             return produce(&mut writer).and_then(|()| Ok(writer.flush()?)).map_err(|e| e.context(step()));
         }
@@ -32,7 +32,7 @@ pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Res
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(step)?;
     }
-    let tmp = Temporary::beside(&target);
+    let tmp = TemporaryPath::beside(&target);
     let result = (|| {
         let mut writer = BufWriter::new(File::create(tmp.path())?);
         produce(&mut writer)?;
@@ -74,16 +74,20 @@ pub fn create_dir_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> R
     let step = || format!("writing {}", path.display());
     let target = match fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => {
-            return Err(Error::failed(format!("{} is {}, not a directory", path.display(), output::kind(&meta)))
-                .hint("choose another directory, or move it away"));
+            return Err(Error::failed(format!(
+                "{} is {}, not a directory",
+                path.display(),
+                destination::file_kind(&meta)
+            ))
+            .hint("choose another directory, or move the file away"));
         }
         Ok(_) => path.to_path_buf(),
-        Err(_) => output::end_of_links(path).map_err(|e| e.context(step()))?,
+        Err(_) => destination::follow_links(path).map_err(|e| e.context(step()))?,
     };
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(step)?;
     }
-    let tmp = Temporary::beside(&target);
+    let tmp = TemporaryPath::beside(&target);
     fs::create_dir_all(tmp.path()).with_context(step)?;
     fill(tmp.path())?;
     match fs::rename(tmp.path(), &target) {

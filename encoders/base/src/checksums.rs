@@ -1,6 +1,6 @@
-//! Checksums of cached files: `checksums.json` in their directory has BLAKE3 digest and size of each, by name.
+//! Checksums of cached files: `checksums.json` in their directory maps each file name to its BLAKE3 digest and size.
 //!
-//! There are two ways to use it. A directory that is filled once is [`seal`]ed at the end and verified with
+//! There are two ways to use it. A directory that is filled once is sealed at the end and verified with
 //! [`check_all`] when it is opened. A directory whose files are added one by one gets each by [`write()`], and
 //! [`check`] verifies it when it is read. While a file is replaced, both the old and the new contents are accepted,
 //! because a process may be killed in between.
@@ -17,17 +17,17 @@ pub const FILE: &str = "checksums.json";
 /// Format version; increases when the format of the list changes.
 const FORMAT: u32 = 1;
 /// Maximum size of a list of checksums in bytes.
-const LARGEST: u64 = 1 << 30;
+const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// The contents of [`FILE`].
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Listed {
+struct ChecksumList {
     format: u32,
-    /// Accepted checksums by the path relative to the directory, with `/`.
+    /// Accepted checksums of each file, by its path relative to the directory, with `/` between its parts.
     files: BTreeMap<String, Vec<Checksum>>,
 }
 
-/// The checksum of a file's contents.
+/// The size in bytes and the digest of a file's contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Checksum {
     size: u64,
@@ -38,40 +38,47 @@ impl Checksum {
     fn of_file(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
         if !meta.is_file() {
-            return Err(Error::failed(format!("{} is {}, not a file", path.display(), crate::output::kind(&meta))));
+            return Err(Error::failed(format!(
+                "{} is {}, not a file",
+                path.display(),
+                crate::destination::file_kind(&meta)
+            )));
         }
         Ok(Self { size: meta.len(), blake3: digest::of_file(path)? })
     }
 }
 
-/// The result of a comparison with a checksum.
+/// The result of comparing a file with its checksum, if the two do not differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// The contents are those that were written.
-    Same,
-    /// There is no checksum, because an earlier version wrote the contents.
-    Nothing,
+pub enum Verification {
+    /// The contents match the checksum.
+    Matches,
+    /// There is no checksum: an earlier version wrote the contents.
+    NoChecksum,
 }
 
-fn listed(dir: &Path) -> Result<Option<Listed>> {
+fn listed(dir: &Path) -> Result<Option<ChecksumList>> {
     let path = dir.join(FILE);
     match fs::metadata(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Ok(meta) if meta.len() > LARGEST => {
-            return Err(Error::failed(format!("{} is too large to be a list of checksums", path.display())));
+        Ok(meta) if meta.len() > MAX_LIST_BYTES => {
+            return Err(Error::failed(format!(
+                "{} is larger than {MAX_LIST_BYTES} bytes, too large for a list of checksums",
+                path.display()
+            )));
         }
         _ => {}
     }
-    let again = || format!("if it is damaged remove it: then the files in {} are used unchecked", dir.display());
-    let listed: Listed = atomic::read_json(&path).map_err(|e| e.hint(again()))?;
+    let again = || format!("remove the list if it is damaged: then the files in {} are used unchecked", dir.display());
+    let listed: ChecksumList = atomic::read_json(&path).map_err(|e| e.hint(again()))?;
     if listed.format != FORMAT {
-        let message = format!("{} has format {}, this burgess reads {FORMAT}", path.display(), listed.format);
+        let message = format!("{} has format {}, expected {FORMAT}", path.display(), listed.format);
         return Err(Error::failed(message).hint(again()));
     }
     let plain = |name: &String| Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
     match listed.files.keys().find(|name| name.is_empty() || !plain(name)) {
         Some(name) => Err(Error::failed(format!(
-            "{} names `{}`, which is outside of its directory",
+            "{} lists the file `{}`, which is outside of its directory",
             path.display(),
             crate::text::excerpt(name, 80)
         ))
@@ -81,14 +88,14 @@ fn listed(dir: &Path) -> Result<Option<Listed>> {
 }
 
 fn store(dir: &Path, files: BTreeMap<String, Vec<Checksum>>) -> Result<()> {
-    atomic::write_json(&dir.join(FILE), &Listed { format: FORMAT, files })
+    atomic::write_json(&dir.join(FILE), &ChecksumList { format: FORMAT, files })
 }
 
 /// Writes checksums of all files in `dir`, recursively.
 ///
 /// # Errors
 /// An error of the file system.
-pub fn seal(dir: &Path) -> Result<()> {
+pub fn record_all(dir: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
     collect(dir, dir, &mut files)?;
     store(dir, files)
@@ -113,18 +120,7 @@ fn name_of(root: &Path, path: &Path) -> String {
     parts.map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
-/// Adds or replaces the checksum of one file that was written.
-///
-/// # Errors
-/// The file or the list of checksums cannot be read, or an error of the file system.
-pub fn add(dir: &Path, name: &str) -> Result<()> {
-    let sum = Checksum::of_file(&dir.join(name))?;
-    let mut files = listed(dir)?.unwrap_or_default().files;
-    files.insert(name.to_string(), vec![sum]);
-    store(dir, files)
-}
-
-/// Writes a file atomically, and its checksum.
+/// Writes a file atomically and records its checksum.
 ///
 /// # Errors
 /// The list of checksums cannot be read, or an error of the file system.
@@ -177,14 +173,14 @@ pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()>
     write(dir, name, &text)
 }
 
-/// Compares a file with its checksum.
+/// Compares one file with its checksum.
 ///
 /// # Errors
 /// The file has other contents, or cannot be read.
-pub fn check(dir: &Path, name: &str) -> Result<Known> {
+pub fn check(dir: &Path, name: &str) -> Result<Verification> {
     match listed(dir)?.and_then(|l| l.files.get(name).cloned()) {
-        None => Ok(Known::Nothing),
-        Some(known) => compare(&dir.join(name), &known).map(|()| Known::Same),
+        None => Ok(Verification::NoChecksum),
+        Some(known) => compare(&dir.join(name), &known).map(|()| Verification::Matches),
     }
 }
 
@@ -196,9 +192,9 @@ fn compare(path: &Path, known: &[Checksum]) -> Result<()> {
     if known.contains(&found) {
         return Ok(());
     }
-    let written = known.last().map_or_else(String::new, |k| format!("{} bytes, {}", k.size, k.blake3));
+    let written = known.last().map_or_else(String::new, |k| format!("{} bytes with {}", k.size, k.blake3));
     Err(Error::failed(format!(
-        "{} is not what was written: it has {} bytes and the BLAKE3 digest {}, expected are {written}",
+        "{} is not what was written: found {} bytes with BLAKE3 digest {}, expected {written}",
         path.display(),
         found.size,
         found.blake3
@@ -209,33 +205,33 @@ fn compare(path: &Path, known: &[Checksum]) -> Result<()> {
 ///
 /// # Errors
 /// A file is missing or has other contents.
-pub fn check_all(dir: &Path) -> Result<Known> {
-    let Some(listed) = listed(dir)? else { return Ok(Known::Nothing) };
+pub fn check_all(dir: &Path) -> Result<Verification> {
+    let Some(listed) = listed(dir)? else { return Ok(Verification::NoChecksum) };
     for (name, known) in &listed.files {
         compare(&dir.join(name), known)?;
     }
-    Ok(Known::Same)
+    Ok(Verification::Matches)
 }
 
-/// Size and times of a file when its contents were compared: bytes, modification and change in nanoseconds.
-pub type Stamp = (u64, u128, i128);
+/// Size in bytes, modification time and change time (nanoseconds since the epoch) of a file.
+pub type FileStamp = (u64, u128, i128);
 
-/// Returns the names of the files that are damaged or missing, as [`check_all`] finds them. Files whose size and
-/// times have not changed since the last comparison are not read again; `remembered` is the file that stores these.
+/// Returns the names of the files that are damaged or missing. A file whose size and times have not changed since its
+/// last successful comparison is not read again; `remembered` is the file that stores these sizes and times.
 ///
 /// # Errors
 /// The list of checksums cannot be read.
-pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
-    let Some(listed) = listed(dir)? else { return Ok((Known::Nothing, Vec::new())) };
+pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Verification, Vec<String>)> {
+    let Some(listed) = listed(dir)? else { return Ok((Verification::NoChecksum, Vec::new())) };
     let whole = digest::of_file(&dir.join(FILE))?;
     // Stamps that belong to another list are discarded, as is a damaged file of stamps.
-    let before: Option<(String, BTreeMap<String, Stamp>)> =
+    let before: Option<(String, BTreeMap<String, FileStamp>)> =
         fs::read(remembered).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut stamps = before.filter(|(of, _)| *of == whole).map(|(_, stamps)| stamps).unwrap_or_default();
     let (mut bad, mut news) = (Vec::new(), false);
     for (name, known) in &listed.files {
         let path = dir.join(name);
-        let now = stamp(&path);
+        let now = file_stamp(&path);
         if now.is_some() && stamps.get(name) == now.as_ref() {
             continue;
         }
@@ -252,11 +248,11 @@ pub fn damaged(dir: &Path, remembered: &Path) -> Result<(Known, Vec<String>)> {
     if news {
         atomic::write(remembered, &serde_json::to_vec(&(whole, stamps))?)?;
     }
-    Ok((Known::Same, bad))
+    Ok((Verification::Matches, bad))
 }
 
-/// Size and times of a file; `None` if they are not available.
-pub fn stamp(path: &Path) -> Option<Stamp> {
+/// Returns size and times of a file; `None` if they are not available.
+pub fn file_stamp(path: &Path) -> Option<FileStamp> {
     let meta = fs::metadata(path).ok()?;
     let modified = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
     #[cfg(unix)]
@@ -269,7 +265,7 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
     Some((meta.len(), modified, changed))
 }
 
-/// The paths of all files that have a checksum.
+/// Returns the paths of all files that have a checksum.
 ///
 /// # Errors
 /// The list of checksums cannot be read.
@@ -294,14 +290,17 @@ mod tests {
         fs::create_dir(at("below"))?;
         fs::write(at("below/a"), "contents")?;
         fs::write(at("b"), "")?;
-        assert_eq!(check_all(dir.path())?, Known::Nothing);
-        seal(dir.path())?;
-        assert_eq!((check_all(dir.path())?, check(dir.path(), "b")?), (Known::Same, Known::Same));
+        assert_eq!(check_all(dir.path())?, Verification::NoChecksum);
+        record_all(dir.path())?;
+        assert_eq!((check_all(dir.path())?, check(dir.path(), "b")?), (Verification::Matches, Verification::Matches));
         fs::write(at("other"), "is no matter of the list")?;
-        assert_eq!((check_all(dir.path())?, check(dir.path(), "other")?), (Known::Same, Known::Nothing));
+        assert_eq!(
+            (check_all(dir.path())?, check(dir.path(), "other")?),
+            (Verification::Matches, Verification::NoChecksum)
+        );
         flip(&at("below/a"));
         let told = check_all(dir.path()).unwrap_err().to_string();
-        assert!(told.contains("below/a is not what was written: it has 8 bytes"), "{told}");
+        assert!(told.contains("below/a is not what was written: found 8 bytes"), "{told}");
         fs::remove_file(at("b"))?;
         assert!(check(dir.path(), "b").unwrap_err().to_string().contains("b is missing"));
         Ok(())
@@ -313,7 +312,7 @@ mod tests {
         write(dir.path(), "a", b"one")?;
         let kept = fs::read(dir.path().join("a"))?;
         write(dir.path(), "a", b"two")?;
-        assert_eq!(check(dir.path(), "a")?, Known::Same);
+        assert_eq!(check(dir.path(), "a")?, Verification::Matches);
         fs::write(dir.path().join("a"), kept)?;
         assert!(check(dir.path(), "a").is_err(), "the old contents came back");
         // Killed after the list and before the file was written: both contents are accepted.
@@ -323,7 +322,7 @@ mod tests {
             known.push(Checksum { size: 5, blake3: digest::of_bytes(b"three") });
         }
         store(dir.path(), files)?;
-        assert_eq!(check(dir.path(), "a")?, Known::Same);
+        assert_eq!(check(dir.path(), "a")?, Verification::Matches);
         Ok(())
     }
 
@@ -334,20 +333,20 @@ mod tests {
         fs::create_dir(&data)?;
         fs::write(data.join("a"), "contents")?;
         fs::write(data.join("b"), "contents")?;
-        assert_eq!(damaged(&data, &memory)?, (Known::Nothing, vec![]));
-        seal(&data)?;
-        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec![]));
+        assert_eq!(damaged(&data, &memory)?, (Verification::NoChecksum, vec![]));
+        record_all(&data)?;
+        assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec![]));
         let before = fs::metadata(&memory)?.modified()?;
-        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec![]));
+        assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec![]));
         assert_eq!(fs::metadata(&memory)?.modified()?, before, "nothing was read");
         // Size and modification time do not change.
         let time = fs::metadata(data.join("b"))?.modified()?;
         flip(&data.join("b"));
         fs::File::options().write(true).open(data.join("b"))?.set_modified(time)?;
-        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec!["b".to_string()]));
-        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec!["b".to_string()]), "it stays damaged");
+        assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec!["b".to_string()]));
+        assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec!["b".to_string()]), "it stays damaged");
         fs::write(&memory, "{")?;
-        assert_eq!(damaged(&data, &memory)?, (Known::Same, vec!["b".to_string()]));
+        assert_eq!(damaged(&data, &memory)?, (Verification::Matches, vec!["b".to_string()]));
         Ok(())
     }
 
@@ -355,7 +354,7 @@ mod tests {
     fn a_list_stays_in_its_directory() -> Result<()> {
         let dir = tempfile::tempdir()?;
         fs::write(dir.path().join("a"), "x")?;
-        seal(dir.path())?;
+        record_all(dir.path())?;
         let list = dir.path().join(FILE);
         let text = fs::read_to_string(&list)?;
         for name in ["../a", "/etc/passwd"] {

@@ -21,14 +21,14 @@ pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
         }
         other => match other_method(other) {
             Some(name) => {
-                return Err(invalid(format!("the file is compressed by {name}; plain, gzip and zstd are read")));
+                return Err(invalid(format!("the file is compressed by {name}, expected plain, gzip or zstd")));
             }
             None => Box::new(file),
         },
     })
 }
 
-/// The name of a compression method that is not supported, detected by the first bytes.
+/// Returns the name of an unsupported compression method, detected by the first bytes.
 fn other_method(first: &[u8]) -> Option<&'static str> {
     match first {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
@@ -48,7 +48,7 @@ fn invalid(message: impl Into<String>) -> io::Error {
 struct Members {
     /// The current member; `None` at the end of the file.
     member: Option<GzDecoder<BufReader<File>>>,
-    /// Number of the current member, from 1.
+    /// Number of the current member, starting at 1.
     number: usize,
 }
 
@@ -77,7 +77,7 @@ impl Read for Members {
             self.number += 1;
             if !file.fill_buf()?.starts_with(&[0x1f]) {
                 return Err(invalid(format!(
-                    "behind member {} of the gzip data stands something else",
+                    "member {} of the gzip data is followed by data that is not gzip",
                     self.number - 1
                 )));
             }
@@ -91,7 +91,7 @@ impl Members {
     /// Describes an error in the current member.
     fn named(&self, error: &io::Error) -> io::Error {
         let what = match error.kind() {
-            ErrorKind::UnexpectedEof => "ends in the middle: the file is cut off".to_string(),
+            ErrorKind::UnexpectedEof => "ends in the middle: the file is truncated".to_string(),
             ErrorKind::Interrupted => return ErrorKind::Interrupted.into(),
             _ => format!("is damaged: {error}"),
         };
@@ -99,7 +99,7 @@ impl Members {
     }
 }
 
-/// A file whose first bytes were read and are prepended again.
+/// A file whose first four bytes were read and are prepended again.
 type Rewound = Chain<Cursor<[u8; 4]>, BufReader<File>>;
 
 /// The consecutive frames of a zstd file.
@@ -133,16 +133,16 @@ impl Read for Frames {
 fn cut(frame: &mut StreamingDecoder<Rewound, FrameDecoder>, error: &io::Error) -> io::Error {
     let ended = frame.get_mut().get_mut().1.fill_buf().is_ok_and(<[u8]>::is_empty);
     match ended {
-        true => io::Error::new(ErrorKind::UnexpectedEof, "a zstd frame ends in the middle: the file is cut off"),
+        true => io::Error::new(ErrorKind::UnexpectedEof, "a zstd frame ends in the middle: the file is truncated"),
         false => invalid(format!("a zstd frame is damaged: {error}")),
     }
 }
 
-/// The next frame with contents; `None` at the end of the file.
+/// Opens the next frame with contents; `None` at the end of the file.
 fn next(mut file: BufReader<File>) -> io::Result<Option<StreamingDecoder<Rewound, FrameDecoder>>> {
     let short = |e: io::Error| match e.kind() {
         ErrorKind::UnexpectedEof => {
-            io::Error::new(ErrorKind::UnexpectedEof, "a zstd frame ends in its header: the file is cut off")
+            io::Error::new(ErrorKind::UnexpectedEof, "a zstd frame ends in its header: the file is truncated")
         }
         _ => e,
     };
@@ -210,18 +210,18 @@ mod tests {
         for end in [whole.len() - 1, whole.len() - 9, whole.len() - 30] {
             let told = read(&whole[..end]).unwrap_err();
             assert!(
-                told.contains("member 2 of the gzip data ends in the middle: the file is cut off"),
+                told.contains("member 2 of the gzip data ends in the middle: the file is truncated"),
                 "{end}: {told}"
             );
         }
         let told = read(&[gzip("one"), b"rest".to_vec()].concat()).unwrap_err();
-        assert_eq!(told, "behind member 1 of the gzip data stands something else");
+        assert_eq!(told, "member 1 of the gzip data is followed by data that is not gzip");
         let frame = zstd("some text");
         for end in [5, 8, 12] {
             let told = read(&frame[..end]).unwrap_err();
             assert!(told.contains("zstd frame"), "{end}: {told}");
         }
-        assert!(read(&frame[..12]).unwrap_err().contains("cut off"));
+        assert!(read(&frame[..12]).unwrap_err().contains("truncated"));
         assert!(read(b"\xfd7zXZ\x00rest").unwrap_err().contains("compressed by xz"));
         assert!(open(&std::env::temp_dir()).err().unwrap().to_string().contains("directory"));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Lists the keys at which two JSON values differ, as `key.key: a there, b here`.
+/// Lists the keys at which a stored and a current JSON value differ, as `key.key: STORED there, CURRENT here`.
 pub fn differences(there: &Value, here: &Value) -> Vec<String> {
     fn walk(path: &str, there: &Value, here: &Value, out: &mut Vec<String>) {
         match (there, here) {

@@ -3,12 +3,12 @@
 use crate::{Context, Result};
 use std::path::Path;
 
-/// Hexadecimal BLAKE3 digest of bytes, truncated to 32 digits (128 bits).
+/// Returns the hexadecimal BLAKE3 digest of bytes, truncated to 32 digits (128 bits).
 pub fn of_bytes(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().as_str()[..32].to_string()
 }
 
-/// Digest of a value's JSON form, which is stable because the type defines the order of fields.
+/// Returns the digest of a value's JSON form, which is stable because the type defines the order of fields.
 pub fn of_value<T: serde::Serialize>(value: &T) -> Result<String> {
     Ok(of_bytes(&serde_json::to_vec(value)?))
 }
@@ -23,13 +23,13 @@ impl Digest {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes so far, equal to [`of_bytes`] of their concatenation.
+    /// Returns the digest of all bytes so far, equal to [`of_bytes`] of their concatenation.
     pub fn finish(&self) -> String {
         self.0.finalize().to_hex().as_str()[..32].to_string()
     }
 }
 
-/// Digest of a file's contents, read in pieces.
+/// Returns the digest of a file's contents, which are read in pieces.
 pub fn of_file(path: &Path) -> Result<String> {
     let step = || format!("reading {}", path.display());
     let mut hasher = blake3::Hasher::new();

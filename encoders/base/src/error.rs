@@ -1,4 +1,26 @@
-//! The error type of all crates: what happened, in which step, and what to do about it.
+//! The error type of all crates, and the one pattern of its messages.
+//!
+//! # How a message is written
+//!
+//! An error reads `WHERE: WHAT: FOUND, EXPECTED`, and a hint says what to do next:
+//!
+//! ```text
+//! error: reading card `my-vit`: `image_size` is 230, must be a multiple of the patch size 14
+//!   hint: set image_size to 224 or 238
+//! ```
+//!
+//! - **Where**: [`Error::context`] adds one step for each caller that knows more, as a present participle and its object
+//!   ("reading weights.safetensors", "loading tensor `blocks.0.attn.qkv.weight`", "opening study a.toml"). Together the
+//!   steps name the file, the line or key, and the tensor.
+//! - **What**: the innermost message is a clause in the present tense without a capital and without a full stop. Its
+//!   subject is the thing that is wrong: "`depth` is 0, must be at least 1", "the header is 12 bytes long, the file only
+//!   4". Names from files and from users stand in backticks.
+//! - **Found and expected**: a message about a value states both, the found one first: "tensor `head.weight` has shape
+//!   [10, 64], expected [10, 32]". A message about a name lists what exists, or the nearest names ([`nearest`]).
+//! - **Hint**: [`Error::hint`] starts with a verb in the imperative and says what to type, change or download next
+//!   ("delete the file and download it again"). It may continue with a reason after a colon. A library names no flag of
+//!   the command; the command adds such hints.
+//! - [`Error::usage`] is for a request that cannot be fulfilled as it is written, [`Error::failed`] for everything else.
 
 use std::fmt;
 
@@ -7,8 +29,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The kind of an error, which determines the exit code of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The command line, a study or a card asks for something that does not exist: exit code 2.
+pub enum ErrorKind {
+    /// The command line, a study or a card requests something that does not exist or makes no sense: exit code 2.
     Usage,
     /// The work could not be done (files, weights, devices, memory): exit code 1.
     Failed,
@@ -16,74 +38,89 @@ pub enum Kind {
     Interrupted,
 }
 
-/// An error with its chain of causes, outermost first, and an optional hint. Its text has no control characters except
-/// line feeds, and no line of excessive length, whatever it quotes from a file.
+/// An error: its steps and its cause, outermost first, and an optional hint. The displayed text is safe for a terminal
+/// even if it quotes an untrusted file: it has no control characters except line feeds, and long lines are shortened.
 ///
 /// ```
 /// use burgess_base::{Error, Context};
 /// let e = Error::failed("the header is 12 bytes long, the file only 4")
 ///     .context("reading weights.safetensors")
-///     .hint("the download was cut off: delete the file and fetch it again");
+///     .hint("delete the file and download it again: the download was cut off");
 /// assert_eq!(e.to_string(), "reading weights.safetensors: the header is 12 bytes long, the file only 4");
 /// ```
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     chain: Vec<String>,
     hint: Option<String>,
+    download: Option<String>,
 }
 
 impl Error {
-    /// An error of usage: a request that does not exist or makes no sense (exit code 2).
+    /// Builds an error of usage: the request names something that does not exist or makes no sense (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, chain: vec![message.into()], hint: None }
+        Self { kind: ErrorKind::Usage, chain: vec![message.into()], hint: None, download: None }
     }
 
-    /// A failure: the work could not be done (exit code 1).
+    /// Builds a failure: the work could not be done (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, chain: vec![message.into()], hint: None }
+        Self { kind: ErrorKind::Failed, chain: vec![message.into()], hint: None, download: None }
     }
 
-    /// An interruption by a signal, which is not a failure.
+    /// Builds an interruption by a signal, which is not a failure.
     pub fn interrupted() -> Self {
-        Self { kind: Kind::Interrupted, chain: vec!["interrupted".into()], hint: None }
+        Self { kind: ErrorKind::Interrupted, chain: vec!["interrupted".into()], hint: None, download: None }
     }
 
-    /// Adds the larger step in which the error happened.
+    /// Adds the enclosing step in which the error happened, such as "reading weights.safetensors".
     #[must_use]
     pub fn context(mut self, step: impl Into<String>) -> Self {
         self.chain.insert(0, step.into());
         self
     }
 
-    /// Adds what the user can do; of several hints, the innermost one is kept.
+    /// Adds what to do next, in the imperative. If there is a hint already, it is kept: it is nearer to the cause.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-    /// The kind of the error.
-    pub fn kind(&self) -> Kind {
+    /// Adds the name under which a missing file can be downloaded: the id of a card, `owner/name[@revision]` of the
+    /// Hugging Face hub, or an address. The hint then ends with advice to download it, so that a program can append its
+    /// own command. Of several names, the outermost one is kept: it is the one that the user gave.
+    #[must_use]
+    pub fn downloadable(mut self, name: impl Into<String>) -> Self {
+        self.download = Some(name.into());
+        self
+    }
+
+    /// Returns the name under which a missing file can be downloaded, if there is one; see [`Error::downloadable`].
+    pub fn download_name(&self) -> Option<&str> {
+        self.download.as_deref()
+    }
+
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What the user can do, if there is a hint.
+    /// Returns the hint: what to do next.
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// The steps and the cause, outermost first.
+    /// Returns the steps and the cause, outermost first.
     pub fn chain(&self) -> &[String] {
         &self.chain
     }
 
-    /// The exit code: 2 for usage, 1 for a failure, 130 (that of Ctrl-C) for an interruption.
+    /// Returns the exit code: 2 for usage, 1 for a failure, 130 (that of Ctrl-C) for an interruption.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Usage => 2,
-            Kind::Failed => 1,
-            Kind::Interrupted => 130,
+            ErrorKind::Usage => 2,
+            ErrorKind::Failed => 1,
+            ErrorKind::Interrupted => 130,
         }
     }
 }
@@ -100,32 +137,32 @@ impl fmt::Display for Error {
 }
 
 /// The maximum length of a line of an error, in characters; a longer line is shortened in the middle.
-const LONGEST: usize = 2000;
+const MAX_LINE: usize = 2000;
 /// Number of characters that are kept at the end of a shortened line.
-const END: usize = 300;
+const KEPT_TAIL: usize = 300;
 
 fn write_shortened(f: &mut fmt::Formatter<'_>, line: &str) -> fmt::Result {
     // A character has at least one byte.
-    let count = if line.len() > LONGEST { line.chars().count() } else { 0 };
-    if count <= LONGEST {
+    let count = if line.len() > MAX_LINE { line.chars().count() } else { 0 };
+    if count <= MAX_LINE {
         return f.write_str(line);
     }
-    let place = |nth: usize| line.char_indices().nth(nth).map_or(line.len(), |(at, _)| at);
-    let (head, tail) = (place(LONGEST - END - 3), place(count - END));
+    let offset = |nth: usize| line.char_indices().nth(nth).map_or(line.len(), |(at, _)| at);
+    let (head, tail) = (offset(MAX_LINE - KEPT_TAIL - 3), offset(count - KEPT_TAIL));
     write!(f, "{} … {}", &line[..head], &line[tail..])
 }
 
 impl std::error::Error for Error {}
 
-/// Adds the step in which an error of another library happened, and converts it to [`Error`].
+/// Adds the step in which an error happened; an error of another library is converted to [`Error`].
 pub trait Context<T> {
-    /// Adds a step, which reads as "doing what to which file".
+    /// Adds a step, written as a present participle and its object: "reading a.json".
     fn context(self, step: impl Into<String>) -> Result<T>;
-    /// Adds a step whose text is made only if there is an error.
+    /// Adds a step whose text is built only if there is an error.
     fn with_context<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
 }
 
-impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
+impl<T, E: Into<ForeignError>> Context<T> for std::result::Result<T, E> {
     fn context(self, step: impl Into<String>) -> Result<T> {
         self.map_err(|e| e.into().0.context(step))
     }
@@ -135,11 +172,11 @@ impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Any error that can be converted to [`Error`]; errors of other libraries become `Kind::Failed`.
+/// An error that [`Context`] accepts; errors of other libraries become [`ErrorKind::Failed`].
 #[doc(hidden)]
-pub struct Cause(Error);
+pub struct ForeignError(Error);
 
-impl From<Error> for Cause {
+impl From<Error> for ForeignError {
     fn from(e: Error) -> Self {
         Self(e)
     }
@@ -147,7 +184,7 @@ impl From<Error> for Cause {
 
 macro_rules! foreign {
     ($($t:ty),*) => {$(
-        impl From<$t> for Cause {
+        impl From<$t> for ForeignError {
             fn from(e: $t) -> Self {
                 Self(e.into())
             }
@@ -163,12 +200,12 @@ foreign!(serde_json::Error, std::num::ParseIntError, std::num::ParseFloatError, 
 
 impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
-        use std::io::ErrorKind::*;
+        use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let hint = match e.kind() {
             StorageFull | QuotaExceeded | FileTooLarge => {
                 Some("free some disk space and run the same command again: finished work is kept")
             }
-            PermissionDenied | ReadOnlyFilesystem => Some("choose a directory you may write to with --out"),
+            PermissionDenied | ReadOnlyFilesystem => Some("choose a directory with write permission"),
             _ => None,
         };
         let error = Error::failed(e.to_string());
@@ -179,7 +216,7 @@ impl From<std::io::Error> for Error {
     }
 }
 
-impl From<std::io::Error> for Cause {
+impl From<std::io::Error> for ForeignError {
     fn from(e: std::io::Error) -> Self {
         Self(e.into())
     }
@@ -224,8 +261,8 @@ mod tests {
         let text =
             Error::failed(format!("the key `{quoted}` is not known\nshort")).context("reading a.gguf").to_string();
         assert!(text.starts_with("reading a.gguf: the key `ö\\x00") && text.ends_with("` is not known\nshort"));
-        assert_eq!(text.lines().map(|line| line.chars().count()).collect::<Vec<_>>(), [LONGEST, 5]);
-        let whole = "x".repeat(LONGEST);
+        assert_eq!(text.lines().map(|line| line.chars().count()).collect::<Vec<_>>(), [MAX_LINE, 5]);
+        let whole = "x".repeat(MAX_LINE);
         assert_eq!(Error::failed(whole.as_str()).to_string(), whole);
     }
 

@@ -1,8 +1,8 @@
-//! Opens files of untrusted directories: paths that are not regular files are errors and never block, and rows have a
-//! maximum length.
+//! Opens files in untrusted directories: a path that is not a regular file is an error and never blocks, and rows have
+//! a maximum length.
 //!
-//! Opening a FIFO without a writer blocks, a device never ends, and a link can be dangling. Data directories of other
-//! people contain all of these at times.
+//! Downloaded data directories can contain FIFOs (opening one without a writer blocks), devices (which never end) and
+//! dangling links.
 
 use std::cell::Cell;
 use std::fs::{File, FileType};
@@ -27,13 +27,13 @@ pub fn open(path: &Path) -> io::Result<File> {
             });
         }
     };
-    if kind.is_file() || (!kind.is_dir() && handed_over(path)) {
+    if kind.is_file() || (!kind.is_dir() && is_inherited_stream(path)) {
         return File::open(path);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file", name(kind))))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file", kind_name(kind))))
 }
 
-/// Reads the whole contents of a file that [`open`] opens.
+/// Reads the whole contents of a file, which [`open`] must accept.
 ///
 /// # Errors
 /// As [`open`]; or the file has more than `most` bytes.
@@ -42,7 +42,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let too_long = |found: u64| {
         io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it has {}, at most {} are read", bytes(found), bytes(most)),
+            format!("it has {}, must be at most {}", format_bytes(found), format_bytes(most)),
         )
     };
     let length = file.metadata()?.len();
@@ -62,8 +62,8 @@ pub fn is_regular(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file())
 }
 
-/// Formats a number of bytes: `3 bytes`, `12 MiB`.
-pub fn bytes(count: u64) -> String {
+/// Formats a number of bytes for messages: `3 bytes`, `12 MiB`.
+pub fn format_bytes(count: u64) -> String {
     match count {
         0..0x400 => format!("{count} bytes"),
         0x400..0x10_0000 => format!("{} KiB", count >> 10),
@@ -72,12 +72,12 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// Whether a path is a stream that this process got by number.
-fn handed_over(path: &Path) -> bool {
+/// Whether a path is an open stream that the shell passed to this process by number.
+fn is_inherited_stream(path: &Path) -> bool {
     ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|start| path.starts_with(start))
 }
 
-fn name(kind: FileType) -> &'static str {
+fn kind_name(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
@@ -94,53 +94,54 @@ fn name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a directory" } else { "something else" }
 }
 
-/// A reader that returns at most a given number of bytes per row; [`Allowance::renew`] begins the next row.
+/// A reader that fails if one row has more than a given number of bytes; [`RowBudget::renew`] begins the next row.
 ///
-/// Parsers hold a whole row in memory: a file without line ends, or a few kilobytes that decompress to gigabytes, would
-/// otherwise exhaust it.
+/// Parsers hold a whole row in memory. Without a limit, a file without line ends, or a few kilobytes that decompress to
+/// gigabytes, would exhaust it.
 #[derive(Debug)]
-pub struct Bounded<R> {
+pub struct RowLimitedReader<R> {
     inner: R,
-    allowance: Allowance,
+    budget: RowBudget,
 }
 
-/// The number of bytes that a [`Bounded`] reader may still return for the current row.
+/// The number of bytes that a [`RowLimitedReader`] may still return for the current row.
 #[derive(Debug, Clone)]
-pub struct Allowance {
+pub struct RowBudget {
     left: Rc<Cell<u64>>,
     most: u64,
 }
 
-impl Allowance {
-    /// Begins the next row.
+impl RowBudget {
+    /// Begins the next row, which may have the full number of bytes again.
     pub fn renew(&self) {
         self.left.set(self.most);
     }
 }
 
-impl<R: Read> Bounded<R> {
-    /// Builds a reader for rows of at most `most` bytes, or a few more if the parser reads ahead.
-    pub fn new(inner: R, most: u64) -> (Self, Allowance) {
-        let allowance = Allowance { left: Rc::new(Cell::new(most)), most };
-        (Self { inner, allowance: allowance.clone() }, allowance)
+impl<R: Read> RowLimitedReader<R> {
+    /// Builds a reader for rows of at most `most` bytes, and the budget to renew after each row. Rows may be a little longer
+    /// if the parser reads ahead.
+    pub fn new(inner: R, most: u64) -> (Self, RowBudget) {
+        let budget = RowBudget { left: Rc::new(Cell::new(most)), most };
+        (Self { inner, budget: budget.clone() }, budget)
     }
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for RowLimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.allowance.left.get();
+        let left = self.budget.left.get();
         if left == 0 && !buffer.is_empty() {
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
                 _ => Err(io::Error::new(
                     io::ErrorKind::FileTooLarge,
-                    format!("one row is longer than {}", bytes(self.allowance.most)),
+                    format!("one row is longer than {}", format_bytes(self.budget.most)),
                 )),
             };
         }
         let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = self.inner.read(&mut buffer[..room])?;
-        self.allowance.left.set(left - count as u64);
+        self.budget.left.set(left - count as u64);
         Ok(count)
     }
 }
@@ -171,19 +172,19 @@ mod tests {
         symlink("good", dir.path().join("to-good"))?;
         assert_eq!(read(&dir.path().join("to-good"), 4)?, b"1234");
         let long = read(&dir.path().join("good"), 3).unwrap_err().to_string();
-        assert_eq!(long, "it has 4 bytes, at most 3 bytes are read");
+        assert_eq!(long, "it has 4 bytes, must be at most 3 bytes");
         Ok(())
     }
 
     #[test]
     fn a_row_has_its_allowance() -> Checked {
-        let (mut reader, allowance) = Bounded::new(&b"0123456789"[..], 5);
+        let (mut reader, budget) = RowLimitedReader::new(&b"0123456789"[..], 5);
         let mut five = [0; 5];
         reader.read_exact(&mut five)?;
-        allowance.renew();
+        budget.renew();
         reader.read_exact(&mut five)?;
         assert_eq!(reader.read(&mut five)?, 0, "the end is no row too long");
-        let (mut reader, _) = Bounded::new(&b"0123456789"[..], 5);
+        let (mut reader, _) = RowLimitedReader::new(&b"0123456789"[..], 5);
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
         assert_eq!(error, "one row is longer than 5 bytes");
         Ok(())

@@ -1,4 +1,4 @@
-//! Isolation of third-party parsers: a panic on a damaged file becomes an error.
+//! Isolates third-party parsers: a panic on a damaged file becomes an error.
 
 use crate::{Error, Result};
 use std::any::Any;
@@ -14,15 +14,15 @@ static HOOK: Once = Once::new();
 
 /// Runs a third-party parser; if it panics, nothing is printed and the error says which file was read.
 ///
-/// `what` completes "reading …": the kind of file and its name. Guard only the parser's call, so that no state of
-/// ours is left half-changed. An abort of the process (a failed allocation, a stack overflow) cannot be caught: sizes
-/// are checked against the file before such a parser is called.
+/// `what` completes "reading …": the kind of file and its name. Guard only the call of the parser, so that a panic
+/// leaves no half-changed state behind. An abort of the process (a failed allocation, a stack overflow) cannot be
+/// caught: check sizes against the file before calling such a parser.
 ///
 /// ```
 /// use burgess_base::guard;
 /// assert_eq!(guard::third_party("a.xlsx", || 1)?, 1);
 /// let error = guard::third_party("b.xlsx", || -> u8 { panic!("offset -4") }).unwrap_err();
-/// assert_eq!(error.to_string(), "reading b.xlsx: the file is damaged: its parser stopped at: offset -4");
+/// assert_eq!(error.to_string(), "reading b.xlsx: the file is damaged: its parser failed with: offset -4");
 /// # Ok::<(), burgess_base::Error>(())
 /// ```
 ///
@@ -41,12 +41,12 @@ pub fn third_party<T>(what: &str, parse: impl FnOnce() -> T) -> Result<T> {
     let outcome = panic::catch_unwind(AssertUnwindSafe(parse));
     GUARDED.set(GUARDED.get() - 1);
     outcome.map_err(|payload| {
-        Error::failed(format!("the file is damaged: its parser stopped at: {}", message(payload.as_ref())))
+        Error::failed(format!("the file is damaged: its parser failed with: {}", message(payload.as_ref())))
             .context(format!("reading {what}"))
     })
 }
 
-/// The message of a panic, on one line.
+/// Returns the message of a panic on one line.
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     crate::text::excerpt(text.unwrap_or("a panic without a message"), 200)

@@ -1,9 +1,9 @@
-//! JSON as other programs write it: with Python's `NaN`, `Infinity` and `-Infinity`, a byte order mark, or unpaired
-//! surrogates.
+//! Reads JSON that other programs wrote, which may contain Python's `NaN`, `Infinity` and `-Infinity`, a byte order mark,
+//! or unpaired surrogates.
 //!
 //! Python's `json` writes these numbers although RFC 8259 does not allow them, Windows editors prepend a byte order
 //! mark, and JavaScript writes unpaired surrogates for truncated text. A strict parser would reject a whole file
-//! because of one field that may never be used. [`Lenient`] replaces these numbers by `null` and unpaired surrogates in
+//! because of one field that may never be used. [`LenientReader`] replaces these numbers by `null` and unpaired surrogates in
 //! strings by U+FFFD, and keeps every other byte. A required field that becomes `null` is an error of the reader.
 //!
 //! Use it for all files of other programs (training data, predictions, benchmarks, annotations, model configurations),
@@ -17,13 +17,13 @@ use std::path::Path;
 
 /// Number of bytes read from the source at once.
 const CHUNK: usize = 64 * 1024;
-/// Length of the longest token that must be seen whole: a surrogate pair, `\ud83d\ude00`.
+/// Length in bytes of the longest token that must be complete in the input: a surrogate pair, `\ud83d\ude00`.
 const LONGEST: usize = 12;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// U+FFFD in an escape as long as the surrogate's, so that columns in error messages stay right.
 const REPLACEMENT: &[u8] = b"\\ufffd";
 
-/// The position of the next byte relative to strings.
+/// Whether the next byte is at the start of the text, outside of strings, or in a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Start,
@@ -31,7 +31,7 @@ enum State {
     InString,
 }
 
-/// The rewriting, independent of input and output.
+/// The state machine that rewrites JSON, independent of how bytes are read and written.
 #[derive(Debug)]
 struct Rewriter {
     state: State,
@@ -105,7 +105,7 @@ fn is_word(token: &[u8], word: &[u8]) -> bool {
     token.starts_with(word) && token.get(word.len()).is_none_or(|next| !next.is_ascii_alphanumeric())
 }
 
-/// Length of the surrogate escape at the start of `token`: 12 for a pair, 6 if unpaired; `None` for other text.
+/// Returns the length of the surrogate escape at the start of `token`: 12 for a pair, 6 if unpaired; `None` for other text.
 fn surrogate(token: &[u8]) -> Option<usize> {
     let unit = |from: usize| -> Option<u16> {
         let text = token.get(from..from + 6).filter(|t| t.starts_with(b"\\u"))?;
@@ -126,14 +126,14 @@ fn surrogate(token: &[u8]) -> Option<usize> {
 /// A reader that converts JSON of other programs to strict JSON; see the [module](self).
 ///
 /// ```
-/// use burgess_base::json::Lenient;
+/// use burgess_base::json::LenientReader;
 /// let text = b"\xef\xbb\xbf{\"score\": NaN, \"text\": \"cut \\ud83d\"}";
-/// let value: serde_json::Value = serde_json::from_reader(Lenient::new(&text[..]))?;
+/// let value: serde_json::Value = serde_json::from_reader(LenientReader::new(&text[..]))?;
 /// assert_eq!(value, serde_json::json!({"score": null, "text": "cut \u{fffd}"}));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Lenient<R> {
+pub struct LenientReader<R> {
     inner: R,
     rewriter: Rewriter,
     input: Vec<u8>,
@@ -142,14 +142,14 @@ pub struct Lenient<R> {
     ended: bool,
 }
 
-impl<R: Read> Lenient<R> {
+impl<R: Read> LenientReader<R> {
     /// Builds a reader of `inner`, which needs no buffer because it is read in large pieces.
     pub fn new(inner: R) -> Self {
         Self { inner, rewriter: Rewriter::NEW, input: Vec::new(), output: Vec::new(), given: 0, ended: false }
     }
 }
 
-impl<R: Read> Read for Lenient<R> {
+impl<R: Read> Read for LenientReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.given == self.output.len() && !self.ended {
             self.output.clear();
@@ -177,10 +177,10 @@ pub fn strict(bytes: &[u8]) -> Cow<'_, [u8]> {
     if out == bytes { Cow::Borrowed(bytes) } else { Cow::Owned(out) }
 }
 
-/// Parses a value from JSON of another program. Strict JSON has no extra cost.
+/// Parses a value from JSON that another program wrote. Strict JSON has no extra cost.
 ///
 /// # Errors
-/// The bytes are not valid JSON even so, or not of this type.
+/// The converted bytes are not valid JSON, or not of this type.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(bytes).or_else(|first| match strict(bytes) {
         Cow::Borrowed(_) => Err(first),
@@ -191,15 +191,15 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
 /// Parses a value from text, as [`from_slice`] does.
 ///
 /// # Errors
-/// The text is not valid JSON even so, or not of this type.
+/// The converted text is not valid JSON, or not of this type.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     from_slice(text.as_bytes())
 }
 
-/// Reads a JSON file of another program; an error names the file, line and column.
+/// Reads a JSON file that another program wrote; an error names the file, line and column.
 ///
 /// # Errors
-/// The file cannot be read, is not valid JSON even so, or not of this type.
+/// The file cannot be read, is not valid JSON after conversion, or not of this type.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let step = || format!("reading {}", path.display());
     from_slice(&std::fs::read(path).with_context(step)?).with_context(step)
@@ -245,7 +245,7 @@ mod tests {
         for (text, right) in TEXTS {
             for size in 1..16 {
                 let mut out = String::new();
-                Lenient::new(Pieces(text.as_bytes(), size)).read_to_string(&mut out)?;
+                LenientReader::new(Pieces(text.as_bytes(), size)).read_to_string(&mut out)?;
                 assert_eq!(out, *right, "{text} in pieces of {size}");
             }
         }

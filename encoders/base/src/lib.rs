@@ -1,28 +1,31 @@
 //! Foundations of all crates of Burgess, independent of images and tensors:
 //!
-//! - [`Error`]: errors with context and a hint;
+//! - [`Error`]: errors with context and a hint; [`Category`]: categories of benchmarks;
 //! - [`stream`]: named, seeded random streams;
 //! - [`digest`]: digests of files and configurations; [`differences`]: differences between two configurations;
-//! - [`atomic`]: atomic writes; [`output`]: outputs that the user names; [`leftovers`]: files of killed processes;
+//! - [`atomic`]: atomic writes; [`output`]: outputs that the user names; [`temporary`]: temporary files and their removal;
 //! - [`checksums`]: checksums of cached files;
-//! - [`files`]: opening untrusted paths; [`compressed`]: compressed files;
-//! - [`json`]: JSON of other programs; [`protobuf`]: the wire format of protocol buffers;
-//! - [`guard`]: third-party parsers that may panic; [`text`]: untrusted text in messages.
+//! - [`files`]: opening untrusted paths; [`compressed`]: plain, gzip and zstd files;
+//! - [`json`]: JSON that other programs wrote; [`protobuf`]: the wire format of protocol buffers;
+//! - [`guard`]: conversion of panics in third-party parsers to errors; [`text`]: escaping of untrusted text.
 
 pub mod atomic;
+mod category;
 pub mod checksums;
 pub mod compressed;
+mod destination;
 mod difference;
 pub mod digest;
 mod error;
 pub mod files;
 pub mod guard;
 pub mod json;
-pub mod leftovers;
 pub mod output;
 pub mod protobuf;
 pub mod stream;
+pub mod temporary;
 pub mod text;
 
+pub use category::Category;
 pub use difference::differences;
-pub use error::{Context, Error, Kind, Result, nearest};
+pub use error::{Context, Error, ErrorKind, Result, nearest};

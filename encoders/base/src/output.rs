@@ -3,97 +3,16 @@
 //! A file is written atomically. A symbolic link is kept and its target replaced. Devices, sockets, directories and
 //! write-protected files are rejected.
 
-use crate::leftovers::{self, Temporary};
-use crate::{Context, Error, Result, atomic};
-use std::fs::{self, File, Permissions};
+use crate::destination::{OutputTarget, resolve};
+use crate::temporary::{self, TemporaryPath};
+use crate::{Error, Result, atomic};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Maximum number of nested links, as in Linux.
-const LINKS: usize = 40;
+pub use crate::destination::file_kind;
 
-/// The destination at an output path.
-#[derive(Debug)]
-pub(crate) enum Place {
-    /// A file that may not exist yet: the path with links resolved, and the permissions of the existing file.
-    File(PathBuf, Option<Permissions>),
-    /// A FIFO, which is written to directly.
-    Fifo,
-}
-
-/// Determines the destination at `path`.
-pub(crate) fn place(path: &Path) -> Result<Place> {
-    let shown = path.display();
-    if path.as_os_str().is_empty() {
-        return Err(Error::usage("an empty path names no file"));
-    }
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => {
-            if meta.permissions().readonly() {
-                return Err(Error::failed(format!("{shown} is write-protected"))
-                    .hint("choose another name, or make it writable (chmod u+w)"));
-            }
-            let target = fs::canonicalize(path).with_context(|| format!("following {shown}"))?;
-            Ok(Place::File(target, Some(meta.permissions())))
-        }
-        Ok(meta) => match kind(&meta) {
-            "a FIFO" => Ok(Place::Fifo),
-            kind => Err(Error::failed(format!("{shown} is {kind}, not a file"))
-                .hint("give the name of a file, which may not exist yet; - stands for standard output")),
-        },
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Place::File(end_of_links(path)?, None)),
-        Err(e) => Err(Error::from(e).context(format!("opening {shown}"))),
-    }
-}
-
-/// Resolves the links of a path that does not exist yet: a dangling link leads to its target.
-pub(crate) fn end_of_links(path: &Path) -> Result<PathBuf> {
-    let mut at = path.to_path_buf();
-    for _ in 0..LINKS {
-        if at.file_name().is_none() {
-            return Err(Error::usage(format!("{} names a directory, not a file", path.display())));
-        }
-        let Ok(next) = fs::read_link(&at) else {
-            let dangling = at != path && at.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir());
-            return match dangling {
-                true => Err(Error::failed(format!(
-                    "{} is a symbolic link to {}, whose directory does not exist",
-                    path.display(),
-                    at.display()
-                ))
-                .hint("make the directory, or remove the link")),
-                false => Ok(at),
-            };
-        };
-        at = at.parent().unwrap_or(Path::new("")).join(next);
-    }
-    Err(Error::failed(format!("{} is a symbolic link that leads in a circle", path.display())))
-}
-
-/// The name of a kind of file in messages.
-pub fn kind(meta: &fs::Metadata) -> &'static str {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = meta.file_type();
-        if kind.is_fifo() {
-            return "a FIFO";
-        }
-        if kind.is_socket() {
-            return "a socket";
-        }
-        if kind.is_char_device() || kind.is_block_device() {
-            return "a device";
-        }
-    }
-    match meta.file_type() {
-        kind if kind.is_dir() => "a directory",
-        kind if kind.is_symlink() => "a symbolic link",
-        _ => "a file",
-    }
-}
-
-/// Whether a path means standard output, so that nothing else may be printed there.
+/// Whether a path means standard output; then nothing else may be printed there.
 pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
@@ -106,9 +25,9 @@ pub fn check(path: &Path) -> Result<()> {
     if is_stdout(path) {
         return Ok(());
     }
-    match place(path)? {
-        Place::Fifo => Ok(()),
-        Place::File(target, _) => {
+    match resolve(path)? {
+        OutputTarget::Fifo => Ok(()),
+        OutputTarget::File(target, _) => {
             let parent = target.parent().unwrap_or(Path::new(""));
             writable(parent).map_err(|e| e.context(format!("checking the output {}", path.display())))
         }
@@ -130,18 +49,18 @@ fn writable(dir: &Path) -> Result<()> {
         let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
         match fs::metadata(at) {
             Ok(meta) if meta.is_dir() => {
-                let probe = Temporary::beside(&at.join("probe"));
+                let probe = TemporaryPath::beside(&at.join("probe"));
                 return File::create(probe.path()).map(drop).map_err(|e| match e.kind() {
                     ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                         Error::failed(format!("{} cannot be written to: {e}", at.display()))
-                            .hint("choose a directory you may write to")
+                            .hint("choose a directory with write permission")
                     }
                     _ => Error::from(e).context(format!("writing to {}", at.display())),
                 });
             }
             Ok(meta) => {
-                return Err(Error::failed(format!("{} is {}, not a directory", at.display(), kind(&meta)))
-                    .hint("choose another directory, or move it away"));
+                return Err(Error::failed(format!("{} is {}, not a directory", at.display(), file_kind(&meta)))
+                    .hint("choose another directory, or move the file away"));
             }
             Err(_) if fs::symlink_metadata(at).is_ok_and(|m| m.is_symlink()) => {
                 let to = fs::read_link(at).unwrap_or_default();
@@ -150,7 +69,7 @@ fn writable(dir: &Path) -> Result<()> {
                     at.display(),
                     to.display()
                 ))
-                .hint("make the directory that it leads to, or remove the link"));
+                .hint("create the directory that it leads to, or remove the link"));
             }
             Err(_) => {}
         }
@@ -158,7 +77,7 @@ fn writable(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes an output, after removing leftovers of killed processes that wrote the same file.
+/// Writes an output, after removing temporary files of ended processes that wrote the same file.
 ///
 /// # Errors
 /// As [`check`], or an error of the file system.
@@ -181,13 +100,14 @@ pub fn write_with(path: &Path, produce: impl FnOnce(&mut dyn Write) -> Result<()
             })
             .map_err(|e| e.context("writing to standard output"));
     }
-    leftovers::sweep_beside(path);
+    temporary::remove_stale_copies(path);
     atomic::write_with(path, |w| produce(w))
 }
 
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 
@@ -261,7 +181,7 @@ mod tests {
         });
         write(&path, b"through")?;
         assert_eq!(reader.join().expect("a reader")?, b"through");
-        assert_eq!(kind(&fs::metadata(&path)?), "a FIFO");
+        assert_eq!(file_kind(&fs::metadata(&path)?), "a FIFO");
         Ok(())
     }
 

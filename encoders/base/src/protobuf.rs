@@ -1,5 +1,4 @@
-//! The wire format of protocol buffers, for formats that are read without their schema compiler: ONNX models and
-//! SentencePiece tokenizers.
+//! Reads the wire format of protocol buffers without a schema compiler, for ONNX models and SentencePiece tokenizers.
 //!
 //! A message is a sequence of fields, each a number, a wire type and a value
 //! (<https://protobuf.dev/programming-guides/encoding/>). Nothing is copied, and lengths are checked against the bytes
@@ -7,62 +6,79 @@
 
 use crate::{Error, Result};
 
-/// A message: iterates over its fields in the order of the file, and ends after an error.
+/// A message: an iterator over its fields in the order of the file, which ends after the first error.
 #[derive(Debug, Clone)]
-pub struct Message<'a> {
+pub struct ProtobufMessage<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 /// A field of a message.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Field<'a> {
+pub struct ProtobufField<'a> {
     /// The field's number in the schema.
     pub number: u32,
     /// The field's value.
-    pub value: Value<'a>,
+    pub value: ProtobufValue<'a>,
 }
 
 /// The value of a field, by its wire type.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value<'a> {
-    /// Integers, truth values and enumerations.
+pub enum ProtobufValue<'a> {
+    /// An integer, Boolean or enumeration value.
     Varint(u64),
-    /// The types `fixed64` and `double`.
+    /// A value of type `fixed64` or `double`, little-endian.
     Fixed64([u8; 8]),
-    /// Strings, bytes, messages and packed lists.
+    /// A string, byte string, message or packed list.
     Bytes(&'a [u8]),
-    /// The types `fixed32` and `float`.
+    /// A value of type `fixed32` or `float`, little-endian.
     Fixed32([u8; 4]),
 }
 
-impl<'a> Message<'a> {
-    /// Builds a message from all of `bytes`.
+impl ProtobufValue<'_> {
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Varint(_) => "an integer",
+            Self::Fixed64(_) => "a number of 64 bits",
+            Self::Bytes(_) => "bytes",
+            Self::Fixed32(_) => "a number of 32 bits",
+        }
+    }
+}
+
+impl<'a> ProtobufMessage<'a> {
+    /// Reads all of `bytes` as one message.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    fn field(&mut self) -> Result<Field<'a>> {
+    fn field(&mut self) -> Result<ProtobufField<'a>> {
         let key = varint(self.bytes, &mut self.at)?;
         let number = u32::try_from(key >> 3).ok().filter(|n| (1..1 << 29).contains(n));
-        let number = number.ok_or_else(|| Error::failed(format!("there is no field number {}", key >> 3)))?;
+        let number = number.ok_or_else(|| {
+            Error::failed(format!("field number {} is invalid, must be from 1 to 536870911", key >> 3))
+        })?;
         let value = match key & 7 {
-            0 => Value::Varint(varint(self.bytes, &mut self.at)?),
-            1 => Value::Fixed64(self.fixed()?),
+            0 => ProtobufValue::Varint(varint(self.bytes, &mut self.at)?),
+            1 => ProtobufValue::Fixed64(self.fixed()?),
             2 => {
                 let length = varint(self.bytes, &mut self.at)?;
-                Value::Bytes(self.take(length)?)
+                ProtobufValue::Bytes(self.take(length)?)
             }
-            5 => Value::Fixed32(self.fixed()?),
-            other => return Err(Error::failed(format!("field {number} has wire type {other}, which is not in use"))),
+            5 => ProtobufValue::Fixed32(self.fixed()?),
+            other => return Err(Error::failed(format!("field {number} has wire type {other}, expected 0, 1, 2 or 5"))),
         };
-        Ok(Field { number, value })
+        Ok(ProtobufField { number, value })
     }
 
     fn take(&mut self, length: u64) -> Result<&'a [u8]> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or_else(|| {
-            Error::failed(format!("{length} bytes are announced at byte {}, {} are left", self.at, rest.len()))
+            Error::failed(format!(
+                "the length before byte {} is {length}, but only {} bytes are left",
+                self.at,
+                rest.len()
+            ))
         })?;
         self.at += taken.len();
         Ok(taken)
@@ -70,12 +86,12 @@ impl<'a> Message<'a> {
 
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
         let bytes = self.take(N as u64)?;
-        bytes.try_into().map_err(|_| Error::failed("a number is cut off"))
+        bytes.try_into().map_err(|_| Error::failed("the message ends inside a number"))
     }
 }
 
-impl<'a> Iterator for Message<'a> {
-    type Item = Result<Field<'a>>;
+impl<'a> Iterator for ProtobufMessage<'a> {
+    type Item = Result<ProtobufField<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
@@ -90,58 +106,58 @@ impl<'a> Iterator for Message<'a> {
     }
 }
 
-impl<'a> Field<'a> {
-    /// The value as the bytes of a string, message or packed list.
+impl<'a> ProtobufField<'a> {
+    /// Returns the value as the bytes of a string, message or packed list.
     pub fn bytes(&self) -> Result<&'a [u8]> {
         match self.value {
-            Value::Bytes(bytes) => Ok(bytes),
-            _ => Err(self.other("bytes")),
+            ProtobufValue::Bytes(bytes) => Ok(bytes),
+            _ => Err(self.wrong_type("bytes")),
         }
     }
 
-    /// The value as a message.
-    pub fn message(&self) -> Result<Message<'a>> {
-        self.bytes().map(Message::new)
+    /// Returns the value as a message.
+    pub fn message(&self) -> Result<ProtobufMessage<'a>> {
+        self.bytes().map(ProtobufMessage::new)
     }
 
-    /// The value as UTF-8 text.
+    /// Returns the value as UTF-8 text.
     pub fn text(&self) -> Result<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Error::failed(format!("field {} is not UTF-8", self.number)))
     }
 
-    /// The value as a signed integer of 64 bits.
+    /// Returns the value as a signed integer of 64 bits.
     pub fn int(&self) -> Result<i64> {
         match self.value {
-            Value::Varint(value) => Ok(value as i64),
-            _ => Err(self.other("a whole number")),
+            ProtobufValue::Varint(value) => Ok(value as i64),
+            _ => Err(self.wrong_type("an integer")),
         }
     }
 
-    /// The value as a `float`.
+    /// Returns the value as a `float`.
     pub fn float(&self) -> Result<f32> {
         match self.value {
-            Value::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
-            _ => Err(self.other("a float")),
+            ProtobufValue::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
+            _ => Err(self.wrong_type("a float")),
         }
     }
 
-    /// Appends the integers of a repeated field, which may be packed or single.
+    /// Appends the integers of a repeated field, packed or not, to `list`.
     pub fn ints_into(&self, list: &mut Vec<i64>) -> Result<()> {
         match self.value {
-            Value::Varint(value) => list.push(value as i64),
-            Value::Bytes(bytes) => {
+            ProtobufValue::Varint(value) => list.push(value as i64),
+            ProtobufValue::Bytes(bytes) => {
                 let mut at = 0;
                 while at < bytes.len() {
                     list.push(varint(bytes, &mut at)? as i64);
                 }
             }
-            _ => return Err(self.other("whole numbers")),
+            _ => return Err(self.wrong_type("a list of integers")),
         }
         Ok(())
     }
 
-    fn other(&self, wanted: &str) -> Error {
-        Error::failed(format!("field {} is not {wanted}", self.number))
+    fn wrong_type(&self, expected: &str) -> Error {
+        Error::failed(format!("field {} is {}, expected {expected}", self.number, self.value.type_name()))
     }
 }
 
@@ -149,7 +165,7 @@ impl<'a> Field<'a> {
 fn varint(bytes: &[u8], at: &mut usize) -> Result<u64> {
     let mut value = 0u64;
     for shift in (0..70).step_by(7) {
-        let byte = *bytes.get(*at).ok_or_else(|| Error::failed("a number is cut off"))?;
+        let byte = *bytes.get(*at).ok_or_else(|| Error::failed("the message ends inside a number"))?;
         *at += 1;
         // Only the lowest bit of the tenth byte fits.
         if shift == 63 && byte > 1 {
@@ -175,7 +191,7 @@ mod tests {
 
     #[test]
     fn fields_are_read_as_the_specification_writes_them() -> Result<()> {
-        let fields = Message::new(GOOD).collect::<Result<Vec<_>>>()?;
+        let fields = ProtobufMessage::new(GOOD).collect::<Result<Vec<_>>>()?;
         assert_eq!(fields.iter().map(|f| f.number).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
         assert_eq!(
             (fields[0].int()?, fields[1].text()?, fields[2].float()?, fields[4].int()?),
@@ -191,18 +207,22 @@ mod tests {
 
     #[test]
     fn cut_and_hostile_messages_are_errors() {
-        let whole = Message::new(GOOD).count();
+        let whole = ProtobufMessage::new(GOOD).count();
         for cut in 1..GOOD.len() {
-            let read: Vec<_> = Message::new(&GOOD[..cut]).collect();
+            let read: Vec<_> = ProtobufMessage::new(&GOOD[..cut]).collect();
             let fields = read.iter().filter(|f| f.is_ok()).count();
             assert!(fields < whole, "{cut}");
             assert!(read.iter().rev().skip(1).all(Result::is_ok), "an error is the last item");
         }
-        let say = |bytes: &[u8]| Message::new(bytes).last().map(|f| f.unwrap_err().to_string()).unwrap_or_default();
+        let say =
+            |bytes: &[u8]| ProtobufMessage::new(bytes).last().map(|f| f.unwrap_err().to_string()).unwrap_or_default();
         // 2^63 bytes announced; a group; field number 0; a number that never ends.
-        assert!(say(&[0x12, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 1]).contains("1 are left"));
+        assert!(
+            say(&[0x12, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 1])
+                .contains("only 1 bytes are left")
+        );
         assert!(say(&[0x0b]).contains("wire type 3"));
-        assert!(say(&[0x00, 0x01]).contains("no field number 0"));
+        assert!(say(&[0x00, 0x01]).contains("field number 0 is invalid"));
         assert!(say(&[0xff; 20]).contains("more than 64 bits"));
     }
 }

@@ -1,8 +1,8 @@
-//! Named random streams: every draw in Burgess comes from one of these, never from a global generator.
+//! Named random streams: every random number in Burgess comes from one of these, never from a global generator.
 
 use rand::{Rng, SeedableRng};
 
-/// The random generator of a stream: portable, so the same seed gives the same bits on every machine.
+/// The random generator of a stream. It is portable: the same seed gives the same bits on every machine.
 pub type Stream = rand_chacha::ChaCha8Rng;
 
 /// Builds the stream called `name` for `seed`. Different names give independent streams, so adding a draw in one place
@@ -21,7 +21,7 @@ pub fn stream(name: &str, seed: u64) -> Stream {
     Stream::from_seed(*hasher.finalize().as_bytes())
 }
 
-/// Draws a number in 0 ≤ u < 1 with 53 random bits.
+/// Draws a uniform number u with 0 ≤ u < 1 and 53 random bits.
 pub fn uniform(stream: &mut Stream) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -34,7 +34,7 @@ pub fn normal_pair(stream: &mut Stream) -> [f64; 2] {
     [radius * angle.cos(), radius * angle.sin()]
 }
 
-/// Draws `count` standard normal numbers in pairs of [`normal_pair`].
+/// Draws `count` standard normal numbers, in pairs by [`normal_pair`].
 pub fn normals(stream: &mut Stream, count: usize) -> Vec<f32> {
     let mut values: Vec<f32> = (0..count.div_ceil(2)).flat_map(|_| normal_pair(stream)).map(|v| v as f32).collect();
     values.truncate(count);

@@ -1,6 +1,6 @@
-//! Decoding of image files, from disk or from memory.
+//! Decodes image files, from disk or from memory.
 
-use crate::limits::{Deadline, Limits};
+use crate::limits::{Deadline, DecodeLimits};
 use crate::markers::Markers;
 use crate::{jpeg, tiff};
 use burgess_base::{Error, Result, files, guard};
@@ -9,42 +9,42 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek, SeekFrom};
 use std::path::Path;
 
-/// The treatment of the EXIF orientation.
+/// Whether the EXIF orientation is applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Orientation {
-    /// Images are used as stored, as by Pillow's `Image.open` and the loaders of timm, open_clip and Cambrian-1. (TIFF
-    /// files are rotated even so, as by Pillow.)
+    /// Images are used as stored, as by Pillow's `Image.open` and the loaders of timm, open_clip and Cambrian-1. TIFF
+    /// files are an exception: they are rotated, as by Pillow.
     #[default]
     AsStored,
     /// Images are rotated upright, as by `PIL.ImageOps.exif_transpose` and `load_image` of transformers.
     Upright,
 }
 
-/// Decodes an image file as Pillow's `Image.open(path).convert("RGB")` does; the crate's documentation says what that
-/// means for unusual images. The format is detected by content, not by name.
+/// Decodes an image file as Pillow's `Image.open(path).convert("RGB")` does; the crate's documentation lists the
+/// conventions for unusual images. The format is detected by content, not by name.
 ///
 /// # Errors
 /// The file is absent, truncated or of an unknown format, or exceeds the limits of pixels or time.
 pub fn decode(path: &Path) -> Result<RgbImage> {
-    decode_turned(path, Orientation::AsStored)
+    decode_oriented(path, Orientation::AsStored)
 }
 
 /// Decodes an image file as [`decode`] does, with a choice of [`Orientation`].
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_turned(path: &Path, orientation: Orientation) -> Result<RgbImage> {
+pub fn decode_oriented(path: &Path, orientation: Orientation) -> Result<RgbImage> {
     let step = || format!("reading image {}", path.display());
     let opened = open(path).map_err(|e| e.context(step()))?;
     let length = opened.metadata().map_err(|e| Error::from(e).context(step()))?.len();
     read(BufReader::new(opened), length, orientation).map_err(|e| e.context(step()))
 }
 
-/// Decodes an image in memory as [`decode_turned`] does a file.
+/// Decodes an image in memory as [`decode_oriented`] does a file.
 ///
 /// # Errors
 /// As [`decode`], without a file name.
-pub fn decode_bytes_turned(bytes: &[u8], orientation: Orientation) -> Result<RgbImage> {
+pub fn decode_bytes_oriented(bytes: &[u8], orientation: Orientation) -> Result<RgbImage> {
     read(Cursor::new(bytes), bytes.len() as u64, orientation)
 }
 
@@ -53,21 +53,22 @@ pub fn decode_bytes_turned(bytes: &[u8], orientation: Orientation) -> Result<Rgb
 /// # Errors
 /// As [`decode`], without a file name.
 pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage> {
-    decode_bytes_turned(bytes, Orientation::AsStored)
+    decode_bytes_oriented(bytes, Orientation::AsStored)
 }
 
-/// Opens a regular file. Streams are errors, too, because images are read twice.
+/// Opens a regular file. A stream is an error, because images are read twice.
 fn open(path: &Path) -> Result<File> {
     let file = files::open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(Error::failed("it is a stream, not a file"));
+        return Err(Error::failed("it is a stream, not a file: an image is read twice"));
     }
     Ok(file)
 }
 
 fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> Result<RgbImage> {
-    const HINT: &str = "PNG, JPEG, WebP, BMP, GIF and TIFF files can be read; if this is one, it is damaged";
-    let limits = Limits::current()?;
+    const HINT: &str =
+        "check that the file is a PNG, JPEG, WebP, BMP, GIF or TIFF; if it is, it is damaged: replace it";
+    let limits = DecodeLimits::current()?;
     let deadline = limits.deadline();
     // The RIFF header states the length of the rest; the decoder would fill a few missing bytes with zeros.
     let mut front = [0; 8];
@@ -80,19 +81,19 @@ fn read<R: BufRead + Seek>(mut encoded: R, length: u64, wanted: Orientation) -> 
     let reader = ImageReader::new(encoded).with_guessed_format()?;
     let decoded = match reader.format() {
         Some(ImageFormat::Jpeg) => jpeg(reader.into_inner(), wanted, &limits, deadline),
-        Some(ImageFormat::WebP) if !whole => Err(Error::failed("the file is cut off")),
+        Some(ImageFormat::WebP) if !whole => Err(Error::failed("the file is truncated")),
         Some(ImageFormat::Tiff) => {
             let mut file = reader.into_inner();
             match tiff::jpeg_inside(&mut file, &limits, deadline) {
                 Ok(None) => file.rewind().map_err(Error::from).and_then(|()| {
                     let reader = ImageReader::with_format(file, ImageFormat::Tiff);
-                    others(reader, Orientation::Upright, &limits)
+                    decode_other(reader, Orientation::Upright, &limits)
                 }),
                 Ok(Some(image)) => Ok(image),
                 Err(e) => Err(e),
             }
         }
-        _ => others(reader, wanted, &limits),
+        _ => decode_other(reader, wanted, &limits),
     };
     decoded.map_err(|e| e.hint(HINT))
 }
@@ -118,31 +119,36 @@ fn has_whole_chunks<R: BufRead + Seek>(file: &mut R, end: u64) -> std::io::Resul
     Ok(true)
 }
 
-/// Width and height of the image in a file as [`decode_turned`] returns it, usually without decoding it.
+/// Returns width and height of the image as [`decode_oriented`] returns it, usually without decoding the pixels.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn dimensions_turned(path: &Path, orientation: Orientation) -> Result<(u32, u32)> {
+pub fn dimensions_oriented(path: &Path, orientation: Orientation) -> Result<(u32, u32)> {
     let step = || format!("reading image {}", path.display());
     let opened = open(path).map_err(|e| e.context(step()))?;
     let reader = ImageReader::new(BufReader::new(opened)).with_guessed_format();
     let reader = reader.map_err(|e| Error::from(e).context(step()))?;
     // The image may have to be rotated; a TIFF is always rotated, as by Pillow.
     if reader.format() == Some(ImageFormat::Tiff) || orientation == Orientation::Upright {
-        return Ok(decode_turned(path, orientation)?.dimensions());
+        return Ok(decode_oriented(path, orientation)?.dimensions());
     }
     reader.into_dimensions().map_err(|e| Error::failed(e.to_string()).context(step()))
 }
 
-/// Width and height of the image in a file as [`decode`] returns it.
+/// Returns width and height of the image as [`decode`] returns it, usually without decoding the pixels.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn dimensions(path: &Path) -> Result<(u32, u32)> {
-    dimensions_turned(path, Orientation::AsStored)
+    dimensions_oriented(path, Orientation::AsStored)
 }
 
-fn jpeg<R: BufRead + Seek>(mut file: R, wanted: Orientation, limits: &Limits, deadline: Deadline) -> Result<RgbImage> {
+fn jpeg<R: BufRead + Seek>(
+    mut file: R,
+    wanted: Orientation,
+    limits: &DecodeLimits,
+    deadline: Deadline,
+) -> Result<RgbImage> {
     let markers = Markers::read(&mut file)?;
     file.rewind()?;
     if let Some((width, height)) = markers.size {
@@ -161,7 +167,11 @@ fn jpeg<R: BufRead + Seek>(mut file: R, wanted: Orientation, limits: &Limits, de
 }
 
 /// Decodes all formats except JPEG. The size is checked before memory is allocated for the pixels.
-fn others<R: BufRead + Seek>(reader: ImageReader<R>, wanted: Orientation, limits: &Limits) -> Result<RgbImage> {
+fn decode_other<R: BufRead + Seek>(
+    reader: ImageReader<R>,
+    wanted: Orientation,
+    limits: &DecodeLimits,
+) -> Result<RgbImage> {
     let failed = |e: image::ImageError| Error::failed(e.to_string());
     // Some decoders allocate the whole image when they are created.
     let mut bounds = image::Limits::default();
@@ -212,19 +222,19 @@ mod tests {
         assert!(decode(&dir.path().join("absent.png")).is_err());
     }
 
-    /// The EXIF chunk of a WebP of 830 bytes claims other sizes: rejected before memory is allocated.
+    /// Wrong sizes of the EXIF chunk in a WebP of 830 bytes are rejected before memory is allocated.
     #[test]
-    fn metadata_that_claim_more_than_the_file_are_refused() {
+    fn metadata_larger_than_the_file_is_rejected() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/preprocess/exif.webp");
         let whole = std::fs::read(path).unwrap();
-        assert!(decode_bytes_turned(&whole, Orientation::Upright).is_ok());
+        assert!(decode_bytes_oriented(&whole, Orientation::Upright).is_ok());
         let at = whole.windows(4).position(|name| name == b"EXIF").unwrap() + 4;
         let size = u32::from_le_bytes(whole[at..at + 4].try_into().unwrap());
         for wrong in [size + 2, 0xd4a5_1000, u32::MAX] {
             let mut bytes = whole.clone();
             bytes[at..at + 4].copy_from_slice(&wrong.to_le_bytes());
-            let error = decode_bytes_turned(&bytes, Orientation::Upright).unwrap_err();
-            assert!(error.to_string().contains("cut off"), "{wrong}: {error}");
+            let error = decode_bytes_oriented(&bytes, Orientation::Upright).unwrap_err();
+            assert!(error.to_string().contains("truncated"), "{wrong}: {error}");
         }
     }
 }

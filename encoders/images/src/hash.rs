@@ -1,4 +1,4 @@
-//! The difference hash of an image, bit for bit that of Python's `imagehash.dhash`.
+//! Computes the difference hash of an image, bit for bit equal to Python's `imagehash.dhash`.
 //!
 //! The image is converted to grey and resized to `size + 1` × `size` pixels with Lanczos' kernel; a bit is set where a
 //! pixel is darker than its right neighbour. Copies of other sizes and compression mostly keep all bits. Source:
@@ -14,18 +14,18 @@ use image::RgbImage;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The sides in pixels that a hash may have; the default of `imagehash` is 8.
-pub const SIDES: RangeInclusive<usize> = 2..=32;
+/// Range of the side of a hash in pixels; the default of `imagehash` is 8.
+pub const HASH_SIDES: RangeInclusive<usize> = 2..=32;
 
 /// A difference hash: its bits as one number, most significant word first; the first row's first bit is the highest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hash {
+pub struct DifferenceHash {
     side: usize,
     words: Box<[u64]>,
 }
 
-impl Hash {
-    /// The number of bits that differ; `u32::MAX` for hashes of different sizes.
+impl DifferenceHash {
+    /// Returns the number of bits that differ; `u32::MAX` for hashes of different sizes.
     pub fn distance(&self, other: &Self) -> u32 {
         match self.side == other.side {
             true => self.words.iter().zip(&other.words).map(|(a, b)| (a ^ b).count_ones()).sum(),
@@ -38,12 +38,12 @@ impl Hash {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Side of the hash in pixels; it has `side * side` bits.
+    /// Returns the side of the hash in pixels; the hash has `side * side` bits.
     pub fn side(&self) -> usize {
         self.side
     }
 
-    /// The bits in groups of 16, the lowest group first; the last group may be partial.
+    /// Returns the bits in groups of 16, the lowest group first; the last group may be partial.
     pub fn groups(&self) -> impl Iterator<Item = u16> {
         let bits = self.side * self.side;
         let all = self.words.iter().rev().flat_map(|word| {
@@ -55,7 +55,7 @@ impl Hash {
 }
 
 /// Formats the hash as `str(imagehash.dhash(…))` does, in hexadecimal digits.
-impl fmt::Display for Hash {
+impl fmt::Display for DifferenceHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits: String = self.words.iter().map(|word| format!("{word:016x}")).collect();
         let wanted = (self.side * self.side).div_ceil(4);
@@ -63,27 +63,28 @@ impl fmt::Display for Hash {
     }
 }
 
-impl fmt::Debug for Hash {
+impl fmt::Debug for DifferenceHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hash({self})")
+        write!(f, "DifferenceHash({self})")
     }
 }
 
 /// Computes the difference hash of `side` × `side` bits.
 ///
 /// # Errors
-/// The side is not in [`SIDES`], or the image has no pixels.
-pub fn dhash(image: &RgbImage, side: usize) -> Result<Hash> {
-    if !SIDES.contains(&side) {
-        return Err(Error::usage(format!("a hash of {side} × {side} bits cannot be made")).hint(format!(
-            "sides from {} to {}",
-            SIDES.start(),
-            SIDES.end()
-        )));
+/// The side is not in [`HASH_SIDES`], or the image has no pixels.
+pub fn dhash(image: &RgbImage, side: usize) -> Result<DifferenceHash> {
+    if !HASH_SIDES.contains(&side) {
+        return Err(Error::usage(format!(
+            "the side of the hash is {side}, must be from {} to {}",
+            HASH_SIDES.start(),
+            HASH_SIDES.end()
+        ))
+        .hint("choose another side; the default of imagehash is 8"));
     }
     let from = (image.width() as usize, image.height() as usize);
     if from.0 == 0 || from.1 == 0 {
-        return Err(Error::failed("an image without pixels has no hash"));
+        return Err(Error::failed(format!("the image has {}×{} pixels, a hash needs at least 1×1", from.0, from.1)));
     }
     let small = resize::<1>(&grey(image), from, (side + 1, side), Interpolation::Lanczos);
     let bits = side * side;
@@ -96,7 +97,7 @@ pub fn dhash(image: &RgbImage, side: usize) -> Result<Hash> {
             *word |= u64::from(bit) << (place % 64);
         }
     }
-    Ok(Hash { side, words: words.into() })
+    Ok(DifferenceHash { side, words: words.into() })
 }
 
 /// Converts to grey as Pillow's `convert("L")`: ITU-R 601 weights with 16 fractional bits, rounded.
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_has_no_hash_is_said() {
-        assert!(dhash(&RgbImage::new(0, 3), 8).unwrap_err().to_string().contains("without pixels"));
+        assert!(dhash(&RgbImage::new(0, 3), 8).unwrap_err().to_string().contains("has 0×3 pixels"));
         for side in [0, 1, 33, usize::MAX] {
             assert!(dhash(&RgbImage::new(3, 3), side).unwrap_err().hint_text().is_some());
         }

@@ -1,20 +1,23 @@
-//! Image decoding and resizing as in Pillow, for encoders, benchmarks and image hashes; independent of tensors.
+//! Decodes and resizes images as Pillow does, for encoders, benchmarks and image hashes; independent of tensors.
 //!
-//! Decoding and resizing give Pillow's bits (except CMYK in TIFF: one grey level off), with its conventions: the EXIF
+//! The results equal Pillow's bit for bit (except CMYK in TIFF: off by one grey level), with its conventions: the EXIF
 //! orientation is *not* applied unless requested (except to TIFF, which Pillow's reader rotates), alpha is dropped
 //! without blending, 16-bit grey is clamped at 255, 16-bit colour loses its low byte, and only the first of several
 //! frames is decoded.
+//!
+//! The environment variables `BURGESS_MAX_PIXELS` (default 89,478,485) and `BURGESS_MAX_DECODE_SECONDS` (default 60) limit
+//! the size of an image and the time of decoding it.
 
 mod decode;
 mod hash;
 mod jpeg;
-pub mod limits;
+mod limits;
 mod markers;
 mod resample;
 mod tiff;
 
 pub use decode::{
-    Orientation, decode, decode_bytes, decode_bytes_turned, decode_turned, dimensions, dimensions_turned,
+    Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions, dimensions_oriented,
 };
-pub use hash::{Hash, SIDES, dhash};
-pub use resample::{Canvas, Interpolation, resize, resize_part};
+pub use hash::{DifferenceHash, HASH_SIDES, dhash};
+pub use resample::{Interpolation, PaddedSquare, resize, resize_part};

@@ -16,7 +16,8 @@ pub(crate) struct Markers {
 const EXIF: &[u8] = b"Exif\0\0";
 
 impl Markers {
-    /// Reads the segments from the start of the file to its end. Damage ends the reading: the decoder reports it.
+    /// Reads the segments from the start of the file to its end. Reading stops without an error where the file is
+    /// damaged; the decoder reports the damage.
     ///
     /// # Errors
     /// The file cannot be read.

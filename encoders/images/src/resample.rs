@@ -1,4 +1,4 @@
-//! Resizing that equals Pillow's to the bit.
+//! Resizes images bit for bit as Pillow does.
 //!
 //! Pillow (`src/libImaging/Resample.c`) resizes 8-bit images in two passes, first along rows, then along columns,
 //! rounding to 8 bits in between, with weights of 22 fractional bits. The kernel is widened when shrinking
@@ -53,9 +53,9 @@ impl Interpolation {
         }
     }
 
-    /// The weights of the `from` old points for a new point at `centre`, where `scale` old points make one new: the
-    /// first old point, and the weights from it on, whose sum is one. The kernel is widened where the grid shrinks;
-    /// points beyond the borders are ignored.
+    /// Returns the weights of input points for an output point at `centre` (in input coordinates): the index of the first
+    /// input point and the weights from it on, which sum to one. `from` is the number of input points, `scale` the ratio
+    /// of input to output points; the kernel is widened if it exceeds one. Points beyond the borders are ignored.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn weights(self, from: usize, centre: f64, scale: f64) -> (usize, Vec<f64>) {
         let stretch = scale.max(1.0);
@@ -177,8 +177,8 @@ impl Passes {
     }
 }
 
-/// An image in the middle of a square of one colour; the square is never built in memory.
-pub struct Canvas<'a> {
+/// An image padded to a square with a constant colour; the square is never built in memory.
+pub struct PaddedSquare<'a> {
     image: &'a RgbImage,
     side: usize,
     left: usize,
@@ -186,8 +186,8 @@ pub struct Canvas<'a> {
     colour: [u8; 3],
 }
 
-impl<'a> Canvas<'a> {
-    /// The smallest square around `image`; an odd margin is one pixel narrower on the left and at the top.
+impl<'a> PaddedSquare<'a> {
+    /// Pads to the smallest square around `image`; an odd margin is one pixel narrower on the left and at the top.
     pub fn around(image: &'a RgbImage, colour: [u8; 3]) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let side = width.max(height);
@@ -238,7 +238,7 @@ impl<'a> Canvas<'a> {
     }
 }
 
-/// The new points of a row to which the image inside the square contributes.
+/// The output points of a row to which the image inside the square contributes.
 struct Band<'a> {
     axis: &'a Axis,
     points: Range<usize>,
@@ -270,20 +270,20 @@ impl Band<'_> {
     }
 }
 
-/// Resizes along columns, one old row after the other; only the sums of the new rows are in memory.
+/// Resizes along columns, one input row after the other; only the sums of the output rows are in memory.
 struct Columns<'a> {
     axis: &'a Axis,
     length: usize,
-    /// Sums of the new rows, `[new rows, length]`.
+    /// Sums of the output rows, `[output rows, length]`.
     sums: Vec<i32>,
-    /// Index of the next old row.
+    /// Index of the next input row.
     row: usize,
-    /// Index of the first new row that is not complete.
+    /// Index of the first output row that is not complete.
     open: usize,
 }
 
 impl<'a> Columns<'a> {
-    /// Builds the sums for rows of `length` bytes; the first one to be added is old row `row`.
+    /// Builds the sums for rows of `length` bytes; the first row to be added is input row `row`.
     fn new(axis: &'a Axis, length: usize, row: usize) -> Self {
         Self { axis, length, sums: vec![1 << (BITS - 1); axis.points.len() * length], row, open: 0 }
     }
@@ -296,7 +296,7 @@ impl<'a> Columns<'a> {
         self.finish()
     }
 
-    /// Adds the next `count` old rows, all of which equal `row`.
+    /// Adds the next `count` input rows, all of which equal `row`.
     fn add(&mut self, row: &[u8], count: usize) {
         let (begin, end) = (self.row, self.row + count);
         self.row = end;
@@ -324,12 +324,12 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The old points and weights of each new point along one axis.
+/// The input points and weights of each output point along one axis.
 struct Axis {
-    /// Per new point: the first old point, and the end of its weights (they begin where the previous ones end).
+    /// Per output point: the first input point, and the end of its weights (they begin where the previous ones end).
     points: Vec<(usize, usize)>,
     weights: Vec<i32>,
-    /// Per new point: the sums of its first 0, 1, 2, … weights.
+    /// Per output point: the sums of its first 0, 1, 2, … weights.
     totals: Vec<i32>,
 }
 
@@ -338,7 +338,7 @@ impl Axis {
         Self::part(from, to, 0..to, kernel)
     }
 
-    /// Computes the weights of the new points in `part` only.
+    /// Computes the weights of the output points in `part` only.
     #[allow(clippy::cast_possible_truncation)]
     fn part(from: usize, to: usize, part: Range<usize>, kernel: Interpolation) -> Self {
         let scale = from as f64 / to as f64;
@@ -358,20 +358,20 @@ impl Axis {
         axis
     }
 
-    /// The range of old points that the new points need.
+    /// Returns the range of input points that the output points need.
     fn needed(&self) -> Range<usize> {
         let begin = self.points.first().map_or(0, |(first, _)| *first);
         begin..self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(begin)
     }
 
-    /// The first old point of a new one, its weights, and the sums of its first 0, 1, 2, … weights.
+    /// Returns the first input point of an output point, its weights, and the sums of its first 0, 1, 2, … weights.
     fn point(&self, new: usize) -> (usize, &[i32], &[i32]) {
         let (first, end) = self.points[new];
         let begin = new.checked_sub(1).map_or(0, |before| self.points[before].1);
         (first, &self.weights[begin..end], &self.totals[begin + new..=end + new])
     }
 
-    /// The first old point and the weights of every new point.
+    /// Iterates over the first input point and the weights of every output point.
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         (0..self.points.len()).map(|new| {
             let (first, weights, _) = self.point(new);
@@ -379,7 +379,7 @@ impl Axis {
         })
     }
 
-    /// The new points to which any of the `count` old points from `first` on contributes.
+    /// Returns the output points to which any of the `count` input points from `first` on contributes.
     fn reached(&self, first: usize, count: usize) -> Range<usize> {
         let begin = self.iter().take_while(|(from, weights)| from + weights.len() <= first).count();
         let end = begin + self.iter().skip(begin).take_while(|(from, _)| *from < first + count).count();
@@ -394,7 +394,7 @@ impl Axis {
         })
     }
 
-    /// Resizes one row of pixels, which begins with old point `begin`.
+    /// Resizes one row of pixels, which begins with input point `begin`.
     fn along<const CHANNELS: usize>(&self, row: &[u8], begin: usize) -> Vec<u8> {
         let pixels = row.as_chunks::<CHANNELS>().0;
         let mut out = Vec::with_capacity(CHANNELS * self.points.len());
@@ -429,7 +429,7 @@ mod tests {
         fn a_constant_stays_constant(w in 1u32..70, h in 1u32..70, size in 1usize..50, c in any::<u8>(), cubic in any::<bool>()) {
             let kernel = if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear };
             let image = RgbImage::from_pixel(w, h, Rgb([c, 7, 255]));
-            let out = Canvas::around(&image, [c, 7, 255]).resize(size, kernel);
+            let out = PaddedSquare::around(&image, [c, 7, 255]).resize(size, kernel);
             prop_assert_eq!(out, [c, 7, 255].repeat(size * size));
         }
 
@@ -454,11 +454,11 @@ mod tests {
             burgess_base::stream::stream("picture", seed).fill_bytes(&mut image);
             for kernel in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos] {
                 let plain = resize::<3>(&image, (side as usize, side as usize), (size, size), kernel);
-                prop_assert_eq!(plain, Canvas::around(&image, [0; 3]).resize(size, kernel));
+                prop_assert_eq!(plain, PaddedSquare::around(&image, [0; 3]).resize(size, kernel));
             }
         }
 
-        /// The virtual square gives the same result as a square in memory.
+    /// The square that is never built gives the same result as a square in memory.
         #[test]
         fn the_virtual_square_is_exact(w in 1u32..40, h in 1u32..40, size in 1usize..40, seed in any::<u64>()) {
             use rand::Rng;
@@ -467,16 +467,16 @@ mod tests {
             let side = w.max(h);
             let mut square = RgbImage::from_pixel(side, side, Rgb([9, 99, 199]));
             image::imageops::replace(&mut square, &image, i64::from((side - w) / 2), i64::from((side - h) / 2));
-            let virtually = Canvas::around(&image, [9, 99, 199]).resize(size, Interpolation::Bicubic);
-            prop_assert_eq!(virtually, Canvas::around(&square, [0, 0, 0]).resize(size, Interpolation::Bicubic));
+            let virtually = PaddedSquare::around(&image, [9, 99, 199]).resize(size, Interpolation::Bicubic);
+            prop_assert_eq!(virtually, PaddedSquare::around(&square, [0, 0, 0]).resize(size, Interpolation::Bicubic));
         }
     }
 
     #[test]
     fn extreme_shapes_cost_what_they_hold() {
         let wide = RgbImage::from_pixel(60_000, 1, Rgb([255, 0, 0]));
-        assert_eq!(Canvas::around(&wide, [1, 2, 3]).resize(8, Interpolation::Bicubic)[..3], [1, 2, 3]);
+        assert_eq!(PaddedSquare::around(&wide, [1, 2, 3]).resize(8, Interpolation::Bicubic)[..3], [1, 2, 3]);
         let none = RgbImage::new(0, 0);
-        assert_eq!(Canvas::around(&none, [1, 2, 3]).resize(2, Interpolation::Bilinear), [1, 2, 3].repeat(4));
+        assert_eq!(PaddedSquare::around(&none, [1, 2, 3]).resize(2, Interpolation::Bilinear), [1, 2, 3].repeat(4));
     }
 }

@@ -1,8 +1,8 @@
-//! TIFF files with JPEG compression (7), decoded by libjpeg as in libtiff and so in Pillow: other decoders differ by up
-//! to four grey levels.
+//! Decodes TIFF files with JPEG compression (7) by libjpeg, as libtiff and therefore Pillow do; other decoders differ by
+//! up to four grey levels.
 
 use crate::jpeg;
-use crate::limits::{Deadline, Limits};
+use crate::limits::{Deadline, DecodeLimits};
 use crate::markers::without_application_segments;
 use burgess_base::{Error, Result};
 use image::metadata::Orientation;
@@ -11,7 +11,7 @@ use std::io::{BufRead, Read, Seek, SeekFrom};
 use tiff::decoder::Decoder;
 use tiff::tags::Tag;
 
-/// The value of JPEG in the tag Compression.
+/// Value of the tag Compression for JPEG.
 const JPEG: u32 = 7;
 
 /// The meaning of a pixel's samples.
@@ -24,7 +24,7 @@ enum Photometric {
     YCbCr,
 }
 
-/// Positions of the strips or tiles, and their number in each direction.
+/// Offsets and lengths in bytes of the strips or tiles, and their number in each direction.
 struct Chunks {
     offsets: Vec<u64>,
     lengths: Vec<u64>,
@@ -32,18 +32,18 @@ struct Chunks {
     down: usize,
 }
 
-/// Decodes the first image of a TIFF file, rotated as the file says; `None` if its compression is not JPEG.
+/// Decodes the first image of a TIFF file and applies its orientation; `None` if its compression is not JPEG.
 ///
 /// # Errors
 /// A chunk is outside of the file, damaged or of another size, or the pixel format is not supported (nor by Pillow).
 pub(crate) fn jpeg_inside<R: BufRead + Seek>(
     file: &mut R,
-    limits: &Limits,
+    limits: &DecodeLimits,
     deadline: Deadline,
 ) -> Result<Option<RgbImage>> {
     let end = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
-    // The general TIFF reader reports damage.
+    // On damage, the general TIFF reader reports the error.
     let Ok(mut decoder) = Decoder::new(&mut *file) else { return Ok(None) };
     if !matches!(decoder.find_tag_unsigned::<u32>(Tag::Compression), Ok(Some(JPEG))) {
         return Ok(None);
@@ -60,7 +60,7 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
         Some(2) => Photometric::Rgb,
         Some(5) => Photometric::Cmyk,
         Some(6) => Photometric::YCbCr,
-        other => return Err(unknown(&format!("photometric interpretation {}", other.unwrap_or_default()))),
+        other => return Err(unsupported(&format!("photometric interpretation {}", other.unwrap_or_default()))),
     };
     let needed = match photometric {
         Photometric::WhiteIsZero | Photometric::BlackIsZero => 1,
@@ -69,13 +69,16 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
     };
     let separate = number(Tag::PlanarConfiguration)?.unwrap_or(1) == 2 && samples > 1;
     if samples < needed {
-        return Err(unknown(&format!("{samples} numbers a pixel where {needed} are needed")));
+        return Err(unsupported(&format!("{samples} samples per pixel, expected at least {needed}")));
     }
     let tiled = number(Tag::TileWidth)?.zip(number(Tag::TileLength)?);
     let rows = number(Tag::RowsPerStrip)?.map_or(height, |rows| rows as usize);
     let size = tiled.map_or((width, rows.min(height)), |(w, h)| (w as usize, h as usize));
     if size.0 == 0 || size.1 == 0 {
-        return Err(Error::failed(format!("strips or tiles of {}×{} pixels", size.0, size.1)));
+        return Err(Error::failed(format!(
+            "the strips or tiles have {}×{} pixels, must have at least 1×1",
+            size.0, size.1
+        )));
     }
     let (offsets, lengths) = match tiled {
         Some(_) => (Tag::TileOffsets, Tag::TileByteCounts),
@@ -105,7 +108,7 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
             let number = plane * chunks.across * chunks.down + chunk;
             let (offset, length) = (chunks.offsets[number], chunks.lengths[number]);
             if offset.checked_add(length).is_none_or(|last| last > end) {
-                return Err(Error::failed("the file is cut off: a strip or tile lies beyond its end"));
+                return Err(Error::failed("the file is truncated: a strip or tile lies beyond its end"));
             }
             file.seek(SeekFrom::Start(offset))?;
             let mut stream = Vec::new();
@@ -116,7 +119,7 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
             let (columns, rows) = (size.0.min(width - left), size.1.min(height - top));
             if decoded.width < columns || decoded.height < rows || decoded.samples < needed / planes {
                 return Err(Error::failed(format!(
-                    "a strip or tile holds a JPEG of {}×{} pixels where {columns}×{rows} are needed",
+                    "a strip or tile is a JPEG of {}×{} pixels, expected at least {columns}×{rows}",
                     decoded.width, decoded.height
                 )));
             }
@@ -137,9 +140,12 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
         Photometric::BlackIsZero => pixels.into_iter().flat_map(|grey| [grey; 3]).collect(),
         Photometric::WhiteIsZero => pixels.into_iter().flat_map(|grey| [255 - grey; 3]).collect(),
         // Unlike in JPEG files, the inks are not inverted.
-        Photometric::Cmyk => {
-            pixels.as_chunks().0.iter().flat_map(|inks: &[u8; 4]| jpeg::from_inks(inks.map(|ink| 255 - ink))).collect()
-        }
+        Photometric::Cmyk => pixels
+            .as_chunks()
+            .0
+            .iter()
+            .flat_map(|inks: &[u8; 4]| jpeg::cmyk_to_rgb(inks.map(|ink| 255 - ink)))
+            .collect(),
     };
     let side = |n: usize| u32::try_from(n).unwrap_or_default();
     Ok(RgbImage::from_raw(side(width), side(height), rgb).map(|image| {
@@ -149,11 +155,11 @@ pub(crate) fn jpeg_inside<R: BufRead + Seek>(
     }))
 }
 
-fn unknown(what: &str) -> Error {
-    Error::failed(format!("a TIFF with JPEG inside and {what}"))
+fn unsupported(what: &str) -> Error {
+    Error::failed(format!("a JPEG-compressed TIFF with {what} is not supported"))
 }
 
-/// The samples of a chunk.
+/// The decoded samples of one strip or tile.
 struct Decoded {
     bytes: Vec<u8>,
     width: usize,
@@ -161,13 +167,13 @@ struct Decoded {
     samples: usize,
 }
 
-/// Decodes one chunk, a JPEG whose tables may be elsewhere. Only the TIFF states its colour space, so the marker from
-/// which libjpeg infers one is replaced.
+/// Decodes one strip or tile: a JPEG whose tables may be stored once for the whole file. The colour space is stated only
+/// in the TIFF, so the marker from which libjpeg infers it is replaced.
 fn decode_chunk(
     stream: &[u8],
     tables: &[u8],
     colour: Photometric,
-    limits: &Limits,
+    limits: &DecodeLimits,
     deadline: Deadline,
 ) -> Result<Decoded> {
     let own = without_application_segments(stream).ok_or_else(|| Error::failed("a strip or tile is not a JPEG"))?;
@@ -181,6 +187,6 @@ fn decode_chunk(
     }
     whole.extend_from_slice(own.get(2..).unwrap_or_default());
     let (format, bytes, (width, height)) =
-        jpeg::decode_rows(whole.as_slice(), limits, deadline).map_err(|e| e.context("a strip or tile"))?;
+        jpeg::decode_rows(whole.as_slice(), limits, deadline).map_err(|e| e.context("decoding a strip or tile"))?;
     Ok(Decoded { bytes, width, height, samples: format })
 }

@@ -1,4 +1,4 @@
-//! Difference hashes as Python's imagehash makes them (`tests/reference/dhash.py`).
+//! Difference hashes equal to those of Python's imagehash (`tests/reference/dhash.py`).
 
 use burgess_images::{decode, dhash};
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! Pixels that Pillow gives (made by `tests/reference/pixels.py`), and images that cost more than they should.
 
-use burgess_images::{Canvas, Interpolation, Orientation, decode, decode_bytes, decode_turned, dimensions_turned};
+use burgess_images::{
+    Interpolation, Orientation, PaddedSquare, decode, decode_bytes, decode_oriented, dimensions_oriented,
+};
 use image::{Rgb, RgbImage};
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -43,9 +45,9 @@ fn upright_images_are_exif_transposes() -> Result<(), Box<dyn Error>> {
     for orientation in 1..=8 {
         let path = golden("preprocess").join(format!("exif{orientation}.jpg"));
         let expected = decode(&golden("pixels").join(format!("upright-{orientation}.png")))?;
-        let upright = decode_turned(&path, Orientation::Upright)?;
+        let upright = decode_oriented(&path, Orientation::Upright)?;
         assert_eq!(difference(&upright, &expected), Some(0), "{orientation}");
-        assert_eq!(dimensions_turned(&path, Orientation::Upright)?, expected.dimensions());
+        assert_eq!(dimensions_oriented(&path, Orientation::Upright)?, expected.dimensions());
         assert_eq!(decode(&path)?.dimensions(), (20, 13), "as stored unless asked for");
     }
     Ok(())
@@ -59,7 +61,7 @@ fn squares_around_lines_are_pillows() -> Result<(), Box<dyn Error>> {
             Rgb([n * 7919 % 256, n * 104_729 % 251, n * n % 253].map(|v| v as u8))
         });
         let expected = decode(&golden("pixels").join(format!("square-{width}x{height}.png")))?;
-        let square = Canvas::around(&line, [123, 117, 104]).resize(24, Interpolation::Bicubic);
+        let square = PaddedSquare::around(&line, [123, 117, 104]).resize(24, Interpolation::Bicubic);
         assert_eq!(&square, expected.as_raw(), "{width}×{height}");
     }
     Ok(())
@@ -70,7 +72,7 @@ fn squares_around_lines_are_pillows() -> Result<(), Box<dyn Error>> {
 fn a_line_costs_what_it_holds() {
     for (width, height) in [(1, 400_000), (400_000, 1)] {
         let line = RgbImage::from_pixel(width, height, Rgb([9, 99, 199]));
-        let square = Canvas::around(&line, [9, 99, 199]).resize(96, Interpolation::Bilinear);
+        let square = PaddedSquare::around(&line, [9, 99, 199]).resize(96, Interpolation::Bilinear);
         assert_eq!(square.len(), 96 * 96 * 3);
     }
 }

@@ -10,12 +10,13 @@
 mod fit;
 
 pub use burgess_images::{
-    Interpolation, Orientation, decode, decode_bytes, decode_bytes_turned, decode_turned, dimensions, dimensions_turned,
+    Interpolation, Orientation, decode, decode_bytes, decode_bytes_oriented, decode_oriented, dimensions,
+    dimensions_oriented,
 };
 pub use fit::Fit;
 
 use burgess_base::{Error, Result};
-use burgess_images::Canvas;
+use burgess_images::PaddedSquare;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -123,7 +124,7 @@ impl Preprocess {
     /// # Errors
     /// As [`decode`].
     pub fn load(&self, path: &Path) -> Result<Vec<f32>> {
-        Ok(self.apply(&burgess_images::decode_turned(path, self.orientation())?))
+        Ok(self.apply(&burgess_images::decode_oriented(path, self.orientation())?))
     }
 
     /// How decoders treat the EXIF orientation for this preprocessing.
@@ -165,7 +166,7 @@ impl Preprocess {
         if self.fit != Fit::Pad {
             return fit::resized(self, image);
         }
-        let square = Canvas::around(image, self.pad);
+        let square = PaddedSquare::around(image, self.pad);
         let enlarged = self.enlarged();
         if enlarged <= self.size {
             return square.resize(self.size, self.interpolation);
@@ -176,7 +177,7 @@ impl Preprocess {
                 let side = u32::try_from(self.size).unwrap_or(u32::MAX);
                 let small = RgbImage::from_raw(side, side, square.resize(self.size, self.interpolation));
                 // `None` is only reachable with a size that `validate` rejects.
-                small.map(|s| Canvas::around(&s, self.pad).resize(enlarged, kernel)).unwrap_or_default()
+                small.map(|s| PaddedSquare::around(&s, self.pad).resize(enlarged, kernel)).unwrap_or_default()
             }
         };
         let offset = self.crop_offset(enlarged);

@@ -3,7 +3,7 @@
 use super::{print, print_json};
 use crate::data::benchmarks;
 use crate::machine::progress::Progress;
-use burgess_base::{Result, leftovers, output};
+use burgess_base::{Result, output, temporary};
 use burgess_leaks::{Named, Options, find};
 use burgess_probe::bench;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ pub fn run(args: LeaksArgs) -> Result<()> {
         options.columns = args.columns;
     }
     output::check_directory(&args.out)?;
-    leftovers::sweep(&args.out, 0);
+    temporary::remove_stale(&args.out, 0);
     let bar = Progress::new().bar("hashing", 0);
     let report = find(&benchmarks, &training, &options, &args.out, &mut |hashed, matched| {
         bar.set(hashed, hashed);

@@ -21,9 +21,9 @@ mod train;
 use crate::machine::stop;
 use crate::machine::terminal;
 use crate::machine::terminal::{colours, print, print_foreign, print_json};
-use burgess_base::{Error, Kind};
+use burgess_base::{Error, ErrorKind};
 use clap::{Parser, Subcommand};
-use std::io::{ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Which visual representation is best for a multimodal language model, at what, and how sure are we?
@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) if e.kind() == Kind::Interrupted => {
+        Err(e) if e.kind() == ErrorKind::Interrupted => {
             terminal::say(&stop::farewell());
             ExitCode::from(stop::exit_code().unwrap_or_else(|| e.exit_code()))
         }
@@ -133,7 +133,7 @@ fn answered(answer: &clap::Error) -> ExitCode {
         return ExitCode::from(code);
     }
     match answer.print().and_then(|()| std::io::stdout().flush()) {
-        Err(e) if code == 0 && e.kind() != ErrorKind::BrokenPipe => {
+        Err(e) if code == 0 && e.kind() != io::ErrorKind::BrokenPipe => {
             terminal::say(&format!("error: writing to standard output\n  cause: {e}"));
             ExitCode::FAILURE
         }
@@ -148,9 +148,13 @@ fn render(error: &Error, verb: &str) -> String {
         let part = terminal::message(part);
         text += &if i == 0 { format!("error: {part}\n") } else { format!("  cause: {part}\n") };
     }
-    if let Some(hint) = error.hint_text() {
-        text += &format!("hint: {}\n", terminal::message(hint));
-    } else if error.kind() == Kind::Usage {
+    if let Some(hint) = terminal::hint(error) {
+        text += &format!(
+            "hint: {}
+",
+            terminal::message(&hint)
+        );
+    } else if error.kind() == ErrorKind::Usage {
         text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
     }
     text

@@ -7,7 +7,7 @@ use crate::machine::text_table;
 use crate::machine::text_table::Side;
 use burgess_base::text::escaped;
 use burgess_base::{Error, Result};
-use burgess_probe::bench::{self, Benchmark, Category, Question, Rules};
+use burgess_probe::bench::{self, Benchmark, Question, Rules};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
     if let Some(absent) = absent {
         text += &format!("\n{}\n", text_table::fold(&format!("no questions to show: {absent}"), width).join("\n"));
         // A command stays on its line.
-        text += &absent.hint_text().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        text += &crate::machine::terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
     for q in shown {
         let images: Vec<String> = q.images.iter().map(ToString::to_string).collect();
@@ -187,8 +187,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
 /// All benchmarks, by category and name.
 fn sorted() -> Vec<&'static dyn Benchmark> {
     let mut all = bench::all().to_vec();
-    let place = |category: Category| Category::ALL.iter().position(|c| *c == category);
-    all.sort_by(|a, b| place(a.category()).cmp(&place(b.category())).then(a.id().cmp(b.id())));
+    all.sort_by_key(|b| (b.category().rank(), b.category().as_str(), b.id()));
     all
 }
 
@@ -241,6 +240,7 @@ fn table(data: Option<&Path>, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burgess_base::Category;
 
     #[test]
     fn the_list_keeps_within_its_width_and_its_order() {
@@ -252,13 +252,10 @@ mod tests {
             let first = |line: &&str| line.split_whitespace().next().filter(|w| ids.contains(w)).map(String::from);
             let listed: Vec<String> = text.lines().filter_map(|line| first(&line)).collect();
             assert_eq!(listed, ids, "{width}:\n{text}");
-            assert!(
-                ["General", "Knowledge", "OCR & Chart", "Vision-centric"].iter().all(|c| text.contains(c)),
-                "{text}"
-            );
+            assert!(Category::CAMBRIAN.iter().all(|c| text.contains(c.as_str())), "{text}");
         }
         for part in sorted().windows(2) {
-            let place = |b: &dyn Benchmark| (Category::ALL.iter().position(|c| *c == b.category()), b.id().to_string());
+            let place = |b: &dyn Benchmark| (b.category().rank(), b.id().to_string());
             assert!(place(part[0]) < place(part[1]));
         }
     }

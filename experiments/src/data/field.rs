@@ -4,8 +4,8 @@ use crate::data::directory::remembered;
 use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::study::paths::FIELD;
-use burgess_base::checksums::{self, Known};
-use burgess_base::{Error, Result, leftovers};
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Error, Result, temporary};
 use burgess_field::FieldSpec;
 use burgess_field::prepare::{self, Prepared};
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub fn data(spec: &FieldSpec) -> Result<(PathBuf, String)> {
 pub fn check(dir: &Path, spec: &FieldSpec, note: &dyn Fn(&str)) -> Result<()> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (known, bad) = checksums::damaged(dir, &remembered(&format!("field-{name}"))?)?;
-    if known == Known::Nothing {
+    if known == Verification::NoChecksum {
         note(&format!(
             "note: {} was prepared by an earlier version, without checksums: it is used unchecked",
             dir.display()
@@ -97,7 +97,7 @@ pub fn prepare(from: &Path, spec: &FieldSpec, progress: &Progress) -> Result<Pre
             "experiments/studies/field/prepare.sh gets the packages and unpacks them; --from names another directory",
         ));
     }
-    leftovers::sweep(&directory()?, 1);
+    temporary::remove_stale(&directory()?, 1);
     let bar = progress.bar("composing images", 0);
     let prepared = prepare::prepare(from, &directory()?, spec, &|done, total| bar.set(done, total))?;
     if !prepared.was_there {

@@ -132,11 +132,11 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
         Image::File(path) if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) => {
             Err(Error::failed(format!("{} is no regular file", path.display())))
         }
-        Image::File(path) => preprocess::decode_turned(path, orientation),
+        Image::File(path) => preprocess::decode_oriented(path, orientation),
         Image::Cell(_) => bytes
             .next()
             .unwrap_or_else(|| Err(Error::failed("it was not read")))
-            .and_then(|bytes| preprocess::decode_bytes_turned(&bytes, orientation))
+            .and_then(|bytes| preprocess::decode_bytes_oriented(&bytes, orientation))
             .map_err(|e| e.context(format!("reading image {part}"))),
     };
     parts
@@ -155,7 +155,7 @@ pub fn open_all<S: AsRef<str>>(dir: &Path, names: &[S], orientation: Orientation
 /// As [`open`].
 pub fn dimensions(dir: &Path, name: &str, orientation: Orientation) -> Result<(u32, u32)> {
     if is_file(name) {
-        return preprocess::dimensions_turned(&dir.join(path(name)), orientation);
+        return preprocess::dimensions_oriented(&dir.join(path(name)), orientation);
     }
     Ok(open(dir, name, orientation)?.dimensions())
 }

@@ -5,8 +5,8 @@ use crate::data::{digests, field, published};
 use crate::machine::paths;
 use crate::machine::progress::Progress;
 use crate::study::DataSource;
-use burgess_base::checksums::{self, Known};
-use burgess_base::{Context, Result, atomic, digest, leftovers};
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Context, Result, atomic, digest, temporary};
 use burgess_world::dataset::DatasetSpec;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub fn image_directory(data: &DataSource) -> Result<Option<PathBuf>> {
 /// Opens the data of a study; a world that is not on this machine yet is rendered into the cache.
 pub fn open(data: &DataSource, progress: &Progress) -> Result<DataDirectory> {
     // Sweeps the cache and its folders for worlds, examples and others.
-    leftovers::sweep(&paths::cache()?, 1);
+    temporary::remove_stale(&paths::cache()?, 1);
     match data {
         DataSource::World(spec) => {
             let digest = world_digest(spec)?;
@@ -100,7 +100,7 @@ fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
     let bar = progress.bar("rendering the nano world", 0);
     atomic::create_dir_with(dir, |tmp| {
         burgess_world::dataset::write(tmp, spec, &|done, total| bar.set(done, total))?;
-        checksums::seal(tmp)
+        checksums::record_all(tmp)
     })
     .context("rendering the nano world")?;
     bar.done("rendered the nano world");
@@ -110,14 +110,14 @@ fn render(dir: &Path, spec: &DatasetSpec, progress: &Progress) -> Result<()> {
 /// Renders the damaged files of a world again. Files are replaced by renaming, because other processes may read them.
 fn mend(dir: &Path, spec: &DatasetSpec, digest: &str, progress: &Progress) -> Result<()> {
     let bad = match checksums::damaged(dir, &remembered(digest)?) {
-        Ok((Known::Nothing, _)) => {
+        Ok((Verification::NoChecksum, _)) => {
             progress.line(&format!(
                 "note: {} was rendered by an earlier version, without checksums: it is used unchecked; remove it to render it again",
                 dir.display()
             ));
             return Ok(());
         }
-        Ok((Known::Same, bad)) => bad,
+        Ok((Verification::Matches, bad)) => bad,
         Err(e) => {
             progress.line(&format!("note: {e}"));
             vec![checksums::FILE.to_string()]

@@ -18,8 +18,8 @@ use crate::machine::progress::Progress;
 use crate::machine::stop;
 use crate::machine::workers;
 use crate::machine::workers::Parallelism;
-use burgess_base::leftovers::{self, Temporary};
-use burgess_base::{Context, Error, Kind, Result, atomic, digest};
+use burgess_base::temporary::{self, TemporaryPath};
+use burgess_base::{Context, Error, ErrorKind, Result, atomic, digest};
 use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -95,7 +95,7 @@ impl FeatureCache {
     pub fn open(root: &Path, limit: u64) -> Result<Self> {
         let root = root.join("features");
         fs::create_dir_all(&root).with_context(|| format!("making the feature cache {}", root.display()))?;
-        leftovers::sweep(&root, 1);
+        temporary::remove_stale(&root, 1);
         Ok(Self { root, limit })
     }
 
@@ -267,7 +267,7 @@ fn same_file(_file: &File, path: &Path) -> bool {
 fn remove_unused(dir: &Path) -> bool {
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock"));
     let Ok(lock) = lock else { return false };
-    let gone = Temporary::beside(dir);
+    let gone = TemporaryPath::beside(dir);
     lock.try_lock().is_ok() && fs::rename(dir, gone.path()).is_ok()
 }
 
@@ -307,7 +307,7 @@ fn encode_chunks(
     let mut failures = BTreeMap::new();
     for ((number, _), outcome) in tasks.iter().zip(outcomes) {
         match outcome {
-            Err(e) if e.kind() != Kind::Interrupted => drop(failures.entry(*number).or_insert(e)),
+            Err(e) if e.kind() != ErrorKind::Interrupted => drop(failures.entry(*number).or_insert(e)),
             _ => {}
         }
     }

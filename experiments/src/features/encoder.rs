@@ -5,9 +5,10 @@ use crate::features::oracle;
 use crate::study::{ArmEncoder, EncoderWeights};
 use burgess_base::{Result, digest};
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Preparation;
+use burgess_encoders::resolve;
 use burn::tensor::Device;
 
 impl ArmEncoder {
@@ -29,7 +30,7 @@ impl ArmEncoder {
     /// Digest of the weights that [`ArmEncoder::load`] loads.
     pub fn weights_digest(&self, card: &EncoderCard) -> Result<String> {
         match self.weights {
-            EncoderWeights::Own => encoder::weights_digest(card, None),
+            EncoderWeights::Own => resolve::weights_digest(card, None),
             EncoderWeights::Random(seed) => digest::of_value(&("random", seed, &card.architecture)),
         }
     }
@@ -40,7 +41,7 @@ impl ArmEncoder {
     /// They do not exist; the error says where they are expected and how to get them.
     pub fn find(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
-            EncoderWeights::Own => encoder::weights_path(card).map(|_| ()),
+            EncoderWeights::Own => resolve::weights_path(card).map(|_| ()),
             EncoderWeights::Random(_) => Ok(()),
         }
     }

@@ -3,10 +3,11 @@
 use super::client::NO_HUB;
 use super::download::{Identity, Places, Remote, disk};
 use super::{Fetched, Session, here};
-use burgess_base::leftovers::{self, Temporary};
+use burgess_base::temporary::{self, TemporaryPath};
 use burgess_base::{Error, Result, atomic, nearest};
 use burgess_encoders::checkpoint::{self, PIPELINE};
 use burgess_encoders::hub::{self, Repository};
+use burgess_encoders::resolve::repository_weights;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl Session {
         file: Option<&str>,
         report: &mut dyn FnMut(Fetched) -> Result<()>,
     ) -> Result<PathBuf> {
-        let local = repository.weights(file);
+        let local = repository_weights(repository, file);
         // A snapshot may lack a configuration that only the hub's list names; a single file is complete or absent.
         let enough = file.is_some() || self.client.settings.offline;
         if let (true, Ok(path)) = (enough && !self.update, &local) {
@@ -234,8 +235,8 @@ fn link(blob: &Path, place: &Path, name: &str) -> Result<()> {
     std::fs::create_dir_all(parent).map_err(|e| disk(&e, parent))?;
     // Up from the folders of the name, the commit's folder and `snapshots`.
     let target = PathBuf::from("../".repeat(name.matches('/').count() + 2)).join("blobs").join(etag);
-    leftovers::sweep_beside(place);
-    let fresh = Temporary::beside(place);
+    temporary::remove_stale_copies(place);
+    let fresh = TemporaryPath::beside(place);
     put(&target, blob, fresh.path()).and_then(|()| std::fs::rename(fresh.path(), place)).map_err(|e| disk(&e, place))
 }
 

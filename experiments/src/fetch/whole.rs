@@ -37,7 +37,7 @@ pub fn damage(file: &Path, size: Option<u64>) -> Result<Option<String>> {
     }
     let Some((published, name)) = published(&real) else { return Ok(None) };
     let memory = memory(&real).ok();
-    let stamp = checksums::stamp(&real);
+    let stamp = checksums::file_stamp(&real);
     if stamp.is_some() && memory.as_ref().is_some_and(|m| remembered(m) == Some((name.clone(), stamp))) {
         return Ok(None);
     }
@@ -57,7 +57,7 @@ pub fn damage(file: &Path, size: Option<u64>) -> Result<Option<String>> {
 pub fn remember(file: &Path) {
     let Ok(real) = fs::canonicalize(file) else { return };
     if let (Some((_, name)), Ok(memory)) = (published(&real), memory(&real)) {
-        keep(Some(&memory), &name, checksums::stamp(&real));
+        keep(Some(&memory), &name, checksums::file_stamp(&real));
     }
 }
 
@@ -96,11 +96,11 @@ fn memory(real: &Path) -> Result<PathBuf> {
     Ok(hub::own_cache()?.join("checked").join(format!("file-{name}.json")))
 }
 
-fn remembered(memory: &Path) -> Option<(String, Option<checksums::Stamp>)> {
+fn remembered(memory: &Path) -> Option<(String, Option<checksums::FileStamp>)> {
     serde_json::from_slice(&fs::read(memory).ok()?).ok()
 }
 
-fn keep(memory: Option<&Path>, name: &str, stamp: Option<checksums::Stamp>) {
+fn keep(memory: Option<&Path>, name: &str, stamp: Option<checksums::FileStamp>) {
     // If the record cannot be written, the file is only verified again next time.
     let bytes = serde_json::to_vec(&(name, stamp));
     if let (Some(memory), Ok(bytes)) = (memory, bytes) {

@@ -92,7 +92,7 @@ pub fn listen(goes_on: bool) {
 #[cfg(unix)]
 mod unix {
     use super::{Ordering, SECTIONS, SIGNAL, farewell, terminal};
-    use burgess_base::leftovers;
+    use burgess_base::temporary;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::{flag, iterator::Signals};
     use std::sync::Arc;
@@ -113,7 +113,7 @@ mod unix {
                 second.store(true, Ordering::SeqCst);
                 SIGNAL.store(signal, Ordering::SeqCst);
                 if SECTIONS.load(Ordering::SeqCst) == 0 {
-                    leftovers::abandon();
+                    temporary::remove_all();
                     terminal::say(&farewell());
                     std::process::exit(128 + signal);
                 }

@@ -9,7 +9,7 @@
 use crate::features::ArmCard;
 use burgess_base::Result;
 use burgess_probe::llm::LlmConfig;
-use burgess_probe::recipe::{Part as Trainable, Stage};
+use burgess_probe::recipe::{ParameterGroup, Stage};
 use serde::Serialize;
 
 /// A kind of device and how it stores numbers.
@@ -67,7 +67,7 @@ pub struct StageCost {
 
 /// Cost of a run.
 #[derive(Debug, Clone, Serialize)]
-pub struct RunCost {
+pub struct CostEstimate {
     /// Number of parameters of the encoders.
     pub encoder_parameters: u64,
     /// Number of parameters of the connector.
@@ -91,7 +91,7 @@ impl CostInputs<'_> {
     ///
     /// # Errors
     /// A card's tap does not fit its architecture.
-    pub fn cost(&self, align: Option<(&Stage, CorpusSize)>, tune: (&Stage, CorpusSize)) -> Result<RunCost> {
+    pub fn cost(&self, align: Option<(&Stage, CorpusSize)>, tune: (&Stage, CorpusSize)) -> Result<CostEstimate> {
         let (mut image_flops, mut image_bytes) = (0.0, 0.0);
         for card in self.cards {
             image_flops += card.flops()? as f64;
@@ -99,13 +99,13 @@ impl CostInputs<'_> {
             image_bytes += 4.0 * (rows * columns * card.width()?) as f64;
         }
         // For a stage that trains the encoders, `stage` counts the encoder passes.
-        let encoded = |stage: &Stage, corpus: CorpusSize| match (stage.trains(Trainable::Encoder), self.cached) {
+        let encoded = |stage: &Stage, corpus: CorpusSize| match (stage.trains(ParameterGroup::Encoder), self.cached) {
             (true, _) => 0.0,
             (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
             (false, false) => self.seen(stage, corpus),
         };
         let images = align.map_or(0.0, |(s, c)| encoded(s, c)) + encoded(tune.0, tune.1);
-        Ok(RunCost {
+        Ok(CostEstimate {
             encoder_parameters: self.cards.iter().map(ArmCard::parameters).sum(),
             connector_parameters: self.connector_parameters as u64,
             llm_parameters: self.llm.parameters() as u64,
@@ -125,13 +125,13 @@ impl CostInputs<'_> {
     fn stage(&self, stage: &Stage, corpus: CorpusSize, image_flops: f64) -> Result<StageCost> {
         let most = stage.max_length.unwrap_or(self.llm.max_position_embeddings);
         let length = (self.tokens + corpus.text_tokens).min(most);
-        let learns = stage.trains(Trainable::Llm) && stage.lora.is_none();
+        let learns = stage.trains(ParameterGroup::Llm) && stage.lora.is_none();
         // Gradients flow through the language model's activations to the connector even if the language model is
         // frozen.
         let passes = if learns { 3.0 } else { 2.0 };
         let head = 2.0 * (self.llm.vocab_size * self.llm.hidden_size * corpus.text_tokens) as f64;
         let connector = 2.0 * 3.0 * (self.connector_parameters * self.tokens) as f64;
-        let encoding = if stage.trains(Trainable::Encoder) { 3.0 * image_flops } else { 0.0 };
+        let encoding = if stage.trains(ParameterGroup::Encoder) { 3.0 * image_flops } else { 0.0 };
         let sample = passes * (self.llm.forward_flops(length) + head) + connector + encoding;
         let memory = DEVICES.iter().map(|device| (device.name, self.memory(stage, corpus, length, *device)));
         Ok(StageCost {
@@ -148,15 +148,15 @@ impl CostInputs<'_> {
         let encoders: u64 = self.cards.iter().map(ArmCard::parameters).sum();
         let llm = self.llm.parameters() as f64;
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
-        let tunes = stage.trains(Trainable::Llm);
+        let tunes = stage.trains(ParameterGroup::Llm);
         let mut bytes = held(llm, tunes && stage.lora.is_none());
         if tunes {
             bytes += held(adapters, true);
         }
-        bytes += held(self.connector_parameters as f64, stage.trains(Trainable::Connector));
+        bytes += held(self.connector_parameters as f64, stage.trains(ParameterGroup::Connector));
         // Encoders whose features are cached are not loaded.
-        if stage.trains(Trainable::Encoder) || !self.cached {
-            bytes += held(encoders as f64, stage.trains(Trainable::Encoder));
+        if stage.trains(ParameterGroup::Encoder) || !self.cached {
+            bytes += held(encoders as f64, stage.trains(ParameterGroup::Encoder));
         }
         let layers = self.llm.num_hidden_layers as f64;
         let again = device.again || stage.checkpointing;

@@ -144,7 +144,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
         false => EncoderInputs::Frozen(features.iter().collect()),
     };
     // Read sizes only if needed, because every image would be opened twice.
-    let sizes = model.config().connector.kind.reads_sizes();
+    let sizes = model.config().connector.kind.properties().needs_image_sizes;
     let orientation = model_cards::orientation(answerer.encoders.iter().map(|t| &t.card));
     let source = VisualSource { dir: &dir, images: &images.names, sizes, orientation, towers };
     let context = EvalContext {
@@ -201,7 +201,7 @@ pub fn evaluate_model(options: &ModelEvalOptions, progress: &Progress) -> Result
 fn check_questions(answerer: &MultimodalModel, tasks: &[EvalTask], dir: &Path, names: &[String]) -> Result<()> {
     let config = answerer.model.config();
     let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
-    let positions = config.connector.positions(&grids);
+    let positions = config.connector.image_tokens(&grids);
     tasks.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
     for (i, name) in names.iter().enumerate().filter(|(_, name)| image_files::is_file(name)) {
         let path = dir.join(image_files::path(name));

@@ -156,7 +156,7 @@ impl EvalTask {
             .map(|(u, v)| schema::Unit { id: u.id.clone(), sum: u.sum, weight: u.weight, blind: v.sum })
             .collect();
         Ok(BenchmarkResult {
-            category: b.category().to_string(),
+            category: b.category().clone(),
             metric: b.metric(rules).to_string(),
             scoring: rules.as_str().into(),
             prompts: self.prompting.as_str().into(),

@@ -8,7 +8,7 @@ use crate::run::eval_task::EvalTask;
 use crate::run::store::{PartialAnswers, RunStore, SAVE_INTERVAL};
 use crate::study::{BlindInput, EvalOptions};
 use burgess_base::{Context, Result, atomic, digest};
-use burgess_probe::connector::Seen;
+use burgess_probe::connector::ImageTokens;
 use burgess_probe::generate::{self, Decoding, Prompt};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
@@ -99,9 +99,9 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 }
 
 /// Encodes the grey image as image tokens.
-fn grey(context: &EvalContext<'_>) -> Result<Seen> {
+fn grey(context: &EvalContext<'_>) -> Result<ImageTokens> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    context.model.see(model_cards::blank(&image, context.encoders, !context.model.encoders.is_empty(), context.device)?)
+    context.model.encode_images(model_cards::blank(&image, context.encoders, !context.model.encoders.is_empty(), context.device)?)
 }
 
 /// Asks every question of a benchmark, with its image and blind.
@@ -111,7 +111,7 @@ fn grey(context: &EvalContext<'_>) -> Result<Seen> {
 fn answer_questions(
     context: &EvalContext<'_>,
     task: &EvalTask,
-    grey: Option<&Seen>,
+    grey: Option<&ImageTokens>,
     store: &RunStore,
     bar: &Bar,
 ) -> Result<Vec<Sample>> {
@@ -130,7 +130,7 @@ fn answer_questions(
         images.dedup();
         let sizes = source.sizes(&images)?;
         let step = || format!("asking {}, {}", task.benchmark.id(), task.named(range.clone()));
-        let seen = source.batch(&images, device).and_then(|visual| model.look(visual, sizes.as_deref(), None));
+        let seen = source.batch(&images, device).and_then(|visual| model.encode_images_with(visual, sizes.as_deref(), None));
         let seen = seen.with_context(step)?;
         let prompts: Vec<Prompt<'_>> = range
             .clone()
@@ -240,7 +240,7 @@ fn shown(context: &EvalContext<'_>, image: usize) -> String {
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.
 fn score_options(
     context: &EvalContext<'_>,
-    seen: &Seen,
+    seen: &ImageTokens,
     prompts: &[Prompt<'_>],
     task: &EvalTask,
     first: usize,
@@ -260,7 +260,7 @@ fn score_options(
         ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);
         names.push(options);
     }
-    let scores = generate::likelihoods(model, Some(seen), prompts, &ids, device)?;
+    let scores = generate::score_options(model, Some(seen), prompts, &ids, device)?;
     let questions = task.questions.iter().skip(first);
     Ok(questions
         .zip(names.into_iter().zip(scores))

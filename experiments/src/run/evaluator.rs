@@ -246,7 +246,7 @@ impl Evaluator {
                 encoders.iter().filter_map(|e| e.card.encoder().ok()).map(|card| &card.preprocess).collect(),
             ),
         };
-        let sizes = self.connector(arm).reads_sizes();
+        let sizes = self.connector(arm).properties().needs_image_sizes;
         let orientation = model_cards::orientation(encoders.iter().map(|e| &e.card));
         VisualSource { dir: &self.data.dir, images: &self.images, sizes, orientation, towers }
     }

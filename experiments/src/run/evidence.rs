@@ -7,17 +7,17 @@ use crate::run::probes::{AccuracyInterval, ProbeRecord};
 use burgess_base::atomic;
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::llm::weights;
-use burgess_reports::check::Reading;
+use burgess_reports::check::TextAccuracy;
 use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
 use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
 
 /// Scores of a language model on text alone, from its `record.json`; empty if it has none.
-pub fn reading(llm: &str) -> Vec<Reading> {
+pub fn reading(llm: &str) -> Vec<TextAccuracy> {
     #[derive(Deserialize)]
     struct Record {
         #[serde(default)]
-        reading: Vec<Reading>,
+        reading: Vec<TextAccuracy>,
     }
     let record = field::resolve(llm).and_then(|name| weights::locate(&name)).map(|dir| dir.join("record.json"));
     let record = record.ok().filter(|record| record.is_file());
@@ -52,7 +52,6 @@ fn probe(record: ProbeRecord) -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::BUILT_IN;
 
     #[test]
     fn the_shipped_language_model_has_a_record_of_what_it_reads() {

@@ -6,7 +6,7 @@ use crate::run::ranking;
 use crate::run::ranking::{StudyOptions, StudyOutcome};
 use crate::study::StudyConfig;
 use burgess_base::{Error, Result};
-use burgess_reports::learning::Share;
+use burgess_reports::learning::DataShare;
 
 /// Checks and sorts the fractions, and adds 1, which stands for the study's own runs.
 ///
@@ -43,12 +43,12 @@ pub fn rank_fractions(
     let dir = options.out.join(&study.name);
     let (mut runs, mut failed) = (0, 0);
     for share in fractions(given)? {
-        let place = if share < 1.0 { Share::dir(&dir, share) } else { dir.clone() };
+        let place = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
         progress.line(&format!("learning curve: {share} of the training data, in {}", place.display()));
         let ran = ranking::run_study(&place, &with_fraction(study, share), options, progress)?;
         (runs, failed) = (runs + ran.runs, failed + ran.failed);
         let (align, tune) = ran.samples;
-        Share { share, align, tune }.write(&dir)?;
+        DataShare { share, align, tune }.write(&dir)?;
     }
     let mut outcome = ranking::report(&dir, None, None)?;
     (outcome.runs, outcome.failed) = (runs, failed);
@@ -58,7 +58,7 @@ pub fn rank_fractions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burgess_reports::learning::Share;
+    use burgess_reports::learning::DataShare;
     use std::path::Path;
 
     #[test]
@@ -71,7 +71,7 @@ mod tests {
         let study = StudyConfig::open("nano")?;
         assert_eq!(with_fraction(&study, 0.25).evaluator.share, Some(0.25));
         assert_eq!(with_fraction(&study, 1.0).evaluator.share, None, "the study's own runs");
-        assert_eq!(Share::dir(Path::new("runs/nano"), 0.125), Path::new("runs/nano/learning-curve/0.125"));
+        assert_eq!(DataShare::dir(Path::new("runs/nano"), 0.125), Path::new("runs/nano/learning-curve/0.125"));
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::machine::progress::Progress;
 use crate::machine::text_table;
 use crate::machine::text_table::Side;
 use crate::machine::{device, paths};
-use crate::run::cost::{CorpusSize, CostInputs, RunCost, gigabytes, millions, petaflops};
+use crate::run::cost::{CorpusSize, CostInputs, CostEstimate, gigabytes, millions, petaflops};
 use crate::run::evaluator::Evaluator;
 use crate::run::llm_files::LlmFiles;
 use crate::run::ranking::StudyOptions;
@@ -42,7 +42,7 @@ pub struct StudyPlan {
 #[derive(Clone, Serialize)]
 pub struct PlannedCost {
     pub arm: String,
-    pub cost: RunCost,
+    pub cost: CostEstimate,
 }
 
 /// One run of a plan, with its state.
@@ -181,7 +181,7 @@ fn costs(study: &StudyConfig) -> Result<Vec<PlannedCost>> {
             cards: &cards,
             llm: &llm,
             connector_parameters: parameters,
-            tokens: connector.positions(&grids),
+            tokens: connector.image_tokens(&grids),
             cached: evaluator.features == FeatureSourceKind::Cached,
         };
         let Some((align, tune)) = corpora(study) else { continue };

@@ -1,8 +1,8 @@
 //! The run store, `OUT/<study>/<arm>/seed-<n>/`, which holds the finished and resumable work of runs.
 
-use burgess_base::checksums::{self, Known};
-use burgess_base::{Context, Error, Result, atomic, differences, leftovers, output};
-use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
+use burgess_base::checksums::{self, Verification};
+use burgess_base::{Context, Error, Result, atomic, differences, output, temporary};
+use burgess_reports::schema::{Likelihoods, MissingRun, RunResults, Sample, TrainStep};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
@@ -74,7 +74,7 @@ pub fn lock(dir: &Path) -> Result<File> {
     let lock = File::options().create(true).truncate(false).write(true).open(dir.join(".lock")).with_context(step)?;
     match lock.try_lock() {
         Ok(()) => {
-            leftovers::sweep(dir, DEPTH);
+            temporary::remove_stale(dir, DEPTH);
             Ok(lock)
         }
         Err(TryLockError::WouldBlock) => Err(Error::failed(format!("another burgess is working in {}", dir.display()))
@@ -184,7 +184,9 @@ impl RunStore {
 
     /// Reports through `note` that the run was made by an earlier version, which wrote no checksums.
     pub fn tell_unchecked(&self, note: &dyn Fn(&str)) -> Result<()> {
-        if self.dir.join(CONFIG).is_file() && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Known::Nothing) {
+        if self.dir.join(CONFIG).is_file()
+            && checksums::check(&self.dir, CONFIG).is_ok_and(|k| k == Verification::NoChecksum)
+        {
             note(&format!(
                 "note: {} was made by an earlier version, which kept no checksums: what is there is used unchecked",
                 self.dir.display()
@@ -230,7 +232,7 @@ impl RunStore {
     }
 
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
-    pub fn fail(&self, missing: &Missing) -> Result<()> {
+    pub fn fail(&self, missing: &MissingRun) -> Result<()> {
         atomic::write_json(&self.dir.join("failed.json"), missing)
     }
 
@@ -326,7 +328,7 @@ impl RunStore {
     pub fn train_seconds(&self) -> Result<f64> {
         let path = self.dir.join("train.jsonl");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(text.lines().filter_map(|l| serde_json::from_str::<Step>(l).ok()).map(|s| s.seconds).sum())
+        Ok(text.lines().filter_map(|l| serde_json::from_str::<TrainStep>(l).ok()).map(|s| s.seconds).sum())
     }
 
     /// Opens `train.jsonl` for appending. Keeps the lines of the stages in `keep` up to the step given with each, and
@@ -338,8 +340,8 @@ impl RunStore {
             Ok(text) => text
                 .lines()
                 .filter(|line| {
-                    let kept = |s: &Step| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
-                    serde_json::from_str::<Step>(line).is_ok_and(|s| kept(&s))
+                    let kept = |s: &TrainStep| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
+                    serde_json::from_str::<TrainStep>(line).is_ok_and(|s| kept(&s))
                 })
                 .map(String::from)
                 .collect(),
@@ -425,7 +427,7 @@ pub struct TrainLog {
 
 impl TrainLog {
     /// Appends one step.
-    pub fn write(&mut self, step: &Step) -> Result<()> {
+    pub fn write(&mut self, step: &TrainStep) -> Result<()> {
         let mut line = serde_json::to_vec(step)?;
         line.push(b'\n');
         self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))
@@ -514,7 +516,7 @@ mod tests {
         fs::write(&file, fs::read_to_string(&file)?.replace("[1,2]", "[1,3]"))?;
         assert!(run.read_partial("b", "x").answers.is_empty());
         run.remove_partial("b")?;
-        assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Known::Nothing);
+        assert!(!file.exists() && checksums::check(tmp.path(), "samples/b.part.json")? == Verification::NoChecksum);
         Ok(())
     }
 

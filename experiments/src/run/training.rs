@@ -9,11 +9,11 @@ use crate::study::{Arm, Freeze};
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_probe::connector::ConnectorConfig;
-use burgess_probe::data::{Examples, Packed};
+use burgess_probe::data::{Examples, PackedExamples};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
-use burgess_probe::recipe::{Part as Trainable, Stage};
-use burgess_probe::train::{self, FeatureSource, Keep, Outcome, Saved, StepLog};
-use burgess_reports::schema::Step;
+use burgess_probe::recipe::{ParameterGroup, Stage};
+use burgess_probe::train::{self, FeatureSource, SavedState, StageOutcome, StateSaver, StepLog};
+use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
     let (llm, _) = load_llm(&evaluator.llm.dir, device)?;
     let grid = common_grid(encoders)?;
     let connector = evaluator.connector(arm);
-    let joined = !connector.reads_each_tower();
+    let joined = !connector.properties().reads_each_encoder;
     let config = MllmConfig {
         connector: ConnectorConfig::new(
             connector.clone(),
@@ -81,7 +81,7 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
             model = train_stage(job, "align", stage, model, &set.examples, &frozen, store, bar)?;
             atomic::create_dir_with(&store.aligned(), |dir| {
                 checkpoint::save(&model.connector, &IDENTITY, "", Precision::F32, &dir.join(ALIGNED))?;
-                checksums::seal(dir)
+                checksums::record_all(dir)
             })?;
         }
     } else {
@@ -119,9 +119,9 @@ pub fn train(job: &TrainJob<'_>, encoders: &[EncoderFeatures], store: &RunStore,
 /// Returns the tune stage of an arm, in which the encoders are trained if and only if the arm is unfrozen.
 pub fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
     let mut stage = stage.clone();
-    stage.trainable.retain(|p| *p != Trainable::Encoder);
+    stage.trainable.retain(|p| *p != ParameterGroup::Encoder);
     if freeze == Freeze::Unfrozen {
-        stage.trainable.push(Trainable::Encoder);
+        stage.trainable.push(ParameterGroup::Encoder);
     }
     stage
 }
@@ -135,19 +135,19 @@ fn train_stage(
     name: &str,
     stage: &Stage,
     model: Mllm,
-    examples: &Packed,
+    examples: &PackedExamples,
     source: &dyn FeatureSource,
     store: &RunStore,
     bar: &Bar,
 ) -> Result<Mllm> {
     let identity = json!({"stage": stage, "examples": examples.len(), "of": job.config});
-    let keep = Keep { every: job.save_interval, ..Keep::new(&store.state(name), identity) };
-    let saved = keep.saved()?;
-    let done = saved.as_ref().map_or(0, Saved::step);
+    let saver = StateSaver { every: job.save_interval, ..StateSaver::new(&store.state(name), identity) };
+    let saved = saver.open()?;
+    let done = saved.as_ref().map_or(0, SavedState::step);
     if saved.as_ref().is_some_and(|s| !s.checked()) {
         bar.line(&format!(
             "note: {} was kept by an earlier version, without a digest: it is used unchecked",
-            keep.path.display()
+            saver.path.display()
         ));
     }
     // Keep the log lines of earlier stages, and those of this stage up to the saved state.
@@ -175,7 +175,7 @@ fn train_stage(
                 s.loss
             )
         });
-        let step = Step {
+        let step = TrainStep {
             stage: s.stage.clone(),
             step: s.step,
             loss: s.loss,
@@ -188,15 +188,15 @@ fn train_stage(
             failure.get_or_insert(e);
         }
     };
-    let mut settings = train::Run {
+    let mut settings = train::StageRun {
         name,
         stage,
         seed: job.seed,
         device: &job.evaluator.device,
         on_step: &mut on_step,
         stop: &stop::requested,
-        keep: Some(&keep),
-        saved,
+        saver: Some(&saver),
+        resume: saved,
     };
     stop::check()?;
     let outcome = train::train_stage(model, examples, source, &mut settings)?;
@@ -204,15 +204,15 @@ fn train_stage(
     bar.message(&format!("{}: {name} is done", job.title()));
     match (outcome, failure) {
         (_, Some(e)) => Err(e),
-        (Outcome::Done(model), None) => Ok(model),
-        (Outcome::Interrupted, None) => Err(Error::interrupted()),
+        (StageOutcome::Done(model), None) => Ok(model),
+        (StageOutcome::Interrupted, None) => Err(Error::interrupted()),
     }
 }
 
 /// Gives a connector that standardises features their statistics, over the first images of the first stage. An aligned
 /// connector is saved with them.
-fn standardise(model: &mut Mllm, examples: &Packed, source: &VisualSource, device: &Device) -> Result<()> {
-    if !model.config().connector.kind.standardises() {
+fn standardise(model: &mut Mllm, examples: &PackedExamples, source: &VisualSource, device: &Device) -> Result<()> {
+    if !model.config().connector.kind.properties().needs_statistics {
         return Ok(());
     }
     let first = first_images(examples, STATISTICS)?;
@@ -224,7 +224,7 @@ fn standardise(model: &mut Mllm, examples: &Packed, source: &VisualSource, devic
 }
 
 /// The images of the first `count` examples that have one.
-fn first_images(examples: &Packed, count: usize) -> Result<Vec<usize>> {
+fn first_images(examples: &PackedExamples, count: usize) -> Result<Vec<usize>> {
     let with_image = (0..examples.len()).filter(|i| examples.has_image(*i)).take(count);
     let images: Vec<Option<usize>> = with_image.map(|i| Ok(examples.get(i)?.image)).collect::<Result<_>>()?;
     Ok(images.into_iter().flatten().collect())
@@ -234,7 +234,7 @@ fn first_images(examples: &Packed, count: usize) -> Result<Vec<usize>> {
 fn truncation_note(
     stage: &Stage,
     model: &Mllm,
-    examples: &Packed,
+    examples: &PackedExamples,
     source: &dyn FeatureSource,
     device: &Device,
 ) -> Result<Option<String>> {
@@ -244,7 +244,7 @@ fn truncation_note(
         Some(i) => {
             let image: Vec<usize> = examples.get(i)?.image.into_iter().collect();
             let sizes = source.sizes(&image)?;
-            model.look(source.batch(&image, device)?, sizes.as_deref(), None)?.positions()
+            model.encode_images_with(source.batch(&image, device)?, sizes.as_deref(), None)?.tokens_per_image()
         }
         None => 0,
     };
@@ -254,7 +254,7 @@ fn truncation_note(
         if positions > most {
             cut += 1;
             longest = positions.max(longest);
-            lost += usize::from(!examples.get(i)?.truncated(most, tokens)?.learnable());
+            lost += usize::from(!examples.get(i)?.truncated(most, tokens)?.has_supervised_tokens());
         }
     }
     Ok((cut > 0).then(|| {

@@ -32,7 +32,7 @@ pub static BLINK: Blink = Blink {
         id: "blink",
         authors: true,
         lmms_eval: Some(("blink", "blink_acc")),
-        category: Category::VisionCentric,
+        category: &Category::VISION_CENTRIC,
         metric: "accuracy, mean of tasks",
         version: "2",
         citation: "Fu et al. 2024, BLINK: Multimodal LLMs Can See but Not Perceive, arXiv:2404.12390",

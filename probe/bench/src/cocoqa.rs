@@ -20,7 +20,7 @@ pub static FIELD: CocoQa = CocoQa {
         id: "field-cocoqa",
         authors: false,
         lmms_eval: None,
-        category: Category::General,
+        category: &Category::GENERAL,
         metric: "exact match",
         version: "2",
         citation: "Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question Answering, arXiv:1505.02074",

@@ -81,7 +81,7 @@ const fn card(
         id,
         authors: false,
         lmms_eval,
-        category: Category::VisionCentric,
+        category: &Category::VISION_CENTRIC,
         metric,
         // The small siblings name their choices since version 3.
         version: if source.is_none() { "3" } else { "2" },

@@ -124,7 +124,7 @@ const fn card(
         id,
         authors: true,
         lmms_eval: Some(lmms_eval),
-        category: Category::OcrChart,
+        category: &Category::OCR_CHART,
         metric: "ANLS",
         version: "2",
         citation,

@@ -37,31 +37,31 @@ pub const ALL: &[&dyn Benchmark] = &[&PRESENCE, &KIND, &NAMES, &STAMPS, &TEXT, &
 
 /// Benchmark that asks whether an object of a given kind is present (yes/no).
 pub static PRESENCE: Field =
-    Field { card: Card { form: Form::YesNo, ..card("field-presence", Category::General, POPE) }, listed: false };
+    Field { card: Card { form: Form::YesNo, ..card("field-presence", &Category::GENERAL, POPE) }, listed: false };
 
 /// Benchmark that asks for the kind of a held-out object.
 pub static KIND: Field =
-    Field { card: Card { version: "4", ..card("field-kind", Category::General, THIS) }, listed: false };
+    Field { card: Card { version: "4", ..card("field-kind", &Category::GENERAL, THIS) }, listed: false };
 
 /// Benchmark that asks for the name of an object that is in the training data.
-pub static NAMES: Field = Field { card: card("field-names", Category::Knowledge, THIS), listed: true };
+pub static NAMES: Field = Field { card: card("field-names", &Category::KNOWLEDGE, THIS), listed: true };
 
 /// Benchmark that asks for the name of an object that is not in the training data.
-pub static STAMPS: Field = Field { card: card("field-stamps", Category::Knowledge, THIS), listed: true };
+pub static STAMPS: Field = Field { card: card("field-stamps", &Category::KNOWLEDGE, THIS), listed: true };
 
 /// Benchmark that asks for the word or number that is written on the photograph.
-pub static TEXT: Field = Field { card: card("field-text", Category::OcrChart, THIS), listed: true };
+pub static TEXT: Field = Field { card: card("field-text", &Category::OCR_CHART, THIS), listed: true };
 
 /// Benchmark that asks for the number of objects of a kind.
-pub static COUNT: Field = Field { card: card("field-count", Category::VisionCentric, CV_BENCH), listed: false };
+pub static COUNT: Field = Field { card: card("field-count", &Category::VISION_CENTRIC, CV_BENCH), listed: false };
 
 /// Benchmark that asks for the spatial relation of two objects.
-pub static RELATION: Field = Field { card: card("field-relation", Category::VisionCentric, CV_BENCH), listed: true };
+pub static RELATION: Field = Field { card: card("field-relation", &Category::VISION_CENTRIC, CV_BENCH), listed: true };
 
 /// Benchmark that asks which of two overlapping objects is in front.
-pub static OCCLUSION: Field = Field { card: card("field-occlusion", Category::VisionCentric, THIS), listed: true };
+pub static OCCLUSION: Field = Field { card: card("field-occlusion", &Category::VISION_CENTRIC, THIS), listed: true };
 
-const fn card(id: &'static str, category: Category, citation: &'static str) -> Card {
+const fn card(id: &'static str, category: &'static Category, citation: &'static str) -> Card {
     Card {
         id,
         authors: false,

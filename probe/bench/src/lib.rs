@@ -62,10 +62,10 @@ pub mod vstar;
 use burgess_base::{Error, Result, nearest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 use std::sync::LazyLock;
 
+pub use burgess_base::Category;
 pub use explain::{Explained, REASONING};
 pub use image_source::Image;
 pub use left_out::{LeftOut, Questions, Tally};
@@ -109,34 +109,9 @@ pub fn all() -> &'static [&'static dyn Benchmark] {
     &ALL
 }
 
-/// The 16 benchmarks of the Cambrian-1 tables, in the order of their columns, by the ids that the study files use. The
-/// average is the mean of the 16, with MME's perception score divided by 20.
-pub const PUBLISHED: [(&str, Category); 16] = [
-    ("mme", Category::General),
-    ("mmbench-en", Category::General),
-    ("seed-bench", Category::General),
-    ("gqa", Category::General),
-    ("scienceqa", Category::Knowledge),
-    ("mmmu", Category::Knowledge),
-    ("mathvista", Category::Knowledge),
-    ("ai2d", Category::Knowledge),
-    ("chartqa", Category::OcrChart),
-    ("ocrbench", Category::OcrChart),
-    ("textvqa", Category::OcrChart),
-    ("docvqa", Category::OcrChart),
-    ("mmvp", Category::VisionCentric),
-    ("realworldqa", Category::VisionCentric),
-    ("cv-bench-2d", Category::VisionCentric),
-    ("cv-bench-3d", Category::VisionCentric),
-];
-
 /// Returns the benchmark called `id`. An unknown id is a usage error that suggests the nearest ids.
 pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
     all().iter().copied().find(|b| b.id() == id).ok_or_else(|| {
-        if PUBLISHED.iter().any(|(published, _)| *published == id) {
-            return Error::failed(format!("the questions of {id} cannot be read by this version"))
-                .hint("`burgess rank … --dry-run` shows the study without them");
-        }
         let ids: Vec<&str> = all().iter().map(|b| b.id()).collect();
         let near = nearest(id, ids.iter().copied());
         let hint = match near.is_empty() {
@@ -149,37 +124,6 @@ pub fn find(id: &str) -> Result<&'static dyn Benchmark> {
 
 /// Maximum number of texts that are tried as constant answers.
 const CONSTANTS: usize = 64;
-
-/// The four benchmark categories of the Cambrian-1 paper; each has a weight of one quarter in the average.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Category {
-    /// Benchmarks of everyday perception.
-    General,
-    /// Benchmarks that need knowledge about what the image shows.
-    Knowledge,
-    /// Benchmarks of reading text, charts and documents.
-    #[serde(rename = "OCR & Chart")]
-    OcrChart,
-    /// Benchmarks of position, number and depth.
-    #[serde(rename = "Vision-centric")]
-    VisionCentric,
-}
-
-impl Category {
-    /// The four categories, in the order of the published tables.
-    pub const ALL: [Category; 4] = [Self::General, Self::Knowledge, Self::OcrChart, Self::VisionCentric];
-}
-
-impl fmt::Display for Category {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::General => "General",
-            Self::Knowledge => "Knowledge",
-            Self::OcrChart => "OCR & Chart",
-            Self::VisionCentric => "Vision-centric",
-        })
-    }
-}
 
 /// The form that an answer must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +142,7 @@ pub struct Card {
     /// Id of the benchmark in files and on the command line.
     pub id: &'static str,
     /// The category that the benchmark belongs to.
-    pub category: Category,
+    pub category: &'static Category,
     /// What the score measures, in a few words.
     pub metric: &'static str,
     /// Version, which is incremented whenever the same answers could score differently.
@@ -331,7 +275,7 @@ pub trait Benchmark: Sync {
         self.card().id
     }
     /// Returns the category that the benchmark belongs to.
-    fn category(&self) -> Category {
+    fn category(&self) -> &Category {
         self.card().category
     }
     /// Returns what the score measures under these rules, in a few words.

@@ -40,7 +40,7 @@ pub static MATHVISTA: MathVista = MathVista {
         id: "mathvista",
         authors: false,
         lmms_eval: Some(("mathvista_testmini_format", "llm_as_judge_eval")),
-        category: Category::Knowledge,
+        category: &Category::KNOWLEDGE,
         metric: "accuracy, extraction without a language model",
         version: "2",
         citation: "Lu et al. 2023, MathVista: Evaluating Mathematical Reasoning of Foundation Models in Visual Contexts, arXiv:2310.02255",

@@ -32,7 +32,7 @@ pub static MMSTAR: MmStar = MmStar {
         id: "mmstar",
         authors: true,
         lmms_eval: Some(("mmstar", "average")),
-        category: Category::General,
+        category: &Category::GENERAL,
         metric: "accuracy",
         version: "2",
         citation: "Chen et al. 2024, Are We on the Right Way for Evaluating Large Vision-Language Models?, arXiv:2403.20330",

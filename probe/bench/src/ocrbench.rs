@@ -59,7 +59,7 @@ const fn card(
         id,
         authors: lmms_eval.is_some(),
         lmms_eval,
-        category: Category::OcrChart,
+        category: &Category::OCR_CHART,
         metric,
         version: "2",
         citation: "Liu et al. 2023, OCRBench: On the Hidden Mystery of OCR in Large Multimodal Models, arXiv:2305.07895",

@@ -29,7 +29,7 @@ pub static POPE: Pope = Pope {
         id: "pope",
         authors: true,
         lmms_eval: Some(("pope", "pope_accuracy")),
-        category: Category::General,
+        category: &Category::GENERAL,
         metric: "accuracy",
         version: "2",
         citation: "Li et al. 2023, Evaluating Object Hallucination in Large Vision-Language Models, arXiv:2305.10355",

@@ -29,7 +29,7 @@ pub static Q_BENCH: QBench = QBench {
         id: "q-bench",
         authors: false,
         lmms_eval: Some(("qbench_dev", "qbench_acc")),
-        category: Category::VisionCentric,
+        category: &Category::VISION_CENTRIC,
         metric: "accuracy",
         version: "2",
         citation: "Wu et al. 2023, Q-Bench: A Benchmark for General-Purpose Foundation Models on Low-level Vision, arXiv:2309.14181",

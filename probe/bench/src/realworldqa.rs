@@ -28,7 +28,7 @@ pub static REALWORLDQA: RealWorldQa = RealWorldQa {
         id: "realworldqa",
         authors: false,
         lmms_eval: Some(("realworldqa", "exact_match")),
-        category: Category::VisionCentric,
+        category: &Category::VISION_CENTRIC,
         metric: "exact match, letters where there are choices",
         version: "2",
         citation: "xAI 2024, Grok-1.5 Vision Preview: RealWorldQA",

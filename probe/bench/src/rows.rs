@@ -1,7 +1,7 @@
 //! Streams JSON rows, one per line or as the items of one list, each of at most [`LONGEST`] bytes.
 
-use burgess_base::files::{self, Bounded};
-use burgess_base::json::{self, Lenient};
+use burgess_base::files::{self, RowLimitedReader};
+use burgess_base::json::{self, LenientReader};
 use burgess_base::{Context, Error, Result};
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::Value;
@@ -58,7 +58,9 @@ fn lines(path: &Path, mut text: impl BufRead, each: &mut dyn FnMut(JsonRow) -> R
             break;
         }
         if bytes.len() as u64 > LONGEST {
-            return Err(Error::failed(format!("the line is longer than {}", files::bytes(LONGEST))).context(place()));
+            return Err(
+                Error::failed(format!("the line is longer than {}", files::format_bytes(LONGEST))).context(place())
+            );
         }
         let content = std::str::from_utf8(&bytes).map_err(|e| {
             Error::failed(format!("the line is not UTF-8 (byte {} of it)", e.valid_up_to() + 1)).context(place())
@@ -78,12 +80,12 @@ fn lines(path: &Path, mut text: impl BufRead, each: &mut dyn FnMut(JsonRow) -> R
 }
 
 fn items(path: &Path, text: impl Read, each: &mut dyn FnMut(JsonRow) -> Result<()>) -> Result<()> {
-    let (bounded, allowance) = Bounded::new(text, LONGEST);
-    let mut parser = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(bounded)));
+    let (limited, row_budget) = RowLimitedReader::new(text, LONGEST);
+    let mut parser = serde_json::Deserializer::from_reader(BufReader::new(LenientReader::new(limited)));
     let (mut failed, mut number) = (None, 0_usize);
     let mut take = |value: Value| {
         number += 1;
-        allowance.renew();
+        row_budget.renew();
         let row = JsonRow { place: format!("{} item {number}", path.display()), number, value };
         each(row).map_err(|e| failed = Some(e)).is_ok()
     };

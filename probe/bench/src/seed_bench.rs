@@ -27,7 +27,7 @@ pub static SEED_BENCH: SeedBench = SeedBench {
         id: "seed-bench",
         authors: false,
         lmms_eval: Some(("seedbench", "seed_image")),
-        category: Category::General,
+        category: &Category::GENERAL,
         metric: "accuracy",
         version: "2",
         citation: "Li et al. 2023, SEED-Bench: Benchmarking Multimodal LLMs with Generative Comprehension, arXiv:2307.16125",

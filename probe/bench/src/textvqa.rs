@@ -39,7 +39,7 @@ const fn card(id: &'static str) -> Card {
         id,
         authors: true,
         lmms_eval: Some(("textvqa_val", "exact_match")),
-        category: Category::OcrChart,
+        category: &Category::OCR_CHART,
         metric: "VQA accuracy",
         version: "2",
         citation: "Singh et al. 2019, Towards VQA Models That Can Read, arXiv:1904.08920",

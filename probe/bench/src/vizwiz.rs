@@ -27,7 +27,7 @@ pub static VIZWIZ: VizWiz = VizWiz {
         id: "vizwiz",
         authors: true,
         lmms_eval: Some(("vizwiz_vqa_val", "exact_match")),
-        category: Category::OcrChart,
+        category: &Category::OCR_CHART,
         metric: "VQA accuracy",
         version: "2",
         citation: "Gurari et al. 2018, VizWiz Grand Challenge: Answering Visual Questions from Blind People, arXiv:1802.08218",

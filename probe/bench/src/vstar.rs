@@ -27,7 +27,7 @@ pub static V_STAR: VStar = VStar {
         id: "v-star",
         authors: false,
         lmms_eval: Some(("vstar_bench", "vstar_overall_acc")),
-        category: Category::VisionCentric,
+        category: &Category::VISION_CENTRIC,
         metric: "accuracy",
         version: "2",
         citation: "Wu & Xie 2023, V*: Guided Visual Search as a Core Mechanism in Multimodal LLMs, arXiv:2312.14135",

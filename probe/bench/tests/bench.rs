@@ -201,8 +201,8 @@ fn the_registry_is_complete_and_suggests() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 18, "ids are unique");
-    for category in Category::ALL {
-        assert!(drawn().iter().filter(|b| b.category() == category).count() >= 2, "{category}");
+    for category in Category::CAMBRIAN {
+        assert!(drawn().iter().filter(|b| *b.category() == category).count() >= 2, "{category}");
         assert_eq!(json!(category), json!(category.to_string()));
     }
     let error = bench::find("nano-chart").err().expect("unknown");

@@ -1,7 +1,7 @@
 //! What holds of every published benchmark, tried on a small fixture in its published schema
 //! (`tests/golden/benchmarks/<id>/`, made by `tests/reference/benchmarks_*.py`).
 
-use burgess_bench::{self as bench, Benchmark, Judged, Question, Rules, image_source};
+use burgess_bench::{self as bench, Benchmark, Category, Judged, Question, Rules, image_source};
 use std::path::PathBuf;
 
 const RULES: [Rules; 3] = [Rules::Official, Rules::Cambrian1, Rules::LmmsEval];
@@ -34,10 +34,17 @@ fn score(b: &dyn Benchmark, qs: &[Question], rules: Rules, answer: impl Fn(&Ques
 }
 
 #[test]
-fn the_studys_sixteen_are_there_with_their_categories() {
-    for (id, category) in bench::PUBLISHED {
-        let found = bench::find(id).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(found.category(), category, "{id}");
+fn the_sixteen_benchmarks_of_the_paper_have_its_categories() {
+    for (category, ids) in [
+        (Category::GENERAL, ["mme", "mmbench-en", "seed-bench", "gqa"]),
+        (Category::KNOWLEDGE, ["scienceqa", "mmmu", "mathvista", "ai2d"]),
+        (Category::OCR_CHART, ["chartqa", "ocrbench", "textvqa", "docvqa"]),
+        (Category::VISION_CENTRIC, ["mmvp", "realworldqa", "cv-bench-2d", "cv-bench-3d"]),
+    ] {
+        for id in ids {
+            let found = bench::find(id).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(*found.category(), category, "{id}");
+        }
     }
 }
 

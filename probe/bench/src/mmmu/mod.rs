@@ -37,7 +37,7 @@ pub static MMMU: Mmmu = Mmmu {
         id: "mmmu",
         authors: true,
         lmms_eval: Some(("mmmu_val", "mmmu_acc")),
-        category: Category::Knowledge,
+        category: &Category::KNOWLEDGE,
         metric: "accuracy",
         version: "2",
         citation: "Yue et al. 2023, MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark for Expert AGI, arXiv:2311.16502",

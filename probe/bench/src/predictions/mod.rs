@@ -233,7 +233,7 @@ pub fn judge_predictions(
     let missing = questions.iter().zip(&names).filter(|(_, name)| usable(name).is_none()).map(|(q, _)| q.id.as_str());
     let report = ScoreReport {
         benchmark: bench.id().to_string(),
-        category: bench.category(),
+        category: bench.category().clone(),
         scoring: rules,
         metric: bench.metric(rules).to_string(),
         version: bench.version().to_string(),

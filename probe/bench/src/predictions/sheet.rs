@@ -72,7 +72,7 @@ fn sheet(plain: Vec<u8>) -> Result<Rows> {
         first = Some(first.map_or((row, column), |f| (f.0.min(row), f.1.min(column))));
         text += value.as_str().map_or(8, |s| s.len() as u64 + 8);
         if text > TEXT {
-            let most = files::bytes(TEXT);
+            let most = files::format_bytes(TEXT);
             return Err(Error::failed(format!(
                 "the cells of the sheet `{}` have more than {most} of text",
                 excerpt(&name, 60)
@@ -160,7 +160,10 @@ fn unpacked(zip: &[u8]) -> Result<Vec<u8>> {
         let part = excerpt(&String::from_utf8_lossy(name), 60);
         read.map_err(|e| Error::failed(format!("the part `{part}` is damaged: {e}")))?;
         left = left.checked_sub(content.len() as u64).ok_or_else(|| {
-            Error::failed(format!("unpacked it is larger than {} (at the part `{part}`)", files::bytes(UNPACKED)))
+            Error::failed(format!(
+                "unpacked it is larger than {} (at the part `{part}`)",
+                files::format_bytes(UNPACKED)
+            ))
         })?;
         if name.to_ascii_lowercase().ends_with(b"sharedstrings.xml") {
             announced(&content, &part)?;

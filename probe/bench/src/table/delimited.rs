@@ -6,7 +6,7 @@ use crate::image_source::Cell;
 use crate::{Image, rows, table::format_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use burgess_base::files::{self, Allowance, Bounded};
+use burgess_base::files::{self, RowBudget, RowLimitedReader};
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder, StringRecord};
@@ -27,8 +27,8 @@ pub fn is(file: &Path) -> bool {
 
 /// Reader that streams the records of a CSV or TSV file, each of at most [`rows::LONGEST`] bytes.
 pub(crate) struct Records {
-    reader: Reader<Bounded<File>>,
-    allowance: Allowance,
+    reader: Reader<RowLimitedReader<File>>,
+    row_budget: RowBudget,
     /// Names of the columns.
     pub header: Vec<String>,
     record: ByteRecord,
@@ -73,10 +73,10 @@ impl Records {
     /// An error is returned if the file cannot be read, or if its header is not text.
     pub fn open(file: &Path, delimiter: u8) -> Result<Self> {
         let step = || format!("reading {}", file.display());
-        let (bounded, allowance) = Bounded::new(files::open(file).with_context(step)?, rows::LONGEST);
-        let mut reader = builder(delimiter).from_reader(bounded);
+        let (limited, row_budget) = RowLimitedReader::new(files::open(file).with_context(step)?, rows::LONGEST);
+        let mut reader = builder(delimiter).from_reader(limited);
         let header = header(reader.byte_headers().map_err(|e| failed(&e)).with_context(step)?).with_context(step)?;
-        Ok(Self { reader, allowance, header, record: ByteRecord::new() })
+        Ok(Self { reader, row_budget, header, record: ByteRecord::new() })
     }
 
     /// Calls `each` with every record.
@@ -88,7 +88,7 @@ impl Records {
         // Position of the last record if it spans several lines.
         let mut last = None;
         loop {
-            self.allowance.renew();
+            self.row_budget.renew();
             let (at, line) = (self.reader.position().byte(), self.reader.position().line());
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {}

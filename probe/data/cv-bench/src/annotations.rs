@@ -3,7 +3,7 @@
 
 use crate::Input;
 use crate::fields::{self, Entry, OfFields};
-use burgess_base::json::Lenient;
+use burgess_base::json::LenientReader;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, files};
 use serde::{Deserialize, Serialize};
@@ -267,7 +267,7 @@ pub fn read(input: &Input) -> Result<Found> {
 fn coco(input: &Input) -> Result<Found> {
     let step = || format!("reading {}", input.annotations.display());
     let file = files::open(&input.annotations).with_context(step)?.take(LARGEST);
-    let text = BufReader::with_capacity(1 << 16, Lenient::new(file));
+    let text = BufReader::with_capacity(1 << 16, LenientReader::new(file));
     let data: Dataset = serde_json::from_reader(text).map_err(|e| {
         // Only the beginning of the parser's message is kept, because it can quote a long value.
         Error::failed(excerpt(&e.to_string(), 300)).context(step()).hint(

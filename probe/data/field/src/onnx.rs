@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use burgess_base::protobuf::Message;
+use burgess_base::protobuf::ProtobufMessage;
 use burgess_base::{Context, Error, Result};
 use memmap2::Mmap;
 
@@ -79,7 +79,7 @@ impl Model {
 /// Parses the graph of the model in `bytes`.
 pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
     let mut graph = None;
-    for field in Message::new(bytes) {
+    for field in ProtobufMessage::new(bytes) {
         let field = field.context("reading the ONNX model")?;
         if field.number == 7 {
             graph = Some(field.message()?);
@@ -98,7 +98,7 @@ pub fn read(bytes: &[u8]) -> Result<Graph<'_>> {
     Ok(graph)
 }
 
-fn node(message: Message<'_>) -> Result<Node<'_>> {
+fn node(message: ProtobufMessage<'_>) -> Result<Node<'_>> {
     let mut node = Node::default();
     for field in message {
         let field = field?;
@@ -112,7 +112,7 @@ fn node(message: Message<'_>) -> Result<Node<'_>> {
     Ok(node)
 }
 
-fn tensor(message: Message<'_>) -> Result<Tensor<'_>> {
+fn tensor(message: ProtobufMessage<'_>) -> Result<Tensor<'_>> {
     let mut tensor = Tensor::default();
     let mut dims = Vec::new();
     for field in message {

@@ -113,7 +113,7 @@ pub fn prepare(from: &Path, field: &Path, spec: &FieldSpec, progress: &(dyn Fn(u
         });
         counts = written.counts;
         atomic::write_json(&dir.join("manifest.json"), &manifest)?;
-        checksums::seal(dir)
+        checksums::record_all(dir)
     })
     .context("composing the images of the field study")?;
     Ok(Prepared { data, was_there: false, encoder, llm, counts, left_out })

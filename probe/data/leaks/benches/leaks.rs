@@ -2,7 +2,7 @@
 //! looked up per second among those of 50,000 images.
 
 use burgess_base::stream::stream;
-use burgess_images::{Hash, decode_bytes, dhash};
+use burgess_images::{DifferenceHash, decode_bytes, dhash};
 use burgess_leaks::{Index, Named, Options, find};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -69,8 +69,8 @@ fn lookup(bencher: Bencher, distance: u32) {
         stream.fill_bytes(&mut image);
         dhash(&image, 8).unwrap()
     };
-    let tests: Vec<(Hash, u32)> = (0..50_000).map(|i| (draw(), i)).collect();
-    let wanted: Vec<Hash> = (0..1000).map(|_| draw()).collect();
+    let tests: Vec<(DifferenceHash, u32)> = (0..50_000).map(|i| (draw(), i)).collect();
+    let wanted: Vec<DifferenceHash> = (0..1000).map(|_| draw()).collect();
     let index = Index::new(tests, distance);
     bencher
         .counter(ItemsCount::new(1000usize))

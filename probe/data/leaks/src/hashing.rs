@@ -2,7 +2,7 @@
 
 use burgess_base::{Error, Result};
 use burgess_bench::{Image, image_source};
-use burgess_images::{Hash, decode_bytes, dhash};
+use burgess_images::{DifferenceHash, decode_bytes, dhash};
 use rayon::prelude::*;
 
 /// The reason why an image has no hash.
@@ -16,7 +16,7 @@ pub struct Unreadable {
 
 /// Computes the hashes of these images, in the same order. Images in one table are read in a single pass; files are
 /// read by the threads that hash them.
-pub fn hashes(images: &[&Image], side: usize) -> Vec<Result<Hash, Unreadable>> {
+pub fn hashes(images: &[&Image], side: usize) -> Vec<Result<DifferenceHash, Unreadable>> {
     let cells: Vec<&Image> = images.iter().copied().filter(|p| matches!(p, Image::Cell(_))).collect();
     let mut fetched = image_source::bytes_of(&cells).into_iter();
     let work: Vec<(&Image, Option<Result<Vec<u8>>>)> = images

@@ -5,7 +5,7 @@
 //! a + 1 groups differs in at most r bits, or one of the others in at most r − 1. So only hashes that share such a
 //! group with the query are compared. If that would be most of them, all are compared.
 
-use burgess_images::Hash;
+use burgess_images::DifferenceHash;
 
 /// Number of values of a group of 16 bits.
 const VALUES: usize = 1 << 16;
@@ -13,7 +13,7 @@ const VALUES: usize = 1 << 16;
 /// Hashes with the images that have them.
 pub struct Index {
     /// The distinct hashes, sorted.
-    hashes: Vec<Hash>,
+    hashes: Vec<DifferenceHash>,
     /// The end of each hash's images in `images`; they begin at the end of the previous hash.
     ends: Vec<usize>,
     images: Vec<u32>,
@@ -44,9 +44,9 @@ struct Group {
 
 impl Index {
     /// Builds an index of hashes with image numbers; hashes that differ in at most `distance` bits are near.
-    pub fn new(mut hashed: Vec<(Hash, u32)>, distance: u32) -> Self {
+    pub fn new(mut hashed: Vec<(DifferenceHash, u32)>, distance: u32) -> Self {
         hashed.sort();
-        let (mut hashes, mut ends, mut images): (Vec<Hash>, Vec<usize>, Vec<u32>) = Default::default();
+        let (mut hashes, mut ends, mut images): (Vec<DifferenceHash>, Vec<usize>, Vec<u32>) = Default::default();
         for (hash, image) in hashed {
             if hashes.last() != Some(&hash) {
                 ends.push(images.len());
@@ -62,7 +62,7 @@ impl Index {
     }
 
     /// Returns the indices of the near hashes and their distances in bits, ordered by index.
-    pub fn near(&self, wanted: &Hash) -> Vec<(usize, u32)> {
+    pub fn near(&self, wanted: &DifferenceHash) -> Vec<(usize, u32)> {
         let compared = |i: usize| {
             let distance = self.hashes.get(i)?.distance(wanted);
             (distance <= self.distance).then_some((i, distance))
@@ -92,13 +92,13 @@ impl Index {
     }
 
     /// Returns the distinct hashes.
-    pub fn hashes(&self) -> &[Hash] {
+    pub fn hashes(&self) -> &[DifferenceHash] {
         &self.hashes
     }
 }
 
 impl Plan {
-    fn new(hashes: &[Hash], distance: u32) -> Self {
+    fn new(hashes: &[DifferenceHash], distance: u32) -> Self {
         let Some(count) = hashes.first().map(|hash| hash.groups().count()) else { return Self::All };
         if distance == 0 {
             return Self::Halve;
@@ -118,7 +118,7 @@ impl Plan {
 }
 
 impl Group {
-    fn new(hashes: &[Hash], at: usize, masks: Vec<u16>) -> Self {
+    fn new(hashes: &[DifferenceHash], at: usize, masks: Vec<u16>) -> Self {
         let values: Vec<u16> = hashes.iter().map(|hash| hash.groups().nth(at).unwrap_or_default()).collect();
         let mut begins = vec![0u32; VALUES + 1];
         for value in &values {
@@ -145,13 +145,13 @@ impl Group {
 mod tests {
     use super::*;
     use burgess_base::stream::stream;
-    use burgess_images::{SIDES, dhash};
+    use burgess_images::{HASH_SIDES, dhash};
     use image::RgbImage;
     use proptest::prelude::*;
     use rand::Rng;
 
     /// Random hashes in clusters, so that some are near each other.
-    fn hashes(count: u32, side: usize, seed: u64) -> Vec<Hash> {
+    fn hashes(count: u32, side: usize, seed: u64) -> Vec<DifferenceHash> {
         let mut stream = stream("hashes", seed);
         let mut centre = RgbImage::new(side as u32 + 1, side as u32);
         let mut draw = |i: u32| {
@@ -172,7 +172,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
         /// Every plan must find what comparing all pairs finds.
         #[test]
-        fn nothing_near_is_missed(count in 1u32..400, side in SIDES, distance in 0u32..80, seed in any::<u64>()) {
+        fn nothing_near_is_missed(count in 1u32..400, side in HASH_SIDES, distance in 0u32..80, seed in any::<u64>()) {
             let all = hashes(count, side, seed);
             let index = Index::new(all.iter().cloned().zip(0..).collect(), distance);
             for wanted in all.iter().step_by(7) {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn groups_are_used_where_they_save() {
-        let all: Vec<(Hash, u32)> = hashes(20_000, 8, 1).into_iter().zip(0..).collect();
+        let all: Vec<(DifferenceHash, u32)> = hashes(20_000, 8, 1).into_iter().zip(0..).collect();
         for (distance, by_groups) in [(1, true), (4, true), (8, true), (30, false)] {
             let index = Index::new(all.clone(), distance);
             assert_eq!(matches!(index.plan, Plan::Groups(_)), by_groups, "{distance}");

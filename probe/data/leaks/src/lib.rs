@@ -24,7 +24,7 @@ pub use sources::Cause;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic};
 use burgess_bench::Image;
-use burgess_images::SIDES;
+use burgess_images::HASH_SIDES;
 use serde::Serialize;
 use sources::{Recent, Sources};
 use std::collections::BTreeMap;
@@ -173,11 +173,11 @@ pub fn find(
 
 fn check(benchmarks: &[Named], training: &[Named], options: &Options) -> Result<()> {
     let bits = options.side.saturating_mul(options.side);
-    if !SIDES.contains(&options.side) {
+    if !HASH_SIDES.contains(&options.side) {
         return Err(Error::usage(format!("a hash of {0} × {0} bits cannot be made", options.side)).hint(format!(
             "sides from {} to {}",
-            SIDES.start(),
-            SIDES.end()
+            HASH_SIDES.start(),
+            HASH_SIDES.end()
         )));
     }
     if options.distance as usize >= bits {

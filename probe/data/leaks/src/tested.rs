@@ -5,7 +5,7 @@ use crate::hashing::{Unreadable, hashes};
 use crate::{Named, Options};
 use burgess_base::{Error, Result};
 use burgess_bench::{Image, LeftOut, all};
-use burgess_images::Hash;
+use burgess_images::DifferenceHash;
 use std::collections::HashSet;
 
 /// Number of images that are read at a time.
@@ -18,7 +18,7 @@ pub struct Tested {
     /// The images, ordered by benchmark.
     pub images: Vec<Test>,
     /// The hash and index of each image that could be read.
-    pub hashed: Vec<(Hash, u32)>,
+    pub hashed: Vec<(DifferenceHash, u32)>,
     /// The images that could not be read, with the index of their benchmark.
     pub unreadable: Vec<(usize, Unreadable)>,
 }

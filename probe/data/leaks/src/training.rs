@@ -5,8 +5,8 @@
 
 use crate::files::{Kind, walk};
 use crate::{Named, Options};
-use burgess_base::files::Bounded;
-use burgess_base::json::Lenient;
+use burgess_base::files::RowLimitedReader;
+use burgess_base::json::LenientReader;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, compressed};
 use burgess_bench::Image;
@@ -202,8 +202,9 @@ impl<'de> Visitor<'de> for RawVisitor {
 fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
     let step = || format!("reading {}", path.display());
     // NaN, a byte order mark and similar deviations are corrected to JSON before the length of an entry is limited.
-    let (bounded, allowance) = Bounded::new(Lenient::new(compressed::open(path).with_context(step)?), LONGEST);
-    let mut reader = BufReader::with_capacity(1 << 16, bounded);
+    let (limited, row_budget) =
+        RowLimitedReader::new(LenientReader::new(compressed::open(path).with_context(step)?), LONGEST);
+    let mut reader = BufReader::with_capacity(1 << 16, limited);
     let array = loop {
         let buffer = reader.fill_buf().with_context(step)?;
         let skip = buffer.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -220,7 +221,7 @@ fn conversations(path: &Path, root: &Path, each: Each<'_>) -> Result<()> {
     let mut number = 0;
     let mut take = |raw: Raw| {
         number += 1;
-        allowance.renew();
+        row_budget.renew();
         hand_on(&raw, root, || format!("{} entry {number}", path.display()), each)
     };
     if !array {

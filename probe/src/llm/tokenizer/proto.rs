@@ -1,7 +1,7 @@
 //! Parses the parts of SentencePiece's `ModelProto` that define a tokenizer, directly from the protobuf bytes
 //! (`sentencepiece_model.proto`; other fields are skipped).
 
-use burgess_base::protobuf::{Field, Message, Value};
+use burgess_base::protobuf::{ProtobufField, ProtobufMessage, ProtobufValue};
 use burgess_base::{Error, Result};
 
 /// The type of a piece; numbers as in the file and in GGUF's `tokenizer.ggml.token_type`.
@@ -100,12 +100,12 @@ impl ModelProto {
             remove_extra_whitespaces: true,
             escape_whitespaces: true,
         };
-        for field in Message::new(bytes) {
-            let Field { number, value } = field?;
+        for field in ProtobufMessage::new(bytes) {
+            let ProtobufField { number, value } = field?;
             match (number, value) {
-                (1, Value::Bytes(piece)) => model.pieces.push(self::piece(piece, model.pieces.len())?),
-                (2, Value::Bytes(trainer)) => model.read_trainer(trainer)?,
-                (3, Value::Bytes(normalizer)) => model.read_normalizer(normalizer)?,
+                (1, ProtobufValue::Bytes(piece)) => model.pieces.push(self::piece(piece, model.pieces.len())?),
+                (2, ProtobufValue::Bytes(trainer)) => model.read_trainer(trainer)?,
+                (3, ProtobufValue::Bytes(normalizer)) => model.read_normalizer(normalizer)?,
                 _ => {}
             }
         }
@@ -120,22 +120,24 @@ impl ModelProto {
     }
 
     fn read_trainer(&mut self, bytes: &[u8]) -> Result<()> {
-        for field in Message::new(bytes) {
-            let Field { number, value } = field?;
+        for field in ProtobufMessage::new(bytes) {
+            let ProtobufField { number, value } = field?;
             match (number, value) {
-                (3, Value::Varint(1)) => self.algorithm = Algorithm::Unigram,
-                (3, Value::Varint(2)) => self.algorithm = Algorithm::Bpe,
-                (3, Value::Varint(other)) => {
+                (3, ProtobufValue::Varint(1)) => self.algorithm = Algorithm::Unigram,
+                (3, ProtobufValue::Varint(2)) => self.algorithm = Algorithm::Bpe,
+                (3, ProtobufValue::Varint(other)) => {
                     return Err(Error::failed(format!("model type {other} is neither Unigram (1) nor BPE (2)")));
                 }
-                (24, Value::Varint(1)) => return Err(Error::failed("spaces at the ends of words are not supported")),
-                (35, Value::Varint(flag)) => self.byte_fallback = flag != 0,
-                (40, Value::Varint(id)) => {
+                (24, ProtobufValue::Varint(1)) => {
+                    return Err(Error::failed("spaces at the ends of words are not supported"));
+                }
+                (35, ProtobufValue::Varint(flag)) => self.byte_fallback = flag != 0,
+                (40, ProtobufValue::Varint(id)) => {
                     self.unk = self::id(id).ok_or_else(|| Error::failed("there is no unknown piece"))?;
                 }
-                (41, Value::Varint(id)) => self.bos = self::id(id),
-                (42, Value::Varint(id)) => self.eos = self::id(id),
-                (43, Value::Varint(id)) => self.pad = self::id(id),
+                (41, ProtobufValue::Varint(id)) => self.bos = self::id(id),
+                (42, ProtobufValue::Varint(id)) => self.eos = self::id(id),
+                (43, ProtobufValue::Varint(id)) => self.pad = self::id(id),
                 _ => {}
             }
         }
@@ -143,13 +145,13 @@ impl ModelProto {
     }
 
     fn read_normalizer(&mut self, bytes: &[u8]) -> Result<()> {
-        for field in Message::new(bytes) {
-            let Field { number, value } = field?;
+        for field in ProtobufMessage::new(bytes) {
+            let ProtobufField { number, value } = field?;
             match (number, value) {
-                (2, Value::Bytes(map)) => self.charsmap = map.to_vec(),
-                (3, Value::Varint(flag)) => self.add_dummy_prefix = flag != 0,
-                (4, Value::Varint(flag)) => self.remove_extra_whitespaces = flag != 0,
-                (5, Value::Varint(flag)) => self.escape_whitespaces = flag != 0,
+                (2, ProtobufValue::Bytes(map)) => self.charsmap = map.to_vec(),
+                (3, ProtobufValue::Varint(flag)) => self.add_dummy_prefix = flag != 0,
+                (4, ProtobufValue::Varint(flag)) => self.remove_extra_whitespaces = flag != 0,
+                (5, ProtobufValue::Varint(flag)) => self.escape_whitespaces = flag != 0,
                 _ => {}
             }
         }
@@ -165,15 +167,15 @@ fn id(number: u64) -> Option<u32> {
 fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
     let step = || format!("piece {number}");
     let mut piece = Piece { text: String::new(), score: 0.0, kind: Kind::Normal };
-    for field in Message::new(bytes) {
-        let Field { number, value } = field.map_err(|e| e.context(step()))?;
+    for field in ProtobufMessage::new(bytes) {
+        let ProtobufField { number, value } = field.map_err(|e| e.context(step()))?;
         match (number, value) {
-            (1, Value::Bytes(text)) => {
+            (1, ProtobufValue::Bytes(text)) => {
                 let text = std::str::from_utf8(text).map_err(|_| Error::failed("is not UTF-8").context(step()))?;
                 piece.text = text.to_string();
             }
-            (2, Value::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
-            (3, Value::Varint(kind)) => piece.kind = Kind::from_number(kind).map_err(|e| e.context(step()))?,
+            (2, ProtobufValue::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
+            (3, ProtobufValue::Varint(kind)) => piece.kind = Kind::from_number(kind).map_err(|e| e.context(step()))?,
             _ => {}
         }
     }

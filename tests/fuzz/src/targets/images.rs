@@ -4,7 +4,7 @@ use crate::mutate::Form;
 use crate::place::Place;
 use crate::{Input, Target};
 use burgess_base::Result;
-use burgess_images::{Orientation, decode_bytes_turned, dhash, dimensions_turned};
+use burgess_images::{Orientation, decode_bytes_oriented, dhash, dimensions_oriented};
 
 const fn image(name: &'static str, corpus: &'static [&'static str], form: Form, share: u32) -> Target {
     Target {
@@ -34,13 +34,13 @@ pub const TARGETS: &[Target] = &[
 
 fn run(input: &Input<'_>, place: &Place) -> Result<()> {
     let path = place.file("image", input.bytes)?;
-    let size = dimensions_turned(&path, Orientation::Upright);
-    let image = decode_bytes_turned(input.bytes, Orientation::AsStored)?;
+    let size = dimensions_oriented(&path, Orientation::Upright);
+    let image = decode_bytes_oriented(input.bytes, Orientation::AsStored)?;
     if image.width() * image.height() < 1 << 20 {
         drop(dhash(&image, 8));
     }
     if image.width() * image.height() < 1 << 22 {
-        let upright = decode_bytes_turned(input.bytes, Orientation::Upright)?;
+        let upright = decode_bytes_oriented(input.bytes, Orientation::Upright)?;
         assert_eq!(size?, upright.dimensions(), "the size in the header is not that of the image");
     }
     Ok(())

@@ -85,7 +85,7 @@ pub(super) fn footer(file: &mut File, path: &Path) -> Result<Footer> {
     }
     let size = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
     if size > length - 12 || size > FOOTER {
-        let most = files::bytes(FOOTER.min(length - 12));
+        let most = files::format_bytes(FOOTER.min(length - 12));
         return Err(wrong(format!("its footer of {size} bytes is longer than {most}")));
     }
     let mut bytes = vec![0; size as usize];
@@ -396,7 +396,7 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
         }
         let most = (compressed.saturating_mul(RATIO)).clamp(PAGE, LARGEST_PAGE);
         if uncompressed > most {
-            let (held, taken) = (files::bytes(uncompressed), files::bytes(compressed));
+            let (held, taken) = (files::format_bytes(uncompressed), files::format_bytes(compressed));
             return Err(Error::failed(format!("the page at byte {at} holds {held} in {taken}")));
         }
         if !(0..=VALUES).contains(&page.values) {
@@ -410,14 +410,14 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
             let inside = data + levels..data + compressed;
             let held = decompressed(file, chunk.codec, inside)?;
             if held > most.saturating_add(1 << 20) {
-                let (held, taken) = (files::bytes(held), files::bytes(compressed));
+                let (held, taken) = (files::format_bytes(held), files::format_bytes(compressed));
                 return Err(Error::failed(format!("the page at byte {at} can hold {held} in {taken}")));
             }
         }
         match page.kind {
             // A dictionary page: every entry takes at least one byte.
             2 if page.values as u64 > uncompressed => {
-                let (n, held) = (page.values, files::bytes(uncompressed));
+                let (n, held) = (page.values, files::format_bytes(uncompressed));
                 return Err(Error::failed(format!("the dictionary at byte {at} has {n} values in {held}")));
             }
             1 | 2 => {}
@@ -447,7 +447,7 @@ fn chunk_pages(file: &mut File, end: u64, leaf: &Leaf, rows: i64, chunk: &Chunk)
     }
     let taken = (bytes.end - bytes.start).saturating_mul(RATIO);
     if leaf.listed && sum > taken.max(LISTS) {
-        let (held, most) = (files::bytes(sum), files::bytes(taken.max(LISTS)));
+        let (held, most) = (files::format_bytes(sum), files::format_bytes(taken.max(LISTS)));
         return Err(Error::failed(format!("its lists hold {held}, more than {most}")));
     }
     Ok(row)

@@ -157,7 +157,7 @@ pub(super) fn read(file: &Path, columns: Columns<'_>, each: HandOn<'_>) -> Resul
             let cells = cells();
             text += ROW_TEXT - left;
             if text > most {
-                let most = files::bytes(most);
+                let most = files::format_bytes(most);
                 return Err(Error::failed(format!("the text of its first {} rows is more than {most}", at + 1))
                     .context(format!("reading {}", file.display())));
             }
@@ -235,7 +235,7 @@ fn cell(array: &ArrayRef, i: usize, left: &mut u64) -> Result<Value> {
     }
     let mut text = |text: &str| -> Result<Value> {
         *left = left.checked_sub(text.len() as u64).ok_or_else(|| {
-            Error::failed(format!("the cells of one row have more than {} of text", files::bytes(ROW_TEXT)))
+            Error::failed(format!("the cells of one row have more than {} of text", files::format_bytes(ROW_TEXT)))
         })?;
         Ok(text.into())
     };
@@ -311,7 +311,7 @@ pub fn images(file: &Path, column: &str, cells: &[&Cell]) -> Result<Vec<Result<V
                 let Some(bytes) = bytes(&array, k) else { continue };
                 fetched += bytes.len() as u64;
                 if fetched > most {
-                    let most = files::bytes(most);
+                    let most = files::format_bytes(most);
                     return Err(Error::failed(format!("its images together are more than {most}")).context(step()));
                 }
                 of_row.insert((*row, item), bytes);
