@@ -5,7 +5,7 @@ use crate::connector::{
     position_embedding,
 };
 use crate::llm::decoder::{After, Reading};
-use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
+use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
@@ -491,11 +491,11 @@ impl MllmConfig {
 pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
     let mut config = serde_json::to_value(llm.config())?;
     if let Some(fields) = config.as_object_mut() {
-        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class()]));
+        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class]));
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    let dialect = weights::dialect(llm.config().model_type);
+    let dialect = llm.config().model_type.dialect;
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 

@@ -9,7 +9,7 @@ use crate::machine::{paths, workers};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::preprocess::Orientation;
-use burgess_probe::data::{Example, Examples, PackedExamples, ExamplePacker, conversation};
+use burgess_probe::data::{Example, ExamplePacker, Examples, PackedExamples, conversation};
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
 use rayon::prelude::*;
 use std::collections::BTreeMap;

@@ -74,7 +74,8 @@ pub struct AnswerToken {
 }
 
 fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
-    let named = |token: &TokenLogprob| NamedToken { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
+    let named =
+        |token: &TokenLogprob| NamedToken { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
     scored.iter().map(|s| AnswerToken { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
 }
 

@@ -17,7 +17,7 @@ pub struct EvalTask {
     /// Digest of the text of the questions.
     pub digest: String,
     /// Rows of the data that cannot be asked, grouped by reason.
-    pub left_out: Vec<bench::LeftOut>,
+    pub skipped: Vec<bench::SkippedRows>,
     /// Number of questions of the whole benchmark, if `questions` is a sample.
     sample_of: Option<usize>,
     /// Image index of each question.
@@ -46,14 +46,14 @@ impl EvalTask {
         images: &mut ImageIndex,
     ) -> Result<Self> {
         let (scoring, prompting) = (benchmark.rules(options.scoring)?, benchmark.rules(options.prompts)?);
-        let bench::Questions { mut questions, left_out } =
+        let bench::QuestionSet { mut questions, skipped } =
             benchmark.read(&benchmarks::locate(benchmark, Some(dir))?)?;
         let digest = digest::of_value(
             &questions.iter().map(|q| (&q.id, &q.question, &q.options, &q.answer)).collect::<Vec<_>>(),
         )?;
         let mut numbers = Vec::with_capacity(questions.len());
         for q in &questions {
-            numbers.push(images.number(&image_files::name(dir, benchmark.shown(q, prompting))));
+            numbers.push(images.number(&image_files::name(dir, benchmark.prompt_images(q, prompting))));
         }
         let all = questions.len();
         if let Some(limit) = options.limit {
@@ -70,7 +70,7 @@ impl EvalTask {
         Ok(Self {
             benchmark,
             digest,
-            left_out,
+            skipped,
             sample_of,
             images: numbers,
             image_prompts: encode(true)?,
@@ -84,7 +84,7 @@ impl EvalTask {
 
     /// Notes on the rows that are not asked, by reason.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.left_out.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
+        self.skipped.iter().map(|left| format!("{}: not asked: {}", self.benchmark.id(), left.text("rows")))
     }
 
     /// Id of a question about the image with this index, if one is asked.

@@ -101,7 +101,12 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 /// Encodes the grey image as image tokens.
 fn grey(context: &EvalContext<'_>) -> Result<ImageTokens> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    context.model.encode_images(model_cards::blank(&image, context.encoders, !context.model.encoders.is_empty(), context.device)?)
+    context.model.encode_images(model_cards::blank(
+        &image,
+        context.encoders,
+        !context.model.encoders.is_empty(),
+        context.device,
+    )?)
 }
 
 /// Asks every question of a benchmark, with its image and blind.
@@ -130,7 +135,8 @@ fn answer_questions(
         images.dedup();
         let sizes = source.sizes(&images)?;
         let step = || format!("asking {}, {}", task.benchmark.id(), task.named(range.clone()));
-        let seen = source.batch(&images, device).and_then(|visual| model.encode_images_with(visual, sizes.as_deref(), None));
+        let seen =
+            source.batch(&images, device).and_then(|visual| model.encode_images_with(visual, sizes.as_deref(), None));
         let seen = seen.with_context(step)?;
         let prompts: Vec<Prompt<'_>> = range
             .clone()
@@ -249,12 +255,12 @@ fn score_options(
     let mut names = Vec::with_capacity(prompts.len());
     let mut ids = Vec::with_capacity(prompts.len());
     for (question, prompt) in task.questions.iter().zip(&task.prompts).skip(first).take(prompts.len()) {
-        let options = task.benchmark.answers(question);
+        let options = task.benchmark.possible_answers(question);
         let whole = |answer: &String| -> Result<Vec<u32>> {
             // Supervised tokens as in training: the answer and the end-of-turn token.
             let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
             let encoded = chat.encode(tokenizer, &turns, true)?;
-            let learned = encoded.ids.iter().zip(&encoded.learned).filter(|(_, learned)| **learned);
+            let learned = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, learned)| **learned);
             Ok(learned.map(|(id, _)| *id).collect())
         };
         ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);

@@ -6,7 +6,7 @@ use crate::machine::progress::Progress;
 use crate::machine::text_table;
 use crate::machine::text_table::Side;
 use crate::machine::{device, paths};
-use crate::run::cost::{CorpusSize, CostInputs, CostEstimate, gigabytes, millions, petaflops};
+use crate::run::cost::{CorpusSize, CostEstimate, CostInputs, gigabytes, millions, petaflops};
 use crate::run::evaluator::Evaluator;
 use crate::run::llm_files::LlmFiles;
 use crate::run::ranking::StudyOptions;
