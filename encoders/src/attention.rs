@@ -6,61 +6,8 @@
 //! loop reads tensors without copying; and the differentiable path uses explicit operations with the cheaper softmax.
 
 use crate::kernel;
+pub use crate::operands::{Bias, Rotation};
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions};
-
-/// A bias added to the attention scores.
-#[derive(Debug, Clone, Default)]
-#[expect(clippy::large_enum_variant, reason = "made once for each block and handed on")]
-pub enum Bias {
-    /// No bias is added.
-    #[default]
-    None,
-    /// A bias per query and key, `[1 or batch, 1 or heads, queries, keys]`.
-    Full(Tensor<4>),
-    /// A bias by axis for keys on a row-major grid: `down` for a key's row plus `across` for its column.
-    ByAxis {
-        /// Bias per key row, `[batch, heads, queries, rows]`.
-        down: Tensor<4>,
-        /// Bias per key column, `[batch, heads, queries, columns]`.
-        across: Tensor<4>,
-    },
-}
-
-impl Bias {
-    /// The bias as one tensor `[1 or batch, 1 or heads, queries, keys]`; `None` if there is no bias.
-    fn whole(self) -> Option<Tensor<4>> {
-        match self {
-            Self::None => None,
-            Self::Full(bias) => Some(bias),
-            Self::ByAxis { down, across } => {
-                let ([batch, heads, queries, rows], [_, _, _, columns]) = (down.dims(), across.dims());
-                let sum = down.unsqueeze_dim::<5>(4) + across.unsqueeze_dim::<5>(3);
-                Some(sum.reshape([batch, heads, queries, rows * columns]))
-            }
-        }
-    }
-}
-
-/// Angles of the rotary position embedding, which rotates pairs of neighbouring channels of queries and keys. Both
-/// channels of a pair have the same angle.
-#[derive(Debug, Clone)]
-pub struct Rotation {
-    /// Cosines of the angles, `[tokens, head_dim]`.
-    pub cos: Tensor<2>,
-    /// Sines of the angles, `[tokens, head_dim]`.
-    pub sin: Tensor<2>,
-}
-
-impl Rotation {
-    /// Rotates `x` of shape `[batch, heads, tokens, head_dim]`.
-    fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, tokens, head_dim] = x.dims();
-        let pairs: Tensor<5> = x.clone().reshape([batch, heads, tokens, head_dim / 2, 2]);
-        let turned = Tensor::cat(vec![pairs.clone().narrow(4, 1, 1).neg(), pairs.narrow(4, 0, 1)], 4);
-        let turned: Tensor<4> = turned.reshape([batch, heads, tokens, head_dim]);
-        x * self.cos.clone().unsqueeze() + turned * self.sin.clone().unsqueeze()
-    }
-}
 
 /// Computes `softmax(q kᵀ / √head_dim + bias) v`, with queries and keys rotated first if there is a `rotation`.
 ///

@@ -6,9 +6,7 @@
 use crate::arch::{ArchitectureConfig, Tap};
 use crate::checkpoint::Dialect;
 use crate::features::check_grid;
-use crate::hub::Repository;
 use crate::preprocess::{Pipeline, Preparation, Preprocess};
-use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, nearest};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -217,7 +215,7 @@ impl EncoderCard {
         let hint = if near.is_empty() {
             format!("known encoders: {}", ids.join(", "))
         } else {
-            format!("did you mean {}? `burgess encoders` lists all", near.join(" or "))
+            format!("did you mean {}?", near.join(" or "))
         };
         Err(Error::usage(format!("there is no encoder `{id}`")).hint(hint))
     }
@@ -243,47 +241,12 @@ impl EncoderCard {
             (Pipeline::Library, _) => {
                 self.preprocess.fit = self.preprocess.library.ok_or_else(|| {
                     let message = format!("how the library of {} prepares images is not known here", self.id);
-                    Error::usage(message).hint(
-                        "leave out --preprocess library (or set preprocess = \"correct\"): images are padded to a square then",
-                    )
+                    Error::usage(message).hint("choose the preprocessing `correct`, which pads images to a square")
                 })?;
             }
             (Pipeline::Correct | Pipeline::Cambrian1, _) => {}
         }
         Ok(self)
-    }
-
-    /// Opens the card with this id, the card of the directory at this path (see [`directory`](crate::directory)), or
-    /// the card of the fetched repository `owner/name[@revision]` of the hub (see [`hub`](crate::hub)). A suffix such
-    /// as `@prefix=teacher.` selects the encoder under that prefix.
-    pub fn open(name: &str) -> Result<Self> {
-        match name.rsplit_once("@prefix=") {
-            Some((name, prefix)) => Self::open_under(name, Some(prefix)),
-            None => Self::open_under(name, None),
-        }
-    }
-
-    /// As [`EncoderCard::open`], with the prefix of the weights as an argument of its own.
-    ///
-    /// # Errors
-    /// There is no such encoder, or the weights have no tensor under the prefix.
-    pub fn open_under(name: &str, prefix: Option<&str>) -> Result<Self> {
-        let prefix = prefix.filter(|prefix| !prefix.is_empty()).map(|prefix| match prefix.ends_with('.') {
-            true => prefix.to_string(),
-            false => format!("{prefix}."),
-        });
-        let path = Path::new(name);
-        if path.is_dir() {
-            return crate::directory::card_under(path, prefix.as_deref());
-        }
-        let mut card = match Repository::parse(name) {
-            _ if path.is_file() && path.extension().is_some_and(|e| e == "toml") => Self::from_file(path)?,
-            _ if is_path(name) || path.exists() => return Err(no_directory(name)),
-            Some(repository) => return repository.card_under(prefix.as_deref()),
-            None => Self::find(name)?,
-        };
-        card.source.prefix = prefix.or(card.source.prefix);
-        Ok(card)
     }
 
     /// Grid of the features at the encoder's output, `[rows, columns]`, before [`EncoderCard::grid`] is applied.
@@ -324,52 +287,6 @@ impl EncoderCard {
         }
         Ok(())
     }
-}
-
-/// Whether a name can only be a path: neither an id of a card nor a repository of the hub looks like it.
-pub fn is_path(name: &str) -> bool {
-    let starts = ["./", "../", "/", "~", ".\\", "..\\"].iter().any(|start| name.starts_with(start));
-    let bare = name.split_once('@').map_or(name, |(name, _)| name);
-    starts
-        || matches!(name, "." | "..")
-        || name.contains('\\')
-        || (bare.contains('/') && Repository::parse(name).is_none())
-}
-
-/// The error for a path that is not an encoder's directory.
-fn no_directory(name: &str) -> Error {
-    let path = Path::new(name);
-    if path.is_file() {
-        return Error::usage(format!("{} is a file, not the directory of an encoder", excerpt(name, 300)))
-            .hint("name the directory that holds it beside its config.json, or a card with --weights FILE");
-    }
-    let shown = excerpt(name, 300);
-    let message = match name.starts_with('~') {
-        true => format!("{shown} does not exist: `~` is not replaced by the home directory here"),
-        false => match std::path::absolute(path) {
-            Ok(whole) if !path.is_absolute() => {
-                format!("{shown} does not exist: there is no {}", excerpt(&whole.display().to_string(), 400))
-            }
-            _ => format!("{shown} does not exist"),
-        },
-    };
-    let beside = path.parent().filter(|parent| parent.is_dir() && !parent.as_os_str().is_empty());
-    let names = beside.and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten().flatten();
-    let names: Vec<String> = names
-        .filter(|entry| {
-            entry.path().join("config.json").is_file() || entry.path().join("open_clip_config.json").is_file()
-        })
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let near = nearest(&wanted, names.iter().map(String::as_str));
-    Error::usage(message).hint(match (near.is_empty(), beside) {
-        (false, Some(parent)) => {
-            let near: Vec<String> = near.iter().map(|n| parent.join(n).display().to_string()).collect();
-            format!("did you mean {}?", near.join(" or "))
-        }
-        _ => "name a directory with weights and a config.json; a card's id is written without `./`, and `burgess encoders` lists them".into(),
-    })
 }
 
 /// Returns all cards of the zoo, sorted by id.
@@ -459,29 +376,6 @@ mod tests {
         }
         assert!(budgets.iter().all(|b| b.0.is_some() && b == &budgets[0]), "{budgets:?}");
         Ok(())
-    }
-
-    #[test]
-    fn a_path_that_does_not_exist_is_said_to() {
-        for name in ["./vit-tiny", "../x/vit", "/nowhere/vit", "~/vit", "a/b/c", "vit/", ".\\vit", "a\\b"] {
-            assert!(is_path(name), "{name}");
-            let error = EncoderCard::open(name).unwrap_err();
-            assert!(error.to_string().contains("does not exist"), "{name}: {error}");
-            assert!(
-                error.exit_code() == 2 && error.hint_text().is_some_and(|h| !h.contains("nano-")),
-                "{name}: {error:?}"
-            );
-        }
-        for name in ["nano-clip", "facebook/dinov2-base", "owner/name@refs/pr/1"] {
-            assert!(!is_path(name), "{name}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("vit-tiny")).unwrap();
-        std::fs::write(dir.path().join("vit-tiny/config.json"), "{}").unwrap();
-        let error = EncoderCard::open(&dir.path().join("vit-tny").display().to_string()).unwrap_err();
-        assert!(error.hint_text().is_some_and(|h| h.contains("did you mean") && h.contains("vit-tiny?")), "{error:?}");
-        let file = EncoderCard::open(&dir.path().join("vit-tiny/config.json").display().to_string()).unwrap_err();
-        assert!(file.to_string().contains("is a file"), "{file}");
     }
 
     #[test]

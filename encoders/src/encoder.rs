@@ -10,14 +10,14 @@
 //! ```
 
 use crate::arch::Architecture;
-use crate::card::{EncoderCard, Location};
+use crate::card::EncoderCard;
 use crate::checkpoint::{self, Checkpoint, Dialect, LoadReport, Needed, Place, Precision};
 use crate::features::FeatureMap;
-use crate::hub::{self, Repository};
+use crate::resolve::weights_path;
 use burgess_base::{Context, Error, Result};
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// An encoder with its weights.
 #[derive(Debug, Clone)]
@@ -191,71 +191,4 @@ fn place(needed: &Needed, file: &Checkpoint, prefix: Option<&str>, foreign: bool
         }
     }
     Ok((Place { prefix: own.into(), ..Place::whole() }, None))
-}
-
-/// Returns the local file or directory that holds a card's weights.
-///
-/// Shipped weights are searched in `$BURGESS_ZOO/weights/`, or, if `BURGESS_ZOO` is not set, in `zoo/weights/` beside
-/// the executable, in `../share/burgess/zoo/weights/` relative to it, and in the source tree of the build. Published
-/// weights are searched where `burgess fetch` and other programs store them; see [`hub`].
-///
-/// # Errors
-/// The weights are not on this machine.
-pub fn weights_path(card: &EncoderCard) -> Result<PathBuf> {
-    match &card.source.location {
-        Location::Shipped { file } => {
-            let tried: Vec<PathBuf> = zoo_dirs().iter().map(|dir| dir.join("weights").join(file)).collect();
-            tried.iter().find(|p| p.is_file()).cloned().ok_or_else(|| {
-                let list = tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-                Error::failed(format!("the weights of {} are not on this machine; looked for {list}", card.id)).hint(
-                    format!(
-                        "set BURGESS_ZOO to the `encoders/zoo` folder of a checkout, or make them with `burgess pretrain {}`",
-                        card.id.replacen('-', "/", 1)
-                    ),
-                )
-            })
-        }
-        Location::Directory(path) if path.is_dir() => Ok(path.clone()),
-        Location::Directory(path) => {
-            Err(Error::failed(format!("the weights of {} should be in {}, which is absent", card.id, path.display()))
-                .hint("correct `directory` in the card's [source], or name the weights with --weights"))
-        }
-        Location::Url(url) => hub::file_of_url(url).map_err(|e| not_fetched(card, &e)),
-        Location::Hub { repository, file, revision } => Repository::new(repository, revision.as_deref())
-            .and_then(|r| r.weights(file.as_deref()))
-            .map_err(|e| not_fetched(card, &e)),
-    }
-}
-
-/// The message names the card, because the user asked for it and not for its repository.
-fn not_fetched(card: &EncoderCard, why: &Error) -> Error {
-    Error::failed(format!("the weights of {} are not on this machine: {why}", card.id))
-        .hint(format!("burgess fetch {}, or name a file or directory with --weights", card.id))
-}
-
-/// The folders that may hold the zoo's `weights/`, in search order.
-pub fn zoo_dirs() -> Vec<PathBuf> {
-    if let Some(dir) = std::env::var_os("BURGESS_ZOO").filter(|d| !d.is_empty()) {
-        return vec![dir.into()];
-    }
-    let mut dirs = Vec::new();
-    if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
-        dirs.push(dir.join("zoo"));
-        if let Some(parent) = dir.parent() {
-            dirs.push(parent.join("share/burgess/zoo"));
-        }
-    }
-    dirs.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo"));
-    dirs
-}
-
-/// Whether a card's weights are on this machine.
-pub fn is_available(card: &EncoderCard) -> bool {
-    weights_path(card).is_ok()
-}
-
-/// Digest of the weights that [`Encoder::load`] would use with the same arguments.
-pub fn weights_digest(card: &EncoderCard, weights: Option<&Path>) -> Result<String> {
-    let path = weights.map_or_else(|| weights_path(card), |w| Ok(w.to_path_buf()))?;
-    Checkpoint::open(&path)?.digest()
 }

@@ -1,5 +1,5 @@
 //! Local paths of published weights: the Hugging Face cache, shared with all programs that use the hub, and this
-//! project's own cache for files from publishers' servers. This module does not use the network; `burgess fetch` does.
+//! project's own cache for files from publishers' servers. This module does not use the network.
 //!
 //! The layout of the Hugging Face cache (`huggingface_hub`, guide "Understand caching"):
 //!
@@ -9,8 +9,6 @@
 //! models--OWNER--NAME/blobs/ETAG                   the contents, named by their digest
 //! ```
 
-use crate::card::{EncoderCard, Location};
-use crate::checkpoint;
 use burgess_base::{Error, Result, digest};
 use std::path::{Path, PathBuf};
 
@@ -86,9 +84,12 @@ impl Repository {
     pub fn snapshot(&self) -> Result<PathBuf> {
         let folder = self.folder(&cache()?);
         let absent = || {
-            Error::failed(format!("{} is not on this machine; looked in {}", self.name(), folder.display())).hint(
-                format!("burgess fetch {}; if it is meant as a directory, there is none of this name", self.name()),
-            )
+            Error::failed(format!("{} is not on this machine; looked in {}", self.name(), folder.display()))
+                .hint(format!(
+                    "if it is meant as a directory, there is none of this name; else download {}",
+                    self.name()
+                ))
+                .downloadable(self.name())
         };
         let commit = match is_commit(self.revision()) {
             true => self.revision().to_string(),
@@ -96,49 +97,6 @@ impl Repository {
         };
         let directory = folder.join("snapshots").join(commit.trim());
         if is_commit(commit.trim()) && directory.is_dir() { Ok(directory) } else { Err(absent()) }
-    }
-
-    /// Card of the repository's encoder, derived as for a [`directory`](crate::directory), with the repository's name
-    /// and pinned to the local commit.
-    ///
-    /// # Errors
-    /// The repository was not fetched completely; see also [`directory::card`](crate::directory::card).
-    pub fn card(&self) -> Result<EncoderCard> {
-        self.card_under(None)
-    }
-
-    /// Card as from [`Repository::card`], for the weights under `prefix` if there are several.
-    ///
-    /// # Errors
-    /// As [`Repository::card`]; or there is no tensor under the prefix.
-    pub fn card_under(&self, prefix: Option<&str>) -> Result<EncoderCard> {
-        let directory = self.weights(None)?;
-        let mut card = crate::directory::card_under(&directory, prefix)?;
-        card.id = self.id.clone();
-        card.title = self.id.rsplit('/').next().unwrap_or_default().to_string();
-        let commit = directory.file_name().map(|c| c.to_string_lossy().into_owned());
-        card.source.location = Location::Hub { repository: self.id.clone(), file: None, revision: commit };
-        Ok(card)
-    }
-
-    /// Local path of the weights: `file`, or the directory of all files if absent.
-    ///
-    /// # Errors
-    /// The weights, or a shard of them, are absent.
-    pub fn weights(&self, file: Option<&str>) -> Result<PathBuf> {
-        let directory = self.snapshot()?;
-        let path = match file {
-            Some(file) if !is_plain(file) => {
-                return Err(Error::usage(format!("`{file}` cannot be a file of the repository {}", self.id)));
-            }
-            Some(file) => directory.join(file),
-            None => directory,
-        };
-        checkpoint::complete(&path).map_err(|e| {
-            Error::failed(format!("{} is not all on this machine: {e}", self.name()))
-                .hint(format!("burgess fetch {}", self.name()))
-        })?;
-        Ok(path)
     }
 }
 

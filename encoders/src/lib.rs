@@ -11,6 +11,8 @@ pub mod hub;
 pub mod init;
 pub mod kernel;
 pub mod objective;
+pub mod operands;
 pub mod preprocess;
 pub mod pretrain;
 pub mod probe;
+pub mod resolve;

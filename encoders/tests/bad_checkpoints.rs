@@ -204,7 +204,7 @@ fn an_absent_shard_is_named_with_what_to_do() {
     // Without the index.
     let (text, hint) = say(dir.path());
     assert!(text.contains("1 of 3 shards") && text.contains("not model.safetensors.index.json"), "{text}");
-    assert!(hint.contains("burgess fetch OWNER/NAME"), "{hint}");
+    assert!(hint.contains("download the whole repository"), "{hint}");
     let map: BTreeMap<&str, String> = all.keys().enumerate().map(|(i, k)| (k.as_str(), name(1 + i % 3))).collect();
     let index = serde_json::json!({ "weight_map": map }).to_string();
     std::fs::write(dir.path().join("model.safetensors.index.json"), &index).unwrap();
@@ -216,7 +216,7 @@ fn an_absent_shard_is_named_with_what_to_do() {
     let cache = dir.path().join("models--owner--my-vit/snapshots/0123");
     std::fs::create_dir_all(&cache).unwrap();
     std::fs::write(cache.join("model.safetensors.index.json"), &index).unwrap();
-    assert_eq!(say(&cache).1, "burgess fetch owner/my-vit");
+    assert_eq!(say(&cache).1, "download owner/my-vit again");
     // A shard that was cut off is named.
     for i in 1..=3 {
         let part = all.iter().enumerate().filter(|(n, _)| 1 + n % 3 == i).map(|(_, (k, v))| (k.clone(), v.clone()));

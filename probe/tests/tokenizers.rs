@@ -35,7 +35,7 @@ fn same(name: &str, what: &str, tokenizer: &Tokenizer) -> Result<()> {
             wrong.push(format!("{text:?}\n  {ours:?}\n  {ids:?}"));
             continue;
         }
-        let (placed, places) = tokenizer.encode_placed(text)?;
+        let (placed, places) = tokenizer.encode_with_offsets(text)?;
         assert_eq!(placed, *ids, "{text:?}");
         assert!(places.iter().all(|p| p.end <= text.len()), "{text:?}: {places:?}");
         for (part, back) in [Some(ids.as_slice()), ids.get(1..)].into_iter().zip(back) {

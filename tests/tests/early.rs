@@ -87,7 +87,7 @@ fn a_run_that_cannot_end_well_does_not_begin() {
             "answerless.jsonl: no conversation to train on: of 1 none is usable: empty answer",
         ),
         ("absent", vec![(tune, "tune = \"away.json\"")], "away.json does not exist"),
-        ("folder", vec![("\"images\"", "\"images\"")], "images does not exist"),
+        ("folder", vec![("\"images\"", "\"photos\"")], "photos does not exist"),
         ("nollm", vec![("nano-lm", "./models/x")], "the language model ./models/x does not exist"),
         ("noencoder", vec![("nano-sup", "./vit-tiny")], "the encoder ./vit-tiny does not exist"),
         ("tokens", vec![("nano-lm", "llm")], "the model embeddings for"),

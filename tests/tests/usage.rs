@@ -44,7 +44,7 @@ fn wrong_usage_is_answered_with_a_hint() {
     insta::assert_snapshot!("no-packages", complaint(&place, &["data", "field", "--from", "nowhere"]));
     insta::assert_snapshot!("no-study-directory", complaint(&place, &["report", "nowhere"]));
     insta::assert_snapshot!(
-        "not-a-image",
+        "not-an-image",
         complaint(&place, &["encode", "noise.png", "--encoder", "nano-sup", "-o", "f.safetensors"])
     );
     assert!(!place.path().join("f.safetensors").exists());

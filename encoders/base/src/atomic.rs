@@ -1,6 +1,6 @@
 //! Atomic writes of files and directories: written under a temporary name, flushed to disk, then renamed.
 
-use crate::output::{self, OutputTarget};
+use crate::destination::{self, OutputTarget};
 use crate::temporary::TemporaryPath;
 use crate::{Context, Error, Result};
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::path::Path;
 /// created. A symbolic link is kept and its target replaced; a FIFO is written to directly.
 ///
 /// # Errors
-/// The path is not a file (see [`output`]), or an error of the file system.
+/// The path is not a file (see [`output`](crate::output)), or an error of the file system.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |w| Ok(w.write_all(bytes)?))
 }
@@ -22,7 +22,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`write`], or an error of `produce`.
 pub fn write_with(path: &Path, produce: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let step = || format!("writing {}", path.display());
-    let (target, permissions) = match output::resolve(path).map_err(|e| e.context(step()))? {
+    let (target, permissions) = match destination::resolve(path).map_err(|e| e.context(step()))? {
         OutputTarget::File(target, permissions) => (target, permissions),
         OutputTarget::Fifo => {
             let mut writer = BufWriter::new(File::options().write(true).open(path).with_context(step)?);
@@ -74,11 +74,15 @@ pub fn create_dir_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> R
     let step = || format!("writing {}", path.display());
     let target = match fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => {
-            return Err(Error::failed(format!("{} is {}, not a directory", path.display(), output::file_kind(&meta)))
-                .hint("choose another directory, or move the file away"));
+            return Err(Error::failed(format!(
+                "{} is {}, not a directory",
+                path.display(),
+                destination::file_kind(&meta)
+            ))
+            .hint("choose another directory, or move the file away"));
         }
         Ok(_) => path.to_path_buf(),
-        Err(_) => output::follow_links(path).map_err(|e| e.context(step()))?,
+        Err(_) => destination::follow_links(path).map_err(|e| e.context(step()))?,
     };
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).with_context(step)?;

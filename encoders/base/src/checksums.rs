@@ -41,7 +41,7 @@ impl Checksum {
             return Err(Error::failed(format!(
                 "{} is {}, not a file",
                 path.display(),
-                crate::output::file_kind(&meta)
+                crate::destination::file_kind(&meta)
             )));
         }
         Ok(Self { size: meta.len(), blake3: digest::of_file(path)? })

@@ -53,22 +53,23 @@ pub struct Error {
     kind: ErrorKind,
     chain: Vec<String>,
     hint: Option<String>,
+    download: Option<String>,
 }
 
 impl Error {
     /// Builds an error of usage: the request names something that does not exist or makes no sense (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Usage, chain: vec![message.into()], hint: None }
+        Self { kind: ErrorKind::Usage, chain: vec![message.into()], hint: None, download: None }
     }
 
     /// Builds a failure: the work could not be done (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Failed, chain: vec![message.into()], hint: None }
+        Self { kind: ErrorKind::Failed, chain: vec![message.into()], hint: None, download: None }
     }
 
     /// Builds an interruption by a signal, which is not a failure.
     pub fn interrupted() -> Self {
-        Self { kind: ErrorKind::Interrupted, chain: vec!["interrupted".into()], hint: None }
+        Self { kind: ErrorKind::Interrupted, chain: vec!["interrupted".into()], hint: None, download: None }
     }
 
     /// Adds the enclosing step in which the error happened, such as "reading weights.safetensors".
@@ -83,6 +84,20 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
+    }
+
+    /// Adds the name under which a missing file can be downloaded: the id of a card, `owner/name[@revision]` of the
+    /// Hugging Face hub, or an address. The hint then ends with advice to download it, so that a program can append its
+    /// own command. Of several names, the outermost one is kept: it is the one that the user gave.
+    #[must_use]
+    pub fn downloadable(mut self, name: impl Into<String>) -> Self {
+        self.download = Some(name.into());
+        self
+    }
+
+    /// Returns the name under which a missing file can be downloaded, if there is one; see [`Error::downloadable`].
+    pub fn download_name(&self) -> Option<&str> {
+        self.download.as_deref()
     }
 
     /// Returns the kind of the error.

@@ -13,6 +13,7 @@ pub mod atomic;
 mod category;
 pub mod checksums;
 pub mod compressed;
+mod destination;
 mod difference;
 pub mod digest;
 mod error;

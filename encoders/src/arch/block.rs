@@ -3,55 +3,13 @@
 //! paths are timm's.
 
 use super::drop_path::{self, Drops};
-use crate::attention::{Bias, Rotation, attend};
+use crate::attention::attend;
 use crate::kernel;
+use crate::operands::{Activation, Bias, Rotation};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, activation, module::linear};
-use serde::{Deserialize, Serialize};
-
-/// The activation function between the two layers of a block's MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// Exact GELU, x·Φ(x).
-    #[default]
-    Gelu,
-    /// SiLU, x·σ(x).
-    Silu,
-    /// QuickGELU, x·σ(1.702 x), used by OpenAI's CLIP.
-    QuickGelu,
-    /// The tanh approximation of GELU, used by SigLIP.
-    GeluTanh,
-    /// SwiGLU, SiLU(first half) · second half of the first layer's output, which is twice as wide (Shazeer 2020,
-    /// arXiv:2002.05202); used by DINOv2-giant and EVA-02.
-    Swiglu,
-}
-
-impl Activation {
-    /// Applies the activation to every element; SwiGLU instead halves the last axis.
-    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Gelu => activation::gelu(x),
-            Self::Silu => activation::silu(x),
-            Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
-            Self::GeluTanh => activation::gelu_approximate(x),
-            Self::Swiglu => {
-                let half = x.dims()[D - 1] / 2;
-                activation::silu(x.clone().narrow(D - 1, 0, half)) * x.narrow(D - 1, half, half)
-            }
-        }
-    }
-
-    /// The number of output columns of the first layer per hidden channel: 2 for SwiGLU, otherwise 1.
-    pub fn columns(self) -> usize {
-        match self {
-            Self::Swiglu => 2,
-            Self::Gelu | Self::Silu | Self::QuickGelu | Self::GeluTanh => 1,
-        }
-    }
-}
+use burn::tensor::{Device, Int, Tensor, module::linear};
 
 /// Hyper-parameters of a transformer block.
 #[derive(Debug, Clone)]

@@ -14,8 +14,9 @@ mod stable_diffusion;
 mod tap;
 mod vit;
 
+pub use crate::operands::Activation;
 pub(crate) use block::blocks;
-pub use block::{Activation, Block, Mlp, Places};
+pub use block::{Block, Mlp, Places};
 pub use channel_norm::{ChannelNorm, NormKind};
 pub use convnext::{ConvNext, ConvNextConfig, StemKind};
 pub use drop_path::Drops;

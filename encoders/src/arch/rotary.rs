@@ -2,7 +2,7 @@
 //! (timm's `RotaryEmbeddingCat` and `RotaryEmbeddingDinoV3`).
 
 use super::fields::is_default;
-use crate::attention::Rotation;
+use crate::operands::Rotation;
 use burgess_base::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};

@@ -2,13 +2,14 @@
 //! images, in which most blocks use window attention. Parameter paths are those of `segment_anything`'s
 //! `ImageEncoderViT`, except the MLP's (`lin1`, `lin2` there). The neck before the mask decoder is left out.
 
-use super::block::{Activation, Mlp};
+use super::block::Mlp;
 use super::fields::{is_yes, yes};
 use super::tap::outputs;
 use super::vit::{LARGEST, PatchEmbed};
 use super::{Tap, check_pixels};
-use crate::attention::{Bias, attend};
+use crate::attention::attend;
 use crate::features::FeatureMap;
+use crate::operands::{Activation, Bias};
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};

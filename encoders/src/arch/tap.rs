@@ -114,7 +114,7 @@ impl Tap {
         match grids {
             [first, rest @ ..] if rest.iter().all(|grid| grid == first) => Ok(*first),
             _ => Err(Error::usage(format!("the feature tap joins layers of the grids {grids:?}"))
-                .hint("say which grid they are brought to: grid = [rows, columns] in the card's [tap], or --grid")),
+                .hint("state the grid to which they are resampled: grid = [rows, columns] in the card's [tap]")),
         }
     }
 
@@ -171,6 +171,11 @@ mod tests {
         assert!(say(Tap { grid: Some([2, 2]), ..Tap::default() }).contains("one layer"));
         assert!(say(Tap { layers: vec![0], grid: Some([0, 2]), ..Tap::default() }).contains("positive"));
         let tap = Tap { layers: vec![0, 1], ..Tap::default() };
-        assert!(tap.joined_grid(&[[4, 4], [2, 2]]).unwrap_err().hint_text().is_some_and(|h| h.contains("--grid")));
+        assert!(
+            tap.joined_grid(&[[4, 4], [2, 2]])
+                .unwrap_err()
+                .hint_text()
+                .is_some_and(|h| h.contains("grid = [rows, columns]"))
+        );
     }
 }

@@ -1,11 +1,11 @@
 //! A checkpoint on disk: a file of safetensors, `torch.save` or GGUF, or several shards, mapped into memory.
 
 use super::budget::Budget;
+use super::entry::Entry;
 use super::gguf::{self, Metadata};
-use super::header::{self, Entry};
 use super::index::Index;
-use super::locate::{self, find_in};
-use super::{foreign, numbers, pytorch};
+use super::locate::{self, PIPELINE, find_in, is_pipeline};
+use super::{foreign, numbers, pytorch, safetensors};
 use burgess_base::{Error, Result, digest};
 use memmap2::Mmap;
 #[cfg(unix)]
@@ -67,7 +67,7 @@ impl Checkpoint {
     /// is open; all writers of this project replace files by renaming, which is safe.
     ///
     /// # Errors
-    /// The path does not exist, a header is damaged (see [`header::parse`]), or an index and its shards disagree.
+    /// The path does not exist, a header is damaged (see [`safetensors::parse`]), or an index and its shards disagree.
     pub fn open(path: &Path) -> Result<Self> {
         let mut checkpoint =
             Self { path: path.to_path_buf(), shards: Vec::new(), tensors: BTreeMap::new(), root: String::new() };
@@ -148,7 +148,7 @@ impl Checkpoint {
         } else if let Some(error) = foreign::refused(&map) {
             return Err(error);
         } else {
-            (header::parse(&map, &mut budget)?, gguf::Table::default())
+            (safetensors::parse(&map, &mut budget)?, gguf::Table::default())
         };
         let cleared = clear_names(&entries);
         for (key, entry) in entries {
@@ -371,12 +371,4 @@ fn row_major(values: Vec<f32>, shape: &[usize], strides: &[usize]) -> Vec<f32> {
             index[d] = 0;
         }
     }
-}
-
-/// The folders of a diffusers model whose weights the encoder uses.
-pub const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
-
-/// Whether `path` is the directory of a diffusers model.
-pub fn is_pipeline(path: &Path) -> bool {
-    path.join("model_index.json").is_file() || PIPELINE.iter().all(|part| path.join(part).is_dir())
 }

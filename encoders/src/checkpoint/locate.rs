@@ -1,6 +1,5 @@
 //! Selects the weights among the files of a directory or of a repository of the hub.
 
-use super::file::{PIPELINE, is_pipeline};
 use super::index::Index;
 use super::{foreign, gguf};
 use burgess_base::text::excerpt;
@@ -22,6 +21,14 @@ const USUAL: [&str; 10] = [
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
 ];
+
+/// The folders of a diffusers model whose weights the encoder uses.
+pub const PIPELINE: [&str; 3] = ["text_encoder", "unet", "vae"];
+
+/// Whether `path` is the directory of a diffusers model.
+pub fn is_pipeline(path: &Path) -> bool {
+    path.join("model_index.json").is_file() || PIPELINE.iter().all(|part| path.join(part).is_dir())
+}
 
 /// The variant in a file name, such as `fp16` in `model.fp16.safetensors`; numbers of shards are not variants.
 fn variant<'a>(name: &'a str, usual: &str) -> Option<&'a str> {
@@ -78,7 +85,7 @@ pub fn choose<'a>(names: &[&'a str]) -> Result<&'a str> {
             found.len(),
             found.iter().take(3).map(|name| excerpt(name, 100)).collect::<Vec<_>>().join(", "),
         ))
-        .hint("get the index too, from where the shards are from; of a repository of the hub, `burgess fetch OWNER/NAME` gets all"));
+        .hint("get the index too, from where the shards are from, or download the whole repository"));
     }
     match found.as_slice() {
         [one] => Ok(one),
@@ -124,19 +131,19 @@ pub(super) fn all_there(index: &Path, shards: &BTreeSet<&str>) -> Result<()> {
     let more = absent.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let (verb, named) = if absent.len() == 1 { ("is", "it") } else { ("are", "them") };
-    Err(Error::failed(format!(
+    let error = Error::failed(format!(
         "{} of the {} shards that {} lists {verb} not there: {shown}{more}",
         absent.len(),
         shards.len(),
         index.file_name().unwrap_or_default().to_string_lossy(),
-    ))
-    .hint(match repository_of(index) {
-        Some(id) => format!("burgess fetch {id}"),
-        None => format!(
-            "copy {named} into {} from where the other files are from; of a repository of the hub, `burgess fetch OWNER/NAME` gets all",
+    ));
+    Err(match repository_of(index) {
+        Some(id) => error.hint(format!("download {id} again")).downloadable(id),
+        None => error.hint(format!(
+            "copy {named} into {} from where the other files are from, or download the whole repository",
             index.parent().unwrap_or(Path::new(".")).display()
-        ),
-    }))
+        )),
+    })
 }
 
 /// The repository `owner/name` of a file in a Hugging Face cache.

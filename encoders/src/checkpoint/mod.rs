@@ -13,12 +13,13 @@
 //! ignored explicitly by the [`Dialect`]. A module of another crate defines a dialect of its own (a `const` table), or
 //! uses [`IDENTITY`].
 
+mod blocks;
 mod budget;
 mod dialect;
+mod entry;
 mod file;
 mod foreign;
 mod gguf;
-mod header;
 mod index;
 mod load;
 mod locate;
@@ -26,13 +27,14 @@ mod module;
 mod numbers;
 mod place;
 mod pytorch;
+mod safetensors;
 mod save;
 
 pub use dialect::{Dialect, IDENTITY, Rule, Shapes, Source};
-pub use file::{Checkpoint, PIPELINE, is_pipeline};
+pub use file::Checkpoint;
 pub use gguf::{List, Metadata, Value, parts};
 pub use load::{LoadReport, check, load, load_with};
-pub use locate::{choose, complete, is_index, shards};
+pub use locate::{PIPELINE, choose, complete, is_index, is_pipeline, shards};
 pub use module::{Parameter, collect, fill, parameters};
 pub use place::{Needed, Place, choose as choose_place};
 pub use save::{Precision, save};

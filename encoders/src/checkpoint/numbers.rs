@@ -1,6 +1,6 @@
 //! Conversion of stored values of any format to f32, in one parallel pass.
 
-use super::header::Stored;
+use super::entry::Stored;
 use half::{bf16, f16};
 use rayon::prelude::*;
 

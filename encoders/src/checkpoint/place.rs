@@ -182,6 +182,6 @@ pub fn choose(places: Vec<Place>, checkpoint: &Checkpoint) -> Result<Option<(Pla
         list.join(", ")
     ))
     .hint(format!(
-        "name one behind the encoder, as in --encoder DIR@prefix={example}; in a study's table or a card's [source]: prefix = \"{example}\""
+        "choose one: DIR@prefix={example} as the encoder's name, or prefix = \"{example}\" in a study's table or a card's [source]"
     )))
 }

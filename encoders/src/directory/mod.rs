@@ -3,7 +3,7 @@
 //!
 //! The configurations of timm, open_clip and diffusers describe the whole network; for models of transformers the
 //! shapes of the tensors say more than the configuration, which must agree with them. The result is an ordinary card:
-//! `burgess encoders DIR` prints it, and it can be saved as a file. Its notes list what had to be assumed.
+//! It can be saved as a file. Its notes list what had to be assumed.
 
 mod diffusers;
 mod open_clip;

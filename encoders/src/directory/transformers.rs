@@ -3,8 +3,9 @@
 //! Hyper-parameters that follow from the shapes of the tensors (width, depth, class token, layer scale ...) are read
 //! from these, and the configuration must agree where it states them. Only the others are read from the configuration.
 
+use super::processor::{self, Published};
 use super::shapes::Shapes;
-use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, placed, processor, side, whole};
+use super::{Colours, Fixed, Found, HALF, IMAGENET, OPENAI, Section, otherwise, placed, side, whole};
 use crate::arch::{Activation, ArchitectureConfig, SamConfig, Tap, VitConfig};
 use crate::checkpoint::{Checkpoint, Dialect, Place};
 use crate::preprocess::Interpolation::{self, Bicubic, Bilinear};
@@ -30,10 +31,8 @@ pub(super) struct Kind {
     drop_path: f64,
     /// Keys for which only one value is supported.
     fixed: &'static Fixed,
-    /// Resize kernel, mean and standard deviation of the published models of this kind.
-    pub images: (Interpolation, Colours),
-    /// Class of the image processor if no file names one.
-    pub processor: &'static str,
+    /// Preprocessing of the published models of this kind.
+    published: Published,
 }
 
 /// The features that are tapped by default.
@@ -47,6 +46,10 @@ enum Last {
     Before,
 }
 
+const fn published(interpolation: Interpolation, colours: Colours, class: &'static str) -> Published {
+    Published { interpolation, colours, class }
+}
+
 const PLAIN: Kind = Kind {
     types: &["vit"],
     dialect: "transformers-vit",
@@ -57,23 +60,21 @@ const PLAIN: Kind = Kind {
     antialias: false,
     drop_path: 0.0,
     fixed: &[("num_channels", "3")],
-    images: (Bilinear, HALF),
-    processor: "ViTImageProcessor",
+    published: published(Bilinear, HALF, "ViTImageProcessor"),
 };
 
 const KINDS: [Kind; 12] = [
     PLAIN,
-    Kind { types: &["deit"], images: (Bicubic, IMAGENET), processor: "DeiTImageProcessor", ..PLAIN },
-    Kind { types: &["vit_mae", "ijepa"], images: (Bicubic, IMAGENET), ..PLAIN },
-    Kind { types: &["vit_msn"], eps: 1e-6, images: (Bicubic, IMAGENET), ..PLAIN },
+    Kind { types: &["deit"], published: published(Bicubic, IMAGENET, "DeiTImageProcessor"), ..PLAIN },
+    Kind { types: &["vit_mae", "ijepa"], published: published(Bicubic, IMAGENET, "ViTImageProcessor"), ..PLAIN },
+    Kind { types: &["vit_msn"], eps: 1e-6, published: published(Bicubic, IMAGENET, "ViTImageProcessor"), ..PLAIN },
     Kind {
         types: &["clip", "clip_vision_model"],
         dialect: "transformers-clip",
         act: "quick_gelu",
         eps: 1e-5,
         tap: Last::Before,
-        images: (Bicubic, OPENAI),
-        processor: "CLIPImageProcessor",
+        published: published(Bicubic, OPENAI, "CLIPImageProcessor"),
         ..PLAIN
     },
     Kind {
@@ -81,16 +82,14 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-siglip",
         act: "gelu_pytorch_tanh",
         eps: 1e-6,
-        images: (Bicubic, HALF),
-        processor: "SiglipImageProcessor",
+        published: published(Bicubic, HALF, "SiglipImageProcessor"),
         ..PLAIN
     },
     Kind {
         types: &["dinov2"],
         dialect: "transformers-dinov2",
         eps: 1e-6,
-        images: (Bicubic, IMAGENET),
-        processor: "BitImageProcessor",
+        published: published(Bicubic, IMAGENET, "BitImageProcessor"),
         ..PLAIN
     },
     Kind {
@@ -98,8 +97,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-dinov2",
         eps: 1e-6,
         antialias: true,
-        images: (Bicubic, IMAGENET),
-        processor: "BitImageProcessor",
+        published: published(Bicubic, IMAGENET, "BitImageProcessor"),
         ..PLAIN
     },
     Kind {
@@ -107,8 +105,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-beit",
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
-        images: (Bicubic, HALF),
-        processor: "BeitImageProcessor",
+        published: published(Bicubic, HALF, "BeitImageProcessor"),
         ..PLAIN
     },
     Kind {
@@ -116,8 +113,7 @@ const KINDS: [Kind; 12] = [
         dialect: "transformers-beit",
         drop_path: 0.1,
         fixed: &[("num_channels", "3"), ("use_shared_relative_position_bias", "false")],
-        images: (Bicubic, IMAGENET),
-        processor: "BeitImageProcessor",
+        published: published(Bicubic, IMAGENET, "BeitImageProcessor"),
         ..PLAIN
     },
     Kind {
@@ -125,8 +121,7 @@ const KINDS: [Kind; 12] = [
         image_size: 384,
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("is_hybrid", "false")],
-        images: (Bicubic, HALF),
-        processor: "DPTImageProcessor",
+        published: published(Bicubic, HALF, "DPTImageProcessor"),
         ..PLAIN
     },
     Kind {
@@ -136,8 +131,7 @@ const KINDS: [Kind; 12] = [
         image_size: 1024,
         tap: Last::Bare,
         fixed: &[("num_channels", "3"), ("qkv_bias", "true"), ("use_rel_pos", "true")],
-        images: (Bilinear, IMAGENET),
-        processor: "SamImageProcessor",
+        published: published(Bilinear, IMAGENET, "SamImageProcessor"),
         ..PLAIN
     },
 ];
@@ -160,7 +154,7 @@ pub(super) fn found(model_type: &str, config: &Value, dir: &Path, weights: &Chec
     let dialect = if gated { "transformers-dinov2-swiglu" } else { kind.dialect };
     let own_size = vision.read("image_size", side)?.unwrap_or(kind.image_size);
     let version = config.get("transformers_version").and_then(Value::as_str);
-    let (preprocess, notes) = processor::preprocess(dir, model_type, kind, own_size, version)?;
+    let (preprocess, notes) = processor::preprocess(dir, model_type, kind.published, own_size, version)?;
     let model = Model { kind, model_type, vision, outer, gated, dialect, preprocess, notes };
     let wanted = Dialect::find(dialect)?.names("patch_embed.proj.weight").into_iter().flatten().next();
     let wanted = wanted.unwrap_or_default();

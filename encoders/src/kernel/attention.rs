@@ -7,7 +7,7 @@
 use super::product::{Matrix, Strides, product};
 use super::wide::{exp, max, sum2, wide};
 use super::{plain, slice, tensor};
-use crate::attention::{Bias, Rotation};
+use crate::operands::{Bias, Rotation};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;

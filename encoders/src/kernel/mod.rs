@@ -14,7 +14,7 @@ pub mod wide;
 pub(crate) use attention::attention;
 pub use product::{Matrix, Strides};
 
-use crate::arch::Activation;
+use crate::operands::Activation;
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::module::Param;

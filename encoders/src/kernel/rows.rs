@@ -3,7 +3,7 @@
 use super::product::{Matrix, Strides, product_of};
 use super::wide::{erf, exp, sigmoid, wide};
 use super::{plain, slice, tensor};
-use crate::arch::Activation;
+use crate::operands::Activation;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 

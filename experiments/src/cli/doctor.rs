@@ -7,7 +7,8 @@ use crate::machine::text_table::Side;
 use crate::machine::{device, paths};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard, Location};
-use burgess_encoders::{encoder, hub};
+use burgess_encoders::hub;
+use burgess_encoders::resolve;
 use serde::Serialize;
 use std::path::Path;
 
@@ -169,7 +170,7 @@ fn weights() -> Vec<Line> {
         Ok(cards) => {
             let (shipped, published): (Vec<&EncoderCard>, Vec<&EncoderCard>) =
                 cards.iter().partition(|c| matches!(c.source.location, Location::Shipped { .. }));
-            let here = |cards: &[&EncoderCard]| cards.iter().filter(|c| encoder::is_available(c)).count();
+            let here = |cards: &[&EncoderCard]| cards.iter().filter(|c| resolve::is_available(c)).count();
             let mut lines = vec![
                 Line {
                     what: "encoders of this project".into(),
@@ -186,7 +187,7 @@ fn weights() -> Vec<Line> {
                 },
             ];
             let missing: Vec<&str> =
-                shipped.iter().filter(|c| !encoder::is_available(c)).map(|c| c.id.as_str()).collect();
+                shipped.iter().filter(|c| !resolve::is_available(c)).map(|c| c.id.as_str()).collect();
             if !missing.is_empty() {
                 lines.push(Line {
                     what: "encoder weights missing".into(),
@@ -224,7 +225,7 @@ fn hub() -> Vec<Line> {
 }
 
 fn broken(what: String, error: &Error) -> Line {
-    Line { what, state: State::Broken, detail: error.to_string(), fix: error.hint_text().map(String::from) }
+    Line { what, state: State::Broken, detail: error.to_string(), fix: crate::machine::terminal::hint(error) }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use crate::run::{notes, probes};
 use crate::study::arm::ArmEncoder;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{self, EncoderCard};
-use burgess_encoders::encoder;
 use burgess_encoders::preprocess::Preparation;
+use burgess_encoders::resolve;
 use serde_json::json;
 
 /// List the zoo, show one card, or probe one encoder
@@ -57,7 +57,7 @@ pub fn run(args: Args) -> Result<()> {
 fn list(as_json: bool) -> Result<()> {
     let cards = card::zoo()?;
     if as_json {
-        let rows: Vec<_> = cards.iter().map(|c| json!({"card": c, "weights": encoder::weights_path(c).ok()})).collect();
+        let rows: Vec<_> = cards.iter().map(|c| json!({"card": c, "weights": resolve::weights_path(c).ok()})).collect();
         return print_json(&rows);
     }
     let mut rows = vec![
@@ -72,14 +72,14 @@ fn list(as_json: bool) -> Result<()> {
             format!("{:.2} M", c.source.parameters as f64 / 1e6),
             c.preprocess.size.to_string(),
             format!("{}×{} × {}", grid[0], grid[1], c.architecture.width(&c.tap)?),
-            if encoder::is_available(c) { "here" } else { "not here" }.to_string(),
+            if resolve::is_available(c) { "here" } else { "not here" }.to_string(),
         ]);
     }
     print(&text_table::table(&rows, &[Side::Left; 7], "", super::list_width()))
 }
 
 fn one(card: &EncoderCard, as_json: bool) -> Result<()> {
-    let weights = encoder::weights_path(card);
+    let weights = resolve::weights_path(card);
     let compared = probes::compare(&probes::recorded(card), &probes::recorded_random(&card.id));
     if as_json {
         let mut value = json!({"card": card, "weights": weights.ok()});

@@ -148,8 +148,12 @@ fn render(error: &Error, verb: &str) -> String {
         let part = terminal::message(part);
         text += &if i == 0 { format!("error: {part}\n") } else { format!("  cause: {part}\n") };
     }
-    if let Some(hint) = error.hint_text() {
-        text += &format!("hint: {}\n", terminal::message(hint));
+    if let Some(hint) = terminal::hint(error) {
+        text += &format!(
+            "hint: {}
+",
+            terminal::message(&hint)
+        );
     } else if error.kind() == ErrorKind::Usage {
         text += &format!("hint: `burgess {verb} --help` says what it takes, with examples\n");
     }

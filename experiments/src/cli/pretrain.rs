@@ -7,8 +7,9 @@ use crate::run::pretraining;
 use crate::run::probes;
 use crate::run::probes::ProbeRecord;
 use burgess_base::{Error, Result, output};
-use burgess_encoders::card::{EncoderCard, is_path};
-use burgess_encoders::encoder;
+use burgess_encoders::card::EncoderCard;
+use burgess_encoders::resolve;
+use burgess_encoders::resolve::is_path;
 use burgess_probe::llm::weights;
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ fn probe(id: &str, weights: Option<PathBuf>, device: &Device, progress: &Progres
             .hint("leave it out, or name an encoder such as nano/clip"));
     }
     let card = card(id)?;
-    let path = weights.map_or_else(|| encoder::weights_path(&card), Ok)?;
+    let path = weights.map_or_else(|| resolve::weights_path(&card), Ok)?;
     show(id, &probes::keep(&card, &path, None, device, progress)?)
 }
 

@@ -172,7 +172,7 @@ fn text(benchmark: &dyn Benchmark, rules: &[Rules], shown: &[&Question], absent:
     if let Some(absent) = absent {
         text += &format!("\n{}\n", text_table::fold(&format!("no questions to show: {absent}"), width).join("\n"));
         // A command stays on its line.
-        text += &absent.hint_text().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        text += &crate::machine::terminal::hint(absent).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     }
     for q in shown {
         let images: Vec<String> = q.images.iter().map(ToString::to_string).collect();

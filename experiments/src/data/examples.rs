@@ -11,7 +11,7 @@ use crate::run::instrument::Llm;
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result, atomic, digest};
 use burgess_encoders::preprocess::Orientation;
-use burgess_probe::data::{Example, Examples, Packed, Packing, conversation};
+use burgess_probe::data::{Example, ExamplePacker, Examples, PackedExamples, conversation};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Images {
 
 /// The examples of one training stage.
 pub struct Set {
-    pub examples: Packed,
+    pub examples: PackedExamples,
     file: PathBuf,
     /// Number of conversations in the file; `left_out` says why some are not among the examples.
     all: usize,
@@ -89,7 +89,7 @@ impl Set {
             return Err(Error::failed(format!("stage {stage}: {file} has no conversation to train on: {of}{reasons}"))
                 .hint(hint));
         }
-        if !self.examples.learnable() {
+        if !self.examples.has_supervised_tokens() {
             return Err(Error::failed(format!(
                 "stage {stage}: no conversation of {file} has an answer to learn{reasons}"
             ))
@@ -114,7 +114,7 @@ pub fn read(
     let bar = progress.bar(&format!("reading {}", file.display()), 0);
     let thinned = per_source.map(|n| Thinned::of(file, n)).transpose()?;
     let mut place = 0;
-    let mut packing = Packing::new(&paths::cache()?.join("examples"))?;
+    let mut packing = ExamplePacker::new(&paths::cache()?.join("examples"))?;
     let mut unlearned: BTreeMap<&str, (usize, String)> = BTreeMap::new();
     // Conversations that the template refuses, by reason, with their number and the first id; and the first error.
     let (mut refused, mut first): (BTreeMap<String, (usize, String)>, Option<Error>) = Default::default();

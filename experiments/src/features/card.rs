@@ -8,7 +8,7 @@ use crate::study::{Data, Evaluator};
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Supervision};
 use burgess_encoders::preprocess::{Orientation, Preparation};
-use burgess_reports::schema::Role;
+use burgess_reports::schema::ArmRole;
 use burgess_world::CELLS;
 use std::path::Path;
 
@@ -171,18 +171,18 @@ impl ArmCard {
 
 /// Returns the role of an arm with these encoders. Untrained encoders are the random baseline only while they are
 /// frozen: unfrozen ones are trained in the tune stage.
-pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> Role {
+pub fn role<'a>(encoders: impl IntoIterator<Item = (&'a ArmEncoder, &'a ArmCard)>, freeze: Freeze) -> ArmRole {
     let mut untrained = freeze == Freeze::Frozen;
     for (encoder, card) in encoders {
         match card {
-            ArmCard::Oracle(_) => return Role::Oracle,
+            ArmCard::Oracle(_) => return ArmRole::Oracle,
             ArmCard::Encoder(card) => {
                 let drawn = matches!(encoder.weights, Weights::Random(_));
                 untrained &= drawn || card.supervision == Supervision::None;
             }
         }
     }
-    if untrained { Role::Random } else { Role::Trained }
+    if untrained { ArmRole::Random } else { ArmRole::Trained }
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn arms_have_roles() -> Result<()> {
-        let role_of = |text: &str| -> Result<Role> {
+        let role_of = |text: &str| -> Result<ArmRole> {
             let arm = Arm::parse(text)?;
             let cards = arm.encoders.iter().map(|e| match e.is_oracle() {
                 true => Ok(ArmCard::Oracle(OracleCard::new([6, 6], ""))),
@@ -202,13 +202,13 @@ mod tests {
             Ok(role(arm.encoders.iter().zip(&cards), arm.freeze))
         };
         for (text, expected) in [
-            ("nano-clip", Role::Trained),
-            ("nano-random", Role::Random),
-            ("nano-clip@random=1", Role::Random),
-            ("nano-random+nano-clip@random", Role::Random),
-            ("nano-random+nano-clip", Role::Trained),
-            ("nano-random:unfrozen", Role::Trained),
-            ("oracle", Role::Oracle),
+            ("nano-clip", ArmRole::Trained),
+            ("nano-random", ArmRole::Random),
+            ("nano-clip@random=1", ArmRole::Random),
+            ("nano-random+nano-clip@random", ArmRole::Random),
+            ("nano-random+nano-clip", ArmRole::Trained),
+            ("nano-random:unfrozen", ArmRole::Trained),
+            ("oracle", ArmRole::Oracle),
         ] {
             assert_eq!(role_of(text)?, expected, "{text}");
         }

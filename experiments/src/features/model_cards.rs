@@ -10,7 +10,7 @@ use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::card::EncoderCard;
 use burgess_encoders::features::FeatureMap;
 use burgess_encoders::preprocess::Orientation;
-use burgess_probe::mllm::Visual;
+use burgess_probe::mllm::ImageBatch;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -84,13 +84,13 @@ fn pixels(card: &EncoderCard, image: &RgbImage, device: &Device) -> Tensor<4> {
 ///
 /// # Errors
 /// The weights of an encoder are not on this machine, or the model has the oracle, which reads no images.
-pub fn visual(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+pub fn visual(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<ImageBatch> {
     match trained {
         true => {
             let pixels = towers.iter().map(|t| Ok(pixels(t.card.encoder()?, image, device)));
-            pixels.collect::<Result<_>>().map(Visual::Pixels)
+            pixels.collect::<Result<_>>().map(ImageBatch::Pixels)
         }
-        false => towers.iter().map(|t| t.features(image, device)).collect::<Result<_>>().map(Visual::Towers),
+        false => towers.iter().map(|t| t.features(image, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps),
     }
 }
 
@@ -98,12 +98,12 @@ pub fn visual(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device
 ///
 /// # Errors
 /// As [`visual`].
-pub fn blank(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<Visual> {
+pub fn blank(image: &RgbImage, towers: &[Tower], trained: bool, device: &Device) -> Result<ImageBatch> {
     match towers {
         [Tower { card: ArmCard::Oracle(card), .. }] => {
             let shape = [1, card.grid[0] * card.grid[1], card.width];
             let tokens = Tensor::from_data(TensorData::new(oracle::background(card), shape), device);
-            Ok(Visual::Towers(vec![FeatureMap { tokens, grid: card.grid }]))
+            Ok(ImageBatch::FeatureMaps(vec![FeatureMap { tokens, grid: card.grid }]))
         }
         _ => visual(image, towers, trained, device),
     }
@@ -181,7 +181,7 @@ mod tests {
         let towers = [tower];
         assert!(visual(&image, &towers, false, &device).is_err_and(|e| e.to_string().contains("no encoder")));
         match blank(&image, &towers, false, &device)? {
-            Visual::Towers(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
+            ImageBatch::FeatureMaps(maps) => assert_eq!(maps[0].tokens.dims(), [1, 6, oracle::WIDTH]),
             _ => return Err(Error::failed("the oracle gives features")),
         }
         Ok(())

@@ -5,7 +5,7 @@ use crate::features::frozen::Features;
 use burgess_base::{Error, Result};
 use burgess_encoders::preprocess::{Orientation, Preprocess};
 use burgess_probe::connector::ImageSize;
-use burgess_probe::mllm::Visual;
+use burgess_probe::mllm::ImageBatch;
 use burgess_probe::train::FeatureSource;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::Path;
@@ -38,10 +38,10 @@ impl Source<'_> {
 }
 
 impl FeatureSource for Source<'_> {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         match &self.towers {
             Towers::Frozen(features) => {
-                features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(Visual::Towers)
+                features.iter().map(|f| f.batch(images, device)).collect::<Result<_>>().map(ImageBatch::FeatureMaps)
             }
             Towers::Trained(preprocess) => {
                 let opened = image_files::open_all(self.dir, &self.names(images)?, self.orientation);
@@ -50,7 +50,7 @@ impl FeatureSource for Source<'_> {
                     let all: Vec<f32> = opened.iter().flat_map(|image| p.apply(image)).collect();
                     Tensor::from_data(TensorData::new(all, [images.len(), 3, p.size, p.size]), device)
                 };
-                Ok(Visual::Pixels(preprocess.iter().map(pixels).collect()))
+                Ok(ImageBatch::Pixels(preprocess.iter().map(pixels).collect()))
             }
         }
     }

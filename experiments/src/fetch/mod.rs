@@ -16,8 +16,8 @@ pub mod whole;
 use crate::progress::Progress;
 use burgess_base::{Error, Result};
 use burgess_encoders::card::{EncoderCard, Location};
-use burgess_encoders::encoder;
 use burgess_encoders::hub::{self, Repository};
+use burgess_encoders::resolve;
 use client::Client;
 use download::{Checked, Identity, Places, Remote, disk, download};
 use serde::Serialize;
@@ -57,7 +57,7 @@ impl Wanted {
                 Ok(Self::Repository(Repository::new(repository, revision.as_deref())?, file.clone()))
             }
             Location::Url(url) => Ok(Self::Url(url.clone())),
-            Location::Shipped { .. } | Location::Directory(_) => Ok(Self::Here(encoder::weights_path(card)?)),
+            Location::Shipped { .. } | Location::Directory(_) => Ok(Self::Here(resolve::weights_path(card)?)),
         }
     }
 }

@@ -7,6 +7,7 @@ use burgess_base::temporary::{self, TemporaryPath};
 use burgess_base::{Error, Result, atomic, nearest};
 use burgess_encoders::checkpoint::{self, PIPELINE};
 use burgess_encoders::hub::{self, Repository};
+use burgess_encoders::resolve::repository_weights;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl Session {
         file: Option<&str>,
         report: &mut dyn FnMut(Fetched) -> Result<()>,
     ) -> Result<PathBuf> {
-        let local = repository.weights(file);
+        let local = repository_weights(repository, file);
         // A snapshot may lack a configuration that only the hub's list names; a single file is complete or absent.
         let enough = file.is_some() || self.client.settings.offline;
         if let (true, Ok(path)) = (enough && !self.update, &local) {

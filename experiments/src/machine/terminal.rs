@@ -119,6 +119,15 @@ fn shown(text: &str, colours: bool) -> String {
     out + &plain(rest)
 }
 
+/// The hint of an error as a user of the command reads it: with the command that downloads what is missing.
+pub fn hint(error: &burgess_base::Error) -> Option<String> {
+    let download = error.download_name().map(|name| format!("`burgess fetch {name}`"));
+    match (error.hint_text(), download) {
+        (Some(hint), Some(download)) => Some(format!("{hint}: {download}")),
+        (hint, download) => hint.map(str::to_string).or(download),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

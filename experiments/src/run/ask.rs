@@ -9,8 +9,8 @@ use burgess_probe::connector::ImageSize;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::{ChatTemplate, Llm, Tokenizer, Weights};
 use burgess_probe::mllm::Mllm;
-use burgess_probe::released::Released;
-use burgess_probe::text::{self, Likely, Scored};
+use burgess_probe::released::ReleasedModel;
+use burgess_probe::text::{self, ScoredToken, TokenLogprob};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::path::Path;
@@ -60,7 +60,7 @@ pub struct Named {
     pub text: String,
     /// Id and log-probability of the token.
     #[serde(flatten)]
-    pub token: Likely,
+    pub token: TokenLogprob,
 }
 
 /// A token of an answer, with the most probable alternatives.
@@ -73,13 +73,19 @@ pub struct Told {
     pub top: Vec<Named>,
 }
 
-fn told(tokenizer: &Tokenizer, scored: &[Scored]) -> Vec<Told> {
-    let named = |token: &Likely| Named { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
+fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<Told> {
+    let named = |token: &TokenLogprob| Named { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
     scored.iter().map(|s| Told { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
 }
 
 /// Makes an [`Answer`] of these tokens.
-fn answer(tokenizer: &Tokenizer, ids: &[u32], prompt_tokens: usize, scored: &[Scored], how: &How) -> Result<Answer> {
+fn answer(
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    prompt_tokens: usize,
+    scored: &[ScoredToken],
+    how: &How,
+) -> Result<Answer> {
     let tells = how.logprobs || how.continuation.is_some();
     Ok(Answer {
         answer: tokenizer.decode(ids)?,
@@ -144,10 +150,10 @@ impl Speaker {
         };
         if let Some(continuation) = &how.continuation {
             let given = given(&self.tokenizer, continuation)?;
-            let scored = text::scored(&self.llm, &ids, &given, &self.device)?;
+            let scored = text::score_text(&self.llm, &ids, &given, &self.device)?;
             return answer(&self.tokenizer, &given, ids.len(), &scored, how);
         }
-        let made = text::continued(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
+        let made = text::continue_text(&self.llm, &ids, how.max_new_tokens, &stop, how.sampling, &self.device)?;
         let spoken: Vec<u32> = made.iter().map(|s| s.token.id).filter(|id| !stop.contains(id)).collect();
         let mut answer = answer(&self.tokenizer, &spoken, ids.len(), &made, how)?;
         if self.chat.is_some() {
@@ -166,7 +172,7 @@ impl Answerer {
     /// # Errors
     /// The directory holds no multimodal model, or weights of the model or of its encoders are missing.
     pub fn open(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
-        if Released::is(dir) {
+        if ReleasedModel::is_model_dir(dir) {
             return Self::released(dir, chat, device);
         }
         if chat.is_some() {
@@ -183,7 +189,7 @@ impl Answerer {
     }
 
     fn released(dir: &Path, chat: Option<&str>, device: &Device) -> Result<Self> {
-        let released = Released::open(dir)?;
+        let released = ReleasedModel::open(dir)?;
         let known = TEMPLATES.iter().find(|(at, _)| Some(*at) == released.image_position).map(|(_, name)| *name);
         let name = chat.or(known).ok_or_else(|| {
             let names = TEMPLATES.map(|(_, name)| name).join(", ");
@@ -210,16 +216,17 @@ impl Answerer {
                 let size = ImageSize { width: width as usize, height: height as usize };
                 let visual =
                     model_cards::visual(&image, &self.encoders, !self.model.encoders.is_empty(), &self.device)?;
-                Some(self.model.look(visual, Some(&[size]), None)?)
+                Some(self.model.encode_images_with(visual, Some(&[size]), None)?)
             }
             None => None,
         };
         let ids = chat.prompt(&self.tokenizer, question, seen.is_some())?;
         let id = chat.image_id(&self.tokenizer)?;
         let at = ids.iter().position(|i| *i == id).filter(|_| seen.is_some());
-        let positions = seen.as_ref().map_or(0, |s| s.positions().saturating_sub(1));
+        let positions = seen.as_ref().map_or(0, |s| s.tokens_per_image().saturating_sub(1));
         let prompt_tokens = ids.len() + positions;
-        let score = |seen, answer: &[u32]| text::scored_with(&self.model, seen, &ids, at, answer, &self.device);
+        let score =
+            |seen, answer: &[u32]| text::score_text_with_image(&self.model, seen, &ids, at, answer, &self.device);
         if let Some(continuation) = &how.continuation {
             let given = given(&self.tokenizer, continuation)?;
             let scored = score(seen, &given)?;

@@ -37,7 +37,7 @@ pub fn parts(evaluator: &Evaluator, llm: &Llm, arm: &Arm, cards: &[&ArmCard], de
         let kind = arm.connector_of(evaluator).clone();
         let connector = ConnectorConfig::new(kind, &towers, llm.config.hidden_size)?;
         let grids: Vec<[usize; 2]> = towers.iter().map(|t| t.1).collect();
-        let positions = connector.positions(&grids);
+        let positions = connector.image_tokens(&grids);
         let (chat, encoders, llm) = (llm.chat.clone(), Vec::new(), llm.config.clone());
         MllmConfig { connector, llm, chat, encoders, grid: None }.check()?;
         Ok(positions)
@@ -103,7 +103,7 @@ fn lengths(stage: &Stage, set: &Set, image: usize, most: usize) -> Result<()> {
         let read = match stage.max_length.filter(|longest| all > *longest) {
             Some(longest) => {
                 let step = |e: Error| e.context(format!("conversation {} of {file}", i + 1));
-                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.learnable();
+                learnable |= examples.get(i)?.truncated(longest, image).map_err(step)?.has_supervised_tokens();
                 longest
             }
             None => {

@@ -9,7 +9,7 @@
 use crate::features::card::ArmCard;
 use burgess_base::Result;
 use burgess_probe::llm::LlmConfig;
-use burgess_probe::recipe::{Part, Stage};
+use burgess_probe::recipe::{ParameterGroup, Stage};
 use serde::Serialize;
 
 /// A kind of device and how it stores numbers.
@@ -99,7 +99,7 @@ impl Parts<'_> {
             image_bytes += 4.0 * (rows * columns * card.width()?) as f64;
         }
         // For a stage that trains the encoders, `stage` counts the encoder passes.
-        let encoded = |stage: &Stage, corpus: Corpus| match (stage.trains(Part::Encoder), self.cached) {
+        let encoded = |stage: &Stage, corpus: Corpus| match (stage.trains(ParameterGroup::Encoder), self.cached) {
             (true, _) => 0.0,
             (false, true) => self.seen(stage, corpus).min(corpus.samples as f64),
             (false, false) => self.seen(stage, corpus),
@@ -125,13 +125,13 @@ impl Parts<'_> {
     fn stage(&self, stage: &Stage, corpus: Corpus, image_flops: f64) -> Result<StageCost> {
         let most = stage.max_length.unwrap_or(self.llm.max_position_embeddings);
         let length = (self.tokens + corpus.text_tokens).min(most);
-        let learns = stage.trains(Part::Llm) && stage.lora.is_none();
+        let learns = stage.trains(ParameterGroup::Llm) && stage.lora.is_none();
         // Gradients flow through the language model's activations to the connector even if the language model is
         // frozen.
         let passes = if learns { 3.0 } else { 2.0 };
         let head = 2.0 * (self.llm.vocab_size * self.llm.hidden_size * corpus.text_tokens) as f64;
         let connector = 2.0 * 3.0 * (self.connector_parameters * self.tokens) as f64;
-        let encoding = if stage.trains(Part::Encoder) { 3.0 * image_flops } else { 0.0 };
+        let encoding = if stage.trains(ParameterGroup::Encoder) { 3.0 * image_flops } else { 0.0 };
         let sample = passes * (self.llm.forward_flops(length) + head) + connector + encoding;
         let memory = DEVICES.iter().map(|device| (device.name, self.memory(stage, corpus, length, *device)));
         Ok(StageCost {
@@ -148,15 +148,15 @@ impl Parts<'_> {
         let encoders: u64 = self.cards.iter().map(ArmCard::parameters).sum();
         let llm = self.llm.parameters() as f64;
         let adapters = stage.lora.as_ref().map_or(0.0, |lora| self.adapters(lora.rank, &lora.targets));
-        let tunes = stage.trains(Part::Llm);
+        let tunes = stage.trains(ParameterGroup::Llm);
         let mut bytes = held(llm, tunes && stage.lora.is_none());
         if tunes {
             bytes += held(adapters, true);
         }
-        bytes += held(self.connector_parameters as f64, stage.trains(Part::Connector));
+        bytes += held(self.connector_parameters as f64, stage.trains(ParameterGroup::Connector));
         // Encoders whose features are cached are not loaded.
-        if stage.trains(Part::Encoder) || !self.cached {
-            bytes += held(encoders as f64, stage.trains(Part::Encoder));
+        if stage.trains(ParameterGroup::Encoder) || !self.cached {
+            bytes += held(encoders as f64, stage.trains(ParameterGroup::Encoder));
         }
         let layers = self.llm.num_hidden_layers as f64;
         let again = device.again || stage.checkpointing;

@@ -155,7 +155,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
         false => Towers::Frozen(features.iter().collect()),
     };
     // Read sizes only if needed, because every image would be opened twice.
-    let sizes = model.config().connector.kind.reads_sizes();
+    let sizes = model.config().connector.kind.properties().needs_image_sizes;
     let orientation = model_cards::orientation(answerer.encoders.iter().map(|t| &t.card));
     let source = Source { dir: &dir, images: &images.names, sizes, orientation, towers };
     let asking = Asking {
@@ -212,7 +212,7 @@ pub fn eval(options: &Options, progress: &Progress) -> Result<(RunResults, PathB
 fn check_asked(answerer: &Answerer, asked: &[Asked], dir: &Path, names: &[String]) -> Result<()> {
     let config = answerer.model.config();
     let grids = answerer.encoders.iter().map(|t| t.card.used_grid()).collect::<Result<Vec<_>>>()?;
-    let positions = config.connector.positions(&grids);
+    let positions = config.connector.image_tokens(&grids);
     asked.iter().try_for_each(|a| a.check_lengths(positions, config.llm.max_position_embeddings))?;
     for (i, name) in names.iter().enumerate().filter(|(_, name)| image_files::is_file(name)) {
         let path = dir.join(image_files::path(name));

@@ -13,7 +13,7 @@ use crate::study::Blind;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic, digest};
 use burgess_probe::bench::{self, Benchmark, Judged, Question, Rules};
-use burgess_probe::connector::Seen;
+use burgess_probe::connector::ImageTokens;
 use burgess_probe::generate::{self, Decoding, Prompt, Sampling};
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::{ChatTemplate, Tokenizer};
@@ -121,9 +121,14 @@ fn seconds(store: &RunStore, benchmark: &str) -> PathBuf {
 }
 
 /// Encodes the grey image as image tokens.
-fn grey(asking: &Asking<'_>) -> Result<Seen> {
+fn grey(asking: &Asking<'_>) -> Result<ImageTokens> {
     let image = image::RgbImage::from_pixel(GREY, GREY, image::Rgb([128; 3]));
-    asking.model.see(model_cards::blank(&image, asking.towers, !asking.model.encoders.is_empty(), asking.device)?)
+    asking.model.encode_images(model_cards::blank(
+        &image,
+        asking.towers,
+        !asking.model.encoders.is_empty(),
+        asking.device,
+    )?)
 }
 
 /// A benchmark with its questions and tokenised prompts.
@@ -232,7 +237,13 @@ impl Asked {
 ///
 /// # Errors
 /// An image cannot be read, a question is too long for the model, or a signal asked to stop; answers so far are kept.
-fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore, bar: &Bar) -> Result<Vec<Sample>> {
+fn ask(
+    asking: &Asking<'_>,
+    asked: &Asked,
+    grey: Option<&ImageTokens>,
+    store: &RunStore,
+    bar: &Bar,
+) -> Result<Vec<Sample>> {
     let _section = stop::section()?;
     let Asking { model, chat, tokenizer, device, source, terms, .. } = *asking;
     let stop = chat.stop(tokenizer)?;
@@ -248,7 +259,8 @@ fn ask(asking: &Asking<'_>, asked: &Asked, grey: Option<&Seen>, store: &RunStore
         images.dedup();
         let sizes = source.sizes(&images)?;
         let step = || format!("asking {}, {}", asked.benchmark.id(), named(asked, range.clone()));
-        let seen = source.batch(&images, device).and_then(|visual| model.look(visual, sizes.as_deref(), None));
+        let seen =
+            source.batch(&images, device).and_then(|visual| model.encode_images_with(visual, sizes.as_deref(), None));
         let seen = seen.with_context(step)?;
         let prompts: Vec<Prompt<'_>> = range
             .clone()
@@ -366,7 +378,7 @@ fn shown(asking: &Asking<'_>, image: usize) -> String {
 /// Scores the options of the questions from index `first` on by log-likelihood; `None` for open questions.
 fn weigh(
     asking: &Asking<'_>,
-    seen: &Seen,
+    seen: &ImageTokens,
     prompts: &[Prompt<'_>],
     asked: &Asked,
     first: usize,
@@ -380,13 +392,13 @@ fn weigh(
             // Supervised tokens as in training: the answer and the end-of-turn token.
             let turns = [Turn::user(prompt.clone()), Turn::assistant(answer.clone())];
             let encoded = chat.encode(tokenizer, &turns, true)?;
-            let learned = encoded.ids.iter().zip(&encoded.learned).filter(|(_, learned)| **learned);
+            let learned = encoded.ids.iter().zip(&encoded.loss_mask).filter(|(_, learned)| **learned);
             Ok(learned.map(|(id, _)| *id).collect())
         };
         ids.push(options.iter().map(whole).collect::<Result<Vec<_>>>()?);
         names.push(options);
     }
-    let scores = generate::likelihoods(model, Some(seen), prompts, &ids, device)?;
+    let scores = generate::score_options(model, Some(seen), prompts, &ids, device)?;
     let questions = asked.questions.iter().skip(first);
     Ok(questions
         .zip(names.into_iter().zip(scores))

@@ -9,7 +9,7 @@ use burgess_base::{Error, Result, atomic};
 use burgess_encoders::card::EncoderCard;
 use burgess_probe::bench;
 use burgess_probe::llm::weights;
-use burgess_reports::check::Reading;
+use burgess_reports::check::TextAccuracy;
 use burgess_reports::validity::{EncoderProbes, Probe, ProbeAccuracy};
 use burgess_world::probing::ProbeLevel;
 use serde::Deserialize;
@@ -52,11 +52,11 @@ pub fn check(study: &Study) -> Result<()> {
 }
 
 /// Scores of a language model on text alone, from its `record.json`; empty if it has none.
-pub fn reading(llm: &str) -> Vec<Reading> {
+pub fn reading(llm: &str) -> Vec<TextAccuracy> {
     #[derive(Deserialize)]
     struct Record {
         #[serde(default)]
-        reading: Vec<Reading>,
+        reading: Vec<TextAccuracy>,
     }
     let record = field::resolve(llm).and_then(|name| weights::locate(&name)).map(|dir| dir.join("record.json"));
     let record = record.ok().filter(|record| record.is_file());

@@ -6,7 +6,7 @@ use crate::run::ranking;
 use crate::run::ranking::{Options, Outcome};
 use crate::study::Study;
 use burgess_base::{Error, Result};
-use burgess_reports::learning::Share;
+use burgess_reports::learning::DataShare;
 
 /// Checks and sorts the fractions, and adds 1, which stands for the study's own runs.
 ///
@@ -38,12 +38,12 @@ pub fn run(study: &Study, given: &[f64], options: &Options, progress: &Progress)
     let dir = options.out.join(&study.name);
     let (mut runs, mut failed) = (0, 0);
     for share in shares(given)? {
-        let place = if share < 1.0 { Share::dir(&dir, share) } else { dir.clone() };
+        let place = if share < 1.0 { DataShare::dir(&dir, share) } else { dir.clone() };
         progress.line(&format!("learning curve: {share} of the training data, in {}", place.display()));
         let ran = ranking::run_in(&place, &part(study, share), options, progress)?;
         (runs, failed) = (runs + ran.runs, failed + ran.failed);
         let (align, tune) = ran.samples;
-        Share { share, align, tune }.write(&dir)?;
+        DataShare { share, align, tune }.write(&dir)?;
     }
     let mut outcome = ranking::report(&dir, None, None)?;
     (outcome.runs, outcome.failed) = (runs, failed);
@@ -53,7 +53,7 @@ pub fn run(study: &Study, given: &[f64], options: &Options, progress: &Progress)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burgess_reports::learning::Share;
+    use burgess_reports::learning::DataShare;
     use std::path::Path;
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
         let study = Study::open("nano")?;
         assert_eq!(part(&study, 0.25).evaluator.share, Some(0.25));
         assert_eq!(part(&study, 1.0).evaluator.share, None, "the study's own runs");
-        assert_eq!(Share::dir(Path::new("runs/nano"), 0.125), Path::new("runs/nano/learning-curve/0.125"));
+        assert_eq!(DataShare::dir(Path::new("runs/nano"), 0.125), Path::new("runs/nano/learning-curve/0.125"));
         Ok(())
     }
 }

@@ -180,7 +180,7 @@ fn costs(study: &Study) -> Result<Vec<PlannedCost>> {
             cards: &cards,
             llm: &llm,
             connector_parameters: parameters,
-            tokens: connector.positions(&grids),
+            tokens: connector.image_tokens(&grids),
             cached: evaluator.features == Kept::Cached,
         };
         let Some((align, tune)) = corpora(study) else { continue };

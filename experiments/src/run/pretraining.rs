@@ -20,7 +20,7 @@ use burgess_probe::llm::pretrain as lm;
 use burgess_probe::llm::tokenizer::{EOS, PAD, SPECIALS, Tokenizer};
 use burgess_probe::llm::{ChatTemplate, Llm, LlmConfig, weights};
 use burgess_probe::mllm::{load_llm, save_llm};
-use burgess_probe::train::{Outcome, StepLog};
+use burgess_probe::train::{StageOutcome, StepLog};
 use burgess_world::{CELLS, Document, Exercise, Lessons, Scene, Split};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -251,7 +251,7 @@ pub fn llm(dir: &Path, device: &Device, device_name: &str, progress: &Progress) 
         seed: recipe.seed,
     };
     let outcome = pretraining.run(base, documents, &mut on_step, &|| false)?;
-    let Outcome::Done(model) = outcome else {
+    let StageOutcome::Done(model) = outcome else {
         return Err(Error::failed("pretraining was interrupted"));
     };
     bar.done("pretrained nano-lm");
@@ -445,7 +445,7 @@ impl<'a> Images<'a> {
 /// Where `burgess pretrain` puts the weights of a card: where they are, or where a checkout keeps them.
 pub fn default_weights(card: &EncoderCard) -> Result<PathBuf> {
     use burgess_encoders::card::Location;
-    use burgess_encoders::encoder::zoo_dirs;
+    use burgess_encoders::resolve::zoo_dirs;
     let Location::Shipped { file } = &card.source.location else {
         return Err(Error::usage(format!("{} is not made here but published by others", card.id))
             .hint("`burgess pretrain` makes the nano encoders"));

@@ -19,9 +19,9 @@ use crate::study::{Arm, ArmEncoder, Evaluator, Study};
 use burgess_base::{Error, ErrorKind, Result, atomic, digest};
 use burgess_probe::data::Examples;
 use burgess_reports::load::StudyData;
-use burgess_reports::page::{self, About, Evidence, Files, Written};
+use burgess_reports::page::{self, Evidence, ReportFiles, StudyInfo, WrittenReport};
 use burgess_reports::ranking::RankOptions;
-use burgess_reports::schema::Missing;
+use burgess_reports::schema::MissingRun;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub struct Options {
 /// Result of `burgess rank`.
 pub struct Outcome {
     /// Paths of the ranking and the report.
-    pub written: Written,
+    pub written: WrittenReport,
     /// Number of runs of the study.
     pub runs: usize,
     /// Number of failed runs.
@@ -108,7 +108,7 @@ pub(crate) fn run_in(dir: &Path, study: &Study, options: &Options, progress: &Pr
 
     // Finished runs with the same inputs are kept.
     let mut left = Vec::new();
-    let mut failures: Vec<Missing> = Vec::new();
+    let mut failures: Vec<MissingRun> = Vec::new();
     for (arm, seed, run) in &runs {
         let check = || -> Result<bool> {
             let notes = match fits.get(&arm.name()) {
@@ -269,14 +269,18 @@ fn digests(arm: &Arm, encoders: &BTreeMap<String, Result<Prepared>>) -> Result<B
 /// Copies an error, for every arm that needs the same encoder.
 fn repeat(e: &Error) -> Error {
     let again = Error::failed(e.to_string());
-    match e.hint_text() {
+    let again = match e.hint_text() {
         Some(hint) => again.hint(hint),
+        None => again,
+    };
+    match e.download_name() {
+        Some(name) => again.downloadable(name),
         None => again,
     }
 }
 
 fn fail(
-    failures: &mut Vec<Missing>,
+    failures: &mut Vec<MissingRun>,
     arm: &Arm,
     seed: u64,
     run: &RunStore,
@@ -284,7 +288,7 @@ fn fail(
     progress: &Progress,
 ) -> Result<()> {
     progress.line(&format!("{} (seed {seed}) failed: {e}", arm.name()));
-    let missing = Missing { arm: arm.name(), seed, cause: e.to_string(), hint: e.hint_text().map(String::from) };
+    let missing = MissingRun { arm: arm.name(), seed, cause: e.to_string(), hint: crate::machine::terminal::hint(&e) };
     // A full disk may be the cause, so a failed write does not stop the report.
     if let Err(e) = run.fail(&missing) {
         progress.line(&format!("the failure could not be noted: {e}"));
@@ -317,7 +321,7 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
             data.missing.iter().find_map(|m| m.hint.clone()).unwrap_or("run `burgess rank` on this study first".into()),
         ));
     }
-    let files = out.map_or_else(|| Files::of_study(dir), Files::together);
+    let files = out.map_or_else(|| ReportFiles::of_study(dir), ReportFiles::together);
     let runs = data.runs.len() + data.missing.len();
     let about = about(dir, &mut data)?;
     let written = page::write_study(data, &about, &RankOptions::default(), files)?;
@@ -325,7 +329,7 @@ pub fn report(dir: &Path, out: Option<&Path>, only: Option<&[(String, u64)]>) ->
 }
 
 /// Collects what the report says about the study, and the directories and caches in which its images may lie.
-fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
+fn about(dir: &Path, data: &mut StudyData) -> Result<StudyInfo> {
     let study: Value = match dir.join("study.json") {
         path if path.is_file() => atomic::read_json(&path)?,
         _ => Value::Null,
@@ -344,7 +348,7 @@ fn about(dir: &Path, data: &mut StudyData) -> Result<About> {
     let evidence = Evidence { claims, reading, pairs, probes };
     let command =
         made.map(|m| m.command).unwrap_or_else(|| format!("burgess report {}", provenance::quoted(dir.as_os_str())));
-    Ok(About {
+    Ok(StudyInfo {
         title: text("title").unwrap_or_else(|| data.study.clone()),
         question: text("question").unwrap_or_default(),
         command,

@@ -7,7 +7,7 @@ use crate::run::evaluation::Asked;
 use crate::run::store::RunStore;
 use burgess_base::Result;
 use burgess_probe::connector::ConnectorConfig;
-use burgess_reports::schema::{self, BenchmarkResult, Cost, RunId, RunResults};
+use burgess_reports::schema::{self, BenchmarkResult, RunCost, RunId, RunResults};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Measured<'_> {
         Ok(results)
     }
 
-    fn cost(&self) -> Result<Cost> {
+    fn cost(&self) -> Result<RunCost> {
         let (mut flops, mut grids) = (0.0, Vec::with_capacity(self.towers.len()));
         for tower in self.towers {
             flops += tower.card.flops()? as f64;
@@ -67,10 +67,10 @@ impl Measured<'_> {
         }
         // The encoders run one after the other; the sum is infinite or NaN if one of them was not measured.
         let seconds: f64 = self.features.iter().map(|f| 1.0 / f.images_per_second()).sum();
-        Ok(Cost {
+        Ok(RunCost {
             encoder_params: self.towers.iter().map(|t| t.card.parameters()).sum(),
             gflops_per_image: flops / 1e9,
-            tokens: self.connector.positions(&grids),
+            tokens: self.connector.image_tokens(&grids),
             train_seconds: self.training.map_or(Ok(0.0), RunStore::train_seconds)?,
             images_per_second: measured(1.0 / seconds),
             peak_memory_bytes: memory::peak(),

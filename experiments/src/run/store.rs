@@ -2,7 +2,7 @@
 
 use burgess_base::checksums::{self, Verification};
 use burgess_base::{Context, Error, Result, atomic, differences, output, temporary};
-use burgess_reports::schema::{Likelihoods, Missing, RunResults, Sample, Step};
+use burgess_reports::schema::{Likelihoods, MissingRun, RunResults, Sample, TrainStep};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
@@ -228,7 +228,7 @@ impl RunStore {
     }
 
     /// Writes `failed.json`, which says why the run failed, for the ranking and for the next start.
-    pub fn fail(&self, missing: &Missing) -> Result<()> {
+    pub fn fail(&self, missing: &MissingRun) -> Result<()> {
         atomic::write_json(&self.dir.join("failed.json"), missing)
     }
 
@@ -324,7 +324,7 @@ impl RunStore {
     pub fn train_seconds(&self) -> Result<f64> {
         let path = self.dir.join("train.jsonl");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(text.lines().filter_map(|l| serde_json::from_str::<Step>(l).ok()).map(|s| s.seconds).sum())
+        Ok(text.lines().filter_map(|l| serde_json::from_str::<TrainStep>(l).ok()).map(|s| s.seconds).sum())
     }
 
     /// Opens `train.jsonl` for appending. Keeps the lines of the stages in `keep` up to the step given with each, and
@@ -336,8 +336,8 @@ impl RunStore {
             Ok(text) => text
                 .lines()
                 .filter(|line| {
-                    let kept = |s: &Step| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
-                    serde_json::from_str::<Step>(line).is_ok_and(|s| kept(&s))
+                    let kept = |s: &TrainStep| keep.iter().any(|(stage, last)| s.stage == *stage && s.step <= *last);
+                    serde_json::from_str::<TrainStep>(line).is_ok_and(|s| kept(&s))
                 })
                 .map(String::from)
                 .collect(),
@@ -422,7 +422,7 @@ pub struct TrainLog {
 
 impl TrainLog {
     /// Appends one step.
-    pub fn write(&mut self, step: &Step) -> Result<()> {
+    pub fn write(&mut self, step: &TrainStep) -> Result<()> {
         let mut line = serde_json::to_vec(step)?;
         line.push(b'\n');
         self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))

@@ -12,11 +12,11 @@ use crate::study::{Arm, ArmEncoder, Freeze};
 use burgess_base::{Error, Result, atomic, checksums};
 use burgess_encoders::checkpoint::{self, Checkpoint, IDENTITY, Precision};
 use burgess_probe::connector::ConnectorConfig;
-use burgess_probe::data::{Examples, Packed};
+use burgess_probe::data::{Examples, PackedExamples};
 use burgess_probe::mllm::{EncoderConfig, Mllm, MllmConfig, load_llm};
-use burgess_probe::recipe::{Part as Trained, Stage};
-use burgess_probe::train::{self, FeatureSource, Keep, Outcome, Saved, StepLog};
-use burgess_reports::schema::Step;
+use burgess_probe::recipe::{ParameterGroup, Stage};
+use burgess_probe::train::{self, FeatureSource, SavedState, StageOutcome, StateSaver, StepLog};
+use burgess_reports::schema::TrainStep;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
     let (llm, _) = load_llm(&place.llm.dir, device)?;
     let grid = common_grid(parts)?;
     let connector = place.connector(arm);
-    let joined = !connector.reads_each_tower();
+    let joined = !connector.properties().reads_each_encoder;
     let config = MllmConfig {
         connector: ConnectorConfig::new(
             connector.clone(),
@@ -132,9 +132,9 @@ pub fn trained(job: &Job, parts: &[Part], store: &RunStore, bar: &Bar) -> Result
 /// Returns the tune stage of an arm, in which the encoders are trained if and only if the arm is unfrozen.
 pub fn tune_stage(stage: &Stage, freeze: Freeze) -> Stage {
     let mut stage = stage.clone();
-    stage.trainable.retain(|p| *p != Trained::Encoder);
+    stage.trainable.retain(|p| *p != ParameterGroup::Encoder);
     if freeze == Freeze::Unfrozen {
-        stage.trainable.push(Trained::Encoder);
+        stage.trainable.push(ParameterGroup::Encoder);
     }
     stage
 }
@@ -148,19 +148,19 @@ fn train_stage(
     name: &str,
     stage: &Stage,
     model: Mllm,
-    examples: &Packed,
+    examples: &PackedExamples,
     source: &dyn FeatureSource,
     store: &RunStore,
     bar: &Bar,
 ) -> Result<Mllm> {
     let identity = json!({"stage": stage, "examples": examples.len(), "of": job.config});
-    let keep = Keep { every: job.keep, ..Keep::new(&store.state(name), identity) };
-    let saved = keep.saved()?;
-    let done = saved.as_ref().map_or(0, Saved::step);
+    let saver = StateSaver { every: job.keep, ..StateSaver::new(&store.state(name), identity) };
+    let saved = saver.open()?;
+    let done = saved.as_ref().map_or(0, SavedState::step);
     if saved.as_ref().is_some_and(|s| !s.checked()) {
         bar.line(&format!(
             "note: {} was kept by an earlier version, without a digest: it is used unchecked",
-            keep.path.display()
+            saver.path.display()
         ));
     }
     // Keep the log lines of earlier stages, and those of this stage up to the saved state.
@@ -188,7 +188,7 @@ fn train_stage(
                 s.loss
             )
         });
-        let step = Step {
+        let step = TrainStep {
             stage: s.stage.clone(),
             step: s.step,
             loss: s.loss,
@@ -201,15 +201,15 @@ fn train_stage(
             failure.get_or_insert(e);
         }
     };
-    let mut settings = train::Run {
+    let mut settings = train::StageRun {
         name,
         stage,
         seed: job.seed,
         device: &job.place.device,
         on_step: &mut on_step,
         stop: &stop::requested,
-        keep: Some(&keep),
-        saved,
+        saver: Some(&saver),
+        resume: saved,
     };
     stop::check()?;
     let outcome = train::train_stage(model, examples, source, &mut settings)?;
@@ -217,15 +217,15 @@ fn train_stage(
     bar.message(&format!("{}: {name} is done", job.title()));
     match (outcome, failure) {
         (_, Some(e)) => Err(e),
-        (Outcome::Done(model), None) => Ok(model),
-        (Outcome::Interrupted, None) => Err(Error::interrupted()),
+        (StageOutcome::Done(model), None) => Ok(model),
+        (StageOutcome::Interrupted, None) => Err(Error::interrupted()),
     }
 }
 
 /// Gives a connector that standardises features their statistics, over the first images of the first stage. An aligned
 /// connector is saved with them.
-fn standardise(model: &mut Mllm, examples: &Packed, source: &Source, device: &Device) -> Result<()> {
-    if !model.config().connector.kind.standardises() {
+fn standardise(model: &mut Mllm, examples: &PackedExamples, source: &Source, device: &Device) -> Result<()> {
+    if !model.config().connector.kind.properties().needs_statistics {
         return Ok(());
     }
     let first = has_image(examples, STATISTICS)?;
@@ -237,7 +237,7 @@ fn standardise(model: &mut Mllm, examples: &Packed, source: &Source, device: &De
 }
 
 /// The images of the first `count` examples that have one.
-fn has_image(examples: &Packed, count: usize) -> Result<Vec<usize>> {
+fn has_image(examples: &PackedExamples, count: usize) -> Result<Vec<usize>> {
     let with_image = (0..examples.len()).filter(|i| examples.has_image(*i)).take(count);
     let images: Vec<Option<usize>> = with_image.map(|i| Ok(examples.get(i)?.image)).collect::<Result<_>>()?;
     Ok(images.into_iter().flatten().collect())
@@ -247,7 +247,7 @@ fn has_image(examples: &Packed, count: usize) -> Result<Vec<usize>> {
 fn too_long(
     stage: &Stage,
     model: &Mllm,
-    examples: &Packed,
+    examples: &PackedExamples,
     source: &dyn FeatureSource,
     device: &Device,
 ) -> Result<Option<String>> {
@@ -257,7 +257,7 @@ fn too_long(
         Some(i) => {
             let image: Vec<usize> = examples.get(i)?.image.into_iter().collect();
             let sizes = source.sizes(&image)?;
-            model.look(source.batch(&image, device)?, sizes.as_deref(), None)?.positions()
+            model.encode_images_with(source.batch(&image, device)?, sizes.as_deref(), None)?.tokens_per_image()
         }
         None => 0,
     };
@@ -267,7 +267,7 @@ fn too_long(
         if positions > most {
             cut += 1;
             longest = positions.max(longest);
-            lost += usize::from(!examples.get(i)?.truncated(most, tokens)?.learnable());
+            lost += usize::from(!examples.get(i)?.truncated(most, tokens)?.has_supervised_tokens());
         }
     }
     Ok((cut > 0).then(|| {
@@ -314,7 +314,7 @@ pub fn source<'a>(place: &'a Instrument, arm: &'a Arm, parts: &'a [Part], freeze
             Towers::Trained(parts.iter().filter_map(|p| p.card.encoder().ok()).map(|card| &card.preprocess).collect())
         }
     };
-    let sizes = place.connector(arm).reads_sizes();
+    let sizes = place.connector(arm).properties().needs_image_sizes;
     let orientation = model_cards::orientation(parts.iter().map(|p| &p.card));
     Source { dir: &place.data.dir, images: &place.images, sizes, orientation, towers }
 }

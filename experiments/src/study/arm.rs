@@ -7,11 +7,12 @@ use crate::study::{names, paths};
 use burgess_base::{Error, Result, digest};
 use burgess_encoders::arch::Tap;
 use burgess_encoders::card::EncoderCard;
-use burgess_encoders::encoder::{self, Encoder};
+use burgess_encoders::encoder::Encoder;
 use burgess_encoders::features::check_grid;
 use burgess_encoders::hub::Repository;
 use burgess_encoders::init::initialise;
 use burgess_encoders::preprocess::Preparation;
+use burgess_encoders::resolve;
 use burgess_probe::connector::ConnectorKind;
 use burn::tensor::Device;
 use serde::de::value::MapAccessDeserializer;
@@ -256,7 +257,7 @@ impl ArmEncoder {
     /// Digest of the weights that [`ArmEncoder::load`] loads.
     pub fn weights_digest(&self, card: &EncoderCard) -> Result<String> {
         match self.weights {
-            Weights::Own => encoder::weights_digest(card, None),
+            Weights::Own => resolve::weights_digest(card, None),
             Weights::Random(seed) => digest::of_value(&("random", seed, &card.architecture)),
         }
     }
@@ -267,7 +268,7 @@ impl ArmEncoder {
     /// They do not exist; the error says where they are expected and how to get them.
     pub fn find(&self, card: &EncoderCard) -> Result<()> {
         match self.weights {
-            Weights::Own => encoder::weights_path(card).map(|_| ()),
+            Weights::Own => resolve::weights_path(card).map(|_| ()),
             Weights::Random(_) => Ok(()),
         }
     }

@@ -8,8 +8,8 @@ use burgess_encoders::card::EncoderCard;
 use burgess_probe::connector::{ConnectorConfig, ConnectorKind};
 use burgess_probe::data::Example;
 use burgess_probe::llm::{ChatTemplate, KvCache, Llm, LlmConfig};
-use burgess_probe::mllm::{Mllm, MllmConfig, Visual};
-use burgess_probe::optimiser::{Method, Optimiser, StepSettings};
+use burgess_probe::mllm::{ImageBatch, Mllm, MllmConfig};
+use burgess_probe::optimiser::{Optimiser, OptimiserMethod, StepSettings};
 use burgess_probe::train::{FeatureSource, read_batch};
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -132,15 +132,15 @@ struct Images {
 }
 
 impl FeatureSource for Images {
-    fn batch(&self, images: &[usize], device: &Device) -> Result<Visual> {
+    fn batch(&self, images: &[usize], device: &Device) -> Result<ImageBatch> {
         if !self.encodes {
-            return Ok(Visual::Features(Tensor::from_data(self.features.clone(), device)));
+            return Ok(ImageBatch::Features(Tensor::from_data(self.features.clone(), device)));
         }
         let size = self.card.preprocess.size;
         let values: Vec<f32> = (0..images.len() * 3 * size * size).map(|i| noise(i as u64)).collect();
         let pixels =
             Tensor::<4>::from_data(TensorData::new(values, [images.len(), 3, size, size]), &device.clone().inner());
-        Ok(Visual::Features(Tensor::from_inner(see(&self.encoder, pixels, &self.card, self.grid)?)))
+        Ok(ImageBatch::Features(Tensor::from_inner(see(&self.encoder, pixels, &self.card, self.grid)?)))
     }
 }
 
@@ -173,13 +173,13 @@ impl Trained {
         let examples = (0..work.samples)
             .map(|i| {
                 let ids = ids(work.text, i, &work.llm);
-                let learned = (0..ids.len()).map(|k| 2 * k >= ids.len()).collect();
-                Example { image: Some(i), ids, learned, image_at: Some(0) }
+                let loss_mask = (0..ids.len()).map(|k| 2 * k >= ids.len()).collect();
+                Example { image: Some(i), ids, loss_mask, image_at: Some(0) }
             })
             .collect();
         let features = TensorData::new(features, [work.samples, tokens, width]);
         let images = Images { encoder, card: work.card.clone(), grid: work.grid, features, encodes: false };
-        let optimiser = Optimiser::new(Method::AdamW, [0.9, 0.999]);
+        let optimiser = Optimiser::new(OptimiserMethod::AdamW, [0.9, 0.999]);
         Ok(Self { model, optimiser, examples, images, device: device.clone().autodiff() })
     }
 

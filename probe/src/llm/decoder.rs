@@ -8,7 +8,7 @@
 
 use super::config::LlmConfig;
 use super::experts::Moe;
-use super::family::{BlockKind, NormKind, QkNorm};
+use super::family::{BlockLayout, NormScale, QkNorm};
 use super::kernel::{self, Heads, Hidden};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, joined};
@@ -109,22 +109,19 @@ impl LlmConfig {
         let normal = Initializer::Normal { mean: 0.0, std: self.initializer_range };
         let (d, w, f) = (self.hidden_size, self.head_width(), self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * w, self.kv_heads() * w);
-        let design = self.design();
+        let family = self.model_type;
         let lin = |i: usize, o: usize, bias: bool| Linear::new(i, o, bias, &normal, device);
-        let norm = |width: usize| Norm::new(design.norm, width, device);
+        let norm = |width: usize| Norm::new(family.norm, width, device);
         let mlp = |f: usize| Mlp {
-            gate_proj: design.gated.then(|| lin(d, f, self.mlp_bias)),
+            gate_proj: family.gated.then(|| lin(d, f, self.mlp_bias)),
             up_proj: lin(d, f, self.mlp_bias),
             down_proj: lin(f, d, self.mlp_bias),
         };
-        let qk_widths = match design.qk_norm {
-            QkNorm::None => None,
-            QkNorm::Head => Some([w, w]),
-            QkNorm::Whole => Some([q, kv]),
-        };
-        let is = |kinds: &[BlockKind]| kinds.contains(&design.block).then(|| norm(d));
+        let qk_widths = family.qk_norm.widths(w, q, kv);
+        let norms = family.block.norms();
+        let norm_if = |exists: bool| exists.then(|| norm(d));
         let block = |i: usize| {
-            let experts = self.experts.as_ref().filter(|experts| experts.at(i));
+            let experts = self.experts.as_ref().filter(|experts| experts.has_experts(i));
             Block {
                 self_attn: SelfAttention {
                     q_proj: lin(d, q, self.qkv_bias()),
@@ -141,10 +138,10 @@ impl LlmConfig {
                     shared_expert: experts.shared.map(&mlp),
                     shared_expert_gate: experts.shared.map(|_| lin(d, 1, false)),
                 }),
-                input_layernorm: is(&[BlockKind::Before, BlockKind::Around, BlockKind::Parallel]),
-                post_attention_layernorm: is(&[BlockKind::Before, BlockKind::Around, BlockKind::After]),
-                pre_feedforward_layernorm: is(&[BlockKind::Around]),
-                post_feedforward_layernorm: is(&[BlockKind::Around, BlockKind::After]),
+                input_layernorm: norm_if(norms.input),
+                post_attention_layernorm: norm_if(norms.post_attention),
+                pre_feedforward_layernorm: norm_if(norms.pre_feedforward),
+                post_feedforward_layernorm: norm_if(norms.post_feedforward),
             }
         };
         Ok(Llm {
@@ -415,7 +412,7 @@ impl Llm {
 
     /// Whether any projection carries LoRA.
     pub fn adapted(&self) -> bool {
-        self.model.layers.iter().any(Block::adapted)
+        self.model.layers.iter().any(Block::has_lora)
     }
 
     /// This model with all LoRA products added to the weights.
@@ -439,7 +436,7 @@ impl Llm {
             scale: self.config.attention_scale(),
             window: self.config.window(layer),
             softcap: self.config.attn_logit_softcapping,
-            interleaved: self.config.design().interleaved,
+            interleaved: self.config.model_type.interleaved,
         }
     }
 
@@ -469,7 +466,7 @@ impl Llm {
         let (Some(q_norm), Some(k_norm)) = (&attention.q_norm, &attention.k_norm) else { return qkv };
         let [rows, columns] = qkv.dims();
         let w = self.config.head_width();
-        let whole = self.config.design().qk_norm == QkNorm::Whole;
+        let whole = self.config.model_type.qk_norm == QkNorm::AllHeads;
         let normed = |from: usize, heads: usize, norm: &Norm| {
             let part = qkv.clone().narrow(1, from * w, heads * w);
             match whole {
@@ -493,21 +490,21 @@ impl Llm {
         };
         let after_attention = block.post_attention_layernorm.as_ref();
         let after_mlp = block.post_feedforward_layernorm.as_ref();
-        match self.config.design().block {
-            BlockKind::Before => {
+        match self.config.model_type.block {
+            BlockLayout::PreNorm => {
                 let x = add(x, seen);
                 Ok(add(x.clone(), self.mlp(block, self.normed(after_attention, x))?))
             }
-            BlockKind::Around => {
+            BlockLayout::SandwichNorm => {
                 let x = add(x, self.normed(after_attention, seen));
                 let inner = self.mlp(block, self.normed(block.pre_feedforward_layernorm.as_ref(), x.clone()))?;
                 Ok(add(x, self.normed(after_mlp, inner)))
             }
-            BlockKind::After => {
+            BlockLayout::PostNorm => {
                 let x = add(x, self.normed(after_attention, seen));
                 Ok(add(x.clone(), self.normed(after_mlp, self.mlp(block, x)?)))
             }
-            BlockKind::Parallel => {
+            BlockLayout::Parallel => {
                 let inner = self.mlp(block, self.normed(block.input_layernorm.as_ref(), x.clone()))?;
                 Ok(add(add(x, seen), inner))
             }
@@ -515,11 +512,11 @@ impl Llm {
     }
 
     fn mlp(&self, block: &Block, x: Tensor<2>) -> Result<Tensor<2>> {
-        let gate = self.config.gate;
+        let activation = self.config.activation;
         let x = self.lower(x);
         let out = match (&block.mlp, &block.moe, &self.config.experts) {
-            (Some(mlp), _, _) => mlp.forward(x, gate),
-            (None, Some(moe), Some(experts)) => moe.forward(x, gate, experts)?,
+            (Some(mlp), _, _) => mlp.forward(x, activation),
+            (None, Some(moe), Some(experts)) => moe.forward(x, activation, experts)?,
             _ => return Err(Error::failed("a block of the language model has no MLP")),
         };
         Ok(kernel::follow(out, DType::F32))
@@ -540,12 +537,14 @@ impl Llm {
     fn norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
         let eps = self.config.rms_norm_eps;
         let (weight, bias) = (norm.weight.as_ref().map(Param::val), norm.bias.as_ref().map(Param::val));
-        let plus_one = |weight: Tensor<1>| weight.add_scalar(1.0);
-        match (self.config.design().norm, weight) {
-            (NormKind::Rms, Some(weight)) => kernel::rms_norm(x, weight, eps),
-            (NormKind::RmsPlusOne, Some(weight)) => kernel::rms_norm(x, plus_one(weight), eps),
-            (NormKind::LayerPlusOne, weight) => kernel::layer_norm(x, weight.map(plus_one), bias, eps),
-            (_, weight) => kernel::layer_norm(x, weight, bias, eps),
+        let kind = self.config.model_type.norm;
+        let weight = match kind.scale {
+            NormScale::None | NormScale::Weight => weight,
+            NormScale::OnePlusWeight => weight.map(|weight| weight.add_scalar(1.0)),
+        };
+        match weight {
+            Some(weight) if !kind.centred => kernel::rms_norm(x, weight, eps),
+            weight => kernel::layer_norm(x, weight, bias, eps),
         }
     }
 

@@ -3,14 +3,12 @@
 pub mod card;
 pub mod chat;
 pub mod config;
-mod config_file;
 pub mod decoder;
 pub mod experts;
 pub mod family;
 pub mod kernel;
 pub mod kv_cache;
 pub mod linear;
-pub mod options;
 pub mod parts;
 pub mod pretrain;
 pub mod rope;

@@ -16,7 +16,7 @@ use burn::tensor::{Gradients, Tensor};
 /// # Errors
 /// When the sequences exceed the model's maximum length, or the connector has samplers inside the decoder.
 pub fn backward(batch: &Batch, model: &Mllm, below: bool, take: &mut dyn FnMut(Gradients)) -> Result<f32> {
-    if batch.spliced.sampled() {
+    if batch.spliced.has_samplers() {
         return Err(Error::usage(
             "`checkpointing` cannot follow a connector with samplers between the decoder's blocks",
         )

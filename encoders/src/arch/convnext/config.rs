@@ -1,10 +1,11 @@
 //! Hyper-parameters of a ConvNeXt, their validation, and the construction of the network.
 
 use super::super::channel_norm::{ChannelNorm, NormKind};
+use super::super::drop_path;
 use super::super::fields::{is_default, yes};
 use super::super::vit::LARGEST;
-use super::super::{Activation, drop_path};
 use super::{Between, ConvBlock, ConvMlp, ConvNext, Head, ResponseNorm, Stage, Stem};
+use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;
 use burn::nn::conv::Conv2dConfig;

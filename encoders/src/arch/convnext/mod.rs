@@ -11,9 +11,10 @@ pub use config::{ConvNextConfig, StemKind};
 
 use super::channel_norm::ChannelNorm;
 use super::drop_path::{self, Drops};
-use super::{Activation, Tap, check_pixels};
+use super::{Tap, check_pixels};
 use crate::features::FeatureMap;
 use crate::kernel;
+use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use burn::module::{Module, Param};
 use burn::nn::Linear;

@@ -1,7 +1,8 @@
 //! Hyper-parameters of a Stable Diffusion encoder, their validation, and the sizes and operation counts they imply.
 
+use super::super::Tap;
 use super::super::vit::LARGEST;
-use super::super::{Activation, Tap};
+use crate::operands::Activation;
 use burgess_base::{Error, Result};
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,8 @@
 //! Layers that the autoencoder and the U-Net share: residual blocks and changes of resolution on
 //! `[batch, channels, rows, columns]`, and attention over the positions of such a feature map.
 
-use crate::attention::{Bias, attend};
+use crate::attention::attend;
+use crate::operands::Bias;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::interpolate::{Interpolate2dConfig, InterpolateMode};

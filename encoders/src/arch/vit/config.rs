@@ -1,10 +1,11 @@
 //! ViT hyper-parameters, their validation, and the construction of the network.
 
-use super::super::block::{Activation, BlockConfig, Places};
+use super::super::block::{BlockConfig, Places};
 use super::super::drop_path::{self, Drops};
 use super::super::fields::{is_default, is_yes, yes};
 use super::super::rotary::Rotary;
 use super::{PatchEmbed, Vit};
+use crate::operands::Activation;
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Initializer;

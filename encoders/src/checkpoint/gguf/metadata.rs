@@ -1,7 +1,7 @@
 //! The metadata of a GGUF file, by key. Only the positions of values are kept; texts and lists stay in the mapped file.
 //! A vocabulary of 256,000 texts is traversed once, to find its end.
 
-use super::Cursor;
+use super::cursor::{Cursor, text_at};
 use crate::checkpoint::budget::Budget;
 use burgess_base::{Error, Result};
 use std::collections::BTreeMap;
@@ -165,13 +165,6 @@ fn single(cursor: &mut Cursor, kind: Kind) -> Result<Range<usize>> {
         Some(_) => Ok(range),
         None => Err(Error::failed("is neither true nor false")),
     }
-}
-
-/// Decodes the UTF-8 text at these bytes.
-pub(in crate::checkpoint) fn text_at(file: &[u8], range: Range<usize>) -> Result<&str> {
-    let at = range.start;
-    let bytes = file.get(range).unwrap_or_default();
-    std::str::from_utf8(bytes).map_err(|_| Error::failed(format!("the text at byte {at} is not UTF-8")))
 }
 
 /// A value of a GGUF file's metadata.

@@ -12,19 +12,20 @@
 //! Lengths are listed with the innermost dimension first, the reverse of PyTorch's order. Source: `docs/gguf.md` of
 //! ggml.
 
-mod blocks;
+mod cursor;
 mod metadata;
 mod split;
 
-pub(super) use blocks::Block;
+pub(super) use metadata::Table;
 pub use metadata::{List, Metadata, Value};
-pub(super) use metadata::{Table, text_at};
 pub use split::parts;
 pub(super) use split::{first_of, others};
 
+use super::blocks::Block;
 use super::budget::Budget;
-use super::header::{Entry, MAX_NAME, Stored};
+use super::entry::{Entry, Stored};
 use burgess_base::{Error, Result};
+use cursor::Cursor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -217,67 +218,6 @@ fn cover(
         return Err(Error::failed(format!("{} bytes at the end belong to no tensor", end - at)));
     }
     Ok(())
-}
-
-/// A reader of the file from front to back.
-pub(super) struct Cursor<'a> {
-    file: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    /// Takes the next `length` bytes; returns their range.
-    fn take(&mut self, length: u64) -> Result<Range<usize>> {
-        let left = self.file.len() - self.at;
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
-            return Err(Error::failed(format!(
-                "{length} bytes are claimed at byte {}, of which {left} are there",
-                self.at
-            )));
-        };
-        let range = self.at..self.at + length;
-        self.at = range.end;
-        Ok(range)
-    }
-
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let range = self.take(N as u64)?;
-        let bytes = self.file.get(range).and_then(|bytes| bytes.first_chunk()).copied();
-        bytes.ok_or_else(|| Error::failed("the file is cut off"))
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.bytes()?))
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        Ok(u64::from_le_bytes(self.bytes()?))
-    }
-
-    /// Reads a number of items that take at least `least` bytes each, and checks that they fit in the rest of the file.
-    fn count(&mut self, least: u64, what: &str) -> Result<u64> {
-        let count = self.u64()?;
-        let left = (self.file.len() - self.at) as u64;
-        match count.checked_mul(least) {
-            Some(bytes) if bytes <= left => Ok(count),
-            _ => Err(Error::failed(format!("{count} {what} are claimed, in {left} bytes"))),
-        }
-    }
-
-    /// Reads the length of a text; returns the text's range.
-    fn text(&mut self) -> Result<Range<usize>> {
-        let length = self.u64()?;
-        self.take(length)
-    }
-
-    /// Reads a metadata key or the name of a tensor.
-    fn name(&mut self) -> Result<&'a str> {
-        let range = self.text()?;
-        if range.len() > MAX_NAME {
-            return Err(Error::failed(format!("a name of {} bytes", range.len())));
-        }
-        text_at(self.file, range)
-    }
 }
 
 #[cfg(test)]

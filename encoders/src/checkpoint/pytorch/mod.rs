@@ -9,8 +9,8 @@ mod archive;
 mod pickle;
 
 use super::budget::Budget;
+use super::entry::{Entry, MAX_DIMENSIONS, MAX_NAME, Stored};
 use super::foreign;
-use super::header::{Entry, MAX_DIMENSIONS, MAX_NAME, Stored};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
 use pickle::{Heap, Id, Node};

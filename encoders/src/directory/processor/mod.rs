@@ -6,8 +6,7 @@
 
 mod classes;
 
-use super::transformers::Kind;
-use super::{json, plain, whole};
+use super::{Colours, json, plain, whole};
 use crate::preprocess::{Fit, Interpolation, Preprocess};
 use burgess_base::text::excerpt;
 use burgess_base::{Error, Result};
@@ -70,24 +69,35 @@ const OBEYED: [&str; 16] = [
     "size_divisor",
 ];
 
+/// The preprocessing of the published models of a kind, which applies where the files say nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published {
+    /// Interpolation of the resize.
+    pub interpolation: Interpolation,
+    /// Mean and standard deviation per channel.
+    pub colours: Colours,
+    /// Class of the image processor.
+    pub class: &'static str,
+}
+
 /// Reads the settings in `dir` for images of `own_size`. If there are none, the settings are those of the published
 /// models of this kind, and a note says so.
 pub(super) fn preprocess(
     dir: &Path,
     model_type: &str,
-    kind: &Kind,
+    published: Published,
     own_size: usize,
     version: Option<&str>,
 ) -> Result<(Preprocess, Vec<String>)> {
     let mut notes = Vec::new();
     if let Some((file, table)) = table(dir, &mut notes)? {
-        let read = Settings::new(file, &table, kind.processor, version);
+        let read = Settings::new(file, &table, published.class, version);
         let preprocess = read
             .and_then(|settings| settings.preprocess(own_size, &mut notes))
             .map_err(|e| e.context(format!("reading {file}")))?;
         return Ok((preprocess, notes));
     }
-    let (interpolation, (mean, std)) = kind.images;
+    let Published { interpolation, colours: (mean, std), .. } = published;
     notes.push(format!(
         "there is no {FILE}: images are brought to {own_size} pixels ({}) and normalised with mean {mean:?} and std {std:?}, as those of the published {model_type} models",
         match interpolation {
@@ -96,7 +106,7 @@ pub(super) fn preprocess(
             Interpolation::Lanczos => "lanczos",
         }
     ));
-    let library = Class::find(kind.processor).map(|class| class.usual_fit(own_size));
+    let library = Class::find(published.class).map(|class| class.usual_fit(own_size));
     Ok((Preprocess { crop_floor: true, library, ..plain(own_size, interpolation, mean, std) }, notes))
 }
 

@@ -255,10 +255,10 @@ fn sizes_are_taken_from_the_image_where_they_are_missing() -> Checked {
     assert_eq!(
         refused,
         [
+            ("an image entry that is no object", 2),
             ("an image that is listed again", 1),
             ("an image without a file name", 1),
             ("an image without a size", 1),
-            ("an image entry that is no object", 2),
             ("an object of an image that is not listed", 1)
         ]
     );

@@ -141,7 +141,7 @@ fn conversations_are_counted_by_source() -> Checked {
     let text = report.text();
     assert!(
         text.starts_with(
-            "benchmark  images    found    lines    array\nmine              4        3        3        3\n"
+            "benchmark    images    found    lines    array\nmine              4        3        3        3\n"
         ),
         "{text}"
     );
@@ -176,11 +176,11 @@ fn tables_and_directories_are_read() -> Checked {
     let sources: Vec<(&str, u64, usize)> = web.sources.iter().map(|s| (s.name.as_str(), s.hashed, s.found)).collect();
     assert_eq!(sources, [("deep", 2, 2), ("b", 1, 1), ("a", 200, 0), ("web", 1, 0)]);
 
-    let none = Options { columns: vec!["image".into()], ..Options::default() };
+    let none = Options { columns: vec!["photo".into()], ..Options::default() };
     let table = [named("t", root.join("web/deep/part.parquet"))];
     let error = search(&[named("mine", root.join("test"))], &table, &none, &root.join("out2")).unwrap_err();
     assert!(
-        error.to_string().contains("holds neither images nor parquet files with images in a column called image"),
+        error.to_string().contains("holds neither images nor parquet files with images in a column called photo"),
         "{error}"
     );
     assert!(!root.join("out2").join(FILES[0]).exists());

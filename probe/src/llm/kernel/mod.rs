@@ -9,7 +9,7 @@ pub mod portable;
 pub(crate) use flex::Rows;
 pub use portable::{attend, attend_causal};
 
-use crate::llm::config::Gate;
+use crate::llm::config::Activation;
 use crate::llm::rope::Rope;
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
@@ -66,16 +66,16 @@ pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1
     portable::layer_norm(x, weight, bias, eps)
 }
 
-/// Applies the activation `gate` element by element; see [`portable::activate`].
-pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
-    portable::activate(x, gate)
+/// Applies the activation element by element; see [`portable::activate`].
+pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    portable::activate(x, activation)
 }
 
 /// Gated activation, `[n, 2f]` → `[n, f]`; see [`portable::gated`].
-pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
-    match gate {
-        Gate::Silu => flex::swiglu(&gate_up).unwrap_or_else(|| portable::gated(gate_up, gate)),
-        _ => portable::gated(gate_up, gate),
+pub fn gated(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Silu => flex::swiglu(&gate_up).unwrap_or_else(|| portable::gated(gate_up, activation)),
+        _ => portable::gated(gate_up, activation),
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
     fn the_fused_gate_is_the_portable_one() {
         for (n, f) in [(1, 3), (130, 40)] {
             let both = |x: &Tensor<2>, _: &Tensor<1>| flex::swiglu(&x.clone().mul_scalar(6.0));
-            compare("gate", ([n, 2 * f], [1]), both, |x, _| portable::gated(x.mul_scalar(6.0), Gate::Silu));
+            compare("gate", ([n, 2 * f], [1]), both, |x, _| portable::gated(x.mul_scalar(6.0), Activation::Silu));
         }
     }
 

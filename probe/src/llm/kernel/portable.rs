@@ -2,7 +2,7 @@
 //! exponentials and the loss are computed in f32, as under PyTorch's mixed precision.
 
 use super::{Heads, Hidden, follow};
-use crate::llm::config::Gate;
+use crate::llm::config::Activation;
 use crate::llm::rope::Rope;
 use burn::tensor::activation::{gelu, gelu_approximate, log_softmax, relu, silu, softmax};
 use burn::tensor::module::attention;
@@ -38,14 +38,14 @@ pub fn layer_norm(x: Tensor<2>, weight: Option<Tensor<1>>, bias: Option<Tensor<1
     follow(x, dtype)
 }
 
-/// Applies the activation `gate` element by element.
-pub fn activate(x: Tensor<2>, gate: Gate) -> Tensor<2> {
-    match gate {
-        Gate::Silu => silu(x),
-        Gate::GeluTanh => gelu_approximate(x),
-        Gate::Gelu => gelu(x),
-        Gate::Relu => relu(x),
-        Gate::ReluSquared => relu(x).square(),
+/// Applies the activation element by element.
+pub fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::GeluTanh => gelu_approximate(x),
+        Activation::Gelu => gelu(x),
+        Activation::Relu => relu(x),
+        Activation::ReluSquared => relu(x).square(),
     }
 }
 
@@ -55,10 +55,10 @@ pub fn capped<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
 }
 
 /// Computes `act(gate) · up` (arXiv 2002.05202); `gate_up`: `[n, 2f]` with the gate first; result `[n, f]`.
-pub fn gated(gate_up: Tensor<2>, gate: Gate) -> Tensor<2> {
+pub fn gated(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
     let f = gate_up.dims()[1] / 2;
     let (x, up) = (gate_up.clone().narrow(1, 0, f), gate_up.narrow(1, f, f));
-    activate(x, gate) * up
+    activate(x, activation) * up
 }
 
 /// Splits the joint projection `[batch · tokens, columns]` into rotated queries, rotated keys and values, each

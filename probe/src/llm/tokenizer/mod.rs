@@ -266,7 +266,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_placed(&self, text: &str) -> Result<Placed> {
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Placed> {
         let (encoding, shift) = guarded(|| match self.spaced(text) {
             Some(text) => (self.inner.encode(text, false), 1),
             None => (self.inner.encode(text, false), 0),

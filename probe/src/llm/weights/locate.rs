@@ -3,8 +3,8 @@
 use crate::llm::card::LlmCard;
 use burgess_base::{Error, Result, nearest};
 use burgess_encoders::checkpoint;
-use burgess_encoders::encoder::zoo_dirs;
 use burgess_encoders::hub::Repository;
+use burgess_encoders::resolve::{repository_weights, zoo_dirs};
 use std::path::{Path, PathBuf};
 
 /// Resolves `name` to a directory or file: a path, a name in the zoo (one of our models, or a card, which stands for
@@ -54,7 +54,7 @@ fn in_hub(repository: &Repository, file: Option<&str>) -> Result<PathBuf> {
                 .hint(format!("name one of them, as in {id}:{first}")));
         }
     }
-    repository.weights(file)
+    repository_weights(repository, file)
 }
 
 /// The GGUF models in a directory; of a split model only the first file.

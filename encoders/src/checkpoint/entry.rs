@@ -1,0 +1,74 @@
+//! The description of one tensor in a file of any format: its number format, its shape and the position of its bytes.
+
+use super::blocks::Block;
+use std::ops::Range;
+
+/// The maximum length of a tensor's name in bytes, so that an error can show it whole.
+pub(super) const MAX_NAME: usize = 1024;
+/// The maximum number of dimensions of a tensor (PyTorch's own limit).
+pub(super) const MAX_DIMENSIONS: usize = 64;
+
+/// The number format of a tensor. Only floating-point formats can become weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// 64-bit float.
+    F64,
+    /// 32-bit float.
+    F32,
+    /// 16-bit float of IEEE 754, half precision.
+    F16,
+    /// 16-bit float with the exponent range of f32 (bfloat16).
+    Bf16,
+    /// Values in quantised blocks (GGUF only).
+    Block(Block),
+    /// Any other format (integers, booleans, 8-bit floats), which a file may hold but no weight may have.
+    Other {
+        /// Bytes per element.
+        size: usize,
+    },
+}
+
+impl Stored {
+    /// The number of elements that are stored together (1 except for blocks), and their size in bytes.
+    pub const fn unit(self) -> (usize, usize) {
+        match self {
+            Self::F64 => (1, 8),
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Block(block) => block.unit(),
+            Self::Other { size } => (1, size),
+        }
+    }
+
+    /// Size in bytes of an element, or of a block of elements.
+    pub const fn size(self) -> usize {
+        self.unit().1
+    }
+
+    /// Whether tensors of this format can be weights.
+    pub const fn is_float(self) -> bool {
+        !matches!(self, Self::Other { .. })
+    }
+}
+
+/// The shape, number format and position of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Number format of the elements.
+    pub stored: Stored,
+    /// Dimensions, outermost first; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Distance in elements between neighbours in each dimension; `None` if row-major without gaps.
+    pub strides: Option<Vec<usize>>,
+    /// Byte range in the file, not in the data section.
+    pub bytes: Range<usize>,
+}
+
+impl Entry {
+    /// Bytes of memory that an entry with this name and number of dimensions takes in all tables.
+    pub fn cost(name: &str, dimensions: usize) -> usize {
+        // Names are in two tables and once beside the entry.
+        const TABLES: usize = 6 * size_of::<(String, String, Entry)>();
+        TABLES + 4 * name.len() + 4 * dimensions * size_of::<usize>()
+    }
+}
