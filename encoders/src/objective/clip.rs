@@ -3,7 +3,10 @@
 
 use super::late_interaction::{interaction_similarities, patch_tokens};
 use super::text::{TextConfig, TextTower};
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, cosine_similarities, random_crops};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
+    random_crops,
+};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
 use burgess_base::Result;
@@ -16,13 +19,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipConfig {
-/// Width of the joint embedding space of images and captions. Default 128.
+    /// Width of the joint embedding space of images and captions. Default 128.
     pub embed: usize,
-/// Hyper-parameters of the text tower.
+    /// Hyper-parameters of the text tower.
     pub text: TextConfig,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as OpenCLIP.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as OpenCLIP.
     pub crop: [f64; 2],
-/// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
+    /// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
     /// between pooled outputs. Default false.
     pub late_interaction: bool,
 }
@@ -71,7 +74,12 @@ impl Learner for Clip {
         let drops = self.encoder.drops(count, &mut context.stream, &pixels.device());
         let projections = [&self.image_projection, &self.text_projection];
         let similarities = if self.config.late_interaction {
-            interaction_similarities(patch_tokens(&self.encoder, pixels, &drops)?, batch.texts()?, &self.text, projections)?
+            interaction_similarities(
+                patch_tokens(&self.encoder, pixels, &drops)?,
+                batch.texts()?,
+                &self.text,
+                projections,
+            )?
         } else {
             let images = self.image_projection.forward(self.encoder.summary_dropping(pixels, &drops)?);
             let texts = self.text_projection.forward(self.text.forward(batch.texts()?)?);
@@ -84,7 +92,7 @@ impl Learner for Clip {
         })
     }
 
-/// Clips the scale to 100, as the paper does "to prevent training instability" (section 2.5).
+    /// Clips the scale to 100, as the paper does "to prevent training instability" (section 2.5).
     fn after_step(mut self, _context: &StepContext) -> Self {
         self.logit_scale = self.logit_scale.map(|scale| {
             let (trains, device) = (scale.is_require_grad(), scale.device());

@@ -24,7 +24,7 @@ pub(super) struct RandomCrops {
 struct Window {
     /// Height and width, each at most 1.
     extent: [f64; 2],
-/// Vertical and horizontal position: 0 is at the top or left edge, 1 at the bottom or right edge.
+    /// Vertical and horizontal position: 0 is at the top or left edge, 1 at the bottom or right edge.
     position: [f64; 2],
 }
 
@@ -46,9 +46,9 @@ impl RandomCrops {
         Self { windows: windows.collect() }
     }
 
-/// Crops `[batch, channels, height, width]` to the windows and resizes to `[batch, channels, size, size]`.
+    /// Crops `[batch, channels, height, width]` to the windows and resizes to `[batch, channels, size, size]`.
     ///
-/// Resizing is bilinear with antialiasing (the triangle kernel is widened when shrinking, as in Pillow), computed as
+    /// Resizing is bilinear with antialiasing (the triangle kernel is widened when shrinking, as in Pillow), computed as
     /// two matrix products per image.
     pub fn resize(&self, images: Tensor<4>, size: usize) -> Tensor<4> {
         let [batch, _, height, width] = images.dims();
@@ -64,7 +64,7 @@ impl RandomCrops {
         down.tensor(&device).matmul(images).matmul(across.tensor(&device).swap_dims(2, 3))
     }
 
-/// Crops the row-major label map (`side * side`) of image number `image` and resizes it to `size * size` by nearest
+    /// Crops the row-major label map (`side * side`) of image number `image` and resizes it to `size * size` by nearest
     /// neighbour: each new pixel takes the label at its centre.
     pub fn labels<T: Copy>(&self, image: usize, map: &[T], side: usize, size: usize) -> Vec<T> {
         let Some(window) = self.windows.get(image) else { return Vec::new() };
@@ -89,7 +89,7 @@ impl Axis {
         Self { old, new, weights: vec![0.0; batch * old * new] }
     }
 
-/// Sets the weights of one image for a window of `extent` (fraction of the axis) at `position` (0 leftmost, 1
+    /// Sets the weights of one image for a window of `extent` (fraction of the axis) at `position` (0 leftmost, 1
     /// rightmost).
     fn set_window(&mut self, image: usize, extent: f64, position: f64) {
         let length = extent * self.old as f64;
@@ -111,7 +111,7 @@ impl Axis {
         }
     }
 
-/// Returns the matrices as a tensor, `[batch, 1, new, old]`.
+    /// Returns the matrices as a tensor, `[batch, 1, new, old]`.
     fn tensor(self, device: &Device) -> Tensor<4> {
         let batch = self.weights.len() / (self.old * self.new);
         Tensor::from_data(TensorData::new(self.weights, [batch, 1, self.new, self.old]), device)

@@ -12,7 +12,9 @@
 //! Features are extracted at `t = 0`, that is from the clean image, without noise and without the time embedding.
 
 use super::mae::patchify;
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, random_crops, vit_config};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, normals, uniform};
@@ -28,13 +30,13 @@ use std::f64::consts::FRAC_PI_2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DenoiseConfig {
-/// Factor of `σ/α` at every time; above 1 it adds noise. Default 3.
+    /// Factor of `σ/α` at every time; above 1 it adds noise. Default 3.
     pub shift: f64,
-/// Maximum weight of the squared error of the clean image. Default 5.
+    /// Maximum weight of the squared error of the clean image. Default 5.
     pub weight_limit: f64,
-/// Channels of the sinusoidal time embedding, an even number. Default 64.
+    /// Channels of the sinusoidal time embedding, an even number. Default 64.
     pub time_channels: usize,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
     pub crop: [f64; 2],
 }
 
@@ -120,7 +122,7 @@ impl Learner for Denoise {
 }
 
 impl Denoise {
-/// Returns the time embeddings, `[times, width]`; the embedding of time 0 is zero.
+    /// Returns the time embeddings, `[times, width]`; the embedding of time 0 is zero.
     fn time(&self, times: &[f64], device: &Device) -> Tensor<2> {
         let half = self.config.time_channels / 2;
         let mut values = Vec::with_capacity((times.len() + 1) * 2 * half);
@@ -148,14 +150,14 @@ pub(super) struct NoiseLevel {
 }
 
 impl NoiseLevel {
-/// Returns the factors at `time`, from 0 (clean) to 1 (noise only).
+    /// Returns the factors at `time`, from 0 (clean) to 1 (noise only).
     pub fn at(time: f64, shift: f64) -> Self {
         let (sin, cos) = (time * FRAC_PI_2).sin_cos();
         let length = cos.hypot(shift * sin);
         Self { alpha: cos / length, sigma: shift * sin / length }
     }
 
-/// Returns the weight of the squared error of the clean image that equals weight 1 for the squared error of `v`, at
+    /// Returns the weight of the squared error of the clean image that equals weight 1 for the squared error of `v`, at
     /// most `limit`.
     pub fn weight(&self, limit: f64) -> f64 {
         (1.0 / (self.sigma * self.sigma)).min(limit)

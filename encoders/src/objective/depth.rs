@@ -7,7 +7,9 @@
 //! on a plain background. The squared error after the best scale and shift (equation 4) is not used, because it does not
 //! distinguish a map from its negative, so that training stalls between the two.
 
-use super::{PretrainBatch, RandomCrops, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, vit_config};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
@@ -21,15 +23,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DepthConfig {
-/// Cells of the depth map along each side of a patch. Default 4, that is 16×16 cells for an image of 4×4 patches.
+    /// Cells of the depth map along each side of a patch. Default 4, that is 16×16 cells for an image of 4×4 patches.
     pub upsample: usize,
-/// Hidden channels of the head. Default 64.
+    /// Hidden channels of the head. Default 64.
     pub hidden: usize,
     /// Weight of the gradient matching term. Default 0.5.
     pub gradient_weight: f64,
-/// Number of scales of the gradient matching term; each has half the resolution of the previous one. Default 4.
+    /// Number of scales of the gradient matching term; each has half the resolution of the previous one. Default 4.
     pub scales: usize,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
     pub crop: [f64; 2],
 }
 

@@ -11,7 +11,8 @@ use super::ema::{cosine_momentum, ema_update};
 use super::jitter::colour_jitter;
 use super::mae::random_subset;
 use super::{
-    PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, l2_normalise, random_crops, vit_config,
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, l2_normalise, random_crops,
+    vit_config,
 };
 use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
 use crate::init::initialise;
@@ -30,19 +31,19 @@ const GLOBAL_CROPS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DinoV2Config {
-/// Number of prototypes of each head. Default 512.
+    /// Number of prototypes of each head. Default 512.
     pub prototypes: usize,
-/// Hidden channels of the heads. Default 256.
+    /// Hidden channels of the heads. Default 256.
     pub hidden: usize,
-/// Channels of the bottleneck before the prototypes. Default 64.
+    /// Channels of the bottleneck before the prototypes. Default 64.
     pub bottleneck: usize,
-/// Number of small crops per image. Default 2.
+    /// Number of small crops per image. Default 2.
     pub locals: usize,
-/// Side of a small crop in pixels, a multiple of the patch size. Default 48.
+    /// Side of a small crop in pixels, a multiple of the patch size. Default 48.
     pub local_size: usize,
-/// Area of the large crops as fractions of the image, `[low, high]`. Default 0.4 to 1.
+    /// Area of the large crops as fractions of the image, `[low, high]`. Default 0.4 to 1.
     pub global_scale: [f64; 2],
-/// Area of the small crops as fractions of the image, `[low, high]`. Default 0.1 to 0.4.
+    /// Area of the small crops as fractions of the image, `[low, high]`. Default 0.1 to 0.4.
     pub local_scale: [f64; 2],
     /// Temperature of the student. Default 0.1.
     pub student_temperature: f64,
@@ -50,17 +51,17 @@ pub struct DinoV2Config {
     pub teacher_temperature: [f64; 2],
     /// Fraction of the training over which the teacher's temperature rises. Default 0.3.
     pub teacher_warmup: f64,
-/// Momentum of the teacher's moving average at the start; it rises to 1. Default 0.99.
+    /// Momentum of the teacher's moving average at the start; it rises to 1. Default 0.99.
     pub momentum: f64,
-/// Fraction of masked patches in a masked large crop, `[low, high]`. Default 0.1 to 0.5.
+    /// Fraction of masked patches in a masked large crop, `[low, high]`. Default 0.1 to 0.5.
     pub mask_ratio: [f64; 2],
-/// Fraction of the large crops in which patches are masked. Default 0.5.
+    /// Fraction of the large crops in which patches are masked. Default 0.5.
     pub mask_probability: f64,
     /// Weight of the masked patch prediction. Default 1.
     pub ibot_weight: f64,
-/// Weight of the KoLeo regulariser; 0 disables it. Default 0.1.
+    /// Weight of the KoLeo regulariser; 0 disables it. Default 0.1.
     pub koleo_weight: f64,
-/// Strength of the colour jitter of each crop; 0 disables it. Default 0.5: without it, colours alone identify the
+    /// Strength of the colour jitter of each crop; 0 disables it. Default 0.5: without it, colours alone identify the
     /// crops of one image, and no shapes are learned.
     pub jitter: f64,
 }
@@ -92,9 +93,9 @@ impl Default for DinoV2Config {
 #[derive(Module, Debug)]
 pub struct DinoV2 {
     student: DinoV2Network,
-/// Embedding that replaces masked patches, `[1, 1, width]`.
+    /// Embedding that replaces masked patches, `[1, 1, width]`.
     mask_token: Param<Tensor<3>>,
-/// Moving average of the student; skipped as a parameter, so that it gets no gradient and no optimiser step.
+    /// Moving average of the student; skipped as a parameter, so that it gets no gradient and no optimiser step.
     #[module(skip)]
     teacher: DinoV2Network,
     #[module(skip)]
@@ -115,7 +116,7 @@ pub struct DinoV2Head {
     fc1: Linear,
     fc2: Linear,
     fc3: Linear,
-/// Prototypes, `[bottleneck, prototypes]`; the columns are scaled to unit length when they are used (weight norm
+    /// Prototypes, `[bottleneck, prototypes]`; the columns are scaled to unit length when they are used (weight norm
     /// with the length fixed at one).
     prototypes: Linear,
 }
@@ -131,7 +132,10 @@ impl LearnerConfig for DinoV2Config {
                 "invalid hyper-parameters of dinov2: local_size {}, prototypes {}",
                 self.local_size, self.prototypes
             ))
-            .hint(format!("set local_size to a positive multiple of the patch size {}, prototypes above 0", vit.patch)));
+            .hint(format!(
+                "set local_size to a positive multiple of the patch size {}, prototypes above 0",
+                vit.patch
+            )));
         }
         let head = || DinoV2Head {
             fc1: LinearConfig::new(vit.width, self.hidden).init(device),
@@ -153,7 +157,7 @@ impl LearnerConfig for DinoV2Config {
 }
 
 impl DinoV2Head {
-/// Returns the cosine similarities of `[rows, width]` with the prototypes, `[rows, prototypes]`.
+    /// Returns the cosine similarities of `[rows, width]` with the prototypes, `[rows, prototypes]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let x = gelu(self.fc1.forward(x));
         let x = gelu(self.fc2.forward(x));
@@ -165,7 +169,7 @@ impl DinoV2Head {
 }
 
 impl DinoV2Network {
-/// Returns class tokens `[batch, width]` (the mean of the patches if there is no class token) and patch tokens
+    /// Returns class tokens `[batch, width]` (the mean of the patches if there is no class token) and patch tokens
     /// `[batch, patches, width]`, both after the final norm. `mask` replaces patch embeddings before the position
     /// embeddings are added; `drops` is the drop-path mask.
     fn forward(
@@ -184,11 +188,11 @@ impl DinoV2Network {
 
 /// The masked patches of the large crops.
 struct Mask {
-/// 1 where a patch is masked, else 0, `[crops, patches, 1]`.
+    /// 1 where a patch is masked, else 0, `[crops, patches, 1]`.
     hidden: Tensor<3>,
-/// Indices of the masked patches among the patches of all crops, `[masked]`.
+    /// Indices of the masked patches among the patches of all crops, `[masked]`.
     places: Tensor<1, Int>,
-/// 1 / number of masked patches of the same crop, `[masked]`.
+    /// 1 / number of masked patches of the same crop, `[masked]`.
     weights: Tensor<1>,
 }
 
@@ -288,8 +292,8 @@ impl Learner for DinoV2 {
         let mut parts = vec![("dino", dino.detach()), ("ibot", ibot.detach())];
         if config.koleo_weight > 0.0 && count > 1 {
             let width = self.student.encoder.config().width;
-            let views =
-                (0..GLOBAL_CROPS).map(|v| koleo_loss(student_class.clone().slice([v * count..(v + 1) * count, 0..width])));
+            let views = (0..GLOBAL_CROPS)
+                .map(|v| koleo_loss(student_class.clone().slice([v * count..(v + 1) * count, 0..width])));
             if let Some(spread) = views.reduce(|a, b| a + b) {
                 parts.push(("koleo", spread.clone().detach()));
                 total = total + spread.mul_scalar(config.koleo_weight);
@@ -299,11 +303,12 @@ impl Learner for DinoV2 {
     }
 
     fn after_step(mut self, context: &StepContext) -> Self {
-        self.teacher = ema_update(self.teacher, &self.student, cosine_momentum(self.config.momentum, context.progress()));
+        self.teacher =
+            ema_update(self.teacher, &self.student, cosine_momentum(self.config.momentum, context.progress()));
         self
     }
 
-/// Returns the teacher, which is the better encoder and the one that DINOv2 publishes.
+    /// Returns the teacher, which is the better encoder and the one that DINOv2 publishes.
     fn into_encoder(self) -> Architecture {
         Architecture::Vit(self.teacher.encoder)
     }

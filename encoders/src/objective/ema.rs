@@ -54,6 +54,9 @@ mod tests {
         let expected = old.weight.val() * 0.75 + network.weight.val().inner() * 0.25;
         let new = ema_update(old, &network, 0.75);
         new.weight.val().into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-6));
-        assert!((cosine_momentum(0.9, 0.0), cosine_momentum(0.9, 1.0)) == (0.9, 1.0) && (cosine_momentum(0.9, 0.5) - 0.95).abs() < 1e-9);
+        assert!(
+            (cosine_momentum(0.9, 0.0), cosine_momentum(0.9, 1.0)) == (0.9, 1.0)
+                && (cosine_momentum(0.9, 0.5) - 0.95).abs() < 1e-9
+        );
     }
 }

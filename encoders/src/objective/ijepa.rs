@@ -8,7 +8,9 @@
 
 use super::ema::{cosine_momentum, ema_update};
 use super::mae::{random_subset, sincos_position_embedding};
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, random_crops, vit_config};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Block, Drops, Places, Vit, blocks};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
@@ -22,21 +24,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IJepaConfig {
-/// Number of target blocks per image. Default 4.
+    /// Number of target blocks per image. Default 4.
     pub blocks: usize,
-/// Area of a target block as fractions of the image, `[low, high]`. Default 0.15 to 0.2.
+    /// Area of a target block as fractions of the image, `[low, high]`. Default 0.15 to 0.2.
     pub block_scale: [f64; 2],
-/// Height of a target block divided by its width, `[low, high]`. Default 0.75 to 1.5.
+    /// Height of a target block divided by its width, `[low, high]`. Default 0.75 to 1.5.
     pub block_aspect: [f64; 2],
-/// Width of the predictor in channels. Default 64.
+    /// Width of the predictor in channels. Default 64.
     pub predictor_width: usize,
-/// Number of blocks of the predictor. Default 2.
+    /// Number of blocks of the predictor. Default 2.
     pub predictor_depth: usize,
-/// Number of attention heads of the predictor. Default 4.
+    /// Number of attention heads of the predictor. Default 4.
     pub predictor_heads: usize,
-/// Momentum of the target encoder's moving average at the start; it rises to 1. Default 0.99.
+    /// Momentum of the target encoder's moving average at the start; it rises to 1. Default 0.99.
     pub momentum: f64,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1.
     pub crop: [f64; 2],
 }
 
@@ -60,12 +62,12 @@ impl Default for IJepaConfig {
 pub struct IJepa {
     encoder: Vit,
     predictor_embed: Linear,
-/// Embedding of patches to be predicted, `[1, 1, predictor_width]`.
+    /// Embedding of patches to be predicted, `[1, 1, predictor_width]`.
     mask_token: Param<Tensor<3>>,
     predictor_blocks: Vec<Block>,
     predictor_norm: LayerNorm,
     predictor_proj: Linear,
-/// Moving average of `encoder`; skipped as a parameter, so that it gets no gradient and no optimiser step.
+    /// Moving average of `encoder`; skipped as a parameter, so that it gets no gradient and no optimiser step.
     #[module(skip)]
     target_encoder: Vit,
     #[module(skip)]
@@ -137,14 +139,14 @@ impl Learner for IJepa {
         self
     }
 
-/// Returns the target encoder, which the paper evaluates.
+    /// Returns the target encoder, which the paper evaluates.
     fn into_encoder(self) -> Architecture {
         Architecture::Vit(self.target_encoder)
     }
 }
 
 impl IJepa {
-/// Predicts the features of the targets, `[batch, targets, width]`, from those of the context, `[batch, context,
+    /// Predicts the features of the targets, `[batch, targets, width]`, from those of the context, `[batch, context,
     /// width]`.
     fn predict(&self, context: Tensor<3>, grid: [usize; 2], masks: &Masks) -> Tensor<3> {
         let (blocks, width) = (self.config.blocks, self.config.predictor_width);
@@ -155,8 +157,11 @@ impl IJepa {
         let context = self.predictor_embed.forward(context) + masks.context.clone().matmul(positions.clone());
         let queries = masks.targets.clone().matmul(positions) + self.mask_token.val();
         // Blocks are predicted separately, so that no block attends to the positions of another.
-        let context =
-            context.unsqueeze_dim::<4>(1).expand([batch, blocks, visible, width]).reshape([batch * blocks, visible, width]);
+        let context = context.unsqueeze_dim::<4>(1).expand([batch, blocks, visible, width]).reshape([
+            batch * blocks,
+            visible,
+            width,
+        ]);
         let tokens = Tensor::cat(vec![context, queries.reshape([batch * blocks, each, width])], 1);
         let tokens = self.predictor_blocks.iter().fold(tokens, |x, block| block.forward(x, &Places::default()));
         let predicted = self.predictor_norm.forward(tokens.narrow(1, visible, each).reshape([batch, targets, width]));
@@ -174,9 +179,9 @@ fn features(encoder: &Vit, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<3>
 /// The patches of the context and of the target blocks, as one-hot rows. As matrix products, the selections are
 /// differentiable and exact on every backend.
 struct Masks {
-/// One-hot rows of the context patches, `[batch, context, patches]`.
+    /// One-hot rows of the context patches, `[batch, context, patches]`.
     context: Tensor<3>,
-/// One-hot rows of the target patches, block after block, `[batch, blocks * patches per block, patches]`.
+    /// One-hot rows of the target patches, block after block, `[batch, blocks * patches per block, patches]`.
     targets: Tensor<3>,
 }
 

@@ -1,7 +1,9 @@
 //! Masked autoencoder (He et al. 2022, arXiv:2111.06377): the encoder gets a quarter of the patches, a small decoder
 //! reconstructs the pixels of the others.
 
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, random_crops, vit_config};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops, vit_config,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
@@ -15,18 +17,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaeConfig {
-/// Fraction of masked patches. Default 0.75.
+    /// Fraction of masked patches. Default 0.75.
     pub mask_ratio: f64,
-/// Width of the decoder in channels. Default 64.
+    /// Width of the decoder in channels. Default 64.
     pub decoder_width: usize,
-/// Number of decoder blocks. Default 2.
+    /// Number of decoder blocks. Default 2.
     pub decoder_depth: usize,
-/// Number of attention heads of the decoder. Default 4.
+    /// Number of attention heads of the decoder. Default 4.
     pub decoder_heads: usize,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1 (with the paper's 0.2, a crop
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.5 to 1 (with the paper's 0.2, a crop
     /// has a side of 43 of 96 pixels).
     pub crop: [f64; 2],
-/// Whether each patch of the target is normalised to mean 0 and variance 1 (`norm_pix_loss`). Default true, as in the
+    /// Whether each patch of the target is normalised to mean 0 and variance 1 (`norm_pix_loss`). Default true, as in the
     /// paper's best setting.
     pub normalise: bool,
 }
@@ -49,7 +51,7 @@ impl Default for MaeConfig {
 pub struct Mae {
     encoder: Vit,
     decoder_embed: Linear,
-/// Embedding of masked patches in the decoder, `[1, 1, decoder_width]`.
+    /// Embedding of masked patches in the decoder, `[1, 1, decoder_width]`.
     mask_token: Param<Tensor<3>>,
     decoder_blocks: Vec<Block>,
     decoder_norm: LayerNorm,
@@ -103,8 +105,7 @@ impl Learner for Mae {
         let latent = self.encoder.final_norm(latent);
 
         let patch = self.encoder.config().patch;
-        let target =
-            if self.config.normalise { normalised_patches(pixels, patch) } else { patchify(pixels, patch) };
+        let target = if self.config.normalise { normalised_patches(pixels, patch) } else { patchify(pixels, patch) };
         let predicted = self.decode(latent, grid, &mask);
         Ok(Loss::single(mae_loss(predicted, target, mask.hidden)))
     }
@@ -115,7 +116,7 @@ impl Learner for Mae {
 }
 
 impl Mae {
-/// Decodes the encoder's output, `[batch, prefix + kept, width]`, to the pixels of all patches,
+    /// Decodes the encoder's output, `[batch, prefix + kept, width]`, to the pixels of all patches,
     /// `[batch, patches, 3 * patch²]`.
     fn decode(&self, latent: Tensor<3>, grid: [usize; 2], mask: &Mask) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
@@ -125,7 +126,9 @@ impl Mae {
         let encoded = x.clone().slice([0..batch, prefix..tokens, 0..width]);
         let hidden = mask.hidden.clone().unsqueeze_dim::<3>(2) * self.mask_token.val();
         // The transpose of the selection moves every kept token back to its position.
-        let all = mask.keep.clone().swap_dims(1, 2).matmul(encoded) + hidden + sincos_position_embedding(grid, width, &x.device());
+        let all = mask.keep.clone().swap_dims(1, 2).matmul(encoded)
+            + hidden
+            + sincos_position_embedding(grid, width, &x.device());
         // As in the paper's code, the class token passes through the decoder at position zero.
         let all = if prefix == 0 { all } else { Tensor::cat(vec![x.slice([0..batch, 0..prefix, 0..width]), all], 1) };
         let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &Places::default()));
@@ -136,10 +139,10 @@ impl Mae {
 
 /// The kept and masked patches of each image.
 struct Mask {
-/// One-hot rows that select the kept patches, `[batch, kept, patches]`. As a matrix product, the selection is
+    /// One-hot rows that select the kept patches, `[batch, kept, patches]`. As a matrix product, the selection is
     /// differentiable and exact on every backend.
     keep: Tensor<3>,
-/// 1 where a patch is masked, else 0, `[batch, patches]`.
+    /// 1 where a patch is masked, else 0, `[batch, patches]`.
     hidden: Tensor<2>,
 }
 

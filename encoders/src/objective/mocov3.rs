@@ -9,7 +9,10 @@
 
 use super::ema::{cosine_momentum, ema_update};
 use super::jitter::colour_jitter;
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, cosine_similarities, random_crops};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
+    random_crops,
+};
 use crate::arch::{Architecture, ArchitectureConfig, Drops};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
@@ -23,21 +26,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MoCoV3Config {
-/// Hidden channels of the projector and the predictor. Default 256.
+    /// Hidden channels of the projector and the predictor. Default 256.
     pub hidden: usize,
-/// Width of the embedding space. Default 64.
+    /// Width of the embedding space. Default 64.
     pub embed: usize,
     /// Temperature of the softmax. Default 0.2.
     pub temperature: f64,
-/// Momentum of the moving average at the start; it rises to 1. Default 0.99.
+    /// Momentum of the moving average at the start; it rises to 1. Default 0.99.
     pub momentum: f64,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.3 to 1 (the paper's 0.08 would remove
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.3 to 1 (the paper's 0.08 would remove
     /// the objects of an image).
     pub crop: [f64; 2],
-/// Side of a crop in pixels. Default: that of the images. Smaller crops are faster; position embeddings of a ViT are
+    /// Side of a crop in pixels. Default: that of the images. Smaller crops are faster; position embeddings of a ViT are
     /// then resampled.
     pub crop_size: Option<usize>,
-/// Strength of the colour jitter; 0 disables it. Default 0.5.
+    /// Strength of the colour jitter; 0 disables it. Default 0.5.
     pub jitter: f64,
 }
 
@@ -60,7 +63,7 @@ impl Default for MoCoV3Config {
 pub struct MoCoV3 {
     base: MoCoV3Network,
     predictor: MoCoV3Mlp,
-/// Moving average of `base`; skipped as a parameter, so that it gets no gradient and no optimiser step.
+    /// Moving average of `base`; skipped as a parameter, so that it gets no gradient and no optimiser step.
     #[module(skip)]
     average: MoCoV3Network,
     #[module(skip)]
@@ -85,14 +88,14 @@ pub struct MoCoV3Mlp {
 /// The affine parameters of a batch norm without running statistics, because the MLPs are used only in training.
 #[derive(Module, Debug)]
 pub struct MlpBatchNorm {
-/// Scale, `[channels]`.
+    /// Scale, `[channels]`.
     gamma: Param<Tensor<1>>,
-/// Shift, `[channels]`.
+    /// Shift, `[channels]`.
     beta: Param<Tensor<1>>,
 }
 
 impl MoCoV3Mlp {
-/// Builds layers between the given widths, of which there are at least two.
+    /// Builds layers between the given widths, of which there are at least two.
     fn new(widths: &[usize], device: &Device) -> Self {
         let layers = widths.iter().zip(widths.iter().skip(1));
         let inner = widths.iter().skip(1).take(widths.len().saturating_sub(2));
@@ -107,7 +110,7 @@ impl MoCoV3Mlp {
         }
     }
 
-/// Maps `[rows, first width]` to `[rows, last width]`.
+    /// Maps `[rows, first width]` to `[rows, last width]`.
     fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
         for (i, layer) in self.layers.iter().enumerate() {
             x = standardise(layer.forward(x));
@@ -178,7 +181,7 @@ impl Learner for MoCoV3 {
         self
     }
 
-/// Returns the encoder trained by gradient descent, not its moving average, as MoCo v3 does.
+    /// Returns the encoder trained by gradient descent, not its moving average, as MoCo v3 does.
     fn into_encoder(self) -> Architecture {
         self.base.encoder
     }

@@ -5,12 +5,12 @@
 //! (`Clip`), and the loss as a function of tensors that is tested against PyTorch. To add one, write a file here and add
 //! a line to the table at [`Objective`].
 
-mod ema;
 pub mod clip;
 mod crop;
 pub mod denoise;
 pub mod depth;
 pub mod dinov2;
+mod ema;
 pub mod ijepa;
 mod jitter;
 mod late_interaction;
@@ -35,13 +35,13 @@ use serde::{Deserialize, Serialize};
 pub struct PretrainBatch {
     /// Normalised images, `[batch, 3, height, width]`.
     pub pixels: Tensor<4>,
-/// One caption per image.
+    /// One caption per image.
     pub texts: Option<TokenizedCaptions>,
-/// Multi-hot class labels, `[batch, classes]`: 1 if the image shows the class, else 0.
+    /// Multi-hot class labels, `[batch, classes]`: 1 if the image shows the class, else 0.
     pub labels: Option<Tensor<2>>,
-/// Instance index of each pixel, `[batch, height, width]`: 0 for the background, instances start at 1.
+    /// Instance index of each pixel, `[batch, height, width]`: 0 for the background, instances start at 1.
     pub instances: Option<Tensor<3, Int>>,
-/// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and offset may differ between
+    /// Inverse depth of each pixel, `[batch, height, width]`: larger is nearer; scale and offset may differ between
     /// images.
     pub inverse_depth: Option<Tensor<3>>,
 }
@@ -49,35 +49,35 @@ pub struct PretrainBatch {
 /// The fields of a [`PretrainBatch`] that an objective reads besides the pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Targets {
-/// Whether the objective reads [`PretrainBatch::texts`].
+    /// Whether the objective reads [`PretrainBatch::texts`].
     pub texts: bool,
-/// Whether the objective reads [`PretrainBatch::labels`].
+    /// Whether the objective reads [`PretrainBatch::labels`].
     pub labels: bool,
-/// Whether the objective reads [`PretrainBatch::instances`].
+    /// Whether the objective reads [`PretrainBatch::instances`].
     pub instances: bool,
-/// Whether the objective reads [`PretrainBatch::inverse_depth`].
+    /// Whether the objective reads [`PretrainBatch::inverse_depth`].
     pub inverse_depth: bool,
 }
 
 impl Targets {
-/// The objective reads only the pixels.
+    /// The objective reads only the pixels.
     pub const NONE: Self = Self { texts: false, labels: false, instances: false, inverse_depth: false };
-/// The objective reads captions.
+    /// The objective reads captions.
     pub const TEXTS: Self = Self { texts: true, ..Self::NONE };
-/// The objective reads class labels.
+    /// The objective reads class labels.
     pub const LABELS: Self = Self { labels: true, ..Self::NONE };
-/// The objective reads instance maps.
+    /// The objective reads instance maps.
     pub const INSTANCES: Self = Self { instances: true, ..Self::NONE };
-/// The objective reads inverse depth maps.
+    /// The objective reads inverse depth maps.
     pub const INVERSE_DEPTH: Self = Self { inverse_depth: true, ..Self::NONE };
 }
 
 /// Tokenised captions, padded to one length.
 #[derive(Debug, Clone)]
 pub struct TokenizedCaptions {
-/// Token ids, `[batch, length]`; ids after the end-of-text token are ignored.
+    /// Token ids, `[batch, length]`; ids after the end-of-text token are ignored.
     pub ids: Tensor<2, Int>,
-/// Number of tokens per caption including the end-of-text token, `[batch]`, each from 1 to `length`.
+    /// Number of tokens per caption including the end-of-text token, `[batch]`, each from 1 to `length`.
     pub lengths: Tensor<1, Int>,
 }
 
@@ -102,7 +102,7 @@ impl PretrainBatch {
         Ok(maps)
     }
 
-/// Checks that a map has one value per pixel.
+    /// Checks that a map has one value per pixel.
     fn check_map(&self, what: &str, found: [usize; 3]) -> Result<()> {
         let [batch, _, height, width] = self.pixels.dims();
         if found == [batch, height, width] {
@@ -123,7 +123,7 @@ fn missing(what: &str) -> Error {
 pub struct DataShape {
     /// Size of the tokenizer's vocabulary.
     pub vocab: usize,
-/// Maximum length of a caption in tokens.
+    /// Maximum length of a caption in tokens.
     pub context: usize,
     /// Number of classes of the labels.
     pub classes: usize,
@@ -132,16 +132,16 @@ pub struct DataShape {
 /// The position in the training at which a loss is computed, and the random stream of this step.
 #[derive(Debug)]
 pub struct StepContext {
-/// Index of the step; the first step is 0.
+    /// Index of the step; the first step is 0.
     pub step: usize,
-/// Number of steps of the whole training.
+    /// Number of steps of the whole training.
     pub steps: usize,
-/// Random stream of this step only.
+    /// Random stream of this step only.
     pub stream: Stream,
 }
 
 impl StepContext {
-/// Returns the progress of the training: 0 at the first step, 1 at the last.
+    /// Returns the progress of the training: 0 at the first step, 1 at the last.
     pub fn progress(&self) -> f64 {
         self.step as f64 / (self.steps.saturating_sub(1)).max(1) as f64
     }
@@ -150,9 +150,9 @@ impl StepContext {
 /// The loss that is minimised, and its named components for the log.
 #[derive(Debug)]
 pub struct Loss {
-/// The loss that is minimised, `[1]`.
+    /// The loss that is minimised, `[1]`.
     pub total: Tensor<1>,
-/// Components of the loss and other metrics by name, each `[1]`.
+    /// Components of the loss and other metrics by name, each `[1]`.
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
 
@@ -164,28 +164,28 @@ impl Loss {
 
 /// An encoder in training, with the heads that its objective needs.
 pub trait Learner: Module {
-/// Computes the loss of one batch; all random numbers come from the stream of `context`.
+    /// Computes the loss of one batch; all random numbers come from the stream of `context`.
     fn loss(&self, batch: &PretrainBatch, context: &mut StepContext) -> Result<Loss>;
 
-/// Updates the learner after each optimiser step, such as the moving average of a teacher. Default: no change.
+    /// Updates the learner after each optimiser step, such as the moving average of a teacher. Default: no change.
     #[must_use]
     fn after_step(self, _context: &StepContext) -> Self {
         self
     }
 
-/// Returns the trained encoder without the heads.
+    /// Returns the trained encoder without the heads.
     fn into_encoder(self) -> Architecture;
 }
 
 /// The hyper-parameters of an objective, from which its [`Learner`] is built.
 pub trait LearnerConfig {
-/// The learner of this objective.
+    /// The learner of this objective.
     type Learner: Learner;
 
-/// The fields of the batch that the objective reads besides the pixels.
+    /// The fields of the batch that the objective reads besides the pixels.
     const TARGETS: Targets;
 
-/// Builds a learner around a new encoder, initialised from streams of `seed` (see [`crate::init`]). `device` should
+    /// Builds a learner around a new encoder, initialised from streams of `seed` (see [`crate::init`]). `device` should
     /// support gradients ([`Device::autodiff`]).
     ///
     /// # Errors
@@ -199,9 +199,9 @@ const INIT: &str = "pretrain/init";
 
 /// A generic function that [`Objective::with_learner`] calls with the learner of the objective that a recipe names.
 pub trait LearnerVisitor {
-/// The result of the function.
+    /// The result of the function.
     type Output;
-/// Receives the learner by its concrete type; called once.
+    /// Receives the learner by its concrete type; called once.
     fn call<L: Learner>(self, learner: L) -> Result<Self::Output>;
 }
 
@@ -283,10 +283,10 @@ fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'
         ArchitectureConfig::ConvNext(_)
         | ArchitectureConfig::ResNet(_)
         | ArchitectureConfig::Sam(_)
-        | ArchitectureConfig::StableDiffusion(_) => {
-            Err(Error::usage(format!("the objective {objective} needs a vision transformer, but the encoder has another architecture"))
-                .hint("set architecture = \"vit\" on the card, or choose another objective"))
-        }
+        | ArchitectureConfig::StableDiffusion(_) => Err(Error::usage(format!(
+            "the objective {objective} needs a vision transformer, but the encoder has another architecture"
+        ))
+        .hint("set architecture = \"vit\" on the card, or choose another objective")),
     }
 }
 

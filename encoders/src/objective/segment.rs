@@ -8,7 +8,9 @@
 //! without rounds of correction.
 
 use super::depth::unpatchify;
-use super::{PretrainBatch, RandomCrops, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, vit_config};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, RandomCrops, StepContext, Targets, vit_config,
+};
 use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp, Places, Vit};
 use crate::attention::{Bias, attend};
 use crate::init::{initialise, truncated_normal};
@@ -25,19 +27,19 @@ use std::f64::consts::TAU;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SegmentConfig {
-/// Number of point prompts per image. Default 3.
+    /// Number of point prompts per image. Default 3.
     pub prompts: usize,
-/// Width of the decoder in channels, a multiple of 8. Default 64.
+    /// Width of the decoder in channels, a multiple of 8. Default 64.
     pub width: usize,
-/// Number of decoder layers. Default 2.
+    /// Number of decoder layers. Default 2.
     pub depth: usize,
-/// Number of attention heads of the decoder. Default 4.
+    /// Number of attention heads of the decoder. Default 4.
     pub heads: usize,
-/// Minimum number of pixels of a prompted instance. Default 12.
+    /// Minimum number of pixels of a prompted instance. Default 12.
     pub smallest: usize,
     /// Weight of the focal loss beside the dice loss. Default 20.
     pub focal_weight: f64,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1.
     pub crop: [f64; 2],
 }
 
@@ -56,9 +58,9 @@ pub struct Segment {
     encoder: Vit,
     neck: Linear,
     neck_norm: LayerNorm,
-/// Learned embedding of a foreground point, added to its Fourier features, `[1, 1, width]`.
+    /// Learned embedding of a foreground point, added to its Fourier features, `[1, 1, width]`.
     point_embed: Param<Tensor<3>>,
-/// Mask token, whose output predicts the mask, `[1, 1, width]`.
+    /// Mask token, whose output predicts the mask, `[1, 1, width]`.
     mask_token: Param<Tensor<3>>,
     layers: Vec<TwoWayLayer>,
     final_attn: DecoderAttention,
@@ -67,7 +69,7 @@ pub struct Segment {
     up_norm: LayerNorm,
     up2: Linear,
     hyper: Mlp,
-/// Fixed random frequencies of the Fourier features, `[2, width / 2]`, row-major.
+    /// Fixed random frequencies of the Fourier features, `[2, width / 2]`, row-major.
     #[module(skip)]
     frequencies: Vec<f32>,
     #[module(skip)]
@@ -105,7 +107,7 @@ impl DecoderAttention {
         Self { q: linear(true), k: linear(false), v: linear(true), proj: linear(true), heads }
     }
 
-/// Returns the attention output, `[batch, queries, width]`, for `q` `[batch, queries, width]` and `k` and `v`
+    /// Returns the attention output, `[batch, queries, width]`, for `q` `[batch, queries, width]` and `k` and `v`
     /// `[batch, keys, width]`.
     fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
         let split = |x: Tensor<3>| -> Tensor<4> {
@@ -133,7 +135,7 @@ impl TwoWayLayer {
         }
     }
 
-/// Updates tokens `[batch, tokens, width]` and patches `[batch, patches, width]`. Each comes with its position
+    /// Updates tokens `[batch, tokens, width]` and patches `[batch, patches, width]`. Each comes with its position
     /// encoding, which is added to queries and keys.
     fn forward(
         &self,
@@ -236,7 +238,7 @@ impl Learner for Segment {
 }
 
 impl Segment {
-/// Returns mask logits, `[images * prompts, rows * 4, columns * 4]`, for patch features `[images, patches, width]`.
+    /// Returns mask logits, `[images * prompts, rows * 4, columns * 4]`, for patch features `[images, patches, width]`.
     /// `points` are the prompts, image after image, as (x, y) from 0 to 1.
     fn decode(&self, features: Tensor<3>, grid: [usize; 2], points: &[[f64; 2]]) -> Tensor<3> {
         let (width, prompts) = (self.config.width, self.config.prompts);
@@ -257,10 +259,9 @@ impl Segment {
 
         // As in SAM, the tokens start as their position encoding.
         let start = (token_position.clone(), patches);
-        let (tokens, patches) = self
-            .layers
-            .iter()
-            .fold(start, |(tokens, patches), layer| layer.forward((tokens, &token_position), (patches, &patch_position)));
+        let (tokens, patches) = self.layers.iter().fold(start, |(tokens, patches), layer| {
+            layer.forward((tokens, &token_position), (patches, &patch_position))
+        });
         let (q, k) = (tokens.clone() + token_position, patches.clone() + patch_position);
         let tokens = self.final_norm.forward(tokens + self.final_attn.forward(q, k, patches.clone()));
         let mask = self.hyper.forward(tokens.narrow(1, 0, 1).reshape([total, width]));
@@ -275,7 +276,7 @@ impl Segment {
         unpatchify(cells, grid, UPSAMPLE)
     }
 
-/// Returns the random Fourier features of points, `[points, width]`.
+    /// Returns the random Fourier features of points, `[points, width]`.
     fn fourier_features(&self, points: &[[f64; 2]], device: &Device) -> Tensor<2> {
         let half = self.config.width / 2;
         let (across, down) = self.frequencies.split_at(half.min(self.frequencies.len()));
@@ -293,16 +294,16 @@ impl Segment {
 /// The point prompts of a batch, image after image.
 #[derive(Debug, Default)]
 struct PointPrompts {
-/// (x, y) of each point, from 0 to 1.
+    /// (x, y) of each point, from 0 to 1.
     points: Vec<[f64; 2]>,
-/// 1 where a cell belongs to the instance, else 0, mask after mask.
+    /// 1 where a cell belongs to the instance, else 0, mask after mask.
     masks: Vec<f32>,
-/// 1 for a prompt, 0 where an image has no instance that is large enough.
+    /// 1 for a prompt, 0 where an image has no instance that is large enough.
     weights: Vec<f32>,
 }
 
 impl PointPrompts {
-/// Draws the prompts of an image: each is a random pixel of a random instance in `map` (`side * side` labels). Masks
+    /// Draws the prompts of an image: each is a random pixel of a random instance in `map` (`side * side` labels). Masks
     /// have `cells * cells` cells.
     fn draw(&mut self, map: &[i64], side: usize, cells: usize, config: &SegmentConfig, stream: &mut Stream) {
         let most = map.iter().copied().max().unwrap_or(0).max(0) as usize;

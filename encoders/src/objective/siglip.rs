@@ -3,7 +3,10 @@
 
 use super::late_interaction::{interaction_similarities, patch_tokens};
 use super::text::{TextConfig, TextTower};
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, cosine_similarities, random_crops};
+use super::{
+    DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, cosine_similarities,
+    random_crops,
+};
 use crate::arch::{Activation, Architecture, ArchitectureConfig, Mlp};
 use crate::attention::{Bias, attend};
 use crate::init::initialise;
@@ -17,13 +20,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SigLipConfig {
-/// Width of the joint embedding space of images and captions. Default 128.
+    /// Width of the joint embedding space of images and captions. Default 128.
     pub embed: usize,
-/// Hyper-parameters of the text tower.
+    /// Hyper-parameters of the text tower.
     pub text: TextConfig,
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as [`super::clip`].
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.9 to 1, as [`super::clip`].
     pub crop: [f64; 2],
-/// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
+    /// Whether similarities are computed between patches and caption tokens ([`super::late_interaction`]) instead of
     /// between pooled outputs. Default false.
     pub late_interaction: bool,
 }
@@ -38,14 +41,14 @@ impl Default for SigLipConfig {
 #[derive(Module, Debug)]
 pub struct SigLip {
     encoder: Architecture,
-/// Attention pooling; only for ViT encoders without a class token.
+    /// Attention pooling; only for ViT encoders without a class token.
     pool: Option<AttentionPool>,
     text: TextTower,
     image_projection: Linear,
     text_projection: Linear,
     /// Logarithm of the inverse temperature, `[1]`.
     logit_scale: Param<Tensor<1>>,
-/// Bias of every logit, `[1]`.
+    /// Bias of every logit, `[1]`.
     logit_bias: Param<Tensor<1>>,
     #[module(skip)]
     config: SigLipConfig,
@@ -86,7 +89,12 @@ impl Learner for SigLip {
         let drops = self.encoder.drops(count, &mut context.stream, &pixels.device());
         let projections = [&self.image_projection, &self.text_projection];
         let similarities = if self.config.late_interaction {
-            interaction_similarities(patch_tokens(&self.encoder, pixels, &drops)?, batch.texts()?, &self.text, projections)?
+            interaction_similarities(
+                patch_tokens(&self.encoder, pixels, &drops)?,
+                batch.texts()?,
+                &self.text,
+                projections,
+            )?
         } else {
             let images = match &self.pool {
                 Some(pool) => pool.forward(patch_tokens(&self.encoder, pixels, &drops)?),
@@ -120,7 +128,7 @@ pub(super) fn sigmoid_loss(similarities: Tensor<2>, scale: Tensor<1>, bias: Tens
 /// Attention pooling: cross attention of one learned query to all patches, followed by a residual MLP.
 #[derive(Module, Debug)]
 pub struct AttentionPool {
-/// Learned query, `[1, 1, width]`.
+    /// Learned query, `[1, 1, width]`.
     probe: Param<Tensor<3>>,
     q: Linear,
     kv: Linear,
@@ -143,7 +151,7 @@ impl AttentionPool {
         }
     }
 
-/// Pools `[batch, patches, width]` to `[batch, width]`.
+    /// Pools `[batch, patches, width]` to `[batch, width]`.
     fn forward(&self, patches: Tensor<3>) -> Tensor<2> {
         let [batch, count, width] = patches.dims();
         let head = |x: Tensor<3>, n: usize| x.reshape([batch, n, self.heads, width / self.heads]).swap_dims(1, 2);

@@ -2,7 +2,7 @@
 //! DeiT III (arXiv:2204.07118), because an image of the nano world shows several objects.
 
 use super::late_interaction::patch_tokens;
-use super::{PretrainBatch, DataShape, INIT, Learner, LearnerConfig, Loss, StepContext, Targets, random_crops};
+use super::{DataShape, INIT, Learner, LearnerConfig, Loss, PretrainBatch, StepContext, Targets, random_crops};
 use crate::arch::{Architecture, ArchitectureConfig};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SupervisedConfig {
-/// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1: smaller crops would remove
+    /// Area of the random crops as fractions of the image, `[low, high]`. Default 0.7 to 1: smaller crops would remove
     /// labelled objects.
     pub crop: [f64; 2],
-/// The features that the classifier reads. Default: the pooled output.
+    /// The features that the classifier reads. Default: the pooled output.
     pub pool: LabelPooling,
 }
 
@@ -26,11 +26,11 @@ pub struct SupervisedConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelPooling {
-/// The pooled output: the class token, or the mean of the patches.
+    /// The pooled output: the class token, or the mean of the patches.
     #[default]
     #[serde(rename = "summary", alias = "pooled")]
     Pooled,
-/// Every patch; the logit of a class is `log mean exp` over the patches, a soft maximum, because an object covers
+    /// Every patch; the logit of a class is `log mean exp` over the patches, a soft maximum, because an object covers
     /// only some patches (multiple instance learning; Pinheiro and Collobert 2015, arXiv:1411.6228).
     Patches,
 }

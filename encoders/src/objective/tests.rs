@@ -241,7 +241,8 @@ fn every_objective_is_tested() {
 fn missing_targets_are_named() {
     let device = Device::flex().autodiff();
     for (name, architecture, recipe) in cases() {
-        let only_pixels = PretrainBatch { texts: None, labels: None, instances: None, inverse_depth: None, ..batch(&device) };
+        let only_pixels =
+            PretrainBatch { texts: None, labels: None, instances: None, inverse_depth: None, ..batch(&device) };
         let needs = recipe.objective.targets();
         let result = recipe.objective.with_learner(&architecture, &DATA, &device, 1, Loses(only_pixels));
         match result.err() {
@@ -249,7 +250,8 @@ fn missing_targets_are_named() {
             Some(error) => assert!(needs != Targets::NONE && error.to_string().contains("needs"), "{name}: {error}"),
         }
         let square = Tensor::<3>::ones([6, 4, 4], &device);
-        let wrong = PretrainBatch { instances: Some(square.clone().int()), inverse_depth: Some(square), ..batch(&device) };
+        let wrong =
+            PretrainBatch { instances: Some(square.clone().int()), inverse_depth: Some(square), ..batch(&device) };
         let result = recipe.objective.with_learner(&architecture, &DATA, &device, 1, Loses(wrong));
         assert_eq!(result.is_err(), needs.instances || needs.inverse_depth, "{name}");
     }

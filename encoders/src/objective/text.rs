@@ -29,7 +29,7 @@ impl Default for TextConfig {
 }
 
 impl TextConfig {
-/// Builds a tower with placeholder weights for captions of the given vocabulary and length.
+    /// Builds a tower with placeholder weights for captions of the given vocabulary and length.
     pub fn init(&self, data: &DataShape, device: &Device) -> Result<TextTower> {
         if data.vocab == 0 || data.context == 0 {
             return Err(Error::usage(format!(
@@ -49,18 +49,18 @@ impl TextConfig {
 /// A causal text transformer.
 #[derive(Module, Debug)]
 pub struct TextTower {
-/// Token embeddings, `[vocabulary, width]`.
+    /// Token embeddings, `[vocabulary, width]`.
     pub token_embedding: Embedding,
-/// Position embeddings, `[context, width]`.
+    /// Position embeddings, `[context, width]`.
     pub positional_embedding: Param<Tensor<2>>,
-/// Transformer blocks.
+    /// Transformer blocks.
     pub blocks: Vec<Block>,
-/// Final layer norm.
+    /// Final layer norm.
     pub ln_final: LayerNorm,
 }
 
 impl TextTower {
-/// Returns the output at the end-of-text token of each caption, `[batch, width]`.
+    /// Returns the output at the end-of-text token of each caption, `[batch, width]`.
     pub fn forward(&self, texts: &TokenizedCaptions) -> Result<Tensor<2>> {
         let tokens = self.blocks(texts)?;
         let [batch, length, width] = tokens.dims();
@@ -69,12 +69,12 @@ impl TextTower {
         Ok(self.ln_final.forward(tokens.reshape([batch * length, width]).select(0, ends)))
     }
 
-/// Returns the output at every token, `[batch, length, width]`; outputs after the end-of-text token are meaningless.
+    /// Returns the output at every token, `[batch, length, width]`; outputs after the end-of-text token are meaningless.
     pub fn tokens(&self, texts: &TokenizedCaptions) -> Result<Tensor<3>> {
         Ok(self.ln_final.forward(self.blocks(texts)?))
     }
 
-/// Returns the output of the last block, `[batch, length, width]`.
+    /// Returns the output of the last block, `[batch, length, width]`.
     fn blocks(&self, texts: &TokenizedCaptions) -> Result<Tensor<3>> {
         let [batch, length] = texts.ids.dims();
         let [context, width] = self.positional_embedding.val().dims();

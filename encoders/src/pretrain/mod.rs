@@ -3,7 +3,7 @@
 //! Every draw comes from a stream named by its step, so the same seed, device and thread count give the same bits.
 
 use crate::arch::{Architecture, ArchitectureConfig};
-use crate::objective::{PretrainBatch, DataShape, Learner, StepContext, Objective, LearnerVisitor};
+use crate::objective::{DataShape, Learner, LearnerVisitor, Objective, PretrainBatch, StepContext};
 use burgess_base::stream::stream;
 use burgess_base::{Error, Result};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
@@ -77,7 +77,7 @@ impl PretrainRecipe {
         .hint("set steps, batch, learning_rate and clip_norm above 0, weight_decay and beta2 to at least 0, beta2 below 1"))
     }
 
-/// Returns the learning rate at `step`; the first step is 0.
+    /// Returns the learning rate at `step`; the first step is 0.
     fn learning_rate_at(&self, step: usize) -> f64 {
         if step < self.warmup {
             return self.learning_rate * (step + 1) as f64 / self.warmup as f64;
@@ -95,7 +95,7 @@ pub struct StepReport {
     pub step: usize,
     /// Total number of steps.
     pub steps: usize,
-/// Total loss.
+    /// Total loss.
     pub loss: f64,
     /// Named components of the loss, and other metrics.
     pub parts: Vec<(String, f64)>,
@@ -105,7 +105,7 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Wall time of the whole step, in seconds.
     pub seconds: f64,
-/// Wall time of loading the batch, in seconds; included in `seconds`.
+    /// Wall time of loading the batch, in seconds; included in `seconds`.
     pub data_seconds: f64,
 }
 

@@ -41,8 +41,9 @@ fn errors_of_the_source_and_missing_labels_come_through() {
     assert_eq!(error.to_string(), "the disk is gone");
     let error = run(|_, device| Ok(PretrainBatch { labels: None, ..batch(1.0, device) })).err().unwrap();
     assert!(error.to_string().contains("labels"), "{error}");
-    let odd =
-        |_: usize, device: &Device| Ok(PretrainBatch { pixels: Tensor::ones([2, 3, 9, 8], device), ..batch(1.0, device) });
+    let odd = |_: usize, device: &Device| {
+        Ok(PretrainBatch { pixels: Tensor::ones([2, 3, 9, 8], device), ..batch(1.0, device) })
+    };
     assert!(run(odd).err().unwrap().to_string().contains("do not divide"));
 }
 

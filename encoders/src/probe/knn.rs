@@ -12,7 +12,13 @@ const ROWS: usize = 256;
 /// The `neighbours` training vectors of highest cosine similarity c vote for their class, each with weight exp(c /
 /// `temperature`). Ties of similarity are resolved in favour of the earlier training vector, ties of votes in favour of
 /// the smaller class.
-pub fn predict(train: &ProbeSamples, values: &[f32], classes: usize, neighbours: usize, temperature: f64) -> Vec<usize> {
+pub fn predict(
+    train: &ProbeSamples,
+    values: &[f32],
+    classes: usize,
+    neighbours: usize,
+    temperature: f64,
+) -> Vec<usize> {
     votes(train, values, classes, neighbours, temperature).chunks_exact(classes.max(1)).map(largest).collect()
 }
 

@@ -32,7 +32,7 @@ impl LinearProbe {
     ///
     /// # Errors
     /// There are no vectors, lengths do not agree, or a value is not finite.
-#[cfg(test)]
+    #[cfg(test)]
     pub fn fit(train: &ProbeSamples, l2: f64, tolerance: f64) -> Result<Self> {
         train.check("training", usize::MAX)?;
         let problem = LogisticRegression::new(train);
@@ -41,8 +41,8 @@ impl LinearProbe {
         Ok(problem.model(&weights))
     }
 
-/// Returns the probabilities of the classes that occur in training, `[n, classes]`, for vectors `[n, width]`.
-#[cfg(test)]
+    /// Returns the probabilities of the classes that occur in training, `[n, classes]`, for vectors `[n, width]`.
+    #[cfg(test)]
     pub fn probabilities(&self, values: &[f32]) -> Vec<f64> {
         let k = self.classes.len();
         let mut out = self.scores(values);
@@ -52,19 +52,19 @@ impl LinearProbe {
         out
     }
 
-/// Returns the most probable class of each vector of `values`, `[n, width]`.
+    /// Returns the most probable class of each vector of `values`, `[n, width]`.
     pub fn predict(&self, values: &[f32]) -> Vec<usize> {
         let scores = self.scores(values);
         scores.chunks_exact(self.classes.len().max(1)).map(|row| self.classes[largest(row)]).collect()
     }
 
-/// Returns the weights on the standardised features with the intercepts in the last row, `[width + 1, classes]`.
-#[cfg(test)]
+    /// Returns the weights on the standardised features with the intercepts in the last row, `[width + 1, classes]`.
+    #[cfg(test)]
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-/// Returns the logits, `[n, classes]`, for vectors `[n, width]`.
+    /// Returns the logits, `[n, classes]`, for vectors `[n, width]`.
     fn scores(&self, values: &[f32]) -> Vec<f64> {
         let (width, k) = (self.mean.len(), self.classes.len());
         let x = standardised(values, &self.mean, &self.factor);
@@ -91,7 +91,10 @@ pub fn fit_chosen(train: &ProbeSamples, config: &ProbeConfig) -> Result<(LinearP
     candidates.sort_by(|a, b| b.total_cmp(a));
     let strongest = candidates.first().copied().unwrap_or_default();
     if !(strongest.is_finite() && strongest > 0.0 && candidates.iter().all(|l2| *l2 > 0.0)) {
-        return Err(Error::failed(format!("the L2 penalties of the linear probe are {:?}, all must be above 0", config.l2)));
+        return Err(Error::failed(format!(
+            "the L2 penalties of the linear probe are {:?}, all must be above 0",
+            config.l2
+        )));
     }
     let (fit, validation) = split(train, config);
     let mut best = (strongest, 0);

@@ -39,14 +39,14 @@ pub struct ProbeSamples {
     pub values: Vec<f32>,
     /// Length of a vector.
     pub width: usize,
-/// Class index of each vector; the first class is 0.
+    /// Class index of each vector; the first class is 0.
     pub labels: Vec<usize>,
-/// Index of the image of each vector. Vectors of one image stay together in the validation split.
+    /// Index of the image of each vector. Vectors of one image stay together in the validation split.
     pub images: Vec<usize>,
 }
 
 impl ProbeSamples {
-/// Returns the number of vectors.
+    /// Returns the number of vectors.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -56,7 +56,7 @@ impl ProbeSamples {
         self.labels.is_empty()
     }
 
-/// Returns the feature vector at `index`, `[width]`.
+    /// Returns the feature vector at `index`, `[width]`.
     pub fn row(&self, index: usize) -> &[f32] {
         self.values.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
     }
@@ -75,7 +75,10 @@ impl ProbeSamples {
     fn check(&self, what: &str, classes: usize) -> Result<()> {
         let n = self.len();
         if n == 0 || self.width == 0 {
-            return Err(Error::failed(format!("the {what} data have {n} vectors of width {}, both must be at least 1", self.width)));
+            return Err(Error::failed(format!(
+                "the {what} data have {n} vectors of width {}, both must be at least 1",
+                self.width
+            )));
         }
         if self.values.len() != n * self.width || self.images.len() != n {
             return Err(Error::failed(format!(
@@ -87,7 +90,9 @@ impl ProbeSamples {
             )));
         }
         if let Some(label) = self.labels.iter().find(|l| **l >= classes) {
-            return Err(Error::failed(format!("a {what} label is {label}, must be below the number of classes, {classes}")));
+            return Err(Error::failed(format!(
+                "a {what} label is {label}, must be below the number of classes, {classes}"
+            )));
         }
         match self.values.iter().position(|v| !v.is_finite()) {
             Some(at) => Err(Error::failed(format!("{what} vector {} has a value that is not finite", at / self.width))),
@@ -99,13 +104,13 @@ impl ProbeSamples {
 /// Hyper-parameters of both probes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeConfig {
-/// Candidates for the L2 penalty λ of the linear probe, whose objective is mean loss + λ/2 · ‖W‖².
+    /// Candidates for the L2 penalty λ of the linear probe, whose objective is mean loss + λ/2 · ‖W‖².
     pub l2: Vec<f64>,
     /// Fraction of the training images on which λ is chosen, between 0 and 1.
     pub validation: f64,
     /// Number of neighbours that vote in the k-NN probe.
     pub neighbours: usize,
-/// Temperature τ of the k-NN probe: a neighbour of cosine similarity c votes with weight exp(c / τ).
+    /// Temperature τ of the k-NN probe: a neighbour of cosine similarity c votes with weight exp(c / τ).
     pub temperature: f64,
     /// Seed of the choice of validation images.
     pub seed: u64,
@@ -130,13 +135,13 @@ pub struct ProbeOutcome {
     pub n_train: usize,
     /// Number of test vectors.
     pub n_test: usize,
-/// Number of test vectors that the linear probe classifies correctly.
+    /// Number of test vectors that the linear probe classifies correctly.
     pub linear_correct: usize,
     /// The L2 penalty that was chosen.
     pub l2: f64,
-/// Number of test vectors that the k-NN probe classifies correctly.
+    /// Number of test vectors that the k-NN probe classifies correctly.
     pub knn_correct: usize,
-/// Number of test vectors of the most frequent training class: the constant-answer baseline.
+    /// Number of test vectors of the most frequent training class: the constant-answer baseline.
     pub constant_correct: usize,
 }
 
