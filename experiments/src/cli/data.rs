@@ -6,7 +6,7 @@ use super::leaks::{self, LeaksArgs};
 use super::{print, print_json, terminal};
 use crate::data::field;
 use crate::machine::progress::Progress;
-use crate::study::{Data, Study};
+use crate::study::{DataSource, StudyConfig};
 use burgess_base::{Error, Result};
 use burgess_field::prepare::Prepared;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn prepare_field(args: FieldArgs) -> Result<()> {
-    let Data::Field(mut spec) = Study::open(&args.study)?.evaluator.data else {
+    let DataSource::Field(mut spec) = StudyConfig::open(&args.study)?.evaluator.data else {
         return Err(Error::usage(format!("the study {} has no [evaluator.data.field]", args.study))
             .hint("--study field, or a study whose data are the field's"));
     };

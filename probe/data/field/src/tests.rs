@@ -166,7 +166,7 @@ fn what_is_asked_for_was_never_learned() -> Result<()> {
 /// Training and test use the same wording, and no constant answer scores above chance.
 #[test]
 fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
-    use burgess_bench::{self as bench, Form, Rules};
+    use burgess_bench::{self as bench, AnswerForm, Rules};
     let dir = tempfile::tempdir()?;
     raw(&dir.path().join("raw"))?;
     let spec = FieldSpec { per_benchmark: 100, align: 0, tune: 0, ..SPEC };
@@ -176,20 +176,21 @@ fn benchmarks_ask_as_the_training_data_do() -> Result<()> {
         let questions = b.read(&made.data)?;
         assert!(questions.len() >= 100);
         for q in &questions {
-            let right = bench::score::label(&q.answer).map_or(0, |l| l as usize - 'A' as usize);
+            let right = bench::labels::choice_letter(&q.answer).map_or(0, |l| l as usize - 'A' as usize);
             let listed = !["field-count", "field-kind"].contains(&part.name);
             let answer = match b.card().form {
-                Form::YesNo => Answer::YesNo(q.answer == "Yes"),
+                AnswerForm::YesNo => Answer::YesNo(q.answer == "Yes"),
                 _ => Answer::Choice { options: q.options.clone(), right, listed },
             };
             let ours = Question { about: "", text: q.question.clone(), answer };
             assert_eq!(b.prompt(q, Rules::Official), ours.prompt());
             assert_eq!(b.judge(q, &ours.reply(), Rules::Official).score, 1.0);
         }
-        let (chance, majority) = (b.chance(&questions, Rules::Official), b.majority(&questions, Rules::Official));
+        let (chance, constant) =
+            (b.chance(&questions, Rules::Official), b.constant_baseline(&questions, Rules::Official));
         // If options are words, the best constant is the most frequent right answer, not a letter.
         let error = (chance * (100.0 - chance) / 100.0).sqrt();
-        assert!(majority <= chance + 2.5 * error, "{}: {majority} > {chance} + 2.5 · {error}", part.name);
+        assert!(constant <= chance + 2.5 * error, "{}: {constant} > {chance} + 2.5 · {error}", part.name);
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub use sources::Cause;
 
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, atomic};
-use burgess_bench::Image;
+use burgess_bench::ImageLocation;
 use burgess_images::HASH_SIDES;
 use serde::Serialize;
 use sources::{Recent, Sources};
@@ -104,7 +104,7 @@ const RECENT: usize = 1 << 22;
 
 /// A training image that waits to be hashed.
 struct Waiting {
-    image: Image,
+    image: ImageLocation,
     source: usize,
 }
 
@@ -288,7 +288,7 @@ impl<'a, W: Write> Search<'a, W> {
             Entry::Image { image, source } => {
                 counts.images += 1;
                 let source = self.sources.number(set, named, source);
-                let inside = matches!(image, Image::Cell(_));
+                let inside = matches!(image, ImageLocation::Cell(_));
                 if !inside && self.recent.repeats(source, &image) {
                     counts.repeated += 1;
                     return Ok(());
@@ -323,7 +323,7 @@ impl<'a, W: Write> Search<'a, W> {
     /// Hashes the waiting images, looks them up and writes the matches.
     fn hash(&mut self, set: usize, waiting: &mut Vec<Waiting>, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let set = self.training.get(set).map_or("", |named| named.name.as_str());
-        let images: Vec<&Image> = waiting.iter().map(|w| &w.image).collect();
+        let images: Vec<&ImageLocation> = waiting.iter().map(|w| &w.image).collect();
         let hashes = hashing::hashes(&images, self.options.side);
         for (Waiting { image, source }, hash) in waiting.iter().zip(hashes) {
             let Some(source) = self.sources.all.get_mut(*source) else { continue };

@@ -2,7 +2,7 @@
 
 use crate::sources::Cause;
 use crate::{Reading, Search};
-use burgess_bench::LeftOut;
+use burgess_bench::SkippedRows;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub struct BenchmarkCount {
     pub blank: usize,
     /// Rows of its table that cannot be asked, per reason; their images are not searched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<SkippedRows>,
     /// Number of its images that were found in any training set.
     pub found: usize,
     /// Number of its images that were found, by training set.

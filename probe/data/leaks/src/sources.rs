@@ -2,7 +2,7 @@
 
 use crate::Named;
 use burgess_base::text::excerpt;
-use burgess_bench::Image;
+use burgess_bench::ImageLocation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -109,7 +109,7 @@ impl Recent {
     }
 
     /// Returns whether the image was already seen in this source, and records it.
-    pub fn repeats(&mut self, source: usize, image: &Image) -> bool {
+    pub fn repeats(&mut self, source: usize, image: &ImageLocation) -> bool {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(source as u64).to_le_bytes());
         hasher.update(image.to_string().as_bytes());
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn an_image_repeats_within_its_source() {
         let mut recent = Recent::new(PLACES);
-        let (a, b) = (Image::named("a.png"), Image::named("b.png"));
+        let (a, b) = (ImageLocation::parse("a.png"), ImageLocation::parse("b.png"));
         let seen = [(0, &a), (0, &a), (1, &a), (0, &b), (1, &a)].map(|(s, p)| recent.repeats(s, p));
         assert_eq!(seen, [false, true, false, false, true]);
         // The memory holds 1a, 0b, 0a. Five more fill the free entries; a sixth evicts 0a, the least recently seen.

@@ -4,7 +4,7 @@ use crate::files::{Kind, walk};
 use crate::hashing::{Unreadable, hashes};
 use crate::{Named, Options};
 use burgess_base::{Error, Result};
-use burgess_bench::{Image, LeftOut, all};
+use burgess_bench::{ImageLocation, SkippedRows, all};
 use burgess_images::DifferenceHash;
 use std::collections::HashSet;
 
@@ -34,7 +34,7 @@ pub struct Benchmark {
     /// Number of images whose hash has no bit set.
     pub blank: usize,
     /// Rows of its table that cannot be asked, so that their images are not searched.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<SkippedRows>,
 }
 
 /// An image of a benchmark.
@@ -44,7 +44,7 @@ pub struct Test {
     /// Id of the first question about it, or its path in the directory.
     pub id: String,
     /// Location of the image.
-    pub image: Image,
+    pub image: ImageLocation,
 }
 
 impl Tested {
@@ -61,7 +61,7 @@ impl Tested {
         let (images, left_out) = images_of(named).map_err(|e| e.context(format!("the benchmark {}", named.name)))?;
         let (first, failed) = (self.hashed.len(), self.unreadable.len());
         for batch in images.chunks(BATCH) {
-            let read: Vec<&Image> = batch.iter().map(|(_, image)| image).collect();
+            let read: Vec<&ImageLocation> = batch.iter().map(|(_, image)| image).collect();
             for ((id, image), hash) in batch.iter().zip(hashes(&read, options.side)) {
                 match hash {
                     Ok(hash) => self.hashed.push((hash, self.images.len() as u32)),
@@ -88,7 +88,7 @@ impl Tested {
 }
 
 /// Images with their ids, and the rows that were left out.
-type Images = (Vec<(String, Image)>, Vec<LeftOut>);
+type Images = (Vec<(String, ImageLocation)>, Vec<SkippedRows>);
 
 /// Returns the distinct images of a benchmark.
 fn images_of(named: &Named) -> Result<Images> {
@@ -96,8 +96,8 @@ fn images_of(named: &Named) -> Result<Images> {
     if let Some(benchmark) = all().iter().find(|b| b.id() == named.name) {
         let questions =
             benchmark.read(&named.path).map_err(|e| e.hint("a folder of images can be given under another name"))?;
-        left_out.clone_from(&questions.left_out);
-        let mut seen: HashSet<Image> = HashSet::new();
+        left_out.clone_from(&questions.skipped);
+        let mut seen: HashSet<ImageLocation> = HashSet::new();
         for question in questions {
             for image in question.images {
                 if seen.insert(image.clone()) {
@@ -109,7 +109,7 @@ fn images_of(named: &Named) -> Result<Images> {
         walk(&named.path, &mut |path, kind| {
             if kind == Kind::Image {
                 let below = path.strip_prefix(&named.path).unwrap_or(path);
-                images.push((below.display().to_string(), Image::File(path.to_path_buf())));
+                images.push((below.display().to_string(), ImageLocation::File(path.to_path_buf())));
             }
             Ok(())
         })?;

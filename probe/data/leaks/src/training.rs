@@ -9,8 +9,8 @@ use burgess_base::files::RowLimitedReader;
 use burgess_base::json::LenientReader;
 use burgess_base::text::excerpt;
 use burgess_base::{Context, Error, Result, compressed};
-use burgess_bench::Image;
-use burgess_bench::table::{Columns, Table};
+use burgess_bench::ImageLocation;
+use burgess_bench::table::{DatasetTable, TableColumns};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -26,7 +26,7 @@ const NO_IMAGE: [&str; 4] = ["", "None", "none", "nan"];
 pub enum Entry<'a> {
     /// One image; an entry with several images gives several items. The source is the entry's own field, or the first
     /// folder of the image's path, or empty.
-    Image { image: Image, source: &'a str },
+    Image { image: ImageLocation, source: &'a str },
     /// An entry without an image.
     Text,
     /// An entry that is not an object, or whose image is not a path.
@@ -56,7 +56,7 @@ pub fn read(set: &Named, options: &Options, each: Each<'_>) -> Result<()> {
             match kind {
                 Kind::Image => {
                     any = true;
-                    each(Entry::Image { image: Image::File(file.to_path_buf()), source: &folder })?;
+                    each(Entry::Image { image: ImageLocation::File(file.to_path_buf()), source: &folder })?;
                 }
                 Kind::Table => any |= table(file, &folder, options, each)?,
                 Kind::Other => each(Entry::Other)?,
@@ -107,7 +107,7 @@ fn table(file: &Path, folder: &str, options: &Options, each: Each<'_>) -> Result
     let maybe: Vec<String> = options.columns.iter().map(|name| format!("{name}?")).collect();
     let images: Vec<&str> = maybe.iter().map(String::as_str).collect();
     let mut any = false;
-    Table::find(file, "", "")?.rows(Columns { values: &["source?"], images: &images }, |place, row| {
+    DatasetTable::find(file, "", "")?.rows(TableColumns { values: &["source?"], images: &images }, |place, row| {
         let row = match row {
             Ok(row) => row,
             Err(e) => return each(Entry::Malformed { why: "a row cannot be read", detail: format!("{place}: {e}") }),
@@ -265,7 +265,7 @@ fn hand_on(raw: &Raw, root: &Path, place: impl Fn() -> String, each: Each<'_>) -
             Value::String(name) => {
                 text = false;
                 let source = if own.is_empty() { first_folder(Path::new(name)) } else { Cow::Borrowed(own) };
-                each(Entry::Image { image: Image::File(root.join(name)), source: &source })?;
+                each(Entry::Image { image: ImageLocation::File(root.join(name)), source: &source })?;
             }
             other => {
                 text = false;
