@@ -3,7 +3,7 @@
 use burgess_base::{Error, Result};
 use burgess_probe::llm::Tokenizer;
 use burgess_probe::llm::tokenizer::GgufTokenizer;
-use burgess_probe::llm::tokenizer::proto::{PieceType, ModelProto};
+use burgess_probe::llm::tokenizer::proto::{ModelProto, PieceType};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;

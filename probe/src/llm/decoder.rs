@@ -309,7 +309,8 @@ impl Llm {
         self.check_length(longest)?;
         let positions: Vec<&[usize]> = step.positions.iter().map(Vec::as_slice).collect();
         let ropes = self.ropes(|rotation| rotation.for_positions(&positions, &device));
-        let attend = |layer: usize, rope: &Rope, qkv| cache.attend(layer, qkv, rope, self.attention_spec(layer, b, t), &step);
+        let attend =
+            |layer: usize, rope: &Rope, qkv| cache.attend(layer, qkv, rope, self.attention_spec(layer, b, t), &step);
         self.run_blocks(embeddings, &ropes, attend, after)
     }
 

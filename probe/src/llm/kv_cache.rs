@@ -178,8 +178,9 @@ impl KvCache {
                 // Padding attends to itself, so that its row of scores is not empty.
                 let attended =
                     |(slot, at): (usize, &Option<usize>)| slot == own || slot < own && at.is_some_and(|p| p >= first);
-                values
-                    .extend(row.slots.iter().enumerate().map(|slot| if attended(slot) { 0.0 } else { f32::NEG_INFINITY }));
+                values.extend(
+                    row.slots.iter().enumerate().map(|slot| if attended(slot) { 0.0 } else { f32::NEG_INFINITY }),
+                );
             }
         }
         Tensor::from_data(TensorData::new(values, [s.batch, 1, s.tokens, slots]), device)

@@ -81,7 +81,8 @@ pub fn gated(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
 
 /// Rotary causal self-attention of whole sequences; see [`portable::causal_attention`].
 pub fn causal_attention(qkv: Tensor<2>, rope: &Rope, s: AttentionSpec, padding_mask: PaddingMask<'_>) -> Tensor<2> {
-    flex::causal_attention(&qkv, rope, s, padding_mask).unwrap_or_else(|| portable::causal_attention(qkv, rope, s, padding_mask))
+    flex::causal_attention(&qkv, rope, s, padding_mask)
+        .unwrap_or_else(|| portable::causal_attention(qkv, rope, s, padding_mask))
 }
 
 /// Computes `x · weight + bias`, `[rows, in]` → `[rows, out]`, for a weight of `[in, out]`.
@@ -253,7 +254,14 @@ mod tests {
             compare(
                 &format!("attention {s:?}"),
                 ([batch * tokens, s.columns()], [1]),
-                |x, _| flex::causal_attention(&x.clone().mul_scalar(2.0), &rotation.for_positions(&rows, &x.device()), s, padding_mask),
+                |x, _| {
+                    flex::causal_attention(
+                        &x.clone().mul_scalar(2.0),
+                        &rotation.for_positions(&rows, &x.device()),
+                        s,
+                        padding_mask,
+                    )
+                },
                 |x, _| {
                     let rope = rotation.for_positions(&rows, &x.device());
                     portable::causal_attention(x.mul_scalar(2.0), &rope, s, padding_mask)

@@ -1,9 +1,9 @@
 //! Reads the tokenizer from the metadata of a GGUF file (`tokenizer.*`).
 
-use super::proto::{SegmentationAlgorithm, PieceType, ModelProto, Piece};
+use super::pre_tokenizer::PreTokenizer;
+use super::proto::{ModelProto, Piece, PieceType, SegmentationAlgorithm};
 use super::sentencepiece::{self, vocabulary};
 use super::special::SpecialTokens;
-use super::pre_tokenizer::PreTokenizer;
 use super::{Tokenizer, added, begins_with};
 use burgess_base::{Error, Result, text};
 use serde_json::{Value, json};

@@ -5,10 +5,10 @@ mod charsmap;
 pub mod gguf;
 mod library;
 mod metadata;
+pub mod pre_tokenizer;
 pub mod proto;
 pub mod sentencepiece;
 pub mod special;
-pub mod pre_tokenizer;
 
 pub use gguf::GgufTokenizer;
 pub use special::SpecialTokens;

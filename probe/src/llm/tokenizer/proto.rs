@@ -27,8 +27,14 @@ impl PieceType {
     /// # Errors
     /// When there is no such type.
     pub fn from_number(number: u64) -> Result<Self> {
-        const KINDS: [PieceType; 6] =
-            [PieceType::Normal, PieceType::Unknown, PieceType::Control, PieceType::UserDefined, PieceType::Unused, PieceType::Byte];
+        const KINDS: [PieceType; 6] = [
+            PieceType::Normal,
+            PieceType::Unknown,
+            PieceType::Control,
+            PieceType::UserDefined,
+            PieceType::Unused,
+            PieceType::Byte,
+        ];
         let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n.checked_sub(1)?)).copied();
         kind.ok_or_else(|| Error::failed(format!("a piece of type {number}; known are 1 to {}", KINDS.len())))
     }
@@ -175,7 +181,9 @@ fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
                 piece.text = text.to_string();
             }
             (2, ProtobufValue::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),
-            (3, ProtobufValue::Varint(kind)) => piece.piece_type = PieceType::from_number(kind).map_err(|e| e.context(step()))?,
+            (3, ProtobufValue::Varint(kind)) => {
+                piece.piece_type = PieceType::from_number(kind).map_err(|e| e.context(step()))?
+            }
             _ => {}
         }
     }

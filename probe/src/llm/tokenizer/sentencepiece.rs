@@ -7,7 +7,7 @@
 //! Text after a special token: with `legacy` (the default of the LLaMA tokenizer that the paper's code used) it gets
 //! its own space prefix, without it only the start of the whole text does.
 
-use super::proto::{SegmentationAlgorithm, PieceType, ModelProto, Piece};
+use super::proto::{ModelProto, Piece, PieceType, SegmentationAlgorithm};
 use super::{added, charsmap};
 use base64::Engine;
 use burgess_base::{Error, Result};
@@ -54,7 +54,11 @@ pub fn pipeline(model: &ModelProto, legacy: bool, add_bos: bool) -> Result<Value
             "vocab": model.pieces.iter().map(|p| json!([p.text, lattice_score(p)])).collect::<Vec<_>>(),
         }),
     };
-    let special = model.pieces.iter().enumerate().filter(|(_, p)| matches!(p.piece_type, PieceType::Control | PieceType::Unknown));
+    let special = model
+        .pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| matches!(p.piece_type, PieceType::Control | PieceType::Unknown));
     let specials: Vec<Value> = special.map(|(id, p)| added(id, &p.text, true)).collect();
     let bos = model.bos.filter(|_| add_bos).and_then(|id| Some((id, model.pieces.get(usize::try_from(id).ok()?)?)));
     Ok(json!({

@@ -17,7 +17,12 @@ use std::sync::Arc;
 const BLOCK: usize = 32;
 
 /// Fused form of [`crate::llm::kernel::portable::causal_attention`]; `None` if the inputs do not fit.
-pub fn causal_attention(qkv: &Tensor<2>, rope: &Rope, s: AttentionSpec, padding_mask: PaddingMask<'_>) -> Option<Tensor<2>> {
+pub fn causal_attention(
+    qkv: &Tensor<2>,
+    rope: &Rope,
+    s: AttentionSpec,
+    padding_mask: PaddingMask<'_>,
+) -> Option<Tensor<2>> {
     let input = Input::of(qkv)?;
     // The backward pass below does not support a soft cap.
     if s.softcap.is_some() && matches!(input, Input::Tracked(_)) {
@@ -116,7 +121,15 @@ impl Scratch {
 
 /// Forward pass of one sequence: `x` `[t, columns]` → `out` `[t, query · width]`.
 #[inline(always)]
-fn forward(x: &[f32], cos: &[f32], sin: &[f32], s: AttentionSpec, padding_mask: Option<&[bool]>, b: &mut Scratch, out: &mut [f32]) {
+fn forward(
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    s: AttentionSpec,
+    padding_mask: Option<&[bool]>,
+    b: &mut Scratch,
+    out: &mut [f32],
+) {
     let (t, w) = (s.tokens, s.width);
     for kv in 0..s.kv {
         load_rotated(x, (s.query + kv) * w, cos, sin, s, 1.0, &mut b.k);

@@ -36,7 +36,13 @@ impl CachedRows {
 
     /// Appends the first `real[r]` tokens of each row and returns their attention output, `[batch · tokens, query ·
     /// width]`; padding gets zeros.
-    pub(crate) fn attend(&mut self, qkv: &Tensor<2>, rope: &Rope, s: AttentionSpec, real: &[usize]) -> Option<Tensor<2>> {
+    pub(crate) fn attend(
+        &mut self,
+        qkv: &Tensor<2>,
+        rope: &Rope,
+        s: AttentionSpec,
+        real: &[usize],
+    ) -> Option<Tensor<2>> {
         let input = Input::of(qkv)?.values();
         let [cos, sin] = [Input::of(&rope.cos)?.values(), Input::of(&rope.sin)?.values()];
         let (x, cos, sin) = (slice(&input), slice(&cos), slice(&sin));
