@@ -12,8 +12,8 @@ use burgess_encoders::card::EncoderCard;
 use burgess_encoders::checkpoint::Precision;
 use burgess_encoders::encoder::Encoder;
 use burgess_encoders::init::initialise;
-use burgess_encoders::objective::{Batch, DataShape, Texts};
-use burgess_encoders::pretrain::{PretrainConfig, StepReport, pretrain};
+use burgess_encoders::objective::{DataShape, PretrainBatch, TokenizedCaptions};
+use burgess_encoders::pretrain::{PretrainRecipe, StepReport, pretrain};
 use burgess_probe::data::collate;
 use burgess_probe::llm::chat::Turn;
 use burgess_probe::llm::pretrain as lm;
@@ -312,7 +312,7 @@ fn is_spelled(word: &str) -> bool {
 }
 
 /// The objective's recipe and the number of distinct images, from the card's `[pretrain]` table.
-fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, usize)> {
+fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainRecipe, usize)> {
     let mut table = table.clone();
     let distinct = match table.remove("images") {
         Some(toml::Value::Integer(n)) if n > 0 => n as usize,
@@ -320,7 +320,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
             return Err(Error::usage(format!("[pretrain] of {} needs images = N, not {other:?}", card.id)));
         }
     };
-    let config: PretrainConfig = table
+    let config: PretrainRecipe = table
         .try_into()
         .map_err(|e: toml::de::Error| Error::usage(e.message().to_string()))
         .context(format!("[pretrain] of {}", card.id))?;
@@ -331,7 +331,7 @@ fn recipe(card: &EncoderCard, table: &toml::Table) -> Result<(PretrainConfig, us
 /// The pretraining images with the targets that the objective reads, drawn once and kept in memory as bytes.
 struct PretrainImages<'a> {
     card: &'a EncoderCard,
-    config: &'a PretrainConfig,
+    config: &'a PretrainRecipe,
     shape: DataShape,
     drawn: Vec<DrawnImage>,
     /// Token ids of each caption, ended and padded to the context, and their number.
@@ -356,7 +356,7 @@ fn bytes(inverse_depth: &[f32]) -> Vec<u8> {
 }
 
 impl<'a> PretrainImages<'a> {
-    fn draw(card: &'a EncoderCard, config: &'a PretrainConfig, count: usize, progress: &Progress) -> Result<Self> {
+    fn draw(card: &'a EncoderCard, config: &'a PretrainRecipe, count: usize, progress: &Progress) -> Result<Self> {
         let targets = config.objective.targets();
         let bar = progress.bar("drawing images", count as u64);
         let drawn: Vec<DrawnImage> = (0..count as u64)
@@ -398,7 +398,7 @@ impl<'a> PretrainImages<'a> {
     }
 
     /// The images of a step: every epoch visits each image once, in an order of its own.
-    fn batch(&self, step: usize, device: &Device) -> Result<Batch> {
+    fn batch(&self, step: usize, device: &Device) -> Result<PretrainBatch> {
         let size = self.config.batch;
         let per_epoch = (self.drawn.len() / size).max(1);
         let mut order: Vec<usize> = (0..self.drawn.len()).collect();
@@ -412,7 +412,7 @@ impl<'a> PretrainImages<'a> {
             // As long as the longest: most captions fill half of the context.
             let longest = lengths.iter().copied().max().map_or(1, |n| n.max(1) as usize);
             let ids: Vec<i32> = chosen.iter().flat_map(|&i| captions[i].0.iter().copied().take(longest)).collect();
-            Texts {
+            TokenizedCaptions {
                 ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [size, longest]), device),
                 lengths: Tensor::<1, Int>::from_data(TensorData::new(lengths, [size]), device),
             }
@@ -438,7 +438,7 @@ impl<'a> PretrainImages<'a> {
             let maps = chosen.iter().flat_map(|&i| self.drawn[i].inverse_depth.iter().map(|v| f32::from(*v) / 255.0));
             Tensor::<3>::from_data(TensorData::new(maps.collect(), [size, side, side]), device)
         });
-        Ok(Batch { pixels, texts, labels, instances, inverse_depth })
+        Ok(PretrainBatch { pixels, texts, labels, instances, inverse_depth })
     }
 }
 
