@@ -4,8 +4,8 @@ use crate::connector::{
     BoundSvaContext, ChannelStatistics, Connector, ConnectorConfig, ImagePositions, ImageSize, ImageTokens,
     position_embedding,
 };
-use crate::llm::decoder::{After, Reading};
-use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights, weights};
+use crate::llm::decoder::{BlockHook, SequenceLayout};
+use crate::llm::{ChatTemplate, Llm, LlmConfig, Tokenizer, Weights};
 use burgess_base::stream::Stream;
 use burgess_base::{Context, Error, Result, atomic, checksums};
 use burgess_encoders::arch::{Architecture, ArchitectureConfig, Drops, Tap};
@@ -121,8 +121,8 @@ impl Spliced {
     }
 
     /// Returns positions and padding mask in the form that the decoder takes.
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { positions: self.positions.as_deref(), hidden: self.padding_mask.as_deref() }
+    pub fn layout(&self) -> SequenceLayout<'_> {
+        SequenceLayout { positions: self.positions.as_deref(), padding_mask: self.padding_mask.as_deref() }
     }
 }
 
@@ -322,10 +322,10 @@ impl Mllm {
     /// When they exceed the language model's maximum length.
     pub fn hidden(&self, spliced: Spliced) -> Result<Tensor<3>> {
         let Spliced { embeddings, positions, padding_mask, context } = spliced;
-        let reading = Reading { positions: positions.as_deref(), hidden: padding_mask.as_deref() };
+        let layout = SequenceLayout { positions: positions.as_deref(), padding_mask: padding_mask.as_deref() };
         let mut after = |layer: usize, x: Tensor<3>| self.connector.after_layer(layer, x, context.as_ref());
-        let after: Option<&mut After<'_>> = context.is_some().then_some(&mut after);
-        self.llm.hidden_with(embeddings, reading, after)
+        let after: Option<&mut BlockHook<'_>> = context.is_some().then_some(&mut after);
+        self.llm.hidden_with(embeddings, layout, after)
     }
 
     /// Returns the embeddings of [`Mllm::splice`], `[rows, t, llm width]`.
@@ -501,11 +501,11 @@ impl MllmConfig {
 pub fn save_llm(llm: &Llm, tokenizer: &Tokenizer, dir: &Path, precision: Precision) -> Result<()> {
     let mut config = serde_json::to_value(llm.config())?;
     if let Some(fields) = config.as_object_mut() {
-        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class()]));
+        fields.insert("architectures".into(), serde_json::json!([llm.config().model_type.class]));
     }
     atomic::write_json(&dir.join("config.json"), &config)?;
     tokenizer.save(&dir.join("tokenizer.json"))?;
-    let dialect = weights::dialect(llm.config().model_type);
+    let dialect = llm.config().model_type.dialect;
     checkpoint::save(llm, dialect, "", precision, &dir.join("model.safetensors"))
 }
 

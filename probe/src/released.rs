@@ -14,7 +14,7 @@
 //! configuration names.
 
 use crate::connector::{ConnectorConfig, ConnectorKind};
-use crate::llm::{ChatTemplate, LlmConfig, weights};
+use crate::llm::{ChatTemplate, LlmConfig};
 use crate::mllm::{Mllm, MllmConfig};
 use burgess_base::{Error, Result, json as foreign, nearest, text};
 use burgess_encoders::card::EncoderCard;
@@ -152,11 +152,8 @@ impl ReleasedModel {
             let names = Dialect { name: "cambrian", rules: connector.dialect().rules, ignored: &OF_LLM };
             let half = Checkpoint::open(&self.dir)?.inside("model.")?;
             let (connector, _) = checkpoint::load(connector, &half, &names)?;
-            let names = Dialect {
-                name: "cambrian-llm",
-                rules: weights::dialect(self.llm.model_type).rules,
-                ignored: &OF_CONNECTOR,
-            };
+            let names =
+                Dialect { name: "cambrian-llm", rules: self.llm.model_type.dialect.rules, ignored: &OF_CONNECTOR };
             let (llm, _) = checkpoint::load(self.llm.init(device)?, &Checkpoint::open(&self.dir)?, &names)?;
             let config = MllmConfig {
                 connector: self.connector.clone(),

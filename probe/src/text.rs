@@ -2,7 +2,7 @@
 
 use crate::connector::ImageTokens;
 use crate::generate::Sampling;
-use crate::llm::decoder::Reading;
+use crate::llm::decoder::SequenceLayout;
 use crate::llm::{KvCache, Llm};
 use crate::mllm::{Mllm, Sequence};
 use burgess_base::stream::stream;
@@ -119,7 +119,7 @@ pub fn score_text(llm: &Llm, prompt: &[u32], continuation: &[u32], device: &Devi
             .hint("give texts that are not empty"));
     }
     let ids = [prompt, continuation].concat();
-    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, Reading::default(), None)?;
+    let hidden = llm.hidden_with(llm.embed_rows(&[&ids], device)?, SequenceLayout::default(), None)?;
     rows(llm, hidden, prompt.len(), continuation)
 }
 

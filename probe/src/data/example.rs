@@ -1,6 +1,6 @@
 //! Training examples: tokenised conversations with a loss mask.
 
-use crate::llm::chat::Encoded;
+use crate::llm::chat::EncodedChat;
 use burgess_base::{Error, Result};
 
 /// One training example: a tokenised conversation and its image.
@@ -19,11 +19,11 @@ pub struct Example {
 impl Example {
     /// Builds an example from an encoded conversation and the index of its image; `None` if only one of placeholder
     /// and image exists.
-    pub fn new(encoded: Encoded, image: Option<usize>) -> Option<Self> {
+    pub fn new(encoded: EncodedChat, image: Option<usize>) -> Option<Self> {
         (encoded.image_at.is_some() == image.is_some()).then_some(Self {
             image,
             ids: encoded.ids,
-            loss_mask: encoded.learned,
+            loss_mask: encoded.loss_mask,
             image_at: encoded.image_at,
         })
     }

@@ -22,24 +22,24 @@ pub fn backward(batch: &TrainingBatch, model: &Mllm, below: bool, take: &mut dyn
         )
         .hint("leave `checkpointing` out; to save memory, raise `accumulate` instead"));
     }
-    let (reading, embeddings) = (batch.spliced.reading(), &batch.spliced.embeddings);
+    let (layout, embeddings) = (batch.spliced.layout(), &batch.spliced.embeddings);
     let plain = model.llm.clone().valid();
     let mut inputs = vec![embeddings.clone().inner()];
     let mut keep = |_, x: Tensor<3>| {
         inputs.push(x.clone());
         Ok(x)
     };
-    plain.hidden_with(embeddings.clone().inner(), reading, Some(&mut keep))?;
+    plain.hidden_with(embeddings.clone().inner(), layout, Some(&mut keep))?;
     drop(plain);
     let top = leaf(inputs.pop().ok_or_else(lost)?);
-    let loss = batch.loss_of(model, model.llm.close(top.clone()));
+    let loss = batch.loss_of(model, model.llm.final_norm(top.clone()));
     let gradients = loss.backward();
     let mut grad = top.grad(&gradients).ok_or_else(lost)?;
     take(gradients);
     let value = loss.inner().try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
     for i in (0..model.llm.blocks()).rev() {
         let x = leaf(inputs.pop().ok_or_else(lost)?);
-        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), reading)?, grad);
+        let gradients = vector_jacobian_product(model.llm.block(i, x.clone(), layout)?, grad);
         grad = x.grad(&gradients).ok_or_else(lost)?;
         take(gradients);
     }
