@@ -246,13 +246,13 @@ fn groups(prompts: &[Prompt]) -> Result<Vec<Vec<usize>>> {
     let mut found: Vec<(Option<&[u32]>, Vec<usize>)> = Vec::new();
     for (i, p) in prompts.iter().enumerate() {
         let key = match p.image {
-            Some((_, at)) => {
-                Some(p.ids.get(..at).ok_or_else(|| Error::failed(format!(
+            Some((_, at)) => Some(p.ids.get(..at).ok_or_else(|| {
+                Error::failed(format!(
                     "prompt {}: the image placeholder is at {at}, but the prompt has {} tokens",
                     i + 1,
                     p.ids.len()
-                )))?)
-            }
+                ))
+            })?),
             None => None,
         };
         match found.iter_mut().find(|(k, _)| *k == key) {

@@ -148,7 +148,9 @@ impl Mllm {
             )));
         }
         if llm.config() != &config.llm {
-            return Err(Error::failed("the configuration of the language model differs from `llm` in the model's configuration"));
+            return Err(Error::failed(
+                "the configuration of the language model differs from `llm` in the model's configuration",
+            ));
         }
         let connector = config.connector.draw(seed, device)?;
         Ok(Self { encoders, connector, llm, config })
@@ -208,7 +210,9 @@ impl Mllm {
         Ok(match images {
             ImageBatch::Pixels(pixels) => self.encode(pixels, draws)?,
             _ if !self.encoders.is_empty() => {
-                return Err(Error::failed("got features, but the encoders of this model are unfrozen: it reads pixels"));
+                return Err(Error::failed(
+                    "got features, but the encoders of this model are unfrozen: it reads pixels",
+                ));
             }
             ImageBatch::Features(_) if self.config.connector.kind.properties().needs_grid() => {
                 return Err(Error::failed(format!(

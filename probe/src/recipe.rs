@@ -189,9 +189,10 @@ impl LoraConfig {
             return bad("`lora.targets` is empty, must name at least one projection".into());
         }
         match self.targets.iter().find(|t| !PROJECTIONS.contains(&t.as_str())) {
-            Some(unknown) => {
-                bad(format!("`lora.targets`: there is no projection `{unknown}`, must be among {}", PROJECTIONS.join(", ")))
-            }
+            Some(unknown) => bad(format!(
+                "`lora.targets`: there is no projection `{unknown}`, must be among {}",
+                PROJECTIONS.join(", ")
+            )),
             None => Ok(()),
         }
     }
@@ -270,7 +271,9 @@ impl Stage {
         let bad = |what: String| Err(Error::usage(what));
         match (self.steps, self.epochs) {
             (Some(steps), Some(epochs)) => {
-                return bad(format!("`steps` = {steps} and `epochs` = {epochs} are both set: set either `steps` or `epochs`"));
+                return bad(format!(
+                    "`steps` = {steps} and `epochs` = {epochs} are both set: set either `steps` or `epochs`"
+                ));
             }
             (None, None) => return bad("neither `steps` nor `epochs` is set: set one of them".into()),
             (Some(0), None) => return bad("`steps` = 0 must be at least 1; leave the stage out to skip it".into()),
@@ -283,10 +286,7 @@ impl Stage {
             return bad("`batch` = 0 must be at least 1".into());
         }
         if self.accumulate == 0 || self.accumulate > self.batch {
-            return bad(format!(
-                "`accumulate` = {} must be from 1 to `batch` = {}",
-                self.accumulate, self.batch
-            ));
+            return bad(format!("`accumulate` = {} must be from 1 to `batch` = {}", self.accumulate, self.batch));
         }
         for (name, rate) in self.rates() {
             if !(rate >= 0.0 && rate.is_finite()) {
@@ -507,7 +507,10 @@ mod tests {
             ("steps = 1\nbatch = 1\nlr = -4e-3\ntrainable = [\"llm\"]", "`lr` is negative: -0.004"),
             ("steps = 1\nbatch = 1\nlr = nan\ntrainable = [\"llm\"]", "`lr` is not a finite number"),
             ("steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = []", "`trainable` is empty"),
-            ("steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = [\"llm\", \"llm\"]", "`trainable` names a parameter group twice"),
+            (
+                "steps = 1\nbatch = 1\nlr = 1e-3\ntrainable = [\"llm\", \"llm\"]",
+                "`trainable` names a parameter group twice",
+            ),
         ] {
             let e = wrong(text)?.check().expect_err(text);
             assert!(e.to_string().contains(key), "{text}: {e}");

@@ -180,8 +180,11 @@ fn tower(name: &str) -> Result<EncoderCard> {
             let known = TOWERS.map(|(known, _)| known);
             let near = nearest(plain, known);
             let hint = if near.is_empty() { known.join(", ") } else { near.join(", ") };
-            Err(Error::failed(format!("`mm_vision_tower_aux_list`: there is no card for the encoder `{}`", text::excerpt(name, 80)))
-                .hint(format!("known: {hint}")))
+            Err(Error::failed(format!(
+                "`mm_vision_tower_aux_list`: there is no card for the encoder `{}`",
+                text::excerpt(name, 80)
+            ))
+            .hint(format!("known: {hint}")))
         }
     }
 }
@@ -205,8 +208,10 @@ impl CambrianConfig {
             )));
         }
         if self.unfreeze_mm_vision_tower || self.mm_use_im_start_end {
-            return Err(Error::failed("`unfreeze_mm_vision_tower` and `mm_use_im_start_end` are not supported, must be false")
-                .hint("open one of the released models: they have neither"));
+            return Err(Error::failed(
+                "`unfreeze_mm_vision_tower` and `mm_use_im_start_end` are not supported, must be false",
+            )
+            .hint("open one of the released models: they have neither"));
         }
         let grids = self.encoder_grids()?;
         let towers = encoders.iter().zip(&grids);

@@ -262,7 +262,10 @@ fn encoders_that_do_not_fit_are_refused() -> Result<()> {
     let sva =
         |more: &str| kind(&format!(r#"{{"sva": {{"hidden": 32, "depth": 1, "query_grids": [4], "grid": 4{more}}}}}"#));
     let e = ConnectorConfig::new(sva(r#", "tower_grids": [6]"#), &[(5, [6, 6])], 8).unwrap_err();
-    assert!(e.to_string().contains("6x6, which is not a multiple of the query grid of 4x4") && e.hint_text().is_some(), "{e}");
+    assert!(
+        e.to_string().contains("6x6, which is not a multiple of the query grid of 4x4") && e.hint_text().is_some(),
+        "{e}"
+    );
     let e = ConnectorConfig::new(sva(r#", "tower_grids": [4, 8]"#), &[(5, [6, 6])], 8).unwrap_err();
     assert!(e.to_string().contains("2 grids for 1 encoders, must have one for each"), "{e}");
     assert!(ConnectorConfig::new(sva(r#", "heads": 5"#), &[(5, [6, 6])], 8).is_err());
@@ -280,7 +283,8 @@ fn drawn_weights_follow_the_seed_and_survive_saving() -> Result<()> {
     let device = Device::flex();
     for name in names()? {
         let case = Case::open(&name, device.clone())?;
-        let encode = |connector: &Connector| values(connector.forward(&case.towers()?, case.sizes().as_deref())?.tokens);
+        let encode =
+            |connector: &Connector| values(connector.forward(&case.towers()?, case.sizes().as_deref())?.tokens);
         let draw = |seed| case.golden.config.draw(seed, &device);
         let one = draw(1)?;
         assert_eq!(encode(&one)?, encode(&draw(1)?)?, "{name}");

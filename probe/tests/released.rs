@@ -108,7 +108,10 @@ fn what_does_not_fit_is_said() -> Result<()> {
     let cases: [(Change, &str); 7] = [
         (&|c| c["mm_vision_tower_aux_list"][2] = json!("facebook/dinov2-giant-res518"), "facebook/dinov2-giant-res378"),
         (&|c| c["model_type"] = json!("cambrian_cohere"), "cambrian_llama"),
-        (&|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60), "60 is not the number of tokens of a square grid"),
+        (
+            &|c| c["mm_vision_tower_aux_token_len_list"][3] = json!(60),
+            "60 is not the number of tokens of a square grid",
+        ),
         (&|c| drop(c.remove("connector_depth")), "`connector_depth` is missing"),
         (&|c| c["connector_depth"] = json!(2), "vision_sampler_0.layers.2."),
         (&|c| c["connector_only"] = json!(true), "vision_sampler_layers.0."),

@@ -125,9 +125,10 @@ impl ConnectorConfig {
 /// Checks that there is one size for each of the `count` images of a batch.
 pub(super) fn check_sizes(images: Option<&[ImageSize]>, count: usize) -> Result<()> {
     match images {
-        Some(sizes) if sizes.len() != count => {
-            Err(Error::failed(format!("the connector got {} image sizes for the features of {count} images", sizes.len())))
-        }
+        Some(sizes) if sizes.len() != count => Err(Error::failed(format!(
+            "the connector got {} image sizes for the features of {count} images",
+            sizes.len()
+        ))),
         _ => Ok(()),
     }
 }

@@ -134,6 +134,8 @@ pub(crate) trait ConnectorModule: Module {
     /// # Errors
     /// When the connector has no samplers, or the context belongs to another batch.
     fn after_layer(&self, layer: usize, _hidden: Tensor<3>, _context: &BoundSvaContext) -> Result<Tensor<3>> {
-        Err(Error::failed(format!("layer {layer} of the language model was given a sampler context, but this connector has no samplers")))
+        Err(Error::failed(format!(
+            "layer {layer} of the language model was given a sampler context, but this connector has no samplers"
+        )))
     }
 }

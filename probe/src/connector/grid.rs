@@ -83,8 +83,10 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
 
     fn check_limits(name: &str, options: &GridOptions) -> Result<()> {
         match options.newline && options.positions {
-            true => Err(Error::usage(format!("connector {name}: `newline` and `positions` are both true and cannot be combined"))
-                .hint("set one of them to false: each tells rows apart")),
+            true => Err(Error::usage(format!(
+                "connector {name}: `newline` and `positions` are both true and cannot be combined"
+            ))
+            .hint("set one of them to false: each tells rows apart")),
             false => Ok(()),
         }
     }
@@ -134,7 +136,7 @@ impl<P: TokenProjection> ConnectorModule for GridConnector<P> {
             return Err(Error::failed(format!(
                 "a connector with `newline` was given features with {prefix} tokens before the patches, needs none"
             ))
-                .hint("choose a feature tap without the class token"));
+            .hint("choose a feature tap without the class token"));
         }
         let tokens = match &self.standardise {
             Some(standardise) => standardise.forward(joined.tokens),

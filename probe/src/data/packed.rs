@@ -89,7 +89,10 @@ impl ExamplePacker {
         let small = |n: Option<usize>| match n.map(u32::try_from) {
             None => Ok(NONE),
             Some(Ok(n)) if n != NONE => Ok(n),
-            Some(_) => Err(Error::failed(format!("an example has an image, placeholder or length above the maximum of {}", NONE - 1))),
+            Some(_) => Err(Error::failed(format!(
+                "an example has an image, placeholder or length above the maximum of {}",
+                NONE - 1
+            ))),
         };
         let length = example.ids.len().min(example.loss_mask.len());
         for (id, supervised) in example.ids.iter().zip(&example.loss_mask) {

@@ -75,7 +75,9 @@ pub(super) fn last_loss(
     let loss = batch.loss(model)?.try_into_scalar::<f32>().map_err(|e| Error::failed(e.to_string()))?;
     match loss.is_finite() {
         true => Ok(()),
-        false => Err(diverged(Error::failed(format!("the loss with the weights after the last step is {loss}, must be finite")))),
+        false => Err(diverged(Error::failed(format!(
+            "the loss with the weights after the last step is {loss}, must be finite"
+        )))),
     }
 }
 

@@ -113,11 +113,17 @@ pub fn train_stage(
     let stage = run.stage;
     stage.check()?;
     if !examples.has_supervised_tokens() {
-        return Err(Error::failed(format!("stage {}: no example has a supervised token, needs at least one with an answer", run.name)));
+        return Err(Error::failed(format!(
+            "stage {}: no example has a supervised token, needs at least one with an answer",
+            run.name
+        )));
     }
     if stage.trains(ParameterGroup::Encoder) && model.encoders.is_empty() {
-        return Err(Error::usage(format!("stage {}: `encoder` is in `trainable`, but the model has no unfrozen encoder", run.name))
-            .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
+        return Err(Error::usage(format!(
+            "stage {}: `encoder` is in `trainable`, but the model has no unfrozen encoder",
+            run.name
+        ))
+        .hint("unfreeze the encoder in the arm, or leave `encoder` out of `trainable`"));
     }
     let device = run.device.clone().autodiff();
     if let Some(lora) = stage.lora.as_ref().filter(|_| !model.llm.has_lora()) {
@@ -125,8 +131,11 @@ pub fn train_stage(
         model.llm = model.llm.with_lora(lora.rank, lora.alpha, &lora.targets, run.seed)?;
     }
     if !device.supports_dtype(stage.precision.dtype()) {
-        return Err(Error::usage(format!("stage {}: `precision` is bf16, but the device does not support it", run.name))
-            .hint("leave `precision` out of the stage: f32 is the default"));
+        return Err(Error::usage(format!(
+            "stage {}: `precision` is bf16, but the device does not support it",
+            run.name
+        ))
+        .hint("leave `precision` out of the stage: f32 is the default"));
     }
     model.llm = model.llm.with_compute(stage.precision);
     let mut model = model.train().map(&mut Freezer { stage, path: Vec::new() });
@@ -138,8 +147,11 @@ pub fn train_stage(
     if let Some(saved) = run.resume.take() {
         first = saved.step();
         if first > total {
-            return Err(Error::failed(format!("stage {}: the training state is of step {first}, but the stage has {total} steps", run.name))
-                .hint("remove the training state to begin the stage anew"));
+            return Err(Error::failed(format!(
+                "stage {}: the training state is of step {first}, but the stage has {total} steps",
+                run.name
+            ))
+            .hint("remove the training state to begin the stage anew"));
         }
         model = saved.restore(model, stage, &mut optimiser)?;
     }

@@ -358,7 +358,9 @@ impl<W: Write> ModuleVisitor for ValueWriter<'_, W> {
         let values = to_host(param.val().inner());
         // No early exit, so that the loop is vectorised.
         if !values.iter().fold(true, |finite, v| finite & v.is_finite()) {
-            let e = Error::failed(format!("the weights `{path}` are not finite; the state that was saved before is unchanged"));
+            let e = Error::failed(format!(
+                "the weights `{path}` are not finite; the state that was saved before is unchanged"
+            ));
             self.outcome = Err(super::diverged(e));
             return;
         }
@@ -398,10 +400,12 @@ impl StateReader<'_> {
         if let (Some(first), Some(second)) = (self.read("first", path)?, self.read("second", path)?) {
             let fits = first.len() == values.len() && [0, values.len()].contains(&second.len());
             if !fits {
-                return Err(Error::failed(format!("`{path}` has {} values, but {} first and {} second moments",
+                return Err(Error::failed(format!(
+                    "`{path}` has {} values, but {} first and {} second moments",
                     values.len(),
                     first.len(),
-                    second.len())));
+                    second.len()
+                )));
             }
             self.moments.insert(id, Moments { first, second });
         }

@@ -269,7 +269,8 @@ fn attend_windows(q: Tensor<3>, towers: &[EncoderTokens], bias: Option<Tensor<2>
                 // [heads, windows, hidden] · [heads, hidden, width]
                 let weight = weight.clone().reshape([hidden, heads, width]).swap_dims(0, 1);
                 let attended = probability.clone().matmul(tower.tokens.clone()).swap_dims(0, 1);
-                attended.matmul(weight).swap_dims(0, 1) + probability.sum_dim(2) * shift.clone().reshape([1, heads, width])
+                attended.matmul(weight).swap_dims(0, 1)
+                    + probability.sum_dim(2) * shift.clone().reshape([1, heads, width])
             }
         };
         mixed = Some(match mixed {

@@ -217,7 +217,8 @@ pub(super) fn project_towers(
             y.reshape([images, tokens, hidden])
         })
         .collect();
-    let first = maps.first().ok_or_else(|| Error::failed("a connector has no encoders: `mm_projector_aux` is empty"))?;
+    let first =
+        maps.first().ok_or_else(|| Error::failed("a connector has no encoders: `mm_projector_aux` is empty"))?;
     let context = first.clone().mean_dim(1).squeeze_dim(1);
     Ok((maps, context))
 }
