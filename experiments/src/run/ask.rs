@@ -16,16 +16,16 @@ use serde::Serialize;
 use std::path::Path;
 
 /// A multimodal model with the preprocessing of its images.
-pub struct Answerer {
+pub struct MultimodalModel {
     pub(crate) model: Mllm,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) encoders: Vec<model_cards::Tower>,
+    pub(crate) encoders: Vec<model_cards::ModelEncoder>,
     device: Device,
 }
 
 /// Options for an answer.
 #[derive(Debug, Clone)]
-pub struct How {
+pub struct AnswerOptions {
     /// Largest number of tokens of an answer.
     pub max_new_tokens: usize,
     /// Sampling; greedy decoding if absent.
@@ -47,7 +47,7 @@ pub struct Answer {
     pub answer_tokens: usize,
     /// Tokens of the answer and the token that ended it; empty unless requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tokens: Vec<Told>,
+    pub tokens: Vec<AnswerToken>,
     /// Sum of the log-probabilities of `tokens`, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprob: Option<f64>,
@@ -55,7 +55,7 @@ pub struct Answer {
 
 /// A token with its text.
 #[derive(Debug, Clone, Serialize)]
-pub struct Named {
+pub struct NamedToken {
     /// Text of the token in the tokenizer's vocabulary.
     pub text: String,
     /// Id and log-probability of the token.
@@ -65,17 +65,18 @@ pub struct Named {
 
 /// A token of an answer, with the most probable alternatives.
 #[derive(Debug, Clone, Serialize)]
-pub struct Told {
+pub struct AnswerToken {
     /// The token of the answer.
     #[serde(flatten)]
-    pub token: Named,
+    pub token: NamedToken,
     /// The most probable tokens at this position, most probable first.
-    pub top: Vec<Named>,
+    pub top: Vec<NamedToken>,
 }
 
-fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<Told> {
-    let named = |token: &TokenLogprob| Named { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
-    scored.iter().map(|s| Told { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
+fn told(tokenizer: &Tokenizer, scored: &[ScoredToken]) -> Vec<AnswerToken> {
+    let named =
+        |token: &TokenLogprob| NamedToken { text: tokenizer.token(token.id).unwrap_or_default(), token: *token };
+    scored.iter().map(|s| AnswerToken { token: named(&s.token), top: s.top.iter().map(named).collect() }).collect()
 }
 
 /// Makes an [`Answer`] of these tokens.
@@ -84,7 +85,7 @@ fn answer(
     ids: &[u32],
     prompt_tokens: usize,
     scored: &[ScoredToken],
-    how: &How,
+    how: &AnswerOptions,
 ) -> Result<Answer> {
     let tells = how.logprobs || how.continuation.is_some();
     Ok(Answer {
@@ -106,7 +107,7 @@ fn given(tokenizer: &Tokenizer, continuation: &str) -> Result<Vec<u32>> {
 }
 
 /// A language model without images.
-pub struct Speaker {
+pub struct TextModel {
     llm: Llm,
     tokenizer: Tokenizer,
     /// Chat template for questions; `None` to continue the text as it is.
@@ -114,7 +115,7 @@ pub struct Speaker {
     device: Device,
 }
 
-impl Speaker {
+impl TextModel {
     /// Opens a language model by a name as in studies. `chat` replaces its chat template; `raw` uses none.
     ///
     /// # Errors
@@ -139,7 +140,7 @@ impl Speaker {
     ///
     /// # Errors
     /// The text is too long, or a value in the model is not finite.
-    pub fn answer(&self, question: &str, how: &How) -> Result<Answer> {
+    pub fn answer(&self, question: &str, how: &AnswerOptions) -> Result<Answer> {
         let (ids, stop) = match &self.chat {
             Some(chat) => (chat.prompt(&self.tokenizer, question, false)?, chat.stop(&self.tokenizer)?),
             None => {
@@ -166,7 +167,7 @@ impl Speaker {
 /// Chat template of each released model, by the `image_position` of its configuration.
 const TEMPLATES: [(usize, &str); 4] = [(91, "llama_3"), (35, "vicuna_v1"), (87, "chatml_direct"), (13, "phi3")];
 
-impl Answerer {
+impl MultimodalModel {
     /// Opens a model's directory. `chat` names the chat template where the directory does not determine it.
     ///
     /// # Errors
@@ -198,7 +199,7 @@ impl Answerer {
         })?;
         let tokenizer = Tokenizer::open(dir)?;
         let model = released.load(ChatTemplate::named(name)?, device)?;
-        let encoders = released.encoders.iter().cloned().map(model_cards::Tower::own).collect();
+        let encoders = released.encoders.iter().cloned().map(model_cards::ModelEncoder::own).collect();
         Ok(Self { model, tokenizer, encoders, device: device.clone() })
     }
 
@@ -206,7 +207,7 @@ impl Answerer {
     ///
     /// # Errors
     /// The image cannot be read, an encoder's weights are missing, or the question is too long.
-    pub fn answer(&self, image: Option<&Path>, question: &str, how: &How) -> Result<Answer> {
+    pub fn answer(&self, image: Option<&Path>, question: &str, how: &AnswerOptions) -> Result<Answer> {
         let chat = &self.model.config().chat;
         let seen = match image {
             Some(file) => {

@@ -1,7 +1,7 @@
 //! Throughput of an evaluator at full size with random weights, in tokens and training samples per second.
 
-use super::encoder::{Effort, made_up, median, noise};
 use crate::machine::memory;
+use crate::throughput::measure::{Effort, median, noise, random_weights};
 use burgess_base::{Error, Result};
 use burgess_encoders::arch::Architecture;
 use burgess_encoders::card::EncoderCard;
@@ -19,7 +19,7 @@ use std::time::Instant;
 
 /// The work to measure.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub struct EvaluatorWork {
     /// Configuration of the language model.
     pub llm: LlmConfig,
     /// Card of the encoder.
@@ -38,7 +38,7 @@ pub struct Work {
 
 /// Measurement of one kind of work.
 #[derive(Debug, Clone, Serialize)]
-pub struct Measurement {
+pub struct EvaluatorThroughput {
     /// Kind of work: `prompt`, `decode`, `align`, `align, encoding` or `tune`.
     pub work: &'static str,
     /// Batch size in sequences.
@@ -55,18 +55,18 @@ pub struct Measurement {
 ///
 /// # Errors
 /// The model cannot be built, a pass fails, or `each` fails.
-pub fn evaluator(
-    work: &Work,
+pub fn measure_evaluator(
+    work: &EvaluatorWork,
     device: &Device,
     effort: Effort,
-    mut each: impl FnMut(&Measurement) -> Result<()>,
+    mut each: impl FnMut(&EvaluatorThroughput) -> Result<()>,
 ) -> Result<()> {
     memory::reset_peak();
-    let llm = made_up(work.llm.init(device)?)?.no_grad();
+    let llm = random_weights(work.llm.init(device)?)?.no_grad();
     let mut tell = |work: &'static str, batch: usize, units: usize, pass: &mut dyn FnMut() -> Result<f64>| {
         let seconds = effort.measure(pass)?;
         let per_second = units as f64 / median(&seconds);
-        each(&Measurement { work, batch, per_second, runs: seconds.len(), peak_bytes: memory::peak() })
+        each(&EvaluatorThroughput { work, batch, per_second, runs: seconds.len(), peak_bytes: memory::peak() })
     };
     tell("prompt", 1, work.prompt, &mut || {
         let start = Instant::now();
@@ -154,8 +154,8 @@ fn see(encoder: &Architecture, pixels: Tensor<4>, card: &EncoderCard, grid: Opti
 }
 
 impl Trained {
-    fn new(work: &Work, llm: Llm, device: &Device) -> Result<Self> {
-        let encoder = made_up(work.card.architecture.init(device)?)?.no_grad();
+    fn new(work: &EvaluatorWork, llm: Llm, device: &Device) -> Result<Self> {
+        let encoder = random_weights(work.card.architecture.init(device)?)?.no_grad();
         let size = work.card.preprocess.size;
         let blank = Tensor::<4>::zeros([1, 3, size, size], device);
         let [_, tokens, width] = see(&encoder, blank, &work.card, work.grid)?.dims();

@@ -1,73 +1,62 @@
-//! One run (one arm × one seed): align, tune, answer, score. The result of each step is stored in the run's directory,
-//! and a step with a stored result is not repeated.
+//! The evaluator of a study with its data, opened once and shared by all runs.
 
-use crate::data::digests::{Contents, Manifest};
-use crate::data::directory::DataDir;
-use crate::data::examples;
-use crate::data::examples::{Images, Set};
-use crate::data::{digests, field, image_files};
-use crate::features::card;
-use crate::features::card::ArmCard;
-use crate::features::frozen::Kept;
-use crate::features::model_cards;
+use crate::data::digests::{self, Contents, Manifest};
+use crate::data::examples::{self, ExampleSet};
+use crate::data::{DataDirectory, ImageIndex, image_files};
+use crate::features::{ArmCard, EncoderFeatures, EncoderInputs, ImageSet, VisualSource, model_cards};
 use crate::machine::paths;
 use crate::machine::progress::Progress;
-use crate::machine::workers::Share;
-use crate::run::evaluation;
-use crate::run::evaluation::{Asked, Asking};
+use crate::machine::workers::Parallelism;
+use crate::run::eval_task::EvalTask;
+use crate::run::llm_files::LlmFiles;
 use crate::run::notes;
-use crate::run::results::Measured;
 use crate::run::store::RunStore;
-use crate::run::training::{Job, KEEP, Part, source, trained};
-use crate::study::{Arm, Evaluator};
+use crate::study::{Arm, EvaluatorConfig, FeatureSourceKind, Freeze};
 use burgess_base::{Error, Result, digest};
 use burgess_probe::bench;
 use burgess_probe::connector::ConnectorKind;
-use burgess_probe::llm::{ChatTemplate, LlmConfig, Tokenizer, Weights};
-use burgess_probe::mllm::Mllm;
-use burgess_reports::schema::RunId;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// The evaluator of a study with its data, opened once and shared by all runs.
-pub struct Instrument {
+pub struct Evaluator {
     pub study: String,
-    pub evaluator: Evaluator,
-    pub data: DataDir,
+    /// Configuration of the evaluator.
+    pub config: EvaluatorConfig,
+    pub data: DataDirectory,
     /// Names of all images, relative to the data directory; features use the same indices.
     pub images: Vec<String>,
     pub device: Device,
     pub device_name: String,
     /// Number of threads of a run, which can affect the numerical results.
     pub threads: usize,
-    pub(crate) llm: Llm,
-    pub(crate) align: Option<Set>,
-    pub(crate) tune: Set,
-    pub(crate) benchmarks: Vec<Asked>,
+    pub(crate) llm: LlmFiles,
+    pub(crate) align: Option<ExampleSet>,
+    pub(crate) tune: ExampleSet,
+    pub(crate) benchmarks: Vec<EvalTask>,
     /// Assumptions that hold for all runs.
     pub notes: Vec<String>,
 }
 
 /// Manifest entry of a file: its name relative to the data directory, and its path.
-fn named(data: &DataDir, file: &Path) -> (String, PathBuf) {
+fn named(data: &DataDirectory, file: &Path) -> (String, PathBuf) {
     (image_files::name_of(file.strip_prefix(&data.dir).unwrap_or(file)), file.to_path_buf())
 }
 
 /// Digest that changes with the images of the conversations.
-fn contents(data: &DataDir, manifest: &Manifest) -> Result<String> {
+fn contents(data: &DataDirectory, manifest: &Manifest) -> Result<String> {
     if data.digest.is_empty() { digest::of_value(manifest) } else { Ok(data.digest.clone()) }
 }
 
 /// Checks that the image files of the benchmarks can be decoded, as far as they will be used.
 fn check_asked(
-    benchmarks: &[Asked],
+    benchmarks: &[EvalTask],
     names: &[String],
     first: usize,
-    evaluator: &Evaluator,
-    data: &DataDir,
+    evaluator: &EvaluatorConfig,
+    data: &DataDirectory,
     progress: &Progress,
 ) -> Result<()> {
     let files: Vec<String> = names.iter().filter(|name| image_files::is_file(name)).cloned().collect();
@@ -79,7 +68,7 @@ fn check_asked(
         match question {
             Some((id, question)) => return Err(error.context(format!("the image of question {question} of {id}"))),
             // An image of a question that is not asked: the cache would encode it nevertheless.
-            None if evaluator.features == Kept::Cached => {
+            None if evaluator.features == FeatureSourceKind::Cached => {
                 return Err(error.context("an image of the benchmarks").hint("or set features = \"computed\""));
             }
             None => {}
@@ -88,23 +77,12 @@ fn check_asked(
     Ok(())
 }
 
-/// The language model's directory, and what is known of the model without its weights.
-pub struct Llm {
-    pub dir: PathBuf,
-    pub config: LlmConfig,
-    pub tokenizer: Tokenizer,
-    pub chat: ChatTemplate,
-    /// Assumptions where the model's files are incomplete.
-    pub notes: Vec<String>,
-    digest: String,
-}
-
-impl Instrument {
+impl Evaluator {
     /// Opens the evaluator of a study: reads all conversations and questions.
     pub fn open(
         study: &str,
-        evaluator: &Evaluator,
-        mut data: DataDir,
+        evaluator: &EvaluatorConfig,
+        mut data: DataDirectory,
         device_name: &str,
         device: Device,
         progress: &Progress,
@@ -112,7 +90,7 @@ impl Instrument {
         let evaluator = evaluator.clone();
         evaluator.check()?;
         let bar = progress.bar(&format!("checking the language model {}", evaluator.llm), 0);
-        let llm = Llm::open(&evaluator)?;
+        let llm = LlmFiles::open(&evaluator)?;
         drop(bar);
         evaluator.recipe.check_llm(&llm.config).map_err(|e| e.context("[recipe]"))?;
         let cache = paths::cache()?;
@@ -120,18 +98,26 @@ impl Instrument {
         // used.
         let mut used = data.digest.is_empty().then(|| Contents::open(&cache, &data.dir)).transpose()?;
         let mut manifest = Manifest::new();
-        let mut images = Images::default();
+        let mut images = ImageIndex::default();
         let mut align = match &evaluator.recipe.align {
             Some(_) => {
                 let file = data.align.as_ref().ok_or_else(|| {
                     Error::usage("the recipe has an align stage, but the data name no conversations for it")
                         .hint("set align = \"FILE\" in [evaluator.data.files], or leave out [evaluator.recipe.align]")
                 })?;
-                Some(examples::read(file, None, evaluator.share, &llm, &mut images, progress)?)
+                Some(examples::read(file, None, evaluator.share, &llm.chat, &llm.tokenizer, &mut images, progress)?)
             }
             None => None,
         };
-        let mut tune = examples::read(&data.tune, data.per_source, evaluator.share, &llm, &mut images, progress)?;
+        let mut tune = examples::read(
+            &data.tune,
+            data.per_source,
+            evaluator.share,
+            &llm.chat,
+            &llm.tokenizer,
+            &mut images,
+            progress,
+        )?;
         if let Some(used) = &mut used {
             let files: Vec<(String, PathBuf)> =
                 align.iter().chain([&tune]).map(|set| named(&data, set.file())).collect();
@@ -139,7 +125,7 @@ impl Instrument {
             manifest.extend(used.images(&images.names, progress)?);
         }
         let contents = contents(&data, &manifest)?;
-        let mut sets: Vec<&mut Set> = align.iter_mut().chain([&mut tune]).collect();
+        let mut sets: Vec<&mut ExampleSet> = align.iter_mut().chain([&mut tune]).collect();
         examples::drop_unreadable(&mut sets, &mut images, &data, &contents, progress)?;
         for (stage, set) in align.iter().map(|set| ("align", set)).chain([("tune", &tune)]) {
             set.check(stage)?;
@@ -150,8 +136,14 @@ impl Instrument {
         for id in &evaluator.benchmarks {
             bar.message(&format!("reading the questions of {id}"));
             // Images get their indices before the limit is applied, so that a smaller sample reuses the same features.
-            let asked =
-                Asked::read(bench::find(id)?, &data.dir, &evaluator.terms(), &llm.chat, &llm.tokenizer, &mut images)?;
+            let asked = EvalTask::read(
+                bench::find(id)?,
+                &data.dir,
+                &evaluator.eval_options(),
+                &llm.chat,
+                &llm.tokenizer,
+                &mut images,
+            )?;
             benchmarks.push(asked);
             bar.add(1);
         }
@@ -169,17 +161,17 @@ impl Instrument {
             data.digest = digests::keep(&cache, &manifest)?;
         }
         check_asked(&benchmarks, asked, trained, &evaluator, &data, progress)?;
-        let mut notes = notes::notes_of(&llm, &evaluator.recipe);
-        notes.extend(align.iter().chain([&tune]).flat_map(Set::notes));
-        notes.extend(benchmarks.iter().flat_map(Asked::notes));
+        let mut notes = notes::of_llm(&llm.notes, &evaluator.recipe);
+        notes.extend(align.iter().chain([&tune]).flat_map(ExampleSet::notes));
+        notes.extend(benchmarks.iter().flat_map(EvalTask::notes));
         Ok(Self {
             study: study.to_string(),
-            evaluator,
+            config: evaluator,
             data,
             images: images.names,
             device,
             device_name: device_name.to_string(),
-            threads: Share::of_this_machine(None).threads,
+            threads: Parallelism::of_this_machine(None).threads,
             llm,
             align,
             tune,
@@ -202,13 +194,18 @@ impl Instrument {
         store.claim(&notes::with_notes(config, notes))
     }
 
+    /// Returns the images of the study, for features of its encoders.
+    pub fn image_set(&self) -> ImageSet<'_> {
+        ImageSet { data: &self.data, images: &self.images, device: &self.device, device_name: &self.device_name }
+    }
+
     /// Returns the connector of an arm: its own, or the evaluator's.
     pub fn connector<'a>(&'a self, arm: &'a Arm) -> &'a ConnectorKind {
-        arm.connector_of(&self.evaluator)
+        self.config.connector_of(arm)
     }
 
     /// Makes `config.json`: everything on which a run's results depend.
-    pub fn config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
+    pub fn resolved_config(&self, arm: &Arm, seed: u64, encoders: &BTreeMap<String, String>) -> Result<Value> {
         let mut config = json!({
             "burgess": env!("CARGO_PKG_VERSION"),
             "study": self.study,
@@ -216,10 +213,10 @@ impl Instrument {
             "freeze": arm.freeze.as_str(),
             "seed": seed,
             "encoders": encoders,
-            "llm": {"name": self.evaluator.llm, "digest": self.llm.digest},
+            "llm": {"name": self.config.llm, "digest": self.llm.digest},
             "data": self.data.digest,
             "benchmarks": self.benchmarks.iter().map(|b| (b.benchmark.id(), b.benchmark.version())).collect::<BTreeMap<_, _>>(),
-            "evaluator": serde_json::to_value(&self.evaluator)?,
+            "evaluator": serde_json::to_value(&self.config)?,
             "device": self.device_name,
             "threads": self.threads,
         });
@@ -234,112 +231,23 @@ impl Instrument {
         }
         Ok(config)
     }
-}
 
-impl Llm {
-    /// Opens a language model and checks that its parts fit together. Reads the headers of the weights, and all their
-    /// bytes only for the digest.
-    ///
-    /// # Errors
-    /// The model is not on this machine, or its weights, tokenizer and chat template do not fit together.
-    pub fn open(evaluator: &Evaluator) -> Result<Self> {
-        let weights = Weights::open(&field::resolve(&evaluator.llm)?)?;
-        let dir = weights.path().to_path_buf();
-        weights.check()?;
-        let tokenizer = Tokenizer::of_model(&weights)?;
-        weights.check_tokenizer(&tokenizer)?;
-        let chat = match &evaluator.chat {
-            Some(name) => ChatTemplate::named(name)?,
-            None => ChatTemplate::of_model(&weights, &tokenizer)?,
+    /// Returns the source of the study's images for a model: features of frozen encoders, or pixels for unfrozen ones.
+    pub fn visual_source<'a>(
+        &'a self,
+        arm: &'a Arm,
+        encoders: &'a [EncoderFeatures],
+        freeze: Freeze,
+    ) -> VisualSource<'a> {
+        let towers = match freeze {
+            Freeze::Frozen => EncoderInputs::Frozen(encoders.iter().map(|e| e.features.as_ref()).collect()),
+            // The oracle has no network and is never unfrozen.
+            Freeze::Unfrozen => EncoderInputs::Trained(
+                encoders.iter().filter_map(|e| e.card.encoder().ok()).map(|card| &card.preprocess).collect(),
+            ),
         };
-        let chat = match &evaluator.system {
-            Some(system) => chat.with_system(system)?,
-            None => chat,
-        };
-        // Check now what every question and answer needs.
-        chat.stop(&tokenizer)?;
-        chat.image_id(&tokenizer)?;
-        let notes = weights.all_notes(&tokenizer, &chat)?;
-        Ok(Self { notes, digest: weights.digest()?, config: weights.config().clone(), dir, tokenizer, chat })
+        let sizes = self.connector(arm).properties().needs_image_sizes;
+        let orientation = model_cards::orientation(encoders.iter().map(|e| &e.card));
+        VisualSource { dir: &self.data.dir, images: &self.images, sizes, orientation, towers }
     }
-}
-
-/// Does a run, continuing where an earlier call stopped.
-pub fn run(
-    place: &Instrument,
-    arm: &Arm,
-    seed: u64,
-    parts: &[Part],
-    encoders: &BTreeMap<String, String>,
-    store: &RunStore,
-    progress: &Progress,
-) -> Result<()> {
-    let config = place.config(arm, seed, encoders)?;
-    let job = Job { place, arm, seed, config: &config, keep: KEEP };
-    let name = job.title();
-    let bar = progress.bar(&name, 0);
-    let started = Instant::now();
-    let model = match store.has_model(&|text| bar.line(text))? {
-        true => {
-            bar.message(&format!("{name}: loading the model"));
-            model_cards::write(&store.model(), parts)?;
-            Mllm::load(&store.model(), &place.device)?.0
-        }
-        false => trained(&job, parts, store, &bar)?,
-    };
-    store.forget_states()?;
-    let source = source(place, arm, parts, arm.freeze);
-    let towers = model_cards::towers(parts);
-    let asking = Asking {
-        model: &model,
-        chat: &place.llm.chat,
-        tokenizer: &place.llm.tokenizer,
-        device: &place.device,
-        source: &source,
-        towers: &towers,
-        terms: place.evaluator.terms(),
-        dir: &place.data.dir,
-        images: &place.images,
-    };
-    let results = evaluation::results(&asking, &place.benchmarks, store, &name, &bar)?;
-    let notes = place.notes(parts.iter().map(|p| &p.card));
-    let results = Measured {
-        run: RunId {
-            id: format!("{}/{}/seed-{seed}", place.study, arm.name()),
-            study: place.study.clone(),
-            arm: arm.name(),
-            encoders: arm.encoder_names(),
-            freeze: arm.freeze.as_str().into(),
-            connector: place.connector(arm).name().into(),
-            llm: place.evaluator.llm.clone(),
-            seed,
-            blind: place.evaluator.blind.as_str().into(),
-            published: arm.published.map(f64::from),
-            role: Some(card::role(parts.iter().map(|p| (&p.encoder, &p.card)), arm.freeze)),
-        },
-        results,
-        asked: &place.benchmarks,
-        towers: &towers,
-        features: parts.iter().map(|p| p.features.as_ref()).collect(),
-        connector: &model.config().connector,
-        training: Some(store),
-        config,
-        digests: digests(place, encoders),
-        device: &place.device_name,
-        notes,
-    };
-    let results = results.results()?;
-    store.finish(&results)?;
-    drop(bar);
-    progress.line(&format!("{name}: average {:.1} in {:.0} s", results.average, started.elapsed().as_secs_f64()));
-    Ok(())
-}
-
-fn digests(place: &Instrument, encoders: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut digests = encoders.clone();
-    digests.insert(place.evaluator.llm.clone(), place.llm.digest.clone());
-    digests.insert("data".into(), place.data.digest.clone());
-    let published = place.benchmarks.iter().filter(|b| b.benchmark.card().source.is_some());
-    digests.extend(published.map(|b| (b.benchmark.id().to_string(), b.digest.clone())));
-    digests
 }
