@@ -254,8 +254,8 @@ fn sizes_are_compared_with_the_file_before_anything_is_built() -> Result<()> {
         ("num_hidden_layers", "1000000000000000000", "the file has 2 layers"),
         ("num_hidden_layers", "300000", "the file has 2 layers"),
         ("num_hidden_layers", "3", "the file has 2 layers"),
-        ("hidden_size", "4096", "the file has 32 numbers in an embedding"),
-        ("hidden_size", "1e12", "the file has 32 numbers in an embedding"),
+        ("hidden_size", "4096", "the file has 32 columns of embeddings"),
+        ("hidden_size", "1e12", "the file has 32 columns of embeddings"),
         ("vocab_size", "1000000000000", "the file has 71 rows of embeddings"),
         ("intermediate_size", "47", "the file has 48 inputs"),
     ];
@@ -280,7 +280,7 @@ fn sizes_are_compared_with_the_file_before_anything_is_built() -> Result<()> {
     let path = dir.path().join("model.gguf");
     std::fs::write(&path, bytes)?;
     let (text, _) = complaint(&path);
-    assert!(text.contains("`llama.block_count` is 300000, the file has 2 layers"), "{text}");
+    assert!(text.contains("`llama.block_count` is 300000, but the file has 2 layers"), "{text}");
     Ok(())
 }
 

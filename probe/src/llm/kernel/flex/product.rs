@@ -13,11 +13,12 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// The largest number of rows for which the weight is streamed.
+/// Maximum number of rows for which the weight is streamed.
 const FEW: usize = 24;
 /// Number of columns per task.
 const COLUMNS: usize = 256;
 
+/// The contiguous values of a tensor that is not tracked by autodiff; `None` otherwise.
 fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     match Input::of(tensor)? {
         Input::Plain(t) => Some(t.to_contiguous()),
