@@ -17,7 +17,7 @@ pub struct Linear {
     pub lora: Option<Lora>,
 }
 
-/// Trainable low-rank factors beside a frozen weight.
+/// Trainable low-rank factors, whose product is added to a frozen weight.
 #[derive(Module, Debug)]
 pub struct Lora {
     /// Down projection, `[in, rank]`.

@@ -409,14 +409,14 @@ mod tests {
             "{notes}"
         );
         assert_eq!((tokenizer.special().bos, tokenizer.special().eos), (Some(1), Some(2)));
-        let spoken = GgufTokenizer {
+        let complete = GgufTokenizer {
             token_type: vec![2, 3, 3, 1, 1, 1, 1],
             bos_token_id: Some(1),
             eos_token_id: Some(2),
             unknown_token_id: Some(0),
             ..llama
         };
-        assert_eq!(Tokenizer::from_gguf(&spoken)?.notes(), [""; 0]);
+        assert_eq!(Tokenizer::from_gguf(&complete)?.notes(), [""; 0]);
         Ok(())
     }
 }

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_batches_and_training_is_left_out_with_a_note() -> Result<()> {
+    fn truncation_padding_and_dropout_are_ignored_with_a_note() -> Result<()> {
         let (whole, none) = ids(&small())?;
         assert_eq!((whole.as_slice(), none.is_empty()), (&[0, 1, 2][..], true));
         let truncation = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 5});
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_would_stop_the_library_are_named() {
+    fn parts_that_would_crash_the_library_are_named() {
         let replace =
             |pattern: Value, content: String| json!({"type": "Replace", "pattern": pattern, "content": content});
         let doubling =

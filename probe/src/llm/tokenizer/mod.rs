@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_its_file() -> Result<()> {
+    fn a_tokenizer_survives_saving() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("tokenizer.json");
         let t = trained()?;

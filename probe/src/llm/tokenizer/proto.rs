@@ -27,7 +27,7 @@ impl PieceType {
     /// # Errors
     /// When there is no such type.
     pub fn from_number(number: u64) -> Result<Self> {
-        const KINDS: [PieceType; 6] = [
+        const TYPES: [PieceType; 6] = [
             PieceType::Normal,
             PieceType::Unknown,
             PieceType::Control,
@@ -35,8 +35,8 @@ impl PieceType {
             PieceType::Unused,
             PieceType::Byte,
         ];
-        let kind = usize::try_from(number).ok().and_then(|n| KINDS.get(n.checked_sub(1)?)).copied();
-        kind.ok_or_else(|| Error::failed(format!("piece type {number} is not supported, expected 1 to {}", KINDS.len())))
+        let kind = usize::try_from(number).ok().and_then(|n| TYPES.get(n.checked_sub(1)?)).copied();
+        kind.ok_or_else(|| Error::failed(format!("piece type {number} is not supported, expected 1 to {}", TYPES.len())))
     }
 }
 
@@ -203,7 +203,7 @@ mod tests {
     const SMALL: &[u8] = b"\x0a\x0c\x0a\x05<unk>\x15\0\0\0\0\x18\x02";
 
     #[test]
-    fn lengths_that_lie_are_errors() {
+    fn wrong_lengths_are_errors() {
         let mut good = SMALL.to_vec();
         // Two bytes short: the type of piece 0 is cut off, so there is no unknown piece.
         good[1] = 12;

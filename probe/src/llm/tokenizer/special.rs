@@ -220,7 +220,7 @@ impl TokenizerFiles {
 }
 
 impl SpecialTokens {
-    /// Writes `tokenizer_config.json` beside a tokenizer, unless all settings are defaults.
+    /// Writes `tokenizer_config.json` into the directory `dir`, unless all settings are defaults.
     ///
     /// # Errors
     /// When it cannot be written.
