@@ -94,7 +94,11 @@ impl RopeScaling {
     /// Reads the table of a `config.json`; `None` if it says `default`.
     pub(super) fn read(table: &serde_json::Value) -> std::result::Result<Option<Self>, String> {
         let Some(fields) = table.as_object() else {
-            return if table.is_null() { Ok(None) } else { Err(format!("`rope_scaling` is {table}, expected a table")) };
+            return if table.is_null() {
+                Ok(None)
+            } else {
+                Err(format!("`rope_scaling` is {table}, expected a table"))
+            };
         };
         let kind = fields.get("rope_type").or_else(|| fields.get("type")).and_then(serde_json::Value::as_str);
         let Some(kind) = kind.filter(|k| *k != "default") else { return Ok(None) };
@@ -159,12 +163,16 @@ impl RopeScaling {
         let list =
             |name: &str, all: &[f64]| match all.len() == width / 2 && all.iter().all(|x| *x > 0.0 && x.is_finite()) {
                 true => Ok(()),
-                false => Err(Error::usage(format!("`{name}` must have {} divisors above 0, has {} values", width / 2, all.len()))),
+                false => Err(Error::usage(format!(
+                    "`{name}` must have {} divisors above 0, has {} values",
+                    width / 2,
+                    all.len()
+                ))),
             };
         match self {
-            Self::Dynamic { .. } if width <= 2 => {
-                Err(Error::usage(format!("`rope_type` = `dynamic` needs more than 2 rotated channels per head, found {width}")))
-            }
+            Self::Dynamic { .. } if width <= 2 => Err(Error::usage(format!(
+                "`rope_type` = `dynamic` needs more than 2 rotated channels per head, found {width}"
+            ))),
             Self::Linear { factor } | Self::Dynamic { factor, .. } | Self::Llama3 { factor, .. } => {
                 positive("factor", *factor)
             }
@@ -190,7 +198,9 @@ impl RopeScaling {
         if let Self::Llama3 { low_freq_factor, high_freq_factor, .. } = self
             && !(*low_freq_factor > 0.0 && high_freq_factor > low_freq_factor)
         {
-            return Err(Error::usage("`low_freq_factor` must be above 0, and `high_freq_factor` above `low_freq_factor`"));
+            return Err(Error::usage(
+                "`low_freq_factor` must be above 0, and `high_freq_factor` above `low_freq_factor`",
+            ));
         }
         Ok(())
     }

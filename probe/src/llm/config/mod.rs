@@ -260,10 +260,18 @@ impl LlmConfig {
             ));
         }
         if let Some(types) = self.layer_types.as_ref().filter(|t| t.len() != self.num_hidden_layers) {
-            return bad(format!("`layer_types` has {} entries, expected one for each of {} layers", types.len(), self.num_hidden_layers));
+            return bad(format!(
+                "`layer_types` has {} entries, expected one for each of {} layers",
+                types.len(),
+                self.num_hidden_layers
+            ));
         }
         if let Some(layers) = self.no_rope_layers.as_ref().filter(|l| l.len() != self.num_hidden_layers) {
-            return bad(format!("`no_rope_layers` has {} entries, expected one for each of {} layers", layers.len(), self.num_hidden_layers));
+            return bad(format!(
+                "`no_rope_layers` has {} entries, expected one for each of {} layers",
+                layers.len(),
+                self.num_hidden_layers
+            ));
         }
         if let Some(experts) = &self.experts {
             if experts.active == 0 || experts.active > experts.count || experts.count > MOST_LAYERS {
@@ -311,9 +319,7 @@ impl LlmConfig {
         }
         for (name, x) in [(eps_key, self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
             if !((x as f32).is_finite() && x >= 0.0) {
-                return Err(Error::usage(format!(
-                    "language model configuration: `{name}` is {x}, must be at least 0"
-                )));
+                return Err(Error::usage(format!("language model configuration: `{name}` is {x}, must be at least 0")));
             }
         }
         Ok(())

@@ -196,7 +196,10 @@ fn same_length(what: &str, length: usize, gguf: &GgufTokenizer) -> Result<()> {
     if length == gguf.tokens.len() {
         return Ok(());
     }
-    Err(Error::failed(format!("tokenizer.ggml.{what} has {length} elements, expected one per entry of tokens ({})", gguf.tokens.len())))
+    Err(Error::failed(format!(
+        "tokenizer.ggml.{what} has {length} elements, expected one per entry of tokens ({})",
+        gguf.tokens.len()
+    )))
 }
 
 /// A token with its id; `None` if there is no id or it is outside the vocabulary.
@@ -223,8 +226,9 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, SpecialTokens)> {
     let mut merges = Vec::with_capacity(gguf.merges.len());
     for (i, merge) in gguf.merges.iter().enumerate() {
         let shown = || text::excerpt(merge, 60);
-        let pair =
-            merge.split_once(' ').ok_or_else(|| Error::failed(format!("merge {i}, `{}`, is not two tokens separated by a space", shown())))?;
+        let pair = merge.split_once(' ').ok_or_else(|| {
+            Error::failed(format!("merge {i}, `{}`, is not two tokens separated by a space", shown()))
+        })?;
         let made = [pair.0, pair.1].concat();
         if let Some(missing) = [pair.0, pair.1, made.as_str()].into_iter().find(|t| !seen.contains_key(t)) {
             let missing = text::excerpt(missing, 60);
@@ -373,7 +377,10 @@ mod tests {
             (GgufTokenizer { merges: Vec::new(), ..byte_level() }, &["tokenizer.ggml.merges"]),
             (GgufTokenizer { pre: Some("new".into()), ..byte_level() }, &["`new`", "tokenizer.ggml.pre"]),
             (GgufTokenizer { model: "t5".into(), ..byte_level() }, &["`t5`", "tokenizer.ggml.model"]),
-            (GgufTokenizer { eos_token_id: Some(15), ..byte_level() }, &["eos_token_id", "15", "number of entries, 15"]),
+            (
+                GgufTokenizer { eos_token_id: Some(15), ..byte_level() },
+                &["eos_token_id", "15", "number of entries, 15"],
+            ),
             (GgufTokenizer { padding_token_id: Some(u32::MAX), ..byte_level() }, &["padding_token_id", "4294967295"]),
             (GgufTokenizer { merges: vec!["a q".into()], ..byte_level() }, &["merge 0", "`q`"]),
             (GgufTokenizer { merges: vec!["aq".into()], ..byte_level() }, &["merge 0", "two tokens"]),

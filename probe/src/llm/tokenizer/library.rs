@@ -39,7 +39,10 @@ pub(super) fn read(bytes: &[u8], notes: &mut Vec<String>) -> Result<Inner> {
                 }
             }
             let names: Vec<String> = without.iter().map(|path| format!("`{}`", path[1..].replace('/', "."))).collect();
-            notes.push(format!("tokenizer.json: {} ignored: texts are tokenised without truncation, padding or dropout", names.join(", ")));
+            notes.push(format!(
+                "tokenizer.json: {} ignored: texts are tokenised without truncation, padding or dropout",
+                names.join(", ")
+            ));
             serde_json::to_vec(&whole)?.into()
         }
     };
@@ -172,7 +175,9 @@ fn check(part: &Value, growth: &mut u64) -> Result<()> {
             let (long, least) = (content.chars().count(), fixed.map_or(1, |f| f.chars().count()));
             *growth = growth.saturating_mul(long.div_ceil(least).max(1) as u64);
             if *growth > GROWTH {
-                return broken(format!("its steps make a text up to {growth} times as long; at most {GROWTH} times is supported"));
+                return broken(format!(
+                    "its steps make a text up to {growth} times as long; at most {GROWTH} times is supported"
+                ));
             }
         }
         "Prepend" => short("prepend", field("prepend").unwrap_or_default())?,

@@ -51,7 +51,9 @@ impl GgufTokenizer {
         let id = |name: &str| -> Result<Option<u32>> {
             let key = key(&format!("{name}_token_id"));
             let Some(id) = metadata.size(&key)? else { return Ok(None) };
-            u32::try_from(id).map(Some).map_err(|_| Error::failed(format!("metadata `{key}` is {id}, expected a 32-bit id")))
+            u32::try_from(id)
+                .map(Some)
+                .map_err(|_| Error::failed(format!("metadata `{key}` is {id}, expected a 32-bit id")))
         };
         let texts = |name: &str| -> Result<Option<Vec<String>>> {
             let Some(list) = metadata.list(&key(name))? else { return Ok(None) };
@@ -67,7 +69,11 @@ impl GgufTokenizer {
         let types = match metadata.list(&key("token_type"))? {
             None => Vec::new(),
             Some(list) => {
-                let number = |n| u64::try_from(n).map_err(|_| Error::failed(format!("`tokenizer.ggml.token_type` has the type {n}, expected 1 to 6")));
+                let number = |n| {
+                    u64::try_from(n).map_err(|_| {
+                        Error::failed(format!("`tokenizer.ggml.token_type` has the type {n}, expected 1 to 6"))
+                    })
+                };
                 list.integers()?.map(number).collect::<Result<_>>()?
             }
         };

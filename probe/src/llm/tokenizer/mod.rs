@@ -107,7 +107,8 @@ impl Tokenizer {
     /// the library version with which the paper's code ran), `add_bos_token` (default true), `add_prefix_space`.
     fn from_sentencepiece(bytes: &[u8], files: &TokenizerFiles) -> Result<Self> {
         let mut model = ModelProto::parse(bytes).map_err(|e| {
-            e.context("as a SentencePiece model").hint("for another kind of tokenizer.model, provide its tokenizer.json")
+            e.context("as a SentencePiece model")
+                .hint("for another kind of tokenizer.model, provide its tokenizer.json")
         })?;
         let tokens = files.with_ids()?;
         for (id, token) in &tokens {
@@ -124,8 +125,9 @@ impl Tokenizer {
             true
         };
         let legacy = files.flag("legacy");
-        let legacy = legacy
-            .unwrap_or_else(|| assumed("legacy", "text after a special token gets a leading space, as in LlamaTokenizer"));
+        let legacy = legacy.unwrap_or_else(|| {
+            assumed("legacy", "text after a special token gets a leading space, as in LlamaTokenizer")
+        });
         let add_bos = files.flag("add_bos_token");
         let add_bos =
             add_bos.unwrap_or_else(|| assumed("add_bos_token", "a text begins with BOS, as in LlamaTokenizer"));

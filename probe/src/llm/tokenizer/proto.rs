@@ -36,7 +36,9 @@ impl PieceType {
             PieceType::Byte,
         ];
         let kind = usize::try_from(number).ok().and_then(|n| TYPES.get(n.checked_sub(1)?)).copied();
-        kind.ok_or_else(|| Error::failed(format!("piece type {number} is not supported, expected 1 to {}", TYPES.len())))
+        kind.ok_or_else(|| {
+            Error::failed(format!("piece type {number} is not supported, expected 1 to {}", TYPES.len()))
+        })
     }
 }
 
@@ -132,14 +134,18 @@ impl ModelProto {
                 (3, ProtobufValue::Varint(1)) => self.algorithm = SegmentationAlgorithm::Unigram,
                 (3, ProtobufValue::Varint(2)) => self.algorithm = SegmentationAlgorithm::Bpe,
                 (3, ProtobufValue::Varint(other)) => {
-                    return Err(Error::failed(format!("model type {other} is not supported, expected Unigram (1) or BPE (2)")));
+                    return Err(Error::failed(format!(
+                        "model type {other} is not supported, expected Unigram (1) or BPE (2)"
+                    )));
                 }
                 (24, ProtobufValue::Varint(1)) => {
                     return Err(Error::failed("`treat_whitespace_as_suffix` is not supported"));
                 }
                 (35, ProtobufValue::Varint(flag)) => self.byte_fallback = flag != 0,
                 (40, ProtobufValue::Varint(id)) => {
-                    self.unk = self::id(id).ok_or_else(|| Error::failed("`unk_id` is negative; a model without unknown piece is not supported"))?;
+                    self.unk = self::id(id).ok_or_else(|| {
+                        Error::failed("`unk_id` is negative; a model without unknown piece is not supported")
+                    })?;
                 }
                 (41, ProtobufValue::Varint(id)) => self.bos = self::id(id),
                 (42, ProtobufValue::Varint(id)) => self.eos = self::id(id),
@@ -178,7 +184,8 @@ fn piece(bytes: &[u8], number: usize) -> Result<Piece> {
         let ProtobufField { number, value } = field.map_err(|e| e.context(step()))?;
         match (number, value) {
             (1, ProtobufValue::Bytes(text)) => {
-                let text = std::str::from_utf8(text).map_err(|_| Error::failed("its text is not UTF-8").context(step()))?;
+                let text =
+                    std::str::from_utf8(text).map_err(|_| Error::failed("its text is not UTF-8").context(step()))?;
                 piece.text = text.to_string();
             }
             (2, ProtobufValue::Fixed32(bytes)) => piece.score = f32::from_le_bytes(bytes),

@@ -64,7 +64,11 @@ impl TokenizerFiles {
         let step = || format!("reading {}", jinja.display());
         let template = match std::fs::metadata(&jinja) {
             Ok(file) if file.is_file() && file.len() > LONGEST_TEMPLATE => {
-                return Err(Error::failed(format!("the chat template has {} bytes, expected at most {LONGEST_TEMPLATE}", file.len())).context(step()));
+                return Err(Error::failed(format!(
+                    "the chat template has {} bytes, expected at most {LONGEST_TEMPLATE}",
+                    file.len()
+                ))
+                .context(step()));
             }
             Ok(file) if file.is_file() => Some(std::fs::read_to_string(&jinja).with_context(step)?),
             _ => None,

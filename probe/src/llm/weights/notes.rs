@@ -27,7 +27,8 @@ impl Weights {
         let lacks = |dir: &std::path::Path, name: &str| !dir.join(name).is_file();
         if self.directory().is_some_and(|dir| lacks(dir, "tokenizer_config.json") && lacks(dir, "chat.json")) {
             notes.push(
-                "no tokenizer_config.json: only the special tokens that the tokenizer's own file names are known".into(),
+                "no tokenizer_config.json: only the special tokens that the tokenizer's own file names are known"
+                    .into(),
             );
         }
         Ok(notes)

@@ -49,7 +49,9 @@ pub(super) fn check(config: &Value, checkpoint: &Checkpoint) -> Result<()> {
             "{} does not fit its configuration: `{key}` is {written}, but the file has {found} {what}",
             checkpoint.path().display()
         ))
-        .hint("get both again: the configuration and the weights belong to different models, or one of them is damaged"));
+        .hint(
+            "get both again: the configuration and the weights belong to different models, or one of them is damaged",
+        ));
     }
     Ok(())
 }
