@@ -8,7 +8,7 @@
 //! map as much as the right one, and training stays between the two.
 
 use super::{Batch, Crops, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -82,8 +82,9 @@ impl Learner for Depth {
         let cells = grid[0] * self.config.upsample;
         let truth: Tensor<3> = crops.resize(maps.unsqueeze_dim(1), cells).squeeze_dim(1);
 
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &patches.device());
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(patches, grid), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut moment.stream, &patches.device());
+        let tokens =
+            self.encoder.run_blocks(self.encoder.prepare(patches, grid), &AttentionPositions::default(), &drop_path);
         let (_, features) = self.encoder.split(self.encoder.final_norm(tokens));
         let predicted = fine_grid(self.fc2.forward(gelu(self.fc1.forward(features))), grid, self.config.upsample);
 

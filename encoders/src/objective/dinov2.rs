@@ -13,7 +13,7 @@ use super::mae::choose;
 use super::{
     Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, normalise, random_crops, vit_config,
 };
-use crate::arch::{Architecture, ArchitectureConfig, Drops, Places, Vit};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, DropPathMask, NetworkConfig, Vit};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -166,16 +166,20 @@ impl Head {
 
 impl Network {
     /// Normed class tokens `[batch, width]` (the mean of the patches where there is no class token) and patch tokens
-    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drops` leaves
+    /// `[batch, patches, width]`; `hide` replaces patch embeddings before the positions are added, `drop_path` leaves
     /// branches out.
     fn forward(
         &self,
         pixels: Tensor<4>,
-        drops: &Drops,
+        drop_path: &DropPathMask,
         hide: impl FnOnce(Tensor<3>) -> Tensor<3>,
     ) -> Result<(Tensor<2>, Tensor<3>)> {
         let (patches, grid) = self.encoder.patches(pixels)?;
-        let tokens = self.encoder.run_blocks(self.encoder.prepare(hide(patches), grid), &Places::default(), drops);
+        let tokens = self.encoder.run_blocks(
+            self.encoder.prepare(hide(patches), grid),
+            &AttentionPositions::default(),
+            drop_path,
+        );
         let (class, patches) = self.encoder.split(self.encoder.final_norm(tokens));
         let class = class.unwrap_or_else(|| patches.clone().mean_dim(1).squeeze_dim(1));
         Ok((class, patches))
@@ -245,7 +249,7 @@ impl Learner for DinoV2 {
 
         // The teacher sees everything and builds no graph.
         let temperature = config.teacher_temperature_at(moment.progress());
-        let (class, patches) = self.teacher.forward(globals.clone().inner(), &Drops::none(), |x| x)?;
+        let (class, patches) = self.teacher.forward(globals.clone().inner(), &DropPathMask::none(), |x| x)?;
         let places = mask.places.clone().inner();
         let [b, _, width] = patches.dims();
         let hidden = patches.reshape([b * n, width]).select(0, places);
@@ -260,8 +264,8 @@ impl Learner for DinoV2 {
         );
 
         let encoder = self.student.encoder.config();
-        let drops = encoder.drops(GLOBALS * count, &mut moment.stream, &globals.device());
-        let (student_class, student_patches) = self.student.forward(globals, &drops, |patches| {
+        let drop_path = encoder.draw_drop_path(GLOBALS * count, &mut moment.stream, &globals.device());
+        let (student_class, student_patches) = self.student.forward(globals, &drop_path, |patches| {
             patches.clone() + mask.hidden.clone() * (self.mask_token.val() - patches)
         })?;
         let scores = self.student.dino_head.forward(student_class.clone());
@@ -269,8 +273,8 @@ impl Learner for DinoV2 {
         let pairs = GLOBALS * (GLOBALS - 1);
         if config.locals > 0 {
             let locals = crops(config.locals, config.local_size, config.local_scale, &mut moment.stream);
-            let drops = encoder.drops(config.locals * count, &mut moment.stream, &locals.device());
-            let (class, _) = self.student.forward(locals, &drops, |x| x)?;
+            let drop_path = encoder.draw_drop_path(config.locals * count, &mut moment.stream, &locals.device());
+            let (class, _) = self.student.forward(locals, &drop_path, |x| x)?;
             let scores = self.student.dino_head.forward(class);
             // The cross entropy is linear in its target, so all views of the teacher at once are their mean.
             let mean = class_targets.reshape([GLOBALS, count, config.prototypes]).mean_dim(0).squeeze_dim::<2>(0);

@@ -9,7 +9,9 @@
 use super::average::{follow, rising};
 use super::mae::{choose, sin_cos};
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Block, Drops, Places, Vit, blocks};
+use crate::arch::{
+    Architecture, ArchitectureConfig, AttentionPositions, Block, DropPathMask, NetworkConfig, Vit, blocks,
+};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -115,7 +117,7 @@ impl Learner for IJepa {
         let masks = Masks::draw(count, grid, &self.config, &pixels.device(), &mut moment.stream);
 
         // The average sees the whole image and builds no graph.
-        let all = features(&self.target_encoder, pixels.inner(), &Drops::none())?;
+        let all = features(&self.target_encoder, pixels.inner(), &DropPathMask::none())?;
         let targets = masks.targets.clone().inner().matmul(channel_norm(all));
 
         let patches = match self.encoder.positions(grid) {
@@ -123,8 +125,9 @@ impl Learner for IJepa {
             None => patches,
         };
         let seen = masks.context.clone().matmul(patches);
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &seen.device());
-        let latent = self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut moment.stream, &seen.device());
+        let latent =
+            self.encoder.run_blocks(self.encoder.with_prefix(seen), &AttentionPositions::default(), &drop_path);
         let (_, context) = self.encoder.split(self.encoder.final_norm(latent));
 
         let predicted = self.predict(context, grid, &masks);
@@ -157,16 +160,17 @@ impl IJepa {
         let context =
             context.unsqueeze_dim::<4>(1).expand([batch, blocks, seen, width]).reshape([batch * blocks, seen, width]);
         let tokens = Tensor::cat(vec![context, asked.reshape([batch * blocks, each, width])], 1);
-        let tokens = self.predictor_blocks.iter().fold(tokens, |x, block| block.forward(x, &Places::default()));
+        let tokens =
+            self.predictor_blocks.iter().fold(tokens, |x, block| block.forward(x, &AttentionPositions::default()));
         let predicted = self.predictor_norm.forward(tokens.narrow(1, seen, each).reshape([batch, targets, width]));
         self.predictor_proj.forward(predicted)
     }
 }
 
 /// Patch features after the final norm, `[batch, patches, width]`.
-fn features(encoder: &Vit, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<3>> {
+fn features(encoder: &Vit, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<3>> {
     let (patches, grid) = encoder.patches(pixels)?;
-    let tokens = encoder.run_blocks(encoder.prepare(patches, grid), &Places::default(), drops);
+    let tokens = encoder.run_blocks(encoder.prepare(patches, grid), &AttentionPositions::default(), drop_path);
     Ok(encoder.split(encoder.final_norm(tokens)).1)
 }
 

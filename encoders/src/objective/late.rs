@@ -4,18 +4,15 @@
 
 use super::text::TextTower;
 use super::{Texts, cosines};
-use crate::arch::{Architecture, Drops, Tap};
+use crate::arch::{Architecture, DropPathMask, Tap};
 use burgess_base::Result;
 use burn::nn::Linear;
 use burn::tensor::{Int, Tensor};
 
 /// The last layer's patch tokens, `[batch, patches, width]`.
-pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<3>> {
-    let tap = match encoder {
-        Architecture::Vit(vit) => Tap { norm: vit.config().final_norm, ..Tap::default() },
-        _ => Tap::default(),
-    };
-    Ok(encoder.forward_dropping(pixels, &tap, drops)?.tokens)
+pub(super) fn patch_tokens(encoder: &Architecture, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<3>> {
+    let tap = Tap { norm: encoder.config().norms_last_tokens(), ..Tap::default() };
+    Ok(encoder.forward_with_drop_path(pixels, &tap, drop_path)?.tokens)
 }
 
 /// The similarity of each image with each caption, `[images, captions]`, from the patch tokens of the images and the

@@ -2,7 +2,7 @@
 //! paints the others.
 
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, random_crops, vit_config};
-use crate::arch::{Architecture, ArchitectureConfig, Block, Places, Vit, blocks};
+use crate::arch::{Architecture, ArchitectureConfig, AttentionPositions, Block, NetworkConfig, Vit, blocks};
 use crate::init::initialise;
 use burgess_base::stream::{Stream, uniform};
 use burgess_base::{Error, Result};
@@ -96,8 +96,9 @@ impl Learner for Mae {
             None => patches,
         };
         let seen = mask.keep.clone().matmul(patches);
-        let drops = self.encoder.config().drops(count, &mut moment.stream, &seen.device());
-        let latent = self.encoder.run_blocks(self.encoder.with_prefix(seen), &Places::default(), &drops);
+        let drop_path = self.encoder.config().draw_drop_path(count, &mut moment.stream, &seen.device());
+        let latent =
+            self.encoder.run_blocks(self.encoder.with_prefix(seen), &AttentionPositions::default(), &drop_path);
         let latent = self.encoder.final_norm(latent);
 
         let patch = self.encoder.config().patch;
@@ -125,7 +126,7 @@ impl Mae {
         let all = mask.keep.clone().swap_dims(1, 2).matmul(seen) + hidden + sin_cos(grid, width, &x.device());
         // As in the paper's code, the class token passes through the decoder at position zero.
         let all = if prefix == 0 { all } else { Tensor::cat(vec![x.slice([0..batch, 0..prefix, 0..width]), all], 1) };
-        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &Places::default()));
+        let all = self.decoder_blocks.iter().fold(all, |x, block| block.forward(x, &AttentionPositions::default()));
         let painted = self.decoder_norm.forward(all.slice([0..batch, prefix..prefix + n, 0..width]));
         self.decoder_pred.forward(painted)
     }

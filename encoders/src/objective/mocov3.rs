@@ -10,7 +10,7 @@
 use super::average::{follow, rising};
 use super::jitter::colour_jitter;
 use super::{Batch, DataShape, INIT, Learner, LearnerConfig, Loss, Moment, Targets, cosines, random_crops};
-use crate::arch::{Architecture, ArchitectureConfig, Drops};
+use crate::arch::{Architecture, ArchitectureConfig, DropPathMask};
 use crate::init::initialise;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -118,8 +118,8 @@ impl Head {
 }
 
 impl Network {
-    fn forward(&self, pixels: Tensor<4>, drops: &Drops) -> Result<Tensor<2>> {
-        Ok(self.projector.forward(self.encoder.summary_dropping(pixels, drops)?))
+    fn forward(&self, pixels: Tensor<4>, drop_path: &DropPathMask) -> Result<Tensor<2>> {
+        Ok(self.projector.forward(self.encoder.pooled_with_drop_path(pixels, drop_path)?))
     }
 }
 
@@ -137,7 +137,7 @@ impl LearnerConfig for MoCoV3Config {
         }
         let base = Network {
             encoder: encoder.init(device)?,
-            projector: Head::new(&[encoder.summary_width(), self.hidden, self.hidden, self.embed], device),
+            projector: Head::new(&[encoder.pooled_width(), self.hidden, self.hidden, self.embed], device),
         };
         let predictor = Head::new(&[self.embed, self.hidden, self.embed], device);
         let mut learner = MoCoV3 { average: base.clone(), base, predictor, config: self.clone() };
@@ -161,9 +161,9 @@ impl Learner for MoCoV3 {
         };
         let views = Tensor::cat(vec![view(), view()], 0);
         // The average sees the same crops and builds no graph.
-        let keys = self.average.forward(views.clone().inner(), &Drops::none())?;
-        let drops = self.base.encoder.drops(2 * count, &mut moment.stream, &views.device());
-        let queries = self.predictor.forward(self.base.forward(views, &drops)?);
+        let keys = self.average.forward(views.clone().inner(), &DropPathMask::none())?;
+        let drop_path = self.base.encoder.draw_drop_path(2 * count, &mut moment.stream, &views.device());
+        let queries = self.predictor.forward(self.base.forward(views, &drop_path)?);
         let half = |x: &Tensor<2>, i: usize| x.clone().narrow(0, i * count, count);
         let one = contrastive_loss(half(&queries, 0), half(&keys, 1), config.temperature);
         let other = contrastive_loss(half(&queries, 1), half(&keys, 0), config.temperature);

@@ -23,7 +23,7 @@ pub mod text;
 
 pub use crop::{Crops, random_crops};
 
-use crate::arch::{Architecture, ArchitectureConfig};
+use crate::arch::{Architecture, ArchitectureConfig, NetworkConfig};
 use burgess_base::stream::Stream;
 use burgess_base::{Error, Result};
 use burn::module::Module;
@@ -265,23 +265,16 @@ objectives! {
 
 /// The vision transformer of an architecture, for objectives that work on its tokens.
 fn vit_config<'a>(encoder: &'a ArchitectureConfig, objective: &str) -> Result<&'a crate::arch::VitConfig> {
-    match encoder {
-        ArchitectureConfig::Vit(config) => {
-            config.validate()?;
-            if config.relative_positions || config.rotary.is_some() {
-                return Err(Error::usage(format!("the objective {objective} needs absolute positions only"))
-                    .hint("it drops patches or cuts crops of other sizes: leave out rotary and relative_positions"));
-            }
-            Ok(config)
-        }
-        ArchitectureConfig::ConvNext(_)
-        | ArchitectureConfig::ResNet(_)
-        | ArchitectureConfig::Sam(_)
-        | ArchitectureConfig::StableDiffusion(_) => {
-            Err(Error::usage(format!("the objective {objective} works on the tokens of a vision transformer"))
-                .hint("give the card architecture = \"vit\", or another objective"))
-        }
+    let ArchitectureConfig::Vit(config) = encoder else {
+        return Err(Error::usage(format!("the objective {objective} works on the tokens of a vision transformer"))
+            .hint("give the card architecture = \"vit\", or another objective"));
+    };
+    config.validate()?;
+    if config.relative_positions || config.rotary.is_some() {
+        return Err(Error::usage(format!("the objective {objective} needs absolute positions only"))
+            .hint("it drops patches or cuts crops of other sizes: leave out rotary and relative_positions"));
     }
+    Ok(config)
 }
 
 /// Rows of length one: `x / ‖x‖`, safe for a row of zeros.

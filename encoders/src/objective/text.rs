@@ -2,7 +2,7 @@
 //! arXiv:2103.00020, section 2.4): pre-norm blocks, learned positions, read at the end-of-text token.
 
 use super::{DataShape, Texts};
-use crate::arch::{Block, Places, blocks};
+use crate::arch::{AttentionPositions, Block, blocks};
 use crate::attention::causal_bias;
 use burgess_base::{Error, Result};
 use burn::module::{Initializer, Module, Param};
@@ -85,7 +85,7 @@ impl TextTower {
         let device = texts.ids.device();
         let positions = self.positional_embedding.val().slice([0..length, 0..width]);
         let tokens = self.token_embedding.forward(texts.ids.clone()) + positions.unsqueeze();
-        let places = Places { bias: Some(causal_bias(length, &device)), ..Places::default() };
+        let places = AttentionPositions { bias: Some(causal_bias(length, &device)), ..AttentionPositions::default() };
         Ok(self.blocks.iter().fold(tokens, |x, block| block.forward(x, &places)))
     }
 }
